@@ -1,0 +1,18 @@
+"""Configuration: text in; a frozen model, or the full list of problems, out.
+
+    storage/     where the text is: one TOML file or a directory of them, and its fingerprint for watching
+    load.py      text -> tables -> `Snapshot`; the only place that needs pydantic
+    check.py     what one section alone cannot show: references, regexes, addresses taken twice
+    unsupported.py  the keys that pingap knows but this version does not do yet: THE table of them
+    model.py     the one home of each key; what stages import
+    wire.py      a snapshot as plain data, for MessagePack
+    diff.py      what a new snapshot changes, and what of it only a restart applies
+    values.py    durations, sizes, addresses and other packed text
+    default.py   the configuration of `pingap up` without a file
+
+Rules. A load gives every problem at once, each with the path of its key and a
+hint, or a snapshot that needs no further checks. What a file may say is decided
+here; what a plugin section may say is decided by the plugin, through the
+`plugin_checker` that the caller passes in. Nothing of ours is imported, nothing
+runs in the background, and no stage parses configuration text.
+"""

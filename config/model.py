@@ -1,0 +1,372 @@
+"""The configuration as stages see it: frozen, complete, parsed.
+
+This is the one home of every key: its name, its type, its default and what it
+means. Durations are seconds (float), sizes are bytes (int), and text that packs
+several things (addresses, header lines, the health check URL) is already taken
+apart. Templates and regular expressions stay text; they were checked on load.
+
+`metadata=RESTART` marks a key whose change only a restart applies; every other
+change is taken over by running stages. Importing this module costs no pydantic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from config import wire
+from config.fields import STRICT, Between, EachParsed, Parsed
+
+RESTART: dict[str, bool] = {"restart": True}
+
+SCALED_STAGES = ("accept", "routing", "plugins", "upstream")
+"""The stages on the request path, in its order; only these may have several replicas."""
+
+STAGES = (*SCALED_STAGES, "logging", "discovery", "metrics")
+"""The names that a [stages.X] section may have."""
+
+PLUGIN_STEPS = ("early_request", "request", "proxy_upstream", "upstream_response", "response")
+"""The values of `step` in a [plugins.X] section, in the order in which they happen."""
+
+Seconds = Annotated[float, Parsed("duration")]
+Bytes = Annotated[int, Parsed("size")]
+Count = Annotated[int, Between(0)]
+AtLeastOne = Annotated[int, Between(1)]
+HeaderPairs = Annotated[tuple[tuple[str, str], ...], EachParsed("header")]
+Conditions = Annotated[tuple[tuple[str, str | None], ...], EachParsed("condition")]
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address to listen on, from the comma separated `addr` of a server."""
+
+    host: str
+    """An IPv4 or IPv6 address without brackets, or a host name such as `localhost`."""
+    port: int
+    """0 lets the system choose."""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One backend, from an entry `host:port weight` of `addrs`."""
+
+    host: str
+    """An IPv4 or IPv6 address without brackets, or a host name that the system resolves on connecting."""
+    port: int = 80
+    weight: int = 1
+    """Its share relative to the others; 0 never gets a request."""
+
+    @property
+    def address(self) -> str:
+        """`host:port`, with brackets round IPv6: the name of the backend in logs, metrics and health messages."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRule:
+    """One entry of the comma separated `host` of a location."""
+
+    kind: Literal["exact", "suffix", "regex"]
+    value: str
+    """Lower case; a suffix without its `*.`; a regex without its `~`, not changed in case."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """The `path` of a location."""
+
+    kind: Literal["any", "exact", "prefix", "regex"] = "any"
+    value: str = ""
+    """Without the leading `=` or `~`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """The `rewrite` of a location: the first match of a regex in the path is replaced."""
+
+    pattern: str
+    replacement: str = ""
+    """May hold `$1`, `${1}`, `$name` and `${name}`: captures of the pattern, the host and the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The `algo` of an upstream."""
+
+    kind: Literal["round_robin", "hash", "least_conn", "p2c"] = "round_robin"
+    hash_by: Literal["path", "url", "ip", "header", "cookie", "query"] = "path"
+    """What is hashed; only of interest when `kind` is `hash`, which is always consistent hashing."""
+    hash_key: str = ""
+    """The name of the header (lower case), cookie or query parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """The `health_check` URL of an upstream, taken apart. Without the key, a tcp check with these defaults."""
+
+    scheme: Literal["tcp", "http"] = "tcp"
+    host: str = ""
+    """What an http check says in its Host header; the connection always goes to the backend's own address."""
+    path: str = "/"
+    """Path and query of an http check; parameters of the check itself are no longer in it."""
+    connection_timeout: float = 3.0
+    read_timeout: float = 3.0
+    check_frequency: float = 10.0
+    success: int = 1
+    """This many passed checks in a row make an unhealthy backend healthy."""
+    failure: int = 2
+    """This many failed checks in a row make a healthy backend unhealthy."""
+    reuse: bool = False
+    """An http check keeps its connection for the next one."""
+    parallel: bool = False
+    """All backends are checked at the same time rather than one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLog:
+    """The `access_log` of a server."""
+
+    format: str
+    """combined, common, short, tiny, or a template such as `{when} {method} {uri}`."""
+    path: str = ""
+    """The file it goes to; empty is stderr."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basic:
+    """[basic]: what is not about one server."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    name: str = "pingap"
+    """The name of this instance, in notices and metrics."""
+    error_template: str = ""
+    """Text of an error answer, with {{version}}, {{error_type}}, {{content}}; empty is the built-in page."""
+    pid_file: str | None = field(default=None, metadata=RESTART)
+    """Where the supervisor writes its process id; None writes none."""
+    threads: Count = field(default=1, metadata=RESTART)
+    """Copies of the request path (colocated) or of accept (split); 0 is one a CPU."""
+    work_stealing: bool = True
+    """Accepted for the sake of existing files, without effect: processes share no tasks."""
+    listener_tasks_per_fd: AtLeastOne = 1
+    """Accepted for the sake of existing files, without effect."""
+    grace_period: Seconds = 300.0
+    """On a graceful stop (QUIT, upgrade): how long requests in flight may go on."""
+    graceful_shutdown_timeout: Seconds = 5.0
+    """How long processes may take to end after that, and how long a fast stop (TERM, INT) drains."""
+    upstream_keepalive_pool_size: Count = 128
+    """Idle connections to backends kept by each upstream process; 0 keeps none."""
+    trusted_proxies: Annotated[tuple[str, ...], EachParsed("network")] = ()
+    """Networks, as `10.0.0.0/8`, from which X-Forwarded-For and the like are believed; empty believes nobody."""
+    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    """The least level that the application log shows."""
+    log_format_json: bool = field(default=False, metadata=RESTART)
+    """The application log is JSON, one object a line."""
+    error_log: str | None = field(default=None, metadata=RESTART)
+    """The file of the application log; None is stderr."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """[servers.X]: addresses, and how clients are spoken to there."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    addr: Annotated[tuple[Listen, ...], Parsed("listen_list")] = field(metadata=RESTART)
+    """`host:port`, several separated by commas; `[::1]:80` for IPv6; a port alone is 0.0.0.0."""
+    access_log: Annotated[AccessLog | None, Parsed("access_log")] = None
+    """A format or a template, optionally after a file path; None writes none."""
+    locations: tuple[str, ...] = ()
+    """Names of the locations that answer here; their weights decide the order."""
+    threads: Annotated[int, Between(0)] | None = field(default=None, metadata=RESTART)
+    """As in [basic], for this server; accept gets the largest figure of all servers."""
+    reuse_port: bool = field(default=False, metadata=RESTART)
+    """One listening socket for each accept replica with SO_REUSEPORT, rather than one that all share."""
+    tcp_idle: Seconds | None = field(default=None, metadata=RESTART)
+    """TCP keep-alive: silence before the first probe."""
+    tcp_interval: Seconds | None = field(default=None, metadata=RESTART)
+    """TCP keep-alive: time between probes."""
+    tcp_probe_count: Annotated[int, Between(1, 127)] | None = field(default=None, metadata=RESTART)
+    """TCP keep-alive: unanswered probes after which the connection is dead."""
+    tcp_user_timeout: Seconds | None = field(default=None, metadata=RESTART)
+    """How long sent data may stay unacknowledged (TCP_USER_TIMEOUT)."""
+    tcp_fastopen: Annotated[int, Between(0, 2**31 - 1)] | None = field(default=None, metadata=RESTART)
+    """Length of the queue for TCP Fast Open; 0 or None is off."""
+    downstream_read_timeout: Seconds = 60.0
+    """How long a client may send nothing of a body that is expected."""
+    downstream_write_timeout: Seconds = 60.0
+    """How long a client may take nothing of an answer that is waiting."""
+    prometheus_metrics: Annotated[str | None, Parsed("metrics_path")] = None
+    """The path at which this server answers with the metrics; None is nowhere."""
+    http1_engine: Literal["httptools", "h11"] = field(default="httptools", metadata=RESTART)
+    """The HTTP/1.1 parser; h11 is several times slower and meant for comparison."""
+    header_timeout: Seconds = 10.0
+    """From the first byte of a request head to its last."""
+    keepalive_timeout: Seconds = 75.0
+    """How long a connection may stay open without a request; 0 closes after each answer."""
+    max_header_bytes: Bytes = 64 * 1024
+    """Longest request head; beyond it 431."""
+    max_headers: AtLeastOne = 100
+    """Most header lines in a request; beyond it 431."""
+    max_target_bytes: Bytes = 16 * 1024
+    """Longest request target; beyond it 414."""
+    max_connections: Count = 0
+    """Most client connections of this server in one accept replica; 0 is no cap."""
+    remark: str = ""
+    """A note, without effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """[locations.X]: which requests, and what happens to them."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    upstream: str = ""
+    """Name of an upstream, or `$name` of a capture; empty when a plugin answers."""
+    path: Annotated[PathRule, Parsed("path")] = PathRule()
+    """`= /exact`, `~ regex`, `/prefix`; empty is any path."""
+    host: Annotated[tuple[HostRule, ...], Parsed("host_list")] = ()
+    """Comma separated: `example.com`, `*.example.com`, `~regex`; empty is any host."""
+    match_headers: Conditions = ()
+    """`name:value` or `name`: pairs (name, value), value None when being there is enough; all must hold."""
+    match_query: Conditions = ()
+    """The same for query parameters."""
+    match_cookies: Conditions = ()
+    """The same for cookies."""
+    proxy_set_headers: HeaderPairs = ()
+    """`name:value`, replacing what the client sent; values may be variables such as `$host`."""
+    proxy_add_headers: HeaderPairs = ()
+    """`name:value`, besides what the client sent."""
+    rewrite: Annotated[Rewrite | None, Parsed("rewrite")] = None
+    """`pattern replacement`."""
+    weight: Annotated[int, Between(0, 65535)] | None = None
+    """Precedence, highest first; None lets routing compute it from path and host."""
+    plugins: tuple[str, ...] = ()
+    """Names of [plugins.X] or built-in ones, in the order in which they run."""
+    client_max_body_size: Bytes = 0
+    """Longest request body; beyond it 413; 0 is no limit."""
+    max_processing: Count = 0
+    """Most requests at the same time; beyond it 429; 0 is no limit."""
+    enable_reverse_proxy_headers: bool = False
+    """Sets X-Real-IP, X-Forwarded-For, -Proto, -Host and -Port."""
+    max_retries: Annotated[int, Between(0, 255)] | None = None
+    """Most further attempts after a failed one; None leaves it to the upstream stage's rule, 0 forbids them."""
+    max_retry_window: Seconds | None = None
+    """No further attempt once this long has passed since the first; None is no limit."""
+    remark: str = ""
+    """A note, without effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """[upstreams.X]: backends, and how they are spoken to."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    addrs: Annotated[tuple[Backend, ...], EachParsed("backend")]
+    """`host:port weight`; the port is 80 and the weight 1 when not given."""
+    discovery: Literal["static"] = "static"
+    """Where backends come from."""
+    algo: Annotated[Balance, Parsed("balance")] = Balance()
+    """round_robin, hash, hash:url, hash:path, hash:ip, hash:header:N, hash:cookie:N, hash:query:N, least_conn, p2c."""
+    health_check: Annotated[HealthCheck, Parsed("health_check")] = HealthCheck()
+    """`tcp://name?…` or `http://name/path?…`; parameters are the fields of HealthCheck."""
+    ipv4_only: bool = False
+    """A host name is resolved to IPv4 addresses only."""
+    connection_timeout: Seconds | None = 10.0
+    """For the TCP connect."""
+    total_connection_timeout: Seconds | None = None
+    """For the connect with all that belongs to it (name lookup, handshakes); None is no further limit."""
+    read_timeout: Seconds | None = None
+    """Between two reads of an answer; None is no limit."""
+    write_timeout: Seconds | None = None
+    """For one write of a request; None is no limit."""
+    idle_timeout: Seconds = 60.0
+    """How long an idle connection is kept for reuse; 0 keeps none."""
+    tcp_idle: Seconds | None = None
+    """TCP keep-alive: silence before the first probe."""
+    tcp_interval: Seconds | None = None
+    """TCP keep-alive: time between probes."""
+    tcp_probe_count: Annotated[int, Between(1, 16)] | None = None
+    """TCP keep-alive: unanswered probes after which the connection is dead; at most 16."""
+    tcp_user_timeout: Seconds | None = None
+    """How long sent data may stay unacknowledged (TCP_USER_TIMEOUT)."""
+    tcp_recv_buf: Bytes | None = None
+    """Size of the kernel's receive buffer (SO_RCVBUF); None is the system's."""
+    tcp_fast_open: bool = False
+    """Send data with the first packet (TCP_FASTOPEN_CONNECT)."""
+    max_pending: AtLeastOne = 1024
+    """Most requests waiting for a connection in one upstream process; beyond it 503."""
+    max_connections: Count = 0
+    """Most connections to one backend from one upstream process; 0 is no limit."""
+    remark: str = ""
+    """A note, without effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """[stages.X]: how a stage is run."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    replicas: Annotated[int, Between(1, 1024)] | None = field(default=None, metadata=RESTART)
+    """Processes; None is one, and for accept what `threads` says. Only the request path's may exceed 1."""
+    cpus: Annotated[tuple[int, ...], EachParsed("cpu")] = field(default=(), metadata=RESTART)
+    """CPUs to pin the replicas to; empty pins to none."""
+    endpoint: Annotated[str | None, Parsed("endpoint")] = field(default=None, metadata=RESTART)
+    """`tcp://host:port` when the stage runs on another host; needs the keys of [bus]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bus:
+    """[bus]: the CURVE keys, without which no message leaves the host. Both or none."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    public_key: Annotated[str | None, Parsed("curve_key")] = field(default=None, metadata=RESTART)
+    """40 characters of Z85, as `zmq.curve_keypair()` gives them."""
+    secret_key: Annotated[str | None, Parsed("curve_key")] = field(default=None, metadata=RESTART, repr=False)
+    """The same; better written as `$ENV:NAME` than into the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A whole, checked configuration. Mappings are by the name of the section; treat them as frozen."""
+
+    basic: Basic = Basic()
+    servers: Mapping[str, Server] = field(default_factory=dict)
+    locations: Mapping[str, Location] = field(default_factory=dict)
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Each section as the file has it, `category` and `step` included: the plugin's own model parses it."""
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    """Only what the file names; ask `stage()` for any."""
+    bus: Bus = Bus()
+
+    def stage(self, name: str) -> Stage:
+        """How the stage `name` is run, with the defaults when the file does not name it."""
+        return self.stages.get(name) or Stage()
+
+    def replicas(self, name: str, cpus: int) -> int:
+        """How many processes the stage `name` gets on a machine with `cpus` CPUs, `--scale` not considered."""
+        given = self.stage(name).replicas
+        if given is not None:
+            return given
+        if name != "accept":
+            return 1
+        threads = [server.threads for server in self.servers.values() if server.threads is not None]
+        return max(count or cpus for count in (self.basic.threads, *threads))
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data for MessagePack; keys that have their default are left out."""
+        return wire.to_wire(self)
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Snapshot:
+        """What `to_wire` was called on. Trusts its argument: only a checked snapshot is ever sent."""
+        return wire.from_wire(cls, data)
