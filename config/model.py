@@ -34,7 +34,8 @@ Bytes = Annotated[int, Parsed("size")]
 Count = Annotated[int, Between(0)]
 AtLeastOne = Annotated[int, Between(1)]
 HeaderPairs = Annotated[tuple[tuple[str, str], ...], EachParsed("header")]
-Conditions = Annotated[tuple[tuple[str, str | None], ...], EachParsed("condition")]
+Conditions = tuple[tuple[str, str | None], ...]
+FilePath = Annotated[str | None, Parsed("file_path")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Basic:
     """The name of this instance, in notices and metrics."""
     error_template: str = ""
     """Text of an error answer, with {{version}}, {{error_type}}, {{content}}; empty is the built-in page."""
-    pid_file: str | None = field(default=None, metadata=RESTART)
+    pid_file: FilePath = field(default=None, metadata=RESTART)
     """Where the supervisor writes its process id; None writes none."""
     threads: Count = field(default=1, metadata=RESTART)
     """Copies of the request path (colocated) or of accept (split); 0 is one a CPU."""
@@ -166,7 +167,7 @@ class Basic:
     """The least level that the application log shows."""
     log_format_json: bool = field(default=False, metadata=RESTART)
     """The application log is JSON, one object a line."""
-    error_log: str | None = field(default=None, metadata=RESTART)
+    error_log: FilePath = field(default=None, metadata=RESTART)
     """The file of the application log; None is stderr."""
 
 
@@ -232,11 +233,11 @@ class Location:
     """`= /exact`, `~ regex`, `/prefix`; empty is any path."""
     host: Annotated[tuple[HostRule, ...], Parsed("host_list")] = ()
     """Comma separated: `example.com`, `*.example.com`, `~regex`; empty is any host."""
-    match_headers: Conditions = ()
+    match_headers: Annotated[Conditions, EachParsed("header_condition")] = ()
     """`name:value` or `name`: pairs (name, value), value None when being there is enough; all must hold."""
-    match_query: Conditions = ()
+    match_query: Annotated[Conditions, EachParsed("condition")] = ()
     """The same for query parameters."""
-    match_cookies: Conditions = ()
+    match_cookies: Annotated[Conditions, EachParsed("condition")] = ()
     """The same for cookies."""
     proxy_set_headers: HeaderPairs = ()
     """`name:value`, replacing what the client sent; values may be variables such as `$host`."""

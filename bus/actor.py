@@ -1,0 +1,110 @@
+"""What an actor is, and what it may ask of its process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+from bus.members import Members
+
+
+class Context(Protocol):
+    """An actor's view of its process. `bus.fake.FakeContext` stands in for it in tests."""
+
+    id: int
+    stage: str
+    replica: int
+    run_dir: str
+    settings: dict[str, Any]
+    """What the supervisor hands to this actor at its start: plain data (see pingap/topology.py)."""
+    members: Members
+    wanted: frozenset[str]
+    """Event topics that somebody reads ("access", "log", "count"): make no event that nobody wants."""
+    loop: asyncio.AbstractEventLoop
+
+    def send(self, to: int, envelope: Any) -> None:
+        """Queues an envelope for the actor `to`. Never blocks; order per receiver is kept."""
+
+    def can_send(self, to: int) -> bool:
+        """False when the way to `to` is stuck: start nothing new on it."""
+
+    def emit(self, envelope: Any) -> None:
+        """Sends an event to logging; dropped and counted when its pipe is full."""
+
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """Application log: level is error, warn, info or debug."""
+
+    def count(self, name: str, delta: float = 1, **labels: str) -> None:
+        """Adds to a counter that metrics will see; shipped with the next heartbeat."""
+
+    def ready(self) -> None:
+        """Tells the supervisor that this actor serves. Call once, from or after `start`."""
+
+    def report(self, word: str, value: Any) -> None:
+        """Tells the supervisor something that the operator must hear."""
+
+    def follow(self, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
+        """Replicates a topic of the stage `publisher`; `changed(value)` now and at each change."""
+
+    def publish(self, topic: str, value: Any) -> Callable[[Any], None]:
+        """Starts publishing a topic of this stage; the result publishes a new value."""
+
+    def publish_events(self, topics_changed: Callable[[frozenset[str]], None]) -> Callable[[str, bytes], None]:
+        """Logging only: opens the events socket. Returns forward(topic, raw batch)."""
+
+    def publish_event(self, topic: str, envelopes: list[Any]) -> None:
+        """Logging only: publishes envelopes on a topic of the events socket."""
+
+
+class Actor:
+    """Base of all stage actors. One thread, one loop: nothing in it needs a lock.
+
+    An exception that leaves a receiver is logged and costs that envelope only, so
+    a receiver that owes an answer must catch what it can answer for.
+    """
+
+    stage: ClassVar[str]
+    decode: ClassVar[dict[int, Any]] = {}
+    """Kind → named tuple class of the envelopes this actor receives."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def receivers(self) -> dict[int, Callable[[Any], None]]:
+        """Kind → receiver. Read once, at the start."""
+        return {}
+
+    def receive_batch(self) -> Callable[[bytes, list[Any]], None] | None:
+        """A function of (raw frame, envelopes) that replaces the receivers for whole batches, or None."""
+        return None
+
+    async def start(self) -> None:
+        """Opens what it needs; calls `context.ready()` now or when it can serve.
+
+        An exception here is a boot failure: the supervisor hears the reason.
+        """
+        self.context.ready()
+
+    def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        """A new table; `gone` are the ids that it no longer names."""
+
+    def told(self, word: str, args: Any) -> None:
+        """TELL from the supervisor: `reopen`, `reload`."""
+
+    def figures(self) -> dict[str, float]:
+        """For `pingap ps`, with each heartbeat: in_flight, requests, …"""
+        return {}
+
+    def begin_drain(self) -> None:
+        """Take no new work from outside; what is held goes on. `held` is asked until it is 0."""
+
+    def held(self) -> int:
+        """Streams that this actor still holds."""
+        return 0
+
+    async def stop(self) -> None:
+        """Closes what `start` opened. No deadline beyond the process's own."""
+
+
+ActorFactory = Callable[[Context], Actor]

@@ -1,0 +1,489 @@
+"""The ZeroMQ sockets of one process: the only file that opens any.
+
+Three facts rule it (measured, design.md section 1): a batch per destination and
+loop turn is the difference between 5 and 100 µs an envelope; a socket's FD is
+edge-triggered, so it is drained until Again and EVENTS is looked at after every
+send on a socket that also receives; a send never blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import zmq
+
+from bus import envelope as wire
+from bus.local import LocalMail, Receiver
+from bus.members import Members
+
+DRAIN: Final = 64
+"""Messages taken from one socket before the loop gets a turn for the others."""
+
+RETRY: Final = 0.005
+"""Seconds until a full pipe is tried again."""
+
+OUTBOX_ENVELOPES: Final = 4096
+OUTBOX_BYTES: Final = 32 * 1024 * 1024
+PIPE_MESSAGES: Final = 1000
+"""High-water mark of a pipe, in messages (batches), each side."""
+
+Batch = Callable[[bytes, list[Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One key pair for all actors of a deployment (Z85); whoever has it is trusted."""
+
+    public: bytes
+    secret: bytes
+
+
+class Watched:
+    """A receiving socket on the event loop: `take` is called for each message, never re-entered."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes], take: Callable[[], None]) -> None:
+        self.socket = socket
+        self._loop = loop
+        self._take = take
+        self._scheduled = False
+        self._closed = False
+        self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
+        loop.add_reader(self._fd, self._drain)
+        self._schedule()  # what arrived before the descriptor was watched gave no edge
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        take = self._take
+        try:
+            for _ in range(DRAIN):
+                take()
+        except zmq.Again:
+            return
+        except zmq.ZMQError:
+            if not self._closed:
+                raise
+            return
+        finally:
+            if not self._closed and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+                self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._drain)
+
+    def sent(self) -> None:
+        """To be called after every send on this socket: a send swallows the edge of what arrived meanwhile."""
+        if self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            self._schedule()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._fd)
+            self.socket.close(linger=100)
+
+
+class _Outbox:
+    """What waits for one peer; a batch leaves at the end of the loop turn."""
+
+    __slots__ = ("stuck", "stuck_bytes", "socket", "waiting")
+
+    def __init__(self) -> None:
+        self.socket: zmq.Socket[bytes] | None = None
+        self.waiting: list[Any] = []
+        self.stuck: list[list[bytes]] = []
+        self.stuck_bytes = 0
+
+
+class Link:
+    """Sends to actors by id, receives for the actors of this process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, curve: Curve | None = None) -> None:
+        self._loop = loop
+        self._curve = curve
+        self._context = zmq.Context(io_threads=1)
+        self._auth: Any = None
+        self._outboxes: dict[int, _Outbox] = {}
+        self._dirty: list[int] = []
+        self._retrying = False
+        self._watched: list[Watched] = []
+        self._local = LocalMail(loop)
+        self._fed: dict[str, Batch] = {}
+        self.members = Members()
+        self.refused = 0
+        """Messages that were not of this protocol."""
+        self.dropped = 0
+        """Droppable envelopes (events) that found a full pipe, and envelopes for dead actors."""
+
+    # -- receiving ---------------------------------------------------------
+
+    def attach(self, actor: int, endpoint: str, receivers: dict[int, Receiver], decode: dict[int, Any], batch: Batch | None = None) -> None:
+        """Binds the inbox of an actor of this process.
+
+        receivers: kind → function of the envelope. decode: kind → named tuple class.
+        batch: if given, gets the raw first frame and all envelopes instead.
+        """
+        self._local.addressees[actor] = receivers
+        socket = self._context.socket(zmq.PULL)
+        socket.setsockopt(zmq.RCVHWM, PIPE_MESSAGES)
+        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME)
+        socket.setsockopt(zmq.LINGER, 0)
+        self._secure_server(socket, endpoint)
+        socket.bind(endpoint)
+        table = {kind: (receive, decode[kind]._make if kind in decode else None) for kind, receive in receivers.items()}
+
+        def take() -> None:
+            head = socket.recv(zmq.NOBLOCK)
+            count = wire.attachment_count(head)
+            try:
+                envelopes = wire.unpack(head, [socket.recv(zmq.NOBLOCK) for _ in range(count)] if count else ())
+                if batch is not None:
+                    batch(head, envelopes)
+                    return
+                for envelope in envelopes:
+                    receive, make = table[envelope[0]]
+                    receive(make(envelope) if make is not None else envelope)
+            except (wire.WireError, LookupError, TypeError) as error:
+                if socket.getsockopt(zmq.RCVMORE):
+                    self._swallow(socket)
+                self.refuse(error)
+
+        self._watched.append(Watched(self._loop, socket, take))
+
+    def refuse(self, error: Exception) -> None:
+        """Counts a message that could not be taken. A bug of ours must be seen, so it is raised to the loop's handler."""
+        self.refused += 1
+        self._loop.call_exception_handler({"message": "bus: message refused", "exception": error})
+
+    @staticmethod
+    def _swallow(socket: zmq.Socket[bytes]) -> None:
+        while socket.getsockopt(zmq.RCVMORE):
+            socket.recv(zmq.NOBLOCK)
+
+    # -- sending -----------------------------------------------------------
+
+    def send(self, to: int, envelope: Any) -> None:
+        """Queues an envelope for an actor; it leaves at the end of this loop turn."""
+        receivers = self._local.addressees.get(to)
+        if receivers is not None:
+            self._local.send(receivers, envelope)
+            return
+        outbox = self._outboxes.get(to)
+        if outbox is None:
+            if self.members.is_dead(to):
+                self.dropped += 1
+                return
+            outbox = self._outboxes[to] = _Outbox()
+        waiting = outbox.waiting
+        if not waiting:
+            if not self._dirty:
+                self._loop.call_soon(self._flush)
+            self._dirty.append(to)
+        waiting.append(envelope)
+
+    def can_send(self, to: int) -> bool:
+        """False when the outbox for that actor is over its bound: new work for it must be shed."""
+        outbox = self._outboxes.get(to)
+        return outbox is None or (not outbox.stuck and len(outbox.waiting) < OUTBOX_ENVELOPES)
+
+    def offer(self, to: int, envelope: Any) -> None:
+        """Like send, for what may be lost: dropped and counted when the pipe is full."""
+        if self.can_send(to):
+            self.send(to, envelope)
+        else:
+            self.dropped += 1
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for to in dirty:
+            outbox = self._outboxes.get(to)
+            if outbox is not None and outbox.waiting:
+                self._flush_one(to, outbox)
+
+    def _flush_one(self, to: int, outbox: _Outbox) -> None:
+        socket = outbox.socket
+        if socket is None:
+            socket = self._connect(to, outbox)
+            if socket is None:
+                if len(outbox.waiting) > OUTBOX_ENVELOPES:
+                    self.dropped += len(outbox.waiting) - OUTBOX_ENVELOPES
+                    del outbox.waiting[OUTBOX_ENVELOPES:]
+                return
+        batch, outbox.waiting = outbox.waiting, []
+        parts = [batch] if len(batch) <= wire.MAX_ATTACHMENTS else [
+            batch[i : i + wire.MAX_ATTACHMENTS] for i in range(0, len(batch), wire.MAX_ATTACHMENTS)
+        ]
+        for part in parts:
+            frames = wire.pack(part)
+            if outbox.stuck or not self._try(socket, frames):
+                outbox.stuck.append(frames)
+                outbox.stuck_bytes += sum(map(len, frames))
+                self._retry_later()
+
+    @staticmethod
+    def _try(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
+        try:
+            if len(frames) == 1:
+                socket.send(frames[0], zmq.NOBLOCK)
+            else:
+                # All or nothing: only the first part of a message can meet a full pipe.
+                socket.send(frames[0], zmq.NOBLOCK | zmq.SNDMORE)
+                for frame in frames[1:-1]:
+                    socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE, copy=False)
+                socket.send(frames[-1], zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        return True
+
+    def _retry_later(self) -> None:
+        if not self._retrying:
+            self._retrying = True
+            self._loop.call_later(RETRY, self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = False
+        for outbox in self._outboxes.values():
+            while outbox.stuck and outbox.socket is not None and self._try(outbox.socket, outbox.stuck[0]):
+                outbox.stuck_bytes -= sum(map(len, outbox.stuck.pop(0)))
+            if outbox.stuck:
+                self._retry_later()
+
+    def _connect(self, to: int, outbox: _Outbox) -> zmq.Socket[bytes] | None:
+        member = self.members.by_id.get(to)
+        if member is None:
+            return None
+        socket = self._context.socket(zmq.PUSH)
+        socket.setsockopt(zmq.SNDHWM, PIPE_MESSAGES)
+        socket.setsockopt(zmq.LINGER, 200)
+        socket.setsockopt(zmq.RECONNECT_IVL, 10)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
+        self._secure_client(socket, member.endpoint)
+        socket.connect(member.endpoint)
+        outbox.socket = socket
+        return socket
+
+    def set_members(self, members: Members) -> None:
+        """Takes a new table: what waited for actors that it names leaves, what is for dead ones is dropped."""
+        self.members = members
+        for to, outbox in list(self._outboxes.items()):
+            if members.is_dead(to):
+                self.dropped += len(outbox.waiting)
+                if outbox.socket is not None:
+                    outbox.socket.close(linger=0)
+                del self._outboxes[to]
+            elif outbox.waiting and outbox.socket is None:
+                self._flush_one(to, outbox)
+
+    # -- the other patterns --------------------------------------------------
+
+    def dealer(self, endpoint: str, take: Callable[[list[Any]], None]) -> Pair:
+        """The control connection to the supervisor."""
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 200)
+        socket.setsockopt(zmq.SNDHWM, PIPE_MESSAGES)
+        self._secure_client(socket, endpoint)
+        socket.connect(endpoint)
+        return self._own(Pair(self._loop, socket, take, self.refuse))
+
+    def router(self, endpoint: str, take: Callable[[bytes, list[Any]], None]) -> Router:
+        """The supervisor's side of all control connections."""
+        socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.LINGER, 200)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unknown peer is an error to see, not a silent loss
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._secure_server(socket, endpoint)
+        socket.bind(endpoint)
+        return self._own(Router(self._loop, socket, take, self.refuse))
+
+    def publisher(self, endpoint: str, subscriptions: Callable[[bytes], None] | None = None) -> Publisher:
+        """A PUB socket (XPUB when `subscriptions` wants to see who subscribes)."""
+        socket = self._context.socket(zmq.XPUB)
+        socket.setsockopt(zmq.LINGER, 200)
+        socket.setsockopt(zmq.SNDHWM, PIPE_MESSAGES)
+        self._secure_server(socket, endpoint)
+        socket.bind(endpoint)
+        publisher = Publisher(socket)
+
+        def take() -> None:
+            message = socket.recv(zmq.NOBLOCK)
+            if subscriptions is not None:
+                subscriptions(message)
+
+        publisher.watched = Watched(self._loop, socket, take)
+        self._watched.append(publisher.watched)
+        return publisher
+
+    def subscriber(self, endpoint: str, topics: Sequence[bytes], take: Callable[[bytes, list[Any]], None]) -> Watched:
+        """A SUB socket; `take` gets the topic and the envelopes of each message."""
+        socket = self._context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RCVHWM, PIPE_MESSAGES)
+        socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
+        self._secure_client(socket, endpoint)
+        for topic in topics:
+            socket.setsockopt(zmq.SUBSCRIBE, topic)
+        socket.connect(endpoint)
+
+        def take_one() -> None:
+            topic = socket.recv(zmq.NOBLOCK)
+            frames = [socket.recv(zmq.NOBLOCK)]
+            while socket.getsockopt(zmq.RCVMORE):
+                frames.append(socket.recv(zmq.NOBLOCK))
+            try:
+                take(topic, wire.unpack(frames[0], frames[1:]))
+            except wire.WireError as error:
+                self.refuse(error)
+
+        watched = Watched(self._loop, socket, take_one)
+        self._watched.append(watched)
+        return watched
+
+    def _own(self, pair: Any) -> Any:
+        self._watched.append(pair.watched)
+        return pair
+
+    # -- safety ----------------------------------------------------------------
+
+    def _secure_server(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        if not endpoint.startswith("tcp://"):
+            return
+        if self._curve is None:
+            raise PermissionError(f"{endpoint}: tcp is refused without CURVE keys ([bus] public_key, secret_key)")
+        if self._auth is None:
+            from zmq.auth.thread import ThreadAuthenticator
+
+            self._auth = ThreadAuthenticator(self._context)
+            self._auth.start()
+            self._auth.configure_curve_callback(credentials_provider=_OneKey(self._curve.public))
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._curve.secret)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._curve.public)
+
+    def _secure_client(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        if not endpoint.startswith("tcp://"):
+            return
+        if self._curve is None:
+            raise PermissionError(f"{endpoint}: tcp is refused without CURVE keys ([bus] public_key, secret_key)")
+        socket.setsockopt(zmq.CURVE_SERVERKEY, self._curve.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._curve.secret)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._curve.public)
+
+    def close(self) -> None:
+        """Closes every socket; what is queued gets its LINGER (at most 0.2 s)."""
+        if self._dirty:
+            self._flush()
+        for watched in self._watched:
+            watched.close()
+        for outbox in self._outboxes.values():
+            if outbox.socket is not None:
+                outbox.socket.close()
+        if self._auth is not None:
+            self._auth.stop()
+        self._context.term()
+
+
+class _OneKey:
+    """CURVE admission: exactly the deployment's own key."""
+
+    def __init__(self, public: bytes) -> None:
+        import zmq.utils.z85
+
+        self._public = zmq.utils.z85.decode(public)
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        return key in (self._public, zmq.utils.z85.encode(self._public))
+
+
+class Pair:
+    """A DEALER: single envelopes to and from one peer."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes], take: Callable[[list[Any]], None], refuse: Callable[[Exception], None]
+    ) -> None:
+        def take_one() -> None:
+            head = socket.recv(zmq.NOBLOCK)
+            try:
+                take(wire.unpack(head))
+            except (wire.WireError, LookupError, TypeError, ValueError) as error:
+                refuse(error)
+
+        self.watched = Watched(loop, socket, take_one)
+
+    def send(self, *envelopes: Any) -> bool:
+        """False when the pipe is full (the peer is dead or stopped)."""
+        try:
+            self.watched.socket.send(wire.pack(list(envelopes))[0], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        finally:
+            self.watched.sent()
+        return True
+
+
+class Router:
+    """A ROUTER: single envelopes to and from many peers, told apart by their socket's identity."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        socket: zmq.Socket[bytes],
+        take: Callable[[bytes, list[Any]], None],
+        refuse: Callable[[Exception], None],
+    ) -> None:
+        def take_one() -> None:
+            peer = socket.recv(zmq.NOBLOCK)
+            head = socket.recv(zmq.NOBLOCK)
+            try:
+                take(peer, wire.unpack(head))
+            except (wire.WireError, LookupError, TypeError, ValueError) as error:
+                refuse(error)
+
+        self.watched = Watched(loop, socket, take_one)
+
+    def send(self, peer: bytes, *envelopes: Any) -> bool:
+        """False when the peer is gone or its pipe is full."""
+        try:
+            self.watched.socket.send_multipart([peer, wire.pack(list(envelopes))[0]], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                return False
+            raise
+        finally:
+            self.watched.sent()
+        return True
+
+
+class Publisher:
+    """PUB side: never blocks, drops for a subscriber whose pipe is full."""
+
+    watched: Watched
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+
+    def send(self, topic: bytes, *envelopes: Any) -> None:
+        self._socket.send_multipart([topic, *wire.pack(list(envelopes))], zmq.NOBLOCK)
+        self.watched.sent()
+
+    def forward(self, topic: bytes, head: bytes) -> None:
+        """Hands on a batch exactly as it came."""
+        self._socket.send_multipart([topic, head], zmq.NOBLOCK)
+        self.watched.sent()
+
+
+def make_private(run_dir: str) -> None:
+    """The run dir is the bus's door: mode 0700, owned by who runs pingap, not a link. Raises PermissionError."""
+    os.makedirs(run_dir, mode=0o700, exist_ok=True)
+    status = os.lstat(run_dir)
+    if not os.path.isdir(run_dir) or os.path.islink(run_dir) or status.st_uid != os.getuid():
+        raise PermissionError(f"{run_dir} is not a directory of user {os.getuid()}")
+    if status.st_mode & 0o077:
+        os.chmod(run_dir, 0o700)

@@ -1,0 +1,54 @@
+"""Actors of one process hand envelopes over in memory, once per loop turn.
+
+Delivery is never a call from within `send`: an actor is not entered again while it
+is still at work, and the order is that of the sends, as over a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+DRAIN: Final = 512
+"""Envelopes handed over before the event loop gets a turn for its sockets."""
+
+Receiver = Callable[[Any], None]
+
+
+class LocalMail:
+    """Queue between the actors of one process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: deque[tuple[dict[int, Receiver], Any]] = deque()
+        self._scheduled = False
+        self.addressees: dict[int, dict[int, Receiver]] = {}
+        """Actor id → its receivers by kind."""
+        self.refused = 0
+
+    def send(self, receivers: dict[int, Receiver], envelope: Any) -> None:
+        self._queue.append((receivers, envelope))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        queue = self._queue
+        left = DRAIN
+        try:
+            while queue and left:
+                left -= 1
+                receivers, envelope = queue.popleft()
+                receive = receivers.get(envelope[0])
+                if receive is None:
+                    self.refused += 1
+                else:
+                    receive(envelope)
+        finally:
+            # Also when a receiver raised: the rest must not wait for the next send.
+            if queue:
+                self._loop.call_soon(self._deliver)
+            else:
+                self._scheduled = False

@@ -1,0 +1,338 @@
+"""One process of pingap: hosts its actors, keeps them in touch with the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bus.actor import Actor, ActorFactory
+from bus.kinds import (
+    BOOT_FAILED,
+    COUNT,
+    DRAIN,
+    DRAINED,
+    HEARTBEAT,
+    HELLO,
+    LOG,
+    MEMBERS,
+    READY,
+    REPORT,
+    SNAPSHOT,
+    SNAPSHOT_ASK,
+    STOP,
+    TELL,
+    UPDATE,
+    WANTED,
+)
+from bus.link import Curve, Link, Pair, Publisher
+from bus.liveness import BEAT, SILENCE
+from bus.members import Members
+from bus.replica import Copy, Original
+
+VERSION: Final = 1
+ASK_AGAIN: Final = 0.25
+"""Seconds between two SNAPSHOT_ASK."""
+
+ORPHAN_DRAIN: Final = 4.0
+"""Seconds that a process whose supervisor is gone gives to its streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One actor that a process is to host."""
+
+    id: int
+    stage: str
+    replica: int
+    endpoint: str
+    factory: ActorFactory
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class SeatContext:
+    """`Context` of one actor (see bus/actor.py for what each member promises)."""
+
+    def __init__(self, process: Process, seat: Seat) -> None:
+        self._process = process
+        self._link = process.link
+        self.id, self.stage, self.replica = seat.id, seat.stage, seat.replica
+        self.run_dir = process.run_dir
+        self.settings = seat.settings
+        self.loop = process.loop
+        self.send = process.link.send
+        self.can_send = process.link.can_send
+        self.wanted: frozenset[str] = frozenset()
+        self._counts: dict[Any, float] = {}
+        self._events: Publisher | None = None
+
+    @property
+    def members(self) -> Members:
+        return self._link.members
+
+    def emit(self, envelope: Any) -> None:
+        to = self._process.logging_actor
+        if to:
+            self._link.offer(to, envelope)
+        else:
+            self._link.dropped += 1
+
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        record = (LOG, time.time(), level, self.stage, self.replica, message, fields)
+        if self._process.logging_actor:
+            self._link.offer(self._process.logging_actor, record)
+        else:  # nobody there to write it: at start, at the end, and while logging is replaced
+            extra = "".join(f" {k}={v}" for k, v in fields.items())
+            print(f"{level}: {self.stage}.{self.replica}: {message}{extra}", file=sys.stderr, flush=True)
+
+    def count(self, name: str, delta: float = 1, **labels: str) -> None:
+        key = (name, *sorted(labels.items())) if labels else name
+        self._counts[key] = self._counts.get(key, 0) + delta
+
+    def ship_counts(self) -> None:
+        """Sends what was counted since the last time, if anybody reads it."""
+        if self._counts and "count" in self.wanted:
+            counts, self._counts = self._counts, {}
+            rows = [[k, {}, v] if isinstance(k, str) else [k[0], dict(k[1:]), v] for k, v in counts.items()]
+            self.emit((COUNT, self.stage, self.replica, rows))
+
+    def ready(self) -> None:
+        self._process.control.send((READY, [self.id]))
+
+    def report(self, word: str, value: Any) -> None:
+        self._process.control.send((REPORT, self.id, word, value))
+
+    def follow(self, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
+        self._process.follow(self.id, topic, publisher, changed)
+
+    def publish(self, topic: str, value: Any) -> Callable[[Any], None]:
+        return self._process.publish(self.stage, topic, value)
+
+    def publish_events(self, topics_changed: Callable[[frozenset[str]], None]) -> Callable[[str, bytes], None]:
+        topics: set[str] = set()
+
+        def subscribed(message: bytes) -> None:
+            topic = message[1:].decode(errors="replace")
+            if message[0]:
+                topics.add(topic)
+            else:
+                topics.discard(topic)
+            topics_changed(frozenset(topics))
+
+        events = self._events = self._link.publisher(f"ipc://{self.run_dir}/events.pub", subscribed)
+        return lambda topic, raw: events.forward(topic.encode(), raw)
+
+    def publish_event(self, topic: str, envelopes: list[Any]) -> None:
+        assert self._events is not None, "publish_events was not called"
+        self._events.send(topic.encode(), *envelopes)
+
+
+class Process:
+    """Hosts the actors of one operating system process until STOP, a signal or the supervisor's death."""
+
+    def __init__(self, run_dir: str, seats: list[Seat], loop: asyncio.AbstractEventLoop, curve: Curve | None = None) -> None:
+        self.run_dir = run_dir
+        self.loop = loop
+        self.link = Link(loop, curve)
+        self.logging_actor = 0
+        self._ids = [seat.id for seat in seats]
+        self._done = asyncio.Event()
+        self._draining: dict[int, float] = {}
+        self._orphaned = False
+        self._exit_code = 0
+        self._heard = time.monotonic()
+        self._copies: list[tuple[int, str, Copy, Callable[[Any], None]]] = []
+        self._originals: dict[str, Original] = {}
+        self._publishers: dict[str, Publisher] = {}
+        self.control: Pair = self.link.dealer(f"ipc://{run_dir}/control", self._controlled)
+        self.contexts = {seat.id: SeatContext(self, seat) for seat in seats}
+        self.actors: dict[int, Actor] = {}
+        for seat in seats:
+            actor = self.actors[seat.id] = seat.factory(self.contexts[seat.id])
+            receivers = actor.receivers() | {
+                SNAPSHOT: self._replicated,
+                SNAPSHOT_ASK: self._snapshot_asked,
+                WANTED: self._wanted(seat.id),
+            }
+            self.link.attach(seat.id, seat.endpoint, receivers, actor.decode, self._batched(actor, receivers))
+
+    # -- life ---------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Serves until told to stop; returns the exit code."""
+        self.loop.set_exception_handler(self._failed)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            # Signals are the supervisor's business: a terminal's Ctrl-C reaches the whole group.
+            signal.signal(number, signal.SIG_IGN)
+        self.control.send((HELLO, self._ids, os.getpid(), VERSION))
+        beat = self.loop.create_task(self._beat())
+        try:
+            for actor in self.actors.values():
+                await actor.start()
+            await self._done.wait()
+        except Exception as error:
+            traceback.print_exc()
+            self.control.send((BOOT_FAILED, self._ids, f"{type(error).__name__}: {error}"))
+            self._exit_code = 1
+        beat.cancel()
+        for actor in self.actors.values():
+            try:
+                await asyncio.wait_for(actor.stop(), 2)
+            except Exception:
+                traceback.print_exc()
+        self.link.close()
+        return self._exit_code
+
+    async def _beat(self) -> None:
+        ticks = 0
+        while True:
+            self.control.send((HEARTBEAT, {i: actor.figures() for i, actor in self.actors.items()}))
+            for context in self.contexts.values():
+                context.ship_counts()
+            for wait in range(2):
+                await asyncio.sleep(BEAT / 2)
+                self._ask_snapshots()
+                self._look_at_drains()
+            ticks += 1
+            if time.monotonic() - self._heard > SILENCE and not self._orphaned:
+                self._orphaned = True  # the supervisor is gone: finish what is held, then leave
+                for actor in self._ids:
+                    self._drain(actor, ORPHAN_DRAIN)
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        seat = next(iter(self.contexts.values()))
+        seat.log("error", str(context.get("message", "unhandled error")), error=repr(error), traceback=text)
+
+    # -- control ---------------------------------------------------------------
+
+    def _controlled(self, envelopes: list[Any]) -> None:
+        self._heard = time.monotonic()
+        for envelope in envelopes:
+            kind = envelope[0]
+            if kind == MEMBERS:
+                self._take_members(Members.of(envelope[1], envelope[2], envelope[3]))
+            elif kind == DRAIN:
+                for actor in envelope[1]:
+                    self._drain(actor, envelope[2])
+            elif kind == STOP:
+                self._done.set()
+            elif kind == TELL:
+                for told in self.actors.values():
+                    told.told(envelope[1], envelope[2])
+
+    def _take_members(self, members: Members) -> None:
+        before = self.link.members
+        if members.seq <= before.seq:
+            return
+        self.link.set_members(members)
+        shippers = members.of_stage("logging")
+        self.logging_actor = shippers[-1].id if shippers else 0
+        gone = frozenset(before.by_id) - frozenset(members.by_id)
+        for actor in self.actors.values():
+            actor.members_changed(members, gone)
+        self._ask_snapshots()
+
+    def _drain(self, actor: int, seconds: float) -> None:
+        if actor in self.actors and actor not in self._draining:
+            self._draining[actor] = time.monotonic() + seconds
+            self.actors[actor].begin_drain()
+
+    def _look_at_drains(self) -> None:
+        now = time.monotonic()
+        for actor, deadline in list(self._draining.items()):
+            left = self.actors[actor].held()
+            if left == 0 or now >= deadline:
+                del self._draining[actor]
+                self.control.send((DRAINED, [actor], left))
+                if self._orphaned and not self._draining:
+                    self._done.set()
+
+    # -- replicated state -----------------------------------------------------
+
+    def follow(self, actor: int, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
+        copy = Copy(topic)
+        self._copies.append((actor, publisher, copy, changed))
+
+        def take(_: bytes, envelopes: list[Any]) -> None:
+            for envelope in envelopes:
+                if envelope[0] == UPDATE:
+                    if copy.take(envelope):
+                        changed(copy.value)
+                    elif copy.needs_snapshot:
+                        self._ask_snapshots()
+
+        self.link.subscriber(f"ipc://{self.run_dir}/{publisher}.pub", [topic.encode()], take)
+        self._ask_snapshots()
+
+    def _ask_snapshots(self) -> None:
+        for actor, publisher, copy, _ in self._copies:
+            if copy.needs_snapshot:
+                for member in self.link.members.of_stage(publisher):
+                    self.link.send(member.id, (SNAPSHOT_ASK, actor, copy.topic))
+
+    def _replicated(self, envelope: Any) -> None:
+        for _, _, copy, changed in self._copies:
+            if copy.topic == envelope[1] and copy.take(envelope):
+                changed(copy.value)
+
+    def publish(self, stage: str, topic: str, value: Any) -> Callable[[Any], None]:
+        original = self._originals[topic] = Original(topic, random.getrandbits(53), value)
+        if stage not in self._publishers:
+            self._publishers[stage] = self.link.publisher(f"ipc://{self.run_dir}/{stage}.pub")
+        publisher = self._publishers[stage]
+        publisher.send(topic.encode(), original.change(value))  # tells old subscribers of the new epoch
+
+        def change(new: Any) -> None:
+            publisher.send(topic.encode(), original.change(new))
+
+        return change
+
+    def _snapshot_asked(self, envelope: Any) -> None:
+        original = self._originals.get(envelope[2])
+        if original is not None:
+            self.link.send(envelope[1], original.snapshot())
+
+    def _wanted(self, actor: int) -> Callable[[Any], None]:
+        def take(envelope: Any) -> None:
+            self.contexts[actor].wanted = frozenset(envelope[1])
+
+        return take
+
+    def _batched(self, actor: Actor, receivers: dict[int, Callable[[Any], None]]) -> Callable[[bytes, list[Any]], None] | None:
+        receive = actor.receive_batch()
+        if receive is None:
+            return None
+
+        def take(head: bytes, envelopes: list[Any]) -> None:
+            if envelopes and envelopes[0][0] in (SNAPSHOT, SNAPSHOT_ASK, WANTED):
+                for envelope in envelopes:
+                    receivers[envelope[0]](envelope)
+            else:
+                receive(head, envelopes)
+
+        return take
+
+
+def run(run_dir: str, seats: list[Seat], curve: Curve | None = None) -> int:
+    """Hosts the seats in this process, on uvloop where it is installed; returns the exit code."""
+
+    async def serve() -> int:
+        return await Process(run_dir, seats, asyncio.get_running_loop(), curve).run()
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):  # uvloop lags new Pythons; asyncio serves too, slower
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(serve())

@@ -1,0 +1,458 @@
+"""The packed text of single values, taken apart: durations, sizes, addresses, rules, URLs.
+
+Each parser takes what the file says, of whatever type, and returns the value of
+the model or raises `BadValue`. Nothing here knows of other keys.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os.path
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Literal, cast, get_args
+from urllib.parse import unquote, urlsplit
+
+from config.model import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
+from config.problems import BadValue, choices, nearest
+
+ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
+
+# The units of the Rust crate humantime, with which the reference reads durations.
+_UNITS = {
+    1: ("ns", "nsec", "nanos"),
+    1_000: ("us", "usec", "micros"),
+    1_000_000: ("ms", "msec", "millis"),
+    1_000_000_000: ("s", "sec", "secs", "second", "seconds"),
+    60_000_000_000: ("m", "min", "mins", "minute", "minutes"),
+    3_600_000_000_000: ("h", "hr", "hrs", "hour", "hours"),
+    86_400_000_000_000: ("d", "day", "days"),
+    604_800_000_000_000: ("w", "wk", "wks", "week", "weeks"),
+    2_630_016_000_000_000: ("M", "month", "months"),
+    31_557_600_000_000_000: ("y", "yr", "yrs", "year", "years"),
+}
+_NANOSECONDS = {name: factor for factor, names in _UNITS.items() for name in names}
+_DURATION_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+
+# The units of the Rust crate bytesize: kb is 1000 bytes, kib is 1024.
+_BYTES = {"": 1, "b": 1} | {
+    letter + suffix: base**power
+    for power, letter in enumerate("kmgtpe", start=1)
+    for suffix, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_LARGEST = 2**63 - 1
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_Z85 = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+
+# Written by pingap itself from what it knows of each connection (design.md, section 8).
+_NOT_TO_SET = frozenset(
+    "connection content-length keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+)
+
+
+def parse_duration(value: Any) -> float:
+    """`10s`, `1h 30m`, `250ms` to seconds."""
+    text = _text(value, 'a duration such as "10s"').strip()
+    if text == "0":
+        return 0.0
+    nanoseconds, at = Decimal(0), 0
+    while at < len(text):
+        part = _DURATION_PART.match(text, at)
+        if part is None or part[2] not in _NANOSECONDS:
+            hint = 'write a unit, as in "10s"' if part is None else "units are ns, us, ms, s, m, h, d, w, M, y"
+            raise BadValue(f"{text!r} is not a duration", hint)
+        nanoseconds += Decimal(part[1]) * _NANOSECONDS[part[2]]
+        at = part.end()
+    if not text or nanoseconds > _LARGEST:
+        raise BadValue(f"{text!r} is not a duration", 'write "10s", "5m" or "1h 30m"')
+    return int(nanoseconds) / 1e9
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest usual way to write a duration: `90.5` to `1m 30s 500ms`."""
+    left, parts = round(seconds * 1e9), []
+    for unit in ("d", "h", "m", "s", "ms", "us", "ns"):
+        count, left = divmod(left, _NANOSECONDS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts) or "0s"
+
+
+def parse_size(value: Any) -> int:
+    """`4kb` (4000), `4KiB` (4096), `10MB`, or a whole number, to bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = Decimal(value)
+    else:
+        text = _text(value, 'a size such as "10mb"')
+        part = _SIZE.fullmatch(text)
+        if part is None or part[2].lower() not in _BYTES:
+            raise BadValue(f"{text!r} is not a size", "units are b, kb, mb, gb (of 1000) and kib, mib, gib (of 1024)")
+        size = Decimal(part[1]) * _BYTES[part[2].lower()]
+    if not 0 <= size <= _LARGEST:
+        raise BadValue(f"{value!r} is not a size", "it must be between 0 and 8 EiB")
+    return int(size)
+
+
+def format_size(size: int) -> str:
+    """The shortest exact way to write a size: `65536` to `64KiB`, `1000000` to `1MB`, `1001` to `1001`."""
+    for unit in ("EiB", "EB", "PiB", "PB", "TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB"):
+        factor = _BYTES[unit.lower()]
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def parse_listen_list(value: Any) -> tuple[Listen, ...]:
+    """`0.0.0.0:80,[::]:80` to addresses to listen on."""
+    text = _text(value, 'an address such as "127.0.0.1:6188"')
+    entries = [entry.strip() for entry in text.split(",")]
+    if not all(entries):
+        raise BadValue("an address is empty" if len(entries) > 1 else "no address is given", 'write "host:port"')
+    return tuple(_listen(entry) for entry in entries)
+
+
+def _listen(text: str) -> Listen:
+    if text.isdigit() or text.startswith(":"):
+        text = f"0.0.0.0:{text.removeprefix(':')}"
+    if text.startswith("*:"):
+        raise BadValue(f"{text!r} is not an address", f"all addresses are 0.0.0.0{text[1:]} or [::]{text[1:]}")
+    host, port = _host_and_port(text)
+    if port is None:
+        raise BadValue(f"{text!r} has no port", f'write "{text}:80"')
+    return Listen(host, port)
+
+
+def parse_backend(value: Any) -> Backend:
+    """`host:port weight`, both port and weight optional."""
+    text = _text(value, 'an address such as "127.0.0.1:8080"')
+    if "://" in text:
+        raise BadValue(f"{text!r} is a URL", "an address has no scheme and no path: host:port")
+    parts = text.split()
+    if not 1 <= len(parts) <= 2:
+        raise BadValue(f"{text!r} is not an address", 'write "host:port" or "host:port weight"')
+    host, port = _host_and_port(parts[0])
+    if port == 0:
+        raise BadValue(f"{text!r} has port 0", "nothing can be reached there")
+    weight = parts[1] if len(parts) == 2 else "1"
+    if not (weight.isascii() and weight.isdigit() and int(weight) <= 65535):
+        raise BadValue(f"weight {weight!r} is not a whole number from 0 to 65535")
+    return Backend(host, 80 if port is None else port, int(weight))
+
+
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")) or not _is_ip(host, 6):
+            raise BadValue(f"{text!r} is not an IPv6 address with a port", 'write "[::1]:80"')
+        port = rest[1:] if rest else None
+    else:
+        if text.count(":") > 1:
+            raise BadValue(f"{text!r} is not host:port", 'an IPv6 address needs brackets, as in "[::1]:80"')
+        host, colon, after = text.partition(":")
+        port = after if colon else None
+        # What consists of digits and dots alone was meant as an address; the resolver would stumble over it later.
+        if _is_ip(host, 4):
+            host = str(ipaddress.ip_address(host))
+        elif not _HOST_NAME.fullmatch(host) or not re.search("[A-Za-z]", host):
+            raise BadValue(f"{host!r} is neither an IP address nor a host name")
+    if port is not None and not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise BadValue(f"{port!r} is not a port", "a port is a number from 1 to 65535")
+    return host, None if port is None else int(port)
+
+
+def _is_ip(host: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == version
+    except ValueError:
+        return False
+
+
+def is_host_name(host: str) -> bool:
+    """Whether `host` needs resolving: it is no IP address."""
+    return not (_is_ip(host, 4) or _is_ip(host, 6))
+
+
+def parse_header(value: Any) -> tuple[str, str]:
+    """`Name: value` to (lower-case name, value)."""
+    text = _text(value, 'a header such as "name:value"')
+    name, colon, content = text.partition(":")
+    name, content = name.strip().lower(), content.strip()
+    if not colon or not _TOKEN.fullmatch(name):
+        raise BadValue(f"{text!r} is not a header", 'write "name:value"')
+    if not _HEADER_VALUE.fullmatch(content):
+        raise BadValue(f"the value of header {name!r} has characters that no header may have", "use visible ASCII")
+    if name in _NOT_TO_SET:
+        raise BadValue(f"header {name!r} is about one connection; pingap writes it itself", "leave it out")
+    return name, content
+
+
+def parse_condition(value: Any) -> tuple[str, str | None]:
+    """`name:value` to (name, value), `name` to (name, None)."""
+    text = _text(value, 'a condition such as "name:value" or "name"')
+    name, colon, content = text.partition(":")
+    if not name.strip():
+        raise BadValue(f"{text!r} names nothing", 'write "name:value" or "name"')
+    return name.strip(), content.strip() if colon else None
+
+
+def parse_header_condition(value: Any) -> tuple[str, str | None]:
+    """As `parse_condition`, with the name in lower case."""
+    name, content = parse_condition(value)
+    if not _TOKEN.fullmatch(name):
+        raise BadValue(f"{name!r} is not the name of a header")
+    return name.lower(), content
+
+
+def parse_host_list(value: Any) -> tuple[HostRule, ...]:
+    """`example.com, *.example.org, ~^(?<user>.+)\\.example\\.net$` to rules."""
+    text = _text(value, 'a host such as "example.com"')
+    return tuple(_host_rule(entry.strip()) for entry in text.split(",") if entry.strip())
+
+
+def _host_rule(text: str) -> HostRule:
+    if text.startswith("~"):
+        return HostRule("regex", text[1:].strip())
+    rule = HostRule("suffix", text[2:].lower()) if text.startswith("*.") else HostRule("exact", text.lower())
+    if "*" in rule.value or not rule.value:
+        raise BadValue(f"{text!r} is not a host", "a wildcard is `*.` at the start; for more, write a regex: ~…")
+    if re.search(r"[\s/]", rule.value) or (":" in rule.value and not rule.value.startswith("[")):
+        raise BadValue(f"{text!r} is not a host", "a host has no scheme, no port and no path")
+    return rule
+
+
+def parse_path(value: Any) -> PathRule:
+    """`= /exact`, `~ regex`, `/prefix`, or nothing."""
+    text = _text(value, 'a path such as "/api"').strip()
+    if not text:
+        return PathRule()
+    if text.startswith("~"):
+        return PathRule("regex", text[1:].strip())
+    rule = PathRule("exact", text[1:].strip()) if text.startswith("=") else PathRule("prefix", text)
+    if not rule.value.startswith("/"):
+        raise BadValue(f"{text!r} can never match", 'a path starts with "/", a regex with "~"')
+    return rule
+
+
+def parse_rewrite(value: Any) -> Rewrite | None:
+    """`pattern replacement`; a replacement alone (it has a `$`) is for the whole path; a pattern alone deletes."""
+    text = _text(value, 'a rewrite such as "^/api/(.*) /$1"')
+    parts = text.split()
+    if not parts:
+        return None
+    if len(parts) > 2:
+        raise BadValue(
+            f"{text!r} has {len(parts)} parts", 'write "pattern replacement"; for a space in the pattern, \\s'
+        )
+    if len(parts) == 1 and "$" in parts[0].rstrip("$"):
+        return Rewrite(".*", parts[0])
+    return Rewrite(*parts)
+
+
+def parse_balance(value: Any) -> Balance:
+    """`round_robin`, `hash:header:x-user`, `least_conn`, …"""
+    text = _text(value, 'an algorithm such as "round_robin"').strip()
+    kind, _, rest = text.partition(":")
+    by, _, key = rest.partition(":")
+    if kind in ("round_robin", "least_conn", "p2c") and not rest:
+        return Balance(cast(Any, kind))
+    if not text:
+        return Balance()
+    if kind != "hash":
+        known = ("round_robin", "hash", "least_conn", "p2c")
+        raise BadValue(f"{text!r} is not a known algorithm", nearest(kind, known) or choices(known))
+    if by in ("", "path", "url", "ip") and not key:
+        return Balance("hash", cast(Any, by or "path"))
+    if by in ("header", "cookie", "query"):
+        if not key:
+            raise BadValue(f"{text!r} does not say which {by}", f'write "hash:{by}:name"')
+        return Balance("hash", cast(Any, by), key.lower() if by == "header" else key)
+    known = ("path", "url", "ip", "header", "cookie", "query")
+    raise BadValue(f"{text!r} does not say what to hash", nearest(by, known) or choices(f"hash:{by}" for by in known))
+
+
+def parse_health_check(value: Any) -> HealthCheck:
+    """`http://host/path?check_frequency=5s&failure=3`; parameters that are not the check's stay in the path."""
+    text = _text(value, 'a URL such as "http://host/ping"').strip()
+    if not text:
+        return HealthCheck()
+    try:
+        url = urlsplit(text)
+        host = url.hostname or ""
+    except ValueError as error:
+        raise BadValue(f"{text!r} is not a URL") from error
+    schemes = get_args(Literal["tcp", "http"])
+    if url.scheme not in schemes:
+        raise BadValue(f"{text!r} is not a health check", 'write "tcp://name" or "http://name/path"')
+    if not host:
+        raise BadValue(f"{text!r} names no host", f'write "{url.scheme}://name"')
+    settings: dict[str, Any] = {}
+    others = []
+    for part in url.query.split("&") if url.query else ():
+        name, _, content = (unquote(side) for side in part.partition("="))
+        parser = _CHECK_PARAMETERS.get(name)
+        if parser:
+            settings[name] = _parameter(name, content, parser)
+        elif url.scheme == "tcp":
+            raise BadValue(f"unknown parameter {name!r} of a health check", nearest(name, _CHECK_PARAMETERS))
+        else:
+            others.append(part)
+    path = (url.path or "/") + (f"?{'&'.join(others)}" if others else "")
+    if not path.isascii() or not path.isprintable() or " " in path:
+        raise BadValue(f"{path!r} cannot be requested", "percent-encode what is not visible ASCII")
+    return HealthCheck(url.scheme, host, path if url.scheme == "http" else "/", **settings)  # type: ignore[arg-type]
+
+
+def _parameter(name: str, content: str, parser: Callable[[str], Any]) -> Any:
+    try:
+        return parser(content)
+    except BadValue as error:
+        raise BadValue(f"parameter {name!r}: {error.message}", error.hint) from error
+
+
+def _positive_duration(content: str) -> float:
+    seconds = parse_duration(content)
+    if seconds <= 0:
+        raise BadValue("must be longer than 0")
+    return seconds
+
+
+def _positive_count(content: str) -> int:
+    if not (content.isascii() and content.isdigit() and 0 < int(content) <= 1000):
+        raise BadValue(f"{content!r} is not a whole number from 1 to 1000")
+    return int(content)
+
+
+def _switch(content: str) -> bool:
+    # The reference takes the mere name for yes, whatever its value; `reuse=false` is meant as it is written.
+    if content.lower() not in ("", "true", "1", "false", "0"):
+        raise BadValue(f"{content!r} is neither true nor false")
+    return content.lower() in ("", "true", "1")
+
+
+_CHECK_PARAMETERS: dict[str, Callable[[str], Any]] = {
+    "connection_timeout": _positive_duration,
+    "read_timeout": _positive_duration,
+    "check_frequency": _positive_duration,
+    "success": _positive_count,
+    "failure": _positive_count,
+    "reuse": _switch,
+    "parallel": _switch,
+}
+
+
+def parse_access_log(value: Any) -> AccessLog | None:
+    """`combined`, `/path/to/access.log combined`, a template, or a path and a template."""
+    text = _text(value, 'a format such as "combined"').strip()
+    if not text:
+        return None
+    first, _, rest = text.partition(" ")
+    if text in ACCESS_LOG_FORMATS:
+        return AccessLog(text)
+    if "{" not in first and (rest.strip() in ACCESS_LOG_FORMATS or rest.strip().startswith("{")):
+        return AccessLog(rest.strip(), os.path.expanduser(first))
+    if "{" not in text:
+        hint = nearest(text, ACCESS_LOG_FORMATS) or f'{choices(ACCESS_LOG_FORMATS)}, or a template such as "{{method}}"'
+        raise BadValue(f"{text!r} is neither a format nor a template", hint)
+    return AccessLog(text)
+
+
+def parse_metrics_path(value: Any) -> str | None:
+    """The path of the metrics, or nothing."""
+    text = _text(value, 'a path such as "/metrics"').strip()
+    if text and (not text.startswith("/") or not text.isascii() or re.search(r"[\s?#]", text)):
+        raise BadValue(f"{text!r} is not a path", 'write "/metrics"')
+    return text or None
+
+
+def parse_network(value: Any) -> str:
+    """`10.0.0.0/8` or `10.0.0.1`, in the usual form; bits of the host part are dropped."""
+    text = _text(value, 'a network such as "10.0.0.0/8"').strip()
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError as error:
+        raise BadValue(f"{text!r} is neither an IP address nor a network") from error
+
+
+def parse_file_path(value: Any) -> str | None:
+    """A path, `~` being the home directory; empty is none."""
+    text = _text(value, "a path")
+    if "\0" in text:
+        raise BadValue("a path cannot hold a NUL character")
+    return os.path.expanduser(text) if text else None
+
+
+def parse_cpu(value: Any) -> int:
+    """The number of a CPU."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1024:
+        raise BadValue(f"{value!r} is not the number of a CPU", "CPUs are counted from 0")
+    return value
+
+
+def parse_endpoint(value: Any) -> str | None:
+    """`tcp://host:port`."""
+    text = _text(value, 'an endpoint such as "tcp://10.0.0.2:7001"').strip()
+    if not text:
+        return None
+    scheme, separator, rest = text.partition("://")
+    if scheme != "tcp" or not separator:
+        raise BadValue(f"{text!r} is not a tcp endpoint", 'write "tcp://host:port"')
+    host, port = _host_and_port(rest)
+    if not port:
+        raise BadValue(f"{text!r} has no port", 'write "tcp://host:port"')
+    return f"tcp://{Listen(host, port)}"
+
+
+def parse_curve_key(value: Any) -> str | None:
+    """A CURVE key in Z85. The message never repeats it: it may be the secret one."""
+    text = _text(value, "a key of 40 characters")
+    if text and not _Z85.fullmatch(text):
+        raise BadValue("not a CURVE key: 40 characters of Z85", "zmq.curve_keypair() makes a pair")
+    return text or None
+
+
+def _text(value: Any, wanted: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise BadValue(f"expected {wanted}, got {describe(value)}")
+
+
+def describe(value: Any) -> str:
+    """What a value of TOML is, in words, and the value itself where it is short."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the text {value!r}" if len(value) <= 60 else "a text"
+    if isinstance(value, list):
+        return "a list"
+    return "a table" if isinstance(value, dict) else "a date or time"
+
+
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "access_log": parse_access_log,
+    "backend": parse_backend,
+    "balance": parse_balance,
+    "condition": parse_condition,
+    "cpu": parse_cpu,
+    "curve_key": parse_curve_key,
+    "duration": parse_duration,
+    "endpoint": parse_endpoint,
+    "file_path": parse_file_path,
+    "header": parse_header,
+    "header_condition": parse_header_condition,
+    "health_check": parse_health_check,
+    "host_list": parse_host_list,
+    "listen_list": parse_listen_list,
+    "metrics_path": parse_metrics_path,
+    "network": parse_network,
+    "path": parse_path,
+    "rewrite": parse_rewrite,
+    "size": parse_size,
+}
+"""By the form that a marker of `config.fields` names."""

@@ -1,0 +1,18 @@
+"""The itinerary: which stages a request and its response must visit, as flags in `Routed.plan`.
+
+A stage with nothing to do is not visited: without a flag the request goes from
+routing straight to upstream, and the response from upstream straight to accept.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+REQUEST_PLUGINS: Final = 1
+"""The request visits plugins before upstream."""
+
+REQUEST_BODY: Final = 2
+"""The request body passes through plugins too (a hook wants it); else it goes from accept to upstream."""
+
+RESPONSE_PLUGINS: Final = 4
+"""The response and its body go from upstream to plugins, and from there to accept."""

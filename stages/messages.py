@@ -1,0 +1,212 @@
+"""Every message between stages: the fields of bus/PROTOCOL.md section 8.
+
+An envelope is a named tuple whose first field is its kind. In one process it is
+handed over as it is; between processes MessagePack carries it as an array and
+the receiver's table (`DECODE`) names its fields again. Order is part of the
+protocol: append, never insert.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+REQUEST: Final = 64
+ROUTED: Final = 65
+RESPONSE: Final = 66
+DATA: Final = 67
+CREDIT: Final = 68
+CANCEL: Final = 69
+MOVED: Final = 70
+DONE: Final = 71
+
+WINDOW: Final = 256 * 1024
+"""Body bytes that a response may send before the first CREDIT."""
+
+INLINE: Final = 64 * 1024
+"""A body that is complete and at most this long travels inside its head's envelope."""
+
+UNKNOWN: Final = -1
+"""A body length that only its end will tell (chunked, or until the connection closes)."""
+
+
+class Affinity(NamedTuple):
+    """The one replica of each stage that a stream may visit (actor ids)."""
+
+    routing: int
+    plugins: int
+    upstream: int
+
+
+class Peer(NamedTuple):
+    """The client's connection, the same for all its streams."""
+
+    ip: str
+    port: int
+    local_ip: str
+    local_port: int
+    scheme: str
+    connection: int
+    """Number of the connection within its accept replica."""
+
+
+class Request(NamedTuple):
+    """accept → routing: one parsed request head, and its body when that is complete and small."""
+
+    kind: int
+    sid: int
+    generation: int
+    affinity: Affinity
+    server: str
+    peer: Peer
+    method: bytes
+    target: bytes
+    """Origin form, as sent: path and query, or `*`."""
+    version: int
+    """10, 11 or 20."""
+    host: bytes
+    """The authority that the client named, lower case, with its port if it gave one; b"" in HTTP/1.0 without Host."""
+    headers: bytes
+    """Header block in normal form: `name: value\\r\\n` lines, names lower case, hop-by-hop lines gone, Host kept."""
+    length: int
+    """Bytes of the body; 0 for none, UNKNOWN for chunked."""
+    body: bytes
+    """The whole body if `ended`, else b""."""
+    ended: bool
+    started: float
+    """Monotonic seconds at the first byte of the head."""
+    upgrade: bytes
+    """Protocol that the client asks to switch to, b"" for none."""
+
+
+class Routed(NamedTuple):
+    """routing → plugins → upstream: a request with its itinerary."""
+
+    kind: int
+    sid: int
+    generation: int
+    affinity: Affinity
+    server: str
+    peer: Peer
+    method: bytes
+    target: bytes
+    """After the rewrite."""
+    version: int
+    host: bytes
+    headers: bytes
+    """With the location's header rules applied (variables of the upstream stage, such as $upstream_addr, still open)."""
+    length: int
+    body: bytes
+    ended: bool
+    started: float
+    upgrade: bytes
+    client_ip: str
+    """The client as trusted_proxies let us believe it."""
+    location: str
+    upstream: str
+    plan: int
+    """The itinerary: flags of stages/itinerary.py."""
+    variables: dict[str, str]
+    """Captures of host and path, and context set by plugins."""
+    stamps: tuple[float, ...]
+    """Monotonic seconds: request reached routing, left routing, reached plugins, left plugins (as far as it got)."""
+    original: bytes
+    """The target before the rewrite; b"" if it was not rewritten."""
+
+
+class Report(NamedTuple):
+    """What accept needs to know of the stream's way, for the access log, metrics and `pingap tap`."""
+
+    location: str
+    upstream: str
+    addr: str
+    """Backend that answered, `host:port`; "" when none did."""
+    upstream_status: int
+    reused: bool
+    """The backend connection was a kept-alive one."""
+    tries: int
+    """Backends asked; 0 when none was."""
+    stamps: tuple[float, ...]
+    """As in Routed, then: reached upstream, connection ready, request sent, response head received. 0.0 = not visited."""
+    connect: tuple[float, ...]
+    """Seconds: tcp connect, tls handshake of the backend connection if it was opened for this stream; else ()."""
+    error: str
+    """Why the answer is ours (errors.py kinds); "" for a proxied answer."""
+    context: dict[str, Any]
+    """Context keys set by plugins (compression_ratio, cache_status, …) and by rules."""
+    client_ip: str
+
+
+class Response(NamedTuple):
+    """upstream, plugins or routing → accept (or upstream → plugins): a response head."""
+
+    kind: int
+    sid: int
+    source: int
+    """Actor that sends this and the DATA that follows; credit goes there."""
+    status: int
+    headers: bytes
+    """Normal form, no hop-by-hop lines, no Content-Length."""
+    length: int
+    """Bytes of the body, or UNKNOWN. For HEAD and 304: what Content-Length would say, or UNKNOWN for no such line."""
+    body: bytes
+    """Its first bytes; all of it if `ended`."""
+    ended: bool
+    report: Report | None
+    watchers: tuple[int, ...]
+    """Actors that want DONE when the stream ends."""
+
+
+class Data(NamedTuple):
+    """Body bytes, in either direction."""
+
+    kind: int
+    sid: int
+    payload: bytes
+    ended: bool
+    error: str
+    """Not "": the sender failed and no more will come; the receiver must not let the body look complete."""
+
+
+class Credit(NamedTuple):
+    """Receiver of DATA → its sender."""
+
+    kind: int
+    sid: int
+    bytes: int
+    wanter: int
+    """Actor that grants it and takes the DATA."""
+
+
+class Cancel(NamedTuple):
+    kind: int
+    sid: int
+    reason: str
+
+
+class Moved(NamedTuple):
+    kind: int
+    sid: int
+    stage: str
+    actor: int
+
+
+class Done(NamedTuple):
+    kind: int
+    sid: int
+
+
+DECODE: Final[dict[int, type[tuple[Any, ...]]]] = {
+    REQUEST: Request,
+    ROUTED: Routed,
+    RESPONSE: Response,
+    DATA: Data,
+    CREDIT: Credit,
+    CANCEL: Cancel,
+    MOVED: Moved,
+    DONE: Done,
+}
+
+
+def accept_of(sid: int) -> int:
+    """Id of the accept actor that owns the stream."""
+    return sid >> 32
