@@ -7,7 +7,7 @@
     model.py     the one home of each key; what stages import
     wire.py      a snapshot as plain data, for MessagePack
     diff.py      what a new snapshot changes, and what of it only a restart applies
-    values.py    durations, sizes, addresses and other packed text
+    values.py    addresses, rules and other packed text; durations and sizes in quantities.py
     default.py   the configuration of `pingap up` without a file
 
 Rules. A load gives every problem at once, each with the path of its key and a

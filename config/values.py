@@ -1,4 +1,4 @@
-"""The packed text of single values, taken apart: durations, sizes, addresses, rules, URLs.
+"""The packed text of single values, taken apart: addresses, rules, headers, URLs.
 
 Each parser takes what the file says, of whatever type, and returns the value of
 the model or raises `BadValue`. Nothing here knows of other keys.
@@ -10,39 +10,15 @@ import ipaddress
 import os.path
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
 from config.model import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
 from config.problems import BadValue, choices, nearest
+from config.quantities import parse_duration, parse_size, text_of
 
+_ALGORITHMS = ("round_robin", "hash", "least_conn", "p2c")
 ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
-
-# The units of the Rust crate humantime, with which the reference reads durations.
-_UNITS = {
-    1: ("ns", "nsec", "nanos"),
-    1_000: ("us", "usec", "micros"),
-    1_000_000: ("ms", "msec", "millis"),
-    1_000_000_000: ("s", "sec", "secs", "second", "seconds"),
-    60_000_000_000: ("m", "min", "mins", "minute", "minutes"),
-    3_600_000_000_000: ("h", "hr", "hrs", "hour", "hours"),
-    86_400_000_000_000: ("d", "day", "days"),
-    604_800_000_000_000: ("w", "wk", "wks", "week", "weeks"),
-    2_630_016_000_000_000: ("M", "month", "months"),
-    31_557_600_000_000_000: ("y", "yr", "yrs", "year", "years"),
-}
-_NANOSECONDS = {name: factor for factor, names in _UNITS.items() for name in names}
-_DURATION_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
-
-# The units of the Rust crate bytesize: kb is 1000 bytes, kib is 1024.
-_BYTES = {"": 1, "b": 1} | {
-    letter + suffix: base**power
-    for power, letter in enumerate("kmgtpe", start=1)
-    for suffix, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
-}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
-_LARGEST = 2**63 - 1
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -51,65 +27,13 @@ _Z85 = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
 # Written by pingap itself from what it knows of each connection (design.md, section 8).
 _NOT_TO_SET = frozenset(
-    "connection content-length keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+    ("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
-
-
-def parse_duration(value: Any) -> float:
-    """`10s`, `1h 30m`, `250ms` to seconds."""
-    text = _text(value, 'a duration such as "10s"').strip()
-    if text == "0":
-        return 0.0
-    nanoseconds, at = Decimal(0), 0
-    while at < len(text):
-        part = _DURATION_PART.match(text, at)
-        if part is None or part[2] not in _NANOSECONDS:
-            hint = 'write a unit, as in "10s"' if part is None else "units are ns, us, ms, s, m, h, d, w, M, y"
-            raise BadValue(f"{text!r} is not a duration", hint)
-        nanoseconds += Decimal(part[1]) * _NANOSECONDS[part[2]]
-        at = part.end()
-    if not text or nanoseconds > _LARGEST:
-        raise BadValue(f"{text!r} is not a duration", 'write "10s", "5m" or "1h 30m"')
-    return int(nanoseconds) / 1e9
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest usual way to write a duration: `90.5` to `1m 30s 500ms`."""
-    left, parts = round(seconds * 1e9), []
-    for unit in ("d", "h", "m", "s", "ms", "us", "ns"):
-        count, left = divmod(left, _NANOSECONDS[unit])
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts) or "0s"
-
-
-def parse_size(value: Any) -> int:
-    """`4kb` (4000), `4KiB` (4096), `10MB`, or a whole number, to bytes."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        size = Decimal(value)
-    else:
-        text = _text(value, 'a size such as "10mb"')
-        part = _SIZE.fullmatch(text)
-        if part is None or part[2].lower() not in _BYTES:
-            raise BadValue(f"{text!r} is not a size", "units are b, kb, mb, gb (of 1000) and kib, mib, gib (of 1024)")
-        size = Decimal(part[1]) * _BYTES[part[2].lower()]
-    if not 0 <= size <= _LARGEST:
-        raise BadValue(f"{value!r} is not a size", "it must be between 0 and 8 EiB")
-    return int(size)
-
-
-def format_size(size: int) -> str:
-    """The shortest exact way to write a size: `65536` to `64KiB`, `1000000` to `1MB`, `1001` to `1001`."""
-    for unit in ("EiB", "EB", "PiB", "PB", "TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "KB"):
-        factor = _BYTES[unit.lower()]
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return str(size)
 
 
 def parse_listen_list(value: Any) -> tuple[Listen, ...]:
     """`0.0.0.0:80,[::]:80` to addresses to listen on."""
-    text = _text(value, 'an address such as "127.0.0.1:6188"')
+    text = text_of(value, 'an address such as "127.0.0.1:6188"')
     entries = [entry.strip() for entry in text.split(",")]
     if not all(entries):
         raise BadValue("an address is empty" if len(entries) > 1 else "no address is given", 'write "host:port"')
@@ -129,7 +53,7 @@ def _listen(text: str) -> Listen:
 
 def parse_backend(value: Any) -> Backend:
     """`host:port weight`, both port and weight optional."""
-    text = _text(value, 'an address such as "127.0.0.1:8080"')
+    text = text_of(value, 'an address such as "127.0.0.1:8080"')
     if "://" in text:
         raise BadValue(f"{text!r} is a URL", "an address has no scheme and no path: host:port")
     parts = text.split()
@@ -179,7 +103,7 @@ def is_host_name(host: str) -> bool:
 
 def parse_header(value: Any) -> tuple[str, str]:
     """`Name: value` to (lower-case name, value)."""
-    text = _text(value, 'a header such as "name:value"')
+    text = text_of(value, 'a header such as "name:value"')
     name, colon, content = text.partition(":")
     name, content = name.strip().lower(), content.strip()
     if not colon or not _TOKEN.fullmatch(name):
@@ -193,7 +117,7 @@ def parse_header(value: Any) -> tuple[str, str]:
 
 def parse_condition(value: Any) -> tuple[str, str | None]:
     """`name:value` to (name, value), `name` to (name, None)."""
-    text = _text(value, 'a condition such as "name:value" or "name"')
+    text = text_of(value, 'a condition such as "name:value" or "name"')
     name, colon, content = text.partition(":")
     if not name.strip():
         raise BadValue(f"{text!r} names nothing", 'write "name:value" or "name"')
@@ -210,7 +134,7 @@ def parse_header_condition(value: Any) -> tuple[str, str | None]:
 
 def parse_host_list(value: Any) -> tuple[HostRule, ...]:
     """`example.com, *.example.org, ~^(?<user>.+)\\.example\\.net$` to rules."""
-    text = _text(value, 'a host such as "example.com"')
+    text = text_of(value, 'a host such as "example.com"')
     return tuple(_host_rule(entry.strip()) for entry in text.split(",") if entry.strip())
 
 
@@ -227,7 +151,7 @@ def _host_rule(text: str) -> HostRule:
 
 def parse_path(value: Any) -> PathRule:
     """`= /exact`, `~ regex`, `/prefix`, or nothing."""
-    text = _text(value, 'a path such as "/api"').strip()
+    text = text_of(value, 'a path such as "/api"').strip()
     if not text:
         return PathRule()
     if text.startswith("~"):
@@ -240,7 +164,7 @@ def parse_path(value: Any) -> PathRule:
 
 def parse_rewrite(value: Any) -> Rewrite | None:
     """`pattern replacement`; a replacement alone (it has a `$`) is for the whole path; a pattern alone deletes."""
-    text = _text(value, 'a rewrite such as "^/api/(.*) /$1"')
+    text = text_of(value, 'a rewrite such as "^/api/(.*) /$1"')
     parts = text.split()
     if not parts:
         return None
@@ -255,7 +179,7 @@ def parse_rewrite(value: Any) -> Rewrite | None:
 
 def parse_balance(value: Any) -> Balance:
     """`round_robin`, `hash:header:x-user`, `least_conn`, …"""
-    text = _text(value, 'an algorithm such as "round_robin"').strip()
+    text = text_of(value, 'an algorithm such as "round_robin"').strip()
     kind, _, rest = text.partition(":")
     by, _, key = rest.partition(":")
     if kind in ("round_robin", "least_conn", "p2c") and not rest:
@@ -263,8 +187,7 @@ def parse_balance(value: Any) -> Balance:
     if not text:
         return Balance()
     if kind != "hash":
-        known = ("round_robin", "hash", "least_conn", "p2c")
-        raise BadValue(f"{text!r} is not a known algorithm", nearest(kind, known) or choices(known))
+        raise BadValue(f"{text!r} is not a known algorithm", nearest(kind, _ALGORITHMS) or choices(_ALGORITHMS))
     if by in ("", "path", "url", "ip") and not key:
         return Balance("hash", cast(Any, by or "path"))
     if by in ("header", "cookie", "query"):
@@ -275,9 +198,17 @@ def parse_balance(value: Any) -> Balance:
     raise BadValue(f"{text!r} does not say what to hash", nearest(by, known) or choices(f"hash:{by}" for by in known))
 
 
+def parse_discovery(value: Any) -> str:
+    """`static`, for which empty stands too."""
+    text = text_of(value, 'a way of discovery such as "static"').strip()
+    if text not in ("", "static"):
+        raise BadValue(f"{text!r} is not a known way of discovery", nearest(text, ("static",)) or 'write "static"')
+    return "static"
+
+
 def parse_health_check(value: Any) -> HealthCheck:
     """`http://host/path?check_frequency=5s&failure=3`; parameters that are not the check's stay in the path."""
-    text = _text(value, 'a URL such as "http://host/ping"').strip()
+    text = text_of(value, 'a URL such as "http://host/ping"').strip()
     if not text:
         return HealthCheck()
     try:
@@ -347,7 +278,7 @@ _CHECK_PARAMETERS: dict[str, Callable[[str], Any]] = {
 
 def parse_access_log(value: Any) -> AccessLog | None:
     """`combined`, `/path/to/access.log combined`, a template, or a path and a template."""
-    text = _text(value, 'a format such as "combined"').strip()
+    text = text_of(value, 'a format such as "combined"').strip()
     if not text:
         return None
     first, _, rest = text.partition(" ")
@@ -363,7 +294,7 @@ def parse_access_log(value: Any) -> AccessLog | None:
 
 def parse_metrics_path(value: Any) -> str | None:
     """The path of the metrics, or nothing."""
-    text = _text(value, 'a path such as "/metrics"').strip()
+    text = text_of(value, 'a path such as "/metrics"').strip()
     if text and (not text.startswith("/") or not text.isascii() or re.search(r"[\s?#]", text)):
         raise BadValue(f"{text!r} is not a path", 'write "/metrics"')
     return text or None
@@ -371,7 +302,7 @@ def parse_metrics_path(value: Any) -> str | None:
 
 def parse_network(value: Any) -> str:
     """`10.0.0.0/8` or `10.0.0.1`, in the usual form; bits of the host part are dropped."""
-    text = _text(value, 'a network such as "10.0.0.0/8"').strip()
+    text = text_of(value, 'a network such as "10.0.0.0/8"').strip()
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError as error:
@@ -380,7 +311,7 @@ def parse_network(value: Any) -> str:
 
 def parse_file_path(value: Any) -> str | None:
     """A path, `~` being the home directory; empty is none."""
-    text = _text(value, "a path")
+    text = text_of(value, "a path")
     if "\0" in text:
         raise BadValue("a path cannot hold a NUL character")
     return os.path.expanduser(text) if text else None
@@ -395,7 +326,7 @@ def parse_cpu(value: Any) -> int:
 
 def parse_endpoint(value: Any) -> str | None:
     """`tcp://host:port`."""
-    text = _text(value, 'an endpoint such as "tcp://10.0.0.2:7001"').strip()
+    text = text_of(value, 'an endpoint such as "tcp://10.0.0.2:7001"').strip()
     if not text:
         return None
     scheme, separator, rest = text.partition("://")
@@ -407,31 +338,12 @@ def parse_endpoint(value: Any) -> str | None:
     return f"tcp://{Listen(host, port)}"
 
 
-def parse_curve_key(value: Any) -> str | None:
+def parse_curve_key(value: Any) -> str:
     """A CURVE key in Z85. The message never repeats it: it may be the secret one."""
-    text = _text(value, "a key of 40 characters")
-    if text and not _Z85.fullmatch(text):
+    text = text_of(value, "a key of 40 characters")
+    if not _Z85.fullmatch(text):
         raise BadValue("not a CURVE key: 40 characters of Z85", "zmq.curve_keypair() makes a pair")
-    return text or None
-
-
-def _text(value: Any, wanted: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise BadValue(f"expected {wanted}, got {describe(value)}")
-
-
-def describe(value: Any) -> str:
-    """What a value of TOML is, in words, and the value itself where it is short."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return f"the number {value}"
-    if isinstance(value, str):
-        return f"the text {value!r}" if len(value) <= 60 else "a text"
-    if isinstance(value, list):
-        return "a list"
-    return "a table" if isinstance(value, dict) else "a date or time"
+    return text
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -441,6 +353,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "condition": parse_condition,
     "cpu": parse_cpu,
     "curve_key": parse_curve_key,
+    "discovery": parse_discovery,
     "duration": parse_duration,
     "endpoint": parse_endpoint,
     "file_path": parse_file_path,

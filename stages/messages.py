@@ -16,8 +16,14 @@ RESPONSE: Final = 66
 DATA: Final = 67
 CREDIT: Final = 68
 CANCEL: Final = 69
-MOVED: Final = 70
+CLAIM: Final = 70
 DONE: Final = 71
+CLAIMED: Final = 72
+SCRAPE: Final = 80
+SCRAPED: Final = 81
+ACCEPTED: Final = 40
+REFUSED: Final = 41
+IN_USE: Final = 42
 
 WINDOW: Final = 256 * 1024
 """Body bytes that a response may send before the first CREDIT."""
@@ -111,6 +117,8 @@ class Routed(NamedTuple):
     """Monotonic seconds: request reached routing, left routing, reached plugins, left plugins (as far as it got)."""
     original: bytes
     """The target before the rewrite; b"" if it was not rewritten."""
+    watchers: tuple[int, ...]
+    """Actors that want DONE when the stream ends; copied into the Response."""
 
 
 class Report(NamedTuple):
@@ -183,16 +191,70 @@ class Cancel(NamedTuple):
     reason: str
 
 
-class Moved(NamedTuple):
+class Claim(NamedTuple):
+    """A replica → the replica of the same stage that owns a key, so that a limit is the limit however many replicas there are."""
+
     kind: int
     sid: int
-    stage: str
-    actor: int
+    asker: int
+    key: str
+    args: tuple[Any, ...]
+
+
+class Claimed(NamedTuple):
+    """The owner's answer to CLAIM. Without one within a second the asker lets the request pass and counts it."""
+
+    kind: int
+    sid: int
+    key: str
+    allowed: bool
 
 
 class Done(NamedTuple):
+    """accept → each of `Response.watchers`: the stream has ended, in whatever way."""
+
     kind: int
     sid: int
+
+
+class Scrape(NamedTuple):
+    """routing → metrics: somebody asked for the metrics page."""
+
+    kind: int
+    sid: int
+    asker: int
+
+
+class Scraped(NamedTuple):
+    kind: int
+    sid: int
+    payload: bytes
+    content_type: str
+
+
+class Accepted(NamedTuple):
+    """stage → config: compiled, can serve that generation."""
+
+    kind: int
+    actor: int
+    generation: int
+
+
+class Refused(NamedTuple):
+    """stage → config: cannot serve that generation; the reason is for the operator."""
+
+    kind: int
+    actor: int
+    generation: int
+    reason: str
+
+
+class InUse(NamedTuple):
+    """accept → config: the oldest generation that one of its streams without a response head still carries."""
+
+    kind: int
+    actor: int
+    oldest: int
 
 
 DECODE: Final[dict[int, type[tuple[Any, ...]]]] = {
@@ -202,8 +264,14 @@ DECODE: Final[dict[int, type[tuple[Any, ...]]]] = {
     DATA: Data,
     CREDIT: Credit,
     CANCEL: Cancel,
-    MOVED: Moved,
+    CLAIM: Claim,
     DONE: Done,
+    CLAIMED: Claimed,
+    SCRAPE: Scrape,
+    SCRAPED: Scraped,
+    ACCEPTED: Accepted,
+    REFUSED: Refused,
+    IN_USE: InUse,
 }
 
 
