@@ -1,0 +1,252 @@
+"""What one key alone cannot show: references, regular expressions, addresses, stages.
+
+Regular expressions are compiled here by the engine that will run them, so that
+a stage never meets one that does not compile.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import lru_cache
+from typing import Any
+
+from config import unsupported
+from config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Listen, Location, Server, Snapshot, Upstream
+from config.problems import Problem, choices, nearest, path_of
+from config.quantities import describe
+from config.values import is_host_name
+
+Declared = Mapping[str, frozenset[str]]
+"""By section, the names that the files give items, also of items that are not usable."""
+
+_REPLACEMENT = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
+
+
+def check(
+    snapshot: Snapshot, declared: Declared, partial: Set[str], builtin_plugins: frozenset[str]
+) -> Iterator[Problem]:
+    """Everything that is wrong between the items of a configuration.
+
+    `partial` are the paths of items some keys of which could not be used: nothing is said of what they lack.
+    """
+    if not declared["servers"]:
+        yield Problem("servers", "no server is configured, so that nothing would listen", "add [servers.NAME]")
+    for name, server in snapshot.servers.items():
+        yield from _server(path_of("servers", name), server, declared)
+    yield from _listen_addresses(snapshot.servers)
+    for name, location in snapshot.locations.items():
+        path = path_of("locations", name)
+        yield from _location(path, location, declared, path in partial, builtin_plugins)
+    for name, upstream in snapshot.upstreams.items():
+        yield from _upstream(path_of("upstreams", name), upstream)
+    yield from _stages(snapshot, declared)
+
+
+def check_plugin(path: str, table: dict[str, Any]) -> list[Problem]:
+    """What is wrong with a [plugins.X] section as far as every plugin has it; the rest is the plugin's business."""
+    problems = [Problem(f"{path}{place}", "a plugin takes no dates", "write it as text") for place in _dates(table)]
+    category = table.get("category")
+    if not isinstance(category, str) or not category:
+        message = "the key is required" if category is None else f"expected text, got {describe(category)}"
+        problems.append(Problem(f"{path}.category", message, "the category says which plugin this is"))
+    elif category in unsupported.PLUGIN_CATEGORIES:
+        problems.append(unsupported.not_yet(f"{path}.category", f"the plugin {category!r}"))
+    step = table.get("step")
+    if step is not None and step not in PLUGIN_STEPS:
+        hint = (nearest(step, PLUGIN_STEPS) if isinstance(step, str) else "") or choices(PLUGIN_STEPS)
+        problems.append(Problem(f"{path}.step", f"{step!r} is not a step", hint))
+    return problems
+
+
+def _dates(value: Any, place: str = "") -> Iterator[str]:
+    """Where in a section values are that MessagePack cannot carry."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _dates(entry, f"{place}.{path_of(key)}")
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _dates(entry, f"{place}[{index}]")
+    elif not isinstance(value, str | int | float):
+        yield place
+
+
+def _server(path: str, server: Server, declared: Declared) -> Iterator[Problem]:
+    yield from _references(f"{path}.locations", server.locations, declared["locations"], "location")
+    yield from _keepalive(path, server)
+
+
+def _keepalive(path: str, item: Server | Upstream) -> Iterator[Problem]:
+    for key in ("tcp_idle", "tcp_interval"):
+        seconds = getattr(item, key)
+        if seconds is not None and (seconds < 1 or seconds > 32767):
+            yield Problem(f"{path}.{key}", "must be between 1s and 9h", "the kernel counts whole seconds")
+
+
+def _listen_addresses(servers: Mapping[str, Server]) -> Iterator[Problem]:
+    """Doubled addresses; a wildcard takes the port on every address of its family, unless both share it."""
+    seen: list[tuple[str, Listen, Server]] = []
+    for name, server in servers.items():
+        path = path_of("servers", name, "addr")
+        for listen in server.addr:
+            for other_path, other, owner in seen:
+                same = listen == other
+                # With SO_REUSEPORT on both, the kernel prefers the more exact address.
+                shared = server.reuse_port and owner.reuse_port
+                if same and listen.port:
+                    where = "twice" if other_path == path else f"also in {other_path}"
+                    yield Problem(path, f"{listen} is {where}", "two servers cannot share an address")
+                elif _covers(listen, other) and not shared:
+                    yield Problem(
+                        path, f"{listen} and {other} ({other_path}) overlap", "keep the wildcard or the other"
+                    )
+            seen.append((path, listen, server))
+
+
+def _covers(one: Listen, other: Listen) -> bool:
+    if one.port != other.port or not one.port or one == other:
+        return False
+    if "0.0.0.0" in (one.host, other.host):
+        return ":" not in one.host + other.host
+    return "::" in (one.host, other.host) and ":" in one.host and ":" in other.host
+
+
+def _location(
+    path: str, location: Location, declared: Declared, partial: bool, builtin_plugins: frozenset[str]
+) -> Iterator[Problem]:
+    regexes = [("path", location.path.value)] if location.path.kind == "regex" else []
+    regexes += [("host", rule.value) for rule in location.host if rule.kind == "regex"]
+    regexes += [("rewrite", location.rewrite.pattern)] if location.rewrite else []
+    captures: set[str] | None = None if partial else set()
+    for key, pattern in regexes:
+        yield from _regex(f"{path}.{key}", pattern)
+        compiled = _compile(pattern)[0]
+        captures = captures | set(compiled.groupindex) if compiled and captures is not None else None
+    if captures is not None and location.rewrite:
+        groups = _compile(location.rewrite.pattern)[0].groups
+        yield from _replacement(f"{path}.rewrite", location.rewrite.replacement, captures, groups)
+    if captures is not None or not location.upstream.startswith("$"):
+        yield from _upstream_of(path, location, captures or set(), declared)
+    if not location.upstream and not location.plugins and not partial:
+        yield Problem(path, "neither an upstream nor a plugin would answer", "add upstream or plugins")
+    known = declared["plugins"] | builtin_plugins
+    for index, name in enumerate(location.plugins):
+        if name not in known and name in unsupported.LATER_BUILTIN_PLUGINS:
+            yield unsupported.not_yet(f"{path}.plugins[{index}]", f"the plugin {name!r}")
+        elif name not in known:
+            hint = nearest(name, known) or f"add [{path_of('plugins', name)}]"
+            yield Problem(f"{path}.plugins[{index}]", f"plugin {name!r} does not exist", hint)
+    yield from _doubled(f"{path}.plugins", location.plugins)
+
+
+def _upstream_of(path: str, location: Location, captures: set[str], declared: Declared) -> Iterator[Problem]:
+    name = location.upstream
+    if name.startswith("$"):
+        wanted = name[1:].removeprefix("{").removesuffix("}")
+        if wanted not in captures:
+            hint = nearest(wanted, captures) or f"name the group: (?<{wanted}>…) in a regex of host, path or rewrite"
+            yield Problem(f"{path}.upstream", f"no regex of this location captures {wanted!r}", hint)
+    elif name and name not in declared["upstreams"]:
+        hint = nearest(name, declared["upstreams"]) or f"add [{path_of('upstreams', name)}]"
+        yield Problem(f"{path}.upstream", f"upstream {name!r} does not exist", hint)
+
+
+def _replacement(path: str, text: str, captures: set[str], groups: int) -> Iterator[Problem]:
+    """The `$` references of a rewrite; one that names nothing would silently become nothing."""
+    for match in _REPLACEMENT.finditer(text):
+        name = match[1] or match[2]
+        if name is None or name in captures or (name.isdigit() and int(name) <= groups):
+            continue
+        if name.isdigit():
+            yield Problem(path, f"${name} is used, but the pattern ends with group {groups}")
+        else:
+            hint = nearest(name, captures)
+            if name[0].isdigit():
+                digits = re.match(r"\d+", name)
+                hint = f"write ${{{digits[0]}}}{name[digits.end() :]} for group {digits[0]}" if digits else ""
+            yield Problem(path, f"no regex of this location captures {name!r}", hint)
+
+
+def _upstream(path: str, upstream: Upstream) -> Iterator[Problem]:
+    yield from _keepalive(path, upstream)
+    if not upstream.addrs:
+        yield Problem(f"{path}.addrs", "no address is given", 'write addrs = ["host:port"]')
+    elif not any(backend.weight for backend in upstream.addrs):
+        yield Problem(f"{path}.addrs", "every weight is 0, so that no backend would get a request")
+    yield from _doubled(f"{path}.addrs", tuple(backend.address for backend in upstream.addrs))
+    for index, backend in enumerate(upstream.addrs):
+        if is_host_name(backend.host):
+            continue
+        ip = ipaddress.ip_address(backend.host)
+        kinds = {
+            "unspecified": ip.is_unspecified,
+            "broadcast": str(ip) == "255.255.255.255",
+            "multicast": ip.is_multicast,
+            "link-local": ip.is_link_local,
+        }
+        kind = next((kind for kind, is_such in kinds.items() if is_such), "")
+        if kind:
+            yield Problem(f"{path}.addrs[{index}]", f"{backend.host} is {kind}: no backend can be there")
+        elif ip.version == 6 and upstream.ipv4_only:
+            yield Problem(f"{path}.addrs[{index}]", f"{backend.host} is IPv6, and ipv4_only is true")
+
+
+def _stages(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
+    bus = snapshot.bus
+    for name in sorted(declared["stages"]):
+        if name not in STAGES:
+            yield Problem(path_of("stages", name), "unknown stage", nearest(name, STAGES) or choices(STAGES))
+    for name, stage in snapshot.stages.items():
+        path = path_of("stages", name)
+        if name in STAGES and name not in SCALED_STAGES and (stage.replicas or 1) > 1:
+            yield Problem(f"{path}.replicas", "runs once", f"only these may have several: {', '.join(SCALED_STAGES)}")
+        if stage.endpoint and not bus.public_key and "public_key" not in declared["bus"]:
+            yield Problem(f"{path}.endpoint", "tcp needs CURVE keys", "add [bus] with public_key and secret_key")
+        yield from _doubled(f"{path}.cpus", tuple(map(str, stage.cpus)))
+    missing = {"public_key", "secret_key"} - declared["bus"]
+    if len(missing) == 1:
+        yield Problem(f"bus.{missing.pop()}", "both keys are needed, or none")
+
+
+def _references(path: str, names: Iterable[str], known: frozenset[str], kind: str) -> Iterator[Problem]:
+    names = tuple(names)
+    for index, name in enumerate(names):
+        if name not in known:
+            hint = nearest(name, known) or f"add [{path_of(f'{kind}s', name)}]"
+            yield Problem(f"{path}[{index}]", f"{kind} {name!r} does not exist", hint)
+    yield from _doubled(path, names)
+
+
+def _doubled(path: str, entries: tuple[str, ...]) -> Iterator[Problem]:
+    for entry, count in Counter(entries).items():
+        if count > 1:
+            yield Problem(path, f"{entry!r} is there {count} times", "keep one")
+
+
+@lru_cache(maxsize=4096)
+def _compile(pattern: str) -> tuple[Any, str]:
+    import re2  # type: ignore[import-untyped]
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options), ""
+    except re2.error as error:
+        reason = error.args[0]
+        return None, reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+
+
+def _regex(path: str, pattern: str) -> Iterator[Problem]:
+    reason = _compile(pattern)[1]
+    if not reason:
+        return
+    hint = ""
+    if "perl operator" in reason:
+        hint = "the regex engine takes linear time and has no look-around and no atomic groups"
+    elif re.search(r"invalid escape sequence: \\(\d|k)", reason):
+        hint = "the regex engine takes linear time and has no back-references"
+    elif path.endswith(".host"):
+        hint = "a comma separates hosts and cannot stand in a regex"
+    yield Problem(path, f"bad regular expression {pattern!r}: {reason}", hint)

@@ -1,0 +1,291 @@
+"""Text to a checked `Snapshot`, or to every problem at once.
+
+The steps: read the files, parse TOML, put the files together, fill in
+`$ENV:NAME`, set aside what is not supported yet, validate each item by itself
+(pydantic, strict, from the model), then check what spans items. A step goes on
+with what the one before could use, so that one misspelling hides no other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from config import check, unsupported
+from config.model import Basic, Bus, Location, Server, Snapshot, Stage, Upstream
+from config.problems import BadValue, ConfigRefused, Problem, choices, nearest, path_of
+from config.quantities import describe
+from config.storage import file
+from config.storage.file import Document
+
+PluginChecker = Callable[[str, dict[str, Any]], list[Problem]]
+"""Given the name of a [plugins.X] section and the section: what is wrong with it, by full path."""
+
+Item = TypeVar("Item")
+Table = dict[str, Any]
+
+SECTIONS = ("basic", "servers", "locations", "upstreams", "plugins", "stages", "bus")
+_SINGLE = ("basic", "bus")
+_VARIABLE = re.compile(r"\$ENV:([A-Za-z_][A-Za-z0-9_]*)")
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+_STAND_INS: Mapping[str, Any] = {"addr": "127.0.0.1:0", "addrs": ["127.0.0.1"]}
+"""For keys that an item cannot be made without; neither gives rise to a problem."""
+
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def load(
+    source: str | Path,
+    *,
+    plugin_checker: PluginChecker | None = None,
+    builtin_plugins: frozenset[str] = unsupported.BUILTIN_PLUGINS,
+    env: Mapping[str, str] = os.environ,
+) -> Snapshot:
+    """Reads a file or a directory. Raises ConfigRefused with all problems."""
+    return _load(file.read(source), plugin_checker, builtin_plugins, env)
+
+
+def load_text(
+    text: str,
+    *,
+    name: str = "pingap.toml",
+    plugin_checker: PluginChecker | None = None,
+    builtin_plugins: frozenset[str] = unsupported.BUILTIN_PLUGINS,
+    env: Mapping[str, str] = os.environ,
+) -> Snapshot:
+    """As `load`, for text in hand; `name` stands for the file in problems."""
+    return _load((Document(name, text),), plugin_checker, builtin_plugins, env)
+
+
+def _load(
+    documents: Iterable[Document],
+    plugin_checker: PluginChecker | None,
+    builtin_plugins: frozenset[str],
+    env: Mapping[str, str],
+) -> Snapshot:
+    raw = _Raw()
+    for document in documents:
+        raw.add(document)
+    raw.tables = {
+        section: _with_variables(table, (section,), env, raw.problems) for section, table in raw.tables.items()
+    }
+    snapshot = Snapshot(
+        basic=_single(raw, "basic", Basic) or Basic(),
+        servers=_items(raw, "servers", Server),
+        locations=_items(raw, "locations", Location),
+        upstreams=_items(raw, "upstreams", Upstream),
+        plugins=_plugins(raw, plugin_checker),
+        stages=_items(raw, "stages", Stage),
+        bus=_single(raw, "bus", Bus) or Bus(),
+    )
+    # References are checked against what the files name, usable or not: one mistake is then told once.
+    declared = {section: frozenset(raw.tables.get(section, {})) for section in SECTIONS}
+    raw.problems += check.check(snapshot, declared, raw.partial, builtin_plugins)
+    if raw.problems:
+        raise ConfigRefused(raw.attributed())
+    return snapshot
+
+
+@dataclass(slots=True)
+class _Raw:
+    """The tables of all files put together, and what is wrong so far."""
+
+    tables: dict[str, Table] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    """The file of each section or item, by its path."""
+    partial: set[str] = field(default_factory=set)
+    """The paths of items that lack keys which the file gives, because those were wrong."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, document: Document) -> None:
+        """Takes in one file."""
+        try:
+            tables = tomllib.loads(document.text)
+        except tomllib.TOMLDecodeError as error:
+            self.problems.append(_syntax_problem(document, str(error)))
+            return
+        for section, table in tables.items():
+            if section in unsupported.SECTIONS:
+                self.problems.append(unsupported.not_yet(path_of(section), unsupported.SECTIONS[section]))
+            elif section not in SECTIONS:
+                hint = nearest(section, SECTIONS) or choices(SECTIONS)
+                self.problems.append(Problem(path_of(section), "unknown section", hint))
+            elif not isinstance(table, dict):
+                self.problems.append(Problem(section, f"expected a table, got {describe(table)}", f"write [{section}]"))
+            elif section in _SINGLE:
+                self._put(section, (section,), table, document)
+            else:
+                for name, item in table.items():
+                    self._put(section, (section, name), item, document)
+
+    def _put(self, section: str, place: tuple[str, ...], item: Any, document: Document) -> None:
+        path = path_of(*place)
+        if path in self.origins:
+            message = f"is in two files: {self.origins[path]} and {document.name}"
+            self.problems.append(Problem(path, message, "keep one"))
+            return
+        self.origins[path] = document.name
+        if section in _SINGLE:
+            self.tables[section] = item
+        else:
+            self.tables.setdefault(section, {})[place[-1]] = item
+
+    def attributed(self) -> Iterable[Problem]:
+        """The problems in the order of the items, each with its file where there are several files."""
+        several = len(set(self.origins.values())) > 1
+        places = [(path, rank, name) for rank, (path, name) in enumerate(self.origins.items())]
+        ranked = []
+        for problem in self.problems:
+            rank, origin = next(
+                ((rank, name) for path, rank, name in places if _is_within(problem.path, path)), (-1, "")
+            )
+            ranked.append((rank, Problem(problem.path, problem.message, problem.hint, origin if several else "")))
+        return [problem for _, problem in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def _is_within(path: str, outer: str) -> bool:
+    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
+
+
+def _syntax_problem(document: Document, error: str) -> Problem:
+    place = _TOML_PLACE.search(error)
+    message = error[: place.start()] if place else error
+    if place and place[1]:
+        return Problem(f"{document.name}:{place[1]}:{place[2]}", f"not TOML: {message}")
+    last = document.text.count("\n") + 1
+    column = len(document.text) - document.text.rfind("\n")
+    return Problem(f"{document.name}:{last}:{column}", f"not TOML: {message} at the end of the file")
+
+
+def _with_variables(value: Any, path: tuple[str | int, ...], env: Mapping[str, str], problems: list[Problem]) -> Any:
+    """`value` with each text that is `$ENV:NAME` as a whole replaced by that variable."""
+    if isinstance(value, dict):
+        return {key: _with_variables(entry, (*path, key), env, problems) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_variables(entry, (*path, index), env, problems) for index, entry in enumerate(value)]
+    if not isinstance(value, str) or not (match := _VARIABLE.fullmatch(value)):
+        return value
+    if match[1] not in env:
+        problems.append(Problem(path_of(*path), f"the environment variable {match[1]} is not set"))
+    return env.get(match[1], value)
+
+
+def _single(raw: _Raw, section: str, kind: type[Item]) -> Item | None:
+    return _item(raw, section, (section,), raw.tables.get(section, {}), kind)
+
+
+def _items(raw: _Raw, section: str, kind: type[Item]) -> dict[str, Item]:
+    found = {}
+    for name, table in raw.tables.get(section, {}).items():
+        item = _item(raw, section, (section, name), table, kind)
+        if item is not None:
+            found[name] = item
+    return found
+
+
+def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: type[Item]) -> Item | None:
+    """One item validated by itself, or None after noting why not."""
+    path = path_of(*place)
+    if not isinstance(table, dict):
+        raw.problems.append(Problem(path, f"expected a table, got {describe(table)}", f"write [{path}]"))
+        return None
+    if not place[-1]:
+        raw.problems.append(Problem(path, "the name is empty"))
+    table = dict(table)
+    raw.problems += unsupported.take_unsupported(section, path, table)
+    try:
+        return _validated(table, kind)
+    except ValidationError as error:
+        wrongs = error.errors(include_url=False, include_input=False)
+    raw.problems += [_explained(place, table, wrong, kind) for wrong in wrongs]
+    # The sound keys go on to the checks between items, so that those problems are told too. The snapshot itself is
+    # never used.
+    raw.partial.add(path)
+    for key in {str(wrong["loc"][0]) for wrong in wrongs}:
+        table.pop(key, None)
+        if key in _STAND_INS:
+            table[key] = _STAND_INS[key]
+    return _validated(table, kind)
+
+
+def _date(value: object) -> dict[str, str]:
+    # TOML dates fit no key. As a table they are refused wherever text or a number is expected.
+    return {"date": str(value)}
+
+
+def _validated(table: Table, kind: type[Item]) -> Item:
+    # As JSON: pydantic's strict mode takes lists for tuples and tables for dataclasses only from there.
+    adapter = _ADAPTERS.get(kind) or _ADAPTERS.setdefault(kind, TypeAdapter(kind))
+    item: Item = adapter.validate_json(json.dumps(table, default=_date), strict=True)
+    return item
+
+
+def _explained(place: tuple[str, ...], table: Table, wrong: Any, kind: Any) -> Problem:
+    """A validation error in the words of this project."""
+    loc = wrong["loc"]
+    path, context = path_of(*place, *loc), wrong.get("ctx", {})
+    match wrong["type"]:
+        case "missing":
+            return Problem(path, "the key is required")
+        case "unexpected_keyword_argument":
+            known = [spec.name for spec in fields(kind)]
+            return Problem(path, "unknown key", nearest(str(loc[-1]), known))
+        case "value_error" if isinstance(context.get("error"), BadValue):
+            return Problem(path, context["error"].message, context["error"].hint)
+    got = describe(_at(table, loc))
+    match wrong["type"]:
+        case "greater_than_equal":
+            return Problem(path, f"must be at least {context['ge']}, got {got}")
+        case "less_than_equal":
+            return Problem(path, f"must be at most {context['le']}, got {got}")
+        case "literal_error":
+            words = re.findall(r"'([^']*)'", str(context["expected"]))
+            value = _at(table, loc)
+            close = nearest(value, words) if isinstance(value, str) else ""
+            return Problem(path, f"expected {choices(words)}; got {got}", close)
+    wanted = _WANTED.get(wrong["type"])
+    return Problem(path, f"expected {wanted}, got {got}" if wanted else wrong["msg"])
+
+
+_WANTED = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "tuple_type": "a list",
+    "dataclass_type": "a table",
+}
+
+
+def _at(table: Any, loc: tuple[str | int, ...]) -> Any:
+    """The value that a validation error is about."""
+    for step in loc:
+        try:
+            table = table[step]
+        except (KeyError, IndexError, TypeError):
+            return table
+    return table
+
+
+def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table]:
+    found = {}
+    for name, table in raw.tables.get("plugins", {}).items():
+        path = path_of("plugins", name)
+        if not isinstance(table, dict):
+            raw.problems.append(Problem(path, f"expected a table, got {describe(table)}", f"write [{path}]"))
+            continue
+        problems = check.check_plugin(path, table)
+        if not problems and plugin_checker:
+            problems = plugin_checker(name, table)
+        raw.problems += problems
+        if not problems:
+            found[name] = table
+    return found

@@ -1,0 +1,193 @@
+"""What pingap knows and this version does not do yet: the one table of it.
+
+Such a key is refused in other words than a key that does not exist, because its
+reader should wait or work around it rather than look for a misspelling. A key
+whose value only says "off" asks for nothing and is let pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from config.problems import BadValue, Problem, path_of
+from config.values import is_host_name, parse_access_log, parse_backend
+
+SECTIONS = {"certificates": "TLS", "storages": "shared values and includes"}
+
+_OFF: tuple[Any, ...] = (False, "", [])
+_LOG_COMPRESSION = "compressing old logs"
+_CIRCUIT = "circuit breaking"
+_STATS = "statistics of backends"
+_DNS = "discovery by DNS"
+
+KEYS: Mapping[str, Mapping[str, str]] = {
+    "basic": {
+        "upgrade_sock": "upgrading a running instance",
+        "user": "changing the user",
+        "group": "changing the group",
+        "webhook": "notices by webhook",
+        "webhook_type": "notices by webhook",
+        "webhook_notifications": "notices by webhook",
+        "log_buffered_size": "buffering the application log",
+        "sentry": "Sentry",
+        "pyroscope": "Pyroscope",
+        "auto_restart_check_interval": "restarting on its own after a change",
+        "cache_directory": "the HTTP cache",
+        "cache_max_size": "the HTTP cache",
+        "log_compress_algorithm": _LOG_COMPRESSION,
+        "log_compress_level": _LOG_COMPRESSION,
+        "log_compress_days_ago": _LOG_COMPRESSION,
+        "log_compress_time_point_hour": _LOG_COMPRESSION,
+    },
+    "servers": {
+        "tls_cipher_list": "TLS",
+        "tls_ciphersuites": "TLS",
+        "tls_min_version": "TLS",
+        "tls_max_version": "TLS",
+        "global_certificates": "TLS",
+        "enabled_h2": "HTTP/2",
+        "otlp_exporter": "OpenTelemetry",
+        "modules": "gRPC-Web",
+        "enable_server_timing": "Server-Timing",
+        "includes": "includes",
+    },
+    "locations": {"grpc_web": "gRPC-Web", "includes": "includes"},
+    "upstreams": {
+        "dns_server": _DNS,
+        "dns_domain": _DNS,
+        "dns_search": _DNS,
+        "update_frequency": "discovery other than static",
+        "sni": "TLS to backends",
+        "verify_cert": "TLS to backends",
+        "alpn": "HTTP/2 to backends",
+        "max_h2_streams": "HTTP/2 to backends",
+        "enable_tracer": "tracing of backend connections",
+        "enable_backend_stats": _STATS,
+        "backend_stats_interval": _STATS,
+        "backend_failure_status_code": _STATS,
+        "circuit_break_max_consecutive_failures": _CIRCUIT,
+        "circuit_break_max_failure_percent": _CIRCUIT,
+        "circuit_break_min_requests_threshold": _CIRCUIT,
+        "circuit_break_half_open_consecutive_success_threshold": _CIRCUIT,
+        "circuit_break_open_duration": _CIRCUIT,
+        "includes": "includes",
+    },
+}
+
+PLUGIN_CATEGORIES = frozenset(
+    ("accept_encoding", "admin", "cache", "combined_auth", "cors", "csrf", "directory", "forward_auth")
+    + ("geo_restriction", "image_optim", "jwt", "referer_restriction", "stats", "traffic_splitting", "ua_restriction")
+)
+"""Categories of plugins that the reference has and the registry of plugins does not have yet."""
+
+BUILTIN_PLUGINS = frozenset(("pingap:compression", "pingap:compressionUpstream", "pingap:ping", "pingap:requestId"))
+"""Built-in plugins that may be named without a section, when the caller does not say which there are."""
+
+LATER_BUILTIN_PLUGINS = frozenset(("pingap:acceptEncodingAdjustment", "pingap:stats"))
+
+
+def not_yet(path: str, what: str, hint: str = "") -> Problem:
+    """The problem of asking for something that comes later."""
+    return Problem(path, f"not supported yet: {what}", hint)
+
+
+def take_unsupported(section: str, path: str, table: dict[str, Any]) -> Iterator[Problem]:
+    """Takes out of `table`, one item of `section`, what is not supported yet, and tells each of it.
+
+    Taking it out keeps the checks that follow from calling it unknown as well.
+    """
+    for key, what in KEYS.get(section, {}).items():
+        if key not in table:
+            continue
+        value = table.pop(key)
+        if not any(type(value) is type(off) and value == off for off in _harmless(key)):
+            yield not_yet(path_of_key(path, key), what)
+    for key, find in _VALUES.get(section, {}).items():
+        if key in table and (found := find(table)):
+            what, hint = found
+            if key != "addrs":  # of the addresses only the host names are refused, and references need the item
+                table.pop(key)
+            yield not_yet(path_of_key(path, key), what, hint)
+
+
+def path_of_key(path: str, key: str) -> str:
+    """The path of a key inside the table at `path`."""
+    return f"{path}.{path_of(key)}"
+
+
+def _harmless(key: str) -> tuple[Any, ...]:
+    if key == "verify_cert":
+        return (True, *_OFF)  # without `sni` nothing is encrypted, and nothing there is to verify
+    if key == "alpn":
+        return ("h1", "H1", *_OFF)
+    return _OFF
+
+
+def _metrics_push(table: Mapping[str, Any]) -> tuple[str, str] | None:
+    value = table["prometheus_metrics"]
+    if isinstance(value, str) and value.strip().startswith(("http://", "https://")):
+        return "pushing metrics to a gateway", 'write a path such as "/metrics" to have them fetched'
+    return None
+
+
+def _rolling_log(table: Mapping[str, Any], key: str) -> tuple[str, str] | None:
+    value = table[key]
+    if key == "access_log":
+        try:
+            log = parse_access_log(value)
+        except BadValue:
+            return None
+        value = log.path if log else ""
+    if isinstance(value, str) and value.startswith("syslog:"):
+        return "writing to syslog", "write a path; empty is stderr"
+    if isinstance(value, str) and "?" in value:
+        return "rolling log files", "write the path alone; USR1 reopens the file after logrotate"
+    return None
+
+
+def _secure_check(table: Mapping[str, Any]) -> tuple[str, str] | None:
+    value = table["health_check"]
+    if not isinstance(value, str):
+        return None
+    if value.startswith(("https://", "grpc://")):
+        return f"health checks by {value.partition(':')[0]}", 'write "tcp://name" or "http://name/path"'
+    query = value.partition("?")[2]
+    names = {part.partition("=")[0] for part in query.split("&")}
+    return ("health checks by gRPC or TLS", "") if names & {"tls", "service"} else None
+
+
+def _other_discovery(table: Mapping[str, Any]) -> tuple[str, str] | None:
+    value = table["discovery"]
+    if value in ("dns", "docker", "transparent"):
+        return f"discovery by {value}", 'discovery = "static" has the system resolve host names'
+    return None
+
+
+def _guessed_dns(table: Mapping[str, Any]) -> tuple[str, str] | None:
+    # The reference guesses DNS discovery from a host name. Resolving once instead would look the same and then
+    # never follow a change, so that it has to be asked for.
+    if "discovery" in table or not isinstance(table["addrs"], list):
+        return None
+    names = []
+    for entry in table["addrs"]:
+        try:
+            host = parse_backend(entry).host
+        except BadValue:
+            continue
+        if host != "localhost" and is_host_name(host):
+            names.append(host)
+    if not names:
+        return None
+    return f"{_DNS}, which host names call for ({', '.join(names)})", 'discovery = "static" has the system resolve them'
+
+
+_VALUES: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str] | None]]] = {
+    "basic": {"error_log": lambda table: _rolling_log(table, "error_log")},
+    "servers": {
+        "prometheus_metrics": _metrics_push,
+        "access_log": lambda table: _rolling_log(table, "access_log"),
+    },
+    # `addrs` comes first, for it asks whether `discovery` is written at all.
+    "upstreams": {"addrs": _guessed_dns, "discovery": _other_discovery, "health_check": _secure_check},
+}
