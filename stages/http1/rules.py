@@ -1,0 +1,210 @@
+"""What design.md section 8 asks of every message, on top of a parser (RFC 9112 sections 2 to 7, RFC 9110 section 7.6.1)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from stages.messages import UNKNOWN
+
+
+class Limits(NamedTuple):
+    """Caps on one head."""
+
+    head: int = 64 * 1024
+    """Bytes of the whole head block."""
+    headers: int = 100
+    """Header lines."""
+    target: int = 16 * 1024
+    """Bytes of the request target."""
+
+
+class ProtocolError(Exception):
+    """A message that breaks the rules. `kind` names the answer in stages/errors.py."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+class RequestHead(NamedTuple):
+    method: bytes
+    target: bytes
+    """Origin form or `*`; an absolute-form target has given its authority to `host`."""
+    version: int
+    """10 or 11."""
+    host: bytes
+    """Lower case, as the client named it; b"" in HTTP/1.0 without Host."""
+    headers: bytes
+    """Normal form without hop-by-hop lines and Content-Length."""
+    length: int
+    """Body bytes, or UNKNOWN for chunked."""
+    keep_alive: bool
+    expects_continue: bool
+    upgrade: bytes
+    """The protocols of the Upgrade header when Connection names it, else b""."""
+
+
+class ResponseHead(NamedTuple):
+    status: int
+    version: int
+    headers: bytes
+    """Normal form without hop-by-hop lines and Content-Length."""
+    length: int
+    """What Content-Length says, or UNKNOWN."""
+    chunked: bool
+    keep_alive: bool
+    upgrade: bytes
+
+
+SPECIAL: Final = frozenset(
+    {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"upgrade",
+        b"expect",
+        b"http2-settings",
+    }
+)
+"""Names that need a look: framing, and what belongs to one connection only."""
+
+TOKEN: Final = bytes(sorted(set(range(33, 127)) - set(b'"(),/:;<=>?@[\\]{}')))
+"""tchar of RFC 9110 section 5.6.2."""
+
+VALUE: Final = bytes([9, *range(32, 127), *range(128, 256)])
+TARGET: Final = bytes(sorted(set(range(33, 127)) - set(b"#")))
+"""Visible ASCII without the fragment mark, which no request target may have."""
+
+_HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%]+|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?")
+_UNSAFE_BLOCK: Final = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n[ \t]|(?:^|\r\n)[^:\r\n]*[ \t]:")
+_hosts: dict[bytes, bytes] = {}
+
+
+def check_host(value: bytes) -> bytes:
+    """Lower-case authority. Raises ProtocolError for one that is not `host[:port]`."""
+    known = _hosts.get(value)
+    if known is not None:
+        return known
+    host = value.lower()
+    if not _HOST.fullmatch(host):
+        raise ProtocolError("bad_request", "malformed Host")
+    if len(_hosts) > 4096:
+        _hosts.clear()
+    _hosts[value] = host
+    return host
+
+
+def check_block(head: bytes) -> None:
+    """For a lenient parser: bare CR or LF, NUL, obsolete folding, white space before a colon."""
+    line_end = head.find(b"\r\n")
+    if head.find(b"\n") not in (line_end + 1, -1) or b"\r" in head[:line_end] or b"\0" in head:
+        raise ProtocolError("bad_request", "malformed request line")
+    if _UNSAFE_BLOCK.search(head, line_end + 2):
+        raise ProtocolError("bad_request", "malformed header line")
+
+
+def parse_length(values: list[bytes]) -> int:
+    """The one Content-Length. Lists and repetitions are refused even when they agree."""
+    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > 18 or not values[0].isascii():
+        raise ProtocolError("bad_request", "malformed Content-Length")
+    return int(values[0])
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """A comma list in lower case, empty members dropped."""
+    return [token for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
+
+
+def drop_named(block: bytes, names: list[bytes]) -> bytes:
+    """Without the lines that Connection names. Host is not the sender's to drop."""
+    unwanted = {name for name in names if name not in (b"close", b"keep-alive", b"upgrade", b"host")}
+    if not unwanted:
+        return block
+    lines = block.split(b"\r\n")[:-1]
+    return b"".join(line + b"\r\n" for line in lines if line.partition(b":")[0] not in unwanted)
+
+
+class Special:
+    """The special lines of one head, collected by a parser, and the verdict on them."""
+
+    __slots__ = ("connection", "expect", "hosts", "lengths", "transfer", "upgrade")
+
+    def __init__(self) -> None:
+        self.hosts: list[bytes] = []
+        self.lengths: list[bytes] = []
+        self.transfer: list[bytes] = []
+        self.connection: list[bytes] = []
+        self.upgrade: list[bytes] = []
+        self.expect: list[bytes] = []
+
+    def take(self, name: bytes, value: bytes) -> None:
+        """One special line; those not named here are dropped."""
+        if name == b"content-length":
+            self.lengths.append(value)
+        elif name == b"transfer-encoding":
+            self.transfer.append(value)
+        elif name == b"connection":
+            self.connection += tokens(value)
+        elif name == b"upgrade":
+            self.upgrade.append(value)
+        elif name == b"expect":
+            self.expect.append(value)
+
+    def request_length(self, version: int) -> int:
+        """RFC 9112 section 6.3, and stricter: chunked alone, in 1.1 alone, with no Content-Length beside it."""
+        if self.transfer:
+            if len(self.transfer) != 1 or self.transfer[0].lower() != b"chunked":
+                raise ProtocolError("not_implemented", "Transfer-Encoding other than chunked")
+            if version < 11:
+                raise ProtocolError("bad_request", "Transfer-Encoding in HTTP/1.0")
+            if self.lengths:
+                raise ProtocolError("bad_request", "Content-Length with Transfer-Encoding")
+            return UNKNOWN
+        return parse_length(self.lengths) if self.lengths else 0
+
+    def response_framing(self, version: int) -> tuple[int, bool]:
+        """(length or UNKNOWN, chunked)."""
+        if self.transfer:
+            if len(self.transfer) != 1 or self.transfer[0].lower() != b"chunked" or self.lengths or version < 11:
+                raise ProtocolError("bad_gateway", "backend's Transfer-Encoding")
+            return UNKNOWN, True
+        if not self.lengths:
+            return UNKNOWN, False
+        try:
+            return parse_length(self.lengths), False
+        except ProtocolError as error:
+            raise ProtocolError("bad_gateway", "backend's Content-Length") from error
+
+    def keep_alive(self, version: int) -> bool:
+        if version >= 11:
+            return b"close" not in self.connection
+        return b"keep-alive" in self.connection and b"close" not in self.connection
+
+    def expects_continue(self, version: int) -> bool:
+        if not self.expect or version < 11:
+            return False
+        if len(self.expect) != 1 or self.expect[0].lower() != b"100-continue":
+            raise ProtocolError("expectation_failed", "an expectation other than 100-continue")
+        return True
+
+    def upgraded(self) -> bytes:
+        return b", ".join(self.upgrade).lower() if self.upgrade and b"upgrade" in self.connection else b""
+
+
+def split_absolute(target: bytes) -> tuple[bytes, bytes]:
+    """(authority, origin form) of an absolute-form target (RFC 9112 section 3.2.2)."""
+    scheme, sep, rest = target.partition(b"://")
+    if not sep or scheme.lower() not in (b"http", b"https"):
+        raise ProtocolError("bad_request", "malformed request target")
+    end = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
+    authority, path = rest[:end], rest[end:]
+    if not authority or b"@" in authority:
+        raise ProtocolError("bad_request", "malformed request target")
+    return authority, path if path.startswith(b"/") else b"/" + path
