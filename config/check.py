@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +27,7 @@ _REPLACEMENT = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
 
 
 def check(
-    snapshot: Snapshot, declared: Declared, partial: Set[str], builtin_plugins: frozenset[str]
+    snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], builtin_plugins: frozenset[str]
 ) -> Iterator[Problem]:
     """Everything that is wrong between the items of a configuration.
 
@@ -160,7 +161,7 @@ def _replacement(path: str, text: str, captures: set[str], groups: int) -> Itera
         if name is None or name in captures or (name.isdigit() and int(name) <= groups):
             continue
         if name.isdigit():
-            yield Problem(path, f"${name} is used, but the pattern ends with group {groups}")
+            yield Problem(path, f"${name} is used, but the pattern has no group {name}")
         else:
             hint = nearest(name, captures)
             if name[0].isdigit():

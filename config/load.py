@@ -75,9 +75,7 @@ def _load(
     raw = _Raw()
     for document in documents:
         raw.add(document)
-    raw.tables = {
-        section: _with_variables(table, (section,), env, raw.problems) for section, table in raw.tables.items()
-    }
+    raw.tables = {section: _with_variables(table, (section,), env, raw) for section, table in raw.tables.items()}
     snapshot = Snapshot(
         basic=_single(raw, "basic", Basic) or Basic(),
         servers=_items(raw, "servers", Server),
@@ -87,9 +85,11 @@ def _load(
         stages=_items(raw, "stages", Stage),
         bus=_single(raw, "bus", Bus) or Bus(),
     )
-    # References are checked against what the files name, usable or not: one mistake is then told once.
-    declared = {section: frozenset(raw.tables.get(section, {})) for section in SECTIONS}
-    raw.problems += check.check(snapshot, declared, raw.partial, builtin_plugins)
+    if raw.is_whole:
+        # References are checked against what the files name, usable or not: one mistake is then told once.
+        declared = {section: frozenset(raw.tables.get(section, {})) for section in SECTIONS}
+        found = check.check(snapshot, declared, raw.partial, builtin_plugins)
+        raw.problems += [problem for problem in found if problem.path not in raw.unset]
     if raw.problems:
         raise ConfigRefused(raw.attributed())
     return snapshot
@@ -104,6 +104,10 @@ class _Raw:
     """The file of each section or item, by its path."""
     partial: set[str] = field(default_factory=set)
     """The paths of items that lack keys which the file gives, because those were wrong."""
+    unset: set[str] = field(default_factory=set)
+    """The paths of texts that name an environment variable which is not set."""
+    is_whole: bool = True
+    """Every file was TOML."""
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, document: Document) -> None:
@@ -111,6 +115,7 @@ class _Raw:
         try:
             tables = tomllib.loads(document.text)
         except tomllib.TOMLDecodeError as error:
+            self.is_whole = False
             self.problems.append(_syntax_problem(document, str(error)))
             return
         for section, table in tables.items():
@@ -166,16 +171,17 @@ def _syntax_problem(document: Document, error: str) -> Problem:
     return Problem(f"{document.name}:{last}:{column}", f"not TOML: {message} at the end of the file")
 
 
-def _with_variables(value: Any, path: tuple[str | int, ...], env: Mapping[str, str], problems: list[Problem]) -> Any:
+def _with_variables(value: Any, path: tuple[str | int, ...], env: Mapping[str, str], raw: _Raw) -> Any:
     """`value` with each text that is `$ENV:NAME` as a whole replaced by that variable."""
     if isinstance(value, dict):
-        return {key: _with_variables(entry, (*path, key), env, problems) for key, entry in value.items()}
+        return {key: _with_variables(entry, (*path, key), env, raw) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_with_variables(entry, (*path, index), env, problems) for index, entry in enumerate(value)]
+        return [_with_variables(entry, (*path, index), env, raw) for index, entry in enumerate(value)]
     if not isinstance(value, str) or not (match := _VARIABLE.fullmatch(value)):
         return value
     if match[1] not in env:
-        problems.append(Problem(path_of(*path), f"the environment variable {match[1]} is not set"))
+        raw.unset.add(path_of(*path))
+        raw.problems.append(Problem(path_of(*path), f"the environment variable {match[1]} is not set"))
     return env.get(match[1], value)
 
 
@@ -212,7 +218,7 @@ def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: typ
     raw.partial.add(path)
     for key in {str(wrong["loc"][0]) for wrong in wrongs}:
         table.pop(key, None)
-        if key in _STAND_INS:
+        if key in _STAND_INS and key in {spec.name for spec in fields(kind)}:  # type: ignore[arg-type]
             table[key] = _STAND_INS[key]
     return _validated(table, kind)
 

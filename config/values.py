@@ -41,7 +41,7 @@ def parse_listen_list(value: Any) -> tuple[Listen, ...]:
 
 
 def _listen(text: str) -> Listen:
-    if text.isdigit() or text.startswith(":"):
+    if text.removeprefix(":").isdigit():
         text = f"0.0.0.0:{text.removeprefix(':')}"
     if text.startswith("*:"):
         raise BadValue(f"{text!r} is not an address", f"all addresses are 0.0.0.0{text[1:]} or [::]{text[1:]}")
@@ -194,6 +194,8 @@ def parse_balance(value: Any) -> Balance:
         if not key:
             raise BadValue(f"{text!r} does not say which {by}", f'write "hash:{by}:name"')
         return Balance("hash", cast(Any, by), key.lower() if by == "header" else key)
+    if by in ("path", "url", "ip"):
+        raise BadValue(f"{text!r} has a name too many", f'write "hash:{by}"')
     known = ("path", "url", "ip", "header", "cookie", "query")
     raise BadValue(f"{text!r} does not say what to hash", nearest(by, known) or choices(f"hash:{by}" for by in known))
 

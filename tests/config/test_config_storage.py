@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from config.problems import ConfigRefused
+from config.storage.file import Document, fingerprint, locate, read
+
+
+def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b.toml", "a.toml", "c/d.toml", "x.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert read(tmp_path) == (
+        Document("a.toml", "a.toml"),
+        Document("b.toml", "b.toml"),
+        Document("c/d.toml", "c/d.toml"),
+    )
+
+
+def test_the_home_directory_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/case")
+    assert locate("~/pingap.toml") == Path("/home/case/pingap.toml")
+
+
+def test_a_fingerprint_stays_while_nothing_changes(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("x")
+    assert fingerprint(tmp_path) == fingerprint(str(tmp_path)) != ()
+
+
+def test_a_fingerprint_changes_with_text_time_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("x")
+    os.utime(file, ns=(1, 1))
+    seen = [fingerprint(tmp_path)]
+
+    def changed() -> bool:
+        seen.append(fingerprint(tmp_path))
+        return seen[-1] not in seen[:-1]
+
+    os.utime(file, ns=(2, 2))
+    assert changed()
+    (tmp_path / "b.toml").write_text("")
+    assert changed()
+    (tmp_path / "b.toml").rename(tmp_path / "c.toml")
+    assert changed()
+    other = tmp_path / "new"
+    other.write_text("x")
+    os.utime(other, ns=(2, 2))
+    other.replace(file)  # as editors save: another inode, perhaps the same size and time
+    assert changed()
+    file.unlink()
+    assert changed()
+    (tmp_path / "notes.txt").write_text("")
+    assert not changed()
+
+
+def test_a_fingerprint_of_what_is_not_there_has_zeros(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    before = fingerprint(file)
+    assert before == ((str(file), 0, 0, 0),)
+    file.write_text("x")
+    assert fingerprint(file) != before
+
+
+def test_more_files_may_be_watched(tmp_path: Path) -> None:
+    config, plugin = tmp_path / "pingap.toml", tmp_path / "plugin.py"
+    config.write_text("x")
+    before = fingerprint(config, [plugin])
+    plugin.write_text("x")
+    assert fingerprint(config, [plugin]) != before
+
+
+def test_a_directory_without_permission_is_a_problem(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (tmp_path / "a.toml").write_text("x")
+    closed.chmod(0)
+    try:
+        if os.access(closed, os.R_OK):
+            pytest.skip("root may read everything")
+        with pytest.raises(ConfigRefused, match="cannot be read: permission denied"):
+            read(tmp_path)
+    finally:
+        closed.chmod(0o700)
