@@ -19,6 +19,8 @@ CANCEL: Final = 69
 CLAIM: Final = 70
 DONE: Final = 71
 CLAIMED: Final = 72
+RECALL: Final = 73
+RECALLED: Final = 74
 SCRAPE: Final = 80
 SCRAPED: Final = 81
 ACCEPTED: Final = 40
@@ -217,6 +219,29 @@ class Done(NamedTuple):
     sid: int
 
 
+class Recall(NamedTuple):
+    """accept → plugins, upstream: an actor that this stream may have been in is dead. Have you begun it?"""
+
+    kind: int
+    sid: int
+    asker: int
+
+
+class Recalled(NamedTuple):
+    """The answer to RECALL. After NOT_BEGUN the answerer refuses the stream for ever, should it still arrive."""
+
+    kind: int
+    sid: int
+    actor: int
+    state: int
+
+
+NOT_BEGUN: Final = 0
+WILL_ANSWER: Final = 1
+ANSWER_LOST: Final = 2
+"""Begun, perhaps done, but the answer cannot reach accept any more."""
+
+
 class Scrape(NamedTuple):
     """routing → metrics: somebody asked for the metrics page."""
 
@@ -267,6 +292,8 @@ DECODE: Final[dict[int, type[tuple[Any, ...]]]] = {
     CLAIM: Claim,
     DONE: Done,
     CLAIMED: Claimed,
+    RECALL: Recall,
+    RECALLED: Recalled,
     SCRAPE: Scrape,
     SCRAPED: Scraped,
     ACCEPTED: Accepted,

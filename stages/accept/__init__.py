@@ -1,0 +1,11 @@
+"""Accept: owns the client connections and the life of every stream.
+
+    core.py        pure: which replicas a stream visits, what becomes of it when one of them dies
+    stream.py      one request and its answer, its states
+    connection.py  HTTP/1.x server side on one connection
+    actor.py       listeners, the table of streams, messages from and to the other stages
+
+A connection parses one head at a time (pipelined ones wait in its buffer, so
+answers keep their order), opens a stream through the actor and writes what comes
+back. Credit is returned as bytes leave for the socket.
+"""

@@ -1,0 +1,483 @@
+"""The accept actor: listeners, the table of streams, messages from and to the other stages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, ClassVar, Final
+
+from bus.actor import Actor, Context
+from bus.kinds import ACCESS
+from bus.members import Members
+from config.model import Server, Snapshot
+from observability.records import Access
+from stages.accept.connection import ClientConnection
+from stages.accept.core import Fate, State, after_recall, crews, fate
+from stages.accept.stream import Stream
+from stages.error_page import render
+from stages.errors import KINDS
+from stages.generations import Generations
+from stages.http1.engine import ENGINES, Engine
+from stages.http1.render import STATUS_LINES
+from stages.http1.rules import Limits, RequestHead
+from stages.messages import (
+    CANCEL,
+    CREDIT,
+    DATA,
+    DECODE,
+    DONE,
+    RECALL,
+    RECALLED,
+    REQUEST,
+    RESPONSE,
+    Affinity,
+    Cancel,
+    Credit,
+    Data,
+    Done,
+    Recall,
+    Recalled,
+    Request,
+    Response,
+)
+
+SWEEP: Final = 0.5
+"""Seconds between two looks at the deadlines: they are seconds long, one timer each would cost a µs a request."""
+
+MAX_WAITING: Final = 4096
+"""Streams that may wait for a crew; beyond it 503."""
+
+WAIT: Final = 5.0
+"""Seconds that a stream waits for a crew before 503."""
+
+RECALL_WAIT: Final = 2.0
+"""Seconds that survivors have to answer RECALL before 502."""
+
+ONE_ENVELOPE_MAY_CARRY: Final = 256 * 1024
+
+
+@dataclass(slots=True)
+class Door:
+    """One server section as the connections of its listeners see it; a reload changes it in place."""
+
+    name: str
+    engine: Engine
+    settings: Server
+    limits: Limits
+    scheme: str = "http"
+    connections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What accept needs of a generation."""
+
+    servers: dict[str, Server]
+    error_template: str
+
+
+def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
+    return Compiled(dict(snapshot.servers), snapshot.basic.error_template)
+
+
+class AcceptActor(Actor):
+    stage: ClassVar[str] = "accept"
+    decode: ClassVar[dict[int, Any]] = DECODE
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.draining = False
+        self._doors: dict[str, Door] = {}
+        self._listeners: list[asyncio.Server] = []
+        self._connections: set[ClientConnection] = set()
+        self._streams: dict[int, Stream] = {}
+        self._waiting: deque[Stream] = deque()
+        self._recalling: set[Stream] = set()
+        self._next_sid = context.id << 32
+        self._next_connection = 0
+        self._crews: list[Affinity] = []
+        self._turn = 0
+        self._requests = 0
+        self._template = ""
+        self._is_ready = False
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._send: Callable[[int, Any], None] = context.send
+        self._generations: Generations[Compiled] = Generations(context, compile_generation, self._committed)
+
+    def receivers(self) -> dict[int, Callable[[Any], None]]:
+        return {RESPONSE: self._responded, DATA: self._data, CREDIT: self._credited, RECALLED: self._recalled}
+
+    # -- life ---------------------------------------------------------------
+
+    async def start(self) -> None:
+        self._generations.start()
+        self._sweep()
+
+    def _committed(self, generation: int, compiled: Compiled) -> None:
+        self._template = compiled.error_template
+        for name, door in self._doors.items():
+            if name in compiled.servers:
+                door.settings = compiled.servers[name]
+                door.limits = _limits(door.settings)
+        if not self._is_ready:
+            self._is_ready = True
+            self.context.loop.create_task(self._listen(compiled))
+
+    async def _listen(self, compiled: Compiled) -> None:
+        for listener in self.context.settings.get("listeners", ()):
+            name = listener["server"]
+            settings = compiled.servers.get(name) or Server(addr=())
+            door = self._doors.get(name)
+            if door is None:
+                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, _limits(settings))
+            # A copy of the descriptor: the original stays with the process for as long as it lives.
+            sock = socket.socket(fileno=os.dup(listener["fd"]))
+            self._listeners.append(await self.context.loop.create_server(_factory(self, door), sock=sock, backlog=4096))
+        self.context.ready()
+
+    def begin_drain(self) -> None:
+        self.draining = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self._connections):
+            connection.close_if_idle()
+
+    def held(self) -> int:
+        return len(self._streams)
+
+    async def stop(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            connection.transport.close()
+
+    def figures(self) -> dict[str, float]:
+        return {"in_flight": len(self._streams), "requests": self._requests, "connections": len(self._connections)}
+
+    # -- connections ----------------------------------------------------------
+
+    def connected(self, connection: ClientConnection, door: Door) -> int:
+        """Registers a connection; returns its number. Over the cap it is closed at once."""
+        self._connections.add(connection)
+        self._next_connection += 1
+        door.connections += 1
+        cap = door.settings.max_connections
+        if (cap and door.connections > cap) or self.draining:
+            self.context.count("connections_refused")
+            connection.transport.abort()
+        return self._next_connection
+
+    def disconnected(self, connection: ClientConnection, door: Door) -> None:
+        self._connections.discard(connection)
+        door.connections -= 1
+
+    # -- streams: out ---------------------------------------------------------
+
+    def open(
+        self, connection: ClientConnection, door: Door, head: RequestHead, started: float, length: int, body: bytes, ended: bool
+    ) -> Stream:
+        """Makes a stream of a parsed request and sends it on its way. length as in `Request.length`."""
+        sid = self._next_sid = self._next_sid + 1
+        generation = self._generations.newest
+        crew_count = len(self._crews)
+        if crew_count:
+            turn = self._turn = (self._turn + 1) % crew_count
+            affinity = self._crews[turn]
+        else:
+            affinity = Affinity(0, 0, 0)
+        request = Request(
+            REQUEST,
+            sid,
+            generation,
+            affinity,
+            door.name,
+            connection.peer,
+            head.method,
+            head.target,
+            head.version,
+            head.host,
+            head.headers,
+            length,
+            body,
+            ended,
+            started,
+            head.upgrade,
+        )
+        stream = Stream(sid, connection, request, head.keep_alive)
+        self._streams[sid] = stream
+        self._requests += 1
+        self._generations.enter(generation)
+        if not crew_count:
+            self._await_crew(stream)
+        elif self.context.can_send(affinity.routing):
+            self._send(affinity.routing, request)
+        else:
+            self.context.loop.call_soon(self._shed, stream)
+        return stream
+
+    def _shed(self, stream: Stream) -> None:
+        """503 for a stream that cannot be started. Never from within `open`: the connection does not know it yet."""
+        if stream.sid in self._streams:
+            self.context.count("shed")
+            stream.connection.fail(stream, "overloaded")
+
+    def _await_crew(self, stream: Stream) -> None:
+        stream.state = State.WAITING
+        stream.deadline = monotonic() + WAIT
+        if len(self._waiting) >= MAX_WAITING:
+            self.context.loop.call_soon(self._shed, stream)
+        else:
+            self._waiting.append(stream)
+
+    def _send_again(self, stream: Stream) -> None:
+        """Sends a stream under a new sid and the newest generation, so that nothing old can answer it."""
+        self._forget(stream)
+        sid = self._next_sid = self._next_sid + 1
+        generation = self._generations.newest
+        affinity = self._crews[self._turn % len(self._crews)] if self._crews else Affinity(0, 0, 0)
+        stream.sid = sid
+        stream.wanter = stream.credit = 0
+        stream.request = stream.request._replace(sid=sid, generation=generation, affinity=affinity)
+        self._streams[sid] = stream
+        self._generations.enter(generation)
+        if self._crews:
+            stream.state = State.ASKED
+            self._send(affinity.routing, stream.request)
+        else:
+            self._await_crew(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        self._streams.pop(stream.sid, None)
+        self._recalling.discard(stream)
+        if stream.state is not State.RESPONDING:
+            self._generations.leave(stream.request.generation)
+
+    def send_body(self, stream: Stream, payload: bytes, ended: bool) -> None:
+        """Request body bytes to whoever wants them, in portions that one envelope may carry."""
+        while len(payload) > ONE_ENVELOPE_MAY_CARRY:
+            self._send(stream.wanter, Data(DATA, stream.sid, payload[:ONE_ENVELOPE_MAY_CARRY], False, ""))
+            payload = payload[ONE_ENVELOPE_MAY_CARRY:]
+        self._send(stream.wanter, Data(DATA, stream.sid, payload, ended, ""))
+
+    def give_credit(self, stream: Stream) -> None:
+        """Returns what has left for the socket to whoever sends the response body."""
+        response = stream.response
+        if response is not None and not response.ended:
+            self._send(response.source, Credit(CREDIT, stream.sid, stream.unacked, self.context.id))
+            stream.unacked = 0
+
+    # -- streams: in ----------------------------------------------------------
+
+    def _responded(self, response: Response) -> None:
+        stream = self._streams.get(response.sid)
+        if stream is None:  # the client left, or the stream was sent again under another sid
+            if not response.ended:
+                self._send(response.source, Cancel(CANCEL, response.sid, "gone"))
+            return
+        if stream.state is State.RESPONDING:
+            return
+        if stream.state is State.RECALLING:
+            self._recalling.discard(stream)
+        self._generations.leave(stream.request.generation)
+        stream.state = State.RESPONDING
+        stream.response = response
+        stream.connection.respond(stream, response, monotonic())
+
+    def _data(self, data: Data) -> None:
+        stream = self._streams.get(data.sid)
+        if stream is not None and stream.response is not None:
+            stream.connection.body(stream, data)
+
+    def _credited(self, credit: Credit) -> None:
+        stream = self._streams.get(credit.sid)
+        if stream is None:
+            self._send(credit.wanter, Cancel(CANCEL, credit.sid, "gone"))
+            return
+        stream.wanter = credit.wanter
+        stream.credit += credit.bytes
+        stream.connection.credited(stream)
+
+    def client_left(self, stream: Stream) -> None:
+        """The connection is gone: everyone who holds the stream forgets it."""
+        if stream.response is None:
+            stream.failed = "client_closed"
+        self.cancel(stream, "client")
+        self.ended(stream, monotonic())
+
+    def cancel(self, stream: Stream, reason: str) -> None:
+        affinity = stream.request.affinity
+        if stream.state is State.WAITING:
+            return
+        message = Cancel(CANCEL, stream.sid, reason)
+        for actor in affinity:
+            if actor:
+                self._send(actor, message)
+
+    def ended(self, stream: Stream, now: float) -> None:
+        """The stream is over, in whatever way: tell who asked, write the event, forget it."""
+        self._forget(stream)
+        response = stream.response
+        if response is not None:
+            for watcher in response.watchers:
+                self._send(watcher, Done(DONE, stream.sid))
+            if stream.failed and not response.ended:
+                self._send(response.source, Cancel(CANCEL, stream.sid, stream.failed))
+        if "access" in self.context.wanted:
+            self.context.emit(self._event(stream, now))
+
+    def _event(self, stream: Stream, now: float) -> Access:
+        request, response = stream.request, stream.response
+        report = response.report if response is not None else None
+        status = response.status if response is not None else KINDS[stream.failed or "client_closed"].status
+        return Access(
+            ACCESS,
+            stream.sid,
+            time.time() - (now - request.started),
+            request.server,
+            request.peer,
+            report.client_ip if report is not None and report.client_ip else request.peer.ip,
+            request.method,
+            request.target,
+            request.host,
+            request.version,
+            request.headers,
+            status,
+            response.headers if response is not None else b"",
+            stream.received,
+            stream.sent,
+            request.started,
+            stream.responded,
+            now,
+            stream.connection.served > (1 if stream.responded else 0),
+            len(self._streams),
+            *(report[:6] if report is not None else ("", "", "", 0, False, 0)),
+            report.stamps if report is not None else (),
+            report.connect if report is not None else (),
+            stream.failed or (report.error if report is not None else ""),
+            report.context if report is not None else {},
+        )
+
+    # -- answers of our own -----------------------------------------------------
+
+    def own_answer(self, stream: Stream, kind: str) -> Response:
+        """The error page as the stream's response."""
+        self._generations.leave(stream.request.generation) if stream.state is not State.RESPONDING else None
+        stream.failed = kind
+        stream.state = State.RESPONDING
+        headers, body = render(self._template, KINDS[kind], "")
+        if kind == "overloaded":
+            headers += b"retry-after: 1\r\n"
+        if stream.request.method == b"HEAD":
+            body = b""
+        stream.response = Response(
+            RESPONSE, stream.sid, self.context.id, KINDS[kind].status, headers, len(body), body, True, None, ()
+        )
+        return stream.response
+
+    def refusal(self, connection: ClientConnection, door: Door, stream: Stream | None, kind: str, detail: str, started: float) -> bytes:
+        """The bytes that answer a request which broke the rules; writes its event too."""
+        headers, body = render(self._template, KINDS[kind], "")
+        status = KINDS[kind].status
+        now = monotonic()
+        if stream is not None:
+            stream.failed = kind
+            self.ended(stream, now)
+        else:
+            self._requests += 1
+            if "access" in self.context.wanted:
+                request = Request(
+                    REQUEST, 0, 0, Affinity(0, 0, 0), door.name, connection.peer, b"", b"", 11, b"", b"", 0, b"", True, started, b""
+                )
+                record = Stream(0, connection, request, False)
+                record.failed, record.responded, record.sent = kind, now, len(body)
+                self.context.emit(self._event(record, now))
+        self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.peer.ip)
+        return b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body)
+
+    # -- who lives ----------------------------------------------------------------
+
+    def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        own = self.context.settings.get("crew")
+        self._crews = crews(members, own)
+        if gone:
+            for stream in [s for s in self._streams.values() if s.state is not State.WAITING]:
+                self._judge(stream, gone)
+        while self._waiting and self._crews:
+            stream = self._waiting.popleft()
+            if stream.state is State.WAITING and stream.sid in self._streams:
+                self._send_again(stream)
+
+    def _judge(self, stream: Stream, gone: frozenset[int]) -> None:
+        source = stream.response.source if stream.response is not None else 0
+        verdict = fate(stream.state, stream.request.affinity, source, gone, stream.replayable, stream.resent)
+        if verdict is Fate.RECALL:
+            self._recall(stream, gone)
+        else:
+            self._carry_out(stream, verdict)
+
+    def _recall(self, stream: Stream, gone: frozenset[int]) -> None:
+        stream.state = State.RECALLING
+        stream.deadline = monotonic() + RECALL_WAIT
+        survivors = {a for a in (stream.request.affinity.plugins, stream.request.affinity.upstream) if a and a not in gone}
+        stream.answers = dict.fromkeys(survivors)
+        self._recalling.add(stream)
+        for actor in survivors:
+            self._send(actor, Recall(RECALL, stream.sid, self.context.id))
+
+    def _recalled(self, answer: Recalled) -> None:
+        stream = self._streams.get(answer.sid)
+        if stream is None or stream.state is not State.RECALLING or stream.answers is None:
+            return
+        stream.answers[answer.actor] = answer.state
+        answers = {actor: state for actor, state in stream.answers.items() if state is not None}
+        if len(answers) < len(stream.answers):
+            return
+        self._recalling.discard(stream)
+        stream.state = State.ASKED
+        self._carry_out(stream, after_recall(answers, stream.replayable, stream.resent))
+
+    def _carry_out(self, stream: Stream, verdict: Fate) -> None:
+        if verdict is Fate.RESEND and (stream.request.ended or not stream.wanter):
+            self.cancel(stream, "sent again")
+            stream.resent = True
+            self._send_again(stream)
+        elif verdict in (Fate.RESEND, Fate.ANSWER):  # a body that has begun to flow cannot be sent twice
+            self.cancel(stream, "stage lost")
+            stream.connection.fail(stream, "stage_lost")
+        elif verdict is Fate.CUT:
+            stream.failed = "stage_lost"
+            stream.connection.cut(stream)
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        for connection in [c for c in self._connections if c.deadline <= now]:
+            connection.expired()
+        while self._waiting and (self._waiting[0].deadline <= now or self._waiting[0].sid not in self._streams):
+            stream = self._waiting.popleft()
+            if stream.sid in self._streams and stream.state is State.WAITING:
+                self._shed(stream)
+        for stream in [s for s in self._recalling if s.deadline <= now]:
+            self._recalling.discard(stream)
+            self._carry_out(stream, Fate.ANSWER)
+        if self.draining:
+            for connection in list(self._connections):
+                connection.close_if_idle()
+        self._sweeper = self.context.loop.call_later(SWEEP, self._sweep)
+
+
+def _limits(settings: Server) -> Limits:
+    return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes)
+
+
+def _factory(actor: AcceptActor, door: Door) -> Callable[[], ClientConnection]:
+    return lambda: ClientConnection(actor, door)
+
+

@@ -1,0 +1,75 @@
+"""What accept decides without I/O: the crew of a stream, and its fate when an actor dies (bus/PROTOCOL.md section 8)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from bus.members import Members
+from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Affinity
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND", b"SEARCH", b"REPORT", b"QUERY"))
+"""Methods that may be sent twice (RFC 9110 section 9.2.2)."""
+
+
+class State(enum.IntEnum):
+    """A stream's states, in order."""
+
+    WAITING = 0
+    """No crew is complete; sent as soon as one is."""
+    ASKED = 1
+    """REQUEST is out, no response head yet."""
+    RECALLING = 2
+    """An actor of it died; the survivors were asked how far it had come."""
+    RESPONDING = 3
+    """The response head has come."""
+
+
+class Fate(enum.Enum):
+    KEEP = "goes on"
+    RESEND = "sent once more"
+    RECALL = "the survivors are asked"
+    ANSWER = "answered with 502"
+    CUT = "the connection is closed in mid-answer"
+
+
+def crews(members: Members, own: Mapping[str, int] | None) -> list[Affinity]:
+    """The affinities to hand out in turn; empty when a stage has nobody ready.
+
+    own: the actors of the same process when placement is colocated: nothing leaves the process then.
+    """
+    if own:
+        return [Affinity(own["routing"], own["plugins"], own["upstream"])]
+    ranks = [members.ready(stage) for stage in ("routing", "plugins", "upstream")]
+    if not all(ranks):
+        return []
+    return [Affinity(*(rank[turn % len(rank)].id for rank in ranks)) for turn in range(max(map(len, ranks)))]
+
+
+def fate(state: State, affinity: Affinity, source: int, gone: frozenset[int], replayable: bool, resent: bool) -> Fate:
+    """What becomes of a stream when the actors `gone` died. source: who sends its response body."""
+    if state is State.RESPONDING:
+        # A body that comes through plugins comes from upstream too; one that plugins made up does not, but then
+        # plugins ends it by itself: it tells by DATA with an error, so only the direct source counts here.
+        return Fate.CUT if source in gone else Fate.KEEP
+    if state is State.WAITING or gone.isdisjoint(affinity):
+        return Fate.KEEP
+    again = Fate.ANSWER if resent else Fate.RESEND
+    if affinity.upstream in gone:
+        return again if replayable else Fate.ANSWER
+    if affinity.plugins in gone and affinity.routing in gone and resent:
+        return Fate.ANSWER
+    return Fate.RECALL
+
+
+def after_recall(answers: Mapping[int, int], replayable: bool, resent: bool) -> Fate:
+    """Fate of a stream once every survivor has answered RECALL with NOT_BEGUN, WILL_ANSWER or ANSWER_LOST."""
+    states = answers.values()
+    if any(state == WILL_ANSWER for state in states):
+        return Fate.KEEP
+    if resent:
+        return Fate.ANSWER
+    if all(state == NOT_BEGUN for state in states):
+        return Fate.RESEND
+    assert ANSWER_LOST in states
+    return Fate.RESEND if replayable else Fate.ANSWER
