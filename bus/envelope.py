@@ -45,7 +45,7 @@ def unpack(head: bytes, attachments: Sequence[bytes] = ()) -> list[Any]:
     if head[1] != len(attachments):
         raise WireError(f"{head[1]} attachments announced, {len(attachments)} came")
     try:
-        batch = msgpack.unpackb(memoryview(head)[2:], use_list=False, strict_map_key=False, max_buffer_size=MAX_FRAME)
+        batch = msgpack.unpackb(memoryview(head)[2:], use_list=False, strict_map_key=False)
     except (ValueError, msgpack.UnpackException) as error:
         raise WireError(f"not MessagePack: {error}") from error
     if type(batch) is not tuple:
