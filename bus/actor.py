@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from bus.members import Members
@@ -55,6 +55,12 @@ class Context(Protocol):
 
     def publish_event(self, topic: str, envelopes: list[Any]) -> None:
         """Logging only: publishes envelopes on a topic of the events socket."""
+
+    def subscribe_events(self, topics: Sequence[str], take: Callable[[str, list[Any]], None]) -> Callable[[], None]:
+        """Side-consumers: `take(topic, envelopes)` for each batch of events from now on; the result ends it.
+
+        A topic is a prefix. A restarted logging actor is found again by itself; what it published meanwhile is lost.
+        """
 
 
 class Actor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bus.members import Members
@@ -28,6 +28,8 @@ class FakeContext:
         self.following: dict[str, Callable[[Any], None]] = {}
         self.published: dict[str, list[Any]] = {}
         self.events: list[tuple[str, Any]] = []
+        self.topics_changed: Callable[[frozenset[str]], None] = lambda topics: None
+        self.subscriptions: list[tuple[tuple[str, ...], Callable[[str, list[Any]], None]]] = []
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -62,7 +64,13 @@ class FakeContext:
         return values.append
 
     def publish_events(self, topics_changed: Callable[[frozenset[str]], None]) -> Callable[[str, bytes], None]:
+        self.topics_changed = topics_changed
         return lambda topic, raw: self.events.append((topic, raw))
 
     def publish_event(self, topic: str, envelopes: list[Any]) -> None:
         self.events.append((topic, envelopes))
+
+    def subscribe_events(self, topics: Sequence[str], take: Callable[[str, list[Any]], None]) -> Callable[[], None]:
+        subscription = (tuple(topics), take)
+        self.subscriptions.append(subscription)
+        return lambda: self.subscriptions.remove(subscription)

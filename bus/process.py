@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -97,12 +97,12 @@ class SeatContext:
         key = (name, *sorted(labels.items())) if labels else name
         self._counts[key] = self._counts.get(key, 0) + delta
 
-    def ship_counts(self) -> None:
-        """Sends what was counted since the last time, if anybody reads it."""
-        if self._counts and "count" in self.wanted:
+    def ship_counts(self, figures: dict[str, float]) -> None:
+        """Sends what was counted since the last time and the figures of now, if anybody reads them."""
+        if "count" in self.wanted:
             counts, self._counts = self._counts, {}
             rows = [[k, {}, v] if isinstance(k, str) else [k[0], dict(k[1:]), v] for k, v in counts.items()]
-            self.emit((COUNT, self.stage, self.replica, rows))
+            self.emit((COUNT, self.stage, self.replica, rows, figures))
 
     def ready(self) -> None:
         self._process.control.send((READY, [self.id]))
@@ -133,6 +133,12 @@ class SeatContext:
     def publish_event(self, topic: str, envelopes: list[Any]) -> None:
         assert self._events is not None, "publish_events was not called"
         self._events.send(topic.encode(), *envelopes)
+
+    def subscribe_events(self, topics: Sequence[str], take: Callable[[str, list[Any]], None]) -> Callable[[], None]:
+        def taken(topic: bytes, envelopes: list[Any]) -> None:
+            take(topic.decode(errors="replace"), envelopes)
+
+        return self._link.subscriber(f"ipc://{self.run_dir}/events.pub", [t.encode() for t in topics], taken).close
 
 
 class Process:
@@ -194,9 +200,10 @@ class Process:
     async def _beat(self) -> None:
         ticks = 0
         while True:
-            self.control.send((HEARTBEAT, {i: actor.figures() for i, actor in self.actors.items()}))
-            for context in self.contexts.values():
-                context.ship_counts()
+            figures = {i: actor.figures() for i, actor in self.actors.items()}
+            self.control.send((HEARTBEAT, figures))
+            for i, context in self.contexts.items():
+                context.ship_counts(figures[i])
             for wait in range(2):
                 await asyncio.sleep(BEAT / 2)
                 self._ask_snapshots()
@@ -312,13 +319,15 @@ class Process:
         receive = actor.receive_batch()
         if receive is None:
             return None
+        ours = frozenset((SNAPSHOT, SNAPSHOT_ASK, WANTED))
 
         def take(head: bytes, envelopes: list[Any]) -> None:
-            if envelopes and envelopes[0][0] in (SNAPSHOT, SNAPSHOT_ASK, WANTED):
-                for envelope in envelopes:
-                    receivers[envelope[0]](envelope)
-            else:
-                receive(head, envelopes)
+            for envelope in envelopes:
+                if envelope[0] in ours:  # then one by one: a peer may have put an event and a snapshot into one batch
+                    for each in envelopes:
+                        receivers[each[0]](each)
+                    return
+            receive(head, envelopes)
 
         return take
 

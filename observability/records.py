@@ -56,3 +56,5 @@ class Access(NamedTuple):
     """Name in stages/errors.py when the answer is ours, else ""."""
     context: dict[str, Any]
     """Context keys that plugins and captures set."""
+    connected: float = 0.0
+    """The client's connection was accepted; 0.0 if accept did not say."""

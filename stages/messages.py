@@ -248,6 +248,8 @@ class Scrape(NamedTuple):
     kind: int
     sid: int
     asker: int
+    server: str = ""
+    """The server that was asked: its metrics are answered; "" for those of all."""
 
 
 class Scraped(NamedTuple):
