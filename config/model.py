@@ -283,10 +283,10 @@ class Upstream:
     """For the TCP connect."""
     total_connection_timeout: Seconds | None = None
     """For the connect with all that belongs to it (name lookup, handshakes); None is no further limit."""
-    read_timeout: Seconds | None = None
-    """Between two reads of an answer; None is no limit."""
-    write_timeout: Seconds | None = None
-    """For one write of a request; None is no limit."""
+    read_timeout: Seconds = 300.0
+    """Between two reads of an answer. The reference has no limit; here every wait ends."""
+    write_timeout: Seconds = 60.0
+    """How long a backend may take nothing of a request that is waiting."""
     idle_timeout: Seconds = 60.0
     """How long an idle connection is kept for reuse; 0 keeps none."""
     tcp_idle: Seconds | None = None

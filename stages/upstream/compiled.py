@@ -1,0 +1,88 @@
+"""What upstream keeps of one configuration generation."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+from config.model import Location, Snapshot, Upstream
+from stages.messages import Routed
+from stages.upstream.core import Rules
+from stages.upstream.pool import Group
+from stages.variables import HeaderRules, compile_rules
+
+TCP_FASTOPEN_CONNECT = 30
+"""Linux's option; the socket module does not name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocationRules:
+    """The keys of a location that take effect here."""
+
+    retry: Rules = Rules(None, None)
+    max_body: int = 0
+    """Bytes of a body whose length the head did not tell; 0 is no limit."""
+    late: HeaderRules | None = None
+    """Header lines whose values are known only now ($upstream_addr, :context)."""
+
+    def apply_late(self, headers: bytes, routed: Routed, address: str) -> bytes:
+        """The header block with the late lines applied."""
+        assert self.late is not None
+        return self.late.apply_late(headers, routed, address)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    groups: dict[str, Group]
+    rules: dict[str, LocationRules]
+    error_template: str
+    keepalive_pool: int
+    """Idle connections that this process may keep."""
+
+
+NO_RULES = LocationRules()
+
+
+@dataclass(slots=True)
+class Compiler:
+    """Compiles snapshots; a group whose section did not change keeps its pools and its place in the cycle."""
+
+    groups: dict[str, Group] = field(default_factory=dict)
+
+    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
+        groups: dict[str, Group] = {}
+        for name, settings in snapshot.upstreams.items():
+            known = self.groups.get(name)
+            groups[name] = known if known is not None and known.settings == settings else Group(name, settings)
+        self.groups = groups
+        rules = {name: _rules(location) for name, location in snapshot.locations.items()}
+        return Compiled(groups, rules, snapshot.basic.error_template, snapshot.basic.upstream_keepalive_pool_size)
+
+
+def _rules(location: Location) -> LocationRules:
+    headers = compile_rules(location.proxy_set_headers, location.proxy_add_headers)
+    return LocationRules(
+        Rules(location.max_retries, location.max_retry_window),
+        location.client_max_body_size,
+        headers if headers.has_late else None,
+    )
+
+
+def socket_options(settings: Upstream) -> list[tuple[int, int, int]]:
+    """setsockopt arguments for the tcp_* keys of an upstream."""
+    options: list[tuple[int, int, int]] = []
+    if settings.tcp_idle is not None or settings.tcp_interval is not None or settings.tcp_probe_count is not None:
+        options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+    if settings.tcp_idle is not None:
+        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(settings.tcp_idle))))
+    if settings.tcp_interval is not None:
+        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(settings.tcp_interval))))
+    if settings.tcp_probe_count is not None:
+        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPCNT, settings.tcp_probe_count))
+    if settings.tcp_user_timeout is not None:
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.tcp_user_timeout * 1000)))
+    if settings.tcp_recv_buf is not None:
+        options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, settings.tcp_recv_buf))
+    if settings.tcp_fast_open:
+        options.append((socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1))
+    return options

@@ -1,0 +1,257 @@
+"""HTTP/1.1 client side on one backend connection (RFC 9112).
+
+Hot path, like accept/connection.py: bytes become messages without command objects
+between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
+from stages.http1.engine import ENGINES
+from stages.http1.rules import Limits, ProtocolError, ResponseHead
+from stages.messages import UNKNOWN
+from stages.upstream.core import Failure
+from stages.upstream.pool import BackendState
+
+if TYPE_CHECKING:
+    from stages.upstream.exchange import Exchange
+
+LIMITS: Final = Limits(head=128 * 1024, headers=256)
+"""Caps on a backend's response head."""
+
+SETTLED: Final = 1.0
+"""Seconds of idleness after which a connection is looked at before it is used again."""
+
+WRITE_BUFFER: Final = 256 * 1024
+
+_parse: Final = ENGINES["httptools"].parse_response
+
+
+class BackendConnection(asyncio.Protocol):
+    """One connection to a backend; carries one exchange at a time."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_got_bytes",
+        "_keep",
+        "_paused",
+        "_socket",
+        "backend",
+        "choked",
+        "deadline",
+        "exchange",
+        "idle_since",
+        "is_closed",
+        "served",
+        "transport",
+        "write",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, backend: BackendState, sock: socket.socket) -> None:
+        self.backend = backend
+        self._socket = sock
+        self.exchange: Exchange | None = None
+        self._decoder: BodyDecoder | None = None
+        self._buffer = b""
+        self._keep = True
+        self._got_bytes = False
+        self._paused = False
+        self.choked = False
+        self.is_closed = False
+        self.deadline = inf
+        self.idle_since = 0.0
+        self.served = 0
+
+    # -- the transport's side --------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.write = self.transport.write
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_closed = True
+        self.deadline = inf
+        backend = self.backend
+        exchange, self.exchange = self.exchange, None
+        if exchange is None and self in backend.idle:
+            backend.idle.remove(self)
+        backend.lost_one()
+        if exchange is None:
+            return
+        if isinstance(self._decoder, CloseBody) and error is None:
+            exchange.body_arrived(b"", True)
+        elif self._decoder is not None:
+            exchange.body_broke("bad_gateway")
+        elif self._got_bytes:
+            exchange.attempt_failed(Failure.INVALID)
+        else:
+            exchange.attempt_failed(Failure.CLOSED_REUSED if self.served else Failure.CLOSED_FRESH)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self.choked = True
+        if self.exchange is not None and self.exchange.write_timeout:
+            self.deadline = monotonic() + self.exchange.write_timeout
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        if self.exchange is not None:
+            self.deadline = monotonic() + self.exchange.read_timeout
+            self.exchange.drained()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.close()  # nobody asked
+            return
+        decoder = self._decoder
+        try:
+            if decoder is not None:
+                payload = decoder.feed(data)
+                if decoder.done:
+                    self._finish(exchange, payload)
+                else:
+                    self.deadline = monotonic() + exchange.read_timeout
+                    exchange.body_arrived(payload, False)
+                return
+            self._got_bytes = True
+            self._take_head(exchange, self._buffer + data if self._buffer else data)
+        except ProtocolError as error:
+            self._broke(exchange, error)
+
+    # -- one exchange -------------------------------------------------------------
+
+    def begin(self, exchange: Exchange) -> None:
+        """The connection now belongs to an exchange, which writes its request."""
+        self.exchange = exchange
+        self._got_bytes = False
+        self._buffer = b""
+        self._decoder = None
+        self.deadline = monotonic() + exchange.read_timeout
+
+    def _take_head(self, exchange: Exchange, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n") + 4
+        if end == 3:
+            if len(data) > LIMITS.head:
+                raise ProtocolError("bad_gateway", "backend's response head too large")
+            self._buffer = data
+            return
+        self._buffer = b""
+        head = _parse(data if end == len(data) else data[:end], LIMITS)
+        rest = b"" if end == len(data) else data[end:]
+        status = head.status
+        if status < 200:
+            if status == 101:
+                raise ProtocolError("bad_gateway", "backend switched protocols unasked")
+            # Interim answers: 100 is ours to give (accept has given it), others are not passed on yet.
+            if rest:
+                self._take_head(exchange, rest)
+            return
+        self._keep = head.keep_alive
+        length = head.length
+        if exchange.method == b"HEAD" or status in (204, 304):
+            self._answered(exchange, head, b"", rest)
+            return
+        if head.chunked:
+            decoder: BodyDecoder = ChunkedBody()
+        elif length != UNKNOWN:
+            if len(rest) == length:
+                # The common small answer: all of it in one read, no decoder needed.
+                self._answered(exchange, head, rest, b"")
+                return
+            decoder = LengthBody(length)
+        else:
+            decoder = CloseBody()
+            self._keep = False
+        payload = decoder.feed(rest) if rest else b""
+        if decoder.done:
+            self._answered(exchange, head, payload, decoder.rest)
+            return
+        self._decoder = decoder
+        self.deadline = monotonic() + exchange.read_timeout
+        exchange.head_arrived(head, payload, False)
+
+    def _answered(self, exchange: Exchange, head: ResponseHead, body: bytes, rest: bytes) -> None:
+        """Head and whole body are here."""
+        self.exchange = None
+        self.deadline = inf
+        self.served += 1
+        if rest:
+            self._keep = False
+        exchange.head_arrived(head, body, True)
+        exchange.release(self, self._keep)
+
+    def _finish(self, exchange: Exchange, payload: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        self.exchange = self._decoder = None
+        self.deadline = inf
+        self.served += 1
+        exchange.body_arrived(payload, True)
+        exchange.release(self, self._keep and not decoder.rest)
+
+    def _broke(self, exchange: Exchange, error: ProtocolError) -> None:
+        self.exchange = None
+        self.close()
+        exchange.note(error.detail)
+        if self._decoder is not None:
+            exchange.body_broke("bad_gateway")
+        else:
+            exchange.attempt_failed(Failure.INVALID)
+
+    # -- flow, time, end ------------------------------------------------------------
+
+    def pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.deadline = inf  # the client is slow, not the backend
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self.exchange is not None:
+                self.deadline = monotonic() + self.exchange.read_timeout
+            if not self.is_closed:
+                self.transport.resume_reading()
+
+    def is_stale(self) -> bool:
+        """Looks at the socket: an idle connection with anything to read (data or EOF) is of no use any more."""
+        if self.is_closed or self.transport.is_closing():
+            return True
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def expired(self) -> None:
+        """The deadline of the exchange has passed."""
+        exchange, self.exchange = self.exchange, None
+        self.deadline = inf
+        self.transport.abort()
+        if exchange is not None:
+            if self._decoder is not None:
+                exchange.body_broke("gateway_timeout")
+            else:
+                exchange.attempt_failed(Failure.TIMEOUT)
+
+    def close(self) -> None:
+        """Drops the connection; its exchange, if any, must have been taken off before."""
+        self.exchange = None
+        if not self.is_closed:
+            self.transport.abort()

@@ -1,0 +1,70 @@
+"""What upstream decides without I/O: when a failed attempt may be made again (design.md section 6, docs of `max_retries`)."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, NamedTuple
+
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND", b"SEARCH", b"REPORT", b"QUERY"))
+"""Methods that a backend may see twice (RFC 9110 section 9.2.2)."""
+
+DEFAULT_RETRIES: Final = 3
+"""Further attempts after the first when the location does not say: enough to pass a few dead backends."""
+
+
+class Failure(enum.Enum):
+    """How an attempt ended without an answer. The value names the error in stages/errors.py."""
+
+    CONNECT = "connect_failed"
+    """No connection: the backend has seen nothing."""
+    CONNECT_TIMEOUT = "gateway_timeout"
+    CLOSED_REUSED = "bad_gateway"
+    """A kept-alive connection closed before any byte of an answer came."""
+    CLOSED_FRESH = "bad_gateway "
+    """A fresh connection closed before any byte of an answer came."""
+    TIMEOUT = "gateway_timeout "
+    """The backend has the request and is silent."""
+    INVALID = "bad_gateway  "
+    """An answer that breaks the rules of HTTP."""
+
+    @property
+    def kind(self) -> str:
+        return self.value.strip()
+
+
+class Rules(NamedTuple):
+    """A location's retry keys."""
+
+    max_retries: int | None
+    """None: the default; 0: never."""
+    window: float | None
+    """Seconds from the first attempt on."""
+
+
+class Attempt(NamedTuple):
+    """The state in which an attempt failed."""
+
+    failure: Failure
+    method: bytes
+    body_whole: bool
+    """The whole body (or none) is here, so it can be sent again."""
+    body_begun: bool
+    """Bytes of a streamed body have been taken from the client."""
+    tries: int
+    """Attempts made so far, this one included."""
+    others: int
+    """Usable backends not tried yet."""
+    elapsed: float
+    """Seconds since the first attempt began."""
+
+
+def may_retry(attempt: Attempt, rules: Rules) -> bool:
+    """Failed connects always, on another backend; a connection that closed under us only for what may be sent twice."""
+    limit = DEFAULT_RETRIES if rules.max_retries is None else rules.max_retries
+    if attempt.tries > limit or (rules.window is not None and attempt.elapsed >= rules.window):
+        return False
+    if attempt.failure in (Failure.CONNECT, Failure.CONNECT_TIMEOUT):
+        return attempt.others > 0 and not attempt.body_begun
+    if attempt.failure is Failure.CLOSED_REUSED:
+        return attempt.method in IDEMPOTENT and attempt.body_whole
+    return False

@@ -1,0 +1,141 @@
+"""Backends, their idle connections and the exchanges that wait for one.
+
+No I/O here: connections are opened and closed by exchange.py and connection.py;
+this file knows which there are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+
+from config.model import Upstream
+from stages.messages import Routed
+from stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
+
+if TYPE_CHECKING:
+    from stages.upstream.connection import BackendConnection
+    from stages.upstream.exchange import Exchange
+
+
+class BackendState:
+    """One backend of one upstream, as this process sees it."""
+
+    __slots__ = ("active", "address", "group", "healthy", "host", "idle", "open", "pending", "port", "weight")
+
+    def __init__(self, group: Group, host: str, port: int, weight: int, address: str) -> None:
+        self.group = group
+        self.host, self.port, self.weight, self.address = host, port, weight, address
+        self.healthy = True
+        self.active = 0
+        """Exchanges at it now."""
+        self.open = 0
+        """Connections, idle ones and those being opened included."""
+        self.idle: list[BackendConnection] = []
+        """Most recently used last: that one is taken, so the others can age and close."""
+        self.pending: deque[Exchange] = deque()
+        """Waiting for a connection, when max_connections is reached."""
+
+    def next_waiting(self) -> Exchange | None:
+        """Takes the first exchange that still waits out of the line."""
+        while self.pending:
+            exchange = self.pending.popleft()
+            self.group.pending -= 1
+            if not exchange.is_over:
+                return exchange
+        return None
+
+    def lost_one(self) -> None:
+        """A connection is gone (or never came to be): whoever waits may open another."""
+        self.open -= 1
+        limit = self.group.settings.max_connections
+        if self.pending and self.open < limit and (exchange := self.next_waiting()) is not None:
+            exchange.next_in_line(None)
+
+
+class Group:
+    """One upstream section with its backends and balancer."""
+
+    def __init__(self, name: str, settings: Upstream) -> None:
+        self.name = name
+        self.settings = settings
+        self.backends = [BackendState(self, b.host, b.port, b.weight, b.address) for b in settings.addrs]
+        self.all_healthy = True
+        self.pending = 0
+        """Exchanges that wait for a connection, over all backends."""
+        weights = [backend.weight for backend in self.backends]
+        algo = settings.algo
+        self.needs_key = algo.kind == "hash"
+        self._balancer: Balancer
+        if algo.kind == "hash":
+            self._balancer = HashRing([backend.address for backend in self.backends], weights)
+        elif algo.kind == "least_conn":
+            self._balancer = LeastConnections(self.backends)
+        elif algo.kind == "p2c":
+            self._balancer = PowerOfTwo(self.backends, random.randrange)
+        else:
+            # Processes start at different places, or N of them would march in step.
+            self._balancer = RoundRobin(weights, random.randrange(4096))
+
+    def pick(self, routed: Routed, tried: set[int] | None) -> BackendState | None:
+        """The backend for a request, or None when no healthy one is left untried."""
+        key = self._key(routed) if self.needs_key else ""
+        if self.all_healthy and not tried:
+            index = self._balancer.pick(key, None)
+        else:
+            backends = self.backends
+            index = self._balancer.pick(key, lambda i: backends[i].healthy and not (tried and i in tried))
+        return self.backends[index] if index >= 0 else None
+
+    def others(self, tried: set[int]) -> int:
+        """Healthy backends that were not tried."""
+        return sum(1 for i, b in enumerate(self.backends) if b.healthy and b.weight and i not in tried)
+
+    def set_health(self, health: dict[str, bool]) -> None:
+        """Takes discovery's word: address → healthy; one that is not named is healthy."""
+        for backend in self.backends:
+            backend.healthy = health.get(backend.address, True)
+        self.all_healthy = all(backend.healthy for backend in self.backends)
+
+    def idle_connections(self) -> Iterator[BackendConnection]:
+        for backend in self.backends:
+            yield from backend.idle
+
+    def _key(self, routed: Routed) -> str:
+        algo = self.settings.algo
+        by = algo.hash_by
+        if by == "ip":
+            return routed.client_ip
+        target = routed.target.decode("latin-1")
+        if by == "url":
+            return target
+        path, _, query = target.partition("?")
+        if by == "path":
+            return path
+        if by == "query":
+            return _pair(query.split("&"), algo.hash_key)
+        if by == "cookie":
+            cookies = _header(routed.headers, b"cookie").decode("latin-1")
+            return _pair([part.strip() for part in cookies.split(";")], algo.hash_key, decode=False)
+        return _header(routed.headers, algo.hash_key.encode()).decode("latin-1")
+
+
+def _header(block: bytes, name: bytes) -> bytes:
+    """First value of a header in a block of normal form, b"" when it is missing."""
+    prefix = name + b": "
+    start = 0 if block.startswith(prefix) else block.find(b"\r\n" + prefix) + 2
+    if start == 1:
+        return b""
+    start += len(prefix)
+    return block[start : block.index(b"\r\n", start)]
+
+
+def _pair(pairs: list[str], name: str, decode: bool = True) -> str:
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if (unquote_plus(key) if decode else key) == name:
+            return unquote_plus(value) if decode else value
+    return ""
