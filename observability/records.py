@@ -58,3 +58,7 @@ class Access(NamedTuple):
     """Context keys that plugins and captures set."""
     connected: float = 0.0
     """The client's connection was accepted; 0.0 if accept did not say."""
+    upstream_opened: float = 0.0
+    """The backend connection was opened; 0.0 if upstream did not say."""
+    upstream_connections: int = 0
+    """Connections open to that upstream, in the upstream process that served this; 0 if it did not say."""

@@ -8,6 +8,8 @@ protocol: append, never insert.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 REQUEST: Final = 64
@@ -144,6 +146,10 @@ class Report(NamedTuple):
     context: dict[str, Any]
     """Context keys set by plugins (compression_ratio, cache_status, …) and by rules."""
     client_ip: str
+    opened: float = 0.0
+    """Monotonic seconds at which the backend connection was opened; 0.0 = none, or not said."""
+    connections: int = 0
+    """Connections that this upstream process has open to that upstream; 0 = not said."""
 
 
 class Response(NamedTuple):
@@ -284,24 +290,47 @@ class InUse(NamedTuple):
     oldest: int
 
 
-DECODE: Final[dict[int, type[tuple[Any, ...]]]] = {
-    REQUEST: Request,
-    ROUTED: Routed,
-    RESPONSE: Response,
-    DATA: Data,
-    CREDIT: Credit,
-    CANCEL: Cancel,
-    CLAIM: Claim,
-    DONE: Done,
-    CLAIMED: Claimed,
-    RECALL: Recall,
-    RECALLED: Recalled,
-    SCRAPE: Scrape,
-    SCRAPED: Scraped,
-    ACCEPTED: Accepted,
-    REFUSED: Refused,
-    IN_USE: InUse,
+_new: Final = tuple.__new__
+"""Names the fields of a plain tuple; half the price of `_make`."""
+
+
+def _request(fields: tuple[Any, ...]) -> Request:
+    return _new(Request, (*fields[:3], _new(Affinity, fields[3]), fields[4], _new(Peer, fields[5]), *fields[6:]))
+
+
+def _routed(fields: tuple[Any, ...]) -> Routed:
+    return _new(Routed, (*fields[:3], _new(Affinity, fields[3]), fields[4], _new(Peer, fields[5]), *fields[6:]))
+
+
+def _response(fields: tuple[Any, ...]) -> Response:
+    report = fields[8]
+    return _new(Response, fields if report is None else (*fields[:8], _new(Report, report), fields[9]))
+
+
+DECODE: Final[dict[int, Callable[[Any], Any]]] = {
+    REQUEST: _request,
+    ROUTED: _routed,
+    RESPONSE: _response,
+    **{
+        kind: partial(_new, cls)
+        for kind, cls in (
+            (DATA, Data),
+            (CREDIT, Credit),
+            (CANCEL, Cancel),
+            (CLAIM, Claim),
+            (DONE, Done),
+            (CLAIMED, Claimed),
+            (RECALL, Recall),
+            (RECALLED, Recalled),
+            (SCRAPE, Scrape),
+            (SCRAPED, Scraped),
+            (ACCEPTED, Accepted),
+            (REFUSED, Refused),
+            (IN_USE, InUse),
+        )
+    },
 }
+"""Kind → function from the plain tuple that came over a socket to the named one."""
 
 
 def accept_of(sid: int) -> int:

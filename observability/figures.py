@@ -1,0 +1,11 @@
+"""Names of figures (`Actor.figures`) that metrics understands besides `in_flight` and `requests`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CONNECTIONS: Final = "connections:"
+"""upstream: open connections to backends of the upstream whose name follows."""
+
+IN_USE: Final = "in_use:"
+"""upstream: how many of them carry a request now."""
