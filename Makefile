@@ -1,0 +1,54 @@
+# make up      a working proxy on 127.0.0.1:6188, from nothing but Python 3.11+
+# make test    installs what the checks need and runs all of them
+# make check   the same without installing
+# make bench   what a request costs, stage by stage and end to end
+#
+# PYTHON=/path/to/python chooses the interpreter; without it tools/choose-python takes the fastest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UP :=
+
+.PHONY: up install test check lint types imports tests bench clean
+
+up: $(VENV)/.installed
+	$(BIN)/pingap up $(UP)
+
+install: $(VENV)/.installed
+
+$(BIN)/python:
+	tools/choose-python venv $(VENV)
+
+# Editable, so that `git pull` needs no second installation unless the dependencies changed.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+test: $(VENV)/.installed-dev
+	$(MAKE) --no-print-directory --keep-going check
+
+check: lint types imports tests
+
+lint:
+	$(BIN)/ruff check .
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports --no-logo
+
+tests:
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.installed
+	$(BIN)/python bench/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

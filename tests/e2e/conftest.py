@@ -1,0 +1,65 @@
+"""Fixtures of the end-to-end tests: every test of a behaviour runs in both placements from the same code."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.harness import PLACEMENTS
+from tests.e2e.origins import Nginx, Origin
+
+BIG = 24 * 1024 * 1024
+"""Bytes of /big/file."""
+
+
+@pytest.fixture(scope="module", params=PLACEMENTS)
+def placement(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def big_file() -> bytes:
+    return random.Random(1).randbytes(BIG)
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory: pytest.TempPathFactory, big_file: bytes) -> Iterator[Nginx]:
+    needs("nginx")
+    root = tmp_path_factory.mktemp("nginx")
+    # nginx's workers may run as another user, and pytest's directories are private.
+    for directory in [root, *root.parents]:
+        if directory.stat().st_uid == os.getuid() and directory.name.startswith(("nginx", "pytest-")):
+            directory.chmod(0o755)
+    server = Nginx(root, {"file": big_file, "small.txt": b"hello\n" * 400})
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    server = Origin()
+    yield server
+    server.stop()
+    assert not server.errors, server.errors
+
+
+@pytest.fixture(scope="module")
+def shared_origin() -> Iterator[Origin]:
+    """One recording origin for a module; clear `requests` where a test counts."""
+    server = Origin()
+    yield server
+    server.stop()
+    assert not server.errors, server.errors
+
+
+def needs(program: str) -> None:
+    """Skips without a program, with the reason; under CI its absence is a failure."""
+    if shutil.which(program) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{program} is not installed, and CI must have it (.ci/run)")
+        pytest.skip(f"{program} is not installed")

@@ -1,0 +1,82 @@
+"""Waiting for events with a deadline, and figures from /proc."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def until(happened: Callable[[], T | None], seconds: float, what: str, every: float = 0.02) -> T:
+    """The first true answer of `happened`. Fails the test when there is none within `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = happened()
+        if answer:
+            return answer
+        if time.monotonic() >= end:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(every)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the state on; [] when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    """False for one that is gone or a zombie."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in "ZX"
+
+
+def state_of(pid: int) -> str:
+    """R, S, T (stopped), Z …; empty when gone."""
+    fields = _stat(pid)
+    return fields[0] if fields else ""
+
+
+def session_members(session: int) -> list[int]:
+    """Living processes of a session: all descendants of its leader, also those whose parent is gone."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = _stat(int(name))
+            if fields and fields[0] not in "ZX" and int(fields[3]) == session:
+                found.append(int(name))
+    return found
+
+
+def pss(pids: Iterable[int]) -> int:
+    """Proportional set size of all these processes together, bytes."""
+    total = 0
+    for pid in pids:
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
+    return total
+
+
+def title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
