@@ -1,0 +1,343 @@
+"""Routing's actor: carries out what core.py decides, asks other actors where it must, and answers for every request.
+
+What waits for somebody else's answer is in `_waiting`, each with its deadline; one
+timer sweeps it, and runs only while something waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+from bus.actor import Actor, Context
+from bus.members import Members
+from config.model import Snapshot
+from stages.error_page import ErrorPages
+from stages.generations import Generations
+from stages.itinerary import REQUEST_PLUGINS
+from stages.messages import (
+    CANCEL,
+    CLAIM,
+    CLAIMED,
+    CREDIT,
+    DATA,
+    DECODE,
+    DONE,
+    INLINE,
+    REQUEST,
+    RESPONSE,
+    SCRAPE,
+    SCRAPED,
+    WINDOW,
+    Cancel,
+    Claim,
+    Claimed,
+    Credit,
+    Data,
+    Done,
+    Report,
+    Request,
+    Response,
+    Routed,
+    Scrape,
+    Scraped,
+    accept_of,
+)
+from stages.routing.core import Limited, MetricsAsked, Refused, Router
+from stages.routing.processing import Processing
+
+SWEEP: Final = 0.25
+"""Seconds between two looks at the deadlines."""
+
+CLAIM_WAIT: Final = 1.0
+"""Seconds that the owner of a location has to answer CLAIM; then the request passes."""
+
+SCRAPE_WAIT: Final = 2.0
+"""Seconds that metrics has for its page; then 503."""
+
+LOG_AGAIN: Final = 1.0
+"""Seconds of silence after a log line that any client can cause, per location."""
+
+
+class _Claiming(NamedTuple):
+    """A request that waits for a place in its location."""
+
+    request: Request
+    outcome: Limited
+    router: Router
+    asked: int
+    deadline: float
+
+
+class _Scraping(NamedTuple):
+    """A request that waits for the page of metrics."""
+
+    request: Request
+    client_ip: str
+    router: Router
+    asked: int
+    reached: float
+    deadline: float
+
+
+class _Page:
+    """An answer of ours that is too long for one envelope, on its way under credit."""
+
+    __slots__ = ("credit", "payload", "sent")
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.sent = 0
+        self.credit = WINDOW
+
+
+class RoutingActor(Actor):
+    """See bus/PROTOCOL.md section 8 for what it owes to whom."""
+
+    stage = "routing"
+    decode = {kind: DECODE[kind] for kind in (REQUEST, CANCEL, CREDIT, CLAIM, CLAIMED, DONE, SCRAPED)}  # noqa: RUF012 - as in Actor
+
+    def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(context)
+        self._clock = clock
+        self._generations: Generations[Router] = Generations(context, self._compile)
+        self._send = context.send
+        self._waiting: dict[int, _Claiming | _Scraping] = {}
+        self._pages: dict[int, _Page] = {}
+        self._processing = Processing()
+        self._claimed_at: dict[int, int] = {}
+        """Streams that (may) have a place with another replica, and which; kept until they end."""
+        self._owners: dict[str, int] = {}
+        """`Members.owner` by location, as long as the table stays: hashing a name costs more than routing a request."""
+        self._fallback = ErrorPages()
+        self._logged: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._requests = 0
+
+    def receivers(self) -> dict[int, Callable[[Any], None]]:
+        return {
+            REQUEST: self._requested,
+            CANCEL: self._ended,
+            DONE: self._ended,
+            CREDIT: self._credited,
+            CLAIM: self._claim_asked,
+            CLAIMED: self._claimed,
+            SCRAPED: self._scraped,
+        }
+
+    async def start(self) -> None:
+        self._generations.start()
+        self.context.ready()
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def figures(self) -> dict[str, float]:
+        return {"requests": self._requests, "in_flight": self.held()}
+
+    def held(self) -> int:
+        return len(self._waiting) + len(self._pages)
+
+    def _compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Router:
+        return Router(snapshot, plans)
+
+    # -- requests -------------------------------------------------------------
+
+    def _requested(self, request: Request) -> None:
+        self._requests += 1
+        router = self._generations.get(request.generation)
+        if router is None:
+            self.context.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
+            self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer[0], ""), self._clock())
+            return
+        try:
+            outcome = router.route(request, self._clock)
+            if type(outcome) is Routed:
+                self._send(outcome.affinity[1 if outcome.plan & REQUEST_PLUGINS else 2], outcome)
+            else:
+                self._decided(request, router, outcome)
+        except Exception as error:  # whatever it was, the client gets its answer
+            self.context.log("error", "routing failed", sid=request.sid, error=repr(error), traceback=traceback.format_exc())
+            self._waiting.pop(request.sid, None)
+            self._answer(request, router.pages, Refused("internal", "", "", request.peer[0], ""), self._clock())
+
+    def _decided(self, request: Request, router: Router, outcome: Limited | Refused | MetricsAsked | Routed) -> None:
+        """The outcomes that are not the rule."""
+        if isinstance(outcome, Limited):
+            self._admit(request, router, outcome)
+        elif isinstance(outcome, Refused):
+            if outcome.reason:
+                self._log_refusal(outcome)
+            self._answer(request, router.pages, outcome, self._clock())
+        elif isinstance(outcome, MetricsAsked):
+            self._scrape(request, router, outcome.client_ip)
+
+    def _log_refusal(self, refused: Refused) -> None:
+        now = self._clock()
+        if now - self._logged.get(refused.location, -LOG_AGAIN) >= LOG_AGAIN:
+            if len(self._logged) > 1024:
+                self._logged.clear()
+            self._logged[refused.location] = now
+            self.context.log("warn", refused.reason, error=refused.error, client_ip=refused.client_ip)
+
+    def _answer(self, request: Request, pages: ErrorPages, refused: Refused, reached: float) -> None:
+        """The error page as the response."""
+        status, headers, body = pages.page(refused.error)
+        report = self._report(refused.client_ip, reached, refused.location, refused.upstream, refused.error)
+        self._respond(request, status, headers, body, report)
+
+    def _report(self, client_ip: str, reached: float, location: str = "", upstream: str = "", error: str = "") -> Report:
+        return Report(location, upstream, "", 0, False, 0, (reached, self._clock()), (), error, {}, client_ip)
+
+    def _respond(self, request: Request, status: int, headers: bytes, body: bytes, report: Report) -> None:
+        sid, length = request.sid, len(body)
+        if request.method == b"HEAD":
+            body = b""
+        ended = len(body) <= INLINE
+        first = body if ended else b""
+        self._send(accept_of(sid), Response(RESPONSE, sid, self.context.id, status, headers, length, first, ended, report, ()))
+        if not ended:
+            self._pages[sid] = _Page(body)
+            self._continue(sid)
+
+    def _continue(self, sid: int) -> None:
+        """As much of a page as its credit allows."""
+        page = self._pages[sid]
+        part = page.payload[page.sent : page.sent + page.credit]
+        page.sent += len(part)
+        page.credit -= len(part)
+        ended = page.sent == len(page.payload)
+        if part:
+            self._send(accept_of(sid), Data(DATA, sid, part, ended, ""))
+        if ended:
+            del self._pages[sid]
+
+    def _credited(self, credit: Credit) -> None:
+        page = self._pages.get(credit.sid)
+        if page is not None:
+            page.credit += credit.bytes
+            self._continue(credit.sid)
+
+    # -- max_processing -------------------------------------------------------
+
+    def _admit(self, request: Request, router: Router, outcome: Limited) -> None:
+        """Lets a request into its location if there is a place, or asks the replica that knows."""
+        location = outcome.routed.location
+        owner = self._owners.get(location)
+        if owner is None:
+            # While no replica is ready there is nobody to disagree with.
+            owner = self._owners[location] = self.context.members.owner("routing", location) or self.context.id
+        sid = request.sid
+        if owner == self.context.id:
+            self._judge(request, router, outcome, self._processing.enter(location, sid, owner, outcome.limit))
+            return
+        self._claimed_at[sid] = owner
+        self._wait(sid, _Claiming(request, outcome, router, owner, self._clock() + CLAIM_WAIT))
+        self._send(owner, Claim(CLAIM, sid, self.context.id, location, (outcome.limit,)))
+
+    def _judge(self, request: Request, router: Router, outcome: Limited, is_allowed: bool) -> None:
+        routed = outcome.routed
+        reached = routed.stamps[0]
+        if not is_allowed:
+            refused = Refused("too_many_requests", routed.location, routed.upstream, routed.client_ip, "")
+            self._answer(request, router.pages, refused, reached)
+            return
+        # Accept tells this replica of the end, whoever keeps the count: CANCEL comes here too, and only this replica
+        # knows both the stream and the owner.
+        routed = routed._replace(stamps=(reached, self._clock()), watchers=(self.context.id,))
+        self._send(routed.affinity[1 if routed.plan & REQUEST_PLUGINS else 2], routed)
+
+    def _claim_asked(self, claim: Claim) -> None:
+        is_allowed = self._processing.enter(claim.key, claim.sid, claim.asker, claim.args[0])
+        self._send(claim.asker, Claimed(CLAIMED, claim.sid, claim.key, is_allowed))
+
+    def _claimed(self, claimed: Claimed) -> None:
+        waiting = self._waiting.get(claimed.sid)
+        if not isinstance(waiting, _Claiming):
+            return  # it passed at the deadline, or ended; the place is given back with its end
+        del self._waiting[claimed.sid]
+        if not claimed.allowed:
+            self._claimed_at.pop(claimed.sid, None)
+        self._judge(waiting.request, waiting.router, waiting.outcome, claimed.allowed)
+
+    def _ended(self, message: Done | Cancel) -> None:
+        """DONE and CANCEL: nothing more will come of this stream, and nothing is owed."""
+        sid = message.sid
+        self._waiting.pop(sid, None)
+        self._pages.pop(sid, None)
+        owner = self._claimed_at.pop(sid, None)
+        if owner is not None:
+            # Behind CLAIM on the same way, so that the owner cannot count a stream after its end.
+            self._send(owner, Done(DONE, sid))
+        else:
+            self._processing.leave(sid)
+
+    # -- metrics --------------------------------------------------------------
+
+    def _scrape(self, request: Request, router: Router, client_ip: str) -> None:
+        now = self._clock()
+        ready = self.context.members.ready("metrics")
+        if not ready:
+            self._answer(request, router.pages, Refused("overloaded", "", "", client_ip, ""), now)
+            return
+        self._wait(request.sid, _Scraping(request, client_ip, router, ready[0].id, now, now + SCRAPE_WAIT))
+        self._send(ready[0].id, Scrape(SCRAPE, request.sid, self.context.id))
+
+    def _scraped(self, scraped: Scraped) -> None:
+        waiting = self._waiting.get(scraped.sid)
+        if not isinstance(waiting, _Scraping):
+            return
+        del self._waiting[scraped.sid]
+        headers = b"content-type: " + scraped.content_type.encode() + b"\r\n"
+        self._respond(waiting.request, 200, headers, scraped.payload, self._report(waiting.client_ip, waiting.reached))
+
+    # -- deadlines and deaths -------------------------------------------------
+
+    def _wait(self, sid: int, what: _Claiming | _Scraping) -> None:
+        self._waiting[sid] = what
+        if self._timer is None:
+            self._timer = self.context.loop.call_later(SWEEP, self._swept)
+
+    def _swept(self) -> None:
+        self._timer = None
+        self.sweep()
+        if self._waiting:
+            self._timer = self.context.loop.call_later(SWEEP, self._swept)
+
+    def sweep(self) -> None:
+        """Ends every wait whose deadline has passed."""
+        now = self._clock()
+        for sid, waiting in [(sid, w) for sid, w in self._waiting.items() if w.deadline <= now]:
+            del self._waiting[sid]
+            self._give_up(waiting)
+
+    def _give_up(self, waiting: _Claiming | _Scraping) -> None:
+        if isinstance(waiting, _Claiming):
+            self.context.count("claims_unanswered")
+            self._judge(waiting.request, waiting.router, waiting.outcome, True)
+        else:
+            self.context.count("scrapes_unanswered")
+            refused = Refused("overloaded", "", "", waiting.client_ip, "")
+            self._answer(waiting.request, waiting.router.pages, refused, waiting.reached)
+
+    def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        self._owners.clear()
+        if not gone:
+            return
+        self._processing.forget(gone)
+        for sid in [sid for sid in self._claimed_at if accept_of(sid) in gone or self._claimed_at[sid] in gone]:
+            del self._claimed_at[sid]
+        for sid in [sid for sid in self._pages if accept_of(sid) in gone]:
+            del self._pages[sid]
+        for sid, waiting in [(sid, w) for sid, w in self._waiting.items() if accept_of(sid) in gone or w.asked in gone]:
+            del self._waiting[sid]
+            if accept_of(sid) in gone:
+                continue
+            if isinstance(waiting, _Claiming):
+                self._admit(waiting.request, waiting.router, waiting.outcome)  # the location has another owner now
+            else:
+                self._give_up(waiting)

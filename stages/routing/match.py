@@ -1,0 +1,258 @@
+"""Which location answers: weights, hosts, paths, conditions, and the index that keeps it fast.
+
+Locations of a server are tried from the highest weight down, and the first of
+which everything fits wins. Host rules depend on the host alone, so their work
+is done once per host: a `View` lists, in order, the locations that this host
+may reach, with what their host regexes captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import re2
+
+from config.model import Conditions, HostRule, Location, PathRule
+from stages.headers import value_of, values_of
+from stages.variables import host_name
+
+ANY: Final = 0
+EXACT: Final = 1
+PREFIX: Final = 2
+REGEX: Final = 3
+
+T = TypeVar("T")
+Captures = dict[str, str]
+Condition = Callable[[bytes, bytes], bool]
+"""(header block, target) → holds."""
+
+_EMPTY: Final[Captures] = {}
+_HOST_LIMIT: Final = 255
+"""Longest host that is remembered: no DNS name is longer."""
+_VIEWS_LIMIT: Final = 4096
+_CANDIDATES_LIMIT: Final = 200_000
+
+
+class Pattern:
+    """A user's regular expression under the linear-time engine, searching anywhere in bytes."""
+
+    __slots__ = ("_names", "_regex")
+
+    def __init__(self, pattern: str, ignore_case: bool = False) -> None:
+        """Raises re2.error for a bad pattern."""
+        options = re2.Options()
+        options.log_errors = False
+        options.case_sensitive = not ignore_case
+        self._regex = re2.compile(pattern, options)
+        self._names = tuple(sorted(self._regex.groupindex.items()))
+
+    def search(self, text: bytes) -> Any:
+        """A match as of `re`, or None."""
+        return self._regex.search(text)
+
+    def named(self, match: Any) -> Captures:
+        """The named groups that took part in a match."""
+        found: Captures = {}
+        for name, index in self._names:
+            value = match[index]
+            if value is not None:
+                found[name] = value.decode("latin-1")
+        return found
+
+    def captures(self, text: bytes) -> Captures | None:
+        """The named groups of the first match, None without a match."""
+        match = self._regex.search(text)
+        if match is None:
+            return None
+        return self.named(match) if self._names else _EMPTY
+
+
+def weight_of(location: Location) -> int:
+    """Precedence: as given, else from the kind and length of the path and from the host."""
+    if location.weight is not None:
+        return location.weight
+    weight = 0
+    path = location.path
+    length = len(path.value.encode()) + (path.kind in ("exact", "regex"))  # the mark counts, as it does in the reference
+    if path.kind != "any" and length > 1:
+        weight = {"exact": 1024, "prefix": 512, "regex": 256}[path.kind] + min(length, 64)
+    if any(rule.kind == "regex" for rule in location.host):
+        marks = {"exact": "", "suffix": "*.", "regex": "~"}
+        return weight + len(",".join(marks[rule.kind] + rule.value for rule in location.host).encode())
+    return weight + (128 if location.host else 0)
+
+
+def as_sent(text: str) -> bytes:
+    """Text of a path in the form in which it travels: what is not visible ASCII, and `#`, percent-encoded."""
+    return b"".join(b"%c" % byte if 0x20 < byte < 0x7F and byte != 0x23 else b"%%%02X" % byte for byte in text.encode())
+
+
+def compile_path(rule: PathRule) -> tuple[int, Any] | None:
+    """(kind, value to compare or Pattern); None for a path that no request can have."""
+    if rule.kind == "any":
+        return ANY, b""
+    if rule.kind == "regex":
+        return REGEX, Pattern(rule.value)
+    value = as_sent(rule.value)
+    if b"?" in value:
+        return None
+    return (EXACT if rule.kind == "exact" else PREFIX), value
+
+
+def compile_conditions(location: Location) -> tuple[Condition, ...]:
+    """match_headers, match_query and match_cookies; all must hold."""
+    return (
+        *_conditions(location.match_headers, _header_condition),
+        *_conditions(location.match_query, _query_condition),
+        *_conditions(location.match_cookies, _cookie_condition),
+    )
+
+
+def _conditions(pairs: Conditions, make: Callable[[bytes, bytes | None], Condition]) -> list[Condition]:
+    return [make(name.encode(), None if value is None else value.encode()) for name, value in pairs]
+
+
+def _header_condition(name: bytes, expected: bytes | None) -> Condition:
+    def holds(headers: bytes, target: bytes) -> bool:
+        value = value_of(headers, name)
+        return value is not None and (expected is None or value == expected)
+
+    return holds
+
+
+def _query_condition(name: bytes, expected: bytes | None) -> Condition:
+    def holds(headers: bytes, target: bytes) -> bool:
+        for item in target.partition(b"?")[2].split(b"&"):
+            key, _, value = item.partition(b"=")
+            if key == name:
+                return expected is None or value == expected
+        return False
+
+    return holds
+
+
+def _cookie_condition(name: bytes, expected: bytes | None) -> Condition:
+    def holds(headers: bytes, target: bytes) -> bool:
+        for line in values_of(headers, b"cookie"):
+            for item in line.split(b";"):
+                key, equals, value = item.partition(b"=")
+                if equals and key.strip() == name:
+                    return expected is None or value.strip() == expected
+        return False
+
+    return holds
+
+
+class View(NamedTuple, Generic[T]):
+    """What one host may reach."""
+
+    name: bytes
+    """The host without port and final dot."""
+    forwarded_line: str
+    """The X-Forwarded-Host line for it, "" without a host."""
+    candidates: tuple[tuple[int, Any, tuple[Condition, ...], T, Captures], ...]
+    """(path kind, path value, conditions, what to find, captures of the host), first to be tried first."""
+
+
+class Entry(NamedTuple, Generic[T]):
+    """One location in an index."""
+
+    location: Location
+    found: T
+
+
+class HostIndex(Generic[T]):
+    """The locations of one server, by host."""
+
+    def __init__(self, entries: Sequence[Entry[T]]) -> None:
+        """`entries` as the server lists them; among equal weights that order stays. Raises re2.error."""
+        ordered = sorted(entries, key=lambda entry: -weight_of(entry.location))
+        self._entries: list[tuple[int, Any, tuple[Condition, ...], T, Captures]] = []
+        self._hosts: list[tuple[tuple[HostRule, Pattern | None], ...]] = []
+        self._exact: dict[str, list[int]] = {}
+        self._suffix: dict[str, list[int]] = {}
+        self._everywhere: list[int] = []
+        self.views: dict[bytes, View[T]] = {}
+        """Remembered views by authority, as in `Request.host`. Try this before `view`."""
+        for location, found in ordered:
+            path = compile_path(location.path)
+            if path is None:
+                continue
+            number = len(self._entries)
+            self._entries.append((*path, compile_conditions(location), found, _EMPTY))
+            rules = tuple((rule, Pattern(rule.value, ignore_case=True) if rule.kind == "regex" else None) for rule in location.host)
+            self._hosts.append(rules)
+            if not rules or any(pattern for _, pattern in rules):
+                self._everywhere.append(number)
+            for rule, _ in rules:
+                if rule.kind != "regex":
+                    table = self._exact if rule.kind == "exact" else self._suffix
+                    table.setdefault(rule.value.removesuffix("."), []).append(number)
+        self._longest_suffix = max(map(len, self._suffix), default=0)
+        # Shared by all hosts that no rule names, as long as there is no regex to ask.
+        self._rest = tuple(self._entries[number] for number in self._everywhere)
+        self._is_rest_plain = not any(self._hosts[number] for number in self._everywhere)
+        self._remembered = 0
+
+    def view(self, authority: bytes) -> View[T]:
+        """What a host may reach. `authority` is lower case, with or without a port."""
+        name = host_name(authority)
+        text = name.decode("latin-1")
+        numbers = self._named(text)
+        if not numbers and self._is_rest_plain:
+            candidates, size = self._rest, 1
+        else:
+            candidates = tuple(self._candidates(text, numbers))
+            size = len(candidates) + 1
+        view = View(name, f"x-forwarded-host: {text}\r\n" if name else "", candidates)
+        if len(authority) <= _HOST_LIMIT:
+            # Clients choose the host, so what is remembered is bounded in number and in size.
+            if len(self.views) >= _VIEWS_LIMIT or self._remembered + size > _CANDIDATES_LIMIT:
+                self.views.clear()
+                self._remembered = 0
+            self.views[authority] = view
+            self._remembered += size
+        return view
+
+    def _named(self, host: str) -> set[int]:
+        numbers = set(self._exact.get(host, ()))
+        if self._suffix:
+            # Only dots from which on a suffix could fit: a long host full of dots must not cost more than a short one.
+            dot = host.find(".", max(1, len(host) - self._longest_suffix - 1))
+            while dot >= 0:
+                numbers.update(self._suffix.get(host[dot + 1 :], ()))
+                dot = host.find(".", dot + 1)
+        return numbers
+
+    def _candidates(self, host: str, numbers: set[int]) -> list[tuple[int, Any, tuple[Condition, ...], T, Captures]]:
+        numbers.update(self._everywhere)
+        candidates = []
+        for number in sorted(numbers):
+            captures = _match_host(self._hosts[number], host)
+            if captures is not None:
+                entry = self._entries[number]
+                candidates.append((*entry[:4], captures) if captures else entry)
+        return candidates
+
+
+def _match_host(rules: Sequence[tuple[HostRule, Pattern | None]], host: str) -> Captures | None:
+    """Captures of the first rule that fits, None when none does."""
+    if not rules:
+        return _EMPTY
+    for rule, pattern in rules:
+        if pattern is not None:
+            captures = pattern.captures(host.encode("latin-1"))
+            if captures is not None:
+                return captures
+        elif rule.kind == "exact":
+            if host == rule.value.removesuffix("."):
+                return _EMPTY
+        elif len(host) > len(rule.value) + 1 and host.endswith("." + rule.value.removesuffix(".")):
+            return _EMPTY
+    return None
+
+
+def merge(host: Mapping[str, str], path: Mapping[str, str]) -> Captures:
+    """Captures of host and path; the host's win where both have a name."""
+    return {**path, **host}

@@ -1,0 +1,242 @@
+"""Header values as templates, and the rules that put them into a header block.
+
+A template is compiled once per configuration generation. A value that is
+nothing but one variable may be any of them; inside longer text only the names
+of `_NAMED` and `$http_…` are variables, and all else stays as it is written:
+
+    $host $hostname $scheme $remote_addr $remote_port $server_addr $server_port
+    $upstream_addr $proxy_add_x_forwarded_for $http_<name> $<ENV> :<context key>
+
+`$upstream_addr` and context keys are known only when a backend has been chosen;
+a template with one of them is *late*, and the upstream stage applies it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from stages.forwarded import forwarded_for
+from stages.headers import cutter, value_of
+from stages.messages import Routed
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Source(NamedTuple):
+    """What a template may refer to."""
+
+    peer: tuple[Any, ...]
+    """A `stages.messages.Peer`."""
+    host: bytes
+    """Name that the client asked for, without its port (`host_name`)."""
+    headers: bytes
+    """The request's header block, as the client sent it."""
+    believed: bool = False
+    """The peer is a trusted proxy (stages.forwarded.Trust)."""
+    upstream_addr: str = ""
+    """Late: the chosen backend, `host:port`."""
+    context: Mapping[str, Any] = NOTHING
+    """Late: context keys."""
+
+
+def late_source(routed: Routed, upstream_addr: str, known: Mapping[str, Any] = NOTHING) -> Source:
+    """For the late rules of a request: `known` are the context keys that the upstream stage knows itself."""
+    context = {"connection_id": routed.peer[5], "location": routed.location, "upstream_addr": upstream_addr}
+    return Source(routed.peer, host_name(routed.host), routed.headers, False, upstream_addr, {**context, **routed.variables, **known})
+
+
+Render = Callable[[Source], bytes]
+
+_UNSAFE: Final = b"\r\n\0"
+"""Deleted from every rendered value: none may end its line, wherever it came from."""
+
+_NAMED: Final[dict[str, Render]] = {
+    "host": lambda source: source.host,
+    "scheme": lambda source: source.peer[4].encode(),
+    "remote_addr": lambda source: source.peer[0].encode(),
+    "remote_port": lambda source: b"%d" % source.peer[1],
+    "server_addr": lambda source: source.peer[2].encode(),
+    "server_port": lambda source: b"%d" % source.peer[3],
+    "upstream_addr": lambda source: source.upstream_addr.encode(),
+}
+_FORWARDED: Final = "proxy_add_x_forwarded_for"
+_LATE: Final = "upstream_addr"
+_WORD: Final = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
+_HTTP: Final = re.compile(r"\$http_([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
+_CONTEXT: Final = re.compile(r":([A-Za-z_]\w*)", re.ASCII)
+
+
+class Template:
+    """A compiled value."""
+
+    __slots__ = ("constant", "late", "render")
+
+    def __init__(self, render: Render, constant: bytes | None, late: bool) -> None:
+        self.render = render
+        """The value for one request, b"" when there is none; never with CR, LF or NUL in it."""
+        self.constant = constant
+        """The value when it is the same for all requests, else None."""
+        self.late = late
+        """Only the upstream stage can render it."""
+
+
+def host_name(authority: bytes) -> bytes:
+    """The host of an authority, without port and final dot; an IPv6 address keeps its brackets."""
+    if authority[:1] == b"[":
+        return authority[: authority.find(b"]") + 1]
+    name = authority.partition(b":")[0]
+    return name[:-1] if name[-1:] == b"." else name
+
+
+def compile(text: str, environ: Mapping[str, str] | None = None, hostname: str | None = None) -> Template:
+    """Compiles a header value. An environment variable is read here, once; an unset one stays as it is written."""
+    environ = os.environ if environ is None else environ
+    hostname = os.uname().nodename if hostname is None else hostname
+    text = text.strip()
+    if matched := _HTTP.fullmatch(text):
+        return _dynamic(_header(matched[1]))
+    if matched := _CONTEXT.fullmatch(text):
+        return _dynamic(_context(matched[1]), late=True)
+    if text == f"${_FORWARDED}":
+        return _dynamic(lambda source: forwarded_for(source.headers, source.peer[0], source.believed))
+    name = text[1:] if text.startswith("$") else ""
+    if name and name not in _NAMED and name != "hostname" and name in environ:
+        return _constant(environ[name])
+    return _mixed(text, hostname)
+
+
+def _mixed(text: str, hostname: str) -> Template:
+    """Text with variables in it; a lone variable is the shortest such text."""
+    parts: list[bytes | Render] = []
+    late = False
+    position = 0
+    for matched in _WORD.finditer(text):
+        name = matched[1]
+        part: bytes | Render | None = _NAMED.get(name)
+        if name == "hostname":
+            part = hostname.encode()
+        elif name.startswith("http_") and len(name) > 5:
+            part = _header(name[5:])
+        if part is None:
+            continue
+        late = late or name == _LATE
+        parts += (text[position : matched.start()].encode(), part)
+        position = matched.end()
+    parts.append(text[position:].encode())
+    # Neighbours that are constant become one piece.
+    pieces: list[bytes | Render] = []
+    for part in parts:
+        if isinstance(part, bytes) and pieces and isinstance(pieces[-1], bytes):
+            pieces[-1] += part
+        elif part != b"":
+            pieces.append(part)
+    if all(isinstance(piece, bytes) for piece in pieces):
+        return _constant(b"".join(piece for piece in pieces if isinstance(piece, bytes)).decode())
+    if len(pieces) == 1 and not isinstance(pieces[0], bytes):
+        return _dynamic(pieces[0], late)
+    return _dynamic(lambda source: b"".join([piece if type(piece) is bytes else piece(source) for piece in pieces]), late)  # type: ignore[operator]
+
+
+def _constant(text: str) -> Template:
+    value = text.encode(errors="surrogateescape").translate(None, _UNSAFE).strip(b" \t")
+    return Template(lambda source: value, value, False)
+
+
+def _dynamic(render: Render, late: bool = False) -> Template:
+    return Template(lambda source: render(source).translate(None, _UNSAFE).strip(b" \t"), None, late)
+
+
+def _header(name: str) -> Render:
+    # `$http_user_agent` is how everybody writes it; a name that really has an underscore is the second choice.
+    literal = name.lower().encode()
+    usual = literal.replace(b"_", b"-")
+    if usual == literal:
+        return lambda source: value_of(source.headers, literal) or b""
+    return lambda source: value_of(source.headers, usual) or value_of(source.headers, literal) or b""
+
+
+def _context(key: str) -> Render:
+    def render(source: Source) -> bytes:
+        value = source.context.get(key)
+        if value is None:
+            return b""
+        if isinstance(value, bool):
+            return b"true" if value else b"false"
+        return value if isinstance(value, bytes) else str(value).encode(errors="replace")
+
+    return render
+
+
+class Edit:
+    """Rules applied to a header block in one go: cut the lines of some names, then append lines."""
+
+    __slots__ = ("_constant", "_cut", "_cut_host", "_host", "_lines")
+
+    def __init__(self, sets: Iterable[tuple[str, Template]], adds: Iterable[tuple[str, Template]]) -> None:
+        # A request has exactly one Host: adding one sets it, and a value that turns out empty leaves the client's.
+        last = dict(sets)
+        adds = list(adds)
+        last.update((name, template) for name, template in adds if name == "host")
+        host = last.pop("host", None)
+        self._host = host.render if host else None
+        self._cut_host = cutter((b"host",))
+        self._cut = cutter(name.encode() for name in last)
+        rules = [*last.items(), *(rule for rule in adds if rule[0] != "host")]
+        lines = [(f"{name}: ".encode(), template) for name, template in rules if template.constant != b""]
+        self._constant = b"".join(start + (template.constant or b"") + b"\r\n" for start, template in lines)
+        self._lines: list[tuple[bytes, Render]] | None = None
+        if any(template.constant is None for _, template in lines):
+            self._lines = [(start, template.render) for start, template in lines]
+
+    @property
+    def needs_source(self) -> bool:
+        """False when `apply` never looks at its source."""
+        return self._lines is not None or self._host is not None
+
+    def apply(self, headers: bytes, source: Source) -> bytes:
+        """The block after these rules. An empty value takes the lines of its name away and adds none."""
+        if self._host is not None:
+            host = self._host(source)
+            if host:
+                headers = self._cut_host(headers) + b"host: " + host + b"\r\n"
+        headers = self._cut(headers)
+        if self._lines is None:
+            return headers + self._constant
+        pieces = [headers]
+        for start, render in self._lines:
+            value = render(source)
+            if value:
+                pieces += (start, value, b"\r\n")
+        return b"".join(pieces)
+
+
+class Rules(NamedTuple):
+    """The proxy_set_headers and proxy_add_headers of a location; a half without rules is None."""
+
+    early: Edit | None
+    """Applied by routing."""
+    late: Edit | None
+    """Applied by upstream, just before it sends."""
+
+
+def compile_rules(
+    set_headers: Iterable[tuple[str, str]],
+    add_headers: Iterable[tuple[str, str]],
+    environ: Mapping[str, str] | None = None,
+    hostname: str | None = None,
+) -> Rules:
+    """Compiles (name, value) pairs, names in lower case. All rules of a name with a late value are late: their order counts."""
+    sets = [(name, compile(text, environ, hostname)) for name, text in set_headers]
+    adds = [(name, compile(text, environ, hostname)) for name, text in add_headers]
+    late = {name for name, template in (*sets, *adds) if template.late}
+
+    def edit(is_late: bool) -> Edit | None:
+        some_sets = [rule for rule in sets if (rule[0] in late) is is_late]
+        some_adds = [rule for rule in adds if (rule[0] in late) is is_late]
+        return Edit(some_sets, some_adds) if some_sets or some_adds else None
+
+    return Rules(edit(False), edit(True))
