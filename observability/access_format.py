@@ -194,9 +194,7 @@ def _expression(source: str) -> ast.expr:
 # -- what the expressions call ------------------------------------------------
 
 _PROTO: Final = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
-_METHODS: Final = {
-    name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE")
-}
+_METHODS: Final = {name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE")}
 _CONNECTIONS: Final = Access._fields.index("upstream_connections")
 
 

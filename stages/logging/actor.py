@@ -16,8 +16,10 @@ from observability.access_format import Render
 from observability.app_format import as_json, as_text
 from stages.generations import Generations
 from stages.logging.compiled import Compiled, compile_generation
-from stages.logging.core import TOPICS, Audience, Recent, Threshold, Trouble, kinds_of
+from stages.logging.core import Audience, Recent, Threshold, Trouble
 from stages.logging.sink import Sink
+
+TOPICS: Final = {ACCESS: "access", LOG: "log", COUNT: "count"}
 
 FLUSH: Final = 0.02
 """Seconds that lines wait for others to leave with them."""
@@ -112,9 +114,7 @@ class LoggingActor(Actor):
         # A server that the file no longer names goes on until the restart that its removal needs.
         self._formats |= compiled.access
         paths = {log[1] for log in self._formats.values() if log is not None}
-        self._access = {
-            name: (log[0], self._sink(log[1]).lines) for name, log in self._formats.items() if log is not None
-        }
+        self._access = {name: (log[0], self._sink(log[1]).lines) for name, log in self._formats.items() if log is not None}
         if self._app is None:  # its target and form are of those that only a restart changes
             self._use_app_log(self.context.settings.get("log") or compiled.error_log, compiled.is_json)
         now = monotonic()
@@ -187,20 +187,21 @@ class LoggingActor(Actor):
 
     def _one(self, envelope: Any) -> None:
         self._write([envelope])
-        if envelope[0] in self._audience.published:
-            self.context.publish_event(TOPICS[envelope[0]], [envelope])
+        topic = TOPICS[envelope[0]]
+        if topic in self._audience.published:
+            self.context.publish_event(topic, [envelope])
 
     def _batch(self, raw: bytes, envelopes: list[Any]) -> None:
         self._write(envelopes)
         published = self._audience.published
-        if published:
-            kinds = kinds_of(envelopes)
-            if len(kinds) == 1:
-                if kinds <= published and self._forward is not None:
-                    self._forward(TOPICS[envelopes[0][0]], raw)
+        if published and self._forward is not None:
+            topics = {TOPICS.get(envelope[0], "") for envelope in envelopes}
+            if len(topics) == 1:
+                if topics <= published:
+                    self._forward(topics.pop(), raw)
                 return
-            for kind in kinds & published:
-                self.context.publish_event(TOPICS[kind], [envelope for envelope in envelopes if envelope[0] == kind])
+            for topic in topics & published:
+                self.context.publish_event(topic, [envelope for envelope in envelopes if TOPICS.get(envelope[0]) == topic])
 
     def _write(self, envelopes: list[Any]) -> None:
         """Lines of a batch. The hot path: 2 µs an access line here, besides 0.7 µs to unpack it."""

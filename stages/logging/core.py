@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Any, Final
 
-from bus.kinds import ACCESS, COUNT, LOG
 from observability.app_format import is_level, level_number
 
-TOPICS: Final = {ACCESS: "access", LOG: "log", COUNT: "count"}
-"""Kind of event → topic of the events socket."""
+TOPICS: Final = ("access", "log", "count")
+"""Of the events socket; one for each kind of event."""
 
 RECENT: Final = "recent."
 """Who subscribes to a topic that begins so is sent the newest log records on it, once."""
@@ -29,15 +27,15 @@ class Audience:
         self._topics: frozenset[str] = frozenset()
         self._has_access_log = False
         self._has_metrics = False
-        self.published: frozenset[int] = frozenset()
-        """Kinds that somebody subscribes to."""
+        self.published: frozenset[str] = frozenset()
+        """Those of TOPICS that somebody subscribes to."""
 
     def subscribed(self, topics: frozenset[str]) -> list[str]:
         """Takes all topics subscribed to now; returns the new ones that ask for recent records."""
         new = topics - self._topics
         self._topics = topics
         # ZeroMQ matches topics by prefix: a subscription to "" is one to everything.
-        self.published = frozenset(kind for kind, name in TOPICS.items() if any(name.startswith(topic) for topic in topics))
+        self.published = frozenset(name for name in TOPICS if any(name.startswith(topic) for topic in topics))
         return sorted(topic for topic in new if topic.startswith(RECENT))
 
     def configured(self, has_access_log: bool, has_metrics: bool) -> None:
@@ -46,7 +44,7 @@ class Audience:
 
     def wanted(self) -> list[str]:
         """The topics of WANTED, sorted."""
-        wanted = {TOPICS[kind] for kind in self.published} | {"log"}
+        wanted = {"log", *self.published}
         if self._has_access_log or self._has_metrics:
             wanted.add("access")
         if self._has_metrics:
@@ -134,8 +132,3 @@ class Trouble:
 
     def _losses(self) -> str:
         return f", {self._lost} lines lost" if self._lost else ""
-
-
-def kinds_of(envelopes: Iterable[Any]) -> set[int]:
-    """The kinds in a batch."""
-    return {envelope[0] for envelope in envelopes}

@@ -71,7 +71,7 @@ class MetricsActor(Actor):
 
     def _scraped(self, scrape: Scrape) -> None:
         # prometheus-client costs 4 MB, which an instance that nobody scrapes does not need.
-        from stages.metrics.page import CONTENT_TYPE, page  # noqa: PLC0415
+        from stages.metrics.page import CONTENT_TYPE, page
 
         payload = page(self._sums, scrape.server, monotonic())
         self.context.send(scrape.asker, Scraped(SCRAPED, scrape.sid, payload, CONTENT_TYPE))

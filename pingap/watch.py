@@ -1,0 +1,198 @@
+"""`pingap logs` and `pingap tap`: what a running pingap does, on the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from bus.kinds import ACCESS, LOG
+from observability import timings
+from observability.app_format import as_json as json_line
+from observability.app_format import as_text, level_number
+from observability.escape import plain, text
+from observability.records import Access
+from pingap import events
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEADLINE: Final = 2.0
+"""Seconds that the recent records may take to come."""
+
+REMEMBERED: Final = 2000
+"""Records by which a repetition is known: a restarted logging stage sends its recent ones again."""
+
+_LEVELS: Final = {"error": "bold red", "warn": "yellow", "debug": "dim"}
+_STATUS: Final = re.compile(r"[1-5](?:xx|[0-9][0-9])", re.IGNORECASE)
+_COLOURS: Final = {2: "green", 3: "cyan", 4: "yellow", 5: "bold red"}
+
+
+class Screen:
+    """Lines for people: coloured by rich on a terminal, plain anywhere else."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._console: Console | None = None
+        if out.isatty():
+            from rich.console import Console
+
+            self._console = Console(file=out, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+    def write(self, *parts: tuple[str, str]) -> None:
+        """One line of (text, style) parts."""
+        if self._console is None:
+            self._out.write("".join(part for part, _ in parts) + "\n")
+        else:
+            from rich.text import Text
+
+            self._console.print(Text.assemble(*parts))
+
+    def flush(self) -> None:
+        self._out.flush()
+
+
+def logs(run_dir: str | None, follow: bool, as_json: bool, level: str = "info", out: TextIO | None = None) -> int:
+    """Prints the newest records of the application log (at most 1000), and with `follow` those to come.
+
+    They are what the running logging stage has written itself: older ones are in the log file. level: the least
+    one shown. Returns the exit code. Raises NotRunning.
+    """
+    path = events.find(run_dir)
+    screen = Screen(out or sys.stdout)
+    least = level_number(level)
+
+    def show(record: Sequence[Any]) -> None:
+        if level_number(record[2]) < least:
+            return
+        if as_json:
+            screen.write((json_line(record), ""))
+        else:
+            screen.write((as_text(record), _LEVELS.get(record[2], "")))
+
+    recent = f"recent.{secrets.token_hex(8)}"
+    if follow:
+        return _until_stopped(screen, _followed(path, recent), show)
+    found = asyncio.run(_recent(path, recent))
+    if found is None:
+        print(f"pingap: the logging stage did not answer within {DEADLINE:g} s: is it being restarted? (`pingap ps`)", file=sys.stderr)
+        return 1
+    return _until_stopped(screen, iter([found]), show)
+
+
+def tap(run_dir: str | None, host: str | None = None, path: str | None = None, status: str | None = None, out: TextIO | None = None) -> int:
+    """Prints each request as it ends, with the time that each stage took, until Ctrl-C or until pingap stops.
+
+    host: as the client names it, without port; `*.example.com` for its subdomains. path: its beginning.
+    status: `5xx`, `404`, or several with commas. Returns the exit code. Raises NotRunning, and ValueError for a status
+    that is none.
+    """
+    has_status = status_filter(status)
+    found = events.find(run_dir)
+    screen = Screen(out or sys.stdout)
+    beginning = (path or "").encode()
+
+    def show(envelope: Sequence[Any]) -> None:
+        if envelope[0] != ACCESS:
+            return
+        access = Access(*envelope[: len(Access._fields)])
+        if has_status(access.status) and access.target.startswith(beginning) and _is_host(access.host, host):
+            screen.write(*request_line(access))
+
+    return _until_stopped(screen, (batch for _, batch in events.blocking(events.batches(found, ("access",)))), show)
+
+
+def status_filter(status: str | None) -> Callable[[int], bool]:
+    """What `--status` lets through. Raises ValueError."""
+    if not status:
+        return lambda code: True
+    words = [word.strip().lower() for word in status.split(",")]
+    for word in words:
+        if not _STATUS.fullmatch(word):
+            raise ValueError(f"{word!r} is no status: write 404, 5xx, or several with commas")
+    classes = frozenset(int(word[0]) for word in words if word.endswith("xx"))
+    codes = frozenset(int(word) for word in words if not word.endswith("xx"))
+    return lambda code: code in codes or code // 100 in classes
+
+
+def request_line(access: Access) -> list[tuple[str, str]]:
+    """One request as (text, style) parts: when, what, how long, and where the time went in milliseconds."""
+    moment = time.strftime("%H:%M:%S", time.localtime(access.time))
+    times = timings.stages(access)
+    total = times.pop("total")
+    parts = [
+        (f"{moment}.{int(access.time % 1 * 1000):03d} ", "dim"),
+        (f"{access.status} ", _COLOURS.get(access.status // 100, "")),
+        (f"{text(access.method) or '-':7} ", "bold"),
+        (f"{text(access.host)}{text(access.target) or '-'}", ""),
+        (f"  {total * 1000:.1f}ms", "bold"),
+    ]
+    # The longest share stands out: it is what one looks for.
+    longest = max(times.values())
+    for stage in timings.STAGES:
+        if stage in times:
+            parts.append((f"  {stage} {times[stage] * 1000:.1f}", "magenta" if times[stage] == longest else "dim"))
+    if access.addr:
+        parts.append((f"  → {plain(access.addr)}" + (f" ({access.tries} tries)" if access.tries > 1 else ""), "dim"))
+    if access.error:
+        parts.append((f"  {plain(access.error)}", "red"))
+    return parts
+
+
+def _is_host(name: bytes, wanted: str | None) -> bool:
+    if not wanted:
+        return True
+    host = name.decode("utf-8", "replace").lower()
+    bare = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    wanted = wanted.lower()
+    if wanted.startswith("*."):
+        return bare.endswith(wanted[1:])
+    return wanted in (bare, host)
+
+
+def _until_stopped(screen: Screen, batches: Iterator[list[Any]], show: Callable[[Sequence[Any]], None]) -> int:
+    """Shows everything; Ctrl-C is the usual way to end it, and a closed pipe (`| head`) another."""
+    try:
+        for batch in batches:
+            for envelope in batch:
+                show(envelope)
+            screen.flush()
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # or the interpreter would complain when it flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _followed(path: str, recent: str) -> Iterator[list[Any]]:
+    """The recent records, and then each new one, none twice."""
+    seen: dict[tuple[Any, ...], None] = {}
+    has_recent = False
+    for topic, batch in events.blocking(events.batches(path, ("log", recent))):
+        # What came on `log` before the recent ones is among them (bus/PROTOCOL.md section 9).
+        has_recent = has_recent or topic == recent
+        if has_recent:
+            new = []
+            for record in batch:
+                key = (*record[1:5], str(record[5:]))
+                if record[0] == LOG and key not in seen:
+                    seen[key] = None
+                    new.append(record)
+            while len(seen) > REMEMBERED:
+                del seen[next(iter(seen))]
+            yield new
+
+
+async def _recent(path: str, topic: str) -> list[Any] | None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DEADLINE):
+            async for _, batch in events.batches(path, (topic,)):
+                return batch
+    return None
