@@ -5,15 +5,25 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.e2e.harness import PLACEMENTS
+from tests.e2e.harness import PLACEMENTS, Pingap
 from tests.e2e.origins import Nginx, Origin
 
 BIG = 24 * 1024 * 1024
 """Bytes of /big/file."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the end of what its instances said."""
+    report = yield
+    if report.failed:
+        for instance in Pingap.running:
+            report.sections.append((f"output of {' '.join(instance.argv[1:])}", instance.output()[-8000:]))
+    return report
 
 
 @pytest.fixture(scope="module", params=PLACEMENTS)

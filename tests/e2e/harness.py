@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.e2e.client import Client, Response
 from tests.e2e.waiting import free_port, is_alive, pss, session_members, until
@@ -47,6 +47,9 @@ class Row:
 
 class Pingap:
     """One running instance. Use as a context manager: at the end it is stopped, and nothing may be left of it."""
+
+    running: ClassVar[list[Pingap]] = []
+    """Those whose output is shown when a test fails."""
 
     def __init__(
         self, config: str | None, placement: str = "split", *, up: Sequence[str] = (), env: dict[str, str] | None = None, port: int = 0
@@ -120,10 +123,13 @@ class Pingap:
             self.process.wait(5)
 
     def __enter__(self) -> Pingap:
-        return self.start()
+        self.start()
+        self.running.append(self)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self.process is not None
+        self.running.remove(self)
         try:
             if self.process.poll() is None:
                 code = self.stop()
@@ -146,7 +152,7 @@ class Pingap:
         """The first match in what it wrote to stdout and stderr, `after` characters skipped."""
         found = re.compile(pattern)
         try:
-            return until(lambda: found.search(self.output(), after), seconds, f"output matches {pattern!r}")  # type: ignore[return-value]
+            return until(lambda: found.search(self.output(), after), seconds, f"output matches {pattern!r}")
         except AssertionError as error:
             raise AssertionError(f"{error}; since then it said:\n{self.output()[after:][-4000:]}") from None
 
@@ -170,20 +176,20 @@ class Pingap:
         assert done.returncode == 0, done.stderr
         value = json.loads(done.stdout)
         rows = value["stages"] if isinstance(value, dict) else value
-        return [
-            Row(row["stage"], row["replica"], row["pid"] or 0, row["state"], row["restarts"], row["in_flight"] or 0, row["requests"] or 0, row)
-            for row in rows
-        ]
+        return [Row(r["stage"], r["replica"], r["pid"] or 0, r["state"], r["restarts"], r["in_flight"], r["requests"], r) for r in rows]
 
     def row(self, stage: str, replica: int = 0) -> Row:
-        return next(row for row in self.ps() if (row.stage, row.replica) == (stage, replica))
-
-    def process_name(self, stage: str) -> str:
-        """What the process that hosts a stage is called in `ps`: in colocated placement the request path is one worker."""
-        return "worker" if self.placement == "colocated" and stage in REQUEST_PATH else stage
+        """The row of a replica; the ready one when another of the same number still drains."""
+        rows = [row for row in self.ps() if (row.stage, row.replica) == (stage, replica)]
+        assert rows, f"ps names no {stage}.{replica}"
+        return next((row for row in rows if row.state == "ready"), rows[0])
 
     def pid(self, stage: str, replica: int = 0) -> int:
-        return self.row(self.process_name(stage), replica).pid
+        return self.row(stage, replica).pid
+
+    def replicas(self, stage: str) -> list[Row]:
+        """The ready replicas of a stage."""
+        return [row for row in self.ps() if row.stage == stage and row.state == "ready"]
 
     def processes(self) -> list[int]:
         """Every living process of this instance."""
@@ -196,15 +202,11 @@ class Pingap:
 
     def wait_restarted(self, stage: str, old: int, replica: int = 0, seconds: float = 5) -> Row:
         """The row of a replica once it is ready again with another pid."""
-        name = self.process_name(stage)
 
         def back() -> Row | None:
-            for row in self.ps():
-                if (row.stage, row.replica) == (name, replica) and row.pid not in (0, old) and row.state == "ready":
-                    return row
-            return None
+            return next((row for row in self.replicas(stage) if row.replica == replica and row.pid != old), None)
 
-        return until(back, seconds, f"{name}.{replica} is back with a new pid")
+        return until(back, seconds, f"{stage}.{replica} is back with a new pid")
 
     def client(self, **more: Any) -> Client:
         return Client(self.port, **more)
@@ -218,7 +220,7 @@ class Pingap:
         return {row.name: row.pid for row in self.ps() if is_alive(row.pid)}
 
 
-READY_LINE = re.compile(r"(?m)^.*\bready\b.*$")
+READY_LINE = re.compile(r"(?m)^ready in .*$")
 
 
 class Follower:
