@@ -109,15 +109,9 @@ def overwrite(headers: bytes, peer: tuple[Any, ...], host_line: str) -> bytes:
 
     `host_line` is the whole X-Forwarded-Host line, made once per host; "" for a request without a host.
     """
-    if b"forwarded" in headers or b"x-real-ip: " in headers:
-        headers = _cut_claims(headers)
     ip = peer[0]
-    return (
-        headers
-        + (
-            f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer[4]}\r\n{host_line}x-forwarded-port: {peer[3]}\r\n"
-        ).encode()
-    )
+    ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer[4]}\r\n{host_line}x-forwarded-port: {peer[3]}\r\n"
+    return _cut_claims(headers) + ours.encode()
 
 
 def extend(headers: bytes, peer: tuple[Any, ...], host_line: str, client_ip: str) -> bytes:

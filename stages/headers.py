@@ -39,14 +39,13 @@ def cutter(names: Iterable[bytes]) -> Cut:
     wanted = tuple(dict.fromkeys(names))
     if not wanted:
         return lambda headers: headers
-    needles = tuple(name + b": " for name in wanted)
-    lines = re.compile(rb"(?m)^(?:" + b"|".join(map(re.escape, wanted)) + rb"): [^\n]*\n")
+    first = tuple(name + b": " for name in wanted)
+    # From line end to line end: a pattern that begins with one fixed byte is faster than a substring search per name.
+    remove = re.compile(rb"\n(?:" + b"|".join(map(re.escape, wanted)) + rb"): [^\n]*").sub
 
     def cut(headers: bytes) -> bytes:
-        # Most requests have none of the lines: a substring search says so at a tenth of the pattern's cost.
-        for needle in needles:
-            if needle in headers:
-                return lines.sub(b"", headers)
-        return headers
+        while headers.startswith(first):
+            headers = headers[headers.index(b"\n") + 1 :]
+        return remove(b"", headers)
 
     return cut

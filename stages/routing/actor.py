@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 
 from bus.actor import Actor, Context
 from bus.members import Members
-from config.model import Snapshot
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.itinerary import REQUEST_PLUGINS
@@ -103,7 +102,7 @@ class RoutingActor(Actor):
     def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(context)
         self._clock = clock
-        self._generations: Generations[Router] = Generations(context, self._compile)
+        self._generations: Generations[Router] = Generations(context, Router, self._committed)
         self._send = context.send
         self._waiting: dict[int, _Claiming | _Scraping] = {}
         self._pages: dict[int, _Page] = {}
@@ -116,6 +115,7 @@ class RoutingActor(Actor):
         self._logged: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._requests = 0
+        self._is_ready = False
 
     def receivers(self) -> dict[int, Callable[[Any], None]]:
         return {
@@ -130,7 +130,11 @@ class RoutingActor(Actor):
 
     async def start(self) -> None:
         self._generations.start()
-        self.context.ready()
+
+    def _committed(self, generation: int, router: Router) -> None:
+        if not self._is_ready:
+            self._is_ready = True
+            self.context.ready()
 
     async def stop(self) -> None:
         if self._timer is not None:
@@ -142,17 +146,13 @@ class RoutingActor(Actor):
     def held(self) -> int:
         return len(self._waiting) + len(self._pages)
 
-    def _compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Router:
-        return Router(snapshot, plans)
-
     # -- requests -------------------------------------------------------------
 
     def _requested(self, request: Request) -> None:
         self._requests += 1
         router = self._generations.get(request.generation)
         if router is None:
-            self.context.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
-            self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer[0], ""), self._clock())
+            self._generation_missed(request)
             return
         try:
             outcome = router.route(request, self._clock)
@@ -164,6 +164,19 @@ class RoutingActor(Actor):
             self.context.log("error", "routing failed", sid=request.sid, error=repr(error), traceback=traceback.format_exc())
             self._waiting.pop(request.sid, None)
             self._answer(request, router.pages, Refused("internal", "", "", request.peer[0], ""), self._clock())
+
+    def _generation_missed(self, request: Request) -> None:
+        """A replica that has just started has the committed generation only, and accept may not have heard of that yet.
+
+        Nothing of the request is done: it may as well run under the newer generation, as a whole.
+        """
+        newest = self._generations.newest
+        if self._generations.get(newest) is not None and request.generation < newest:
+            self._requests -= 1
+            self._requested(request._replace(generation=newest))
+            return
+        self.context.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
+        self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer[0], ""), self._clock())
 
     def _decided(self, request: Request, router: Router, outcome: Limited | Refused | MetricsAsked | Routed) -> None:
         """The outcomes that are not the rule."""

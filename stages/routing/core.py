@@ -118,8 +118,10 @@ class Router:
     def route(self, request: Request, clock: Clock) -> Outcome:
         """`clock` gives monotonic seconds; it is read at the start and at the end."""
         reached = clock()
-        (_, sid, generation, affinity, server, peer, method, target, version, host) = request[:10]
-        (headers, length, body, ended, started, upgrade) = request[10:]
+        # fmt: off
+        (_, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
+         upgrade) = request
+        # fmt: on
         table = self._tables.get(server)
         if table is None:
             return Refused("not_found", "", "", self._client(peer, headers)[0], f"server {server!r} is not configured")
@@ -173,11 +175,12 @@ class Router:
                     return Refused("no_backend", route.name, "", client_ip, reason)
             if route.edit is not None:
                 block = route.edit.apply(block, Source(peer, view.name, headers, believed))
-        fields: tuple[Any, ...] = (
-            (ROUTED, sid, generation, affinity, server, peer, method, target, version, host, block, length, body, ended, started)
-            + (upgrade, client_ip, route.name, upstream, route.plan, variables, (reached, clock()), original, ())
-        )  # fmt: skip
-        routed: Routed = _NEW(Routed, fields)
+        # fmt: off
+        routed: Routed = _NEW(Routed, (
+            ROUTED, sid, generation, affinity, server, peer, method, target, version, host, block, length, body, ended, started,
+            upgrade, client_ip, route.name, upstream, route.plan, variables, (reached, clock()), original, (),
+        ))
+        # fmt: on
         return Limited(routed, route.max_processing) if route.max_processing else routed
 
     def _client(self, peer: tuple[Any, ...], headers: bytes) -> tuple[str, bool]:

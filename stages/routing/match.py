@@ -31,7 +31,9 @@ _EMPTY: Final[Captures] = {}
 _HOST_LIMIT: Final = 255
 """Longest host that is remembered: no DNS name is longer."""
 _VIEWS_LIMIT: Final = 4096
+"""Hosts remembered, or twice the hosts that the configuration names."""
 _CANDIDATES_LIMIT: Final = 200_000
+"""Candidates in all remembered hosts together, shared ones not counted."""
 
 
 class Pattern:
@@ -193,6 +195,7 @@ class HostIndex(Generic[T]):
         # Shared by all hosts that no rule names, as long as there is no regex to ask.
         self._rest = tuple(self._entries[number] for number in self._everywhere)
         self._is_rest_plain = not any(self._hosts[number] for number in self._everywhere)
+        self._views_limit = max(_VIEWS_LIMIT, 2 * len(self._exact))
         self._remembered = 0
 
     def view(self, authority: bytes) -> View[T]:
@@ -208,7 +211,7 @@ class HostIndex(Generic[T]):
         view = View(name, f"x-forwarded-host: {text}\r\n" if name else "", candidates)
         if len(authority) <= _HOST_LIMIT:
             # Clients choose the host, so what is remembered is bounded in number and in size.
-            if len(self.views) >= _VIEWS_LIMIT or self._remembered + size > _CANDIDATES_LIMIT:
+            if len(self.views) >= self._views_limit or self._remembered + size > _CANDIDATES_LIMIT:
                 self.views.clear()
                 self._remembered = 0
             self.views[authority] = view

@@ -1,0 +1,174 @@
+"""proxy_set_headers and proxy_add_headers: variables, order, and what cannot be smuggled through them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages import variables
+from stages.messages import Routed
+from stages.routing.core import Router
+from stages.variables import Source, compile_rules, late_source
+from tests.routing.script import PEER, lines, location, request, snapshot
+
+ENVIRON = {"REGION": "eu-1", "EVIL": "a\r\nx-evil: 1", "EMPTY": ""}
+HEADERS = b"host: example.com\r\nuser-agent: curl\r\nx_odd: 1\r\nx-forwarded-for: 10.9.9.9\r\n"
+SOURCE = Source(PEER, b"example.com", HEADERS, False, "10.0.0.5:80", {"connection_id": 17, "ratio": 1.5, "hit": True})
+
+
+def rendered(text: str, source: Source = SOURCE) -> str:
+    return variables.compile(text, ENVIRON, "node-1").render(source).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("$host", "example.com"),
+        ("$hostname", "node-1"),
+        ("$scheme", "http"),
+        ("$remote_addr", "192.0.2.7"),
+        ("$remote_port", "51234"),
+        ("$server_addr", "192.0.2.1"),
+        ("$server_port", "8080"),
+        ("$upstream_addr", "10.0.0.5:80"),
+        ("$proxy_add_x_forwarded_for", "192.0.2.7"),
+        ("$http_user_agent", "curl"),
+        ("$http_user-agent", "curl"),
+        ("$http_User_Agent", "curl"),
+        ("$http_x_odd", "1"),
+        ("$http_absent", ""),
+        ("$REGION", "eu-1"),
+        ("$EMPTY", ""),
+        (":connection_id", "17"),
+        (":ratio", "1.5"),
+        (":hit", "true"),
+        (":absent", ""),
+        # what is no variable stays as it is written
+        ("plain", "plain"),
+        ("$ABSENT", "$ABSENT"),
+        ("$", "$"),
+        ("$5.00", "$5.00"),
+        (":80", ":80"),
+        ("max-age:5", "max-age:5"),
+        ("in $REGION", "in $REGION"),
+        ("", ""),
+        # inside longer text
+        ("$scheme://$host:$server_port/", "http://example.com:8080/"),
+        ("$hosts and $host", "$hosts and example.com"),
+        ("via $hostname", "via node-1"),
+        ("<$http_user_agent>", "<curl>"),
+        ("to $upstream_addr", "to 10.0.0.5:80"),
+    ],
+)
+def test_variables_have_their_values(text: str, value: str) -> None:
+    assert rendered(text) == value
+
+
+@pytest.mark.parametrize("text", ["$upstream_addr", "a $upstream_addr", ":connection_id", ":anything"])
+def test_what_only_upstream_knows_is_late(text: str) -> None:
+    assert variables.compile(text, ENVIRON).late
+
+
+@pytest.mark.parametrize("text", ["plain", "$host", "$REGION", "$http_x", ":80", "a :b"])
+def test_everything_else_is_not_late(text: str) -> None:
+    assert not variables.compile(text, ENVIRON).late
+
+
+def test_constants_are_known_beforehand() -> None:
+    assert variables.compile("$REGION", ENVIRON).constant == b"eu-1"
+    assert variables.compile("on $hostname", ENVIRON, "node-1").constant == b"on node-1"
+    assert variables.compile("$host", ENVIRON).constant is None
+
+
+def test_the_forwarded_for_of_a_trusted_peer_is_extended() -> None:
+    assert rendered("$proxy_add_x_forwarded_for", SOURCE._replace(believed=True)) == "10.9.9.9, 192.0.2.7"
+
+
+@given(st.text(), st.binary())
+def test_no_value_ends_its_line(value: str, raw: bytes) -> None:
+    for text in (":k", ":b", "$ENVIRON", value):
+        template = variables.compile(text, {"ENVIRON": value.replace("\0", "")}, value)
+        result = template.render(SOURCE._replace(context={"k": value, "b": raw}))
+        assert not set(result) & set(b"\r\n\0")
+
+
+def applied(sets: list[tuple[str, str]], adds: list[tuple[str, str]], headers: bytes = HEADERS) -> list[str]:
+    edit = compile_rules(sets, adds, ENVIRON, "node-1").early
+    assert edit is not None
+    return lines(edit.apply(headers, SOURCE))
+
+
+def test_setting_replaces_every_line_of_the_name() -> None:
+    block = b"a: 1\r\nb: 2\r\na: 3\r\n\r\n"[:-2]
+    assert applied([("a", "new")], [], block) == ["b: 2", "a: new"]
+    assert applied([("a", "$scheme")], [], block) == ["b: 2", "a: http"]
+
+
+def test_setting_touches_only_that_very_name() -> None:
+    block = b"aa: 1\r\nxa: a: 1\r\nab: 2\r\n"
+    assert applied([("a", "new")], [], block) == ["aa: 1", "xa: a: 1", "ab: 2", "a: new"]
+
+
+@pytest.mark.parametrize("empty", ["", "$EMPTY", "$http_absent"])
+def test_setting_nothing_removes(empty: str) -> None:
+    assert applied([("user-agent", empty)], []) == ["host: example.com", "x_odd: 1", "x-forwarded-for: 10.9.9.9"]
+
+
+def test_adding_leaves_what_the_client_sent() -> None:
+    assert applied([], [("x-tag", "1"), ("x-tag", "2")], b"x-tag: 0\r\n") == ["x-tag: 0", "x-tag: 1", "x-tag: 2"]
+    assert applied([], [("x-tag", "$http_absent")], b"x-tag: 0\r\n") == ["x-tag: 0"]
+
+
+def test_adding_comes_after_setting() -> None:
+    assert applied([("x-tag", "1")], [("x-tag", "2")], b"x-tag: 0\r\n") == ["x-tag: 1", "x-tag: 2"]
+
+
+def test_the_last_of_two_settings_holds() -> None:
+    assert applied([("x-tag", "1"), ("x-tag", "2")], [], b"") == ["x-tag: 2"]
+
+
+def test_there_is_always_exactly_one_host() -> None:
+    assert applied([("host", "backend.internal")], [], b"host: a\r\nb: 1\r\n") == ["b: 1", "host: backend.internal"]
+    assert applied([], [("host", "backend.internal")], b"host: a\r\nb: 1\r\n") == ["b: 1", "host: backend.internal"]
+    assert applied([("host", "")], [], b"host: a\r\nb: 1\r\n") == ["host: a", "b: 1"]
+    assert applied([("host", "$http_absent")], [], b"host: a\r\nb: 1\r\n") == ["host: a", "b: 1"]
+
+
+def test_rules_of_a_name_with_a_late_value_are_all_late() -> None:
+    rules = compile_rules([("a", "$upstream_addr"), ("b", "1")], [("a", "2"), ("c", ":connection_id")], ENVIRON)
+    assert rules.early is not None
+    assert rules.late is not None
+    assert lines(rules.early.apply(b"a: 0\r\n", SOURCE)) == ["a: 0", "b: 1"]
+    assert lines(rules.late.apply(b"a: 0\r\n", SOURCE)) == ["a: 10.0.0.5:80", "a: 2", "c: 17"]
+
+
+def test_no_rules_are_no_work() -> None:
+    assert compile_rules([], []) == (None, None)
+    assert compile_rules([("a", "1")], []).late is None
+    assert compile_rules([("a", "$upstream_addr")], []).early is None
+
+
+def test_a_location_applies_its_rules_and_leaves_the_late_ones_open() -> None:
+    rules = location(
+        proxy_set_headers=["X-Client: $remote_addr", "X-Backend: $upstream_addr", "X-Seen: $http_x_seen"],
+        proxy_add_headers=["X-Gateway: pingap"],
+    )
+    outcome = Router(snapshot(l=rules), {}).route(request(headers="x-backend: forged\nx-seen: 1\nx-client: forged"), lambda: 1.0)
+    assert isinstance(outcome, Routed)
+    expected = ["host: example.com", "x-backend: forged", "x-client: 192.0.2.7", "x-seen: 1", "x-gateway: pingap"]
+    assert lines(outcome.headers) == expected
+    late = compile_rules(rules.proxy_set_headers, rules.proxy_add_headers).late
+    assert late is not None
+    sent = late.apply(outcome.headers, late_source(outcome, "10.0.0.5:80"))
+    assert lines(sent) == ["host: example.com", *expected[2:], "x-backend: 10.0.0.5:80"]
+
+
+def test_the_late_source_knows_connection_location_and_captures() -> None:
+    outcome = Router(snapshot(l=location(path="~^/(?<kind>\\w+)")), {}).route(request("/orders"), lambda: 1.0)
+    assert isinstance(outcome, Routed)
+    source = late_source(outcome, "10.0.0.5:80", {"upstream_reused": True})
+    values = [
+        rendered(text, source) for text in (":connection_id", ":location", ":kind", ":upstream_reused", ":upstream_addr", "$upstream_addr")
+    ]
+    assert values == ["17", "l", "orders", "true", "10.0.0.5:80", "10.0.0.5:80"]

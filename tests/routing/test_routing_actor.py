@@ -1,0 +1,467 @@
+"""The actor: what it sends to whom, and that nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from bus.fake import FakeContext
+from bus.members import DRAINING, READY, Members
+from config.model import Basic, Location, Snapshot
+from stages.errors import KINDS
+from stages.itinerary import REQUEST_PLUGINS
+from stages.messages import (
+    ACCEPTED,
+    CANCEL,
+    CLAIM,
+    CLAIMED,
+    CREDIT,
+    DATA,
+    DONE,
+    INLINE,
+    REFUSED,
+    RESPONSE,
+    ROUTED,
+    SCRAPE,
+    SCRAPED,
+    UNKNOWN,
+    WINDOW,
+    Cancel,
+    Claim,
+    Claimed,
+    Credit,
+    Data,
+    Done,
+    Response,
+    Routed,
+    Scrape,
+    Scraped,
+)
+from stages.routing import actor as module
+from stages.routing.actor import RoutingActor
+from tests.routing.script import ACCEPT, PLUGINS, ROUTING, SID, UPSTREAM, location, request, snapshot
+
+OTHER, METRICS, CONFIG, SECOND_ACCEPT = 20, 30, 40, 50
+
+
+class Script:
+    """An actor, its fake process, and a clock that only the script moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.context = FakeContext("routing", ROUTING)
+        self.actor = RoutingActor(self.context, lambda: self.now)
+        self.receivers = self.actor.receivers()
+        self.generation = 0
+        self.members(routing=[ROUTING])
+
+    def members(self, routing: list[int], draining: tuple[int, ...] = (), metrics: bool = True, gone: set[int] | None = None) -> None:
+        rows: list[tuple[Any, ...]] = [(ACCEPT, "accept", 0, "", READY), (CONFIG, "config", 0, "", READY)]
+        rows += [(actor, "routing", number, "", DRAINING if actor in draining else READY) for number, actor in enumerate(routing)]
+        rows += [(METRICS, "metrics", 0, "", READY)] if metrics else []
+        self.context.members = Members.of(self.context.members.seq + 1, 99, rows)
+        self.actor.members_changed(self.context.members, frozenset(gone or ()))
+
+    def commit(self, config: Snapshot, plans: dict[str, int] | None = None) -> None:
+        self.generation += 1
+        state = {"snapshot": config.to_wire(), "plans": plans or {}}
+        value = {"committed": self.generation, "current": state, "candidate": 0, "next": None, "oldest": 1, "problems": []}
+        self.context.following["config"](value)
+        self.context.sent.clear()
+
+    def receive(self, message: Any) -> list[tuple[int, Any]]:
+        """Hands a message over; what the actor sent because of it."""
+        self.receivers[message[0]](message)
+        return self.taken()
+
+    def taken(self) -> list[tuple[int, Any]]:
+        sent, self.context.sent = self.context.sent, []
+        return sent
+
+    def answer(self, message: Any) -> Response:
+        """The one response that goes straight to accept."""
+        [(to, response)] = self.receive(message)
+        assert to == ACCEPT
+        assert isinstance(response, Response)
+        return response
+
+
+@pytest.fixture
+async def script() -> AsyncIterator[Script]:
+    script = Script()
+    await script.actor.start()
+    yield script
+    await script.actor.stop()
+
+
+def committed(script: Script, **locations: Location) -> Script:
+    script.commit(snapshot(**locations))
+    return script
+
+
+# -- where requests go ------------------------------------------------------------
+
+
+async def test_a_request_goes_to_the_upstream_of_its_affinity(script: Script) -> None:
+    committed(script, l=location(path="/"))
+    [(to, routed)] = script.receive(request("/a?b", started=99.5))
+    assert to == UPSTREAM
+    assert isinstance(routed, Routed)
+    assert routed[:16] == (ROUTED, *request("/a?b", started=99.5)[1:])
+    assert (routed.client_ip, routed.location, routed.upstream, routed.plan) == ("192.0.2.7", "l", "u", 0)
+    assert (routed.variables, routed.stamps, routed.original, routed.watchers) == ({}, (100.0, 100.0), b"", ())
+
+
+async def test_a_location_with_request_plugins_goes_there_first(script: Script) -> None:
+    script.commit(snapshot(l=location(plugins=("p",), upstream="")), {"l": REQUEST_PLUGINS})
+    [(to, routed)] = script.receive(request())
+    assert to == PLUGINS
+    assert (routed.plan, routed.upstream) == (REQUEST_PLUGINS, "")
+
+
+async def test_a_request_that_no_location_wants_is_answered_with_404(script: Script) -> None:
+    script.commit(snapshot(Basic(error_template="<{{error_type}}> {{content}}"), l=location(path="/api")))
+    response = script.answer(request("/"))
+    assert response[:4] == (RESPONSE, SID, ROUTING, 404)
+    assert response.headers == b"content-type: text/html; charset=utf-8\r\nx-pingap-etype: not_found\r\n"
+    assert response.body.decode() == f"<not_found> {KINDS['not_found'].text}"
+    assert response.length == len(response.body)
+    assert response.ended
+    assert response.report is not None
+    assert (response.report.error, response.report.location, response.report.client_ip) == ("not_found", "", "192.0.2.7")
+    assert response.report.stamps == (100.0, 100.0)
+
+
+async def test_an_answer_to_head_says_its_length_and_has_no_body(script: Script) -> None:
+    committed(script)
+    response = script.answer(request(method=b"HEAD"))
+    assert response.body == b""
+    assert response.ended
+    assert response.length == script.answer(request()).length > 0
+
+
+async def test_a_server_that_is_not_configured_has_no_locations(script: Script) -> None:
+    committed(script, l=location())
+    assert script.answer(request(server="gone")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"length": 10, "ended": False}, 0),
+        ({"length": 11, "ended": False}, 413),
+        ({"length": 11, "body": b"x" * 11}, 413),
+        ({"length": UNKNOWN, "body": b"x" * 11}, 413),
+        ({"length": UNKNOWN, "ended": False}, 0),  # upstream counts it as it comes
+        ({}, 0),
+    ],
+)
+async def test_a_body_beyond_the_locations_cap_is_answered_with_413(script: Script, fields: dict[str, Any], status: int) -> None:
+    committed(script, l=location(client_max_body_size=10))
+    [(to, sent)] = script.receive(request(method=b"POST", **fields))
+    if not status:
+        assert to == UPSTREAM
+        return
+    assert (to, sent.status, sent.report.error, sent.report.location) == (ACCEPT, 413, "body_too_large", "l")
+
+
+async def test_a_capture_that_names_no_upstream_is_answered_and_logged_once_a_second(script: Script) -> None:
+    committed(script, l=location(host="~^(?<u>\\w+)", upstream="$u"))
+    for _ in range(3):
+        response = script.answer(request(host="red.example.com"))
+        assert response.status == 503
+        assert response.report is not None
+        assert response.report.error == "no_backend"
+    assert [level for level, _, _ in script.context.logged] == ["warn"]
+    script.now += 1
+    script.answer(request(host="red.example.com"))
+    assert len(script.context.logged) == 2
+
+
+async def test_a_crash_is_answered_with_500_and_logged(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    committed(script, l=location())
+
+    def crash(*args: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("stages.routing.core.Router.route", crash)
+    response = script.answer(request())
+    assert response.status == 500
+    [(level, _, fields)] = script.context.logged
+    assert level == "error"
+    assert "broken" in fields["traceback"]
+
+
+# -- generations -------------------------------------------------------------------
+
+
+async def test_it_is_ready_with_the_first_committed_generation(script: Script) -> None:
+    assert not script.context.is_ready
+    committed(script, l=location())
+    assert script.context.is_ready
+
+
+async def test_a_request_is_routed_by_its_own_generation(script: Script) -> None:
+    committed(script, old=location())
+    committed(script, new=location())
+    [(_, old)] = script.receive(request(generation=1))
+    [(_, new)] = script.receive(request(generation=2))
+    assert (old.location, new.location) == ("old", "new")
+
+
+async def test_a_replica_too_young_for_a_generation_uses_the_next_as_a_whole(script: Script) -> None:
+    script.generation = 6
+    committed(script, new=location())
+    [(to, routed)] = script.receive(request(generation=6))
+    assert (to, routed.location, routed.generation) == (UPSTREAM, "new", 7)
+    assert script.actor.figures()["requests"] == 1
+
+
+async def test_a_generation_that_nobody_knows_is_answered_with_503(script: Script) -> None:
+    response = script.answer(request(generation=5))
+    assert response.status == 503
+    assert b"retry-after: " in response.headers
+    assert script.context.logged[0][0] == "error"
+
+
+async def test_a_location_that_nobody_could_answer_refuses_its_generation(script: Script) -> None:
+    state = {"snapshot": snapshot(l=location(upstream="", plugins=("p",))).to_wire(), "plans": {"l": 0}}
+    script.context.following["config"]({"committed": 0, "current": None, "candidate": 3, "next": state, "oldest": 0, "problems": []})
+    [(to, refused)] = script.taken()
+    assert (to, refused.kind, refused.generation) == (CONFIG, REFUSED, 3)
+    assert "locations.l" in refused.reason
+
+
+async def test_a_generation_that_compiles_is_accepted(script: Script) -> None:
+    state = {"snapshot": snapshot(l=location()).to_wire(), "plans": {"l": 0}}
+    script.context.following["config"]({"committed": 0, "current": None, "candidate": 3, "next": state, "oldest": 0, "problems": []})
+    assert [(to, message.kind) for to, message in script.taken()] == [(CONFIG, ACCEPTED)]
+
+
+# -- max_processing ------------------------------------------------------------------
+
+
+async def test_beyond_max_processing_requests_are_answered_with_429_until_one_ends(script: Script) -> None:
+    committed(script, l=location(max_processing=1))
+    [(to, routed)] = script.receive(request())
+    assert (to, routed.watchers) == (UPSTREAM, (ROUTING,))
+    response = script.answer(request(sid=SID + 1))
+    assert response.status == 429
+    assert response.report is not None
+    assert (response.report.error, response.report.location, response.report.upstream) == ("too_many_requests", "l", "u")
+    assert script.receive(Done(DONE, SID)) == []
+    [(to, _)] = script.receive(request(sid=SID + 2))
+    assert to == UPSTREAM
+
+
+async def test_a_cancelled_stream_gives_its_place_back(script: Script) -> None:
+    committed(script, l=location(max_processing=1))
+    script.receive(request())
+    script.receive(Cancel(CANCEL, SID, "client"))
+    script.receive(Done(DONE, SID))
+    [(to, _)] = script.receive(request(sid=SID + 1))
+    assert to == UPSTREAM
+
+
+async def test_the_places_of_a_dead_accept_actor_are_free_again(script: Script) -> None:
+    committed(script, l=location(max_processing=1))
+    script.receive(request())
+    script.members([ROUTING], gone={ACCEPT})
+    [(to, _)] = script.receive(request(sid=(SECOND_ACCEPT << 32) + 1))
+    assert to == UPSTREAM
+
+
+def owned_by(script: Script, owner: int, **keys: Any) -> str:
+    """Commits a location that the replica `owner` counts, with two replicas; its name."""
+    script.members([ROUTING, OTHER])
+    name = next(f"l{n}" for n in range(100) if script.context.members.owner("routing", f"l{n}") == owner)
+    committed(script, **{name: location(max_processing=1, **keys)})
+    return name
+
+
+async def test_a_place_is_claimed_from_the_replica_that_counts_the_location(script: Script) -> None:
+    name = owned_by(script, OTHER)
+    assert script.receive(request()) == [(OTHER, Claim(CLAIM, SID, ROUTING, name, (1,)))]
+    assert script.actor.held() == 1
+    script.now += 0.01
+    [(to, routed)] = script.receive(Claimed(CLAIMED, SID, name, True))
+    assert (to, routed.watchers, routed.stamps) == (UPSTREAM, (ROUTING,), (100.0, 100.01))
+    assert script.actor.held() == 0
+    # the end of the stream is passed on, once
+    assert script.receive(Done(DONE, SID)) == [(OTHER, Done(DONE, SID))]
+    assert script.receive(Done(DONE, SID)) == []
+
+
+async def test_a_claim_that_is_refused_is_answered_with_429(script: Script) -> None:
+    name = owned_by(script, OTHER)
+    script.receive(request())
+    assert script.answer(Claimed(CLAIMED, SID, name, False)).status == 429
+    assert script.receive(Cancel(CANCEL, SID, "client")) == []
+
+
+async def test_the_owner_counts_what_others_claim(script: Script) -> None:
+    name = owned_by(script, ROUTING)
+    assert script.receive(Claim(CLAIM, SID, OTHER, name, (1,))) == [(OTHER, Claimed(CLAIMED, SID, name, True))]
+    assert script.receive(Claim(CLAIM, SID + 1, OTHER, name, (1,))) == [(OTHER, Claimed(CLAIMED, SID + 1, name, False))]
+    assert script.answer(request(sid=SID + 2)).status == 429
+    script.receive(Done(DONE, SID))
+    assert script.receive(request(sid=SID + 3))[0][0] == UPSTREAM
+
+
+async def test_the_owner_frees_what_a_dead_replica_had_claimed(script: Script) -> None:
+    name = owned_by(script, ROUTING)
+    script.receive(Claim(CLAIM, SID, OTHER, name, (1,)))
+    script.members([ROUTING], gone={OTHER})
+    assert script.receive(request(sid=SID + 1))[0][0] == UPSTREAM
+
+
+async def test_an_unanswered_claim_lets_the_request_pass_after_a_second(script: Script) -> None:
+    name = owned_by(script, OTHER)
+    script.receive(request())
+    script.now += 0.99
+    script.actor.sweep()
+    assert script.taken() == []
+    script.now += 0.01
+    script.actor.sweep()
+    [(to, routed)] = script.taken()
+    assert (to, routed.kind) == (UPSTREAM, ROUTED)
+    assert script.context.counted == {"claims_unanswered": 1}
+    # too late: neither sent twice nor kept for ever by the owner
+    assert script.receive(Claimed(CLAIMED, SID, name, True)) == []
+    assert script.receive(Done(DONE, SID)) == [(OTHER, Done(DONE, SID))]
+
+
+async def test_a_stream_that_ends_while_it_waits_goes_nowhere_and_frees_its_place(script: Script) -> None:
+    name = owned_by(script, OTHER)
+    script.receive(request())
+    assert script.receive(Cancel(CANCEL, SID, "client")) == [(OTHER, Done(DONE, SID))]
+    assert script.receive(Claimed(CLAIMED, SID, name, True)) == []
+    assert script.actor.held() == 0
+
+
+async def test_when_the_owner_dies_its_successor_is_asked(script: Script) -> None:
+    owned_by(script, OTHER)
+    script.receive(request())
+    script.members([ROUTING], gone={OTHER})
+    [(to, routed)] = script.taken()
+    assert (to, routed.kind) == (UPSTREAM, ROUTED)
+    assert script.receive(request(sid=SID + 1))[0][1].status == 429
+
+
+async def test_nobody_waits_for_a_dead_accept_actor(script: Script) -> None:
+    owned_by(script, OTHER)
+    script.receive(request())
+    script.members([ROUTING, OTHER], gone={ACCEPT})
+    assert script.actor.held() == 0
+    script.now += 5
+    script.actor.sweep()
+    assert script.taken() == []
+
+
+async def test_a_replica_that_alone_is_left_and_drains_counts_by_itself(script: Script) -> None:
+    script.members([ROUTING], draining=(ROUTING,))
+    committed(script, l=location(max_processing=1))
+    assert script.receive(request())[0][0] == UPSTREAM
+    assert script.answer(request(sid=SID + 1)).status == 429
+
+
+async def test_the_sweep_runs_by_itself_while_something_waits(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SWEEP", 0.0)
+    owned_by(script, OTHER)
+    script.receive(request())
+    script.now += 1
+    async with asyncio.timeout(5):
+        while script.actor.held():
+            await asyncio.sleep(0)
+    assert script.taken()[0][0] == UPSTREAM
+
+
+# -- metrics --------------------------------------------------------------------------
+
+
+def with_metrics(script: Script, **locations: Location) -> Script:
+    script.commit(snapshot(metrics="/metrics", **locations))
+    return script
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST"])
+async def test_the_page_of_metrics_comes_from_metrics(script: Script, method: bytes) -> None:
+    with_metrics(script, l=location())
+    assert script.receive(request("/metrics?x=1", method=method)) == [(METRICS, Scrape(SCRAPE, SID, ROUTING))]
+    response = script.answer(Scraped(SCRAPED, SID, b"up 1\n", "text/plain; version=0.0.4"))
+    assert (response.status, response.headers) == (200, b"content-type: text/plain; version=0.0.4\r\n")
+    assert (response.length, response.body, response.ended) == (5, b"" if method == b"HEAD" else b"up 1\n", True)
+    assert response.report is not None
+    assert response.report.error == ""
+
+
+@pytest.mark.parametrize("target", ["/metrics/", "/metric", "/metricsx", "/a/metrics", "/?/metrics"])
+async def test_only_that_very_path_is_the_page_of_metrics(script: Script, target: str) -> None:
+    with_metrics(script, l=location())
+    assert script.receive(request(target))[0][0] == UPSTREAM
+
+
+async def test_without_the_key_the_path_is_like_any_other(script: Script) -> None:
+    committed(script, l=location())
+    assert script.receive(request("/metrics"))[0][0] == UPSTREAM
+
+
+async def test_without_metrics_the_page_is_503_at_once(script: Script) -> None:
+    with_metrics(script)
+    script.members([ROUTING], metrics=False)
+    assert script.answer(request("/metrics")).status == 503
+
+
+async def test_metrics_that_do_not_come_in_two_seconds_are_503(script: Script) -> None:
+    with_metrics(script)
+    script.receive(request("/metrics"))
+    script.now += 2
+    script.actor.sweep()
+    [(to, response)] = script.taken()
+    assert (to, response.status) == (ACCEPT, 503)
+    assert script.receive(Scraped(SCRAPED, SID, b"late", "text/plain")) == []
+
+
+async def test_metrics_that_die_are_503_at_once(script: Script) -> None:
+    with_metrics(script)
+    script.receive(request("/metrics"))
+    script.members([ROUTING], metrics=False, gone={METRICS})
+    assert script.taken()[0][1].status == 503
+
+
+async def test_a_long_page_travels_under_credit(script: Script) -> None:
+    page = bytes(range(256)) * 2048  # 512 KiB
+    assert len(page) > WINDOW > INLINE
+    with_metrics(script)
+    script.receive(request("/metrics"))
+    (_, response), (_, first) = script.receive(Scraped(SCRAPED, SID, page, "text/plain"))
+    assert (response.ended, response.length, response.body) == (False, len(page), b"")
+    assert (first.kind, len(first.payload), first.ended) == (DATA, WINDOW, False)
+    assert script.actor.held() == 1
+    [(to, second)] = script.receive(Credit(CREDIT, SID, 1000, ACCEPT))
+    assert (to, len(second.payload), second.ended) == (ACCEPT, 1000, False)
+    [(_, third)] = script.receive(Credit(CREDIT, SID, WINDOW, ACCEPT))
+    assert isinstance(third, Data)
+    assert third.ended
+    assert first.payload + second.payload + third.payload == page
+    assert script.actor.held() == 0
+    assert script.receive(Credit(CREDIT, SID, 5, ACCEPT)) == []
+
+
+async def test_a_cancelled_page_is_dropped(script: Script) -> None:
+    with_metrics(script)
+    script.receive(request("/metrics"))
+    script.receive(Scraped(SCRAPED, SID, bytes(2 * WINDOW), "text/plain"))
+    script.receive(Cancel(CANCEL, SID, "client"))
+    assert script.actor.held() == 0
+    assert script.receive(Credit(CREDIT, SID, 1000, ACCEPT)) == []
+
+
+async def test_figures_count_requests_and_what_is_held(script: Script) -> None:
+    owned_by(script, OTHER)
+    script.receive(request())
+    script.receive(request(sid=SID + 1))
+    assert script.actor.figures() == {"requests": 2, "in_flight": 2}
