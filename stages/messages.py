@@ -181,6 +181,10 @@ class Data(NamedTuple):
     ended: bool
     error: str
     """Not "": the sender failed and no more will come; the receiver must not let the body look complete."""
+    is_upload: bool = False
+    """Bytes of a request body: plugins may be on the way of both bodies of one stream."""
+    context: dict[str, Any] | None = None
+    """With the end of a response body: context keys that became known only now, for `Report.context`."""
 
 
 class Credit(NamedTuple):
@@ -216,6 +220,8 @@ class Claimed(NamedTuple):
     sid: int
     key: str
     allowed: bool
+    value: float = 0.0
+    """What the claim came to (requests in flight, requests a second), for what the client is told."""
 
 
 class Done(NamedTuple):

@@ -263,9 +263,9 @@ class AcceptActor(Actor):
     def send_body(self, stream: Stream, payload: bytes, ended: bool) -> None:
         """Request body bytes to whoever wants them, in portions that one envelope may carry."""
         while len(payload) > ONE_ENVELOPE_MAY_CARRY:
-            self._send(stream.wanter, Data(DATA, stream.sid, payload[:ONE_ENVELOPE_MAY_CARRY], False, ""))
+            self._send(stream.wanter, Data(DATA, stream.sid, payload[:ONE_ENVELOPE_MAY_CARRY], False, "", True))
             payload = payload[ONE_ENVELOPE_MAY_CARRY:]
-        self._send(stream.wanter, Data(DATA, stream.sid, payload, ended, ""))
+        self._send(stream.wanter, Data(DATA, stream.sid, payload, ended, "", True))
 
     def give_credit(self, stream: Stream) -> None:
         """Returns what has left for the socket to whoever sends the response body."""

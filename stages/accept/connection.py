@@ -332,6 +332,8 @@ class ClientConnection(asyncio.Protocol):
         elif data.ended and response.length == UNKNOWN and stream.request.version >= 11:
             self._write(LAST_CHUNK)
         if data.ended:
+            if data.context and response.report is not None:
+                response.report.context.update(data.context)
             self._finish(stream, monotonic())
         elif not self._choked and stream.unacked >= TOP_UP:
             self._actor.give_credit(stream)
