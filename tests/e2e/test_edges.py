@@ -206,7 +206,7 @@ def test_valid_oddities_are_served(proxy: Pingap) -> None:
         b"GET /odd HTTP/1.1\r\nhOsT:a\r\nX-Empty:\r\n\r\n",
         b"GET /odd HTTP/1.1\r\nHost: \t a \t \r\n\r\n",
         b"GET /odd HTTP/1.1\r\nHost: [::1]:80\r\nX-High: \xe9\r\n\r\n",
-        b"BREW /odd HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PROPFIND /odd HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST /odd HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n000003;a=b\r\nabc\r\n0;x\r\nT: 1\r\n\r\n",
         b"POST /odd HTTP/1.1\r\nHost: a\r\nContent-Length: 0003\r\n\r\nabc",
     ):

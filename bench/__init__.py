@@ -1,0 +1,10 @@
+"""What a request costs. `make bench`, or `python -m bench.run [micro] [end] [memory] [compare]`.
+
+    run.py        the command: which measurements, and their tables
+    micro.py      the parts by themselves: a bus hop, parsing a head, packing a message
+    ends.py       split, colocated and nginx side by side, CPU stage by stage; memory and start
+    processes.py  CPU time from /proc
+
+Figures of different runs do not compare: quote a ratio to another row of the same
+run. `compare` hands over to ../shared/bench/compare.py, which knows more proxies.
+"""
