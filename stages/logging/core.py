@@ -131,4 +131,4 @@ class Trouble:
         return "writes again" + losses
 
     def _losses(self) -> str:
-        return f", {self._lost} lines lost" if self._lost else ""
+        return f", {self._lost} line{'s' if self._lost > 1 else ''} lost" if self._lost else ""

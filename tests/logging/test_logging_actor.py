@@ -1,0 +1,279 @@
+"""The logging actor: lines in files, publications, WANTED."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.envelope import pack
+from bus.fake import FakeContext
+from bus.kinds import COUNT, WANTED
+from bus.members import Members
+from config.model import AccessLog, Basic, Listen, Server, Snapshot
+from stages.logging.actor import LoggingActor
+from stages.messages import ACCEPTED, REFUSED
+from tests.observability.samples import access, log
+
+Start = Callable[..., Any]
+
+
+class Rig:
+    """The actor with what a supervisor and a config actor would tell it."""
+
+    def __init__(self, context: FakeContext, actor: LoggingActor) -> None:
+        self.context, self.actor = context, actor
+        self.generation = 0
+
+    def commit(self, access_log: AccessLog | None = None, metrics: str | None = None, basic: Basic = Basic(), **more: Server) -> None:
+        server = Server(addr=(Listen("127.0.0.1", 1),), access_log=access_log, prometheus_metrics=metrics)
+        self.commit_servers({"web": server, **more}, basic)
+
+    def commit_servers(self, servers: dict[str, Server], basic: Basic = Basic()) -> None:
+        self.generation += 1
+        snapshot = {"snapshot": Snapshot(basic=basic, servers=servers).to_wire(), "plans": {}}
+        value = {"committed": self.generation, "current": snapshot, "candidate": 0, "next": None, "oldest": self.generation}
+        self.context.following["config"]({**value, "problems": []})
+
+    def members(self, *ids: int) -> None:
+        seq = self.context.members.seq + 1
+        rows = [(i, "config" if i == 9 else "accept", i, f"ipc://{i}", "ready") for i in ids]
+        gone = frozenset(self.context.members.by_id) - frozenset(ids)
+        self.context.members = Members.of(seq, max(ids, default=0), rows)
+        self.actor.members_changed(self.context.members, gone)
+
+    def batch(self, *envelopes: Any) -> bytes:
+        raw = pack(list(envelopes))[0]
+        self.actor.receive_batch()(raw, list(envelopes))
+        return raw
+
+    def wanted(self) -> list[tuple[int, list[str]]]:
+        return [(to, envelope[1]) for to, envelope in self.context.sent if envelope[0] == WANTED]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    rigs: list[Rig] = []
+
+    async def make(**settings: Any) -> Rig:
+        context = FakeContext("logging", 1, {"log": str(tmp_path / "app.log"), "level": None} | settings)
+        actor = LoggingActor(context)
+        await actor.start()
+        rigs.append(Rig(context, actor))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        await rig.actor.stop()
+
+
+# -- access logs ---------------------------------------------------------------
+
+
+async def test_each_server_has_its_own_access_log(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    other = Server(addr=(Listen("127.0.0.1", 2),), access_log=AccessLog("{method} {status}", str(tmp_path / "b.log")))
+    rig.commit(AccessLog("tiny", str(tmp_path / "a.log")), other=other, silent=Server(addr=(Listen("127.0.0.1", 3),)))
+    rig.batch(access(), access(server="other", status=404), access(server="silent"), access(server="unknown"))
+    await rig.actor.stop()
+    assert (tmp_path / "a.log").read_text() == "GET /users?id=3&x=%20y 200 2.5KB - 25ms\n"
+    assert (tmp_path / "b.log").read_text() == "GET 404\n"
+
+
+async def test_servers_that_share_a_file_write_to_it_in_order(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    path = str(tmp_path / "a.log")
+    rig.commit(AccessLog("{status}", path), other=Server(addr=(Listen("127.0.0.1", 2),), access_log=AccessLog("{method}", path)))
+    rig.batch(access(), access(server="other"), access(status=500))
+    await rig.actor.stop()
+    assert (tmp_path / "a.log").read_text() == "200\nGET\n500\n"
+
+
+async def test_a_new_format_applies_with_its_generation(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.commit(AccessLog("{status}", str(tmp_path / "a.log")))
+    rig.batch(access())
+    rig.commit(AccessLog("{method}", str(tmp_path / "b.log")))
+    rig.batch(access())
+    await rig.actor.stop()
+    assert (tmp_path / "a.log").read_text() == "200\n"
+    assert (tmp_path / "b.log").read_text() == "GET\n"
+
+
+async def test_a_server_that_the_file_no_longer_names_is_logged_until_the_restart(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.commit(AccessLog("{status}", str(tmp_path / "a.log")))
+    rig.commit_servers({"other": Server(addr=(Listen("127.0.0.1", 2),))})
+    rig.batch(access())
+    await rig.actor.stop()
+    assert (tmp_path / "a.log").read_text() == "200\n"
+
+
+async def test_events_that_come_before_the_configuration_are_kept_for_it(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.batch(access(), log("early"))
+    assert not rig.context.is_ready
+    rig.commit(AccessLog("{status}", str(tmp_path / "a.log")))
+    assert rig.context.is_ready
+    await rig.actor.stop()
+    assert (tmp_path / "a.log").read_text() == "200\n"
+    assert "early" in (tmp_path / "app.log").read_text()
+
+
+async def test_a_format_with_a_mistake_refuses_the_generation_and_says_where(start: Start) -> None:
+    rig = await start()
+    rig.members(9)
+    rig.commit(AccessLog("{status}"))
+    rig.commit(AccessLog("{staus}"))
+    answers = [envelope for _, envelope in rig.context.sent if envelope[0] in (ACCEPTED, REFUSED)]
+    assert [answer[0] for answer in answers] == [ACCEPTED, REFUSED]
+    assert answers[1].reason == "servers.web.access_log: {staus}: unknown tag; did you mean {status}?"
+
+
+async def test_a_broken_event_costs_itself_only(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.commit(AccessLog("{status} {referer}", str(tmp_path / "a.log")))
+    rig.batch(access(status=1), access(request_headers=None), access()[:5], access(status=2))
+    await rig.actor.stop()
+    assert [line.split()[0] for line in (tmp_path / "a.log").read_text().splitlines()] == ["1", "2"]
+    assert [(level, "could not be written" in text) for level, text, _ in rig.context.logged] == [("error", True)]
+    assert rig.actor.figures() == {"lines": 2, "lost": 2}
+
+
+async def test_usr1_reopens_every_file(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.commit(AccessLog("{status}", str(tmp_path / "a.log")))
+    rig.batch(access(), log("one"))
+    for name in ("a.log", "app.log"):
+        (tmp_path / name).rename(tmp_path / f"{name}.1")
+    rig.actor.told("reopen", None)
+    rig.batch(access(status=201), log("two"))
+    await rig.actor.stop()
+    assert [(tmp_path / name).read_text() for name in ("a.log.1", "a.log")] == ["200\n", "201\n"]
+    assert "one" in (tmp_path / "app.log.1").read_text()
+    assert "two" in (tmp_path / "app.log").read_text()
+
+
+# -- the application log ---------------------------------------------------------
+
+
+async def test_records_below_the_level_are_not_written(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.commit(basic=Basic(log_level="warn"))
+    rig.batch(log("quiet"), log("loud", "error"))
+    await rig.actor.stop()
+    text = (tmp_path / "app.log").read_text()
+    assert "loud" in text and "quiet" not in text
+
+
+async def test_json_is_for_machines(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.commit(basic=Basic(log_format_json=True))
+    rig.batch(log("x"))
+    await rig.actor.stop()
+    assert (tmp_path / "app.log").read_text().startswith('{"time": "2026-')
+
+
+async def test_without_the_flag_the_log_goes_where_the_configuration_says(tmp_path: Path, start: Start) -> None:
+    rig = await start(log=None)
+    rig.commit(basic=Basic(error_log=str(tmp_path / "error.log")))
+    rig.batch(log("here"))
+    await rig.actor.stop()
+    assert "here" in (tmp_path / "error.log").read_text()
+
+
+async def test_a_level_from_the_environment_that_makes_no_sense_is_told(start: Start) -> None:
+    rig = await start(level="verbose")
+    assert rig.context.logged == [("warn", "a log level was not understood", {"word": "verbose"})]
+
+
+@pytest.mark.parametrize("target", ["/tmp/a.log?rolling=daily", "syslog:///?format=3164"])
+async def test_targets_that_are_not_there_yet_are_refused_at_the_start(start: Start, target: str) -> None:
+    with pytest.raises(ValueError, match="not supported yet"):
+        await start(log=target)
+
+
+# -- publishing --------------------------------------------------------------------
+
+
+async def test_without_subscribers_nothing_is_published(start: Start) -> None:
+    rig = await start()
+    rig.commit()
+    rig.batch(access())
+    assert rig.context.events == []
+
+
+async def test_a_batch_of_one_kind_is_forwarded_as_it_came(start: Start) -> None:
+    rig = await start()
+    rig.commit()
+    rig.context.topics_changed(frozenset({"access"}))
+    raw = rig.batch(access(), access())
+    rig.batch(log())
+    assert rig.context.events == [("access", raw)]
+
+
+async def test_a_mixed_batch_is_published_topic_by_topic(start: Start) -> None:
+    rig = await start()
+    rig.commit()
+    rig.context.topics_changed(frozenset({"access", "log"}))
+    rig.batch(access(), log(), (COUNT, "accept", 0, [], {}), access(status=404))
+    assert sorted(rig.context.events) == [("access", [access(), access(status=404)]), ("log", [log()])]
+
+
+async def test_events_of_its_own_process_are_written_and_published_too(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.commit()
+    rig.context.topics_changed(frozenset({"log"}))
+    receivers = rig.actor.receivers()
+    receivers[log()[0]](log("own"))
+    await rig.actor.stop()
+    assert rig.context.events == [("log", [log("own")])]
+    assert "own" in (tmp_path / "app.log").read_text()
+
+
+async def test_who_asks_for_recent_records_gets_those_that_were_written(start: Start) -> None:
+    rig = await start()
+    rig.commit()
+    rig.batch(log("one"), log("hidden", "debug"), access(), log("two"))
+    rig.context.topics_changed(frozenset({"recent.1"}))
+    rig.context.topics_changed(frozenset({"recent.1", "log"}))
+    assert rig.context.events == [("recent.1", [log("one"), log("two")])]
+
+
+# -- WANTED --------------------------------------------------------------------------
+
+
+async def test_members_are_told_what_is_wanted_at_once_and_again_when_it_changes(start: Start) -> None:
+    rig = await start()
+    rig.members(1, 2)
+    assert rig.wanted() == []  # before the configuration is known they keep what the predecessor said
+    rig.commit(AccessLog("{status}"))
+    assert rig.wanted() == [(1, ["access", "log"]), (2, ["access", "log"])]
+    rig.members(1, 2, 3)
+    assert rig.wanted()[2:] == [(3, ["access", "log"])]
+    rig.commit(None, metrics="/metrics")
+    assert rig.wanted()[3:] == [(actor, ["access", "count", "log"]) for actor in (1, 2, 3)]
+    rig.members(1, 4)
+    assert rig.wanted()[6:] == [(4, ["access", "count", "log"])]
+
+
+async def test_a_subscriber_makes_events_wanted_and_its_leaving_ends_it(start: Start) -> None:
+    rig = await start()
+    rig.members(2)
+    rig.commit()
+    rig.context.topics_changed(frozenset({"access"}))
+    rig.context.topics_changed(frozenset())
+    assert rig.wanted() == [(2, ["log"]), (2, ["access", "log"]), (2, ["log"])]
+
+
+async def test_draining_waits_until_a_look_finds_no_new_events(start: Start) -> None:
+    rig = await start()
+    rig.commit()
+    rig.actor.begin_drain()
+    rig.batch(access())
+    assert rig.actor.held() == 1
+    rig.batch(access())
+    assert rig.actor.held() == 1
+    assert rig.actor.held() == 0

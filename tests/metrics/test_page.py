@@ -1,0 +1,96 @@
+"""The metrics page, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from stages.metrics.core import Scope, Sums
+from stages.metrics.page import page
+from tests.observability.samples import access
+
+
+@pytest.fixture
+def sums() -> Sums:
+    made = Sums()
+    made.configure(Scope({"web": ("api", 'odd"\n\\name'), "other": ("api",)}, frozenset({"backend"}), ""))
+    for event in (access(), access(status=404, location=""), access(server="other", context={"compression_ratio": 2.5})):
+        made.take_access(event)
+    made.take_count((98, "accept", 0, [["connections_refused", {}, 2], ["Odd name!", {"a-b": 'x"\n'}, 1]], {"in_flight": 4}), 100.0)
+    made.take_count((98, "upstream", 0, [], {"connections:backend": 7, "in_use:backend": 2, "in_use:unknown": 1, "connections": 9}), 100.0)
+    return made
+
+
+def parsed(text: bytes) -> dict[str, Metric]:
+    return {metric.name: metric for metric in text_string_to_metric_families(text.decode())}
+
+
+def value(metrics: dict[str, Metric], name: str, **labels: str) -> float:
+    [found] = [s.value for m in metrics.values() for s in m.samples if s.name == name and s.labels == labels]
+    return found
+
+
+NAMES = [
+    "pingap_http_requests_total",
+    "pingap_http_requests_current",
+    "pingap_http_received_count",
+    "pingap_http_received_bytes",
+    "pingap_http_responses_codes",
+    "pingap_http_response_time_count",
+    "pingap_http_sent_count",
+    "pingap_http_sent_bytes",
+    "pingap_connection_reuses",
+    "pingap_upstream_connections",
+    "pingap_upstream_connections_current",
+    "pingap_upstream_tcp_connect_time_count",
+    "pingap_upstream_tls_handshake_time_count",
+    "pingap_upstream_reuses",
+    "pingap_upstream_processing_time_count",
+    "pingap_upstream_response_time_count",
+    "pingap_compression_ratio_count",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_references_metrics_have_their_exact_names(sums: Sums, name: str) -> None:
+    assert name in {sample.name for metric in parsed(page(sums, "", 100.0)).values() for sample in metric.samples}
+
+
+def test_the_values_are_those_that_were_counted(sums: Sums) -> None:
+    metrics = parsed(page(sums, "", 100.0))
+    assert value(metrics, "pingap_http_requests_total", server="web", location="") == 2
+    assert value(metrics, "pingap_http_requests_total", server="web", location="api") == 1
+    assert value(metrics, "pingap_http_responses_codes", server="web", location="", code="4xx") == 1
+    assert value(metrics, "pingap_http_response_time_bucket", server="web", location="", le="0.05") == 2
+    assert value(metrics, "pingap_http_response_time_bucket", server="web", location="", le="+Inf") == 2
+    assert value(metrics, "pingap_http_requests_current", server="", location="") == 4
+    assert value(metrics, "pingap_upstream_connections", upstream="backend") == 7
+    assert value(metrics, "pingap_upstream_connections_current", upstream="backend") == 2
+    assert value(metrics, "pingap_accept_connections_refused_total") == 2
+    assert value(metrics, "pingap_compression_ratio_sum", server="other") == 2.5
+
+
+def test_a_server_shows_its_own_metrics_only(sums: Sums) -> None:
+    servers = {s.labels["server"] for m in parsed(page(sums, "web", 100.0)).values() for s in m.samples if "server" in s.labels}
+    assert servers == {"web", ""}
+
+
+def test_gauges_of_actors_that_fell_silent_are_left_out(sums: Sums) -> None:
+    metrics = parsed(page(sums, "", 200.0))
+    assert not metrics["pingap_http_requests_current"].samples
+    assert not metrics["pingap_upstream_connections"].samples
+
+
+def test_promtool_finds_nothing_to_object_to(sums: Sums) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("promtool is missing: apt-get install prometheus")
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    checked = subprocess.run([promtool, "check", "metrics"], input=page(sums, "", 100.0), capture_output=True, timeout=30, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

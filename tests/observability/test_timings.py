@@ -1,0 +1,63 @@
+"""Where the time of a request went."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from observability import timings
+from tests.observability.samples import access
+
+
+def rounded(times: dict[str, float]) -> dict[str, float]:
+    return {stage: round(seconds * 1000, 3) for stage, seconds in times.items()}
+
+
+def test_a_request_through_all_stages_is_split_among_them() -> None:
+    assert rounded(timings.stages(access())) == {
+        "accept": 1.0,
+        "routing": 1.0,
+        "bus": 2.0,
+        "plugins": 2.0,
+        "upstream": 2.0,
+        "backend": 10.0,
+        "respond": 2.0,
+        "body": 5.5,
+        "total": 25.5,
+    }
+
+
+def test_a_stage_that_was_not_visited_has_no_time() -> None:
+    times = timings.stages(access(stamps=(1000.001, 1000.002, 0.0, 0.0, 1000.006, 1000.008, 1000.009, 1000.018)))
+    assert "plugins" not in times
+    assert rounded(times)["bus"] == 4.0
+
+
+def test_a_plugin_that_answered_gets_the_time_until_the_answer() -> None:
+    times = timings.stages(access(stamps=(1000.001, 1000.002, 1000.003)))
+    assert rounded(times)["plugins"] == 17.0
+    assert "backend" not in times
+
+
+def test_an_answer_of_routing_has_no_time_on_the_bus() -> None:
+    assert set(timings.stages(access(stamps=(1000.001, 1000.002)))) == {"accept", "routing", "respond", "body", "total"}
+
+
+def test_a_client_that_left_before_the_answer_is_seen_waiting_for_the_backend() -> None:
+    times = timings.stages(access(stamps=(1000.001, 1000.002, 0.0, 0.0, 1000.003, 1000.004), responded=0.0))
+    assert rounded(times)["backend"] == 21.5
+    assert "body" not in times
+
+
+stamp = st.one_of(st.just(0.0), st.floats(990.0, 1010.0))
+
+
+@given(st.lists(stamp, max_size=8), stamp)
+def test_the_parts_are_never_negative_and_add_up_to_the_total(stamps: list[float], responded: float) -> None:
+    ended = max([1000.0, responded, *stamps])
+    times = timings.stages(access(stamps=tuple(stamps), responded=responded, ended=ended))
+    total = times.pop("total")
+    assert all(seconds >= 0 for seconds in times.values())
+    assert sum(times.values()) == pytest.approx(total)
+    assert set(times) <= set(timings.STAGES)
