@@ -1,0 +1,266 @@
+"""The config actor: reads, watches and publishes; what follows from it is decided in core.py."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from importlib.util import find_spec
+from time import monotonic, time
+from typing import Any, ClassVar, Final
+
+import msgpack
+
+from bus.actor import Actor, Context
+from bus.members import Members
+from config.model import Snapshot
+from config.problems import ConfigRefused
+from config.storage import file
+from stages.config import last
+from stages.config.aside import aside
+from stages.config.core import (
+    DEADLINE,
+    AnswerCame,
+    Core,
+    Event,
+    Keep,
+    Loaded,
+    MembersCame,
+    Publish,
+    Read,
+    ReadFailed,
+    Tell,
+    Ticked,
+    UseTold,
+    Who,
+)
+from stages.config.watch import Watch
+from stages.messages import ACCEPTED, DECODE, IN_USE, REFUSED, Accepted, InUse, Refused
+
+READING: Final = 20.0
+"""Seconds that reading and checking may take."""
+
+Load = Callable[[str | None], Snapshot]
+Plans = Callable[[Snapshot], dict[str, int]]
+
+
+class ConfigActor(Actor):
+    """settings: "source", the path of the configuration, None for the embedded one.
+
+    load: a checked snapshot of a source; raises ConfigRefused. plans: the itinerary flags of each location
+    (stages/itinerary.py). Both are called in a thread of their own.
+    """
+
+    stage: ClassVar[str] = "config"
+    decode: ClassVar[dict[int, Any]] = DECODE
+
+    def __init__(self, context: Context, *, load: Load, plans: Plans) -> None:
+        super().__init__(context)
+        self._load = load
+        self._plans = plans
+        self._source: str | None = context.settings.get("source")
+        self._core = Core(0)
+        self._publish: Callable[[Any], None] | None = None
+        self._first: asyncio.Future[None] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._reload = asyncio.Event()
+        self._code: tuple[str, ...] = ()
+        """Files of plugins that the user wrote."""
+        self._reads = 0
+        self._refusals = 0
+
+    def receivers(self) -> dict[int, Callable[[Any], None]]:
+        return {ACCEPTED: self._accepted, REFUSED: self._refused, IN_USE: self._in_use}
+
+    # -- life ---------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Ready when there is a committed generation. Raises RuntimeError, with the reason, when the first one fails."""
+        stored = None
+        try:
+            stored = last.restore(self.context.run_dir)
+        except (ValueError, OSError) as error:
+            self.context.log("warn", f"{last.NAME} of the run dir cannot be used", error=str(error))
+        self._core = Core(int(time() * 1000), stored)
+        self._publish = self.context.publish("config", self._core.value())
+        self.members_changed(self.context.members, frozenset())
+        if stored is not None:
+            self.context.log("warn", "the config stage came back and goes on with the generation from before", generation=stored.number)
+            self.context.ready()
+            watch = Watch(None)  # nothing counts as read: the first look reads
+        else:
+            watch = Watch(self._seen())
+            await self._first_generation(watch)
+            self.context.ready()
+        self._watcher = self.context.loop.create_task(self._watch(watch))
+
+    async def _first_generation(self, watch: Watch) -> None:
+        self._first = self.context.loop.create_future()
+        await self._read(watch, False)
+        try:
+            await asyncio.wait_for(self._first, DEADLINE + 1)
+        except TimeoutError:
+            raise RuntimeError("no members table came from the supervisor") from None
+        finally:
+            self._first = None
+
+    async def stop(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+
+    def told(self, word: str, args: Any) -> None:
+        if word == "reload":
+            self._reload.set()
+
+    def figures(self) -> dict[str, float]:
+        return {"generation": self._core.committed, "reads": self._reads, "refusals": self._refusals}
+
+    # -- reading ------------------------------------------------------------------------
+
+    async def _watch(self, watch: Watch) -> None:
+        while True:
+            try:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._reload.wait(), watch.wait)
+                asked = self._reload.is_set()
+                self._reload.clear()
+                if asked or watch.look(self._seen(), monotonic()):
+                    await self._read(watch, asked)
+            except Exception as error:  # a watcher that dies would be noticed only at the next edit
+                self.context.log("error", "watching the configuration failed", error=repr(error))
+                await asyncio.sleep(1)
+
+    def _seen(self) -> tuple[file.Fingerprint, file.Fingerprint]:
+        """Fingerprints of the configuration and of the plugins' code."""
+        source: file.Fingerprint = ()
+        if self._source is not None:
+            with suppress(ConfigRefused):  # a source that is no file; reading it says so
+                source = file.fingerprint(self._source)
+        return source, _prints(self._code)
+
+    async def _read(self, watch: Watch, asked: bool) -> None:
+        """Reads, checks and offers what is there now."""
+        self._reads += 1
+        source, code = self._seen()
+        code_files = self._code
+        event: Event
+        try:
+            found, code_files = await aside(partial(_load, self._load, self._plans, self._source), READING)
+            event = Read(found, asked) if isinstance(found, Loaded) else ReadFailed(found, asked)
+        except TimeoutError:
+            event = ReadFailed((f"reading and checking took longer than {READING:g} s and was given up",), asked)
+        except RuntimeError as error:  # it tried to exit the process
+            event = ReadFailed((f"checking failed: {error}",), asked)
+        self._code = code_files
+        # What changed while it was read has yet to be read. Files that were not looked at before count as they are now.
+        before = {entry[0]: entry for entry in code}
+        watch.read((source, tuple(before.get(entry[0], entry) for entry in _prints(self._code))))
+        self._feed(event)
+
+    # -- messages ------------------------------------------------------------------------
+
+    def _accepted(self, accepted: Accepted) -> None:
+        self._feed(AnswerCame(accepted.actor, accepted.generation))
+
+    def _refused(self, refused: Refused) -> None:
+        self._feed(AnswerCame(refused.actor, refused.generation, refused.reason))
+
+    def _in_use(self, in_use: InUse) -> None:
+        self._feed(UseTold(in_use.actor, in_use.oldest))
+
+    def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        if self._publish is not None and members.seq:
+            self._feed(MembersCame({m.id: Who(m.stage, m.replica, m.state) for m in members.by_id.values()}))
+
+    # -- doing what the core decides ---------------------------------------------------
+
+    def _feed(self, event: Event) -> None:
+        assert self._publish is not None
+        for command in self._core.handle(event, monotonic()):
+            match command:
+                case Publish(value):
+                    self._publish(value)
+                case Keep(stored):
+                    try:
+                        last.save(self.context.run_dir, stored)
+                    except OSError as error:
+                        self.context.log("warn", f"{last.NAME} cannot be written; a restart of this stage would need it", error=str(error))
+                case Tell():
+                    self._tell(command)
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        deadline = self._core.deadline
+        if deadline is not None:
+            self._ticker = self.context.loop.call_later(max(0.0, deadline - monotonic()) + 0.001, self._feed, Ticked())
+        if self._first is not None and self._core.committed and not self._first.done():
+            self._first.set_result(None)
+
+    def _tell(self, tell: Tell) -> None:
+        self._refusals += bool(tell.problems)
+        fields: dict[str, Any] = {"generation": tell.number} if tell.number else {}
+        if tell.changed:
+            fields["changed"] = tell.changed
+        for key, texts in (("notes", tell.notes), ("problems", tell.problems)):
+            if texts:
+                fields[key] = "; ".join(" ".join(text.split()) for text in texts)
+        self.context.log(tell.level, tell.message, **fields)
+        outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}
+        self.context.report("generation", outcome)
+        if tell.problems and not tell.number and self._first is not None and not self._first.done():
+            self._first.set_exception(RuntimeError("\n".join((tell.message, *tell.problems))))
+
+
+def _load(load: Load, plans: Plans, source: str | None) -> tuple[Loaded | tuple[str, ...], tuple[str, ...]]:
+    """What is there, or all that is wrong with it; and the code files on which that depends."""
+    problems: tuple[str, ...]
+    try:
+        snapshot = load(source)
+        wire = {"snapshot": snapshot.to_wire(), "plans": plans(snapshot)}
+        msgpack.packb(wire, use_bin_type=True)  # what cannot travel is refused here rather than lost on the way
+        code = _code_files(snapshot.plugins)
+        return Loaded(snapshot, wire, repr(_prints(code))), code
+    except ConfigRefused as refused:
+        problems = tuple(map(str, refused.problems))
+    except Exception as error:
+        problems = (f"checking failed: {type(error).__name__}: {error}",)
+    return problems, _code_files(_raw_plugins(source))
+
+
+def _raw_plugins(source: str | None) -> dict[str, Any]:
+    """The plugin sections of a configuration that was refused, as far as they can be read."""
+    found: dict[str, Any] = {}
+    if source is not None:
+        with suppress(ConfigRefused):
+            for document in file.read(source):
+                with suppress(tomllib.TOMLDecodeError):
+                    section = tomllib.loads(document.text).get("plugins", {})
+                    found |= section if isinstance(section, dict) else {}
+    return found
+
+
+def _code_files(plugins: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files of plugins of category `python`."""
+    files: set[str] = set()
+    for table in plugins.values():
+        if not isinstance(table, dict) or table.get("category") != "python":
+            continue
+        if isinstance(path := table.get("path"), str):
+            files.add(path)
+        elif isinstance(module := table.get("module"), str):
+            with suppress(Exception):  # finding `a.b` imports `a`, which may fail in any way; loading it said how
+                spec = find_spec(module)
+                if spec is not None and spec.has_location and spec.origin:
+                    files.add(spec.origin)
+    return tuple(sorted(files))
+
+
+def _prints(files: tuple[str, ...]) -> file.Fingerprint:
+    return file.fingerprint(files[0], files[1:]) if files else ()

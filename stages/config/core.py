@@ -1,0 +1,333 @@
+"""Decides which configuration generation is offered, committed, withdrawn and retired (bus/PROTOCOL.md section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from config.diff import diff
+from config.model import Snapshot
+
+WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
+"""Stages whose actors must have compiled a generation before it is committed."""
+
+DEADLINE: Final = 5.0
+"""Seconds that a candidate waits for them."""
+
+KEPT: Final = 16
+"""Committed generations that stages keep at most, however long a stream clings to an old one."""
+
+STARTING: Final = "starting"
+DRAINING: Final = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that was read and checked."""
+
+    snapshot: Snapshot
+    wire: dict[str, Any]
+    """{"snapshot", "plans"}, as published."""
+    code: str = ""
+    """Fingerprint of the plugin files that it names: new code under an unchanged configuration is a new generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an earlier life of this actor committed."""
+
+    number: int
+    loaded: Loaded
+    booted: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """An actor of the members table."""
+
+    stage: str
+    replica: int
+    state: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}.{self.replica}"
+
+
+# -- events ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The configuration was read. asked: somebody waits for the outcome."""
+
+    loaded: Loaded
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed:
+    """It was read and is broken."""
+
+    problems: tuple[str, ...]
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCame:
+    """ACCEPTED, or REFUSED with a reason."""
+
+    actor: int
+    number: int
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UseTold:
+    """IN_USE of an accept actor."""
+
+    actor: int
+    oldest: int
+
+
+@dataclass(frozen=True, slots=True)
+class MembersCame:
+    """A new members table."""
+
+    members: Mapping[int, Who]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed; `Core.deadline` says when this is wanted."""
+
+
+Event = Read | ReadFailed | AnswerCame | UseTold | MembersCame | Ticked
+
+
+# -- commands ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """The value of topic config has changed."""
+
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Store for the next life, before anybody hears of the commit."""
+
+    stored: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """An outcome, for the log and for the operator: see `outcome` in actor.py."""
+
+    level: str
+    message: str
+    number: int
+    """The generation that runs now, 0 if none does."""
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    changed: str = ""
+    """One line that names what changed."""
+    asked: bool = False
+
+
+Command = Publish | Keep | Tell
+
+
+@dataclass(slots=True)
+class _Candidate:
+    number: int
+    loaded: Loaded
+    deadline: float
+    asked: bool
+    accepted: set[int] = field(default_factory=set)
+
+
+class Core:
+    """One life of the config actor. first: the number of the first generation, above any earlier one."""
+
+    def __init__(self, first: int, stored: Stored | None = None) -> None:
+        self._next = max(first, stored.number + 1 if stored else 0)
+        self._committed = stored.number if stored else 0
+        self._current = stored.loaded if stored else None
+        self._booted = stored.booted if stored else None
+        self._history = [self._committed] if stored else []
+        self._candidate: _Candidate | None = None
+        self._queued: Read | None = None
+        self._members: Mapping[int, Who] | None = None
+        self._use: dict[int, int] = {}
+        self._oldest = 0
+        self._problems: tuple[str, ...] = ()
+
+    @property
+    def committed(self) -> int:
+        """Number of the running generation; 0 before the first."""
+        return self._committed
+
+    @property
+    def deadline(self) -> float | None:
+        """When `Ticked` is wanted (monotonic seconds), None for never."""
+        return self._candidate.deadline if self._candidate else None
+
+    def value(self) -> dict[str, Any]:
+        """The value of topic config."""
+        return {
+            "committed": self._committed,
+            "current": self._current.wire if self._current else None,
+            "candidate": self._candidate.number if self._candidate else 0,
+            "next": self._candidate.loaded.wire if self._candidate else None,
+            "oldest": self._oldest,
+            "problems": list(self._problems),
+        }
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """What is to be done, in this order. `now`: monotonic seconds."""
+        match event:
+            case Read():
+                return self._read(event, now)
+            case ReadFailed(problems, asked):
+                return self._broken(problems, asked)
+            case AnswerCame():
+                return self._answered(event, now)
+            case UseTold(actor, oldest):
+                self._use[actor] = oldest
+                return self._retired()
+            case MembersCame(members):
+                self._members = members
+                for actor in self._use.keys() - members.keys():
+                    del self._use[actor]
+                return [*self._settled(now), *self._retired()]
+            case Ticked():
+                return self._settled(now)
+
+    # -- reading -----------------------------------------------------------------------
+
+    def _read(self, read: Read, now: float) -> list[Command]:
+        if self._candidate is not None:
+            # Only the last of several edits counts, but who asked for one of them is still owed an outcome.
+            asked = read.asked or (self._queued is not None and self._queued.asked)
+            self._queued = Read(read.loaded, asked)
+            return []
+        loaded, current = read.loaded, self._current
+        if current is not None and _is_same(current, loaded):
+            was_broken, self._problems = bool(self._problems), ()
+            if not (was_broken or read.asked):
+                return []
+            told = Tell("info", "configuration unchanged", self._committed, (), self._pending(loaded), "nothing changed", read.asked)
+            return [Publish(self.value()), told] if was_broken else [told]
+        self._problems = ()
+        self._candidate = _Candidate(self._next, loaded, now + DEADLINE, read.asked)
+        self._next += 1
+        return [Publish(self.value()), *self._settled(now)]
+
+    def _broken(self, problems: tuple[str, ...], asked: bool) -> list[Command]:
+        if self._queued is not None:  # the file has moved on from what waits: it must not be tried any more
+            asked, self._queued = asked or self._queued.asked, None
+        if problems == self._problems and not asked:
+            return []
+        self._problems = problems
+        return [Publish(self.value()), self._refusal("configuration refused", problems, asked)]
+
+    def _refusal(self, message: str, problems: tuple[str, ...], asked: bool) -> Tell:
+        stays = f": generation {self._committed} goes on" if self._committed else ""
+        return Tell("error", message + stays, self._committed, problems, asked=asked)
+
+    # -- the candidate -----------------------------------------------------------------
+
+    def _answered(self, answer: AnswerCame, now: float) -> list[Command]:
+        candidate = self._candidate
+        who = self._members.get(answer.actor) if self._members else None
+        if candidate is not None and answer.number == candidate.number:
+            if answer.refusal is None:
+                candidate.accepted.add(answer.actor)
+                return self._settled(now)
+            return self._withdrawn((f"{who or answer.actor}: {answer.refusal}",), now)
+        if answer.refusal is not None and answer.number == self._committed:
+            # An actor that came later than the commit: it cannot serve, and only a new generation can help it.
+            problem = f"{who or answer.actor}: {answer.refusal}"
+            return [Tell("error", f"generation {answer.number} refused by a new actor", self._committed, (problem,))]
+        return []
+
+    def _settled(self, now: float) -> list[Command]:
+        """Commits the candidate once all have accepted it, or ends it at its deadline."""
+        candidate = self._candidate
+        if candidate is None or self._members is None:
+            return []
+        silent = [
+            who
+            for actor, who in self._members.items()
+            if who.stage in WAITED and who.state != DRAINING and actor not in candidate.accepted
+        ]
+        if silent and now < candidate.deadline:
+            return []
+        # One that has not come up yet serves nobody. It takes the generation when it does, or fails to start.
+        late = sorted(str(who) for who in silent if who.state != STARTING)
+        if late:
+            return self._withdrawn((f"no answer within {DEADLINE:g} s from {', '.join(late)}",), now)
+        return self._commit(candidate, now)
+
+    def _commit(self, candidate: _Candidate, now: float) -> list[Command]:
+        before, loaded = self._current, candidate.loaded
+        self._committed, self._current, self._candidate = candidate.number, loaded, None
+        self._booted = self._booted or loaded.snapshot
+        self._history = [*self._history, candidate.number][-KEPT:]
+        self._oldest = self._oldest_in_use()
+        changed = "" if before is None else diff(before.snapshot, loaded.snapshot).describe()
+        if before is not None and before.wire["snapshot"] == loaded.wire["snapshot"]:
+            changed = "the code of plugins"
+        notes = self._pending(loaded)
+        return [
+            Keep(Stored(candidate.number, loaded, self._booted)),
+            Publish(self.value()),
+            Tell("warn" if notes else "info", "configuration committed", candidate.number, (), notes, changed, candidate.asked),
+            *self._next_one(now),
+        ]
+
+    def _withdrawn(self, problems: tuple[str, ...], now: float) -> list[Command]:
+        assert self._candidate is not None
+        asked, self._candidate = self._candidate.asked, None
+        self._problems = problems
+        return [Publish(self.value()), self._refusal("configuration withdrawn", problems, asked), *self._next_one(now)]
+
+    def _next_one(self, now: float) -> list[Command]:
+        queued, self._queued = self._queued, None
+        return self._read(queued, now) if queued is not None else []
+
+    def _pending(self, loaded: Loaded) -> tuple[str, ...]:
+        """What differs from the configuration with which this pingap was started and waits for a restart."""
+        if self._booted is None:
+            return ()
+        return tuple(f"{path}: needs a restart of pingap" for path in diff(self._booted, loaded.snapshot).restart)
+
+    # -- retiring ----------------------------------------------------------------------
+
+    def _retired(self) -> list[Command]:
+        """Announces when nothing but the newest is in use; a step in between travels with the next commit."""
+        oldest = self._oldest_in_use()
+        if self._committed and oldest == self._committed and oldest != self._oldest:
+            self._oldest = oldest
+            return [Publish(self.value())]
+        return []
+
+    def _oldest_in_use(self) -> int:
+        # A ready accept that has told nothing (this actor is new) may have streams of any generation; a starting one has none.
+        told = min(
+            (
+                self._use.get(actor, 0)
+                for actor, who in (self._members or {}).items()
+                if who.stage == "accept" and (who.state != STARTING or actor in self._use)
+            ),
+            default=0,
+        )
+        floor = self._history[0] if len(self._history) >= KEPT else 0
+        return min(max(told, floor), self._committed)
+
+
+def _is_same(old: Loaded, new: Loaded) -> bool:
+    return old.code == new.code and old.wire["plans"] == new.wire["plans"] and not diff(old.snapshot, new.snapshot)

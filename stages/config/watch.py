@@ -1,0 +1,47 @@
+"""When changed files are worth reading: once they have stood still for a moment, for editors write in several steps."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+LOOK: Final = 0.5
+"""Seconds between two looks at the files."""
+
+SETTLE: Final = 0.2
+"""Seconds for which they must not change before they are read."""
+
+PATIENCE: Final = 2.0
+"""Seconds after which files that never stand still are read as they are."""
+
+
+class Watch:
+    """Fed with fingerprints, says when to read. Times are monotonic seconds."""
+
+    def __init__(self, seen: Any) -> None:
+        self._read = seen
+        self._last = seen
+        self._since = 0.0
+        self._moved = 0.0
+
+    def look(self, seen: Any, now: float) -> bool:
+        """True when what is there now is to be read; it then counts as read."""
+        if seen == self._read:
+            self._last = seen
+            return False
+        if self._last == self._read:
+            self._moved = now
+        if seen != self._last:
+            self._last, self._since = seen, now
+        if now - self._since < SETTLE and now - self._moved < PATIENCE:
+            return False
+        self._read = seen
+        return True
+
+    def read(self, seen: Any) -> None:
+        """It was read for another reason; `seen` is the fingerprint from before."""
+        self._read = self._last = seen
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next look."""
+        return LOOK if self._last == self._read else SETTLE

@@ -1,0 +1,302 @@
+"""The config actor with real files: what it publishes, reports and keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from bus.fake import FakeContext
+from bus.members import Members
+from config.load import load
+from config.model import Snapshot
+from stages.config import last
+from stages.config.actor import ConfigActor
+from stages.messages import ACCEPTED, IN_USE, REFUSED, Accepted, InUse, Refused
+
+GOOD = """
+[servers.web]
+addr = "127.0.0.1:6188"
+locations = ["all"]
+[locations.all]
+upstream = "api"
+[upstreams.api]
+addrs = ["127.0.0.1:{port}"]
+"""
+
+STAGES = ("accept", "routing", "upstream")
+
+
+class Run:
+    """A config actor among stages that the test plays."""
+
+    def __init__(self, path: Path, run_dir: Path, load: Callable[[str | None], Snapshot] = load) -> None:  # type: ignore[assignment]
+        self.path = path
+        self.context = FakeContext("config", 2, {"source": str(path)})
+        self.context.run_dir = str(run_dir)
+        self.context.members = Members.of(1, 9, [(10 + i, stage, 0, "", "ready") for i, stage in enumerate(STAGES)])
+        self.actor = ConfigActor(self.context, load=load, plans=lambda snapshot: dict.fromkeys(snapshot.locations, 0))
+        self.starting: asyncio.Task[None] | None = None
+
+    def write(self, text: str) -> None:
+        """As careful editors do it: at once."""
+        new = self.path.with_suffix(".new")
+        new.write_text(text)
+        os.replace(new, self.path)
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """What was published last."""
+        values = self.context.published.get("config") or [{"committed": 0, "candidate": 0}]
+        return dict(values[-1])
+
+    @property
+    def outcomes(self) -> list[dict[str, Any]]:
+        return [value for word, value in self.context.reported if word == "generation"]
+
+    @property
+    def port(self) -> int:
+        """What the running generation says."""
+        return int(Snapshot.from_wire(self.value["current"]["snapshot"]).upstreams["api"].addrs[0].port)
+
+    async def until(self, is_so: Callable[[], object], seconds: float = 5) -> None:
+        limit = monotonic() + seconds
+        while not is_so():
+            assert monotonic() < limit, f"did not happen: {self.context.logged}"
+            await asyncio.sleep(0.005)
+
+    def accept(self, *actors: int) -> None:
+        for actor in actors or range(10, 10 + len(STAGES)):
+            self.actor.receivers()[ACCEPTED](Accepted(ACCEPTED, actor, self.value["candidate"]))
+
+    async def take(self, changes: Callable[[], object] | None = None) -> None:
+        """Lets every stage accept the next candidate; afterwards it runs."""
+        before = self.value["candidate"] or self.value["committed"]
+        if changes:
+            changes()
+        await self.until(lambda: self.value["candidate"] > before)
+        self.accept()
+        assert self.value["candidate"] == 0
+
+
+Start = Callable[..., Awaitable[Run]]
+
+
+@asynccontextmanager
+async def started(run: Run) -> AsyncIterator[Run]:
+    run.starting = asyncio.create_task(run.actor.start())
+    try:
+        yield run
+    finally:
+        run.starting.cancel()
+        await asyncio.gather(run.starting, return_exceptions=True)
+        await run.actor.stop()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "pingap.toml"
+    path.write_text(GOOD.format(port=1))
+    return path
+
+
+@asynccontextmanager
+async def running(path: Path, **more: Any) -> AsyncIterator[Run]:
+    async with started(Run(path, path.parent, **more)) as run:
+        await run.take()
+        await run.until(lambda: run.context.is_ready)
+        yield run
+
+
+async def test_it_is_ready_when_the_first_generation_was_accepted(path: Path) -> None:
+    async with started(Run(path, path.parent)) as run:
+        await run.until(lambda: run.value["candidate"])
+        assert not run.context.is_ready
+        run.accept()
+        await run.until(lambda: run.context.is_ready)
+        assert run.port == 1
+        assert run.outcomes == [{"number": run.value["committed"], "problems": [], "notes": [], "changed": ""}]
+
+
+async def test_a_first_configuration_that_a_stage_refuses_is_a_boot_failure_with_the_reason(path: Path) -> None:
+    async with started(Run(path, path.parent)) as run:
+        await run.until(lambda: run.value["candidate"])
+        run.actor.receivers()[REFUSED](Refused(REFUSED, 11, run.value["candidate"], "no such thing"))
+        assert run.starting is not None
+        with pytest.raises(RuntimeError, match=r"routing\.0: no such thing"):
+            await run.starting
+        assert not run.context.is_ready
+
+
+async def test_a_first_configuration_that_is_broken_is_a_boot_failure_with_every_problem(path: Path) -> None:
+    path.write_text("[servers.web]\nadr = 1\n[nonsense]\n")
+    async with started(Run(path, path.parent)) as run:
+        assert run.starting is not None
+        with pytest.raises(RuntimeError, match=r"(?s)servers\.web\.ad.*nonsense|nonsense.*servers\.web\.ad"):
+            await run.starting
+
+
+async def test_an_edit_is_taken_over_within_two_seconds_without_being_asked(path: Path) -> None:
+    async with running(path) as run:
+        began = monotonic()
+        await run.take(lambda: run.write(GOOD.format(port=2)))
+        assert monotonic() - began < 2
+        assert run.port == 2
+        assert run.outcomes[-1]["changed"] == "changed upstreams.api.addrs"
+
+
+async def test_a_broken_edit_says_why_once_and_changes_nothing(path: Path) -> None:
+    async with running(path) as run:
+        committed = run.value["committed"]
+        broken = GOOD.format(port=1).replace("addrs = [", "addrs = 7 # [")
+        run.write(broken)
+        await run.until(lambda: len(run.outcomes) == 2)
+        assert "upstreams.api.addrs" in run.outcomes[-1]["problems"][0]
+        assert (run.value["committed"], run.value["candidate"]) == (committed, 0)
+        assert any(level == "error" and "upstreams.api.addrs" in fields["problems"] for level, _, fields in run.context.logged)
+        reads = run.actor.figures()["reads"]
+        run.write(broken)  # saved again as it was
+        await run.until(lambda: run.actor.figures()["reads"] > reads)
+        assert len(run.outcomes) == 2
+        await run.take(lambda: run.write(GOOD.format(port=3)))
+        assert run.port == 3
+
+
+async def test_reload_reads_at_once_and_always_has_an_outcome(path: Path) -> None:
+    async with running(path) as run:
+        run.actor.told("reload", ())
+        await run.until(lambda: len(run.outcomes) == 2, 0.4)
+        assert run.outcomes[-1]["changed"] == "nothing changed"
+        run.write("not toml")
+        run.actor.told("reload", ())
+        await run.until(lambda: len(run.outcomes) == 3, 0.4)
+        assert run.outcomes[-1]["problems"]
+        run.actor.told("reload", ())
+        await run.until(lambda: len(run.outcomes) == 4, 0.4)
+
+
+async def test_a_file_of_a_directory_that_comes_or_goes_is_an_edit(tmp_path: Path) -> None:
+    conf, run_dir = tmp_path / "conf", tmp_path / "run"
+    conf.mkdir()
+    run_dir.mkdir()
+    (conf / "a.toml").write_text(GOOD.format(port=1))
+    async with started(Run(conf, run_dir)) as run:
+        await run.take()
+        await run.take(lambda: (conf / "b.toml").write_text("[upstreams.more]\naddrs = ['127.0.0.1:9']\n"))
+        assert "added upstreams.more" in run.outcomes[-1]["changed"]
+        await run.take((conf / "b.toml").unlink)
+        assert "removed upstreams.more" in run.outcomes[-1]["changed"]
+
+
+async def test_changed_code_of_a_users_plugin_is_an_edit(path: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("x = 1\n")
+    path.write_text(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = '{plugin}'\n")
+    async with running(path) as run:
+        await run.take(lambda: plugin.write_text("x = 22\n"))
+        assert run.outcomes[-1]["changed"] == "the code of plugins"
+
+
+async def test_mending_the_code_of_a_plugin_that_broke_the_configuration_is_enough(path: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("broken")
+
+    def checked(source: str | None) -> Snapshot:
+        snapshot = load(source or "")
+        if "mine" in snapshot.plugins and plugin.read_text() == "broken":
+            raise ValueError("mine.py is broken")
+        return snapshot
+
+    async with running(path, load=checked) as run:
+        run.write(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = '{plugin}'\n")
+        await run.until(lambda: len(run.outcomes) == 2)
+        assert "mine.py is broken" in run.outcomes[-1]["problems"][0]
+        await run.take(lambda: plugin.write_text("x = 1\n"))
+        assert run.outcomes[-1]["changed"] == "added plugins.mine"
+
+
+async def test_a_restarted_actor_goes_on_at_once_though_the_file_is_broken_by_then(path: Path) -> None:
+    async with running(path) as run:
+        number = run.value["committed"]
+    path.write_text("broken")
+    async with started(Run(path, path.parent)) as again:
+        await again.until(lambda: again.context.is_ready, 0.5)
+        assert (again.value["committed"], again.port) == (number, 1)
+        await again.until(lambda: again.outcomes)
+        assert again.outcomes[0]["problems"]
+        assert again.value["committed"] == number
+        assert any("came back" in message for _, message, _ in again.context.logged)
+        await again.take(lambda: again.write(GOOD.format(port=5)))
+        assert again.value["committed"] > number
+
+
+async def test_a_restarted_actor_that_finds_the_same_file_makes_no_new_generation(path: Path) -> None:
+    async with running(path) as run:
+        number = run.value["committed"]
+    async with started(Run(path, path.parent)) as again:
+        await again.until(lambda: again.actor.figures()["reads"] == 1)
+        await asyncio.sleep(0)
+        assert (again.value["committed"], again.value["candidate"], again.outcomes) == (number, 0, [])
+
+
+async def test_what_is_kept_is_for_this_user_and_this_run_only(path: Path) -> None:
+    async with running(path):
+        assert os.stat(path.parent / last.NAME).st_mode & 0o777 == 0o600
+    assert last.restore(str(path.parent)) is not None
+    (path.parent / "pid").write_text("1\n")
+    assert last.restore(str(path.parent)) is None
+
+
+async def test_a_damaged_keepsake_is_told_and_the_files_are_read(path: Path) -> None:
+    (path.parent / last.NAME).write_bytes(b"\xc1garbage")
+    async with running(path) as run:
+        assert run.port == 1
+        assert any(level == "warn" and last.NAME in message for level, message, _ in run.context.logged)
+
+
+async def test_checks_that_take_long_do_not_hold_up_the_loop(path: Path) -> None:
+    import threading
+
+    go_on = threading.Event()
+
+    def slow(source: str | None) -> Snapshot:
+        go_on.wait(5)
+        return load(source or "")
+
+    async with started(Run(path, path.parent, load=slow)) as run:
+        await run.until(lambda: run.actor.figures()["reads"])
+        began = monotonic()
+        await asyncio.sleep(0.01)
+        assert monotonic() - began < 1
+        go_on.set()
+        await run.take()
+
+
+async def test_checks_that_exit_the_process_cost_only_the_edit(path: Path) -> None:
+    def exits(source: str | None) -> Snapshot:
+        snapshot = load(source or "")
+        if snapshot.upstreams["api"].addrs[0].port == 2:
+            raise SystemExit(3)
+        return snapshot
+
+    async with running(path, load=exits) as run:
+        run.write(GOOD.format(port=2))
+        await run.until(lambda: len(run.outcomes) == 2)
+        assert "SystemExit" in run.outcomes[-1]["problems"][0]
+        await run.take(lambda: run.write(GOOD.format(port=3)))
+
+
+async def test_accept_says_when_an_old_generation_may_go(path: Path) -> None:
+    async with running(path) as run:
+        first = run.value["committed"]
+        run.actor.receivers()[IN_USE](InUse(IN_USE, 10, first))
+        await run.take(lambda: run.write(GOOD.format(port=2)))
+        assert run.value["oldest"] == first
+        run.actor.receivers()[IN_USE](InUse(IN_USE, 10, run.value["committed"]))
+        assert run.value["oldest"] == run.value["committed"]
