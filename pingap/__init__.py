@@ -1,0 +1,18 @@
+"""The command: what is run, by whom it is watched, and how it is spoken to.
+
+    cli.py         the command line            client.py   asks the running instance
+    boot.py        configuration, sockets, then the supervisor      face.py   what is printed meanwhile
+    supervisor.py  one loop: acts              plan.py     decides (plan_words.py: its events and commands)
+    control.py     the control socket          listeners.py   the listening sockets
+    spawner.py     forks all processes         spawning.py    the supervisor's end of it
+    topology.py    THE table of processes, sockets and settings     loading.py   a configuration with all checks
+    rundir.py      who holds the run dir       demo.py     the backends of `pingap up` without a configuration
+    plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`
+
+`pingap up` becomes the supervisor. It starts the spawner at once, which imports the
+stages while the supervisor does its own preparations; a child of the spawner loads
+the configuration, so that neither keeps pydantic's memory twice. Processes are
+forked by the spawner, speak with the supervisor over the control socket, and are
+replaced when they end or fall silent. The supervisor holds what must outlive
+them: the listening sockets, the table of members and the run dir.
+"""

@@ -1,0 +1,144 @@
+"""From the command line to a running supervisor: the configuration, the roles, the listening sockets."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from pingap import topology
+from pingap.rundir import RunDir
+from pingap.spawning import SpawnerFailed, SpawnerHandle
+
+if TYPE_CHECKING:
+    import socket
+
+    from config.model import Snapshot
+    from pingap.listeners import Listeners
+    from pingap.plan_words import Role
+    from pingap.rows import Row
+
+STOPPED: Final = 0
+FAILED: Final = 1
+BAD_CONFIGURATION: Final = 2
+
+Result = TypeVar("Result")
+
+
+class Face(Protocol):
+    """What the operator sees of the start and of a failure."""
+
+    def ready(self, rows: list[Row], urls: list[str]) -> None:
+        """Every process serves."""
+
+    def failed(self, reason: str) -> None:
+        """It did not start, or it ended in failure."""
+
+    def note(self, text: str) -> None:
+        """Something that the operator should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What `pingap up` was asked for; tests put their own actors and loader in."""
+
+    options: topology.Options
+    threads: int | None = None
+    demo: tuple[socket.socket, ...] = ()
+    """Listening sockets of the demo backends, bound."""
+    rows: tuple[topology.StageRow, ...] = topology.ROWS
+    loader: str = topology.LOADER
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that the supervisor needs to start processes."""
+
+    launch: Launch
+    snapshot: Snapshot
+    roles: list[Role]
+    listeners: Listeners
+
+
+def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> int:
+    """Runs pingap until it is stopped; the exit code. Releases the run dir and ends the spawner in any case."""
+    import asyncio
+
+    from setproctitle import setproctitle
+
+    setproctitle("pingap: supervisor")
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # until there is something to reload and to reopen
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(_up(launch, run_dir, spawner, face))
+    finally:
+        spawner.close()
+        run_dir.release()
+
+
+async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> int:
+    from config.problems import ConfigRefused
+    from pingap.listeners import BindFailed
+
+    try:
+        prepared = await _unless_stopped(_prepare(launch, run_dir, spawner, face))
+        if prepared is None:
+            return STOPPED
+        from pingap.supervisor import Supervisor
+
+        finish = await Supervisor(prepared, run_dir, spawner, face).serve()
+    except (ConfigRefused, topology.BadOptions) as refused:
+        face.failed(str(refused))
+        return BAD_CONFIGURATION
+    except (BindFailed, SpawnerFailed, OSError) as error:
+        face.failed(str(error))
+        return FAILED
+    if finish.code:
+        face.failed(finish.reason)
+    return finish.code
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
+    """The work's result, or None when a signal says that it is no longer wanted."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return None
+
+
+async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> Prepared:
+    """Raises ConfigRefused, BadOptions, BindFailed, SpawnerFailed."""
+    import asyncio
+
+    if ended := run_dir.clear():
+        face.note(f"ended {ended} processes that a killed pingap had left behind in {run_dir.path}")
+    loading = asyncio.ensure_future(spawner.load(launch.loader, launch.options.source, launch.options.text))
+    await asyncio.sleep(0)  # the request is on its way; what follows is imported meanwhile
+    import pingap.supervisor  # noqa: F401
+    from config.model import Snapshot
+    from config.problems import ConfigRefused, Problem
+    from pingap.listeners import Listeners
+
+    plain = await loading
+    if "problems" in plain:
+        raise ConfigRefused(Problem(*row) for row in plain["problems"])
+    snapshot = Snapshot.from_wire(plain["snapshot"])
+    if launch.threads is not None:
+        snapshot = dataclasses.replace(snapshot, basic=dataclasses.replace(snapshot.basic, threads=launch.threads))
+    roles = topology.roles(snapshot, launch.options, launch.rows)
+    for note in topology.without_effect(snapshot, launch.options):
+        face.note(note)
+    listeners = Listeners(snapshot.servers)
+    listeners.bind([(role.name, replica) for role in roles if "accept" in role.stages for replica in range(role.replicas)])
+    for index, sock in enumerate(launch.demo):
+        listeners.add(f"backend-{index + 1}", sock, (topology.DEMO, 0))
+    return Prepared(launch, snapshot, roles, listeners)

@@ -1,0 +1,196 @@
+"""The control socket, the supervisor's side: which connection is which process, and the questions of the command line.
+
+It takes nothing on faith: a process is believed to be ours when it says HELLO with
+ids that were given out and the pid that was forked for them; any other that is not
+a question is told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from bus.kinds import (
+    ASK,
+    BOOT_FAILED,
+    DRAIN,
+    DRAINED,
+    HEARTBEAT,
+    HELLO,
+    MEMBERS,
+    READY,
+    REPLY,
+    REPORT,
+    STOP,
+    TELL,
+)
+from bus.link import Link, Router
+from pingap.plan import Fleet
+from pingap.plan_words import Announce, BecameReady, BootFailed, Drain, Drained, Event, Heard, ScaleAsked, StopAsked
+
+VERSION: Final = 1
+"""Of the protocol: HELLO names it."""
+
+ANSWER: Final = 4.5
+"""Seconds within which a question is answered; who asks waits 5."""
+
+
+class Control:
+    """Feeds the fleet with what processes say, and answers the command line."""
+
+    def __init__(
+        self,
+        link: Link,
+        run_dir: str,
+        fleet: Fleet,
+        feed: Callable[[Event], None],
+        reported: Callable[[str, Any], None],
+        questions: dict[str, Callable[[tuple[Any, ...]], Any]],
+    ) -> None:
+        """questions: word → its answer at once; `scale`, `down` and `reload`, which take time, are answered here."""
+        self._loop = asyncio.get_running_loop()
+        self._fleet = fleet
+        self._feed = feed
+        self._reported = reported
+        self._questions = questions
+        self._peers: dict[int, bytes] = {}
+        self._keys: dict[bytes, int] = {}
+        self._tickets: dict[int, tuple[bytes, int]] = {}
+        self._next_ticket = 0
+        self._reloads: list[tuple[bytes, int, asyncio.TimerHandle]] = []
+        self.figures: dict[int, dict[str, float]] = {}
+        """What each actor said of itself with its last heartbeat."""
+        self._router: Router = link.router(f"ipc://{run_dir}/control", self._take)
+
+    # -- to processes ------------------------------------------------------------
+
+    def announce(self, table: Announce) -> None:
+        """MEMBERS to everybody."""
+        for peer in self._peers.values():
+            self._router.send(peer, (MEMBERS, table.seq, table.newest, table.rows))
+
+    def beat(self) -> None:
+        """HEARTBEAT to everybody."""
+        for peer in self._peers.values():
+            self._router.send(peer, (HEARTBEAT,))
+
+    def drain(self, drain: Drain) -> None:
+        self._send(drain.process, (DRAIN, drain.ids, drain.seconds))
+
+    def stop(self, key: int) -> bool:
+        """False when that process has not said HELLO, and so cannot be told."""
+        return self._send(key, (STOP,))
+
+    def tell(self, word: str, stage: str = "") -> bool:
+        """TELL to the processes that host a stage, or to all; False when there is none."""
+        told = False
+        for process in self._fleet.processes.values():
+            if not stage or stage in process.role.stages:
+                told = self._send(process.key, (TELL, word, ())) or told
+        return told
+
+    def forget(self, key: int) -> None:
+        """That process is gone."""
+        peer = self._peers.pop(key, None)
+        if peer is not None:
+            self._keys.pop(peer, None)
+
+    def forget_figures(self) -> None:
+        """Drops the figures of actors that the fleet no longer has."""
+        known = {actor for process in self._fleet.processes.values() for actor in process.ids}
+        for actor in [actor for actor in self.figures if actor not in known]:
+            del self.figures[actor]
+
+    def _send(self, key: int, envelope: Any) -> bool:
+        peer = self._peers.get(key)
+        return peer is not None and self._router.send(peer, envelope)
+
+    # -- from processes -------------------------------------------------------------
+
+    def _take(self, peer: bytes, envelopes: list[Any]) -> None:
+        for envelope in envelopes:
+            kind = envelope[0]
+            if kind == ASK:
+                self._asked(peer, envelope[1], envelope[2], tuple(envelope[3]))
+            elif kind == HELLO:
+                self._greeted(peer, envelope[1], envelope[2], envelope[3])
+            elif peer in self._keys:
+                for event in self._events(self._keys[peer], envelope):
+                    self._feed(event)
+            else:
+                self._router.send(peer, (STOP,))  # left over from an instance that was killed
+
+    def _greeted(self, peer: bytes, ids: tuple[int, ...], pid: int, version: int) -> None:
+        process = self._fleet.of_actor(ids[0])
+        if process is None or (process.pid and process.pid != pid):
+            self._router.send(peer, (STOP,))
+            return
+        if version != VERSION:
+            self._feed(BootFailed(process.key, f"it speaks version {version} of the bus protocol, this is {VERSION}"))
+            return
+        self._peers[process.key], self._keys[peer] = peer, process.key
+        table = self._fleet.table()
+        self._router.send(peer, (MEMBERS, table.seq, table.newest, table.rows))
+        self._feed(Heard(process.key))
+
+    def _events(self, key: int, envelope: Any) -> Iterator[Event]:
+        yield Heard(key)
+        kind = envelope[0]
+        if kind == HEARTBEAT:
+            self.figures.update(envelope[1])
+        elif kind == READY:
+            yield BecameReady(tuple(envelope[1]))
+        elif kind == BOOT_FAILED:
+            yield BootFailed(key, str(envelope[2]))
+        elif kind == DRAINED:
+            yield Drained(tuple(envelope[1]), int(envelope[2]))
+        elif kind == REPORT:
+            self._reported(envelope[2], envelope[3])
+
+    # -- the command line ---------------------------------------------------------------
+
+    def _asked(self, peer: bytes, number: int, word: str, args: tuple[Any, ...]) -> None:
+        try:
+            if word == "scale":
+                self._next_ticket += 1
+                self._tickets[self._next_ticket] = (peer, number)
+                self._feed(ScaleAsked(self._next_ticket, str(args[0]), int(args[1])))
+            elif word == "reload":
+                self._reload(peer, number)
+            elif word == "down":
+                graceful = bool(args[0])
+                self._reply(peer, number, True, self._fleet.timings.graceful if graceful else self._fleet.timings.fast)
+                self._feed(StopAsked(graceful))
+            elif word in self._questions:
+                self._reply(peer, number, True, self._questions[word](args))
+            else:
+                self._reply(peer, number, False, f"this pingap does not know {word!r}")
+        except (LookupError, TypeError, ValueError) as error:
+            self._reply(peer, number, False, f"{word}: bad arguments ({error})")
+
+    def answer(self, ticket: int, ok: bool, value: Any) -> None:
+        """The fleet's answer to ScaleAsked."""
+        peer, number = self._tickets.pop(ticket)
+        self._reply(peer, number, ok, value)
+
+    def _reload(self, peer: bytes, number: int) -> None:
+        if not self.tell("reload", "config"):
+            self._reply(peer, number, False, "the config stage is not running: it reads the configuration anew when it is back")
+            return
+        timer = self._loop.call_later(ANSWER, self._reload_timed_out, peer, number)
+        self._reloads.append((peer, number, timer))
+
+    def _reload_timed_out(self, peer: bytes, number: int) -> None:
+        self._reloads = [entry for entry in self._reloads if entry[:2] != (peer, number)]
+        self._reply(peer, number, False, f"no outcome within {ANSWER:g} s: see the log")
+
+    def reloaded(self, outcome: Any) -> None:
+        """The outcome of reading the configuration, for all who wait for one."""
+        waiting, self._reloads = self._reloads, []
+        for peer, number, timer in waiting:
+            timer.cancel()
+            self._reply(peer, number, True, outcome)
+
+    def _reply(self, peer: bytes, number: int, ok: bool, value: Any) -> None:
+        self._router.send(peer, (REPLY, number, ok, value))

@@ -1,0 +1,66 @@
+"""What `pingap up` shows: the table of stages, the line that says ready, what to try next, and why it failed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+from pingap import rundir
+
+if TYPE_CHECKING:
+    from pingap.rows import Row
+
+_DEMO = """\
+No configuration was given, so this is the demo: two small backends behind the proxy. Try next:
+  curl -i {url}/      again and again: the backends take turns
+  pingap ps{at}      the stages, each a process of its own
+  pingap tap{at}      requests as they come, with the time that each stage took
+  pingap scale upstream=2{at}      a second replica while it runs
+  a pingap.toml of your own, taken by `pingap up` in its directory or with -c PATH"""
+
+
+class ConsoleFace:
+    """On stdout what is wanted, on stderr what went wrong. A closed terminal is no reason to stop."""
+
+    def __init__(self, run_dir: str, is_demo: bool) -> None:
+        self._run_dir = run_dir
+        self._is_demo = is_demo
+
+    def ready(self, rows: list[Row], urls: list[str]) -> None:
+        from pingap.rows import start_table
+
+        lines = [*start_table(rows), f"ready in {since_start():.1f} s: {', '.join(urls)}"]
+        if self._is_demo:
+            lines.append(_demo(urls[0], self._at()))
+        _print(sys.stdout, "\n".join(lines))
+
+    def failed(self, reason: str) -> None:
+        _print(sys.stderr, f"pingap: {reason}")
+
+    def note(self, text: str) -> None:
+        _print(sys.stderr, f"note: {text}")
+
+    def _at(self) -> str:
+        return "" if os.path.abspath(rundir.default()) == self._run_dir else f" --run-dir {self._run_dir}"
+
+
+def _demo(url: str, at: str) -> str:
+    lines = _DEMO.format(url=url, at=at).split("\n")
+    pairs = [line.split("      ", 1) for line in lines]
+    width = max(len(pair[0]) for pair in pairs if len(pair) > 1)
+    return "\n".join(f"{pair[0].ljust(width)}  {pair[1]}" if len(pair) > 1 else pair[0] for pair in pairs)
+
+
+def since_start() -> float:
+    """Seconds since this process began, the interpreter's own start included."""
+    with open("/proc/self/stat", "rb") as file:
+        ticks = int(file.read().rpartition(b")")[2].split()[19])
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _print(stream: TextIO, text: str) -> None:
+    with suppress(OSError, ValueError):
+        print(text, file=stream, flush=True)

@@ -1,0 +1,50 @@
+"""Flags and environment variables of the reference that mean nothing here yet: refused by name rather than unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+WATCHED: Final = "the configuration is always watched: locations, upstreams and plugins are taken over while pingap runs"
+
+LATER: Final[Mapping[str, str]] = {
+    "daemon": "running in the background; let a service manager or `&` do it",
+    "upgrade": "taking over from a running instance",
+    "admin": "the admin page",
+    "cp": "the control panel",
+    "autorestart": f"restarting on its own; {WATCHED}, and what needs a restart is named in the log",
+    "sync": "copying a configuration to another storage",
+    "template": "printing a template",
+    "to_hcl": "writing HCL",
+    "to_kdl": "writing KDL",
+    "upstream": "a proxy without a file; write a pingap.toml",
+    "domain": "a proxy without a file; write a pingap.toml",
+    "addr": "a proxy without a file; write a pingap.toml",
+    "cert": "TLS",
+    "key": "TLS",
+}
+"""Flag → what it would do."""
+
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "PINGAP_DAEMON": LATER["daemon"],
+    "PINGAP_UPGRADE": LATER["upgrade"],
+    "PINGAP_ADMIN_ADDR": LATER["admin"],
+    "PINGAP_ADMIN_USER": LATER["admin"],
+    "PINGAP_ADMIN_PASSWORD": LATER["admin"],
+    "PINGAP_CP": LATER["cp"],
+    "PINGAP_AUTORESTART": LATER["autorestart"],
+}
+"""PINGAP_AUTORELOAD and PINGAP_DISABLE_ACME are not among them: they ask for what is so anyway."""
+
+_OFF: Final = ("", "0", "false", "no", "off")
+
+
+def is_on(text: str) -> bool:
+    """Whether an environment variable's value asks for something."""
+    return text.strip().lower() not in _OFF
+
+
+def refused(flags: Mapping[str, object], env: Mapping[str, str]) -> list[str]:
+    """A line for each flag and variable in use that is not supported yet."""
+    lines = [f"--{name.replace('_', '-')} is not supported yet: {what}" for name, what in LATER.items() if flags.get(name)]
+    return lines + [f"{name} is not supported yet: {what}" for name, what in ENVIRONMENT.items() if is_on(env.get(name, ""))]

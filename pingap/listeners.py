@@ -1,0 +1,178 @@
+"""The listening sockets: bound once by the supervisor, handed to every accept replica.
+
+They outlive the processes that accept from them: while a replica is replaced,
+connections wait in the kernel's queue. What TCP options a server asks for is set
+on the listening socket, from which Linux copies it to each accepted connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from config.model import Listen, Server
+from config.problems import path_of
+
+BACKLOG: Final = 4096
+
+
+class BindFailed(Exception):
+    """`reasons`: one line for each address that cannot be listened on."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        self.reasons = reasons
+        super().__init__("\n".join(reasons))
+
+
+class Listener(NamedTuple):
+    """One listening socket."""
+
+    key: int
+    """Names it between the supervisor and the spawner; never used again."""
+    server: str
+    addr: str
+    """`host:port` as it is bound: the port is never 0."""
+    sock: socket.socket
+    owner: tuple[str, int] | None
+    """Role and replica that has it for itself (`reuse_port`); None when all accept replicas share it."""
+
+
+class Listeners:
+    """All of them."""
+
+    def __init__(self, servers: Mapping[str, Server]) -> None:
+        self._servers = dict(servers)
+        self._open: dict[int, Listener] = {}
+        self._chosen: dict[tuple[str, Listen], int] = {}
+        self._newest = 0
+
+    def bind(self, owners: list[tuple[str, int]]) -> None:
+        """Binds what the replicas share, and what each of `owners` has for itself. Raises BindFailed with all that failed."""
+        reasons: list[str] = []
+        shared = {name: server for name, server in self._servers.items() if not server.reuse_port}
+        for servers, owner in ((shared, None), *((self._own_servers(), owner) for owner in owners)):
+            try:
+                self._bind(servers, owner)
+            except BindFailed as failed:
+                reasons += [reason for reason in failed.reasons if reason not in reasons]
+        if reasons:
+            self.close(self.all())
+            raise BindFailed(reasons)
+
+    def bind_own(self, owner: tuple[str, int]) -> list[Listener]:
+        """Binds what a replica gets for itself, unless it has it from an earlier incarnation. Raises BindFailed."""
+        return [] if self.own(owner) else self._bind(self._own_servers(), owner)
+
+    def _own_servers(self) -> dict[str, Server]:
+        return {name: server for name, server in self._servers.items() if server.reuse_port}
+
+    def add(self, server: str, sock: socket.socket, owner: tuple[str, int]) -> Listener:
+        """Takes in a socket that is bound already."""
+        host, port = sock.getsockname()[:2]
+        self._newest += 1
+        listener = Listener(self._newest, server, str(Listen(host, port)), sock, owner)
+        self._open[listener.key] = listener
+        return listener
+
+    def of(self, owner: tuple[str, int]) -> list[Listener]:
+        """What a replica accepts from."""
+        return [listener for listener in self._open.values() if listener.owner in (owner, None)]
+
+    def own(self, owner: tuple[str, int]) -> list[Listener]:
+        """What a replica has for itself."""
+        return [listener for listener in self._open.values() if listener.owner == owner]
+
+    def all(self) -> list[Listener]:
+        return list(self._open.values())
+
+    def urls(self) -> list[str]:
+        """Where clients find the servers."""
+        found = [f"http://{one.addr}" for one in self._open.values() if one.server in self._servers]
+        return list(dict.fromkeys(found))
+
+    def close(self, listeners: list[Listener]) -> list[int]:
+        """Closes them here; their keys, so that others close theirs."""
+        for listener in listeners:
+            listener.sock.close()
+            self._open.pop(listener.key, None)
+        return [listener.key for listener in listeners]
+
+    def _bind(self, servers: Mapping[str, Server], owner: tuple[str, int] | None) -> list[Listener]:
+        bound: list[Listener] = []
+        reasons: list[str] = []
+        for name, server in servers.items():
+            for addr in server.addr:
+                port = self._chosen.get((name, addr), addr.port)  # replicas share a port that the system chose
+                try:
+                    socks = _listen(Listen(addr.host, port), server, dual=self._is_dual(addr))
+                except OSError as error:
+                    reasons.append(f"{path_of('servers', name, 'addr')}: cannot listen on {addr}: {(error.strerror or str(error)).lower()}")
+                    continue
+                self._chosen[name, addr] = socks[0].getsockname()[1]
+                for sock in socks:
+                    self._newest += 1
+                    bound.append(Listener(self._newest, name, str(Listen(*sock.getsockname()[:2])), sock, owner))
+        if reasons:
+            for listener in bound:
+                listener.sock.close()
+            raise BindFailed(reasons)
+        self._open.update({listener.key: listener for listener in bound})
+        return bound
+
+    def _is_dual(self, addr: Listen) -> bool:
+        """Does `[::]` take IPv4 as well? As people expect, unless another address wants that port for IPv4."""
+        others = [other for server in self._servers.values() for other in server.addr if other.port == addr.port]
+        return addr.host == "::" and all(":" in other.host for other in others)
+
+
+def _listen(addr: Listen, server: Server, *, dual: bool) -> list[socket.socket]:
+    """A socket for each address that the host has; of a name's several, those that this machine has."""
+    found: list[socket.socket] = []
+    failed: OSError | None = None
+    hosts = dict.fromkeys(socket.getaddrinfo(addr.host, addr.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
+    for family, kind, number, _, where in hosts:
+        try:
+            sock = socket.socket(family, kind, number)
+        except OSError as error:
+            failed = error
+            continue
+        try:
+            _prepare(sock, server, dual)
+            sock.bind(where)
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+            found.append(sock)
+        except OSError as error:
+            sock.close()
+            failed = error
+            if error.errno != errno.EADDRNOTAVAIL:
+                break
+    if failed is not None and (not found or failed.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)):
+        for sock in found:
+            sock.close()
+        raise failed
+    return found
+
+
+def _prepare(sock: socket.socket, server: Server, dual: bool) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
+    if server.reuse_port:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if server.tcp_idle is not None or server.tcp_interval is not None or server.tcp_probe_count is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, server.tcp_idle),
+        (socket.TCP_KEEPINTVL, server.tcp_interval),
+        (socket.TCP_KEEPCNT, server.tcp_probe_count),
+    ):
+        if value is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(value))
+    if server.tcp_user_timeout is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(server.tcp_user_timeout * 1000))
+    if server.tcp_fastopen:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, server.tcp_fastopen)

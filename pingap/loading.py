@@ -1,0 +1,69 @@
+"""A configuration with everything checked: what `config` knows, the plugins' own models, access log templates.
+
+Used by the config actor, by the process that loads for `pingap up`, and by `pingap check`.
+It pulls in pydantic and all plugins, so the supervisor never imports it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from config.load import load as load_source
+from config.load import load_text
+from config.model import Snapshot
+from config.problems import BadValue, ConfigRefused, Problem, path_of
+from config.storage import file
+from config.values import parse_access_log
+from observability.access_format import problems as format_problems
+
+
+def load(source: str | None, *, text: str | None = None) -> Snapshot:
+    """Reads the file or directory `source`, or `text` when there is none. Raises ConfigRefused with all problems."""
+    from stages.plugins import registry
+
+    checks: dict[str, Any] = {"plugin_checker": registry.check, "builtin_plugins": frozenset(registry.BUILTIN_INSTANCES)}
+    try:
+        snapshot = load_text(text or "", name="the embedded one", **checks) if source is None else load_source(source, **checks)
+    except ConfigRefused as refused:
+        texts = [text or ""] if source is None else _texts(source)
+        raise ConfigRefused([*refused.problems, *_access_logs(_written(texts))]) from None
+    formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
+    if problems := list(_access_logs(formats)):
+        raise ConfigRefused(problems)
+    return snapshot
+
+
+def _access_logs(formats: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    for server, format in formats:
+        for problem in format_problems(format):
+            message, _, hint = problem.partition("; ")
+            yield Problem(path_of("servers", server, "access_log"), message, hint)
+
+
+def _texts(source: str) -> Iterator[str]:
+    with suppress(ConfigRefused):
+        for document in file.read(source):
+            yield document.text
+
+
+def _written(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Access log formats of a configuration that has other problems, so that these are told as well."""
+    for text in texts:
+        with suppress(tomllib.TOMLDecodeError):
+            servers = tomllib.loads(text).get("servers")
+            for name, server in servers.items() if isinstance(servers, dict) else ():
+                written = server.get("access_log") if isinstance(server, dict) else None
+                with suppress(BadValue):
+                    if isinstance(written, str) and (log := parse_access_log(written)):
+                        yield name, log.format
+
+
+def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
+    """As `load`, for another process: {"snapshot": wire form}, or {"problems": [[path, message, hint, source], …]}."""
+    try:
+        return {"snapshot": load(source, text=text).to_wire()}
+    except ConfigRefused as refused:
+        return {"problems": [[p.path, p.message, p.hint, p.source] for p in refused.problems]}

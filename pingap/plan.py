@@ -1,0 +1,500 @@
+"""The supervisor's decisions: what runs, what is restarted and when, who leaves in which order.
+
+Events in, commands out, time as an argument; `supervisor.py` acts. A **slot** is
+a replica that should run (`routing.1`); a **process** is one incarnation of it. A
+dead process is announced without and its slot started again, at once the first
+time, later after a delay that doubles while it keeps dying young. What is scaled
+away drains first; a stop drains the clients' side, then ends the rest.
+
+    starting --all READY--> ready --scale or stop--> draining --DRAINED or deadline--> stopping --> gone
+        any of them --exit or silence--> gone; a slot that is still wanted gets a new process
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bus.liveness import SILENCE
+from bus.members import DRAINING, READY, STARTING
+from pingap.plan_words import (
+    Announce,
+    Answer,
+    BecameReady,
+    Began,
+    BootFailed,
+    CloseListeners,
+    Command,
+    Drain,
+    Drained,
+    Event,
+    Exited,
+    Finish,
+    Fork,
+    Forked,
+    Heard,
+    Kill,
+    KillSpawner,
+    Retire,
+    Role,
+    Say,
+    ScaleAsked,
+    SpawnerLost,
+    Stop,
+    StopAsked,
+    TellReady,
+    Ticked,
+    Timings,
+    TimingsChanged,
+)
+
+STOPPING: Final = "stopping"
+WAITING: Final = "waiting"
+"""Of a slot without a process: its restart is delayed."""
+
+FIRST_DELAY: Final = 0.1
+LONGEST_DELAY: Final = 5.0
+STEADY: Final = 10.0
+"""A process that lived this long was sound: its slot's next restart is at once."""
+
+BOOT: Final = 10.0
+"""Seconds from the fork to READY."""
+
+BOOTS: Final = 3
+"""Failed boots in a row that stop `pingap up` while it starts."""
+
+SETTLE: Final = 0.3
+"""Seconds between announcing a replica as draining and its DRAIN: what was sent to it before has arrived by then."""
+
+DRAIN_MARGIN: Final = 0.5
+STOP: Final = 2.5
+"""Seconds that a process may take to end after STOP; it allows itself 2."""
+
+LAST_WORDS: Final = 1.0
+"""Seconds that those who leave last get to take in what the others sent at their end."""
+
+REAP: Final = 2.0
+"""Seconds until a killed process that does not go away is no longer waited for."""
+
+SCALE_ANSWER: Final = 4.5
+"""Seconds after which `pingap scale` hears that the new replicas are not ready yet."""
+
+MOST_REPLICAS: Final = 1024
+
+
+@dataclass(slots=True)
+class Slot:
+    """A replica that should run."""
+
+    role: Role
+    replica: int
+    process: int = 0
+    """Key of its process; 0 while there is none."""
+    due: float | None = 0.0
+    """When to start one; None while there is one."""
+    restarts: int = 0
+    boots_failed: int = 0
+    delay: float = 0.0
+
+
+@dataclass(slots=True)
+class Process:
+    """One incarnation of a replica."""
+
+    role: Role
+    replica: int
+    ids: tuple[int, ...]
+    started: float
+    heard: float
+    pid: int = 0
+    state: str = STARTING
+    reason: str = ""
+    """Why its boot failed, as far as it said so itself."""
+    ready: set[int] = field(default_factory=set)
+    undrained: set[int] = field(default_factory=set)
+    drain_at: float | None = None
+    drain_by: float = 0.0
+    kill_at: float | None = None
+    restarts: int = 0
+
+    @property
+    def key(self) -> int:
+        return self.ids[0]
+
+    @property
+    def name(self) -> str:
+        return f"{self.role.name}.{self.replica}"
+
+
+@dataclass(slots=True)
+class _Ticket:
+    role: str
+    before: int
+    after: int
+    until: float
+
+
+@dataclass(slots=True)
+class _Ending:
+    """A stop in progress."""
+
+    deadline: float
+    graceful: bool
+    code: int = 0
+    reason: str = ""
+
+
+class Fleet:
+    """All processes of one `pingap up`."""
+
+    def __init__(self, roles: Sequence[Role], endpoint_of: Callable[[str, int, int], str], timings: Timings) -> None:
+        """endpoint_of: stage, replica, actor id → where its inbox is."""
+        self.roles = {role.name: role for role in roles}
+        self.slots: dict[tuple[str, int], Slot] = {}
+        self.processes: dict[int, Process] = {}
+        self._dying: dict[int, float] = {}
+        """Killed, no longer in the table, not yet gone: key → when to stop waiting for it."""
+        self._endpoint_of = endpoint_of
+        self.timings = timings
+        self._newest = 0
+        self._seq = 0
+        self._rows: tuple[tuple[int, str, int, str, str], ...] = ()
+        self._tickets: dict[int, _Ticket] = {}
+        self._ending: _Ending | None = None
+        self._finished = False
+        self.is_up = False
+        """Every process has been ready at least once."""
+        self._last = 0.0
+        self._out: list[Command] = []
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._ending is not None
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """What is to be done about an event, in this order."""
+        self._out = []
+        self._forgive_own_pause(now)
+        match event:
+            case Began():
+                for role in self.roles.values():
+                    self._grow(role, role.replicas, now)
+            case Forked(key, pid):
+                self._forked(key, pid, now)
+            case Exited(key, reason):
+                self._exited(key, reason, now)
+            case SpawnerLost():
+                self._fork_again(now)
+            case Heard(key):
+                if key in self.processes:
+                    self.processes[key].heard = now
+            case BecameReady(ids):
+                self._became_ready(ids, now)
+            case BootFailed(key, reason):
+                if key in self.processes:
+                    process = self.processes[key]
+                    process.reason, process.kill_at = reason, now + STOP
+            case Drained(ids, left):
+                self._drained(ids, left)
+            case ScaleAsked():
+                self._scale(event, now)
+            case StopAsked(graceful):
+                self._stop_asked(graceful, now)
+            case TimingsChanged(timings):
+                self.timings = timings
+            case Ticked():
+                pass
+        self._settle(now)
+        return self._out
+
+    def deadline(self, now: float) -> float:
+        """When Ticked is wanted, at the latest half a second from now."""
+        times = [now + 0.5]
+        times += [slot.due for slot in self.slots.values() if slot.due is not None]
+        for process in self.processes.values():
+            times += [at for at in (process.drain_at, process.kill_at) if at is not None]
+            if process.state == DRAINING:
+                times.append(process.drain_by)
+        times += [ticket.until for ticket in self._tickets.values()]
+        return max(now, min(times))
+
+    def of_actor(self, actor: int) -> Process | None:
+        """The process that hosts an actor."""
+        return next((p for p in self.processes.values() if actor in p.ids), None)
+
+    # -- what happened -------------------------------------------------------------
+
+    def _forgive_own_pause(self, now: float) -> None:
+        # Who was stopped itself (SIGSTOP, a suspended machine) has heard nobody, and nobody is to blame.
+        pause = now - self._last
+        if self._last and pause > SILENCE / 2:
+            for process in self.processes.values():
+                process.heard += pause
+        self._last = now
+
+    def _forked(self, key: int, pid: int, now: float) -> None:
+        process = self.processes.get(key)
+        if process is None:
+            self._out.append(Kill(key))
+            return
+        process.pid, process.started, process.heard = pid, now, now
+
+    def _exited(self, key: int, reason: str, now: float) -> None:
+        self._dying.pop(key, None)
+        process = self.processes.get(key)
+        if process is not None:
+            self._lose(process, reason, now)
+
+    def _fork_again(self, now: float) -> None:
+        for process in [p for p in self.processes.values() if not p.pid]:
+            del self.processes[process.key]
+            slot = self._slot_of(process)
+            if slot is not None:
+                slot.process, slot.due = 0, now
+
+    def _became_ready(self, ids: tuple[int, ...], now: float) -> None:
+        for actor in ids:
+            process = self.of_actor(actor)
+            if process is None:
+                continue
+            process.ready.add(actor)
+            if process.state == STARTING and process.ready.issuperset(process.ids):
+                process.state = READY
+                slot = self._slot_of(process)
+                if slot is not None:
+                    slot.boots_failed = 0
+                    if slot.restarts:
+                        self._say("info", f"{process.name} is back", pid=process.pid, seconds=round(now - process.started, 3))
+
+    def _drained(self, ids: tuple[int, ...], left: int) -> None:
+        for actor in ids:
+            process = self.of_actor(actor)
+            if process is not None:
+                process.undrained.discard(actor)
+                if left:
+                    self._say("warn", f"{process.name} was stopped with streams in flight", streams=left)
+
+    def _lose(self, process: Process, why: str, now: float) -> None:
+        """A process is no more, or as good as: out of the table, and a new one if its slot is still wanted."""
+        del self.processes[process.key]
+        slot = self._slot_of(process)
+        if process.state in (DRAINING, STOPPING) or slot is None:
+            if process.state == DRAINING:
+                self._say("error", f"{process.name} {why} while it drained", pid=process.pid)
+            return
+        if self._ending is not None:
+            return
+        why = f"failed to start: {process.reason}" if process.reason else why
+        if process.state == STARTING:
+            slot.boots_failed += 1
+            if not self.is_up and slot.boots_failed >= BOOTS:
+                self._give_up(f"{process.name} {why}", now)
+                return
+        if now - process.started >= STEADY:
+            slot.delay = 0.0
+        slot.process, slot.due = 0, now + slot.delay
+        slot.restarts += 1
+        again = f"again in {slot.delay:g} s" if slot.delay else "started again at once"
+        slot.delay = min(LONGEST_DELAY, max(FIRST_DELAY, slot.delay * 2))
+        self._say("error", f"{process.name} {why}: {again}", pid=process.pid, restarts=slot.restarts)
+
+    # -- scaling and stopping ---------------------------------------------------------
+
+    def _grow(self, role: Role, replicas: int, now: float) -> None:
+        for replica in range(replicas):
+            self.slots.setdefault((role.name, replica), Slot(role, replica, due=now))
+
+    def _scale(self, asked: ScaleAsked, now: float) -> None:
+        role = self.roles.get(asked.role)
+        problem = ""
+        if self._ending is not None:
+            problem = "pingap is stopping"
+        elif role is None or not role.is_scalable:
+            those = ", ".join(name for name, known in self.roles.items() if known.is_scalable)
+            problem = f"{asked.role!r} cannot be scaled here: {those or 'nothing'} can"
+        elif not 1 <= asked.replicas <= MOST_REPLICAS:
+            problem = f"{asked.role} can have 1 to {MOST_REPLICAS} replicas"
+        if problem or role is None:
+            self._out.append(Answer(asked.ticket, False, problem))
+            return
+        before = sum(1 for name, _ in self.slots if name == role.name)
+        self._grow(role, asked.replicas, now)
+        for replica in sorted((r for name, r in self.slots if name == role.name and r >= asked.replicas), reverse=True):
+            slot = self.slots.pop((role.name, replica))
+            process = self.processes.get(slot.process)
+            self._out.append(Retire(role.name, replica))
+            if process is not None:
+                self._drain(process, self.timings.graceful, now, SETTLE)
+        if before != asked.replicas:
+            self._say("info", f"{role.name} is scaled from {before} to {asked.replicas}")
+        self._tickets[asked.ticket] = _Ticket(role.name, before, asked.replicas, now + SCALE_ANSWER)
+
+    def _stop_asked(self, graceful: bool, now: float) -> None:
+        ending = self._ending
+        if ending is None:
+            seconds = self.timings.graceful if graceful else self.timings.fast
+            self._ending = _Ending(now + seconds, graceful)
+            self._say("info", f"stopping: requests in flight have {seconds:g} s")
+            self._close_down()
+        elif graceful:
+            return
+        elif ending.graceful:
+            self._say("info", f"stopping sooner: requests in flight have {self.timings.fast:g} s")
+            ending.graceful, ending.deadline = False, min(ending.deadline, now + self.timings.fast)
+        else:
+            self._say("warn", "stopping at once")
+            for process in list(self.processes.values()):
+                self._kill(process, now)
+                del self.processes[process.key]
+
+    def _give_up(self, reason: str, now: float) -> None:
+        self._ending = _Ending(now, False, 1, reason)
+        self._close_down()
+        for process in self.processes.values():
+            self._stop(process, now)
+
+    def _close_down(self) -> None:
+        for slot in self.slots.values():
+            slot.due = None
+        for ticket in self._tickets:
+            self._out.append(Answer(ticket, False, "pingap is stopping"))
+        self._tickets.clear()
+        self._out.append(CloseListeners())
+
+    def _drain(self, process: Process, seconds: float, now: float, settle: float = 0.0) -> None:
+        if process.state == STARTING or not process.role.drained:
+            self._stop(process, now)
+        elif process.state == READY:
+            process.state = DRAINING
+            process.undrained = {i for i, stage in zip(process.ids, process.role.stages, strict=True) if stage in process.role.drained}
+            process.drain_at, process.drain_by = now + settle, now + settle + seconds + DRAIN_MARGIN
+
+    def _stop(self, process: Process, now: float) -> None:
+        if process.state != STOPPING:
+            process.state, process.drain_at, process.kill_at = STOPPING, None, now + STOP
+            self._out.append(Stop(process.key))
+
+    def _kill(self, process: Process, now: float) -> None:
+        self._out.append(Kill(process.key))
+        self._dying[process.key] = now + REAP
+
+    # -- what follows -------------------------------------------------------------------
+
+    def _settle(self, now: float) -> None:
+        """Everything that is due, whatever the event was."""
+        for process in list(self.processes.values()):
+            self._look_at(process, now)
+        for slot in self.slots.values():
+            if slot.due is not None and slot.due <= now and self._ending is None:
+                self._start(slot, now)
+        if self._ending is not None:
+            self._advance_ending(self._ending, now)
+        elif not self.is_up and self.slots and all(self._is_ready(slot) for slot in self.slots.values()):
+            self.is_up = True
+            self._announce()  # what is said to be ready is known to be ready
+            self._out.append(TellReady())
+        self._announce()
+        self._answer_tickets(now)
+
+    def _start(self, slot: Slot, now: float) -> None:
+        first = self._newest + 1
+        self._newest += len(slot.role.stages)
+        ids = tuple(range(first, self._newest + 1))
+        process = Process(slot.role, slot.replica, ids, now, now, restarts=slot.restarts)
+        self.processes[process.key] = process
+        slot.process, slot.due = process.key, None
+        self._announce()  # before the fork, so that nobody takes the newcomer for a stranger
+        self._out.append(Fork(process.key, slot.role, slot.replica, ids))
+
+    def _look_at(self, process: Process, now: float) -> None:
+        if process.state == STOPPING:
+            if process.kill_at is not None and now >= process.kill_at:
+                self._say("warn", f"{process.name} did not stop: killed", pid=process.pid)
+                self._kill(process, now)
+                del self.processes[process.key]
+            return
+        if not process.pid and now - process.started > BOOT:
+            process.started = now
+            self._out.append(KillSpawner())
+            return
+        why = ""
+        if process.kill_at is not None and now >= process.kill_at:
+            why = "did not end after its boot failed"
+        elif process.pid and now - process.heard > (SILENCE if process.ready else BOOT):
+            why = f"was silent for {SILENCE if process.ready else BOOT:g} s and was killed"
+        elif process.pid and process.state == STARTING and now - process.started > BOOT:
+            why = f"was not ready within {BOOT:g} s and was killed"
+        if why:
+            self._kill(process, now)
+            self._lose(process, why, now)
+            return
+        if process.state != DRAINING:
+            return
+        if process.drain_at is not None and now >= process.drain_at:
+            process.drain_at = None
+            self._out.append(Drain(process.key, tuple(sorted(process.undrained)), process.drain_by - DRAIN_MARGIN - now))
+        if (process.drain_at is None and not process.undrained) or now >= process.drain_by:
+            self._stop(process, now)
+
+    def _advance_ending(self, ending: _Ending, now: float) -> None:
+        """The clients' side drains; when it is gone the rest stops; when that is gone, those who write it all down."""
+        for turn in range(3):
+            those = [p for p in self.processes.values() if p.role.leaves == turn]
+            for process in those:
+                if turn == 1:
+                    self._stop(process, now)
+                else:
+                    self._drain(process, max(0.0, ending.deadline - now) if turn == 0 else LAST_WORDS, now)
+                if process.state == DRAINING and turn == 0 and process.drain_by > ending.deadline + DRAIN_MARGIN:
+                    process.drain_by = ending.deadline + DRAIN_MARGIN
+                self._look_at(process, now)
+            if those:
+                return
+        for key in [key for key, until in self._dying.items() if now >= until]:
+            del self._dying[key]
+        if not self._dying and not self.processes and not self._finished:
+            self._finished = True
+            self._out.append(Finish(ending.code, ending.reason))
+
+    def _announce(self) -> None:
+        rows: list[tuple[int, str, int, str, str]] = []
+        for process in self.processes.values():
+            if process.state == STOPPING:
+                continue
+            for actor, stage in zip(process.ids, process.role.stages, strict=True):
+                state = DRAINING if process.state == DRAINING else READY if actor in process.ready else STARTING
+                rows.append((actor, stage, process.replica, self._endpoint_of(stage, process.replica, actor), state))
+        if tuple(rows) != self._rows:
+            self._rows = tuple(rows)
+            self._seq += 1
+            self._out.append(Announce(self._seq, self._newest, self._rows))
+
+    def table(self) -> Announce:
+        """The table as it was last announced, for a process that says HELLO."""
+        return Announce(self._seq, self._newest, self._rows)
+
+    def _answer_tickets(self, now: float) -> None:
+        for number, ticket in list(self._tickets.items()):
+            slots = [slot for (name, _), slot in self.slots.items() if name == ticket.role]
+            missing = sum(1 for slot in slots if not self._is_ready(slot))
+            if missing and now < ticket.until:
+                continue
+            del self._tickets[number]
+            draining = sum(1 for p in self.processes.values() if p.role.name == ticket.role and p.state == DRAINING)
+            value = {"stage": ticket.role, "before": ticket.before, "replicas": ticket.after, "starting": missing, "draining": draining}
+            self._out.append(Answer(number, True, value))
+
+    # -- small ----------------------------------------------------------------------------
+
+    def _slot_of(self, process: Process) -> Slot | None:
+        slot = self.slots.get((process.role.name, process.replica))
+        # A scaled-away replica that still drains may have a successor of the same number: not its slot any more.
+        return slot if slot is not None and slot.process == process.key else None
+
+    def _is_ready(self, slot: Slot) -> bool:
+        process = self.processes.get(slot.process)
+        return process is not None and process.state == READY
+
+    def _say(self, level: str, message: str, **fields: Any) -> None:
+        self._out.append(Say(level, message, fields))

@@ -1,0 +1,130 @@
+"""Tables: what `pingap ps` and the start show, and how columns are set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from bus.members import READY, STARTING
+from pingap.plan import WAITING, Fleet
+
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+Row = dict[str, Any]
+
+
+def actor_rows(fleet: Fleet, figures: Mapping[int, Mapping[str, float]], endpoint_of: Any) -> list[Row]:
+    """One row an actor, and one for each replica that waits for its restart."""
+    rows: list[Row] = []
+    for process in fleet.processes.values():
+        resident, proportional = memory(process.pid) if process.pid else (0, 0)
+        for actor, stage in zip(process.ids, process.role.stages, strict=True):
+            state = process.state if process.state != STARTING or actor not in process.ready else READY
+            known = figures.get(actor, {})
+            rows.append(
+                {
+                    "stage": stage,
+                    "replica": process.replica,
+                    "pid": process.pid or None,
+                    "state": state,
+                    "restarts": process.restarts,
+                    "cpus": list(process.role.cpus),
+                    "rss": resident,
+                    "pss": proportional,
+                    "in_flight": int(known.get("in_flight", 0)),
+                    "requests": int(known.get("requests", 0)),
+                    "id": actor,
+                    "process": process.name,
+                    "endpoint": endpoint_of(stage, process.replica, actor),
+                }
+            )
+    for slot in fleet.slots.values():
+        if not slot.process:
+            for stage in slot.role.stages:
+                rows.append(
+                    plain_row(stage, slot.replica, None, WAITING, slot.restarts)
+                    | {"cpus": list(slot.role.cpus), "process": f"{slot.role.name}.{slot.replica}"}
+                )
+    order = {stage: index for index, stage in enumerate(stage for role in fleet.roles.values() for stage in role.stages)}
+    rows.sort(key=lambda row: (order[row["stage"]], row["replica"], row["id"]))
+    return rows
+
+
+def plain_row(stage: str, replica: int, pid: int | None, state: str, restarts: int = 0) -> Row:
+    """A row for what is no actor: the supervisor, the spawner, a replica without a process."""
+    resident, proportional = memory(pid) if pid else (0, 0)
+    return {
+        "stage": stage,
+        "replica": replica,
+        "pid": pid,
+        "state": state,
+        "restarts": restarts,
+        "cpus": [],
+        "rss": resident,
+        "pss": proportional,
+        "in_flight": 0,
+        "requests": 0,
+        "id": 0,
+        "process": stage,
+        "endpoint": "",
+    }
+
+
+def memory(pid: int) -> tuple[int, int]:
+    """Resident and proportional bytes of a process; the second shares out what several have in common. 0 if unknown."""
+    resident = proportional = 0
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("Rss:"):
+                    resident = int(line.split()[1]) * 1024
+                elif line.startswith("Pss:"):
+                    proportional = int(line.split()[1]) * 1024
+    except OSError:
+        try:
+            with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+                resident = int(file.read().split()[1]) * PAGE
+        except OSError:
+            pass
+    return resident, proportional
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Lines of a table in plain text, two blanks between columns; `right` are the numbers' columns."""
+    widths = [max(len(row[index]) for row in (head, *rows)) for index in range(len(head))]
+    lines = []
+    for row in (head, *rows):
+        cells = [row[index].rjust(width) if index in right else row[index].ljust(width) for index, width in enumerate(widths)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def cpus_text(cpus: Sequence[int]) -> str:
+    """`0,2`, or `any`."""
+    return ",".join(map(str, cpus)) or "any"
+
+
+def start_table(rows: Sequence[Row]) -> list[str]:
+    """The table that `pingap up` prints."""
+    cells = [(row["stage"], str(row["replica"]), str(row["pid"] or "-"), cpus_text(row["cpus"]), row["endpoint"]) for row in rows]
+    return columns(("STAGE", "REPLICA", "PID", "CPU", "ENDPOINT"), cells, right=(1, 2))
+
+
+PS_HEAD: Final = ("STAGE", "REPLICA", "PID", "STATE", "RESTARTS", "CPUS", "RSS", "IN-FLIGHT", "REQUESTS")
+PS_RIGHT: Final = (1, 2, 4, 6, 7, 8)
+
+
+def ps_cells(row: Row) -> tuple[str, ...]:
+    """One line of `pingap ps`."""
+    return (
+        row["stage"],
+        str(row["replica"]),
+        str(row["pid"] or "-"),
+        row["state"],
+        str(row["restarts"]),
+        cpus_text(row["cpus"]),
+        f"{row['rss'] / 1048576:.1f} MB",
+        str(row["in_flight"]),
+        str(row["requests"]),
+    )

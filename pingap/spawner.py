@@ -1,0 +1,245 @@
+"""The spawner: imports every stage once and forks the processes, so that one starts in milliseconds and shares memory.
+
+It has one thread, no event loop and never a ZeroMQ context: a fork copies nothing
+that a child could not use. The supervisor talks to it over a SOCK_SEQPACKET
+socket, one JSON object a packet:
+
+    listen  {"keys": […]} + descriptors        keep these listening sockets for the children to come
+    forget  {"keys": […]}                      close them
+    fork    {"process", "title", "run_dir", "seats", "cpus", "curve"}  → forked {"process", "pid"}
+    load    {"loader", "source", "text"} + a pipe's end                a child writes the loaded configuration there
+
+and it says `exited {"pid", "status", "words"}` of each child, `words` being the exception
+that ended it. When the supervisor is gone (EOF) it waits for its children, who
+notice too and finish what they hold, kills the rest at a deadline and ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+PACKET: Final = 256 * 1024
+"""Bytes of the longest packet."""
+
+MOST_FDS: Final = 250
+"""Descriptors in one packet (the kernel allows 253)."""
+
+ORPHANS: Final = 9.0
+"""Seconds that children get when the supervisor is gone: 3 to notice, 4 to finish, 2 to close."""
+
+WORDS: Final = 2000
+"""Characters of an exception that are passed on."""
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""The supervisor's business; a terminal's Ctrl-C reaches the whole group."""
+
+Job = Callable[[], int]
+
+
+class Spawner:
+    """Serves one supervisor. `serve` returns None at its end; in a child it returns the child's job."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._listeners: dict[int, int] = {}
+        self._children: dict[int, int] = {}
+        """Pid → the end of the pipe on which it says its last words."""
+        self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._woken = wake
+
+    def serve(self) -> Job | None:
+        """Forks and reaps until the supervisor is gone."""
+        while True:
+            readable, _, _ = select.select([self._control.fileno(), self._wake], [], [])
+            if self._wake in readable:
+                self._reap()
+            if self._control.fileno() in readable:
+                packet, fds, _, _ = socket.recv_fds(self._control, PACKET, MOST_FDS)
+                if not packet:
+                    self._outlive()
+                    return None
+                job = self._obey(json.loads(packet), fds)
+                if job is not None:
+                    return job
+
+    def _obey(self, order: dict[str, Any], fds: list[int]) -> Job | None:
+        what = order["do"]
+        if what == "listen":
+            self._listeners.update(zip(order["keys"], fds, strict=True))
+        elif what == "forget":
+            for key in order["keys"]:
+                if key in self._listeners:
+                    os.close(self._listeners.pop(key))
+        elif what == "fork":
+            return self._fork(order)
+        elif what == "load":
+            return self._load(order, fds[0])
+        return None
+
+    def _fork(self, order: dict[str, Any]) -> Job | None:
+        here, there = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        pid = os.fork()
+        if pid == 0:
+            keep = {entry["key"] for seat in order["seats"] for entry in seat["settings"].get("listeners", ())}
+            self._leave(keep)
+            os.close(here)
+            return lambda: _with_last_words(there, lambda: host(order, self._listeners))
+        os.close(there)
+        self._children[pid] = here
+        self._say({"said": "forked", "process": order["process"], "pid": pid})
+        return None
+
+    def _load(self, order: dict[str, Any], pipe: int) -> Job | None:
+        pid = os.fork()
+        if pid == 0:
+            self._leave(set())
+            return lambda: load_into(pipe, order)
+        os.close(pipe)
+        return None
+
+    def _leave(self, keep: set[int]) -> None:
+        """In a child: lets go of all that is the spawner's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for fd in (self._wake, self._woken, *self._children.values()):
+            os.close(fd)
+        self._control.close()
+        for key in [key for key in self._listeners if key not in keep]:
+            os.close(self._listeners.pop(key))
+
+    def _reap(self) -> None:
+        try:
+            os.read(self._wake, 4096)
+        except BlockingIOError:
+            return
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            pipe = self._children.pop(pid, None)
+            if pipe is not None:  # else it was a loader
+                words = _read_all(pipe)
+                self._say({"said": "exited", "pid": pid, "status": os.waitstatus_to_exitcode(status), "words": words})
+
+    def _say(self, what: dict[str, Any]) -> None:
+        with suppress(OSError):  # the supervisor is gone: the next receive says so
+            self._control.send(json.dumps(what).encode())
+
+    def _outlive(self) -> None:
+        until = time.monotonic() + ORPHANS
+        for fd in self._listeners.values():
+            os.close(fd)
+        while self._children and (left := until - time.monotonic()) > 0:
+            select.select([self._wake], [], [], left)
+            self._reap()
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+
+
+def host(order: dict[str, Any], listeners: dict[int, int]) -> int:
+    """In a child: hosts the actors of the order until they end; the exit code."""
+    from bus.link import Curve
+    from bus.process import Seat, run
+
+    _title(order["title"])
+    if order["cpus"]:
+        os.sched_setaffinity(0, order["cpus"])
+    seats = []
+    for seat in order["seats"]:
+        settings = dict(seat["settings"])
+        if "listeners" in settings:
+            settings["listeners"] = [
+                {"fd": listeners[entry["key"]], "server": entry["server"], "addr": entry["addr"]} for entry in settings["listeners"]
+            ]
+        seats.append(Seat(seat["id"], seat["stage"], seat["replica"], seat["endpoint"], attribute(seat["actor"]), settings))
+    curve = order["curve"]
+    return run(order["run_dir"], seats, Curve(curve[0].encode(), curve[1].encode()) if curve else None)
+
+
+def load_into(pipe: int, order: dict[str, Any]) -> int:
+    """In a child: loads the configuration and writes it down the pipe; what fails otherwise is written too."""
+    import msgpack
+
+    try:
+        plain = attribute(order["loader"])(order["source"], order["text"])
+    except Exception as error:
+        traceback.print_exc()
+        plain = {"failed": f"{type(error).__name__}: {error}"}
+    with os.fdopen(pipe, "wb") as file:
+        file.write(msgpack.packb(plain, use_bin_type=True))
+    return 0
+
+
+def attribute(path: str) -> Any:
+    """What `module:name` names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _with_last_words(pipe: int, job: Job) -> int:
+    try:
+        return job()
+    except BaseException as error:
+        traceback.print_exc()
+        os.write(pipe, f"{type(error).__name__}: {error}"[:WORDS].encode(errors="replace"))
+        return 1
+
+
+def _read_all(pipe: int) -> str:
+    try:
+        return os.read(pipe, WORDS * 4).decode(errors="replace")  # the child is gone: all that it said is there
+    except BlockingIOError:  # it left a process of its own behind, which has the other end open
+        return ""
+    finally:
+        os.close(pipe)
+
+
+def _title(title: str) -> None:
+    from setproctitle import setproctitle
+
+    setproctitle(title)
+
+
+def main(fd: int, modules: list[str]) -> None:
+    """Runs the spawner on the supervisor's socket `fd`, with `modules` imported for its children."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    control = socket.socket(fileno=fd)
+    control.set_inheritable(False)
+    _title("pingap: spawner")
+    try:
+        with suppress(ImportError):  # bus.process uses it where there is one
+            importlib.import_module("uvloop")
+        for module in modules:
+            importlib.import_module(module)
+    except BaseException as error:
+        traceback.print_exc()
+        control.send(json.dumps({"said": "broken", "reason": f"{module}: {type(error).__name__}: {error}"[:WORDS]}).encode())
+        os._exit(1)
+    gc.collect()
+    gc.freeze()  # what is imported stays where it is, so that collections in the children touch, and copy, none of it
+    job = Spawner(control).serve()
+    code = 0
+    if job is not None:
+        code = job()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a child of a fork has no business running the parent's exit handlers

@@ -1,0 +1,323 @@
+"""The supervisor: one loop that starts the processes, listens to them and does what `plan.Fleet` decides.
+
+Signal handlers, the spawner, the control socket and the clock only queue events;
+`_turn` hands them to the fleet, one after the other, and carries out its commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from contextlib import suppress
+from typing import Any, Final
+
+from bus.kinds import LOG, UPDATE
+from bus.link import Curve, Link
+from bus.liveness import BEAT
+from bus.members import STARTING, Members
+from config.model import Snapshot
+from pingap import topology
+from pingap.boot import Face, Prepared
+from pingap.control import Control
+from pingap.listeners import BindFailed
+from pingap.plan import Fleet
+from pingap.plan_words import (
+    Announce,
+    Answer,
+    Began,
+    CloseListeners,
+    Command,
+    Drain,
+    Event,
+    Exited,
+    Finish,
+    Fork,
+    Forked,
+    Kill,
+    KillSpawner,
+    Retire,
+    Say,
+    SpawnerLost,
+    Stop,
+    StopAsked,
+    TellReady,
+    Ticked,
+    Timings,
+    TimingsChanged,
+)
+from pingap.rows import Row, actor_rows, plain_row
+from pingap.rundir import RunDir
+from pingap.spawning import SpawnerHandle
+
+LAST_MESSAGE: Final = 0.05
+"""Seconds between a process's end and believing that it has not said why over the bus."""
+
+
+class Supervisor:
+    """From the first fork to the last exit."""
+
+    def __init__(self, prepared: Prepared, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._launch = prepared.launch
+        self._snapshot = prepared.snapshot
+        self._listeners = prepared.listeners
+        self._actors = {row.name: row.actor for row in prepared.launch.rows}
+        self._run_dir = run_dir
+        self._spawner = spawner
+        self._face = face
+        self._ended: asyncio.Future[Finish] = self._loop.create_future()
+        self._events: deque[Event] = deque()
+        self._turning = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._beaten = 0.0
+        self._pids: dict[int, int] = {}
+        self._handles: dict[int, int] = {}
+        """Process key → its pidfd: no pid that was given to another process is ever killed."""
+        self._watched: set[int] = set()
+        self._committed = 0
+        basic, bus = prepared.snapshot.basic, prepared.snapshot.bus
+        self._pid_file = basic.pid_file
+        self._curve = [bus.public_key, bus.secret_key] if bus.public_key and bus.secret_key else None
+        self._link = Link(self._loop, Curve(*(key.encode() for key in self._curve)) if self._curve else None)
+        self._fleet = Fleet(prepared.roles, self._endpoint, Timings(basic.graceful_shutdown_timeout, basic.grace_period))
+        self._control = Control(self._link, run_dir.path, self._fleet, self._feed, self._reported, {"ps": lambda _: self.rows()})
+        self._link.subscriber(f"ipc://{run_dir.path}/config.pub", [b"config"], self._published)
+
+    async def serve(self) -> Finish:
+        """Starts everything and serves until it is stopped."""
+        self._loop.set_exception_handler(self._loop_failed)
+        self._watch_signals()
+        try:
+            self._write_pid_file()
+            self._spawner.attach(self._spawner_said, self._spawner_lost, self._spawner_back)
+            self._spawner.listen(self._listeners.all())
+            self._feed(Began())
+            return await self._ended
+        finally:
+            self._close()
+
+    def _write_pid_file(self) -> None:
+        if self._pid_file is not None:
+            with open(self._pid_file, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._listeners.close(self._listeners.all())
+        for key in list(self._handles):
+            self._kill(key)
+        self._link.close()
+        if self._pid_file is not None:
+            with suppress(OSError):
+                os.unlink(self._pid_file)
+
+    # -- events in --------------------------------------------------------------------------
+
+    def _feed(self, event: Event) -> None:
+        self._events.append(event)
+        if not self._turning:
+            self._turning = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turning = False
+        if self._timer is not None:
+            self._timer.cancel()
+        events, self._events = self._events, deque()
+        for event in events or (Ticked(),):
+            for command in self._fleet.handle(event, time.monotonic()):
+                try:
+                    self._perform(command)
+                except Exception:  # one command that fails must not keep the others from being carried out
+                    self._log("error", f"the supervisor failed at {type(command).__name__}", traceback=traceback.format_exc())
+        now = time.monotonic()
+        if now - self._beaten >= BEAT:
+            self._beaten = now
+            self._control.beat()
+        if not self._ended.done():
+            wait = min(self._fleet.deadline(now), self._beaten + BEAT) - now
+            self._timer = self._loop.call_later(max(0.001, wait), self._turn)
+
+    def _watch_signals(self) -> None:
+        def tell(word: str, stage: str = "") -> None:
+            if not self._fleet.is_stopping and not self._control.tell(word, stage):
+                self._log("warn", f"nobody is there to {word}")
+
+        add = self._loop.add_signal_handler
+        add(signal.SIGTERM, self._feed, StopAsked(False))
+        add(signal.SIGINT, self._feed, StopAsked(False))
+        add(signal.SIGQUIT, self._feed, StopAsked(True))
+        add(signal.SIGHUP, tell, "reload", "config")
+        add(signal.SIGUSR1, tell, "reopen")
+        add(signal.SIGUSR2, self._log, "warn", "USR2: upgrade is not supported yet")
+
+    def _spawner_said(self, said: dict[str, Any]) -> None:
+        if said["said"] == "forked":
+            key, pid = said["process"], said["pid"]
+            self._pids[key] = pid
+            with suppress(ProcessLookupError):  # it may have ended already; `exited` follows
+                self._handles[key] = os.pidfd_open(pid)
+            self._record()
+            self._feed(Forked(key, pid))
+        elif said["said"] == "exited":
+            key = next((key for key, pid in self._pids.items() if pid == said["pid"]), 0)
+            process = self._fleet.processes.get(key)
+            if process is not None and process.state == STARTING and said["status"] > 0 and not said["words"]:
+                self._loop.call_later(LAST_MESSAGE, self._process_ended, key, _exit_text(said["status"], ""))
+            elif key:
+                self._process_ended(key, _exit_text(said["status"], said["words"]))
+        else:
+            self._log("error", f"the spawner cannot start: {said['reason']}")
+
+    def _spawner_lost(self) -> None:
+        # Its children go on, but nobody says any more when they end: their pidfds do.
+        self._log("error", "the spawner died: another is started, the processes go on")
+        for key, handle in self._handles.items():
+            if handle not in self._watched:
+                self._watched.add(handle)
+                self._loop.add_reader(handle, self._process_ended, key, "ended")
+
+    def _spawner_back(self) -> None:
+        self._spawner.listen(self._listeners.all())
+        self._record()
+        self._feed(SpawnerLost())
+
+    def _process_ended(self, key: int, reason: str) -> None:
+        handle = self._handles.pop(key, None)
+        if handle is not None:
+            if handle in self._watched:
+                self._watched.discard(handle)
+                self._loop.remove_reader(handle)
+                with suppress(OSError):  # as process 1 of a container the orphans are ours to bury
+                    os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
+            os.close(handle)
+        self._pids.pop(key, 0)
+        self._record()
+        self._control.forget(key)
+        process = self._fleet.processes.get(key)
+        if process is not None:
+            for actor, stage in zip(process.ids, process.role.stages, strict=True):
+                self._run_dir.forget_socket(f"{stage}.{process.replica}.{actor}")
+        self._feed(Exited(key, reason))
+
+    def _record(self) -> None:
+        self._run_dir.record([*self._pids.values(), self._spawner.pid])
+
+    def _reported(self, word: str, value: Any) -> None:
+        if word == "generation":
+            self._control.reloaded(value)
+        else:
+            self._log("info", f"{word}: {value}")
+
+    def _published(self, topic: bytes, envelopes: list[Any]) -> None:
+        """A new generation may change how long drains may take; all else in it is for the stages."""
+        for envelope in envelopes:
+            if envelope[0] == UPDATE and envelope[4].get("current") and envelope[4]["committed"] != self._committed:
+                self._committed = envelope[4]["committed"]
+                basic = Snapshot.from_wire({"basic": envelope[4]["current"]["snapshot"].get("basic", {})}).basic
+                self._feed(TimingsChanged(Timings(basic.graceful_shutdown_timeout, basic.grace_period)))
+
+    # -- commands out ------------------------------------------------------------------------
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case Fork():
+                self._fork(command)
+            case Announce(seq, newest, rows):
+                self._link.set_members(Members.of(seq, newest, rows))
+                self._control.announce(command)
+            case Drain():
+                self._control.drain(command)
+            case Stop(key):
+                if not self._control.stop(key):
+                    self._kill(key)
+            case Kill(key):
+                self._kill(key)
+            case Retire(role, replica):
+                self._spawner.forget(self._listeners.close(self._listeners.own((role, replica))))
+            case CloseListeners():
+                self._spawner.forget(self._listeners.close(self._listeners.all()))
+            case KillSpawner():
+                self._spawner.kill()
+            case Say(level, message, fields):
+                self._log(level, message, **fields)
+            case Answer(ticket, ok, value):
+                self._control.answer(ticket, ok, value)
+            case TellReady():
+                self._face.ready(actor_rows(self._fleet, {}, self._endpoint), self._listeners.urls())
+            case Finish():
+                if not self._ended.done():
+                    self._ended.set_result(command)
+
+    def _fork(self, fork: Fork) -> None:
+        owner = (fork.role.name, fork.replica)
+        if "accept" in fork.role.stages:
+            try:
+                self._spawner.listen(self._listeners.bind_own(owner))
+            except BindFailed as failed:
+                self._log("error", f"{fork.role.name}.{fork.replica} cannot have the addresses with reuse_port: {failed}")
+        seats = []
+        for actor, stage in zip(fork.ids, fork.role.stages, strict=True):
+            log = self._launch.options.log or self._snapshot.basic.error_log
+            settings = topology.settings(stage, fork.role, fork.ids, self._launch.options, log)
+            if stage in ("accept", topology.DEMO):
+                those = self._listeners.of(owner) if stage == "accept" else self._listeners.own(owner)
+                settings["listeners"] = [{"key": one.key, "server": one.server, "addr": one.addr} for one in those]
+            seats.append(
+                {
+                    "id": actor,
+                    "stage": stage,
+                    "replica": fork.replica,
+                    "endpoint": self._endpoint(stage, fork.replica, actor),
+                    "actor": self._actors[stage],
+                    "settings": settings,
+                }
+            )
+        title = "pingap: demo" if fork.role.name == topology.DEMO else f"pingap: {fork.role.name}.{fork.replica}"
+        order = {"process": fork.process, "title": title, "run_dir": self._run_dir.path, "seats": seats}
+        self._spawner.fork(order | {"cpus": list(fork.role.cpus), "curve": self._curve})
+
+    def _kill(self, key: int) -> None:
+        handle = self._handles.get(key)
+        if handle is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+    def _endpoint(self, stage: str, replica: int, actor: int) -> str:
+        return topology.endpoint(self._run_dir.path, self._snapshot, stage, replica, actor)
+
+    def _log(self, level: str, message: str, **fields: Any) -> None:
+        loggers = self._link.members.ready("logging")
+        if loggers:
+            self._link.offer(loggers[0].id, (LOG, time.time(), level, "supervisor", 0, message, fields))
+        else:
+            extra = "".join(f" {key}={value}" for key, value in fields.items())
+            with suppress(OSError):
+                print(f"{level}: supervisor: {message}{extra}", file=sys.stderr, flush=True)
+
+    def _loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        text = "".join(traceback.format_exception(error)) if error is not None else ""
+        self._log("error", str(context.get("message", "unhandled error")), error=repr(error), traceback=text)
+
+    def rows(self) -> list[Row]:
+        """What `pingap ps` shows."""
+        state = "stopping" if self._fleet.is_stopping else "ready" if self._fleet.is_up else "starting"
+        own = [plain_row("supervisor", 0, os.getpid(), state), plain_row("spawner", 0, self._spawner.pid, "ready", self._spawner.restarts)]
+        return own + actor_rows(self._fleet, self._control.figures, self._endpoint)
+
+
+def _exit_text(status: int, words: str) -> str:
+    if status >= 0:
+        return f"exited with status {status}" + (f": {words}" if words else "")
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"was killed by {name}"
