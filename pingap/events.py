@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -143,7 +143,7 @@ class CountEvent:
 Event = AccessEvent | LogEvent | CountEvent
 
 
-def stream(run_dir: str | None = None, topics: Sequence[str] = ("access",)) -> Iterator[Event]:
+def stream(run_dir: str | None = None, topics: Sequence[str] = ("access",)) -> Generator[Event, None, None]:
     """Events until pingap stops. Raises NotRunning if none runs, ValueError for an unknown topic.
 
     run_dir: as --run-dir; None is the usual place. topics: those of TOPICS.
@@ -152,7 +152,7 @@ def stream(run_dir: str | None = None, topics: Sequence[str] = ("access",)) -> I
     return _flat(blocking(batches(*_checked(run_dir, topics))))
 
 
-def astream(run_dir: str | None = None, topics: Sequence[str] = ("access",)) -> AsyncIterator[Event]:
+def astream(run_dir: str | None = None, topics: Sequence[str] = ("access",)) -> AsyncGenerator[Event, None]:
     """The same for `async for`."""
     return _aflat(batches(*_checked(run_dir, topics)))
 
@@ -240,14 +240,14 @@ def _checked(run_dir: str | None, topics: Sequence[str]) -> tuple[str, Sequence[
     return find(run_dir), topics
 
 
-def _flat(source: Iterator[tuple[str, list[Any]]]) -> Iterator[Event]:
+def _flat(source: Iterator[tuple[str, list[Any]]]) -> Generator[Event, None, None]:
     for _, envelopes in source:
         for envelope in envelopes:
             if (event := event_of(envelope)) is not None:
                 yield event
 
 
-async def _aflat(source: AsyncIterator[tuple[str, list[Any]]]) -> AsyncIterator[Event]:
+async def _aflat(source: AsyncIterator[tuple[str, list[Any]]]) -> AsyncGenerator[Event, None]:
     async for _, envelopes in source:
         for envelope in envelopes:
             if (event := event_of(envelope)) is not None:

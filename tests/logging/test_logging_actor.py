@@ -27,13 +27,13 @@ class Rig:
         self.context, self.actor = context, actor
         self.generation = 0
 
-    def commit(self, access_log: AccessLog | None = None, metrics: str | None = None, basic: Basic = Basic(), **more: Server) -> None:
+    def commit(self, access_log: AccessLog | None = None, metrics: str | None = None, basic: Basic | None = None, **more: Server) -> None:
         server = Server(addr=(Listen("127.0.0.1", 1),), access_log=access_log, prometheus_metrics=metrics)
         self.commit_servers({"web": server, **more}, basic)
 
-    def commit_servers(self, servers: dict[str, Server], basic: Basic = Basic()) -> None:
+    def commit_servers(self, servers: dict[str, Server], basic: Basic | None = None) -> None:
         self.generation += 1
-        snapshot = {"snapshot": Snapshot(basic=basic, servers=servers).to_wire(), "plans": {}}
+        snapshot = {"snapshot": Snapshot(basic=basic or Basic(), servers=servers).to_wire(), "plans": {}}
         value = {"committed": self.generation, "current": snapshot, "candidate": 0, "next": None, "oldest": self.generation}
         self.context.following["config"]({**value, "problems": []})
 
