@@ -7,7 +7,9 @@ from typing import Final, Protocol
 
 from stages.http1.rules import TOKEN, VALUE, ProtocolError
 
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+"""No white space around the size, not even the "bad" one before an extension (RFC 9112 section 7.1.1): parsers differ on it."""
+
 MAX_LINE: Final = 4096
 """Bytes of one chunk-size line with its extensions, or of one trailer line."""
 

@@ -9,6 +9,7 @@ and Content-Length beside Transfer-Encoding by itself; h11 does not, so
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Protocol
 
 import h11
@@ -25,11 +26,21 @@ from stages.http1.rules import (
     ResponseHead,
     Special,
     check_block,
+    check_count,
     check_host,
+    codings,
     drop_named,
+    head_too_large,
+    lengths,
+    refused_coding,
     split_absolute,
 )
 from stages.messages import UNKNOWN
+
+_new: Final = tuple.__new__
+"""Makes a named tuple at half the price of calling its class."""
+
+_START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 
 METHODS: Final = frozenset(
     b"GET HEAD POST PUT DELETE PATCH OPTIONS TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH REPORT MKACTIVITY CHECKOUT"
@@ -61,7 +72,7 @@ class _Fields:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if value[-1:] in (b" ", b"\t"):
+        if value[-1:] <= b" ":  # nothing, space or tab: llhttp lets no other control character pass
             value = value.rstrip(b" \t")
         if name in SPECIAL:
             special = self.special
@@ -82,7 +93,8 @@ class Httptools:
 
     def parse_request(self, head: bytes, limits: Limits) -> RequestHead:
         if len(head) > limits.head:
-            raise ProtocolError("headers_too_large", "head too large")
+            raise head_too_large(head, limits)
+        check_count(head, limits)
         fields = _Fields()
         parser = httptools.HttpRequestParser(fields)
         try:
@@ -100,6 +112,7 @@ class Httptools:
         return finish_request(method, target, version, fields.lines, fields.special or _NOTHING_SPECIAL, limits)
 
     def parse_response(self, head: bytes, limits: Limits) -> ResponseHead:
+        _check_response(head, limits)
         fields = _Fields()
         parser = httptools.HttpResponseParser(fields)
         try:
@@ -108,10 +121,8 @@ class Httptools:
             pass
         except httptools.HttpParserError as error:
             raise ProtocolError("bad_gateway", f"backend's response head: {error}") from error
-        if not head.startswith(b"HTTP/1."):
-            raise ProtocolError("bad_gateway", "backend's HTTP version")
         version = 11 if head[7] == 49 else 10
-        return finish_response(parser.get_status_code(), version, fields.lines, fields.special or _NOTHING_SPECIAL, limits)
+        return finish_response(parser.get_status_code(), version, fields.lines, fields.special or _NOTHING_SPECIAL)
 
 
 class H11:
@@ -119,7 +130,8 @@ class H11:
 
     def parse_request(self, head: bytes, limits: Limits) -> RequestHead:
         if len(head) > limits.head:
-            raise ProtocolError("headers_too_large", "head too large")
+            raise head_too_large(head, limits)
+        check_count(head, limits)
         check_block(head)
         line = head[: head.find(b"\r\n")]
         if not line.endswith((b" HTTP/1.1", b" HTTP/1.0")) or line.count(b" ") != 2:
@@ -127,22 +139,35 @@ class H11:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head + 1)
         event = _h11_event(connection, head, "bad_request")
         assert isinstance(event, h11.Request)
-        lines, special = _collect(event.headers.raw_items(), "bad_request")
+        lines, special = _collect(head, event, "bad_request")
         version = 11 if event.http_version == b"1.1" else 10
         return finish_request(event.method, event.target, version, lines, special, limits)
 
     def parse_response(self, head: bytes, limits: Limits) -> ResponseHead:
         try:
+            _check_response(head, limits)
             check_block(head)
         except ProtocolError as error:
             raise ProtocolError("bad_gateway", f"backend's response head: {error.detail}") from error
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.head + 1)
-        connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+        # Without the offer h11 would not let a 101 pass.
+        connection.send(h11.Request(method="GET", target="/", headers=[("Host", "x"), ("Connection", "upgrade"), ("Upgrade", "x")]))
         connection.send(h11.EndOfMessage())
         event = _h11_event(connection, head, "bad_gateway")
         assert isinstance(event, h11.Response | h11.InformationalResponse)
-        lines, special = _collect(event.headers.raw_items(), "bad_gateway")
-        return finish_response(event.status_code, 11 if event.http_version == b"1.1" else 10, lines, special, limits)
+        lines, special = _collect(head, event, "bad_gateway")
+        return finish_response(event.status_code, 11 if event.http_version == b"1.1" else 10, lines, special)
+
+
+def _check_response(head: bytes, limits: Limits) -> None:
+    if len(head) > limits.head:
+        raise ProtocolError("bad_gateway", "backend's response head is too large")
+    if len(head) > 4 * limits.headers and head.count(b"\n") > limits.headers + 2:
+        raise ProtocolError("bad_gateway", "backend sent too many headers")
+    if not head.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
+        raise ProtocolError("bad_gateway", "backend's HTTP version")
+    if b"\0" in head:  # llhttp lets it pass in the reason phrase
+        raise ProtocolError("bad_gateway", "NUL in the backend's response head")
 
 
 def _h11_event(connection: h11.Connection, head: bytes, kind: str) -> Any:
@@ -150,16 +175,18 @@ def _h11_event(connection: h11.Connection, head: bytes, kind: str) -> Any:
     try:
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise ProtocolError("not_implemented" if error.error_status_hint == 501 else kind, str(error)) from error
+        if kind == "bad_request" and error.error_status_hint == 501:
+            raise refused_coding(codings(head)) from error
+        raise ProtocolError(kind, str(error)) from error
     if event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
         raise ProtocolError(kind, "incomplete head")
     return event
 
 
-def _collect(items: list[tuple[bytes, bytes]], kind: str) -> tuple[list[bytes], Special]:
+def _collect(head: bytes, event: Any, kind: str) -> tuple[list[bytes], Special]:
     lines: list[bytes] = []
     special = Special()
-    for raw_name, value in items:
+    for raw_name, value in event.headers.raw_items():
         name = raw_name.lower()
         if not name or name.translate(None, TOKEN) or value.translate(None, VALUE):
             raise ProtocolError(kind, "malformed header line")
@@ -169,6 +196,9 @@ def _collect(items: list[tuple[bytes, bytes]], kind: str) -> tuple[list[bytes], 
                 continue
             special.hosts.append(value)
         lines += (name, b": ", value, b"\r\n")
+    if special.lengths:
+        # h11 makes one of a list or of repetitions that agree; the next server may not.
+        special.lengths = lengths(head)
     return lines, special
 
 
@@ -178,8 +208,6 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
         raise ProtocolError("not_implemented", "method not supported")
     if len(target) > limits.target:
         raise ProtocolError("target_too_long", "target too long")
-    if len(lines) > limits.headers * 4:
-        raise ProtocolError("headers_too_large", "too many headers")
     if target.translate(None, TARGET):
         raise ProtocolError("bad_request", "malformed request target")
     hosts = special.hosts
@@ -198,39 +226,42 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
             # RFC 9112 section 3.2.2: the target's authority replaces Host.
             authority, target = split_absolute(target)
             host = check_host(authority)
-            headers = b"host: " + host + b"\r\n" + drop_named(headers, [b"\0host"]) if not hosts else _replace_host(headers, host)
+            headers = _replace_host(headers, host) if hosts else b"host: %b\r\n%b" % (host, headers)
     if special.connection:
         headers = drop_named(headers, special.connection)
     length = special.request_length(version)
-    return RequestHead(
-        method,
-        target,
-        version,
-        host,
-        headers,
-        length,
-        special.keep_alive(version),
-        special.expects_continue(version),
-        special.upgraded(),
+    return _new(
+        RequestHead,
+        (
+            method,
+            target,
+            version,
+            host,
+            headers,
+            length,
+            special.keep_alive(version),
+            special.expects_continue(version),
+            special.upgraded(),
+        ),
     )
 
 
-def finish_response(status: int, version: int, lines: list[bytes], special: Special, limits: Limits) -> ResponseHead:
+def finish_response(status: int, version: int, lines: list[bytes], special: Special) -> ResponseHead:
     """The rules for a backend's response head."""
     if not 100 <= status <= 599:
         raise ProtocolError("bad_gateway", f"backend's status {status}")
-    if len(lines) > limits.headers * 4:
-        raise ProtocolError("bad_gateway", "backend sent too many headers")
     headers = b"".join(lines)
     if special.connection:
         headers = drop_named(headers, special.connection)
     if status < 200 or status == 204:
         if special.transfer or (special.lengths and special.lengths != [b"0"]):
             raise ProtocolError("bad_gateway", f"backend framed a body on status {status}")
+        if status == 101 and not special.upgraded():
+            raise ProtocolError("bad_gateway", "backend switched to no protocol")
         length, chunked = UNKNOWN, False
     else:
         length, chunked = special.response_framing(version)
-    return ResponseHead(status, version, headers, length, chunked, special.keep_alive(version), special.upgraded())
+    return _new(ResponseHead, (status, version, headers, length, chunked, special.keep_alive(version), special.upgraded()))
 
 
 def _replace_host(headers: bytes, host: bytes) -> bytes:
@@ -239,20 +270,23 @@ def _replace_host(headers: bytes, host: bytes) -> bytes:
 
 
 def _request_error(head: bytes, error: httptools.HttpParserError, limits: Limits) -> ProtocolError:
-    line = head[: head.find(b"\r\n")]
-    if len(line) > limits.target + 32:
-        return ProtocolError("target_too_long", "target too long")
-    if b"chunked" not in head.lower() and b"Transfer-Encoding" in str(error).encode():
-        return ProtocolError("not_implemented", str(error))
-    if not line.endswith((b" HTTP/1.1", b" HTTP/1.0")):
+    """What llhttp's refusal means to the client."""
+    match = _START.match(head)
+    if match is None or match[3] not in (b"1.1", b"1.0"):
         return _bad_start(head)
-    return ProtocolError("bad_request", str(error))
+    if match[1] not in METHODS:
+        return ProtocolError("not_implemented", "method not supported")
+    if len(match[2]) > limits.target:
+        return ProtocolError("target_too_long", "target too long")
+    text = str(error)
+    if "Transfer-Encoding" in text and "Content-Length" not in text:
+        return refused_coding(codings(head))
+    return ProtocolError("bad_request", text)
 
 
 def _bad_start(head: bytes) -> ProtocolError:
-    line = head[: head.find(b"\r\n")]
-    version = line.rpartition(b" ")[2]
-    if line.count(b" ") == 2 and version.startswith(b"HTTP/") and version[5:].replace(b".", b"").isdigit():
+    match = _START.match(head)
+    if match is not None and match[3] not in (b"1.1", b"1.0"):
         return ProtocolError("bad_version", "HTTP version not supported")
     return ProtocolError("bad_request", "malformed request line")
 

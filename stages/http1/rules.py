@@ -71,9 +71,12 @@ SPECIAL: Final = frozenset(
         b"upgrade",
         b"expect",
         b"http2-settings",
+        b"content_length",
+        b"transfer_encoding",
     }
 )
-"""Names that need a look: framing, and what belongs to one connection only."""
+"""Names that need a look: framing, what belongs to one connection only, and what a backend that maps names to variables
+(CGI, WSGI) would take for framing."""
 
 TOKEN: Final = bytes(sorted(set(range(33, 127)) - set(b'"(),/:;<=>?@[\\]{}')))
 """tchar of RFC 9110 section 5.6.2."""
@@ -83,7 +86,11 @@ TARGET: Final = bytes(sorted(set(range(33, 127)) - set(b"#")))
 """Visible ASCII without the fragment mark, which no request target may have."""
 
 _HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%]+|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?")
-_UNSAFE_BLOCK: Final = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n[ \t]|(?:^|\r\n)[^:\r\n]*[ \t]:")
+_UNSAFE_BLOCK: Final = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n[ \t]|\r\n[^:\r\n]*[ \t]:")
+_CODINGS: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r\n]*)")
+_LENGTHS: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)")
+_UNNAMED: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"host"))
+_LONGEST_KNOWN: Final = 255
 _hosts: dict[bytes, bytes] = {}
 
 
@@ -95,10 +102,24 @@ def check_host(value: bytes) -> bytes:
     host = value.lower()
     if not _HOST.fullmatch(host):
         raise ProtocolError("bad_request", "malformed Host")
-    if len(_hosts) > 4096:
-        _hosts.clear()
-    _hosts[value] = host
+    if len(value) <= _LONGEST_KNOWN:  # longer ones are no names of the DNS: nobody shall fill the memory with them
+        if len(_hosts) >= 4096:
+            _hosts.clear()
+        _hosts[value] = host
     return host
+
+
+def head_too_large(data: bytes, limits: Limits) -> ProtocolError:
+    """For a head, perhaps unfinished, of more than `limits.head` bytes: 414 when its target alone is too long, else 431."""
+    if data.find(b"\r\n", 0, limits.target + 32) < 0:
+        return ProtocolError("target_too_long", "target too long")
+    return ProtocolError("headers_too_large", "head too large")
+
+
+def check_count(head: bytes, limits: Limits) -> None:
+    """Header lines are counted as they came: also those that are dropped cost a parser its time."""
+    if len(head) > 4 * limits.headers and head.count(b"\n") > limits.headers + 2:
+        raise ProtocolError("headers_too_large", "too many headers")
 
 
 def check_block(head: bytes) -> None:
@@ -106,7 +127,7 @@ def check_block(head: bytes) -> None:
     line_end = head.find(b"\r\n")
     if head.find(b"\n") not in (line_end + 1, -1) or b"\r" in head[:line_end] or b"\0" in head:
         raise ProtocolError("bad_request", "malformed request line")
-    if _UNSAFE_BLOCK.search(head, line_end + 2):
+    if _UNSAFE_BLOCK.search(head, line_end):
         raise ProtocolError("bad_request", "malformed header line")
 
 
@@ -119,16 +140,37 @@ def parse_length(values: list[bytes]) -> int:
 
 def tokens(value: bytes) -> list[bytes]:
     """A comma list in lower case, empty members dropped."""
+    if b"," not in value:
+        token = value.lower().strip(b" \t")
+        return [token] if token else []
     return [token for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
 
 
 def drop_named(block: bytes, names: list[bytes]) -> bytes:
     """Without the lines that Connection names. Host is not the sender's to drop."""
-    unwanted = {name for name in names if name not in (b"close", b"keep-alive", b"upgrade", b"host")}
+    unwanted = set(names) - _UNNAMED
     if not unwanted:
         return block
     lines = block.split(b"\r\n")[:-1]
     return b"".join(line + b"\r\n" for line in lines if line.partition(b":")[0] not in unwanted)
+
+
+def codings(head: bytes) -> list[bytes]:
+    """Values of the Transfer-Encoding lines of a raw head, for what a parser has refused."""
+    return _CODINGS.findall(head)
+
+
+def lengths(head: bytes) -> list[bytes]:
+    """Values of the Content-Length lines of a raw head, for a parser that makes one of several."""
+    return _LENGTHS.findall(head)
+
+
+def refused_coding(values: list[bytes]) -> ProtocolError:
+    """RFC 9112 section 6.3: 400 unless chunked comes last, once; 501 for the codings that we do not know before it (6.1)."""
+    names = tokens(b",".join(values))
+    if len(names) > 1 and names[-1] == b"chunked" and names.count(b"chunked") == 1:
+        return ProtocolError("not_implemented", "Transfer-Encoding other than chunked")
+    return ProtocolError("bad_request", "malformed Transfer-Encoding")
 
 
 class Special:
@@ -161,7 +203,7 @@ class Special:
         """RFC 9112 section 6.3, and stricter: chunked alone, in 1.1 alone, with no Content-Length beside it."""
         if self.transfer:
             if len(self.transfer) != 1 or self.transfer[0].lower() != b"chunked":
-                raise ProtocolError("not_implemented", "Transfer-Encoding other than chunked")
+                raise refused_coding(self.transfer)
             if version < 11:
                 raise ProtocolError("bad_request", "Transfer-Encoding in HTTP/1.0")
             if self.lengths:

@@ -1,0 +1,62 @@
+"""Both engines, and the words in which the tests speak of what they say."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from stages.http1.engine import ENGINES, Engine
+from stages.http1.rules import Limits, ProtocolError, RequestHead, ResponseHead
+
+LIMITS: Final = Limits()
+
+both_engines = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+
+
+def crlf(*lines: bytes) -> bytes:
+    """A head of these lines, with its empty line."""
+    return b"\r\n".join((*lines, b"", b""))
+
+
+def get(*lines: bytes) -> bytes:
+    """The head of `GET / HTTP/1.1` with a Host and these header lines."""
+    return crlf(b"GET / HTTP/1.1", b"Host: a.example", *lines)
+
+
+def post(*lines: bytes) -> bytes:
+    """The same for POST."""
+    return crlf(b"POST / HTTP/1.1", b"Host: a.example", *lines)
+
+
+def ok(*lines: bytes) -> bytes:
+    """A response head `HTTP/1.1 200 OK` with these header lines."""
+    return crlf(b"HTTP/1.1 200 OK", *lines)
+
+
+def request(engine: Engine, head: bytes, limits: Limits = LIMITS) -> RequestHead | str:
+    """The parsed head, or the kind of its refusal. Any other exception is a bug and fails the test."""
+    try:
+        return engine.parse_request(head, limits)
+    except ProtocolError as error:
+        return error.kind
+
+
+def response(engine: Engine, head: bytes, limits: Limits = LIMITS) -> ResponseHead | str:
+    """The same for a response head."""
+    try:
+        return engine.parse_response(head, limits)
+    except ProtocolError as error:
+        return error.kind
+
+
+def accepted(engine: Engine, head: bytes) -> RequestHead:
+    """The parsed head of a request that must be accepted."""
+    parsed = request(engine, head)
+    assert isinstance(parsed, RequestHead), parsed
+    return parsed
+
+
+def rows(*table: tuple[Any, ...]) -> Any:
+    """Parameters (name, …) of a table whose first column is the name of the case."""
+    return [pytest.param(*row[1:], id=row[0].replace(" ", "-")) for row in table]
