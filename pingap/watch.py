@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from bus.kinds import ACCESS, LOG
 from observability import timings
+from observability.access_format import compile_format, when_utc
 from observability.app_format import as_json as json_line
 from observability.app_format import as_text, level_number
 from observability.escape import plain, text
@@ -29,7 +31,9 @@ DEADLINE: Final = 2.0
 REMEMBERED: Final = 2000
 """Records by which a repetition is known: a restarted logging stage sends its recent ones again."""
 
+_ACCESS_LINE: Final = compile_format('{when} ACCESS {host} {remote} "{method} {uri} {proto}" {status} {size_human} {latency_human}')
 _LEVELS: Final = {"error": "bold red", "warn": "yellow", "debug": "dim"}
+_STATUS_FIELD: Final = Access._fields.index("status")
 _STATUS: Final = re.compile(r"[1-5](?:xx|[0-9][0-9])", re.IGNORECASE)
 _COLOURS: Final = {2: "green", 3: "cyan", 4: "yellow", 5: "bold red"}
 
@@ -59,22 +63,22 @@ class Screen:
 
 
 def logs(run_dir: str | None, follow: bool, as_json: bool, level: str = "info", out: TextIO | None = None) -> int:
-    """Prints the newest records of the application log (at most 1000), and with `follow` those to come.
+    """Prints the newest records of the application log (at most 1000); with `follow` also those to come, and each request.
 
-    They are what the running logging stage has written itself: older ones are in the log file. level: the least
-    one shown. Returns the exit code. Raises NotRunning.
+    The records are those that the running logging stage has written: older ones are in the log file. level: the
+    least one shown; requests count as info. Returns the exit code. Raises NotRunning.
     """
     path = events.find(run_dir)
     screen = Screen(out or sys.stdout)
     least = level_number(level)
 
-    def show(record: Sequence[Any]) -> None:
-        if level_number(record[2]) < least:
-            return
-        if as_json:
-            screen.write((json_line(record), ""))
-        else:
-            screen.write((as_text(record), _LEVELS.get(record[2], "")))
+    def show(envelope: Sequence[Any]) -> None:
+        if envelope[0] == ACCESS:
+            if level_number("info") >= least:
+                status = envelope[_STATUS_FIELD]
+                screen.write((access_json(envelope), "") if as_json else (_ACCESS_LINE(envelope), _COLOURS.get(status // 100, "")))
+        elif envelope[0] == LOG and level_number(envelope[2]) >= least:
+            screen.write((json_line(envelope), "") if as_json else (as_text(envelope), _LEVELS.get(envelope[2], "")))
 
     recent = f"recent.{secrets.token_hex(8)}"
     if follow:
@@ -84,6 +88,31 @@ def logs(run_dir: str | None, follow: bool, as_json: bool, level: str = "info", 
         print(f"pingap: the logging stage did not answer within {DEADLINE:g} s: is it being restarted? (`pingap ps`)", file=sys.stderr)
         return 1
     return _until_stopped(screen, iter([found]), show)
+
+
+def access_json(envelope: Sequence[Any]) -> str:
+    """One request as a JSON object; `time` is when it began, times are seconds."""
+    event = events.event_of(envelope)
+    assert isinstance(event, events.AccessEvent)
+    shown = {
+        "time": when_utc(event.time),
+        "level": "info",
+        "message": "access",
+        "server": event.server,
+        "remote": event.remote,
+        "client_ip": event.client_ip,
+        "method": event.method,
+        "host": event.host,
+        "uri": f"{event.path}?{event.query}" if event.query else event.path,
+        "status": event.status,
+        "received": event.received,
+        "sent": event.sent,
+        "location": event.location,
+        "upstream_addr": event.addr,
+        "error": event.error,
+        "timings": {stage: round(seconds, 6) for stage, seconds in event.timings.items()},
+    }
+    return json.dumps(shown)
 
 
 def tap(run_dir: str | None, host: str | None = None, path: str | None = None, status: str | None = None, out: TextIO | None = None) -> int:
@@ -172,17 +201,20 @@ def _until_stopped(screen: Screen, batches: Iterator[list[Any]], show: Callable[
 
 
 def _followed(path: str, recent: str) -> Iterator[list[Any]]:
-    """The recent records, and then each new one, none twice."""
+    """The recent records, and then each new one, none twice; and each request."""
     seen: dict[tuple[Any, ...], None] = {}
     has_recent = False
-    for topic, batch in events.blocking(events.batches(path, ("log", recent))):
+    for topic, batch in events.blocking(events.batches(path, ("log", "access", recent))):
+        if topic == "access":
+            yield batch
+            continue
         # What came on `log` before the recent ones is among them (bus/PROTOCOL.md section 9).
         has_recent = has_recent or topic == recent
         if has_recent:
             new = []
             for record in batch:
                 key = (*record[1:5], str(record[5:]))
-                if record[0] == LOG and key not in seen:
+                if key not in seen:
                     seen[key] = None
                     new.append(record)
             while len(seen) > REMEMBERED:

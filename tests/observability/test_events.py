@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import signal
 import subprocess
@@ -199,6 +200,20 @@ def test_following_logs_shows_each_record_once(instance: Instance, monkeypatch: 
     out = _Ending(instance, "end")
     assert watch.logs(instance.path, follow=True, as_json=False, out=out) == 0
     assert [line.split()[-1] for line in out.getvalue().splitlines()] == ["one", "two", "three", "end"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_following_logs_shows_requests_too(instance: Instance, monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+    monkeypatch.setattr(events, "LOOK", 0.05)
+    instance.on("recent.", ("", []), ("access", [access(), access(target=b"/end")]))
+    out = _Ending(instance, "/end")
+    watch.logs(instance.path, follow=True, as_json=as_json, out=out)
+    line = out.getvalue().splitlines()[0]
+    if as_json:
+        shown = json.loads(line)
+        assert (shown["uri"], shown["status"], shown["timings"]["total"]) == ("/users?id=3&x=%20y", 200, 0.0255)
+    else:
+        assert line.endswith(' ACCESS example.com 192.0.2.7 "GET /users?id=3&x=%20y HTTP/1.1" 200 2.5KB 25ms')
 
 
 class _Ending(io.StringIO):
