@@ -72,7 +72,7 @@ class Actor:
 
     stage: ClassVar[str]
     decode: ClassVar[dict[int, Any]] = {}
-    """Kind → named tuple class of the envelopes this actor receives."""
+    """Kind → named tuple class of the envelopes this actor receives, or function from the plain tuple to one."""
 
     def __init__(self, context: Context) -> None:
         self.context = context

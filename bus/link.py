@@ -127,7 +127,7 @@ class Link:
     def attach(self, actor: int, endpoint: str, receivers: dict[int, Receiver], decode: dict[int, Any], batch: Batch | None = None) -> None:
         """Binds the inbox of an actor of this process.
 
-        receivers: kind → function of the envelope. decode: kind → named tuple class.
+        receivers: kind → function of the envelope. decode: kind → named tuple class, or function of the plain tuple.
         batch: if given, gets the raw first frame and all envelopes instead.
         """
         self._local.addressees[actor] = receivers
@@ -137,7 +137,7 @@ class Link:
         socket.setsockopt(zmq.LINGER, 0)
         self._secure_server(socket, endpoint)
         socket.bind(endpoint)
-        table = {kind: (receive, decode[kind]._make if kind in decode else None) for kind, receive in receivers.items()}
+        table = {kind: (receive, getattr(decode.get(kind), "_make", decode.get(kind))) for kind, receive in receivers.items()}
 
         def take() -> None:
             head = socket.recv(zmq.NOBLOCK)
@@ -171,9 +171,12 @@ class Link:
 
     def send(self, to: int, envelope: Any) -> None:
         """Queues an envelope for an actor; it leaves at the end of this loop turn."""
-        receivers = self._local.addressees.get(to)
+        local = self._local
+        receivers = local.addressees.get(to)
         if receivers is not None:
-            self._local.send(receivers, envelope)
+            local.queue.append((receivers, envelope))
+            if not local.scheduled:
+                local.schedule()
             return
         outbox = self._outboxes.get(to)
         if outbox is None:

@@ -22,20 +22,24 @@ class LocalMail:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: deque[tuple[dict[int, Receiver], Any]] = deque()
-        self._scheduled = False
+        self.queue: deque[tuple[dict[int, Receiver], Any]] = deque()
+        self.scheduled = False
         self.addressees: dict[int, dict[int, Receiver]] = {}
         """Actor id → its receivers by kind."""
         self.refused = 0
 
     def send(self, receivers: dict[int, Receiver], envelope: Any) -> None:
-        self._queue.append((receivers, envelope))
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._deliver)
+        self.queue.append((receivers, envelope))
+        if not self.scheduled:
+            self.schedule()
+
+    def schedule(self) -> None:
+        """To be called after an append to `queue` while nothing is scheduled (`Link.send` appends by itself: it is hot)."""
+        self.scheduled = True
+        self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
-        queue = self._queue
+        queue = self.queue
         left = DRAIN
         try:
             while queue and left:
@@ -51,4 +55,4 @@ class LocalMail:
             if queue:
                 self._loop.call_soon(self._deliver)
             else:
-                self._scheduled = False
+                self.scheduled = False

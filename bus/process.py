@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -338,6 +339,9 @@ def run(run_dir: str, seats: list[Seat], curve: Curve | None = None) -> int:
     async def serve() -> int:
         return await Process(run_dir, seats, asyncio.get_running_loop(), curve).run()
 
+    # What is loaded now stays for ever; what a request allocates is freed by its reference count.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     with contextlib.suppress(ImportError):  # uvloop lags new Pythons; asyncio serves too, slower
         import uvloop

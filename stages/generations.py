@@ -41,7 +41,7 @@ class Generations(Generic[T]):
         self._answered: dict[int, frozenset[int]] = {}
         # Only accept sees both ends of every stream, so it alone says which generations streams still carry.
         self._tells_use = context.stage == "accept"
-        self._streams: dict[int, int] = {}
+        self._oldest = 0
         self._told: tuple[int, frozenset[int]] = (0, frozenset())
 
     def start(self) -> None:
@@ -54,32 +54,17 @@ class Generations(Generic[T]):
 
     # -- which generations streams carry ---------------------------------------
 
-    def enter(self, generation: int) -> None:
-        """A stream without a response head carries `generation` (accept only)."""
-        try:
-            self._streams[generation] += 1
-        except KeyError:
-            self._streams[generation] = 1
-
-    def leave(self, generation: int) -> None:
-        """The opposite of `enter`: its response head came, or the stream ended without."""
-        left = self._streams[generation] - 1
-        if left:
-            self._streams[generation] = left
-            return
-        del self._streams[generation]
-        if generation != self.newest:
+    def in_use(self, oldest: int) -> None:
+        """Accept only, looked at now and then rather than counted for each request: the oldest generation that a
+        stream without a response head carries; the newest if there is none."""
+        if oldest != self._oldest:
+            self._oldest = oldest
             self._tell_use()
-
-    @property
-    def oldest_in_use(self) -> int:
-        """The oldest generation that a stream without a response head carries; the newest if there is none."""
-        return min(self._streams, default=self.newest)
 
     def _tell_use(self) -> None:
         if not self._tells_use or not self.newest:
             return
-        news = (self.oldest_in_use, self._config_actors())
+        news = (self._oldest or self.newest, self._config_actors())
         if news != self._told:
             self._told = news
             for actor in news[1]:

@@ -296,21 +296,21 @@ class InUse(NamedTuple):
     oldest: int
 
 
-_new: Final = tuple.__new__
-"""Names the fields of a plain tuple; half the price of `_make`."""
+new: Final = tuple.__new__
+"""Makes a named tuple from all its fields at half the price of calling it: `new(Request, (REQUEST, sid, …))`."""
 
 
 def _request(fields: tuple[Any, ...]) -> Request:
-    return _new(Request, (*fields[:3], _new(Affinity, fields[3]), fields[4], _new(Peer, fields[5]), *fields[6:]))
+    return new(Request, (*fields[:3], new(Affinity, fields[3]), fields[4], new(Peer, fields[5]), *fields[6:]))
 
 
 def _routed(fields: tuple[Any, ...]) -> Routed:
-    return _new(Routed, (*fields[:3], _new(Affinity, fields[3]), fields[4], _new(Peer, fields[5]), *fields[6:]))
+    return new(Routed, (*fields[:3], new(Affinity, fields[3]), fields[4], new(Peer, fields[5]), *fields[6:]))
 
 
 def _response(fields: tuple[Any, ...]) -> Response:
     report = fields[8]
-    return _new(Response, fields if report is None else (*fields[:8], _new(Report, report), fields[9]))
+    return new(Response, fields if report is None else (*fields[:8], new(Report, report), fields[9]))
 
 
 DECODE: Final[dict[int, Callable[[Any], Any]]] = {
@@ -318,7 +318,7 @@ DECODE: Final[dict[int, Callable[[Any], Any]]] = {
     ROUTED: _routed,
     RESPONSE: _response,
     **{
-        kind: partial(_new, cls)
+        kind: partial(new, cls)
         for kind, cls in (
             (DATA, Data),
             (CREDIT, Credit),

@@ -45,6 +45,7 @@ from stages.messages import (
     Recalled,
     Request,
     Response,
+    new,
 )
 
 SWEEP: Final = 0.5
@@ -106,6 +107,8 @@ class AcceptActor(Actor):
         self._requests = 0
         self._template = ""
         self._is_ready = False
+        self._all_carry = 0
+        """The generation that all streams without an answer are known to carry."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._send: Callable[[int, Any], None] = context.send
         self._generations: Generations[Compiled] = Generations(context, compile_generation, self._committed)
@@ -193,28 +196,30 @@ class AcceptActor(Actor):
             affinity = self._crews[turn]
         else:
             affinity = Affinity(0, 0, 0)
-        request = Request(
-            REQUEST,
-            sid,
-            generation,
-            affinity,
-            door.name,
-            connection.peer,
-            head.method,
-            head.target,
-            head.version,
-            head.host,
-            head.headers,
-            length,
-            body,
-            ended,
-            started,
-            head.upgrade,
+        request = new(
+            Request,
+            (
+                REQUEST,
+                sid,
+                generation,
+                affinity,
+                door.name,
+                connection.peer,
+                head.method,
+                head.target,
+                head.version,
+                head.host,
+                head.headers,
+                length,
+                body,
+                ended,
+                started,
+                head.upgrade,
+            ),
         )
         stream = Stream(sid, connection, request, head.keep_alive)
         self._streams[sid] = stream
         self._requests += 1
-        self._generations.enter(generation)
         if not crew_count:
             self._await_crew(stream)
         elif self.context.can_send(affinity.routing):
@@ -247,7 +252,6 @@ class AcceptActor(Actor):
         stream.wanter = stream.credit = 0
         stream.request = stream.request._replace(sid=sid, generation=generation, affinity=affinity)
         self._streams[sid] = stream
-        self._generations.enter(generation)
         if self._crews:
             stream.state = State.ASKED
             self._send(affinity.routing, stream.request)
@@ -256,9 +260,8 @@ class AcceptActor(Actor):
 
     def _forget(self, stream: Stream) -> None:
         self._streams.pop(stream.sid, None)
-        self._recalling.discard(stream)
-        if stream.state is not State.RESPONDING:
-            self._generations.leave(stream.request.generation)
+        if stream.answers is not None:
+            self._recalling.discard(stream)
 
     def send_body(self, stream: Stream, payload: bytes, ended: bool) -> None:
         """Request body bytes to whoever wants them, in portions that one envelope may carry."""
@@ -286,7 +289,6 @@ class AcceptActor(Actor):
             return
         if stream.state is State.RECALLING:
             self._recalling.discard(stream)
-        self._generations.leave(stream.request.generation)
         stream.state = State.RESPONDING
         stream.response = response
         stream.connection.respond(stream, response, monotonic())
@@ -369,7 +371,6 @@ class AcceptActor(Actor):
 
     def own_answer(self, stream: Stream, kind: str) -> Response:
         """The error page as the stream's response."""
-        self._generations.leave(stream.request.generation) if stream.state is not State.RESPONDING else None
         stream.failed = kind
         stream.state = State.RESPONDING
         headers, body = render(self._template, KINDS[kind], "")
@@ -456,6 +457,15 @@ class AcceptActor(Actor):
             stream.failed = "stage_lost"
             stream.connection.cut(stream)
 
+    def _oldest_generation(self) -> int:
+        newest = self._generations.newest
+        if self._all_carry == newest:
+            return newest
+        oldest = min((s.request.generation for s in self._streams.values() if s.state is not State.RESPONDING), default=newest)
+        if oldest == newest:
+            self._all_carry = newest  # nothing older can come any more
+        return oldest
+
     def _sweep(self) -> None:
         now = monotonic()
         for connection in [c for c in self._connections if c.deadline <= now]:
@@ -464,6 +474,7 @@ class AcceptActor(Actor):
             stream = self._waiting.popleft()
             if stream.sid in self._streams and stream.state is State.WAITING:
                 self._shed(stream)
+        self._generations.in_use(self._oldest_generation())
         for stream in [s for s in self._recalling if s.deadline <= now]:
             self._recalling.discard(stream)
             self._carry_out(stream, Fate.ANSWER)

@@ -12,51 +12,43 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Mutable record; who changes what is said at each field. One is made per request, hence slots."""
+    """Mutable record; who changes what is said at each field.
 
-    __slots__ = (
-        "answers",
-        "connection",
-        "credit",
-        "deadline",
-        "failed",
-        "keep_alive",
-        "received",
-        "request",
-        "resent",
-        "responded",
-        "response",
-        "sent",
-        "sid",
-        "state",
-        "unacked",
-        "upload_done",
-        "wanter",
-    )
+    One is made per request: what usually stays at its default is a class attribute,
+    which costs nothing until it is set.
+    """
+
+    state = State.ASKED
+    response: Response | None = None
+    responded = 0.0
+    """Monotonic seconds at which the response head was written."""
+    sent = 0
+    """Response body bytes written."""
+    unacked = 0
+    """Response body bytes written but not yet given back as credit."""
+    credit = 0
+    """Request body bytes that may still be sent to `wanter`."""
+    wanter = 0
+    resent = False
+    failed = ""
+    """Name of the error (stages/errors.py) when the answer is accept's own."""
+    deadline = 0.0
+    """Monotonic seconds; used while WAITING and RECALLING only."""
+    answers: dict[int, int | None] | None = None
+    """Answers to RECALL so far."""
+    received = 0
+    """Request body bytes taken from the client."""
+    upload_done = True
+    """The whole request body has been taken from the client."""
 
     def __init__(self, sid: int, connection: ClientConnection, request: Request, keep_alive: bool) -> None:
         self.sid = sid
         self.connection = connection
         self.request = request
         self.keep_alive = keep_alive
-        self.state = State.ASKED
-        self.response: Response | None = None
-        self.responded = 0.0
-        self.sent = 0
-        self.unacked = 0
-        """Response body bytes written but not yet given back as credit."""
-        self.received = len(request.body)
-        self.credit = 0
-        """Request body bytes that may still be sent to `wanter`."""
-        self.wanter = 0
-        self.upload_done = request.ended
-        self.resent = False
-        self.failed = ""
-        """Name of the error (stages/errors.py) when the answer is accept's own."""
-        self.deadline = 0.0
-        """Monotonic seconds; used while WAITING and RECALLING only."""
-        self.answers: dict[int, int | None] | None = None
-        """Answers to RECALL so far."""
+        if request.length:
+            self.received = len(request.body)
+            self.upload_done = request.ended
 
     @property
     def replayable(self) -> bool:

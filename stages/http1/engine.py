@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import h11
 import httptools
 
+from stages.http1.lines import METHODS, quick_request, quick_response
 from stages.http1.rules import (
     SPECIAL,
     TARGET,
@@ -35,19 +36,12 @@ from stages.http1.rules import (
     refused_coding,
     split_absolute,
 )
-from stages.messages import UNKNOWN
+from stages.messages import UNKNOWN, new
 
-_new: Final = tuple.__new__
-"""Makes a named tuple at half the price of calling its class."""
+
+
 
 _START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
-
-METHODS: Final = frozenset(
-    b"GET HEAD POST PUT DELETE PATCH OPTIONS TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH REPORT MKACTIVITY CHECKOUT"
-    b" MERGE NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR ACL BIND REBIND UNBIND LINK UNLINK QUERY".split()
-)
-"""What is forwarded. CONNECT opens tunnels, which a reverse proxy does not."""
-
 
 class Engine(Protocol):
     def parse_request(self, head: bytes, limits: Limits) -> RequestHead:
@@ -89,9 +83,15 @@ _NOTHING_SPECIAL: Final = Special()
 
 
 class Httptools:
-    """The engine of the hot path: llhttp through httptools."""
+    """The engine of the hot path: llhttp through httptools, for all that `lines.py` does not find ordinary."""
 
     def parse_request(self, head: bytes, limits: Limits) -> RequestHead:
+        return quick_request(head, limits) or self.parse_whole_request(head, limits)
+
+    def parse_response(self, head: bytes, limits: Limits) -> ResponseHead:
+        return quick_response(head, limits) or self.parse_whole_response(head, limits)
+
+    def parse_whole_request(self, head: bytes, limits: Limits) -> RequestHead:
         if len(head) > limits.head:
             raise head_too_large(head, limits)
         check_count(head, limits)
@@ -111,7 +111,7 @@ class Httptools:
         version = 11 if head[len(start)] == 49 else 10
         return finish_request(method, target, version, fields.lines, fields.special or _NOTHING_SPECIAL, limits)
 
-    def parse_response(self, head: bytes, limits: Limits) -> ResponseHead:
+    def parse_whole_response(self, head: bytes, limits: Limits) -> ResponseHead:
         _check_response(head, limits)
         fields = _Fields()
         parser = httptools.HttpResponseParser(fields)
@@ -230,7 +230,7 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
     if special.connection:
         headers = drop_named(headers, special.connection)
     length = special.request_length(version)
-    return _new(
+    return new(
         RequestHead,
         (
             method,
@@ -261,7 +261,7 @@ def finish_response(status: int, version: int, lines: list[bytes], special: Spec
         length, chunked = UNKNOWN, False
     else:
         length, chunked = special.response_framing(version)
-    return _new(ResponseHead, (status, version, headers, length, chunked, special.keep_alive(version), special.upgraded()))
+    return new(ResponseHead, (status, version, headers, length, chunked, special.keep_alive(version), special.upgraded()))
 
 
 def _replace_host(headers: bytes, host: bytes) -> bytes:

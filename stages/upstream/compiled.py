@@ -9,7 +9,7 @@ from config.model import Location, Snapshot, Upstream
 from stages.messages import Routed
 from stages.upstream.core import Rules
 from stages.upstream.pool import Group
-from stages.variables import HeaderRules, compile_rules
+from stages.variables import Edit, Source, compile_rules, host_name
 
 TCP_FASTOPEN_CONNECT = 30
 """Linux's option; the socket module does not name it."""
@@ -22,13 +22,14 @@ class LocationRules:
     retry: Rules = Rules(None, None)
     max_body: int = 0
     """Bytes of a body whose length the head did not tell; 0 is no limit."""
-    late: HeaderRules | None = None
+    late: Edit | None = None
     """Header lines whose values are known only now ($upstream_addr, :context)."""
 
     def apply_late(self, headers: bytes, routed: Routed, address: str) -> bytes:
         """The header block with the late lines applied."""
         assert self.late is not None
-        return self.late.apply_late(headers, routed, address)
+        source = Source(routed.peer, host_name(routed.host), headers, upstream_addr=address, context=routed.variables)
+        return self.late.apply(headers, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,10 @@ class Compiler:
 
 
 def _rules(location: Location) -> LocationRules:
-    headers = compile_rules(location.proxy_set_headers, location.proxy_add_headers)
     return LocationRules(
         Rules(location.max_retries, location.max_retry_window),
         location.client_max_body_size,
-        headers if headers.has_late else None,
+        compile_rules(location.proxy_set_headers, location.proxy_add_headers).late,
     )
 
 

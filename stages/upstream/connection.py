@@ -49,6 +49,7 @@ class BackendConnection(asyncio.Protocol):
         "exchange",
         "idle_since",
         "is_closed",
+        "opened",
         "served",
         "transport",
         "write",
@@ -69,6 +70,7 @@ class BackendConnection(asyncio.Protocol):
         self.is_closed = False
         self.deadline = inf
         self.idle_since = 0.0
+        self.opened = monotonic()
         self.served = 0
 
     # -- the transport's side --------------------------------------------------
@@ -133,13 +135,11 @@ class BackendConnection(asyncio.Protocol):
 
     # -- one exchange -------------------------------------------------------------
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Exchange, now: float) -> None:
         """The connection now belongs to an exchange, which writes its request."""
         self.exchange = exchange
         self._got_bytes = False
-        self._buffer = b""
-        self._decoder = None
-        self.deadline = monotonic() + exchange.read_timeout
+        self.deadline = now + exchange.read_timeout
 
     def _take_head(self, exchange: Exchange, data: bytes) -> None:
         end = data.find(b"\r\n\r\n") + 4
@@ -148,7 +148,8 @@ class BackendConnection(asyncio.Protocol):
                 raise ProtocolError("bad_gateway", "backend's response head too large")
             self._buffer = data
             return
-        self._buffer = b""
+        if self._buffer:
+            self._buffer = b""
         head = _parse(data if end == len(data) else data[:end], LIMITS)
         rest = b"" if end == len(data) else data[end:]
         status = head.status

@@ -22,89 +22,60 @@ from stages.messages import (
     Response,
     Routed,
     accept_of,
+    new,
 )
 from stages.upstream.connection import SETTLED, BackendConnection
 from stages.upstream.core import IDEMPOTENT, Attempt, Failure, may_retry
-from stages.upstream.pool import BackendState, Group
+from stages.upstream.pool import LONGEST_WAIT, BackendState, Group
 
 if TYPE_CHECKING:
     from stages.upstream.actor import UpstreamActor
     from stages.upstream.compiled import LocationRules
 
 TOP_UP: Final = WINDOW // 4
-LONGEST_WAIT: Final = 300.0
-"""Seconds; no wait is without an end even where the configuration sets none."""
-
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
 
 
 class Exchange:
     """Lives from ROUTED until the answer has been handed over."""
 
-    __slots__ = (
-        "_actor",
-        "_backend",
-        "_connecting",
-        "_connection",
-        "_detail",
-        "_granted",
-        "_group",
-        "_routed",
-        "_rules",
-        "_stamps",
-        "_to",
-        "_tried",
-        "_tries",
-        "_unacked",
-        "_upload_done",
-        "_uploaded",
-        "_window",
-        "connect_seconds",
-        "is_over",
-        "method",
-        "read_timeout",
-        "responded",
-        "sid",
-        "write_timeout",
-    )
+    # One is made per request: what usually stays at its default is a class attribute, which costs nothing until it is set.
+    _connection: BackendConnection | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _backend: BackendState | None = None
+    _tried: set[int] | None = None
+    _tries = 0
+    _window = WINDOW
+    _granted = 0
+    """Request body bytes granted to the sender and not yet arrived."""
+    _unacked = 0
+    _uploaded = 0
+    _upload_done = True
+    _detail = ""
+    _sent_at = 0.0
+    responded = False
+    is_over = False
+    connect_seconds: tuple[float, ...] = ()
 
     def __init__(self, actor: UpstreamActor, routed: Routed, group: Group, rules: LocationRules) -> None:
-        settings = group.settings
         self._actor = actor
         self._routed = routed
         self._group = group
         self._rules = rules
         self.sid = routed.sid
         self.method = routed.method
-        self.read_timeout = settings.read_timeout or LONGEST_WAIT
-        self.write_timeout = settings.write_timeout or LONGEST_WAIT
-        self._to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else accept_of(routed.sid)
-        self._connection: BackendConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._backend: BackendState | None = None
-        self._tried: set[int] | None = None
-        self._tries = 0
-        self._window = WINDOW
-        self._granted = 0
-        """Request body bytes granted to the sender and not yet arrived."""
-        self._unacked = 0
-        self._uploaded = len(routed.body)
-        self._upload_done = routed.ended
-        self._detail = ""
-        self.responded = False
-        self.is_over = False
-        self.connect_seconds: tuple[float, ...] = ()
-        self._stamps = [monotonic(), 0.0, 0.0, 0.0]
-
-    @property
-    def began(self) -> float:
+        self.began = monotonic()
         """Monotonic seconds at which the request reached this stage."""
-        return self._stamps[0]
+        self.answers_to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else accept_of(routed.sid)
+        """The actor that gets the answer: accept, or plugins."""
+        self.read_timeout = group.read_timeout
+        if routed.length:
+            self._uploaded = len(routed.body)
+            self._upload_done = routed.ended
 
     @property
-    def answers_to(self) -> int:
-        """The actor that gets the answer: accept, or plugins."""
-        return self._to
+    def write_timeout(self) -> float:
+        return self._group.settings.write_timeout or LONGEST_WAIT
 
     # -- attempts -----------------------------------------------------------
 
@@ -122,7 +93,7 @@ class Exchange:
         while idle:
             connection = idle.pop()
             # An EOF that the loop has not delivered yet: worth a look where a second try is not allowed or time has passed.
-            if (self.method not in IDEMPOTENT or self._stamps[0] - connection.idle_since > SETTLED) and connection.is_stale():
+            if (self.method not in IDEMPOTENT or self.began - connection.idle_since > SETTLED) and connection.is_stale():
                 connection.close()
                 continue
             self._send(connection)
@@ -183,17 +154,15 @@ class Exchange:
 
     def _send(self, connection: BackendConnection) -> None:
         routed = self._routed
-        stamps = self._stamps
-        stamps[1] = monotonic()
+        self._sent_at = monotonic()
         self._connection = connection
-        connection.begin(self)
+        connection.begin(self, self._sent_at)
         headers = routed.headers
         if self._rules.late:
             assert self._backend is not None
             headers = self._rules.apply_late(headers, routed, self._backend.address)
         head = request_head(self.method, routed.target, headers, routed.length)
         connection.write(head + routed.body if routed.body else head)
-        stamps[2] = stamps[1]
         if not self._upload_done and not self._granted:
             self._grant(WINDOW)
 
@@ -216,7 +185,7 @@ class Exchange:
             self._uploaded > 0 and not self._routed.ended,
             self._tries,
             group.others(tried),
-            now - self._stamps[0],
+            now - self.began,
         )
         retry = may_retry(attempt, self._rules.retry)
         self._actor.attempt_failed(group, backend, failure, self._detail, retry)
@@ -284,41 +253,46 @@ class Exchange:
     # -- the answer ---------------------------------------------------------------
 
     def head_arrived(self, head: ResponseHead, body: bytes, ended: bool) -> None:
-        routed, stamps = self._routed, self._stamps
-        stamps[3] = monotonic()
+        routed = self._routed
         self.responded = True
-        backend = self._backend
-        assert backend is not None
-        connection = self._connection
-        report = Report(
-            routed.location,
-            routed.upstream,
-            backend.address,
-            head.status,
-            not self.connect_seconds,
-            self._tries,
-            (*routed.stamps, *stamps),
-            self.connect_seconds,
-            "",
-            routed.variables,  # type: ignore[arg-type]
-            routed.client_ip,
+        backend, connection = self._backend, self._connection
+        assert backend is not None and connection is not None
+        report = new(
+            Report,
+            (
+                routed.location,
+                routed.upstream,
+                backend.address,
+                head.status,
+                not self.connect_seconds,
+                self._tries,
+                (*routed.stamps, self.began, self._sent_at, self._sent_at, monotonic()),
+                self.connect_seconds,
+                "",
+                routed.variables,
+                routed.client_ip,
+                connection.opened,
+                backend.open,
+            ),
         )
-        self._actor.send(
-            self._to,
-            Response(
-                RESPONSE, self.sid, self._actor.context.id, head.status, head.headers, head.length, body, ended, report, routed.watchers
+        actor = self._actor
+        actor.send(
+            self.answers_to,
+            new(
+                Response,
+                (RESPONSE, self.sid, actor.context.id, head.status, head.headers, head.length, body, ended, report, routed.watchers),
             ),
         )
         if ended:
             self._over()
         else:
-            self._window -= len(body)
-            if self._window <= 0 and connection is not None:
+            self._window = WINDOW - len(body)
+            if self._window <= 0:
                 connection.pause()
 
     def body_arrived(self, payload: bytes, ended: bool) -> None:
         """Response body bytes. Credit may be overdrawn by one read, then reading pauses."""
-        self._actor.send(self._to, Data(DATA, self.sid, payload, ended, ""))
+        self._actor.send(self.answers_to, Data(DATA, self.sid, payload, ended, ""))
         if ended:
             self._over()
             return
@@ -336,13 +310,13 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        self._actor.send(self._to, Data(DATA, self.sid, b"", False, kind))
+        self._actor.send(self.answers_to, Data(DATA, self.sid, b"", False, kind))
         self._over()
 
     def _answer_error(self, kind: str) -> None:
         routed = self._routed
         if self.responded:  # too late for a status: the body is what fails
-            self._actor.send(self._to, Data(DATA, self.sid, b"", False, kind))
+            self._actor.send(self.answers_to, Data(DATA, self.sid, b"", False, kind))
         else:
             self.responded = True
             report = Report(
@@ -352,13 +326,13 @@ class Exchange:
                 0,
                 False,
                 self._tries,
-                (*routed.stamps, *self._stamps),
+                (*routed.stamps, self.began, self._sent_at, self._sent_at, 0.0),
                 self.connect_seconds,
                 kind,
-                routed.variables,  # type: ignore[arg-type]
+                routed.variables,
                 routed.client_ip,
             )
-            self._actor.answer_error(self._to, routed, kind, report)
+            self._actor.answer_error(self.answers_to, routed, kind, report)
         self._over()
 
     # -- the end ----------------------------------------------------------------------

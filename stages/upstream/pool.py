@@ -9,16 +9,21 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
 from config.model import Upstream
+from stages.headers import value_of
 from stages.messages import Routed
 from stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
 
 if TYPE_CHECKING:
     from stages.upstream.connection import BackendConnection
     from stages.upstream.exchange import Exchange
+
+
+LONGEST_WAIT: Final = 300.0
+"""Seconds; no wait is without an end even where the configuration sets none."""
 
 
 class BackendState:
@@ -64,6 +69,8 @@ class Group:
         self.settings = settings
         self.backends = [BackendState(self, b.host, b.port, b.weight, b.address) for b in settings.addrs]
         self.all_healthy = True
+        self.read_timeout = settings.read_timeout or LONGEST_WAIT
+        self._only = self.backends[0] if len(self.backends) == 1 and self.backends[0].weight else None
         self.pending = 0
         """Exchanges that wait for a connection, over all backends."""
         weights = [backend.weight for backend in self.backends]
@@ -82,6 +89,8 @@ class Group:
 
     def pick(self, routed: Routed, tried: set[int] | None) -> BackendState | None:
         """The backend for a request, or None when no healthy one is left untried."""
+        if self._only is not None and self._only.healthy and not tried:
+            return self._only
         key = self._key(routed) if self.needs_key else ""
         if self.all_healthy and not tried:
             index = self._balancer.pick(key, None)
@@ -118,19 +127,9 @@ class Group:
         if by == "query":
             return _pair(query.split("&"), algo.hash_key)
         if by == "cookie":
-            cookies = _header(routed.headers, b"cookie").decode("latin-1")
+            cookies = (value_of(routed.headers, b"cookie") or b"").decode("latin-1")
             return _pair([part.strip() for part in cookies.split(";")], algo.hash_key, decode=False)
-        return _header(routed.headers, algo.hash_key.encode()).decode("latin-1")
-
-
-def _header(block: bytes, name: bytes) -> bytes:
-    """First value of a header in a block of normal form, b"" when it is missing."""
-    prefix = name + b": "
-    start = 0 if block.startswith(prefix) else block.find(b"\r\n" + prefix) + 2
-    if start == 1:
-        return b""
-    start += len(prefix)
-    return block[start : block.index(b"\r\n", start)]
+        return (value_of(routed.headers, algo.hash_key.encode()) or b"").decode("latin-1")
 
 
 def _pair(pairs: list[str], name: str, decode: bool = True) -> str:
