@@ -89,10 +89,7 @@ def compare(connections: tuple[int, ...] = (1, 64), seconds: float = 3) -> Itera
                     proxy.wait(5)
                 for placement in ("split", "colocated"):
                     with Pingap(site([origin.port], location="enable_reverse_proxy_headers = true"), placement) as pingap:
-                        pids = {}
-                        for row in pingap.ps():
-                            name = "worker" if placement == "colocated" and row.stage in ("accept", "routing", "plugins", "upstream") else row.stage
-                            pids[name] = row.pid
+                        pids = {row.raw["process"]: row.pid for row in pingap.ps()}  # actors of one worker count once
                         yield _measure(f"pingap {placement}", pingap.port, pids, count, seconds)
         finally:
             origin.stop()

@@ -56,9 +56,9 @@ def messages() -> tuple[Request, Response]:
     head = engine.parse_request(HEAD, Limits())
     answer = engine.parse_response(ANSWER, Limits())
     peer = Peer("127.0.0.1", 40000, "127.0.0.1", 6188, "http", 1)
-    request = Request(
-        REQUEST, 5 << 32, 1, Affinity(2, 3, 4), "plain", peer, head.method, head.target, head.version, head.host, head.headers, 0, b"", True, 1.0, b""
-    )
+    crew = Affinity(2, 3, 4)
+    line = (head.method, head.target, head.version, head.host)
+    request = Request(REQUEST, 5 << 32, 1, crew, "plain", peer, *line, head.headers, 0, b"", True, 1.0, b"")
     report = Report("all", "origin", "127.0.0.1:80", 200, True, 1, (1.0,) * 8, (), "", {}, "127.0.0.1")
     return request, Response(RESPONSE, 5 << 32, 4, 200, answer.headers, 112, b"x" * 112, True, report, ())
 

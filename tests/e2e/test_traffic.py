@@ -138,7 +138,7 @@ def test_a_chunked_answer_arrives_whole_and_the_connection_stays(proxy: Pingap, 
         for _ in range(2):
             response = client.get("/chunked")
             assert response.body == b"".join(parts)
-            assert response.get("content-length") is None
+            assert response.get("content-length") in (None, str(sum(map(len, parts)))), "one framing, or the other"
 
 
 def test_an_answer_that_ends_with_the_connection_is_framed_for_the_client(proxy: Pingap, shared_origin: Origin) -> None:
@@ -370,9 +370,13 @@ def test_a_hundred_connections_get_their_own_answers(proxy: Pingap) -> None:
 
 
 def test_backend_connections_are_reused(proxy: Pingap, nginx: Nginx) -> None:
+    mark = f"/echo/reuse-{proxy.placement}"
     with proxy.client() as client:
         for number in range(20):
-            client.get(f"/static/echo/reuse{number}")
-    until(lambda: sum("/echo/reuse" in line for line in nginx.requests()) == 20, 5, "nginx logged all")
-    connections = {line.split()[3] for line in nginx.requests() if "/echo/reuse" in line}
-    assert len(connections) <= 2
+            client.get(f"/static{mark}{number}")
+
+    def logged() -> list[str]:
+        return [line for line in nginx.requests() if mark in line]
+
+    until(lambda: len(logged()) == 20, 5, "nginx logged all")
+    assert len({line.split()[3] for line in logged()}) <= 2
