@@ -225,6 +225,38 @@ def down(graceful: bool, run_dir: str | None) -> None:
     click.echo("stopped")
 
 
+@commands.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--level", type=click.Choice(["debug", "info", "warn", "error"]), default="info", show_default=True, help="The least shown.")
+@_run_dir
+def logs(follow: bool, as_json: bool, level: str, run_dir: str | None) -> None:
+    """Show the newest records of the application log of the running instance."""
+    from pingap import client, watch
+
+    try:
+        sys.exit(watch.logs(run_dir, follow, as_json, level))
+    except client.NotRunning as error:
+        _fail(str(error))
+
+
+@commands.command()
+@click.option("--host", metavar="HOST", help="Requests for this host; *.example.com for its subdomains.")
+@click.option("--path", metavar="PREFIX", help="Requests whose path begins so.")
+@click.option("--status", metavar="STATUS", help="5xx, 404, or several with commas.")
+@_run_dir
+def tap(host: str | None, path: str | None, status: str | None, run_dir: str | None) -> None:
+    """Show requests as they end, with the time that each stage took."""
+    from pingap import client, watch
+
+    try:
+        sys.exit(watch.tap(run_dir, host, path, status))
+    except client.NotRunning as error:
+        _fail(str(error))
+    except ValueError as error:
+        _fail(str(error), BAD_USAGE)
+
+
 def _ask(run_dir: str | None, word: str, *args: Any) -> Any:
     from pingap import client
 

@@ -235,10 +235,10 @@ class Fleet:
 
     def _forked(self, key: int, pid: int, now: float) -> None:
         process = self.processes.get(key)
-        if process is None:
+        if process is None or process.state == STOPPING:  # given up, or told to stop when there was nobody to hear it
             self._out.append(Kill(key))
-            return
-        process.pid, process.started, process.heard = pid, now, now
+        if process is not None:
+            process.pid, process.started, process.heard = pid, now, now
 
     def _exited(self, key: int, reason: str, now: float) -> None:
         self._dying.pop(key, None)

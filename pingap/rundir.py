@@ -2,6 +2,7 @@
 
     pid         the supervisor's process id, under an exclusive flock for as long as it lives
     processes   `pid start-time` of every process, so that the next instance can end what a killed one left
+    config.last                                                  what the config stage goes on with after a crash
     control, config.pub, discovery.pub, events.pub, <stage>.<replica>.<id>   ZeroMQ's sockets
 """
 
@@ -23,6 +24,9 @@ SOCKET_PATH: Final = 107
 
 LONGEST_NAME: Final = len("/discovery.1023.9999999")
 """The longest socket name that the bus makes in the run dir, with its slash."""
+
+FILES: Final = ("processes", "config.last", "config.last.new")
+"""What an instance leaves there besides sockets."""
 
 LOCK_PATIENCE: Final = 0.5
 """Seconds for which a held lock is tried again: a command that only looks holds it for a moment."""
@@ -138,7 +142,7 @@ class RunDir:
         with suppress(OSError):
             for entry in os.scandir(self.path):
                 with suppress(OSError):
-                    if entry.name == "processes" or stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                    if entry.name in FILES or stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
                         os.unlink(entry.path)
 
 

@@ -211,7 +211,8 @@ class Supervisor:
 
     def _reported(self, word: str, value: Any) -> None:
         if word == "generation":
-            self._control.reloaded(value)
+            if value.get("asked", True):  # a change that config noticed by itself answers nobody's question
+                self._control.reloaded(value)
         else:
             self._log("info", f"{word}: {value}")
 

@@ -181,7 +181,9 @@ def test_a_process_that_comes_after_it_was_given_up_is_killed() -> None:
 def test_scaling_up_adds_the_next_replicas_and_answers_when_they_are_ready() -> None:
     play = Play(UPSTREAM).up()
     play >> ScaleAsked(7, "upstream", 3) << ["fork upstream.1 as 2", "fork upstream.2 as 3"]
-    play >> Forked(2, 102) >> Forked(3, 103) >> BecameReady((2,)) << ["announce upstream.0#1=ready upstream.1#2=ready upstream.2#3=starting"]
+    play >> Forked(2, 102) >> Forked(3, 103) >> BecameReady((2,)) << [
+        "announce upstream.0#1=ready upstream.1#2=ready upstream.2#3=starting",
+    ]
     play >> BecameReady((3,)) << ["answer 7 yes: {'stage': 'upstream', 'before': 1, 'replicas': 3, 'starting': 0, 'draining': 0}"]
 
 
@@ -327,6 +329,13 @@ def test_a_stop_while_starting_ends_without_drain() -> None:
     play >> StopAsked(False) << ["close listeners", "stop 1"]
     play >> Exited(1, "") << ["stop 2"]
     play >> Exited(2, "") << ["finish 0"]
+
+
+def test_a_process_that_is_forked_after_it_was_told_to_stop_is_killed() -> None:
+    play = Play(UPSTREAM)
+    play >> Began() >> StopAsked(False) << ["close listeners", "stop 1"]
+    play >> Forked(1, 101) << ["kill 1"]
+    play >> Exited(1, "was killed by SIGKILL") << ["finish 0"]
 
 
 def test_scaling_is_refused_while_pingap_stops() -> None:

@@ -123,7 +123,7 @@ def test_a_second_up_on_the_same_run_dir_says_who_is_there(instance: Instance, l
 
 def test_a_term_while_it_starts_ends_it_with_0(launch: Launch) -> None:
     instance = launch(actors={"plugins": "tests.supervisor.actors:NeverReady"})
-    until(lambda: (instance.run_dir / "control").exists(), 5, "it starts its processes")
+    until((instance.run_dir / "control").exists, 5, "it starts its processes")
     instance.signal(signal.SIGTERM)
     assert instance.wait() == 0
 

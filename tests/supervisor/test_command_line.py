@@ -1,0 +1,64 @@
+"""The command line without an instance: flags, what comes later, and bad usage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pingap import cli, flags
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PINGAP_CONF", "PINGAP_LOG", *flags.ENVIRONMENT):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(cli.commands, list(args))
+
+
+@pytest.mark.parametrize("flag", ["-d", "--daemon", "-u", "--upgrade", "-a", "--autorestart", "--cp", "--template", "--to-hcl", "--to-kdl"])
+def test_a_flag_that_comes_later_is_refused_as_such(flag: str) -> None:
+    done = run("up", flag)
+    assert done.exit_code == 2 and "is not supported yet" in done.output
+
+
+@pytest.mark.parametrize("flag", ["--admin", "--sync", "--upstream", "--domain", "--addr", "--cert", "--key"])
+def test_so_is_one_that_takes_a_value(flag: str) -> None:
+    done = run("up", flag, "x")
+    assert done.exit_code == 2 and f"{flag} is not supported yet" in done.output
+
+
+@pytest.mark.parametrize("name", sorted(flags.ENVIRONMENT))
+def test_so_is_an_environment_variable_unless_it_is_switched_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "true")
+    done = run("up")
+    assert done.exit_code == 2 and f"{name} is not supported yet" in done.output
+    assert flags.refused({}, {name: "false"}) == []
+
+
+def test_several_are_told_at_once() -> None:
+    done = run("up", "-d", "--cp")
+    assert "--daemon" in done.output and "--cp" in done.output
+
+
+@pytest.mark.parametrize("value", ["upstream", "upstream=", "=2", "upstream=0", "upstream=-1", "upstream=two", "upstream=1025"])
+def test_a_scale_that_is_none_is_refused(value: str) -> None:
+    done = run("up", "--scale", value)
+    assert done.exit_code == 2 and "is not STAGE=N" in done.output
+
+
+def test_check_without_a_configuration_says_what_to_name() -> None:
+    done = run("check")
+    assert done.exit_code == 2 and "name a configuration with -c" in done.output
+
+
+def test_without_a_subcommand_flags_are_those_of_up(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--daemon"])
+    assert ended.value.code == 2
+    assert "--daemon is not supported yet" in capsys.readouterr().err

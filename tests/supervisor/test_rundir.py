@@ -1,0 +1,112 @@
+"""The run dir: one instance each, private, and nobody else's files touched."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pingap import rundir
+from pingap.rundir import RunDir, RunDirError
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pgr-", dir="/tmp") as name:
+        yield Path(name)
+
+
+def test_it_is_made_private_and_names_its_supervisor(path: Path) -> None:
+    held = RunDir(str(path / "new"))
+    assert (path / "new").stat().st_mode & 0o777 == 0o700
+    assert rundir.supervisor_of(held.path) == os.getpid()
+    held.release()
+    assert list((path / "new").iterdir()) == []
+    assert rundir.supervisor_of(held.path) is None
+
+
+def test_a_second_instance_is_refused_with_the_pid_of_the_first(path: Path) -> None:
+    held = RunDir(str(path))
+    with pytest.raises(RunDirError, match=rf"already running in {path} \(pid {os.getpid()}\)"):
+        RunDir(str(path))
+    held.release()
+
+
+def test_a_pid_file_without_its_owner_means_that_nothing_runs(path: Path) -> None:
+    (path / "pid").write_text("1\n")
+    assert rundir.supervisor_of(str(path)) is None
+    RunDir(str(path)).release()
+
+
+def test_a_directory_that_is_open_and_in_use_is_neither_taken_nor_changed(path: Path) -> None:
+    path.chmod(0o755)
+    (path / "precious").write_text("")
+    with pytest.raises(RunDirError, match="open to other users and not empty"):
+        RunDir(str(path))
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_empty_directory_is_closed_to_others(path: Path) -> None:
+    path.chmod(0o755)
+    RunDir(str(path)).release()
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_is_not_followed(path: Path) -> None:
+    (path / "real").mkdir(0o700)
+    (path / "link").symlink_to(path / "real")
+    with pytest.raises(RunDirError):
+        RunDir(str(path / "link"))
+
+
+def test_a_path_too_long_for_sockets_is_refused_with_the_limit(path: Path) -> None:
+    with pytest.raises(RunDirError, match="unix sockets allow 84"):
+        RunDir(str(path / ("x" * 80)))
+
+
+def test_sockets_left_behind_are_removed_and_nothing_else(path: Path) -> None:
+    held = RunDir(str(path))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path / "accept.0.1"))
+    (path / "notes.txt").write_text("mine")
+    assert held.clear() == 0
+    assert {entry.name for entry in path.iterdir()} == {"pid", "notes.txt"}
+    held.release()
+    assert (path / "notes.txt").read_text() == "mine"
+
+
+def test_processes_of_a_killed_instance_are_ended(path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as left:
+        held = RunDir(str(path))
+        held.record([left.pid])
+        assert held.clear() == 1
+        assert left.wait(5) == -9
+        held.release()
+
+
+def test_a_process_that_only_has_the_same_pid_is_left_alone(path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
+        held = RunDir(str(path))
+        (path / "processes").write_text(f"{other.pid} 12345\nnonsense\n-1 2\n")
+        assert held.clear() == 0
+        assert other.poll() is None
+        other.kill()
+        held.release()
+
+
+def test_where_it_is_by_default(path: Path) -> None:
+    assert rundir.default({"PINGAP_RUN_DIR": "/x/y", "XDG_RUNTIME_DIR": str(path)}) == "/x/y"
+    assert rundir.default({"XDG_RUNTIME_DIR": str(path)}) == f"{path}/pingap"
+    assert rundir.default({"XDG_RUNTIME_DIR": "/proc/no/such"}) == rundir.default({})
+    assert rundir.default({}) == ("/run/pingap" if os.getuid() == 0 else f"/tmp/pingap-{os.getuid()}")
+
+
+def test_somebody_elses_runtime_directory_is_not_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    assert rundir.default({"XDG_RUNTIME_DIR": str(path)}) == "/tmp/pingap-4711"
