@@ -18,10 +18,13 @@ class Context(Protocol):
     run_dir: str
     settings: dict[str, Any]
     """What the supervisor hands to this actor at its start: plain data (see pingap/topology.py)."""
-    members: Members
     wanted: frozenset[str]
     """Event topics that somebody reads ("access", "log", "count"): make no event that nobody wants."""
     loop: asyncio.AbstractEventLoop
+
+    @property
+    def members(self) -> Members:
+        """The newest table of actors."""
 
     def send(self, to: int, envelope: Any) -> None:
         """Queues an envelope for the actor `to`. Never blocks; order per receiver is kept."""

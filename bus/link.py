@@ -70,8 +70,11 @@ class Watched:
                 raise
             return
         finally:
-            if not self._closed and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            if not self._closed and self._is_readable():
                 self._schedule()
+
+    def _is_readable(self) -> bool:
+        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def _schedule(self) -> None:
         if not self._scheduled and not self._closed:
@@ -80,7 +83,7 @@ class Watched:
 
     def sent(self) -> None:
         """To be called after every send on this socket: a send swallows the edge of what arrived meanwhile."""
-        if self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+        if self._is_readable():
             self._schedule()
 
     def close(self) -> None:
@@ -93,7 +96,7 @@ class Watched:
 class _Outbox:
     """What waits for one peer; a batch leaves at the end of the loop turn."""
 
-    __slots__ = ("stuck", "stuck_bytes", "socket", "waiting")
+    __slots__ = ("socket", "stuck", "stuck_bytes", "waiting")
 
     def __init__(self) -> None:
         self.socket: zmq.Socket[bytes] | None = None
@@ -220,9 +223,11 @@ class Link:
                     del outbox.waiting[OUTBOX_ENVELOPES:]
                 return
         batch, outbox.waiting = outbox.waiting, []
-        parts = [batch] if len(batch) <= wire.MAX_ATTACHMENTS else [
-            batch[i : i + wire.MAX_ATTACHMENTS] for i in range(0, len(batch), wire.MAX_ATTACHMENTS)
-        ]
+        parts = (
+            [batch]
+            if len(batch) <= wire.MAX_ATTACHMENTS
+            else [batch[i : i + wire.MAX_ATTACHMENTS] for i in range(0, len(batch), wire.MAX_ATTACHMENTS)]
+        )
         for part in parts:
             frames = wire.pack(part)
             if outbox.stuck or not self._try(socket, frames):
@@ -293,7 +298,9 @@ class Link:
         socket.setsockopt(zmq.SNDHWM, PIPE_MESSAGES)
         self._secure_client(socket, endpoint)
         socket.connect(endpoint)
-        return self._own(Pair(self._loop, socket, take, self.refuse))
+        pair = Pair(self._loop, socket, take, self.refuse)
+        self._watched.append(pair.watched)
+        return pair
 
     def router(self, endpoint: str, take: Callable[[bytes, list[Any]], None]) -> Router:
         """The supervisor's side of all control connections."""
@@ -303,7 +310,9 @@ class Link:
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._secure_server(socket, endpoint)
         socket.bind(endpoint)
-        return self._own(Router(self._loop, socket, take, self.refuse))
+        router = Router(self._loop, socket, take, self.refuse)
+        self._watched.append(router.watched)
+        return router
 
     def publisher(self, endpoint: str, subscriptions: Callable[[bytes], None] | None = None) -> Publisher:
         """A PUB socket (XPUB when `subscriptions` wants to see who subscribes)."""
@@ -348,10 +357,6 @@ class Link:
         watched = Watched(self._loop, socket, take_one)
         self._watched.append(watched)
         return watched
-
-    def _own(self, pair: Any) -> Any:
-        self._watched.append(pair.watched)
-        return pair
 
     # -- safety ----------------------------------------------------------------
 
@@ -409,7 +414,11 @@ class Pair:
     """A DEALER: single envelopes to and from one peer."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes], take: Callable[[list[Any]], None], refuse: Callable[[Exception], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        socket: zmq.Socket[bytes],
+        take: Callable[[list[Any]], None],
+        refuse: Callable[[Exception], None],
     ) -> None:
         def take_one() -> None:
             head = socket.recv(zmq.NOBLOCK)

@@ -20,7 +20,7 @@ from observability.records import Access
 from stages.accept.connection import ClientConnection
 from stages.accept.core import Fate, State, after_recall, crews, fate
 from stages.accept.stream import Stream
-from stages.error_page import render
+from stages.error_page import ErrorPages
 from stages.errors import KINDS
 from stages.generations import Generations
 from stages.http1.engine import ENGINES, Engine
@@ -80,11 +80,11 @@ class Compiled:
     """What accept needs of a generation."""
 
     servers: dict[str, Server]
-    error_template: str
+    pages: ErrorPages
 
 
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
-    return Compiled(dict(snapshot.servers), snapshot.basic.error_template)
+    return Compiled(dict(snapshot.servers), ErrorPages(snapshot.basic.error_template))
 
 
 class AcceptActor(Actor):
@@ -105,7 +105,7 @@ class AcceptActor(Actor):
         self._crews: list[Affinity] = []
         self._turn = 0
         self._requests = 0
-        self._template = ""
+        self._pages = ErrorPages()
         self._is_ready = False
         self._all_carry = 0
         """The generation that all streams without an answer are known to carry."""
@@ -123,7 +123,7 @@ class AcceptActor(Actor):
         self._sweep()
 
     def _committed(self, generation: int, compiled: Compiled) -> None:
-        self._template = compiled.error_template
+        self._pages = compiled.pages
         for name, door in self._doors.items():
             if name in compiled.servers:
                 door.settings = compiled.servers[name]
@@ -373,20 +373,16 @@ class AcceptActor(Actor):
         """The error page as the stream's response."""
         stream.failed = kind
         stream.state = State.RESPONDING
-        headers, body = render(self._template, KINDS[kind], "")
-        if kind == "overloaded":
-            headers += b"retry-after: 1\r\n"
+        status, headers, body = self._pages.page(kind)
+        length = len(body)
         if stream.request.method == b"HEAD":
             body = b""
-        stream.response = Response(
-            RESPONSE, stream.sid, self.context.id, KINDS[kind].status, headers, len(body), body, True, None, ()
-        )
+        stream.response = Response(RESPONSE, stream.sid, self.context.id, status, headers, length, body, True, None, ())
         return stream.response
 
     def refusal(self, connection: ClientConnection, door: Door, stream: Stream | None, kind: str, detail: str, started: float) -> bytes:
         """The bytes that answer a request which broke the rules; writes its event too."""
-        headers, body = render(self._template, KINDS[kind], "")
-        status = KINDS[kind].status
+        status, headers, body = self._pages.page(kind)
         now = monotonic()
         if stream is not None:
             stream.failed = kind
@@ -490,5 +486,3 @@ def _limits(settings: Server) -> Limits:
 
 def _factory(actor: AcceptActor, door: Door) -> Callable[[], ClientConnection]:
     return lambda: ClientConnection(actor, door)
-
-

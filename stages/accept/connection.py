@@ -87,7 +87,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self._write = self.transport.write
-        ip, port = transport.get_extra_info("peername")[:2] or ("", 0)
+        ip, port = (transport.get_extra_info("peername") or ("", 0))[:2]
+        if ip.startswith("::ffff:"):  # an IPv4 client on a listener for both families
+            ip = ip[7:]
         local_ip, local_port = transport.get_extra_info("sockname")[:2]
         self.transport.set_write_buffer_limits(high=WINDOW // 2)
         self.number = self._actor.connected(self, self._door)

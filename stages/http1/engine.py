@@ -38,10 +38,8 @@ from stages.http1.rules import (
 )
 from stages.messages import UNKNOWN, new
 
-
-
-
 _START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
+
 
 class Engine(Protocol):
     def parse_request(self, head: bytes, limits: Limits) -> RequestHead:

@@ -117,7 +117,7 @@ def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
             if host is not None:
                 return None
             host = value  # type: ignore[assignment]
-            normal.append(text)  # type: ignore[arg-type]
+            normal.append(text)
         elif kind == _LENGTH:
             if length != -2:
                 return None

@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Final
 from bus.actor import Actor, Context
 from bus.members import Members
 from config.model import Upstream
-from stages.error_page import render
-from stages.errors import KINDS
+from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.messages import (
     ANSWER_LOST,
@@ -195,16 +194,11 @@ class UpstreamActor(Actor):
 
     def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
         """Our own answer to a request that no backend answered."""
-        template = self._current.error_template if self._current is not None else ""
-        headers, body = render(template, KINDS[kind], "")
-        if kind == "overloaded":
-            headers += b"retry-after: 1\r\n"
+        status, headers, body = (self._current.pages if self._current is not None else ErrorPages()).page(kind)
         length = len(body)
         if routed.method == b"HEAD":
             body = b""
-        self.send(
-            to, Response(RESPONSE, routed.sid, self.context.id, KINDS[kind].status, headers, length, body, True, report, routed.watchers)
-        )
+        self.send(to, Response(RESPONSE, routed.sid, self.context.id, status, headers, length, body, True, report, routed.watchers))
 
     def attempt_failed(self, group: Group, backend: BackendState, failure: Failure, detail: str, retried: bool) -> None:
         """Log and metrics of one failed attempt."""

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
+from typing import Final
 
 from config.model import Location, Snapshot, Upstream
+from stages.error_page import ErrorPages
 from stages.messages import Routed
 from stages.upstream.core import Rules
 from stages.upstream.pool import Group
-from stages.variables import Edit, Source, compile_rules, host_name
+from stages.variables import Edit, compile_rules, late_source
 
 TCP_FASTOPEN_CONNECT = 30
 """Linux's option; the socket module does not name it."""
+
+
+DEFAULT_RULES: Final = Rules(None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class LocationRules:
     """The keys of a location that take effect here."""
 
-    retry: Rules = Rules(None, None)
+    retry: Rules = DEFAULT_RULES
     max_body: int = 0
     """Bytes of a body whose length the head did not tell; 0 is no limit."""
     late: Edit | None = None
@@ -28,15 +33,14 @@ class LocationRules:
     def apply_late(self, headers: bytes, routed: Routed, address: str) -> bytes:
         """The header block with the late lines applied."""
         assert self.late is not None
-        source = Source(routed.peer, host_name(routed.host), headers, upstream_addr=address, context=routed.variables)
-        return self.late.apply(headers, source)
+        return self.late.apply(headers, late_source(routed, address))
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
     groups: dict[str, Group]
     rules: dict[str, LocationRules]
-    error_template: str
+    pages: ErrorPages
     keepalive_pool: int
     """Idle connections that this process may keep."""
 
@@ -57,7 +61,7 @@ class Compiler:
             groups[name] = known if known is not None and known.settings == settings else Group(name, settings)
         self.groups = groups
         rules = {name: _rules(location) for name, location in snapshot.locations.items()}
-        return Compiled(groups, rules, snapshot.basic.error_template, snapshot.basic.upstream_keepalive_pool_size)
+        return Compiled(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
 
 
 def _rules(location: Location) -> LocationRules:

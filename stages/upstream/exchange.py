@@ -372,7 +372,9 @@ class Exchange:
             connection.close()
 
 
-async def open_socket(loop: asyncio.AbstractEventLoop, host: str, port: int, ipv4_only: bool, tune: list[tuple[int, int, int]]) -> socket.socket:
+async def open_socket(
+    loop: asyncio.AbstractEventLoop, host: str, port: int, ipv4_only: bool, tune: list[tuple[int, int, int]]
+) -> socket.socket:
     """A connected, non-blocking TCP socket. Raises OSError. The first address that answers is taken, in the system's order."""
     family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
     if host[:1].isdigit() or ":" in host:
