@@ -205,7 +205,7 @@ class Process:
             self.control.send((HEARTBEAT, figures))
             for i, context in self.contexts.items():
                 context.ship_counts(figures[i])
-            for wait in range(2):
+            for _ in range(2):
                 await asyncio.sleep(BEAT / 2)
                 self._ask_snapshots()
                 self._look_at_drains()

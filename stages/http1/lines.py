@@ -110,14 +110,14 @@ def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
             if known is None:
                 return None
         if known.__class__ is bytes:
-            normal.append(known)  # type: ignore[arg-type]
+            normal.append(known)
             continue
         kind, value, text = known
         if kind == _HOST:
             if host is not None:
                 return None
             host = value  # type: ignore[assignment]
-            normal.append(text)
+            normal.append(text)  # type: ignore[arg-type]
         elif kind == _LENGTH:
             if length != -2:
                 return None
@@ -157,7 +157,7 @@ def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
             if known is None:
                 return None
         if known.__class__ is bytes:
-            normal.append(known)  # type: ignore[arg-type]
+            normal.append(known)
             continue
         kind, value, _ = known
         if kind == _LENGTH:
