@@ -365,6 +365,9 @@ class AcceptActor(Actor):
             report.connect if report is not None else (),
             stream.failed or (report.error if report is not None else ""),
             report.context if report is not None else {},
+            stream.connection.connected,
+            report.opened if report is not None else 0.0,
+            report.connections if report is not None else 0,
         )
 
     # -- answers of our own -----------------------------------------------------

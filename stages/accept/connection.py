@@ -53,6 +53,7 @@ class ClientConnection(asyncio.Protocol):
         "_pending",
         "_stream",
         "_write",
+        "connected",
         "deadline",
         "number",
         "peer",
@@ -94,7 +95,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WINDOW // 2)
         self.number = self._actor.connected(self, self._door)
         self.peer = Peer(ip, port, local_ip, local_port, self._door.scheme, self.number)
-        self.deadline = monotonic() + self._door.settings.header_timeout
+        self.connected = monotonic()
+        self.deadline = self.connected + self._door.settings.header_timeout
 
     def connection_lost(self, error: Exception | None) -> None:
         self.deadline = inf

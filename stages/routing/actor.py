@@ -298,7 +298,7 @@ class RoutingActor(Actor):
             self._answer(request, router.pages, Refused("overloaded", "", "", client_ip, ""), now)
             return
         self._wait(request.sid, _Scraping(request, client_ip, router, ready[0].id, now, now + SCRAPE_WAIT))
-        self._send(ready[0].id, Scrape(SCRAPE, request.sid, self.context.id))
+        self._send(ready[0].id, Scrape(SCRAPE, request.sid, self.context.id, request.server))
 
     def _scraped(self, scraped: Scraped) -> None:
         waiting = self._waiting.get(scraped.sid)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 from bus.actor import Actor, Context
 from bus.members import Members
 from config.model import Upstream
+from observability.figures import CONNECTIONS, IN_USE
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.messages import (
@@ -102,8 +103,11 @@ class UpstreamActor(Actor):
         return len(self._exchanges)
 
     def figures(self) -> dict[str, float]:
-        idle = sum(len(backend.idle) for group in self._groups.values() for backend in group.backends)
-        return {"in_flight": len(self._exchanges), "requests": self._requests, "connections": len(self._connections), "idle": idle}
+        figures: dict[str, float] = {"in_flight": len(self._exchanges), "requests": self._requests}
+        for name, group in self._groups.items():
+            figures[CONNECTIONS + name] = sum(backend.open for backend in group.backends)
+            figures[IN_USE + name] = sum(backend.active for backend in group.backends)
+        return figures
 
     async def stop(self) -> None:
         if self._sweeper is not None:
