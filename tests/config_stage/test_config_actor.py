@@ -16,7 +16,7 @@ from bus.fake import FakeContext
 from bus.members import Members
 from config.load import load
 from config.model import Snapshot
-from stages.config import last
+from stages.config import last, watch
 from stages.config.actor import ConfigActor
 from stages.messages import ACCEPTED, IN_USE, REFUSED, Accepted, InUse, Refused
 
@@ -97,6 +97,14 @@ async def started(run: Run) -> AsyncIterator[Run]:
         run.starting.cancel()
         await asyncio.gather(run.starting, return_exceptions=True)
         await run.actor.stop()
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Only the test of how soon an edit is taken over needs the real pace."""
+    if "within" not in request.node.name:
+        monkeypatch.setattr(watch, "LOOK", 0.02)
+        monkeypatch.setattr(watch, "SETTLE", 0.01)
 
 
 @pytest.fixture

@@ -1,0 +1,164 @@
+"""The discovery actor with real backends on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from bus.fake import FakeContext
+from bus.members import Members
+from config.model import Backend, HealthCheck, Snapshot, Upstream
+from stages.discovery import actor as module
+from stages.discovery.actor import DiscoveryActor
+from stages.messages import ACCEPTED
+from tests.discovery.origin import Origin, free_port, listening, origin
+
+FAST = HealthCheck("http", "x", "/", check_frequency=0.02, failure=2, success=2, read_timeout=0.5)
+
+
+def upstream(*ports: int, check: HealthCheck = FAST) -> Upstream:
+    return Upstream(addrs=tuple(Backend("127.0.0.1", port) for port in ports), health_check=check)
+
+
+class Run:
+    def __init__(self) -> None:
+        self.context = FakeContext("discovery", 5)
+        self.context.members = Members.of(1, 9, [(2, "config", 0, "", "ready")])
+        self.actor = DiscoveryActor(self.context)
+        self.number = 0
+
+    def configure(self, **upstreams: Upstream) -> None:
+        self.number += 1
+        wire = {"snapshot": Snapshot(upstreams=upstreams).to_wire(), "plans": {}}
+        value = {"committed": self.number, "current": wire, "candidate": 0, "next": None, "oldest": 0, "problems": []}
+        self.context.following["config"](value)
+
+    @property
+    def value(self) -> dict[str, Any] | None:
+        values = self.context.published.get("health")
+        return values[-1] if values else None
+
+    def logs(self, level: str) -> list[tuple[str, str]]:
+        return [(message, fields["addr"]) for at, message, fields in self.context.logged if at == level]
+
+    async def until(self, is_so: Callable[[], object], seconds: float = 5) -> None:
+        limit = monotonic() + seconds
+        while not is_so():
+            assert monotonic() < limit, f"did not happen: {self.value}, {self.context.logged}"
+            await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running(**upstreams: Upstream) -> AsyncIterator[Run]:
+    run = Run()
+    await run.actor.start()
+    try:
+        run.configure(**upstreams)
+        yield run
+    finally:
+        await run.actor.stop()
+
+
+async def test_it_accepts_the_configuration_and_is_ready_when_there_is_nothing_to_check() -> None:
+    async with running() as run:
+        assert run.context.sent[0][1].kind == ACCEPTED
+        assert run.context.is_ready
+        assert run.value == {}
+
+
+async def test_the_first_publication_knows_the_dead_backend() -> None:
+    async with origin() as backend:
+        dead = free_port()
+        async with running(api=upstream(backend.port, dead)) as run:
+            await run.until(lambda: run.value)
+            assert run.context.published["health"] == [{"api": {backend.address: True, f"127.0.0.1:{dead}": False}}]
+            assert run.context.is_ready
+            assert run.logs("warn") == [("backend is unhealthy", f"127.0.0.1:{dead}")]
+            assert run.actor.figures()["unhealthy"] == 1
+
+
+async def test_a_backend_that_falls_ill_and_recovers_is_published_and_logged_each_time() -> None:
+    async with origin() as backend, running(api=upstream(backend.port)) as run:
+        await run.until(lambda: run.value == {"api": {backend.address: True}})
+        well = backend.answer
+        backend.answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+        await run.until(lambda: run.value == {"api": {backend.address: False}})
+        backend.answer = well
+        await run.until(lambda: run.value == {"api": {backend.address: True}})
+        assert len(run.context.published["health"]) == 3
+        assert run.logs("warn") == [("backend is unhealthy", backend.address)]
+        assert run.logs("info") == [("backend is healthy again", backend.address)]
+
+
+async def test_a_slow_backend_delays_neither_readiness_nor_the_first_word_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SOON", 0.02)
+    monkeypatch.setattr(module, "FIRST_ROUND", 0.2)
+    async with origin() as backend, origin(b"") as slow:
+        check = HealthCheck("http", "x", "/", read_timeout=30)
+        async with running(api=upstream(backend.port, slow.port, check=check)) as run:
+            await run.until(lambda: run.context.is_ready, 1)
+            assert run.value is None
+            await run.until(lambda: run.value, 2)
+            assert run.value == {"api": {backend.address: True}}
+
+
+async def test_a_reload_leaves_unchanged_checks_alone_and_takes_up_and_drops_others() -> None:
+    kept = HealthCheck("http", "x", "/", check_frequency=0.02, reuse=True)
+    async with origin() as one, origin() as two, running(one=upstream(one.port, check=kept)) as run:
+        await run.until(lambda: len(one.requests) > 2)
+        run.configure(one=upstream(one.port, check=kept), two=upstream(two.port))
+        await run.until(lambda: run.value == {"one": {one.address: True}, "two": {two.address: True}})
+        run.configure(one=upstream(one.port, check=kept))
+        assert run.value == {"one": {one.address: True}}
+        await run.until(lambda: not two.open)
+        asked, more = len(two.requests), len(one.requests) + 3
+        await run.until(lambda: len(one.requests) > more)
+        assert len(two.requests) == asked
+        assert one.connections == 1, "its connection lived through both reloads"
+
+
+async def test_stopping_closes_what_is_under_way_and_what_is_kept() -> None:
+    async with origin(b"") as silent, origin() as kept:
+        reuse = HealthCheck("http", "x", "/", reuse=True)
+        async with running(a=upstream(silent.port), b=upstream(kept.port, check=reuse)) as run:
+            await run.until(lambda: silent.requests and kept.requests)
+        await run.until(lambda: silent.open + kept.open == 0)
+
+
+class Slow(Origin):
+    """Says how many of its kind were asked at the same time, first round aside."""
+
+    now = most = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+            Slow.now += 1
+            if len(self.requests) > 1:
+                Slow.most = max(Slow.most, Slow.now)
+            await asyncio.sleep(0.02)
+            writer.write(self.answer)
+            await writer.drain()
+            Slow.now -= 1
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize(("parallel", "most"), [(False, 1), (True, 3)])
+async def test_backends_are_checked_one_after_the_other_or_all_at_once_as_configured(parallel: bool, most: int) -> None:
+    Slow.now = Slow.most = 0
+    check = HealthCheck("http", "x", "/", check_frequency=0.02, parallel=parallel)
+    one, two, three = Slow(), Slow(), Slow()
+    async with (
+        listening(one),
+        listening(two),
+        listening(three),
+        running(api=upstream(one.port, two.port, three.port, check=check)) as run,
+    ):
+        await run.until(lambda: all(len(each.requests) > 3 for each in (one, two, three)))
+    assert Slow.most == most

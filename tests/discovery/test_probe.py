@@ -1,0 +1,161 @@
+"""One check of one real backend: what passes, what fails and why, and that nothing stays open."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from time import monotonic
+
+import pytest
+
+from config.model import HealthCheck
+from stages.discovery.core import Target
+from stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
+from tests.discovery.origin import OK, Origin, free_port, origin
+
+
+def target(at: Origin) -> Target:
+    return Target(at.address, "127.0.0.1", at.port)
+
+
+def http(**more: object) -> HealthCheck:
+    return HealthCheck("http", "api.example.com", "/ping?deep=1", **more)  # type: ignore[arg-type]
+
+
+async def gone(at: Origin) -> None:
+    """Waits until the backend has seen every connection closed."""
+    async with asyncio.timeout(2):
+        while at.open:
+            await asyncio.sleep(0.001)
+
+
+async def test_tcp_passes_when_the_backend_accepts_and_leaves_nothing_open() -> None:
+    async with origin() as backend:
+        await Prober(HealthCheck(), False).probe(target(backend))
+        async with asyncio.timeout(2):
+            while not backend.connections:
+                await asyncio.sleep(0.001)
+        await gone(backend)
+        assert backend.requests == []
+
+
+@pytest.mark.parametrize("check", [HealthCheck(), http()])
+async def test_a_backend_that_refuses_connections_fails(check: HealthCheck) -> None:
+    port = free_port()
+    with pytest.raises(ProbeFailed, match="cannot connect"):
+        await Prober(check, False).probe(Target(f"127.0.0.1:{port}", "127.0.0.1", port))
+
+
+@pytest.mark.parametrize("check", [HealthCheck(connection_timeout=0.05), http(connection_timeout=0.05)])
+async def test_a_backend_that_takes_no_connection_fails_at_the_deadline(check: HealthCheck) -> None:
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        began = monotonic()
+        with pytest.raises(ProbeFailed, match=r"no connection within 0\.05 s"):
+            await Prober(check, False).probe(Target(f"127.0.0.1:{port}", "127.0.0.1", port))
+        assert monotonic() - began < 2
+
+
+async def test_a_name_that_does_not_resolve_fails() -> None:
+    with pytest.raises(ProbeFailed, match="cannot be resolved"):
+        await Prober(HealthCheck(), False).probe(Target("x:1", "no-such-host.invalid", 1))
+
+
+async def test_a_name_is_resolved_to_ipv4_only_when_that_is_asked() -> None:
+    with pytest.raises(ProbeFailed):
+        await Prober(HealthCheck(), True).probe(Target("[::1]:1", "::1", 1))
+    async with origin() as backend:
+        await Prober(HealthCheck(), True).probe(Target("localhost", "localhost", backend.port))
+
+
+async def test_http_passes_on_200_and_asks_for_the_path_under_the_host_of_the_check() -> None:
+    async with origin() as backend:
+        await Prober(http(), False).probe(target(backend))
+        await gone(backend)
+        head = backend.requests[0].decode().lower()
+        assert head.startswith("get /ping?deep=1 http/1.1\r\n")
+        assert "\r\nhost: api.example.com\r\n" in head
+        assert "\r\nconnection: close\r\n" in head
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"301 Moved", b"404 Not Found", b"500 Oops", b"503 Busy"])
+async def test_http_fails_on_every_other_status(status: bytes) -> None:
+    async with origin(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n") as backend:
+        with pytest.raises(ProbeFailed, match=f"status {status[:3].decode()}"):
+            await Prober(http(), False).probe(target(backend))
+        await gone(backend)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "closed the connection"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no valid answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "no valid answer"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000, "no valid answer"),
+    ],
+)
+async def test_http_fails_on_what_is_no_whole_answer(answer: bytes, why: str) -> None:
+    async with origin(answer, closes=True) as backend:
+        with pytest.raises(ProbeFailed, match=why):
+            await Prober(http(), False).probe(target(backend))
+        await gone(backend)
+
+
+async def test_http_fails_when_the_answer_does_not_come_in_time() -> None:
+    async with origin(b"") as backend:
+        with pytest.raises(ProbeFailed, match=r"no answer within 0\.05 s"):
+            await Prober(http(read_timeout=0.05), False).probe(target(backend))
+        await gone(backend)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MOST_BODY + 1),
+    ],
+)
+async def test_http_passes_with_every_framing_of_the_body(answer: bytes) -> None:
+    async with origin(answer, closes=True) as backend:
+        await Prober(http(), False).probe(target(backend))
+        await gone(backend)
+
+
+async def test_with_reuse_the_connection_serves_the_next_check_and_is_closed_at_the_end() -> None:
+    async with origin() as backend:
+        prober = Prober(http(reuse=True), False)
+        for _ in range(3):
+            await prober.probe(target(backend))
+        assert (backend.connections, len(backend.requests)) == (1, 3)
+        assert b"connection" not in backend.requests[0].lower()
+        prober.close()
+        await gone(backend)
+
+
+async def test_a_kept_connection_that_the_backend_closed_meanwhile_is_no_failure() -> None:
+    async with origin(closes=True) as backend:
+        prober = Prober(http(reuse=True), False)
+        for turn in range(1, 3):
+            await prober.probe(target(backend))
+            await gone(backend)
+            assert backend.connections == turn
+        prober.close()
+
+
+async def test_a_cancelled_check_leaves_nothing_open() -> None:
+    async with origin(b"") as backend:
+        check = asyncio.create_task(Prober(http(), False).probe(target(backend)))
+        async with asyncio.timeout(2):
+            while not backend.requests:
+                await asyncio.sleep(0.001)
+        check.cancel()
+        await asyncio.gather(check, return_exceptions=True)
+        await gone(backend)
