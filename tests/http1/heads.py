@@ -1,4 +1,4 @@
-"""Both engines, and the words in which the tests speak of what they say."""
+"""The engines, and the words in which the tests speak of what they say."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ from typing import Any, Final
 
 import pytest
 
-from stages.http1.engine import ENGINES, Engine
+from stages.http1.engine import ENGINES, Engine, Httptools
 from stages.http1.rules import Limits, ProtocolError, RequestHead, ResponseHead
 
 LIMITS: Final = Limits()
 
-both_engines = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+
+class Whole:
+    """llhttp alone, without the quick way through ordinary heads that comes before it."""
+
+    parse_request = Httptools.parse_whole_request
+    parse_response = Httptools.parse_whole_response
+
+
+ALL: Final[dict[str, Engine]] = {"httptools": ENGINES["httptools"], "llhttp": Whole(), "h11": ENGINES["h11"]}
+
+every_engine = pytest.mark.parametrize("engine", ALL.values(), ids=ALL)
 
 
 def crlf(*lines: bytes) -> bytes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from stages.http1.engine import METHODS, Engine
+from stages.http1.engine import Engine
+from stages.http1.lines import METHODS
 from stages.http1.rules import Limits, check_host, split_absolute
 from stages.messages import UNKNOWN
-from tests.http1.heads import accepted, both_engines, crlf, get, post, request, rows
+from tests.http1.heads import accepted, crlf, every_engine, get, post, request, rows
 
 REFUSED = rows(
     # version
@@ -116,7 +117,7 @@ REFUSED = rows(
 )
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize(("head", "kind"), REFUSED)
 def test_a_request_that_breaks_a_rule_is_refused_with_the_kind_that_says_how(engine: Engine, head: bytes, kind: str) -> None:
     assert request(engine, head) == kind
@@ -185,20 +186,20 @@ ACCEPTED = rows(
 )
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize(("head", "fields"), ACCEPTED)
 def test_a_request_that_obeys_is_accepted_with_these_fields(engine: Engine, head: bytes, fields: dict[str, object]) -> None:
     parsed = accepted(engine, head)
     assert {name: getattr(parsed, name) for name in fields} == fields
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_of_the_list_is_known_to_the_engine(engine: Engine, method: bytes) -> None:
     assert accepted(engine, crlf(method + b" / HTTP/1.1", b"Host: a")).method == method
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("byte", range(256))
 def test_one_byte_in_the_target_is_taken_as_it_is_or_refused(engine: Engine, byte: int) -> None:
     target = b"/a%bb" % bytes([byte])
@@ -206,7 +207,7 @@ def test_one_byte_in_the_target_is_taken_as_it_is_or_refused(engine: Engine, byt
     assert parsed == "bad_request" if byte <= 32 or byte >= 127 or byte == ord("#") else parsed.target == target  # type: ignore[union-attr]
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("byte", range(256))
 def test_one_byte_in_a_value_is_taken_as_it_is_or_refused(engine: Engine, byte: int) -> None:
     value = b"a%bb" % bytes([byte])
@@ -217,7 +218,7 @@ def test_one_byte_in_a_value_is_taken_as_it_is_or_refused(engine: Engine, byte: 
         assert parsed == "bad_request"
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("byte", range(256))
 def test_one_byte_in_a_name_is_taken_or_refused(engine: Engine, byte: int) -> None:
     name = b"xa%bb" % bytes([byte])
@@ -230,33 +231,33 @@ def test_one_byte_in_a_name_is_taken_or_refused(engine: Engine, byte: int) -> No
         assert parsed == "bad_request"
 
 
-@both_engines
+@every_engine
 def test_the_head_is_capped_in_bytes(engine: Engine) -> None:
     head = get(b"X-A: " + b"a" * 100)
     assert request(engine, head, Limits(head=len(head))) != "headers_too_large"
     assert request(engine, head, Limits(head=len(head) - 1)) == "headers_too_large"
 
 
-@both_engines
+@every_engine
 def test_a_head_too_large_because_of_its_target_is_414(engine: Engine) -> None:
     limits = Limits(head=1000, target=200)
     assert request(engine, crlf(b"GET /" + b"a" * 2000 + b" HTTP/1.1", b"Host: a"), limits) == "target_too_long"
 
 
-@both_engines
+@every_engine
 def test_the_number_of_lines_is_capped(engine: Engine) -> None:
     limits = Limits(headers=10)
     assert request(engine, get(*[b"X-A: 1"] * 9), limits) != "headers_too_large"
     assert request(engine, get(*[b"X-A: 1"] * 10), limits) == "headers_too_large"
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("line", [b"TE:", b"Keep-Alive: 1", b"Trailer: x", b"Connection: x", b"Upgrade: x", b"a:"])
 def test_lines_that_are_dropped_count_too(engine: Engine, line: bytes) -> None:
     assert request(engine, get(*[line] * 100)) == "headers_too_large"
 
 
-@both_engines
+@every_engine
 def test_the_target_is_capped_to_the_byte(engine: Engine) -> None:
     limits = Limits(target=100)
     assert accepted(engine, crlf(b"GET /" + b"a" * 99 + b" HTTP/1.1", b"Host: a")).target == b"/" + b"a" * 99

@@ -7,7 +7,7 @@ import pytest
 from stages.http1.engine import Engine
 from stages.http1.rules import Limits, ResponseHead
 from stages.messages import UNKNOWN
-from tests.http1.heads import both_engines, crlf, ok, response, rows
+from tests.http1.heads import crlf, every_engine, ok, response, rows
 
 BROKEN = rows(
     ("two lengths", ok(b"Content-Length: 5", b"Content-Length: 6")),
@@ -67,7 +67,7 @@ BROKEN = rows(
 )
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("head", BROKEN)
 def test_a_response_that_breaks_a_rule_is_a_bad_gateway(engine: Engine, head: bytes) -> None:
     assert response(engine, head) == "bad_gateway"
@@ -97,7 +97,7 @@ TAKEN = rows(
 )
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize(("head", "fields"), TAKEN)
 def test_a_response_that_obeys_is_taken_with_these_fields(engine: Engine, head: bytes, fields: dict[str, object]) -> None:
     parsed = response(engine, head)
@@ -105,7 +105,7 @@ def test_a_response_that_obeys_is_taken_with_these_fields(engine: Engine, head: 
     assert {name: getattr(parsed, name) for name in fields} == fields
 
 
-@both_engines
+@every_engine
 def test_a_response_head_is_capped_in_bytes_and_lines(engine: Engine) -> None:
     assert response(engine, ok(b"X-A: " + b"a" * 1000), Limits(head=1000)) == "bad_gateway"
     assert response(engine, ok(*[b"X-A: 1"] * 11), Limits(headers=10)) == "bad_gateway"

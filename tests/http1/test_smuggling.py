@@ -14,7 +14,7 @@ from stages.http1.body import MAX_LINE, ChunkedBody
 from stages.http1.engine import Engine
 from stages.http1.rules import ProtocolError, RequestHead
 from stages.messages import UNKNOWN
-from tests.http1.heads import both_engines, crlf, post, request, rows
+from tests.http1.heads import crlf, every_engine, post, request, rows
 
 CODINGS = rows(
     # what any server must agree on
@@ -98,14 +98,14 @@ CODINGS = rows(
 )
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize(("line", "verdict"), CODINGS)
 def test_a_coding_is_plainly_chunked_or_the_request_is_refused(engine: Engine, line: bytes, verdict: str | int) -> None:
     parsed = request(engine, post(line))
     assert (parsed.length if isinstance(parsed, RequestHead) else parsed) == verdict
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize(("line", "verdict"), CODINGS)
 @pytest.mark.parametrize("first", [True, False], ids=["length-first", "coding-first"])
 def test_no_coding_whatsoever_is_taken_beside_a_length(engine: Engine, line: bytes, verdict: str | int, first: bool) -> None:
@@ -114,14 +114,14 @@ def test_no_coding_whatsoever_is_taken_beside_a_length(engine: Engine, line: byt
     assert parsed in ("bad_request", "not_implemented")
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize(("line", "verdict"), CODINGS)
 def test_no_coding_whatsoever_is_taken_in_http_1_0(engine: Engine, line: bytes, verdict: str | int) -> None:
     parsed = request(engine, crlf(b"POST / HTTP/1.0", b"Host: a", line))
     assert parsed in ("bad_request", "not_implemented")
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("name", [b"X-Transfer-Encoding", b"Transfer-Encodings", b"Transfer-Encodin", b"Transfer.Encoding"])
 def test_a_name_that_only_looks_like_it_frames_nothing_and_is_passed_on_as_it_is(engine: Engine, name: bytes) -> None:
     parsed = request(engine, post(name + b": chunked"))
@@ -130,7 +130,7 @@ def test_a_name_that_only_looks_like_it_frames_nothing_and_is_passed_on_as_it_is
     assert parsed.headers == b"host: a.example\r\n%b: chunked\r\n" % name.lower()
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize("line", [b"Transfer_Encoding: chunked", b"Content_Length: 5", b"CONTENT_LENGTH: 5"])
 def test_a_name_that_a_backend_could_map_to_the_same_variable_is_dropped(engine: Engine, line: bytes) -> None:
     parsed = request(engine, post(line, b"Content-Length: 7"))
@@ -187,7 +187,7 @@ LENGTHS = rows(
 )
 
 
-@both_engines
+@every_engine
 @pytest.mark.parametrize(("line", "verdict"), LENGTHS)
 def test_a_length_is_plainly_a_number_or_the_request_is_refused(engine: Engine, line: bytes, verdict: str | int) -> None:
     parsed = request(engine, post(line))
