@@ -11,7 +11,7 @@ import functools
 import html
 import json
 import socket
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import httptools
 
@@ -80,8 +80,7 @@ class Connection(asyncio.Protocol):
         self._length = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -123,10 +122,19 @@ class Connection(asyncio.Protocol):
             "backend": self._backend,
             "method": method,
             "target": self._target.decode("latin-1"),
-            "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in self._headers],
+            "headers": _as_object(self._headers),
         }
         if self._length:
             answer["body_bytes"] = self._length
             if self._length <= MOST_BODY:
                 answer["body"] = b"".join(self._body).decode("utf-8", "replace")
         return "application/json", json.dumps(answer, indent=2).encode() + b"\n"
+
+
+def _as_object(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Name → value; those of one name are joined, as RFC 9110 section 5.3 allows."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
