@@ -199,8 +199,8 @@ class Process:
         return self._exit_code
 
     async def _beat(self) -> None:
-        ticks = 0
         while True:
+            began = time.monotonic()
             figures = {i: actor.figures() for i, actor in self.actors.items()}
             self.control.send((HEARTBEAT, figures))
             for i, context in self.contexts.items():
@@ -209,8 +209,10 @@ class Process:
                 await asyncio.sleep(BEAT / 2)
                 self._ask_snapshots()
                 self._look_at_drains()
-            ticks += 1
-            if time.monotonic() - self._heard > SILENCE and not self._orphaned:
+            now = time.monotonic()
+            if now - began > SILENCE / 2:
+                self._heard = now  # who was stopped itself (Ctrl-Z, a frozen container) has heard nobody: nobody is to blame
+            if now - self._heard > SILENCE and not self._orphaned:
                 self._orphaned = True  # the supervisor is gone: finish what is held, then leave
                 for actor in self._ids:
                     self._drain(actor, ORPHAN_DRAIN)

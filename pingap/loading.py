@@ -24,7 +24,7 @@ def load(source: str | None, *, text: str | None = None) -> Snapshot:
     """Reads the file or directory `source`, or `text` when there is none. Raises ConfigRefused with all problems."""
     from stages.plugins import registry
 
-    checks: dict[str, Any] = {"plugin_checker": registry.check, "builtin_plugins": frozenset(registry.BUILTIN_INSTANCES)}
+    checks: dict[str, Any] = {"plugin_checker": registry.checker(_base(source)), "builtin_plugins": registry.BUILTIN_INSTANCES}
     try:
         snapshot = load_text(text or "", name="the embedded one", **checks) if source is None else load_source(source, **checks)
     except ConfigRefused as refused:
@@ -34,6 +34,16 @@ def load(source: str | None, *, text: str | None = None) -> Snapshot:
     if problems := list(_access_logs(formats)):
         raise ConfigRefused(problems)
     return snapshot
+
+
+def _base(source: str | None) -> str:
+    """Where the relative paths of a configuration start."""
+    if source is None:
+        return ""
+    with suppress(ConfigRefused):
+        path = file.locate(source)
+        return str(path if path.is_dir() else path.parent)
+    return ""
 
 
 def _access_logs(formats: Iterable[tuple[str, str]]) -> Iterator[Problem]:

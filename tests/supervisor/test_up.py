@@ -156,6 +156,19 @@ def test_a_hung_process_is_found_and_replaced(instance: Instance) -> None:
     assert not is_alive(old)
 
 
+@pytest.mark.slow
+def test_after_all_of_it_was_suspended_for_a_while_nobody_takes_anybody_for_dead(instance: Instance) -> None:
+    before = instance.ps()
+    pids = instance.members()
+    for number, pause in ((signal.SIGSTOP, 4.0), (signal.SIGCONT, 2.0)):
+        for pid in pids:
+            os.kill(pid, number)
+        time.sleep(pause)  # the time itself is what is tested
+    assert [(row["process"], row["pid"], row["restarts"]) for row in instance.ps()] == [
+        (row["process"], row["pid"], row["restarts"]) for row in before
+    ]
+
+
 def test_a_dead_worker_is_replaced_whole(launch: Launch) -> None:
     instance = launch(placement="colocated").ready()
     old = instance.pid("routing")
