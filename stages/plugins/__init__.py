@@ -1,0 +1,21 @@
+"""The plugins stage: runs the plugins of a location on its requests, answers and bodies.
+
+    api.py        what a plugin is made of (pingap/plugin.py re-exports it)
+    builtin/      one file a plugin       registry.py   which there are; checks sections, plans itineraries
+    chain.py      the hooks of a location, in order, made once per generation
+    core.py       a body on its way through transformers, within credit: decides, does nothing
+    limits.py     the counters behind `limit`: decides     claims.py   asks their owner, keeps them honest
+    actor.py      messages in and out      stream.py   one request that is still here
+    bodies.py     moves bodies            host.py     what plugins may ask of the stage
+    user_code.py  loads a user's plugin   guard.py    gives its hooks a deadline
+
+A request whose hooks all answer at once leaves nothing behind: hooks are run, the
+changed ROUTED goes on, and no state is kept. Whatever needs more (an await, a body, the
+response) becomes a `Stream`, and the parts of it that wait are tasks.
+
+The stage holds at most a window of input (256 KiB) and one piece of output for each
+body: it grants credit to the sender only as the receiver takes what was made of it.
+
+A hook that fails answers 500 (`plugin_failed`), or cuts the body when the head is out.
+It never lets the request pass.
+"""

@@ -1,0 +1,133 @@
+"""What a plugin is made of. Plugin authors import it from `pingap.plugin`; docs/plugins.md explains it by example."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from config.quantities import parse_duration, parse_size
+from config.values import parse_header
+from stages.plugins.exchange import Exchange, Hook, Result
+
+Step = Literal["early_request", "request", "proxy_upstream", "upstream_response", "response"]
+STEPS: Final[tuple[Step, ...]] = ("early_request", "request", "proxy_upstream", "upstream_response", "response")
+"""In their order. proxy_upstream happens only to a request that really goes to an upstream."""
+
+REQUEST_STEPS: Final = frozenset(STEPS[:3])
+
+
+# -- settings -------------------------------------------------------------------
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+"""Seconds; written `10s`, `1m 30s`."""
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""Bytes; written `4kb`, `1MiB`."""
+HeaderLine = Annotated[tuple[str, str], BeforeValidator(parse_header)]
+"""(lower-case name, value); written `Name: value`."""
+Status = Annotated[int, Field(ge=200, le=599)]
+
+
+class Settings(BaseModel):
+    """The keys of a [plugins.X] section. Unknown keys and values of another type are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    category: str = ""
+    """Which plugin this is."""
+    step: Step | None = None
+    """When it runs, for plugins that leave the choice; None is the plugin's usual step."""
+    remark: str = ""
+    """A note, without effect."""
+
+
+S = TypeVar("S", bound=Settings)
+
+Trouble = tuple[str, str] | tuple[str, str, str]
+"""Key, what is wrong with it, and perhaps what to do about it."""
+
+
+class Host(Protocol):
+    """What a plugin may ask of the stage."""
+
+    name: str
+    """The name of the plugin's section."""
+    loop: Any
+    """The event loop (asyncio.AbstractEventLoop) of the process."""
+
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """Application log: level is error, warn, info or debug."""
+
+    def count(self, name: str, delta: float = 1, **labels: str) -> None:
+        """Adds to a counter that metrics will see."""
+
+    def in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        """Runs `call(*args)` in a thread: for work that would hold up all other requests."""
+
+    def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Claimed | Awaitable[Claimed]:
+        """Asks the one replica that counts for `key` whether this request is within a limit. args: see limits.py."""
+
+
+class Claimed(NamedTuple):
+    """Whether a claim was allowed, and what the count came to."""
+
+    allowed: bool
+    value: float
+
+
+class Plugin(Generic[S]):
+    """Base of all plugins. Making one has no side effects: it is made for checks too. `start` is where life begins.
+
+    Override the methods of the steps at which it has work to do. Each may be `async def`.
+    """
+
+    category: ClassVar[str] = ""
+    model: ClassVar[type[Any]] = Settings
+    """The model of its section, a subclass of Settings."""
+    steps: ClassVar[tuple[Step, ...]] = ()
+    """What `step` may say. Empty: just the steps that are overridden."""
+    reads_request_body: ClassVar[bool] = False
+    """It may call transform_request or collect_request."""
+    is_outermost: ClassVar[bool] = False
+    """Its response hooks run after those of all other plugins, and on replies of plugins too."""
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def check(self) -> Iterable[Trouble]:
+        """What is wrong with the settings that their model cannot say."""
+        return ()
+
+    def start(self, host: Host) -> None:
+        """Called once before the first request. An exception refuses the configuration."""
+
+    def stop(self) -> None:
+        """Called when no configuration and no request uses it any more."""
+
+    def hooks(self) -> Mapping[Step, Hook]:
+        """The hooks by step; asked once, after `check`. By default the overridden methods, a single one moved to `step`."""
+        found: dict[Step, Hook] = {step: getattr(self, step) for step in STEPS if getattr(type(self), step) is not getattr(Plugin, step)}
+        if len(found) == 1 and self.settings.step is not None:
+            return {self.settings.step: next(iter(found.values()))}
+        return found
+
+    def early_request(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """Before the `request` hooks of all plugins of the location."""
+        raise NotImplementedError
+
+    def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """The usual place."""
+        raise NotImplementedError
+
+    def proxy_upstream(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """Just before the request is sent to an upstream; not when something else answers it."""
+        raise NotImplementedError
+
+    def upstream_response(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """The head of a backend's answer has come."""
+        raise NotImplementedError
+
+    def response(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """After the `upstream_response` hooks of all plugins of the location."""
+        raise NotImplementedError

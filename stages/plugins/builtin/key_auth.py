@@ -1,0 +1,78 @@
+"""`key_auth`: an API key in a header or in the query."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from hmac import compare_digest
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.header_view import writable
+from stages.plugins.api import Duration, Plugin, Settings, Trouble
+from stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, query_value, reply, without_query
+
+
+class KeyAuthSettings(Settings):
+    header: str = ""
+    """The header with the key, as `X-API-Key`."""
+    query: str = ""
+    """The query parameter with the key; wins over `header`, only one of the two is read."""
+    keys: Annotated[list[str], Field(min_length=1)]
+    """The keys that are let pass, compared byte by byte."""
+    delay: Duration = 0.0
+    """Wait this long before a wrong key is answered."""
+    hide_credentials: bool = False
+    """The backend does not get the key."""
+
+
+class KeyAuth(Plugin[KeyAuthSettings]):
+    category = "key_auth"
+    model = KeyAuthSettings
+
+    def __init__(self, settings: KeyAuthSettings) -> None:
+        super().__init__(settings)
+        self._keys = [key.encode() for key in settings.keys]
+        self._query = settings.query.encode()
+        self._line = settings.header.lower().encode("latin-1", "replace") + b": "
+        self._missing = reply(401, "Key missing")
+        self._wrong = reply(401, "Key auth fail")
+
+    def check(self) -> Iterator[Trouble]:
+        settings = self.settings
+        if not settings.query and not settings.header:
+            yield "header", "neither header nor query says where the key is", 'header = "X-API-Key"'
+        if settings.header:
+            try:
+                writable(settings.header)
+            except ValueError as error:
+                yield "header", str(error)
+        for index, key in enumerate(settings.keys):
+            if not key:
+                yield f"keys[{index}]", "must not be empty"
+
+    def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        given: bytes | None
+        if self._query:
+            text = query_value(exchange.raw_target, self._query)
+            given = text.encode("latin-1") if text else None
+        else:
+            given = exchange.headers.first(self._line)
+        if not given:
+            return self._missing
+        is_known = False
+        for key in self._keys:  # all of them, so that the time says nothing about which one it was
+            is_known |= compare_digest(key, given)
+        if not is_known:
+            return self._later() if self.settings.delay else self._wrong
+        if self.settings.hide_credentials:
+            if self._query:
+                exchange.target = without_query(exchange.raw_target, self._query).decode("latin-1")
+            else:
+                exchange.headers.remove(self.settings.header)
+        return CONTINUE
+
+    async def _later(self) -> Reply:
+        await asyncio.sleep(self.settings.delay)
+        return self._wrong

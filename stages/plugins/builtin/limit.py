@@ -1,0 +1,96 @@
+"""`limit`: requests a second, or requests at the same time, for each client, header, cookie or query parameter.
+
+One replica of the stage counts for each value (stages/plugins/limits.py), so that the
+limit is the limit however many there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stages.header_view import writable
+from stages.plugins.api import Claimed, Duration, Host, Plugin, Settings, Trouble
+from stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, reply
+from stages.plugins.limits import INFLIGHT, RATE
+
+
+class LimitSettings(Settings):
+    type: Literal["rate", "inflight"] = "rate"
+    tag: Literal["ip", "header", "cookie", "query"] = "ip"
+    """What is limited: each client address, or each value of a header, cookie or query parameter."""
+    key: str = ""
+    """The name of that header, cookie or parameter."""
+    max: Annotated[int, Field(ge=0)] = 0
+    """Requests in each `interval` (rate), or at the same time (inflight)."""
+    interval: Duration = 10.0
+    """The window of a rate."""
+    weight: Annotated[int, Field(ge=0, le=100)] = 50
+    """Percentage of the current window in the rate, the rest being the window before; 0 is that one alone."""
+
+
+class Limit(Plugin[LimitSettings]):
+    category = "limit"
+    model = LimitSettings
+    steps = ("request", "proxy_upstream")
+
+    def __init__(self, settings: LimitSettings) -> None:
+        super().__init__(settings)
+        # A limit with other settings counts anew; one with the same goes on counting across reloads.
+        said = json.dumps(settings.model_dump(exclude={"remark"}), sort_keys=True)
+        self._prefix = hashlib.sha256(said.encode()).hexdigest()[:12]
+        self._args: tuple[Any, ...]
+        if settings.type == "rate":
+            self._max = settings.max / max(settings.interval, 1.0)
+            self._args = (RATE, self._max, settings.interval, settings.weight / 100)
+        else:
+            self._max = float(settings.max)
+            self._args = (INFLIGHT, settings.max)
+        self._host: Host | None = None
+
+    def check(self) -> Iterator[Trouble]:
+        settings = self.settings
+        if settings.tag != "ip" and not settings.key:
+            yield "key", f"the name of the {settings.tag} is missing, so that nothing would be limited"
+        if settings.tag == "header" and settings.key:
+            try:
+                writable(settings.key)
+            except ValueError as error:
+                yield "key", str(error)
+        if settings.interval <= 0:
+            yield "interval", "must be more than 0"
+
+    def start(self, host: Host) -> None:
+        self._host = host
+        self._prefix = f"{host.name}\0{self._prefix}\0"
+
+    def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        settings = self.settings
+        value: str | None
+        if settings.tag == "ip":
+            value = exchange.client_ip
+        else:
+            read: Callable[[str], str | None] = {
+                "header": exchange.headers.get,
+                "cookie": exchange.cookie,
+                "query": exchange.query_value,
+            }[settings.tag]
+            value = read(settings.key)
+        if not value:
+            return SKIP  # as documented: who has no key is not limited by it
+        assert self._host is not None
+        claimed = self._host.claim(exchange, self._prefix + value, self._args)
+        if isinstance(claimed, Claimed):
+            return CONTINUE if claimed.allowed else self._refused(claimed)
+        return self._later(claimed)
+
+    async def _later(self, waits: Awaitable[Claimed]) -> Result:
+        claimed = await waits
+        return CONTINUE if claimed.allowed else self._refused(claimed)
+
+    def _refused(self, claimed: Claimed) -> Result:
+        return reply(429, f"Plugin limit, exceed limit {claimed.value:.15g}/{self._max:.15g}")

@@ -1,0 +1,44 @@
+"""`mock`: a canned answer instead of a backend's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from pydantic import Field
+
+from stages.plugins.api import Duration, HeaderLine, Plugin, Settings, Status
+from stages.plugins.exchange import SKIP, Exchange, Reply, Result, reply
+
+
+class MockSettings(Settings):
+    path: str = ""
+    """Only requests for exactly this path; empty is every path of the location."""
+    status: Status = 200
+    headers: list[HeaderLine] = Field(default_factory=list)
+    """`Name: value`."""
+    data: str = ""
+    """The body."""
+    delay: Duration = 0.0
+    """Wait this long before answering."""
+
+
+class Mock(Plugin[MockSettings]):
+    category = "mock"
+    model = MockSettings
+    steps = ("request", "proxy_upstream")
+
+    def __init__(self, settings: MockSettings) -> None:
+        super().__init__(settings)
+        self._path = settings.path.encode()
+        self._delay = settings.delay
+        self._reply = reply(settings.status, settings.data, settings.headers)
+
+    def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        if self._path and exchange.raw_path != self._path:
+            return SKIP
+        return self._later() if self._delay else self._reply
+
+    async def _later(self) -> Reply:
+        await asyncio.sleep(self._delay)
+        return self._reply

@@ -1,0 +1,44 @@
+"""`redirect`: forces a scheme, and a prefix of the path."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from stages.plugins.api import Plugin, Settings
+from stages.plugins.exchange import SKIP, Exchange, Result, reply
+from stages.variables import host_name
+
+
+class RedirectSettings(Settings):
+    http_to_https: bool = False
+    """true: clients are sent to https; false: to http."""
+    prefix: str = ""
+    """Put before paths that do not begin with it; a slash in front is added, `/` alone is none."""
+    status: Literal[301, 302, 307, 308] = 307
+
+
+class Redirect(Plugin[RedirectSettings]):
+    category = "redirect"
+    model = RedirectSettings
+
+    def __init__(self, settings: RedirectSettings) -> None:
+        super().__init__(settings)
+        prefix = settings.prefix.strip("/")
+        self._prefix = f"/{prefix}".encode() if prefix else b""
+        self._scheme = "https" if settings.http_to_https else "http"
+        self._status = settings.status
+
+    def request(self, exchange: Exchange) -> Result:
+        routed = exchange.routed
+        target, prefix = exchange.raw_target, self._prefix
+        if target.startswith(prefix) and target[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?"):
+            prefix = b""
+        is_other_scheme = routed.peer.scheme != self._scheme
+        if not (is_other_scheme or prefix):
+            return SKIP
+        # The port belongs to the scheme: the other scheme is served at its usual one.
+        authority = host_name(routed.host) if is_other_scheme else routed.host
+        if not authority:  # HTTP/1.0 need not name a host
+            authority = routed.peer.local_ip.encode()
+        location = b"%b://%b%b%b" % (self._scheme.encode(), authority, prefix, target)
+        return reply(self._status, b"", (("location", location.decode("latin-1")),))

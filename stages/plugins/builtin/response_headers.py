@@ -1,0 +1,117 @@
+"""`response_headers`: adds, removes, sets and renames header lines of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from config.problems import BadValue
+from config.quantities import text_of
+from stages.header_view import writable
+from stages.plugins.api import HeaderLine, Plugin, Settings, Step, Trouble
+from stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
+from stages.variables import Source, Template, late_source
+from stages.variables import compile as compile_template
+
+
+def _name(value: Any) -> str:
+    text = text_of(value, "the name of a header").strip()
+    try:
+        writable(text)
+    except ValueError as error:
+        raise BadValue(str(error)) from error
+    return text.lower()
+
+
+def _renaming(value: Any) -> tuple[str, str]:
+    text = text_of(value, 'two names such as "Old-Name: New-Name"')
+    old, colon, new = text.partition(":")
+    if not colon:
+        raise BadValue(f"{text!r} is not two names", 'write "Old-Name: New-Name"')
+    return _name(old), _name(new)
+
+
+class ResponseHeadersSettings(Settings):
+    add_headers: list[HeaderLine] = Field(default_factory=list)
+    """`Name: value`, besides what is there. Values may be variables, as in a location's proxy_set_headers."""
+    remove_headers: list[Annotated[str, BeforeValidator(_name)]] = Field(default_factory=list)
+    set_headers: list[HeaderLine] = Field(default_factory=list)
+    """`Name: value`, replacing what is there."""
+    set_headers_not_exists: list[HeaderLine] = Field(default_factory=list)
+    """`Name: value`, when there is no such line."""
+    rename_headers: list[Annotated[tuple[str, str], BeforeValidator(_renaming)]] = Field(default_factory=list)
+    """`Old-Name: New-Name`."""
+    mode: Literal["", "response", "upstream"] = ""
+    """upstream: at upstream_response, before what other plugins do at response."""
+
+
+class ResponseHeaders(Plugin[ResponseHeadersSettings]):
+    category = "response_headers"
+    model = ResponseHeadersSettings
+    steps = ("response", "upstream_response")
+
+    def __init__(self, settings: ResponseHeadersSettings) -> None:
+        super().__init__(settings)
+        compiled = partial(map, lambda line: (line[0], compile_template(line[1])))
+        self._adds: list[tuple[str, Template]] = list(compiled(settings.add_headers))
+        self._sets: list[tuple[str, Template]] = list(compiled(settings.set_headers))
+        self._defaults: list[tuple[str, Template]] = list(compiled(settings.set_headers_not_exists))
+        rules = (*self._adds, *self._sets, *self._defaults)
+        self._is_constant = all(template.constant is not None for _, template in rules)
+
+    def check(self) -> Iterator[Trouble]:
+        settings = self.settings
+        wanted = self._step()
+        if settings.step is not None and settings.mode and settings.step != wanted:
+            yield "step", f"mode = {settings.mode!r} runs at {wanted!r}, not at {settings.step!r}", "leave one of the two out"
+        if not (self._adds or self._sets or self._defaults or settings.remove_headers or settings.rename_headers):
+            yield "set_headers", "no header is added, removed, set or renamed", "give at least one of the lists"
+
+    def _step(self) -> Step:
+        if self.settings.mode:
+            return "upstream_response" if self.settings.mode == "upstream" else "response"
+        return self.settings.step or "response"
+
+    def hooks(self) -> Mapping[Step, Hook]:
+        return {self._step(): self.apply}
+
+    def apply(self, exchange: Exchange) -> Result:
+        """The operations, in the order of the reference."""
+        assert exchange.response is not None
+        headers = exchange.response.headers
+        source = None if self._is_constant else _source(exchange)
+        for name, template in self._adds:
+            if value := _render(template, source):
+                headers.add(name, value)
+        for name in self.settings.remove_headers:
+            headers.remove(name)
+        for name, template in self._sets:
+            if value := _render(template, source):
+                headers.set(name, value)
+            else:
+                headers.remove(name)
+        for name, template in self._defaults:
+            if name not in headers and (value := _render(template, source)):
+                headers.add(name, value)
+        for old, new in self.settings.rename_headers:
+            for renamed in headers.remove(old):
+                headers.add(new, renamed)
+        return CONTINUE
+
+
+def _render(template: Template, source: Source | None) -> bytes:
+    if source is None or template.constant is not None:
+        return template.constant or b""
+    return template.render(source)
+
+
+def _source(exchange: Exchange) -> Source:
+    routed, report = exchange.routed, exchange.report
+    known, addr = exchange.context, ""
+    if report is not None:
+        addr = report.addr
+        known = {"upstream_status": report.upstream_status, "upstream_reused": report.reused, **known}
+    return late_source(routed, addr, known)._replace(believed=routed.client_ip != routed.peer.ip)

@@ -1,0 +1,87 @@
+"""`sub_filter`: search and replace in the bodies of answers, as they pass.
+
+    sub_filter  'text'  'replacement' [g] [i]
+    subs_filter 'regex' 'replacement' [g] [i]
+
+A literal holds back no more than what may be the beginning of its next match. A regex
+holds back its longest match where its text shows a bound, else 64 KiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import re2
+from pydantic import Field
+
+from config.problems import BadValue
+from stages.plugins.api import Plugin, Settings, Trouble
+from stages.plugins.builtin.substitution import parse
+from stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, Transformer
+
+
+class SubFilterSettings(Settings):
+    filters: Annotated[list[str], Field(min_length=1)]
+    """The rules, each working on what the one before made of the body."""
+    path: str = ""
+    """A regex: only answers to paths in which it is found."""
+    status_codes: str = ""
+    """Comma separated: only answers with one of these."""
+
+
+class SubFilter(Plugin[SubFilterSettings]):
+    category = "sub_filter"
+    model = SubFilterSettings
+    steps = ("response",)
+
+    def __init__(self, settings: SubFilterSettings) -> None:
+        super().__init__(settings)
+        self._makers: list[Callable[[], Transformer]] = Field(default_factory=list)
+        self._holds_back = False
+        self._path: Any = None
+        self._statuses: frozenset[int] = frozenset()
+
+    def check(self) -> Iterator[Trouble]:
+        for index, rule in enumerate(self.settings.filters):
+            try:
+                maker, holds_back = parse(rule)
+            except BadValue as error:
+                yield f"filters[{index}]", f"{rule!r}: {error.message}", error.hint
+            else:
+                self._makers.append(maker)
+                self._holds_back = self._holds_back or holds_back
+        if self.settings.path:
+            options = re2.Options()
+            options.log_errors = False
+            try:
+                self._path = re2.compile(self.settings.path.encode(), options)
+            except re2.error as error:
+                reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+                yield "path", f"the regex is refused: {reason}", "the syntax is that of google-re2"
+        codes = [code.strip() for code in self.settings.status_codes.split(",")] if self.settings.status_codes else []
+        for code in codes:
+            if not (code.isascii() and code.isdigit() and 200 <= int(code) <= 599):
+                yield "status_codes", f"{code!r} is not a status code", 'write "200,201"'
+        self._statuses = frozenset(int(code) for code in codes if code.isdigit())
+
+    def response(self, exchange: Exchange) -> Result:
+        response = exchange.response
+        assert response is not None
+        headers = response.headers
+        if self._statuses and response.status not in self._statuses:
+            return SKIP
+        if self._path is not None and not self._path.search(exchange.raw_path):
+            return SKIP
+        coded = headers.first(b"content-encoding: ")
+        if response.status == 206 or (coded is not None and coded.lower() != b"identity"):
+            return SKIP  # part of a body, or one that is compressed: nothing would be found in it
+        if self._holds_back and (headers.first(b"content-type: ") or b"").lower().startswith(b"text/event-stream"):
+            return SKIP  # events must not wait for the ones after them
+        headers.remove("accept-ranges")
+        tag = headers.first(b"etag: ")
+        if tag is not None and not tag.startswith(b"W/"):
+            headers.set("etag", b"W/" + tag)
+        for make in self._makers:
+            exchange.transform_response(make())
+        return CONTINUE

@@ -1,0 +1,281 @@
+"""One request as hooks see it, and what they may answer."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from stages.header_view import Headers, Pairs, block_of
+from stages.messages import UNKNOWN, Report, Routed
+from stages.variables import host_name
+
+
+class Action(enum.Enum):
+    """What a hook says when it does not answer the request itself. Both let it go on."""
+
+    SKIP = "nothing to do here"
+    CONTINUE = "done, go on"
+
+
+SKIP: Final = Action.SKIP
+CONTINUE: Final = Action.CONTINUE
+
+
+class Reply(NamedTuple):
+    """An answer made by a plugin. Make one with `reply`."""
+
+    status: int
+    headers: bytes
+    """Header block in normal form."""
+    body: bytes
+
+
+def reply(status: int = 200, body: str | bytes = b"", headers: Pairs = ()) -> Reply:
+    """An answer. Text is sent as text/plain in UTF-8 and nothing is cached, unless `headers` say otherwise.
+
+    Raises ValueError for headers that cannot be sent and for a status that is not 200 to 599.
+    """
+    if not 200 <= status <= 599:
+        raise ValueError(f"{status} is not the status of an answer")
+    block = Headers(block_of(headers))
+    if isinstance(body, str):
+        body = body.encode()
+        if body:
+            block.setdefault("content-type", "text/plain; charset=utf-8")
+    block.setdefault("cache-control", "private, no-cache")
+    return Reply(status, block.raw, body)
+
+
+Result = Action | Reply | None
+Hook = Callable[["Exchange"], "Result | Awaitable[Result]"]
+
+
+class Transformer:
+    """Changes a body on its way. One object per body."""
+
+    def feed(self, data: bytes, ended: bool) -> bytes | Iterable[bytes] | Awaitable[bytes]:
+        """What becomes of the next bytes, at most 64 KiB of them; `ended` comes once, perhaps with none.
+
+        When more may come out than a few times what went in, return a generator: it is asked for the next
+        piece only when there is room for it. Large waits belong into an awaitable.
+        """
+        raise NotImplementedError
+
+    def flush(self) -> bytes:
+        """What is held back and may go out now: called when the sender pauses."""
+        return b""
+
+
+WholeBody = Callable[["Exchange", bytes], "bytes | Reply | Awaitable[bytes | Reply | None] | None"]
+"""Gets a whole body; returns another one, None for no change, or a reply instead of it."""
+
+
+class ResponseHead:
+    """The head of the backend's answer; what hooks change is what the client gets."""
+
+    __slots__ = ("_length", "headers", "status")
+
+    def __init__(self, status: int, headers: bytes, length: int) -> None:
+        self.status = status
+        self.headers = Headers(headers)
+        self._length = length
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body as the backend announced it; None when it did not."""
+        return None if self._length == UNKNOWN else self._length
+
+
+class Exchange:
+    """One request and, from upstream_response on, its answer."""
+
+    __slots__ = (
+        "_context",
+        "_request_stages",
+        "_response_stages",
+        "_routed",
+        "_state",
+        "_target",
+        "_watches",
+        "_wrap",
+        "headers",
+        "report",
+        "response",
+    )
+
+    def __init__(self, routed: Routed) -> None:
+        self._routed = routed
+        self._target = routed.target
+        self._context: dict[str, Any] | None = None
+        self._request_stages: list[Any] | None = None
+        self._response_stages: list[Any] | None = None
+        self._wrap: Callable[[Any], Any] | None = None
+        self._watches = False
+        self.headers = Headers(routed.headers)
+        """The request's header lines, as the backend will get them."""
+        self.response: ResponseHead | None = None
+        """The answer; None until upstream_response."""
+        self.report: Report | None = None
+        """How the backend was reached; None until upstream_response."""
+        self._state: dict[Any, Any] | None = None
+
+    # -- the request --------------------------------------------------------
+
+    @property
+    def method(self) -> str:
+        return self._routed.method.decode("latin-1")
+
+    @property
+    def target(self) -> str:
+        """Path and query, percent-encoded, as the backend will get them (after the location's rewrite)."""
+        return self._target.decode("latin-1")
+
+    @target.setter
+    def target(self, value: str) -> None:
+        if not value.startswith("/") or not value.isascii() or not value.isprintable() or " " in value or "#" in value:
+            raise ValueError(f"{value!r} is not a request target: a path and query, percent-encoded")
+        self._target = value.encode()
+
+    @property
+    def raw_target(self) -> bytes:
+        return self._target
+
+    @property
+    def raw_path(self) -> bytes:
+        return self._target.partition(b"?")[0]
+
+    @property
+    def path(self) -> str:
+        return self.raw_path.decode("latin-1")
+
+    @property
+    def query(self) -> str:
+        """Without the question mark; "" for none."""
+        return self._target.partition(b"?")[2].decode("latin-1")
+
+    @property
+    def original_target(self) -> str:
+        """As the client sent it, before the location's rewrite."""
+        return (self._routed.original or self._routed.target).decode("latin-1")
+
+    @property
+    def host(self) -> str:
+        """The name that the client asked for, without its port."""
+        return host_name(self._routed.host).decode("latin-1")
+
+    @property
+    def authority(self) -> str:
+        """The same with its port, if the client gave one."""
+        return self._routed.host.decode("latin-1")
+
+    @property
+    def scheme(self) -> str:
+        return self._routed.peer.scheme
+
+    @property
+    def version(self) -> int:
+        """10, 11 or 20."""
+        return self._routed.version
+
+    @property
+    def client_ip(self) -> str:
+        """The client as trusted_proxies let us believe it."""
+        return self._routed.client_ip
+
+    @property
+    def routed(self) -> Routed:
+        """The message that brought the request: everything else about it. Not to be changed."""
+        return self._routed
+
+    @property
+    def has_request_body(self) -> bool:
+        return self._routed.length != 0 or bool(self._routed.body)
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """Captures of host and path, and whatever plugins put there: `{:key}` in access logs, `:key` in headers."""
+        context = self._context
+        if context is None:
+            context = self._context = dict(self._routed.variables)
+        return context
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """For what a plugin wants to find again in a later hook; use the plugin itself (`self`) as the key."""
+        state = self._state
+        if state is None:
+            state = self._state = {}
+        return state
+
+    def query_value(self, name: str) -> str | None:
+        """The first value of a query parameter, as it was sent; None when it is not there."""
+        return query_value(self._target, name.encode("latin-1", "replace"))
+
+    def cookie(self, name: str) -> str | None:
+        """The value of a cookie, as it was sent; None when it is not there."""
+        wanted = name.encode("latin-1", "replace")
+        for line in self.headers.raw.split(b"\r\n"):
+            if line.startswith(b"cookie: "):
+                for pair in line[8:].split(b";"):
+                    key, equals, value = pair.partition(b"=")
+                    if equals and key.strip() == wanted:
+                        return value.strip().decode("latin-1")
+        return None
+
+    # -- answers and bodies ----------------------------------------------------
+
+    respond = staticmethod(reply)
+    """`return exchange.respond(403, "no")` from a hook."""
+
+    @property
+    def has_response_body(self) -> bool:
+        """False for answers to HEAD, 204, 304 and 101: nothing to transform."""
+        response = self.response
+        return response is not None and self._routed.method != b"HEAD" and response.status not in (101, 204, 304)
+
+    def transform_request(self, transformer: Transformer) -> None:
+        """Sends the request body through `transformer`, after those that were given before."""
+        self._add_stage(transformer, True)
+
+    def collect_request(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: bool = False) -> None:
+        """Waits for the whole body and calls `hook(exchange, body)`; more than `limit` bytes: 413, or untouched with `bypass`."""
+        self._add_stage((hook, limit, bypass), True)
+
+    def transform_response(self, transformer: Transformer) -> None:
+        """The same for the body of the answer. For an answer that has none it only makes its length unknown."""
+        self._add_stage(transformer, False)
+
+    def collect_response(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: bool = True) -> None:
+        """The same for the body of the answer, whose head waits for it: `hook` may change that too; too large: 502 or untouched."""
+        self._add_stage((hook, limit, bypass), False)
+
+    def _add_stage(self, stage: Any, is_request: bool) -> None:
+        if self._wrap is not None:
+            stage = self._wrap(stage)
+        if is_request:
+            if self.response is not None:
+                raise RuntimeError("the request has been sent: its body can no longer be changed")
+            self._request_stages = [*(self._request_stages or ()), stage]
+        else:
+            if self.response is None:
+                raise RuntimeError("there is no answer yet: do it in upstream_response or response")
+            self._response_stages = [*(self._response_stages or ()), stage]
+
+
+def query_value(target: bytes, name: bytes) -> str | None:
+    """The first value of a query parameter of a target, not decoded."""
+    for pair in target.partition(b"?")[2].split(b"&"):
+        key, equals, value = pair.partition(b"=")
+        if equals and key == name:
+            return value.decode("latin-1")
+    return None
+
+
+def without_query(target: bytes, name: bytes) -> bytes:
+    """The target without a query parameter, however often it is there."""
+    path, mark, query = target.partition(b"?")
+    if not mark:
+        return target
+    kept = [pair for pair in query.split(b"&") if pair.partition(b"=")[0] != name]
+    return path + b"?" + b"&".join(kept) if kept else path

@@ -1,0 +1,284 @@
+"""Which plugins there are, and what is wrong with a section of one. The list is explicit: nothing registers itself."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from config.model import Snapshot
+from config.problems import BadValue, Problem, choices, nearest, path_of
+from config.quantities import describe
+from config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
+from stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
+from stages.plugins import user_code
+from stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
+from stages.plugins.builtin.basic_auth import BasicAuth
+from stages.plugins.builtin.compression import Compression
+from stages.plugins.builtin.ip_restriction import IpRestriction
+from stages.plugins.builtin.key_auth import KeyAuth
+from stages.plugins.builtin.limit import Limit
+from stages.plugins.builtin.mock import Mock
+from stages.plugins.builtin.ping import Ping
+from stages.plugins.builtin.redirect import Redirect
+from stages.plugins.builtin.request_id import RequestId
+from stages.plugins.builtin.response_headers import ResponseHeaders
+from stages.plugins.builtin.sub_filter import SubFilter
+from stages.plugins.exchange import Hook
+from stages.plugins.guard import LONGEST, Guard
+
+CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
+    "basic_auth": BasicAuth,
+    "compression": Compression,
+    "ip_restriction": IpRestriction,
+    "key_auth": KeyAuth,
+    "limit": Limit,
+    "mock": Mock,
+    "ping": Ping,
+    "redirect": Redirect,
+    "request_id": RequestId,
+    "response_headers": ResponseHeaders,
+    "sub_filter": SubFilter,
+}
+"""Category → plugin. `python` is the category of all others."""
+
+BUILTIN_SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
+    "pingap:compression": {"category": "compression", "gzip_level": 6, "br_level": 6, "zstd_level": 3},
+    "pingap:compressionUpstream": {
+        "category": "compression",
+        "gzip_level": 6,
+        "br_level": 6,
+        "zstd_level": 3,
+        "mode": "upstream",
+    },
+    "pingap:ping": {"category": "ping", "path": "/ping"},
+    "pingap:requestId": {"category": "request_id"},
+}
+"""Instances that a location may name without a section; a section of the same name takes its place."""
+
+BUILTIN_INSTANCES: Final = frozenset(BUILTIN_SECTIONS)
+assert BUILTIN_INSTANCES == BUILTIN_PLUGINS, "config/unsupported.py names other built-in plugins"
+
+_load_guard: Final = Guard()
+"""Deadline for the import of a user's plugin in checks; the stage brings its own."""
+
+
+class PluginRefused(Exception):
+    """A section cannot be used; `problems` says why."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(map(str, self.problems)))
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A plugin that was made and checked, not started."""
+
+    plugin: Plugin[Any]
+    hooks: Mapping[Step, Hook]
+    timeout: float | None
+    """Seconds that one call of a hook may take; None for plugins of ours, which keep their own deadlines."""
+    fingerprint: str
+    """Of the code, where that is not ours."""
+    path: str
+    """Of the code, for finding lines in tracebacks; "" for plugins of ours."""
+
+    @property
+    def plan(self) -> int:
+        """Itinerary flags that this plugin asks for."""
+        if not self.hooks:
+            return 0
+        # Response hooks want to know the request, so the stage has to see that first.
+        plan = REQUEST_PLUGINS
+        if not REQUEST_STEPS.issuperset(self.hooks):
+            plan |= RESPONSE_PLUGINS
+        return plan | REQUEST_BODY if self.plugin.reads_request_body else plan
+
+
+def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:
+    """Everything that is wrong with [plugins.NAME]. base: the directory that relative paths start at; "" is the current one.
+
+    Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot find the same file.
+    """
+    try:
+        _load_guard.install(None)
+        try:
+            made = make(name, section, base, _load_guard)
+        finally:
+            _load_guard.uninstall()
+    except PluginRefused as refused:
+        return list(refused.problems)
+    if made.path and "path" in section:
+        section["path"] = made.path
+    return []
+
+
+def checker(base: str) -> Callable[[str, dict[str, Any]], list[Problem]]:
+    """`check` for a configuration in the directory `base`."""
+    return functools.partial(check, base=base)
+
+
+def plans(snapshot: Snapshot, base: str = "") -> dict[str, int]:
+    """Itinerary flags (stages/itinerary.py) of each location. Raises PluginRefused."""
+    made = {name: make(name, section_of(snapshot, name), base, _load_guard) for name in used(snapshot)}
+    return {
+        name: plan_of([made[plugin].plan for plugin in location.plugins], bool(location.upstream))
+        for name, location in snapshot.locations.items()
+    }
+
+
+def plan_of(wanted: Iterable[int], has_upstream: bool) -> int:
+    """Flags of a location from those of its plugins. Without an upstream it is here that a request is answered."""
+    plan = 0
+    for flags in wanted:
+        plan |= flags
+    return plan if has_upstream or not plan else plan | REQUEST_PLUGINS
+
+
+def used(snapshot: Snapshot) -> list[str]:
+    """Names of the plugins that a location has."""
+    return list(dict.fromkeys(name for location in snapshot.locations.values() for name in location.plugins))
+
+
+def section_of(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """The section of a plugin. Raises PluginRefused when there is none."""
+    section = snapshot.plugins.get(name) or BUILTIN_SECTIONS.get(name)
+    if section is None:
+        path = path_of("plugins", name)
+        if name in LATER_BUILTIN_PLUGINS:
+            raise PluginRefused([Problem(path, f"not supported yet: the plugin {name!r}")])
+        raise PluginRefused([Problem(path, f"plugin {name!r} does not exist", nearest(name, {*snapshot.plugins, *BUILTIN_SECTIONS}))])
+    return section
+
+
+def make(name: str, section: Mapping[str, Any], base: str, guard: Guard) -> Made:
+    """A plugin from its section. Raises PluginRefused."""
+    path = path_of("plugins", name)
+    category = section.get("category")
+    if category == user_code.CATEGORY:
+        return _make_python(path, section, base, guard)
+    kind = CATEGORIES.get(category) if isinstance(category, str) else None
+    if kind is None:
+        raise PluginRefused([_unknown(f"{path}.category", category)])
+    plugin = _build(path, kind, section, lambda: kind(_validated(path, kind.model, section)))
+    return Made(plugin, plugin.hooks(), None, "", "")
+
+
+def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard) -> Made:
+    host: user_code.PythonSettings = _validated(path, user_code.PythonSettings, section)
+    if (host.path is None) == (host.module is None):
+        hint = 'path = "my_plugin.py", or module = "package.my_plugin"'
+        raise PluginRefused([Problem(path, "a python plugin is named by either path or module", hint)])
+    if not 0 < host.timeout <= LONGEST:
+        hint = "a hook holds up all other requests; after 3 s of silence the whole process counts as dead"
+        raise PluginRefused([Problem(f"{path}.timeout", f"must be more than 0 and at most {LONGEST:g}s", hint)])
+    where = f"{path}.{'path' if host.path is not None else 'module'}"
+    try:
+        kind, fingerprint = user_code.load(host, base, guard)
+        file = user_code.locate(host, base)
+        if taken := sorted(user_code.HOST_KEYS.intersection(_keys(kind.model))):
+            raise user_code.Broken(f"{file}: {kind.__name__}.model has a key {taken[0]!r}, which every python plugin has already")
+        own = {key: value for key, value in section.items() if key not in user_code.HOST_KEYS}
+        plugin = guard.run(
+            host.timeout, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), user_code.HOST_KEYS)
+        )
+        hooks = dict(guard.run(host.timeout, plugin.hooks))
+    except user_code.Broken as error:
+        raise PluginRefused([Problem(where, str(error))]) from error
+    except PluginRefused:
+        raise
+    except Exception as error:
+        place = user_code.where(error, file) or file
+        raise PluginRefused([Problem(where, f"{place}: {type(error).__name__}: {error}")]) from error
+    if not hooks:
+        raise PluginRefused([Problem(where, f"{file}: {kind.__name__} overrides no step and would do nothing", choices(STEPS))])
+    if bad := [step for step in hooks if step not in STEPS or not callable(hooks[step])]:
+        raise PluginRefused([Problem(where, f"{file}: hooks() names {bad[0]!r}, which is no step", choices(STEPS))])
+    return Made(plugin, hooks, host.timeout, fingerprint, file)
+
+
+def _build(
+    path: str,
+    kind: type[Plugin[Any]],
+    section: Mapping[str, Any],
+    construct: Callable[[], Plugin[Any]],
+    more_keys: Iterable[str] = (),
+) -> Plugin[Any]:
+    """Makes a plugin, and tells all that it finds wrong itself."""
+    plugin = construct()
+    problems = [Problem(f"{path}.{key}", *rest) for key, *rest in plugin.check()]
+    step = section.get("step")
+    allowed = kind.steps or tuple(plugin.hooks())
+    if step is not None and step not in allowed:
+        hint = f"it runs at {' or '.join(allowed)}"
+        problems.append(Problem(f"{path}.step", f"the plugin {section['category']!r} does not run at {step!r}", hint))
+    if problems:
+        raise PluginRefused(problems)
+    return plugin
+
+
+def _unknown(path: str, category: Any) -> Problem:
+    if not isinstance(category, str) or not category:
+        message = "the key is required" if category is None else f"expected text, got {describe(category)}"
+        return Problem(path, message, "the category says which plugin this is")
+    if category in PLUGIN_CATEGORIES:
+        return Problem(path, f"not supported yet: the plugin {category!r}")
+    known = (*CATEGORIES, user_code.CATEGORY)
+    return Problem(path, f"there is no plugin {category!r}", nearest(category, known) or choices(sorted(known)))
+
+
+def _keys(model: type[Settings]) -> list[str]:
+    return [spec.alias or key for key, spec in model.model_fields.items()]
+
+
+def _validated(path: str, model: type[Any], section: Mapping[str, Any]) -> Any:
+    try:
+        return model.model_validate(section)
+    except ValidationError as error:
+        wrongs = error.errors(include_url=False, include_input=True)
+    raise PluginRefused([_explained(path, model, wrong) for wrong in wrongs])
+
+
+def _explained(path: str, model: type[Settings], wrong: Any) -> Problem:
+    """A validation error in the words of config/load.py."""
+    loc, context, value = wrong["loc"], wrong.get("ctx", {}), wrong["input"]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{path_of(part)}" for part in loc)
+    at = path + place
+    got = describe(value)
+    match wrong["type"]:
+        case "missing":
+            return Problem(at, "the key is required")
+        case "extra_forbidden":
+            known = _keys(model)
+            return Problem(at, "unknown key", nearest(str(loc[-1]), known) or choices(sorted(known)))
+        case "value_error":
+            cause = context.get("error")
+            return Problem(at, cause.message, cause.hint) if isinstance(cause, BadValue) else Problem(at, str(cause))
+        case "greater_than_equal":
+            return Problem(at, f"must be at least {context['ge']}, got {got}")
+        case "less_than_equal":
+            return Problem(at, f"must be at most {context['le']}, got {got}")
+        case "literal_error":
+            words = re.findall(r"'([^']*)'|(\d+)", str(context["expected"]))
+            names = [text or number for text, number in words]
+            return Problem(at, f"expected {choices(names)}; got {got}", nearest(value, names) if isinstance(value, str) else "")
+        case "too_short" | "string_too_short":
+            return Problem(at, "must not be empty")
+    wanted = _WANTED.get(wrong["type"])
+    return Problem(at, f"expected {wanted}, got {got}" if wanted else wrong["msg"])
+
+
+_WANTED: Final = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+}

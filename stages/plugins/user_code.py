@@ -1,0 +1,137 @@
+"""Loads a plugin that a user wrote: `category = "python"`.
+
+The file is read and compiled here, not imported: each content becomes a module
+object of its own, so that a changed file is a new plugin while requests in flight
+finish on the old one, and no stale bytecode is ever taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import traceback
+import types
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ConfigDict, Field
+
+from stages.plugins.api import Duration, Plugin, Settings
+from stages.plugins.guard import USUAL, Guard, HookFailed
+
+CATEGORY: Final = "python"
+KEPT: Final = 64
+"""Modules that are remembered by content; the oldest is forgotten first (requests may still run in it)."""
+
+
+class PythonSettings(Settings):
+    """The keys that every python plugin has; the others are its own."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    path: str | None = None
+    """The plugin's file; relative paths start at the configuration."""
+    module: str | None = None
+    """Instead of `path`: a module that Python can import, as `package.name`."""
+    class_: str | None = Field(default=None, alias="class")
+    """Name of the class; not needed when the file has one plugin."""
+    timeout: Duration = USUAL
+    """Most that one call of a hook may take."""
+
+
+HOST_KEYS: Final = frozenset(("path", "module", "class", "timeout"))
+"""Keys that the stage reads itself; a plugin's own settings cannot be called so."""
+
+
+class Broken(Exception):
+    """The code of a plugin cannot be used; the text says where and why."""
+
+
+_modules: dict[tuple[str, str], types.ModuleType] = {}
+
+
+def locate(settings: PythonSettings, base: str) -> str:
+    """The file of a plugin, as an absolute path. Raises Broken."""
+    if settings.path is not None:
+        return os.path.normpath(os.path.join(os.path.abspath(base), os.path.expanduser(settings.path)))
+    assert settings.module is not None
+    try:
+        spec = importlib.util.find_spec(settings.module)
+    except Exception as error:  # finding `a.b` imports `a`, which may fail in any way
+        raise Broken(f"module {settings.module}: {_reason(error, '')}") from error
+    if spec is None or not spec.has_location or not spec.origin:
+        raise Broken(f"module {settings.module!r} cannot be found")
+    return spec.origin
+
+
+def load(settings: PythonSettings, base: str, guard: Guard) -> tuple[type[Plugin[Any]], str]:
+    """(class of the plugin, fingerprint of its code). Raises Broken."""
+    path = locate(settings, base)
+    try:
+        code = Path(path).read_bytes()
+    except OSError as error:
+        raise Broken(f"{path}: {error.strerror or error}") from error
+    digest = hashlib.sha256(code).hexdigest()[:16]
+    module = _modules.get((path, digest))
+    if module is None:
+        module = _execute(path, code, digest, settings.module, guard)
+        _modules[path, digest] = module
+        while len(_modules) > KEPT:
+            old = _modules.pop(next(iter(_modules)))
+            sys.modules.pop(old.__name__, None)
+    return _class_of(module, path, settings.class_), digest
+
+
+def _execute(path: str, code: bytes, digest: str, name: str | None, guard: Guard) -> types.ModuleType:
+    # The name is unique, and in sys.modules while the module lives: pydantic and dataclasses look annotations up there.
+    parent = name.rpartition(".")[0] if name else ""
+    unique = f"{parent}._pingap_{digest}" if parent else f"pingap_plugin_{Path(path).stem}_{digest}"
+    spec = importlib.util.spec_from_loader(unique, loader=None, origin=path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = path
+    sys.modules[unique] = module
+    try:
+        compiled = compile(code, path, "exec", dont_inherit=True)
+        guard.run(USUAL, exec, compiled, module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[unique]
+        raise Broken(_reason(error, path)) from error
+    return module
+
+
+def _class_of(module: types.ModuleType, path: str, name: str | None) -> type[Plugin[Any]]:
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+    }
+    if name is not None:
+        if name in found:
+            return found[name]
+        raise Broken(f"{path}: no plugin class {name!r}" + (f", but {', '.join(found)}" if found else ""))
+    if len(found) != 1:
+        what = f"{len(found)} plugin classes ({', '.join(found)}): name one with `class`" if found else "no subclass of Plugin"
+        raise Broken(f"{path}: {what}")
+    return next(iter(found.values()))
+
+
+def _reason(error: BaseException, path: str) -> str:
+    """`file:line: what`, the line being the last one of the plugin's own file."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    text = str(error) if isinstance(error, HookFailed) else f"{type(error).__name__}: {error}"
+    return f"{where(error, path) or path}: {text}" if path else text
+
+
+def where(error: BaseException, path: str) -> str:
+    """`file:line` of the last frame of an exception in the file `path`; "" if there is none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        lines = [frame.lineno for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == path]
+        if lines:
+            return f"{path}:{lines[-1]}"
+        cause = cause.__cause__ or cause.__context__
+    return ""
