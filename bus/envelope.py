@@ -46,7 +46,7 @@ def unpack(head: bytes, attachments: Sequence[bytes] = ()) -> list[Any]:
         raise WireError(f"{head[1]} attachments announced, {len(attachments)} came")
     try:
         batch = msgpack.unpackb(memoryview(head)[2:], use_list=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"not MessagePack: {error}") from error
     if type(batch) is not tuple:
         raise WireError("not an array of envelopes")
@@ -55,12 +55,14 @@ def unpack(head: bytes, attachments: Sequence[bytes] = ()) -> list[Any]:
     waiting = iter(attachments)
     whole: list[Any] = []
     for envelope in batch:
-        if len(envelope) > 2 and envelope[2] is None:
+        if type(envelope) is tuple and len(envelope) > 2 and envelope[2] is None:
             payload = next(waiting, None)
             if payload is None:
                 raise WireError("fewer attachments than envelopes that need one")
             envelope = (*envelope[:2], payload, *envelope[3:])
         whole.append(envelope)
+    if next(waiting, None) is not None:
+        raise WireError("more attachments than envelopes that need one")
     return whole
 
 

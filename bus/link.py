@@ -26,6 +26,9 @@ DRAIN: Final = 64
 RETRY: Final = 0.005
 """Seconds until a full pipe is tried again."""
 
+REFUSED_PAUSE: Final = 60.0
+"""Seconds between two words on refused messages."""
+
 OUTBOX_ENVELOPES: Final = 4096
 OUTBOX_BYTES: Final = 32 * 1024 * 1024
 PIPE_MESSAGES: Final = 1000
@@ -93,6 +96,14 @@ class Watched:
             self.socket.close(linger=100)
 
 
+def _rest(socket: zmq.Socket[bytes]) -> list[bytes]:
+    """The frames that belong to the message whose first one was just received, whatever that one says of them."""
+    frames = []
+    while socket.getsockopt(zmq.RCVMORE):
+        frames.append(socket.recv(zmq.NOBLOCK))
+    return frames
+
+
 class _Outbox:
     """What waits for one peer; a batch leaves at the end of the loop turn."""
 
@@ -118,10 +129,10 @@ class Link:
         self._retrying = False
         self._watched: list[Watched] = []
         self._local = LocalMail(loop)
-        self._fed: dict[str, Batch] = {}
         self.members = Members()
         self.refused = 0
         """Messages that were not of this protocol."""
+        self._tell_refused = 0.0
         self.dropped = 0
         """Droppable envelopes (events) that found a full pipe, and envelopes for dead actors."""
 
@@ -144,31 +155,38 @@ class Link:
 
         def take() -> None:
             head = socket.recv(zmq.NOBLOCK)
-            count = wire.attachment_count(head)
             try:
-                envelopes = wire.unpack(head, [socket.recv(zmq.NOBLOCK) for _ in range(count)] if count else ())
-                if batch is not None:
-                    batch(head, envelopes)
-                    return
-                for envelope in envelopes:
+                envelopes = wire.unpack(head, _rest(socket)) if wire.attachment_count(head) else wire.unpack(head)
+            except wire.WireError as error:
+                _rest(socket)
+                self.refuse(error)
+                return
+            if batch is not None:
+                batch(head, envelopes)
+                return
+            for envelope in envelopes:
+                try:
                     receive, make = table[envelope[0]]
                     receive(make(envelope) if make is not None else envelope)
-            except (wire.WireError, LookupError, TypeError) as error:
-                if socket.getsockopt(zmq.RCVMORE):
-                    self._swallow(socket)
-                self.refuse(error)
+                except Exception as error:  # costs this envelope only: the others of the batch belong to other streams
+                    self._failed(envelope, table, error)
 
         self._watched.append(Watched(self._loop, socket, take))
 
     def refuse(self, error: Exception) -> None:
-        """Counts a message that could not be taken. A bug of ours must be seen, so it is raised to the loop's handler."""
+        """Counts a message or envelope that is not of this protocol; tells of it once a minute."""
         self.refused += 1
-        self._loop.call_exception_handler({"message": "bus: message refused", "exception": error})
+        now = self._loop.time()
+        if now >= self._tell_refused:
+            self._tell_refused = now + REFUSED_PAUSE
+            self._loop.call_exception_handler({"message": f"bus: message refused ({self.refused} so far)", "exception": error})
 
-    @staticmethod
-    def _swallow(socket: zmq.Socket[bytes]) -> None:
-        while socket.getsockopt(zmq.RCVMORE):
-            socket.recv(zmq.NOBLOCK)
+    def _failed(self, envelope: Any, table: dict[int, Any], error: Exception) -> None:
+        kind = envelope[0] if type(envelope) is tuple and envelope else None
+        if type(kind) is int and kind in table:
+            self._loop.call_exception_handler({"message": f"the receiver of kind {kind} failed", "exception": error})
+        else:
+            self.refuse(wire.WireError(f"no receiver for kind {kind!r:.100}"))
 
     # -- sending -----------------------------------------------------------
 
@@ -241,11 +259,12 @@ class Link:
             if len(frames) == 1:
                 socket.send(frames[0], zmq.NOBLOCK)
             else:
-                # All or nothing: only the first part of a message can meet a full pipe.
+                # All or nothing: only the first part of a message can meet a full pipe. Copied, not lent: lending
+                # a buffer to libzmq costs a message to pyzmq's collector thread, more than copying 256 KiB does.
                 socket.send(frames[0], zmq.NOBLOCK | zmq.SNDMORE)
                 for frame in frames[1:-1]:
-                    socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE, copy=False)
-                socket.send(frames[-1], zmq.NOBLOCK, copy=False)
+                    socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
+                socket.send(frames[-1], zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -346,13 +365,13 @@ class Link:
 
         def take_one() -> None:
             topic = socket.recv(zmq.NOBLOCK)
-            frames = [socket.recv(zmq.NOBLOCK)]
-            while socket.getsockopt(zmq.RCVMORE):
-                frames.append(socket.recv(zmq.NOBLOCK))
+            head, *attachments = _rest(socket) or [b""]
             try:
-                take(topic, wire.unpack(frames[0], frames[1:]))
+                envelopes = wire.unpack(head, attachments)
             except wire.WireError as error:
                 self.refuse(error)
+                return
+            take(topic, envelopes)
 
         watched = Watched(self._loop, socket, take_one)
         self._watched.append(watched)
@@ -423,9 +442,11 @@ class Pair:
         def take_one() -> None:
             head = socket.recv(zmq.NOBLOCK)
             try:
-                take(wire.unpack(head))
-            except (wire.WireError, LookupError, TypeError, ValueError) as error:
+                envelopes = wire.unpack(head, _rest(socket))
+            except wire.WireError as error:
                 refuse(error)
+                return
+            take(envelopes)
 
         self.watched = Watched(loop, socket, take_one)
 
@@ -452,11 +473,13 @@ class Router:
     ) -> None:
         def take_one() -> None:
             peer = socket.recv(zmq.NOBLOCK)
-            head = socket.recv(zmq.NOBLOCK)
+            head, *attachments = _rest(socket) or [b""]
             try:
-                take(peer, wire.unpack(head))
-            except (wire.WireError, LookupError, TypeError, ValueError) as error:
+                envelopes = wire.unpack(head, attachments)
+            except wire.WireError as error:
                 refuse(error)
+                return
+            take(peer, envelopes)
 
         self.watched = Watched(loop, socket, take_one)
 

@@ -29,7 +29,7 @@ ACCEPTED: Final = 40
 REFUSED: Final = 41
 IN_USE: Final = 42
 
-WINDOW: Final = 256 * 1024
+WINDOW: Final = 1024 * 1024
 """Body bytes that a response may send before the first CREDIT."""
 
 INLINE: Final = 64 * 1024

@@ -28,6 +28,9 @@ BACKLOG: Final = 64 * 1024
 TOP_UP: Final = WINDOW // 4
 """Credit is returned in portions of at least this many bytes."""
 
+WRITE_BUFFER: Final = 256 * 1024
+"""Response bytes that may wait for the socket before credit is held back."""
+
 LINGER: Final = 2.0
 """Seconds that a client gets to read an answer that came before its body was all sent (RFC 9112 section 9.6)."""
 
@@ -92,7 +95,7 @@ class ClientConnection(asyncio.Protocol):
         if ip.startswith("::ffff:"):  # an IPv4 client on a listener for both families
             ip = ip[7:]
         local_ip, local_port = transport.get_extra_info("sockname")[:2]
-        self.transport.set_write_buffer_limits(high=WINDOW // 2)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self.number = self._actor.connected(self, self._door)
         self.peer = Peer(ip, port, local_ip, local_port, self._door.scheme, self.number)
         self.connected = monotonic()
