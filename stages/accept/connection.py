@@ -34,6 +34,9 @@ WRITE_BUFFER: Final = 256 * 1024
 LINGER: Final = 2.0
 """Seconds that a client gets to read an answer that came before its body was all sent (RFC 9112 section 9.6)."""
 
+DISCARD: Final = 30.0
+"""Seconds that the rest of a request body may take to arrive after its answer, so that the connection can be kept."""
+
 BODILESS: Final = frozenset((204, 304))
 
 
@@ -127,7 +130,9 @@ class ClientConnection(asyncio.Protocol):
         if self._stream is None and self._collected is None and not self._lingering:
             self._next(self._buffer + data if self._buffer else data)
         elif self._lingering:
-            return  # read only so that the answer is not reset away
+            if self._decoder is not None:
+                self._discard(data)
+            # else read only so that the answer is not reset away
         elif self._decoder is not None:
             self._take_body(data)
         else:
@@ -299,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
             framing = b"transfer-encoding: chunked\r\n"
         else:
             stream.keep_alive = False
-        if not stream.upload_done or self._actor.draining:
+        if self._actor.draining or (not stream.upload_done and (status >= 400 or self._expects)):
             stream.keep_alive = False
         if not stream.keep_alive:
             framing += b"connection: close\r\n"
@@ -353,14 +358,40 @@ class ClientConnection(asyncio.Protocol):
             stream.keep_alive = False  # the sender broke its promise: only a close can tell the client
         self._actor.ended(stream, now)
         if not stream.upload_done:
-            self._linger()
+            if stream.keep_alive:
+                self._begin_discard(now)
+            else:
+                self._linger()
         elif not stream.keep_alive:
             self.transport.close()
         else:
-            self.deadline = now + self._door.settings.keepalive_timeout
-            self._resume()
-            if self._buffer:  # not from here: a long pipeline of refusals would go too deep
-                self._actor.context.loop.call_soon(self._next_pipelined)
+            self._await_next(now)
+
+    def _await_next(self, now: float) -> None:
+        self.deadline = now + self._door.settings.keepalive_timeout
+        self._resume()
+        if self._buffer:  # not from here: a long pipeline of refusals would go too deep
+            self._actor.context.loop.call_soon(self._next_pipelined)
+
+    def _begin_discard(self, now: float) -> None:
+        """The answer was complete before the request: what is left of the body is read and dropped, then comes the next."""
+        self._lingering = True
+        self._pending = b""
+        self.deadline = now + DISCARD
+        self._resume()
+
+    def _discard(self, data: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        try:
+            decoder.feed(data)
+        except ProtocolError:
+            self.transport.close()
+            return
+        if decoder.done:
+            self._lingering = False
+            self._decoder, self._buffer = None, decoder.rest
+            self._await_next(monotonic())
 
     def _next_pipelined(self) -> None:
         if self._buffer and self._stream is None and not self._lingering:
