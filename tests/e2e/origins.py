@@ -186,8 +186,8 @@ class Exchange:
 
     def is_gone(self, timeout: float) -> bool:
         """True once the other side has closed."""
-        self.sock.settimeout(timeout)
         try:
+            self.sock.settimeout(timeout)
             return not self.sock.recv(65536)
         except TimeoutError:
             return False

@@ -24,15 +24,18 @@ max_target_bytes = "4kib"
 """
 
 
-@pytest.fixture(scope="module")
-def proxy(placement: str, shared_origin: Origin) -> Iterator[Pingap]:
+@pytest.fixture(scope="module", params=[("split", "httptools"), ("colocated", "httptools"), ("split", "h11")], ids="-".join)
+def proxy(request: pytest.FixtureRequest, shared_origin: Origin) -> Iterator[Pingap]:
+    """Both placements, and both engines: what is refused must not depend on the parser."""
+    placement, engine = request.param
     more = """
 [locations.small]
 upstream = "origin"
 path = "/small-bodies"
 client_max_body_size = "10kb"
 """
-    text = site([shared_origin.port], server=LIMITS, more=more, locations='["all", "small"]')
+    server = f'{LIMITS}http1_engine = "{engine}"'
+    text = site([shared_origin.port], server=server, more=more, locations='["all", "small"]')
     with Pingap(text, placement) as instance:
         yield instance
 

@@ -14,9 +14,9 @@ from tests.e2e.origins import Exchange, Origin
 LOCATIONS = {
     "exact": 'path = "= /exact"',
     "prefix": 'path = "/api"\nrewrite = "^/api/(?P<rest>.*)$ /v2/$rest"',
-    "regex": 'path = "~ ^/user/(?<id>[0-9]+)$"\nproxy_set_headers = ["X-User:$id"]',
+    "regex": 'path = "~ ^/user/(?<id>[0-9]+)$"\nproxy_set_headers = ["X-User::id"]',
     "host": 'host = "one.example, *.two.example"',
-    "named": 'host = "~^(?P<tenant>[a-z]+)[.]saas[.]example$"\nproxy_set_headers = ["X-Tenant:$tenant"]',
+    "named": 'host = "~^(?P<tenant>[a-z]+)[.]saas[.]example$"\nproxy_set_headers = ["X-Tenant::tenant"]',
     "beta": 'match_headers = ["X-Beta:yes"]\npath = "/beta"',
     "query": 'match_query = ["debug"]\npath = "/beta"\nweight = 100',
     "cookie": 'match_cookies = ["group:b"]\npath = "/beta"\nweight = 90',

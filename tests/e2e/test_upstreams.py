@@ -30,8 +30,8 @@ def proxy(placement: str, shared_origin: Origin, dead_port: int) -> Iterator[Pin
     kinds = {
         "slow": f'addrs = ["127.0.0.1:{shared_origin.port}"]\nread_timeout = "500ms"',
         "down": f'addrs = ["127.0.0.1:{dead_port}"]\nhealth_check = "tcp://x?check_frequency=200ms&failure=1"',
-        "refused": f'addrs = ["127.0.0.1:{dead_port}"]\nhealth_check = "tcp://x?check_frequency=600s"',
-        "half": f'addrs = ["127.0.0.1:{dead_port}", "127.0.0.1:{shared_origin.port}"]\nhealth_check = "tcp://x?check_frequency=600s"',
+        "refused": f'addrs = ["127.0.0.1:{dead_port}"]\nhealth_check = "tcp://x?failure=1000"',
+        "half": f'addrs = ["127.0.0.1:{dead_port}", "127.0.0.1:{shared_origin.port}"]\nhealth_check = "tcp://x?failure=1000"',
     }
     more = "".join(
         f'[locations.{name}]\nupstream = "{name}"\npath = "/{name}"\n[upstreams.{name}]\n{lines}\n' for name, lines in kinds.items()
