@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections import deque
@@ -61,6 +60,9 @@ RECALL_WAIT: Final = 2.0
 """Seconds that survivors have to answer RECALL before 502."""
 
 ONE_ENVELOPE_MAY_CARRY: Final = 256 * 1024
+
+
+_NO_HEAD: Final = RequestHead(b"", b"", 11, b"", b"", 0, False, False, b"")
 
 
 @dataclass(slots=True)
@@ -139,8 +141,8 @@ class AcceptActor(Actor):
             door = self._doors.get(name)
             if door is None:
                 door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, _limits(settings))
-            # A copy of the descriptor: the original stays with the process for as long as it lives.
-            sock = socket.socket(fileno=os.dup(listener["fd"]))
+            # The descriptor itself, not a copy: while any copy is open, a drained port would still take connections.
+            sock = socket.socket(fileno=listener["fd"])
             self._listeners.append(await self.context.loop.create_server(_factory(self, door), sock=sock, backlog=4096))
         self.context.ready()
 
@@ -152,7 +154,9 @@ class AcceptActor(Actor):
             connection.close_if_idle()
 
     def held(self) -> int:
-        return len(self._streams)
+        # Not streams: a connection that still has an answer to deliver, or a request half arrived, is to be waited for;
+        # the idle ones are closed while draining.
+        return len(self._connections)
 
     async def stop(self) -> None:
         for listener in self._listeners:
@@ -217,6 +221,7 @@ class AcceptActor(Actor):
                 head.upgrade,
             ),
         )
+        connection.served += 1
         stream = Stream(sid, connection, request, head.keep_alive)
         self._streams[sid] = stream
         self._requests += 1
@@ -225,12 +230,12 @@ class AcceptActor(Actor):
         elif self.context.can_send(affinity.routing):
             self._send(affinity.routing, request)
         else:
-            self.context.loop.call_soon(self._shed, stream)
+            self.context.loop.call_soon(self._shed, stream, sid)
         return stream
 
-    def _shed(self, stream: Stream) -> None:
+    def _shed(self, stream: Stream, sid: int) -> None:
         """503 for a stream that cannot be started. Never from within `open`: the connection does not know it yet."""
-        if stream.sid in self._streams:
+        if stream.sid == sid and sid in self._streams:
             self.context.count("shed")
             stream.connection.fail(stream, "overloaded")
 
@@ -238,7 +243,7 @@ class AcceptActor(Actor):
         stream.state = State.WAITING
         stream.deadline = monotonic() + WAIT
         if len(self._waiting) >= MAX_WAITING:
-            self.context.loop.call_soon(self._shed, stream)
+            self.context.loop.call_soon(self._shed, stream, stream.sid)
         else:
             self._waiting.append(stream)
 
@@ -291,7 +296,17 @@ class AcceptActor(Actor):
             self._recalling.discard(stream)
         stream.state = State.RESPONDING
         stream.response = response
-        stream.connection.respond(stream, response, monotonic())
+        try:
+            stream.connection.respond(stream, response, monotonic())
+        except Exception as error:
+            # No head that can be written: a status out of range, text instead of bytes. The client must not wait for ever.
+            self.context.log("error", "a stage sent no valid response head", source=response.source, error=repr(error))
+            if stream.responded:
+                stream.failed = "internal"
+                stream.connection.cut(stream)
+            else:
+                self.cancel(stream, "internal")
+                stream.connection.fail(stream, "internal")
 
     def _data(self, data: Data) -> None:
         stream = self._streams.get(data.sid)
@@ -311,8 +326,7 @@ class AcceptActor(Actor):
         """The connection is gone: everyone who holds the stream forgets it."""
         if stream.response is None:
             stream.failed = "client_closed"
-        self.cancel(stream, "client")
-        self.ended(stream, monotonic())
+        self.ended(stream, monotonic(), "client")
 
     def cancel(self, stream: Stream, reason: str) -> None:
         affinity = stream.request.affinity
@@ -323,15 +337,18 @@ class AcceptActor(Actor):
             if actor:
                 self._send(actor, message)
 
-    def ended(self, stream: Stream, now: float) -> None:
-        """The stream is over, in whatever way: tell who asked, write the event, forget it."""
+    def ended(self, stream: Stream, now: float, why: str = "") -> None:
+        """The stream is over, in whatever way: tell who asked, write the event, forget it.
+
+        why: not "" when stages may still be at work on it, which they are told to leave.
+        """
         self._forget(stream)
         response = stream.response
         if response is not None:
             for watcher in response.watchers:
                 self._send(watcher, Done(DONE, stream.sid))
-            if stream.failed and not response.ended:
-                self._send(response.source, Cancel(CANCEL, stream.sid, stream.failed))
+        if why or not stream.upload_done:  # an answer that did not wait for the body leaves somebody who still wants it
+            self.cancel(stream, why or "answered")
         if "access" in self.context.wanted:
             self.context.emit(self._event(stream, now))
 
@@ -358,7 +375,7 @@ class AcceptActor(Actor):
             request.started,
             stream.responded,
             now,
-            stream.connection.served > (1 if stream.responded else 0),
+            stream.connection.served > 1,
             len(self._streams),
             *(report[:6] if report is not None else ("", "", "", 0, False, 0)),
             report.stamps if report is not None else (),
@@ -383,22 +400,51 @@ class AcceptActor(Actor):
         stream.response = Response(RESPONSE, stream.sid, self.context.id, status, headers, length, body, True, None, ())
         return stream.response
 
-    def refusal(self, connection: ClientConnection, door: Door, stream: Stream | None, kind: str, detail: str, started: float) -> bytes:
-        """The bytes that answer a request which broke the rules; writes its event too."""
+    def refusal(
+        self, connection: ClientConnection, door: Door, refused: Stream | RequestHead | None, kind: str, detail: str, at: float
+    ) -> bytes:
+        """The bytes that answer a request which broke the rules; writes its event too.
+
+        refused: as far as it had come: a stream, a head whose body was awaited, or nothing that can be named.
+        """
         status, headers, body = self._pages.page(kind)
         now = monotonic()
-        if stream is not None:
-            stream.failed = kind
-            self.ended(stream, now)
+        if isinstance(refused, Stream):
+            stream = refused
         else:
             self._requests += 1
-            if "access" in self.context.wanted:
-                request = Request(
-                    REQUEST, 0, 0, Affinity(0, 0, 0), door.name, connection.peer, b"", b"", 11, b"", b"", 0, b"", True, started, b""
-                )
-                record = Stream(0, connection, request, False)
-                record.failed, record.responded, record.sent = kind, now, len(body)
-                self.context.emit(self._event(record, now))
+            connection.served += 1
+            head = refused or _NO_HEAD
+            stream = Stream(
+                0,
+                connection,
+                Request(
+                    REQUEST,
+                    0,
+                    0,
+                    Affinity(0, 0, 0),
+                    door.name,
+                    connection.peer,
+                    head.method,
+                    head.target,
+                    head.version,
+                    head.host,
+                    head.headers,
+                    0,
+                    b"",
+                    True,
+                    at,
+                    b"",
+                ),
+                False,
+            )
+        if stream.request.method == b"HEAD":
+            body = b""
+        stream.failed, stream.responded, stream.sent = kind, now, len(body)
+        if stream is refused:
+            self.ended(stream, now, detail)
+        elif "access" in self.context.wanted:
+            self.context.emit(self._event(stream, now))
         self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.peer.ip)
         return b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body)
 
@@ -466,13 +512,14 @@ class AcceptActor(Actor):
         return oldest
 
     def _sweep(self) -> None:
+        self._sweeper = self.context.loop.call_later(SWEEP, self._sweep)  # first: an error below must not end all deadlines
         now = monotonic()
-        for connection in [c for c in self._connections if c.deadline <= now]:
-            connection.expired()
+        for connection in [c for c in self._connections if c.deadline <= now or c.write_deadline <= now]:
+            connection.expired(now)
         while self._waiting and (self._waiting[0].deadline <= now or self._waiting[0].sid not in self._streams):
             stream = self._waiting.popleft()
-            if stream.sid in self._streams and stream.state is State.WAITING:
-                self._shed(stream)
+            if stream.state is State.WAITING:
+                self._shed(stream, stream.sid)
         self._generations.in_use(self._oldest_generation())
         for stream in [s for s in self._recalling if s.deadline <= now]:
             self._recalling.discard(stream)
@@ -480,7 +527,6 @@ class AcceptActor(Actor):
         if self.draining:
             for connection in list(self._connections):
                 connection.close_if_idle()
-        self._sweeper = self.context.loop.call_later(SWEEP, self._sweep)
 
 
 def _limits(settings: Server) -> Limits:

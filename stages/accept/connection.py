@@ -8,6 +8,9 @@ spend here. Decisions that are not about bytes live in core.py.
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
+import struct
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -16,7 +19,7 @@ from stages.accept.core import State
 from stages.accept.stream import Stream
 from stages.http1.body import BodyDecoder, ChunkedBody, LengthBody
 from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk
-from stages.http1.rules import ProtocolError, RequestHead
+from stages.http1.rules import ProtocolError, RequestHead, head_too_large
 from stages.messages import INLINE, UNKNOWN, WINDOW, Data, Peer, Response
 
 if TYPE_CHECKING:
@@ -39,6 +42,14 @@ DISCARD: Final = 30.0
 
 BODILESS: Final = frozenset((204, 304))
 
+ONE_PIECE: Final = 16 * 1024
+"""Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""
+
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
+_FINAL: Final = {status: line for status, line in STATUS_LINES.items() if status >= 200}
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds: what is closed then is reset."""
+
 
 class ClientConnection(asyncio.Protocol):
     """One connection; at most one stream at a time."""
@@ -58,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
         "_paused",
         "_pending",
         "_stream",
+        "_unsent",
         "_write",
         "connected",
         "deadline",
@@ -65,6 +77,7 @@ class ClientConnection(asyncio.Protocol):
         "peer",
         "served",
         "transport",
+        "write_deadline",
     )
 
     transport: asyncio.Transport
@@ -85,8 +98,14 @@ class ClientConnection(asyncio.Protocol):
         self._paused = False
         self._choked = False
         self._lingering = False
+        """Nothing more is wanted of the client, unless there is a decoder: then the rest of a body, to drop it."""
+        self._unsent = 0
         self.deadline = inf
+        """Monotonic seconds until which the client may take to send what is expected of it."""
+        self.write_deadline = inf
+        """The same for taking some of what waits for it."""
         self.served = 0
+        """Requests so far, the present one included."""
         self.number = 0
 
     # -- the transport's side ------------------------------------------------
@@ -97,7 +116,7 @@ class ClientConnection(asyncio.Protocol):
         ip, port = (transport.get_extra_info("peername") or ("", 0))[:2]
         if ip.startswith("::ffff:"):  # an IPv4 client on a listener for both families
             ip = ip[7:]
-        local_ip, local_port = transport.get_extra_info("sockname")[:2]
+        local_ip, local_port = (transport.get_extra_info("sockname") or ("", 0))[:2]
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self.number = self._actor.connected(self, self._door)
         self.peer = Peer(ip, port, local_ip, local_port, self._door.scheme, self.number)
@@ -105,7 +124,11 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = self.connected + self._door.settings.header_timeout
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.deadline = inf
+        self.deadline = self.write_deadline = inf
+        # Pipelined requests die with their connection: nothing that is still scheduled may open a stream on it.
+        self._lingering = True
+        self._buffer = self._pending = b""
+        self._decoder = self._collected = self._head = None
         stream, self._stream = self._stream, None
         if stream is not None:
             self._actor.client_left(stream)
@@ -114,15 +137,20 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # A client that shuts its side before the answer has come is taken for gone, as nginx does:
         # a browser that was closed looks the same, and its backend must hear of it at once.
+        if self._stream is not None:
+            self.transport.abort()
+        else:
+            self._close()
         return False
 
     def pause_writing(self) -> None:
         self._choked = True
-        self.deadline = monotonic() + self._door.settings.downstream_write_timeout
+        self._watch_writing()
 
     def resume_writing(self) -> None:
         self._choked = False
-        self.deadline = inf
+        if not self._lingering:
+            self.write_deadline = inf
         if self._stream is not None and self._stream.unacked:
             self._actor.give_credit(self._stream)
 
@@ -154,8 +182,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _next(self, data: bytes) -> None:
         """Parses the next head in `data`, if it is complete."""
-        if data.startswith(b"\r\n"):  # one empty line before a request is forgiven (RFC 9112 section 2.2)
-            data = data[2:]
+        if data.startswith(b"\r\n"):  # empty lines before a request are forgiven (RFC 9112 section 2.2)
+            data = data[_EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr]
         end = data.find(b"\r\n\r\n") + 4
         if end == 3:
             self._wait_for_head(data)
@@ -170,6 +198,8 @@ class ClientConnection(asyncio.Protocol):
                 self._stream = self._actor.open(self, self._door, head, started, 0, b"", True)
                 if len(self._buffer) > BACKLOG:
                     self._pause()
+                else:
+                    self._resume()
                 return
             self._begin_body(head, started, now)
         except ProtocolError as error:
@@ -178,8 +208,8 @@ class ClientConnection(asyncio.Protocol):
     def _wait_for_head(self, data: bytes) -> None:
         limits = self._door.limits
         if len(data) > limits.head:
-            kind = "target_too_long" if b"\r\n" not in data[: limits.target + 32] else "headers_too_large"
-            self._refuse(kind, "head too large", self._head_started or monotonic())
+            error = head_too_large(data, limits)
+            self._refuse(error.kind, error.detail, self._head_started or monotonic())
             return
         at = data.find(b"\n", max(0, len(self._buffer) - 1))
         while at >= 0:
@@ -192,14 +222,18 @@ class ClientConnection(asyncio.Protocol):
             self._head_started = monotonic()
             self.deadline = self._head_started + self._door.settings.header_timeout
         self._buffer = data
+        self._resume()
 
     def _begin_body(self, head: RequestHead, started: float, now: float) -> None:
         rest, self._buffer = self._buffer, b""
+        self._resume()
         self._decoder = decoder = ChunkedBody() if head.length == UNKNOWN else LengthBody(head.length)
         self.deadline = now + self._door.settings.downstream_read_timeout
         if head.expects_continue:
-            # The body waits until somebody wants it: its CREDIT is what sends 100.
+            # The body waits until somebody wants it: its CREDIT is what sends 100. Till then the client has nothing to send.
             self._expects = not rest
+            if self._expects:
+                self.deadline = inf
         elif 0 < head.length <= INLINE or (head.length == UNKNOWN and rest):
             self._head, self._head_started = head, started
             self._collected = []
@@ -287,91 +321,112 @@ class ClientConnection(asyncio.Protocol):
     # -- answers ------------------------------------------------------------
 
     def respond(self, stream: Stream, response: Response, now: float) -> None:
-        """Writes the response head and what came with it."""
+        """Writes the response head and what came with it. Raises before it writes when the head is no head."""
         request = stream.request
-        status, length = response.status, response.length
+        status, length, body = response.status, response.length, response.body
         framing = b""
-        chunked = False
-        if status in BODILESS or request.method == b"HEAD":
+        if request.method == b"HEAD" or status in BODILESS:
+            stream.bodiless = True
+            body = b""  # a stage may have answered HEAD like GET: the client would take it for the next answer
             if length != UNKNOWN and status != 204:
                 framing = b"content-length: %d\r\n" % length
+        elif response.ended:
+            framing = b"content-length: %d\r\n" % len(body)
         elif length != UNKNOWN:
             framing = b"content-length: %d\r\n" % length
-        elif response.ended:
-            framing = b"content-length: %d\r\n" % len(response.body)
         elif request.version >= 11:
-            chunked = True
+            stream.chunked = True
             framing = b"transfer-encoding: chunked\r\n"
         else:
             stream.keep_alive = False
-        if self._actor.draining or (not stream.upload_done and (status >= 400 or self._expects)):
+        if self._actor.draining or not self._door.settings.keepalive_timeout:
             stream.keep_alive = False
+        if not stream.upload_done:
+            if status >= 400 or self._expects:
+                stream.keep_alive = False
+            self._expects = False  # this is the final answer: 100 must not come after it
         if not stream.keep_alive:
             framing += b"connection: close\r\n"
         elif request.version < 11:
             framing += b"connection: keep-alive\r\n"
-        body = response.body
+        out = b"%b%b%b\r\n%b" % (_FINAL[status], response.headers, framing, chunk(body) if stream.chunked else body)
         stream.responded = now
         stream.sent = len(body)
-        if chunked and body:
-            body = chunk(body)
-        self._write(b"%b%b%b\r\n%b" % (STATUS_LINES[status], response.headers, framing, body))
+        if self._choked:
+            self._unsent += len(out)
+        self._write(out)
         if response.ended:
             self._finish(stream, now)
         else:
-            stream.unacked = stream.sent
+            stream.unacked = len(response.body)
 
     def body(self, stream: Stream, data: Data) -> None:
         """Writes response body bytes."""
         response = stream.response
         assert response is not None
         if data.error:
-            # What is missing must not look complete: no last chunk, fewer bytes than announced.
             stream.failed = data.error
             self.cut(stream)
             return
         payload = data.payload
-        if payload:
-            size = len(payload)
+        size = len(payload)
+        stream.unacked += size
+        if not stream.bodiless:
             stream.sent += size
-            stream.unacked += size
-            if response.length == UNKNOWN and stream.request.version >= 11:
-                self._write(b"%x\r\n" % size)
-                self._write(payload)
-                self._write(b"\r\n" if not data.ended else b"\r\n" + LAST_CHUNK)
+            if self._choked:
+                self._unsent += size
+            if stream.chunked:
+                self._write_chunk(payload, data.ended)
+            elif response.length == UNKNOWN or stream.sent <= response.length:
+                if size:
+                    self._write(payload)
             else:
-                self._write(payload)
-        elif data.ended and response.length == UNKNOWN and stream.request.version >= 11:
-            self._write(LAST_CHUNK)
+                excess = stream.sent - response.length
+                stream.sent = response.length
+                if size > excess:
+                    self._write(payload[:-excess])
+                stream.failed = "bad_gateway"  # more than was promised: the client would take it for the next answer
+                self.cut(stream)
+                return
         if data.ended:
             if data.context and response.report is not None:
                 response.report.context.update(data.context)
-            self._finish(stream, monotonic())
+            if response.length in (UNKNOWN, stream.sent) or stream.bodiless:
+                self._finish(stream, monotonic())
+            else:
+                stream.failed = "bad_gateway"  # less than was promised: only a close can tell the client
+                self.cut(stream)
         elif not self._choked and stream.unacked >= TOP_UP:
             self._actor.give_credit(stream)
 
+    def _write_chunk(self, payload: bytes, ended: bool) -> None:
+        size = len(payload)
+        if size > ONE_PIECE:
+            self.transport.writelines((b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if ended else b"\r\n"))
+        elif size:
+            self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (size, payload) if ended else b"%x\r\n%b\r\n" % (size, payload))
+        elif ended:
+            self._write(LAST_CHUNK)
+
     def _finish(self, stream: Stream, now: float) -> None:
         self._stream = None
-        self.served += 1
-        response = stream.response
-        if response is not None and response.length not in (UNKNOWN, stream.sent) and not self._may_lack_body(stream, response):
-            stream.keep_alive = False  # the sender broke its promise: only a close can tell the client
         self._actor.ended(stream, now)
-        if not stream.upload_done:
-            if stream.keep_alive:
-                self._begin_discard(now)
-            else:
+        if not stream.keep_alive:
+            if self._buffer or not stream.upload_done:
                 self._linger()
-        elif not stream.keep_alive:
-            self.transport.close()
+            else:
+                self._close()
+        elif not stream.upload_done:
+            self._begin_discard(now)
         else:
             self._await_next(now)
 
     def _await_next(self, now: float) -> None:
         self.deadline = now + self._door.settings.keepalive_timeout
-        self._resume()
         if self._buffer:  # not from here: a long pipeline of refusals would go too deep
             self._actor.context.loop.call_soon(self._next_pipelined)
+        else:
+            self._resume()
 
     def _begin_discard(self, now: float) -> None:
         """The answer was complete before the request: what is left of the body is read and dropped, then comes the next."""
@@ -379,14 +434,16 @@ class ClientConnection(asyncio.Protocol):
         self._pending = b""
         self.deadline = now + DISCARD
         self._resume()
+        self._discard(b"")
 
     def _discard(self, data: bytes) -> None:
         decoder = self._decoder
         assert decoder is not None
         try:
-            decoder.feed(data)
+            if not decoder.done:  # it may be: all of the body was here and waited for credit
+                decoder.feed(data)
         except ProtocolError:
-            self.transport.close()
+            self._close()
             return
         if decoder.done:
             self._lingering = False
@@ -398,36 +455,17 @@ class ClientConnection(asyncio.Protocol):
             data, self._buffer = self._buffer, b""
             self._next(data)
 
-    @staticmethod
-    def _may_lack_body(stream: Stream, response: Response) -> bool:
-        return stream.request.method == b"HEAD" or response.status in BODILESS
-
-    def _linger(self) -> None:
-        """Ends the answer but goes on reading for a moment: closing now would reset it away."""
-        self._lingering = True
-        self._decoder = None
-        self._pending = b""
-        self.deadline = monotonic() + LINGER
-        self._resume()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-
     def _refuse(self, kind: str, detail: str, started: float) -> None:
         """Answers a request that broke the rules, and closes."""
-        stream = self._stream
+        stream, head = self._stream, self._head
         self._head_started = 0.0
-        self._collected = None
-        if stream is not None:
+        self._collected = self._head = None
+        if stream is not None and stream.state is State.RESPONDING:
             stream.failed = kind
-            if stream.state is State.RESPONDING:
-                self.cut(stream)
-                return
-            self._actor.cancel(stream, detail)
-            self._stream = None
-        self._buffer = self._pending = b""
-        self._write(self._actor.refusal(self, self._door, stream, kind, detail, started))
+            self.cut(stream)
+            return
+        self._stream = None
+        self._write(self._actor.refusal(self, self._door, stream if stream is not None else head, kind, detail, started))
         self._linger()
 
     def fail(self, stream: Stream, kind: str) -> None:
@@ -435,26 +473,74 @@ class ClientConnection(asyncio.Protocol):
         self.respond(stream, self._actor.own_answer(stream, kind), monotonic())
 
     def cut(self, stream: Stream) -> None:
-        """Ends a half-sent answer in the only honest way."""
+        """Ends a half-sent answer in the only honest way: what is missing must not look complete."""
         self._stream = None
-        stream.keep_alive = False
-        self._actor.ended(stream, monotonic())
+        self._actor.ended(stream, monotonic(), stream.failed or "cut")
+        response = stream.response
+        if response is not None and response.length == UNKNOWN and not stream.chunked and not stream.bodiless:
+            # Its end is the connection's end, so an orderly close would say that all is there.
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+        else:
+            self._close()
+
+    # -- endings ------------------------------------------------------------
+
+    def _close(self) -> None:
+        """Closes once the client has taken what waits for it."""
+        self._lingering = True
+        self._decoder = None
+        self._buffer = self._pending = b""
+        self.deadline = inf
+        if self.transport.get_write_buffer_size():
+            self._watch_writing()
         self.transport.close()
 
-    # -- time ---------------------------------------------------------------
+    def _linger(self) -> None:
+        """Ends the answer but goes on reading for a moment: closing now would reset it away."""
+        if not self.transport.can_write_eof():
+            self._close()
+            return
+        self._lingering = True
+        self._decoder = None
+        self._buffer = self._pending = b""
+        self.deadline = monotonic() + LINGER
+        self._resume()
+        if self.transport.get_write_buffer_size():
+            self._watch_writing()
+        self.transport.write_eof()
 
-    def expired(self) -> None:
-        """The deadline has passed (looked at twice a second)."""
-        self.deadline = inf
-        stream = self._stream
-        if self._lingering or self._choked:
-            self.transport.abort()
-        elif stream is not None or self._collected is not None or self._head_started:
-            self._refuse("request_timeout", "the request took too long to arrive", self._head_started or monotonic())
-        else:
-            self.transport.close()
+    def _watch_writing(self) -> None:
+        """From now on the client must take something within each time-out."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self.write_deadline = monotonic() + self._door.settings.downstream_write_timeout
 
     def close_if_idle(self) -> None:
         """On draining: nothing of a request has come."""
         if self._stream is None and self._collected is None and not self._head_started and not self._lingering:
-            self.transport.close()
+            self._close()
+
+    # -- time ---------------------------------------------------------------
+
+    def expired(self, now: float) -> None:
+        """A deadline has passed (looked at twice a second)."""
+        unsent = self.transport.get_write_buffer_size()
+        if self.write_deadline <= now:
+            if unsent >= self._unsent:
+                self.transport.abort()
+                return
+            self._watch_writing()  # slow, but it reads
+        if self.deadline > now:
+            return
+        self.deadline = inf
+        if self._lingering:
+            if unsent:
+                self.deadline = now + LINGER  # it has not got all of the answer yet
+            else:
+                self.transport.abort()
+        elif self._stream is not None or self._collected is not None or self._head_started:
+            self._refuse("request_timeout", "the request took too long to arrive", self._head_started or now)
+        else:
+            self._close()

@@ -38,6 +38,10 @@ class Stream:
     """Answers to RECALL so far."""
     received = 0
     """Request body bytes taken from the client."""
+    chunked = False
+    """The response body is written in chunks."""
+    bodiless = False
+    """No response body may be written: HEAD, 204, 304."""
     upload_done = True
     """The whole request body has been taken from the client."""
 

@@ -1,0 +1,378 @@
+"""Playbooks for accept: a real AcceptActor and real ClientConnections, between fake clients and fake stages.
+
+`Client` stands for the other end of a TCP connection with its buffers in between; the stages are the test itself, which
+reads what accept has sent and answers. All envelopes go through MessagePack, as between processes. Time stands still
+unless `passes` moves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgpack
+import pytest
+
+from bus.fake import FakeContext
+from bus.members import Members
+from config.model import Basic, Server, Snapshot
+from observability.records import Access
+from stages.accept import actor as actor_module
+from stages.accept import connection as connection_module
+from stages.accept.actor import AcceptActor, Door
+from stages.accept.connection import ClientConnection
+from stages.http1.engine import ENGINES
+from stages.http1.rules import Limits
+from stages.messages import CREDIT, DATA, DECODE, RECALLED, RESPONSE, UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
+
+ACCEPT: Final = 9
+ROUTING, PLUGINS, UPSTREAM = 11, 12, 13
+CREW: Final = ((ROUTING, "routing"), (PLUGINS, "plugins"), (UPSTREAM, "upstream"))
+KERNEL_READ: Final = 256 * 1024
+"""Most bytes that one data_received brings, as in asyncio and uvloop."""
+
+
+def over_the_wire(envelope: Any) -> Any:
+    """What arrives of an envelope in another process."""
+    plain = msgpack.unpackb(msgpack.packb(envelope), use_list=False, strict_map_key=False)
+    return DECODE[plain[0]](plain)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeTransport(asyncio.Transport):
+    """A transport whose socket takes everything at once, or nothing while `is_stuck`."""
+
+    def __init__(self, protocol: ClientConnection) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.out = b""
+        """What has left for the client."""
+        self.unsent = b""
+        self.is_stuck = False
+        self.is_reading = True  # type: ignore[assignment]
+        self.is_lost = False
+        self.was_reset = False
+        self.eof_sent = False
+        self._eof = False
+        self._closing = False
+        self._choked = False
+        self._high, self._low = 64 * 1024, 16 * 1024
+        self._info: dict[str, Any] = {"peername": ("192.0.2.7", 5000), "sockname": ("192.0.2.1", 80)}
+
+    # -- asyncio.Transport ------------------------------------------------------
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self if name == "socket" else self._info.get(name, default)
+
+    def setsockopt(self, *option: Any) -> None:
+        self.was_reset = True  # SO_LINGER of zero, before abort
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        self._high, self._low = high, high // 4 if low is None else low
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unsent)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self._eof, "write after write_eof"
+        assert data, "an empty write"
+        if self.is_lost:
+            return
+        self.unsent += bytes(data)
+        if not self.is_stuck:
+            self._flush(len(self.unsent))
+        if len(self.unsent) > self._high and not self._choked:
+            self._choked = True
+            self.protocol.pause_writing()
+
+    def writelines(self, parts: Iterable[Any]) -> None:
+        self.write(b"".join(parts))
+
+    def write_eof(self) -> None:
+        self._eof = True
+        self._flush(0)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        self.is_reading = False  # type: ignore[assignment]
+
+    def resume_reading(self) -> None:
+        self.is_reading = True  # type: ignore[assignment]
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._flush(0)
+
+    def abort(self) -> None:
+        self.lose(None)
+
+    # -- the other end ------------------------------------------------------------
+
+    def _flush(self, size: int) -> None:
+        self.out += self.unsent[:size]
+        self.unsent = self.unsent[size:]
+        if self._choked and len(self.unsent) <= self._low:
+            self._choked = False
+            self.protocol.resume_writing()
+        if not self.unsent and self._closing:
+            self.lose(None)
+        elif not self.unsent and self._eof:
+            self.eof_sent = True
+
+    def drain(self, size: int) -> None:
+        """The client takes so many bytes."""
+        self._flush(size)
+
+    def lose(self, error: Exception | None) -> None:
+        if not self.is_lost:
+            self.is_lost = self._closing = True
+            self.unsent = b""
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
+
+
+class Client:
+    """One client connection, seen from the client."""
+
+    def __init__(self, play: Play, door: Door) -> None:
+        self.play = play
+        self.connection = ClientConnection(play.actor, door)
+        self.transport = FakeTransport(self.connection)
+        self._heard = 0
+        self._unread: list[bytes] = []
+        self.connection.connection_made(self.transport)
+
+    def says(self, data: bytes) -> None:
+        """The bytes arrive, as far as the server reads."""
+        self._unread += [data[at : at + KERNEL_READ] for at in range(0, len(data), KERNEL_READ)]
+        self.pump()
+
+    def pump(self) -> None:
+        while self._unread and self.transport.is_reading and not self.transport.is_closing():
+            self.connection.data_received(self._unread.pop(0))
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the server has not taken from the kernel yet."""
+        return sum(map(len, self._unread))
+
+    def hears(self) -> bytes:
+        """What came since the last time."""
+        heard, self._heard = self.transport.out[self._heard :], len(self.transport.out)
+        return heard
+
+    def stops_reading(self) -> None:
+        self.transport.is_stuck = True
+
+    def reads(self, size: int | None = None) -> None:
+        """Takes so many bytes, or from now on everything."""
+        if size is None:
+            self.transport.is_stuck = False
+        self.transport.drain(len(self.transport.unsent) if size is None else size)
+        self.pump()
+
+    def shuts_its_side(self) -> None:
+        """FIN: a half close, or the first sign of a closed browser."""
+        if not self.transport.is_closing() and not self.connection.eof_received():
+            self.transport.close()
+
+    def resets(self) -> None:
+        self.transport.lose(ConnectionResetError())
+
+    @property
+    def is_closed(self) -> bool:
+        """The server has closed, or ended its side."""
+        return self.transport.is_closing() or self.transport.eof_sent
+
+
+class Play:
+    """The stage on which a playbook runs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        for module in (actor_module, connection_module):
+            monkeypatch.setattr(module, "monotonic", self.clock)
+        self.context = FakeContext("accept", ACCEPT)
+        self.actor = AcceptActor(self.context)
+        self.receivers = self.actor.receivers()
+        self.clients: list[Client] = []
+        self.doors: list[Door] = []
+        self._read = 0
+        self._table = 0
+
+    async def begin(self, crew: bool = True, template: str = "") -> None:
+        await self.actor.start()
+        self.commits(1, template)
+        await self.turn()
+        assert self.context.is_ready
+        if crew:
+            self.members(*CREW)
+        self.stages_hear()
+
+    def commits(self, generation: int, template: str = "", servers: dict[str, Server] | None = None, oldest: int = 0) -> None:
+        """The configuration actor commits a generation."""
+        snapshot = Snapshot(basic=Basic(error_template=template), servers=servers or {})
+        wire = msgpack.unpackb(msgpack.packb({"snapshot": snapshot.to_wire(), "plans": {}}))
+        value = {"committed": generation, "current": wire, "candidate": 0, "next": None, "oldest": oldest or generation, "problems": []}
+        self.context.following["config"](value)
+
+    def members(self, *rows: tuple[int, str], draining: Iterable[int] = ()) -> None:
+        """The supervisor announces who lives."""
+        before = self.context.members
+        self._table += 1
+        table = [(i, stage, 0, "", "draining" if i in draining else "ready") for i, stage in rows]
+        newest = max([before.newest, *(i for i, _ in rows)])
+        self.context.members = members = Members.of(self._table, newest, [*table, (ACCEPT, "accept", 0, "", "ready")])
+        self.actor.members_changed(members, frozenset(before.by_id) - frozenset(members.by_id))
+
+    def connects(self, engine: str = "httptools", door: Door | None = None, **settings: Any) -> Client:
+        if door is None:
+            server = Server(addr=(), **settings)
+            limits = Limits(server.max_header_bytes, server.max_headers, server.max_target_bytes)
+            door = Door("web", ENGINES[engine], server, limits)
+            self.doors.append(door)
+        client = Client(self, door)
+        self.clients.append(client)
+        return client
+
+    # -- the stages -----------------------------------------------------------------
+
+    def stages_hear(self) -> list[tuple[int, Any]]:
+        """(to, envelope) of all that accept has sent since the last time."""
+        new = self.context.sent[self._read :]
+        self._read = len(self.context.sent)
+        return [(to, over_the_wire(envelope)) for to, envelope in new]
+
+    def hears_request(self) -> Request:
+        """The one REQUEST that was sent, and nothing else."""
+        ((to, request),) = self.stages_hear()
+        assert isinstance(request, Request)
+        assert to == request.affinity.routing
+        return request
+
+    def hears_data(self, request: Request) -> list[tuple[bytes, bool]]:
+        """(payload, ended) of the DATA that was sent, and nothing else."""
+        heard = self.stages_hear()
+        assert all(isinstance(data, Data) and data.sid == request.sid for _, data in heard), heard
+        return [(data.payload, data.ended) for _, data in heard]
+
+    def hears_credit(self) -> int:
+        """Bytes of credit that were given back; nothing else was sent."""
+        heard = self.stages_hear()
+        assert all(isinstance(credit, Credit) and credit.wanter == ACCEPT for _, credit in heard), heard
+        return sum(credit.bytes for _, credit in heard)
+
+    def hears_cancels(self) -> set[int]:
+        """Who was told to forget it; nothing else was sent."""
+        heard = self.stages_hear()
+        assert all(isinstance(cancel, Cancel) for _, cancel in heard), heard
+        return {to for to, _ in heard}
+
+    def hears_nothing(self) -> bool:
+        return self.stages_hear() == []
+
+    def tell(self, envelope: Any) -> None:
+        """An envelope reaches accept."""
+        self.receivers[envelope[0]](over_the_wire(envelope))
+
+    def answers(
+        self,
+        request: Request,
+        status: int = 200,
+        headers: bytes = b"",
+        body: bytes = b"",
+        *,
+        length: int | None = None,
+        ended: bool = True,
+        source: int = UPSTREAM,
+        report: Report | None = None,
+        watchers: tuple[int, ...] = (),
+    ) -> None:
+        if length is None:
+            length = len(body) if ended else UNKNOWN
+        self.tell(Response(RESPONSE, request.sid, source, status, headers, length, body, ended, report, watchers))
+
+    def streams(self, request: Request, payload: bytes, ended: bool = False, error: str = "") -> None:
+        """Body bytes of the answer arrive."""
+        self.tell(Data(DATA, request.sid, payload, ended, error))
+
+    def grants(self, request: Request, size: int, wanter: int = UPSTREAM) -> None:
+        """Somebody wants so many bytes of the request body."""
+        self.tell(Credit(CREDIT, request.sid, size, wanter))
+
+    def recalled(self, request: Request, actor: int, state: int) -> None:
+        self.tell(Recalled(RECALLED, request.sid, actor, state))
+
+    # -- time and the log ---------------------------------------------------------------
+
+    async def turn(self) -> None:
+        """What was put off to a later turn of the loop is done, and clients send on when they may."""
+        for _ in range(4):
+            await asyncio.sleep(0)
+            for client in self.clients:
+                client.pump()
+
+    async def passes(self, seconds: float) -> None:
+        """Time passes; the actor looks at its deadlines twice a second."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + 0.5)
+            self._sweep()
+            await self.turn()
+
+    def _sweep(self) -> None:
+        if self.actor._sweeper is not None:
+            self.actor._sweeper.cancel()
+        self.actor._sweep()
+
+    @property
+    def events(self) -> list[Access]:
+        return [Access(*msgpack.unpackb(msgpack.packb(event), use_list=False)) for event in self.context.emitted]
+
+    @property
+    def event(self) -> Access:
+        (event,) = self.events
+        return event
+
+    @property
+    def is_holding(self) -> int:
+        return len(self.actor._streams)
+
+    async def end(self) -> None:
+        """All clients leave; nothing may be left of them."""
+        for client in self.clients:
+            if not client.transport.is_lost:
+                client.resets()
+        await self.turn()
+        actor = self.actor
+        if actor._sweeper is not None:
+            actor._sweeper.cancel()
+        assert actor._streams == {}, "a stream was left behind"
+        assert not actor._connections, "a connection was left behind"
+        assert not actor._recalling, "a recall was left behind"
+        assert all(door.connections == 0 for door in self.doors)
+        assert not any(client.connection._buffer or client.connection._pending for client in self.clients), "bytes were left behind"
+
+
+def get(target: bytes = b"/", *lines: bytes, version: bytes = b"1.1") -> bytes:
+    """A GET with these header lines."""
+    return b"\r\n".join((b"GET %b HTTP/%b" % (target, version), b"Host: a.example", *lines, b"", b""))
+
+
+def post(*lines: bytes, body: bytes = b"", version: bytes = b"1.1") -> bytes:
+    """A POST with these header lines and this body."""
+    return b"\r\n".join((b"POST / HTTP/%b" % version, b"Host: a.example", *lines, b"", b"")) + body
