@@ -204,7 +204,8 @@ def reload(run_dir: str | None) -> None:
     if problems:
         head = f"the configuration was refused, generation {outcome['number']} goes on:"
         _fail("\n".join([head, *(f"  {problem}" for problem in problems)]))
-    click.echo(f"generation {outcome['number']} is in use")
+    changed = outcome.get("changed")
+    click.echo(f"generation {outcome['number']} is in use" + (f": {changed}" if changed else ""))
 
 
 @commands.command()
