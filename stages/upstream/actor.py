@@ -38,7 +38,7 @@ from stages.messages import (
 )
 from stages.upstream.compiled import NO_RULES, Compiled, Compiler, socket_options
 from stages.upstream.connection import BackendConnection
-from stages.upstream.core import Failure
+from stages.upstream.core import Failure, so_far
 from stages.upstream.exchange import Exchange, open_socket
 from stages.upstream.pool import BackendState, Group
 
@@ -141,7 +141,7 @@ class UpstreamActor(Actor):
 
     def _refuse(self, routed: Routed, kind: str) -> None:
         report = Report(
-            routed.location, routed.upstream, "", 0, False, 0, (*routed.stamps, monotonic()), (), kind, routed.variables, routed.client_ip
+            routed.location, routed.upstream, "", 0, False, 0, (*so_far(routed.stamps), monotonic()), (), kind, routed.variables, routed.client_ip
         )
         self.answer_error(accept_of(routed.sid), routed, kind, report)
 

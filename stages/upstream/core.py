@@ -68,3 +68,12 @@ def may_retry(attempt: Attempt, rules: Rules) -> bool:
     if attempt.failure is Failure.CLOSED_REUSED:
         return attempt.method in IDEMPOTENT and attempt.body_whole
     return False
+
+
+_PLUGINS: Final = 4
+"""Stamps of routing and plugins, before those of upstream."""
+
+
+def so_far(stamps: tuple[float, ...]) -> tuple[float, ...]:
+    """The stamps of the stages before this one, 0.0 for those that were not visited: ours come at fixed places after them."""
+    return stamps if len(stamps) >= _PLUGINS else (*stamps, 0.0, 0.0, 0.0, 0.0)[:_PLUGINS]

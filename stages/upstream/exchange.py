@@ -7,6 +7,7 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from stages.headers import value_of
 from stages.http1.render import LAST_CHUNK, chunk, request_head
 from stages.http1.rules import ResponseHead
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
@@ -25,7 +26,7 @@ from stages.messages import (
     new,
 )
 from stages.upstream.connection import SETTLED, BackendConnection
-from stages.upstream.core import IDEMPOTENT, Attempt, Failure, may_retry
+from stages.upstream.core import IDEMPOTENT, Attempt, Failure, may_retry, so_far
 from stages.upstream.pool import LONGEST_WAIT, BackendState, Group
 
 if TYPE_CHECKING:
@@ -174,6 +175,10 @@ class Exchange:
         if self._rules.late:
             assert self._backend is not None
             headers = self._rules.apply_late(headers, routed, self._backend.address)
+        if not routed.host and value_of(headers, b"host") is None:
+            # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
+            assert self._backend is not None
+            headers = b"host: %b\r\n%b" % (self._backend.address.encode(), headers)
         head = request_head(self.method, routed.target, headers, routed.length)
         connection.write(head + routed.body if routed.body else head)
         if not self._upload_done and not self._granted:
@@ -279,7 +284,7 @@ class Exchange:
                 head.status,
                 not self.connect_seconds,
                 self._tries,
-                (*routed.stamps, self.began, self._sent_at, self._sent_at, monotonic()),
+                (*so_far(routed.stamps), self.began, self._sent_at, self._sent_at, monotonic()),
                 self.connect_seconds,
                 "",
                 routed.variables,
@@ -356,7 +361,7 @@ class Exchange:
                 0,
                 False,
                 self._tries,
-                (*routed.stamps, self.began, self._sent_at, self._sent_at, 0.0),
+                (*so_far(routed.stamps), self.began, self._sent_at, self._sent_at, 0.0),
                 self.connect_seconds,
                 kind,
                 routed.variables,
