@@ -50,8 +50,7 @@ def test_every_request_leaves_one_line_in_the_combined_format(proxy: Pingap) -> 
 def test_a_line_cannot_be_forged(proxy: Pingap) -> None:
     proxy.get("/forged", headers={"User-Agent": 'x" 200 1 "evil\\', "Referer": "\xe2\x80\xae"})
     (line,) = log_lines(proxy, "/forged")
-    assert line.count('"') - line.count('\\"') == 6, f"only the format's own quotes are bare: {line}"
-    assert line.isprintable()
+    assert line.endswith(r'"\u202e" "x\" 200 1 \"evil\\"'), line
 
 
 def test_refused_requests_are_logged_too(proxy: Pingap) -> None:
@@ -70,10 +69,8 @@ def test_the_named_formats_work(shared_origin: Origin, name: str) -> None:
 
 def test_a_template_shows_what_it_names(placement: str, shared_origin: Origin) -> None:
     shared_origin.on["/template"] = lambda exchange: exchange.reply(b"12345", headers="X-Answer: 42\r\n")
-    tags = (
-        "host method path query uri proto scheme client_ip status size ~who >X-Ask <X-Answer :upstream_addr :upstream_reused :upstream_status "
-        ":location latency payload_size :processing"
-    ).split(" ")
+    tags = ["host", "method", "path", "query", "uri", "proto", "scheme", "client_ip", "status", "size", "~who", ">X-Ask", "<X-Answer"]
+    tags += [":upstream_addr", ":upstream_reused", ":upstream_status", ":location", "latency", "payload_size", ":processing"]
     template = "{" + ",".join(f'"{tag}":"{{{tag}}}"' for tag in tags) + "}"
     with Pingap(site([shared_origin.port], server=f"access_log = '{{dir}}/t.log {template}'"), placement) as proxy:
         with proxy.client() as client:
