@@ -282,6 +282,8 @@ class ClientConnection(asyncio.Protocol):
         stream.received += len(payload)
         if self._pending:
             payload = self._pending + payload
+        if not payload and not decoder.done:
+            return  # a part of a chunk's size line
         if len(payload) <= stream.credit and stream.wanter:
             self._pending = b""
             stream.credit -= len(payload)
@@ -519,7 +521,10 @@ class ClientConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """On draining: nothing of a request has come."""
-        if self._stream is None and self._collected is None and not self._head_started and not self._lingering:
+        if self._lingering:
+            if self._decoder is not None:
+                self._linger()  # the rest of that body no longer matters
+        elif self._stream is None and self._collected is None and not self._head_started:
             self._close()
 
     # -- time ---------------------------------------------------------------
