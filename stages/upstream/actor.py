@@ -140,9 +140,8 @@ class UpstreamActor(Actor):
             self._refuse(routed, "internal")
 
     def _refuse(self, routed: Routed, kind: str) -> None:
-        report = Report(
-            routed.location, routed.upstream, "", 0, False, 0, (*so_far(routed.stamps), monotonic()), (), kind, routed.variables, routed.client_ip
-        )
+        stamps = (*so_far(routed.stamps), monotonic())
+        report = Report(routed.location, routed.upstream, "", 0, False, 0, stamps, (), kind, routed.variables, routed.client_ip)
         self.answer_error(accept_of(routed.sid), routed, kind, report)
 
     def _data(self, data: Data) -> None:

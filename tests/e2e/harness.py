@@ -90,7 +90,7 @@ class Pingap:
             assert process.poll() is None, f"pingap ended with {process.returncode}"
         except AssertionError as error:
             self.kill_all()
-            raise AssertionError(f"{error}; it said:\n{self.output()}") from None
+            raise AssertionError(f"{error}; it said:\n{self.output()[-3000:]}") from None
         self.took = time.monotonic() - began
         return self
 
