@@ -34,6 +34,12 @@ OUTBOX_BYTES: Final = 32 * 1024 * 1024
 PIPE_MESSAGES: Final = 1000
 """High-water mark of a pipe, in messages (batches), each side."""
 
+# Plain integers: arithmetic on zmq's enums costs as much as a receive.
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS: Final = int(zmq.EVENTS)
+_READABLE: Final = int(zmq.POLLIN)
+
 Batch = Callable[[bytes, list[Any]], None]
 
 
@@ -52,6 +58,7 @@ class Watched:
         self.socket = socket
         self._loop = loop
         self._take = take
+        self._get: Callable[[int], Any] = socket.getsockopt
         self._scheduled = False
         self._closed = False
         self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
@@ -62,22 +69,26 @@ class Watched:
         self._scheduled = False
         if self._closed:
             return
-        take = self._take
+        take, get = self._take, self._get
         try:
             for _ in range(DRAIN):
                 take()
+                # Asking costs a third of what the exception of one receive too many does.
+                if not get(_EVENTS) & _READABLE:
+                    return
         except zmq.Again:
             return
         except zmq.ZMQError:
             if not self._closed:
                 raise
             return
-        finally:
-            if not self._closed and self._is_readable():
-                self._schedule()
+        except BaseException:
+            self._schedule()  # what a message did to its receiver must not cost the ones behind it
+            raise
+        self._schedule()
 
     def _is_readable(self) -> bool:
-        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return bool(self._get(_EVENTS) & _READABLE)
 
     def _schedule(self) -> None:
         if not self._scheduled and not self._closed:
@@ -100,7 +111,7 @@ def _rest(socket: zmq.Socket[bytes]) -> list[bytes]:
     """The frames that belong to the message whose first one was just received, whatever that one says of them."""
     frames = []
     while socket.getsockopt(zmq.RCVMORE):
-        frames.append(socket.recv(zmq.NOBLOCK))
+        frames.append(socket.recv(_NOBLOCK))
     return frames
 
 
@@ -154,7 +165,7 @@ class Link:
         table = {kind: (receive, getattr(decode.get(kind), "_make", decode.get(kind))) for kind, receive in receivers.items()}
 
         def take() -> None:
-            head = socket.recv(zmq.NOBLOCK)
+            head = socket.recv(_NOBLOCK)
             try:
                 envelopes = wire.unpack(head, _rest(socket)) if wire.attachment_count(head) else wire.unpack(head)
             except wire.WireError as error:
@@ -257,14 +268,14 @@ class Link:
     def _try(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
         try:
             if len(frames) == 1:
-                socket.send(frames[0], zmq.NOBLOCK)
+                socket.send(frames[0], _NOBLOCK)
             else:
                 # All or nothing: only the first part of a message can meet a full pipe. Copied, not lent: lending
                 # a buffer to libzmq costs a message to pyzmq's collector thread, more than copying 256 KiB does.
-                socket.send(frames[0], zmq.NOBLOCK | zmq.SNDMORE)
+                socket.send(frames[0], _NOBLOCK_MORE)
                 for frame in frames[1:-1]:
-                    socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE)
-                socket.send(frames[-1], zmq.NOBLOCK)
+                    socket.send(frame, _NOBLOCK_MORE)
+                socket.send(frames[-1], _NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -343,7 +354,7 @@ class Link:
         publisher = Publisher(socket)
 
         def take() -> None:
-            message = socket.recv(zmq.NOBLOCK)
+            message = socket.recv(_NOBLOCK)
             if subscriptions is not None:
                 subscriptions(message)
 
@@ -364,7 +375,7 @@ class Link:
         socket.connect(endpoint)
 
         def take_one() -> None:
-            topic = socket.recv(zmq.NOBLOCK)
+            topic = socket.recv(_NOBLOCK)
             head, *attachments = _rest(socket) or [b""]
             try:
                 envelopes = wire.unpack(head, attachments)
@@ -440,7 +451,7 @@ class Pair:
         refuse: Callable[[Exception], None],
     ) -> None:
         def take_one() -> None:
-            head = socket.recv(zmq.NOBLOCK)
+            head = socket.recv(_NOBLOCK)
             try:
                 envelopes = wire.unpack(head, _rest(socket))
             except wire.WireError as error:
@@ -453,7 +464,7 @@ class Pair:
     def send(self, *envelopes: Any) -> bool:
         """False when the pipe is full (the peer is dead or stopped)."""
         try:
-            self.watched.socket.send(wire.pack(list(envelopes))[0], zmq.NOBLOCK)
+            self.watched.socket.send(wire.pack(list(envelopes))[0], _NOBLOCK)
         except zmq.Again:
             return False
         finally:
@@ -472,7 +483,7 @@ class Router:
         refuse: Callable[[Exception], None],
     ) -> None:
         def take_one() -> None:
-            peer = socket.recv(zmq.NOBLOCK)
+            peer = socket.recv(_NOBLOCK)
             head, *attachments = _rest(socket) or [b""]
             try:
                 envelopes = wire.unpack(head, attachments)
@@ -486,7 +497,7 @@ class Router:
     def send(self, peer: bytes, *envelopes: Any) -> bool:
         """False when the peer is gone or its pipe is full."""
         try:
-            self.watched.socket.send_multipart([peer, wire.pack(list(envelopes))[0]], zmq.NOBLOCK)
+            self.watched.socket.send_multipart([peer, wire.pack(list(envelopes))[0]], _NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False
@@ -505,12 +516,12 @@ class Publisher:
         self._socket = socket
 
     def send(self, topic: bytes, *envelopes: Any) -> None:
-        self._socket.send_multipart([topic, *wire.pack(list(envelopes))], zmq.NOBLOCK)
+        self._socket.send_multipart([topic, *wire.pack(list(envelopes))], _NOBLOCK)
         self.watched.sent()
 
     def forward(self, topic: bytes, head: bytes) -> None:
         """Hands on a batch exactly as it came."""
-        self._socket.send_multipart([topic, head], zmq.NOBLOCK)
+        self._socket.send_multipart([topic, head], _NOBLOCK)
         self.watched.sent()
 
 
