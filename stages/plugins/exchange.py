@@ -91,6 +91,7 @@ class Exchange:
     """One request and, from upstream_response on, its answer."""
 
     __slots__ = (
+        "_body_is_settled",
         "_context",
         "_request_stages",
         "_response_stages",
@@ -112,6 +113,7 @@ class Exchange:
         self._response_stages: list[Any] | None = None
         self._wrap: Callable[[Any], Any] | None = None
         self._watches = False
+        self._body_is_settled = False
         self.headers = Headers(routed.headers)
         """The request's header lines, as the backend will get them."""
         self.response: ResponseHead | None = None
@@ -235,7 +237,7 @@ class Exchange:
         return response is not None and self._routed.method != b"HEAD" and response.status not in (101, 204, 304)
 
     def transform_request(self, transformer: Transformer) -> None:
-        """Sends the request body through `transformer`, after those that were given before."""
+        """Sends the request body through `transformer`, after those that were given before. In early_request or request."""
         self._add_stage(transformer, True)
 
     def collect_request(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: bool = False) -> None:
@@ -254,8 +256,8 @@ class Exchange:
         if self._wrap is not None:
             stage = self._wrap(stage)
         if is_request:
-            if self.response is not None:
-                raise RuntimeError("the request has been sent: its body can no longer be changed")
+            if self._body_is_settled:
+                raise RuntimeError("what becomes of the request body is decided in early_request and request")
             self._request_stages = [*(self._request_stages or ()), stage]
         else:
             if self.response is None:

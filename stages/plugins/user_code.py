@@ -135,3 +135,9 @@ def where(error: BaseException, path: str) -> str:
             return f"{path}:{lines[-1]}"
         cause = cause.__cause__ or cause.__context__
     return ""
+
+
+def last_line(error: BaseException) -> str:
+    """`file:line` at which an exception came up."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

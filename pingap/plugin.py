@@ -1,0 +1,48 @@
+"""What the author of a plugin imports. docs/plugins.md explains it; examples/plugins/ has one that runs.
+
+    from pingap.plugin import Exchange, Plugin, Settings
+
+This module and what it names stay as they are within a major version.
+"""
+
+from __future__ import annotations
+
+from stages.header_view import Headers
+from stages.plugins.api import Duration, HeaderLine, Host, Plugin, Settings, Size, Status, Step, Trouble
+from stages.plugins.exchange import (
+    CONTINUE,
+    SKIP,
+    Action,
+    Exchange,
+    Hook,
+    Reply,
+    ResponseHead,
+    Result,
+    Transformer,
+    WholeBody,
+    reply,
+)
+
+__all__ = [
+    "CONTINUE",
+    "SKIP",
+    "Action",
+    "Duration",
+    "Exchange",
+    "HeaderLine",
+    "Headers",
+    "Hook",
+    "Host",
+    "Plugin",
+    "Reply",
+    "ResponseHead",
+    "Result",
+    "Settings",
+    "Size",
+    "Status",
+    "Step",
+    "Transformer",
+    "Trouble",
+    "WholeBody",
+    "reply",
+]

@@ -1,0 +1,234 @@
+"""The plugins actor: messages in, and which stream they are about."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, ClassVar, Final
+
+from bus.actor import Actor, Context
+from bus.members import Members
+from stages.error_page import ErrorPages
+from stages.generations import Generations
+from stages.messages import (
+    CANCEL,
+    CLAIM,
+    CLAIMED,
+    CREDIT,
+    DATA,
+    DECODE,
+    DONE,
+    NOT_BEGUN,
+    RECALL,
+    RECALLED,
+    RESPONSE,
+    ROUTED,
+    WILL_ANSWER,
+    Cancel,
+    Credit,
+    Data,
+    Done,
+    Recall,
+    Recalled,
+    Response,
+    Routed,
+)
+from stages.plugins.answers import Answers
+from stages.plugins.chain import Compiled, Compiler
+from stages.plugins.claims import Claims
+from stages.plugins.exchange import Exchange
+from stages.plugins.guard import Guard
+from stages.plugins.host import StageHost, Workers
+from stages.plugins.requests import Requests
+from stages.plugins.stream import Stream
+
+REMEMBERED: Final = 4096
+"""Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""
+
+_NEW: Final = tuple.__new__
+
+
+class PluginsActor(Actor):
+    """settings: "base", the directory that relative paths of python plugins start at; the current one without it."""
+
+    stage: ClassVar[str] = "plugins"
+    decode: ClassVar[dict[int, Any]] = DECODE
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.guard = Guard()
+        self.streams: dict[int, Stream] = {}
+        self.pages = ErrorPages()
+        """For requests of which no generation is known."""
+        self.answers = Answers(self)
+        self._requests = Requests(self)
+        self._claims = Claims(context)
+        self._workers = Workers()
+        base: str = context.settings.get("base", "")
+        self._compiler = Compiler(self.guard, self._host, context.log, base)
+        self._generations: Generations[Compiled] = Generations(context, self._compiler.compile, self._committed)
+        self._send: Callable[[int, Any], None] = context.send
+        self._refused: OrderedDict[int, None] = OrderedDict()
+        self._count = 0
+        self._is_ready = False
+
+    def receivers(self) -> dict[int, Callable[[Any], None]]:
+        return {
+            ROUTED: self._routed,
+            RESPONSE: self._responded,
+            DATA: self._data,
+            CREDIT: self._credited,
+            CANCEL: self._cancelled,
+            DONE: self._done,
+            CLAIM: self._claims.asked,
+            CLAIMED: self._claims.claimed,
+            RECALL: self._recalled,
+        }
+
+    # -- life -------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self.guard.install(self.context.loop)
+        self._generations.start()
+
+    def _committed(self, generation: int, compiled: Compiled) -> None:
+        self.pages = compiled.pages
+        if not self._is_ready:
+            self._is_ready = True
+            self.context.ready()
+
+    def _host(self, name: str) -> StageHost:
+        return StageHost(name, self.context, self._claims, self._workers)
+
+    def held(self) -> int:
+        return len(self.streams)
+
+    def figures(self) -> dict[str, float]:
+        return {"requests": self._count, "in_flight": len(self.streams)}
+
+    async def stop(self) -> None:
+        for stream in list(self.streams.values()):
+            stream.stop()
+        self.streams.clear()
+        self._workers.stop()
+        self.guard.uninstall()
+
+    def drop(self, stream: Stream) -> None:
+        """The stream is over for this stage."""
+        if self.streams.get(stream.sid) is stream:
+            del self.streams[stream.sid]
+        stream.stop()
+
+    # -- messages -----------------------------------------------------------------
+
+    def _routed(self, routed: Routed) -> None:
+        reached = monotonic()
+        sid = routed.sid
+        if self._refused and sid in self._refused:
+            return  # accept was told that it never began, or does not want it any more
+        self._count += 1
+        exchange = Exchange(_NEW(Routed, (*routed[:21], (*routed.stamps[:2], reached), *routed[22:])))
+        compiled = self._generations.get(routed.generation)
+        if compiled is None:
+            compiled = self._other_generation(routed.generation)
+            if compiled is None:
+                self.answers.error(exchange, None, "overloaded")
+                return
+        chain = compiled.chains.get(routed.location)
+        if chain is None:
+            self.context.log("error", "no such location", location=routed.location, generation=routed.generation)
+            self.answers.error(exchange, None, "overloaded")
+            return
+        self._requests.serve(exchange, chain)
+
+    def _other_generation(self, wanted: int) -> Compiled | None:
+        """A replica that has just started has only the newest generation, and accept may not have heard of that yet.
+
+        Nothing that was there before can be asked for any more, so the plugins of the newest are the ones to run.
+        """
+        newest = self._generations.newest
+        if wanted < newest:
+            return self._generations.get(newest)
+        self.context.log("error", "no such configuration generation", generation=wanted)
+        return None
+
+    def _responded(self, response: Response) -> None:
+        stream = self.streams.get(response.sid)
+        if stream is not None and stream.response is None and stream.is_forwarded:
+            self.answers.arrived(stream, response)
+        elif not response.ended:
+            self._send(response.source, Cancel(CANCEL, response.sid, "gone"))
+
+    def _data(self, data: Data) -> None:
+        stream = self.streams.get(data.sid)
+        if stream is None:
+            return
+        if not data.is_upload:
+            self.answers.data(stream, data)
+        elif stream.upload is not None:
+            if data.error:
+                self._forget(stream, data.error)
+            else:
+                stream.upload.offer(data.payload, data.ended)
+
+    def _credited(self, credit: Credit) -> None:
+        stream = self.streams.get(credit.sid)
+        if stream is None:
+            return
+        if credit.wanter != stream.to_accept:
+            if stream.upload is not None:
+                stream.upload.grant(credit.bytes)
+        elif stream.passes:
+            self._send(stream.to_upstream, Credit(CREDIT, credit.sid, credit.bytes, self.context.id))
+        elif stream.download is not None:
+            stream.download.grant(credit.bytes)
+
+    def _cancelled(self, cancel: Cancel) -> None:
+        sid = cancel.sid
+        self._claims.ended(sid)
+        stream = self.streams.get(sid)
+        if stream is None:
+            self._refuse(sid)  # it may have overtaken the request, which comes by way of routing
+        else:
+            self._forget(stream, cancel.reason)
+
+    def _forget(self, stream: Stream, reason: str) -> None:
+        if stream.is_forwarded:
+            self._send(stream.to_upstream, Cancel(CANCEL, stream.sid, reason))
+        self.drop(stream)
+
+    def _refuse(self, sid: int) -> None:
+        self._refused[sid] = None
+        if len(self._refused) > REMEMBERED:
+            self._refused.popitem(last=False)
+
+    def _done(self, done: Done) -> None:
+        self._claims.ended(done.sid)
+        stream = self.streams.get(done.sid)
+        if stream is not None:
+            self.drop(stream)  # the answer did not wait for the rest of the request body
+
+    def _recalled(self, recall: Recall) -> None:
+        """How far has it come? What has been passed on is upstream's to answer for, though the answer will come through here."""
+        stream = self.streams.get(recall.sid)
+        state = NOT_BEGUN
+        if stream is None:
+            self._refuse(recall.sid)
+        elif stream.response is not None:
+            state = WILL_ANSWER
+        elif not stream.is_forwarded:
+            # Upstream will say the same and refuse it from then on, so it cannot go on here either.
+            self._refuse(recall.sid)
+            self.drop(stream)
+        self._send(recall.asker, Recalled(RECALLED, recall.sid, self.context.id, state))
+
+    def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        self._claims.members_changed(gone)
+        if not gone:
+            return
+        for stream in list(self.streams.values()):
+            if stream.to_accept in gone:
+                self._forget(stream, "accept is gone")
+            elif stream.to_upstream in gone and stream.is_forwarded:
+                self.answers.lost(stream)

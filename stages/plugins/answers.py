@@ -1,0 +1,259 @@
+"""From RESPONSE to accept: the hooks of the answer and its body; and the answers that are made here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from stages.error_page import ErrorPages
+from stages.errors import KINDS
+from stages.messages import CANCEL, DATA, RESPONSE, UNKNOWN, WINDOW, Cancel, Data, Report, Response, accept_of
+from stages.plugins import user_code
+from stages.plugins.bodies import Download, report_of, stages_of
+from stages.plugins.chain import Chain, Live
+from stages.plugins.core import BodyTooLarge, Replied
+from stages.plugins.exchange import Exchange, Reply, ResponseHead
+from stages.plugins.runner import HookError, run, run_on
+from stages.plugins.stream import Stream
+
+if TYPE_CHECKING:
+    from stages.plugins.actor import PluginsActor
+
+LOG_AGAIN: Final = 1.0
+"""Seconds of silence after a log line that any client can cause, for each plugin."""
+
+_BODILESS: Final = frozenset((204, 304))
+
+
+class Answers:
+    """The response half of the stage."""
+
+    def __init__(self, actor: PluginsActor) -> None:
+        self._actor = actor
+        self._send: Callable[[int, Any], None] = actor.context.send
+        self._me = actor.context.id
+        self._logged: dict[str, float] = {}
+
+    # -- of a backend --------------------------------------------------------------
+
+    def arrived(self, stream: Stream, response: Response) -> None:
+        """The head of the answer has come from upstream."""
+        stream.response = response
+        if response.report is not None and response.report.error:
+            self._pass(stream, response, response.status, response.headers, response.length)  # an error page of ours
+            return
+        exchange, chain = stream.exchange, stream.chain
+        exchange.response = ResponseHead(response.status, response.headers, response.length)
+        exchange.report = response.report
+        try:
+            at, result = run(chain.respond, exchange, 0, self._actor.guard if chain.is_guarded else None)
+        except HookError as error:
+            self.failed(stream, error)
+            return
+        if result is None:
+            self._respond(stream)
+        elif isinstance(result, Reply):
+            self._replace(stream, result)
+        else:
+            stream.task = self._actor.context.loop.create_task(self._arrived_later(stream, at, result))
+
+    async def _arrived_later(self, stream: Stream, at: int, waits: Any) -> None:
+        chain = stream.chain
+        try:
+            result = await run_on(chain.respond, stream.exchange, at, waits, self._actor.guard if chain.is_guarded else None)
+        except HookError as error:
+            self.failed(stream, error)
+            return
+        if result is None:
+            self._respond(stream)
+        else:
+            self._replace(stream, result)
+
+    def _respond(self, stream: Stream) -> None:
+        """All hooks have had the head."""
+        exchange, response = stream.exchange, stream.response
+        head, stages = exchange.response, exchange._response_stages
+        assert response is not None and head is not None
+        if head.status != response.status and not 200 <= head.status <= 599:
+            self.failed(stream, ValueError(f"a plugin made the status {head.status}"))
+        elif exchange.has_response_body and stages is not None:
+            download = stream.download = Download(self._actor, stream, stages_of(stream, stages))
+            if response.body or response.ended:
+                download.offer(response.body, response.ended)
+            early, stream.early = stream.early, []
+            for data in early:
+                self.data(stream, data)
+            if self._actor.streams.get(stream.sid) is stream:
+                download.begin()
+        elif head.status in _BODILESS and response.status not in _BODILESS and exchange.method != "HEAD":
+            # A hook turned an answer that has a body into one that must not.
+            self._cancel_upstream(stream)
+            self._send_head(stream, response, head.status, head.headers.raw, UNKNOWN, b"", True)
+            self._actor.drop(stream)
+        else:
+            self._pass(stream, response, head.status, head.headers.raw, response.length if stages is None else UNKNOWN)
+
+    def _pass(self, stream: Stream, response: Response, status: int, headers: bytes, length: int) -> None:
+        """Sends the head on; the body goes through as it is."""
+        self._send_head(stream, response, status, headers, length, response.body, response.ended)
+        if response.ended:
+            self._actor.drop(stream)
+            return
+        stream.passes = True
+        early, stream.early = stream.early, []
+        for data in early:
+            self.data(stream, data)
+
+    def _send_head(self, stream: Stream, response: Response, status: int, headers: bytes, length: int, body: bytes, ended: bool) -> None:
+        stream.responded = True
+        report = report_of(stream.exchange, response)
+        self._send(
+            stream.to_accept, Response(RESPONSE, stream.sid, self._me, status, headers, length, body, ended, report, response.watchers)
+        )
+
+    def data(self, stream: Stream, data: Data) -> None:
+        """DATA of an answer."""
+        if stream.passes:
+            self._send(stream.to_accept, data)
+            if data.ended or data.error:
+                self._actor.drop(stream)
+        elif stream.download is not None:
+            if data.error:
+                self._broke(stream, data.error)
+            else:
+                stream.download.offer(data.payload, data.ended)
+        elif stream.response is not None:
+            stream.early.append(data)
+
+    def lost(self, stream: Stream) -> None:
+        """Upstream died with the rest of the answer."""
+        if stream.download is not None and not stream.download.has_input:
+            return  # all of it is here
+        if stream.responded:
+            self._send(stream.to_accept, Data(DATA, stream.sid, b"", False, "stage_lost"))
+        self._actor.drop(stream)  # before the head it is accept that answers
+
+    def _broke(self, stream: Stream, kind: str) -> None:
+        """The backend's body cannot be completed."""
+        if stream.responded:
+            self._send(stream.to_accept, Data(DATA, stream.sid, b"", False, kind))
+        else:
+            self.error(stream.exchange, stream.chain, kind if kind in KINDS else "bad_gateway", stream.response)
+        self._actor.drop(stream)
+
+    # -- of plugins ----------------------------------------------------------------
+
+    def reply(self, exchange: Exchange, chain: Chain, reply: Reply, response: Response | None = None) -> None:
+        """A plugin answers itself. response: the backend's, if there was one already."""
+        headers, body = reply.headers, reply.body
+        length = UNKNOWN if reply.status in _BODILESS else len(body)
+        if exchange.routed.method == b"HEAD" or reply.status in _BODILESS:
+            body = b""
+        made = self._made(exchange, reply.status, headers, length, body, "", response)
+        if not chain.outermost.calls and len(body) <= WINDOW:
+            self._send(accept_of(made.sid), made)
+            return
+        stream = self._actor.streams[made.sid] = Stream(exchange, chain)
+        stream.response = made
+        exchange.response = ResponseHead(made.status, headers, length)
+        exchange.report = made.report
+        exchange._response_stages = None
+        try:
+            if run(chain.outermost, exchange, 0, None)[1] is not None:
+                raise TypeError("an outermost plugin neither replies nor waits when another plugin has replied")
+        except Exception as error:
+            self.failed(stream, error)
+            return
+        if exchange._response_stages is None and len(body) > WINDOW:
+            exchange._response_stages = []
+        self._respond(stream)
+
+    def _replace(self, stream: Stream, reply: Reply) -> None:
+        """A plugin replies in place of the backend's answer."""
+        self._cancel_upstream(stream)
+        self._actor.drop(stream)
+        self.reply(stream.exchange, stream.chain, reply, stream.response)
+
+    def error(self, exchange: Exchange, chain: Chain | None, kind: str, response: Response | None = None) -> None:
+        """An error page."""
+        pages: ErrorPages = chain.pages if chain is not None else self._actor.pages
+        status, headers, body = pages.page(kind)
+        length = len(body)
+        if exchange.routed.method == b"HEAD":
+            body = b""
+        self._send(accept_of(exchange.routed.sid), self._made(exchange, status, headers, length, body, kind, response))
+
+    def _made(
+        self, exchange: Exchange, status: int, headers: bytes, length: int, body: bytes, error: str, response: Response | None
+    ) -> Response:
+        routed = exchange.routed
+        report = response.report if response is not None else None
+        context = routed.variables if exchange._context is None else exchange._context
+        if report is None:
+            stamps = (*routed.stamps, monotonic())
+            report = Report(routed.location, routed.upstream, "", 0, False, 0, stamps, (), error, context, routed.client_ip)
+        else:
+            report = report._replace(error=error, context=context)
+        watchers = (*routed.watchers, self._me) if exchange._watches else routed.watchers
+        return Response(RESPONSE, routed.sid, self._me, status, headers, length, body, True, report, watchers)
+
+    # -- failures --------------------------------------------------------------------
+
+    def failed(self, stream: Stream, error: Exception) -> None:
+        """A hook or a transformer of the answer failed, or answers itself."""
+        if isinstance(error, Replied) and not stream.responded:
+            self._replace(stream, error.reply)
+            return
+        self._cancel_upstream(stream)
+        self._actor.drop(stream)
+        if stream.responded:
+            self._log(stream.chain, error)
+            self._send(stream.to_accept, Data(DATA, stream.sid, b"", False, "plugin_failed"))
+        elif isinstance(error, BodyTooLarge):
+            self.error(stream.exchange, stream.chain, "bad_gateway", stream.response)
+        else:
+            self._log(stream.chain, error)
+            self.error(stream.exchange, stream.chain, "plugin_failed", stream.response)
+
+    def hook_failed(self, exchange: Exchange, chain: Chain, error: Exception) -> None:
+        """A hook of the request failed."""
+        if isinstance(error, BodyTooLarge):
+            self.error(exchange, chain, "body_too_large")
+            return
+        self._log(chain, error)
+        self.error(exchange, chain, "plugin_failed")
+
+    def upload_failed(self, stream: Stream, error: Exception) -> None:
+        """A transformer of the request body failed when the request was on its way already."""
+        if self._actor.streams.get(stream.sid) is not stream:
+            return
+        self._cancel_upstream(stream)
+        self._actor.drop(stream)
+        if stream.responded:
+            self._log(stream.chain, error)
+            self._send(stream.to_accept, Data(DATA, stream.sid, b"", False, "plugin_failed"))
+        else:
+            self.hook_failed(stream.exchange, stream.chain, error)
+
+    def _cancel_upstream(self, stream: Stream) -> None:
+        if stream.is_forwarded and not (stream.response is not None and stream.response.ended):
+            self._send(stream.to_upstream, Cancel(CANCEL, stream.sid, "plugins"))
+
+    def _log(self, chain: Chain, error: Exception) -> None:
+        cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ is not None else error
+        live = error.live if isinstance(error, HookError) else _whose(chain, cause)
+        name = live.name if live is not None else ""
+        self._actor.context.count("plugin_failures", plugin=name)
+        now = monotonic()
+        if now - self._logged.get(name, -LOG_AGAIN) < LOG_AGAIN:
+            return
+        self._logged[name] = now
+        where = user_code.where(cause, live.path) if live is not None and live.path else user_code.last_line(cause)
+        self._actor.context.log("error", "a plugin failed", plugin=name, error=f"{type(cause).__name__}: {cause}", where=where)
+
+
+def _whose(chain: Chain, error: BaseException) -> Live | None:
+    """The plugin of the user in whose file an exception came up."""
+    owners = (*chain.before.owners, *chain.proxy.owners, *chain.respond.owners)
+    return next((live for live in owners if live.path and user_code.where(error, live.path)), None)

@@ -1,0 +1,266 @@
+"""Moves bodies through their transformers: input comes as DATA, output leaves as DATA, credit flows the other way.
+
+Each body that does not end at once has a task. It runs until nothing can be done, then
+waits to be woken by DATA or CREDIT; all that came in one turn of the loop is done in one go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from stages.messages import CREDIT, DATA, INLINE, RESPONSE, UNKNOWN, WINDOW, Credit, Data, Report, Response
+from stages.plugins.core import Collector, Flow
+from stages.plugins.exchange import Exchange, Transformer
+from stages.plugins.guard import Guard
+from stages.plugins.stream import Stream
+
+if TYPE_CHECKING:
+    from stages.plugins.actor import PluginsActor
+
+TOP_UP: Final = WINDOW // 4
+"""Credit is returned in portions of at least this many bytes."""
+
+_MISSING: Final = object()
+_NEW: Final = tuple.__new__
+
+
+def report_of(exchange: Exchange, response: Response) -> Report | None:
+    """The report of an answer, with what plugins put into the context."""
+    report, context = response.report, exchange._context
+    return report if report is None or context is None else _NEW(Report, (*report[:11], context, *report[12:]))
+
+
+def stages_of(stream: Stream, wanted: Sequence[Any]) -> list[Transformer]:
+    """What hooks asked for, as transformers."""
+    return [stage if isinstance(stage, Transformer) else Collector(stream.exchange, *stage) for stage in wanted]
+
+
+class _Mover:
+    """What both directions have in common."""
+
+    __slots__ = ("_awaits_whole", "_granted_from", "_send", "_wake", "actor", "flow", "guard", "has_input", "stream", "task")
+
+    def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer], credit: int) -> None:
+        self.actor = actor
+        self.stream = stream
+        self.flow = Flow(stages, credit)
+        self.guard: Guard = actor.guard
+        self._awaits_whole = any(isinstance(stage, Collector) for stage in stages)
+        self.task: asyncio.Task[None] | None = None
+        self.has_input = True
+        """The sender has not said yet that it is done."""
+        self._send: Callable[[int, Any], None] = actor.context.send
+        self._wake: asyncio.Future[None] | None = None
+        self._granted_from = 0
+        """Who gets credit as input is done with; 0 for nobody."""
+
+    def offer(self, payload: bytes, ended: bool) -> None:
+        self.flow.offer(payload, ended)
+        self.has_input = not ended
+        self.wake()
+
+    def grant(self, count: int) -> None:
+        self.flow.grant(count)
+        self.wake()
+
+    def wake(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def wait(self) -> None:
+        self._wake = self.actor.context.loop.create_future()
+        await self._wake
+        self._wake = None
+
+    def give_back(self) -> None:
+        """Grants the sender what is done with."""
+        flow = self.flow
+        if flow.owed >= TOP_UP and self.has_input and self._granted_from:
+            owed, flow.owed = flow.owed, 0
+            self._send(self._granted_from, Credit(CREDIT, self.stream.sid, owed, self.actor.context.id))
+
+    async def work(self, pending: Awaitable[Any] | None) -> None:
+        """Until all of the body has been sent."""
+        flow = self.flow
+        while True:
+            if pending is not None:
+                flow.resolve(await pending)
+            elif flow.is_over:
+                return
+            elif self.guard.is_busy:
+                await self.guard.free()
+            else:
+                await self.wait()
+            pending = self.advance()
+
+    def advance(self) -> Awaitable[Any] | None:
+        """Does what can be done now. Returns what has to be awaited, to go on with its result."""
+        raise NotImplementedError
+
+
+class Download(_Mover):
+    """The body of an answer, on its way to accept."""
+
+    __slots__ = ("_is_ended",)
+
+    def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer]) -> None:
+        super().__init__(actor, stream, stages, WINDOW)
+        self._granted_from = stream.to_upstream if stream.is_forwarded else 0
+        self._is_ended = False
+
+    def begin(self) -> None:
+        """Does what can be done at once; a task does the rest."""
+        actor, stream = self.actor, self.stream
+        try:
+            pending = self.advance()
+        except Exception as error:
+            actor.answers.failed(stream, error)
+            return
+        if self.flow.is_over and stream.responded:
+            actor.drop(stream)
+        else:
+            self.task = actor.context.loop.create_task(self._run(pending))
+
+    async def _run(self, pending: Awaitable[Any] | None) -> None:
+        try:
+            await self.work(pending)
+        except Exception as error:
+            self.actor.answers.failed(self.stream, error)
+        else:
+            self.actor.drop(self.stream)
+
+    def advance(self) -> Awaitable[Any] | None:
+        flow = self.flow
+        while True:
+            pending = None
+            if not self.guard.is_busy:
+                pending = flow.pump(flow.credit or 1)  # one piece ahead: it may be the end, which needs no credit
+            progress = self._forward()
+            self.give_back()
+            if pending is not None or not progress or flow.is_over:
+                return pending
+
+    def _forward(self) -> bool:
+        """Sends what is ready; True if that made room for more."""
+        flow, stream = self.flow, self.stream
+        if not stream.responded:
+            return self._send_head()
+        progress = False
+        while data := flow.take(WINDOW):
+            progress = True
+            self._send_data(data, flow.is_over)
+        if flow.is_over and not self._is_ended:
+            self._send_data(b"", True)
+        return progress
+
+    def _send_head(self) -> bool:
+        flow, stream = self.flow, self.stream
+        response, head = stream.response, stream.exchange.response
+        assert response is not None and head is not None
+        if self._awaits_whole and not flow.ready and not flow.is_complete:
+            return False  # a hook waits for the whole body, and may change the head too
+        length, ended = UNKNOWN, flow.is_complete and flow.ready <= flow.credit
+        if flow.is_complete:
+            length = flow.ready
+        elif flow.is_untouched:
+            length = response.length
+        body = flow.take(WINDOW if ended else INLINE)
+        self._is_ended = ended
+        stream.responded = True
+        report = report_of(stream.exchange, response)
+        if not ended:
+            stream.told = dict(stream.exchange.context)
+        message = Response(
+            RESPONSE, stream.sid, self.actor.context.id, head.status, head.headers.raw, length, body, ended, report, response.watchers
+        )
+        self._send(stream.to_accept, message)
+        return not ended
+
+    def _send_data(self, data: bytes, ended: bool) -> None:
+        late = None
+        if ended:
+            self._is_ended = True
+            told = self.stream.told
+            late = {key: value for key, value in self.stream.exchange.context.items() if told.get(key, _MISSING) != value}
+        self._send(self.stream.to_accept, Data(DATA, self.stream.sid, data, ended, "", False, late or None))
+
+
+class Upload(_Mover):
+    """The body of a request, on its way to upstream."""
+
+    __slots__ = ("_is_ended", "_wants")
+
+    def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer]) -> None:
+        super().__init__(actor, stream, stages, 0)
+        self._granted_from = stream.to_accept
+        self._wants = not stream.exchange.routed.ended
+        self._is_ended = False
+
+    def want(self) -> None:
+        """Lets the client begin."""
+        if self._wants:
+            self._wants = False
+            self._send(self.stream.to_accept, Credit(CREDIT, self.stream.sid, WINDOW, self.actor.context.id))
+
+    async def prepare(self) -> None:
+        """Before the request goes on: until hooks have had the whole body that they wait for.
+
+        A body that came inside ROUTED is all transformed, so that it stays one that can be sent again, unless more
+        than a window comes out. Raises what hooks raise.
+        """
+        flow = self.flow
+        if self._awaits_whole:
+            self.want()
+        while not flow.is_complete and flow.ready < WINDOW:
+            if flow.ready and self.has_input:
+                return  # it was too large for the hook, and goes on as it is
+            if self.guard.is_busy:
+                await self.guard.free()
+                continue
+            pending = flow.pump(WINDOW)
+            self.give_back()
+            if pending is not None:
+                flow.resolve(await pending)
+            elif not flow.is_complete and not flow.ready:
+                if not self._awaits_whole and self.has_input:
+                    return
+                await self.wait()
+
+    def first(self) -> tuple[int, bytes, bool]:
+        """(length, body, ended) of the request as it goes to upstream now."""
+        flow = self.flow
+        if not flow.is_complete:
+            untouched = flow.is_untouched
+            return self.stream.exchange.routed.length if untouched else UNKNOWN, b"", False
+        if flow.ready > INLINE:
+            return flow.ready, b"", False
+        length = flow.ready
+        flow.grant(length)
+        self._is_ended = True
+        return length, flow.take(length), True
+
+    def grant(self, count: int) -> None:
+        self.want()
+        super().grant(count)
+
+    def advance(self) -> Awaitable[Any] | None:
+        flow = self.flow
+        while True:
+            pending = None
+            if not self.guard.is_busy:
+                pending = flow.pump(flow.credit or 1)  # one piece ahead: it may be the end, which needs no credit
+            progress = False
+            while data := flow.take(WINDOW):
+                progress = True
+                self._send_data(data, flow.is_over)
+            if flow.is_over and not self._is_ended:
+                self._send_data(b"", True)
+            self.give_back()
+            if pending is not None or not progress or flow.is_over:
+                return pending
+
+    def _send_data(self, data: bytes, ended: bool) -> None:
+        self._is_ended = self._is_ended or ended
+        self._send(self.stream.to_upstream, Data(DATA, self.stream.sid, data, ended, "", True))

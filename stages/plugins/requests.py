@@ -1,0 +1,140 @@
+"""From ROUTED to upstream: the hooks of the request, then its body."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from stages.itinerary import REQUEST_BODY
+from stages.messages import Routed
+from stages.plugins.bodies import Upload, stages_of
+from stages.plugins.chain import Chain
+from stages.plugins.core import Replied
+from stages.plugins.exchange import Exchange, Reply
+from stages.plugins.runner import run, run_on
+from stages.plugins.stream import Stream
+
+if TYPE_CHECKING:
+    from stages.plugins.actor import PluginsActor
+
+_NEW: Final = tuple.__new__
+"""A named tuple without its Python-level constructor, which costs more than all else here."""
+
+
+class Requests:
+    """The request half of the stage. A request that nothing has to wait for leaves no state behind."""
+
+    def __init__(self, actor: PluginsActor) -> None:
+        self._actor = actor
+        self._send = actor.context.send
+        self._me = actor.context.id
+
+    def serve(self, exchange: Exchange, chain: Chain) -> None:
+        """All that can be done at once; a task does the rest."""
+        actor, routed = self._actor, exchange.routed
+        guard = actor.guard if chain.is_guarded else None
+        try:
+            at, result = run(chain.before, exchange, 0, guard)
+            if result is None:
+                if exchange._request_stages is not None and exchange.has_request_body:
+                    self._later(exchange, chain, False, at, None)
+                    return
+                exchange._body_is_settled = True
+                if not routed.upstream:
+                    actor.answers.error(exchange, chain, "not_found")
+                    return
+                at, result = run(chain.proxy, exchange, 0, guard)
+                if result is None:
+                    if chain.respond.calls:
+                        stream = actor.streams[routed.sid] = Stream(exchange, chain)
+                        stream.is_forwarded = True
+                    self._forward(exchange, routed.length, routed.body, routed.ended, routed.plan & ~REQUEST_BODY)
+                    return
+            if isinstance(result, Reply):
+                actor.answers.reply(exchange, chain, result)
+            else:
+                self._later(exchange, chain, exchange._body_is_settled, at, result)
+        except Exception as error:
+            actor.streams.pop(routed.sid, None)
+            actor.answers.hook_failed(exchange, chain, error)
+
+    def _later(self, exchange: Exchange, chain: Chain, is_proxy_step: bool, at: int, waits: Any) -> None:
+        stream = self._actor.streams[exchange.routed.sid] = Stream(exchange, chain)
+        stream.task = self._actor.context.loop.create_task(self._serve(stream, is_proxy_step, at, waits))
+
+    async def _serve(self, stream: Stream, is_proxy_step: bool, at: int, waits: Any) -> None:
+        actor = self._actor
+        try:
+            reply = await self._ask(stream, is_proxy_step, at, waits)
+        except Replied as replied:
+            reply = replied.reply
+        except Exception as error:
+            actor.streams.pop(stream.sid, None)
+            actor.answers.hook_failed(stream.exchange, stream.chain, error)
+            return
+        if reply is not None:
+            actor.streams.pop(stream.sid, None)
+            actor.answers.reply(stream.exchange, stream.chain, reply)
+            return
+        try:
+            if stream.is_forwarded:
+                if stream.upload is not None and not stream.upload.flow.is_over:
+                    await stream.upload.work(stream.upload.advance())
+                if not stream.chain.respond.calls:
+                    actor.drop(stream)
+        except Exception as error:
+            actor.answers.upload_failed(stream, error)
+
+    async def _ask(self, stream: Stream, is_proxy_step: bool, at: int, waits: Any) -> Reply | None:
+        """Runs what is left of the hooks, and sends the request on unless one of them answers."""
+        exchange, chain, routed = stream.exchange, stream.chain, stream.exchange.routed
+        guard = self._actor.guard if chain.is_guarded else None
+        if not is_proxy_step:
+            reply = await run_on(chain.before, exchange, at, waits, guard)
+            if reply is not None:
+                return reply
+            at, waits = 0, None
+            exchange._body_is_settled = True
+            await self._prepare_body(stream)
+            if not routed.upstream:
+                self._actor.streams.pop(stream.sid, None)
+                self._actor.answers.error(exchange, chain, "not_found")
+                return None
+        reply = await run_on(chain.proxy, exchange, at, waits, guard)
+        if reply is not None:
+            return reply
+        stream.is_forwarded = True
+        upload = stream.upload
+        if upload is None:
+            self._forward(exchange, routed.length, routed.body, routed.ended, routed.plan & ~REQUEST_BODY)
+            return None
+        length, body, ended = upload.first()
+        if not ended and not chain.respond.calls:
+            exchange._watches = True  # the answer goes past us: DONE tells that the rest of the body is not wanted
+        # A client that asks for another protocol with a body would have that body go past the hooks.
+        self._forward(exchange, length, body, ended, routed.plan | REQUEST_BODY, keeps_upgrade=False)
+        return None
+
+    async def _prepare_body(self, stream: Stream) -> None:
+        exchange, routed = stream.exchange, stream.exchange.routed
+        if exchange._request_stages is None or not exchange.has_request_body:
+            return
+        if not routed.ended and not routed.plan & REQUEST_BODY:
+            raise RuntimeError("a plugin that wants request bodies has to say so: reads_request_body = True")
+        upload = stream.upload = Upload(self._actor, stream, stages_of(stream, exchange._request_stages))
+        upload.task = stream.task
+        if routed.ended:
+            upload.offer(routed.body, True)
+        await upload.prepare()
+
+    def _forward(self, exchange: Exchange, length: int, body: bytes, ended: bool, plan: int, keeps_upgrade: bool = True) -> None:
+        routed = exchange.routed
+        context = exchange._context
+        # fmt: off
+        self._send(routed.affinity.upstream, _NEW(Routed, (
+            *routed[:7], exchange._target, routed.version, routed.host, exchange.headers.raw, length, body, ended, routed.started,
+            routed.upgrade if keeps_upgrade else b"", routed.client_ip, routed.location, routed.upstream, plan,
+            routed.variables if context is None else context, (*routed.stamps, monotonic()), routed.original,
+            (*routed.watchers, self._me) if exchange._watches else routed.watchers,
+        )))
+        # fmt: on
