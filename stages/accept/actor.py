@@ -455,24 +455,25 @@ class AcceptActor(Actor):
         self._crews = crews(members, own)
         if gone:
             for stream in [s for s in self._streams.values() if s.state is not State.WAITING]:
-                self._judge(stream, gone)
+                self._judge(stream, gone, members)
         while self._waiting and self._crews:
             stream = self._waiting.popleft()
             if stream.state is State.WAITING and stream.sid in self._streams:
                 self._send_again(stream)
 
-    def _judge(self, stream: Stream, gone: frozenset[int]) -> None:
+    def _judge(self, stream: Stream, gone: frozenset[int], members: Members) -> None:
         source = stream.response.source if stream.response is not None else 0
         verdict = fate(stream.state, stream.request.affinity, source, gone, stream.replayable, stream.resent)
         if verdict is Fate.RECALL:
-            self._recall(stream, gone)
+            self._recall(stream, members)
         else:
             self._carry_out(stream, verdict)
 
-    def _recall(self, stream: Stream, gone: frozenset[int]) -> None:
+    def _recall(self, stream: Stream, members: Members) -> None:
         stream.state = State.RECALLING
         stream.deadline = monotonic() + RECALL_WAIT
-        survivors = {a for a in (stream.request.affinity.plugins, stream.request.affinity.upstream) if a and a not in gone}
+        # By the table, not by who died just now: this may be the second death while the stream is asked after.
+        survivors = {a for a in (stream.request.affinity.plugins, stream.request.affinity.upstream) if a in members.by_id}
         stream.answers = dict.fromkeys(survivors)
         self._recalling.add(stream)
         for actor in survivors:

@@ -57,8 +57,6 @@ def fate(state: State, affinity: Affinity, source: int, gone: frozenset[int], re
     again = Fate.ANSWER if resent else Fate.RESEND
     if affinity.upstream in gone:
         return again if replayable else Fate.ANSWER
-    if affinity.plugins in gone and affinity.routing in gone and resent:
-        return Fate.ANSWER
     return Fate.RECALL
 
 
