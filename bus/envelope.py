@@ -31,6 +31,8 @@ def pack(batch: list[Any]) -> list[bytes]:
     for index, envelope in enumerate(batch):
         payload = envelope[2] if len(envelope) > 2 else None
         if type(payload) is bytes and len(payload) >= ATTACH:
+            if not attachments:
+                batch = list(batch)  # the caller's must stay whole, should another envelope of it not be packable
             attachments.append(payload)
             batch[index] = (*envelope[:2], None, *envelope[3:])
     if not attachments:

@@ -156,12 +156,8 @@ class Link:
         batch: if given, gets the raw first frame and all envelopes instead.
         """
         self._local.addressees[actor] = receivers
-        socket = self._context.socket(zmq.PULL)
-        socket.setsockopt(zmq.RCVHWM, PIPE_MESSAGES)
-        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_FRAME)
-        socket.setsockopt(zmq.LINGER, 0)
-        self._secure_server(socket, endpoint)
-        socket.bind(endpoint)
+        options = {zmq.RCVHWM: PIPE_MESSAGES, zmq.MAXMSGSIZE: wire.MAX_FRAME, zmq.LINGER: 0}
+        socket = self._open(zmq.PULL, endpoint, True, options)
         table = {kind: (receive, getattr(decode.get(kind), "_make", decode.get(kind))) for kind, receive in receivers.items()}
 
         def take() -> None:
@@ -240,7 +236,15 @@ class Link:
         for to in dirty:
             outbox = self._outboxes.get(to)
             if outbox is not None and outbox.waiting:
-                self._flush_one(to, outbox)
+                try:
+                    self._flush_one(to, outbox)
+                except Exception as error:  # of this peer: the others' envelopes leave in any case
+                    self._lose(outbox.waiting, f"bus: nothing can be sent to actor {to}", error)
+                    outbox.waiting = []
+
+    def _lose(self, envelopes: list[Any], message: str, error: Exception) -> None:
+        self.dropped += len(envelopes)
+        self._loop.call_exception_handler({"message": message, "exception": error})
 
     def _flush_one(self, to: int, outbox: _Outbox) -> None:
         socket = outbox.socket
@@ -258,11 +262,25 @@ class Link:
             else [batch[i : i + wire.MAX_ATTACHMENTS] for i in range(0, len(batch), wire.MAX_ATTACHMENTS)]
         )
         for part in parts:
-            frames = wire.pack(part)
-            if outbox.stuck or not self._try(socket, frames):
-                outbox.stuck.append(frames)
-                outbox.stuck_bytes += sum(map(len, frames))
-                self._retry_later()
+            try:
+                messages = [wire.pack(part)]
+            except Exception:
+                messages = self._packed_singly(part)
+            for frames in messages:
+                if outbox.stuck or not self._try(socket, frames):
+                    outbox.stuck.append(frames)
+                    outbox.stuck_bytes += sum(map(len, frames))
+                    self._retry_later()
+
+    def _packed_singly(self, batch: list[Any]) -> list[list[bytes]]:
+        """For a batch with an envelope that cannot travel: the others belong to other streams."""
+        messages = []
+        for envelope in batch:
+            try:
+                messages.append(wire.pack([envelope]))
+            except Exception as error:
+                self._lose([envelope], f"bus: an envelope of kind {envelope[0]} cannot travel", error)
+        return messages
 
     @staticmethod
     def _try(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
@@ -297,15 +315,9 @@ class Link:
         member = self.members.by_id.get(to)
         if member is None:
             return None
-        socket = self._context.socket(zmq.PUSH)
-        socket.setsockopt(zmq.SNDHWM, PIPE_MESSAGES)
-        socket.setsockopt(zmq.LINGER, 200)
-        socket.setsockopt(zmq.RECONNECT_IVL, 10)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
-        self._secure_client(socket, member.endpoint)
-        socket.connect(member.endpoint)
-        outbox.socket = socket
-        return socket
+        options = {zmq.SNDHWM: PIPE_MESSAGES, zmq.LINGER: 200, zmq.RECONNECT_IVL: 10, zmq.RECONNECT_IVL_MAX: 100}
+        outbox.socket = self._open(zmq.PUSH, member.endpoint, False, options)
+        return outbox.socket
 
     def set_members(self, members: Members) -> None:
         """Takes a new table: what waited for actors that it names leaves, what is for dead ones is dropped."""
@@ -323,34 +335,22 @@ class Link:
 
     def dealer(self, endpoint: str, take: Callable[[list[Any]], None]) -> Pair:
         """The control connection to the supervisor."""
-        socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 200)
-        socket.setsockopt(zmq.SNDHWM, PIPE_MESSAGES)
-        self._secure_client(socket, endpoint)
-        socket.connect(endpoint)
+        socket = self._open(zmq.DEALER, endpoint, False, {zmq.LINGER: 200, zmq.SNDHWM: PIPE_MESSAGES})
         pair = Pair(self._loop, socket, take, self.refuse)
         self._watched.append(pair.watched)
         return pair
 
     def router(self, endpoint: str, take: Callable[[bytes, list[Any]], None]) -> Router:
         """The supervisor's side of all control connections."""
-        socket = self._context.socket(zmq.ROUTER)
-        socket.setsockopt(zmq.LINGER, 200)
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unknown peer is an error to see, not a silent loss
-        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._secure_server(socket, endpoint)
-        socket.bind(endpoint)
+        # ROUTER_MANDATORY: an unknown peer is an error to see, not a silent loss.
+        socket = self._open(zmq.ROUTER, endpoint, True, {zmq.LINGER: 200, zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 1})
         router = Router(self._loop, socket, take, self.refuse)
         self._watched.append(router.watched)
         return router
 
     def publisher(self, endpoint: str, subscriptions: Callable[[bytes], None] | None = None) -> Publisher:
         """A PUB socket (XPUB when `subscriptions` wants to see who subscribes)."""
-        socket = self._context.socket(zmq.XPUB)
-        socket.setsockopt(zmq.LINGER, 200)
-        socket.setsockopt(zmq.SNDHWM, PIPE_MESSAGES)
-        self._secure_server(socket, endpoint)
-        socket.bind(endpoint)
+        socket = self._open(zmq.XPUB, endpoint, True, {zmq.LINGER: 200, zmq.SNDHWM: PIPE_MESSAGES})
         publisher = Publisher(socket)
 
         def take() -> None:
@@ -364,15 +364,10 @@ class Link:
 
     def subscriber(self, endpoint: str, topics: Sequence[bytes], take: Callable[[bytes, list[Any]], None]) -> Watched:
         """A SUB socket; `take` gets the topic and the envelopes of each message."""
-        socket = self._context.socket(zmq.SUB)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.RCVHWM, PIPE_MESSAGES)
-        socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
-        self._secure_client(socket, endpoint)
+        options = {zmq.LINGER: 0, zmq.RCVHWM: PIPE_MESSAGES, zmq.RECONNECT_IVL: 20, zmq.RECONNECT_IVL_MAX: 200}
+        socket = self._open(zmq.SUB, endpoint, False, options)
         for topic in topics:
             socket.setsockopt(zmq.SUBSCRIBE, topic)
-        socket.connect(endpoint)
 
         def take_one() -> None:
             topic = socket.recv(_NOBLOCK)
@@ -388,31 +383,40 @@ class Link:
         self._watched.append(watched)
         return watched
 
-    # -- safety ----------------------------------------------------------------
+    # -- opening and closing -----------------------------------------------------
 
-    def _secure_server(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        if not endpoint.startswith("tcp://"):
-            return
-        if self._curve is None:
+    def _open(self, kind: int, endpoint: str, is_server: bool, options: dict[Any, int]) -> zmq.Socket[bytes]:
+        """A socket with its options, bound or connected. A failure leaves no socket behind: it would keep `close` waiting."""
+        if endpoint.startswith("tcp://") and self._curve is None:
             raise PermissionError(f"{endpoint}: tcp is refused without CURVE keys ([bus] public_key, secret_key)")
+        socket = self._context.socket(kind)
+        try:
+            for option, value in options.items():
+                socket.setsockopt(option, value)
+            if self._curve is not None and endpoint.startswith("tcp://"):
+                self._secure(socket, self._curve, is_server)
+            if is_server:
+                socket.bind(endpoint)
+            else:
+                socket.connect(endpoint)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        return socket
+
+    def _secure(self, socket: zmq.Socket[bytes], curve: Curve, is_server: bool) -> None:
+        socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public)
+        if not is_server:
+            socket.setsockopt(zmq.CURVE_SERVERKEY, curve.public)
+            return
         if self._auth is None:
             from zmq.auth.thread import ThreadAuthenticator
 
             self._auth = ThreadAuthenticator(self._context)
             self._auth.start()
-            self._auth.configure_curve_callback(credentials_provider=_OneKey(self._curve.public))
+            self._auth.configure_curve_callback(credentials_provider=_OneKey(curve.public))
         socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._curve.secret)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._curve.public)
-
-    def _secure_client(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        if not endpoint.startswith("tcp://"):
-            return
-        if self._curve is None:
-            raise PermissionError(f"{endpoint}: tcp is refused without CURVE keys ([bus] public_key, secret_key)")
-        socket.setsockopt(zmq.CURVE_SERVERKEY, self._curve.public)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._curve.secret)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._curve.public)
 
     def close(self) -> None:
         """Closes every socket; what is queued gets its LINGER (at most 0.2 s)."""
