@@ -267,7 +267,7 @@ class Play:
     def hears_data(self, request: Request) -> list[tuple[bytes, bool]]:
         """(payload, ended) of the DATA that was sent, and nothing else."""
         heard = self.stages_hear()
-        assert all(isinstance(data, Data) and data.sid == request.sid for _, data in heard), heard
+        assert all(isinstance(data, Data) and data.is_upload and data.sid == request.sid for _, data in heard), heard
         return [(data.payload, data.ended) for _, data in heard]
 
     def hears_credit(self) -> int:
