@@ -248,6 +248,10 @@ class Process:
         shippers = members.of_stage("logging")
         self.logging_actor = shippers[-1].id if shippers else 0
         gone = frozenset(before.by_id) - frozenset(members.by_id)
+        born = {member.stage for actor, member in members.by_id.items() if actor not in before.by_id}
+        for _, publisher, copy, _ in self._copies:
+            # A new publisher's first update is lost on those whose SUB had not found it again by then.
+            copy.needs_snapshot |= publisher in born
         for actor in self.actors.values():
             actor.members_changed(members, gone)
         self._ask_snapshots()
@@ -277,7 +281,7 @@ class Process:
             for envelope in envelopes:
                 if envelope[0] == UPDATE:
                     if copy.take(envelope):
-                        changed(copy.value)
+                        self._tell(changed, copy)
                     elif copy.needs_snapshot:
                         self._ask_snapshots()
 
@@ -293,7 +297,13 @@ class Process:
     def _replicated(self, envelope: Any) -> None:
         for _, _, copy, changed in self._copies:
             if copy.topic == envelope[1] and copy.take(envelope):
-                changed(copy.value)
+                self._tell(changed, copy)
+
+    def _tell(self, changed: Callable[[Any], None], copy: Copy) -> None:
+        try:
+            changed(copy.value)
+        except Exception as error:  # of one actor: the others of this process follow the same topic
+            self.loop.call_exception_handler({"message": f"a follower of topic {copy.topic} failed", "exception": error})
 
     def publish(self, stage: str, topic: str, value: Any) -> Callable[[Any], None]:
         original = self._originals[topic] = Original(topic, random.getrandbits(53), value)
