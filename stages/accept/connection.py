@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from stages.accept.core import State
 from stages.accept.stream import Stream
 from stages.http1.body import BodyDecoder, ChunkedBody, LengthBody
+from stages.http1.direct import DirectWriter
 from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk
 from stages.http1.rules import ProtocolError, RequestHead, head_too_large
 from stages.messages import INLINE, UNKNOWN, WINDOW, Data, Peer, Response
@@ -71,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         "_stream",
         "_unsent",
         "_write",
+        "_writer",
         "connected",
         "deadline",
         "number",
@@ -112,7 +114,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self._write = self.transport.write
+        self._writer = DirectWriter(self.transport)
+        self._write = self._writer.write
         ip, port = (transport.get_extra_info("peername") or ("", 0))[:2]
         if ip.startswith("::ffff:"):  # an IPv4 client on a listener for both families
             ip = ip[7:]
@@ -124,6 +127,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = self.connected + self._door.settings.header_timeout
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._writer.end()
         self.deadline = self.write_deadline = inf
         # Pipelined requests die with their connection: nothing that is still scheduled may open a stream on it.
         self._lingering = True
@@ -198,7 +202,7 @@ class ClientConnection(asyncio.Protocol):
                 self._stream = self._actor.open(self, self._door, head, started, 0, b"", True)
                 if len(self._buffer) > BACKLOG:
                     self._pause()
-                else:
+                elif self._paused:
                     self._resume()
                 return
             self._begin_body(head, started, now)
@@ -351,16 +355,19 @@ class ClientConnection(asyncio.Protocol):
             framing += b"connection: close\r\n"
         elif request.version < 11:
             framing += b"connection: keep-alive\r\n"
-        out = b"%b%b%b\r\n%b" % (_FINAL[status], response.headers, framing, chunk(body) if stream.chunked else body)
+        if stream.chunked:
+            body = chunk(body)
+        out = b"%b%b%b\r\n%b" % (_FINAL[status], response.headers, framing, body)
         stream.responded = now
-        stream.sent = len(body)
         if self._choked:
             self._unsent += len(out)
         self._write(out)
         if response.ended:
+            stream.sent = len(body)
             self._finish(stream, now)
         else:
             stream.unacked = len(response.body)
+            stream.sent = 0 if stream.bodiless else stream.unacked
 
     def body(self, stream: Stream, data: Data) -> None:
         """Writes response body bytes."""
@@ -427,7 +434,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = now + self._door.settings.keepalive_timeout
         if self._buffer:  # not from here: a long pipeline of refusals would go too deep
             self._actor.context.loop.call_soon(self._next_pipelined)
-        else:
+        elif self._paused:
             self._resume()
 
     def _begin_discard(self, now: float) -> None:

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
+from stages.http1.direct import DirectWriter
 from stages.http1.engine import ENGINES
 from stages.http1.rules import Limits, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
@@ -43,6 +44,7 @@ class BackendConnection(asyncio.Protocol):
         "_keep",
         "_paused",
         "_socket",
+        "_writer",
         "backend",
         "choked",
         "deadline",
@@ -77,10 +79,12 @@ class BackendConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self.write = self.transport.write
+        self._writer = DirectWriter(self.transport)
+        self.write = self._writer.write
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._writer.end()
         self.is_closed = True
         self.deadline = inf
         backend = self.backend
