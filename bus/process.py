@@ -200,22 +200,29 @@ class Process:
 
     async def _beat(self) -> None:
         while True:
-            began = time.monotonic()
-            figures = {i: actor.figures() for i, actor in self.actors.items()}
-            self.control.send((HEARTBEAT, figures))
-            for i, context in self.contexts.items():
-                context.ship_counts(figures[i])
-            for _ in range(2):
-                await asyncio.sleep(BEAT / 2)
-                self._ask_snapshots()
-                self._look_at_drains()
-            now = time.monotonic()
-            if now - began > SILENCE / 2:
-                self._heard = now  # who was stopped itself (Ctrl-Z, a frozen container) has heard nobody: nobody is to blame
-            if now - self._heard > SILENCE and not self._orphaned:
-                self._orphaned = True  # the supervisor is gone: finish what is held, then leave
-                for actor in self._ids:
-                    self._drain(actor, ORPHAN_DRAIN)
+            try:
+                await self._beat_once()
+            except Exception as error:  # silence would be taken for death: then at least the reason is known
+                self.loop.call_exception_handler({"message": "a heartbeat failed", "exception": error})
+                await asyncio.sleep(BEAT)
+
+    async def _beat_once(self) -> None:
+        began = time.monotonic()
+        figures = {i: actor.figures() for i, actor in self.actors.items()}
+        self.control.send((HEARTBEAT, figures))
+        for i, context in self.contexts.items():
+            context.ship_counts(figures[i])
+        for _ in range(2):
+            await asyncio.sleep(BEAT / 2)
+            self._ask_snapshots()
+            self._look_at_drains()
+        now = time.monotonic()
+        if now - began > SILENCE / 2:
+            self._heard = now  # who was stopped itself (Ctrl-Z, a frozen container) has heard nobody: nobody is to blame
+        if now - self._heard > SILENCE and not self._orphaned:
+            self._orphaned = True  # the supervisor is gone: finish what is held, then leave
+            for actor in self._ids:
+                self._drain(actor, ORPHAN_DRAIN)
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

@@ -1,0 +1,318 @@
+"""Processes with their actors, on one loop but over real sockets; the test is the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from bus import process as module
+from bus.actor import Actor, Context
+from bus.kinds import BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPORT, STOP, TELL
+from bus.link import Link
+from bus.members import Members
+from bus.process import Process, Seat
+from tests.bus.conftest import Net
+
+SAY = 64
+
+
+class Talker(Actor):
+    """Remembers what happens to it."""
+
+    stage = "talker"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.got: list[Any] = []
+        self.values: list[Any] = []
+        self.gone: list[frozenset[int]] = []
+        self.words: list[str] = []
+        self.load = 0
+        self.is_stopped = False
+
+    def receivers(self) -> dict[int, Callable[[Any], None]]:
+        return {SAY: self.got.append}
+
+    async def start(self) -> None:
+        if self.context.settings.get("fails"):
+            raise RuntimeError("no such file")
+        if self.context.settings.get("follows"):
+            self.context.follow("health", "source", self.values.append)
+        self.context.ready()
+
+    def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        self.gone.append(gone)
+
+    def told(self, word: str, args: Any) -> None:
+        self.words.append(word)
+
+    def figures(self) -> dict[str, float]:
+        return {"load": self.load}
+
+    def begin_drain(self) -> None:
+        self.words.append("drain")
+
+    def held(self) -> int:
+        return self.load
+
+    async def stop(self) -> None:
+        self.is_stopped = True
+
+
+class Supervisor:
+    """The control socket and the table, as the test wants them."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.link: Link = net.link()
+        self.router = self.link.router(net.at("control"), self._take)
+        self.heard: list[Any] = []
+        self.peers: dict[int, bytes] = {}
+        self.rows: dict[int, tuple[int, str, int, str, str]] = {}
+        self.seq = self.newest = 0
+        self.running: dict[int, tuple[Process, asyncio.Task[int]]] = {}
+
+    def _take(self, peer: bytes, envelopes: list[Any]) -> None:
+        for envelope in envelopes:
+            self.heard.append(envelope)
+            if envelope[0] == HELLO:
+                self.peers |= dict.fromkeys(envelope[1], peer)
+                self.announce()
+
+    def of(self, kind: int) -> list[Any]:
+        return [envelope for envelope in self.heard if envelope[0] == kind]
+
+    def announce(self) -> None:
+        self.seq += 1
+        for peer in set(self.peers.values()):
+            self.router.send(peer, (MEMBERS, self.seq, self.newest, list(self.rows.values())))
+
+    def start(self, stage: str, *more: str, **settings: Any) -> list[Talker]:
+        """A process with an actor of each of these stages."""
+        seats = []
+        for name in (stage, *more):
+            self.newest += 1
+            endpoint = self.net.at(f"{name}.0.{self.newest}")
+            self.rows[self.newest] = (self.newest, name, 0, endpoint, "ready")
+            seats.append(Seat(self.newest, name, 0, endpoint, Talker, settings))
+        self.announce()
+        process = Process(self.net.run_dir, seats, asyncio.get_running_loop())
+        self.net.links.append(process.link)
+        task = asyncio.get_running_loop().create_task(process.run())
+        for seat in seats:
+            self.running[seat.id] = (process, task)
+        return [actor for actor in process.actors.values() if isinstance(actor, Talker)]
+
+    async def end(self, actor: int, kill: bool = False) -> int:
+        """Stops the process of an actor, or lets it vanish as after SIGKILL; then announces that it is gone."""
+        process, task = self.running.pop(actor)
+        if kill:
+            await halt(process, task)
+            self.net.close(process.link)
+            code = -9
+        else:
+            self.router.send(self.peers[actor], (STOP,))
+            code = await asyncio.wait_for(task, 5)
+            self.net.links.remove(process.link)
+        del self.rows[actor], self.peers[actor]
+        self.announce()
+        return code
+
+
+async def halt(process: Process, task: asyncio.Task[int]) -> None:
+    """Ends all that runs of a process, as its death would."""
+    beats = [each for each in asyncio.all_tasks() if getattr(each.get_coro(), "cr_frame", None) is not None]
+    beats = [each for each in beats if each.get_coro().cr_frame.f_locals.get("self") is process]  # type: ignore[union-attr]
+    for each in {task, *beats}:
+        each.cancel()
+    await asyncio.gather(task, *beats, return_exceptions=True)
+
+
+@pytest.fixture
+async def supervisor(net: Net, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Supervisor]:
+    monkeypatch.setattr(signal, "signal", lambda number, action: None)  # pytest's own are to stay
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    supervisor = Supervisor(net)
+    yield supervisor
+    for process, task in list(supervisor.running.values()):
+        await halt(process, task)
+    loop.set_exception_handler(handler)
+
+
+async def test_a_process_says_hello_is_ready_beats_and_stops_when_told(net: Net, supervisor: Supervisor) -> None:
+    (actor,) = supervisor.start("talker")
+    actor.load = 3
+    await net.until(lambda: supervisor.of(READY) and supervisor.of(HEARTBEAT))
+    assert supervisor.of(HELLO)[0][1] == (1,)
+    assert supervisor.of(READY)[0][1] == (1,)
+    await net.until(lambda: any(beat[1] == {1: {"load": 3}} for beat in supervisor.of(HEARTBEAT)))
+    actor.context.report("generation", {"number": 5})
+    await net.until(lambda: supervisor.of(REPORT))
+    assert supervisor.of(REPORT)[0][1:] == (1, "generation", {"number": 5})
+    supervisor.router.send(supervisor.peers[1], (TELL, "reload", None))
+    await net.until(lambda: actor.words == ["reload"])
+    assert await supervisor.end(1) == 0
+    assert actor.is_stopped
+
+
+async def test_an_actor_that_cannot_start_is_a_boot_failure_with_the_reason(
+    net: Net, supervisor: Supervisor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    supervisor.start("talker", fails=True)
+    process, task = supervisor.running.pop(1)
+    assert await asyncio.wait_for(task, 5) == 1
+    net.links.remove(process.link)
+    await net.until(lambda: supervisor.of(BOOT_FAILED))
+    assert supervisor.of(BOOT_FAILED)[0][2] == "RuntimeError: no such file"
+    assert "no such file" in capfd.readouterr().err
+
+
+async def test_actors_talk_across_processes_and_within_one(net: Net, supervisor: Supervisor) -> None:
+    one, two = supervisor.start("a", "b")
+    (three,) = supervisor.start("c")
+    await net.until(lambda: len(supervisor.of(READY)) == 3)
+    for actor in (one, three):
+        for number in range(3):
+            actor.context.send(two.context.id, (SAY, actor.context.id, number))
+    two.context.send(three.context.id, (SAY, two.context.id, 9))
+    await net.until(lambda: len(two.got) == 6 and three.got)
+    assert [envelope[2] for envelope in two.got if envelope[1] == one.context.id] == [0, 1, 2]
+    assert [envelope[2] for envelope in two.got if envelope[1] == three.context.id] == [0, 1, 2]
+
+
+async def test_who_is_gone_is_told_and_gets_nothing_more(net: Net, supervisor: Supervisor) -> None:
+    (one,) = supervisor.start("a")
+    supervisor.start("b")
+    await net.until(lambda: len(supervisor.of(READY)) == 2)
+    await supervisor.end(2, kill=True)
+    await net.until(lambda: frozenset((2,)) in one.gone)
+    one.context.send(2, (SAY, 1))
+    assert one.context.members.is_dead(2)
+
+
+async def test_a_drain_ends_when_nothing_is_held_or_at_its_deadline(net: Net, supervisor: Supervisor) -> None:
+    one, two = supervisor.start("a", "b")
+    one.load, two.load = 1, 5
+    await net.until(lambda: len(supervisor.of(READY)) == 2)
+    supervisor.router.send(supervisor.peers[1], (DRAIN, [1], 30.0))
+    supervisor.router.send(supervisor.peers[1], (DRAIN, [2], 0.3))
+    await net.until(lambda: one.words == ["drain"] and two.words == ["drain"])
+    assert supervisor.of(DRAINED) == []
+    one.load = 0
+    await net.until(lambda: len(supervisor.of(DRAINED)) == 2)
+    assert sorted(drained[1:] for drained in supervisor.of(DRAINED)) == [((1,), 0), ((2,), 5)]
+
+
+async def test_without_a_supervisor_a_process_finishes_what_it_holds_and_ends(
+    net: Net, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENCE", 1.2)
+    (actor,) = supervisor.start("talker")
+    actor.load = 1
+    await net.until(lambda: supervisor.of(READY))
+    net.close(supervisor.link)
+    await net.until(lambda: actor.words == ["drain"])
+    process, task = supervisor.running.pop(1)
+    assert not task.done()
+    actor.load = 0
+    assert await asyncio.wait_for(task, 5) == 0
+    net.links.remove(process.link)
+
+
+async def test_a_failed_heartbeat_is_told_and_the_next_one_comes(
+    net: Net, supervisor: Supervisor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (actor,) = supervisor.start("talker")
+    await net.until(lambda: supervisor.of(HEARTBEAT))
+    figures, actor.figures = actor.figures, lambda: {"load": 1 / 0}  # type: ignore[method-assign]
+    said = ""
+    limit = asyncio.get_running_loop().time() + 5
+    while "a heartbeat failed" not in said:
+        assert asyncio.get_running_loop().time() < limit
+        await asyncio.sleep(0.01)
+        said += capfd.readouterr().err
+    actor.figures, actor.load = figures, 7  # type: ignore[method-assign]
+    await net.until(lambda: supervisor.of(HEARTBEAT)[-1][1] == {1: {"load": 7}})
+
+
+# -- replicated state -----------------------------------------------------------------
+
+
+async def test_followers_have_the_value_now_and_at_each_change_wherever_they_are(net: Net, supervisor: Supervisor) -> None:
+    (source,) = supervisor.start("source")
+    one, two = supervisor.start("a", "b", follows=True)
+    publish = source.context.publish("health", {"n": 0})
+    await net.until(lambda: one.values and two.values)
+    for number in range(1, 50):
+        publish({"n": number})
+    await net.until(lambda: one.values[-1] == two.values[-1] == {"n": 49})
+    (late,) = supervisor.start("c", follows=True)
+    await net.until(lambda: late.values)
+    assert late.values == [{"n": 49}]
+    assert [value["n"] for value in one.values] == sorted({value["n"] for value in one.values})
+
+
+async def test_followers_of_a_source_that_was_killed_keep_its_value_and_find_the_next_one(net: Net, supervisor: Supervisor) -> None:
+    (source,) = supervisor.start("source")
+    one, two = supervisor.start("a", "b", follows=True)
+    source.context.publish("health", "first")
+    await net.until(lambda: one.values and two.values)
+    await supervisor.end(1, kill=True)
+    (again,) = supervisor.start("source")
+    await net.until(lambda: len(supervisor.of(READY)) == 4)
+    await asyncio.sleep(0.05)
+    assert (one.values[-1], two.values[-1]) == ("first", "first"), "a source that has not spoken yet takes nothing away"
+    publish = again.context.publish("health", "second")
+    await net.until(lambda: one.values[-1] == two.values[-1] == "second")
+    publish("third")
+    await net.until(lambda: one.values[-1] == two.values[-1] == "third")
+
+
+async def test_a_follower_finds_a_new_source_although_it_missed_its_only_word(
+    net: Net, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SUB is back up to 0.2 s after the publisher: what was said meanwhile is lost on it."""
+    (source,) = supervisor.start("source")
+    (follower,) = supervisor.start("a", follows=True)
+    source.context.publish("health", "first")
+    await net.until(lambda: follower.values)
+    await supervisor.end(1, kill=True)
+    (again,) = supervisor.start("source")
+    again.context.publish("health", "second")  # at once: nobody has subscribed again
+    await net.until(lambda: follower.values[-1] == "second", 2)
+
+
+async def test_an_update_that_was_lost_is_made_good_by_the_next_one(net: Net, supervisor: Supervisor) -> None:
+    (source,) = supervisor.start("source")
+    (follower,) = supervisor.start("a", follows=True)
+    publish = source.context.publish("health", 0)
+    await net.until(lambda: follower.values)
+    process, _ = supervisor.running[1]
+    publisher = process._publishers["source"]
+    send, publisher.send = publisher.send, lambda topic, *envelopes: None  # type: ignore[method-assign]
+    publish(1)
+    publisher.send = send  # type: ignore[method-assign]
+    publish(2)
+    await net.until(lambda: follower.values[-1] == 2)
+    assert 1 not in follower.values
+
+
+async def test_a_follower_that_fails_does_not_keep_the_value_from_others(net: Net, supervisor: Supervisor) -> None:
+    (source,) = supervisor.start("source")
+    one, two = supervisor.start("a", "b", follows=True)
+
+    class Failing(list[Any]):
+        def append(self, value: Any) -> None:
+            raise ValueError("cannot take it")
+
+    await net.until(lambda: len(supervisor.of(READY)) == 3)
+    process, _ = supervisor.running[2]
+    process._copies = [(a, p, c, Failing().append if a == 2 else changed) for a, p, c, changed in process._copies]
+    source.context.publish("health", "value")
+    await net.until(lambda: two.values == ["value"])
+    assert one.values == []
