@@ -72,6 +72,9 @@ class FakeTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self if name == "socket" else self._info.get(name, default)
 
+    def fileno(self) -> int:
+        return -1  # no socket behind it: what is written comes to `write`
+
     def setsockopt(self, *option: Any) -> None:
         self.was_reset = True  # SO_LINGER of zero, before abort
 

@@ -212,3 +212,69 @@ async def test_an_answer_to_a_stream_that_is_gone_is_cancelled_if_more_of_it_wou
     assert play.hears_cancels() == {UPSTREAM}
     play.answers(request, body=b"complete")
     assert play.hears_nothing()
+
+
+async def test_who_does_not_read_is_given_no_second_answer(play: Play) -> None:
+    """Complete answers need no credit: without a pause, a pipeline of them would fill the memory."""
+    client = play.connects(downstream_write_timeout=60, keepalive_timeout=75)
+    client.stops_reading()
+    client.says(get() * 1000)
+    answered = 0
+    for _ in range(100):
+        for _, request in play.stages_hear():
+            play.answers(request, body=b"x" * 60_000)
+            answered += 1
+        await play.turn()
+    assert len(client.transport.unsent) <= WRITE_BUFFER + 61_000
+    assert answered < 10
+    for _ in range(3):  # slowly, but it reads: nothing is lost
+        await play.passes(50)
+        client.reads(50_000)
+    while play.is_holding or answered < 1000:
+        client.reads()
+        await play.turn()
+        for _, request in play.stages_hear():
+            play.answers(request, body=b"y")
+            answered += 1
+    assert client.hears().count(b"HTTP/1.1 200 OK") == 1000
+    await play.passes(74)
+    assert not client.is_closed
+    await play.passes(2)
+    assert client.is_closed
+
+
+async def test_requests_that_come_while_the_client_does_not_read_wait_in_the_kernel(play: Play) -> None:
+    client = play.connects()
+    client.stops_reading()
+    client.says(get())
+    request = play.hears_request()
+    play.answers(request, ended=False)
+    play.streams(request, b"x" * (WRITE_BUFFER + 1), ended=True)
+    client.says(get(b"/next"))
+    await play.turn()
+    assert play.hears_nothing()
+    client.reads()
+    await play.turn()
+    assert play.hears_request().target == b"/next"
+
+
+async def test_a_client_that_read_on_while_its_body_was_dropped_is_not_suspected_later(play: Play) -> None:
+    client = play.connects(downstream_write_timeout=60, keepalive_timeout=1000)
+    client.stops_reading()
+    client.says(b"PUT" + get(b"/", b"Content-Length: 1000000")[3:] + b"x" * 1000)
+    request = play.hears_request()
+    play.answers(request, ended=False)
+    play.streams(request, b"x" * (WRITE_BUFFER + 1), ended=True)
+    client.reads()
+    client.says(b"x" * 999_000)
+    await play.passes(200)
+    assert not client.is_closed
+
+
+async def test_body_bytes_that_cannot_be_written_cut_the_answer(play: Play) -> None:
+    client, request = await begin(play)
+    play.streams(request, b"abc")
+    play.streams(request, "text", ended=True)  # type: ignore[arg-type]
+    assert client.hears() == b"3\r\nabc\r\n"
+    assert client.is_closed
+    assert play.event.error == "internal"
