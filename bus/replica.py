@@ -25,6 +25,10 @@ class Original:
         self.value = value
         return (UPDATE, self.topic, self.epoch, self.seq, value)
 
+    def again(self) -> tuple[Any, ...]:
+        """The last UPDATE envelope once more, for who was not yet subscribed when it went out."""
+        return (UPDATE, self.topic, self.epoch, self.seq, self.value)
+
     def snapshot(self) -> tuple[Any, ...]:
         """The SNAPSHOT envelope that answers SNAPSHOT_ASK."""
         return (SNAPSHOT, self.topic, self.epoch, self.seq, self.value)

@@ -302,6 +302,20 @@ async def test_an_update_that_was_lost_is_made_good_by_the_next_one(net: Net, su
     assert 1 not in follower.values
 
 
+async def test_an_update_that_was_lost_is_made_good_although_none_follows(net: Net, supervisor: Supervisor) -> None:
+    """As it happens to a follower whose snapshot is older than the update and whose subscription is younger."""
+    (source,) = supervisor.start("source")
+    (follower,) = supervisor.start("a", follows=True)
+    publish = source.context.publish("health", 0)
+    await net.until(lambda: follower.values)
+    process, _ = supervisor.running[1]
+    publisher = process._publishers["source"]
+    send, publisher.send = publisher.send, lambda topic, *envelopes: None  # type: ignore[method-assign]
+    publish(1)
+    publisher.send = send  # type: ignore[method-assign]
+    await net.until(lambda: follower.values == [0, 1], 1)
+
+
 async def test_a_follower_that_fails_does_not_keep_the_value_from_others(net: Net, supervisor: Supervisor) -> None:
     (source,) = supervisor.start("source")
     one, two = supervisor.start("a", "b", follows=True)
