@@ -76,8 +76,17 @@ def _reviver(hint: Any) -> Revive:
     if origin is not None and origin is not Literal and issubclass(origin, Mapping) and origin is not dict:
         entry = _reviver(args[1])
         return lambda data: {key: entry(value) for key, value in data.items()}
-    return _same
+    return _as_written if origin is dict else _same
 
 
 def _same(value: Any) -> Any:
+    return value
+
+
+def _as_written(value: Any) -> Any:
+    """A section of a plugin as TOML gives it: the bus unpacks arrays as tuples, the plugin's own model expects lists."""
+    if isinstance(value, Mapping):
+        return {key: _as_written(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_as_written(entry) for entry in value]
     return value

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bus.envelope import pack, unpack
 from bus.fake import FakeContext
 from bus.members import Members
 from config.model import Basic, Snapshot
@@ -144,6 +145,12 @@ def test_accept_tells_a_new_config_actor_what_it_told_the_old_one() -> None:
 def test_only_accept_tells_what_is_in_use() -> None:
     stage = Stage("upstream")
     assert in_use(stage.hears(committed=5, oldest=5)) == []
+
+
+def test_a_stage_sees_the_sections_of_plugins_as_the_file_has_them_though_they_came_over_the_bus() -> None:
+    section = {"category": "mine", "rows": [["a", "b"], {"c": [1, 2]}], "n": 1}
+    (_, _, wire), = unpack(pack([(34, 1, {"snapshot": Snapshot(plugins={"mine": section}).to_wire()})])[0])
+    assert Snapshot.from_wire(wire["snapshot"]).plugins == {"mine": section}
 
 
 def test_the_message_names_its_kind() -> None:
