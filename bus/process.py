@@ -43,10 +43,6 @@ VERSION: Final = 1
 ASK_AGAIN: Final = 0.25
 """Seconds between two SNAPSHOT_ASK."""
 
-FIRST_REPEAT: Final = 0.05
-REPEATS_END: Final = 1.0
-"""Seconds after which an update is published again, then after twice that and so on, until the waits are this long."""
-
 ORPHAN_DRAIN: Final = 4.0
 """Seconds that a process whose supervisor is gone gives to its streams."""
 
@@ -199,7 +195,6 @@ class Process:
                 await asyncio.wait_for(actor.stop(), 2)
             except Exception:
                 traceback.print_exc()
-        self._originals.clear()  # nothing is repeated from here on
         self.link.close()
         return self._exit_code
 
@@ -290,9 +285,6 @@ class Process:
         self._copies.append((actor, publisher, copy, changed))
 
         def take(_: bytes, envelopes: list[Any]) -> None:
-            if not envelopes:  # the publisher's welcome: what it published before, and after our snapshot, never came
-                copy.needs_snapshot = True
-                self._ask_snapshots()
             for envelope in envelopes:
                 if envelope[0] == UPDATE:
                     if copy.take(envelope):
@@ -323,20 +315,11 @@ class Process:
     def publish(self, stage: str, topic: str, value: Any) -> Callable[[Any], None]:
         original = self._originals[topic] = Original(topic, random.getrandbits(53), value)
         if stage not in self._publishers:
-            self._publishers[stage] = self.link.publisher(f"ipc://{self.run_dir}/{stage}.pub", welcome=topic.encode())
+            self._publishers[stage] = self.link.publisher(f"ipc://{self.run_dir}/{stage}.pub")
         publisher = self._publishers[stage]
-
-        def repeat(seq: int, wait: float) -> None:
-            # A subscription is known to the publisher some time after the subscriber connected, and its snapshot may be
-            # older than that: what was published in between reached nobody there, and perhaps nothing follows it.
-            if original.seq == seq and self._originals.get(topic) is original:
-                publisher.send(topic.encode(), original.again())
-                if wait < REPEATS_END:
-                    self.loop.call_later(wait, repeat, seq, wait * 2)
 
         def change(new: Any) -> None:
             publisher.send(topic.encode(), original.change(new))
-            self.loop.call_later(FIRST_REPEAT, repeat, original.seq, FIRST_REPEAT * 2)
 
         change(value)  # tells old subscribers of the new epoch
         return change
