@@ -311,7 +311,13 @@ class AcceptActor(Actor):
     def _data(self, data: Data) -> None:
         stream = self._streams.get(data.sid)
         if stream is not None and stream.response is not None:
-            stream.connection.body(stream, data)
+            try:
+                stream.connection.body(stream, data)
+            except Exception as error:  # what cannot be written must not be missing unseen from the middle of a body
+                self.context.log("error", "a stage sent no valid response body", source=stream.response.source, error=repr(error))
+                if stream.sid in self._streams:
+                    stream.failed = "internal"
+                    stream.connection.cut(stream)
 
     def _credited(self, credit: Credit) -> None:
         stream = self._streams.get(credit.sid)

@@ -153,10 +153,14 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._choked = False
-        if not self._lingering:
-            self.write_deadline = inf
-        if self._stream is not None and self._stream.unacked:
-            self._actor.give_credit(self._stream)
+        if self._lingering and self._decoder is None:
+            return  # the last bytes: they are watched to the end
+        self.write_deadline = inf
+        if self._stream is not None:
+            if self._stream.unacked:
+                self._actor.give_credit(self._stream)
+        elif not self._lingering:
+            self._await_next(monotonic())
 
     def data_received(self, data: bytes) -> None:
         if self._stream is None and self._collected is None and not self._lingering:
@@ -411,7 +415,7 @@ class ClientConnection(asyncio.Protocol):
     def _write_chunk(self, payload: bytes, ended: bool) -> None:
         size = len(payload)
         if size > ONE_PIECE:
-            self.transport.writelines((b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if ended else b"\r\n"))
+            self._writer.writelines((b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if ended else b"\r\n"))
         elif size:
             self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (size, payload) if ended else b"%x\r\n%b\r\n" % (size, payload))
         elif ended:
@@ -431,6 +435,11 @@ class ClientConnection(asyncio.Protocol):
             self._await_next(now)
 
     def _await_next(self, now: float) -> None:
+        if self._choked:
+            # Who does not read shall not ask for more: pipelined answers would fill the memory.
+            self.deadline = inf
+            self._pause()
+            return
         self.deadline = now + self._door.settings.keepalive_timeout
         if self._buffer:  # not from here: a long pipeline of refusals would go too deep
             self._actor.context.loop.call_soon(self._next_pipelined)
@@ -540,10 +549,13 @@ class ClientConnection(asyncio.Protocol):
         """A deadline has passed (looked at twice a second)."""
         unsent = self.transport.get_write_buffer_size()
         if self.write_deadline <= now:
-            if unsent >= self._unsent:
+            if unsent == 0:
+                self.write_deadline = inf
+            elif unsent < self._unsent:
+                self._watch_writing()  # slow, but it reads
+            else:
                 self.transport.abort()
                 return
-            self._watch_writing()  # slow, but it reads
         if self.deadline > now:
             return
         self.deadline = inf

@@ -6,13 +6,15 @@ call itself, twice a request. What the socket does not take at once goes to the
 transport, which then owns the order until its queue is empty again.
 
 The descriptor belongs to the transport. It is closed after `connection_lost`, and
-might then be somebody else's: `end` must be called there.
+might then be somebody else's: `end` must be called there. And all writes must come
+this way: one that went to the transport unseen could be overtaken.
 """
 
 from __future__ import annotations
 
 import os
 from asyncio import Transport
+from collections.abc import Iterable
 
 _Bytes = bytes | memoryview
 
@@ -44,6 +46,11 @@ class DirectWriter:
             return
         self._queued = True
         self._transport.write(memoryview(data)[sent:] if sent else data)
+
+    def writelines(self, pieces: Iterable[_Bytes]) -> None:
+        """For long pieces, which are better gathered by the transport than joined by us."""
+        self._queued = True
+        self._transport.writelines(pieces)
 
     def end(self) -> None:
         """The connection is lost: the descriptor is no longer ours."""
