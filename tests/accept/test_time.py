@@ -181,9 +181,9 @@ async def test_a_connection_that_was_choked_is_idle_like_any_other_afterwards(pl
     play.streams(request, b"x" * (WRITE_BUFFER + 1000), ended=True)
     await play.passes(10)
     client.reads()
-    await play.passes(60)
+    await play.passes(74)
     assert not client.is_closed
-    await play.passes(10)
+    await play.passes(2)
     assert client.is_closed
 
 
