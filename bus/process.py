@@ -43,6 +43,10 @@ VERSION: Final = 1
 ASK_AGAIN: Final = 0.25
 """Seconds between two SNAPSHOT_ASK."""
 
+FIRST_REPEAT: Final = 0.05
+REPEATS_END: Final = 1.0
+"""Seconds after which an update is published again, then after twice that and so on, until the waits are this long."""
+
 ORPHAN_DRAIN: Final = 4.0
 """Seconds that a process whose supervisor is gone gives to its streams."""
 
@@ -195,6 +199,7 @@ class Process:
                 await asyncio.wait_for(actor.stop(), 2)
             except Exception:
                 traceback.print_exc()
+        self._originals.clear()  # nothing is repeated from here on
         self.link.close()
         return self._exit_code
 
@@ -318,8 +323,17 @@ class Process:
             self._publishers[stage] = self.link.publisher(f"ipc://{self.run_dir}/{stage}.pub")
         publisher = self._publishers[stage]
 
+        def repeat(seq: int, wait: float) -> None:
+            # A subscription is known to the publisher some time after the subscriber connected, and its snapshot may be
+            # older than that: what was published in between reached nobody there, and perhaps nothing follows it.
+            if original.seq == seq and self._originals.get(topic) is original:
+                publisher.send(topic.encode(), original.again())
+                if wait < REPEATS_END:
+                    self.loop.call_later(wait, repeat, seq, wait * 2)
+
         def change(new: Any) -> None:
             publisher.send(topic.encode(), original.change(new))
+            self.loop.call_later(FIRST_REPEAT, repeat, original.seq, FIRST_REPEAT * 2)
 
         change(value)  # tells old subscribers of the new epoch
         return change
