@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +17,7 @@ from bus.members import Members
 from config.model import Server, Snapshot
 from stages.accept.actor import AcceptActor
 from stages.accept.connection import WRITE_BUFFER
+from stages.http1.body import ChunkedBody
 from stages.messages import CREDIT, DATA, RESPONSE, UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
 from tests.accept.playbook import CREW, UPSTREAM, get, post
 
@@ -235,3 +238,37 @@ def test_a_drained_port_takes_no_more_connections(new_loop: Callable[[], asyncio
             await asyncio.open_connection("127.0.0.1", port)
 
     play(new_loop, lambda stages, request: stages.answer(request), client)
+
+
+@LOOPS
+def test_pieces_of_all_sizes_keep_their_order_when_the_client_reads_slowly(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Small pieces go straight to the socket, large ones through the transport: none may overtake another."""
+    sizes = [3, 20_000, 10, 300_000, 1, 17_000, 16_384, 5, 262_144, 100]
+    pieces = [bytes([number % 251]) * sizes[number % len(sizes)] for number in range(400)]
+
+    async def client(stages: Stages, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(get())
+        await stages.until(lambda: any(isinstance(envelope, Request) for _, envelope in stages.sent))
+        (request,) = [envelope for _, envelope in stages.sent if isinstance(envelope, Request)]
+        await asyncio.sleep(0)
+        (connection,) = stages.actor._connections
+        descriptor = writer.get_extra_info("socket").fileno()
+        wire, waited = bytearray(), 0
+        for number, piece in enumerate(pieces):
+            if connection.transport.get_write_buffer_size():
+                waited += 1
+                # Read behind the back of the loop: there is room in the socket before the transport hears of it.
+                with contextlib.suppress(BlockingIOError):
+                    wire += os.read(descriptor, 1 << 20)
+            stages.tell(Data(DATA, request.sid, piece, number == len(pieces) - 1, ""))
+        while not wire.endswith(b"\r\n0\r\n\r\n"):
+            await asyncio.sleep(0)
+            with contextlib.suppress(BlockingIOError):
+                wire += os.read(descriptor, 1 << 20)
+        body = ChunkedBody()
+        assert body.feed(bytes(wire.partition(b"\r\n\r\n")[2])) == b"".join(pieces)
+        assert body.done
+        assert waited > 10
+
+    play(new_loop, lambda stages, request: stages.answer(request, ended=False), client)
