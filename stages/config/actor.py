@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -231,7 +232,7 @@ def _load(load: Load, plans: Plans, source: str | None) -> tuple[Loaded | tuple[
         problems = tuple(map(str, refused.problems))
     except Exception as error:
         problems = (f"checking failed: {type(error).__name__}: {error}",)
-    return problems, _code_files(_raw_plugins(source))
+    return problems, _code_files(_raw_plugins(source), source)
 
 
 def _raw_plugins(source: str | None) -> dict[str, Any]:
@@ -246,14 +247,19 @@ def _raw_plugins(source: str | None) -> dict[str, Any]:
     return found
 
 
-def _code_files(plugins: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files of plugins of category `python`."""
+def _code_files(plugins: Mapping[str, Any], source: str | None = None) -> tuple[str, ...]:
+    """The files of plugins of category `python`. source: whose directory relative paths start from; checked ones are absolute."""
     files: set[str] = set()
+    base = ""
+    if source is not None:
+        with suppress(ConfigRefused):
+            root = file.locate(source)
+            base = str(root if root.is_dir() else root.parent)
     for table in plugins.values():
         if not isinstance(table, dict) or table.get("category") != "python":
             continue
         if isinstance(path := table.get("path"), str):
-            files.add(path)
+            files.add(os.path.normpath(os.path.join(os.path.abspath(base), os.path.expanduser(path))))
         elif isinstance(module := table.get("module"), str):
             with suppress(Exception):  # finding `a.b` imports `a`, which may fail in any way; loading it said how
                 spec = find_spec(module)

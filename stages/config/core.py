@@ -260,9 +260,7 @@ class Core:
         if candidate is None or self._members is None:
             return []
         silent = [
-            who
-            for actor, who in self._members.items()
-            if who.stage in WAITED and who.state != DRAINING and actor not in candidate.accepted
+            who for actor, who in self._members.items() if who.stage in WAITED and who.state != DRAINING and actor not in candidate.accepted
         ]
         if silent and now < candidate.deadline:
             return []

@@ -222,7 +222,7 @@ async def test_mending_the_code_of_a_plugin_that_broke_the_configuration_is_enou
         return snapshot
 
     async with running(path, load=checked) as run:
-        run.write(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = '{plugin}'\n")
+        run.write(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = 'mine.py'\n")
         await run.until(lambda: len(run.outcomes) == 2)
         assert "mine.py is broken" in run.outcomes[-1]["problems"][0]
         await run.take(lambda: plugin.write_text("x = 1\n"))

@@ -149,7 +149,7 @@ def test_only_accept_tells_what_is_in_use() -> None:
 
 def test_a_stage_sees_the_sections_of_plugins_as_the_file_has_them_though_they_came_over_the_bus() -> None:
     section = {"category": "mine", "rows": [["a", "b"], {"c": [1, 2]}], "n": 1}
-    (_, _, wire), = unpack(pack([(34, 1, {"snapshot": Snapshot(plugins={"mine": section}).to_wire()})])[0])
+    ((_, _, wire),) = unpack(pack([(34, 1, {"snapshot": Snapshot(plugins={"mine": section}).to_wire()})])[0])
     assert Snapshot.from_wire(wire["snapshot"]).plugins == {"mine": section}
 
 
