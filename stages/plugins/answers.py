@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stages.error_page import ErrorPages
 from stages.errors import KINDS
-from stages.messages import CANCEL, DATA, RESPONSE, UNKNOWN, WINDOW, Cancel, Data, Report, Response, accept_of
+from stages.messages import CANCEL, DATA, RESPONSE, UNKNOWN, Cancel, Data, Report, Response, accept_of
 from stages.plugins import user_code
-from stages.plugins.bodies import Download, report_of, stages_of
-from stages.plugins.chain import Chain, Live
+from stages.plugins.bodies import PORTION, Download, report_of, stages_of
+from stages.plugins.chain import Chain
 from stages.plugins.core import BodyTooLarge, Replied
-from stages.plugins.exchange import Exchange, Reply, ResponseHead
-from stages.plugins.runner import HookError, run, run_on
+from stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead
+from stages.plugins.runner import run, run_on
 from stages.plugins.stream import Stream
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ class Answers:
         exchange, response = stream.exchange, stream.response
         head, stages = exchange.response, exchange._response_stages
         assert response is not None and head is not None
-        if head.status != response.status and not 200 <= head.status <= 599:
-            self.failed(stream, ValueError(f"a plugin made the status {head.status}"))
-        elif exchange.has_response_body and stages is not None:
+        if exchange.has_response_body and stages is not None:
             download = stream.download = Download(self._actor, stream, stages_of(stream, stages))
             if response.body or response.ended:
                 download.offer(response.body, response.ended)
@@ -151,7 +149,7 @@ class Answers:
         if exchange.routed.method == b"HEAD" or reply.status in _BODILESS:
             body = b""
         made = self._made(exchange, reply.status, headers, length, body, "", response)
-        if not chain.outermost.calls and len(body) <= WINDOW:
+        if not chain.outermost.calls and len(body) <= PORTION:
             self._send(accept_of(made.sid), made)
             return
         stream = self._actor.streams[made.sid] = Stream(exchange, chain)
@@ -165,7 +163,7 @@ class Answers:
         except Exception as error:
             self.failed(stream, error)
             return
-        if exchange._response_stages is None and len(body) > WINDOW:
+        if exchange._response_stages is None and len(body) > PORTION:
             exchange._response_stages = []
         self._respond(stream)
 
@@ -241,19 +239,16 @@ class Answers:
             self._send(stream.to_upstream, Cancel(CANCEL, stream.sid, "plugins"))
 
     def _log(self, chain: Chain, error: Exception) -> None:
-        cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ is not None else error
-        live = error.live if isinstance(error, HookError) else _whose(chain, cause)
-        name = live.name if live is not None else ""
+        cause: BaseException = error
+        while isinstance(cause, HookError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        name = error.plugin if isinstance(error, HookError) else ""
         self._actor.context.count("plugin_failures", plugin=name)
         now = monotonic()
         if now - self._logged.get(name, -LOG_AGAIN) < LOG_AGAIN:
             return
         self._logged[name] = now
-        where = user_code.where(cause, live.path) if live is not None and live.path else user_code.last_line(cause)
+        owners = (*chain.before.owners, *chain.proxy.owners, *chain.respond.owners)
+        path = next((live.path for live in owners if live.name == name), "")
+        where = (path and user_code.where(cause, path)) or user_code.last_line(cause)
         self._actor.context.log("error", "a plugin failed", plugin=name, error=f"{type(cause).__name__}: {cause}", where=where)
-
-
-def _whose(chain: Chain, error: BaseException) -> Live | None:
-    """The plugin of the user in whose file an exception came up."""
-    owners = (*chain.before.owners, *chain.proxy.owners, *chain.respond.owners)
-    return next((live for live in owners if live.path and user_code.where(error, live.path)), None)

@@ -19,6 +19,9 @@ from stages.plugins.stream import Stream
 if TYPE_CHECKING:
     from stages.plugins.actor import PluginsActor
 
+PORTION: Final = 256 * 1024
+"""Most bytes in one envelope."""
+
 TOP_UP: Final = WINDOW // 4
 """Credit is returned in portions of at least this many bytes."""
 
@@ -29,7 +32,7 @@ _NEW: Final = tuple.__new__
 def report_of(exchange: Exchange, response: Response) -> Report | None:
     """The report of an answer, with what plugins put into the context."""
     report, context = response.report, exchange._context
-    return report if report is None or context is None else _NEW(Report, (*report[:11], context, *report[12:]))
+    return report if report is None or context is None else _NEW(Report, (*report[:9], context, *report[10:]))
 
 
 def stages_of(stream: Stream, wanted: Sequence[Any]) -> list[Transformer]:
@@ -148,7 +151,7 @@ class Download(_Mover):
         if not stream.responded:
             return self._send_head()
         progress = False
-        while data := flow.take(WINDOW):
+        while data := flow.take(PORTION):
             progress = True
             self._send_data(data, flow.is_over)
         if flow.is_over and not self._is_ended:
@@ -161,12 +164,12 @@ class Download(_Mover):
         assert response is not None and head is not None
         if self._awaits_whole and not flow.ready and not flow.is_complete:
             return False  # a hook waits for the whole body, and may change the head too
-        length, ended = UNKNOWN, flow.is_complete and flow.ready <= flow.credit
+        length, ended = UNKNOWN, flow.is_complete and flow.ready <= PORTION
         if flow.is_complete:
             length = flow.ready
         elif flow.is_untouched:
             length = response.length
-        body = flow.take(WINDOW if ended else INLINE)
+        body = flow.take(PORTION if ended else INLINE)
         self._is_ended = ended
         stream.responded = True
         report = report_of(stream.exchange, response)
@@ -207,19 +210,19 @@ class Upload(_Mover):
     async def prepare(self) -> None:
         """Before the request goes on: until hooks have had the whole body that they wait for.
 
-        A body that came inside ROUTED is all transformed, so that it stays one that can be sent again, unless more
-        than a window comes out. Raises what hooks raise.
+        A body that came inside ROUTED is all transformed, so that it stays one that can be sent again, unless it
+        grows beyond one envelope. Raises what hooks raise.
         """
         flow = self.flow
         if self._awaits_whole:
             self.want()
-        while not flow.is_complete and flow.ready < WINDOW:
+        while not flow.is_complete and flow.ready < PORTION:
             if flow.ready and self.has_input:
                 return  # it was too large for the hook, and goes on as it is
             if self.guard.is_busy:
                 await self.guard.free()
                 continue
-            pending = flow.pump(WINDOW)
+            pending = flow.pump(PORTION)
             self.give_back()
             if pending is not None:
                 flow.resolve(await pending)
@@ -252,7 +255,7 @@ class Upload(_Mover):
             if not self.guard.is_busy:
                 pending = flow.pump(flow.credit or 1)  # one piece ahead: it may be the end, which needs no credit
             progress = False
-            while data := flow.take(WINDOW):
+            while data := flow.take(PORTION):
                 progress = True
                 self._send_data(data, flow.is_over)
             if flow.is_over and not self._is_ended:

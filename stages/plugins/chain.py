@@ -35,7 +35,7 @@ class Live:
         self.reads_request_body = made.plugin.reads_request_body
         self.hooks: dict[Step, Hook] = dict(made.hooks)
         if made.timeout is not None:
-            self.hooks = {step: guard.hook(hook, made.timeout) for step, hook in self.hooks.items()}
+            self.hooks = {step: guard.hook(name, hook, made.timeout) for step, hook in self.hooks.items()}
 
 
 class Hooks:

@@ -51,6 +51,15 @@ Result = Action | Reply | None
 Hook = Callable[["Exchange"], "Result | Awaitable[Result]"]
 
 
+class HookError(Exception):
+    """Code of a plugin failed; the cause is what it raised."""
+
+    def __init__(self, plugin: str) -> None:
+        super().__init__(f"plugin {plugin} failed")
+        self.plugin = plugin
+        """The name of its section."""
+
+
 class Transformer:
     """Changes a body on its way. One object per body."""
 
@@ -74,12 +83,22 @@ WholeBody = Callable[["Exchange", bytes], "bytes | Reply | Awaitable[bytes | Rep
 class ResponseHead:
     """The head of the backend's answer; what hooks change is what the client gets."""
 
-    __slots__ = ("_length", "headers", "status")
+    __slots__ = ("_length", "_status", "headers")
 
     def __init__(self, status: int, headers: bytes, length: int) -> None:
-        self.status = status
+        self._status = status
         self.headers = Headers(headers)
         self._length = length
+
+    @property
+    def status(self) -> int:
+        return self._status
+
+    @status.setter
+    def status(self, status: int) -> None:
+        if not 200 <= status <= 599 or self._status < 200:
+            raise ValueError(f"the status of an answer cannot be changed from {self._status} to {status}")
+        self._status = status
 
     @property
     def length(self) -> int | None:
@@ -253,6 +272,8 @@ class Exchange:
         self._add_stage((hook, limit, bypass), False)
 
     def _add_stage(self, stage: Any, is_request: bool) -> None:
+        if not isinstance(stage, Transformer | tuple):
+            raise TypeError(f"a body is changed by a Transformer, not by {type(stage).__name__}")
         if self._wrap is not None:
             stage = self._wrap(stage)
         if is_request:

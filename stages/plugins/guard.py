@@ -18,10 +18,11 @@ import signal
 import threading
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from stages.plugins.exchange import Exchange, Hook, Transformer
+from stages.plugins.exchange import Exchange, Hook, HookError, Transformer
 
 T = TypeVar("T")
 
@@ -131,14 +132,14 @@ class Guard:
 
     # -- what is guarded -------------------------------------------------------
 
-    def hook(self, hook: Hook, seconds: float) -> Hook:
-        """The same hook with a deadline, also for what it awaits and for the bodies it asks for."""
+    def hook(self, name: str, hook: Hook, seconds: float) -> Hook:
+        """The same hook of the plugin `name` with a deadline, also for what it awaits and for the bodies it asks for."""
 
         def wrap(stage: Any) -> Any:
             if isinstance(stage, Transformer):
-                return GuardedTransformer(self, seconds, stage)
+                return GuardedTransformer(self, name, seconds, stage)
             collect, limit, bypass = stage
-            return (self._callable(collect, seconds), limit, bypass)
+            return (self._callable(name, collect, seconds), limit, bypass)
 
         def guarded(exchange: Exchange) -> Any:
             exchange._wrap = wrap
@@ -161,12 +162,18 @@ class Guard:
         finally:
             exchange._wrap = None
 
-    def _callable(self, call: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    def _callable(self, name: str, call: Callable[..., Any], seconds: float) -> Callable[..., Any]:
         def guarded(*args: Any) -> Any:
-            result = self.run(seconds, call, *args)
-            return self.step(result, seconds) if isinstance(result, Awaitable) else result
+            with owned(name):
+                result = self.run(seconds, call, *args)
+            return self._owned(name, self.step(result, seconds)) if isinstance(result, Awaitable) else result
 
         return guarded
+
+    @staticmethod
+    async def _owned(name: str, waits: Awaitable[T]) -> T:
+        with owned(name):
+            return await waits
 
     async def step(self, waits: Awaitable[T], seconds: float) -> T:
         """Awaits with a deadline over all, and one over each of the steps that hold up the loop."""
@@ -214,30 +221,43 @@ def _coroutine(waits: Awaitable[Any]) -> Any:
 _END: Final = object()
 
 
+@contextmanager
+def owned(name: str) -> Iterator[None]:
+    """Says whose code it was that failed."""
+    try:
+        yield
+    except Exception as error:
+        raise HookError(name) from error
+
+
 class GuardedTransformer(Transformer):
     """A user's transformer, each call of which has the deadline of its plugin."""
 
-    def __init__(self, guard: Guard, seconds: float, inner: Transformer) -> None:
+    def __init__(self, guard: Guard, name: str, seconds: float, inner: Transformer) -> None:
         self._guard = guard
+        self._name = name
         self._seconds = seconds
         self._inner = inner
 
     def feed(self, data: bytes, ended: bool) -> Any:
-        result = self._guard.run(self._seconds, self._inner.feed, data, ended)
+        with owned(self._name):
+            result = self._guard.run(self._seconds, self._inner.feed, data, ended)
         if type(result) is bytes:
             return result
         if isinstance(result, Awaitable):
-            return self._guard.step(result, self._seconds)
+            return self._guard._owned(self._name, self._guard.step(result, self._seconds))
         if isinstance(result, Iterator):
             return self._pieces(result)
         return result
 
     def flush(self) -> bytes:
-        return self._guard.run(self._seconds, self._inner.flush)
+        with owned(self._name):
+            return self._guard.run(self._seconds, self._inner.flush)
 
     def _pieces(self, iterator: Iterator[bytes]) -> Iterator[bytes]:
         while True:
-            piece: Any = self._guard.run(self._seconds, next, iterator, _END)
+            with owned(self._name):
+                piece: Any = self._guard.run(self._seconds, next, iterator, _END)
             if piece is _END:
                 return
             yield piece

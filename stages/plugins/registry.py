@@ -213,10 +213,11 @@ def _build(
     plugin = construct()
     problems = [Problem(f"{path}.{key}", *rest) for key, *rest in plugin.check()]
     step = section.get("step")
-    allowed = kind.steps or tuple(plugin.hooks())
-    if step is not None and step not in allowed:
-        hint = f"it runs at {' or '.join(allowed)}"
-        problems.append(Problem(f"{path}.step", f"the plugin {section['category']!r} does not run at {step!r}", hint))
+    # A plugin with hooks at several steps leaves no choice, unless it says that it does.
+    own = tuple(step for step in STEPS if getattr(kind, step) is not getattr(Plugin, step))
+    if step is not None and step not in (kind.steps or own[: len(own) == 1]):
+        hint = f"it runs at {' or '.join(kind.steps)}" if kind.steps else f"it runs at {' and '.join(own)}"
+        problems.append(Problem(f"{path}.step", f"this plugin cannot be put at {step!r}", hint))
     if problems:
         raise PluginRefused(problems)
     return plugin

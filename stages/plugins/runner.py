@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from stages.plugins.chain import Hooks, Live
-from stages.plugins.exchange import CONTINUE, SKIP, Exchange, Reply
+from stages.plugins.chain import Hooks
+from stages.plugins.exchange import CONTINUE, SKIP, Exchange, HookError, Reply
 from stages.plugins.guard import Guard
-
-
-class HookError(Exception):
-    """A hook failed; the cause is what it raised."""
-
-    def __init__(self, live: Live) -> None:
-        super().__init__(live.name)
-        self.live = live
 
 
 def run(hooks: Hooks, exchange: Exchange, at: int, guard: Guard | None) -> tuple[int, Any]:
@@ -38,7 +30,7 @@ def run(hooks: Hooks, exchange: Exchange, at: int, guard: Guard | None) -> tuple
                 return at + 1, result
             raise _wrong(result)
     except Exception as error:
-        raise HookError(hooks.owners[at]) from error
+        raise HookError(hooks.owners[at].name) from error
     return at, None
 
 
@@ -54,7 +46,7 @@ async def run_on(hooks: Hooks, exchange: Exchange, at: int, waits: Any, guard: G
             if result is not CONTINUE and result is not SKIP and result is not None and not isinstance(result, Reply):
                 raise _wrong(result)
         except Exception as error:
-            raise HookError(hooks.owners[max(0, at - 1)]) from error
+            raise HookError(hooks.owners[max(0, at - 1)].name) from error
         waits = result if isinstance(result, Reply) else None
 
 

@@ -37,7 +37,7 @@ class SubFilter(Plugin[SubFilterSettings]):
 
     def __init__(self, settings: SubFilterSettings) -> None:
         super().__init__(settings)
-        self._makers: list[Callable[[], Transformer]] = Field(default_factory=list)
+        self._makers: list[Callable[[], Transformer]] = []
         self._holds_back = False
         self._path: Any = None
         self._statuses: frozenset[int] = frozenset()
