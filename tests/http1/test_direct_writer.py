@@ -11,10 +11,14 @@ from stages.http1.direct import DirectWriter
 
 
 class Sender(asyncio.Protocol):
+    def __init__(self, connected: asyncio.Queue[Sender]) -> None:
+        self.connected = connected
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.writer = DirectWriter(transport)
         self.transport = transport
+        self.connected.put_nowait(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.writer.end()
@@ -24,17 +28,11 @@ class Sender(asyncio.Protocol):
 def test_bytes_arrive_in_the_order_of_the_writes_however_they_went(loop_kind: str) -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        senders: list[Sender] = []
-
-        def accept() -> Sender:
-            senders.append(Sender())
-            return senders[-1]
-
-        server = await loop.create_server(accept, "127.0.0.1", 0)
+        connected: asyncio.Queue[Sender] = asyncio.Queue()
+        server = await loop.create_server(lambda: Sender(connected), "127.0.0.1", 0)
         reader, client = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1], limit=1 << 16)
-        while not senders:
-            await asyncio.sleep(0)
-        writer = senders[0].writer
+        sender = await asyncio.wait_for(connected.get(), 5)
+        writer = sender.writer
         dice = random.Random(7)
         expected = bytearray()
         received = bytearray()
@@ -51,10 +49,11 @@ def test_bytes_arrive_in_the_order_of_the_writes_however_they_went(loop_kind: st
         while len(received) < len(expected):
             received += await asyncio.wait_for(reader.read(1 << 20), 5)
         assert received == expected
+        sender.transport.close()
         client.close()
-        senders[0].transport.close()
+        await client.wait_closed()
         server.close()
-        await asyncio.sleep(0.01)
+        await server.wait_closed()
 
     if loop_kind == "uvloop":
         uvloop = pytest.importorskip("uvloop")
