@@ -15,9 +15,8 @@ class Sender(asyncio.Protocol):
         self.connected = connected
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.writer = DirectWriter(transport)
-        self.transport = transport
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is none by isinstance
+        self.writer = DirectWriter(self.transport)
         self.connected.put_nowait(self)
 
     def connection_lost(self, error: Exception | None) -> None:
