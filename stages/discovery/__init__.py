@@ -5,8 +5,9 @@
     actor.py    acts: one task an upstream, in rounds; publishes topic `health`
 
 Backends come from the configuration (static). A verdict changes only after `success`
-or `failure` results in a row. A backend that was never judged is checked again and
-again at once until it is, and nothing is published before the first round is through:
-so neither a start nor a restart of this stage ever calls a dead backend healthy.
-Who follows the topic keeps its last value while this stage is away.
+or `failure` results in a row. A backend that was never judged counts as healthy, and
+is checked again soon until it is judged.
+
+The verdicts are kept in `health.last`, so that a restart of this stage calls no dead
+backend healthy; who follows the topic keeps its last value while the stage is away.
 """

@@ -10,21 +10,21 @@ from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
 from config.model import Snapshot
-from stages.discovery.core import Checked, Configured, Core, Event, FirstRoundOver, Plan, Publish, Start, Stop, Target, Turned, plans_of
+from stages import keepsake
+from stages.discovery.core import Checked, Configured, Core, Event, Plan, Publish, Start, Stop, Target, Turned, plans_of
 from stages.discovery.probe import ProbeFailed, Prober
 from stages.generations import Generations
 
 AT_ONCE: Final = 64
 """Checks under way at the same time, of all upstreams together."""
 
-FIRST_ROUND: Final = 10.0
-"""Seconds after which the first verdicts are published, complete or not."""
-
 AGAIN: Final = 0.25
 """Seconds until a backend without a verdict is checked again; doubled each time, up to check_frequency."""
 
-SOON: Final = 1.0
-"""Seconds after which this stage counts as ready although a backend that does not answer holds up the first verdicts."""
+GATHER: Final = 0.02
+"""Seconds for which verdicts are gathered, so that a thousand backends are not published a thousand times."""
+
+KEEPSAKE: Final = "health.last"
 
 LEAST_PAUSE: Final = 0.1
 """Seconds between two rounds, even if a round takes longer than check_frequency."""
@@ -41,22 +41,23 @@ class DiscoveryActor(Actor):
         self._core = Core()
         self._generations: Generations[dict[str, Plan]] = Generations(context, _compile, self._committed)
         self._publish: Callable[[Any], None] | None = None
+        self._published: dict[str, dict[str, bool]] | None = None
+        self._publisher: asyncio.TimerHandle | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: set[asyncio.Task[None]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._checks = 0
-        self._is_ready = False
 
     # -- life ---------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Ready with the first verdicts, or soon after the first configuration."""
+        """Ready with the first configuration: what was not judged yet counts as healthy."""
+        self._core = Core(self._restored())
         self._generations.start()
 
     async def stop(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        if self._publisher is not None:
+            self._publisher.cancel()
         tasks = [*self._tasks.values(), *self._ended]
         for task in tasks:
             task.cancel()
@@ -66,19 +67,20 @@ class DiscoveryActor(Actor):
         return {"checks": self._checks, "unhealthy": self._core.unhealthy}
 
     def _committed(self, generation: int, plans: dict[str, Plan]) -> None:
-        if not self._timers:
-            later = self.context.loop.call_later
-            self._timers = [later(SOON, self._serves), later(FIRST_ROUND, self._first_round_over)]
         self._feed(Configured(plans))
-
-    def _first_round_over(self) -> None:
-        if not self._core.has_published:
-            self._feed(FirstRoundOver())
-
-    def _serves(self) -> None:
-        if not self._is_ready:
-            self._is_ready = True
+        if self._publish is None:
+            # Not before: who follows keeps what the life before this one has found out.
+            self._published = self._core.value()
+            self._publish = self.context.publish("health", self._published)
             self.context.ready()
+
+    def _restored(self) -> dict[str, dict[str, bool]] | None:
+        try:
+            found = keepsake.restore(self.context.run_dir, KEEPSAKE)
+        except (ValueError, OSError) as error:
+            self.context.log("warn", f"{KEEPSAKE} of the run dir cannot be used", error=str(error))
+            return None
+        return found if isinstance(found, dict) else None
 
     # -- doing what the core decides ---------------------------------------------------
 
@@ -89,15 +91,24 @@ class DiscoveryActor(Actor):
                     self._tasks[upstream] = self.context.loop.create_task(self._watch(upstream, plan))
                 case Stop(upstream):
                     self._stop_watching(upstream)
-                case Publish(value):
-                    if self._publish is None:
-                        # Not before: who follows keeps what the life before this one has found out.
-                        self._publish = self.context.publish("health", value)
-                    else:
-                        self._publish(value)
-                    self._serves()
+                case Publish():
+                    if self._publisher is None:
+                        self._publisher = self.context.loop.call_later(GATHER, self._publish_now)
                 case Turned():
                     self._turned(command)
+
+    def _publish_now(self) -> None:
+        self._publisher = None
+        value = self._core.value()
+        if value == self._published:
+            return
+        self._published = value
+        try:
+            keepsake.save(self.context.run_dir, KEEPSAKE, value)
+        except OSError as error:
+            self.context.log("warn", f"{KEEPSAKE} cannot be written; a restart of this stage would need it", error=str(error))
+        if self._publish is not None:
+            self._publish(value)
 
     def _stop_watching(self, upstream: str) -> None:
         task = self._tasks.pop(upstream, None)
@@ -120,7 +131,7 @@ class DiscoveryActor(Actor):
         frequency = plan.check.check_frequency
         try:
             await asyncio.sleep(random.uniform(0, JITTER))
-            # All at the same time, whatever the plan says: the first verdicts are waited for.
+            # All at the same time, whatever the plan says: until there is a verdict, a dead backend gets requests.
             await self._round(upstream, plan.targets, prober, frequency)
             pause = random.uniform(0.5, 1) * frequency
             while True:

@@ -55,12 +55,7 @@ class Checked:
     failure: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FirstRoundOver:
-    """The time for the first round is up: what was not judged in it has failed for so long that it counts as dead."""
-
-
-Event = Configured | Checked | FirstRoundOver
+Event = Configured | Checked
 
 
 # -- commands ----------------------------------------------------------------------
@@ -83,9 +78,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """The value of topic health is this now."""
-
-    value: dict[str, dict[str, bool]]
+    """`Core.value` has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +100,6 @@ class _Backend:
     """None before the first verdict."""
     streak: int = 0
     """Results in a row that speak against the verdict; failures, before there is one."""
-    reason: str = ""
-    """Why the last check failed."""
 
 
 @dataclass(slots=True)
@@ -118,21 +109,25 @@ class _Upstream:
 
 
 class Core:
-    """The verdicts of one life of the discovery actor."""
+    """The verdicts of one life of the discovery actor. before: those of the life before, by upstream and address."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Mapping[str, Mapping[str, bool]] | None = None) -> None:
+        self._before = before or {}
         self._upstreams: dict[str, _Upstream] = {}
-        self._published: dict[str, dict[str, bool]] | None = None
         self._is_configured = False
-
-    @property
-    def has_published(self) -> bool:
-        return self._published is not None
 
     @property
     def unhealthy(self) -> int:
         """Backends judged unhealthy, counted once an upstream."""
         return sum(backend.is_healthy is False for upstream in self._upstreams.values() for backend in upstream.backends.values())
+
+    def value(self) -> dict[str, dict[str, bool]]:
+        """The value of topic health. Backends without a verdict are not named."""
+        named = {
+            name: {address: backend.is_healthy for address, backend in upstream.backends.items() if backend.is_healthy is not None}
+            for name, upstream in self._upstreams.items()
+        }
+        return {name: backends for name, backends in named.items() if backends}
 
     def is_judged(self, upstream: str, address: str) -> bool:
         """False as long as a backend that is to be checked has no verdict."""
@@ -144,13 +139,12 @@ class Core:
         """What is to be done, in this order."""
         match event:
             case Configured(plans):
-                return [*self._configured(plans), *self._changed()]
+                return self._configured(plans)
             case Checked():
-                return [*self._checked(event), *self._changed()]
-            case FirstRoundOver():
-                return [*self._first_round_over(), *self._changed(is_over=True)]
+                return self._checked(event)
 
     def _configured(self, plans: Mapping[str, Plan]) -> list[Command]:
+        old = self.value() if self._is_configured else None
         self._is_configured = True
         commands: list[Command] = []
         for name in self._upstreams.keys() - plans.keys():
@@ -160,13 +154,13 @@ class Core:
             known = self._upstreams.get(name)
             if known is not None and known.plan == plan:
                 continue
-            before = known.backends if known is not None else {}
+            verdicts = self._before.get(name, {}) if known is None else {a: b.is_healthy for a, b in known.backends.items()}
             # What stays keeps its verdict, but is judged by the new rules from the start.
-            backends = {t.address: _Backend(before[t.address].is_healthy if t.address in before else None) for t in plan.targets}
-            self._upstreams[name] = _Upstream(plan, backends)
+            self._upstreams[name] = _Upstream(plan, {t.address: _Backend(verdicts.get(t.address)) for t in plan.targets})
             commands += [Stop(name)] if known is not None else []
             commands += [Start(name, plan)] if plan.targets else []
-        return commands
+        self._before = {}  # an upstream that goes and comes again later is a new one
+        return commands if self.value() == old else [*commands, Publish()]
 
     def _checked(self, checked: Checked) -> list[Command]:
         upstream = self._upstreams.get(checked.upstream)
@@ -174,44 +168,14 @@ class Core:
         if upstream is None or backend is None:
             return []  # it left the configuration while the check was under way
         has_passed = checked.failure is None
-        backend.reason = checked.failure or ""
         if backend.is_healthy is None and has_passed:
-            backend.is_healthy, backend.streak = True, 0  # nothing is turned: it was taken for healthy anyway
-            return []
+            backend.is_healthy, backend.streak = True, 0
+            return [Publish()]  # nothing has turned: it was taken for healthy anyway
         if backend.is_healthy is has_passed:
             backend.streak = 0
             return []
         backend.streak += 1
         if backend.streak < max(1, upstream.plan.check.success if has_passed else upstream.plan.check.failure):
             return []
-        return [self._turn(checked.upstream, checked.address, backend, has_passed)]
-
-    def _first_round_over(self) -> list[Command]:
-        return [
-            self._turn(name, address, backend, False)
-            for name, upstream in self._upstreams.items()
-            for address, backend in upstream.backends.items()
-            if backend.is_healthy is None and backend.streak
-        ]
-
-    @staticmethod
-    def _turn(upstream: str, address: str, backend: _Backend, is_healthy: bool) -> Turned:
-        backend.is_healthy, backend.streak = is_healthy, 0
-        return Turned(upstream, address, is_healthy, backend.reason)
-
-    def _changed(self, is_over: bool = False) -> list[Command]:
-        """Publishes if there is news, but not before the first round is over."""
-        value = {
-            name: {address: backend.is_healthy for address, backend in upstream.backends.items() if backend.is_healthy is not None}
-            for name, upstream in self._upstreams.items()
-        }
-        value = {name: backends for name, backends in value.items() if backends}
-        if self._published is None:
-            judged = sum(map(len, value.values()))
-            there_are = sum(len(upstream.backends) for upstream in self._upstreams.values())
-            if not self._is_configured or (judged < there_are and not is_over):
-                return []
-        if value == self._published:
-            return []
-        self._published = value
-        return [Publish(value)]
+        backend.is_healthy, backend.streak = has_passed, 0
+        return [Turned(checked.upstream, checked.address, has_passed, checked.failure or ""), Publish()]

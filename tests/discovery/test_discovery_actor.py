@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -26,8 +27,10 @@ def upstream(*ports: int, check: HealthCheck = FAST) -> Upstream:
 
 
 class Run:
-    def __init__(self) -> None:
+    def __init__(self, run_dir: Path | None = None) -> None:
         self.context = FakeContext("discovery", 5)
+        if run_dir:
+            self.context.run_dir = str(run_dir)
         self.context.members = Members.of(1, 9, [(2, "config", 0, "", "ready")])
         self.actor = DiscoveryActor(self.context)
         self.number = 0
@@ -44,7 +47,8 @@ class Run:
         return values[-1] if values else None
 
     def logs(self, level: str) -> list[tuple[str, str]]:
-        return [(message, fields["addr"]) for at, message, fields in self.context.logged if at == level]
+        """What was said of backends."""
+        return [(message, fields["addr"]) for at, message, fields in self.context.logged if at == level and "addr" in fields]
 
     async def until(self, is_so: Callable[[], object], seconds: float = 5) -> None:
         limit = monotonic() + seconds
@@ -54,8 +58,8 @@ class Run:
 
 
 @asynccontextmanager
-async def running(**upstreams: Upstream) -> AsyncIterator[Run]:
-    run = Run()
+async def running(run_dir: Path | None = None, **upstreams: Upstream) -> AsyncIterator[Run]:
+    run = Run(run_dir)
     await run.actor.start()
     try:
         run.configure(**upstreams)
@@ -71,15 +75,41 @@ async def test_it_accepts_the_configuration_and_is_ready_when_there_is_nothing_t
         assert run.value == {}
 
 
-async def test_the_first_publication_knows_the_dead_backend() -> None:
+async def test_a_dead_backend_is_found_at_once_without_waiting_for_the_next_round() -> None:
+    slow = HealthCheck(check_frequency=60)
     async with origin() as backend:
         dead = free_port()
-        async with running(api=upstream(backend.port, dead)) as run:
-            await run.until(lambda: run.value)
-            assert run.context.published["health"] == [{"api": {backend.address: True, f"127.0.0.1:{dead}": False}}]
+        async with running(api=upstream(backend.port, dead, check=slow)) as run:
             assert run.context.is_ready
+            await run.until(lambda: run.value == {"api": {backend.address: True, f"127.0.0.1:{dead}": False}}, 2)
             assert run.logs("warn") == [("backend is unhealthy", f"127.0.0.1:{dead}")]
             assert run.actor.figures()["unhealthy"] == 1
+
+
+async def test_a_restarted_stage_never_calls_a_dead_backend_healthy(tmp_path: Path) -> None:
+    dead = free_port()
+    verdict = {"api": {f"127.0.0.1:{dead}": False}}
+    async with running(tmp_path, api=upstream(dead)) as run:
+        await run.until(lambda: run.value == verdict)
+    async with running(tmp_path, api=upstream(dead)) as again:
+        assert again.context.published["health"] == [verdict]
+        assert again.context.is_ready
+    (tmp_path / "pid").write_text("another run")
+    async with running(tmp_path, api=upstream(dead)) as other:
+        assert other.context.published["health"] == [{}]
+
+
+async def test_a_damaged_keepsake_is_told_and_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / module.KEEPSAKE).write_bytes(b"\xc1")
+    async with running(tmp_path) as run:
+        assert run.value == {}
+        assert [level for level, message, _ in run.context.logged if module.KEEPSAKE in message] == ["warn"]
+
+
+async def test_many_verdicts_are_published_together() -> None:
+    async with origin() as backend, running(**{f"u{n}": upstream(backend.port) for n in range(50)}) as run:
+        await run.until(lambda: run.value and len(run.value) == 50)
+        assert len(run.context.published["health"]) < 20
 
 
 async def test_a_backend_that_falls_ill_and_recovers_is_published_and_logged_each_time() -> None:
@@ -90,21 +120,20 @@ async def test_a_backend_that_falls_ill_and_recovers_is_published_and_logged_eac
         await run.until(lambda: run.value == {"api": {backend.address: False}})
         backend.answer = well
         await run.until(lambda: run.value == {"api": {backend.address: True}})
-        assert len(run.context.published["health"]) == 3
-        assert run.logs("warn") == [("backend is unhealthy", backend.address)]
+        assert [value.get("api") for value in run.context.published["health"]] == [
+            None,
+            {backend.address: True},
+            {backend.address: False},
+            {backend.address: True},
+        ]
+        assert run.logs("warn")[-1] == ("backend is unhealthy", backend.address)
         assert run.logs("info") == [("backend is healthy again", backend.address)]
 
 
-async def test_a_slow_backend_delays_neither_readiness_nor_the_first_word_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SOON", 0.02)
-    monkeypatch.setattr(module, "FIRST_ROUND", 0.2)
-    async with origin() as backend, origin(b"") as slow:
-        check = HealthCheck("http", "x", "/", read_timeout=30)
-        async with running(api=upstream(backend.port, slow.port, check=check)) as run:
-            await run.until(lambda: run.context.is_ready, 1)
-            assert run.value is None
-            await run.until(lambda: run.value, 2)
-            assert run.value == {"api": {backend.address: True}}
+async def test_a_backend_that_does_not_answer_delays_no_word_on_the_others() -> None:
+    check = HealthCheck("http", "x", "/", read_timeout=30)
+    async with origin() as backend, origin(b"") as silent, running(api=upstream(backend.port, silent.port, check=check)) as run:
+        await run.until(lambda: run.value == {"api": {backend.address: True}}, 2)
 
 
 async def test_a_reload_leaves_unchanged_checks_alone_and_takes_up_and_drops_others() -> None:
@@ -114,7 +143,7 @@ async def test_a_reload_leaves_unchanged_checks_alone_and_takes_up_and_drops_oth
         run.configure(one=upstream(one.port, check=kept), two=upstream(two.port))
         await run.until(lambda: run.value == {"one": {one.address: True}, "two": {two.address: True}})
         run.configure(one=upstream(one.port, check=kept))
-        assert run.value == {"one": {one.address: True}}
+        await run.until(lambda: run.value == {"one": {one.address: True}})
         await run.until(lambda: not two.open)
         asked, more = len(two.requests), len(one.requests) + 3
         await run.until(lambda: len(one.requests) > more)

@@ -9,7 +9,6 @@ from stages.discovery.core import (
     Configured,
     Core,
     Event,
-    FirstRoundOver,
     Plan,
     Publish,
     Start,
@@ -35,46 +34,40 @@ def down(address: str, upstream: str = "api") -> Checked:
 
 
 class Script:
-    def __init__(self, **plans: Plan) -> None:
-        self.core = Core()
-        self.value: dict[str, dict[str, bool]] | None = None
-        self.publications = 0
-        self.on(Configured(plans))
+    def __init__(self, before: dict[str, dict[str, bool]] | None = None, **plans: Plan) -> None:
+        self.core = Core(before)
+        self.first = self.on(Configured(plans))
 
     def on(self, *events: Event) -> list[Command]:
-        commands = [command for event in events for command in self.core.handle(event)]
-        for command in commands:
-            if isinstance(command, Publish):
-                self.value = command.value
-                self.publications += 1
-        return commands
+        return [command for event in events for command in self.core.handle(event)]
+
+    @property
+    def value(self) -> dict[str, dict[str, bool]]:
+        return self.core.value()
 
 
-def test_nothing_is_published_before_every_backend_was_judged() -> None:
+def test_a_backend_without_a_verdict_is_not_named() -> None:
     script = Script(api=plan("a:1", "b:1"), web=plan("c:1"))
-    script.on(up("a:1"), up("c:1", "web"), down("b:1"), down("b:1"))
-    assert script.value is None
-    script.on(down("b:1"))
-    assert script.value == {"api": {"a:1": True, "b:1": False}, "web": {"c:1": True}}
+    assert script.value == {}
+    script.on(down("a:1"), down("a:1"))
+    assert script.value == {}
+    assert not script.core.is_judged("api", "a:1")
+    assert script.on(up("b:1")) == [Publish()]
+    assert script.value == {"api": {"b:1": True}}
+    assert script.core.is_judged("api", "b:1")
 
 
-def test_with_nothing_to_check_there_is_nothing_to_wait_for() -> None:
-    assert Script().value == {}
-
-
-def test_a_backend_that_is_slow_to_be_judged_holds_the_others_up_for_a_limited_time() -> None:
-    script = Script(api=plan("a:1", "slow:1", "never:1"))
-    script.on(up("a:1"), down("slow:1"))
-    assert script.value is None
-    script.on(FirstRoundOver())
-    assert script.value == {"api": {"a:1": True, "slow:1": False}}, "failures only: dead; no result: nothing is said"
+def test_every_new_configuration_starts_its_checks_and_is_published_though_there_is_nothing_to_check() -> None:
+    assert Script().first == [Publish()]
+    assert Script(api=plan("a:1"), none=plan()).first == [Start("api", plan("a:1")), Publish()]
 
 
 def test_a_healthy_backend_needs_the_configured_failures_in_a_row_to_become_unhealthy() -> None:
     script = Script(api=plan("a:1"))
     script.on(up("a:1"))
     assert script.on(down("a:1"), down("a:1"), up("a:1"), down("a:1"), down("a:1")) == []
-    assert script.on(down("a:1")) == [Turned("api", "a:1", False, "refused"), Publish({"api": {"a:1": False}})]
+    assert script.on(down("a:1")) == [Turned("api", "a:1", False, "refused"), Publish()]
+    assert script.value == {"api": {"a:1": False}}
     assert script.core.unhealthy == 1
 
 
@@ -83,21 +76,23 @@ def test_an_unhealthy_backend_needs_the_configured_successes_in_a_row_to_become_
     script.on(down("a:1"), down("a:1"), down("a:1"))
     assert script.value == {"api": {"a:1": False}}
     assert script.on(up("a:1"), down("a:1"), up("a:1")) == []
-    assert script.on(up("a:1")) == [Turned("api", "a:1", True), Publish({"api": {"a:1": True}})]
-
-
-def test_a_backend_is_taken_for_healthy_after_its_first_passed_check() -> None:
-    script = Script(api=plan("a:1"))
-    assert not script.core.is_judged("api", "a:1")
-    script.on(up("a:1"))
-    assert script.core.is_judged("api", "a:1")
+    assert script.on(up("a:1")) == [Turned("api", "a:1", True), Publish()]
     assert script.value == {"api": {"a:1": True}}
 
 
 def test_what_stays_as_it_was_is_not_published_again() -> None:
     script = Script(api=plan("a:1"))
-    script.on(*[up("a:1")] * 5)
-    assert script.publications == 1
+    assert script.on(*[up("a:1")] * 5) == [Publish()]
+    assert script.on(Configured({"api": plan("a:1")})) == []
+
+
+def test_a_restarted_stage_goes_on_with_the_verdicts_from_before() -> None:
+    script = Script({"api": {"a:1": False, "gone:1": False}, "web": {"w:1": False}}, api=plan("a:1", "new:1"))
+    assert script.value == {"api": {"a:1": False}}
+    script.on(down("a:1"), up("a:1"), down("a:1"))
+    assert script.value == {"api": {"a:1": False}}, "one passed check is not enough, here as before"
+    script.on(Configured({"api": plan("a:1"), "web": plan("w:1")}))
+    assert script.value == {"api": {"a:1": False}}, "an upstream that comes later starts without a verdict"
 
 
 def test_a_new_configuration_touches_only_the_upstreams_that_changed() -> None:
@@ -113,7 +108,8 @@ def test_a_new_configuration_touches_only_the_upstreams_that_changed() -> None:
 def test_an_upstream_that_is_gone_is_checked_and_named_no_longer() -> None:
     script = Script(api=plan("a:1"), web=plan("w:1"))
     script.on(up("a:1"), up("w:1", "web"))
-    assert script.on(Configured({"api": plan("a:1")})) == [Stop("web"), Publish({"api": {"a:1": True}})]
+    assert script.on(Configured({"api": plan("a:1")})) == [Stop("web"), Publish()]
+    assert script.value == {"api": {"a:1": True}}
     assert script.on(down("w:1", "web")) == []
 
 
