@@ -228,7 +228,7 @@ def _doubled(path: str, entries: tuple[str, ...]) -> Iterator[Problem]:
 
 @lru_cache(maxsize=4096)
 def _compile(pattern: str) -> tuple[Any, str]:
-    import re2  # type: ignore[import-untyped]
+    import re2
 
     options = re2.Options()
     options.log_errors = False

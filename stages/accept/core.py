@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from bus.members import Members
 from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Affinity
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND", b"SEARCH", b"REPORT", b"QUERY"))
@@ -33,7 +33,19 @@ class Fate(enum.Enum):
     CUT = "the connection is closed in mid-answer"
 
 
-def crews(members: Members, own: Mapping[str, int] | None) -> list[Affinity]:
+class Ready(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+class Table(Protocol):
+    """What is asked of the table of actors (bus.members.Members)."""
+
+    def ready(self, stage: str) -> Sequence[Ready]:
+        """Actors of a stage that take new streams."""
+
+
+def crews(members: Table, own: Mapping[str, int] | None) -> list[Affinity]:
     """The affinities to hand out in turn; empty when a stage has nobody ready.
 
     own: the actors of the same process when placement is colocated: nothing leaves the process then.
