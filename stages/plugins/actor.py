@@ -46,8 +46,6 @@ from stages.plugins.stream import Stream
 REMEMBERED: Final = 4096
 """Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""
 
-_NEW: Final = tuple.__new__
-
 
 class PluginsActor(Actor):
     """settings: "base", the directory that relative paths of python plugins start at; the current one without it."""
@@ -128,7 +126,7 @@ class PluginsActor(Actor):
         if self._refused and sid in self._refused:
             return  # accept was told that it never began, or does not want it any more
         self._count += 1
-        exchange = Exchange(_NEW(Routed, (*routed[:21], (*routed.stamps[:2], reached), *routed[22:])))
+        exchange = Exchange(routed, reached)
         compiled = self._generations.get(routed.generation)
         if compiled is None:
             compiled = self._other_generation(routed.generation)

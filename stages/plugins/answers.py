@@ -189,7 +189,7 @@ class Answers:
         report = response.report if response is not None else None
         context = routed.variables if exchange._context is None else exchange._context
         if report is None:
-            stamps = (*routed.stamps, monotonic())
+            stamps = (*routed.stamps[:2], exchange._reached, monotonic())
             report = Report(routed.location, routed.upstream, "", 0, False, 0, stamps, (), error, context, routed.client_ip)
         else:
             report = report._replace(error=error, context=context)

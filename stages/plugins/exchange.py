@@ -112,6 +112,7 @@ class Exchange:
     __slots__ = (
         "_body_is_settled",
         "_context",
+        "_reached",
         "_request_stages",
         "_response_stages",
         "_routed",
@@ -124,8 +125,9 @@ class Exchange:
         "response",
     )
 
-    def __init__(self, routed: Routed) -> None:
+    def __init__(self, routed: Routed, reached: float = 0.0) -> None:
         self._routed = routed
+        self._reached = reached
         self._target = routed.target
         self._context: dict[str, Any] | None = None
         self._request_stages: list[Any] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 import brotli
 import pytest
@@ -24,7 +25,7 @@ OPERATIONS = st.lists(st.tuples(st.sampled_from(["set", "add", "remove", "setdef
 
 def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)] or [b""]
+    return [data[start:end] for start, end in pairwise(edges)] or [b""]
 
 
 def through(stages: list[Transformer], pieces: list[bytes], credits: list[int]) -> bytes:

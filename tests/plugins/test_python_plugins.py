@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -451,7 +452,7 @@ async def test_a_body_that_fails_midway_is_cut_and_upstream_told(tmp_path: Path)
         "async def request(self, exchange):\n    while True: pass",
         "async def request(self, exchange):\n    await asyncio.sleep(0)\n    while True: pass",
         "async def request(self, exchange): await asyncio.sleep(30)",
-        "async def request(self, exchange):\n    while True:\n        try: await asyncio.sleep(0.2)\n        except asyncio.CancelledError: return",
+        "async def request(self, e):\n    while True:\n        try: await asyncio.sleep(0.2)\n        except asyncio.CancelledError: return",
         "def response(self, exchange):\n    while True: pass",
         "def response(self, exchange): exchange.transform_response(Stuck())",
         "def response(self, exchange): exchange.collect_response(lambda exchange, body: asyncio.sleep(30))",
@@ -489,7 +490,7 @@ async def test_slow_hooks_leave_the_loop_its_turns(tmp_path: Path) -> None:
         while len(out) < 5:
             await asyncio.sleep(0.01)
             out += stage.out()
-        gaps = [after - before for before, after in zip(beats, beats[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(beats)]
         assert max(gaps) < 0.12  # never two of them in one turn
 
 
@@ -582,7 +583,8 @@ async def test_a_plugin_may_be_an_importable_module_in_a_package(tmp_path: Path,
 
 
 async def test_one_of_several_classes_is_chosen_by_name(tmp_path: Path) -> None:
-    code = "class A(Plugin):\n    def request(self, e): return reply(200, 'a')\nclass B(A):\n    def request(self, e): return reply(200, 'b')\n"
+    code = "class A(Plugin):\n    def request(self, e): return reply(200, 'a')\n"
+    code += "class B(A):\n    def request(self, e): return reply(200, 'b')\n"
     async with Stage({"p": section(tmp_path, code, **{"class": "B"})}) as stage:
         assert (await stage.one(stage.request())).body == b"b"
     [problem] = registry.check("p", section(tmp_path, code, **{"class": "C"}))
