@@ -9,6 +9,7 @@ through its process's `Link`: to an actor of the same process in memory
 
     kinds.py      the bus's own message kinds      envelope.py  the wire form
     members.py    who is there                     liveness.py  who is still alive
+    sockets.py    one socket on the loop, and what each pattern says
     replica.py    replicated state (Clone pattern) fake.py      a context for tests
 
 PROTOCOL.md comes before the code: each message, its sender, receiver and duty.

@@ -9,7 +9,6 @@ send on a socket that also receives; a send never blocks.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,9 +18,7 @@ import zmq
 from bus import envelope as wire
 from bus.local import LocalMail, Receiver
 from bus.members import Members
-
-DRAIN: Final = 64
-"""Messages taken from one socket before the loop gets a turn for the others."""
+from bus.sockets import NOBLOCK, NOBLOCK_MORE, Pair, Publisher, Router, Watched, rest_of
 
 RETRY: Final = 0.005
 """Seconds until a full pipe is tried again."""
@@ -30,15 +27,9 @@ REFUSED_PAUSE: Final = 60.0
 """Seconds between two words on refused messages."""
 
 OUTBOX_ENVELOPES: Final = 4096
-OUTBOX_BYTES: Final = 32 * 1024 * 1024
+"""Envelopes that may wait for an actor that the table does not name yet, or in one loop turn."""
 PIPE_MESSAGES: Final = 1000
 """High-water mark of a pipe, in messages (batches), each side."""
-
-# Plain integers: arithmetic on zmq's enums costs as much as a receive.
-_NOBLOCK: Final = int(zmq.NOBLOCK)
-_NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
-_EVENTS: Final = int(zmq.EVENTS)
-_READABLE: Final = int(zmq.POLLIN)
 
 Batch = Callable[[bytes, list[Any]], None]
 
@@ -51,80 +42,15 @@ class Curve:
     secret: bytes
 
 
-class Watched:
-    """A receiving socket on the event loop: `take` is called for each message, never re-entered."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: zmq.Socket[bytes], take: Callable[[], None]) -> None:
-        self.socket = socket
-        self._loop = loop
-        self._take = take
-        self._get: Callable[[int], Any] = socket.getsockopt
-        self._scheduled = False
-        self._closed = False
-        self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
-        loop.add_reader(self._fd, self._drain)
-        self._schedule()  # what arrived before the descriptor was watched gave no edge
-
-    def _drain(self) -> None:
-        self._scheduled = False
-        if self._closed:
-            return
-        take, get = self._take, self._get
-        try:
-            for _ in range(DRAIN):
-                take()
-                # Asking costs a third of what the exception of one receive too many does.
-                if not get(_EVENTS) & _READABLE:
-                    return
-        except zmq.Again:
-            return
-        except zmq.ZMQError:
-            if not self._closed:
-                raise
-            return
-        except BaseException:
-            self._schedule()  # what a message did to its receiver must not cost the ones behind it
-            raise
-        self._schedule()
-
-    def _is_readable(self) -> bool:
-        return bool(self._get(_EVENTS) & _READABLE)
-
-    def _schedule(self) -> None:
-        if not self._scheduled and not self._closed:
-            self._scheduled = True
-            self._loop.call_soon(self._drain)
-
-    def sent(self) -> None:
-        """To be called after every send on this socket: a send swallows the edge of what arrived meanwhile."""
-        if self._is_readable():
-            self._schedule()
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._loop.remove_reader(self._fd)
-            self.socket.close(linger=100)
-
-
-def _rest(socket: zmq.Socket[bytes]) -> list[bytes]:
-    """The frames that belong to the message whose first one was just received, whatever that one says of them."""
-    frames = []
-    while socket.getsockopt(zmq.RCVMORE):
-        frames.append(socket.recv(_NOBLOCK))
-    return frames
-
-
 class _Outbox:
     """What waits for one peer; a batch leaves at the end of the loop turn."""
 
-    __slots__ = ("socket", "stuck", "stuck_bytes", "waiting")
+    __slots__ = ("socket", "stuck", "waiting")
 
     def __init__(self) -> None:
         self.socket: zmq.Socket[bytes] | None = None
         self.waiting: list[Any] = []
         self.stuck: list[list[bytes]] = []
-        self.stuck_bytes = 0
 
 
 class Link:
@@ -161,11 +87,11 @@ class Link:
         table = {kind: (receive, getattr(decode.get(kind), "_make", decode.get(kind))) for kind, receive in receivers.items()}
 
         def take() -> None:
-            head = socket.recv(_NOBLOCK)
+            head = socket.recv(NOBLOCK)
             try:
-                envelopes = wire.unpack(head, _rest(socket)) if wire.attachment_count(head) else wire.unpack(head)
+                envelopes = wire.unpack(head, rest_of(socket)) if wire.attachment_count(head) else wire.unpack(head)
             except wire.WireError as error:
-                _rest(socket)
+                rest_of(socket)
                 self.refuse(error)
                 return
             if batch is not None:
@@ -269,7 +195,6 @@ class Link:
             for frames in messages:
                 if outbox.stuck or not self._try(socket, frames):
                     outbox.stuck.append(frames)
-                    outbox.stuck_bytes += sum(map(len, frames))
                     self._retry_later()
 
     def _packed_singly(self, batch: list[Any]) -> list[list[bytes]]:
@@ -286,14 +211,14 @@ class Link:
     def _try(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
         try:
             if len(frames) == 1:
-                socket.send(frames[0], _NOBLOCK)
+                socket.send(frames[0], NOBLOCK)
             else:
                 # All or nothing: only the first part of a message can meet a full pipe. Copied, not lent: lending
                 # a buffer to libzmq costs a message to pyzmq's collector thread, more than copying 256 KiB does.
-                socket.send(frames[0], _NOBLOCK_MORE)
+                socket.send(frames[0], NOBLOCK_MORE)
                 for frame in frames[1:-1]:
-                    socket.send(frame, _NOBLOCK_MORE)
-                socket.send(frames[-1], _NOBLOCK)
+                    socket.send(frame, NOBLOCK_MORE)
+                socket.send(frames[-1], NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -307,7 +232,7 @@ class Link:
         self._retrying = False
         for outbox in self._outboxes.values():
             while outbox.stuck and outbox.socket is not None and self._try(outbox.socket, outbox.stuck[0]):
-                outbox.stuck_bytes -= sum(map(len, outbox.stuck.pop(0)))
+                outbox.stuck.pop(0)
             if outbox.stuck:
                 self._retry_later()
 
@@ -354,7 +279,7 @@ class Link:
         publisher = Publisher(socket)
 
         def take() -> None:
-            message = socket.recv(_NOBLOCK)
+            message = socket.recv(NOBLOCK)
             if subscriptions is not None:
                 subscriptions(message)
 
@@ -370,8 +295,8 @@ class Link:
             socket.setsockopt(zmq.SUBSCRIBE, topic)
 
         def take_one() -> None:
-            topic = socket.recv(_NOBLOCK)
-            head, *attachments = _rest(socket) or [b""]
+            topic = socket.recv(NOBLOCK)
+            head, *attachments = rest_of(socket) or [b""]
             try:
                 envelopes = wire.unpack(head, attachments)
             except wire.WireError as error:
@@ -442,98 +367,3 @@ class _OneKey:
 
     def callback(self, domain: str, key: bytes) -> bool:
         return key in (self._public, zmq.utils.z85.encode(self._public))
-
-
-class Pair:
-    """A DEALER: single envelopes to and from one peer."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        socket: zmq.Socket[bytes],
-        take: Callable[[list[Any]], None],
-        refuse: Callable[[Exception], None],
-    ) -> None:
-        def take_one() -> None:
-            head = socket.recv(_NOBLOCK)
-            try:
-                envelopes = wire.unpack(head, _rest(socket))
-            except wire.WireError as error:
-                refuse(error)
-                return
-            take(envelopes)
-
-        self.watched = Watched(loop, socket, take_one)
-
-    def send(self, *envelopes: Any) -> bool:
-        """False when the pipe is full (the peer is dead or stopped)."""
-        try:
-            self.watched.socket.send(wire.pack(list(envelopes))[0], _NOBLOCK)
-        except zmq.Again:
-            return False
-        finally:
-            self.watched.sent()
-        return True
-
-
-class Router:
-    """A ROUTER: single envelopes to and from many peers, told apart by their socket's identity."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        socket: zmq.Socket[bytes],
-        take: Callable[[bytes, list[Any]], None],
-        refuse: Callable[[Exception], None],
-    ) -> None:
-        def take_one() -> None:
-            peer = socket.recv(_NOBLOCK)
-            head, *attachments = _rest(socket) or [b""]
-            try:
-                envelopes = wire.unpack(head, attachments)
-            except wire.WireError as error:
-                refuse(error)
-                return
-            take(peer, envelopes)
-
-        self.watched = Watched(loop, socket, take_one)
-
-    def send(self, peer: bytes, *envelopes: Any) -> bool:
-        """False when the peer is gone or its pipe is full."""
-        try:
-            self.watched.socket.send_multipart([peer, wire.pack(list(envelopes))[0]], _NOBLOCK)
-        except zmq.ZMQError as error:
-            if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
-                return False
-            raise
-        finally:
-            self.watched.sent()
-        return True
-
-
-class Publisher:
-    """PUB side: never blocks, drops for a subscriber whose pipe is full."""
-
-    watched: Watched
-
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self._socket = socket
-
-    def send(self, topic: bytes, *envelopes: Any) -> None:
-        self._socket.send_multipart([topic, *wire.pack(list(envelopes))], _NOBLOCK)
-        self.watched.sent()
-
-    def forward(self, topic: bytes, head: bytes) -> None:
-        """Hands on a batch exactly as it came."""
-        self._socket.send_multipart([topic, head], _NOBLOCK)
-        self.watched.sent()
-
-
-def make_private(run_dir: str) -> None:
-    """The run dir is the bus's door: mode 0700, owned by who runs pingap, not a link. Raises PermissionError."""
-    os.makedirs(run_dir, mode=0o700, exist_ok=True)
-    status = os.lstat(run_dir)
-    if not os.path.isdir(run_dir) or os.path.islink(run_dir) or status.st_uid != os.getuid():
-        raise PermissionError(f"{run_dir} is not a directory of user {os.getuid()}")
-    if status.st_mode & 0o077:
-        os.chmod(run_dir, 0o700)

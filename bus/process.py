@@ -34,10 +34,11 @@ from bus.kinds import (
     UPDATE,
     WANTED,
 )
-from bus.link import Curve, Link, Pair, Publisher
+from bus.link import Curve, Link
 from bus.liveness import BEAT, SILENCE
 from bus.members import Members
 from bus.replica import Copy, Original
+from bus.sockets import Pair, Publisher
 
 VERSION: Final = 1
 ASK_AGAIN: Final = 0.25

@@ -25,7 +25,8 @@ from bus.kinds import (
     STOP,
     TELL,
 )
-from bus.link import Link, Router
+from bus.link import Link
+from bus.sockets import Router
 from pingap.plan import Fleet
 from pingap.plan_words import Announce, BecameReady, BootFailed, Drain, Drained, Event, Heard, ScaleAsked, StopAsked
 

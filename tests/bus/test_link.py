@@ -12,6 +12,7 @@ import zmq
 
 from bus import envelope as wire
 from bus import link as module
+from bus import sockets
 from bus.link import Link
 from bus.members import Members
 from tests.bus.conftest import Net
@@ -218,7 +219,7 @@ async def test_an_inbox_that_cannot_be_bound_says_so_and_closing_does_not_hang(n
 
 
 async def test_a_busy_peer_does_not_starve_another(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DRAIN", 4)
+    monkeypatch.setattr(sockets, "DRAIN", 4)
     mine, yours = net.link(), net.link()
     order: list[int] = []
     Inbox(net, yours, YOU, lambda said: order.append(YOU))

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from bus.kinds import COUNT
-from bus.link import Link, Publisher
+from bus.link import Link
+from bus.sockets import Publisher
 from pingap import events, watch
 from pingap.rundir import RunDir
 from tests.observability.samples import access, log
