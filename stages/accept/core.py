@@ -8,9 +8,6 @@ from typing import Protocol
 
 from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Affinity
 
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND", b"SEARCH", b"REPORT", b"QUERY"))
-"""Methods that may be sent twice (RFC 9110 section 9.2.2)."""
-
 
 class State(enum.IntEnum):
     """A stream's states, in order."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.accept.core import IDEMPOTENT, State
+from stages.accept.core import State
+from stages.http1.methods import IDEMPOTENT
 from stages.messages import Request, Response
 
 if TYPE_CHECKING:

@@ -1,11 +1,13 @@
 """HTTP/1.1 on the wire (RFC 9112), for the server side in accept and the client side in upstream.
 
     rules.py     limits, ProtocolError, framing and hop-by-hop rules: what no parser may be trusted with
-    engine.py    the head parsers: httptools (llhttp) by default, h11 as the strict, slower second
+    lines.py     the quick way through ordinary heads; anything else goes to a whole parser
+    engine.py    the whole head parsers: httptools (llhttp) by default, h11 as the strict, slower second
     body.py      decoders of the three body framings
     render.py    heads and chunks written anew from parsed fields
+    direct.py    small writes straight to the socket: the only file here that does I/O
 
 An engine parses one whole head block (up to and with the empty line); where that
 block ends, and what follows it, is decided here, so both engines obey the same
-rules. Nothing in this package does I/O.
+rules. tests/http1 holds the three ways through a head against each other.
 """

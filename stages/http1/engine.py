@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol
 import h11
 import httptools
 
-from stages.http1.lines import METHODS, quick_request, quick_response
+from stages.http1.lines import quick_request, quick_response
+from stages.http1.methods import METHODS
 from stages.http1.rules import (
     SPECIAL,
     TARGET,

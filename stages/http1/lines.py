@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from stages.http1.methods import METHODS
 from stages.http1.rules import (
     SPECIAL,
     TARGET,
@@ -28,12 +29,6 @@ from stages.http1.rules import (
     check_host,
 )
 from stages.messages import UNKNOWN, new
-
-METHODS: Final = frozenset(
-    b"GET HEAD POST PUT DELETE PATCH OPTIONS TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH REPORT MKACTIVITY CHECKOUT"
-    b" MERGE NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR ACL BIND REBIND UNBIND LINK UNLINK QUERY".split()
-)
-"""What is forwarded. CONNECT opens tunnels, which a reverse proxy does not."""
 
 REMEMBERED: Final = 4096
 """Lines. When there are more, all are forgotten: the ones that matter are back at once."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND", b"SEARCH", b"REPORT", b"QUERY"))
-"""Methods that a backend may see twice (RFC 9110 section 9.2.2)."""
+from stages.http1.methods import IDEMPOTENT
 
 DEFAULT_RETRIES: Final = 3
 """Further attempts after the first when the location does not say: enough to pass a few dead backends."""

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.headers import value_of
+from stages.http1.methods import IDEMPOTENT
 from stages.http1.render import LAST_CHUNK, chunk, request_head
 from stages.http1.rules import ResponseHead
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
@@ -26,7 +27,7 @@ from stages.messages import (
     new,
 )
 from stages.upstream.connection import SETTLED, BackendConnection
-from stages.upstream.core import IDEMPOTENT, Attempt, Failure, may_retry, so_far
+from stages.upstream.core import Attempt, Failure, may_retry, so_far
 from stages.upstream.pool import LONGEST_WAIT, BackendState, Group
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stages.http1 import lines
 from stages.http1.engine import ENGINES
-from stages.http1.lines import METHODS
+from stages.http1.methods import METHODS
 from stages.http1.rules import TARGET, TOKEN, VALUE, RequestHead
 from tests.http1.heads import ALL, crlf, request, response
 

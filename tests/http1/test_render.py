@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.http1.engine import ENGINES
-from stages.http1.lines import METHODS
+from stages.http1.methods import METHODS
 from stages.http1.render import CONTINUE, LAST_CHUNK, REASONS, STATUS_LINES, chunk, request_head
 from stages.http1.rules import TARGET, TOKEN, VALUE, Limits, ResponseHead
 from stages.messages import UNKNOWN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.http1.engine import Engine
-from stages.http1.lines import METHODS
+from stages.http1.methods import METHODS
 from stages.http1.rules import Limits, check_host, split_absolute
 from stages.messages import UNKNOWN
 from tests.http1.heads import accepted, crlf, every_engine, get, post, request, rows
