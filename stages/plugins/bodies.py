@@ -140,6 +140,8 @@ class Download(_Mover):
             pending = None
             if not self.guard.is_busy:
                 pending = flow.pump(flow.credit or 1)  # one piece ahead: it may be the end, which needs no credit
+                if pending is None and flow.ready and not (self.has_input or self.stream.responded):
+                    pending = flow.pump(flow.ready + 1)  # if that was all of it, its length can be told
             progress = self._forward()
             self.give_back()
             if pending is not None or not progress or flow.is_over:
@@ -193,13 +195,21 @@ class Download(_Mover):
 class Upload(_Mover):
     """The body of a request, on its way to upstream."""
 
-    __slots__ = ("_is_ended", "_wants")
+    __slots__ = ("_is_ended", "_wants", "count")
 
     def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer]) -> None:
         super().__init__(actor, stream, stages, 0)
+        self.count = len(stages)
+        """Transformers that it has."""
         self._granted_from = stream.to_accept
         self._wants = not stream.exchange.routed.ended
         self._is_ended = False
+
+    def extend(self, stages: Sequence[Transformer]) -> None:
+        """More transformers, of hooks that ran later."""
+        self.count += len(stages)
+        self._awaits_whole = any(isinstance(stage, Collector) for stage in stages)
+        self.flow.extend(stages)
 
     def want(self) -> None:
         """Lets the client begin."""
@@ -216,13 +226,13 @@ class Upload(_Mover):
         flow = self.flow
         if self._awaits_whole:
             self.want()
-        while not flow.is_complete and flow.ready < PORTION:
-            if flow.ready and self.has_input:
-                return  # it was too large for the hook, and goes on as it is
+        is_much = False
+        while not flow.is_complete and not (flow.ready and (self.has_input or is_much)):
             if self.guard.is_busy:
                 await self.guard.free()
                 continue
-            pending = flow.pump(PORTION)
+            is_much = flow.ready >= PORTION
+            pending = flow.pump(flow.ready + 1)
             self.give_back()
             if pending is not None:
                 flow.resolve(await pending)

@@ -89,6 +89,7 @@ class Flow:
         "_result",
         "_running",
         "_stages",
+        "_suspended",
         "credit",
         "is_complete",
         "owed",
@@ -102,6 +103,7 @@ class Flow:
         self._out: deque[bytes] = deque()
         self._running: Generator[bytes | Awaitable[Any], Any, None] | None = None
         self._current = (0, False)
+        self._suspended: tuple[Generator[bytes | Awaitable[Any], Any, None], tuple[int, bool]] | None = None
         self._result: Any = None
         self._is_dirty = False
         self.ready = 0
@@ -135,6 +137,25 @@ class Flow:
         """The receiver allows more."""
         self.credit += count
 
+    def extend(self, stages: Sequence[Transformer]) -> None:
+        """Puts more transformers at the end: what is ready goes through them, too. Not while something is awaited."""
+        first = len(self._stages)
+        pieces, self._out, self.ready = list(self._out), deque(), 0
+        self._stages = [*self._stages, *stages]
+        self._flushers = [i for i, stage in enumerate(self._stages) if _flushes(stage)]
+        if not pieces and not self.is_complete:
+            return
+        if self._running is not None:
+            self._suspended = (self._running, self._current)
+        self._running, self._current = self._again(first, pieces, self.is_complete), (0, self.is_complete)
+        self.is_complete = False
+
+    def _again(self, first: int, pieces: list[bytes], ended: bool) -> Generator[bytes | Awaitable[Any], Any, None]:
+        for piece in pieces:
+            yield from self._feed(first, piece, False)
+        if ended:
+            yield from self._feed(first, b"", True)
+
     def pump(self, room: int) -> Awaitable[Any] | None:
         """Transforms until `room` bytes are ready or the input runs out.
 
@@ -150,10 +171,12 @@ class Flow:
                 result, self._result = self._result, None
                 item = running.send(result)
             except StopIteration:
-                self._running = None
                 size, ended = self._current
                 self.owed += size
                 self.is_complete = self.is_complete or ended
+                self._running = None
+                if self._suspended is not None:
+                    (self._running, self._current), self._suspended = self._suspended, None
                 continue
             if isinstance(item, bytes):
                 self._out.append(item)
@@ -206,6 +229,8 @@ class Flow:
         if at == len(self._stages):
             if data:
                 yield data
+            if ended and at < len(self._stages):  # `extend` was called meanwhile, and has seen to the data itself
+                yield from self._feed(at, b"", True)
             return
         if not data and not ended:
             return

@@ -118,6 +118,7 @@ class Exchange:
         "_routed",
         "_state",
         "_target",
+        "_wants_body",
         "_watches",
         "_wrap",
         "headers",
@@ -135,6 +136,7 @@ class Exchange:
         self._wrap: Callable[[Any], Any] | None = None
         self._watches = False
         self._body_is_settled = False
+        self._wants_body = False
         self.headers = Headers(routed.headers)
         """The request's header lines, as the backend will get them."""
         self.response: ResponseHead | None = None
@@ -262,8 +264,12 @@ class Exchange:
         self._add_stage(transformer, True)
 
     def collect_request(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: bool = False) -> None:
-        """Waits for the whole body and calls `hook(exchange, body)`; more than `limit` bytes: 413, or untouched with `bypass`."""
+        """Waits for the whole body (b"" when there is none) and calls `hook(exchange, body)`, before any other hook runs.
+
+        More than `limit` bytes: 413, or untouched with `bypass`.
+        """
         self._add_stage((hook, limit, bypass), True)
+        self._wants_body = True
 
     def transform_response(self, transformer: Transformer) -> None:
         """The same for the body of the answer. For an answer that has none it only makes its length unknown."""

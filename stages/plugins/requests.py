@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +37,7 @@ class Requests:
         try:
             at, result = run(chain.before, exchange, 0, guard)
             if result is None:
-                if exchange._request_stages is not None and exchange.has_request_body:
+                if exchange._request_stages is not None:
                     self._later(exchange, chain, False, at, None)
                     return
                 exchange._body_is_settled = True
@@ -90,7 +91,7 @@ class Requests:
         exchange, chain, routed = stream.exchange, stream.chain, stream.exchange.routed
         guard = self._actor.guard if chain.is_guarded else None
         if not is_proxy_step:
-            reply = await run_on(chain.before, exchange, at, waits, guard)
+            reply = await run_on(chain.before, exchange, at, waits, guard, partial(self._prepare_body, stream))
             if reply is not None:
                 return reply
             at, waits = 0, None
@@ -116,15 +117,20 @@ class Requests:
         return None
 
     async def _prepare_body(self, stream: Stream) -> None:
-        exchange, routed = stream.exchange, stream.exchange.routed
-        if exchange._request_stages is None or not exchange.has_request_body:
+        """Gives the body to those who wait for all of it, as far as hooks have asked until now."""
+        exchange, routed, upload = stream.exchange, stream.exchange.routed, stream.upload
+        wanted = exchange._request_stages
+        if wanted is None or (upload is not None and upload.count == len(wanted)):
             return
         if not routed.ended and not routed.plan & REQUEST_BODY:
             raise RuntimeError("a plugin that wants request bodies has to say so: reads_request_body = True")
-        upload = stream.upload = Upload(self._actor, stream, stages_of(stream, exchange._request_stages))
-        upload.task = stream.task
-        if routed.ended:
-            upload.offer(routed.body, True)
+        if upload is None:
+            upload = stream.upload = Upload(self._actor, stream, stages_of(stream, wanted))
+            upload.task = stream.task
+            if routed.ended:
+                upload.offer(routed.body, True)
+        else:
+            upload.extend(stages_of(stream, wanted[upload.count :]))
         await upload.prepare()
 
     def _forward(self, exchange: Exchange, length: int, body: bytes, ended: bool, plan: int, keeps_upgrade: bool = True) -> None:

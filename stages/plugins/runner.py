@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from stages.plugins.chain import Hooks
 from stages.plugins.exchange import CONTINUE, SKIP, Exchange, HookError, Reply
 from stages.plugins.guard import Guard
 
+WANTS_BODY: Final = object()
+"""A hook wants the whole request body before the next hook runs."""
+
 
 def run(hooks: Hooks, exchange: Exchange, at: int, guard: Guard | None) -> tuple[int, Any]:
     """Runs hooks from number `at` on. Raises HookError.
 
-    Returns how many have been called, and None when that was all, or a Reply, or what has to be awaited. guard: given
-    when some of the hooks are a user's, which take turns.
+    Returns how many have been called, and None when that was all, or a Reply, or what has to be awaited, or WANTS_BODY.
+    guard: given when some of the hooks are a user's, which take turns.
     """
     calls = hooks.calls
     count = len(calls)
@@ -25,6 +28,8 @@ def run(hooks: Hooks, exchange: Exchange, at: int, guard: Guard | None) -> tuple
             result = calls[at](exchange)
             if result is CONTINUE or result is None or result is SKIP:
                 at += 1
+                if exchange._wants_body:
+                    return at, WANTS_BODY
                 continue
             if isinstance(result, Reply | Awaitable):
                 return at + 1, result
@@ -34,20 +39,28 @@ def run(hooks: Hooks, exchange: Exchange, at: int, guard: Guard | None) -> tuple
     return at, None
 
 
-async def run_on(hooks: Hooks, exchange: Exchange, at: int, waits: Any, guard: Guard | None) -> Reply | None:
-    """As `run`, awaiting what has to be awaited: `waits` first, unless it is None."""
+async def run_on(
+    hooks: Hooks, exchange: Exchange, at: int, waits: Any, guard: Guard | None, prepare: Callable[[], Awaitable[None]] | None = None
+) -> Reply | None:
+    """As `run`, awaiting what has to be awaited: `waits` first, unless it is None. prepare: called for WANTS_BODY."""
     while True:
         if waits is None:
             at, waits = run(hooks, exchange, at, guard)
         if waits is None or isinstance(waits, Reply):
             return waits
-        try:
-            result = await waits
-            if result is not CONTINUE and result is not SKIP and result is not None and not isinstance(result, Reply):
-                raise _wrong(result)
-        except Exception as error:
-            raise HookError(hooks.owners[max(0, at - 1)].name) from error
-        waits = result if isinstance(result, Reply) else None
+        if waits is not WANTS_BODY:
+            try:
+                result = await waits
+                if result is not CONTINUE and result is not SKIP and result is not None and not isinstance(result, Reply):
+                    raise _wrong(result)
+            except Exception as error:
+                raise HookError(hooks.owners[max(0, at - 1)].name) from error
+            if isinstance(result, Reply):
+                return result
+        if exchange._wants_body and prepare is not None:
+            exchange._wants_body = False
+            await prepare()
+        waits = None
 
 
 def _wrong(result: Any) -> TypeError:

@@ -294,6 +294,53 @@ async def test_a_hook_for_whole_uploads_may_answer(tmp_path: Path) -> None:
         assert stage.actor.held() == 0
 
 
+async def test_no_later_plugin_runs_before_a_hook_has_had_the_body_that_it_asked_for(tmp_path: Path) -> None:
+    plugins = {"whole": section(tmp_path, WHOLE), "mock": {"category": "mock", "data": "made up"}}
+    async with Stage(plugins) as stage:
+        [refused] = await served(stage, stage.request(body=b"bad"))
+        assert refused.status == 403
+        [mocked] = await served(stage, stage.request(body=b"good"))
+        assert mocked.body == b"made up"
+        [mocked] = await served(stage, stage.request(body=b""))
+        assert mocked.body == b"made up"
+
+
+@pytest.mark.parametrize("size", [5, 200_000, 700_000])
+@pytest.mark.parametrize("inline", [True, False])
+async def test_several_hooks_have_the_whole_body_one_after_the_other(tmp_path: Path, size: int, inline: bool) -> None:
+    first = plugin(
+        """
+        reads_request_body = True
+        def request(self, exchange): exchange.collect_request(lambda exchange, body: body + b"1")
+        """
+    )
+    second = (
+        plugin(
+            """
+        reads_request_body = True
+        def request(self, exchange):
+            exchange.transform_request(Tail())
+            exchange.collect_request(self.note)
+        def note(self, exchange, body): exchange.headers["x-size"] = str(len(body))
+        """
+        )
+        + "\nclass Tail(Transformer):\n    def feed(self, data, ended): return data + b'2' * ended\n"
+    )
+    body = b"x" * size
+    async with Stage({"one": section(tmp_path, first, "one"), "two": section(tmp_path, second, "two")}) as stage:
+        if inline:
+            out = await settled(stage, stage.request(body=body))
+        else:
+            await stage.run(stage.request(body=None))
+            out = await settled(stage, data(body, upload=True), data(b"", ended=True, upload=True))
+        [routed] = [envelope for envelope in out if isinstance(envelope, Routed)]
+        assert routed.length == size + 2
+        assert lines(routed.headers)[-1] == f"x-size: {size + 2}"
+        out = [routed, *await settled(stage, credit(WINDOW, UPSTREAM))]
+        assert routed.body + bodies(out[1:]) == body + b"12"
+        assert stage.actor.held() == 0 or not routed.ended
+
+
 async def test_an_upload_that_is_too_large_for_a_hook_is_413_or_goes_by(tmp_path: Path) -> None:
     async with Stage({"p": section(tmp_path, WHOLE)}) as stage:
         await stage.run(stage.request(body=None))
@@ -312,6 +359,16 @@ async def test_a_hook_gets_a_whole_answer_and_may_change_its_head(tmp_path: Path
         assert await stage.run(stage.response("", b"ab", ended=False)) == []
         [answered] = await stage.run(data(b"cd", ended=True))
         assert (answered.status, answered.body, answered.length, answered.ended) == (201, b"dcba", 4, True)
+
+
+async def test_the_length_of_a_collected_answer_is_told_however_long_it_is(tmp_path: Path) -> None:
+    code = plugin("def response(self, exchange): exchange.collect_response(lambda exchange, body: body + b'!', limit=10_000_000)")
+    async with Stage({"p": section(tmp_path, code)}) as stage:
+        await stage.run(stage.request())
+        out = await stage.run(stage.response("", b"x" * (WINDOW + 5)))
+        assert (out[0].length, out[0].ended, len(bodies(out))) == (WINDOW + 6, False, WINDOW)
+        out += await stage.run(credit(WINDOW))
+        assert len(bodies(out)) == WINDOW + 6 and out[-1].ended
 
 
 async def test_an_answer_that_is_too_large_for_a_hook_goes_by_or_fails(tmp_path: Path) -> None:
@@ -452,7 +509,7 @@ async def test_a_body_that_fails_midway_is_cut_and_upstream_told(tmp_path: Path)
         "async def request(self, exchange):\n    while True: pass",
         "async def request(self, exchange):\n    await asyncio.sleep(0)\n    while True: pass",
         "async def request(self, exchange): await asyncio.sleep(30)",
-        "async def request(self, e):\n    while True:\n        try: await asyncio.sleep(0.2)\n        except asyncio.CancelledError: return",
+        "async def request(self, e):\n    while 1:\n        try: await asyncio.sleep(0.2)\n        except asyncio.CancelledError: return",
         "def response(self, exchange):\n    while True: pass",
         "def response(self, exchange): exchange.transform_response(Stuck())",
         "def response(self, exchange): exchange.collect_response(lambda exchange, body: asyncio.sleep(30))",
