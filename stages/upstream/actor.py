@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar, Final
@@ -36,10 +35,11 @@ from stages.messages import (
     Routed,
     accept_of,
 )
-from stages.upstream.compiled import NO_RULES, Compiled, Compiler, socket_options
+from stages.upstream.compiled import NO_RULES, Compiled, Compiler
 from stages.upstream.connection import BackendConnection
-from stages.upstream.core import Failure, so_far
-from stages.upstream.exchange import Exchange, open_socket
+from stages.upstream.core import Failure, Memory, so_far
+from stages.upstream.dial import dial
+from stages.upstream.exchange import Exchange, receiver_of
 from stages.upstream.pool import BackendState, Group
 
 SWEEP: Final = 0.25
@@ -48,8 +48,8 @@ SWEEP: Final = 0.25
 MAX_WAIT: Final = 10.0
 """Seconds that an exchange waits for a connection to a backend whose max_connections is reached."""
 
-REMEMBERED: Final = 4096
-"""Streams that were refused by RECALL, or answered through plugins: remembered so that none is done twice."""
+REMEMBERED: Final = 16384
+"""Streams that are not to be begun any more, or were answered through plugins: remembered so that none is done twice."""
 
 
 class UpstreamActor(Actor):
@@ -64,10 +64,15 @@ class UpstreamActor(Actor):
         self._current: Compiled | None = None
         self._health: dict[str, dict[str, bool]] = {}
         self._exchanges: dict[int, Exchange] = {}
-        self._refused: OrderedDict[int, None] = OrderedDict()
-        self._answered_through_plugins: OrderedDict[int, None] = OrderedDict()
+        self._refused: Memory[bool] = Memory(REMEMBERED)
+        """Cancelled or recalled before they came."""
+        self._answered: Memory[tuple[int, tuple[int, ...]]] = Memory(REMEMBERED)
+        """Stream → the plugins replica that got its answer, and who watches."""
+        self._promised: dict[int, tuple[int, tuple[int, ...]]] = {}
+        """The same of streams of which accept was told that this replica will answer."""
         self._groups: dict[str, Group] = {}
-        self._retired: list[Group] = []
+        self._lines: set[Group] = set()
+        """Groups in which exchanges wait for a connection, perhaps of an older generation."""
         self._connections: set[BackendConnection] = set()
         self._requests = 0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -85,8 +90,13 @@ class UpstreamActor(Actor):
     def _committed(self, generation: int, compiled: Compiled) -> None:
         first = self._current is None
         self._current = compiled
-        self._retired += [group for name, group in self._groups.items() if compiled.groups.get(name) is not group]
-        self._groups = dict(compiled.groups)
+        kept = compiled.groups
+        for name, group in self._groups.items():
+            if kept.get(name) is not group:
+                group.keep_idle(False)
+        for group in kept.values():
+            group.keep_idle(compiled.keepalive_pool > 0 and group.settings.idle_timeout > 0)
+        self._groups = self._compiler.groups = dict(kept)
         self._apply_health()
         if first:
             self.context.ready()
@@ -121,10 +131,10 @@ class UpstreamActor(Actor):
 
     def _routed(self, routed: Routed) -> None:
         sid = routed.sid
-        if self._refused and sid in self._refused:
-            return  # accept was told that it never began
+        if self._refused.is_used and self._refused.get(sid):
+            return  # accept was told that it never began, or does not want it any more
         self._requests += 1
-        compiled = self._generations.get(routed.generation)
+        compiled = self._generations.get(routed.generation) or self._newer_than(routed.generation)
         group = compiled.groups.get(routed.upstream) if compiled is not None else None
         if compiled is None or group is None:
             self.context.log("warn", "no such upstream", upstream=routed.upstream, generation=routed.generation)
@@ -135,14 +145,17 @@ class UpstreamActor(Actor):
         try:
             exchange.begin()
         except Exception as error:
-            self.context.log("error", "request failed", error=repr(error))
-            exchange.cancel()
-            self._refuse(routed, "internal")
+            exchange.crashed(error)
+
+    def _newer_than(self, wanted: int) -> Compiled | None:
+        """A replica that has just started has only the newest generation, and accept may not have heard of that yet."""
+        newest = self._generations.newest
+        return self._generations.get(newest) if wanted < newest else None
 
     def _refuse(self, routed: Routed, kind: str) -> None:
         stamps = (*so_far(routed.stamps), monotonic())
         report = Report(routed.location, routed.upstream, "", 0, False, 0, stamps, (), kind, routed.variables, routed.client_ip)
-        self.answer_error(accept_of(routed.sid), routed, kind, report)
+        self.answer_error(receiver_of(routed), routed, kind, report)
 
     def _data(self, data: Data) -> None:
         exchange = self._exchanges.get(data.sid)
@@ -158,50 +171,71 @@ class UpstreamActor(Actor):
         exchange = self._exchanges.get(cancel.sid)
         if exchange is not None:
             exchange.cancel()
+        else:
+            self._refused.put(cancel.sid, True)  # it may have overtaken the request, which comes by way of other stages
+
+    # -- who lives ------------------------------------------------------------
 
     def _recall(self, recall: Recall) -> None:
-        exchange = self._exchanges.get(recall.sid)
-        members = self.context.members
-        if exchange is None:
-            state = ANSWER_LOST if recall.sid in self._answered_through_plugins else NOT_BEGUN
-            if state == NOT_BEGUN:
-                _remember(self._refused, recall.sid)
-        elif exchange.answers_to in members.by_id:
+        sid = recall.sid
+        living = self.context.members.by_id
+        exchange = self._exchanges.get(sid)
+        # Through which plugins replica the answer goes, or went; None when it is not known here.
+        way = (exchange.needs, exchange.watchers) if exchange is not None else self._answered.get(sid)
+        if way is None:
+            state = NOT_BEGUN
+            self._refused.put(sid, True)
+        elif not way[0] or way[0] in living:
             state = WILL_ANSWER
+            if way[0]:
+                # Accept may have a newer table, and be asking because of this very replica: see members_changed.
+                self._promised[sid] = way
+                if len(self._promised) > REMEMBERED:
+                    del self._promised[next(iter(self._promised))]
         else:
             state = ANSWER_LOST
-            exchange.cancel()
-        self.send(recall.asker, Recalled(RECALLED, recall.sid, self.context.id, state))
+            if exchange is not None:
+                exchange.cancel()
+        self.send(recall.asker, Recalled(RECALLED, sid, self.context.id, state))
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         if not gone:
             return
+        promised = {sid: way for sid, way in self._promised.items() if way[0] in gone}
         for exchange in list(self._exchanges.values()):
-            # A dead accept has no client any more; a dead plugins replica had the rest of a begun answer.
             if accept_of(exchange.sid) in gone or (exchange.responded and exchange.answers_to in gone):
-                exchange.cancel()
+                exchange.cancel()  # the client is gone, or the rest of a begun answer would go nowhere
+            elif exchange.needs in gone and (exchange.responded or exchange.sid in promised):
+                exchange.give_up("stage_lost")
+                promised.pop(exchange.sid, None)
+            # else accept asks by RECALL
+        for sid, (_, watchers) in promised.items():
+            self._promised.pop(sid, None)
+            if accept_of(sid) not in gone:
+                self._error(accept_of(sid), sid, "stage_lost", None, watchers, False)
 
     # -- what exchanges ask for -------------------------------------------------
 
     async def connect(self, backend: BackendState, settings: Upstream) -> BackendConnection:
-        """A fresh connection. Raises OSError."""
-        loop = self.context.loop
-        sock = await open_socket(loop, backend.host, backend.port, settings.ipv4_only, socket_options(settings))
-        try:
-            _, connection = await loop.create_connection(lambda: BackendConnection(backend, sock), sock=sock)
-        except BaseException:
-            sock.close()
-            raise
+        """A fresh connection. Raises OSError; TimeoutError when a time-out has passed."""
+        connection = await dial(self.context.loop, backend, settings)
         self._connections.add(connection)
         return connection
 
     def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
         """Our own answer to a request that no backend answered."""
+        self._error(to, routed.sid, kind, report, routed.watchers, routed.method == b"HEAD")
+
+    def _error(self, to: int, sid: int, kind: str, report: Report | None, watchers: tuple[int, ...], is_head: bool) -> None:
         status, headers, body = (self._current.pages if self._current is not None else ErrorPages()).page(kind)
         length = len(body)
-        if routed.method == b"HEAD":
+        if is_head:
             body = b""
-        self.send(to, Response(RESPONSE, routed.sid, self.context.id, status, headers, length, body, True, report, routed.watchers))
+        self.send(to, Response(RESPONSE, sid, self.context.id, status, headers, length, body, True, report, watchers))
+
+    def has_line(self, group: Group) -> None:
+        """An exchange waits for a connection."""
+        self._lines.add(group)
 
     def attempt_failed(self, group: Group, backend: BackendState, failure: Failure, detail: str, retried: bool) -> None:
         """Log and metrics of one failed attempt."""
@@ -217,51 +251,41 @@ class UpstreamActor(Actor):
         )
 
     def exchange_over(self, exchange: Exchange) -> None:
-        self._exchanges.pop(exchange.sid, None)
-        if exchange.responded and exchange.answers_to != accept_of(exchange.sid):
-            _remember(self._answered_through_plugins, exchange.sid)
+        sid = exchange.sid
+        self._exchanges.pop(sid, None)
+        if exchange.answers_to != sid >> 32 and exchange.responded:
+            self._answered.put(sid, (exchange.answers_to, exchange.watchers))
 
     # -- time -------------------------------------------------------------------
 
     def _sweep(self) -> None:
+        self._sweeper = self.context.loop.call_later(SWEEP, self._sweep)  # first: an error below must not end all deadlines
         now = monotonic()
         closed = [connection for connection in self._connections if connection.is_closed]
         self._connections.difference_update(closed)
         for connection in [c for c in self._connections if c.deadline <= now]:
-            connection.expired()
-        for group in self._groups.values():
-            if group.pending:
-                for backend in group.backends:
-                    while backend.pending and backend.pending[0].began + MAX_WAIT <= now:
-                        waiting = backend.next_waiting()
-                        if waiting is not None:
-                            waiting.waited_too_long()
+            connection.expired(now)
+        for group in list(self._lines):
+            for backend in group.backends:
+                while backend.pending and backend.pending[0].waiting_since + MAX_WAIT <= now:
+                    backend.next_waiting().waited_too_long()
+            if not group.pending:
+                self._lines.discard(group)
         self._trim(now)
-        self._sweeper = self.context.loop.call_later(SWEEP, self._sweep)
 
     def _trim(self, now: float) -> None:
-        """Closes idle connections that are too old, belong to a section that is gone, or are over the cap."""
-        for group in self._retired:
-            for connection in list(group.idle_connections()):
-                connection.close()
-        self._retired = [group for group in self._retired if any(backend.open for backend in group.backends)]
+        """Closes idle connections that are too old or over the cap."""
         idle: list[BackendConnection] = []
+        old: list[BackendConnection] = []
         for group in self._groups.values():
             timeout = group.settings.idle_timeout
-            for connection in list(group.idle_connections()):
-                if now - connection.idle_since >= timeout:
-                    connection.close()
-                else:
-                    idle.append(connection)
+            for connection in group.idle_connections():
+                (old if now - connection.idle_since >= timeout else idle).append(connection)
         cap = self._current.keepalive_pool if self._current is not None else 0
         if len(idle) > cap:
             # Looked at here and not on every return: a burst would close what its next wave needs.
             idle.sort(key=lambda connection: connection.idle_since)
-            for connection in idle[: len(idle) - cap]:
-                connection.close()
-
-
-def _remember(memory: OrderedDict[int, None], sid: int) -> None:
-    memory[sid] = None
-    if len(memory) > REMEMBERED:
-        memory.popitem(last=False)
+            old += idle[: len(idle) - cap]
+        for connection in old:
+            connection.backend.forget(connection)
+            connection.close()

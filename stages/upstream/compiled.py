@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass, field
 from typing import Final
 
-from config.model import Location, Snapshot, Upstream
+from config.model import Location, Snapshot
 from stages.error_page import ErrorPages
 from stages.messages import Routed
 from stages.upstream.core import Rules
 from stages.upstream.pool import Group
 from stages.variables import Edit, compile_rules, late_source
-
-TCP_FASTOPEN_CONNECT = 30
-"""Linux's option; the socket module does not name it."""
-
 
 DEFAULT_RULES: Final = Rules(None, None)
 
@@ -53,13 +48,13 @@ class Compiler:
     """Compiles snapshots; a group whose section did not change keeps its pools and its place in the cycle."""
 
     groups: dict[str, Group] = field(default_factory=dict)
+    """Those of the committed generation: a candidate may be withdrawn."""
 
     def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
         groups: dict[str, Group] = {}
         for name, settings in snapshot.upstreams.items():
             known = self.groups.get(name)
             groups[name] = known if known is not None and known.settings == settings else Group(name, settings)
-        self.groups = groups
         rules = {name: _rules(location) for name, location in snapshot.locations.items()}
         return Compiled(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
 
@@ -70,23 +65,3 @@ def _rules(location: Location) -> LocationRules:
         location.client_max_body_size,
         compile_rules(location.proxy_set_headers, location.proxy_add_headers).late,
     )
-
-
-def socket_options(settings: Upstream) -> list[tuple[int, int, int]]:
-    """setsockopt arguments for the tcp_* keys of an upstream."""
-    options: list[tuple[int, int, int]] = []
-    if settings.tcp_idle is not None or settings.tcp_interval is not None or settings.tcp_probe_count is not None:
-        options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
-    if settings.tcp_idle is not None:
-        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(settings.tcp_idle))))
-    if settings.tcp_interval is not None:
-        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(settings.tcp_interval))))
-    if settings.tcp_probe_count is not None:
-        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPCNT, settings.tcp_probe_count))
-    if settings.tcp_user_timeout is not None:
-        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.tcp_user_timeout * 1000)))
-    if settings.tcp_recv_buf is not None:
-        options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, settings.tcp_recv_buf))
-    if settings.tcp_fast_open:
-        options.append((socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1))
-    return options

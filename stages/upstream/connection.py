@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from stages.http1.direct import DirectWriter
 from stages.http1.engine import ENGINES
+from stages.http1.render import chunk
 from stages.http1.rules import Limits, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
 from stages.upstream.core import Failure
-from stages.upstream.pool import BackendState
+from stages.upstream.pool import LONGEST_WAIT, BackendState
 
 if TYPE_CHECKING:
     from stages.upstream.exchange import Exchange
@@ -26,11 +27,18 @@ if TYPE_CHECKING:
 LIMITS: Final = Limits(head=128 * 1024, headers=256)
 """Caps on a backend's response head."""
 
+MAX_INTERIM: Final = 100
+"""Interim answers (1xx) before the final one."""
+
 SETTLED: Final = 1.0
 """Seconds of idleness after which a connection is looked at before it is used again."""
 
 WRITE_BUFFER: Final = 256 * 1024
 
+ONE_PIECE: Final = 16 * 1024
+"""Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""
+
+_HTTP: Final = b"HTTP/1."
 _parse: Final = ENGINES["httptools"].parse_response
 
 
@@ -44,6 +52,7 @@ class BackendConnection(asyncio.Protocol):
         "_keep",
         "_paused",
         "_socket",
+        "_unsent",
         "_writer",
         "backend",
         "choked",
@@ -51,6 +60,7 @@ class BackendConnection(asyncio.Protocol):
         "exchange",
         "idle_since",
         "is_closed",
+        "is_counted",
         "opened",
         "served",
         "transport",
@@ -68,8 +78,13 @@ class BackendConnection(asyncio.Protocol):
         self._keep = True
         self._got_bytes = False
         self._paused = False
+        self._unsent = 0
+        """Bytes of the request that waited for the socket when the deadline was last set."""
         self.choked = False
+        """The backend takes less than it is sent."""
         self.is_closed = False
+        self.is_counted = False
+        """It is one of `backend.open`, which its loss has to tell; until its exchange has it, that one answers for it."""
         self.deadline = inf
         self.idle_since = 0.0
         self.opened = monotonic()
@@ -87,39 +102,46 @@ class BackendConnection(asyncio.Protocol):
         self._writer.end()
         self.is_closed = True
         self.deadline = inf
-        backend = self.backend
         exchange, self.exchange = self.exchange, None
-        if exchange is None and self in backend.idle:
-            backend.idle.remove(self)
-        backend.lost_one()
+        if exchange is None:
+            self.backend.forget(self)
+        if self.is_counted:
+            self.backend.lost_one()
         if exchange is None:
             return
-        if isinstance(self._decoder, CloseBody) and error is None:
-            exchange.body_arrived(b"", True)
-        elif self._decoder is not None:
-            exchange.body_broke("bad_gateway")
+        if self._decoder is not None:
+            exchange.fail("bad_gateway")
         elif self._got_bytes:
+            exchange.note("closed within the head of its answer")
             exchange.attempt_failed(Failure.INVALID)
         else:
             exchange.attempt_failed(Failure.CLOSED_REUSED if self.served else Failure.CLOSED_FRESH)
 
     def eof_received(self) -> bool:
+        exchange = self.exchange
+        if exchange is None:
+            self.backend.forget(self)
+        elif self._decoder.__class__ is CloseBody:
+            # Its end is here, whatever becomes of the part of the request that the backend did not wait for.
+            self._finish(exchange, b"")
+        # Not close(), which would first wait until the backend has taken all that is still to be written.
+        self.transport.abort()
         return False
 
     def pause_writing(self) -> None:
         self.choked = True
-        if self.exchange is not None and self.exchange.write_timeout:
-            self.deadline = monotonic() + self.exchange.write_timeout
+        self.watch()
 
     def resume_writing(self) -> None:
         self.choked = False
         if self.exchange is not None:
-            self.deadline = monotonic() + self.exchange.read_timeout
+            self.watch()
             self.exchange.drained()
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
+            self.backend.forget(self)
             self.close()  # nobody asked
             return
         decoder = self._decoder
@@ -129,8 +151,9 @@ class BackendConnection(asyncio.Protocol):
                 if decoder.done:
                     self._finish(exchange, payload)
                 else:
-                    self.deadline = monotonic() + exchange.read_timeout
-                    exchange.body_arrived(payload, False)
+                    self.watch()
+                    if payload:
+                        exchange.body_arrived(payload, False)
                 return
             self._got_bytes = True
             self._take_head(exchange, self._buffer + data if self._buffer else data)
@@ -143,27 +166,32 @@ class BackendConnection(asyncio.Protocol):
         """The connection now belongs to an exchange, which writes its request."""
         self.exchange = exchange
         self._got_bytes = False
-        self.deadline = now + exchange.read_timeout
+        self._unsent = 0
+        self.deadline = now + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
 
     def _take_head(self, exchange: Exchange, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n") + 4
-        if end == 3:
-            if len(data) > LIMITS.head:
-                raise ProtocolError("bad_gateway", "backend's response head too large")
-            self._buffer = data
-            return
-        if self._buffer:
-            self._buffer = b""
-        head = _parse(data if end == len(data) else data[:end], LIMITS)
-        rest = b"" if end == len(data) else data[end:]
-        status = head.status
-        if status < 200:
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end == 3:
+                self._await_head(data)
+                return
+            if self._buffer:
+                self._buffer = b""
+            head = _parse(data if end == len(data) else data[:end], LIMITS)
+            rest = b"" if end == len(data) else data[end:]
+            status = head.status
+            if status >= 200:
+                break
+            # Interim answers: 100 is ours to give (accept has given it), others are not passed on yet.
+            exchange.interims += 1
             if status == 101:
                 raise ProtocolError("bad_gateway", "backend switched protocols unasked")
-            # Interim answers: 100 is ours to give (accept has given it), others are not passed on yet.
-            if rest:
-                self._take_head(exchange, rest)
-            return
+            if exchange.interims > MAX_INTERIM:
+                raise ProtocolError("bad_gateway", "backend sent too many interim answers")
+            self.watch()
+            if not rest:
+                return
+            data = rest
         self._keep = head.keep_alive
         length = head.length
         if exchange.method == b"HEAD" or status in (204, 304):
@@ -185,8 +213,18 @@ class BackendConnection(asyncio.Protocol):
             self._answered(exchange, head, payload, decoder.rest)
             return
         self._decoder = decoder
-        self.deadline = monotonic() + exchange.read_timeout
+        self.watch()
         exchange.head_arrived(head, payload, False)
+
+    def _await_head(self, data: bytes) -> None:
+        """A part of a head. What can never become one is refused now, not when the time is up."""
+        if len(data) > LIMITS.head:
+            raise ProtocolError("bad_gateway", "backend's response head too large")
+        if data[:7] != _HTTP[: len(data)]:
+            raise ProtocolError("bad_gateway", "backend does not speak HTTP/1")
+        if data.count(b"\n") != data.count(b"\r\n"):
+            raise ProtocolError("bad_gateway", "bare LF in the backend's response head")
+        self._buffer = data
 
     def _answered(self, exchange: Exchange, head: ResponseHead, body: bytes, rest: bytes) -> None:
         """Head and whole body are here."""
@@ -208,27 +246,46 @@ class BackendConnection(asyncio.Protocol):
         exchange.release(self, self._keep and not decoder.rest)
 
     def _broke(self, exchange: Exchange, error: ProtocolError) -> None:
-        self.exchange = None
         self.close()
         exchange.note(error.detail)
         if self._decoder is not None:
-            exchange.body_broke("bad_gateway")
+            exchange.fail("bad_gateway")
         else:
             exchange.attempt_failed(Failure.INVALID)
 
+    def write_chunk(self, payload: bytes) -> None:
+        """One chunk of the request; not for b"", which would end it."""
+        if len(payload) > ONE_PIECE:
+            self._writer.writelines((b"%x\r\n" % len(payload), payload, b"\r\n"))
+        else:
+            self.write(chunk(payload))
+
     # -- flow, time, end ------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Sets the deadline, by whose turn it is."""
+        exchange = self.exchange
+        if exchange is None:
+            self.deadline = inf
+        elif self.choked:
+            self._unsent = self.transport.get_write_buffer_size()
+            self.deadline = monotonic() + exchange.write_timeout
+        elif self._paused:
+            self.deadline = inf  # the client is slow, not the backend
+        else:
+            # While the request is on its way it is the client whose turn it is, and accept that watches it.
+            self.deadline = monotonic() + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
 
     def pause(self) -> None:
         if not self._paused:
             self._paused = True
-            self.deadline = inf  # the client is slow, not the backend
+            self.watch()
             self.transport.pause_reading()
 
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            if self.exchange is not None:
-                self.deadline = monotonic() + self.exchange.read_timeout
+            self.watch()
             if not self.is_closed:
                 self.transport.resume_reading()
 
@@ -244,19 +301,24 @@ class BackendConnection(asyncio.Protocol):
             return True
         return True
 
-    def expired(self) -> None:
-        """The deadline of the exchange has passed."""
-        exchange, self.exchange = self.exchange, None
-        self.deadline = inf
-        self.transport.abort()
+    def expired(self, now: float) -> None:
+        """The deadline has passed: for the answer, or for taking some of the request."""
+        exchange = self.exchange
         if exchange is not None:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent and (not self._unsent or unsent < self._unsent):
+                self._unsent = unsent
+                self.deadline = now + exchange.write_timeout  # slow, but it takes the request
+                return
+            self.close()
             if self._decoder is not None:
-                exchange.body_broke("gateway_timeout")
+                exchange.fail("gateway_timeout")
             else:
                 exchange.attempt_failed(Failure.TIMEOUT)
 
     def close(self) -> None:
-        """Drops the connection; its exchange, if any, must have been taken off before."""
+        """Drops the connection; its exchange, if any, hears no more of it."""
         self.exchange = None
+        self.deadline = inf
         if not self.is_closed:
             self.transport.abort()

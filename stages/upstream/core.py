@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from stages.http1.methods import IDEMPOTENT
+
+T = TypeVar("T")
 
 DEFAULT_RETRIES: Final = 3
 """Further attempts after the first when the location does not say: enough to pass a few dead backends."""
@@ -76,3 +78,26 @@ _PLUGINS: Final = 4
 def so_far(stamps: tuple[float, ...]) -> tuple[float, ...]:
     """The stamps of the stages before this one, 0.0 for those that were not visited: ours come at fixed places after them."""
     return stamps if len(stamps) >= _PLUGINS else (*stamps, 0.0, 0.0, 0.0, 0.0)[:_PLUGINS]
+
+
+class Memory(Generic[T]):
+    """Something about each of the last `size` streams at least, and of twice as many at most."""
+
+    __slots__ = ("_new", "_old", "_size", "is_used")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._new: dict[int, T] = {}
+        self._old: dict[int, T] = {}
+        self.is_used = False
+        """False until there is anything to ask for."""
+
+    def put(self, sid: int, value: T) -> None:
+        self.is_used = True
+        self._new[sid] = value
+        if len(self._new) >= self._size:
+            self._old, self._new = self._new, {}
+
+    def get(self, sid: int) -> T | None:
+        known = self._new.get(sid)
+        return self._old.get(sid) if known is None else known

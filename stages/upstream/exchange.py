@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.headers import value_of
 from stages.http1.methods import IDEMPOTENT
-from stages.http1.render import LAST_CHUNK, chunk, request_head
+from stages.http1.render import LAST_CHUNK, request_head
 from stages.http1.rules import ResponseHead
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
 from stages.messages import (
@@ -28,7 +27,7 @@ from stages.messages import (
 )
 from stages.upstream.connection import SETTLED, BackendConnection
 from stages.upstream.core import Attempt, Failure, may_retry, so_far
-from stages.upstream.pool import LONGEST_WAIT, BackendState, Group
+from stages.upstream.pool import BackendState, Group
 
 if TYPE_CHECKING:
     from stages.upstream.actor import UpstreamActor
@@ -45,7 +44,10 @@ GATHER: Final = 8
 GATHER_SECONDS: Final = 0.001
 """So many reads, or so long, are gathered at the most."""
 
-DEFAULT_CONNECT_TIMEOUT: Final = 10.0
+
+def receiver_of(routed: Routed) -> int:
+    """The actor that gets the answer: accept, or plugins."""
+    return routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else routed.sid >> 32
 
 
 class Exchange:
@@ -54,6 +56,8 @@ class Exchange:
     # One is made per request: what usually stays at its default is a class attribute, which costs nothing until it is set.
     _connection: BackendConnection | None = None
     _connecting: asyncio.Task[None] | None = None
+    _waits = False
+    """In line for a connection."""
     _backend: BackendState | None = None
     _tried: set[int] | None = None
     _tries = 0
@@ -62,12 +66,16 @@ class Exchange:
     """Request body bytes granted to the sender and not yet arrived."""
     _unacked = 0
     _uploaded = 0
-    _upload_done = True
     _detail = ""
     _sent_at = 0.0
     _arrived = 0
     _held: list[bytes] | None = None
     """Reads of a long download, gathered for one batch."""
+    waiting_since = 0.0
+    interims = 0
+    """Interim answers so far."""
+    upload_done = True
+    """The whole request has been handed to the connection."""
     responded = False
     is_over = False
     connect_seconds: tuple[float, ...] = ()
@@ -81,27 +89,35 @@ class Exchange:
         self.method = routed.method
         self.began = monotonic()
         """Monotonic seconds at which the request reached this stage."""
-        self.answers_to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else accept_of(routed.sid)
-        """The actor that gets the answer: accept, or plugins."""
+        self.answers_to = receiver_of(routed)
         self.read_timeout = group.read_timeout
         if routed.length:
             self._uploaded = len(routed.body)
-            self._upload_done = routed.ended
+            self.upload_done = routed.ended
 
     @property
     def write_timeout(self) -> float:
-        return self._group.settings.write_timeout or LONGEST_WAIT
+        return self._group.write_timeout
+
+    @property
+    def needs(self) -> int:
+        """The plugins replica without which this one cannot end as it should; 0 when there is none."""
+        routed = self._routed
+        through = routed.plan & RESPONSE_PLUGINS or (routed.plan & REQUEST_BODY and not self.upload_done)
+        return routed.affinity.plugins if through else 0
+
+    @property
+    def watchers(self) -> tuple[int, ...]:
+        return self._routed.watchers
 
     # -- attempts -----------------------------------------------------------
 
     def begin(self) -> None:
         """Picks a backend and a connection to it, and sends the request."""
-        group = self._group
-        backend = group.pick(self._routed, self._tried)
+        backend = self._group.pick(self._routed, self._tried)
         if backend is None:
-            self._answer_error("no_backend" if self._tries == 0 else "connect_failed")
+            self.fail("connect_failed" if self._tries else "no_backend")
             return
-        self._tries += 1
         self._backend = backend
         backend.active += 1
         idle = backend.idle
@@ -111,78 +127,85 @@ class Exchange:
             if (self.method not in IDEMPOTENT or self.began - connection.idle_since > SETTLED) and connection.is_stale():
                 connection.close()
                 continue
+            self._tries += 1
             self._send(connection)
             return
-        limit = group.settings.max_connections
-        if limit and backend.open >= limit:
-            self._wait(backend)
-        else:
-            self._open(backend)
+        self._open_or_wait(backend)
 
-    def _wait(self, backend: BackendState) -> None:
-        if self._group.pending >= self._group.settings.max_pending:
-            backend.active -= 1
-            self._answer_error("overloaded")
-            return
-        self._group.pending += 1
-        backend.pending.append(self)
+    def _open_or_wait(self, backend: BackendState) -> None:
+        group = self._group
+        limit = group.settings.max_connections
+        if not limit or backend.open < limit:
+            self._open(backend)
+        elif group.pending >= group.settings.max_pending:
+            self.fail("overloaded")
+        else:
+            self._waits = True
+            self.waiting_since = monotonic()
+            group.pending += 1
+            backend.pending.append(self)
+            self._actor.has_line(group)
 
     def next_in_line(self, connection: BackendConnection | None) -> None:
         """A connection came free (or room for one) for an exchange that waited."""
+        self._waits = False
         assert self._backend is not None
-        if connection is not None:
-            self._send(connection)
-        else:
+        if connection is None:
             self._open(self._backend)
+            return
+        self._tries += 1
+        try:
+            self._send(connection)
+        except Exception as error:  # it is ours, and must not be taken for one of the exchange before
+            self.crashed(error)
+
+    def waited_too_long(self) -> None:
+        """No connection came free in time."""
+        self._waits = False
+        self.fail("overloaded")
 
     def _open(self, backend: BackendState) -> None:
+        self._tries += 1
         backend.open += 1
         self._connecting = self._actor.context.loop.create_task(self._connect(backend))
 
     async def _connect(self, backend: BackendState) -> None:
-        settings = self._group.settings
-        seconds = min(settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT, settings.total_connection_timeout or LONGEST_WAIT)
         began = monotonic()
         failure = None
         try:
-            async with asyncio.timeout(seconds):
-                connection = await self._actor.connect(backend, settings)
+            connection = await self._actor.connect(backend, self._group.settings)
         except TimeoutError:
             failure = Failure.CONNECT_TIMEOUT
-        except OSError as error:
+        except Exception as error:  # mostly OSError, but a name that cannot be a name is a ValueError
             failure = Failure.CONNECT
             self._detail = str(error)
-        except asyncio.CancelledError:
-            backend.lost_one()
-            raise
         self._connecting = None
         if failure is not None:
             backend.lost_one()
-            if not self.is_over:
-                self.attempt_failed(failure)
+            self.attempt_failed(failure)
             return
-        if self.is_over:
-            connection.close()
-            return
+        connection.is_counted = True
         self.connect_seconds = (monotonic() - began,)
-        self._send(connection)
+        try:
+            self._send(connection)
+        except Exception as error:
+            self.crashed(error)
 
     def _send(self, connection: BackendConnection) -> None:
-        routed = self._routed
+        routed, backend = self._routed, connection.backend
         self._sent_at = monotonic()
         self._connection = connection
         connection.begin(self, self._sent_at)
         headers = routed.headers
         if self._rules.late:
-            assert self._backend is not None
-            headers = self._rules.apply_late(headers, routed, self._backend.address)
+            headers = self._rules.apply_late(headers, routed, backend.address)
         if not routed.host and value_of(headers, b"host") is None:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
-            assert self._backend is not None
-            headers = b"host: %b\r\n%b" % (self._backend.address.encode(), headers)
-        head = request_head(self.method, routed.target, headers, routed.length)
-        connection.write(head + routed.body if routed.body else head)
-        if not self._upload_done and not self._granted:
+            headers = b"host: %b\r\n%b" % (backend.address.encode(), headers)
+        body = routed.body
+        head = request_head(self.method, routed.target, headers, len(body) if routed.ended else routed.length)
+        connection.write(head + body if body else head)
+        if not self.upload_done and not self._granted:
             self._grant(WINDOW)
 
     def attempt_failed(self, failure: Failure) -> None:
@@ -193,10 +216,10 @@ class Exchange:
         group, backend = self._group, self._backend
         assert backend is not None
         backend.active -= 1
+        self._backend = None
         tried = self._tried = self._tried or set()
         if failure is not Failure.CLOSED_REUSED:
             tried.add(group.backends.index(backend))
-        now = monotonic()
         attempt = Attempt(
             failure,
             self.method,
@@ -204,21 +227,24 @@ class Exchange:
             self._uploaded > 0 and not self._routed.ended,
             self._tries,
             group.others(tried),
-            now - self.began,
+            monotonic() - self.began,
         )
         retry = may_retry(attempt, self._rules.retry)
         self._actor.attempt_failed(group, backend, failure, self._detail, retry)
-        self._backend = None
+        self._detail = ""
         if not retry:
-            self._answer_error(failure.kind)
-        elif failure is Failure.CLOSED_REUSED:
-            # The other idle connections are as old: a fresh one.
-            self._tries += 1
-            self._backend = backend
-            backend.active += 1
-            self._open(backend)
-        else:
-            self.begin()
+            self.fail(failure.kind)
+            return
+        try:
+            if failure is Failure.CLOSED_REUSED:
+                # The other idle connections are as old: a fresh one.
+                self._backend = backend
+                backend.active += 1
+                self._open_or_wait(backend)
+            else:
+                self.begin()
+        except Exception as error:
+            self.crashed(error)
 
     def note(self, detail: str) -> None:
         """What was wrong with the backend's answer, for the log."""
@@ -235,37 +261,44 @@ class Exchange:
     def upload(self, data: Data) -> None:
         """Request body bytes, for the backend's connection."""
         connection = self._connection
-        if self._upload_done or connection is None or connection.exchange is not self:
+        if self.upload_done or connection is None:
             return
         if data.error:
             self.cancel()
             return
         payload = data.payload
         size = len(payload)
-        self._uploaded += size
+        uploaded = self._uploaded = self._uploaded + size
         self._granted -= size
         cap = self._rules.max_body
-        if cap and self._uploaded > cap:
-            connection.close()
-            self._connection = None
-            self._answer_error("body_too_large")
+        if cap and uploaded > cap:
+            self.fail("body_too_large")
             return
-        if self._routed.length == UNKNOWN:
-            connection.write(chunk(payload) + LAST_CHUNK if data.ended else chunk(payload))
-        elif payload:
+        length = self._routed.length
+        if length == UNKNOWN:
+            if size:
+                connection.write_chunk(payload)
+            if data.ended:
+                connection.write(LAST_CHUNK)
+        elif uploaded > length or (data.ended and uploaded < length):
+            # The backend would take what is too much for the next request, and wait for what is missing.
+            self._actor.context.log("error", "a stage sent another body than it announced", announced=length, sent=uploaded)
+            self.fail("internal")
+            return
+        elif size:
             connection.write(payload)
         if data.ended:
-            self._upload_done = True
-            return
-        self._unacked += size
-        if self._unacked >= TOP_UP and not connection.choked:
-            self.drained()
+            self.upload_done = True
+        else:
+            self._unacked += size
+            if self._unacked >= TOP_UP and not connection.choked:
+                self.drained()
         if not connection.choked:
-            connection.deadline = monotonic() + self.read_timeout
+            connection.watch()
 
     def drained(self) -> None:
         """The backend has taken what was written: room for more."""
-        if self._unacked and not self._upload_done:
+        if self._unacked and not self.upload_done:
             count, self._unacked = self._unacked, 0
             self._grant(count)
 
@@ -340,25 +373,41 @@ class Exchange:
         if self._window > 0 and self._connection is not None:
             self._connection.resume()
 
-    def body_broke(self, kind: str) -> None:
-        """The answer cannot be completed: the receiver must not let it look complete."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-        self._release_held(False)
-        self._actor.send(self.answers_to, Data(DATA, self.sid, b"", False, kind))
-        self._over()
+    # -- the end ----------------------------------------------------------------------
 
-    def _answer_error(self, kind: str) -> None:
-        routed = self._routed
-        if self.responded:  # too late for a status: the body is what fails
+    def release(self, connection: BackendConnection, keep: bool) -> None:
+        """The connection has done its part: back to the pool, on to one who waits, or closed."""
+        self._connection = None
+        backend = connection.backend
+        if not keep or not self.upload_done or connection.choked or connection.is_closed:
+            # An answer that came before the request was all sent leaves the connection in mid-request.
+            connection.close()  # its loss lets the next one who waits open another
+        elif backend.pending:
+            if backend.pending[0].method not in IDEMPOTENT and connection.is_stale():
+                connection.close()
+            else:
+                backend.next_waiting().next_in_line(connection)
+        elif self._group.keeps_idle:
+            connection.idle_since = monotonic()
+            backend.idle.append(connection)
+        else:
+            connection.close()
+
+    def fail(self, kind: str) -> None:
+        """Ends it with an error: our answer, or when it is too late for that a body that must not look complete."""
+        if self.is_over:
+            return
+        self._let_go()
+        if self.responded:
+            self._release_held(False)
             self._actor.send(self.answers_to, Data(DATA, self.sid, b"", False, kind))
         else:
             self.responded = True
+            routed = self._routed
             report = Report(
                 routed.location,
                 routed.upstream,
-                self._backend.address if self._backend is not None else "",
+                "",
                 0,
                 False,
                 self._tries,
@@ -371,23 +420,37 @@ class Exchange:
             self._actor.answer_error(self.answers_to, routed, kind, report)
         self._over()
 
-    # -- the end ----------------------------------------------------------------------
+    def crashed(self, error: Exception) -> None:
+        """A fault of ours must not leave the client waiting."""
+        self._actor.context.log("error", "request failed", error=repr(error))
+        self.fail("internal")
 
-    def release(self, connection: BackendConnection, keep: bool) -> None:
-        """The connection has done its part: back to the pool, on to one who waits, or closed."""
-        self._connection = None
-        if not keep or not self._upload_done or connection.is_closed:
-            # An answer that came before the request was all sent leaves the connection in mid-request.
-            connection.close()  # its loss lets the next one who waits open another
-        elif (waiting := connection.backend.next_waiting()) is not None:
-            waiting.next_in_line(connection)
-        else:
-            connection.idle_since = monotonic()
-            connection.backend.idle.append(connection)
+    def give_up(self, kind: str) -> None:
+        """The replica that was to get the answer is gone: accept gets an error."""
+        self.answers_to = accept_of(self.sid)
+        self.fail(kind)
 
-    def waited_too_long(self) -> None:
-        """No connection came free in time."""
-        self._answer_error("overloaded")
+    def cancel(self) -> None:
+        """Nobody wants the answer any more: the backend hears of it by the closed connection."""
+        if not self.is_over:
+            self._held = None
+            self._let_go()
+            self._over()
+
+    def _let_go(self) -> None:
+        """Of what it holds: a connection, a connect or a place in line."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        elif self._backend is not None:
+            if self._connecting is not None:
+                # Counted off here and not in the task, which may not even have begun.
+                self._connecting.cancel()
+                self._connecting = None
+                self._backend.lost_one()
+            elif self._waits:
+                self._waits = False
+                self._backend.leave(self)
 
     def _over(self) -> None:
         if not self.is_over:
@@ -395,44 +458,3 @@ class Exchange:
             if self._backend is not None:
                 self._backend.active -= 1
             self._actor.exchange_over(self)
-
-    def cancel(self) -> None:
-        """Nobody wants the answer any more: the backend hears of it by the closed connection."""
-        if self.is_over:
-            return
-        if self._connecting is not None:
-            self._connecting.cancel()
-        connection, self._connection = self._connection, None
-        self._held = None
-        self._over()
-        if connection is not None:
-            connection.close()
-
-
-async def open_socket(
-    loop: asyncio.AbstractEventLoop, host: str, port: int, ipv4_only: bool, tune: list[tuple[int, int, int]]
-) -> socket.socket:
-    """A connected, non-blocking TCP socket. Raises OSError. The first address that answers is taken, in the system's order."""
-    family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
-    if host[:1].isdigit() or ":" in host:
-        addresses = [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))]
-    else:
-        found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        addresses = [(item[0], item[4][:2]) for item in found]  # type: ignore[misc]
-    last: OSError | None = None
-    for address_family, address in addresses:
-        sock = socket.socket(address_family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for option in tune:
-                sock.setsockopt(*option)
-            await loop.sock_connect(sock, address)
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
-            last = error
-        else:
-            return sock
-    raise last or OSError(f"{host}: no address")

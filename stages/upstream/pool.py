@@ -44,21 +44,26 @@ class BackendState:
         self.pending: deque[Exchange] = deque()
         """Waiting for a connection, when max_connections is reached."""
 
-    def next_waiting(self) -> Exchange | None:
-        """Takes the first exchange that still waits out of the line."""
-        while self.pending:
-            exchange = self.pending.popleft()
-            self.group.pending -= 1
-            if not exchange.is_over:
-                return exchange
-        return None
+    def forget(self, connection: BackendConnection) -> None:
+        """An idle connection is not to be used any more."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def next_waiting(self) -> Exchange:
+        """Takes the first exchange out of the line."""
+        self.group.pending -= 1
+        return self.pending.popleft()
+
+    def leave(self, exchange: Exchange) -> None:
+        """One that waited does so no longer."""
+        self.group.pending -= 1
+        self.pending.remove(exchange)
 
     def lost_one(self) -> None:
         """A connection is gone (or never came to be): whoever waits may open another."""
         self.open -= 1
-        limit = self.group.settings.max_connections
-        if self.pending and self.open < limit and (exchange := self.next_waiting()) is not None:
-            exchange.next_in_line(None)
+        if self.pending and self.open < self.group.settings.max_connections:
+            self.next_waiting().next_in_line(None)
 
 
 class Group:
@@ -70,6 +75,9 @@ class Group:
         self.backends = [BackendState(self, b.host, b.port, b.weight, b.address) for b in settings.addrs]
         self.all_healthy = True
         self.read_timeout = settings.read_timeout or LONGEST_WAIT
+        self.write_timeout = settings.write_timeout or LONGEST_WAIT
+        self.keeps_idle = True
+        """Connections that have done their part wait here for the next request."""
         self._only = self.backends[0] if len(self.backends) == 1 and self.backends[0].weight else None
         self.pending = 0
         """Exchanges that wait for a connection, over all backends."""
@@ -112,6 +120,14 @@ class Group:
     def idle_connections(self) -> Iterator[BackendConnection]:
         for backend in self.backends:
             yield from backend.idle
+
+    def keep_idle(self, keeps: bool) -> None:
+        """Whether connections are kept for the next request from now on."""
+        self.keeps_idle = keeps
+        if not keeps:
+            for connection in list(self.idle_connections()):
+                connection.backend.forget(connection)
+                connection.close()
 
     def _key(self, routed: Routed) -> str:
         algo = self.settings.algo

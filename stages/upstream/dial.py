@@ -1,0 +1,103 @@
+"""Opening a connection to a backend: names, addresses, time-outs, socket options."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import Any, Final
+
+from config.model import Upstream
+from stages.upstream.connection import BackendConnection
+from stages.upstream.pool import LONGEST_WAIT, BackendState
+
+DEFAULT_CONNECT_TIMEOUT: Final = 10.0
+TCP_FASTOPEN_CONNECT: Final = 30
+"""Linux's option; the socket module does not name it."""
+
+
+async def dial(loop: asyncio.AbstractEventLoop, backend: BackendState, settings: Upstream) -> BackendConnection:
+    """A fresh connection, in use by nobody yet. Raises OSError; TimeoutError when a time-out has passed."""
+    async with asyncio.timeout(settings.total_connection_timeout or LONGEST_WAIT):
+        sock = await open_socket(loop, backend.host, backend.port, settings)
+    # Not to be interrupted: loops differ on whose the descriptor is when making a transport of it is called off.
+    making = loop.create_task(_wrap(loop, backend, sock))
+    try:
+        connection = await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(_unwanted)
+        raise
+    if connection.is_closed or connection.transport.is_closing():
+        raise ConnectionResetError("closed before it was asked anything")
+    return connection
+
+
+async def _wrap(loop: asyncio.AbstractEventLoop, backend: BackendState, sock: socket.socket) -> BackendConnection:
+    try:
+        return (await loop.create_connection(lambda: BackendConnection(backend, sock), sock=sock))[1]
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _unwanted(making: asyncio.Task[BackendConnection]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().close()
+
+
+async def open_socket(loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream) -> socket.socket:
+    """A connected, non-blocking TCP socket. Raises OSError.
+
+    Addresses are tried one after the other in the system's order, so that a name of which one address is dead is not
+    dead; each gets `connection_timeout`.
+    """
+    seconds = settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT
+    tune = socket_options(settings)
+    last: OSError | None = None
+    for family, address in await _addresses(loop, host, port, settings.ipv4_only):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            for option in tune:
+                sock.setsockopt(*option)
+            async with asyncio.timeout(seconds):
+                await loop.sock_connect(sock, address)
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError):
+                raise
+            last = error
+        else:
+            return sock
+    raise last or OSError(f"{host}: no address")
+
+
+async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, ipv4_only: bool) -> list[tuple[socket.AddressFamily, Any]]:
+    if ":" in host:
+        return [(socket.AF_INET6, (host, port))]
+    with contextlib.suppress(OSError):
+        socket.inet_pton(socket.AF_INET, host)
+        return [(socket.AF_INET, (host, port))]
+    family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
+    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    return [(item[0], item[4]) for item in found]
+
+
+def socket_options(settings: Upstream) -> list[tuple[int, int, int]]:
+    """setsockopt arguments for every connection of an upstream: its tcp_* keys, and no delay for small writes."""
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    if settings.tcp_idle is not None or settings.tcp_interval is not None or settings.tcp_probe_count is not None:
+        options.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+    if settings.tcp_idle is not None:
+        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(settings.tcp_idle))))
+    if settings.tcp_interval is not None:
+        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(settings.tcp_interval))))
+    if settings.tcp_probe_count is not None:
+        options.append((socket.IPPROTO_TCP, socket.TCP_KEEPCNT, settings.tcp_probe_count))
+    if settings.tcp_user_timeout is not None:
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.tcp_user_timeout * 1000)))
+    if settings.tcp_recv_buf is not None:
+        options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, settings.tcp_recv_buf))
+    if settings.tcp_fast_open:
+        options.append((socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1))
+    return options

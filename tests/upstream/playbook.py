@@ -1,0 +1,536 @@
+"""Playbooks for upstream: a real UpstreamActor with real BackendConnections, between fake stages and fake backends.
+
+`Backend` is one address, `Link` the backend's end of one connection to it, with the kernel's buffers in between; the
+other stages are the test itself. All envelopes go through MessagePack, as between processes. Time stands still unless
+`passes` moves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgpack
+import pytest
+
+from bus.fake import FakeContext
+from bus.members import Members
+from config import model
+from config.model import Balance, Basic, Location, Snapshot, Upstream
+from stages.messages import (
+    CANCEL,
+    CREDIT,
+    DATA,
+    DECODE,
+    RECALL,
+    ROUTED,
+    UNKNOWN,
+    Affinity,
+    Cancel,
+    Credit,
+    Data,
+    Peer,
+    Recall,
+    Recalled,
+    Response,
+    Routed,
+)
+from stages.upstream import actor as actor_module
+from stages.upstream import connection as connection_module
+from stages.upstream import exchange as exchange_module
+from stages.upstream.actor import SWEEP, UpstreamActor
+from stages.upstream.connection import BackendConnection
+from stages.upstream.pool import BackendState, Group
+
+ACCEPT: Final = 9
+ROUTING, PLUGINS, UPSTREAM = 11, 12, 13
+CREW: Final = ((ACCEPT, "accept"), (ROUTING, "routing"), (PLUGINS, "plugins"), (UPSTREAM, "upstream"))
+KERNEL_READ: Final = 256 * 1024
+"""Most bytes that one data_received brings, as in asyncio and uvloop."""
+
+OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def over_the_wire(envelope: Any) -> Any:
+    """What arrives of an envelope in another process."""
+    plain = msgpack.unpackb(msgpack.packb(envelope), use_list=False, strict_map_key=False)
+    return DECODE[plain[0]](plain) if plain[0] in DECODE else plain
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeTransport(asyncio.Transport):
+    """A transport whose socket takes everything at once, or nothing while `is_stuck`."""
+
+    def __init__(self, protocol: BackendConnection, link: Link) -> None:
+        super().__init__()
+        self.protocol, self.link = protocol, link
+        self.out = b""
+        """What has left for the backend."""
+        self.unsent = b""
+        self.is_stuck = False
+        self.is_lost = False
+        self._reading = True
+        self._closing = False
+        self._choked = False
+        self._high, self._low = 64 * 1024, 16 * 1024
+
+    # -- asyncio.Transport ------------------------------------------------------
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        self._high, self._low = high, high // 4 if low is None else low
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unsent)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self._closing, "a write to a connection that was given up"
+        self.unsent += bytes(data)
+        if not self.is_stuck:
+            self.flush(len(self.unsent))
+        if len(self.unsent) > self._high and not self._choked:
+            self._choked = True
+            self.protocol.pause_writing()
+
+    def writelines(self, parts: Iterable[Any]) -> None:
+        self.write(b"".join(parts))
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        if not self._reading:
+            self._reading = True
+            asyncio.get_running_loop().call_soon(self.link.pump)
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            if not self.unsent:
+                self.lose(None)
+
+    def abort(self) -> None:
+        self.lose(None)
+
+    # -- the other end ------------------------------------------------------------
+
+    def flush(self, size: int) -> None:
+        self.out += self.unsent[:size]
+        self.unsent = self.unsent[size:]
+        if self._choked and len(self.unsent) <= self._low:
+            self._choked = False
+            self.protocol.resume_writing()
+
+    def lose(self, error: Exception | None) -> None:
+        if not self.is_lost:
+            self.is_lost = self._closing = True
+            self.unsent = b""
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
+
+
+class FakeSocket:
+    """What `is_stale` looks at."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        assert flags & socket.MSG_PEEK
+        if self._link.unread:
+            return self._link.unread[0][:size]
+        if self._link.eof:
+            return b""
+        raise BlockingIOError
+
+
+class Link:
+    """One backend connection, seen from the backend."""
+
+    def __init__(self, state: BackendState) -> None:
+        self.unread: list[bytes] = []
+        """What the kernel has and the proxy has not read."""
+        self.eof = False
+        self._heard = 0
+        self.connection = BackendConnection(state, FakeSocket(self))  # type: ignore[arg-type]
+        self.transport = FakeTransport(self.connection, self)
+
+    def hears(self) -> bytes:
+        """What came since the last time."""
+        heard, self._heard = self.transport.out[self._heard :], len(self.transport.out)
+        return heard
+
+    def says(self, data: bytes, *, now: bool = True) -> None:
+        """The bytes arrive: at the proxy at once as far as it reads, or in the kernel only."""
+        self.unread += [data[at : at + KERNEL_READ] for at in range(0, len(data), KERNEL_READ)]
+        if now:
+            self.pump()
+
+    def closes(self, *, now: bool = True) -> None:
+        """FIN."""
+        self.eof = True
+        if now:
+            self.pump()
+
+    def resets(self) -> None:
+        self.transport.lose(ConnectionResetError("reset by peer"))
+
+    def pump(self) -> None:
+        """The event loop of the proxy looks at the socket."""
+        transport = self.transport
+        while self.unread and transport.is_reading() and not transport.is_closing():
+            self.connection.data_received(self.unread.pop(0))
+        if self.eof and not self.unread and transport.is_reading() and not transport.is_closing():
+            self.eof = False
+            if not self.connection.eof_received():
+                transport.close()
+
+    def stops_reading(self) -> None:
+        self.transport.is_stuck = True
+
+    def reads(self, size: int | None = None) -> None:
+        """Takes so many bytes, or from now on everything."""
+        if size is None:
+            self.transport.is_stuck = False
+        self.transport.flush(len(self.transport.unsent) if size is None else size)
+
+    @property
+    def is_closed(self) -> bool:
+        """The proxy has let go of it."""
+        return self.transport.is_closing()
+
+
+class Backend:
+    """One address."""
+
+    def __init__(self) -> None:
+        self.links: list[Link] = []
+        self.refuses: OSError | None = None
+        self.hangs = False
+        self.asked = 0
+        """Connects, whatever became of them."""
+        self._dialing: list[asyncio.Future[None]] = []
+
+    async def connect(self, state: BackendState) -> BackendConnection:
+        self.asked += 1
+        if self.hangs:
+            waiting = asyncio.get_running_loop().create_future()
+            self._dialing.append(waiting)
+            try:
+                await waiting
+            finally:
+                self._dialing.remove(waiting)
+        else:
+            await asyncio.sleep(0)
+        if self.refuses is not None:
+            raise self.refuses
+        link = Link(state)
+        self.links.append(link)
+        link.connection.connection_made(link.transport)
+        return link.connection
+
+    @property
+    def dialing(self) -> int:
+        """Connects that have had no answer yet."""
+        return len(self._dialing)
+
+    def answers_dials(self) -> None:
+        """Those that hang are accepted (or refused, if it refuses by now)."""
+        self.hangs = False
+        for waiting in self._dialing:
+            waiting.set_result(None)
+
+    @property
+    def link(self) -> Link:
+        """The newest connection."""
+        return self.links[-1]
+
+    @property
+    def open(self) -> list[Link]:
+        return [link for link in self.links if not link.is_closed]
+
+
+class Play:
+    """The stage on which a playbook runs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        for module in (actor_module, connection_module, exchange_module):
+            monkeypatch.setattr(module, "monotonic", self.clock)
+        self.context = FakeContext("upstream", UPSTREAM)
+        self.actor = UpstreamActor(self.context)
+        monkeypatch.setattr(self.actor, "connect", self._connect)
+        self.receivers = self.actor.receivers()
+        self.backends: dict[str, Backend] = {}
+        self.generation = 0
+        self._sid = ACCEPT << 32
+        self._read = 0
+        self._table = 0
+
+    async def begin(self) -> None:
+        await self.actor.start()
+        self.members(*CREW)
+
+    async def _connect(self, state: BackendState, settings: Upstream) -> BackendConnection:
+        connection = await self.backend(state.address).connect(state)
+        self.actor._connections.add(connection)
+        return connection
+
+    def backend(self, address: str = "a:1") -> Backend:
+        return self.backends.setdefault(address, Backend())
+
+    # -- configuration, health, members ---------------------------------------------
+
+    def serves(
+        self,
+        addrs: str = "a:1",
+        algo: str = "least_conn",
+        *,
+        location: dict[str, Any] | None = None,
+        basic: dict[str, Any] | None = None,
+        more: dict[str, Upstream] | None = None,
+        **settings: Any,
+    ) -> Group:
+        """Commits a generation with the upstream `api`: backends `host:port[*weight]` with spaces between."""
+        backends = []
+        for text in addrs.split():
+            address, _, weight = text.partition("*")
+            host, _, port = address.rpartition(":")
+            backends.append(model.Backend(host, int(port), int(weight or 1)))
+        upstream = Upstream(addrs=tuple(backends), algo=Balance(kind=algo), **settings)  # type: ignore[arg-type]
+        snapshot = Snapshot(
+            basic=Basic(**(basic or {})),
+            locations={"site": Location(upstream="api", **(location or {}))},
+            upstreams={"api": upstream, **(more or {})},
+        )
+        self.generation += 1
+        self.publishes(self.generation, snapshot)
+        return self.group()
+
+    def publishes(
+        self, committed: int, current: Snapshot, candidate: int = 0, coming: Snapshot | None = None, oldest: int | None = None
+    ) -> None:
+        """The configuration actor says so."""
+
+        def wire(snapshot: Snapshot | None) -> Any:
+            return None if snapshot is None else msgpack.unpackb(msgpack.packb({"snapshot": snapshot.to_wire(), "plans": {}}))
+
+        self.context.following["config"](
+            {
+                "committed": committed,
+                "current": wire(current),
+                "candidate": candidate,
+                "next": wire(coming),
+                "oldest": committed if oldest is None else oldest,
+                "problems": [],
+            }
+        )
+
+    def group(self, name: str = "api") -> Group:
+        return self.actor._groups[name]
+
+    def state(self, address: str = "a:1", name: str = "api") -> BackendState:
+        return next(state for state in self.group(name).backends if state.address == address)
+
+    def health(self, **upstreams: dict[str, bool]) -> None:
+        self.context.following["health"](upstreams)
+
+    def members(self, *rows: tuple[int, str]) -> None:
+        """The supervisor announces who lives."""
+        before = self.context.members
+        self._table += 1
+        newest = max([before.newest, *(actor for actor, _ in rows)])
+        members = Members.of(self._table, newest, [(actor, stage, 0, "", "ready") for actor, stage in rows])
+        self.context.members = members
+        self.actor.members_changed(members, frozenset(before.by_id) - frozenset(members.by_id))
+
+    def without(self, *gone: int) -> None:
+        """These have died."""
+        self.members(*(row for row in CREW if row[0] not in gone))
+
+    # -- the stages -----------------------------------------------------------------------
+
+    def asks(
+        self,
+        method: bytes = b"GET",
+        target: bytes = b"/",
+        headers: bytes = b"host: example\r\n",
+        *,
+        body: bytes = b"",
+        length: int | None = None,
+        upstream: str = "api",
+        location: str = "site",
+        plan: int = 0,
+        generation: int | None = None,
+        host: bytes = b"example",
+        client_ip: str = "192.0.2.7",
+        variables: dict[str, str] | None = None,
+        watchers: tuple[int, ...] = (),
+        sid: int | None = None,
+        stamps: tuple[float, ...] = (1.0, 2.0),
+    ) -> int:
+        """A request arrives; its sid. `length` announces a body that is still to come."""
+        if sid is None:
+            sid = self._sid = self._sid + 1
+        ended = length is None
+        self.tell(
+            Routed(
+                ROUTED,
+                sid,
+                self.generation if generation is None else generation,
+                Affinity(ROUTING, PLUGINS, UPSTREAM),
+                "web",
+                Peer("192.0.2.7", 5000, "192.0.2.1", 80, "http", 17),
+                method,
+                target,
+                11,
+                host,
+                headers,
+                len(body) if length is None else length,
+                body,
+                ended,
+                0.5,
+                b"",
+                client_ip,
+                location,
+                upstream,
+                plan,
+                variables or {},
+                stamps,
+                b"",
+                watchers,
+            )
+        )
+        return sid
+
+    def posts(self, body: bytes = b"order", **more: Any) -> int:
+        return self.asks(b"POST", body=body, **more)
+
+    def uploads(self, method: bytes = b"POST", length: int = UNKNOWN, **more: Any) -> int:
+        """A request whose body is still to come."""
+        return self.asks(method, length=length, **more)
+
+    def sends(self, sid: int, payload: bytes, ended: bool = False, error: str = "") -> None:
+        """Bytes of the request body."""
+        self.tell(Data(DATA, sid, payload, ended, error, True))
+
+    def credits(self, sid: int, size: int) -> None:
+        self.tell(Credit(CREDIT, sid, size, ACCEPT))
+
+    def cancels(self, sid: int) -> None:
+        self.tell(Cancel(CANCEL, sid, "client"))
+
+    def recalls(self, sid: int) -> int:
+        """What upstream says to RECALL."""
+        self.tell(Recall(RECALL, sid, ACCEPT))
+        to, said = self.hears()[-1]
+        assert isinstance(said, Recalled)
+        assert (to, said.sid, said.actor) == (ACCEPT, sid, UPSTREAM)
+        return said.state
+
+    def tell(self, envelope: Any) -> None:
+        """An envelope reaches upstream."""
+        self.receivers[envelope[0]](over_the_wire(envelope))
+
+    def hears(self) -> list[tuple[int, Any]]:
+        """(to, envelope) of all that upstream has sent since the last time."""
+        new = self.context.sent[self._read :]
+        self._read = len(self.context.sent)
+        return [(to, over_the_wire(envelope)) for to, envelope in new]
+
+    def hears_response(self, sid: int, to: int = ACCEPT) -> Response:
+        """The one RESPONSE that was sent, and nothing else."""
+        ((receiver, response),) = self.hears()
+        assert isinstance(response, Response), response
+        assert (receiver, response.sid, response.source) == (to, sid, UPSTREAM)
+        return response
+
+    def hears_data(self, sid: int, to: int = ACCEPT) -> list[tuple[bytes, bool, str]]:
+        """(payload, ended, error) of the DATA that was sent, and nothing else."""
+        heard = self.hears()
+        assert all(receiver == to and isinstance(data, Data) and data.sid == sid for receiver, data in heard), heard
+        return [(data.payload, data.ended, data.error) for _, data in heard]
+
+    def hears_credit(self, sid: int, to: int = ACCEPT) -> int:
+        """Bytes of credit that were granted; nothing else was sent."""
+        heard = self.hears()
+        assert all(receiver == to and isinstance(credit, Credit) and credit.wanter == UPSTREAM for receiver, credit in heard), heard
+        assert all(credit.sid == sid for _, credit in heard)
+        return sum(credit.bytes for _, credit in heard)
+
+    def hears_nothing(self) -> bool:
+        return self.hears() == []
+
+    # -- time and the end ---------------------------------------------------------------------
+
+    async def turn(self) -> None:
+        """What was put off to a later turn of the loop is done."""
+        for _ in range(8):
+            await asyncio.sleep(0)
+
+    async def passes(self, seconds: float) -> None:
+        """Time passes; the actor looks at its deadlines."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.now = min(end, self.clock.now + SWEEP)
+            self._sweep()
+            await self.turn()
+
+    def _sweep(self) -> None:
+        if self.actor._sweeper is not None:
+            self.actor._sweeper.cancel()
+        self.actor._sweep()
+
+    async def fetches(self, method: bytes = b"GET", address: str = "a:1", **more: Any) -> Link:
+        """One whole exchange; the connection that served it."""
+        sid = self.asks(method, **more)
+        await self.turn()
+        link = next(link for link in reversed(self.backend(address).open) if link.connection.exchange is not None)
+        assert link.hears().startswith(method)
+        link.says(OK)
+        assert self.hears_response(sid).status == 200
+        return link
+
+    def is_idle(self) -> None:
+        """Nothing of any exchange is left: neither here nor at a backend."""
+        assert self.actor._exchanges == {}, "an exchange was left behind"
+        assert self.actor.held() == 0
+        groups = {id(group): group for compiled in self.actor._generations._compiled.values() for group in compiled.groups.values()}
+        for group in groups.values():
+            assert group.pending == 0
+            for state in group.backends:
+                assert state.active == 0, f"{state.address}: {state.active} requests were never counted off"
+                assert not state.pending
+                kept = [connection for connection in state.idle if not connection.is_closed]
+                assert state.open == len(kept), f"{state.address}: {state.open} connections counted, {len(kept)} kept"
+                assert all(connection.exchange is None for connection in kept)
+        for address, backend in self.backends.items():
+            assert not backend.dialing, f"{address} is still being dialled"
+            kept = [c for group in groups.values() for state in group.backends if state.address == address for c in state.idle]
+            assert {id(link.connection) for link in backend.open} == {id(c) for c in kept}, f"a connection to {address} was left open"
+
+    async def end(self) -> None:
+        await self.turn()
+        self.is_idle()
+        await self.actor.stop()
+        await self.turn()
+        assert not any(backend.open for backend in self.backends.values())
+        problems = [logged for logged in self.context.logged if logged[0] == "error"]
+        assert not problems, problems
