@@ -48,6 +48,9 @@ FIRST_REPEAT: Final = 0.05
 REPEATS_END: Final = 1.0
 """Seconds after which an update is published again, then after twice that and so on, until the waits are this long."""
 
+ARRIVALS: Final = 0.05
+"""Seconds between the begin of a drain and the first look at what is still held."""
+
 ORPHAN_DRAIN: Final = 4.0
 """Seconds that a process whose supervisor is gone gives to its streams."""
 
@@ -273,6 +276,8 @@ class Process:
         if actor in self.actors and actor not in self._draining:
             self._draining[actor] = time.monotonic() + seconds
             self.actors[actor].begin_drain()
+            # Most often nothing is held: no reason to wait for the next look, but what is on its way may still arrive.
+            self.loop.call_later(ARRIVALS, self._look_at_drains)
 
     def _look_at_drains(self) -> None:
         now = time.monotonic()
