@@ -111,7 +111,9 @@ def overwrite(headers: bytes, peer: tuple[Any, ...], host_line: str) -> bytes:
     """
     ip = peer[0]
     ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer[4]}\r\n{host_line}x-forwarded-port: {peer[3]}\r\n"
-    return _cut_claims(headers) + ours.encode()
+    if b"forwarded" in headers or REAL_IP in headers:  # most clients claim nothing: two searches cost a tenth of the cut
+        headers = _cut_claims(headers)
+    return headers + ours.encode()
 
 
 def extend(headers: bytes, peer: tuple[Any, ...], host_line: str, client_ip: str) -> bytes:

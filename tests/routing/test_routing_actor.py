@@ -391,7 +391,7 @@ def with_metrics(script: Script, **locations: Location) -> Script:
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST"])
 async def test_the_page_of_metrics_comes_from_metrics(script: Script, method: bytes) -> None:
     with_metrics(script, l=location())
-    assert script.receive(request("/metrics?x=1", method=method)) == [(METRICS, Scrape(SCRAPE, SID, ROUTING))]
+    assert script.receive(request("/metrics?x=1", method=method)) == [(METRICS, Scrape(SCRAPE, SID, ROUTING, "s"))]
     response = script.answer(Scraped(SCRAPED, SID, b"up 1\n", "text/plain; version=0.0.4"))
     assert (response.status, response.headers) == (200, b"content-type: text/plain; version=0.0.4\r\n")
     assert (response.length, response.body, response.ended) == (5, b"" if method == b"HEAD" else b"up 1\n", True)
@@ -434,7 +434,7 @@ async def test_metrics_that_die_are_503_at_once(script: Script) -> None:
 
 
 async def test_a_long_page_travels_under_credit(script: Script) -> None:
-    page = bytes(range(256)) * 2048  # 512 KiB
+    page = bytes(range(256)) * (WINDOW // 128)  # twice the window
     assert len(page) > WINDOW > INLINE
     with_metrics(script)
     script.receive(request("/metrics"))
