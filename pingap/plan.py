@@ -13,11 +13,29 @@ away drains first; a stop drains the clients' side, then ends the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from bus.liveness import SILENCE
 from bus.members import DRAINING, READY, STARTING
+from pingap.plan_state import (
+    BOOT,
+    BOOTS,
+    DRAIN_MARGIN,
+    FIRST_DELAY,
+    LAST_WORDS,
+    LONGEST_DELAY,
+    MOST_REPLICAS,
+    REAP,
+    SCALE_ANSWER,
+    SETTLE,
+    STEADY,
+    STOP,
+    STOPPING,
+    Ending,
+    Process,
+    Slot,
+    Ticket,
+)
 from pingap.plan_words import (
     Announce,
     Answer,
@@ -49,101 +67,6 @@ from pingap.plan_words import (
     TimingsChanged,
 )
 
-STOPPING: Final = "stopping"
-WAITING: Final = "waiting"
-"""Of a slot without a process: its restart is delayed."""
-
-FIRST_DELAY: Final = 0.1
-LONGEST_DELAY: Final = 5.0
-STEADY: Final = 10.0
-"""A process that lived this long was sound: its slot's next restart is at once."""
-
-BOOT: Final = 10.0
-"""Seconds from the fork to READY."""
-
-BOOTS: Final = 3
-"""Failed boots in a row that stop `pingap up` while it starts."""
-
-SETTLE: Final = 0.3
-"""Seconds between announcing a replica as draining and its DRAIN: what was sent to it before has arrived by then."""
-
-DRAIN_MARGIN: Final = 0.5
-STOP: Final = 2.5
-"""Seconds that a process may take to end after STOP; it allows itself 2."""
-
-LAST_WORDS: Final = 1.0
-"""Seconds that those who leave last get to take in what the others sent at their end."""
-
-REAP: Final = 2.0
-"""Seconds until a killed process that does not go away is no longer waited for."""
-
-SCALE_ANSWER: Final = 4.5
-"""Seconds after which `pingap scale` hears that the new replicas are not ready yet."""
-
-MOST_REPLICAS: Final = 1024
-
-
-@dataclass(slots=True)
-class Slot:
-    """A replica that should run."""
-
-    role: Role
-    replica: int
-    process: int = 0
-    """Key of its process; 0 while there is none."""
-    due: float | None = 0.0
-    """When to start one; None while there is one."""
-    restarts: int = 0
-    boots_failed: int = 0
-    delay: float = 0.0
-
-
-@dataclass(slots=True)
-class Process:
-    """One incarnation of a replica."""
-
-    role: Role
-    replica: int
-    ids: tuple[int, ...]
-    started: float
-    heard: float
-    pid: int = 0
-    state: str = STARTING
-    reason: str = ""
-    """Why its boot failed, as far as it said so itself."""
-    ready: set[int] = field(default_factory=set)
-    undrained: set[int] = field(default_factory=set)
-    drain_at: float | None = None
-    drain_by: float = 0.0
-    kill_at: float | None = None
-    restarts: int = 0
-
-    @property
-    def key(self) -> int:
-        return self.ids[0]
-
-    @property
-    def name(self) -> str:
-        return f"{self.role.name}.{self.replica}"
-
-
-@dataclass(slots=True)
-class _Ticket:
-    role: str
-    before: int
-    after: int
-    until: float
-
-
-@dataclass(slots=True)
-class _Ending:
-    """A stop in progress."""
-
-    deadline: float
-    graceful: bool
-    code: int = 0
-    reason: str = ""
-
 
 class Fleet:
     """All processes of one `pingap up`."""
@@ -160,8 +83,8 @@ class Fleet:
         self._newest = 0
         self._seq = 0
         self._rows: tuple[tuple[int, str, int, str, str], ...] = ()
-        self._tickets: dict[int, _Ticket] = {}
-        self._ending: _Ending | None = None
+        self._tickets: dict[int, Ticket] = {}
+        self._ending: Ending | None = None
         self._finished = False
         self.is_up = False
         """Every process has been ready at least once."""
@@ -328,13 +251,13 @@ class Fleet:
                 self._drain(process, self.timings.graceful, now, SETTLE)
         if before != asked.replicas:
             self._say("info", f"{role.name} is scaled from {before} to {asked.replicas}")
-        self._tickets[asked.ticket] = _Ticket(role.name, before, asked.replicas, now + SCALE_ANSWER)
+        self._tickets[asked.ticket] = Ticket(role.name, before, asked.replicas, now + SCALE_ANSWER)
 
     def _stop_asked(self, graceful: bool, now: float) -> None:
         ending = self._ending
         if ending is None:
             seconds = self.timings.graceful if graceful else self.timings.fast
-            self._ending = _Ending(now + seconds, graceful)
+            self._ending = Ending(now + seconds, graceful)
             self._say("info", f"stopping: requests in flight have {seconds:g} s")
             self._close_down()
         elif graceful:
@@ -349,7 +272,7 @@ class Fleet:
                 del self.processes[process.key]
 
     def _give_up(self, reason: str, now: float) -> None:
-        self._ending = _Ending(now, False, 1, reason)
+        self._ending = Ending(now, False, 1, reason)
         self._close_down()
         for process in self.processes.values():
             self._stop(process, now)
@@ -437,7 +360,7 @@ class Fleet:
         if (process.drain_at is None and not process.undrained) or now >= process.drain_by:
             self._stop(process, now)
 
-    def _advance_ending(self, ending: _Ending, now: float) -> None:
+    def _advance_ending(self, ending: Ending, now: float) -> None:
         """The clients' side drains; when it is gone the rest stops; when that is gone, those who write it all down."""
         for turn in range(3):
             those = [p for p in self.processes.values() if p.role.leaves == turn]

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bus.members import READY, STARTING
-from pingap.plan import WAITING, Fleet
+from pingap.plan import Fleet
+from pingap.plan_state import WAITING
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
