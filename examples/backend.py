@@ -1,0 +1,43 @@
+"""Stand-in backends for the examples: `python3 examples/backend.py 5001 5002` answers on both, with what it was asked.
+
+They need nothing but Python. Each says its port, so that one sees who answered; Ctrl-C ends them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers every GET with the request as it arrived."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        told = {"backend": self.server.server_address[1], "path": self.path, "headers": dict(self.headers)}
+        body = json.dumps(told, indent=2).encode() + b"\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing: the access log of pingap does."""
+
+
+def main() -> None:
+    servers = [ThreadingHTTPServer(("127.0.0.1", int(port)), Echo) for port in sys.argv[1:] or ("5001", "5002")]
+    for server in servers[1:]:
+        Thread(target=server.serve_forever, daemon=True).start()
+    servers[0].serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print()
