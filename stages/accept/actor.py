@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +11,13 @@ from time import monotonic
 from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
-from bus.kinds import ACCESS
 from bus.members import Members
 from config.model import Server, Snapshot
-from observability.records import Access
 from stages.accept.connection import ClientConnection
 from stages.accept.core import Fate, State, after_recall, crews, fate
+from stages.accept.event import access_event, refused_stream
 from stages.accept.stream import Stream
 from stages.error_page import ErrorPages
-from stages.errors import KINDS
 from stages.generations import Generations
 from stages.http1.engine import ENGINES, Engine
 from stages.http1.render import STATUS_LINES
@@ -60,9 +57,6 @@ RECALL_WAIT: Final = 2.0
 """Seconds that survivors have to answer RECALL before 502."""
 
 ONE_ENVELOPE_MAY_CARRY: Final = 256 * 1024
-
-
-_NO_HEAD: Final = RequestHead(b"", b"", 11, b"", b"", 0, False, False, b"")
 
 
 @dataclass(slots=True)
@@ -356,42 +350,7 @@ class AcceptActor(Actor):
         if why or not stream.upload_done:  # an answer that did not wait for the body leaves somebody who still wants it
             self.cancel(stream, why or "answered")
         if "access" in self.context.wanted:
-            self.context.emit(self._event(stream, now))
-
-    def _event(self, stream: Stream, now: float) -> Access:
-        request, response = stream.request, stream.response
-        report = response.report if response is not None else None
-        status = response.status if response is not None else KINDS[stream.failed or "client_closed"].status
-        return Access(
-            ACCESS,
-            stream.sid,
-            time.time() - (now - request.started),
-            request.server,
-            request.peer,
-            report.client_ip if report is not None and report.client_ip else request.peer.ip,
-            request.method,
-            request.target,
-            request.host,
-            request.version,
-            request.headers,
-            status,
-            response.headers if response is not None else b"",
-            stream.received,
-            stream.sent,
-            request.started,
-            stream.responded,
-            now,
-            stream.connection.served > 1,
-            len(self._streams),
-            *(report[:6] if report is not None else ("", "", "", 0, False, 0)),
-            report.stamps if report is not None else (),
-            report.connect if report is not None else (),
-            stream.failed or (report.error if report is not None else ""),
-            report.context if report is not None else {},
-            stream.connection.connected,
-            report.opened if report is not None else 0.0,
-            report.connections if report is not None else 0,
-        )
+            self.context.emit(access_event(stream, now, len(self._streams)))
 
     # -- answers of our own -----------------------------------------------------
 
@@ -420,37 +379,14 @@ class AcceptActor(Actor):
         else:
             self._requests += 1
             connection.served += 1
-            head = refused or _NO_HEAD
-            stream = Stream(
-                0,
-                connection,
-                Request(
-                    REQUEST,
-                    0,
-                    0,
-                    Affinity(0, 0, 0),
-                    door.name,
-                    connection.peer,
-                    head.method,
-                    head.target,
-                    head.version,
-                    head.host,
-                    head.headers,
-                    0,
-                    b"",
-                    True,
-                    at,
-                    b"",
-                ),
-                False,
-            )
+            stream = refused_stream(connection, door.name, refused, at)
         if stream.request.method == b"HEAD":
             body = b""
         stream.failed, stream.responded, stream.sent = kind, now, len(body)
         if stream is refused:
             self.ended(stream, now, detail)
         elif "access" in self.context.wanted:
-            self.context.emit(self._event(stream, now))
+            self.context.emit(access_event(stream, now, len(self._streams)))
         self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.peer.ip)
         return b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body)
 

@@ -1,0 +1,85 @@
+"""The event of a stream that has ended: what access log, metrics and `pingap tap` are made of."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from bus.kinds import ACCESS
+from observability.records import Access
+from stages.accept.stream import Stream
+from stages.errors import KINDS
+from stages.http1.rules import RequestHead
+from stages.messages import REQUEST, Affinity, Report, Request, new
+
+if TYPE_CHECKING:
+    from stages.accept.connection import ClientConnection
+
+_NO_HEAD: Final = RequestHead(b"", b"", 11, b"", b"", 0, False, False, b"")
+
+_NO_REPORT: Final = Report("", "", "", 0, False, 0, (), (), "", {}, "")
+"""Of a stream that no stage has told anything of."""
+
+
+def access_event(stream: Stream, now: float, in_flight: int) -> Access:
+    """now: monotonic seconds at the end. in_flight: streams of this replica that are left."""
+    request, response, connection = stream.request, stream.response, stream.connection
+    if response is not None:
+        status, headers, report = response.status, response.headers, response.report or _NO_REPORT
+    else:
+        status, headers, report = KINDS[stream.failed or "client_closed"].status, b"", _NO_REPORT
+    return new(
+        Access,
+        (
+            ACCESS,
+            stream.sid,
+            time.time() - (now - request.started),
+            request.server,
+            request.peer,
+            report.client_ip or request.peer.ip,
+            request.method,
+            request.target,
+            request.host,
+            request.version,
+            request.headers,
+            status,
+            headers,
+            stream.received,
+            stream.sent,
+            request.started,
+            stream.responded,
+            now,
+            connection.served > 1,
+            in_flight,
+            *report[:8],
+            stream.failed or report.error,
+            report.context,
+            connection.connected,
+            report.opened,
+            report.connections,
+        ),
+    )
+
+
+def refused_stream(connection: ClientConnection, server: str, head: RequestHead | None, at: float) -> Stream:
+    """A record of a request that never became a stream. head: None when nothing of it could be read."""
+    head = head or _NO_HEAD
+    request = Request(
+        REQUEST,
+        0,
+        0,
+        Affinity(0, 0, 0),
+        server,
+        connection.peer,
+        head.method,
+        head.target,
+        head.version,
+        head.host,
+        head.headers,
+        0,
+        b"",
+        True,
+        at,
+        b"",
+    )
+    return Stream(0, connection, request, False)
