@@ -90,13 +90,16 @@ class _Mover:
         while True:
             if pending is not None:
                 flow.resolve(await pending)
-            elif flow.is_over:
+            # Also at first: a task begins a turn after it was made, and what came meanwhile found nobody to wake.
+            pending = self.advance()
+            if pending is not None:
+                continue
+            if flow.is_over:
                 return
-            elif self.guard.is_busy:
+            if self.guard.is_busy:
                 await self.guard.free()
             else:
                 await self.wait()
-            pending = self.advance()
 
     def advance(self) -> Awaitable[Any] | None:
         """Does what can be done now. Returns what has to be awaited, to go on with its result."""

@@ -80,7 +80,7 @@ class Requests:
         try:
             if stream.is_forwarded:
                 if stream.upload is not None and not stream.upload.flow.is_over:
-                    await stream.upload.work(stream.upload.advance())
+                    await stream.upload.work(None)
                 if not stream.chain.respond.calls:
                     actor.drop(stream)
         except Exception as error:

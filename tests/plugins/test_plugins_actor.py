@@ -253,6 +253,15 @@ async def test_body_bytes_that_come_while_a_response_hook_is_at_work_are_not_los
             assert isinstance(out[-1], Data | Response)
 
 
+@pytest.mark.parametrize("plugins", [ZIP, GROW], ids=["smaller", "larger"])
+async def test_a_body_that_comes_in_the_same_turn_as_its_head_does_not_wait_for_more(plugins: dict[str, Any]) -> None:
+    async with Stage(plugins) as stage:
+        await stage.run(stage.request(headers="accept-encoding: gzip"))
+        out = await stage.run(stage.response("content-type: text/plain", b"a", ended=False), data(b"a"), data(b"", ended=True))
+        assert out[-1].ended
+        assert stage.actor.held() == 0
+
+
 async def test_an_answer_turned_into_one_without_body_has_none(tmp_path: Any) -> None:
     path = tmp_path / "mine.py"
     path.write_text("from pingap.plugin import *\nclass Mine(Plugin):\n    def response(self, e): e.response.status = 304\n")

@@ -51,6 +51,14 @@ class Limit(Plugin[LimitSettings]):
             self._max = float(settings.max)
             self._args = (INFLIGHT, settings.max)
         self._host: Host | None = None
+        key = settings.key
+        readers: dict[str, Callable[[Exchange], str | None]] = {
+            "ip": lambda exchange: exchange.client_ip,
+            "header": lambda exchange: exchange.headers.get(key),
+            "cookie": lambda exchange: exchange.cookie(key),
+            "query": lambda exchange: exchange.query_value(key),
+        }
+        self._value = readers[settings.tag]
 
     def check(self) -> Iterator[Trouble]:
         settings = self.settings
@@ -69,17 +77,7 @@ class Limit(Plugin[LimitSettings]):
         self._prefix = f"{host.name}\0{self._prefix}\0"
 
     def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
-        settings = self.settings
-        value: str | None
-        if settings.tag == "ip":
-            value = exchange.client_ip
-        else:
-            read: Callable[[str], str | None] = {
-                "header": exchange.headers.get,
-                "cookie": exchange.cookie,
-                "query": exchange.query_value,
-            }[settings.tag]
-            value = read(settings.key)
+        value = self._value(exchange)
         if not value:
             return SKIP  # as documented: who has no key is not limited by it
         assert self._host is not None
