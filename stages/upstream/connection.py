@@ -52,7 +52,7 @@ class BackendConnection(asyncio.Protocol):
         "_keep",
         "_paused",
         "_socket",
-        "_unsent",
+        "_taken",
         "_writer",
         "backend",
         "choked",
@@ -78,8 +78,8 @@ class BackendConnection(asyncio.Protocol):
         self._keep = True
         self._got_bytes = False
         self._paused = False
-        self._unsent = 0
-        """Bytes of the request that waited for the socket when the deadline was last set."""
+        self._taken = -inf
+        """Bytes of the request's body that the socket had taken when that was last looked at."""
         self.choked = False
         """The backend takes less than it is sent."""
         self.is_closed = False
@@ -166,7 +166,7 @@ class BackendConnection(asyncio.Protocol):
         """The connection now belongs to an exchange, which writes its request."""
         self.exchange = exchange
         self._got_bytes = False
-        self._unsent = 0
+        self._taken = -inf
         self.deadline = now + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
 
     def _take_head(self, exchange: Exchange, data: bytes) -> None:
@@ -268,7 +268,7 @@ class BackendConnection(asyncio.Protocol):
         if exchange is None:
             self.deadline = inf
         elif self.choked:
-            self._unsent = self.transport.get_write_buffer_size()
+            self._taken = exchange.uploaded - self.transport.get_write_buffer_size()
             self.deadline = monotonic() + exchange.write_timeout
         elif self._paused:
             self.deadline = inf  # the client is slow, not the backend
@@ -306,8 +306,8 @@ class BackendConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is not None:
             unsent = self.transport.get_write_buffer_size()
-            if unsent and (not self._unsent or unsent < self._unsent):
-                self._unsent = unsent
+            if unsent and exchange.uploaded - unsent > self._taken:
+                self._taken = exchange.uploaded - unsent
                 self.deadline = now + exchange.write_timeout  # slow, but it takes the request
                 return
             self.close()

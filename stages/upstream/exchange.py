@@ -65,7 +65,6 @@ class Exchange:
     _granted = 0
     """Request body bytes granted to the sender and not yet arrived."""
     _unacked = 0
-    _uploaded = 0
     _detail = ""
     _sent_at = 0.0
     _arrived = 0
@@ -74,6 +73,8 @@ class Exchange:
     waiting_since = 0.0
     interims = 0
     """Interim answers so far."""
+    uploaded = 0
+    """Request body bytes handed to the connection."""
     upload_done = True
     """The whole request has been handed to the connection."""
     responded = False
@@ -92,7 +93,7 @@ class Exchange:
         self.answers_to = receiver_of(routed)
         self.read_timeout = group.read_timeout
         if routed.length:
-            self._uploaded = len(routed.body)
+            self.uploaded = len(routed.body)
             self.upload_done = routed.ended
 
     @property
@@ -224,7 +225,7 @@ class Exchange:
             failure,
             self.method,
             self._routed.ended,
-            self._uploaded > 0 and not self._routed.ended,
+            self.uploaded > 0 and not self._routed.ended,
             self._tries,
             group.others(tried),
             monotonic() - self.began,
@@ -268,7 +269,7 @@ class Exchange:
             return
         payload = data.payload
         size = len(payload)
-        uploaded = self._uploaded = self._uploaded + size
+        uploaded = self.uploaded = self.uploaded + size
         self._granted -= size
         cap = self._rules.max_body
         if cap and uploaded > cap:
