@@ -15,6 +15,7 @@ class Echo(BaseHTTPRequestHandler):
     """Answers every GET with the request as it arrived."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet
 
     def do_GET(self) -> None:
         told = {"backend": self.server.server_address[1], "path": self.path, "headers": dict(self.headers)}
