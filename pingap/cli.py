@@ -147,7 +147,7 @@ def _check(source: str | None) -> None:
     except ConfigRefused as refused:
         _fail(str(refused), BAD_USAGE)
     counts = [(name, len(getattr(snapshot, name))) for name in ("servers", "locations", "upstreams", "plugins")]
-    click.echo(f"{source}: no problems ({', '.join(f'{count} {name}' for name, count in counts)})")
+    click.echo(f"{source}: no problems ({', '.join(f'{count} {name[:-1] if count == 1 else name}' for name, count in counts)})")
 
 
 @commands.command()
@@ -187,7 +187,8 @@ def scale(what: str, run_dir: str | None) -> None:
     value = _ask(run_dir, "scale", stage, count)
     line = f"{stage}: {value['before']} → {value['replicas']}"
     if value["draining"]:
-        line += f", {value['draining']} finish what they hold and leave"
+        ending = "finishes what it holds and leaves" if value["draining"] == 1 else "finish what they hold and leave"
+        line += f", {value['draining']} {ending}"
     if value["starting"]:
         _fail(f"{line}, {value['starting']} not ready yet: see `pingap ps` and the log")
     click.echo(line)
