@@ -6,18 +6,21 @@ healthy and was not tried for this request.
 
 from __future__ import annotations
 
-import bisect
+from bisect import bisect
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from itertools import accumulate
 from math import gcd
 from typing import Final, Protocol
-
-from bus.members import hash_of
 
 MAX_CYCLE: Final = 4096
 """Longest precomputed round-robin cycle; larger weights are scaled down to it."""
 
 RING_POINTS: Final = 160
 """Points on the hash ring per unit of weight (nginx and ketama use 160)."""
+
+MAX_SHARE: Final = 64
+"""Units of weight that the heaviest backend of a ring has at most; larger weights are scaled down to it."""
 
 
 class Load(Protocol):
@@ -81,26 +84,34 @@ class HashRing:
     """Consistent hashing: when a backend comes or goes only its own share of the keys moves."""
 
     def __init__(self, names: Sequence[str], weights: Sequence[int]) -> None:
+        # Halved until they fit: other steps would change with every change of the heaviest weight, and move keys.
+        scale = 1
+        while max(weights, default=0) > MAX_SHARE * scale:
+            scale *= 2
         points: dict[int, int] = {}
         for index, (name, weight) in enumerate(zip(names, weights, strict=True)):
-            for point in range(RING_POINTS * min(weight, 64)):
-                points[mix(hash_of(f"{name}-{point}"))] = index
+            for point in range(max(1, RING_POINTS * weight // scale) if weight else 0):
+                points[place(f"{name}-{point}")] = index
         self._points = sorted(points)
         self._owners = [points[point] for point in self._points]
+        self._backends = len(set(self._owners))
 
     def pick(self, key: str, usable: Usable | None) -> int:
         count = len(self._points)
         if not count:
             return -1
-        start = bisect.bisect(self._points, mix(hash_of(key)))
-        seen: set[int] = set()
-        for step in range(count):
-            index = self._owners[(start + step) % count]
-            if index in seen:
-                continue
-            if usable is None or usable(index):
-                return index
-            seen.add(index)
+        start = bisect(self._points, place(key))
+        index = self._owners[start if start < count else 0]
+        if usable is None or usable(index):
+            return index
+        seen = {index}
+        while len(seen) < self._backends:
+            start += 1
+            index = self._owners[start % count]
+            if index not in seen:
+                if usable(index):
+                    return index
+                seen.add(index)
         return -1
 
 
@@ -131,21 +142,21 @@ class PowerOfTwo:
     def __init__(self, loads: Sequence[Load], below: Callable[[int], int]) -> None:
         self._loads = loads
         self._below = below
-        self._cycle = cycle_of([load.weight for load in loads])
+        self._all = [index for index, load in enumerate(loads) if load.weight]
+        self._bounds = list(accumulate(loads[index].weight for index in self._all))
 
     def pick(self, key: str, usable: Usable | None) -> int:
-        pool = self._cycle if usable is None else [index for index in self._cycle if usable(index)]
+        pool, bounds, loads = self._all, self._bounds, self._loads
+        if usable is not None:
+            pool = [index for index in pool if usable(index)]
+            bounds = list(accumulate(loads[index].weight for index in pool))
         if not pool:
             return -1
-        first, second = pool[self._below(len(pool))], pool[self._below(len(pool))]
-        loads = self._loads
+        first = pool[bisect(bounds, self._below(bounds[-1]))]
+        second = pool[bisect(bounds, self._below(bounds[-1]))]
         return first if loads[first].active * loads[second].weight <= loads[second].active * loads[first].weight else second
 
 
-def mix(value: int) -> int:
-    """Spreads FNV's low entropy over all 64 bits (the finalizer of MurmurHash3)."""
-    value ^= value >> 33
-    value = (value * 0xFF51AFD7ED558CCD) & 0xFFFFFFFFFFFFFFFF
-    value ^= value >> 33
-    value = (value * 0xC4CEB9FE1A85EC53) & 0xFFFFFFFFFFFFFFFF
-    return value ^ (value >> 33)
+def place(text: str) -> int:
+    """Where on the ring a text lies, 64 bits: the same in every process, unlike hash()."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
