@@ -25,3 +25,4 @@ ACCESS: Final = 96
 LOG: Final = 97
 COUNT: Final = 98
 WANTED: Final = 99
+LINES: Final = 100

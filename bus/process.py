@@ -51,6 +51,12 @@ REPEATS_END: Final = 1.0
 ARRIVALS: Final = 0.05
 """Seconds between the begin of a drain and the first look at what is still held."""
 
+EVENT_GATHER: Final = 0.02
+"""Seconds for which events wait for company on their way to logging."""
+
+MOST_EVENTS: Final = 256
+"""Events that leave at once, however short they waited."""
+
 ORPHAN_DRAIN: Final = 4.0
 """Seconds that a process whose supervisor is gone gives to its streams."""
 
@@ -80,6 +86,7 @@ class SeatContext:
         self.send = process.link.send
         self.can_send = process.link.can_send
         self.wanted: frozenset[str] = frozenset()
+        self._held: list[Any] = []
         self._counts: dict[Any, float] = {}
         self._events: Publisher | None = None
 
@@ -88,11 +95,22 @@ class SeatContext:
         return self._link.members
 
     def emit(self, envelope: Any) -> None:
+        held = self._held
+        held.append(envelope)
+        if len(held) == 1:
+            self.loop.call_later(EVENT_GATHER, self.ship_events)
+        elif len(held) == MOST_EVENTS:
+            self.ship_events()
+
+    def ship_events(self) -> None:
+        """Hands on the events gathered so far. A wake-up of logging for each loop turn would cost more than the events do."""
+        held, self._held = self._held, []
         to = self._process.logging_actor
-        if to:
-            self._link.offer(to, envelope)
-        else:
-            self._link.dropped += 1
+        if not to or not self._link.can_send(to):
+            self._link.dropped += len(held)
+            return
+        for envelope in held:
+            self._link.send(to, envelope)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         record = (LOG, time.time(), level, self.stage, self.replica, message, fields)
@@ -204,6 +222,8 @@ class Process:
             except Exception:
                 traceback.print_exc()
         self._originals.clear()  # nothing is repeated from here on
+        for context in self.contexts.values():
+            context.ship_events()
         self.link.close()
         return self._exit_code
 

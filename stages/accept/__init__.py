@@ -3,7 +3,7 @@
     core.py        pure: which replicas a stream visits, what becomes of it when one of them dies
     stream.py      one request and its answer, its states
     connection.py  HTTP/1.x server side on one connection
-    event.py       the event of a stream that has ended
+    event.py       the event of a stream that has ended; access_lines.py: its line in the access log
     actor.py       listeners, the table of streams, messages from and to the other stages
 
 A connection parses one head at a time (pipelined ones wait in its buffer, so

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Final
 from bus.actor import Actor, Context
 from bus.members import Members
 from config.model import Server, Snapshot
+from observability.access_format import Render
+from stages.accept.access_lines import AccessLines, compile_lines
 from stages.accept.connection import ClientConnection
 from stages.accept.core import Fate, State, after_recall, crews, fate
 from stages.accept.event import access_event, refused_stream
@@ -77,10 +79,11 @@ class Compiled:
 
     servers: dict[str, Server]
     pages: ErrorPages
+    lines: dict[str, Render]
 
 
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
-    return Compiled(dict(snapshot.servers), ErrorPages(snapshot.basic.error_template))
+    return Compiled(dict(snapshot.servers), ErrorPages(snapshot.basic.error_template), compile_lines(snapshot))
 
 
 class AcceptActor(Actor):
@@ -102,6 +105,7 @@ class AcceptActor(Actor):
         self._turn = 0
         self._requests = 0
         self._pages = ErrorPages()
+        self._lines = AccessLines(context)
         self._is_ready = False
         self._all_carry = 0
         """The generation that all streams without an answer are known to carry."""
@@ -120,6 +124,10 @@ class AcceptActor(Actor):
 
     def _committed(self, generation: int, compiled: Compiled) -> None:
         self._pages = compiled.pages
+        # A server that the file no longer names is logged until the restart that its removal needs.
+        self._lines.renders |= compiled.lines
+        for name in compiled.servers.keys() - compiled.lines.keys():
+            self._lines.renders.pop(name, None)
         for name, door in self._doors.items():
             if name in compiled.servers:
                 door.settings = compiled.servers[name]
@@ -157,6 +165,7 @@ class AcceptActor(Actor):
             listener.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._lines.ship()
         for connection in list(self._connections):
             connection.transport.close()
 
@@ -349,8 +358,18 @@ class AcceptActor(Actor):
                 self._send(watcher, Done(DONE, stream.sid))
         if why or not stream.upload_done:  # an answer that did not wait for the body leaves somebody who still wants it
             self.cancel(stream, why or "answered")
-        if "access" in self.context.wanted:
-            self.context.emit(access_event(stream, now, len(self._streams)))
+        self._record(stream, now)
+
+    def _record(self, stream: Stream, now: float) -> None:
+        """Makes of an ended stream what somebody reads: a line of the access log, the event."""
+        render = self._lines.renders.get(stream.request.server)
+        is_wanted = "access" in self.context.wanted
+        if render is not None or is_wanted:
+            event = access_event(stream, now, len(self._streams))
+            if render is not None:
+                self._lines.add(event, render)
+            if is_wanted:
+                self.context.emit(event)
 
     # -- answers of our own -----------------------------------------------------
 
@@ -385,8 +404,8 @@ class AcceptActor(Actor):
         stream.failed, stream.responded, stream.sent = kind, now, len(body)
         if stream is refused:
             self.ended(stream, now, detail)
-        elif "access" in self.context.wanted:
-            self.context.emit(access_event(stream, now, len(self._streams)))
+        else:
+            self._record(stream, now)
         self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.peer.ip)
         return b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body)
 

@@ -25,7 +25,6 @@ class Audience:
 
     def __init__(self) -> None:
         self._topics: frozenset[str] = frozenset()
-        self._has_access_log = False
         self._has_metrics = False
         self.published: frozenset[str] = frozenset()
         """Those of TOPICS that somebody subscribes to."""
@@ -38,17 +37,15 @@ class Audience:
         self.published = frozenset(name for name in TOPICS if any(name.startswith(topic) for topic in topics))
         return sorted(topic for topic in new if topic.startswith(RECENT))
 
-    def configured(self, has_access_log: bool, has_metrics: bool) -> None:
-        """Takes what the configuration asks for."""
-        self._has_access_log, self._has_metrics = has_access_log, has_metrics
+    def configured(self, has_metrics: bool) -> None:
+        """Takes what the configuration asks for. An access log asks for no events: accept makes its lines."""
+        self._has_metrics = has_metrics
 
     def wanted(self) -> list[str]:
         """The topics of WANTED, sorted."""
         wanted = {"log", *self.published}
-        if self._has_access_log or self._has_metrics:
-            wanted.add("access")
         if self._has_metrics:
-            wanted.add("count")
+            wanted |= {"access", "count"}
         return sorted(wanted)
 
 

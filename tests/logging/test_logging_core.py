@@ -11,16 +11,16 @@ def test_without_readers_only_log_records_are_wanted() -> None:
     assert Audience().wanted() == ["log"]
 
 
-def test_an_access_log_wants_access_events() -> None:
+def test_without_metrics_the_configuration_wants_no_events() -> None:
     audience = Audience()
-    audience.configured(has_access_log=True, has_metrics=False)
-    assert audience.wanted() == ["access", "log"]
+    audience.configured(has_metrics=False)
+    assert audience.wanted() == ["log"]
     assert audience.published == frozenset()
 
 
 def test_metrics_want_access_events_and_counts() -> None:
     audience = Audience()
-    audience.configured(has_access_log=False, has_metrics=True)
+    audience.configured(has_metrics=True)
     assert audience.wanted() == ["access", "count", "log"]
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from bus.actor import Actor
+from bus.kinds import LINES
 from bus.members import Members
 from bus.process import Process, Seat
 from config.model import AccessLog, Listen, Server, Snapshot
@@ -123,6 +124,7 @@ async def test_events_reach_the_file_the_consumers_and_the_metrics_page_also_aft
 
     def emit() -> None:
         client.context.emit(access(status=201))
+        client.context.emit((LINES, "web", 1, "201"))
 
     stream = events.astream(world.run_dir)
     await until(lambda: metrics.figures()["events"] > 0, emit)
@@ -146,6 +148,7 @@ async def test_events_reach_the_file_the_consumers_and_the_metrics_page_also_aft
     await until(lambda: metrics.figures()["events"] > counted, emit)
     while event.status != 202:
         event = await asyncio.wait_for(_next(stream, lambda: client.context.emit(access(status=202))), DEADLINE)
+    client.context.emit((LINES, "web", 1, "202"))
     await until(lambda: "202\n" in path.read_text())
     await stream.aclose()
 
