@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _DEMO = """\
 No configuration was given, so this is the demo: two small backends behind the proxy. Try next:
   curl -i {url}/      again and again: the backends take turns
-  pingap ps{at}      the stages, each a process of its own
-  pingap tap{at}      requests as they come, with the time that each stage took
-  pingap scale upstream=2{at}      a second replica while it runs
-  a pingap.toml of your own, taken by `pingap up` in its directory or with -c PATH"""
+  {command} ps{at}      the stages, each a process of its own
+  {command} tap{at}      requests as they come, with the time that each stage took
+  {command} scale upstream=2{at}      a second replica while it runs
+  a pingap.toml of your own, taken by `{command} up` in its directory or with -c PATH"""
 
 
 class ConsoleFace:
@@ -48,10 +48,18 @@ class ConsoleFace:
 
 
 def _demo(url: str, at: str) -> str:
-    lines = _DEMO.format(url=url, at=at).split("\n")
+    lines = _DEMO.format(url=url, at=at, command=_command()).split("\n")
     pairs = [line.split("      ", 1) for line in lines]
     width = max(len(pair[0]) for pair in pairs if len(pair) > 1)
     return "\n".join(f"{pair[0].ljust(width)}  {pair[1]}" if len(pair) > 1 else pair[0] for pair in pairs)
+
+
+def _command() -> str:
+    """What to type for `pingap`: the path that this process was started by, should the shell not find the name."""
+    import shutil
+
+    started_by = sys.argv[0]
+    return started_by if os.path.basename(started_by) == "pingap" and not shutil.which("pingap") else "pingap"
 
 
 def since_start() -> float:
