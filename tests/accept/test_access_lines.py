@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bus.fake import FakeContext
 from bus.kinds import LINES
 from config.model import AccessLog, Listen, Server, Snapshot
+from observability.records import Access
 from stages.accept.access_lines import MOST, AccessLines, compile_lines
 from tests.observability.samples import access
+
+
+def event(**changes: Any) -> Access:
+    return Access(*access(**changes))
 
 
 def snapshot(**formats: str | None) -> Snapshot:
@@ -23,9 +30,9 @@ async def test_lines_wait_for_each_other_and_leave_by_server() -> None:
     lines = AccessLines(context)
     renders = compile_lines(snapshot(web="{method} {status}", other="{status}", silent=None))
     assert sorted(renders) == ["other", "web"]
-    lines.add(access(), renders["web"])
-    lines.add(access(server="other", status=404), renders["other"])
-    lines.add(access(status=500), renders["web"])
+    lines.add(event(), renders["web"])
+    lines.add(event(server="other", status=404), renders["other"])
+    lines.add(event(status=500), renders["web"])
     assert context.emitted == []
     lines.ship()
     assert context.emitted == [(LINES, "web", 2, "GET 200\nGET 500"), (LINES, "other", 1, "404")]
@@ -38,7 +45,7 @@ async def test_a_full_bundle_leaves_at_once() -> None:
     lines = AccessLines(context)
     render = compile_lines(snapshot(web="{status}"))["web"]
     for _ in range(MOST):
-        lines.add(access(), render)
+        lines.add(event(), render)
     assert [(envelope[0], envelope[2]) for envelope in context.emitted] == [(LINES, MOST)]
 
 
@@ -46,8 +53,8 @@ async def test_a_line_that_cannot_be_written_costs_itself_only() -> None:
     context = FakeContext("accept", 1)
     lines = AccessLines(context)
     render = compile_lines(snapshot(web="{status} {referer}"))["web"]
-    lines.add(access(request_headers=None), render)
-    lines.add(access(status=201), render)
+    lines.add(event(request_headers=None), render)
+    lines.add(event(status=201), render)
     lines.ship()
     assert [envelope[2] for envelope in context.emitted] == [1]
     assert context.emitted[0][3].startswith("201")
