@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from stages.http1.direct import DirectWriter
-from stages.http1.engine import ENGINES
+from stages.http1.engine import Httptools
+from stages.http1.lines import quick_response
 from stages.http1.render import chunk
 from stages.http1.rules import Limits, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
@@ -39,7 +40,7 @@ ONE_PIECE: Final = 16 * 1024
 """Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""
 
 _HTTP: Final = b"HTTP/1."
-_parse: Final = ENGINES["httptools"].parse_response
+_parse: Final = Httptools().parse_whole_response
 
 
 class BackendConnection(asyncio.Protocol):
@@ -107,8 +108,24 @@ class BackendConnection(asyncio.Protocol):
             self.backend.forget(self)
         if self.is_counted:
             self.backend.lost_one()
+        if exchange is not None:
+            self._broke_off(exchange)
+
+    def eof_received(self) -> bool:
+        exchange, self.exchange = self.exchange, None
         if exchange is None:
-            return
+            self.backend.forget(self)
+        elif self._decoder.__class__ is CloseBody:
+            # Its end is here, whatever becomes of the part of the request that the backend did not wait for.
+            self._finish(exchange, b"")
+        else:
+            self._broke_off(exchange)
+        # Not close(), which would first wait until the backend has taken all that is still to be written.
+        self.transport.abort()
+        return False
+
+    def _broke_off(self, exchange: Exchange) -> None:
+        """No more will come, and the answer is not complete."""
         if self._decoder is not None:
             exchange.fail("bad_gateway")
         elif self._got_bytes:
@@ -116,17 +133,6 @@ class BackendConnection(asyncio.Protocol):
             exchange.attempt_failed(Failure.INVALID)
         else:
             exchange.attempt_failed(Failure.CLOSED_REUSED if self.served else Failure.CLOSED_FRESH)
-
-    def eof_received(self) -> bool:
-        exchange = self.exchange
-        if exchange is None:
-            self.backend.forget(self)
-        elif self._decoder.__class__ is CloseBody:
-            # Its end is here, whatever becomes of the part of the request that the backend did not wait for.
-            self._finish(exchange, b"")
-        # Not close(), which would first wait until the backend has taken all that is still to be written.
-        self.transport.abort()
-        return False
 
     def pause_writing(self) -> None:
         self.choked = True
@@ -177,8 +183,8 @@ class BackendConnection(asyncio.Protocol):
                 return
             if self._buffer:
                 self._buffer = b""
-            head = _parse(data if end == len(data) else data[:end], LIMITS)
-            rest = b"" if end == len(data) else data[end:]
+            block, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
+            head = quick_response(block, LIMITS) or _parse(block, LIMITS)
             status = head.status
             if status >= 200:
                 break
