@@ -78,6 +78,7 @@ class FakeTransport(asyncio.Transport):
         self.unsent = b""
         self.is_stuck = False
         self.is_lost = False
+        self.was_reset = False
         self._reading = True
         self._closing = False
         self._choked = False
@@ -96,6 +97,8 @@ class FakeTransport(asyncio.Transport):
         return len(self.unsent)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.was_reset:
+            return  # as a real one does until it has told its protocol
         assert not self._closing, "a write to a connection that was given up"
         self.unsent += bytes(data)
         if not self.is_stuck:
@@ -190,7 +193,9 @@ class Link:
             self.pump()
 
     def resets(self) -> None:
-        self.transport.lose(ConnectionResetError("reset by peer"))
+        if not self.transport.is_closing():
+            self.transport.was_reset = True
+            self.transport.lose(ConnectionResetError("reset by peer"))
 
     def pump(self) -> None:
         """The event loop of the proxy looks at the socket."""
@@ -255,7 +260,8 @@ class Backend:
         """Those that hang are accepted (or refused, if it refuses by now)."""
         self.hangs = False
         for waiting in self._dialing:
-            waiting.set_result(None)
+            if not waiting.done():
+                waiting.set_result(None)
 
     @property
     def link(self) -> Link:
