@@ -221,8 +221,9 @@ def test_a_large_answer_is_compressed_as_it_streams(proxy: Pingap, shared_origin
         exchange.send(b"0\r\n\r\n")
 
     shared_origin.on["/gzip/large"] = large
-    response = proxy.get("/gzip/large", headers={"Accept-Encoding": "gzip"})
-    assert gzip.decompress(response.body) == TEXT * 200
+    for _ in range(10):  # credit that is lost now and then stalls one of them
+        response = proxy.get("/gzip/large", headers={"Accept-Encoding": "gzip"})
+        assert gzip.decompress(response.body) == TEXT * 200
 
 
 def test_text_is_replaced_in_the_body(proxy: Pingap) -> None:
