@@ -12,11 +12,17 @@ this way: one that went to the transport unseen could be overtaken.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from asyncio import Transport
 from collections.abc import Iterable
+from typing import Final
 
 _Bytes = bytes | memoryview
+_BROKEN: Final = -2
+
+LAST_WORDS: Final = 0.3
+"""Seconds that a peer which takes nothing more has until its connection is given up; what it sent is read meanwhile."""
 
 
 class DirectWriter:
@@ -31,16 +37,21 @@ class DirectWriter:
         self._fd = sock.fileno() if sock is not None and transport.get_extra_info("sslcontext") is None else -1
 
     def write(self, data: _Bytes) -> None:
-        """Sends `data` now as far as the socket takes it, the rest when it can. Errors show as `connection_lost`."""
+        """Sends `data` now as far as the socket takes it, the rest when it can. An error shows as `connection_lost`, soon."""
         if self._fd < 0 or (self._queued and self._transport.get_write_buffer_size()):
-            self._transport.write(data)
+            if self._fd != _BROKEN:
+                self._transport.write(data)
             return
         try:
             sent = os.write(self._fd, data)
         except BlockingIOError:
             sent = 0
-        except OSError:  # the peer is gone; the transport finds out for itself, and tells its protocol
-            sent = 0
+        except OSError:
+            # The peer takes nothing more, but what it said before may still be here to be read: an early answer, as a
+            # rule. The transport would close on a failed write and throw that away, so it is not told yet.
+            self._fd = _BROKEN
+            asyncio.get_running_loop().call_later(LAST_WORDS, self._transport.abort)
+            return
         if sent == len(data):
             self._queued = False
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -106,12 +107,35 @@ def test_long_pieces_are_the_transports_and_nothing_overtakes_them(pair: Any) ->
     assert (transport.queued, read(theirs)) == (b"abc", b"")
 
 
-def test_an_error_of_the_socket_is_left_to_the_transport(pair: Any) -> None:
-    ours, theirs = pair
-    theirs.close()
-    transport = Queue(ours)
-    DirectWriter(transport).write(b"lost")
-    assert transport.queued == b"lost"
+async def test_what_a_peer_said_before_it_stopped_taking_is_read_before_the_connection_is_given_up() -> None:
+    """A backend that answers 413 and closes, while the body is still on its way: the answer counts, not the failed write."""
+    loop = asyncio.get_running_loop()
+    heard: list[bytes] = []
+    lost = loop.create_future()
+
+    class Ours(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.writer = DirectWriter(transport)
+
+        def data_received(self, data: bytes) -> None:
+            heard.append(data)
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self.writer.end()
+            lost.set_result(None)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        _, protocol = await loop.create_connection(Ours, *listener.getsockname())
+        peer, _ = listener.accept()
+    protocol.writer.write(b"the first part of a body")
+    while not select.select([peer], [], [], 0)[0]:
+        await asyncio.sleep(0)
+    peer.sendall(b"HTTP/1.1 413 Content Too Large\r\n\r\n")
+    peer.close()  # with unread bytes: the kernel resets
+    for _ in range(100):  # without a turn of the loop: the answer is in the socket, and writing fails
+        protocol.writer.write(b"more of it")
+    await asyncio.wait_for(lost, 5)
+    assert b"".join(heard) == b"HTTP/1.1 413 Content Too Large\r\n\r\n"
 
 
 def test_after_the_end_the_descriptor_is_not_touched(pair: Any) -> None:
