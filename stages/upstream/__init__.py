@@ -1,11 +1,14 @@
 """Upstream: asks a backend and sends its answer straight to accept (or to plugins when the itinerary says so).
 
     balance.py     pure: which backend (round robin, consistent hashing, least connections, power of two)
-    core.py        pure: may a failed attempt be made again, and what a failure is called
+    core.py        pure: may a failed attempt be made again, and what a failure is called; memory of streams
     pool.py        backends with their idle connections and waiting exchanges
+    dial.py        opening a connection: names, addresses, time-outs, socket options
     connection.py  HTTP/1.1 client side on one backend connection
     exchange.py    one request: its attempts, its body, its credit
     actor.py       the table of exchanges, messages from and to the other stages
 
-Pools outlive a reload as long as the upstream's own section does not change.
+Pools outlive a reload as long as the upstream's own section does not change. An exchange
+holds one thing at a time that it waits for (a connect, a place in line or a connection),
+and whoever ends it lets go of that: so nothing is counted twice or forgotten.
 """

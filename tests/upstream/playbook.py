@@ -276,13 +276,15 @@ class Backend:
 class Play:
     """The stage on which a playbook runs."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch | None) -> None:
+        """Without monkeypatch: real sockets and real time."""
         self.clock = Clock()
-        for module in (actor_module, connection_module, exchange_module):
-            monkeypatch.setattr(module, "monotonic", self.clock)
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
-        monkeypatch.setattr(self.actor, "connect", self._connect)
+        if monkeypatch is not None:
+            for module in (actor_module, connection_module, exchange_module):
+                monkeypatch.setattr(module, "monotonic", self.clock)
+            monkeypatch.setattr(self.actor, "connect", self._connect)
         self.receivers = self.actor.receivers()
         self.backends: dict[str, Backend] = {}
         self.generation = 0

@@ -1,0 +1,102 @@
+"""The request as the backend gets it: written anew, with what is known only now."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.messages import UNKNOWN
+from tests.upstream.playbook import OK, Play
+
+
+async def head(play: Play, **request: object) -> bytes:
+    """The request's head at the backend."""
+    sid = play.asks(**request)  # type: ignore[arg-type]
+    await play.turn()
+    (link,) = [link for backend in play.backends.values() for link in backend.links if link.connection.exchange is not None]
+    said = link.hears()
+    link.says(OK)
+    assert play.hears_response(sid).status == 200
+    return said
+
+
+async def test_the_request_line_and_the_headers_are_the_routed_ones(play: Play) -> None:
+    play.serves()
+    assert await head(play, method=b"DELETE", target=b"/a?b=c", headers=b"host: example\r\nx-a: 1\r\nx-a: 2\r\n") == (
+        b"DELETE /a?b=c HTTP/1.1\r\nhost: example\r\nx-a: 1\r\nx-a: 2\r\n\r\n"
+    )
+
+
+async def test_a_request_without_a_host_gets_the_backends_address_for_one(play: Play) -> None:
+    """HTTP/1.0 may come without; what goes out is 1.1."""
+    play.serves()
+    assert await head(play, host=b"", headers=b"x: 1\r\n") == b"GET / HTTP/1.1\r\nhost: a:1\r\nx: 1\r\n\r\n"
+    assert await head(play, host=b"", headers=b"x: 1\r\nhost: set\r\n") == b"GET / HTTP/1.1\r\nx: 1\r\nhost: set\r\n\r\n"
+
+
+LATE = {
+    "proxy_set_headers": (("x-backend", "$upstream_addr"), ("x-user", ":user"), ("x-location", ":location")),
+    "proxy_add_headers": (("x-trace", ":connection_id"),),
+}
+
+
+async def test_headers_whose_values_are_known_only_now_are_filled_in(play: Play) -> None:
+    play.serves(location=LATE)
+    said = await head(play, headers=b"host: example\r\nx-backend: forged\r\n", variables={"user": "ann"})
+    assert said == (b"GET / HTTP/1.1\r\nhost: example\r\nx-backend: a:1\r\nx-user: ann\r\nx-location: site\r\nx-trace: 17\r\n\r\n")
+
+
+async def test_after_a_retry_they_name_the_backend_that_was_asked(play: Play) -> None:
+    play.serves("a:1 b:1", location=LATE)
+    for refusing, answering in (("a:1", "b:1"), ("b:1", "a:1")):
+        play.backend(refusing).refuses = ConnectionRefusedError("no")
+        play.backend(answering).refuses = None
+        play.clock.now += 1000
+        play._sweep()
+        assert b"x-backend: %b\r\n" % answering.encode() in await head(play)
+
+
+async def test_a_value_cannot_end_its_line(play: Play) -> None:
+    play.serves(location=LATE)
+    said = await head(play, variables={"user": "ann\r\nx-admin: 1"})
+    assert b"x-user: annx-admin: 1\r\n" in said
+
+
+@pytest.mark.parametrize("body", [b"", b"order"])
+async def test_a_whole_body_has_a_length_whatever_was_said_of_it(play: Play, body: bytes) -> None:
+    """A stage that hands over a whole body of "unknown" length must not make it the beginning of the next request."""
+    play.serves()
+    from stages.messages import ROUTED, Affinity, Peer, Routed
+
+    peer = Peer("192.0.2.7", 5000, "192.0.2.1", 80, "http", 17)
+    play.tell(
+        Routed(
+            ROUTED,
+            (9 << 32) + 1,
+            play.generation,
+            Affinity(11, 12, 13),
+            "web",
+            peer,
+            b"POST",
+            b"/",
+            11,
+            b"example",
+            b"host: example\r\n",
+            UNKNOWN,
+            body,
+            True,
+            0.5,
+            b"",
+            "192.0.2.7",
+            "site",
+            "api",
+            0,
+            {},
+            (),
+            b"",
+            (),
+        )
+    )
+    await play.turn()
+    assert play.backend().link.hears() == b"POST / HTTP/1.1\r\nhost: example\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    play.backend().link.says(OK)
+    assert play.hears_response((9 << 32) + 1).status == 200
