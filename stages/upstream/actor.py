@@ -13,6 +13,7 @@ from config.model import Upstream
 from observability.figures import CONNECTIONS, IN_USE
 from stages.error_page import ErrorPages
 from stages.generations import Generations
+from stages.itinerary import RESPONSE_PLUGINS
 from stages.messages import (
     ANSWER_LOST,
     CANCEL,
@@ -39,7 +40,7 @@ from stages.upstream.compiled import NO_RULES, Compiled, Compiler
 from stages.upstream.connection import BackendConnection
 from stages.upstream.core import Failure, Memory, so_far
 from stages.upstream.dial import dial
-from stages.upstream.exchange import Exchange, receiver_of
+from stages.upstream.exchange import Exchange
 from stages.upstream.pool import BackendState, Group
 
 SWEEP: Final = 0.25
@@ -58,6 +59,7 @@ class UpstreamActor(Actor):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self.id = context.id
         self.send: Callable[[int, Any], None] = context.send
         self._compiler = Compiler()
         self._generations: Generations[Compiled] = Generations(context, self._compiler.compile, self._committed)
@@ -155,7 +157,8 @@ class UpstreamActor(Actor):
     def _refuse(self, routed: Routed, kind: str) -> None:
         stamps = (*so_far(routed.stamps), monotonic())
         report = Report(routed.location, routed.upstream, "", 0, False, 0, stamps, (), kind, routed.variables, routed.client_ip)
-        self.answer_error(receiver_of(routed), routed, kind, report)
+        to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else accept_of(routed.sid)
+        self.answer_error(to, routed, kind, report)
 
     def _data(self, data: Data) -> None:
         exchange = self._exchanges.get(data.sid)
@@ -196,7 +199,7 @@ class UpstreamActor(Actor):
             state = ANSWER_LOST
             if exchange is not None:
                 exchange.cancel()
-        self.send(recall.asker, Recalled(RECALLED, sid, self.context.id, state))
+        self.send(recall.asker, Recalled(RECALLED, sid, self.id, state))
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         if not gone:
@@ -231,7 +234,7 @@ class UpstreamActor(Actor):
         length = len(body)
         if is_head:
             body = b""
-        self.send(to, Response(RESPONSE, sid, self.context.id, status, headers, length, body, True, report, watchers))
+        self.send(to, Response(RESPONSE, sid, self.id, status, headers, length, body, True, report, watchers))
 
     def has_line(self, group: Group) -> None:
         """An exchange waits for a connection."""

@@ -239,8 +239,8 @@ class BackendConnection(asyncio.Protocol):
         self.served += 1
         if rest:
             self._keep = False
-        exchange.head_arrived(head, body, True)
-        exchange.release(self, self._keep)
+        now = exchange.head_arrived(head, body, True)
+        exchange.release(self, self._keep, now)
 
     def _finish(self, exchange: Exchange, payload: bytes) -> None:
         decoder = self._decoder
@@ -249,7 +249,7 @@ class BackendConnection(asyncio.Protocol):
         self.deadline = inf
         self.served += 1
         exchange.body_arrived(payload, True)
-        exchange.release(self, self._keep and not decoder.rest)
+        exchange.release(self, self._keep and not decoder.rest, monotonic())
 
     def _broke(self, exchange: Exchange, error: ProtocolError) -> None:
         self.close()

@@ -45,11 +45,6 @@ GATHER_SECONDS: Final = 0.001
 """So many reads, or so long, are gathered at the most."""
 
 
-def receiver_of(routed: Routed) -> int:
-    """The actor that gets the answer: accept, or plugins."""
-    return routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else routed.sid >> 32
-
-
 class Exchange:
     """Lives from ROUTED until the answer has been handed over."""
 
@@ -90,7 +85,8 @@ class Exchange:
         self.method = routed.method
         self.began = monotonic()
         """Monotonic seconds at which the request reached this stage."""
-        self.answers_to = receiver_of(routed)
+        self.answers_to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else routed.sid >> 32
+        """The actor that gets the answer: accept, or plugins."""
         self.read_timeout = group.read_timeout
         if routed.length:
             self.uploaded = len(routed.body)
@@ -129,7 +125,7 @@ class Exchange:
                 connection.close()
                 continue
             self._tries += 1
-            self._send(connection)
+            self._send(connection, self.began if self._tries == 1 else monotonic())
             return
         self._open_or_wait(backend)
 
@@ -156,7 +152,7 @@ class Exchange:
             return
         self._tries += 1
         try:
-            self._send(connection)
+            self._send(connection, monotonic())
         except Exception as error:  # it is ours, and must not be taken for one of the exchange before
             self.crashed(error)
 
@@ -186,17 +182,18 @@ class Exchange:
             self.attempt_failed(failure)
             return
         connection.is_counted = True
-        self.connect_seconds = (monotonic() - began,)
+        now = monotonic()
+        self.connect_seconds = (now - began,)
         try:
-            self._send(connection)
+            self._send(connection, now)
         except Exception as error:
             self.crashed(error)
 
-    def _send(self, connection: BackendConnection) -> None:
+    def _send(self, connection: BackendConnection, now: float) -> None:
         routed, backend = self._routed, connection.backend
-        self._sent_at = monotonic()
+        self._sent_at = now
         self._connection = connection
-        connection.begin(self, self._sent_at)
+        connection.begin(self, now)
         headers = routed.headers
         if self._rules.late:
             headers = self._rules.apply_late(headers, routed, backend.address)
@@ -257,7 +254,7 @@ class Exchange:
         routed = self._routed
         self._granted += count
         sender = routed.affinity.plugins if routed.plan & REQUEST_BODY else accept_of(self.sid)
-        self._actor.send(sender, Credit(CREDIT, self.sid, count, self._actor.context.id))
+        self._actor.send(sender, Credit(CREDIT, self.sid, count, self._actor.id))
 
     def upload(self, data: Data) -> None:
         """Request body bytes, for the backend's connection."""
@@ -305,43 +302,34 @@ class Exchange:
 
     # -- the answer ---------------------------------------------------------------
 
-    def head_arrived(self, head: ResponseHead, body: bytes, ended: bool) -> None:
-        routed = self._routed
+    def head_arrived(self, head: ResponseHead, body: bytes, ended: bool) -> float:
+        """The answer's head, and what came with it. Returns the time."""
+        routed, actor = self._routed, self._actor
         self.responded = True
         backend, connection = self._backend, self._connection
         assert backend is not None and connection is not None
-        report = new(
-            Report,
-            (
-                routed.location,
-                routed.upstream,
-                backend.address,
-                head.status,
-                not self.connect_seconds,
-                self._tries,
-                (*so_far(routed.stamps), self.began, self._sent_at, self._sent_at, monotonic()),
-                self.connect_seconds,
-                "",
-                routed.variables,
-                routed.client_ip,
-                connection.opened,
-                backend.open,
-            ),
-        )
-        actor = self._actor
-        actor.send(
-            self.answers_to,
-            new(
-                Response,
-                (RESPONSE, self.sid, actor.context.id, head.status, head.headers, head.length, body, ended, report, routed.watchers),
-            ),
-        )
+        now, sent_at = monotonic(), self._sent_at
+        stamps = routed.stamps
+        if len(stamps) == 2:  # plugins was not visited
+            stamps = (*stamps, 0.0, 0.0, self.began, sent_at, sent_at, now)
+        else:
+            stamps = (*so_far(stamps), self.began, sent_at, sent_at, now)
+        # fmt: off
+        report = new(Report, (
+            routed.location, routed.upstream, backend.address, head.status, not self.connect_seconds, self._tries, stamps,
+            self.connect_seconds, "", routed.variables, routed.client_ip, connection.opened, backend.open,
+        ))
+        actor.send(self.answers_to, new(Response, (
+            RESPONSE, self.sid, actor.id, head.status, head.headers, head.length, body, ended, report, routed.watchers,
+        )))
+        # fmt: on
         if ended:
             self._over()
         else:
             self._window = WINDOW - len(body)
             if self._window <= 0:
                 connection.pause()
+        return now
 
     def body_arrived(self, payload: bytes, ended: bool) -> None:
         """Response body bytes. Credit may be overdrawn by one read, then reading pauses."""
@@ -376,7 +364,7 @@ class Exchange:
 
     # -- the end ----------------------------------------------------------------------
 
-    def release(self, connection: BackendConnection, keep: bool) -> None:
+    def release(self, connection: BackendConnection, keep: bool, now: float) -> None:
         """The connection has done its part: back to the pool, on to one who waits, or closed."""
         self._connection = None
         backend = connection.backend
@@ -389,7 +377,7 @@ class Exchange:
             else:
                 backend.next_waiting().next_in_line(connection)
         elif self._group.keeps_idle:
-            connection.idle_since = monotonic()
+            connection.idle_since = now
             backend.idle.append(connection)
         else:
             connection.close()
