@@ -1,0 +1,14 @@
+"""The stages, each an actor in a package of its own, and what they have in common.
+
+    accept/ routing/ plugins/ upstream/     a request's way, in this order
+    logging/ config/ discovery/ metrics/    beside it
+    in each: core.py decides without I/O, actor.py acts
+
+    messages.py     THE list of what stages send one another (bus/PROTOCOL.md sections 6 to 8)
+    itinerary.py    which stages a request visits        errors.py, error_page.py    how it can fail, and what is said then
+    generations.py  a configuration from candidate to retirement, as every stage keeps it
+    headers.py, header_view.py, variables.py, forwarded.py    header blocks: read, changed, filled in
+    http1/          HTTP/1.1 in bytes, for accept and upstream        keepsake.py    what survives a restart
+
+A stage never imports another; what two need is here. Only `pingap` knows them all.
+"""

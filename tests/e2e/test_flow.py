@@ -15,7 +15,7 @@ from tests.e2e.origins import Exchange, Nginx, Origin
 from tests.e2e.waiting import until
 
 MB = 1024 * 1024
-PACE = 4 * MB
+PACE = 8 * MB
 """Bytes a second of the slow sides here."""
 
 

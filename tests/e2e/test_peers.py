@@ -80,7 +80,7 @@ def test_slow_clients_do_not_keep_others_out(proxy: Pingap) -> None:
     needs("slowhttptest")
     for mode in (["-H"], ["-B", "-s", "8192"]):
         url = f"http://127.0.0.1:{proxy.port}/python/slow"
-        argv = ["slowhttptest", *mode, "-c", "300", "-i", "1", "-r", "300", "-l", "4", "-x", "24", "-p", "2", "-u", url]
+        argv = ["slowhttptest", *mode, "-c", "300", "-i", "1", "-r", "300", "-l", "2", "-x", "24", "-p", "2", "-u", url]
         attack = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             with Client(proxy.port, timeout=3) as client:
