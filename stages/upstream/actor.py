@@ -204,18 +204,18 @@ class UpstreamActor(Actor):
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         if not gone:
             return
-        promised = {sid: way for sid, way in self._promised.items() if way[0] in gone}
         for exchange in list(self._exchanges.values()):
-            if accept_of(exchange.sid) in gone or (exchange.responded and exchange.answers_to in gone):
+            sid = exchange.sid
+            if accept_of(sid) in gone or (exchange.responded and exchange.answers_to in gone):
                 exchange.cancel()  # the client is gone, or the rest of a begun answer would go nowhere
-            elif exchange.needs in gone and (exchange.responded or exchange.sid in promised):
+            elif exchange.needs in gone and (exchange.responded or sid in self._promised):
                 exchange.give_up("stage_lost")
-                promised.pop(exchange.sid, None)
             # else accept asks by RECALL
-        for sid, (_, watchers) in promised.items():
-            self._promised.pop(sid, None)
-            if accept_of(sid) not in gone:
-                self._error(accept_of(sid), sid, "stage_lost", None, watchers, False)
+        for sid, (actor, watchers) in list(self._promised.items()):
+            if actor in gone:
+                del self._promised[sid]
+                if sid not in self._exchanges and accept_of(sid) not in gone:
+                    self._error(accept_of(sid), sid, "stage_lost", None, watchers, False)
 
     # -- what exchanges ask for -------------------------------------------------
 
@@ -256,8 +256,11 @@ class UpstreamActor(Actor):
     def exchange_over(self, exchange: Exchange) -> None:
         sid = exchange.sid
         self._exchanges.pop(sid, None)
-        if exchange.answers_to != sid >> 32 and exchange.responded:
-            self._answered.put(sid, (exchange.answers_to, exchange.watchers))
+        if exchange.answers_to != sid >> 32:
+            if exchange.responded:
+                self._answered.put(sid, (exchange.answers_to, exchange.watchers))
+        elif self._promised:
+            self._promised.pop(sid, None)
 
     # -- time -------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ WRITE_BUFFER: Final = 256 * 1024
 ONE_PIECE: Final = 16 * 1024
 """Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""
 
+LAST_READ: Final = 64 * 1024
+
 _HTTP: Final = b"HTTP/1."
 _parse: Final = Httptools().parse_whole_response
 
@@ -102,6 +104,8 @@ class BackendConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._writer.end()
         self.is_closed = True
+        if error is not None and self.exchange is not None:
+            self._read_the_rest()
         self.deadline = inf
         exchange, self.exchange = self.exchange, None
         if exchange is None:
@@ -110,6 +114,14 @@ class BackendConnection(asyncio.Protocol):
             self.backend.lost_one()
         if exchange is not None:
             self._broke_off(exchange)
+
+    def _read_the_rest(self) -> None:
+        """A write failed, and what the backend said before it stopped listening has not been read: an early answer, perhaps."""
+        try:
+            while self.exchange is not None and not self._paused and (data := self._socket.recv(LAST_READ, socket.MSG_DONTWAIT)):
+                self.data_received(data)
+        except OSError:
+            return
 
     def eof_received(self) -> bool:
         exchange, self.exchange = self.exchange, None

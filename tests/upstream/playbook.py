@@ -150,15 +150,15 @@ class FakeTransport(asyncio.Transport):
 
 
 class FakeSocket:
-    """What `is_stale` looks at."""
+    """The socket itself, past the transport: to look at it, or to read what is left after a failed write."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        assert flags & socket.MSG_PEEK
-        if self._link.unread:
-            return self._link.unread[0][:size]
+    def recv(self, size: int, flags: int) -> bytes:
+        unread = self._link.unread
+        if unread:
+            return unread[0][:size] if flags & socket.MSG_PEEK else unread.pop(0)
         if self._link.eof:
             return b""
         raise BlockingIOError

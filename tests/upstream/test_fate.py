@@ -150,6 +150,24 @@ async def test_a_promise_of_an_answer_that_plugins_had_already_is_made_good_too(
     assert play.hears_nothing(), "once"
 
 
+async def test_a_promise_that_no_longer_depends_on_plugins_is_kept(play: Play) -> None:
+    """Two answers to one request would be as bad as none."""
+    play.serves()
+    sid, other = play.uploads(plan=2), play.uploads(plan=2)
+    await play.turn()
+    play.hears()
+    assert play.recalls(sid) == play.recalls(other) == WILL_ANSWER
+    play.sends(sid, b"all", ended=True)
+    play.sends(other, b"all", ended=True)
+    first, second = play.backend().links
+    second.says(OK)
+    assert play.hears_response(other).status == 200
+    play.without(PLUGINS)
+    assert play.hears_nothing()
+    first.says(OK)
+    assert play.hears_response(sid).status == 200
+
+
 # -- request bodies through plugins ------------------------------------------------------------
 
 

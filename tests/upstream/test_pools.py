@@ -415,3 +415,18 @@ async def test_a_connection_whose_request_is_not_all_taken_is_not_used_again(pla
     link.says(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
     assert play.hears()[-1][1].status == 413
     assert link.is_closed
+
+
+async def test_an_answer_read_from_a_dead_connection_does_not_bring_it_back_to_life(play: Play) -> None:
+    play.serves(max_connections=1)
+    first, second = play.asks(), play.posts()
+    await play.turn()
+    dead = play.backend().link
+    dead.says(OK, now=False)
+    dead.resets()
+    await play.turn()
+    assert play.hears_response(first).status == 200
+    fresh = play.backend().link
+    assert fresh is not dead
+    fresh.says(OK)
+    assert play.hears_response(second).status == 200

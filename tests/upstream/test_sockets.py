@@ -547,6 +547,28 @@ async def test_an_answer_before_the_end_of_the_upload_is_heard_and_the_connectio
         await wire.until(lambda: all(task.done() for task in it.tasks))
 
 
+ENOUGH = {"length": b"Content-Length: 2\r\n\r\nno", "chunked": b"Transfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n"}
+
+
+@pytest.mark.parametrize("size", [10_000, 100_000], ids=["small writes", "large writes"])
+@pytest.mark.parametrize("framing", ENOUGH)
+@on_both_loops
+async def test_what_a_backend_said_before_it_stopped_listening_is_heard(wire: Wire, framing: str, size: int) -> None:
+    """It answers 413 and closes with some of the upload unread: our next write fails before we have read the answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wire.serves(f"127.0.0.1:{server.getsockname()[1]}")
+        sid = wire.uploads()
+        await wire.until(lambda: wire.heard.get(sid))
+        wire.sends(sid, b"x" * 10_000)
+        await asyncio.sleep(0)
+        with server.accept()[0] as connection:  # from here on the loop does not run
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 413 Too Large\r\n" + ENOUGH[framing])
+        for _ in range(3):
+            wire.sends(sid, b"x" * size)
+        assert await wire.answer(sid) == (413, b"no", "")
+
+
 @on_both_loops
 async def test_a_backend_that_resets_in_mid_upload_is_502(wire: Wire) -> None:
     async def resets(it: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
