@@ -89,8 +89,9 @@ class Pingap:
             until(lambda: self.is_ready() or process.poll() is not None, READY_WITHIN, "pingap is ready")
             assert process.poll() is None, f"pingap ended with {process.returncode}"
         except AssertionError as error:
-            self.kill_all()
-            raise AssertionError(f"{error}; it said:\n{self.output()[-3000:]}") from None
+            said = self.output()[-3000:]
+            self.discard()
+            raise AssertionError(f"{error}; it said:\n{said}") from None
         self.took = time.monotonic() - began
         return self
 
@@ -121,6 +122,11 @@ class Pingap:
             for pid in session_members(self.process.pid):
                 os.kill(pid, signal.SIGKILL)
             self.process.wait(5)
+
+    def discard(self) -> None:
+        """Ends what is left and removes its directory: for tests that only `launch`."""
+        self.kill_all()
+        shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self) -> Pingap:
         self.start()

@@ -128,7 +128,7 @@ addrs = [1]
 def test_a_bad_configuration_is_told_as_a_whole_and_ends_with_2(tmp_path: Path, args: list[str]) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(BROKEN.replace("{port}", str(free_port())))
-    run_dir = ["--run-dir", "/tmp/pg-bad-" + str(os.getpid())] if args[0] != "check" else []
+    run_dir = ["--run-dir", str(tmp_path / "r")] if args[0] != "check" else []
     done = run(*args, str(path), *run_dir, cwd=tmp_path)
     assert done.returncode == 2, done
     for part in ("basic.treads", "servers.a.locations", "missing", "locations.b.upstream", "nowhere", "b.path", "upstreams.c.addrs"):
@@ -195,4 +195,4 @@ def test_a_reader_of_its_output_that_goes_away_does_not_stop_it(nginx: Nginx) ->
             assert proxy.get().status == 200
         assert proxy.stop() == 0
     finally:
-        proxy.kill_all()
+        proxy.discard()

@@ -264,7 +264,7 @@ def test_a_stage_that_cannot_start_stops_pingap_with_the_reason(nginx: Nginx, tm
         assert "in use" in proxy.output().lower()
         until(lambda: not session_members(process.pid), 3, "nothing is left")
     finally:
-        proxy.kill_all()
+        proxy.discard()
 
 
 @pytest.mark.slow

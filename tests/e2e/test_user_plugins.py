@@ -154,7 +154,7 @@ def test_settings_of_a_plugin_are_checked(origin: Origin, code: Path) -> None:
         assert process.wait(15) == 2
         assert "wrod" in proxy.output()
     finally:
-        proxy.kill_all()
+        proxy.discard()
 
 
 @pytest.mark.parametrize("size", [0, 10, 200_000])
