@@ -211,15 +211,16 @@ async def test_an_answer_to_an_upload_that_breaks_off_breaks_off_too(play: Play)
 # -- at most one answer ----------------------------------------------------------------------------
 
 
+def fails(*_: object) -> bytes:
+    raise RuntimeError("a bug")
+
+
 async def test_a_fault_of_ours_is_answered_and_answered_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     play.serves("a:1 b:1", location={"proxy_set_headers": (("x-addr", "$upstream_addr"),)})
     play.health(api={"b:1": False})
     first = await play.fetches(address="a:1")
     play.health()
     rules = play.actor._current.rules["site"]  # type: ignore[union-attr]
-
-    def fails(*_: object) -> bytes:
-        raise RuntimeError("a bug")
 
     monkeypatch.setattr(type(rules), "apply_late", fails)
     sids = [play.asks() for _ in range(3)]
@@ -243,3 +244,24 @@ async def test_stopping_lets_go_of_everything(play: Play) -> None:
     await play.turn()
     assert not play.backend().open
     assert not play.backend().dialing
+
+
+async def test_a_fault_in_who_waited_is_not_taken_for_one_of_who_was_before(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    play.serves(max_connections=1, location={"proxy_set_headers": (("x-addr", "$upstream_addr"),)})
+    first, second = play.asks(), play.asks()
+    await play.turn()
+    monkeypatch.setattr(type(play.actor._current.rules["site"]), "apply_late", fails)  # type: ignore[union-attr]
+    play.backend().link.says(OK)
+    assert [(envelope.sid, envelope.status) for _, envelope in play.hears()] == [(first, 200), (second, 500)]
+    play.context.logged.clear()
+
+
+async def test_a_fault_in_a_second_attempt_is_answered_too(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    play.serves("a:1 b:1")
+    for address in ("a:1", "b:1"):
+        play.backend(address).refuses = ConnectionRefusedError("no")
+    sid = play.asks()
+    monkeypatch.setattr(type(play.group()), "pick", fails)
+    await play.turn()
+    assert play.hears_response(sid).status == 500
+    play.context.logged.clear()
