@@ -1,4 +1,4 @@
-"""The quick way through an ordinary head: line by line, remembering lines.
+"""The quick way through an ordinary head: line by line, remembering lines and whole heads.
 
 Header lines repeat: from one client, and between clients of one program, most of
 a head is what the last one said. A line that was taken apart, checked and brought
@@ -14,7 +14,7 @@ accepting too much; the tests hold it against both parsers.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 from stages.http1.methods import METHODS
 from stages.http1.rules import (
@@ -36,8 +36,14 @@ REMEMBERED: Final = 4096
 LONGEST: Final = 256
 """Bytes of a line that is remembered; with REMEMBERED this bounds the memory to about 2 MB."""
 
+HEADS: Final = 512
+LONGEST_HEAD: Final = 1024
+"""Whole heads, and bytes of one: what a poller or a hot resource says again and again is not even taken apart."""
+
 PRIVATE: Final = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"))
 """Never remembered: how long a line takes must not tell whether somebody else has sent the same one."""
+
+T = TypeVar("T")
 
 _HOST, _LENGTH, _CHUNKED, _KEEP, _CLOSE, _DROP = range(6)
 
@@ -46,6 +52,8 @@ _DROPPED: Final[_Special] = (_DROP, b"", b"")
 _CONNECTION: Final[dict[bytes, _Special]] = {b"keep-alive": (_KEEP, b"", b""), b"close": (_CLOSE, b"", b"")}
 
 _lines: dict[bytes, bytes | _Special] = {}
+_requests: dict[bytes, tuple[Limits, RequestHead]] = {}
+_responses: dict[bytes, tuple[Limits, ResponseHead]] = {}
 _status_lines: dict[bytes, int] = {}
 
 
@@ -83,8 +91,19 @@ def _special(name: bytes, value: bytes) -> _Special | None:
     return _DROPPED
 
 
+def _remember(heads: dict[bytes, tuple[Limits, T]], head: bytes, limits: Limits, parsed: T) -> None:
+    """Keeps a head of which every line was remembered already: so none that is private, and none that comes once only."""
+    if len(head) <= LONGEST_HEAD:
+        if len(heads) >= HEADS:
+            heads.clear()
+        heads[head] = (limits, parsed)
+
+
 def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
     """An ordinary HTTP/1.1 request head in origin form, or None."""
+    remembered = _requests.get(head)
+    if remembered is not None and remembered[0] is limits:
+        return remembered[1]
     lines = head.split(b"\r\n")
     start = lines[0].split(b" ")
     if len(start) != 3 or start[2] != b"HTTP/1.1" or len(lines) > limits.headers + 3 or len(head) > limits.head:
@@ -97,10 +116,12 @@ def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
     keep_alive = True
     chunked = False
     normal: list[bytes] = []
+    is_known = True
     find = _lines.get
     for line in lines[1:-2]:
         known = find(line)
         if known is None:
+            is_known = False
             known = _learn(line)
             if known is None:
                 return None
@@ -129,11 +150,17 @@ def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
         length = UNKNOWN
     elif length == -2:
         length = 0
-    return new(RequestHead, (method, target, 11, host, b"".join(normal), length, keep_alive, False, b""))
+    parsed = new(RequestHead, (method, target, 11, host, b"".join(normal), length, keep_alive, False, b""))
+    if is_known:
+        _remember(_requests, head, limits, parsed)
+    return parsed
 
 
 def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
     """An ordinary final HTTP/1.1 response head, or None."""
+    remembered = _responses.get(head)
+    if remembered is not None and remembered[0] is limits:
+        return remembered[1]
     lines = head.split(b"\r\n")
     status = _status_lines.get(lines[0])
     if status is None:
@@ -144,10 +171,12 @@ def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
     keep_alive = True
     chunked = False
     normal: list[bytes] = []
+    is_known = True
     find = _lines.get
     for line in lines[1:-2]:
         known = find(line)
         if known is None:
+            is_known = False
             known = _learn(line)
             if known is None:
                 return None
@@ -169,7 +198,10 @@ def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
             return None
     if chunked and length != UNKNOWN:
         return None
-    return new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b""))
+    parsed = new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b""))
+    if is_known:
+        _remember(_responses, head, limits, parsed)
+    return parsed
 
 
 def _learn_status(line: bytes) -> int | None:
