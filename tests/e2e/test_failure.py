@@ -58,6 +58,22 @@ def test_a_killed_stage_is_back_within_a_second_and_no_client_connection_closes(
     assert tally.slowest < 3, tally
 
 
+@pytest.mark.parametrize("stage", ["routing", "plugins", "upstream"])
+def test_uploads_under_way_fail_at_most_once_each_and_close_nothing(origin: Origin, stage: str) -> None:
+    with (
+        Pingap(site([origin.port], location='plugins = ["pingap:requestId"]'), "split") as proxy,
+        Load(proxy.port, connections=8, method="POST", body=b"x" * 100_000) as load,
+    ):
+        proxy.wait_restarted(stage, kill(proxy, stage))
+        load.advance(100)
+        tally = load.stop()
+        # An answer may come before the body is all read, and closes then: it says so, and counts as no drop.
+        assert tally.refused == tally.hung == 0, tally
+        assert not tally.mixed_up
+        assert set(tally.statuses) <= {200, 502, 503}, tally
+        assert tally.failed + tally.dropped <= 8, tally
+
+
 def test_a_killed_accept_loses_its_own_connections_only_and_new_ones_are_taken_at_once(nginx: Nginx) -> None:
     with Pingap(site([nginx.port]), "split", up=["--scale", "accept=2"]) as proxy, Load(proxy.port, connections=16) as load:
         old = kill(proxy, "accept", 0)

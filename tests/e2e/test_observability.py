@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import needs
-from tests.e2e.harness import COMMAND, Pingap, site
+from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Nginx, Origin
 from tests.e2e.waiting import until
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +115,6 @@ def test_the_metrics_page_counts_requests_and_keeps_its_labels_bounded(proxy: Pi
     text = page()
     assert "/metric/1" not in text
     assert not shared_origin.seen("/metrics"), "the page is the proxy's own"
-    if shutil.which("promtool"):
-        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
-        # promtool also has opinions on names, which are the reference's; only what it cannot read is wrong.
-        assert "error while linting" not in checked.stderr, checked.stderr
 
 
 def test_prometheus_itself_can_read_the_metrics(proxy: Pingap) -> None:
@@ -225,9 +217,3 @@ def test_a_slow_request_is_timed_where_it_was_slow(placement: str, shared_origin
         _, latency, processing, *_ = line.split(" ")
         assert 300 <= float(latency.removesuffix("ms")) < 900
         assert 290 <= float(processing.removesuffix("ms")) < 900
-
-
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
-def test_every_example_configuration_is_valid(example: Path) -> None:
-    done = subprocess.run([COMMAND, "check", "-c", str(example)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
