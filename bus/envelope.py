@@ -15,8 +15,6 @@ MAX_ATTACHMENTS: Final = 255
 MAX_FRAME: Final = 64 * 1024 * 1024
 """Bytes that one frame may have; a longer one is refused unread."""
 
-Envelope = Sequence[Any]
-
 _PLAIN: Final = bytes((VERSION, 0))
 _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 

@@ -190,7 +190,7 @@ class Link:
         for part in parts:
             try:
                 messages = [wire.pack(part)]
-            except Exception:
+            except Exception:  # whatever an envelope holds that cannot be packed costs that envelope only
                 messages = self._packed_singly(part)
             for frames in messages:
                 if outbox.stuck or not self._try(socket, frames):

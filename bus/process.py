@@ -41,9 +41,6 @@ from bus.replica import Copy, Original
 from bus.sockets import Pair, Publisher
 
 VERSION: Final = 1
-ASK_AGAIN: Final = 0.25
-"""Seconds between two SNAPSHOT_ASK."""
-
 FIRST_REPEAT: Final = 0.05
 REPEATS_END: Final = 1.0
 """Seconds after which an update is published again, then after twice that and so on, until the waits are this long."""
@@ -219,7 +216,7 @@ class Process:
         for actor in self.actors.values():
             try:
                 await asyncio.wait_for(actor.stop(), 2)
-            except Exception:
+            except Exception:  # one actor that cannot close must not keep the others from it
                 traceback.print_exc()
         self._originals.clear()  # nothing is repeated from here on
         for context in self.contexts.values():

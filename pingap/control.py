@@ -96,8 +96,9 @@ class Control:
         peer = self._peers.pop(key, None)
         if peer is not None:
             self._keys.pop(peer, None)
+        self._forget_figures()
 
-    def forget_figures(self) -> None:
+    def _forget_figures(self) -> None:
         """Drops the figures of actors that the fleet no longer has."""
         known = {actor for process in self._fleet.processes.values() for actor in process.ids}
         for actor in [actor for actor in self.figures if actor not in known]:

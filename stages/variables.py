@@ -192,11 +192,6 @@ class Edit:
         if any(template.constant is None for _, template in lines):
             self._lines = [(start, template.render) for start, template in lines]
 
-    @property
-    def needs_source(self) -> bool:
-        """False when `apply` never looks at its source."""
-        return self._lines is not None or self._host is not None
-
     def apply(self, headers: bytes, source: Source) -> bytes:
         """The block after these rules. An empty value takes the lines of its name away and adds none."""
         if self._host is not None:
