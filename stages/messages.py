@@ -23,6 +23,7 @@ DONE: Final = 71
 CLAIMED: Final = 72
 RECALL: Final = 73
 RECALLED: Final = 74
+INTERIM: Final = 75
 SCRAPE: Final = 80
 SCRAPED: Final = 81
 ACCEPTED: Final = 40
@@ -85,7 +86,7 @@ class Request(NamedTuple):
     started: float
     """Monotonic seconds at the first byte of the head."""
     upgrade: bytes
-    """Protocol that the client asks to switch to, b"" for none."""
+    """Protocol that the client asks to switch to (`websocket`), lower case, b"" for none. Such a request has no body."""
 
 
 class Routed(NamedTuple):
@@ -160,6 +161,7 @@ class Response(NamedTuple):
     source: int
     """Actor that sends this and the DATA that follows; credit goes there."""
     status: int
+    """200 to 599; or 101 from upstream to accept, past plugins: then what follows in both directions is a tunnel."""
     headers: bytes
     """Normal form, no hop-by-hop lines, no Content-Length."""
     length: int
@@ -185,6 +187,8 @@ class Data(NamedTuple):
     """Bytes of a request body: plugins may be on the way of both bodies of one stream."""
     context: dict[str, Any] | None = None
     """With the end of a response body: context keys that became known only now, for `Report.context`."""
+    trailers: bytes = b""
+    """With the end of a body: its trailer lines in normal form, those allowed there only (`stages/http1/rules.py`)."""
 
 
 class Credit(NamedTuple):
@@ -195,6 +199,16 @@ class Credit(NamedTuple):
     bytes: int
     wanter: int
     """Actor that grants it and takes the DATA."""
+
+
+class Interim(NamedTuple):
+    """upstream → accept: an interim answer of the backend (103, say) to be passed on now. Never 100 and 101."""
+
+    kind: int
+    sid: int
+    status: int
+    headers: bytes
+    """Normal form, no hop-by-hop lines."""
 
 
 class Cancel(NamedTuple):
@@ -323,6 +337,7 @@ DECODE: Final[dict[int, Callable[[Any], Any]]] = {
             (DATA, Data),
             (CREDIT, Credit),
             (CANCEL, Cancel),
+            (INTERIM, Interim),
             (CLAIM, Claim),
             (DONE, Done),
             (CLAIMED, Claimed),
