@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
-from stages.http1.rules import TOKEN, VALUE, ProtocolError
+from stages.http1.rules import NOT_IN_TRAILERS, TOKEN, VALUE, ProtocolError
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """No white space around the size, not even the "bad" one before an extension (RFC 9112 section 7.1.1): parsers differ on it."""
@@ -61,7 +61,7 @@ class CloseBody:
 
 
 class ChunkedBody:
-    """Chunked coding: extensions are checked and dropped, trailers are collected in normal form."""
+    """Chunked coding: extensions are checked and dropped, trailers are collected in normal form, without those that may not be there."""
 
     __slots__ = ("_buffer", "_left", "_overhead", "_state", "done", "rest", "trailers")
 
@@ -138,7 +138,9 @@ class ChunkedBody:
         if not colon or not name or name.translate(None, TOKEN) or value.translate(None, VALUE):
             raise ProtocolError("bad_request", "malformed trailer")
         self._count(len(line))
-        self.trailers += b"%b: %b\r\n" % (name.lower(), value)
+        name = name.lower()
+        if name not in NOT_IN_TRAILERS:
+            self.trailers += b"%b: %b\r\n" % (name, value)
 
     def _count(self, overhead: int) -> None:
         self._overhead += overhead

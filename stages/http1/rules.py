@@ -78,6 +78,16 @@ SPECIAL: Final = frozenset(
 """Names that need a look: framing, what belongs to one connection only, and what a backend that maps names to variables
 (CGI, WSGI) would take for framing."""
 
+NOT_IN_TRAILERS: Final = SPECIAL | frozenset(
+    (b"authorization", b"proxy-authorization", b"proxy-authenticate", b"www-authenticate", b"authentication-info", b"cookie")
+    + (b"set-cookie", b"content-encoding", b"content-type", b"content-range", b"cache-control", b"max-forwards", b"range", b"age")
+    + (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"date", b"expires", b"location")
+    + (b"retry-after", b"vary", b"warning", b"pragma", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
+    + (b"x-forwarded-port", b"x-real-ip", b"via")
+)
+"""Names that mean something before the body only: framing, routing, who asks, how to read it (RFC 9110 section 6.5.1).
+Whoever merges trailers into the head must not find them there."""
+
 TOKEN: Final = bytes(sorted(set(range(33, 127)) - set(b'"(),/:;<=>?@[\\]{}')))
 """tchar of RFC 9110 section 5.6.2."""
 
