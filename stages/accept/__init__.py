@@ -2,9 +2,11 @@
 
     core.py        pure: which replicas a stream visits, what becomes of it when one of them dies
     stream.py      one request and its answer, its states
-    connection.py  HTTP/1.x server side on one connection
+    doors.py       the listeners, and the settings of the server that each belongs to
+    client.py      what the actor asks of a connection, whatever it speaks
+    http1.py       HTTP/1.x server side on one connection; intake.py: a request's body, or a tunnel's upward half
     event.py       the event of a stream that has ended; access_lines.py: its line in the access log
-    actor.py       listeners, the table of streams, messages from and to the other stages
+    actor.py       the table of streams, messages from and to the other stages
 
 A connection parses one head at a time (pipelined ones wait in its buffer, so
 answers keep their order), opens a stream through the actor and writes what comes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,21 +14,21 @@ from bus.members import Members
 from config.model import Server, Snapshot
 from observability.access_format import Render
 from stages.accept.access_lines import AccessLines, compile_lines
-from stages.accept.connection import ClientConnection
-from stages.accept.core import Fate, State, after_recall, crews, fate
+from stages.accept.client import Client
+from stages.accept.core import Fate, State, after_recall, crews, fate, protocol_to_tunnel
+from stages.accept.doors import Door, Doors
 from stages.accept.event import access_event, refused_stream
 from stages.accept.stream import Stream
 from stages.error_page import ErrorPages
 from stages.generations import Generations
-from stages.http1.engine import ENGINES, Engine
-from stages.http1.render import STATUS_LINES
-from stages.http1.rules import Limits, RequestHead
+from stages.http1.rules import RequestHead
 from stages.messages import (
     CANCEL,
     CREDIT,
     DATA,
     DECODE,
     DONE,
+    INTERIM,
     RECALL,
     RECALLED,
     REQUEST,
@@ -39,6 +38,7 @@ from stages.messages import (
     Credit,
     Data,
     Done,
+    Interim,
     Recall,
     Recalled,
     Request,
@@ -61,18 +61,6 @@ RECALL_WAIT: Final = 2.0
 ONE_ENVELOPE_MAY_CARRY: Final = 256 * 1024
 
 
-@dataclass(slots=True)
-class Door:
-    """One server section as the connections of its listeners see it; a reload changes it in place."""
-
-    name: str
-    engine: Engine
-    settings: Server
-    limits: Limits
-    scheme: str = "http"
-    connections: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """What accept needs of a generation."""
@@ -93,9 +81,8 @@ class AcceptActor(Actor):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.draining = False
-        self._doors: dict[str, Door] = {}
-        self._listeners: list[asyncio.Server] = []
-        self._connections: set[ClientConnection] = set()
+        self._doors = Doors()
+        self._connections: set[Client] = set()
         self._streams: dict[int, Stream] = {}
         self._waiting: deque[Stream] = deque()
         self._recalling: set[Stream] = set()
@@ -114,7 +101,7 @@ class AcceptActor(Actor):
         self._generations: Generations[Compiled] = Generations(context, compile_generation, self._committed)
 
     def receivers(self) -> dict[int, Callable[[Any], None]]:
-        return {RESPONSE: self._responded, DATA: self._data, CREDIT: self._credited, RECALLED: self._recalled}
+        return {RESPONSE: self._responded, DATA: self._data, INTERIM: self._interim, CREDIT: self._credited, RECALLED: self._recalled}
 
     # -- life ---------------------------------------------------------------
 
@@ -128,30 +115,18 @@ class AcceptActor(Actor):
         self._lines.renders |= compiled.lines
         for name in compiled.servers.keys() - compiled.lines.keys():
             self._lines.renders.pop(name, None)
-        for name, door in self._doors.items():
-            if name in compiled.servers:
-                door.settings = compiled.servers[name]
-                door.limits = _limits(door.settings)
+        self._doors.update(compiled.servers)
         if not self._is_ready:
             self._is_ready = True
             self.context.loop.create_task(self._listen(compiled))
 
     async def _listen(self, compiled: Compiled) -> None:
-        for listener in self.context.settings.get("listeners", ()):
-            name = listener["server"]
-            settings = compiled.servers.get(name) or Server(addr=())
-            door = self._doors.get(name)
-            if door is None:
-                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, _limits(settings))
-            # The descriptor itself, not a copy: while any copy is open, a drained port would still take connections.
-            sock = socket.socket(fileno=listener["fd"])
-            self._listeners.append(await self.context.loop.create_server(_factory(self, door), sock=sock, backlog=4096))
+        await self._doors.listen(self, self.context.settings.get("listeners", []), compiled.servers)
         self.context.ready()
 
     def begin_drain(self) -> None:
         self.draining = True
-        for listener in self._listeners:
-            listener.close()
+        self._doors.close()
         for connection in list(self._connections):
             connection.close_if_idle()
 
@@ -161,8 +136,7 @@ class AcceptActor(Actor):
         return len(self._connections)
 
     async def stop(self) -> None:
-        for listener in self._listeners:
-            listener.close()
+        self._doors.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._lines.ship()
@@ -174,7 +148,7 @@ class AcceptActor(Actor):
 
     # -- connections ----------------------------------------------------------
 
-    def connected(self, connection: ClientConnection, door: Door) -> int:
+    def connected(self, connection: Client, door: Door) -> int:
         """Registers a connection; returns its number. Over the cap it is closed at once."""
         self._connections.add(connection)
         self._next_connection += 1
@@ -185,14 +159,19 @@ class AcceptActor(Actor):
             connection.transport.abort()
         return self._next_connection
 
-    def disconnected(self, connection: ClientConnection, door: Door) -> None:
+    def handed_over(self, before: Client, connection: Client) -> None:
+        """A connection goes on as another object, which speaks the protocol that was agreed on."""
+        self._connections.discard(before)
+        self._connections.add(connection)
+
+    def disconnected(self, connection: Client, door: Door) -> None:
         self._connections.discard(connection)
         door.connections -= 1
 
     # -- streams: out ---------------------------------------------------------
 
     def open(
-        self, connection: ClientConnection, door: Door, head: RequestHead, started: float, length: int, body: bytes, ended: bool
+        self, connection: Client, door: Door, head: RequestHead, started: float, length: int, body: bytes, ended: bool
     ) -> Stream:
         """Makes a stream of a parsed request and sends it on its way. length as in `Request.length`."""
         sid = self._next_sid = self._next_sid + 1
@@ -211,7 +190,7 @@ class AcceptActor(Actor):
                 generation,
                 affinity,
                 door.name,
-                connection.peer,
+                connection.arrival.peer,
                 head.method,
                 head.target,
                 head.version,
@@ -221,7 +200,7 @@ class AcceptActor(Actor):
                 body,
                 ended,
                 started,
-                head.upgrade,
+                head.upgrade and protocol_to_tunnel(head.upgrade, length),
             ),
         )
         connection.served += 1
@@ -271,12 +250,12 @@ class AcceptActor(Actor):
         if stream.answers is not None:
             self._recalling.discard(stream)
 
-    def send_body(self, stream: Stream, payload: bytes, ended: bool) -> None:
-        """Request body bytes to whoever wants them, in portions that one envelope may carry."""
+    def send_body(self, stream: Stream, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
+        """Request body bytes to whoever wants them, in portions that one envelope may carry; trailers come with the end."""
         while len(payload) > ONE_ENVELOPE_MAY_CARRY:
             self._send(stream.wanter, Data(DATA, stream.sid, payload[:ONE_ENVELOPE_MAY_CARRY], False, "", True))
             payload = payload[ONE_ENVELOPE_MAY_CARRY:]
-        self._send(stream.wanter, Data(DATA, stream.sid, payload, ended, "", True))
+        self._send(stream.wanter, Data(DATA, stream.sid, payload, ended, "", True, None, trailers))
 
     def give_credit(self, stream: Stream) -> None:
         """Returns what has left for the socket to whoever sends the response body."""
@@ -310,6 +289,11 @@ class AcceptActor(Actor):
             else:
                 self.cancel(stream, "internal")
                 stream.connection.fail(stream, "internal")
+
+    def _interim(self, interim: Interim) -> None:
+        stream = self._streams.get(interim.sid)
+        if stream is not None and stream.state is not State.RESPONDING:
+            stream.connection.interim(stream, interim)
 
     def _data(self, data: Data) -> None:
         stream = self._streams.get(data.sid)
@@ -385,9 +369,9 @@ class AcceptActor(Actor):
         return stream.response
 
     def refusal(
-        self, connection: ClientConnection, door: Door, refused: Stream | RequestHead | None, kind: str, detail: str, at: float
-    ) -> bytes:
-        """The bytes that answer a request which broke the rules; writes its event too.
+        self, connection: Client, door: Door, refused: Stream | RequestHead | None, kind: str, detail: str, at: float
+    ) -> tuple[int, bytes, bytes]:
+        """Status, headers and body that answer a request which broke the rules; writes its event too.
 
         refused: as far as it had come: a stream, a head whose body was awaited, or nothing that can be named.
         """
@@ -406,8 +390,8 @@ class AcceptActor(Actor):
             self.ended(stream, now, detail)
         else:
             self._record(stream, now)
-        self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.peer.ip)
-        return b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body)
+        self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.arrival.peer.ip)
+        return status, headers, body
 
     # -- who lives ----------------------------------------------------------------
 
@@ -490,10 +474,3 @@ class AcceptActor(Actor):
             for connection in list(self._connections):
                 connection.close_if_idle()
 
-
-def _limits(settings: Server) -> Limits:
-    return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes)
-
-
-def _factory(actor: AcceptActor, door: Door) -> Callable[[], ClientConnection]:
-    return lambda: ClientConnection(actor, door)

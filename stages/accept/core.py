@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Affinity
 
@@ -28,6 +29,24 @@ class Fate(enum.Enum):
     RECALL = "the survivors are asked"
     ANSWER = "answered with 502"
     CUT = "the connection is closed in mid-answer"
+
+
+_PROTOCOL: Final = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]+(?:/[!#-'*+\-.0-9A-Z^-z|~]+)?")
+
+
+def protocol_to_tunnel(upgrade: bytes, length: int) -> bytes:
+    """Of the protocols of an Upgrade header (lower case) the one to ask the backend for, or b"" (RFC 9110 section 7.8).
+
+    HTTP/2 and TLS would be spoken on this hop only, and behind a tunnel nobody would look at their requests. Whoever
+    sends a body with an upgrade gets an ordinary answer: where the one ends and the other begins, servers disagree on.
+    """
+    if length:
+        return b""
+    for name in upgrade.split(b","):
+        name = name.strip(b" \t")
+        if _PROTOCOL.fullmatch(name) and not name.startswith((b"h2", b"tls/")):
+            return name
+    return b""
 
 
 class Ready(Protocol):

@@ -13,7 +13,7 @@ from stages.http1.rules import RequestHead
 from stages.messages import REQUEST, Affinity, Report, Request, new
 
 if TYPE_CHECKING:
-    from stages.accept.connection import ClientConnection
+    from stages.accept.client import Client
 
 _NO_HEAD: Final = RequestHead(b"", b"", 11, b"", b"", 0, False, False, b"")
 
@@ -54,14 +54,14 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
             *report[:8],
             stream.failed or report.error,
             report.context,
-            connection.connected,
+            connection.arrival.at,
             report.opened,
             report.connections,
         ),
     )
 
 
-def refused_stream(connection: ClientConnection, server: str, head: RequestHead | None, at: float) -> Stream:
+def refused_stream(connection: Client, server: str, head: RequestHead | None, at: float) -> Stream:
     """A record of a request that never became a stream. head: None when nothing of it could be read."""
     head = head or _NO_HEAD
     request = Request(
@@ -70,7 +70,7 @@ def refused_stream(connection: ClientConnection, server: str, head: RequestHead 
         0,
         Affinity(0, 0, 0),
         server,
-        connection.peer,
+        connection.arrival.peer,
         head.method,
         head.target,
         head.version,

@@ -9,7 +9,7 @@ from stages.http1.methods import IDEMPOTENT
 from stages.messages import Request, Response
 
 if TYPE_CHECKING:
-    from stages.accept.connection import ClientConnection
+    from stages.accept.client import Client
 
 
 class Stream:
@@ -44,9 +44,13 @@ class Stream:
     bodiless = False
     """No response body may be written: HEAD, 204, 304."""
     upload_done = True
-    """The whole request body has been taken from the client."""
+    """The whole request body has been taken from the client; of a tunnel: its half of it."""
+    is_tunnel = False
+    """The backend has switched protocols: bytes flow both ways until both sides have ended."""
+    is_half_shut = False
+    """The backend's half of a tunnel has ended and the client's has not."""
 
-    def __init__(self, sid: int, connection: ClientConnection, request: Request, keep_alive: bool) -> None:
+    def __init__(self, sid: int, connection: Client, request: Request, keep_alive: bool) -> None:
         self.sid = sid
         self.connection = connection
         self.request = request

@@ -1,4 +1,4 @@
-"""Playbooks for accept: a real AcceptActor and real ClientConnections, between fake clients and fake stages.
+"""Playbooks for accept: a real AcceptActor and real Http1Connections, between fake clients and fake stages.
 
 `Client` stands for the other end of a TCP connection with its buffers in between; the stages are the test itself, which
 reads what accept has sent and answers. All envelopes go through MessagePack, as between processes. Time stands still
@@ -19,9 +19,11 @@ from bus.members import Members
 from config.model import Basic, Server, Snapshot
 from observability.records import Access
 from stages.accept import actor as actor_module
-from stages.accept import connection as connection_module
-from stages.accept.actor import AcceptActor, Door
-from stages.accept.connection import ClientConnection
+from stages.accept import http1 as connection_module
+from stages.accept import intake as intake_module
+from stages.accept.actor import AcceptActor
+from stages.accept.doors import Door
+from stages.accept.http1 import Http1Connection
 from stages.http1.engine import ENGINES
 from stages.http1.rules import Limits
 from stages.messages import CREDIT, DATA, DECODE, RECALLED, RESPONSE, UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
@@ -50,7 +52,7 @@ class Clock:
 class FakeTransport(asyncio.Transport):
     """A transport whose socket takes everything at once, or nothing while `is_stuck`."""
 
-    def __init__(self, protocol: ClientConnection) -> None:
+    def __init__(self, protocol: Http1Connection) -> None:
         super().__init__()
         self.protocol = protocol
         self.out = b""
@@ -153,7 +155,7 @@ class Client:
 
     def __init__(self, play: Play, door: Door) -> None:
         self.play = play
-        self.connection = ClientConnection(play.actor, door)
+        self.connection = Http1Connection(play.actor, door)
         self.transport = FakeTransport(self.connection)
         self._heard = 0
         self._unread: list[bytes] = []
@@ -207,7 +209,7 @@ class Play:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
-        for module in (actor_module, connection_module):
+        for module in (actor_module, connection_module, intake_module):
             monkeypatch.setattr(module, "monotonic", self.clock)
         self.context = FakeContext("accept", ACCEPT)
         self.actor = AcceptActor(self.context)
@@ -368,7 +370,8 @@ class Play:
         assert not actor._connections, "a connection was left behind"
         assert not actor._recalling, "a recall was left behind"
         assert all(door.connections == 0 for door in self.doors)
-        assert not any(client.connection._buffer or client.connection._pending for client in self.clients), "bytes were left behind"
+        connections = [client.connection for client in self.clients]
+        assert not any(one._buffer or one._intake is not None for one in connections), "bytes were left behind"
 
 
 def get(target: bytes = b"/", *lines: bytes, version: bytes = b"1.1") -> bytes:

@@ -241,7 +241,7 @@ async def test_draining_does_not_wait_for_the_rest_of_a_body_that_was_answered(p
 
 async def test_a_reload_changes_what_open_connections_obey(play: Play) -> None:
     client = play.connects(keepalive_timeout=75)
-    play.actor._doors["web"] = client.connection._door
+    play.actor._doors._doors["web"] = client.connection._door
     play.commits(2, servers={"web": Server(addr=(), keepalive_timeout=5, max_headers=3)})
     client.says(get())
     request = play.hears_request()

@@ -27,8 +27,9 @@ async def test_a_request_goes_to_routing_with_all_that_its_head_says(play: Play)
 async def test_an_ipv4_client_on_a_dual_listener_has_its_ipv4_address(play: Play) -> None:
     client = play.connects()
     client.transport._info["peername"] = ("::ffff:192.0.2.9", 1, 0, 0)
+    del client.connection.arrival
     client.connection.connection_made(client.transport)
-    assert client.connection.peer.ip == "192.0.2.9"
+    assert client.connection.arrival.peer.ip == "192.0.2.9"
     play.actor._connections.discard(client.connection)
     play.doors[0].connections -= 1
 
@@ -36,8 +37,9 @@ async def test_an_ipv4_client_on_a_dual_listener_has_its_ipv4_address(play: Play
 async def test_a_client_that_left_before_it_was_accepted_has_no_name_and_does_no_harm(play: Play) -> None:
     client = play.connects()
     client.transport._info.clear()
+    del client.connection.arrival
     client.connection.connection_made(client.transport)
-    assert client.connection.peer[:4] == ("", 0, "", 0)
+    assert client.connection.arrival.peer[:4] == ("", 0, "", 0)
     client.resets()
     play.doors[0].connections -= 1
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.accept.connection import BACKLOG
+from stages.accept.http1 import BACKLOG
 from stages.messages import WINDOW, Request
 from tests.accept.playbook import KERNEL_READ, Client, Play, get, post
 

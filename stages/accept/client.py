@@ -1,0 +1,77 @@
+"""What the actor asks of a client's connection, whatever it speaks; and what is known of it before its first request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from stages.messages import Data, Interim, Peer, Response
+
+if TYPE_CHECKING:
+    from stages.accept.stream import Stream
+
+
+class Secured(NamedTuple):
+    """What TLS came to, for log and metrics."""
+
+    version: str
+    """`TLSv1.3`."""
+    cipher: str
+    seconds: float
+    """From the first byte of the handshake to its last."""
+
+
+class Arrival(NamedTuple):
+    """A connection at its beginning."""
+
+    peer: Peer
+    at: float
+    """Monotonic seconds at which it was accepted."""
+    secured: Secured | None
+    """None for a plain one."""
+
+
+class Client(Protocol):
+    """One connection; any number of streams. The actor calls it, and looks at its deadlines twice a second."""
+
+    transport: asyncio.Transport
+    arrival: Arrival
+    served: int
+    """Requests so far, the present ones included."""
+    deadline: float
+    """Monotonic seconds until which the client may take to send what is expected of it; inf for none."""
+    write_deadline: float
+    """The same for taking some of what waits for it."""
+
+    def respond(self, stream: Stream, response: Response, now: float) -> None:
+        """Writes the response head and what came with it. Raises before it writes when the head is no head."""
+
+    def interim(self, stream: Stream, interim: Interim) -> None:
+        """Writes an interim answer."""
+
+    def body(self, stream: Stream, data: Data) -> None:
+        """Writes response body bytes."""
+
+    def credited(self, stream: Stream) -> None:
+        """More of the request body may be sent."""
+
+    def fail(self, stream: Stream, kind: str) -> None:
+        """Answers a stream that the stages could not (kind as in stages/errors.py): the connection stays open."""
+
+    def cut(self, stream: Stream) -> None:
+        """Ends a half-sent answer in the only honest way: what is missing must not look complete."""
+
+    def close_if_idle(self) -> None:
+        """On draining: closes it when nothing of a request has come."""
+
+    def expired(self, now: float) -> None:
+        """A deadline has passed."""
+
+
+def origin_of(transport: asyncio.BaseTransport) -> tuple[str, int, str, int]:
+    """(ip, port, local ip, local port) of a connection as the kernel knows it."""
+    ip, port = (transport.get_extra_info("peername") or ("", 0))[:2]
+    if ip.startswith("::ffff:"):  # an IPv4 client on a listener for both families
+        ip = ip[7:]
+    local_ip, local_port = (transport.get_extra_info("sockname") or ("", 0))[:2]
+    return ip, port, local_ip, local_port

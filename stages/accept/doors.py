@@ -1,0 +1,69 @@
+"""The listeners of this replica, and what their connections need to know of the server they belong to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from config.model import Server
+from stages.accept.http1 import Http1Connection
+from stages.http1.engine import ENGINES, Engine
+from stages.http1.rules import Limits
+
+if TYPE_CHECKING:
+    from stages.accept.actor import AcceptActor
+
+
+@dataclass(slots=True)
+class Door:
+    """One server section as the connections of its listeners see it; a reload changes it in place."""
+
+    name: str
+    engine: Engine
+    settings: Server
+    limits: Limits
+    connections: int = 0
+
+
+class Doors:
+    """All servers of this replica."""
+
+    def __init__(self) -> None:
+        self._doors: dict[str, Door] = {}
+        self._listeners: list[asyncio.Server] = []
+
+    def update(self, servers: Mapping[str, Server]) -> None:
+        """Takes over the settings of a new generation; a server that it does not name keeps those it had."""
+        for name, door in self._doors.items():
+            if name in servers:
+                door.settings = servers[name]
+                door.limits = limits_of(door.settings)
+
+    async def listen(self, actor: AcceptActor, listeners: list[dict[str, Any]], servers: Mapping[str, Server]) -> None:
+        """Accepts from the sockets that the supervisor has bound: `{fd, server, addr}` each."""
+        loop = actor.context.loop
+        for listener in listeners:
+            name = listener["server"]
+            settings = servers.get(name) or Server(addr=())
+            door = self._doors.get(name)
+            if door is None:
+                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings))
+            # The descriptor itself, not a copy: while any copy is open, a drained port would still take connections.
+            sock = socket.socket(fileno=listener["fd"])
+            self._listeners.append(await loop.create_server(_factory(actor, door), sock=sock, backlog=4096))
+
+    def close(self) -> None:
+        """No new connections from now on."""
+        for listener in self._listeners:
+            listener.close()
+
+
+def limits_of(settings: Server) -> Limits:
+    return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes)
+
+
+def _factory(actor: AcceptActor, door: Door) -> Callable[[], Http1Connection]:
+    return lambda: Http1Connection(actor, door)
