@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 from config import unsupported
+from config.certificates import check_certificates, now_utc
 from config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Listen, Location, Server, Snapshot, Upstream
 from config.problems import Problem, choices, nearest, path_of
 from config.quantities import describe
@@ -43,6 +45,8 @@ def check(
         yield from _location(path, location, declared, path in partial, builtin_plugins)
     for name, upstream in snapshot.upstreams.items():
         yield from _upstream(path_of("upstreams", name), upstream)
+    yield from check_certificates(snapshot.certificates, partial, now_utc())
+    yield from _tls(snapshot, declared)
     yield from _stages(snapshot, declared)
 
 
@@ -77,6 +81,17 @@ def _dates(value: Any, place: str = "") -> Iterator[str]:
 def _server(path: str, server: Server, declared: Declared) -> Iterator[Problem]:
     yield from _references(f"{path}.locations", server.locations, declared["locations"], "location")
     yield from _keepalive(path, server)
+
+
+def _tls(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
+    for name, server in snapshot.servers.items():
+        path = path_of("servers", name)
+        if server.global_certificates and not declared["certificates"]:
+            yield Problem(f"{path}.global_certificates", "there is no certificate to use", "add [certificates.NAME]")
+        if server.tls_min_version > server.tls_max_version:
+            yield Problem(f"{path}.tls_min_version", f"is newer than tls_max_version, {server.tls_max_version}")
+        if server.http2_engine == "ngh2" and find_spec("ngh2") is None:
+            yield Problem(f"{path}.http2_engine", "ngh2 is not installed", "pip install ngh2, or leave the key out")
 
 
 def _keepalive(path: str, item: Server | Upstream) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from typing import Any
 from config.model import Snapshot
 from config.problems import path_of
 
-_NAMED = ("servers", "locations", "upstreams", "plugins", "stages")
+_NAMED = ("servers", "locations", "upstreams", "certificates", "plugins", "stages")
 _SINGLE = ("basic", "bus")
 
 # A server is a socket that the supervisor binds, a stage is processes that it starts, [bus] is its sockets' keys.

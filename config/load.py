@@ -13,14 +13,16 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from config import check, unsupported
-from config.model import Basic, Bus, Location, Server, Snapshot, Stage, Upstream
+from config.certificates import domains_of
+from config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
 from config.problems import BadValue, ConfigRefused, Problem, choices, nearest, path_of
 from config.quantities import describe
 from config.storage import file
@@ -32,12 +34,17 @@ PluginChecker = Callable[[str, dict[str, Any]], list[Problem]]
 Item = TypeVar("Item")
 Table = dict[str, Any]
 
-SECTIONS = ("basic", "servers", "locations", "upstreams", "plugins", "stages", "bus")
+SECTIONS = ("basic", "servers", "locations", "upstreams", "certificates", "plugins", "stages", "bus")
 _SINGLE = ("basic", "bus")
 _VARIABLE = re.compile(r"\$ENV:([A-Za-z_][A-Za-z0-9_]*)")
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
-_STAND_INS: Mapping[str, Any] = {"addr": "127.0.0.1:0", "addrs": ["127.0.0.1"]}
+_STAND_INS: Mapping[str, Any] = {
+    "addr": "127.0.0.1:0",
+    "addrs": ["127.0.0.1"],
+    "tls_cert": "-----BEGIN NOTHING-----",
+    "tls_key": "-----BEGIN NOTHING-----",
+}
 """For keys that an item cannot be made without; neither gives rise to a problem."""
 
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -82,6 +89,7 @@ def _load(
         locations=_items(raw, "locations", Location),
         upstreams=_items(raw, "upstreams", Upstream),
         plugins=_plugins(raw, plugin_checker),
+        certificates=_certificates(raw),
         stages=_items(raw, "stages", Stage),
         bus=_single(raw, "bus", Bus) or Bus(),
     )
@@ -279,6 +287,16 @@ def _at(table: Any, loc: tuple[str | int, ...]) -> Any:
         except (KeyError, IndexError, TypeError):
             return table
     return table
+
+
+def _certificates(raw: _Raw) -> dict[str, Certificate]:
+    """Those without `domains` get the names that they are for: no stage has to look into a certificate then."""
+    found = _items(raw, "certificates", Certificate)
+    for name, certificate in found.items():
+        if not certificate.domains:
+            with suppress(ValueError):  # it is no certificate, which the checks say
+                found[name] = replace(certificate, domains=domains_of(certificate.tls_cert))
+    return found
 
 
 def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table]:

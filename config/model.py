@@ -203,6 +203,23 @@ class Server:
     """How long a client may take nothing of an answer that is waiting."""
     prometheus_metrics: Annotated[str | None, Parsed("metrics_path")] = None
     """The path at which this server answers with the metrics; None is nowhere."""
+    global_certificates: bool = field(default=False, metadata=RESTART)
+    """Clients speak TLS here, with the [certificates.X] that fits the name they ask for."""
+    tls_min_version: Literal["tlsv1.2", "tlsv1.3"] = "tlsv1.2"
+    """Oldest version of TLS that is agreed to; older ones than 1.2 are broken (RFC 8996)."""
+    tls_max_version: Literal["tlsv1.2", "tlsv1.3"] = "tlsv1.3"
+    tls_cipher_list: Annotated[str, Parsed("cipher_list")] = ""
+    """OpenSSL's list of ciphers for TLS 1.2; empty is its default."""
+    tls_ciphersuites: Annotated[str, Parsed("ciphersuites")] = ""
+    """The same for TLS 1.3, for a Python whose ssl module can set it (3.15)."""
+    tls_handshake_timeout: Seconds = 10.0
+    """From the connection to the end of the handshake."""
+    enabled_h2: bool = False
+    """HTTP/2 is spoken to clients that want it: by ALPN with TLS, else by prior knowledge or `Upgrade: h2c`."""
+    http2_engine: Literal["h2", "ngh2"] = field(default="h2", metadata=RESTART)
+    """What reads and writes HTTP/2: the h2 library, or libnghttp2 through ngh2, which is many times faster and younger."""
+    http2_max_streams: Annotated[int, Between(1, 10_000)] = 128
+    """Most requests in flight on one HTTP/2 connection."""
     http1_engine: Literal["httptools", "h11"] = field(default="httptools", metadata=RESTART)
     """The HTTP/1.1 parser; h11 is several times slower and meant for comparison."""
     header_timeout: Seconds = 10.0
@@ -310,6 +327,24 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """[certificates.X]: whom this proxy can prove to be."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    tls_cert: Annotated[str, Parsed("pem")]
+    """A path, PEM, or PEM in base64: the server's certificate first, then the chain. Here always PEM."""
+    tls_key: Annotated[str, Parsed("pem")] = field(repr=False)
+    """The same of the private key, without a pass phrase."""
+    domains: Annotated[tuple[str, ...], Parsed("domains")] = ()
+    """Comma separated names it is used for, `*.example.com` for one label; without them those that it is for."""
+    is_default: bool = False
+    """It is used for clients that ask for no name, or for one that no certificate is for."""
+    remark: str = ""
+    """A note, without effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """[stages.X]: how a stage is run."""
 
@@ -345,6 +380,7 @@ class Snapshot:
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Each section as the file has it, `category` and `step` included: the plugin's own model parses it."""
+    certificates: Mapping[str, Certificate] = field(default_factory=dict)
     stages: Mapping[str, Stage] = field(default_factory=dict)
     """Only what the file names; ask `stage()` for any."""
     bus: Bus = Bus()

@@ -13,13 +13,14 @@ from typing import Any
 from config.problems import BadValue, Problem, path_of
 from config.values import is_host_name, parse_access_log, parse_backend
 
-SECTIONS = {"certificates": "TLS", "storages": "shared values and includes"}
+SECTIONS = {"storages": "shared values and includes"}
 
 _OFF: tuple[Any, ...] = (False, "", [])
 _LOG_COMPRESSION = "compressing old logs"
 _CIRCUIT = "circuit breaking"
 _STATS = "statistics of backends"
 _DNS = "discovery by DNS"
+_ACME = "certificates by ACME"
 
 KEYS: Mapping[str, Mapping[str, str]] = {
     "basic": {
@@ -41,16 +42,18 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "log_compress_time_point_hour": _LOG_COMPRESSION,
     },
     "servers": {
-        "tls_cipher_list": "TLS",
-        "tls_ciphersuites": "TLS",
-        "tls_min_version": "TLS",
-        "tls_max_version": "TLS",
-        "global_certificates": "TLS",
-        "enabled_h2": "HTTP/2",
         "otlp_exporter": "OpenTelemetry",
         "modules": "gRPC-Web",
         "enable_server_timing": "Server-Timing",
         "includes": "includes",
+    },
+    "certificates": {
+        "is_ca": "making certificates on the fly",
+        "acme": _ACME,
+        "dns_challenge": _ACME,
+        "dns_provider": _ACME,
+        "dns_service_url": _ACME,
+        "buffer_days": _ACME,
     },
     "locations": {"grpc_web": "gRPC-Web", "includes": "includes"},
     "upstreams": {

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
+from config.certificates import parse_domains, parse_pem
 from config.model import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
 from config.problems import BadValue, choices, nearest
 from config.quantities import parse_duration, parse_size, text_of
@@ -319,6 +320,38 @@ def parse_file_path(value: Any) -> str | None:
     return os.path.expanduser(text) if text else None
 
 
+def parse_cipher_list(value: Any) -> str:
+    """Ciphers as OpenSSL lists them; one that it does not know at all is refused."""
+    import ssl
+
+    text = text_of(value, 'ciphers such as "ECDHE+AESGCM"')
+    if text:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(text)
+        except ssl.SSLError:
+            raise BadValue(f"OpenSSL knows no cipher in {text!r}", "see `openssl ciphers`; separate them by colons") from None
+    return text
+
+
+def parse_ciphersuites(value: Any) -> str:
+    """TLS 1.3 suites. Python's ssl module can set them from 3.15 on; before, all of OpenSSL's are in use."""
+    import ssl
+
+    text = text_of(value, 'suites such as "TLS_AES_256_GCM_SHA384"')
+    choose = getattr(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "set_ciphersuites", None)
+    if text and choose is None:
+        raise BadValue(
+            "this Python's ssl module cannot choose TLS 1.3 suites",
+            "leave it out: OpenSSL's three are all strong; or run pingap on Python 3.15",
+        )
+    if text and choose is not None:
+        try:
+            choose(text)
+        except ssl.SSLError:
+            raise BadValue(f"OpenSSL knows no suite in {text!r}", "separate them by colons") from None
+    return text
+
+
 def parse_cpu(value: Any) -> int:
     """The number of a CPU."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1024:
@@ -353,9 +386,12 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "backend": parse_backend,
     "balance": parse_balance,
     "condition": parse_condition,
+    "cipher_list": parse_cipher_list,
+    "ciphersuites": parse_ciphersuites,
     "cpu": parse_cpu,
     "curve_key": parse_curve_key,
     "discovery": parse_discovery,
+    "domains": parse_domains,
     "duration": parse_duration,
     "endpoint": parse_endpoint,
     "file_path": parse_file_path,
@@ -367,6 +403,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "metrics_path": parse_metrics_path,
     "network": parse_network,
     "path": parse_path,
+    "pem": parse_pem,
     "rewrite": parse_rewrite,
     "size": parse_size,
 }

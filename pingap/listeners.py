@@ -89,7 +89,8 @@ class Listeners:
 
     def urls(self) -> list[str]:
         """Where clients find the servers."""
-        found = [f"http://{one.addr}" for one in self._open.values() if one.server in self._servers]
+        named = [(one.addr, self._servers[one.server]) for one in self._open.values() if one.server in self._servers]
+        found = [f"{'https' if server.global_certificates else 'http'}://{addr}" for addr, server in named]
         return list(dict.fromkeys(found))
 
     def close(self, listeners: list[Listener]) -> list[int]:

@@ -14,7 +14,8 @@ from bus.members import Members
 from config.model import Server, Snapshot
 from observability.access_format import Render
 from stages.accept.access_lines import AccessLines, compile_lines
-from stages.accept.client import Client
+from stages.accept.certificates import Choice, compile_choices
+from stages.accept.client import Client, Held
 from stages.accept.core import Fate, State, after_recall, crews, fate, protocol_to_tunnel
 from stages.accept.doors import Door, Doors
 from stages.accept.event import access_event, refused_stream
@@ -45,6 +46,7 @@ from stages.messages import (
     Response,
     new,
 )
+from stages.tls import Lane
 
 SWEEP: Final = 0.5
 """Seconds between two looks at the deadlines: they are seconds long, one timer each would cost a µs a request."""
@@ -68,10 +70,11 @@ class Compiled:
     servers: dict[str, Server]
     pages: ErrorPages
     lines: dict[str, Render]
+    choices: dict[str, Choice]
 
 
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
-    return Compiled(dict(snapshot.servers), ErrorPages(snapshot.basic.error_template), compile_lines(snapshot))
+    return Compiled(dict(snapshot.servers), ErrorPages(snapshot.basic.error_template), compile_lines(snapshot), compile_choices(snapshot))
 
 
 class AcceptActor(Actor):
@@ -82,7 +85,7 @@ class AcceptActor(Actor):
         super().__init__(context)
         self.draining = False
         self._doors = Doors()
-        self._connections: set[Client] = set()
+        self._connections: set[Held] = set()
         self._streams: dict[int, Stream] = {}
         self._waiting: deque[Stream] = deque()
         self._recalling: set[Stream] = set()
@@ -97,6 +100,8 @@ class AcceptActor(Actor):
         self._all_carry = 0
         """The generation that all streams without an answer are known to carry."""
         self._sweeper: asyncio.TimerHandle | None = None
+        self.lane = Lane(context.loop)
+        """For the TLS handshakes of all listeners."""
         self._send: Callable[[int, Any], None] = context.send
         self._generations: Generations[Compiled] = Generations(context, compile_generation, self._committed)
 
@@ -115,13 +120,13 @@ class AcceptActor(Actor):
         self._lines.renders |= compiled.lines
         for name in compiled.servers.keys() - compiled.lines.keys():
             self._lines.renders.pop(name, None)
-        self._doors.update(compiled.servers)
+        self._doors.update(compiled.servers, compiled.choices)
         if not self._is_ready:
             self._is_ready = True
             self.context.loop.create_task(self._listen(compiled))
 
     async def _listen(self, compiled: Compiled) -> None:
-        await self._doors.listen(self, self.context.settings.get("listeners", []), compiled.servers)
+        await self._doors.listen(self, self.context.settings.get("listeners", []), compiled.servers, compiled.choices)
         self.context.ready()
 
     def begin_drain(self) -> None:
@@ -148,7 +153,7 @@ class AcceptActor(Actor):
 
     # -- connections ----------------------------------------------------------
 
-    def connected(self, connection: Client, door: Door) -> int:
+    def connected(self, connection: Held, door: Door) -> int:
         """Registers a connection; returns its number. Over the cap it is closed at once."""
         self._connections.add(connection)
         self._next_connection += 1
@@ -159,12 +164,12 @@ class AcceptActor(Actor):
             connection.transport.abort()
         return self._next_connection
 
-    def handed_over(self, before: Client, connection: Client) -> None:
+    def handed_over(self, before: Held, connection: Held) -> None:
         """A connection goes on as another object, which speaks the protocol that was agreed on."""
         self._connections.discard(before)
         self._connections.add(connection)
 
-    def disconnected(self, connection: Client, door: Door) -> None:
+    def disconnected(self, connection: Held, door: Door) -> None:
         self._connections.discard(connection)
         door.connections -= 1
 

@@ -31,17 +31,28 @@ class Arrival(NamedTuple):
     """None for a plain one."""
 
 
-class Client(Protocol):
-    """One connection; any number of streams. The actor calls it, and looks at its deadlines twice a second."""
+class Held(Protocol):
+    """One connection, be it only at its beginning. The actor looks at its deadlines twice a second."""
 
     transport: asyncio.Transport
-    arrival: Arrival
-    served: int
-    """Requests so far, the present ones included."""
     deadline: float
     """Monotonic seconds until which the client may take to send what is expected of it; inf for none."""
     write_deadline: float
     """The same for taking some of what waits for it."""
+
+    def close_if_idle(self) -> None:
+        """On draining: closes it when nothing of a request has come."""
+
+    def expired(self, now: float) -> None:
+        """A deadline has passed."""
+
+
+class Client(Held, Protocol):
+    """One that speaks HTTP, on any number of streams."""
+
+    arrival: Arrival
+    served: int
+    """Requests so far, the present ones included."""
 
     def respond(self, stream: Stream, response: Response, now: float) -> None:
         """Writes the response head and what came with it. Raises before it writes when the head is no head."""
@@ -60,12 +71,6 @@ class Client(Protocol):
 
     def cut(self, stream: Stream) -> None:
         """Ends a half-sent answer in the only honest way: what is missing must not look complete."""
-
-    def close_if_idle(self) -> None:
-        """On draining: closes it when nothing of a request has come."""
-
-    def expired(self, now: float) -> None:
-        """A deadline has passed."""
 
 
 def origin_of(transport: asyncio.BaseTransport) -> tuple[str, int, str, int]:

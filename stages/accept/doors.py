@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from config.model import Server
+from stages.accept.certificates import Choice, Chooser
+from stages.accept.entry import Entry
 from stages.accept.http1 import Http1Connection
 from stages.http1.engine import ENGINES, Engine
 from stages.http1.rules import Limits
@@ -29,7 +31,13 @@ class Door:
     engine: Engine
     settings: Server
     limits: Limits
+    chooser: Chooser | None
+    """Of certificates; None where clients speak plainly."""
     connections: int = 0
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.chooser is None else "https"
 
 
 class Doors:
@@ -39,14 +47,18 @@ class Doors:
         self._doors: dict[str, Door] = {}
         self._listeners: list[asyncio.Server] = []
 
-    def update(self, servers: Mapping[str, Server]) -> None:
+    def update(self, servers: Mapping[str, Server], choices: Mapping[str, Choice]) -> None:
         """Takes over the settings of a new generation; a server that it does not name keeps those it had."""
         for name, door in self._doors.items():
             if name in servers:
                 door.settings = servers[name]
                 door.limits = limits_of(door.settings)
+                if door.chooser is not None and name in choices:
+                    door.chooser.update(door.settings, choices[name])
 
-    async def listen(self, actor: AcceptActor, listeners: list[dict[str, Any]], servers: Mapping[str, Server]) -> None:
+    async def listen(
+        self, actor: AcceptActor, listeners: list[dict[str, Any]], servers: Mapping[str, Server], choices: Mapping[str, Choice]
+    ) -> None:
         """Accepts from the sockets that the supervisor has bound: `{fd, server, addr}` each."""
         loop = actor.context.loop
         for listener in listeners:
@@ -54,7 +66,8 @@ class Doors:
             settings = servers.get(name) or Server(addr=())
             door = self._doors.get(name)
             if door is None:
-                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings))
+                chooser = Chooser(settings, choices[name]) if name in choices else None
+                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings), chooser)
             # The descriptor itself and its copies, and all are closed on draining: while one is open, the port takes connections.
             sock = socket.socket(fileno=listener["fd"])
             for one in (sock, *(sock.dup() for _ in range(COPIES))):
@@ -70,5 +83,7 @@ def limits_of(settings: Server) -> Limits:
     return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes)
 
 
-def _factory(actor: AcceptActor, door: Door) -> Callable[[], Http1Connection]:
+def _factory(actor: AcceptActor, door: Door) -> Callable[[], asyncio.Protocol]:
+    if door.chooser is not None:
+        return lambda: Entry(actor, door)
     return lambda: Http1Connection(actor, door)

@@ -28,6 +28,12 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
         status, headers, report = response.status, response.headers, response.report or _NO_REPORT
     else:
         status, headers, report = KINDS[stream.failed or "client_closed"].status, b"", _NO_REPORT
+    secured = connection.arrival.secured
+    context = report.context
+    if secured is not None:
+        context = {**context, "tls_version": secured.version, "tls_cipher": secured.cipher}
+        if connection.served <= 1:
+            context["tls_handshake_time"] = secured.seconds
     return new(
         Access,
         (
@@ -53,7 +59,7 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
             in_flight,
             *report[:8],
             stream.failed or report.error,
-            report.context,
+            context,
             connection.arrival.at,
             report.opened,
             report.connections,

@@ -16,6 +16,7 @@ import msgpack
 
 from bus.actor import Actor, Context
 from bus.members import Members
+from config.certificates import files_of
 from config.model import Snapshot
 from config.problems import ConfigRefused
 from config.storage import file
@@ -227,24 +228,29 @@ def _load(load: Load, plans: Plans, source: str | None) -> tuple[Loaded | tuple[
         wire = {"snapshot": snapshot.to_wire(), "plans": plans(snapshot)}
         msgpack.packb(wire, use_bin_type=True)  # what cannot travel is refused here rather than lost on the way
         code = _code_files(snapshot.plugins)
-        return Loaded(snapshot, wire, repr(_prints(code))), code
+        return Loaded(snapshot, wire, repr(_prints(code))), (*code, *_certificate_files(source))
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))
     except Exception as error:
         problems = (f"checking failed: {type(error).__name__}: {error}",)
-    return problems, _code_files(_raw_plugins(source), source)
+    return problems, (*_code_files(_raw_items("plugins", source), source), *_certificate_files(source))
 
 
-def _raw_plugins(source: str | None) -> dict[str, Any]:
-    """The plugin sections of a configuration that was refused, as far as they can be read."""
+def _raw_items(section: str, source: str | None) -> dict[str, Any]:
+    """The items of a section as they are written, as far as they can be read."""
     found: dict[str, Any] = {}
     if source is not None:
         with suppress(ConfigRefused):
             for document in file.read(source):
                 with suppress(tomllib.TOMLDecodeError):
-                    section = tomllib.loads(document.text).get("plugins", {})
-                    found |= section if isinstance(section, dict) else {}
+                    items = tomllib.loads(document.text).get(section, {})
+                    found |= items if isinstance(items, dict) else {}
     return found
+
+
+def _certificate_files(source: str | None) -> tuple[str, ...]:
+    """The files of certificates and keys: they are renewed in their place, and taken over then."""
+    return tuple(sorted({path for table in _raw_items("certificates", source).values() for path in files_of(table)}))
 
 
 def _code_files(plugins: Mapping[str, Any], source: str | None = None) -> tuple[str, ...]:

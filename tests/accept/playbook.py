@@ -248,7 +248,7 @@ class Play:
         if door is None:
             server = Server(addr=(), **settings)
             limits = Limits(server.max_header_bytes, server.max_headers, server.max_target_bytes)
-            door = Door("web", ENGINES[engine], server, limits)
+            door = Door("web", ENGINES[engine], server, limits, None)
             self.doors.append(door)
         client = Client(self, door)
         self.clients.append(client)

@@ -1,0 +1,103 @@
+"""Which certificate a client gets: by the name that it asks for (SNI, RFC 6066 section 3), exact, wildcard, default."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from config.model import Certificate, Server, Snapshot
+
+_VERSIONS: Final = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The certificates of one server, as contexts of the TLS library."""
+
+    exact: Mapping[str, ssl.SSLContext] = field(default_factory=dict)
+    wildcard: Mapping[str, ssl.SSLContext] = field(default_factory=dict)
+    """By what follows `*.`; it stands for one label."""
+    default: ssl.SSLContext | None = None
+
+    def of(self, name: str | None) -> ssl.SSLContext | None:
+        """The context for a client that asks for `name`; None when there is none."""
+        if name:
+            name = name.lower().removesuffix(".")
+            found = self.exact.get(name) or self.wildcard.get(name.partition(".")[2])
+            if found is not None:
+                return found
+        return self.default
+
+
+class Chooser:
+    """What stays the same of a server's TLS over all reloads.
+
+    Every handshake begins in `context`, to which session tickets belong: so a client can go on with a session from
+    before a reload. The certificate comes from the `choice` of the newest generation.
+    """
+
+    def __init__(self, server: Server, choice: Choice) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.sni_callback = self._choose
+        self.update(server, choice)
+
+    def update(self, server: Server, choice: Choice) -> None:
+        self._choice = choice
+        set_up(self.context, server)
+
+    def _choose(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
+        found = self._choice.of(name)
+        if found is None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        tls.context = found
+        return None
+
+
+def set_up(context: ssl.SSLContext, server: Server) -> None:
+    """The keys of a server that are not about its certificates."""
+    context.maximum_version = ssl.TLSVersion.MAXIMUM_SUPPORTED  # or the next line might make them cross
+    context.minimum_version = _VERSIONS[server.tls_min_version]
+    context.maximum_version = _VERSIONS[server.tls_max_version]
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
+    context.set_ciphers(server.tls_cipher_list or "DEFAULT")
+    if server.tls_ciphersuites:
+        choose: Any = getattr(context, "set_ciphersuites", None)  # config.values has refused the key where it is missing
+        choose(server.tls_ciphersuites)
+    context.set_alpn_protocols(["h2", "http/1.1"] if server.enabled_h2 else ["http/1.1"])
+
+
+def compile_choices(snapshot: Snapshot) -> dict[str, Choice]:
+    """By name of the server. Raises ValueError for a certificate that the TLS library does not take."""
+    return {name: _choice(server, snapshot.certificates) for name, server in snapshot.servers.items() if server.global_certificates}
+
+
+def _choice(server: Server, certificates: Mapping[str, Certificate]) -> Choice:
+    exact: dict[str, ssl.SSLContext] = {}
+    wildcard: dict[str, ssl.SSLContext] = {}
+    default: ssl.SSLContext | None = None
+    for name, certificate in certificates.items():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        set_up(context, server)
+        try:
+            _load(context, certificate)
+        except (ssl.SSLError, OSError) as error:
+            raise ValueError(f"certificates.{name}: {error}") from error
+        for domain in certificate.domains:
+            if domain.startswith("*."):
+                wildcard.setdefault(domain[2:], context)
+            else:
+                exact.setdefault(domain, context)
+        if certificate.is_default or len(certificates) == 1:
+            default = context
+    return Choice(exact, wildcard, default)
+
+
+def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
+    # The ssl module reads certificates from files only. This one is in memory, without a name in any directory.
+    with os.fdopen(os.memfd_create("certificate"), "wb") as file:
+        file.write(certificate.tls_key.encode() + b"\n" + certificate.tls_cert.encode())
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")

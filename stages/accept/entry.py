@@ -1,0 +1,94 @@
+"""The beginning of a connection on a listener that asks for more than plain HTTP: who comes, encrypted or not, speaking what.
+
+An entry lives until that is known; then the protocol that was agreed on takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from stages.accept.client import Arrival, Secured, origin_of
+from stages.accept.http1 import Http1Connection
+from stages.messages import Peer
+from stages.tls import TlsTransport
+
+if TYPE_CHECKING:
+    from stages.accept.actor import AcceptActor
+    from stages.accept.doors import Door
+
+
+class Entry(asyncio.Protocol):
+    """On the plain transport first; under TLS it goes on beside `TlsTransport`, which calls it back."""
+
+    __slots__ = ("_actor", "_door", "arrival", "deadline", "transport", "write_deadline")
+
+    transport: asyncio.Transport
+    arrival: Arrival
+
+    def __init__(self, actor: AcceptActor, door: Door) -> None:
+        self._actor = actor
+        self._door = door
+        self.deadline = self.write_deadline = inf
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        now = monotonic()
+        number = self._actor.connected(self, self._door)
+        self._arrive(Peer(*origin_of(transport), self._door.scheme, number), now)
+        self._secure(b"")
+
+    def _arrive(self, peer: Peer, now: float) -> None:
+        self.arrival = Arrival(peer, now, None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._left("it left before it said who it is")
+
+    def _left(self, why: str) -> None:
+        self.deadline = inf
+        self._actor.context.log("debug", "connection ended at its beginning", client=self.arrival.peer.ip, reason=why)
+        self._actor.disconnected(self, self._door)
+
+    # -- TLS ------------------------------------------------------------------------
+
+    def _secure(self, rest: bytes) -> None:
+        """Goes on with TLS if the server has it. rest: what came behind the header of a proxy."""
+        door = self._door
+        if door.chooser is None:
+            inner: asyncio.Protocol = self._speak(None, "", rest)
+            self.transport.set_protocol(inner)
+            inner.connection_made(self.transport)
+        else:
+            self.deadline = monotonic() + door.settings.tls_handshake_timeout
+            inner = TlsTransport(door.chooser.context, self._agreed, self._failed, lane=self._actor.lane)
+            self.transport.set_protocol(inner)
+            inner.connection_made(self.transport)
+        if rest:
+            inner.data_received(rest)
+
+    def _agreed(self, tls: TlsTransport) -> asyncio.Protocol:
+        details = tls.get_extra_info("ssl_object")
+        secured = Secured(details.version() or "", (details.cipher() or ("",))[0], tls.seconds)
+        self._actor.context.count("tls_handshakes", version=secured.version)
+        return self._speak(secured, details.selected_alpn_protocol() or "", b"")
+
+    def _speak(self, secured: Secured | None, protocol: str, rest: bytes) -> asyncio.Protocol:
+        connection = Http1Connection(self._actor, self._door, self.arrival._replace(secured=secured))
+        self.deadline = inf
+        self._actor.handed_over(self, connection)
+        return connection
+
+    def _failed(self, error: Exception | None) -> None:
+        self._actor.context.count("tls_handshakes_failed")
+        self._left(f"TLS: {error}" if error is not None else "it left in the TLS handshake")
+
+    # -- what the actor asks of a client ----------------------------------------------
+
+    def expired(self, now: float) -> None:
+        self.deadline = inf
+        self.transport.abort()
+
+    def close_if_idle(self) -> None:
+        self.transport.abort()

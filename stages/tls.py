@@ -1,0 +1,384 @@
+"""TLS on a plain connection: a layer between the event loop's transport and a protocol that knows nothing of it.
+
+The loop's own TLS costs about 1.4 µs more a small request (docs/decisions/0007), and it decides things that are ours:
+how much of a turn of the loop handshakes may take, what becomes of a connection whose other end stops without saying so,
+and which protocol goes on once it is known what was agreed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from asyncio import AbstractEventLoop, Transport
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, Final
+
+from stages.http1.direct import DirectWriter
+
+RECORD: Final = 16 * 1024
+"""Most plaintext bytes of one record (RFC 8446 section 5.1)."""
+
+READ: Final = 256 * 1024
+"""Most plaintext bytes that are handed on at once."""
+
+TURN: Final = 0.002
+"""Seconds of one turn of the loop that handshakes may take: an RSA key makes each cost a millisecond."""
+
+_HANDSHAKE: Final = 0x16
+"""Type of the record that every TLS connection begins with."""
+
+
+class Lane:
+    """Lets handshakes pass one after the other, a few a turn of the loop, so that what is served already goes on."""
+
+    __slots__ = ("_loop", "_waiting")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[TlsTransport] = deque()
+
+    def put(self, transport: TlsTransport) -> None:
+        """`transport` has got bytes of its handshake."""
+        if not self._waiting:
+            self._loop.call_soon(self._pass)
+        self._waiting.append(transport)
+
+    def _pass(self) -> None:
+        until = monotonic() + TURN
+        waiting = self._waiting
+        while True:
+            waiting[0].shake()
+            waiting.popleft()
+            if not waiting:
+                return
+            if monotonic() >= until:
+                self._loop.call_soon(self._pass)
+                return
+
+
+class TlsTransport(Transport, asyncio.Protocol):
+    """To the plain transport a protocol, to the protocol inside a transport.
+
+    agreed: called when the handshake is done; it returns the protocol that goes on, which then gets `connection_made`,
+    or None to close. failed: called when there will be no protocol: the handshake failed, or the peer left in it.
+    """
+
+    __slots__ = (
+        "_agreed",
+        "_context",
+        "_deaf",
+        "_end_of_reading",
+        "_failed",
+        "_hostname",
+        "_incoming",
+        "_is_closing",
+        "_lane",
+        "_outgoing",
+        "_paused",
+        "_protocol",
+        "_raw",
+        "_send",
+        "_session",
+        "_ssl",
+        "_started",
+        "_writer",
+        "seconds",
+    )
+
+    _raw: Transport
+    _ssl: ssl.SSLObject
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        agreed: Callable[[TlsTransport], asyncio.Protocol | None],
+        failed: Callable[[Exception | None], None],
+        *,
+        lane: Lane | None = None,
+        hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        """lane: of a server; without it this is the client's end, which names `hostname` and may go on with `session`."""
+        super().__init__()
+        self._context = context
+        self._agreed = agreed
+        self._failed = failed
+        self._lane = lane
+        self._hostname = hostname
+        self._session = session
+        self._protocol: asyncio.Protocol | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._paused = False
+        self._is_closing = False
+        self._end_of_reading = False
+        self._deaf = False
+        """What still comes is for nobody."""
+        self._started = 0.0
+        self.seconds = 0.0
+        """What the handshake took."""
+
+    # -- the plain transport's side ---------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = transport  # type: ignore[assignment]
+        self._writer = DirectWriter(self._raw)
+        self._send = self._writer.write
+        is_server = self._lane is not None
+        self._started = monotonic()
+        self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, is_server, self._hostname, self._session)
+        if not is_server:
+            self.shake()
+
+    def data_received(self, data: bytes) -> None:
+        if self._protocol is not None:
+            if not self._deaf:
+                self._incoming.write(data)
+                self._read()
+        elif self._is_closing:
+            return
+        elif self._lane is None:
+            self._incoming.write(data)
+            self.shake()
+        else:
+            if not self._incoming.pending and data[0] != _HANDSHAKE and self._ssl.version() is None and self._is_plain(data):
+                return
+            self._incoming.write(data)
+            self._lane.put(self)
+
+    def _is_plain(self, data: bytes) -> bool:
+        """A client that does not speak TLS here is told so if it seems to speak HTTP; it would find an alert odd."""
+        if not data[:3].isalpha():
+            return False
+        body = b"This port speaks TLS: use https.\n"
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self._send(head % len(body) + body)
+        self._give_up(ssl.SSLError("plain HTTP on a TLS port"))
+        return True
+
+    def eof_received(self) -> bool:
+        if self._protocol is None:
+            self._give_up(None)
+        elif not self._end_of_reading and not self._deaf:
+            if self._lane is None:
+                # Without close_notify anybody may have cut it short (RFC 8446 section 6.1): a body must not look complete.
+                self._protocol.connection_lost(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "ended without close_notify"))
+                self._protocol = _NOBODY
+                self._raw.abort()
+            else:
+                self._end(self._protocol)
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._writer.end()
+        protocol = self._protocol
+        if protocol is not None:
+            protocol.connection_lost(error)
+        elif not self._is_closing or error is not None:
+            self._give_up(error)
+        self._is_closing = True
+
+    def pause_writing(self) -> None:
+        if self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._protocol is not None:
+            self._protocol.resume_writing()
+
+    # -- handshake ----------------------------------------------------------------
+
+    def shake(self) -> None:
+        """Goes on with the handshake as far as the peer's bytes allow."""
+        if self._protocol is not None:
+            self._read()  # the end of the handshake and the first request came in two reads before the lane had its turn
+            return
+        if self._is_closing:
+            return
+        try:
+            self._ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except (ssl.SSLError, OSError, ValueError) as error:
+            self._flush()  # the alert that says why
+            self._give_up(error)
+            return
+        self._flush()
+        self.seconds = monotonic() - self._started
+        protocol = self._agreed(self)
+        if protocol is None:
+            self.close()
+            return
+        self._protocol = protocol
+        protocol.connection_made(self)
+        if self._incoming.pending:
+            self._read()
+
+    def _give_up(self, error: Exception | None) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            self._raw.close()
+            self._failed(error)
+
+    # -- reading ----------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Hands on what is complete. One record, as a small request is, costs one call and no exception."""
+        protocol = self._protocol
+        assert protocol is not None
+        read, incoming, tls = self._ssl.read, self._incoming, self._ssl
+        while not self._paused and not self._is_closing and not self._end_of_reading:
+            try:
+                data = read(READ)
+            except ssl.SSLWantReadError:
+                self._flush()  # it may have answered a key update
+                return
+            except (ssl.SSLError, OSError) as error:
+                self._broke(error)
+                return
+            if not data:
+                self._end(protocol)
+                return
+            if incoming.pending or tls.pending():
+                data = self._read_on(data)
+            protocol.data_received(data)
+            protocol = self._protocol  # HTTP/1.1 may have given place to another
+            if protocol is None or not (incoming.pending or tls.pending()):
+                return
+
+    def _read_on(self, first: bytes) -> bytes:
+        """The records behind the first, as long as they are complete."""
+        pieces = [first]
+        size = len(first)
+        while size < READ:
+            try:
+                data = self._ssl.read(READ)
+            except (ssl.SSLError, OSError):
+                break  # not complete, or broken: whoever reads next is told
+            if not data:
+                self._end_of_reading = True
+                asyncio.get_running_loop().call_soon(self._end_later)
+                break
+            pieces.append(data)
+            size += len(data)
+        return b"".join(pieces)
+
+    def _end_later(self) -> None:
+        if self._protocol is not None and not self._is_closing:
+            self._end(self._protocol)
+
+    def _end(self, protocol: asyncio.Protocol) -> None:
+        """The peer has said that it will send no more."""
+        self._end_of_reading = True
+        if not protocol.eof_received():
+            self.close()
+
+    def _broke(self, error: Exception) -> None:
+        """A record that cannot be one: nothing after it can be believed."""
+        self._flush()
+        protocol, self._protocol = self._protocol, _NOBODY
+        self._is_closing = True
+        if protocol is not None:
+            protocol.connection_lost(error)
+        self._raw.abort()
+
+    # -- the inner protocol's side ------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._is_closing:
+            return
+        if len(data) <= RECORD:
+            self._ssl.write(data)
+        else:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._ssl.write(rest[:RECORD]) :]
+                if self._outgoing.pending >= READ:
+                    self._send(self._outgoing.read())
+        self._send(self._outgoing.read())
+
+    def writelines(self, pieces: Iterable[Any]) -> None:
+        self.write(b"".join(pieces))
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._send(self._outgoing.read())
+
+    def close(self) -> None:
+        """Says so, and closes when what waits has been taken. What the peer still says is not waited for."""
+        if not self._is_closing:
+            self._say_end()
+            self._is_closing = True
+            self._raw.close()
+
+    def abort(self) -> None:
+        self._is_closing = True
+        self._raw.abort()
+
+    def write_eof(self) -> None:
+        if not self._is_closing and not self._deaf:
+            self._say_end()
+            # OpenSSL takes what comes after its own close_notify for an error: from here on it is read to be dropped.
+            self._deaf = True
+            self._raw.write_eof()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def _say_end(self) -> None:
+        with contextlib.suppress(ssl.SSLError, OSError, ValueError):  # the peer's part of it is wanted, or it is beyond that
+            self._ssl.unwrap()
+        self._flush()
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._is_closing:
+                self._raw.resume_reading()
+                if self._incoming.pending or self._ssl.pending():
+                    asyncio.get_running_loop().call_soon(self._go_on_reading)
+
+    def _go_on_reading(self) -> None:
+        if self._protocol is not None and not self._deaf:
+            self._read()
+
+    def get_write_buffer_size(self) -> int:
+        return self._raw.get_write_buffer_size()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._raw.set_write_buffer_limits(high, low)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol  # type: ignore[assignment]
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol is not None
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return self._ssl
+        if name == "sslcontext":
+            return self._context
+        return self._raw.get_extra_info(name, default)
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """To go on with on another connection; with TLS 1.3 known only after the first answer."""
+        return self._ssl.session
+
+
+_NOBODY: Final = asyncio.Protocol()
+"""Takes the place of a protocol that has been told that all is over."""
