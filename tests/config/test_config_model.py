@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from config import model
 from config.fields import EachParsed, Parsed
 from config.load import load_text
-from config.model import Basic, Bus, Location, Server, Snapshot, Stage, Upstream
+from config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
 from config.quantities import format_duration, format_size
 from config.unsupported import KEYS
 from config.values import PARSERS
@@ -26,6 +26,7 @@ SECTIONS = {
     "servers": Server,
     "locations": Location,
     "upstreams": Upstream,
+    "certificates": Certificate,
     "stages": Stage,
     "bus": Bus,
 }
@@ -44,6 +45,7 @@ REFERENCE_KEYS = {
     "locations": """upstream path host match_headers match_query match_cookies proxy_set_headers proxy_add_headers
         rewrite weight plugins client_max_body_size max_processing includes grpc_web enable_reverse_proxy_headers
         max_retries max_retry_window remark""",
+    "certificates": "domains tls_cert tls_key is_default is_ca acme dns_challenge dns_provider dns_service_url buffer_days remark",
     "upstreams": """addrs discovery dns_server dns_domain dns_search update_frequency algo sni verify_cert health_check
         ipv4_only enable_tracer enable_backend_stats backend_failure_status_code circuit_break_max_consecutive_failures
         circuit_break_max_failure_percent circuit_break_min_requests_threshold

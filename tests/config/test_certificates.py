@@ -1,0 +1,124 @@
+"""[certificates.X]: what is taken, and what is wrong with what is not."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
+from config.load import load_text
+from config.model import Snapshot
+from config.problems import ConfigRefused
+
+SITE = '[servers.web]\naddr = "127.0.0.1:443"\nglobal_certificates = true\n'
+NOW = datetime.now(UTC)
+
+
+def pair(*names: str, before: datetime = NOW - timedelta(1), after: datetime = NOW + timedelta(30), phrase: bytes = b"") -> tuple[str, str]:
+    """(certificate, key) in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), before, after)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
+    secret = BestAvailableEncryption(phrase) if phrase else NoEncryption()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), private.decode()
+
+
+def section(name: str, cert: str, key: str, rest: str = "") -> str:
+    return f"[certificates.{name}]\ntls_cert = '''{cert}'''\ntls_key = '''{key}'''\n{rest}\n"
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigRefused) as refused:
+        load_text(text)
+    return [f"{problem.path}: {problem.message}" for problem in refused.value.problems]
+
+
+def loaded(text: str) -> Snapshot:
+    return load_text(SITE + text)
+
+
+def test_pem_base64_and_a_path_come_to_the_same(tmp_path: Path) -> None:
+    cert, key = pair("a.example")
+    (tmp_path / "c.pem").write_text(cert)
+    (tmp_path / "k.pem").write_text(key)
+    forms = [(cert, key), (str(tmp_path / "c.pem"), str(tmp_path / "k.pem"))]
+    forms.append((base64.b64encode(cert.encode()).decode(), base64.b64encode(key.encode()).decode()))
+    read = {(one.tls_cert, one.tls_key) for form in forms for one in loaded(section("a", *form)).certificates.values()}
+    assert read == {(cert, key)}
+
+
+def test_without_domains_a_certificate_is_used_for_the_names_that_it_is_for() -> None:
+    assert loaded(section("a", *pair("a.example", "*.B.example"))).certificates["a"].domains == ("a.example", "*.b.example")
+
+
+def test_domains_are_names_in_lower_case_and_umlauts_are_punycode() -> None:
+    certificate = loaded(section("a", *pair("a.example", "xn--mnchen-3ya.de"), 'domains = "A.example , münchen.de"')).certificates["a"]
+    assert certificate.domains == ("a.example", "xn--mnchen-3ya.de")
+
+
+def test_each_mistake_is_named_and_all_come_at_once(tmp_path: Path) -> None:
+    good, other = pair("a.example"), pair("b.example")
+    text = (
+        SITE
+        + section("mixed", good[0], other[1])
+        + section("old", *pair("o.example", after=NOW - timedelta(hours=1)))
+        + section("young", *pair("y.example", before=NOW + timedelta(1)))
+        + section("locked", *pair("l.example", phrase=b"x"))
+        + section("foreign", *pair("f.example"), 'domains = "f.example, g.example"')
+        + section("again", *pair("f.example"), 'domains = "f.example"\nis_default = true')
+        + section("two", *pair("z.example"), "is_default = true")
+        + section("garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", good[1])
+        + section("absent", str(tmp_path / "nothing.pem"), good[1])
+        + section("empty", "", good[1])
+    )
+    found = problems(text)
+    for start in (
+        "certificates.mixed.tls_key: does not belong to the certificate",
+        "certificates.old.tls_cert: expired on ",
+        "certificates.young.tls_cert: is not valid before ",
+        "certificates.locked.tls_key: is encrypted",
+        "certificates.foreign.domains: the certificate is not for g.example",
+        "certificates.again.domains: f.example is also in certificates.foreign",
+        "certificates.two.is_default: certificates.again is the default already",
+        "certificates.garbage.tls_cert: is no certificate",
+        f"certificates.absent.tls_cert: '{tmp_path}/nothing.pem' cannot be read: no such file or directory",
+        "certificates.empty.tls_cert: is empty",
+    ):
+        assert any(problem.startswith(start) for problem in found), (start, found)
+    assert len(found) == 10
+
+
+def test_a_key_is_never_shown() -> None:
+    cert, key = pair("a.example")
+    secret = key.splitlines()[1]
+    assert secret not in repr(loaded(section("a", cert, key)))
+    wrong = problems(SITE + section("a", key, cert) + section("b", cert, key.replace("PRIVATE", "PRIVAT")))
+    assert wrong
+    assert not any(secret[:20] in problem for problem in wrong)
+
+
+def test_a_server_with_tls_and_no_certificate_is_refused() -> None:
+    assert problems(SITE) == ["servers.web.global_certificates: there is no certificate to use"]
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ('tls_min_version = "tlsv1.3"\ntls_max_version = "tlsv1.2"', "tls_min_version: is newer than tls_max_version, tlsv1.2"),
+        ('tls_min_version = "tlsv1.1"', "tls_min_version: expected one of: tlsv1.2, tlsv1.3; got the text"),
+        ('tls_cipher_list = "NONSENSE"', "tls_cipher_list: OpenSSL knows no cipher in 'NONSENSE'"),
+        ('tls_ciphersuites = "TLS_AES_128_GCM_SHA256"', "tls_ciphersuites: this Python's ssl module cannot choose TLS 1.3 suites"),
+    ],
+)
+def test_what_tls_cannot_do_is_refused(line: str, wrong: str) -> None:
+    found = problems(SITE + line + "\n" + section("a", *pair("a.example")))
+    assert [problem.partition("servers.web.")[2][: len(wrong)] for problem in found] == [wrong]
