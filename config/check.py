@@ -47,6 +47,7 @@ def check(
         yield from _upstream(path_of("upstreams", name), upstream)
     yield from check_certificates(snapshot.certificates, partial, now_utc())
     yield from _tls(snapshot, declared)
+    yield from _proxy_protocol(snapshot, partial)
     yield from _stages(snapshot, declared)
 
 
@@ -92,6 +93,15 @@ def _tls(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
             yield Problem(f"{path}.tls_min_version", f"is newer than tls_max_version, {server.tls_max_version}")
         if server.http2_engine == "ngh2" and find_spec("ngh2") is None:
             yield Problem(f"{path}.http2_engine", "ngh2 is not installed", "pip install ngh2, or leave the key out")
+
+
+def _proxy_protocol(snapshot: Snapshot, partial: AbstractSet[str]) -> Iterator[Problem]:
+    if snapshot.basic.trusted_proxies or "basic" in partial:
+        return
+    for name, server in snapshot.servers.items():
+        if server.proxy_protocol:
+            path = f"{path_of('servers', name)}.proxy_protocol"
+            yield Problem(path, "nobody may connect", "name the proxies in basic.trusted_proxies, as 10.0.0.0/8")
 
 
 def _keepalive(path: str, item: Server | Upstream) -> Iterator[Problem]:

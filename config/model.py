@@ -232,6 +232,8 @@ class Server:
     """Most header lines in a request; beyond it 431."""
     max_target_bytes: Bytes = 16 * 1024
     """Longest request target; beyond it 414."""
+    proxy_protocol: bool = False
+    """Connections begin with a header of the PROXY protocol, version 1 or 2, and come from `basic.trusted_proxies` only."""
     max_connections: Count = 0
     """Most client connections of this server in one accept replica; 0 is no cap."""
     remark: str = ""

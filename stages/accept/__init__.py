@@ -4,6 +4,7 @@
     stream.py      one request and its answer, its states
     doors.py       the listeners, and the settings of the server that each belongs to
     client.py      what the actor asks of a connection, whatever it speaks
+    entry.py       what comes before that: the PROXY protocol (proxy_protocol.py, pure), TLS
     http1.py       HTTP/1.x server side on one connection; intake.py: a request's body, or a tunnel's upward half
     event.py       the event of a stream that has ended; access_lines.py: its line in the access log
     actor.py       the table of streams, messages from and to the other stages

@@ -21,6 +21,7 @@ from stages.accept.doors import Door, Doors
 from stages.accept.event import access_event, refused_stream
 from stages.accept.stream import Stream
 from stages.error_page import ErrorPages
+from stages.forwarded import Trust
 from stages.generations import Generations
 from stages.http1.rules import RequestHead
 from stages.messages import (
@@ -71,10 +72,17 @@ class Compiled:
     pages: ErrorPages
     lines: dict[str, Render]
     choices: dict[str, Choice]
+    trust: Trust
 
 
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
-    return Compiled(dict(snapshot.servers), ErrorPages(snapshot.basic.error_template), compile_lines(snapshot), compile_choices(snapshot))
+    return Compiled(
+        dict(snapshot.servers),
+        ErrorPages(snapshot.basic.error_template),
+        compile_lines(snapshot),
+        compile_choices(snapshot),
+        Trust(snapshot.basic.trusted_proxies),
+    )
 
 
 class AcceptActor(Actor):
@@ -120,13 +128,13 @@ class AcceptActor(Actor):
         self._lines.renders |= compiled.lines
         for name in compiled.servers.keys() - compiled.lines.keys():
             self._lines.renders.pop(name, None)
-        self._doors.update(compiled.servers, compiled.choices)
+        self._doors.update(compiled.servers, compiled.choices, compiled.trust)
         if not self._is_ready:
             self._is_ready = True
             self.context.loop.create_task(self._listen(compiled))
 
     async def _listen(self, compiled: Compiled) -> None:
-        await self._doors.listen(self, self.context.settings.get("listeners", []), compiled.servers, compiled.choices)
+        await self._doors.listen(self, self.context.settings.get("listeners", []), compiled.servers, compiled.choices, compiled.trust)
         self.context.ready()
 
     def begin_drain(self) -> None:

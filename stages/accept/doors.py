@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from config.model import Server
 from stages.accept.certificates import Choice, Chooser
 from stages.accept.entry import Entry
 from stages.accept.http1 import Http1Connection
+from stages.forwarded import Trust
 from stages.http1.engine import ENGINES, Engine
 from stages.http1.rules import Limits
 
@@ -33,7 +35,11 @@ class Door:
     limits: Limits
     chooser: Chooser | None
     """Of certificates; None where clients speak plainly."""
+    trust: Trust = field(default_factory=lambda: Trust(()))
+    """Who may say that a connection is another's (`proxy_protocol`)."""
     connections: int = 0
+    told: float = -inf
+    """Monotonic seconds at which the log was last told that a connection without a right to it came."""
 
     @property
     def scheme(self) -> str:
@@ -47,9 +53,10 @@ class Doors:
         self._doors: dict[str, Door] = {}
         self._listeners: list[asyncio.Server] = []
 
-    def update(self, servers: Mapping[str, Server], choices: Mapping[str, Choice]) -> None:
+    def update(self, servers: Mapping[str, Server], choices: Mapping[str, Choice], trust: Trust) -> None:
         """Takes over the settings of a new generation; a server that it does not name keeps those it had."""
         for name, door in self._doors.items():
+            door.trust = trust
             if name in servers:
                 door.settings = servers[name]
                 door.limits = limits_of(door.settings)
@@ -57,7 +64,12 @@ class Doors:
                     door.chooser.update(door.settings, choices[name])
 
     async def listen(
-        self, actor: AcceptActor, listeners: list[dict[str, Any]], servers: Mapping[str, Server], choices: Mapping[str, Choice]
+        self,
+        actor: AcceptActor,
+        listeners: list[dict[str, Any]],
+        servers: Mapping[str, Server],
+        choices: Mapping[str, Choice],
+        trust: Trust,
     ) -> None:
         """Accepts from the sockets that the supervisor has bound: `{fd, server, addr}` each."""
         loop = actor.context.loop
@@ -67,7 +79,7 @@ class Doors:
             door = self._doors.get(name)
             if door is None:
                 chooser = Chooser(settings, choices[name]) if name in choices else None
-                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings), chooser)
+                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings), chooser, trust)
             # The descriptor itself and its copies, and all are closed on draining: while one is open, the port takes connections.
             sock = socket.socket(fileno=listener["fd"])
             for one in (sock, *(sock.dup() for _ in range(COPIES))):
@@ -86,4 +98,4 @@ def limits_of(settings: Server) -> Limits:
 def _factory(actor: AcceptActor, door: Door) -> Callable[[], asyncio.Protocol]:
     if door.chooser is not None:
         return lambda: Entry(actor, door)
-    return lambda: Http1Connection(actor, door)
+    return lambda: Entry(actor, door) if door.settings.proxy_protocol else Http1Connection(actor, door)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stages.accept.client import Arrival, Secured, origin_of
 from stages.accept.http1 import Http1Connection
+from stages.accept.proxy_protocol import BadHeader, parse
 from stages.messages import Peer
 from stages.tls import TlsTransport
 
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from stages.accept.doors import Door
 
 
+QUIET: Final = 60.0
+"""Seconds between two warnings of a server that somebody has no right to connect to it."""
+
+
 class Entry(asyncio.Protocol):
     """On the plain transport first; under TLS it goes on beside `TlsTransport`, which calls it back."""
 
-    __slots__ = ("_actor", "_door", "arrival", "deadline", "transport", "write_deadline")
+    __slots__ = ("_actor", "_begun", "_door", "_why", "arrival", "deadline", "transport", "write_deadline")
 
     transport: asyncio.Transport
     arrival: Arrival
@@ -31,25 +36,61 @@ class Entry(asyncio.Protocol):
     def __init__(self, actor: AcceptActor, door: Door) -> None:
         self._actor = actor
         self._door = door
+        self._begun = b""
+        self._why = "it left before it said who it is"
         self.deadline = self.write_deadline = inf
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         now = monotonic()
         number = self._actor.connected(self, self._door)
-        self._arrive(Peer(*origin_of(transport), self._door.scheme, number), now)
-        self._secure(b"")
-
-    def _arrive(self, peer: Peer, now: float) -> None:
-        self.arrival = Arrival(peer, now, None)
+        self.arrival = Arrival(Peer(*origin_of(transport), self._door.scheme, number), now, None)
+        if not self._door.settings.proxy_protocol:
+            self._secure(b"")
+        elif self._door.trust.is_trusted(self.arrival.peer.ip):
+            self.deadline = now + self._door.settings.header_timeout
+        else:
+            self._refuse_stranger(now)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._left("it left before it said who it is")
+        self._left(self._why)
 
     def _left(self, why: str) -> None:
         self.deadline = inf
         self._actor.context.log("debug", "connection ended at its beginning", client=self.arrival.peer.ip, reason=why)
         self._actor.disconnected(self, self._door)
+
+    # -- the PROXY protocol -----------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the header that a trusted proxy begins with, and perhaps what follows it."""
+        data = self._begun + data
+        try:
+            header = parse(data)
+        except BadHeader as error:
+            self._refuse(str(error))
+            return
+        if header is None:
+            self._begun = data
+            return
+        if header.ends is not None:
+            ip, port, local_ip, local_port = header.ends
+            peer = self.arrival.peer._replace(ip=ip, port=port, local_ip=local_ip, local_port=local_port)
+            self.arrival = self.arrival._replace(peer=peer)
+        self._secure(data[header.size :])
+
+    def _refuse_stranger(self, now: float) -> None:
+        """It is not to be served without the header, and not to be believed with it."""
+        door, ip = self._door, self.arrival.peer.ip
+        if now >= door.told + QUIET:
+            door.told = now
+            self._actor.context.log("warn", "closed: not in basic.trusted_proxies", client=ip, server=door.name)
+        self._refuse("not in basic.trusted_proxies")
+
+    def _refuse(self, why: str) -> None:
+        self._actor.context.count("proxy_headers_refused")
+        self._why = why
+        self.transport.abort()
 
     # -- TLS ------------------------------------------------------------------------
 
@@ -88,6 +129,7 @@ class Entry(asyncio.Protocol):
 
     def expired(self, now: float) -> None:
         self.deadline = inf
+        self._why = "it took too long to begin"
         self.transport.abort()
 
     def close_if_idle(self) -> None:

@@ -19,11 +19,14 @@ from bus.members import Members
 from config.model import Basic, Server, Snapshot
 from observability.records import Access
 from stages.accept import actor as actor_module
+from stages.accept import entry as entry_module
 from stages.accept import http1 as connection_module
 from stages.accept import intake as intake_module
 from stages.accept.actor import AcceptActor
 from stages.accept.doors import Door
+from stages.accept.entry import Entry
 from stages.accept.http1 import Http1Connection
+from stages.forwarded import Trust
 from stages.http1.engine import ENGINES
 from stages.http1.rules import Limits
 from stages.messages import CREDIT, DATA, DECODE, RECALLED, RESPONSE, UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
@@ -52,7 +55,7 @@ class Clock:
 class FakeTransport(asyncio.Transport):
     """A transport whose socket takes everything at once, or nothing while `is_stuck`."""
 
-    def __init__(self, protocol: Http1Connection) -> None:
+    def __init__(self, protocol: Any) -> None:
         super().__init__()
         self.protocol = protocol
         self.out = b""
@@ -73,6 +76,9 @@ class FakeTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self if name == "socket" else self._info.get(name, default)
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
 
     def fileno(self) -> int:
         return -1  # no socket behind it: what is written comes to `write`
@@ -155,11 +161,16 @@ class Client:
 
     def __init__(self, play: Play, door: Door) -> None:
         self.play = play
-        self.connection = Http1Connection(play.actor, door)
-        self.transport = FakeTransport(self.connection)
+        begin = Entry if door.settings.proxy_protocol else Http1Connection
+        self.transport = FakeTransport(begin(play.actor, door))
         self._heard = 0
         self._unread: list[bytes] = []
         self.connection.connection_made(self.transport)
+
+    @property
+    def connection(self) -> Any:
+        """What holds it now."""
+        return self.transport.protocol
 
     def says(self, data: bytes) -> None:
         """The bytes arrive, as far as the server reads."""
@@ -209,7 +220,7 @@ class Play:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
-        for module in (actor_module, connection_module, intake_module):
+        for module in (actor_module, connection_module, entry_module, intake_module):
             monkeypatch.setattr(module, "monotonic", self.clock)
         self.context = FakeContext("accept", ACCEPT)
         self.actor = AcceptActor(self.context)
@@ -244,11 +255,11 @@ class Play:
         self.context.members = members = Members.of(self._table, newest, [*table, (ACCEPT, "accept", 0, "", "ready")])
         self.actor.members_changed(members, frozenset(before.by_id) - frozenset(members.by_id))
 
-    def connects(self, engine: str = "httptools", door: Door | None = None, **settings: Any) -> Client:
+    def connects(self, engine: str = "httptools", door: Door | None = None, trust: tuple[str, ...] = (), **settings: Any) -> Client:
         if door is None:
             server = Server(addr=(), **settings)
             limits = Limits(server.max_header_bytes, server.max_headers, server.max_target_bytes)
-            door = Door("web", ENGINES[engine], server, limits, None)
+            door = Door("web", ENGINES[engine], server, limits, None, Trust(trust))
             self.doors.append(door)
         client = Client(self, door)
         self.clients.append(client)
@@ -370,7 +381,7 @@ class Play:
         assert not actor._connections, "a connection was left behind"
         assert not actor._recalling, "a recall was left behind"
         assert all(door.connections == 0 for door in self.doors)
-        connections = [client.connection for client in self.clients]
+        connections = [client.connection for client in self.clients if isinstance(client.connection, Http1Connection)]
         assert not any(one._buffer or one._intake is not None for one in connections), "bytes were left behind"
 
 
