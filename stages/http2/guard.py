@@ -1,0 +1,141 @@
+"""Counters against floods: frames that cost us more than their sender. Pure: `now` comes in.
+
+What is counted is read from the frame headers of the incoming bytes, the same for
+every engine and before it. Each kind of frame has a bucket that holds `burst`
+frames and refills at `rate` a second; a peer that empties one has its connection
+ended with ENHANCE_YOUR_CALM. An ordinary HEADERS or DATA frame costs its peer
+what it costs us and is not counted.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME, FRAME_SIZE_ERROR, Http2Error
+
+_DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
+_END_STREAM, _END_HEADERS = 0x1, 0x4
+
+
+class Bucket(NamedTuple):
+    burst: float
+    rate: float
+    """A second."""
+
+
+class Floods(NamedTuple):
+    """How much of each is too much."""
+
+    resets: Bucket = Bucket(400, 40)
+    """RST_STREAM from the peer (rapid reset, CVE-2023-44487)."""
+    forced: Bucket = Bucket(100, 10)
+    """RST_STREAM that the peer's errors made us send (CVE-2025-8671)."""
+    pings: Bucket = Bucket(100, 10)
+    settings: Bucket = Bucket(50, 5)
+    empty: Bucket = Bucket(100, 10)
+    """DATA and HEADERS frames that carry nothing and end nothing (CVE-2019-9518)."""
+    priorities: Bucket = Bucket(1000, 100)
+    windows: Bucket = Bucket(2000, 200)
+    """WINDOW_UPDATE beyond one for every KiB that we sent."""
+    others: Bucket = Bucket(100, 10)
+    """Unknown frames, PUSH_PROMISE, GOAWAY."""
+    continuations: int = 32
+    """CONTINUATION frames of one header block (CVE-2024-27316)."""
+    block: int = 128 * 1024
+    """Bytes of one header block over all its frames."""
+
+
+DEFAULT: Final = Floods()
+
+
+class Guard:
+    """For one connection. Feed it what comes, before the engine; begin after the client's preface."""
+
+    __slots__ = ("_block", "_continuations", "_floods", "_header", "_levels", "_sent", "_skip", "_stamps")
+
+    def __init__(self, preface: int = 0, floods: Floods = DEFAULT) -> None:
+        """preface: bytes to skip before the first frame."""
+        self._floods = floods
+        self._skip = preface
+        self._header = b""
+        self._block = 0
+        self._continuations = 0
+        self._levels: dict[str, float] = {}
+        self._stamps: dict[str, float] = {}
+        self._sent = 0
+
+    def came(self, data: bytes, now: float) -> None:
+        """Counts the frames that begin in `data`. Raises Http2Error."""
+        at, size = self._skip, len(data)
+        if at >= size:
+            self._skip = at - size
+            return
+        if self._header:
+            data = self._header + data
+            size = len(data)
+            self._header = b""
+        while size - at >= 9:
+            length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            kind, flags = data[at + 3], data[at + 4]
+            if length > FRAME:
+                raise Http2Error(FRAME_SIZE_ERROR, "frame too large")
+            if kind == _HEADERS:
+                if not flags & _END_HEADERS or self._block:
+                    self._begin_block(length, flags)
+            elif kind == _DATA:
+                if not length and not flags & _END_STREAM:
+                    self._take("empty", now, 1)
+            else:
+                self._take_other(kind, flags, length, now)
+            at += 9 + length
+        if at < size:
+            self._header = data[at:]
+            self._skip = 0
+        else:
+            self._skip = at - size
+
+    def _begin_block(self, length: int, flags: int) -> None:
+        self._continuations = 0
+        self._block = 0 if flags & _END_HEADERS else length or 1
+
+    def _take_other(self, kind: int, flags: int, length: int, now: float) -> None:
+        if kind == _CONTINUATION:
+            self._continuations += 1
+            self._block += length
+            if self._continuations > self._floods.continuations or self._block > self._floods.block:
+                raise Http2Error(ENHANCE_YOUR_CALM, "header block in too many pieces")
+            if flags & _END_HEADERS:
+                self._block = self._continuations = 0
+        elif kind == _WINDOW:
+            self._take("windows", now, 1)
+        elif kind == _RST:
+            self._take("resets", now, 1)
+        elif kind == _PING:
+            self._take("pings", now, 1)
+        elif kind == _SETTINGS:
+            self._take("settings", now, 1)
+        elif kind == _PRIORITY:
+            self._take("priorities", now, 1)
+        else:
+            self._take("others", now, 1)
+
+    def forced(self, count: int, now: float) -> None:
+        """So many resets more had to be sent because of the peer's errors. Raises Http2Error."""
+        self._take("forced", now, count)
+
+    def sent(self, count: int) -> None:
+        """So many bytes left: they are worth WINDOW_UPDATE frames."""
+        self._sent += count
+
+    def _take(self, name: str, now: float, count: int) -> None:
+        bucket: Bucket = getattr(self._floods, name)
+        level = self._levels.get(name, bucket.burst)
+        level = min(bucket.burst, level + (now - self._stamps.get(name, now)) * bucket.rate)
+        self._stamps[name] = now
+        if name == "windows" and self._sent >= 1024:
+            level = min(bucket.burst, level + self._sent // 1024)
+            self._sent %= 1024
+        level -= count
+        self._levels[name] = level
+        if level < 0:
+            raise Http2Error(ENHANCE_YOUR_CALM, f"flood of {name}")

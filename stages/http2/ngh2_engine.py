@@ -1,0 +1,236 @@
+"""The engine on libnghttp2, through ngh2: an option (`http2_engine = "ngh2"`), at about a tenth of the default's cost.
+
+libnghttp2 checks messages itself (RFC 9113 section 8) and resets a stream that
+breaks them, often before there was a Head.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import ngh2
+
+from stages.http2.engine import (
+    BODY,
+    GOAWAY,
+    HEAD,
+    INTERIM,
+    LAST_STREAM,
+    NO_ERROR,
+    PONG,
+    PROTOCOL_ERROR,
+    RESET,
+    ROOM,
+    SETTINGS,
+    TRAILERS,
+    Body,
+    Event,
+    Fields,
+    GoAway,
+    Head,
+    Http2Error,
+    Interim,
+    Pong,
+    Reset,
+    Room,
+    Settings,
+    SettingsChanged,
+    Trailers,
+)
+from stages.messages import new
+
+_UNLIMITED: Final = (2**62, 2**62)
+"""Floods are counted in guard.py, the same for every engine."""
+
+_MAX_STREAMS, _INITIAL_WINDOW, _HEADER_LIST, _ENABLE_PUSH, _ENABLE_CONNECT = 3, 4, 6, 2, 8
+
+
+class Ngh2Engine:
+    __slots__ = ("_connection", "_held", "_is_client", "_open", "_out", "_settings", "connect_enabled", "forced_resets")
+    __slots__ += ("remote_max_streams",)
+
+    def __init__(self, is_client: bool, settings: Settings) -> None:
+        self._is_client = is_client
+        self._settings = settings
+        self._connection = ngh2.Connection(
+            ngh2.Role.CLIENT if is_client else ngh2.Role.SERVER,
+            ngh2.Configuration(
+                auto_window_update=False,
+                stream_reset_rate_limit=_UNLIMITED,
+                glitch_rate_limit=_UNLIMITED,
+                max_continuations=64,
+                max_inbound_header_list_size=2 * settings.header_list,
+                max_send_header_block_length=1024 * 1024,
+            ),
+        )
+        self.remote_max_streams = 100
+        self.connect_enabled = False
+        self.forced_resets = 0
+        self._held: dict[int, int] = {}
+        self._open: set[int] = set()
+        """Streams that the application knows and that are not closed."""
+        self._out = b""
+
+    def _values(self) -> dict[int, int]:
+        settings = self._settings
+        values = {_INITIAL_WINDOW: settings.window, _HEADER_LIST: settings.header_list, _MAX_STREAMS: settings.max_streams}
+        if self._is_client:
+            values[_ENABLE_PUSH] = 0
+        elif settings.enable_connect:
+            values[_ENABLE_CONNECT] = 1
+        return values
+
+    def start(self) -> None:
+        self._connection.initiate_connection(self._values())
+        self._connection.set_local_window_size(self._settings.connection_window)
+
+    def upgrade(self, settings: bytes, is_head: bool) -> None:
+        try:
+            self._connection.initiate_upgrade(settings, local_settings=self._values(), head_request=is_head)
+        except (ngh2.NGH2Error, ValueError) as error:
+            raise Http2Error(PROTOCOL_ERROR, str(error)) from error
+        self._connection.set_local_window_size(self._settings.connection_window)
+        self._learn_settings()
+        self._open.add(1)
+
+    def receive(self, data: bytes) -> list[Event]:
+        connection = self._connection
+        events: list[Event] = []
+        try:
+            connection.receive_data(data)
+        except ngh2.NGH2Error as error:
+            self._out += connection.data_to_send()
+            raise Http2Error(PROTOCOL_ERROR, str(error)) from error
+        self._translate(events)
+        if connection.want_write:
+            # What libnghttp2 ends by itself it tells when the frame leaves.
+            self._out += connection.data_to_send()
+            self._translate(events)
+        elif not connection.want_read:
+            raise Http2Error(PROTOCOL_ERROR, "connection closed")
+        return events
+
+    def _translate(self, events: list[Event]) -> None:
+        event: Any
+        for event in self._connection.events():
+            seen = type(event)
+            if seen is ngh2.RequestReceived or seen is ngh2.ResponseReceived:
+                stream_id = event.stream_id
+                self._open.add(stream_id)
+                events.append(new(Head, (HEAD, stream_id, event.headers, event.end_stream)))
+            elif seen is ngh2.DataReceived:
+                stream_id, data = event.stream_id, event.data
+                size = len(data)
+                if size:
+                    self._held[stream_id] = self._held.get(stream_id, 0) + size
+                events.append(new(Body, (BODY, stream_id, data, size, event.end_stream)))
+            elif seen is ngh2.StreamClosed:
+                self._closed(event.stream_id, event.error_code, events)
+            elif seen is ngh2.WindowUpdated:
+                events.append(new(Room, (ROOM, event.stream_id)))
+            elif seen is ngh2.TrailersReceived:
+                events.append(new(Trailers, (TRAILERS, event.stream_id, event.headers)))
+            elif seen is ngh2.StreamReset:
+                if event.stream_id in self._open:
+                    self._gone(event.stream_id)
+                    events.append(new(Reset, (RESET, event.stream_id, event.error_code, False)))
+            elif seen is ngh2.InformationalResponseReceived:
+                events.append(new(Interim, (INTERIM, event.stream_id, event.headers)))
+            elif seen is ngh2.SettingsReceived:
+                self._learn_settings()
+                events.append(new(SettingsChanged, (SETTINGS,)))
+                events.append(new(Room, (ROOM, 0)))
+            elif seen is ngh2.GoAwayReceived:
+                events.append(new(GoAway, (GOAWAY, event.last_stream_id, event.error_code)))
+            elif seen is ngh2.PingAcknowledged:
+                events.append(new(Pong, (PONG, event.opaque_data)))
+            elif seen is ngh2.ConnectionClosed:
+                raise Http2Error(event.error_code, event.debug_data.decode("latin-1") or "connection error")
+
+    def _closed(self, stream_id: int, code: int, events: list[Event]) -> None:
+        """A stream is closed, in whatever way. By us if the application has not been told and the code is an error's."""
+        if code == NO_ERROR:
+            self._open.discard(stream_id)
+            return
+        if stream_id in self._open:
+            self.forced_resets += 1
+            self._gone(stream_id)
+            events.append(new(Reset, (RESET, stream_id, code, True)))
+
+    def _gone(self, stream_id: int) -> None:
+        self._open.discard(stream_id)
+        held = self._held.pop(stream_id, 0)
+        if held:
+            self._connection.acknowledge_received_data(held, stream_id)
+
+    def _learn_settings(self) -> None:
+        values = self._connection.remote_settings
+        self.remote_max_streams = values[_MAX_STREAMS]
+        self.connect_enabled = values[_ENABLE_CONNECT] == 1
+
+    def outgoing(self) -> bytes:
+        data = self._connection.data_to_send()
+        if self._out:
+            data, self._out = self._out + data, b""
+        return data
+
+    def request(self, fields: Fields, ended: bool) -> int:
+        try:
+            stream_id = self._connection.send_request(fields, end_stream=ended)
+        except ngh2.NGH2Error as error:
+            raise Http2Error(NO_ERROR, str(error)) from error
+        self._open.add(stream_id)
+        return stream_id
+
+    def send_head(self, stream_id: int, fields: Fields, ended: bool) -> None:
+        if stream_id not in self._open:
+            return
+        if fields[0][1][:1] == b"1":
+            self._connection.send_informational_response(stream_id, fields)
+        else:
+            self._connection.send_response(stream_id, fields, end_stream=ended)
+
+    def send_data(self, stream_id: int, data: bytes, ended: bool) -> None:
+        if stream_id not in self._open:
+            return
+        self._connection.send_data(stream_id, data, end_stream=ended)
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+        if stream_id in self._open:
+            self._connection.send_trailers(stream_id, fields)
+
+    def room(self, stream_id: int) -> int:
+        if stream_id not in self._open:
+            return 0
+        connection = self._connection
+        try:
+            own = connection.stream_remote_window_size(stream_id) - connection.queued_body_size(stream_id)
+        except ngh2.NGH2Error:
+            # A request that is still queued has no stream yet.
+            own = connection.remote_settings[_INITIAL_WINDOW] - connection.queued_body_size(stream_id)
+        return max(0, min(own, connection.remote_window_size - connection.queued_body_size()))
+
+    def reset(self, stream_id: int, code: int) -> None:
+        if stream_id in self._open:
+            self._gone(stream_id)
+            self._connection.reset_stream(stream_id, code)
+
+    def acknowledge(self, stream_id: int, count: int) -> None:
+        held = self._held.get(stream_id, 0)
+        count = min(count, held)
+        if not count:
+            return
+        if count == held:
+            del self._held[stream_id]
+        else:
+            self._held[stream_id] = held - count
+        self._connection.acknowledge_received_data(count, stream_id)
+
+    def goaway(self, code: int, last_stream_id: int = -1) -> None:
+        if last_stream_id == LAST_STREAM and code == NO_ERROR:
+            self._connection.send_shutdown_notice()
+        else:
+            self._connection.send_goaway(code, last_stream_id=None if last_stream_id < 0 else last_stream_id)
+
+    def ping(self, payload: bytes) -> None:
+        self._connection.ping(payload)
