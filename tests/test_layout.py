@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 PACKAGES = sorted({init.parent for root in SETTINGS["importlinter"]["root_packages"] for init in (ROOT / root).rglob("__init__.py")})
-SHARED = {"http1"}
+SHARED = {"http1", "http2"}
 """Packages in stages/ that are no stage: what several stages share."""
 
 

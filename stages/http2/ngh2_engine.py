@@ -12,6 +12,7 @@ import ngh2
 
 from stages.http2.engine import (
     BODY,
+    ENHANCE_YOUR_CALM,
     GOAWAY,
     HEAD,
     INTERIM,
@@ -46,8 +47,19 @@ _MAX_STREAMS, _INITIAL_WINDOW, _HEADER_LIST, _ENABLE_PUSH, _ENABLE_CONNECT = 3, 
 
 
 class Ngh2Engine:
-    __slots__ = ("_connection", "_held", "_is_client", "_open", "_out", "_settings", "connect_enabled", "forced_resets")
-    __slots__ += ("remote_max_streams",)
+    __slots__ = (
+        "_connection",
+        "_held",
+        "_is_broken",
+        "_is_client",
+        "_last",
+        "_open",
+        "_out",
+        "_settings",
+        "connect_enabled",
+        "forced_resets",
+        "remote_max_streams",
+    )
 
     def __init__(self, is_client: bool, settings: Settings) -> None:
         self._is_client = is_client
@@ -70,6 +82,9 @@ class Ngh2Engine:
         self._open: set[int] = set()
         """Streams that the application knows and that are not closed."""
         self._out = b""
+        self._last = 0
+        """The newest stream that became a Head."""
+        self._is_broken = False
 
     def _values(self) -> dict[int, int]:
         settings = self._settings
@@ -99,15 +114,16 @@ class Ngh2Engine:
         try:
             connection.receive_data(data)
         except ngh2.NGH2Error as error:
-            self._out += connection.data_to_send()
-            raise Http2Error(PROTOCOL_ERROR, str(error)) from error
+            # Without a GOAWAY of libnghttp2's, and nothing can be had from it any more.
+            code = ENHANCE_YOUR_CALM if isinstance(error, ngh2.DenialOfServiceError) else PROTOCOL_ERROR
+            self._is_broken = True
+            self._out += b"\0\0\x08\x07\0\0\0\0\0" + self._last.to_bytes(4, "big") + code.to_bytes(4, "big")
+            raise Http2Error(code, str(error)) from error
         self._translate(events)
         if connection.want_write:
             # What libnghttp2 ends by itself it tells when the frame leaves.
             self._out += connection.data_to_send()
             self._translate(events)
-        elif not connection.want_read:
-            raise Http2Error(PROTOCOL_ERROR, "connection closed")
         return events
 
     def _translate(self, events: list[Event]) -> None:
@@ -117,6 +133,7 @@ class Ngh2Engine:
             if seen is ngh2.RequestReceived or seen is ngh2.ResponseReceived:
                 stream_id = event.stream_id
                 self._open.add(stream_id)
+                self._last = stream_id
                 events.append(new(Head, (HEAD, stream_id, event.headers, event.end_stream)))
             elif seen is ngh2.DataReceived:
                 stream_id, data = event.stream_id, event.data
@@ -144,7 +161,7 @@ class Ngh2Engine:
                 events.append(new(GoAway, (GOAWAY, event.last_stream_id, event.error_code)))
             elif seen is ngh2.PingAcknowledged:
                 events.append(new(Pong, (PONG, event.opaque_data)))
-            elif seen is ngh2.ConnectionClosed:
+            elif seen is ngh2.ConnectionClosed and event.error_code != NO_ERROR:  # else: the last stream after a GOAWAY
                 raise Http2Error(event.error_code, event.debug_data.decode("latin-1") or "connection error")
 
     def _closed(self, stream_id: int, code: int, events: list[Event]) -> None:
@@ -169,7 +186,7 @@ class Ngh2Engine:
         self.connect_enabled = values[_ENABLE_CONNECT] == 1
 
     def outgoing(self) -> bytes:
-        data = self._connection.data_to_send()
+        data = b"" if self._is_broken else self._connection.data_to_send()
         if self._out:
             data, self._out = self._out + data, b""
         return data

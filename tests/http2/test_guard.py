@@ -1,0 +1,111 @@
+"""Floods: each kind of frame that costs us more than its sender ends the connection, and ordinary traffic never does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PREFACE, Http2Error
+from stages.http2.guard import Guard
+from tests.http2.wire import (
+    CONTINUATION,
+    DATA,
+    END,
+    END_HEADERS,
+    GET,
+    HEADERS,
+    PING,
+    PRIORITY,
+    RST,
+    SETTINGS,
+    WINDOW,
+    block,
+    data,
+    frame,
+    headers,
+    u32,
+)
+
+FLOODS: dict[str, tuple[bytes, int]] = {
+    "rapid reset": (headers(1, GET, True) + frame(RST, 0, 1, u32(8)), 400),
+    "ping": (frame(PING, 0, 0, b"12345678"), 100),
+    "settings": (frame(SETTINGS), 50),
+    "empty DATA": (data(1, b""), 100),
+    "priority": (frame(PRIORITY, 0, 1, u32(0) + b"\0"), 1000),
+    "window update": (frame(WINDOW, 0, 1, u32(1)), 2000),
+    "unknown frames": (frame(0x42, 0, 1, b"x"), 100),
+}
+
+
+def count_until_refused(guard: Guard, feed: Callable[[Guard, int], None], most: int = 10000) -> int:
+    for count in range(most):
+        try:
+            feed(guard, count)
+        except Http2Error as error:
+            assert error.code == ENHANCE_YOUR_CALM
+            return count
+    return most
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_is_stopped_at_its_cap(name: str) -> None:
+    raw, cap = FLOODS[name]
+    assert count_until_refused(Guard(), lambda guard, _: guard.came(raw, 0.0)) == cap
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_is_the_same_in_single_bytes(name: str) -> None:
+    raw, cap = FLOODS[name]
+
+    def feed(guard: Guard, _: int) -> None:
+        for at in range(len(raw)):
+            guard.came(raw[at : at + 1], 0.0)
+
+    assert count_until_refused(Guard(), feed) == cap
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_the_same_frames_slowly_are_no_flood(name: str) -> None:
+    raw, _ = FLOODS[name]
+    assert count_until_refused(Guard(), lambda guard, count: guard.came(raw, count * 1.0), 3000) == 3000
+
+
+def test_ordinary_traffic_is_never_counted() -> None:
+    guard = Guard(len(PREFACE))
+    guard.came(PREFACE + frame(SETTINGS), 0.0)
+    for _ in range(5000):
+        guard.came(headers(1, GET, True) + headers(3, GET) + data(3, b"x" * 100) + data(3, b"", True), 0.0)
+
+
+def test_window_updates_for_what_was_sent_are_no_flood() -> None:
+    guard = Guard()
+    for _ in range(10000):
+        guard.sent(16384)
+        guard.came(frame(WINDOW, 0, 1, u32(16384)) + frame(WINDOW, 0, 0, u32(16384)), 0.0)
+
+
+def test_resets_that_we_were_made_to_send_are_counted() -> None:
+    assert count_until_refused(Guard(), lambda guard, _: guard.forced(1, 0.0)) == 100
+
+
+@pytest.mark.parametrize("size", [0, 1, 8192])
+def test_a_header_block_in_too_many_pieces_is_stopped(size: int) -> None:
+    guard = Guard()
+    guard.came(frame(HEADERS, END, 1, block(GET)), 0.0)
+    stopped = count_until_refused(guard, lambda guard, _: guard.came(frame(CONTINUATION, 0, 1, b"x" * size), 0.0))
+    assert stopped <= 32
+    assert stopped * size <= 128 * 1024
+
+
+def test_large_heads_in_a_few_pieces_are_ordinary() -> None:
+    guard = Guard()
+    for stream in range(1, 1001, 2):
+        guard.came(frame(HEADERS, END, stream, b"x" * 16384) + frame(CONTINUATION, 0, stream, b"x" * 16384), 0.0)
+        guard.came(frame(CONTINUATION, END_HEADERS, stream, b"x" * 16384), 0.0)
+
+
+def test_a_frame_larger_than_we_announced_is_refused_before_it_is_collected() -> None:
+    with pytest.raises(Http2Error) as caught:
+        Guard().came(frame(DATA, 0, 1, b"x" * 16385)[:9], 0.0)
+    assert caught.value.code == FRAME_SIZE_ERROR
