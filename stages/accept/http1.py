@@ -20,7 +20,7 @@ from stages.accept.client import Arrival, origin_of
 from stages.accept.core import State
 from stages.accept.intake import Intake, decoder_of, tunnel_of
 from stages.accept.stream import Stream
-from stages.http1.direct import DirectWriter
+from stages.http1.direct import DirectWriter, taken
 from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk
 from stages.http1.rules import ProtocolError, RequestHead, head_too_large
 from stages.messages import UNKNOWN, WINDOW, Data, Interim, Peer, Response
@@ -66,7 +66,7 @@ class Http1Connection(asyncio.Protocol):
         "_parse",
         "_paused",
         "_stream",
-        "_unsent",
+        "_taken",
         "_write",
         "_writer",
         "actor",
@@ -94,7 +94,7 @@ class Http1Connection(asyncio.Protocol):
         self._choked = False
         self._lingering = False
         """Nothing more is wanted of the client."""
-        self._unsent = 0
+        self._taken = 0
         self.deadline = inf
         self.write_deadline = inf
         self.served = 0
@@ -297,8 +297,6 @@ class Http1Connection(asyncio.Protocol):
             body = chunk(body)
         out = b"%b%b%b\r\n%b" % (_FINAL[status], response.headers, framing, body)
         stream.responded = now
-        if self._choked:
-            self._unsent += len(out)
         self._write(out)
         if response.ended:
             stream.sent = len(body)
@@ -340,8 +338,6 @@ class Http1Connection(asyncio.Protocol):
         stream.unacked += size
         if not stream.bodiless:
             stream.sent += size
-            if self._choked:
-                self._unsent += size
             if stream.chunked:
                 if data.trailers and _READS_TRAILERS in stream.request.headers:
                     self._write_chunk(payload, False)
@@ -480,7 +476,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _watch_writing(self) -> None:
         """From now on the client must take something within each time-out."""
-        self._unsent = self.transport.get_write_buffer_size()
+        self._taken = taken(self.transport)
         self.write_deadline = monotonic() + self._door.settings.downstream_write_timeout
 
     def close_if_idle(self) -> None:
@@ -499,7 +495,7 @@ class Http1Connection(asyncio.Protocol):
         if self.write_deadline <= now:
             if unsent == 0:
                 self.write_deadline = inf
-            elif unsent < self._unsent:
+            elif taken(self.transport) > self._taken:
                 self._watch_writing()  # slow, but it reads
             else:
                 self.transport.abort()

@@ -14,15 +14,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import sys
 from asyncio import Transport
 from collections.abc import Iterable
 from typing import Final
 
 _Bytes = bytes | memoryview
 _BROKEN: Final = -2
+_ACKED: Final = slice(120, 128)
+"""tcpi_bytes_acked in struct tcp_info (linux/tcp.h; Linux 4.1)."""
 
 LAST_WORDS: Final = 0.3
 """Seconds that a peer which takes nothing more has until its connection is given up; what it sent is read meanwhile."""
+
+
+def taken(transport: asyncio.BaseTransport) -> int:
+    """Bytes that the other end's kernel has acknowledged on a TCP connection so far; 0 for one without a socket.
+
+    The transport's queue says too little: the kernel takes nothing more of it until a third of its own, which may be
+    megabytes, is empty, and a slow peer needs minutes for that.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.stop)
+    return int.from_bytes(info[_ACKED], sys.byteorder)
 
 
 class DirectWriter:

@@ -8,6 +8,8 @@ unless `passes` moves it.
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -82,6 +84,10 @@ class FakeTransport(asyncio.Transport):
 
     def fileno(self) -> int:
         return -1  # no socket behind it: what is written comes to `write`
+
+    def getsockopt(self, *option: int) -> bytes:
+        assert option[:2] == (socket.IPPROTO_TCP, socket.TCP_INFO)
+        return bytes(120) + len(self.out).to_bytes(8, sys.byteorder)
 
     def setsockopt(self, *option: Any) -> None:
         self.was_reset = True  # SO_LINGER of zero, before abort
