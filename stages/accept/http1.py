@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-import struct
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -20,7 +18,7 @@ from stages.accept.client import Arrival, origin_of
 from stages.accept.core import State
 from stages.accept.intake import Intake, decoder_of, tunnel_of
 from stages.accept.stream import Stream
-from stages.http1.direct import DirectWriter, taken
+from stages.http1.direct import DirectWriter, reset, taken
 from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk
 from stages.http1.rules import ProtocolError, RequestHead, head_too_large
 from stages.messages import UNKNOWN, WINDOW, Data, Interim, Peer, Response
@@ -49,8 +47,6 @@ ONE_PIECE: Final = 16 * 1024
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _FINAL: Final = {status: line for status, line in STATUS_LINES.items() if status >= 200}
 _READS_TRAILERS: Final = b"te: trailers\r\n"
-_RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: what is closed then is reset."""
 
 
 class Http1Connection(asyncio.Protocol):
@@ -440,11 +436,7 @@ class Http1Connection(asyncio.Protocol):
         self.actor.ended(stream, monotonic(), stream.failed or "cut")
         response = stream.response
         if response is not None and response.length == UNKNOWN and not stream.chunked and not stream.bodiless:
-            # Its end is the connection's end, so an orderly close would say that all is there.
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self.transport.abort()
+            reset(self.transport)  # its end is the connection's end, so an orderly close would say that all is there
         else:
             self._close()
 
@@ -498,7 +490,7 @@ class Http1Connection(asyncio.Protocol):
             elif taken(self.transport) > self._taken:
                 self._watch_writing()  # slow, but it reads
             else:
-                self.transport.abort()
+                reset(self.transport)  # else the kernel would keep what waits, megabytes perhaps, and try for minutes
                 return
         if self.deadline > now:
             return

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import sys
 from asyncio import Transport
 from collections.abc import Iterable
@@ -24,6 +25,9 @@ _Bytes = bytes | memoryview
 _BROKEN: Final = -2
 _ACKED: Final = slice(120, 128)
 """tcpi_bytes_acked in struct tcp_info (linux/tcp.h; Linux 4.1)."""
+
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds."""
 
 LAST_WORDS: Final = 0.3
 """Seconds that a peer which takes nothing more has until its connection is given up; what it sent is read meanwhile."""
@@ -40,6 +44,14 @@ def taken(transport: asyncio.BaseTransport) -> int:
         return 0
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.stop)
     return int.from_bytes(info[_ACKED], sys.byteorder)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Closes a TCP connection with a reset, and throws away what the other end has not got of it."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 class DirectWriter:

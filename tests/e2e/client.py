@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass, field
 from types import TracebackType
 
-
 TRUSTING = ssl.create_default_context()
 TRUSTING.check_hostname = False
 TRUSTING.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""Real programs as clients and neighbours: curl, wrk, h2load in HTTP/1.1, haproxy in front, slowhttptest as the enemy."""
+"""Real programs as clients and neighbours: curl, wrk, h2load in HTTP/1.1 and haproxy in front."""
 
 from __future__ import annotations
 
@@ -73,26 +73,6 @@ def test_h2load_pipelines_over_http_1_1(proxy: Pingap) -> None:
     needs("h2load")
     out = run("h2load", "--h1", "-n2000", "-c8", "-m8", f"http://127.0.0.1:{proxy.port}/small")
     assert "2000 succeeded, 0 failed" in out, out
-
-
-def test_slow_clients_do_not_keep_others_out(proxy: Pingap) -> None:
-    """slowhttptest holds 300 connections with slow heads, then with slow bodies; a good client is served meanwhile."""
-    needs("slowhttptest")
-    for mode in (["-H"], ["-B", "-s", "8192"]):
-        url = f"http://127.0.0.1:{proxy.port}/python/slow"
-        argv = ["slowhttptest", *mode, "-c", "300", "-i", "1", "-r", "300", "-l", "2", "-x", "24", "-p", "2", "-u", url]
-        attack = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            with Client(proxy.port, timeout=3) as client:
-                while attack.poll() is None:
-                    assert client.get("/small").status == 200
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        attack.wait(0.1)
-        finally:
-            attack.kill()
-            attack.wait(5)
-    # All that it opened is given back: deadlines, not the attacker, decide how long.
-    until(lambda: proxy.row("accept").in_flight == 0, 8, "nothing of the attack is left")
 
 
 def test_over_the_cap_of_connections_the_others_go_on(proxy: Pingap) -> None:
