@@ -20,7 +20,7 @@ from stages.accept.intake import Intake, decoder_of, tunnel_of
 from stages.accept.stream import Stream
 from stages.http1.direct import DirectWriter, reset, taken
 from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk
-from stages.http1.rules import ProtocolError, RequestHead, head_too_large
+from stages.http1.rules import READS_TRAILERS, ProtocolError, RequestHead, head_too_large
 from stages.messages import UNKNOWN, WINDOW, Data, Interim, Peer, Response
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ ONE_PIECE: Final = 16 * 1024
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _FINAL: Final = {status: line for status, line in STATUS_LINES.items() if status >= 200}
-_READS_TRAILERS: Final = b"te: trailers\r\n"
 
 
 class Http1Connection(asyncio.Protocol):
@@ -335,7 +334,7 @@ class Http1Connection(asyncio.Protocol):
         if not stream.bodiless:
             stream.sent += size
             if stream.chunked:
-                if data.trailers and _READS_TRAILERS in stream.request.headers:
+                if data.trailers and READS_TRAILERS in stream.request.headers:
                     self._write_chunk(payload, False)
                     self._write(b"0\r\n%b\r\n" % data.trailers)
                 else:

@@ -18,6 +18,7 @@ import httptools
 from stages.http1.lines import quick_request, quick_response
 from stages.http1.methods import METHODS
 from stages.http1.rules import (
+    READS_TRAILERS,
     SPECIAL,
     TARGET,
     TOKEN,
@@ -228,6 +229,8 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
             headers = _replace_host(headers, host) if hosts else b"host: %b\r\n%b" % (host, headers)
     if special.connection:
         headers = drop_named(headers, special.connection)
+    if special.reads_trailers and version >= 11:
+        headers += READS_TRAILERS
     length = special.request_length(version)
     return new(
         RequestHead,

@@ -86,7 +86,7 @@ def _special(name: bytes, value: bytes) -> _Special | None:
         return _CONNECTION.get(value.lower())
     if name == b"transfer-encoding":
         return (_CHUNKED, b"", b"") if value.lower() == b"chunked" else None
-    if name in (b"upgrade", b"expect"):
+    if name in (b"upgrade", b"expect", b"te"):
         return None
     return _DROPPED
 

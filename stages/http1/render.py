@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
+from stages.http1.rules import READS_TRAILERS
 from stages.messages import UNKNOWN
 
 REASONS: Final[dict[int, bytes]] = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
@@ -28,7 +29,9 @@ def request_head(method: bytes, target: bytes, headers: bytes, length: int, upgr
         framing = b"transfer-encoding: chunked\r\n"
     else:
         framing = b"content-length: %d\r\n" % length
-    if upgrade:
+    if READS_TRAILERS in headers:
+        framing += b"connection: te, upgrade\r\nupgrade: %b\r\n" % upgrade if upgrade else b"connection: te\r\n"
+    elif upgrade:
         framing += b"connection: upgrade\r\nupgrade: " + upgrade + b"\r\n"
     return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (method, target, headers, framing)
 

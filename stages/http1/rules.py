@@ -67,7 +67,6 @@ SPECIAL: Final = frozenset(
         b"keep-alive",
         b"proxy-connection",
         b"te",
-        b"trailer",
         b"upgrade",
         b"expect",
         b"http2-settings",
@@ -94,6 +93,9 @@ TOKEN: Final = bytes(sorted(set(range(33, 127)) - set(b'"(),/:;<=>?@[\\]{}')))
 VALUE: Final = bytes([9, *range(32, 127), *range(128, 256)])
 TARGET: Final = bytes(sorted(set(range(33, 127)) - set(b"#")))
 """Visible ASCII without the fragment mark, which no request target may have."""
+
+READS_TRAILERS: Final = b"te: trailers\r\n"
+"""The one line of TE that a request's block may have: it says that trailers are read (RFC 9110 section 10.1.4)."""
 
 _HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%]+|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?")
 _UNSAFE_BLOCK: Final = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n[ \t]|\r\n[^:\r\n]*[ \t]:")
@@ -186,7 +188,7 @@ def refused_coding(values: list[bytes]) -> ProtocolError:
 class Special:
     """The special lines of one head, collected by a parser, and the verdict on them."""
 
-    __slots__ = ("connection", "expect", "hosts", "lengths", "transfer", "upgrade")
+    __slots__ = ("connection", "expect", "hosts", "lengths", "reads_trailers", "transfer", "upgrade")
 
     def __init__(self) -> None:
         self.hosts: list[bytes] = []
@@ -195,6 +197,7 @@ class Special:
         self.connection: list[bytes] = []
         self.upgrade: list[bytes] = []
         self.expect: list[bytes] = []
+        self.reads_trailers = False
 
     def take(self, name: bytes, value: bytes) -> None:
         """One special line; those not named here are dropped."""
@@ -208,6 +211,8 @@ class Special:
             self.upgrade.append(value)
         elif name == b"expect":
             self.expect.append(value)
+        elif name == b"te":
+            self.reads_trailers = self.reads_trailers or b"trailers" in tokens(value)
 
     def request_length(self, version: int) -> int:
         """RFC 9112 section 6.3, and stricter: chunked alone, in 1.1 alone, with no Content-Length beside it."""

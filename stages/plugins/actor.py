@@ -168,7 +168,7 @@ class PluginsActor(Actor):
             if data.error:
                 self._forget(stream, data.error)
             else:
-                stream.upload.offer(data.payload, data.ended)
+                stream.upload.offer(data.payload, data.ended, data.trailers)
 
     def _credited(self, credit: Credit) -> None:
         stream = self.streams.get(credit.sid)

@@ -120,7 +120,7 @@ class Answers:
             if data.error:
                 self._broke(stream, data.error)
             else:
-                stream.download.offer(data.payload, data.ended)
+                stream.download.offer(data.payload, data.ended, data.trailers)
         elif stream.response is not None:
             stream.early.append(data)
 

@@ -43,7 +43,7 @@ def stages_of(stream: Stream, wanted: Sequence[Any]) -> list[Transformer]:
 class _Mover:
     """What both directions have in common."""
 
-    __slots__ = ("_awaits_whole", "_granted_from", "_send", "_wake", "actor", "flow", "guard", "has_input", "stream", "task")
+    __slots__ = ("_awaits_whole", "_granted_from", "_send", "_wake", "actor", "flow", "guard", "has_input", "stream", "task", "trailers")
 
     def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer], credit: int) -> None:
         self.actor = actor
@@ -54,12 +54,15 @@ class _Mover:
         self.task: asyncio.Task[None] | None = None
         self.has_input = True
         """The sender has not said yet that it is done."""
+        self.trailers = b""
+        """What came with the end; no hook sees them, and they end what goes on."""
         self._send: Callable[[int, Any], None] = actor.context.send
         self._wake: asyncio.Future[None] | None = None
         self._granted_from = 0
         """Who gets credit as input is done with; 0 for nobody."""
 
-    def offer(self, payload: bytes, ended: bool) -> None:
+    def offer(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
+        self.trailers = trailers
         self.flow.offer(payload, ended)
         self.has_input = not ended
         self.wake()
@@ -169,8 +172,8 @@ class Download(_Mover):
         assert response is not None and head is not None
         if self._awaits_whole and not flow.ready and not flow.is_complete:
             return False  # a hook waits for the whole body, and may change the head too
-        length, ended = UNKNOWN, flow.is_complete and flow.ready <= PORTION
-        if flow.is_complete:
+        length, ended = UNKNOWN, flow.is_complete and flow.ready <= PORTION and not self.trailers
+        if flow.is_complete and not self.trailers:
             length = flow.ready
         elif flow.is_untouched:
             length = response.length
@@ -192,7 +195,7 @@ class Download(_Mover):
             self._is_ended = True
             told = self.stream.told
             late = {key: value for key, value in self.stream.exchange.context.items() if told.get(key, _MISSING) != value}
-        self._send(self.stream.to_accept, Data(DATA, self.stream.sid, data, ended, "", False, late or None))
+        self._send(self.stream.to_accept, Data(DATA, self.stream.sid, data, ended, "", False, late or None, self.trailers if ended else b""))
 
 
 class Upload(_Mover):
@@ -247,7 +250,7 @@ class Upload(_Mover):
     def first(self) -> tuple[int, bytes, bool]:
         """(length, body, ended) of the request as it goes to upstream now."""
         flow = self.flow
-        if not flow.is_complete:
+        if not flow.is_complete or self.trailers:
             untouched = flow.is_untouched
             return self.stream.exchange.routed.length if untouched else UNKNOWN, b"", False
         if flow.ready > INLINE:
@@ -279,4 +282,4 @@ class Upload(_Mover):
 
     def _send_data(self, data: bytes, ended: bool) -> None:
         self._is_ended = self._is_ended or ended
-        self._send(self.stream.to_upstream, Data(DATA, self.stream.sid, data, ended, "", True))
+        self._send(self.stream.to_upstream, Data(DATA, self.stream.sid, data, ended, "", True, None, self.trailers if ended else b""))

@@ -4,7 +4,7 @@
     core.py        pure: may a failed attempt be made again, and what a failure is called; memory of streams
     pool.py        backends with their idle connections and waiting exchanges
     dial.py        opening a connection: names, addresses, time-outs, socket options
-    connection.py  HTTP/1.1 client side on one backend connection
+    http1.py       HTTP/1.1 client side on one backend connection
     exchange.py    one request: its attempts, its body, its credit
     actor.py       the table of exchanges, messages from and to the other stages
 

@@ -37,10 +37,10 @@ from stages.messages import (
     accept_of,
 )
 from stages.upstream.compiled import NO_RULES, Compiled, Compiler
-from stages.upstream.connection import BackendConnection
 from stages.upstream.core import Failure, Memory, so_far
 from stages.upstream.dial import dial
 from stages.upstream.exchange import Exchange
+from stages.upstream.http1 import BackendConnection
 from stages.upstream.pool import BackendState, Group
 
 SWEEP: Final = 0.25

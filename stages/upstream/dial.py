@@ -8,7 +8,7 @@ import socket
 from typing import Any, Final
 
 from config.model import Upstream
-from stages.upstream.connection import BackendConnection
+from stages.upstream.http1 import BackendConnection
 from stages.upstream.pool import LONGEST_WAIT, BackendState
 
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0

@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING, Final
 
 from stages.headers import value_of
 from stages.http1.methods import IDEMPOTENT
-from stages.http1.render import LAST_CHUNK, request_head
 from stages.http1.rules import ResponseHead
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
 from stages.messages import (
     CREDIT,
     DATA,
+    INTERIM,
     RESPONSE,
     UNKNOWN,
     WINDOW,
     Credit,
     Data,
+    Interim,
     Report,
     Response,
     Routed,
     accept_of,
     new,
 )
-from stages.upstream.connection import SETTLED, BackendConnection
 from stages.upstream.core import Attempt, Failure, may_retry, so_far
+from stages.upstream.http1 import SETTLED, BackendConnection
 from stages.upstream.pool import BackendState, Group
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class Exchange:
     """The whole request has been handed to the connection."""
     responded = False
     is_over = False
+    is_tunnel = False
+    """The backend has switched protocols."""
+    is_half_shut = False
+    """The backend's half of a tunnel has ended, and the client's has not."""
     connect_seconds: tuple[float, ...] = ()
 
     def __init__(self, actor: UpstreamActor, routed: Routed, group: Group, rules: LocationRules) -> None:
@@ -100,6 +105,8 @@ class Exchange:
     def needs(self) -> int:
         """The plugins replica without which this one cannot end as it should; 0 when there is none."""
         routed = self._routed
+        if self.is_tunnel:
+            return 0
         through = routed.plan & RESPONSE_PLUGINS or (routed.plan & REQUEST_BODY and not self.upload_done)
         return routed.affinity.plugins if through else 0
 
@@ -201,8 +208,7 @@ class Exchange:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
             headers = b"host: %b\r\n%b" % (backend.address.encode(), headers)
         body = routed.body
-        head = request_head(self.method, routed.target, headers, len(body) if routed.ended else routed.length)
-        connection.write(head + body if body else head)
+        connection.ask(self.method, routed.target, headers, len(body) if routed.ended else routed.length, body, routed.upgrade)
         if not self.upload_done and not self._granted:
             self._grant(WINDOW)
 
@@ -253,7 +259,8 @@ class Exchange:
     def _grant(self, count: int) -> None:
         routed = self._routed
         self._granted += count
-        sender = routed.affinity.plugins if routed.plan & REQUEST_BODY else accept_of(self.sid)
+        through = routed.plan & REQUEST_BODY and not self.is_tunnel
+        sender = routed.affinity.plugins if through else accept_of(self.sid)
         self._actor.send(sender, Credit(CREDIT, self.sid, count, self._actor.id))
 
     def upload(self, data: Data) -> None:
@@ -269,24 +276,22 @@ class Exchange:
         uploaded = self.uploaded = self.uploaded + size
         self._granted -= size
         cap = self._rules.max_body
-        if cap and uploaded > cap:
+        if cap and uploaded > cap and not self.is_tunnel:
             self.fail("body_too_large")
             return
         length = self._routed.length
-        if length == UNKNOWN:
-            if size:
-                connection.write_chunk(payload)
-            if data.ended:
-                connection.write(LAST_CHUNK)
-        elif uploaded > length or (data.ended and uploaded < length):
+        if length not in (UNKNOWN, uploaded) and (uploaded > length or data.ended) and not self.is_tunnel:
             # The backend would take what is too much for the next request, and wait for what is missing.
             self._actor.context.log("error", "a stage sent another body than it announced", announced=length, sent=uploaded)
             self.fail("internal")
             return
-        elif size:
-            connection.write(payload)
+        connection.send_body(payload, data.ended, data.trailers)
         if data.ended:
             self.upload_done = True
+            if self.is_half_shut:
+                self._let_go()
+                self._over()
+                return
         else:
             self._unacked += size
             if self._unacked >= TOP_UP and not connection.choked:
@@ -331,31 +336,47 @@ class Exchange:
                 connection.pause()
         return now
 
-    def body_arrived(self, payload: bytes, ended: bool) -> None:
+    def interim_arrived(self, status: int, headers: bytes) -> None:
+        """An interim answer, for the client to see now."""
+        self._actor.send(accept_of(self.sid), Interim(INTERIM, self.sid, status, headers))
+
+    def tunnel_opened(self, head: ResponseHead, rest: bytes) -> None:
+        """The backend has switched protocols. Plugins have no part in what follows, so it goes on without them."""
+        self.is_tunnel = True
+        self.upload_done = False
+        self.answers_to = accept_of(self.sid)
+        self.head_arrived(head, rest, False)
+        self._grant(WINDOW)
+
+    def body_arrived(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         """Response body bytes. Credit may be overdrawn by one read, then reading pauses."""
         self._window -= len(payload)
         self._arrived += len(payload)
         if self._held is not None:
             self._held.append(payload)
             if ended or self._window <= 0 or len(self._held) >= GATHER:
-                self._release_held(ended)
+                self._release_held(ended, trailers)
         elif self._arrived > BULK and len(payload) >= BULK_READ and not ended:
             # A long download is not in a hurry for one read: several in one batch cost a third of the wake-ups.
             self._held = [payload]
             self._actor.context.loop.call_later(GATHER_SECONDS, self._release_held, False)
         else:
-            self._actor.send(self.answers_to, Data(DATA, self.sid, payload, ended, ""))
+            self._actor.send(self.answers_to, Data(DATA, self.sid, payload, ended, "", False, None, trailers))
         if ended:
-            self._over()
+            if self.is_tunnel and not self.upload_done:
+                self.is_half_shut = True
+            else:
+                self._over()
         elif self._window <= 0 and self._connection is not None:
             self._connection.pause()
 
-    def _release_held(self, ended: bool) -> None:
+    def _release_held(self, ended: bool, trailers: bytes = b"") -> None:
         held, self._held = self._held, None
         if held is not None:
             last = len(held) - 1
             for index, payload in enumerate(held):
-                self._actor.send(self.answers_to, Data(DATA, self.sid, payload, ended and index == last, ""))
+                is_last = ended and index == last
+                self._actor.send(self.answers_to, Data(DATA, self.sid, payload, is_last, "", False, None, trailers if is_last else b""))
 
     def credited(self, count: int) -> None:
         self._window += count

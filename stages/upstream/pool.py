@@ -18,8 +18,8 @@ from stages.messages import Routed
 from stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
 
 if TYPE_CHECKING:
-    from stages.upstream.connection import BackendConnection
     from stages.upstream.exchange import Exchange
+    from stages.upstream.http1 import BackendConnection
 
 
 LONGEST_WAIT: Final = 300.0

@@ -149,7 +149,7 @@ async def test_interim_answers_are_passed_on_to_who_knows_them(play: Play, versi
     assert client.hears() == b""
 
 
-@pytest.mark.parametrize("reads_them", [pytest.param(True, marks=pytest.mark.xfail(reason="the parser drops TE still")), False])
+@pytest.mark.parametrize("reads_them", [True, False])
 async def test_trailers_reach_a_client_that_says_it_reads_them(play: Play, reads_them: bool) -> None:
     client = play.connects()
     client.says(get(b"/", *([b"TE: trailers", b"Connection: TE"] if reads_them else [])))

@@ -175,8 +175,13 @@ ACCEPTED = rows(
     ("Connection cannot name the framing away", post(b"Connection: content-length", b"Content-Length: 5"), {"length": 5}),
     (
         "all that belongs to one connection is dropped",
-        get(b"Keep-Alive: 5", b"Proxy-Connection: x", b"TE: trailers", b"Trailer: x", b"HTTP2-Settings: x", b"Upgrade: h2c"),
+        get(b"Keep-Alive: 5", b"Proxy-Connection: x", b"TE: gzip", b"HTTP2-Settings: x", b"Upgrade: h2c"),
         {"headers": b"host: a.example\r\n", "upgrade": b""},
+    ),
+    (
+        "of TE the one word that is for the whole way stays",
+        get(b"TE: gzip;q=0.5, Trailers", b"Connection: TE", b"X: y"),
+        {"headers": b"host: a.example\r\nx: y\r\nte: trailers\r\n"},
     ),
     (
         "an upgrade",

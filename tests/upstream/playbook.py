@@ -31,6 +31,7 @@ from stages.messages import (
     Cancel,
     Credit,
     Data,
+    Interim,
     Peer,
     Recall,
     Recalled,
@@ -38,10 +39,10 @@ from stages.messages import (
     Routed,
 )
 from stages.upstream import actor as actor_module
-from stages.upstream import connection as connection_module
 from stages.upstream import exchange as exchange_module
+from stages.upstream import http1 as connection_module
 from stages.upstream.actor import SWEEP, UpstreamActor
-from stages.upstream.connection import BackendConnection
+from stages.upstream.http1 import BackendConnection
 from stages.upstream.pool import BackendState, Group
 
 ACCEPT: Final = 9
@@ -79,6 +80,7 @@ class FakeTransport(asyncio.Transport):
         self.is_stuck = False
         self.is_lost = False
         self.was_reset = False
+        self.eof_sent = False
         self._reading = True
         self._closing = False
         self._choked = False
@@ -109,6 +111,9 @@ class FakeTransport(asyncio.Transport):
 
     def writelines(self, parts: Iterable[Any]) -> None:
         self.write(b"".join(parts))
+
+    def write_eof(self) -> None:
+        self.eof_sent = True
 
     def pause_reading(self) -> None:
         self._reading = False
@@ -290,6 +295,8 @@ class Play:
         self.generation = 0
         self._sid = ACCEPT << 32
         self._read = 0
+        self.interims: list[Interim] = []
+        """Interim answers that were passed on; what is heard is without them."""
         self._table = 0
 
     async def begin(self) -> None:
@@ -393,6 +400,7 @@ class Play:
         watchers: tuple[int, ...] = (),
         sid: int | None = None,
         stamps: tuple[float, ...] = (1.0, 2.0),
+        upgrade: bytes = b"",
     ) -> int:
         """A request arrives; its sid. `length` announces a body that is still to come."""
         if sid is None:
@@ -415,7 +423,7 @@ class Play:
                 body,
                 ended,
                 0.5,
-                b"",
+                upgrade,
                 client_ip,
                 location,
                 upstream,
@@ -461,7 +469,9 @@ class Play:
         """(to, envelope) of all that upstream has sent since the last time."""
         new = self.context.sent[self._read :]
         self._read = len(self.context.sent)
-        return [(to, over_the_wire(envelope)) for to, envelope in new]
+        heard = [(to, over_the_wire(envelope)) for to, envelope in new]
+        self.interims += [envelope for to, envelope in heard if isinstance(envelope, Interim) and to == ACCEPT]
+        return [(to, envelope) for to, envelope in heard if not isinstance(envelope, Interim)]
 
     def hears_response(self, sid: int, to: int = ACCEPT) -> Response:
         """The one RESPONSE that was sent, and nothing else."""

@@ -1,6 +1,6 @@
 """HTTP/1.1 client side on one backend connection (RFC 9112).
 
-Hot path, like accept/connection.py: bytes become messages without command objects
+Hot path, like accept/http1.py: bytes become messages without command objects
 between them.
 """
 
@@ -16,7 +16,7 @@ from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from stages.http1.direct import DirectWriter
 from stages.http1.engine import Httptools
 from stages.http1.lines import quick_response
-from stages.http1.render import chunk
+from stages.http1.render import LAST_CHUNK, chunk, request_head
 from stages.http1.rules import Limits, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
 from stages.upstream.core import Failure
@@ -50,11 +50,13 @@ class BackendConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer",
+        "_chunks",
         "_decoder",
         "_got_bytes",
         "_keep",
         "_paused",
         "_socket",
+        "_switches",
         "_taken",
         "_writer",
         "backend",
@@ -79,6 +81,10 @@ class BackendConnection(asyncio.Protocol):
         self._decoder: BodyDecoder | None = None
         self._buffer = b""
         self._keep = True
+        self._chunks = False
+        """The request's body is sent in chunks."""
+        self._switches = b""
+        """The protocol that the request asks for; once the backend has agreed, this is a tunnel."""
         self._got_bytes = False
         self._paused = False
         self._taken = -inf
@@ -124,9 +130,17 @@ class BackendConnection(asyncio.Protocol):
             return
 
     def eof_received(self) -> bool:
-        exchange, self.exchange = self.exchange, None
+        exchange = self.exchange
+        if exchange is not None and exchange.is_tunnel:
+            exchange.body_arrived(b"", True)
+            if not exchange.is_over:
+                self.watch()
+                return True  # the other half goes on
+        self.exchange = None
         if exchange is None:
             self.backend.forget(self)
+        elif exchange.is_tunnel:
+            pass
         elif self._decoder.__class__ is CloseBody:
             # Its end is here, whatever becomes of the part of the request that the backend did not wait for.
             self._finish(exchange, b"")
@@ -187,6 +201,28 @@ class BackendConnection(asyncio.Protocol):
         self._taken = -inf
         self.deadline = now + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
 
+    def ask(self, method: bytes, target: bytes, headers: bytes, length: int, body: bytes, upgrade: bytes) -> None:
+        """Writes the request's head and what there is of its body. length: as in `request_head`."""
+        self._chunks = length == UNKNOWN
+        self._switches = upgrade
+        head = request_head(method, target, headers, length, upgrade)
+        self.write(head + body if body else head)
+
+    def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """More of the request's body, or of a tunnel's bytes."""
+        if not self._chunks:
+            if payload:
+                self.write(payload)
+            if ended and self._switches:
+                self.transport.write_eof()
+            return
+        if len(payload) > ONE_PIECE:
+            self._writer.writelines((b"%x\r\n" % len(payload), payload, b"\r\n"))
+        elif payload:
+            self.write(chunk(payload))
+        if ended:
+            self.write(b"0\r\n%b\r\n" % trailers if trailers else LAST_CHUNK)
+
     def _take_head(self, exchange: Exchange, data: bytes) -> None:
         while True:
             end = data.find(b"\r\n\r\n") + 4
@@ -200,17 +236,19 @@ class BackendConnection(asyncio.Protocol):
             status = head.status
             if status >= 200:
                 break
-            # Interim answers: 100 is ours to give (accept has given it), others are not passed on yet.
-            exchange.interims += 1
             if status == 101:
-                raise ProtocolError("bad_gateway", "backend switched protocols unasked")
+                self._switch(exchange, head, rest)
+                return
+            exchange.interims += 1
             if exchange.interims > MAX_INTERIM:
                 raise ProtocolError("bad_gateway", "backend sent too many interim answers")
+            if status != 100:  # that one is ours to give, and accept has given it
+                exchange.interim_arrived(status, head.headers)
             self.watch()
             if not rest:
                 return
             data = rest
-        self._keep = head.keep_alive
+        self._keep = head.keep_alive and not self._switches  # it may still think of switching
         length = head.length
         if exchange.method == b"HEAD" or status in (204, 304):
             self._answered(exchange, head, b"", rest)
@@ -227,12 +265,23 @@ class BackendConnection(asyncio.Protocol):
             decoder = CloseBody()
             self._keep = False
         payload = decoder.feed(rest) if rest else b""
-        if decoder.done:
+        if decoder.done and not (head.chunked and decoder.trailers):  # type: ignore[attr-defined]
             self._answered(exchange, head, payload, decoder.rest)
             return
         self._decoder = decoder
         self.watch()
         exchange.head_arrived(head, payload, False)
+        if decoder.done:
+            self._finish(exchange, b"")
+
+    def _switch(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
+        """The backend switches protocols (RFC 9110 section 15.2.2): to the one that was asked for, or it is out of its mind."""
+        if not self._switches or head.upgrade != self._switches:
+            raise ProtocolError("bad_gateway", "backend switched to a protocol that was not asked for")
+        self._keep = False
+        self._decoder = CloseBody()
+        exchange.tunnel_opened(head, rest)
+        self.watch()
 
     def _await_head(self, data: bytes) -> None:
         """A part of a head. What can never become one is refused now, not when the time is up."""
@@ -260,7 +309,7 @@ class BackendConnection(asyncio.Protocol):
         self.exchange = self._decoder = None
         self.deadline = inf
         self.served += 1
-        exchange.body_arrived(payload, True)
+        exchange.body_arrived(payload, True, decoder.trailers if decoder.__class__ is ChunkedBody else b"")
         exchange.release(self, self._keep and not decoder.rest, monotonic())
 
     def _broke(self, exchange: Exchange, error: ProtocolError) -> None:
@@ -270,13 +319,6 @@ class BackendConnection(asyncio.Protocol):
             exchange.fail("bad_gateway")
         else:
             exchange.attempt_failed(Failure.INVALID)
-
-    def write_chunk(self, payload: bytes) -> None:
-        """One chunk of the request; not for b"", which would end it."""
-        if len(payload) > ONE_PIECE:
-            self._writer.writelines((b"%x\r\n" % len(payload), payload, b"\r\n"))
-        else:
-            self.write(chunk(payload))
 
     # -- flow, time, end ------------------------------------------------------------
 
@@ -292,7 +334,8 @@ class BackendConnection(asyncio.Protocol):
             self.deadline = inf  # the client is slow, not the backend
         else:
             # While the request is on its way it is the client whose turn it is, and accept that watches it.
-            self.deadline = monotonic() + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
+            waits_for_backend = exchange.upload_done or exchange.is_tunnel
+            self.deadline = monotonic() + (exchange.read_timeout if waits_for_backend else LONGEST_WAIT)
 
     def pause(self) -> None:
         if not self._paused:

@@ -1,0 +1,188 @@
+"""Upgrades, interim answers and trailers between us and a backend that speaks HTTP/1.1."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.messages import UNKNOWN, WINDOW, Credit, Data
+from stages.upstream.core import Failure
+from tests.upstream.playbook import ACCEPT, OK, PLUGINS, Link, Play
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: y\r\n\r\n"
+
+
+async def asked(play: Play, **more: object) -> tuple[int, Link]:
+    play.serves(**({"read_timeout": 60.0} | more))
+    sid = play.asks(upgrade=b"websocket", plan=4)
+    await play.turn()
+    play.backend().answers_dials()
+    await play.turn()
+    link = play.backend().link
+    assert b"\r\nconnection: upgrade\r\nupgrade: websocket\r\n" in link.hears()
+    return sid, link
+
+
+async def switched(play: Play, rest: bytes = b"", **more: object) -> tuple[int, Link]:
+    sid, link = await asked(play, **more)
+    link.says(SWITCHED + rest)
+    (to, response), (granted_by, credit) = play.hears()
+    assert (to, response.status, response.length, response.body, response.ended) == (ACCEPT, 101, UNKNOWN, rest, False)
+    assert response.headers == b"sec-websocket-accept: y\r\n"
+    assert (granted_by, credit) == (ACCEPT, Credit(68, sid, WINDOW, credit.wanter))
+    return sid, link
+
+
+async def test_bytes_flow_both_ways_past_plugins(play: Play) -> None:
+    sid, link = await switched(play, b"first")
+    play.sends(sid, b"GET / HTTP/1.1\r\n\r\n")
+    assert link.hears() == b"GET / HTTP/1.1\r\n\r\n"
+    link.says(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert play.hears_data(sid) == [(b"HTTP/1.1 200 OK\r\n\r\n", False, "")]
+    play.cancels(sid)
+
+
+async def test_a_slow_client_stops_the_backend_and_a_slow_backend_the_client(play: Play) -> None:
+    sid, link = await switched(play)
+    link.says(b"x" * (2 * WINDOW))
+    assert sum(len(payload) for payload, _, _ in play.hears_data(sid)) <= WINDOW + 256 * 1024
+    assert link.unread
+    link.stops_reading()
+    play.sends(sid, b"y" * (512 * 1024))
+    assert play.hears_nothing()  # no further credit
+    link.reads()
+    assert play.hears_credit(sid) == 512 * 1024
+    play.cancels(sid)
+
+
+async def test_the_backend_may_end_its_half_first(play: Play) -> None:
+    sid, link = await switched(play)
+    link.closes()
+    assert play.hears_data(sid) == [(b"", True, "")]
+    play.sends(sid, b"more")
+    assert link.hears() == b"more"
+    play.sends(sid, b"", ended=True)
+    await play.turn()
+    assert link.is_closed
+    play.is_idle()
+
+
+async def test_the_client_may_end_its_half_first(play: Play) -> None:
+    sid, link = await switched(play)
+    play.sends(sid, b"last", ended=True)
+    assert link.hears() == b"last"
+    assert link.transport.eof_sent
+    link.says(b"answer")
+    link.closes()
+    await play.turn()
+    assert play.hears_data(sid) == [(b"answer", False, ""), (b"", True, "")]
+    play.is_idle()
+
+
+async def test_a_tunnel_in_which_nothing_moves_is_closed(play: Play) -> None:
+    sid, link = await switched(play)
+    for _ in range(3):
+        await play.passes(50)
+        play.sends(sid, b"ping")
+        await play.passes(50)
+        link.says(b"pong")
+    assert not link.is_closed
+    play.hears()
+    await play.passes(61)
+    assert play.hears_data(sid) == [(b"", False, "gateway_timeout")]
+    assert link.is_closed
+
+
+async def test_it_lives_on_without_plugins_and_dies_with_accept(play: Play) -> None:
+    _, link = await switched(play)
+    play.without(PLUGINS)
+    assert not link.is_closed
+    assert play.hears_nothing()
+    play.without(ACCEPT, PLUGINS)
+    assert link.is_closed
+
+
+async def test_a_backend_that_declines_gives_an_ordinary_answer_and_no_connection_for_others(play: Play) -> None:
+    sid, link = await asked(play)
+    link.says(OK)
+    assert play.hears_response(sid, PLUGINS).status == 200
+    await play.turn()
+    assert link.is_closed
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        SWITCHED.replace(b"WebSocket\r", b"h2c\r"),
+        SWITCHED.replace(b"WebSocket\r", b"websocket, h2c\r"),
+        SWITCHED.replace(b"Connection: Upgrade\r\n", b""),
+    ],
+)
+async def test_a_switch_to_anything_else_is_no_switch(play: Play, answer: bytes) -> None:
+    sid, link = await asked(play)
+    link.says(answer)
+    assert play.hears_response(sid, PLUGINS).status == 502
+    assert link.is_closed
+
+
+async def test_a_switch_that_nobody_asked_for_is_502(play: Play) -> None:
+    play.serves()
+    sid = play.asks()
+    await play.turn()
+    play.backend().answers_dials()
+    await play.turn()
+    play.backend().link.says(SWITCHED)
+    assert play.hears_response(sid).status == 502
+    assert Failure.INVALID.kind == "bad_gateway"
+
+
+async def test_interim_answers_are_passed_on_and_100_is_not(play: Play) -> None:
+    play.serves()
+    sid = play.asks()
+    await play.turn()
+    play.backend().answers_dials()
+    await play.turn()
+    link = play.backend().link
+    link.says(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\n\r\n" + OK)
+    assert play.hears_response(sid).status == 200
+    assert [(one.sid, one.status, one.headers) for one in play.interims] == [(sid, 103, b"link: </a>\r\n")]
+
+
+async def test_trailers_of_an_answer_end_it(play: Play) -> None:
+    play.serves()
+    sid = play.asks()
+    await play.turn()
+    play.backend().answers_dials()
+    await play.turn()
+    link = play.backend().link
+    link.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nSet-Cookie: no\r\n\r\n")
+    await play.turn()
+    (_, response), (_, data) = play.hears()
+    assert (response.ended, response.body) == (False, b"ok")
+    assert isinstance(data, Data)
+    assert (data.payload, data.ended, data.trailers) == (b"", True, b"x-sum: 1\r\n")
+    await play.turn()
+    assert not link.is_closed
+
+
+async def test_trailers_of_a_request_follow_its_chunks(play: Play) -> None:
+    play.serves()
+    sid = play.uploads()
+    await play.turn()
+    play.backend().answers_dials()
+    await play.turn()
+    link = play.backend().link
+    link.hears()
+    play.tell(Data(67, sid, b"ab", True, "", True, None, b"x-sum: 1\r\n"))
+    assert link.hears() == b"2\r\nab\r\n0\r\nx-sum: 1\r\n\r\n"
+    link.says(OK)
+
+
+async def test_who_reads_trailers_says_so_to_the_backend(play: Play) -> None:
+    play.serves()
+    play.asks(headers=b"host: h\r\nte: trailers\r\n")
+    await play.turn()
+    play.backend().answers_dials()
+    await play.turn()
+    assert b"te: trailers\r\nconnection: te\r\n" in play.backend().link.hears()
+    play.backend().link.says(OK)
