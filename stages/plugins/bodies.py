@@ -195,7 +195,8 @@ class Download(_Mover):
             self._is_ended = True
             told = self.stream.told
             late = {key: value for key, value in self.stream.exchange.context.items() if told.get(key, _MISSING) != value}
-        self._send(self.stream.to_accept, Data(DATA, self.stream.sid, data, ended, "", False, late or None, self.trailers if ended else b""))
+        trailers = self.trailers if ended else b""
+        self._send(self.stream.to_accept, Data(DATA, self.stream.sid, data, ended, "", False, late or None, trailers))
 
 
 class Upload(_Mover):

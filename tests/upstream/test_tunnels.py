@@ -150,7 +150,7 @@ async def test_interim_answers_are_passed_on_and_100_is_not(play: Play) -> None:
 
 async def test_trailers_of_an_answer_end_it(play: Play) -> None:
     play.serves()
-    sid = play.asks()
+    play.asks()
     await play.turn()
     play.backend().answers_dials()
     await play.turn()
