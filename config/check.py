@@ -47,6 +47,7 @@ def check(
         yield from _upstream(path_of("upstreams", name), upstream)
     yield from check_certificates(snapshot.certificates, partial, now_utc())
     yield from _tls(snapshot, declared)
+    yield from _grpc_web(snapshot)
     yield from _proxy_protocol(snapshot, partial)
     yield from _stages(snapshot, declared)
 
@@ -91,8 +92,28 @@ def _tls(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
             yield Problem(f"{path}.global_certificates", "there is no certificate to use", "add [certificates.NAME]")
         if server.tls_min_version > server.tls_max_version:
             yield Problem(f"{path}.tls_min_version", f"is newer than tls_max_version, {server.tls_max_version}")
-        if server.http2_engine == "ngh2" and find_spec("ngh2") is None:
-            yield Problem(f"{path}.http2_engine", "ngh2 is not installed", "pip install ngh2, or leave the key out")
+        yield from _engine(path, server)
+
+
+def _engine(path: str, item: Server | Upstream) -> Iterator[Problem]:
+    if item.http2_engine == "ngh2" and find_spec("ngh2") is None:
+        yield Problem(f"{path}.http2_engine", "ngh2 is not installed", "pip install ngh2, or leave the key out")
+
+
+def _grpc_web(snapshot: Snapshot) -> Iterator[Problem]:
+    """The key needs a module at each server that asks for it, and a backend that speaks gRPC."""
+    for name, location in snapshot.locations.items():
+        if not location.grpc_web:
+            continue
+        path = f"{path_of('locations', name)}.grpc_web"
+        for server_name, server in snapshot.servers.items():
+            if name in server.locations and "grpc-web" not in server.modules:
+                where = path_of("servers", server_name)
+                yield Problem(path, f"{where} does not have the module", f'write modules = ["grpc-web"] in [{where}]')
+        upstream = snapshot.upstreams.get(location.upstream)
+        if upstream is not None and upstream.alpn == "h1":
+            where = path_of("upstreams", location.upstream)
+            yield Problem(path, f"{where} does not speak HTTP/2, which gRPC needs", f'write alpn = "h2" in [{where}]')
 
 
 def _proxy_protocol(snapshot: Snapshot, partial: AbstractSet[str]) -> Iterator[Problem]:
@@ -197,6 +218,7 @@ def _replacement(path: str, text: str, captures: set[str], groups: int) -> Itera
 
 def _upstream(path: str, upstream: Upstream) -> Iterator[Problem]:
     yield from _keepalive(path, upstream)
+    yield from _engine(path, upstream)
     if not upstream.addrs:
         yield Problem(f"{path}.addrs", "no address is given", 'write addrs = ["host:port"]')
     elif not any(backend.weight for backend in upstream.addrs):

@@ -220,6 +220,8 @@ class Server:
     """What reads and writes HTTP/2: the h2 library, or libnghttp2 through ngh2, which is many times faster and younger."""
     http2_max_streams: Annotated[int, Between(1, 10_000)] = 128
     """Most requests in flight on one HTTP/2 connection."""
+    modules: Annotated[tuple[str, ...], EachParsed("module")] = ()
+    """What this server does besides: `grpc-web`, for the locations that say `grpc_web`."""
     http1_engine: Literal["httptools", "h11"] = field(default="httptools", metadata=RESTART)
     """The HTTP/1.1 parser; h11 is several times slower and meant for comparison."""
     header_timeout: Seconds = 10.0
@@ -272,6 +274,8 @@ class Location:
     """Longest request body; beyond it 413; 0 is no limit."""
     max_processing: Count = 0
     """Most requests at the same time; beyond it 429; 0 is no limit."""
+    grpc_web: bool = False
+    """gRPC-Web of a browser becomes gRPC; the server needs the module `grpc-web`, the upstream `alpn = "h2"`."""
     enable_reverse_proxy_headers: bool = False
     """Sets X-Real-IP, X-Forwarded-For, -Proto, -Host and -Port."""
     max_retries: Annotated[int, Between(0, 255)] | None = None
@@ -298,6 +302,16 @@ class Upstream:
     """`tcp://name?…` or `http://name/path?…`; parameters are the fields of HealthCheck."""
     ipv4_only: bool = False
     """A host name is resolved to IPv4 addresses only."""
+    sni: Annotated[str, Parsed("sni")] = ""
+    """Backends speak TLS and are asked for this name; `$host` is the name that the client asked for. Empty: plain."""
+    verify_cert: bool = True
+    """With `sni`: the backend's certificate must be for that name and from an authority that the system trusts."""
+    alpn: Annotated[Literal["h1", "h2", "h2h1"], Parsed("alpn")] = "h1"
+    """HTTP/1.1; HTTP/2 (plain: by prior knowledge); or with TLS whichever the backend prefers, HTTP/2 first."""
+    http2_engine: Literal["h2", "ngh2"] = "h2"
+    """What reads and writes HTTP/2, as in [servers.X]."""
+    max_h2_streams: Annotated[int, Between(1, 10_000)] = 100
+    """Most requests in flight on one HTTP/2 connection; fewer when the backend says so."""
     connection_timeout: Seconds | None = 10.0
     """For the TCP connect."""
     total_connection_timeout: Seconds | None = None

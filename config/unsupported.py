@@ -43,7 +43,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "servers": {
         "otlp_exporter": "OpenTelemetry",
-        "modules": "gRPC-Web",
         "enable_server_timing": "Server-Timing",
         "includes": "includes",
     },
@@ -55,16 +54,12 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "dns_service_url": _ACME,
         "buffer_days": _ACME,
     },
-    "locations": {"grpc_web": "gRPC-Web", "includes": "includes"},
+    "locations": {"includes": "includes"},
     "upstreams": {
         "dns_server": _DNS,
         "dns_domain": _DNS,
         "dns_search": _DNS,
         "update_frequency": "discovery other than static",
-        "sni": "TLS to backends",
-        "verify_cert": "TLS to backends",
-        "alpn": "HTTP/2 to backends",
-        "max_h2_streams": "HTTP/2 to backends",
         "enable_tracer": "tracing of backend connections",
         "enable_backend_stats": _STATS,
         "backend_stats_interval": _STATS,
@@ -104,7 +99,7 @@ def take_unsupported(section: str, path: str, table: dict[str, Any]) -> Iterator
         if key not in table:
             continue
         value = table.pop(key)
-        if not any(type(value) is type(off) and value == off for off in _harmless(key)):
+        if not any(type(value) is type(off) and value == off for off in _OFF):
             yield not_yet(path_of_key(path, key), what)
     for key, find in _VALUES.get(section, {}).items():
         if key in table and (found := find(table)):
@@ -117,14 +112,6 @@ def take_unsupported(section: str, path: str, table: dict[str, Any]) -> Iterator
 def path_of_key(path: str, key: str) -> str:
     """The path of a key inside the table at `path`."""
     return f"{path}.{path_of(key)}"
-
-
-def _harmless(key: str) -> tuple[Any, ...]:
-    if key == "verify_cert":
-        return (True, *_OFF)  # without `sni` nothing is encrypted, and nothing there is to verify
-    if key == "alpn":
-        return ("h1", "H1", *_OFF)
-    return _OFF
 
 
 def _metrics_push(table: Mapping[str, Any]) -> tuple[str, str] | None:

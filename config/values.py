@@ -19,6 +19,8 @@ from config.problems import BadValue, choices, nearest
 from config.quantities import parse_duration, parse_size, text_of
 
 _ALGORITHMS = ("round_robin", "hash", "least_conn", "p2c")
+ALPNS = ("h1", "h2", "h2h1")
+MODULES = ("grpc-web",)
 ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
@@ -209,6 +211,32 @@ def parse_discovery(value: Any) -> str:
     return "static"
 
 
+def parse_alpn(value: Any) -> str:
+    """`h1`, `h2` or `h2h1`, in either case; empty is h1."""
+    text = text_of(value, '"h1", "h2" or "h2h1"').lower() or "h1"
+    if text not in ALPNS:
+        raise BadValue(f"{value!r} is no protocol", nearest(text, ALPNS) or choices(ALPNS))
+    return text
+
+
+def parse_sni(value: Any) -> str:
+    """A host name, or `$host`."""
+    text = text_of(value, 'a host name or "$host"').lower()
+    if text in ("", "$host"):
+        return text
+    if not is_host_name(text) or not _HOST_NAME.fullmatch(text):
+        raise BadValue(f"{value!r} is not a host name", 'SNI has no addresses and no ports: write a name, or "$host"')
+    return text.removesuffix(".")
+
+
+def parse_module(value: Any) -> str:
+    """`grpc-web`."""
+    text = text_of(value, 'the name of a module, "grpc-web"')
+    if text not in MODULES:
+        raise BadValue(f"module {text!r} does not exist", nearest(text, MODULES) or choices(MODULES))
+    return text
+
+
 def parse_health_check(value: Any) -> HealthCheck:
     """`http://host/path?check_frequency=5s&failure=3`; parameters that are not the check's stay in the path."""
     text = text_of(value, 'a URL such as "http://host/ping"').strip()
@@ -383,6 +411,7 @@ def parse_curve_key(value: Any) -> str:
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
     "access_log": parse_access_log,
+    "alpn": parse_alpn,
     "backend": parse_backend,
     "balance": parse_balance,
     "condition": parse_condition,
@@ -401,10 +430,12 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "host_list": parse_host_list,
     "listen_list": parse_listen_list,
     "metrics_path": parse_metrics_path,
+    "module": parse_module,
     "network": parse_network,
     "path": parse_path,
     "pem": parse_pem,
     "rewrite": parse_rewrite,
     "size": parse_size,
+    "sni": parse_sni,
 }
 """By the form that a marker of `config.fields` names."""
