@@ -27,6 +27,12 @@ READ: Final = 256 * 1024
 TURN: Final = 0.002
 """Seconds of one turn of the loop that handshakes may take: an RSA key makes each cost a millisecond."""
 
+EARLY: Final = 64 * 1024
+"""Bytes that may wait for the turn of their handshake; more are left to the kernel."""
+
+ANSWERS: Final = 4 * 1024 * 1024
+"""Bytes that may wait for a peer which asks for key updates and does not read what they are answered with."""
+
 _HANDSHAKE: Final = 0x16
 """Type of the record that every TLS connection begins with."""
 
@@ -34,29 +40,35 @@ _HANDSHAKE: Final = 0x16
 class Lane:
     """Lets handshakes pass one after the other, a few a turn of the loop, so that what is served already goes on."""
 
-    __slots__ = ("_loop", "_waiting")
+    __slots__ = ("_is_called", "_loop", "_waiting")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: deque[TlsTransport] = deque()
+        self._is_called = False
 
     def put(self, transport: TlsTransport) -> None:
         """`transport` has got bytes of its handshake."""
-        if not self._waiting:
-            self._loop.call_soon(self._pass)
         self._waiting.append(transport)
+        self._call()
+
+    def _call(self) -> None:
+        if not self._is_called:
+            self._is_called = True
+            self._loop.call_soon(self._pass)
 
     def _pass(self) -> None:
         until = monotonic() + TURN
         waiting = self._waiting
-        while True:
-            waiting[0].shake()
-            waiting.popleft()
-            if not waiting:
-                return
-            if monotonic() >= until:
-                self._loop.call_soon(self._pass)
-                return
+        try:
+            while waiting:
+                waiting.popleft().shake()
+                if monotonic() >= until:
+                    break
+        finally:  # an error in one must not stop those behind it
+            self._is_called = False
+            if waiting:
+                self._call()
 
 
 class TlsTransport(Transport, asyncio.Protocol):
@@ -69,12 +81,14 @@ class TlsTransport(Transport, asyncio.Protocol):
     __slots__ = (
         "_agreed",
         "_context",
-        "_deaf",
+        "_early",
         "_end_of_reading",
         "_failed",
+        "_has_begun",
         "_hostname",
         "_incoming",
         "_is_closing",
+        "_is_full",
         "_lane",
         "_outgoing",
         "_paused",
@@ -84,6 +98,7 @@ class TlsTransport(Transport, asyncio.Protocol):
         "_session",
         "_ssl",
         "_started",
+        "_stays_open",
         "_writer",
         "seconds",
     )
@@ -115,8 +130,13 @@ class TlsTransport(Transport, asyncio.Protocol):
         self._paused = False
         self._is_closing = False
         self._end_of_reading = False
-        self._deaf = False
-        """What still comes is for nobody."""
+        self._stays_open = False
+        """The peer has ended its half, and the protocol goes on with the other one."""
+        self._has_begun = False
+        self._is_full = False
+        """The plain transport was told to stop reading until the handshake has had its turn."""
+        self._early = b""
+        """What was read before its time, for it had to be read before our own close_notify."""
         self._started = 0.0
         self.seconds = 0.0
         """What the handshake took."""
@@ -135,18 +155,22 @@ class TlsTransport(Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._protocol is not None:
-            if not self._deaf:
-                self._incoming.write(data)
-                self._read()
+            self._incoming.write(data)
+            self._read()
         elif self._is_closing:
             return
         elif self._lane is None:
             self._incoming.write(data)
             self.shake()
         else:
-            if not self._incoming.pending and data[0] != _HANDSHAKE and self._ssl.version() is None and self._is_plain(data):
-                return
+            if not self._has_begun:
+                self._has_begun = True
+                if data[0] != _HANDSHAKE and self._is_plain(data):
+                    return
             self._incoming.write(data)
+            if self._incoming.pending > EARLY and not self._is_full:
+                self._is_full = True
+                self._raw.pause_reading()
             self._lane.put(self)
 
     def _is_plain(self, data: bytes) -> bool:
@@ -162,7 +186,7 @@ class TlsTransport(Transport, asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._protocol is None:
             self._give_up(None)
-        elif not self._end_of_reading and not self._deaf:
+        elif not self._end_of_reading:
             if self._lane is None:
                 # Without close_notify anybody may have cut it short (RFC 8446 section 6.1): a body must not look complete.
                 self._protocol.connection_lost(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "ended without close_notify"))
@@ -170,7 +194,7 @@ class TlsTransport(Transport, asyncio.Protocol):
                 self._raw.abort()
             else:
                 self._end(self._protocol)
-        return False
+        return self._stays_open and not self._is_closing
 
     def connection_lost(self, error: Exception | None) -> None:
         self._writer.end()
@@ -198,6 +222,9 @@ class TlsTransport(Transport, asyncio.Protocol):
             return
         if self._is_closing:
             return
+        if self._is_full:
+            self._is_full = False
+            self._raw.resume_reading()
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
@@ -232,10 +259,18 @@ class TlsTransport(Transport, asyncio.Protocol):
         assert protocol is not None
         read, incoming, tls = self._ssl.read, self._incoming, self._ssl
         while not self._paused and not self._is_closing and not self._end_of_reading:
+            if self._early:
+                early, self._early = self._early, b""
+                protocol.data_received(early)
+                protocol = self._protocol or protocol
+                continue
             try:
                 data = read(READ)
             except ssl.SSLWantReadError:
-                self._flush()  # it may have answered a key update
+                self._flush()
+                return
+            except ssl.SSLZeroReturnError:  # both have said that they will send no more
+                self._end(protocol)
                 return
             except (ssl.SSLError, OSError) as error:
                 self._broke(error)
@@ -246,8 +281,8 @@ class TlsTransport(Transport, asyncio.Protocol):
             if incoming.pending or tls.pending():
                 data = self._read_on(data)
             protocol.data_received(data)
-            protocol = self._protocol  # HTTP/1.1 may have given place to another
-            if protocol is None or not (incoming.pending or tls.pending()):
+            protocol = self._protocol or protocol  # HTTP/1.1 may have given place to another
+            if not (incoming.pending or tls.pending() or self._early):
                 return
 
     def _read_on(self, first: bytes) -> bytes:
@@ -257,24 +292,37 @@ class TlsTransport(Transport, asyncio.Protocol):
         while size < READ:
             try:
                 data = self._ssl.read(READ)
-            except (ssl.SSLError, OSError):
-                break  # not complete, or broken: whoever reads next is told
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except (ssl.SSLError, OSError) as error:
+                self._end_later(error)
+                break
             if not data:
-                self._end_of_reading = True
-                asyncio.get_running_loop().call_soon(self._end_later)
+                self._end_later(None)
                 break
             pieces.append(data)
             size += len(data)
         return b"".join(pieces)
 
-    def _end_later(self) -> None:
+    def _end_later(self, error: Exception | None) -> None:
+        """The records behind what is about to be handed on are an end, or broken."""
+        self._end_of_reading = True
+        asyncio.get_running_loop().call_soon(self._end_now, error)
+
+    def _end_now(self, error: Exception | None) -> None:
         if self._protocol is not None and not self._is_closing:
-            self._end(self._protocol)
+            if error is None:
+                self._end(self._protocol)
+            else:
+                self._broke(error)
 
     def _end(self, protocol: asyncio.Protocol) -> None:
         """The peer has said that it will send no more."""
         self._end_of_reading = True
-        if not protocol.eof_received():
+        self._stays_open = bool(protocol.eof_received())
+        if not self._stays_open:
             self.close()
 
     def _broke(self, error: Exception) -> None:
@@ -305,8 +353,11 @@ class TlsTransport(Transport, asyncio.Protocol):
         self.write(b"".join(pieces))
 
     def _flush(self) -> None:
+        """Sends what TLS itself has to say: a step of the handshake, an alert, the answer to a key update."""
         if self._outgoing.pending:
             self._send(self._outgoing.read())
+            if self._raw.get_write_buffer_size() > ANSWERS:
+                self.abort()
 
     def close(self) -> None:
         """Says so, and closes when what waits has been taken. What the peer still says is not waited for."""
@@ -320,16 +371,26 @@ class TlsTransport(Transport, asyncio.Protocol):
         self._raw.abort()
 
     def write_eof(self) -> None:
-        if not self._is_closing and not self._deaf:
+        """Says that no more will be written. Reading goes on (RFC 8446 section 6.1)."""
+        if not self._is_closing:
             self._say_end()
-            # OpenSSL takes what comes after its own close_notify for an error: from here on it is read to be dropped.
-            self._deaf = True
             self._raw.write_eof()
+            if self._early:
+                asyncio.get_running_loop().call_soon(self._go_on_reading)
 
     def can_write_eof(self) -> bool:
         return True
 
     def _say_end(self) -> None:
+        # After its own close_notify OpenSSL looks for the peer's, and an ordinary record in its place would be an error.
+        while self._incoming.pending:
+            try:
+                data = self._ssl.read(READ)
+            except (ssl.SSLError, OSError):
+                break
+            if not data:
+                break
+            self._early += data
         with contextlib.suppress(ssl.SSLError, OSError, ValueError):  # the peer's part of it is wanted, or it is beyond that
             self._ssl.unwrap()
         self._flush()
@@ -347,11 +408,11 @@ class TlsTransport(Transport, asyncio.Protocol):
             self._paused = False
             if not self._is_closing:
                 self._raw.resume_reading()
-                if self._incoming.pending or self._ssl.pending():
+                if self._incoming.pending or self._ssl.pending() or self._early:
                     asyncio.get_running_loop().call_soon(self._go_on_reading)
 
     def _go_on_reading(self) -> None:
-        if self._protocol is not None and not self._deaf:
+        if self._protocol is not None:
             self._read()
 
     def get_write_buffer_size(self) -> int:
