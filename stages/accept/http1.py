@@ -14,14 +14,18 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import Arrival, origin_of
+from stages.accept.client import BODILESS, LINGER, TOP_UP, WRITE_BUFFER, Arrival, origin_of
 from stages.accept.core import State
+from stages.accept.h2c import PRIOR_KNOWLEDGE, asked_settings
+from stages.accept.http2 import Http2Connection
 from stages.accept.intake import Intake, decoder_of, tunnel_of
 from stages.accept.stream import Stream
+from stages.date import dated
 from stages.http1.direct import DirectWriter, reset, taken
 from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk
 from stages.http1.rules import READS_TRAILERS, ProtocolError, RequestHead, head_too_large
-from stages.messages import UNKNOWN, WINDOW, Data, Interim, Peer, Response
+from stages.http2.engine import Http2Error
+from stages.messages import UNKNOWN, Data, Interim, Peer, Response
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -29,17 +33,6 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 64 * 1024
 """Bytes of pipelined requests that wait in the buffer before reading pauses."""
-
-TOP_UP: Final = WINDOW // 4
-"""Credit is returned in portions of at least this many bytes."""
-
-WRITE_BUFFER: Final = 256 * 1024
-"""Response bytes that may wait for the socket before credit is held back."""
-
-LINGER: Final = 2.0
-"""Seconds that a client gets to read an answer that came before its body was all sent (RFC 9112 section 9.6)."""
-
-BODILESS: Final = frozenset((204, 304))
 
 ONE_PIECE: Final = 16 * 1024
 """Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""
@@ -192,6 +185,8 @@ class Http1Connection(asyncio.Protocol):
         try:
             head = self._parse(head_block, self._door.limits)
             if head.length == 0:
+                if head.upgrade and self._speaks_http2 and self._upgrade(head, head_block, started):
+                    return
                 self.deadline = inf
                 self._stream = self.actor.open(self, self._door, head, started, 0, b"", True)
                 if len(self._buffer) > BACKLOG:
@@ -205,7 +200,47 @@ class Http1Connection(asyncio.Protocol):
             self._intake = Intake(self, decoder_of(head), self._door.settings.downstream_read_timeout)
             self._intake.begin(head, started, rest)
         except ProtocolError as error:
-            self._refuse(error.kind, error.detail, started)
+            if head_block == PRIOR_KNOWLEDGE and self._speaks_http2 and not self.served:
+                self._begin_http2(head_block)
+            else:
+                self._refuse(error.kind, error.detail, started)
+
+    # -- HTTP/2 on a plain connection -------------------------------------------
+
+    @property
+    def _speaks_http2(self) -> bool:
+        """Under TLS the handshake has settled what is spoken (RFC 9113 section 3.2)."""
+        return self._door.make_http2 is not None and self._door.chooser is None
+
+    def _begin_http2(self, preface: bytes) -> None:
+        connection = Http2Connection(self.actor, self._door, self.arrival)
+        self.transport.set_protocol(connection)
+        connection.connection_made(self.transport)
+        self._hand_over(connection, preface)
+
+    def _upgrade(self, head: RequestHead, block: bytes, started: float) -> bool:
+        """Switches to HTTP/2 when the request asks for that as it should, its answer included."""
+        settings = asked_settings(head, block)
+        if settings is None:
+            return False
+        connection = Http2Connection(self.actor, self._door, self.arrival)
+        connection.served = self.served
+        try:
+            connection.upgraded(self.transport, settings, head, started)
+        except Http2Error:
+            return False  # settings that are none: an Upgrade may be ignored
+        self._hand_over(connection, b"")
+        return True
+
+    def _hand_over(self, connection: Http2Connection, begun: bytes) -> None:
+        """begun: what this one has taken out of its buffer."""
+        self.deadline = inf
+        self._lingering = True
+        rest, self._buffer = begun + self._buffer, b""
+        self.actor.handed_over(self, connection)
+        self.resume()
+        if rest:
+            connection.data_received(rest)
 
     def _wait_for_head(self, data: bytes) -> None:
         limits = self._door.limits
@@ -290,7 +325,8 @@ class Http1Connection(asyncio.Protocol):
             framing += b"connection: keep-alive\r\n"
         if stream.chunked:
             body = chunk(body)
-        out = b"%b%b%b\r\n%b" % (_FINAL[status], response.headers, framing, body)
+        headers = response.headers
+        out = b"%b%b%b%b\r\n%b" % (_FINAL[status], headers, dated(headers, now), framing, body)
         stream.responded = now
         self._write(out)
         if response.ended:
@@ -424,6 +460,7 @@ class Http1Connection(asyncio.Protocol):
         self._stream = None
         refused = stream if stream is not None else intake.head if intake is not None else None
         status, headers, body = self.actor.refusal(self, self._door, refused, kind, detail, started)
+        headers += dated(headers, monotonic())
         self._write(b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body))
         self._linger()
 

@@ -224,7 +224,10 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
                 raise ProtocolError("bad_request", "malformed request target")
         else:
             # RFC 9112 section 3.2.2: the target's authority replaces Host.
+            absolute = target
             authority, target = split_absolute(target)
+            if target == b"/" and method == b"OPTIONS" and not absolute.endswith(b"/"):
+                target = b"*"  # a URI without a path asks about the whole server (section 3.2.4)
             host = check_host(authority)
             headers = _replace_host(headers, host) if hosts else b"host: %b\r\n%b" % (host, headers)
     if special.connection:

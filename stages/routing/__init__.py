@@ -3,6 +3,7 @@
     core.py        pure: a request in; a routed request, a refusal or a question out. The hot path
     match.py       weight, hosts, paths and conditions of locations; the index by host
     rewrite.py     the `rewrite` of a location
+    options.py     OPTIONS that ends here
     processing.py  max_processing: who is counted where
     actor.py       receives, asks, answers, keeps deadlines
 

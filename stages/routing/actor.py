@@ -45,7 +45,7 @@ from stages.messages import (
     Scraped,
     accept_of,
 )
-from stages.routing.core import Limited, MetricsAsked, Refused, Router
+from stages.routing.core import Limited, MetricsAsked, OptionsAsked, Outcome, Refused, Router
 from stages.routing.processing import Processing
 
 SWEEP: Final = 0.25
@@ -178,7 +178,7 @@ class RoutingActor(Actor):
         self.context.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
         self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer[0], ""), self._clock())
 
-    def _decided(self, request: Request, router: Router, outcome: Limited | Refused | MetricsAsked | Routed) -> None:
+    def _decided(self, request: Request, router: Router, outcome: Outcome) -> None:
         """The outcomes that are not the rule."""
         if isinstance(outcome, Limited):
             self._admit(request, router, outcome)
@@ -188,6 +188,8 @@ class RoutingActor(Actor):
             self._answer(request, router.pages, outcome, self._clock())
         elif isinstance(outcome, MetricsAsked):
             self._scrape(request, router, outcome.client_ip)
+        elif isinstance(outcome, OptionsAsked):
+            self._respond(request, 200, b"", b"", self._report(outcome.client_ip, self._clock()))
 
     def _log_refusal(self, refused: Refused) -> None:
         now = self._clock()

@@ -16,6 +16,7 @@ from stages.forwarded import Trust, extend, overwrite
 from stages.itinerary import REQUEST_PLUGINS
 from stages.messages import ROUTED, Request, Routed
 from stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
+from stages.routing.options import passed_on
 from stages.routing.rewrite import Rewriter
 from stages.variables import Edit, Source, compile_rules
 
@@ -50,7 +51,13 @@ class MetricsAsked(NamedTuple):
     client_ip: str
 
 
-Outcome = Routed | Limited | Refused | MetricsAsked
+class OptionsAsked(NamedTuple):
+    """The request is OPTIONS for pingap itself: that it is there is the answer."""
+
+    client_ip: str
+
+
+Outcome = Routed | Limited | Refused | MetricsAsked | OptionsAsked
 
 
 class _Route:
@@ -127,6 +134,11 @@ class Router:
             return Refused("not_found", "", "", self._client(peer, headers)[0], f"server {server!r} is not configured")
         if table.metrics and target.startswith(table.metrics) and target.partition(b"?")[0] == table.metrics:
             return MetricsAsked(self._client(peer, headers)[0])
+        if method == b"OPTIONS":
+            passed = passed_on(target, headers)
+            if passed is None:
+                return OptionsAsked(self._client(peer, headers)[0])
+            headers = passed
         view = table.views.get(host) or table.index.view(host)
 
         path: bytes | None = None

@@ -111,6 +111,10 @@ REFUSED = rows(
     ("a coding without chunked", post(b"Transfer-Encoding: gzip"), "bad_request"),
     ("a coding after chunked", post(b"Transfer-Encoding: chunked, gzip"), "bad_request"),
     ("chunked twice", post(b"Transfer-Encoding: chunked, chunked"), "bad_request"),
+    # methods
+    ("CONNECT", crlf(b"CONNECT a:443 HTTP/1.1", b"Host: a:443"), "not_implemented"),
+    ("CONNECT of a path", crlf(b"CONNECT /a HTTP/1.1", b"Host: a"), "not_implemented"),
+    ("TRACE", crlf(b"TRACE / HTTP/1.1", b"Host: a"), "not_implemented"),
     # expectations
     ("an unknown expectation", post(b"Content-Length: 5", b"Expect: 200-ok"), "expectation_failed"),
     ("two expectations", post(b"Content-Length: 5", b"Expect: 100-continue", b"Expect: 100-continue"), "expectation_failed"),
@@ -152,6 +156,9 @@ ACCEPTED = rows(
     ("an expectation", post(b"Content-Length: 5", b"Expect: 100-Continue"), {"expects_continue": True, "headers": b"host: a.example\r\n"}),
     ("an expectation in 1.0, ignored", crlf(b"POST / HTTP/1.0", b"Content-Length: 5", b"Expect: x"), {"expects_continue": False}),
     ("the asterisk of OPTIONS", crlf(b"OPTIONS * HTTP/1.1", b"Host: a"), {"target": b"*"}),
+    ("OPTIONS of a whole server", crlf(b"OPTIONS http://b:81 HTTP/1.1", b"Host: a"), {"target": b"*", "host": b"b:81"}),
+    ("OPTIONS of a server's root", crlf(b"OPTIONS http://b/ HTTP/1.1", b"Host: a"), {"target": b"/", "host": b"b"}),
+    ("OPTIONS of a query", crlf(b"OPTIONS http://b? HTTP/1.1", b"Host: a"), {"target": b"/?", "host": b"b"}),
     (
         "an absolute target, whose authority is the Host",
         crlf(b"GET http://B.example:81/x?y=z HTTP/1.1", b"X-A: 1", b"Host: a"),

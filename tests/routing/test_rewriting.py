@@ -41,7 +41,7 @@ def routed(target: str = "/", host: str = "example.com", upstreams: tuple[str, .
         ("^/u/(\\d+)$ /user?id=$1", "/u/7?full=1", "/user?id=7&full=1"),
         ("^/(x)?y /[$1]", "/y", "/[]"),
         ("^/a /é#", "/a", "/%C3%A9%23"),
-        (".* /all", "*", "*"),
+        ("^/(.*)$ /$1", "/a%0D%0AX-Y:%20z", "/a%0D%0AX-Y:%20z"),
         ("/fixed$0", "/anything/at/all?q", "/fixed/anything/at/all?q"),
     ],
 )
@@ -106,6 +106,14 @@ def test_a_group_that_took_no_part_names_no_upstream() -> None:
 @given(st.text(alphabet=bytes(TARGET).decode(), max_size=30), st.text(max_size=20), st.sampled_from(["^/", ".*", "a", "x*", "(.)/(.)"]))
 def test_a_rewritten_target_can_always_be_sent(path: str, replacement: str, pattern: str) -> None:
     replacement = replacement.replace("$", "$$")
+    rewritten, _ = Rewriter(Rewrite(pattern, replacement)).apply(b"/" + path.encode(), {})
+    assert rewritten.startswith(b"/")
+    assert set(rewritten) <= set(TARGET)
+
+
+@given(st.text(alphabet=bytes(TARGET).decode(), max_size=30), st.sampled_from(["^/(.*)$ /x/$1", "^/(?<n>.*)$ /$n", "(.) $1$1 b"]))
+def test_captures_of_a_target_can_always_be_sent(path: str, rewrite: str) -> None:
+    pattern, _, replacement = rewrite.partition(" ")
     rewritten, _ = Rewriter(Rewrite(pattern, replacement)).apply(b"/" + path.encode(), {})
     assert rewritten.startswith(b"/")
     assert set(rewritten) <= set(TARGET)

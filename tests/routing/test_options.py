@@ -1,0 +1,78 @@
+"""OPTIONS: what pingap answers itself, and how often it may be passed on (RFC 9110 sections 7.6.2 and 9.3.7)."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.model import Location
+from stages.messages import RESPONSE, Response, Routed
+from stages.routing.core import OptionsAsked, Outcome, Refused, Router
+from tests.routing.script import SID, lines, location, request, snapshot
+from tests.routing.test_routing_actor import Script, script
+
+__all__ = ["script"]
+
+
+def route(target: str, headers: str, method: bytes = b"OPTIONS", **locations: Location) -> Outcome:
+    router = Router(snapshot(**(locations or {"l": location(enable_reverse_proxy_headers=False)})), {})
+    return router.route(request(target, headers=headers, method=method), lambda: 1.0)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [{}, {"path": "/"}, {"path": "~."}, {"rewrite": ".* /all"}, {"client_max_body_size": 1, "max_processing": 1}],
+)
+def test_the_question_about_the_whole_server_never_gets_into_a_location(where: dict[str, object]) -> None:
+    assert route("*", "", l=location(**where)) == OptionsAsked("192.0.2.7")
+
+
+def test_it_is_answered_even_where_no_location_is() -> None:
+    assert Router(snapshot(), {}).route(request("*", method=b"OPTIONS"), lambda: 1.0) == OptionsAsked("192.0.2.7")
+
+
+@pytest.mark.parametrize("zero", ["0", "00"])
+def test_a_request_that_may_be_passed_on_no_further_ends_here(zero: str) -> None:
+    assert route("/a", f"Max-Forwards: {zero}".lower()) == OptionsAsked("192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("said", "passed"),
+    [
+        (["max-forwards: 1"], ["max-forwards: 0"]),
+        (["max-forwards: 10"], ["max-forwards: 9"]),
+        (["max-forwards: 3", "max-forwards: 7"], ["max-forwards: 2"]),
+        (["x: 1", "max-forwards: 2", "y: 2"], ["x: 1", "y: 2", "max-forwards: 1"]),
+        ([], []),
+        (["max-forwards: -1"], ["max-forwards: -1"]),
+        (["max-forwards: 1, 2"], ["max-forwards: 1, 2"]),
+        (["max-forwards: "], ["max-forwards: "]),
+        (["max-forwards: 1000000000"], ["max-forwards: 1000000000"]),
+        (["x-max-forwards: 5"], ["x-max-forwards: 5"]),
+    ],
+)
+def test_each_proxy_counts_one_down(said: list[str], passed: list[str]) -> None:
+    outcome = route("/a", "\n".join(said))
+    assert isinstance(outcome, Routed)
+    assert lines(outcome.headers) == ["host: example.com", *passed]
+
+
+def test_of_other_methods_it_is_just_a_header() -> None:
+    outcome = route("/a", "max-forwards: 0", b"GET")
+    assert isinstance(outcome, Routed)
+    assert "max-forwards: 0" in lines(outcome.headers)
+
+
+def test_a_path_that_no_location_has_is_404_for_options_too() -> None:
+    outcome = route("/b", "", l=location(path="/a"))
+    assert isinstance(outcome, Refused)
+    assert outcome.error == "not_found"
+
+
+async def test_the_answer_is_that_somebody_is_there(script: Script) -> None:
+    script.commit(snapshot(l=location()))
+    response = script.answer(request("*", method=b"OPTIONS"))
+    assert isinstance(response, Response)
+    assert (response.kind, response.sid, response.status) == (RESPONSE, SID, 200)
+    assert (response.headers, response.length, response.body, response.ended) == (b"", 0, b"", True)
+    assert response.report is not None
+    assert (response.report.error, response.report.location) == ("", "")
