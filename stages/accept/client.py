@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from stages.messages import Data, Interim, Peer, Response
+from stages.messages import WINDOW, Data, Interim, Peer, Response
 
 if TYPE_CHECKING:
     from stages.accept.stream import Stream
+
+
+TOP_UP: Final = WINDOW // 4
+"""Credit is returned in portions of at least this many bytes."""
+
+WRITE_BUFFER: Final = 256 * 1024
+"""Response bytes that may wait for the socket before credit is held back."""
+
+LINGER: Final = 2.0
+"""Seconds that a client gets to read an answer that came before its body was all sent (RFC 9112 section 9.6)."""
+
+BODILESS: Final = frozenset((204, 304))
 
 
 class Secured(NamedTuple):
@@ -47,12 +59,14 @@ class Held(Protocol):
         """A deadline has passed."""
 
 
-class Client(Held, Protocol):
-    """One that speaks HTTP, on any number of streams."""
+class Client(Protocol):
+    """Who asked, as one stream sees it: a whole connection over HTTP/1.1, its own part of one over HTTP/2."""
 
-    arrival: Arrival
     served: int
-    """Requests so far, the present ones included."""
+    """Requests so far on the connection, the present ones included."""
+
+    @property
+    def arrival(self) -> Arrival: ...
 
     def respond(self, stream: Stream, response: Response, now: float) -> None:
         """Writes the response head and what came with it. Raises before it writes when the head is no head."""

@@ -16,6 +16,7 @@ from stages.accept.http1 import Http1Connection
 from stages.forwarded import Trust
 from stages.http1.engine import ENGINES, Engine
 from stages.http1.rules import Limits
+from stages.http2.engines import MakeEngine, engine
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -38,8 +39,17 @@ class Door:
     trust: Trust = field(default_factory=lambda: Trust(()))
     """Who may say that a connection is another's (`proxy_protocol`)."""
     connections: int = 0
+    make_http2: MakeEngine | None = None
+    """Of engines for HTTP/2; None where it is not spoken."""
     told: float = -inf
     """Monotonic seconds at which the log was last told that a connection without a right to it came."""
+
+    def __post_init__(self) -> None:
+        self.allow_http2()
+
+    def allow_http2(self) -> None:
+        """Takes over `enabled_h2`. Its library is imported now and not when the first client waits for it."""
+        self.make_http2 = engine(self.settings.http2_engine) if self.settings.enabled_h2 else None
 
     @property
     def scheme(self) -> str:
@@ -60,6 +70,7 @@ class Doors:
             if name in servers:
                 door.settings = servers[name]
                 door.limits = limits_of(door.settings)
+                door.allow_http2()
                 if door.chooser is not None and name in choices:
                     door.chooser.update(door.settings, choices[name])
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from stages.accept.client import Arrival, Secured, origin_of
 from stages.accept.http1 import Http1Connection
+from stages.accept.http2 import Http2Connection
 from stages.accept.proxy_protocol import BadHeader, parse
 from stages.messages import Peer
 from stages.tls import TlsTransport
@@ -116,7 +117,12 @@ class Entry(asyncio.Protocol):
         return self._speak(secured, details.selected_alpn_protocol() or "", b"")
 
     def _speak(self, secured: Secured | None, protocol: str, rest: bytes) -> asyncio.Protocol:
-        connection = Http1Connection(self._actor, self._door, self.arrival._replace(secured=secured))
+        arrival = self.arrival._replace(secured=secured)
+        connection: Http1Connection | Http2Connection
+        if protocol == "h2" and self._door.make_http2 is not None:
+            connection = Http2Connection(self._actor, self._door, arrival)
+        else:
+            connection = Http1Connection(self._actor, self._door, arrival)
         self.deadline = inf
         self._actor.handed_over(self, connection)
         return connection

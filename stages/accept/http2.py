@@ -1,0 +1,458 @@
+"""HTTP/2 server side on one client connection (RFC 9113): an engine's events become streams, answers become frames.
+
+What is written is collected and leaves once a turn of the loop: a batch of answers from
+the bus is one write. The way of one request is in http2_stream.py; which frames are too
+many of their kind is for stages/http2/guard.py to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from stages.accept.client import LINGER, TOP_UP, WRITE_BUFFER, Arrival
+from stages.accept.core import State
+from stages.accept.http2_stream import Http2Stream
+from stages.accept.stream import Stream
+from stages.http1.direct import DirectWriter, reset, taken
+from stages.http1.rules import ProtocolError, RequestHead
+from stages.http2.engine import (
+    LAST_STREAM,
+    NO_ERROR,
+    PREFACE,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    Body,
+    Event,
+    Fields,
+    GoAway,
+    Head,
+    Http2Error,
+    Pong,
+    Reset,
+    Settings,
+    Trailers,
+)
+from stages.http2.fields import Malformed, request_head, response_fields, trailer_block
+from stages.http2.guard import Guard
+from stages.messages import UNKNOWN
+
+if TYPE_CHECKING:
+    from stages.accept.actor import AcceptActor
+    from stages.accept.doors import Door
+
+DRAINING: Final = b"draining"
+"""Payload of the PING whose return tells that the client knows of the GOAWAY before it."""
+
+ROUND_TRIP: Final = 1.0
+"""Seconds that a client has to answer that PING."""
+
+
+class Http2Connection(asyncio.Protocol):
+    """One connection with any number of streams."""
+
+    __slots__ = (
+        "_client_leaves",
+        "_collecting",
+        "_forced",
+        "_guard",
+        "_idle_by",
+        "_is_over",
+        "_is_scheduled",
+        "_leaving_by",
+        "_streams",
+        "_taken",
+        "_write",
+        "_writer",
+        "actor",
+        "arrival",
+        "blocked",
+        "choked",
+        "deadline",
+        "door",
+        "engine",
+        "served",
+        "transport",
+        "write_deadline",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival) -> None:
+        self.actor = actor
+        self.door = door
+        self.arrival = arrival
+        settings = door.settings
+        make = door.make_http2
+        assert make is not None
+        self.engine = make(
+            False, Settings(max_streams=settings.http2_max_streams, header_list=settings.max_header_bytes, enable_connect=True)
+        )
+        self._guard = Guard(len(PREFACE))
+        self._forced = 0
+        self._streams: dict[int, Http2Stream] = {}
+        self._collecting: list[Http2Stream] = []
+        """Streams whose body of unknown length may still end with what is being read."""
+        self.blocked: dict[Http2Stream, None] = {}
+        """Streams whose answer waits for room, in turn."""
+        self.choked = False
+        self._is_scheduled = False
+        self._is_over = False
+        """Nothing more is wanted of the client, and nothing more is said to it."""
+        self._taken = 0
+        self._leaving_by: float | None = None
+        """On draining: monotonic seconds until which new streams are still taken; -inf when they are no longer."""
+        self._client_leaves = False
+        """The client has sent GOAWAY: it opens no more streams."""
+        self._idle_by = inf
+        self.deadline = inf
+        self.write_deadline = inf
+        self.served = 0
+
+    # -- the transport's side ------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._take_over(transport)
+        self.engine.start()
+        self._flush()
+
+    def _take_over(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self._writer = DirectWriter(self.transport)
+        self._write = self._writer.write
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._idle_by = self.deadline = monotonic() + self.door.settings.header_timeout
+
+    def upgraded(self, transport: asyncio.Transport, settings: bytes, head: RequestHead, started: float) -> None:
+        """Goes on with a connection that asked for it in HTTP/1.1 (RFC 7540 section 3.2), its request as stream 1.
+
+        settings: payload of HTTP2-Settings. Raises Http2Error, with nothing written, when they are none.
+        """
+        self.engine.upgrade(settings, head.method == b"HEAD")
+        self._take_over(transport)
+        transport.set_protocol(self)
+        self._write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+        self._begin(1, head._replace(version=20, upgrade=b""), started, True)
+        self._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._writer.end()
+        self._is_over = True
+        self.deadline = self.write_deadline = inf
+        self._abandon()
+        self.actor.disconnected(self, self.door)
+
+    def _abandon(self) -> None:
+        """All streams are lost."""
+        streams, self._streams = self._streams, {}
+        self.blocked.clear()
+        self._collecting.clear()
+        for stream in streams.values():
+            stream.left()
+
+    def eof_received(self) -> bool:
+        # As over HTTP/1.1: who shuts its side is taken for gone.
+        if self._streams:
+            self.transport.abort()
+        else:
+            self._is_over = True
+            self.transport.close()
+        return False
+
+    def pause_writing(self) -> None:
+        self.choked = True
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        if self._is_over:
+            return
+        self.write_deadline = inf
+        for stream in [s.stream for s in self._streams.values() if s.stream is not None and s.stream.unacked >= TOP_UP]:
+            self.actor.give_credit(stream)
+        self._pump()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return  # read only so that the last frames are not reset away
+        now = monotonic()
+        guard, engine = self._guard, self.engine
+        try:
+            guard.came(data, now)
+            try:
+                events = engine.receive(data)
+            except Http2Error as error:
+                self._broke(error, True)
+                return
+            for event in events:
+                self._take(event, now)
+            forced = engine.forced_resets
+            if forced != self._forced:
+                guard.forced(forced - self._forced, now)
+                self._forced = forced
+        except Http2Error as error:
+            self._broke(error, False)
+            return
+        if self._collecting:
+            collecting, self._collecting = self._collecting, []
+            for stream in collecting:
+                if stream.is_collecting:
+                    stream.stop_collecting()
+        if self.blocked and not self.choked:
+            self._pump()
+        self._flush()
+
+    def _take(self, event: Event, now: float) -> None:
+        if isinstance(event, Head):
+            self._head(event, now)
+        elif isinstance(event, Body):
+            stream = self._streams.get(event.stream_id)
+            if stream is None:
+                self.engine.acknowledge(event.stream_id, event.flow_length)
+            else:
+                stream.arrived(event.data, event.flow_length - len(event.data), event.ended)
+        elif isinstance(event, Trailers):
+            self._trailers(event, now)
+        elif isinstance(event, Reset):
+            stream = self._forget(event.stream_id)
+            if stream is not None:
+                stream.left()
+                self._rest_if_idle()
+        elif isinstance(event, GoAway):
+            self._client_leaves = True
+            self._rest_if_idle()
+        elif isinstance(event, Pong) and event.payload == DRAINING and self._leaving_by is not None:
+            self._say_last()
+        # Room is looked at when all is taken; of settings the engine has taken care; no client has interim answers to give.
+
+    # -- requests -----------------------------------------------------------------------
+
+    def _head(self, event: Head, now: float) -> None:
+        stream_id = event.stream_id
+        if self._leaving_by == -inf:
+            self.engine.reset(stream_id, REFUSED_STREAM)
+            return
+        try:
+            head = request_head(event.fields, event.ended, self.door.limits)
+        except Malformed as error:
+            self._malformed(stream_id, None, error, now)
+        except ProtocolError as error:
+            self._answer_refusal(Http2Stream(self, stream_id, _NO_HEAD, now), None, error, event.ended)
+        else:
+            self._begin(stream_id, head, now, event.ended)
+
+    def _begin(self, stream_id: int, head: RequestHead, now: float, ended: bool) -> None:
+        stream = self._streams[stream_id] = Http2Stream(self, stream_id, head, now)
+        if self._idle_by != inf:
+            self._idle_by = self.deadline = inf
+        stream.begin(ended)
+        if stream.is_collecting and stream.has_unknown_length:
+            self._collecting.append(stream)
+
+    def _trailers(self, event: Trailers, now: float) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            return
+        try:
+            stream.trailed(trailer_block(event.fields))
+        except Malformed as error:
+            self._forget(event.stream_id)
+            self._malformed(event.stream_id, stream, error, now)
+
+    def _malformed(self, stream_id: int, stream: Http2Stream | None, error: Malformed, now: float) -> None:
+        """RFC 9113 section 8.1.1: reset, and nobody guesses what was meant. It is in the log as 400."""
+        refused = stream.refused if stream is not None else None
+        self.actor.refusal(stream or Http2Stream(self, stream_id, _NO_HEAD, now), self.door, refused, error.kind, error.detail, now)
+        self.engine.reset(stream_id, PROTOCOL_ERROR)
+        self._guard.forced(1, now)
+
+    def refuse(self, stream: Http2Stream, error: ProtocolError) -> None:
+        """A request breaks the rules after its head."""
+        known = stream.stream
+        if known is not None and known.state is State.RESPONDING:
+            known.failed = error.kind
+            stream.cut(known)
+            return
+        self._forget(stream.stream_id)
+        self._answer_refusal(stream, stream.refused, error, stream.client_ended)
+        self._rest_if_idle()
+
+    def _answer_refusal(self, stream: Http2Stream, refused: Stream | RequestHead | None, error: ProtocolError, ended: bool) -> None:
+        engine, stream_id = self.engine, stream.stream_id
+        at = monotonic()
+        status, headers, body = self.actor.refusal(stream, self.door, refused, error.kind, error.detail, at)
+        if len(body) > engine.room(stream_id):
+            body = b""  # the client has made no room: it gets to know the status
+        engine.send_head(stream_id, response_fields(status, headers, len(body)), not body)
+        if body:
+            engine.send_data(stream_id, body, True)
+        if not ended:
+            engine.reset(stream_id, NO_ERROR)
+        self.schedule()
+
+    # -- for the streams ------------------------------------------------------------------
+
+    def send_head(self, stream_id: int, fields: Fields, ended: bool) -> None:
+        self.engine.send_head(stream_id, fields, ended)
+        self.schedule()
+
+    def send_data(self, stream_id: int, payload: bytes, ended: bool) -> None:
+        self.engine.send_data(stream_id, payload, ended)
+        self._guard.sent(len(payload))
+        self.schedule()
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+        self.engine.send_trailers(stream_id, fields)
+        self.schedule()
+
+    def acknowledge(self, stream_id: int, count: int) -> None:
+        self.engine.acknowledge(stream_id, count)
+        self.schedule()
+
+    def look_at(self, deadline: float) -> None:
+        """A stream has a deadline."""
+        self.deadline = min(self.deadline, deadline)
+
+    def stream_over(self, stream: Http2Stream, code: int | None) -> None:
+        """A stream needs nothing more. code: of the reset that ends it; None when both sides have ended it."""
+        self._forget(stream.stream_id)
+        if code is not None:
+            self.engine.reset(stream.stream_id, code)
+        self.schedule()
+        self._rest_if_idle()
+
+    def _forget(self, stream_id: int) -> Http2Stream | None:
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None:
+            self.blocked.pop(stream, None)
+            self.engine.acknowledge(stream_id, stream.unread)
+        return stream
+
+    def _rest_if_idle(self) -> None:
+        if self._streams or self._is_over:
+            return
+        idle = self.door.settings.keepalive_timeout
+        if self._client_leaves or self._leaving_by == -inf or not idle:
+            self.actor.context.loop.call_soon(self._leave_if_idle)
+        else:
+            self._idle_by = self.deadline = monotonic() + idle
+
+    def _leave_if_idle(self) -> None:
+        if not self._streams and not self._is_over:
+            self._leave()
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Something waits for the end of the turn."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self.actor.context.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        if not self._is_over:
+            data = self.engine.outgoing()
+            if data:
+                self._write(data)
+
+    def _pump(self) -> None:
+        """Goes on with the answers that wait, a portion each in turn, as far as windows and socket have room."""
+        moved = True
+        while moved and self.blocked and not self.choked:
+            moved = False
+            for stream in list(self.blocked):
+                moved = stream.pump() or moved
+                self._flush()
+                if self.choked:
+                    return
+
+    def _watch_writing(self) -> None:
+        self._taken = taken(self.transport)
+        self.write_deadline = monotonic() + self.door.settings.downstream_write_timeout
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _broke(self, error: Http2Error, is_said: bool) -> None:
+        """The connection cannot go on: GOAWAY says why. is_said: the engine has made that already."""
+        context = self.actor.context
+        context.count("http2_connection_errors", code=str(error.code))
+        context.log("debug", "HTTP/2 connection error", code=error.code, detail=error.detail, client=self.arrival.peer.ip)
+        if not is_said:
+            self.engine.goaway(error.code)
+        self._say_and_close()
+
+    def _leave(self) -> None:
+        """An orderly end, with no streams left."""
+        self.engine.goaway(NO_ERROR)
+        self._say_and_close()
+
+    def _say_and_close(self) -> None:
+        """Writes the last frames and closes, but reads on for a moment: closing now would reset them away."""
+        self._flush()
+        self._is_over = True
+        self._abandon()
+        self.deadline = monotonic() + LINGER
+        if self.transport.get_write_buffer_size():
+            self._watch_writing()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def close_if_idle(self) -> None:
+        """RFC 9113 section 6.8: first a GOAWAY that lets through what is on its way, then, a round trip later, the last one."""
+        if self._is_over:
+            return
+        now = monotonic()
+        if self._leaving_by is None:
+            self._leaving_by = now + ROUND_TRIP
+            self.engine.goaway(NO_ERROR, LAST_STREAM)
+            self.engine.ping(DRAINING)
+            self._flush()
+        elif now >= self._leaving_by:
+            self._say_last()
+
+    def _say_last(self) -> None:
+        """No stream that comes from now on is looked at."""
+        if self._leaving_by != -inf:
+            self._leaving_by = -inf
+            self.engine.goaway(NO_ERROR)
+            self._flush()
+        if not self._streams:
+            self._say_and_close()
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def expired(self, now: float) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if self.write_deadline <= now:
+            if unsent == 0:
+                self.write_deadline = inf
+            elif taken(self.transport) > self._taken:
+                self._watch_writing()  # slow, but it reads
+            else:
+                reset(self.transport)
+                return
+        if self.deadline > now:
+            return
+        if self._is_over:
+            if unsent:
+                self.deadline = now + LINGER
+            else:
+                self.transport.abort()
+            return
+        if not self._streams and self._idle_by <= now:
+            self._leave()
+            return
+        for stream in list(self._streams.values()):
+            stream.expired(now)
+        deadlines = [min(stream.read_by, stream.write_by) for stream in self._streams.values()]
+        self.deadline = min(deadlines, default=self._idle_by)
+        self._flush()
+
+
+_NO_HEAD: Final = RequestHead(b"", b"", 20, b"", b"", UNKNOWN, False, False, b"")
+"""Of a request that could not be read."""

@@ -1,0 +1,391 @@
+"""One request on an HTTP/2 connection: its body on the way in, its answer on the way out (RFC 9113 section 8).
+
+A slow side holds back its own stream, never the connection: request body bytes for which
+the bus has no credit stay unacknowledged in the stream's window, and what the client's
+windows have no room for waits here, which in turn holds back the credit of its sender.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from stages.accept.client import BODILESS, TOP_UP, Arrival
+from stages.accept.stream import Stream
+from stages.headers import cutter
+from stages.http1.rules import ProtocolError, RequestHead
+from stages.http2.engine import CANCEL, INTERNAL_ERROR, NO_ERROR
+from stages.http2.fields import response_fields, trailer_fields
+from stages.messages import INLINE, UNKNOWN, Data, Interim, Response
+
+if TYPE_CHECKING:
+    from stages.accept.http2 import Http2Connection
+
+PORTION: Final = 64 * 1024
+"""Bytes of one answer that are written before the next stream has its turn."""
+
+_CONTINUE: Final = ((b":status", b"100"),)
+_without_accept: Final = cutter([b"sec-websocket-accept"])
+
+
+class Http2Stream:
+    """The client of one `Stream`, as `Http1Connection` is that of one at a time."""
+
+    __slots__ = (
+        "_answered",
+        "_connection",
+        "_head",
+        "_is_collecting",
+        "_is_expected",
+        "_pending",
+        "_pending_size",
+        "_request_trailers",
+        "_started",
+        "_taken",
+        "_trailers",
+        "_waiting",
+        "client_ended",
+        "read_by",
+        "stream",
+        "stream_id",
+        "write_by",
+    )
+
+    def __init__(self, connection: Http2Connection, stream_id: int, head: RequestHead, now: float) -> None:
+        self._connection = connection
+        self.stream_id = stream_id
+        self.stream: Stream | None = None
+        self._head = head
+        self._started = now
+        self._is_collecting = False
+        self._is_expected = False
+        """The client waits for 100 Continue."""
+        self._pending: list[bytes] = []
+        """Request body bytes that nobody has taken yet."""
+        self._pending_size = 0
+        self._request_trailers = b""
+        self.client_ended = False
+        self._waiting: deque[bytes | memoryview] = deque()
+        """Answer bytes that the client's windows have no room for."""
+        self._taken = 0
+        """Answer bytes that came from the stages, without the content of bodiless answers."""
+        self._answered = False
+        """The stages have given all of the answer."""
+        self._trailers = b""
+        self.read_by = inf
+        """Monotonic seconds until which the client may send nothing of its body."""
+        self.write_by = inf
+        """The same for making no room for its answer."""
+
+    # -- what the actor asks of a client ------------------------------------------
+
+    @property
+    def arrival(self) -> Arrival:
+        return self._connection.arrival
+
+    @property
+    def served(self) -> int:
+        return self._connection.served
+
+    @served.setter
+    def served(self, count: int) -> None:
+        self._connection.served = count
+
+    # -- the request ------------------------------------------------------------------
+
+    @property
+    def refused(self) -> Stream | RequestHead:
+        """What is refused if this request breaks the rules now: a stream, or a head whose body is awaited."""
+        return self.stream or self._head
+
+    @property
+    def is_collecting(self) -> bool:
+        return self._is_collecting
+
+    def begin(self, ended: bool) -> None:
+        """The head is here. ended: there is no body."""
+        head = self._head
+        if ended or head.upgrade:
+            self.client_ended = ended
+            self._open(0, b"", True)
+        elif head.expects_continue or head.length > INLINE:
+            self._is_expected = head.expects_continue
+            self._open(head.length, b"", False)
+            self._await_more()
+        else:
+            # As over HTTP/1.1: small bodies travel inside REQUEST, one of unknown length if its end comes with its head.
+            self._is_collecting = True
+            self._await_more()
+
+    def _open(self, length: int, body: bytes, ended: bool) -> None:
+        connection = self._connection
+        self.stream = connection.actor.open(self, connection.door, self._head, self._started, length, body, ended)
+
+    def arrived(self, data: bytes, padding: int, ended: bool) -> None:
+        """Bytes of the request's body, or of a tunnel."""
+        self._is_expected = False
+        if ended:
+            self.client_ended = True
+        if padding:
+            self._connection.engine.acknowledge(self.stream_id, padding)
+        if data:
+            self._pending.append(data)
+            self._pending_size += len(data)
+        if self._is_collecting:
+            self._collect()
+        else:
+            assert self.stream is not None
+            self.stream.received += len(data)
+            self._upload()
+
+    def trailed(self, trailers: bytes) -> None:
+        """The end of the request's body, with trailers."""
+        self.client_ended = True
+        self._request_trailers = trailers
+        if self._is_collecting:
+            self._collect()
+        else:
+            self._upload()
+
+    def _collect(self) -> None:
+        if self._pending_size > INLINE or self._request_trailers:
+            self.stop_collecting()
+        elif self.client_ended:
+            body, size = b"".join(self._pending), self._pending_size
+            self._pending, self._pending_size = [], 0
+            self._is_collecting = False
+            self.read_by = inf
+            self._connection.engine.acknowledge(self.stream_id, size)
+            self._open(size, body, True)
+        else:
+            self._await_more()
+
+    def stop_collecting(self) -> None:
+        """The body is not here yet: it streams."""
+        self._is_collecting = False
+        self._open(self._head.length, b"", False)
+        assert self.stream is not None
+        self.stream.received = self._pending_size
+        self._await_more()
+
+    @property
+    def has_unknown_length(self) -> bool:
+        return self._head.length == UNKNOWN
+
+    def _upload(self) -> None:
+        """Sends request body bytes as far as credit goes; the rest stays in the client's window."""
+        stream = self.stream
+        if stream is None or not stream.wanter or stream.upload_done:
+            return
+        size, ended = self._pending_size, self.client_ended
+        if size > stream.credit:
+            size, ended = stream.credit, False
+        whole = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        payload = whole[:size]
+        self._pending = [whole[size:]] if len(whole) > size else []
+        self._pending_size -= size
+        if payload or ended:
+            stream.credit -= size
+            stream.upload_done = ended
+            self._connection.actor.send_body(stream, payload, ended, self._request_trailers if ended else b"")
+            self._connection.acknowledge(self.stream_id, size)
+        if ended:
+            self.read_by = inf
+            if stream.is_half_shut:
+                self._finish(monotonic())
+        else:
+            self._await_more()
+
+    def _await_more(self) -> None:
+        """The client is the one to wait for, unless it has done its part or the others have not."""
+        stream = self.stream
+        if self.client_ended or self._pending or self._is_expected or (stream is not None and stream.is_tunnel):
+            self.read_by = inf
+        else:
+            self.read_by = monotonic() + self._connection.door.settings.downstream_read_timeout
+            self._connection.look_at(self.read_by)
+
+    def credited(self, stream: Stream) -> None:
+        if self._is_expected:
+            self._is_expected = False
+            self._connection.send_head(self.stream_id, _CONTINUE, False)
+            self._await_more()
+        self._upload()
+
+    # -- the answer -----------------------------------------------------------------------
+
+    def respond(self, stream: Stream, response: Response, now: float) -> None:
+        connection = self._connection
+        status, length, body, ended = response.status, response.length, response.body, response.ended
+        headers = response.headers
+        if status == 101:
+            if not stream.request.upgrade:
+                raise ValueError("101 that nobody asked for")
+            # RFC 8441 section 5: what HTTP/1.1 says with 101 is 200 here.
+            stream.is_tunnel = True
+            stream.upload_done = False
+            self.read_by = inf
+            status, length, headers = 200, UNKNOWN, _without_accept(headers)
+        elif self._head.upgrade and 200 <= status < 300:
+            # A backend that did not switch: the client would take its 2xx for an open tunnel.
+            connection.actor.cancel(stream, "no tunnel")
+            response = connection.actor.own_answer(stream, "bad_gateway")
+            status, headers, length, body, ended = response.status, response.headers, response.length, response.body, True
+        elif stream.request.method == b"HEAD" or status in BODILESS:
+            stream.bodiless = True
+            body = b""
+            if status == 204:
+                length = UNKNOWN
+        elif ended:
+            length = len(body)
+        self._is_expected = False
+        fields = response_fields(status, headers, length)
+        stream.responded = now
+        if stream.bodiless:
+            connection.send_head(self.stream_id, fields, True)
+            stream.unacked = len(response.body)
+            if ended:
+                self._finish(now)
+            return
+        self._taken = len(body)
+        connection.send_head(self.stream_id, fields, ended and not body)
+        self._answered = ended
+        if ended and not body:
+            self._finish(now)
+        elif body:
+            self._give(body)
+
+    def interim(self, stream: Stream, interim: Interim) -> None:
+        self._connection.send_head(self.stream_id, response_fields(interim.status, interim.headers, UNKNOWN), False)
+
+    def body(self, stream: Stream, data: Data) -> None:
+        response = stream.response
+        assert response is not None
+        if data.error:
+            stream.failed = data.error
+            self.cut(stream)
+            return
+        payload = data.payload
+        size = len(payload)
+        if data.ended and data.context and response.report is not None:
+            response.report.context.update(data.context)
+        if stream.bodiless:
+            stream.unacked += size
+            if data.ended:
+                self._finish(monotonic())
+            elif stream.unacked >= TOP_UP:
+                self._connection.actor.give_credit(stream)
+            return
+        taken = self._taken = self._taken + size
+        promised = response.length
+        if promised != UNKNOWN and not stream.is_tunnel and (taken > promised or (data.ended and taken < promised)):
+            stream.failed = "bad_gateway"  # the client would wait for what is missing; what is too much is nobody's
+            self.cut(stream)
+            return
+        if data.ended:
+            self._answered = True
+            self._trailers = data.trailers
+        if size or data.ended:
+            self._give(payload)
+
+    def _give(self, payload: bytes) -> None:
+        """More of the answer: written as far as there is room."""
+        connection = self._connection
+        if not self._waiting and not connection.choked and len(payload) <= connection.engine.room(self.stream_id):
+            self._write(payload, self._answered)
+            return
+        if payload:
+            self._waiting.append(payload)
+        connection.blocked[self] = None
+        if not connection.choked:
+            self.pump()
+        if self._waiting and self.write_by == inf:
+            self._await_room()
+
+    def pump(self) -> bool:
+        """Writes a portion of what waits; False when there was no room for any of it."""
+        waiting = self._waiting
+        room = min(self._connection.engine.room(self.stream_id), PORTION)
+        if waiting and not room:
+            return False
+        pieces: list[bytes | memoryview] = []
+        while waiting and room:
+            piece = memoryview(waiting[0])
+            if len(piece) > room:
+                pieces.append(piece[:room])
+                waiting[0] = piece[room:]
+                break
+            pieces.append(piece)
+            room -= len(piece)
+            waiting.popleft()
+        if waiting:
+            self._await_room()
+        else:
+            self._connection.blocked.pop(self, None)
+            self.write_by = inf
+        self._write(b"".join(pieces), self._answered and not waiting)
+        return True
+
+    def _await_room(self) -> None:
+        self.write_by = monotonic() + self._connection.door.settings.downstream_write_timeout
+        self._connection.look_at(self.write_by)
+
+    def _write(self, payload: bytes, ended: bool) -> None:
+        """Bytes for which there is room. ended: the answer is complete with them."""
+        connection, stream = self._connection, self.stream
+        assert stream is not None
+        size = len(payload)
+        stream.sent += size
+        stream.unacked += size
+        if not ended:
+            connection.send_data(self.stream_id, payload, False)
+            if stream.unacked >= TOP_UP and not connection.choked:
+                connection.actor.give_credit(stream)
+            return
+        if self._trailers:
+            if payload:
+                connection.send_data(self.stream_id, payload, False)
+            connection.send_trailers(self.stream_id, trailer_fields(self._trailers))
+        else:
+            connection.send_data(self.stream_id, payload, True)
+        if stream.is_tunnel and not stream.upload_done:
+            stream.is_half_shut = True
+        else:
+            self._finish(monotonic())
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _finish(self, now: float) -> None:
+        stream = self.stream
+        assert stream is not None
+        self._connection.actor.ended(stream, now)
+        # RFC 9113 section 8.1: the answer is whole, the rest of the request is not wanted.
+        self._connection.stream_over(self, None if self.client_ended else NO_ERROR)
+
+    def fail(self, stream: Stream, kind: str) -> None:
+        self.respond(stream, self._connection.actor.own_answer(stream, kind), monotonic())
+
+    def cut(self, stream: Stream) -> None:
+        self._connection.actor.ended(stream, monotonic(), stream.failed or "cut")
+        self._connection.stream_over(self, INTERNAL_ERROR)
+
+    def left(self) -> None:
+        """The client has reset the stream, or the connection is gone: whoever holds the request forgets it."""
+        if self.stream is not None:
+            self._connection.actor.client_left(self.stream)
+
+    @property
+    def unread(self) -> int:
+        """Bytes of the client's window that were not given back."""
+        return self._pending_size
+
+    def expired(self, now: float) -> None:
+        """One of its deadlines may have passed."""
+        if self.write_by <= now:
+            self.left()
+            self._connection.stream_over(self, CANCEL)
+        elif self.read_by <= now:
+            self.read_by = inf
+            self._connection.refuse(self, ProtocolError("request_timeout", "the request took too long to arrive"))
