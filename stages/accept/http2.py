@@ -19,6 +19,7 @@ from stages.accept.stream import Stream
 from stages.http1.direct import DirectWriter, reset, taken
 from stages.http1.rules import ProtocolError, RequestHead
 from stages.http2.engine import (
+    LARGEST_WINDOW,
     LAST_STREAM,
     NO_ERROR,
     PREFACE,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 DRAINING: Final = b"draining"
 """Payload of the PING whose return tells that the client knows of the GOAWAY before it."""
 
+HEARD: Final = 0.25
+"""Seconds in which a client reads an answer that came before it had sent all of its request."""
+
 ROUND_TRIP: Final = 1.0
 """Seconds that a client has to answer that PING."""
 
@@ -64,6 +68,7 @@ class Http2Connection(asyncio.Protocol):
         "_leaving_by",
         "_streams",
         "_taken",
+        "_unfinished",
         "_write",
         "_writer",
         "actor",
@@ -95,6 +100,8 @@ class Http2Connection(asyncio.Protocol):
         self._streams: dict[int, Http2Stream] = {}
         self._collecting: list[Http2Stream] = []
         """Streams whose body of unknown length may still end with what is being read."""
+        self._unfinished: dict[int, float] = {}
+        """Streams that were answered before the client had said all, and the monotonic seconds at which they are reset."""
         self.blocked: dict[Http2Stream, None] = {}
         """Streams whose answer waits for room, in turn."""
         self.choked = False
@@ -210,12 +217,13 @@ class Http2Connection(asyncio.Protocol):
         elif isinstance(event, Body):
             stream = self._streams.get(event.stream_id)
             if stream is None:
-                self.engine.acknowledge(event.stream_id, event.flow_length)
+                self._unwanted(event)
             else:
                 stream.arrived(event.data, event.flow_length - len(event.data), event.ended)
         elif isinstance(event, Trailers):
             self._trailers(event, now)
         elif isinstance(event, Reset):
+            self._unfinished.pop(event.stream_id, None)
             stream = self._forget(event.stream_id)
             if stream is not None:
                 stream.left()
@@ -226,6 +234,12 @@ class Http2Connection(asyncio.Protocol):
         elif isinstance(event, Pong) and event.payload == DRAINING and self._leaving_by is not None:
             self._say_last()
         # Room is looked at when all is taken; of settings the engine has taken care; no client has interim answers to give.
+
+    def _unwanted(self, event: Body) -> None:
+        """Body bytes of a stream that needs nothing more: as long as it is open they use up its window."""
+        if event.ended or event.stream_id not in self._unfinished:
+            self._unfinished.pop(event.stream_id, None)
+            self.engine.acknowledge(event.stream_id, LARGEST_WINDOW)
 
     # -- requests -----------------------------------------------------------------------
 
@@ -245,8 +259,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _begin(self, stream_id: int, head: RequestHead, now: float, ended: bool) -> None:
         stream = self._streams[stream_id] = Http2Stream(self, stream_id, head, now)
-        if self._idle_by != inf:
-            self._idle_by = self.deadline = inf
+        self._idle_by = inf
         stream.begin(ended)
         if stream.is_collecting and stream.has_unknown_length:
             self._collecting.append(stream)
@@ -289,7 +302,7 @@ class Http2Connection(asyncio.Protocol):
         if body:
             engine.send_data(stream_id, body, True)
         if not ended:
-            engine.reset(stream_id, NO_ERROR)
+            self._answered_early(stream_id)
         self.schedule()
 
     # -- for the streams ------------------------------------------------------------------
@@ -315,13 +328,23 @@ class Http2Connection(asyncio.Protocol):
         """A stream has a deadline."""
         self.deadline = min(self.deadline, deadline)
 
-    def stream_over(self, stream: Http2Stream, code: int | None) -> None:
-        """A stream needs nothing more. code: of the reset that ends it; None when both sides have ended it."""
+    def stream_over(self, stream: Http2Stream, code: int | None = None) -> None:
+        """A stream needs nothing more. code: of the reset that ends it; None when it was answered."""
         self._forget(stream.stream_id)
         if code is not None:
             self.engine.reset(stream.stream_id, code)
+        elif not stream.client_ended:
+            self._answered_early(stream.stream_id)
         self.schedule()
         self._rest_if_idle()
+
+    def _answered_early(self, stream_id: int) -> None:
+        """RFC 9113 section 8.1: a reset with NO_ERROR says that the rest of the request is not wanted.
+
+        Not at once: there are clients that throw away an answer when its reset comes in the same read.
+        """
+        self._unfinished[stream_id] = monotonic() + HEARD
+        self.look_at(self._unfinished[stream_id])
 
     def _forget(self, stream_id: int) -> Http2Stream | None:
         stream = self._streams.pop(stream_id, None)
@@ -337,7 +360,8 @@ class Http2Connection(asyncio.Protocol):
         if self._client_leaves or self._leaving_by == -inf or not idle:
             self.actor.context.loop.call_soon(self._leave_if_idle)
         else:
-            self._idle_by = self.deadline = monotonic() + idle
+            self._idle_by = monotonic() + idle
+            self.look_at(self._idle_by)
 
     def _leave_if_idle(self) -> None:
         if not self._streams and not self._is_over:
@@ -449,8 +473,11 @@ class Http2Connection(asyncio.Protocol):
             return
         for stream in list(self._streams.values()):
             stream.expired(now)
+        for stream_id in [one for one, until in self._unfinished.items() if until <= now]:
+            del self._unfinished[stream_id]
+            self.engine.reset(stream_id, NO_ERROR)
         deadlines = [min(stream.read_by, stream.write_by) for stream in self._streams.values()]
-        self.deadline = min(deadlines, default=self._idle_by)
+        self.deadline = min((self._idle_by, *deadlines, *self._unfinished.values()))
         self._flush()
 
 

@@ -16,7 +16,7 @@ from stages.accept.client import BODILESS, TOP_UP, Arrival
 from stages.accept.stream import Stream
 from stages.headers import cutter
 from stages.http1.rules import ProtocolError, RequestHead
-from stages.http2.engine import CANCEL, INTERNAL_ERROR, NO_ERROR
+from stages.http2.engine import CANCEL, INTERNAL_ERROR
 from stages.http2.fields import response_fields, trailer_fields
 from stages.messages import INLINE, UNKNOWN, Data, Interim, Response
 
@@ -361,8 +361,7 @@ class Http2Stream:
         stream = self.stream
         assert stream is not None
         self._connection.actor.ended(stream, now)
-        # RFC 9113 section 8.1: the answer is whole, the rest of the request is not wanted.
-        self._connection.stream_over(self, None if self.client_ended else NO_ERROR)
+        self._connection.stream_over(self)
 
     def fail(self, stream: Stream, kind: str) -> None:
         self.respond(stream, self._connection.actor.own_answer(stream, kind), monotonic())

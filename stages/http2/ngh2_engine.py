@@ -6,6 +6,7 @@ breaks them, often before there was a Head.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 import ngh2
@@ -244,10 +245,11 @@ class Ngh2Engine:
         self._connection.acknowledge_received_data(count, stream_id)
 
     def goaway(self, code: int, last_stream_id: int = -1) -> None:
-        if last_stream_id == LAST_STREAM and code == NO_ERROR:
-            self._connection.send_shutdown_notice()
-        else:
-            self._connection.send_goaway(code, last_stream_id=None if last_stream_id < 0 else last_stream_id)
+        with contextlib.suppress(ngh2.ConnectionStateError):  # both have said it and no stream is left: it is over
+            if last_stream_id == LAST_STREAM and code == NO_ERROR:
+                self._connection.send_shutdown_notice()
+            else:
+                self._connection.send_goaway(code, last_stream_id=None if last_stream_id < 0 else last_stream_id)
 
     def ping(self, payload: bytes) -> None:
         self._connection.ping(payload)
