@@ -23,6 +23,7 @@ from stages.accept.stream import Stream
 from stages.error_page import ErrorPages
 from stages.forwarded import Trust
 from stages.generations import Generations
+from stages.grpc import error_for
 from stages.http1.rules import RequestHead
 from stages.messages import (
     CANCEL,
@@ -292,6 +293,8 @@ class AcceptActor(Actor):
         stream.state = State.RESPONDING
         stream.response = response
         try:
+            if response.status >= 400:
+                response = _as_read_by(stream, response)
             stream.connection.respond(stream, response, monotonic())
         except Exception as error:
             # No head that can be written: a status out of range, text instead of bytes. The client must not wait for ever.
@@ -379,7 +382,7 @@ class AcceptActor(Actor):
         if stream.request.method == b"HEAD":
             body = b""
         stream.response = Response(RESPONSE, stream.sid, self.context.id, status, headers, length, body, True, None, ())
-        return stream.response
+        return _as_read_by(stream, stream.response)
 
     def refusal(
         self, connection: Client, door: Door, refused: Stream | RequestHead | None, kind: str, detail: str, at: float
@@ -404,7 +407,8 @@ class AcceptActor(Actor):
         else:
             self._record(stream, now)
         self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.arrival.peer.ip)
-        return status, headers, body
+        grpc = error_for(stream.request.headers, status, headers, body, kind)
+        return (*grpc, b"") if grpc is not None else (status, headers, body)
 
     # -- who lives ----------------------------------------------------------------
 
@@ -487,3 +491,15 @@ class AcceptActor(Actor):
             for connection in list(self._connections):
                 connection.close_if_idle()
 
+
+def _as_read_by(stream: Stream, response: Response) -> Response:
+    """An error that no backend gave, in the form that a gRPC client reads; any other answer as it is.
+
+    The log keeps the status that others get: it says more than the 200 of every answer in gRPC.
+    """
+    report = response.report
+    if not response.ended or (report is not None and report.addr):
+        return response
+    kind = stream.failed or (report.error if report is not None else "")
+    grpc = error_for(stream.request.headers, response.status, response.headers, response.body, kind)
+    return response if grpc is None else response._replace(status=grpc[0], headers=grpc[1], length=0, body=b"")

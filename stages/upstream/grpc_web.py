@@ -7,11 +7,11 @@ length passes as it comes.
 
 from __future__ import annotations
 
-import re
 from binascii import Error as BadBase64
 from binascii import a2b_base64, b2a_base64
 from typing import Final
 
+from stages.grpc import GRPC, GRPC_WEB
 from stages.headers import cutter, value_of
 from stages.http1.rules import READS_TRAILERS, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
@@ -23,8 +23,6 @@ TRAILERS: Final = 0x80
 NO_STATUS: Final = b"grpc-status: 2\r\ngrpc-message: The backend gave no status.\r\n"
 """UNKNOWN: what a gRPC client makes of an answer that lacks one (doc/http-grpc-status-mapping.md)."""
 
-_WEB: Final = re.compile(rb"application/grpc-web(-text)?(\+[!#$&^_.+a-z0-9-]+)?(?=[ \t]*(?:[;,]|$))", re.IGNORECASE)
-_GRPC: Final = re.compile(rb"application/grpc(\+[!#$&^_.+a-z0-9-]+)?(?=[ \t]*(?:;|$))", re.IGNORECASE)
 _NO_BODY: Final = frozenset((204, 205, 304))
 _cut_content_type: Final = cutter((b"content-type",))
 
@@ -32,12 +30,12 @@ _cut_content_type: Final = cutter((b"content-type",))
 def bridge_of(method: bytes, headers: bytes) -> Bridge | None:
     """A bridge for a request that is gRPC-Web; None for any other. headers: its block in normal form."""
     content_type = value_of(headers, b"content-type")
-    web = _WEB.match(content_type) if content_type is not None and method == b"POST" else None
+    web = GRPC_WEB.match(content_type) if content_type is not None and method == b"POST" else None
     if web is None:
         return None
     sends_text = web[1] is not None
     accept = value_of(headers, b"accept")
-    accepted = _WEB.search(accept) if accept is not None else None
+    accepted = GRPC_WEB.search(accept) if accept is not None else None
     # A client that names neither form of answer gets the one that it speaks itself.
     reads_text = accepted[1] is not None if accepted is not None else sends_text
     return Bridge(sends_text, reads_text, web[2] or b"")
@@ -78,7 +76,7 @@ class Bridge:
         A status in the head (an answer of trailers only) stays there: PROTOCOL-WEB.md wants it so.
         """
         content_type = value_of(head.headers, b"content-type")
-        grpc = _GRPC.match(content_type) if content_type is not None and head.status not in _NO_BODY else None
+        grpc = GRPC.match(content_type) if content_type is not None and head.status not in _NO_BODY else None
         if grpc is None:
             return head, body
         self._is_grpc = True

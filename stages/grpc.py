@@ -1,0 +1,60 @@
+"""Errors of ours as a gRPC client reads them (grpc/grpc: doc/PROTOCOL-HTTP2.md, doc/http-grpc-status-mapping.md)."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+
+from stages.errors import KINDS
+from stages.headers import cutter, value_of
+
+GRPC: Final = re.compile(rb"application/grpc(\+[!#$&^_.+a-z0-9-]+)?(?=[ \t]*(?:;|$))", re.IGNORECASE)
+"""Its first group is what the messages are, `+proto` say."""
+GRPC_WEB: Final = re.compile(rb"application/grpc-web(-text)?(\+[!#$&^_.+a-z0-9-]+)?(?=[ \t]*(?:[;,]|$))", re.IGNORECASE)
+"""Its first group is there for the text variant; its second is what the messages are."""
+
+UNKNOWN: Final = 2
+_CODES: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 431: 13, 502: 14, 503: 14, 504: 14}
+"""HTTP status → gRPC status, as a client has to guess it without us; every other is UNKNOWN."""
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_LONGEST: Final = 1024
+"""Bytes of a text that is worth a grpc-message."""
+_ESCAPED: Final = re.compile(rb"[^ -$&-~]")
+_cut_what_replaces_it: Final = cutter((b"content-type",))
+
+
+def error_for(asked: bytes, status: int, headers: bytes, body: bytes, kind: str) -> tuple[int, bytes] | None:
+    """(status, header block) of an error of ours for a client that speaks gRPC or gRPC-Web; it has no body. None for any other client.
+
+    asked: the request's header block. status, headers, body: the error as others get it. kind: its name in
+    stages/errors.py, or "" for what a plugin says.
+
+    An answer of trailers only is one head with the status in it. gRPC wants it to be 200; clients in browsers, of which
+    some look at nothing but the HTTP status, get that too.
+    """
+    content_type = value_of(asked, b"content-type")
+    if content_type is None:
+        return None
+    if GRPC.match(content_type):
+        sent = 200
+    elif GRPC_WEB.match(content_type):
+        sent = status
+    else:
+        return None
+    own = value_of(headers, b"content-type") or b""
+    if GRPC.match(own) or GRPC_WEB.match(own):
+        return None  # a plugin that speaks gRPC itself
+    if kind:
+        text = KINDS[kind].text.encode()
+    elif own.startswith(b"text/plain") and 0 < len(body) <= _LONGEST:
+        text = body.strip()
+    else:
+        text = _PHRASES.get(status, "").encode()
+    message = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], text)
+    return sent, b"%bcontent-type: %b\r\ngrpc-status: %d\r\ngrpc-message: %b\r\n" % (
+        _cut_what_replaces_it(headers),
+        content_type,
+        _CODES.get(status, UNKNOWN),
+        message,
+    )
