@@ -6,7 +6,7 @@ import pytest
 
 from stages.grpc import error_for
 from stages.messages import Report
-from tests.accept.playbook import DATE, ROUTING, Play, post
+from tests.accept.playbook import ROUTING, Play, post
 
 GRPC = b"content-type: application/grpc+proto\r\n"
 WEB = b"content-type: application/grpc-web-text\r\n"
@@ -69,7 +69,7 @@ async def test_an_error_of_another_stage_is_told_in_grpc_and_logged_as_itself(pl
     client.says(post(b"Content-Type: application/grpc", b"Content-Length: 2", body=b"hi"))
     play.answers(play.hears_request(), 503, PAGE, b"<p>busy", report=report())
     head = b"x-pingap-etype: no_backend\r\nretry-after: 1\r\ncontent-type: application/grpc\r\ngrpc-status: 14\r\n"
-    said = b"HTTP/1.1 200 OK\r\n" + head + b"grpc-message: No healthy backend.\r\ncontent-length: 0\r\n" + DATE + b"\r\n"
+    said = b"HTTP/1.1 200 OK\r\n" + head + b"grpc-message: No healthy backend.\r\ncontent-length: 0\r\n\r\n"
     assert client.hears() == said
     assert (play.event.status, play.event.error, play.event.sent) == (503, "no_backend", 0)
 
