@@ -16,6 +16,7 @@ from stages.accept.client import LINGER, TOP_UP, WRITE_BUFFER, Arrival
 from stages.accept.core import State
 from stages.accept.http2_stream import Http2Stream
 from stages.accept.stream import Stream
+from stages.date import dated
 from stages.http1.direct import DirectWriter, reset, taken
 from stages.http1.rules import ProtocolError, RequestHead
 from stages.http2.engine import (
@@ -207,9 +208,7 @@ class Http2Connection(asyncio.Protocol):
             for stream in collecting:
                 if stream.is_collecting:
                     stream.stop_collecting()
-        if self.blocked and not self.choked:
-            self._pump()
-        self._flush()
+        self._end_turn()
 
     def _take(self, event: Event, now: float) -> None:
         if isinstance(event, Head):
@@ -298,7 +297,7 @@ class Http2Connection(asyncio.Protocol):
         status, headers, body = self.actor.refusal(stream, self.door, refused, error.kind, error.detail, at)
         if len(body) > engine.room(stream_id):
             body = b""  # the client has made no room: it gets to know the status
-        engine.send_head(stream_id, response_fields(status, headers, len(body)), not body)
+        engine.send_head(stream_id, response_fields(status, headers + dated(headers, at), len(body)), not body)
         if body:
             engine.send_data(stream_id, body, True)
         if not ended:
@@ -373,10 +372,15 @@ class Http2Connection(asyncio.Protocol):
         """Something waits for the end of the turn."""
         if not self._is_scheduled:
             self._is_scheduled = True
-            self.actor.context.loop.call_soon(self._flush)
+            self.actor.context.loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._is_scheduled = False
+        if self.blocked and not self.choked:
+            self._pump()
+        self._flush()
 
     def _flush(self) -> None:
-        self._is_scheduled = False
         if not self._is_over:
             data = self.engine.outgoing()
             if data:

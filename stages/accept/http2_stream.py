@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from stages.accept.client import BODILESS, TOP_UP, Arrival
 from stages.accept.stream import Stream
+from stages.date import dated
 from stages.headers import cutter
 from stages.http1.rules import ProtocolError, RequestHead
 from stages.http2.engine import CANCEL, INTERNAL_ERROR
@@ -177,7 +178,10 @@ class Http2Stream:
     def _upload(self) -> None:
         """Sends request body bytes as far as credit goes; the rest stays in the client's window."""
         stream = self.stream
-        if stream is None or not stream.wanter or stream.upload_done:
+        if stream is None or stream.upload_done:
+            return
+        if not stream.wanter:
+            self._await_more()
             return
         size, ended = self._pending_size, self.client_ended
         if size > stream.credit:
@@ -241,7 +245,7 @@ class Http2Stream:
         elif ended:
             length = len(body)
         self._is_expected = False
-        fields = response_fields(status, headers, length)
+        fields = response_fields(status, headers + dated(headers, now), length)
         stream.responded = now
         if stream.bodiless:
             connection.send_head(self.stream_id, fields, True)
@@ -291,18 +295,18 @@ class Http2Stream:
             self._give(payload)
 
     def _give(self, payload: bytes) -> None:
-        """More of the answer: written as far as there is room."""
+        """More of the answer: a little of it is written now, if there is room, the rest when the turn ends."""
         connection = self._connection
-        if not self._waiting and not connection.choked and len(payload) <= connection.engine.room(self.stream_id):
+        size = len(payload)
+        if size <= PORTION and not self._waiting and not connection.choked and size <= connection.engine.room(self.stream_id):
             self._write(payload, self._answered)
             return
         if payload:
             self._waiting.append(payload)
         connection.blocked[self] = None
-        if not connection.choked:
-            self.pump()
-        if self._waiting and self.write_by == inf:
+        if self.write_by == inf:
             self._await_room()
+        connection.schedule()
 
     def pump(self) -> bool:
         """Writes a portion of what waits; False when there was no room for any of it."""
