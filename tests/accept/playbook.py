@@ -22,9 +22,9 @@ from config.model import Basic, Server, Snapshot
 from observability.records import Access
 from stages.accept import actor as actor_module
 from stages.accept import entry as entry_module
+from stages.accept import http1 as connection_module
 from stages.accept import http2 as http2_module
 from stages.accept import http2_stream as http2_stream_module
-from stages.accept import http1 as connection_module
 from stages.accept import intake as intake_module
 from stages.accept.actor import AcceptActor
 from stages.accept.doors import Door

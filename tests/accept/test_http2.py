@@ -603,7 +603,7 @@ async def test_a_dead_stage_costs_a_stream_not_the_connection(play: Play, name: 
     assert [event.code for event in told if isinstance(event, Reset)] == [wire.INTERNAL_ERROR]
     assert [event.fields[0] for event in told if isinstance(event, Head)] == [(b":status", b"502")]
     browser.asks()
-    play.answers([e for _, e in play.stages_hear() if isinstance(e, Request)][0], source=14)
+    play.answers(next(e for _, e in play.stages_hear() if isinstance(e, Request)), source=14)
     assert [type(event) for event in await browser.listens()] == [Head]
 
 
