@@ -149,7 +149,11 @@ class TlsTransport(Transport, asyncio.Protocol):
         self._send = self._writer.write
         is_server = self._lane is not None
         self._started = monotonic()
-        self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, is_server, self._hostname, self._session)
+        try:
+            self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, is_server, self._hostname, self._session)
+        except ValueError as error:  # a name that cannot be one
+            self._give_up(error)
+            return
         if not is_server:
             self.shake()
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
 from bus.members import Members
-from config.model import Upstream
 from observability.figures import CONNECTIONS, IN_USE
 from stages.error_page import ErrorPages
 from stages.generations import Generations
@@ -38,9 +37,8 @@ from stages.messages import (
 )
 from stages.upstream.compiled import NO_RULES, Compiled, Compiler
 from stages.upstream.core import Failure, Memory, so_far
-from stages.upstream.dial import dial
+from stages.upstream.dial import Connection, dial
 from stages.upstream.exchange import Exchange
-from stages.upstream.http1 import BackendConnection
 from stages.upstream.pool import BackendState, Group
 
 SWEEP: Final = 0.25
@@ -75,7 +73,7 @@ class UpstreamActor(Actor):
         self._groups: dict[str, Group] = {}
         self._lines: set[Group] = set()
         """Groups in which exchanges wait for a connection, perhaps of an older generation."""
-        self._connections: set[BackendConnection] = set()
+        self._connections: set[Connection] = set()
         self._requests = 0
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -219,9 +217,9 @@ class UpstreamActor(Actor):
 
     # -- what exchanges ask for -------------------------------------------------
 
-    async def connect(self, backend: BackendState, settings: Upstream) -> BackendConnection:
-        """A fresh connection. Raises OSError; TimeoutError when a time-out has passed."""
-        connection = await dial(self.context.loop, backend, settings)
+    async def connect(self, backend: BackendState, name: str) -> Connection:
+        """A fresh connection to a backend that has proved to be `name`. Raises OSError; TimeoutError when a time-out has passed."""
+        connection = await dial(self.context.loop, backend, name)
         self._connections.add(connection)
         return connection
 
@@ -281,8 +279,8 @@ class UpstreamActor(Actor):
 
     def _trim(self, now: float) -> None:
         """Closes idle connections that are too old or over the cap."""
-        idle: list[BackendConnection] = []
-        old: list[BackendConnection] = []
+        idle: list[Connection] = []
+        old: list[Connection] = []
         for group in self._groups.values():
             timeout = group.settings.idle_timeout
             for connection in group.idle_connections():

@@ -27,6 +27,10 @@ class Failure(enum.Enum):
     """The backend has the request and is silent."""
     INVALID = "bad_gateway  "
     """An answer that breaks the rules of HTTP."""
+    REFUSED = "bad_gateway   "
+    """The backend has said that it has not touched the request (RFC 9113 section 8.7)."""
+    RESET = "bad_gateway    "
+    """The backend has ended this one stream without an answer, whatever it has done by then."""
 
     @property
     def kind(self) -> str:
@@ -50,7 +54,7 @@ class Attempt(NamedTuple):
     body_whole: bool
     """The whole body (or none) is here, so it can be sent again."""
     body_begun: bool
-    """Bytes of a streamed body have been taken from the client."""
+    """Something of a streamed body has been taken from the client: bytes that are not kept, or its end."""
     tries: int
     """Attempts made so far, this one included."""
     others: int
@@ -60,7 +64,10 @@ class Attempt(NamedTuple):
 
 
 def may_retry(attempt: Attempt, rules: Rules) -> bool:
-    """Failed connects always, on another backend; a connection that closed under us only for what may be sent twice."""
+    """Failed connects always, on another backend; a connection that closed under us only for what may be sent twice.
+
+    What a backend has refused untouched may be sent again whatever the method, to the same one if there is no other.
+    """
     limit = DEFAULT_RETRIES if rules.max_retries is None else rules.max_retries
     if attempt.tries > limit or (rules.window is not None and attempt.elapsed >= rules.window):
         return False
@@ -68,7 +75,7 @@ def may_retry(attempt: Attempt, rules: Rules) -> bool:
         return attempt.others > 0 and not attempt.body_begun
     if attempt.failure is Failure.CLOSED_REUSED:
         return attempt.method in IDEMPOTENT and attempt.body_whole
-    return False
+    return attempt.failure is Failure.REFUSED and not attempt.body_begun
 
 
 _PLUGINS: Final = 4

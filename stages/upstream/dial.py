@@ -5,44 +5,97 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Any, Final
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final, TypeVar
 
 from config.model import Upstream
+from stages.tls import TlsTransport
 from stages.upstream.http1 import BackendConnection
+from stages.upstream.http2 import Http2Connection
 from stages.upstream.pool import LONGEST_WAIT, BackendState
+from stages.upstream.secure import Handshake
+
+Connection = BackendConnection | Http2Connection
+P = TypeVar("P", bound=asyncio.Protocol)
 
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
 TCP_FASTOPEN_CONNECT: Final = 30
 """Linux's option; the socket module does not name it."""
 
 
-async def dial(loop: asyncio.AbstractEventLoop, backend: BackendState, settings: Upstream) -> BackendConnection:
-    """A fresh connection, in use by nobody yet. Raises OSError; TimeoutError when a time-out has passed."""
+async def dial(loop: asyncio.AbstractEventLoop, backend: BackendState, name: str = "") -> Connection:
+    """A fresh connection, in use by nobody yet. Raises OSError; TimeoutError when a time-out has passed.
+
+    name: whom the backend has to prove to be; "" without TLS.
+    """
+    settings = backend.group.settings
     async with asyncio.timeout(settings.total_connection_timeout or LONGEST_WAIT):
+        began = monotonic()
         sock = await open_socket(loop, backend.host, backend.port, settings)
-    # Not to be interrupted: loops differ on whose the descriptor is when making a transport of it is called off.
-    making = loop.create_task(_wrap(loop, backend, sock))
-    try:
-        connection = await asyncio.shield(making)
-    except asyncio.CancelledError:
-        making.add_done_callback(_unwanted)
-        raise
+        tcp_seconds = monotonic() - began
+        if name:
+            connection, tls_seconds = await _secure(loop, backend, name, sock)
+            connection.connect_seconds = (tcp_seconds, tls_seconds)
+    if not name:
+        is_http2 = backend.group.may_share
+        connection = await _attach(
+            loop, lambda: Http2Connection(backend) if is_http2 else BackendConnection(backend, sock), sock, lambda made: made.close()
+        )
+        connection.connect_seconds = (tcp_seconds,)
     if connection.is_closed or connection.transport.is_closing():
         raise ConnectionResetError("closed before it was asked anything")
     return connection
 
 
-async def _wrap(loop: asyncio.AbstractEventLoop, backend: BackendState, sock: socket.socket) -> BackendConnection:
+async def _attach(loop: asyncio.AbstractEventLoop, factory: Callable[[], P], sock: socket.socket, unwanted: Callable[[P], None]) -> P:
+    """Gives the socket a transport and a protocol. unwanted: closes them when this is called off."""
+
+    async def make() -> P:
+        try:
+            return (await loop.create_connection(factory, sock=sock))[1]
+        except BaseException:
+            sock.close()
+            raise
+
+    def made(making: asyncio.Task[P]) -> None:
+        if not making.cancelled() and making.exception() is None:
+            unwanted(making.result())
+
+    # Not to be interrupted: loops differ on whose the descriptor is when making a transport of it is called off.
+    making = loop.create_task(make())
     try:
-        return (await loop.create_connection(lambda: BackendConnection(backend, sock), sock=sock))[1]
-    except BaseException:
-        sock.close()
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(made)
         raise
 
 
-def _unwanted(making: asyncio.Task[BackendConnection]) -> None:
-    if not making.cancelled() and making.exception() is None:
-        making.result().close()
+async def _secure(loop: asyncio.AbstractEventLoop, backend: BackendState, name: str, sock: socket.socket) -> tuple[Connection, float]:
+    """The same under TLS, and the seconds that the handshake took."""
+    group = backend.group
+
+    def choose(agreed: str) -> asyncio.Protocol:
+        if agreed == "h2":
+            return Http2Connection(backend, name)
+        if group.settings.alpn == "h2":
+            raise ConnectionError(f"the backend does not agree to HTTP/2 by ALPN, but to {agreed or 'nothing'}")
+        return BackendConnection(backend, sock, name)
+
+    handshake = Handshake(group.tls, name, backend.sessions.get(name), choose)
+    transport = handshake.transport
+    await _attach(loop, lambda: transport, sock, TlsTransport.abort)
+    try:
+        async with asyncio.timeout(group.settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT):
+            connection: Any = await handshake.done
+    except TimeoutError as error:
+        transport.abort()
+        raise TimeoutError(f"TLS handshake as {name}: no end in time") from error
+    except BaseException:
+        transport.abort()
+        raise
+    backend.sessions.made(name, transport)
+    return connection, transport.seconds
 
 
 async def open_socket(loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream) -> socket.socket:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.headers import value_of
 from stages.http1.methods import IDEMPOTENT
-from stages.http1.rules import ResponseHead
+from stages.http1.rules import ProtocolError, ResponseHead
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
 from stages.messages import (
     CREDIT,
@@ -26,12 +25,15 @@ from stages.messages import (
     accept_of,
     new,
 )
+from stages.upstream.connecting import Connecting
 from stages.upstream.core import Attempt, Failure, may_retry, so_far
-from stages.upstream.http1 import SETTLED, BackendConnection
+from stages.upstream.grpc_web import Bridge, bridge_of
+from stages.upstream.http1 import SETTLED
 from stages.upstream.pool import BackendState, Group
 
 if TYPE_CHECKING:
     from stages.upstream.actor import UpstreamActor
+    from stages.upstream.channel import Channel
     from stages.upstream.compiled import LocationRules
 
 TOP_UP: Final = WINDOW // 4
@@ -50,10 +52,14 @@ class Exchange:
     """Lives from ROUTED until the answer has been handed over."""
 
     # One is made per request: what usually stays at its default is a class attribute, which costs nothing until it is set.
-    _connection: BackendConnection | None = None
-    _connecting: asyncio.Task[None] | None = None
-    _waits = False
+    name = ""
+    """Whom the backend has to prove to be, once a connection was looked for."""
+    _channel: Channel | None = None
+    _connecting: Connecting | None = None
+    waits = False
     """In line for a connection."""
+    _early: list[Data] | None = None
+    """Request body bytes that came between two attempts."""
     _backend: BackendState | None = None
     _tried: set[int] | None = None
     _tries = 0
@@ -80,6 +86,8 @@ class Exchange:
     is_half_shut = False
     """The backend's half of a tunnel has ended, and the client's has not."""
     connect_seconds: tuple[float, ...] = ()
+    _bridge: Bridge | None = None
+    """Translates, when the client speaks gRPC-Web."""
 
     def __init__(self, actor: UpstreamActor, routed: Routed, group: Group, rules: LocationRules) -> None:
         self._actor = actor
@@ -96,6 +104,8 @@ class Exchange:
         if routed.length:
             self.uploaded = len(routed.body)
             self.upload_done = routed.ended
+        if rules.grpc_web and routed.server in rules.grpc_web:
+            self._bridge = bridge_of(routed.method, routed.headers)
 
     @property
     def write_timeout(self) -> float:
@@ -118,89 +128,127 @@ class Exchange:
 
     def begin(self) -> None:
         """Picks a backend and a connection to it, and sends the request."""
+        if self._bridge is not None and not self._tries and not self._translate(self._bridge):
+            return
         backend = self._group.pick(self._routed, self._tried)
         if backend is None:
             self.fail("connect_failed" if self._tries else "no_backend")
             return
         self._backend = backend
         backend.active += 1
-        idle = backend.idle
-        while idle:
-            connection = idle.pop()
-            # An EOF that the loop has not delivered yet: worth a look where a second try is not allowed or time has passed.
-            if (self.method not in IDEMPOTENT or self.began - connection.idle_since > SETTLED) and connection.is_stale():
+        if self._group.is_plain_pool:
+            idle = backend.idle
+            while idle:
+                connection = idle.pop()
+                # An EOF that the loop has not delivered yet: worth a look where a second try is not allowed or time has passed.
+                if (self.method not in IDEMPOTENT or self.began - connection.idle_since > SETTLED) and connection.is_stale():
+                    connection.close()
+                    continue
+                self._tries += 1
+                self._send(connection, self.began if self._tries == 1 else monotonic())
+                return
+            self._open_or_wait(backend)
+        else:
+            self._share_or_open(backend)
+
+    def _translate(self, bridge: Bridge) -> bool:
+        """Makes the request one in gRPC; False when that was answered with an error."""
+        routed = self._routed
+        try:
+            headers, length, body = bridge.request(routed.headers, routed.length, routed.body, routed.ended)
+        except ProtocolError as error:
+            self.fail(error.kind)
+            return False
+        self._routed = routed._replace(headers=headers, length=length, body=body)
+        return True
+
+    def _share_or_open(self, backend: BackendState) -> None:
+        """HTTP/2, or backends whose names are those of the requests."""
+        name = self.name = self._group.name_for(self._routed, backend)
+        shared = backend.with_room(name)
+        if shared is not None:
+            self._tries += 1
+            self._send(shared.channel(), monotonic())
+            return
+        while (connection := backend.take_idle(name)) is not None:
+            if connection.is_stale():
                 connection.close()
                 continue
             self._tries += 1
-            self._send(connection, self.began if self._tries == 1 else monotonic())
+            self._send(connection, monotonic())
             return
         self._open_or_wait(backend)
 
     def _open_or_wait(self, backend: BackendState) -> None:
         group = self._group
+        self.name = group.name_for(self._routed, backend)
         limit = group.settings.max_connections
-        if not limit or backend.open < limit:
+        if not limit or backend.open < limit or backend.coming(self.name) is not None:
             self._open(backend)
         elif group.pending >= group.settings.max_pending:
             self.fail("overloaded")
         else:
-            self._waits = True
+            self.waits = True
             self.waiting_since = monotonic()
             group.pending += 1
             backend.pending.append(self)
             self._actor.has_line(group)
+            if group.by_host:
+                backend.make_room()
 
-    def next_in_line(self, connection: BackendConnection | None) -> None:
+    def next_in_line(self, channel: Channel | None) -> None:
         """A connection came free (or room for one) for an exchange that waited."""
-        self._waits = False
+        self.waits = False
         assert self._backend is not None
-        if connection is None:
+        if channel is None:
             self._open(self._backend)
             return
         self._tries += 1
         try:
-            self._send(connection, monotonic())
+            self._send(channel, monotonic())
         except Exception as error:  # it is ours, and must not be taken for one of the exchange before
             self.crashed(error)
 
     def waited_too_long(self) -> None:
         """No connection came free in time."""
-        self._waits = False
+        self.waits = False
         self.fail("overloaded")
 
     def _open(self, backend: BackendState) -> None:
+        """A connection of its own, or a share in one that is being opened already."""
         self._tries += 1
-        backend.open += 1
-        self._connecting = self._actor.context.loop.create_task(self._connect(backend))
+        self._connecting = backend.coming(self.name) or Connecting(self._actor, backend, self.name)
+        self._connecting.waiting.append(self)
 
-    async def _connect(self, backend: BackendState) -> None:
-        began = monotonic()
-        failure = None
-        try:
-            connection = await self._actor.connect(backend, self._group.settings)
-        except TimeoutError:
-            failure = Failure.CONNECT_TIMEOUT
-        except Exception as error:  # mostly OSError, but a name that cannot be a name is a ValueError
-            failure = Failure.CONNECT
-            self._detail = str(error)
+    def connected(self, channel: Channel, seconds: tuple[float, ...]) -> None:
+        """seconds: TCP connect, TLS handshake; none when it is another exchange for which the connection was opened."""
         self._connecting = None
-        if failure is not None:
-            backend.lost_one()
-            self.attempt_failed(failure)
-            return
-        connection.is_counted = True
-        now = monotonic()
-        self.connect_seconds = (now - began,)
+        self.connect_seconds = seconds
         try:
-            self._send(connection, now)
+            self._send(channel, monotonic())
         except Exception as error:
             self.crashed(error)
 
-    def _send(self, connection: BackendConnection, now: float) -> None:
-        routed, backend = self._routed, connection.backend
+    def connect_failed(self, failure: Failure, detail: str) -> None:
+        self._connecting = None
+        self._detail = detail
+        self.attempt_failed(failure)
+
+    def connect_once_more(self) -> None:
+        """The connection came, but has no room for this one."""
+        self._connecting = None
+        self._tries -= 1
+        assert self._backend is not None
+        try:
+            self._share_or_open(self._backend)
+        except Exception as error:
+            self.crashed(error)
+
+    def _send(self, channel: Channel, now: float) -> None:
+        routed, backend = self._routed, channel.backend
         self._sent_at = now
-        self._connection = connection
-        connection.begin(self, now)
+        self._channel = channel
+        channel.begin(self, now)
         headers = routed.headers
         if self._rules.late:
             headers = self._rules.apply_late(headers, routed, backend.address)
@@ -208,15 +256,24 @@ class Exchange:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
             headers = b"host: %b\r\n%b" % (backend.address.encode(), headers)
         body = routed.body
-        connection.ask(self.method, routed.target, headers, len(body) if routed.ended else routed.length, body, routed.upgrade)
-        if not self.upload_done and not self._granted:
-            self._grant(WINDOW)
+        channel.ask(self.method, routed.target, headers, len(body) if routed.ended else routed.length, body, routed.upgrade)
+        if not self.upload_done:
+            if not self._granted:
+                self._grant(WINDOW)
+            if self._early:
+                self._send_early()
+
+    def _send_early(self) -> None:
+        early, self._early = self._early or [], None
+        for data in early:
+            if not self.is_over:
+                self.upload(data)
 
     def attempt_failed(self, failure: Failure) -> None:
         """No answer from this attempt: another one if the rules allow it, else an error."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
         group, backend = self._group, self._backend
         assert backend is not None
         backend.active -= 1
@@ -224,11 +281,12 @@ class Exchange:
         tried = self._tried = self._tried or set()
         if failure is not Failure.CLOSED_REUSED:
             tried.add(group.backends.index(backend))
+        routed = self._routed
         attempt = Attempt(
             failure,
             self.method,
-            self._routed.ended,
-            self.uploaded > 0 and not self._routed.ended,
+            routed.ended,
+            not routed.ended and (self.uploaded > len(routed.body) or (self.upload_done and routed.length != 0)),
             self._tries,
             group.others(tried),
             monotonic() - self.began,
@@ -244,7 +302,11 @@ class Exchange:
                 # The other idle connections are as old: a fresh one.
                 self._backend = backend
                 backend.active += 1
-                self._open_or_wait(backend)
+                self._share_or_open(backend) if group.may_share else self._open_or_wait(backend)
+            elif failure is Failure.REFUSED and not attempt.others:
+                self._backend = backend
+                backend.active += 1
+                self._share_or_open(backend)
             else:
                 self.begin()
         except Exception as error:
@@ -264,12 +326,16 @@ class Exchange:
         self._actor.send(sender, Credit(CREDIT, self.sid, count, self._actor.id))
 
     def upload(self, data: Data) -> None:
-        """Request body bytes, for the backend's connection."""
-        connection = self._connection
-        if self.upload_done or connection is None:
+        """Request body bytes, for the backend."""
+        channel = self._channel
+        if self.upload_done:
             return
         if data.error:
             self.cancel()
+            return
+        if channel is None:
+            self._early = self._early or []
+            self._early.append(data)
             return
         payload = data.payload
         size = len(payload)
@@ -285,7 +351,13 @@ class Exchange:
             self._actor.context.log("error", "a stage sent another body than it announced", announced=length, sent=uploaded)
             self.fail("internal")
             return
-        connection.send_body(payload, data.ended, data.trailers)
+        if self._bridge is not None:
+            try:
+                payload = self._bridge.upload(payload, data.ended)
+            except ProtocolError as error:
+                self.fail(error.kind)
+                return
+        channel.send_body(payload, data.ended, data.trailers)
         if data.ended:
             self.upload_done = True
             if self.is_half_shut:
@@ -294,10 +366,10 @@ class Exchange:
                 return
         else:
             self._unacked += size
-            if self._unacked >= TOP_UP and not connection.choked:
+            if self._unacked >= TOP_UP and not channel.choked:
                 self.drained()
-        if not connection.choked:
-            connection.watch()
+        if not channel.choked:
+            channel.watch()
 
     def drained(self) -> None:
         """The backend has taken what was written: room for more."""
@@ -311,8 +383,10 @@ class Exchange:
         """The answer's head, and what came with it. Returns the time."""
         routed, actor = self._routed, self._actor
         self.responded = True
-        backend, connection = self._backend, self._connection
-        assert backend is not None and connection is not None
+        if self._bridge is not None:
+            head, body = self._bridge.answer(head, body, ended)
+        backend, channel = self._backend, self._channel
+        assert backend is not None and channel is not None
         now, sent_at = monotonic(), self._sent_at
         stamps = routed.stamps
         if len(stamps) == 2:  # plugins was not visited
@@ -322,7 +396,7 @@ class Exchange:
         # fmt: off
         report = new(Report, (
             routed.location, routed.upstream, backend.address, head.status, not self.connect_seconds, self._tries, stamps,
-            self.connect_seconds, "", routed.variables, routed.client_ip, connection.opened, backend.open,
+            self.connect_seconds, "", routed.variables, routed.client_ip, channel.opened, backend.open,
         ))
         actor.send(self.answers_to, new(Response, (
             RESPONSE, self.sid, actor.id, head.status, head.headers, head.length, body, ended, report, routed.watchers,
@@ -333,7 +407,7 @@ class Exchange:
         else:
             self._window = WINDOW - len(body)
             if self._window <= 0:
-                connection.pause()
+                channel.pause()
         return now
 
     def interim_arrived(self, status: int, headers: bytes) -> None:
@@ -350,6 +424,10 @@ class Exchange:
 
     def body_arrived(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         """Response body bytes. Credit may be overdrawn by one read, then reading pauses."""
+        if self._bridge is not None:
+            payload, trailers = self._bridge.download(payload, ended, trailers), b""
+            if not payload and not ended:
+                return
         self._window -= len(payload)
         self._arrived += len(payload)
         if self._held is not None:
@@ -367,8 +445,8 @@ class Exchange:
                 self.is_half_shut = True
             else:
                 self._over()
-        elif self._window <= 0 and self._connection is not None:
-            self._connection.pause()
+        elif self._window <= 0 and self._channel is not None:
+            self._channel.pause()
 
     def _release_held(self, ended: bool, trailers: bytes = b"") -> None:
         held, self._held = self._held, None
@@ -380,28 +458,14 @@ class Exchange:
 
     def credited(self, count: int) -> None:
         self._window += count
-        if self._window > 0 and self._connection is not None:
-            self._connection.resume()
+        if self._window > 0 and self._channel is not None:
+            self._channel.resume()
 
     # -- the end ----------------------------------------------------------------------
 
-    def release(self, connection: BackendConnection, keep: bool, now: float) -> None:
-        """The connection has done its part: back to the pool, on to one who waits, or closed."""
-        self._connection = None
-        backend = connection.backend
-        if not keep or not self.upload_done or connection.choked or connection.is_closed:
-            # An answer that came before the request was all sent leaves the connection in mid-request.
-            connection.close()  # its loss lets the next one who waits open another
-        elif backend.pending:
-            if backend.pending[0].method not in IDEMPOTENT and connection.is_stale():
-                connection.close()
-            else:
-                backend.next_waiting().next_in_line(connection)
-        elif self._group.keeps_idle:
-            connection.idle_since = now
-            backend.idle.append(connection)
-        else:
-            connection.close()
+    def parted(self) -> None:
+        """The answer is complete, and what carried it is no longer ours."""
+        self._channel = None
 
     def fail(self, kind: str) -> None:
         """Ends it with an error: our answer, or when it is too late for that a body that must not look complete."""
@@ -448,18 +512,16 @@ class Exchange:
             self._over()
 
     def _let_go(self) -> None:
-        """Of what it holds: a connection, a connect or a place in line."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        """Of what it holds: a channel, a part in a connect, or a place in line."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
         elif self._backend is not None:
             if self._connecting is not None:
-                # Counted off here and not in the task, which may not even have begun.
-                self._connecting.cancel()
-                self._connecting = None
-                self._backend.lost_one()
-            elif self._waits:
-                self._waits = False
+                connecting, self._connecting = self._connecting, None
+                connecting.leave(self)
+            elif self.waits:
+                self.waits = False
                 self._backend.leave(self)
 
     def _over(self) -> None:

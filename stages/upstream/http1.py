@@ -12,15 +12,18 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from stages.headers import value_of
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from stages.http1.direct import DirectWriter
 from stages.http1.engine import Httptools
 from stages.http1.lines import quick_response
+from stages.http1.methods import IDEMPOTENT
 from stages.http1.render import LAST_CHUNK, chunk, request_head
 from stages.http1.rules import Limits, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
 from stages.upstream.core import Failure
 from stages.upstream.pool import LONGEST_WAIT, BackendState
+from stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key
 
 if TYPE_CHECKING:
     from stages.upstream.exchange import Exchange
@@ -54,6 +57,7 @@ class BackendConnection(asyncio.Protocol):
         "_decoder",
         "_got_bytes",
         "_keep",
+        "_key",
         "_paused",
         "_socket",
         "_switches",
@@ -61,11 +65,13 @@ class BackendConnection(asyncio.Protocol):
         "_writer",
         "backend",
         "choked",
+        "connect_seconds",
         "deadline",
         "exchange",
         "idle_since",
         "is_closed",
         "is_counted",
+        "name",
         "opened",
         "served",
         "transport",
@@ -73,10 +79,16 @@ class BackendConnection(asyncio.Protocol):
     )
 
     transport: asyncio.Transport
+    is_single = True
 
-    def __init__(self, backend: BackendState, sock: socket.socket) -> None:
+    def __init__(self, backend: BackendState, sock: socket.socket, name: str = "") -> None:
+        """name: whom the backend has proved to be; "" without TLS."""
         self.backend = backend
+        self.name = name
         self._socket = sock
+        """Under TLS what it holds is no HTTP, but that it holds anything still tells something."""
+        self.connect_seconds: tuple[float, ...] = ()
+        """TCP connect, TLS handshake."""
         self.exchange: Exchange | None = None
         self._decoder: BodyDecoder | None = None
         self._buffer = b""
@@ -85,6 +97,8 @@ class BackendConnection(asyncio.Protocol):
         """The request's body is sent in chunks."""
         self._switches = b""
         """The protocol that the request asks for; once the backend has agreed, this is a tunnel."""
+        self._key = b""
+        """Of a WebSocket handshake for a client that has none."""
         self._got_bytes = False
         self._paused = False
         self._taken = -inf
@@ -110,7 +124,7 @@ class BackendConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._writer.end()
         self.is_closed = True
-        if error is not None and self.exchange is not None:
+        if error is not None and self.exchange is not None and not self.name:
             self._read_the_rest()
         self.deadline = inf
         exchange, self.exchange = self.exchange, None
@@ -205,6 +219,9 @@ class BackendConnection(asyncio.Protocol):
         """Writes the request's head and what there is of its body. length: as in `request_head`."""
         self._chunks = length == UNKNOWN
         self._switches = upgrade
+        if upgrade == WEBSOCKET and value_of(headers, b"sec-websocket-key") is None:
+            self._key = fresh_key()
+            headers = b"%bsec-websocket-key: %b\r\n" % (headers, self._key)
         head = request_head(method, target, headers, length, upgrade)
         self.write(head + body if body else head)
 
@@ -278,6 +295,11 @@ class BackendConnection(asyncio.Protocol):
         """The backend switches protocols (RFC 9110 section 15.2.2): to the one that was asked for, or it is out of its mind."""
         if not self._switches or head.upgrade != self._switches:
             raise ProtocolError("bad_gateway", "backend switched to a protocol that was not asked for")
+        if self._key:
+            block = answered_our_key(self._key, head.headers)
+            if block is None:
+                raise ProtocolError("bad_gateway", "backend's Sec-WebSocket-Accept does not fit the key")
+            head = head._replace(headers=block)
         self._keep = False
         self._decoder = CloseBody()
         exchange.tunnel_opened(head, rest)
@@ -301,7 +323,7 @@ class BackendConnection(asyncio.Protocol):
         if rest:
             self._keep = False
         now = exchange.head_arrived(head, body, True)
-        exchange.release(self, self._keep, now)
+        self._release(exchange, self._keep, now)
 
     def _finish(self, exchange: Exchange, payload: bytes) -> None:
         decoder = self._decoder
@@ -310,7 +332,26 @@ class BackendConnection(asyncio.Protocol):
         self.deadline = inf
         self.served += 1
         exchange.body_arrived(payload, True, decoder.trailers if decoder.__class__ is ChunkedBody else b"")
-        exchange.release(self, self._keep and not decoder.rest, monotonic())
+        self._release(exchange, self._keep and not decoder.rest, monotonic())
+
+    def _release(self, exchange: Exchange, keep: bool, now: float) -> None:
+        """It has done its part: back to the pool, on to one who waits, or closed."""
+        exchange.parted()
+        backend = self.backend
+        if not keep or not exchange.upload_done or self.choked or self.is_closed:
+            # An answer that came before the request was all sent leaves the connection in mid-request.
+            self.close()  # its loss lets the next one who waits open another
+        elif backend.pending:
+            first = backend.pending[0]
+            if first.name != self.name or (first.method not in IDEMPOTENT and self.is_stale()):
+                self.close()
+            else:
+                backend.next_waiting().next_in_line(self)
+        elif backend.group.keeps_idle:
+            self.idle_since = now
+            backend.idle.append(self)
+        else:
+            self.close()
 
     def _broke(self, exchange: Exchange, error: ProtocolError) -> None:
         self.close()

@@ -1,7 +1,6 @@
-"""Backends, their idle connections and the exchanges that wait for one.
+"""Backends, their connections with room for more, and the exchanges that wait for one.
 
-No I/O here: connections are opened and closed by exchange.py and connection.py;
-this file knows which there are.
+No I/O here: connections are opened and closed by others; this file knows which there are.
 """
 
 from __future__ import annotations
@@ -9,27 +8,53 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
 from config.model import Upstream
 from stages.headers import value_of
+from stages.http2 import engines
 from stages.messages import Routed
 from stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
+from stages.upstream.secure import Sessions, context_for
 
 if TYPE_CHECKING:
+    import ssl
+
+    from stages.upstream.connecting import Connecting
     from stages.upstream.exchange import Exchange
     from stages.upstream.http1 import BackendConnection
+    from stages.upstream.http2 import Http2Connection
 
 
 LONGEST_WAIT: Final = 300.0
 """Seconds; no wait is without an end even where the configuration sets none."""
 
+USUAL_STREAMS: Final = 100
+"""Streams that a backend is taken to allow on a connection until it has said (RFC 9113 section 5.1.2)."""
+
 
 class BackendState:
     """One backend of one upstream, as this process sees it."""
 
-    __slots__ = ("active", "address", "group", "healthy", "host", "idle", "open", "pending", "port", "weight")
+    __slots__ = (
+        "active",
+        "address",
+        "connecting",
+        "group",
+        "healthy",
+        "host",
+        "idle",
+        "is_http1",
+        "open",
+        "pending",
+        "port",
+        "sessions",
+        "shared",
+        "streams",
+        "weight",
+    )
 
     def __init__(self, group: Group, host: str, port: int, weight: int, address: str) -> None:
         self.group = group
@@ -40,14 +65,56 @@ class BackendState:
         self.open = 0
         """Connections, idle ones and those being opened included."""
         self.idle: list[BackendConnection] = []
-        """Most recently used last: that one is taken, so the others can age and close."""
+        """HTTP/1.1, most recently used last: that one is taken, so the others can age and close."""
+        self.shared: list[Http2Connection] = []
+        """HTTP/2 with room for another stream."""
+        self.connecting: dict[Connecting, None] = {}
+        """Being opened, oldest first."""
+        self.is_http1 = not group.may_share
+        """By its protocol, or by what it agreed to the last time: a connection is good for one exchange at a time."""
+        self.streams = min(group.settings.max_h2_streams, USUAL_STREAMS)
+        """How many it let us have on an HTTP/2 connection the last time."""
         self.pending: deque[Exchange] = deque()
         """Waiting for a connection, when max_connections is reached."""
+        self.sessions = Sessions()
 
-    def forget(self, connection: BackendConnection) -> None:
-        """An idle connection is not to be used any more."""
-        if connection in self.idle:
-            self.idle.remove(connection)
+    def take_idle(self, name: str) -> BackendConnection | None:
+        """The idle connection that was used last, for requests of this name."""
+        idle = self.idle
+        for at in range(len(idle) - 1, -1, -1):
+            if idle[at].name == name:
+                return idle.pop(at)
+        return None
+
+    def with_room(self, name: str) -> Http2Connection | None:
+        """A shared connection for one more request of this name."""
+        for connection in self.shared:
+            if connection.name == name:
+                return connection
+        return None
+
+    def coming(self, name: str) -> Connecting | None:
+        """A connection that is being opened and will, as far as is known, have room for one more of this name."""
+        if self.is_http1:
+            return None
+        for connecting in self.connecting:
+            if connecting.name == name and len(connecting.waiting) < connecting.room:
+                return connecting
+        return None
+
+    def make_room(self) -> None:
+        """The cap is reached: if a connection to another name idles, that gives way."""
+        unused: list[BackendConnection | Http2Connection] = [*self.idle, *(c for c in self.shared if c.is_unused)]
+        if unused:
+            oldest = min(unused, key=lambda connection: connection.idle_since)
+            self.forget(oldest)
+            oldest.close()
+
+    def forget(self, connection: BackendConnection | Http2Connection) -> None:
+        """A connection is not to be used for anything new."""
+        known: list[BackendConnection] | list[Http2Connection] = self.idle if connection.is_single else self.shared
+        if connection in known:
+            known.remove(connection)  # type: ignore[arg-type]
 
     def next_waiting(self) -> Exchange:
         """Takes the first exchange out of the line."""
@@ -62,8 +129,23 @@ class BackendState:
     def lost_one(self) -> None:
         """A connection is gone (or never came to be): whoever waits may open another."""
         self.open -= 1
-        if self.pending and self.open < self.group.settings.max_connections:
-            self.next_waiting().next_in_line(None)
+        if self.pending:
+            self.serve_line()
+
+    def serve_line(self) -> None:
+        """There may be room: those who wait are let in as far as it goes."""
+        by_host = self.group.by_host
+        for exchange in tuple(self.pending):
+            if exchange.waits and not self._let_in(exchange) and not by_host:
+                return
+
+    def _let_in(self, exchange: Exchange) -> bool:
+        connection = self.with_room(exchange.name) if self.shared else None
+        if connection is None and self.open >= self.group.settings.max_connections and self.coming(exchange.name) is None:
+            return False
+        self.leave(exchange)
+        exchange.next_in_line(None if connection is None else connection.channel())
+        return True
 
 
 class Group:
@@ -72,6 +154,13 @@ class Group:
     def __init__(self, name: str, settings: Upstream) -> None:
         self.name = name
         self.settings = settings
+        self.is_tls = bool(settings.sni)
+        self.may_share = settings.alpn == "h2" or (settings.alpn == "h2h1" and self.is_tls)
+        """HTTP/2: connections may be for many exchanges at a time."""
+        self.by_host = settings.sni == "$host"
+        """A connection is for requests of one name only."""
+        self.is_plain_pool = not self.may_share and not self.by_host
+        """Any idle connection will do for any request, and there are no others."""
         self.backends = [BackendState(self, b.host, b.port, b.weight, b.address) for b in settings.addrs]
         self.all_healthy = True
         self.read_timeout = settings.read_timeout or LONGEST_WAIT
@@ -117,9 +206,30 @@ class Group:
             backend.healthy = health.get(backend.address, True)
         self.all_healthy = all(backend.healthy for backend in self.backends)
 
-    def idle_connections(self) -> Iterator[BackendConnection]:
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """Made when it is first needed: reading the system's authorities takes some 20 ms."""
+        return context_for(self.settings)
+
+    @cached_property
+    def make_engine(self) -> engines.MakeEngine:
+        return engines.engine(self.settings.http2_engine)
+
+    def name_for(self, routed: Routed, backend: BackendState) -> str:
+        """Whom a backend has to prove to be for this request; "" without TLS."""
+        if not self.by_host:
+            return self.settings.sni
+        host = routed.host.decode("latin-1").lower()
+        if host.startswith("["):
+            return host[1:].partition("]")[0]
+        return host.partition(":")[0] or backend.host
+
+    def idle_connections(self) -> Iterator[BackendConnection | Http2Connection]:
         for backend in self.backends:
             yield from backend.idle
+            for connection in backend.shared:
+                if connection.is_unused:
+                    yield connection
 
     def keep_idle(self, keeps: bool) -> None:
         """Whether connections are kept for the next request from now on."""

@@ -39,8 +39,10 @@ from stages.messages import (
     Routed,
 )
 from stages.upstream import actor as actor_module
+from stages.upstream import connecting as connecting_module
 from stages.upstream import exchange as exchange_module
 from stages.upstream import http1 as connection_module
+from stages.upstream import http2, http2_stream
 from stages.upstream.actor import SWEEP, UpstreamActor
 from stages.upstream.http1 import BackendConnection
 from stages.upstream.pool import BackendState, Group
@@ -287,7 +289,7 @@ class Play:
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
         if monkeypatch is not None:
-            for module in (actor_module, connection_module, exchange_module):
+            for module in (actor_module, connecting_module, connection_module, exchange_module, http2, http2_stream):
                 monkeypatch.setattr(module, "monotonic", self.clock)
             monkeypatch.setattr(self.actor, "connect", self._connect)
         self.receivers = self.actor.receivers()
@@ -303,7 +305,7 @@ class Play:
         await self.actor.start()
         self.members(*CREW)
 
-    async def _connect(self, state: BackendState, settings: Upstream) -> BackendConnection:
+    async def _connect(self, state: BackendState, name: str) -> BackendConnection:
         connection = await self.backend(state.address).connect(state)
         self.actor._connections.add(connection)
         return connection

@@ -317,12 +317,12 @@ class Walk:
                 for exchange in state.pending:
                     assert not exchange.is_over
         for exchange in actor._exchanges.values():
-            held = [exchange._connection is not None, exchange._connecting is not None, exchange._waits]
+            held = [exchange._channel is not None, exchange._connecting is not None, exchange.waits]
             assert sum(held) == 1, "every exchange has exactly one thing to wait for"
-            if exchange._connection is not None:
-                assert exchange._connection.exchange is exchange
-                waits_for_us = exchange._connection._paused
-                assert exchange._connection.deadline < float("inf") or waits_for_us, "every wait has an end"
+            if exchange._channel is not None:
+                assert exchange._channel.exchange is exchange
+                waits_for_us = exchange._channel._paused
+                assert exchange._channel.deadline < float("inf") or waits_for_us, "every wait has an end"
 
     async def end(self) -> None:
         for sid in self.streams:

@@ -28,6 +28,8 @@ def test_the_table_of_retries() -> None:
             expected = in_bounds and others > 0 and not begun
         elif failure is Failure.CLOSED_REUSED:
             expected = in_bounds and method in IDEMPOTENT and whole
+        elif failure is Failure.REFUSED:
+            expected = in_bounds and not begun
         else:
             expected = False
         assert allowed is expected, (failure, method, state, limit, window, tries, others, elapsed)
@@ -40,7 +42,7 @@ def test_zero_retries_means_none_at_all() -> None:
 
 def test_every_failure_has_an_answer_of_its_own() -> None:
     assert {failure.kind for failure in Failure} == {"connect_failed", "gateway_timeout", "bad_gateway"}
-    assert len(set(Failure)) == 6
+    assert len(set(Failure)) == 8
 
 
 def test_memory_keeps_the_last_ones_and_stays_bounded() -> None:

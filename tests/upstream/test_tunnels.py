@@ -13,7 +13,7 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 
 async def asked(play: Play, **more: object) -> tuple[int, Link]:
     play.serves(**({"read_timeout": 60.0} | more))
-    sid = play.asks(upgrade=b"websocket", plan=4)
+    sid = play.asks(headers=b"host: example\r\nsec-websocket-key: x\r\n", upgrade=b"websocket", plan=4)
     await play.turn()
     play.backend().answers_dials()
     await play.turn()

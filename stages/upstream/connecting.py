@@ -1,0 +1,79 @@
+"""A connection that is being opened, and the exchanges that it is for."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from stages.upstream.core import Failure
+from stages.upstream.http1 import BackendConnection
+from stages.upstream.pool import BackendState
+
+if TYPE_CHECKING:
+    from stages.upstream.actor import UpstreamActor
+    from stages.upstream.exchange import Exchange
+
+
+class Connecting:
+    """Several exchanges wait for the same one where it will be shared, or may be."""
+
+    __slots__ = ("_actor", "_backend", "_task", "name", "room", "waiting")
+
+    def __init__(self, actor: UpstreamActor, backend: BackendState, name: str) -> None:
+        self._actor = actor
+        self._backend = backend
+        self.name = name
+        """Whom the backend has to prove to be."""
+        self.room = 1 if backend.is_http1 else backend.streams
+        """Exchanges that it will have room for, as far as is known."""
+        self.waiting: list[Exchange] = []
+        backend.open += 1
+        backend.connecting[self] = None
+        self._task = actor.context.loop.create_task(self._run())
+
+    def leave(self, exchange: Exchange) -> None:
+        """One that waited does so no longer."""
+        self.waiting.remove(exchange)
+        if not self.waiting:
+            # Counted off here and not in the task, which may not even have begun.
+            self._task.cancel()
+            del self._backend.connecting[self]
+            self._backend.lost_one()
+
+    async def _run(self) -> None:
+        backend = self._backend
+        began = monotonic()
+        failure, detail = None, ""
+        try:
+            connection = await self._actor.connect(backend, self.name)
+        except TimeoutError as error:
+            failure, detail = Failure.CONNECT_TIMEOUT, str(error)
+        except Exception as error:  # mostly OSError, but a name that cannot be a name is a ValueError
+            failure, detail = Failure.CONNECT, str(error)
+        del backend.connecting[self]
+        waiting, self.waiting = self.waiting, []
+        if failure is not None:
+            backend.lost_one()
+            for exchange in waiting:
+                exchange.connect_failed(failure, detail)
+            return
+        connection.is_counted = True
+        seconds = connection.connect_seconds or (monotonic() - began,)
+        if isinstance(connection, BackendConnection):
+            backend.is_http1 = True
+            waiting[0].connected(connection, seconds)
+            left = waiting[1:]
+        else:
+            backend.is_http1 = False
+            left = []
+            connection.stand_by()
+            for exchange in waiting:
+                if connection.has_room:
+                    exchange.connected(connection.channel(), seconds)
+                    seconds = ()
+                else:
+                    left.append(exchange)
+        for exchange in left:
+            exchange.connect_once_more()
+        if backend.pending:
+            backend.serve_line()

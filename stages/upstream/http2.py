@@ -1,0 +1,420 @@
+"""HTTP/2 client side on one backend connection (RFC 9113): what all its streams have in common.
+
+What the engine has to say leaves once a turn of the loop, however many exchanges had a part in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from time import monotonic
+from typing import Final
+
+from stages.http1.direct import DirectWriter
+from stages.http2.engine import (
+    BODY,
+    GOAWAY,
+    HEAD,
+    INTERIM,
+    LAST_STREAM,
+    NO_ERROR,
+    RESET,
+    ROOM,
+    SETTINGS,
+    TRAILERS,
+    Event,
+    Fields,
+    GoAway,
+    Http2Error,
+    Settings,
+)
+from stages.http2.guard import Bucket, Floods, Guard
+from stages.upstream.core import Failure
+from stages.upstream.http2_stream import Http2Stream
+from stages.upstream.pool import BackendState
+
+OURS: Final = Settings(max_streams=0, header_list=128 * 1024)
+"""What we tell backends. They open no streams: push is off."""
+
+FLOODS: Final = Floods(
+    resets=Bucket(2000, 500), pings=Bucket(200, 20), empty=Bucket(1000, 100), windows=Bucket(20_000, 5000), block=256 * 1024
+)
+"""A backend serves many clients on one connection, and may well open its window for every frame or refuse a burst."""
+
+WRITE_BUFFER: Final = 256 * 1024
+
+SPARE_IDS: Final = 20_000
+"""A connection takes no new streams when it has fewer ids than this left."""
+
+
+class Http2Connection(asyncio.Protocol):
+    """Carries several exchanges at a time, each on a stream of its own."""
+
+    __slots__ = (
+        "_calls_line",
+        "_cap",
+        "_forced",
+        "_guard",
+        "_heard_at",
+        "_is_ending",
+        "_is_flushing",
+        "_is_on_shelf",
+        "_is_standing_by",
+        "_loop",
+        "_refuses",
+        "_sent",
+        "_streams",
+        "_unasked",
+        "_write",
+        "_writer",
+        "backend",
+        "blocked",
+        "choked",
+        "connect_seconds",
+        "engine",
+        "idle_since",
+        "is_closed",
+        "is_counted",
+        "is_settled",
+        "lonely",
+        "name",
+        "opened",
+        "served",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+    is_single = False
+
+    def __init__(self, backend: BackendState, name: str = "") -> None:
+        """name: whom the backend has proved to be; "" without TLS."""
+        self.backend = backend
+        self.name = name
+        self.connect_seconds: tuple[float, ...] = ()
+        """TCP connect, TLS handshake."""
+        self.choked = False
+        """The socket takes less than it is sent."""
+        self.is_closed = False
+        self.is_counted = False
+        """It is one of `backend.open`, which its loss has to tell."""
+        self.opened = self.idle_since = self._heard_at = monotonic()
+        self.served = 0
+        """Answers so far."""
+        self.engine = backend.group.make_engine(True, OURS)
+        self._guard = Guard(0, FLOODS)
+        self._forced = 0
+        self._streams: dict[int, Http2Stream] = {}
+        self._unasked: dict[Http2Stream, None] = {}
+        """Handed out, and without a stream id yet: some wait for the backend's settings."""
+        self.blocked: dict[Http2Stream, None] = {}
+        """Those that hold bytes for want of room, in the order of their turns."""
+        self.lonely: list[Http2Stream] = []
+        """Those whose answer's head came in this read, and nothing of its body yet."""
+        self._cap = backend.group.settings.max_h2_streams
+        """Streams at a time; fewer than configured after the backend has refused one."""
+        self.is_settled = False
+        """The backend's settings are known."""
+        self._refuses = False
+        """No new streams: GOAWAY, or on its way out."""
+        self._is_standing_by = False
+        self._is_on_shelf = False
+        self._is_ending = False
+        self._is_flushing = False
+        self._calls_line = False
+        """A stream has ended, and others wait."""
+        self._sent = 0
+
+    # -- for those who look for a connection ---------------------------------------
+
+    @property
+    def room(self) -> int:
+        """Streams that may be opened now."""
+        if self._refuses or self.is_closed or self.transport.is_closing():
+            return 0
+        return min(self._cap, self.engine.remote_max_streams) - len(self._streams) - len(self._unasked)
+
+    @property
+    def has_room(self) -> bool:
+        return self.room > 0
+
+    @property
+    def is_unused(self) -> bool:
+        return not self._streams and not self._unasked
+
+    def stand_by(self) -> None:
+        """Opened and counted: ready for exchanges."""
+        self._is_standing_by = True
+        self.room_changed()
+
+    def channel(self) -> Http2Stream:
+        """For one exchange, which asks at once. Only while it has room."""
+        stream = Http2Stream(self)
+        self._unasked[stream] = None
+        self.room_changed()
+        return stream
+
+    def room_changed(self) -> None:
+        """Puts it where those who look for room find it, or takes it away from there."""
+        has_room = self._is_standing_by and self.room > 0
+        if has_room != self._is_on_shelf:
+            self._is_on_shelf = has_room
+            if has_room:
+                self.backend.shared.append(self)
+            else:
+                self.backend.forget(self)
+
+    # -- the transport's side --------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self._loop = asyncio.get_running_loop()
+        self._writer = DirectWriter(self.transport)
+        self._write = self._writer.write
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self.engine.start()
+        self.flush_soon()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._writer.end()
+        self.is_closed = True
+        self.room_changed()
+        was_counted, self.is_counted = self.is_counted, False
+        if was_counted:
+            self.backend.lost_one()
+        self._drop_streams("" if error is None else str(error), None)
+
+    def eof_received(self) -> bool:
+        self._is_ending = True
+        self._takes_no_more()
+        self._drop_streams("", None)
+        self.transport.abort()
+        return False
+
+    def pause_writing(self) -> None:
+        self.choked = True
+        for stream in list(self._streams.values()):
+            stream.watch()
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        self.blocked.clear()
+        for stream in list(self._streams.values()):
+            stream.go_on()
+        self.flush_soon()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_ending:
+            return
+        now = self._heard_at = monotonic()
+        engine = self.engine
+        try:
+            self._guard.came(data, now)
+        except Http2Error as error:
+            engine.goaway(error.code)
+            self._broke(error)
+            return
+        self._is_flushing = True  # at the end of this
+        try:
+            for event in engine.receive(data):
+                self._take(event)
+            if self.lonely:
+                lonely, self.lonely = self.lonely, []
+                for stream in lonely:
+                    stream.show_head()
+        except Http2Error as error:
+            self._broke(error)
+        finally:
+            self._flush()
+        forced = engine.forced_resets
+        if forced != self._forced:
+            self._count_forced(forced, now)
+
+    def _count_forced(self, forced: int, now: float) -> None:
+        """Streams had to be reset because of what the backend did to them."""
+        try:
+            self._guard.forced(forced - self._forced, now)
+            self._forced = forced
+        except Http2Error as error:
+            self.engine.goaway(error.code)
+            self._broke(error)
+
+    def _take(self, event: Event) -> None:
+        kind = event.kind
+        if kind == ROOM:
+            self._make_use_of_room(event.stream_id)  # type: ignore[union-attr]
+        elif kind == GOAWAY:
+            self._going_away(event)  # type: ignore[arg-type]
+        elif kind == SETTINGS:
+            self._settled()
+        else:
+            stream = self._streams.get(event.stream_id) if kind <= RESET else None  # type: ignore[union-attr]
+            if stream is None:
+                if kind == BODY:
+                    self.engine.acknowledge(event.stream_id, event.flow_length)  # type: ignore[union-attr]
+            elif kind == HEAD:
+                stream.took_head(event.fields, event.ended)  # type: ignore[union-attr]
+            elif kind == BODY:
+                stream.took_body(event.data, event.flow_length, event.ended)  # type: ignore[union-attr]
+            elif kind == TRAILERS:
+                stream.took_trailers(event.fields)  # type: ignore[union-attr]
+            elif kind == INTERIM:
+                stream.took_interim(event.fields)  # type: ignore[union-attr]
+            elif kind == RESET:
+                stream.was_reset(event.code, event.is_ours)  # type: ignore[union-attr]
+
+    def _make_use_of_room(self, stream_id: int) -> None:
+        if not self.blocked or self.choked:
+            return
+        if stream_id:
+            stream = self._streams.get(stream_id)
+            if stream is not None and stream in self.blocked:
+                del self.blocked[stream]
+                stream.go_on()
+            return
+        blocked, self.blocked = self.blocked, {}
+        for stream in blocked:
+            stream.go_on()
+
+    def _settled(self) -> None:
+        """The backend's settings have come, or changed."""
+        self.is_settled = True
+        allowed = min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams)
+        self.backend.streams = max(1, allowed)
+        for stream in list(self._unasked):
+            stream.settled()
+        self.room_changed()
+        if self.backend.pending:
+            self.backend.serve_line()
+
+    def _going_away(self, event: GoAway) -> None:
+        """No new streams; those that the backend has not touched go elsewhere (RFC 9113 section 6.8)."""
+        self._takes_no_more()
+        why = f"GOAWAY, error {event.code}" if event.code else "GOAWAY"
+        for stream_id, stream in list(self._streams.items()):
+            if stream_id > event.last_stream_id:
+                stream.was_refused(why)
+        if self.is_unused:
+            self.close()
+
+    # -- for its streams -------------------------------------------------------------
+
+    @property
+    def scheme(self) -> bytes:
+        return b"https" if self.name else b"http"
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the socket has taken."""
+        return self._sent - self.transport.get_write_buffer_size()
+
+    def open_stream(self, stream: Http2Stream, fields: Fields, ended: bool) -> int:
+        """Sends a request's field list; the new stream's id."""
+        del self._unasked[stream]
+        stream_id = self.engine.request(fields, ended)
+        self._streams[stream_id] = stream
+        if stream_id > LAST_STREAM - SPARE_IDS:
+            self._takes_no_more()
+        self.flush_soon()
+        return stream_id
+
+    def answered(self) -> None:
+        """A whole answer has come on a stream."""
+        self.served += 1
+        if self._cap < self.backend.group.settings.max_h2_streams:
+            self._cap += 1
+
+    def refused_one(self) -> None:
+        """The backend takes fewer streams than it has said: as many as it has now, until it has answered some."""
+        self._cap = max(1, len(self._streams) - 1)
+
+    def left(self, stream: Http2Stream) -> None:
+        """A stream has ended, in whatever way."""
+        self._streams.pop(stream.id, None)
+        self._unasked.pop(stream, None)
+        self.blocked.pop(stream, None)
+        self.room_changed()
+        if self.is_unused:
+            self.idle_since = monotonic()
+            if self._refuses or not (self.backend.pending or self.backend.group.keeps_idle):
+                self.close()
+                return
+        self._calls_line = bool(self.backend.pending)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """What the engine has for the backend leaves at the end of this turn of the loop."""
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._calls_line:
+            self._calls_line = False
+            self.backend.serve_line()
+            if self.is_unused and self.backend.pending:
+                self.close()  # those who wait want another name
+        self._is_flushing = False
+        if self.is_closed or self.transport.is_closing():
+            return
+        data = self.engine.outgoing()
+        if data:
+            self._sent += len(data)
+            self._guard.sent(len(data))
+            self._write(data)
+
+    # -- time, end ---------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """The first of its streams'."""
+        return min((stream.deadline for stream in self._all()), default=inf)
+
+    def expired(self, now: float) -> None:
+        """The time of some streams is up. If nothing at all has come while one of them waited, that is all there will be."""
+        is_dead = False
+        for stream in [stream for stream in self._all() if stream.deadline <= now]:
+            waited = stream.expired(now)
+            if waited and self._heard_at <= now - waited:
+                is_dead = True
+        if is_dead and not self.is_closed:
+            self._is_ending = True
+            self._takes_no_more()
+            self._drop_streams("nothing came any more", None)
+            self.transport.abort()
+
+    def _all(self) -> list[Http2Stream]:
+        return [*self._streams.values(), *self._unasked]
+
+    def _takes_no_more(self) -> None:
+        self._refuses = True
+        self.room_changed()
+
+    def _drop_streams(self, why: str, failure: Failure | None) -> None:
+        for stream in self._all():
+            stream.lost(why, failure)
+
+    def _broke(self, error: Http2Error) -> None:
+        """The backend has broken the protocol, or floods us. The GOAWAY that says so is queued."""
+        self._takes_no_more()
+        self._is_ending = True
+        self._drop_streams(error.detail, Failure.INVALID)
+        self._end()
+
+    def close(self) -> None:
+        """Says so and closes. What is left of its streams hears of the loss."""
+        if not self._is_ending and not self.is_closed:
+            self._is_ending = True
+            self._takes_no_more()
+            self.engine.goaway(NO_ERROR)
+            self._end()
+
+    def _end(self) -> None:
+        if self.transport.is_closing():
+            return
+        data = self.engine.outgoing()
+        if data:
+            self._write(data)
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # it takes nothing: not to be waited for
+        else:
+            self.transport.close()

@@ -1,0 +1,409 @@
+"""One request and its answer on a stream of an HTTP/2 connection: the channel that an exchange sees."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from stages.http1.rules import ProtocolError, ResponseHead
+from stages.http2.engine import CANCEL, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, Fields
+from stages.http2.fields import request_fields, response_head, trailer_block, trailer_fields
+from stages.messages import UNKNOWN
+from stages.upstream.core import Failure
+from stages.upstream.http1 import LIMITS, MAX_INTERIM
+from stages.upstream.pool import LONGEST_WAIT, BackendState
+from stages.upstream.websocket import answered_over_http2
+
+if TYPE_CHECKING:
+    from stages.upstream.exchange import Exchange
+    from stages.upstream.http2 import Http2Connection
+
+NO_BODY: Final = (204, 304)
+
+Asked = tuple[bytes, bytes, bytes, int, bytes, bytes]
+"""The arguments of `ask`."""
+
+
+class Http2Stream:
+    """What the backend's window has no room for waits here; the credit that was given bounds it.
+
+    What comes of an answer is passed on at once. While the exchange has no room it is not acknowledged, so that no
+    more than one window of it can come.
+    """
+
+    __slots__ = (
+        "_ends",
+        "_got_end",
+        "_has_begun",
+        "_head",
+        "_heard",
+        "_held",
+        "_is_paused",
+        "_owed",
+        "_sent_end",
+        "_taken",
+        "_trailers",
+        "_upgrade",
+        "_wish",
+        "connection",
+        "deadline",
+        "exchange",
+        "id",
+    )
+
+    def __init__(self, connection: Http2Connection) -> None:
+        self.connection = connection
+        self.exchange: Exchange | None = None
+        self.deadline = inf
+        self.id = 0
+        self._head: ResponseHead | None = None
+        """Of an answer that has not been passed on: the rest of it may be in the same read."""
+        self._has_begun = False
+        """The answer's head has been passed on."""
+        self._heard = False
+        """Something of an answer has come."""
+        self._got_end = False
+        self._held: deque[memoryview] = deque()
+        """Bytes of the request's body that the backend has no room for."""
+        self._ends = False
+        """Nothing comes after what is held."""
+        self._sent_end = False
+        self._trailers = b""
+        self._is_paused = False
+        self._owed = 0
+        """Bytes that came and were not acknowledged."""
+        self._taken = 0
+        self._upgrade = b""
+        self._wish: Asked | None = None
+        """An extended CONNECT that waits for the backend's settings."""
+
+    @property
+    def backend(self) -> BackendState:
+        return self.connection.backend
+
+    @property
+    def opened(self) -> float:
+        return self.connection.opened
+
+    @property
+    def choked(self) -> bool:
+        return bool(self._held) or (self._ends and not self._sent_end) or self.connection.choked
+
+    # -- the request -----------------------------------------------------------------
+
+    def begin(self, exchange: Exchange, now: float) -> None:
+        self.exchange = exchange
+        self.deadline = now + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
+
+    def ask(self, method: bytes, target: bytes, headers: bytes, length: int, body: bytes, upgrade: bytes) -> None:
+        exchange, connection = self.exchange, self.connection
+        assert exchange is not None
+        if upgrade:
+            self._upgrade = upgrade
+            self._wish = (method, target, headers, length, body, upgrade)
+            if connection.is_settled:
+                self.settled()
+            return
+        ended = exchange.upload_done
+        fields = request_fields(method, target, connection.scheme, headers, length)
+        self.id = connection.open_stream(self, fields, ended and not body)
+        if body:
+            self.send_body(body, ended, b"")
+            if self.choked:
+                self.watch()
+        else:
+            self._ends = self._sent_end = ended
+
+    def settled(self) -> None:
+        """The backend's settings are known: whether it takes extended CONNECT (RFC 8441 section 3) is among them."""
+        wish, self._wish = self._wish, None
+        if wish is None or self.exchange is None:
+            return
+        method, target, headers, length, _, upgrade = wish
+        if not self.connection.engine.connect_enabled:
+            self.exchange.note("the backend does not take extended CONNECT over HTTP/2 (RFC 8441)")
+            self.exchange.attempt_failed(Failure.INVALID)
+            return
+        self._wish = wish  # its headers are looked at again when the answer comes
+        fields = request_fields(method, target, self.connection.scheme, headers, length, upgrade)
+        self.id = self.connection.open_stream(self, fields, False)
+
+    def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        self._ends = ended
+        self._trailers = trailers
+        if payload:
+            self._held.append(memoryview(payload))
+        self._push()
+
+    def go_on(self) -> None:
+        """There may be room again."""
+        exchange = self.exchange
+        if exchange is None or self._sent_end:
+            return
+        if self._push():
+            self.watch()
+        if not self.choked:
+            exchange.drained()
+
+    def _push(self) -> bool:
+        """Sends what there is room for, and remembers to go on with the rest. True when anything was sent."""
+        connection, held = self.connection, self._held
+        engine = connection.engine
+        moved = False
+        if not connection.choked:
+            while held:
+                payload = held[0]
+                room = engine.room(self.id)
+                if len(payload) > room:
+                    if room:
+                        engine.send_data(self.id, bytes(payload[:room]), False)
+                        held[0] = payload[room:]
+                        moved = True
+                    break
+                held.popleft()
+                moved = True
+                self._sent_end = self._ends and not self._trailers and not held
+                engine.send_data(self.id, bytes(payload), self._sent_end)
+            if self._ends and not self._sent_end and not held:
+                self._sent_end = moved = True
+                if self._trailers:
+                    engine.send_trailers(self.id, trailer_fields(self._trailers))
+                else:
+                    engine.send_data(self.id, b"", True)
+        if held or (self._ends and not self._sent_end):
+            connection.blocked[self] = None
+        if moved:
+            connection.flush_soon()
+        return moved
+
+    # -- the answer ------------------------------------------------------------------
+
+    def took_interim(self, fields: Fields) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        self._heard = True
+        try:
+            head = response_head(fields, LIMITS)
+            exchange.interims += 1
+            if exchange.interims > MAX_INTERIM:
+                raise ProtocolError("bad_gateway", "backend sent too many interim answers")
+        except ProtocolError as error:
+            self._broke(error)
+            return
+        if head.status != 100:  # that one is ours to give, and accept has given it
+            exchange.interim_arrived(head.status, head.headers)
+        self.watch()
+
+    def took_head(self, fields: Fields, ended: bool) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        self._heard = True
+        try:
+            head = response_head(fields, LIMITS)
+        except ProtocolError as error:
+            self._broke(error)
+            return
+        if self._upgrade and 200 <= head.status < 300:
+            self._open_tunnel(exchange, head, ended)
+        elif ended:
+            if head.length == UNKNOWN and exchange.method != b"HEAD" and head.status not in NO_BODY:
+                head = head._replace(length=0)
+            self._answered(exchange, head, b"")
+        else:
+            self._head = head
+            self.connection.lonely.append(self)
+
+    def _open_tunnel(self, exchange: Exchange, head: ResponseHead, ended: bool) -> None:
+        """A 2xx to an extended CONNECT is to the client what a 101 is (RFC 8441 section 5)."""
+        assert self._wish is not None
+        headers = answered_over_http2(self._wish[2], head.headers)
+        self._has_begun = True
+        exchange.tunnel_opened(head._replace(status=101, headers=headers, length=UNKNOWN), b"")
+        if ended:
+            self._finish(exchange, b"", b"")
+        else:
+            self.watch()
+
+    def show_head(self) -> None:
+        """All of the read that brought the head has been looked at, and there was nothing of the body in it."""
+        head, self._head = self._head, None
+        if head is not None and self.exchange is not None:
+            self._has_begun = True
+            self.watch()
+            self.exchange.head_arrived(head, b"", False)
+
+    def took_body(self, data: bytes, flow_length: int, ended: bool) -> None:
+        exchange, engine = self.exchange, self.connection.engine
+        assert exchange is not None
+        head, self._head = self._head, None
+        if ended:
+            engine.acknowledge(self.id, flow_length + self._owed)
+            if head is not None:
+                self._answered(exchange, head, data)
+            else:
+                self._finish(exchange, data, b"")
+            return
+        if head is not None:
+            self._has_begun = True
+            exchange.head_arrived(head, data, False)
+        elif data:
+            exchange.body_arrived(data, False)
+        if self.exchange is None:
+            return  # its reset has given the bytes back
+        if self._is_paused:
+            self._owed += flow_length
+        else:
+            engine.acknowledge(self.id, flow_length)
+        self.watch()
+
+    def took_trailers(self, fields: Fields) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        try:
+            trailers = trailer_block(fields)
+        except ProtocolError as error:
+            self._broke(error)
+            return
+        self.connection.engine.acknowledge(self.id, self._owed)
+        head, self._head = self._head, None
+        if head is not None:
+            if not trailers:
+                self._answered(exchange, head, b"")
+                return
+            self._has_begun = True
+            exchange.head_arrived(head, b"", False)
+        self._finish(exchange, b"", trailers)
+
+    def _answered(self, exchange: Exchange, head: ResponseHead, body: bytes) -> None:
+        """Head and whole body are here."""
+        self._got_end = True
+        exchange.head_arrived(head, body, True)
+        self._part(exchange)
+
+    def _finish(self, exchange: Exchange, payload: bytes, trailers: bytes) -> None:
+        self._got_end = True
+        exchange.body_arrived(payload, True, trailers)
+        if self.exchange is None:
+            return
+        if exchange.is_over:
+            self._part(exchange)
+        else:
+            self.watch()  # the other half of a tunnel goes on
+
+    def _part(self, exchange: Exchange) -> None:
+        exchange.parted()
+        self.connection.answered()
+        # An answer that came before the request was all sent: the backend wants no more of it (RFC 9113 section 8.1).
+        self._leave(NO_ERROR if self._sent_end else CANCEL)
+
+    # -- the end without an answer ---------------------------------------------------------
+
+    def _broke(self, error: ProtocolError) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        self._leave(PROTOCOL_ERROR)
+        self._fail(exchange, Failure.INVALID, error.detail)
+
+    def was_reset(self, code: int, is_ours: bool) -> None:
+        """The stream is gone. is_ours: because of what the backend did to it."""
+        exchange = self.exchange
+        assert exchange is not None
+        if is_ours:
+            self._fail(exchange, Failure.INVALID, f"the backend's answer breaks the rules of HTTP/2 (error {code})")
+        elif code == REFUSED_STREAM and not self._heard:
+            self.connection.refused_one()
+            self._fail(exchange, Failure.REFUSED, "stream refused")
+        else:
+            self._fail(exchange, Failure.RESET, f"stream reset (error {code})")
+
+    def was_refused(self, why: str) -> None:
+        """By a GOAWAY: the backend has not touched it."""
+        exchange = self.exchange
+        assert exchange is not None
+        self._fail(exchange, Failure.REFUSED if not self._heard else Failure.RESET, why)
+
+    def lost(self, why: str, failure: Failure | None = None) -> None:
+        """The connection is gone. failure: what that is when nothing of an answer has come."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if self._heard:
+            self._fail(exchange, Failure.INVALID, why or "closed within its answer")
+        else:
+            closed = Failure.CLOSED_REUSED if self.connection.served else Failure.CLOSED_FRESH
+            self._fail(exchange, failure or closed, why)
+
+    def _fail(self, exchange: Exchange, failure: Failure, detail: str) -> None:
+        if self._has_begun:
+            exchange.fail("bad_gateway")  # so that what has come of the body does not look complete
+        else:
+            exchange.note(detail)
+            exchange.attempt_failed(failure)
+
+    def close(self) -> None:
+        if self.exchange is not None:
+            self._leave(CANCEL)
+
+    def _leave(self, code: int) -> None:
+        """It is no longer of the connection. code: of the reset, unless both halves have ended."""
+        self.exchange = self._head = None
+        self.deadline = inf
+        self._held.clear()
+        if self.id and not (self._got_end and self._sent_end):
+            self.connection.engine.reset(self.id, code)
+        self.connection.left(self)
+
+    # -- flow and time ------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.deadline = inf
+        elif self.choked and not self.is_asked_all:
+            self._taken = self.connection.taken
+            self.deadline = monotonic() + exchange.write_timeout
+        elif self._is_paused:
+            self.deadline = inf  # the client is slow, not the backend
+        else:
+            # While the request is on its way it is the client whose turn it is, and accept that watches it.
+            waits_for_backend = exchange.upload_done or exchange.is_tunnel
+            self.deadline = monotonic() + (exchange.read_timeout if waits_for_backend else LONGEST_WAIT)
+
+    @property
+    def is_asked_all(self) -> bool:
+        """All of the request has been given to the connection: that may be choked, but not by this one."""
+        return self._sent_end
+
+    def pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self.watch()
+
+    def resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self.watch()
+            owed, self._owed = self._owed, 0
+            if owed:
+                self.connection.engine.acknowledge(self.id, owed)
+                self.connection.flush_soon()
+
+    def expired(self, now: float) -> float:
+        """The deadline has passed. Returns the seconds that it has waited in vain; 0.0 when it may go on."""
+        exchange = self.exchange
+        if exchange is None:
+            return 0.0
+        waited = exchange.read_timeout
+        if self.choked and not self.is_asked_all:
+            waited = exchange.write_timeout
+            if self.connection.choked and self.connection.taken > self._taken:
+                self._taken = self.connection.taken
+                self.deadline = now + waited  # slow, but the socket takes what there is
+                return 0.0
+        if self._has_begun:
+            exchange.fail("gateway_timeout")
+        else:
+            exchange.attempt_failed(Failure.TIMEOUT)
+        return waited

@@ -1,0 +1,96 @@
+"""TLS to backends: contexts, sessions, and the handshake."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from config.model import Upstream
+from stages.tls import TlsTransport
+
+MAX_NAMES: Final = 64
+"""Names of one backend whose sessions are kept."""
+
+_PROTOCOLS: Final = {"h1": ["http/1.1"], "h2": ["h2"], "h2h1": ["h2", "http/1.1"]}
+
+
+def context_for(settings: Upstream) -> ssl.SSLContext:
+    """The system's authorities; SSL_CERT_FILE and SSL_CERT_DIR name others (OpenSSL)."""
+    context = ssl.create_default_context()
+    if not settings.verify_cert:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(_PROTOCOLS[settings.alpn])
+    return context
+
+
+class Sessions:
+    """The TLS sessions of one backend, by the name that it has proved to be.
+
+    With TLS 1.3 the backend gives one some time after the handshake, so it is looked for when another connection
+    wants to go on with it.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[TlsTransport, ssl.SSLSession | None]] = {}
+        """Name → the connection that shook hands last, and what the one before it left."""
+
+    def get(self, name: str) -> ssl.SSLSession | None:
+        known = self._known.get(name)
+        if known is None:
+            return None
+        transport, older = known
+        session = transport.session
+        return session if session is not None and _can_go_on(transport, session) else older
+
+    def made(self, name: str, transport: TlsTransport) -> None:
+        """`transport` has shaken hands."""
+        older = self.get(name)
+        self._known.pop(name, None)
+        if len(self._known) >= MAX_NAMES:
+            del self._known[next(iter(self._known))]
+        self._known[name] = (transport, older)
+
+
+def _can_go_on(transport: TlsTransport, session: ssl.SSLSession) -> bool:
+    """One of TLS 1.3 without a ticket is no more than this very connection."""
+    if session.has_ticket:
+        return True
+    return transport.get_extra_info("ssl_object").version() != "TLSv1.3" and bool(session.id)
+
+
+Choose = Callable[[str], asyncio.Protocol]
+"""From the protocol that was agreed on ("" when the backend does not know ALPN) to what speaks it. Raises OSError."""
+
+
+class Handshake:
+    """One with a backend, over a plain transport that is yet to be made; `transport` is its protocol."""
+
+    __slots__ = ("_choose", "_name", "done", "transport")
+
+    def __init__(self, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None, choose: Choose) -> None:
+        self._name = name
+        self._choose = choose
+        self.done: asyncio.Future[asyncio.Protocol] = asyncio.get_running_loop().create_future()
+        """What goes on; OSError when nothing does."""
+        self.transport = TlsTransport(context, self._agreed, self._failed, hostname=name, session=session)
+
+    def _agreed(self, transport: TlsTransport) -> asyncio.Protocol | None:
+        if self.done.done():
+            return None  # called off
+        try:
+            protocol = self._choose(transport.get_extra_info("ssl_object").selected_alpn_protocol() or "")
+        except OSError as error:
+            self.done.set_exception(error)
+            return None
+        self.done.set_result(protocol)
+        return protocol
+
+    def _failed(self, error: Exception | None) -> None:
+        if not self.done.done():
+            reason = "closed by the backend" if error is None else str(error)
+            self.done.set_exception(ConnectionError(f"TLS handshake as {self._name}: {reason}"))
