@@ -72,6 +72,11 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
         return remembered[1]
     pseudo, at = _pseudo(fields, _REQUEST_PSEUDO)
     method, path, authority, protocol = (pseudo.get(name) for name in (b":method", b":path", b":authority", b":protocol"))
+    if method == b"CONNECT" and protocol is None:
+        # RFC 9113 section 8.5.
+        if not authority or len(pseudo) != 2:
+            raise Malformed("CONNECT with other pseudo fields than :authority")
+        raise ProtocolError("not_implemented", "method not supported")
     _check_start(method, path, pseudo.get(b":scheme"), protocol, limits)
     assert method is not None and path is not None
     if len(fields) - at > limits.headers:
@@ -152,8 +157,6 @@ def _check_start(method: bytes | None, path: bytes | None, scheme: bytes | None,
     """RFC 9113 section 8.3.1."""
     if not method or method.translate(None, TOKEN):
         raise Malformed("missing or malformed :method")
-    if method == b"CONNECT" and protocol is None:
-        raise ProtocolError("not_implemented", "method not supported")
     if protocol is not None and method != b"CONNECT":
         raise Malformed(":protocol without CONNECT")
     if not scheme or not path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME, FRAME_SIZE_ERROR, Http2Error
+from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME, FRAME_SIZE_ERROR, PROTOCOL_ERROR, Http2Error
 
 _DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
 _END_STREAM, _END_HEADERS = 0x1, 0x4
@@ -86,6 +86,8 @@ class Guard:
                 if not length and not flags & _END_STREAM:
                     self._take("empty", now, 1)
             else:
+                if kind == _PRIORITY and not int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF:
+                    raise Http2Error(PROTOCOL_ERROR, "PRIORITY on stream 0")  # libnghttp2 no longer looks at it
                 self._take_other(kind, flags, length, now)
             at += 9 + length
         if at < size:

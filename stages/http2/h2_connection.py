@@ -31,6 +31,7 @@ from stages.http2.engine import (
     GOAWAY,
     HEAD,
     INTERIM,
+    LAST_STREAM,
     PONG,
     PREFACE,
     PROTOCOL_ERROR,
@@ -302,6 +303,8 @@ class Connection(H2Connection):
         if self.is_client or stream_id <= self.highest_inbound_stream_id or not stream_id % 2:
             if not self.is_client and not stream_id % 2:
                 raise Http2Error(PROTOCOL_ERROR, "even stream id from a client")
+            if not self.is_client and stream_id not in self._closed_streams:
+                raise Http2Error(PROTOCOL_ERROR, "a stream id that goes back")
             self._after_end(stream_id)
             return None
         return self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
@@ -309,6 +312,9 @@ class Connection(H2Connection):
     def _take_control(self, kind: int, stream_id: int, flags: int, body: bytes, events: list[Event]) -> None:
         if kind not in FRAMES or kind > _CONTINUATION:
             return  # RFC 9113 section 5.5
+        if kind == _WINDOW and body[:1] >= b"\x80":
+            # Reserved, and to be ignored; hyperframe takes it for a part of the increment.
+            body = bytes((body[0] & 0x7F,)) + body[1:]
         try:
             frame: Frame = FRAMES[kind](stream_id)
             frame.parse_flags(flags)
@@ -323,7 +329,7 @@ class Connection(H2Connection):
             raise FrameDataMissingError(str(error)) from error
         if kind == _GOAWAY:
             # h2 would take the whole connection for closed; streams up to last_stream_id go on (RFC 9113 section 6.8).
-            events.append(new(GoAway, (GOAWAY, frame.last_stream_id, frame.error_code)))  # type: ignore[attr-defined]
+            events.append(new(GoAway, (GOAWAY, frame.last_stream_id & LAST_STREAM, frame.error_code)))  # type: ignore[attr-defined]
             return
         if kind == _RST and stream_id > max(self.highest_inbound_stream_id, self.highest_outbound_stream_id):
             raise Http2Error(PROTOCOL_ERROR, "RST_STREAM on an idle stream")

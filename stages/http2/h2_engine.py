@@ -199,5 +199,3 @@ class H2Engine:
             flags = (4 if at + frame >= len(block) else 0) | (1 if ended and not at else 0)
             out += len(piece).to_bytes(3, "big") + kind + bytes((flags,)) + tail
             out += piece
-
-
