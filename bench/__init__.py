@@ -5,6 +5,7 @@
     ends.py       split, colocated and nginx side by side, CPU stage by stage; memory and start
     processes.py  CPU time from /proc
     routing.py, plugins.py   what these stages cost a request by themselves; run each on its own
+    http2.py      what an HTTP/2 engine costs a request by itself; run on its own
 
 Figures of different runs do not compare: quote a ratio to another row of the same
 run. `compare` hands over to ../shared/bench/compare.py, which knows more proxies.
