@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Channel(Protocol):
     """Carries one request and its answer.
 
-    It tells its exchange: interim_arrived, head_arrived, tunnel_opened, body_arrived, drained; `parted` when the answer
-    is complete and the channel goes its own way; attempt_failed or fail when it will never be.
+    It tells its exchange: interim_arrived, head_arrived, tunnel_opened, body_arrived, drained; attempt_failed or fail
+    when no answer or no end of it will come. After a complete answer it takes itself away from `exchange.channel`.
     """
 
     @property

@@ -54,7 +54,8 @@ class Exchange:
     # One is made per request: what usually stays at its default is a class attribute, which costs nothing until it is set.
     name = ""
     """Whom the backend has to prove to be, once a connection was looked for."""
-    _channel: Channel | None = None
+    channel: Channel | None = None
+    """What carries it; the channel takes itself away when the answer is complete."""
     _connecting: Connecting | None = None
     waits = False
     """In line for a connection."""
@@ -247,7 +248,7 @@ class Exchange:
     def _send(self, channel: Channel, now: float) -> None:
         routed, backend = self._routed, channel.backend
         self._sent_at = now
-        self._channel = channel
+        self.channel = channel
         channel.begin(self, now)
         headers = routed.headers
         if self._rules.late:
@@ -271,7 +272,7 @@ class Exchange:
 
     def attempt_failed(self, failure: Failure) -> None:
         """No answer from this attempt: another one if the rules allow it, else an error."""
-        channel, self._channel = self._channel, None
+        channel, self.channel = self.channel, None
         if channel is not None:
             channel.close()
         group, backend = self._group, self._backend
@@ -327,7 +328,7 @@ class Exchange:
 
     def upload(self, data: Data) -> None:
         """Request body bytes, for the backend."""
-        channel = self._channel
+        channel = self.channel
         if self.upload_done:
             return
         if data.error:
@@ -385,7 +386,7 @@ class Exchange:
         self.responded = True
         if self._bridge is not None:
             head, body = self._bridge.answer(head, body, ended)
-        backend, channel = self._backend, self._channel
+        backend, channel = self._backend, self.channel
         assert backend is not None and channel is not None
         now, sent_at = monotonic(), self._sent_at
         stamps = routed.stamps
@@ -445,8 +446,8 @@ class Exchange:
                 self.is_half_shut = True
             else:
                 self._over()
-        elif self._window <= 0 and self._channel is not None:
-            self._channel.pause()
+        elif self._window <= 0 and self.channel is not None:
+            self.channel.pause()
 
     def _release_held(self, ended: bool, trailers: bytes = b"") -> None:
         held, self._held = self._held, None
@@ -458,14 +459,10 @@ class Exchange:
 
     def credited(self, count: int) -> None:
         self._window += count
-        if self._window > 0 and self._channel is not None:
-            self._channel.resume()
+        if self._window > 0 and self.channel is not None:
+            self.channel.resume()
 
     # -- the end ----------------------------------------------------------------------
-
-    def parted(self) -> None:
-        """The answer is complete, and what carried it is no longer ours."""
-        self._channel = None
 
     def fail(self, kind: str) -> None:
         """Ends it with an error: our answer, or when it is too late for that a body that must not look complete."""
@@ -513,7 +510,7 @@ class Exchange:
 
     def _let_go(self) -> None:
         """Of what it holds: a channel, a part in a connect, or a place in line."""
-        channel, self._channel = self._channel, None
+        channel, self.channel = self.channel, None
         if channel is not None:
             channel.close()
         elif self._backend is not None:

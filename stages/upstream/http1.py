@@ -219,7 +219,7 @@ class BackendConnection(asyncio.Protocol):
         """Writes the request's head and what there is of its body. length: as in `request_head`."""
         self._chunks = length == UNKNOWN
         self._switches = upgrade
-        if upgrade == WEBSOCKET and value_of(headers, b"sec-websocket-key") is None:
+        if upgrade and upgrade == WEBSOCKET and value_of(headers, b"sec-websocket-key") is None:
             self._key = fresh_key()
             headers = b"%bsec-websocket-key: %b\r\n" % (headers, self._key)
         head = request_head(method, target, headers, length, upgrade)
@@ -336,7 +336,7 @@ class BackendConnection(asyncio.Protocol):
 
     def _release(self, exchange: Exchange, keep: bool, now: float) -> None:
         """It has done its part: back to the pool, on to one who waits, or closed."""
-        exchange.parted()
+        exchange.channel = None
         backend = self.backend
         if not keep or not exchange.upload_done or self.choked or self.is_closed:
             # An answer that came before the request was all sent leaves the connection in mid-request.

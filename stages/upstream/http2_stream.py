@@ -293,7 +293,7 @@ class Http2Stream:
             self.watch()  # the other half of a tunnel goes on
 
     def _part(self, exchange: Exchange) -> None:
-        exchange.parted()
+        exchange.channel = None
         self.connection.answered()
         # An answer that came before the request was all sent: the backend wants no more of it (RFC 9113 section 8.1).
         self._leave(NO_ERROR if self._sent_end else CANCEL)

@@ -317,12 +317,12 @@ class Walk:
                 for exchange in state.pending:
                     assert not exchange.is_over
         for exchange in actor._exchanges.values():
-            held = [exchange._channel is not None, exchange._connecting is not None, exchange.waits]
+            held = [exchange.channel is not None, exchange._connecting is not None, exchange.waits]
             assert sum(held) == 1, "every exchange has exactly one thing to wait for"
-            if exchange._channel is not None:
-                assert exchange._channel.exchange is exchange
-                waits_for_us = exchange._channel._paused
-                assert exchange._channel.deadline < float("inf") or waits_for_us, "every wait has an end"
+            if exchange.channel is not None:
+                assert exchange.channel.exchange is exchange
+                waits_for_us = exchange.channel._paused
+                assert exchange.channel.deadline < float("inf") or waits_for_us, "every wait has an end"
 
     async def end(self) -> None:
         for sid in self.streams:
