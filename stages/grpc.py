@@ -24,23 +24,17 @@ _ESCAPED: Final = re.compile(rb"[^ -$&-~]")
 _cut_what_replaces_it: Final = cutter((b"content-type",))
 
 
-def error_for(asked: bytes, status: int, headers: bytes, body: bytes, kind: str) -> tuple[int, bytes] | None:
-    """(status, header block) of an error of ours for a client that speaks gRPC or gRPC-Web; it has no body. None for any other client.
+def error_for(asked: bytes, status: int, headers: bytes, body: bytes, kind: str) -> bytes | None:
+    """The head of an error of ours for a client that speaks gRPC or gRPC-Web, to be sent with 200 and no body; None for any other.
 
     asked: the request's header block. status, headers, body: the error as others get it. kind: its name in
     stages/errors.py, or "" for what a plugin says.
 
-    An answer of trailers only is one head with the status in it. gRPC wants it to be 200; clients in browsers, of which
-    some look at nothing but the HTTP status, get that too.
+    So both read an answer of trailers only. For gRPC-Web a status of HTTP would do by its rules, but the library that
+    pages use then looks at nothing else, and takes 502 for UNKNOWN.
     """
     content_type = value_of(asked, b"content-type")
-    if content_type is None:
-        return None
-    if GRPC.match(content_type):
-        sent = 200
-    elif GRPC_WEB.match(content_type):
-        sent = status
-    else:
+    if content_type is None or not (GRPC.match(content_type) or GRPC_WEB.match(content_type)):
         return None
     own = value_of(headers, b"content-type") or b""
     if GRPC.match(own) or GRPC_WEB.match(own):
@@ -52,7 +46,7 @@ def error_for(asked: bytes, status: int, headers: bytes, body: bytes, kind: str)
     else:
         text = _PHRASES.get(status, "").encode()
     message = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], text)
-    return sent, b"%bcontent-type: %b\r\ngrpc-status: %d\r\ngrpc-message: %b\r\n" % (
+    return b"%bcontent-type: %b\r\ngrpc-status: %d\r\ngrpc-message: %b\r\n" % (
         _cut_what_replaces_it(headers),
         content_type,
         _CODES.get(status, UNKNOWN),

@@ -408,7 +408,7 @@ class AcceptActor(Actor):
             self._record(stream, now)
         self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.arrival.peer.ip)
         grpc = error_for(stream.request.headers, status, headers, body, kind)
-        return (*grpc, b"") if grpc is not None else (status, headers, body)
+        return (200, grpc, b"") if grpc is not None else (status, headers, body)
 
     # -- who lives ----------------------------------------------------------------
 
@@ -502,4 +502,4 @@ def _as_read_by(stream: Stream, response: Response) -> Response:
         return response
     kind = stream.failed or (report.error if report is not None else "")
     grpc = error_for(stream.request.headers, response.status, response.headers, response.body, kind)
-    return response if grpc is None else response._replace(status=grpc[0], headers=grpc[1], length=0, body=b"")
+    return response if grpc is None else response._replace(status=200, headers=grpc, length=0, body=b"")

@@ -24,6 +24,8 @@ class LocationRules:
     """Bytes of a body whose length the head did not tell; 0 is no limit."""
     late: Edit | None = None
     """Header lines whose values are known only now ($upstream_addr, :context)."""
+    grpc_web: frozenset[str] = frozenset()
+    """Servers by which a request to this location may come in as gRPC-Web."""
 
     def apply_late(self, headers: bytes, routed: Routed, address: str) -> bytes:
         """The header block with the late lines applied."""
@@ -55,13 +57,15 @@ class Compiler:
         for name, settings in snapshot.upstreams.items():
             known = self.groups.get(name)
             groups[name] = known if known is not None and known.settings == settings else Group(name, settings)
-        rules = {name: _rules(location) for name, location in snapshot.locations.items()}
+        grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
+        rules = {name: _rules(location, grpc_web) for name, location in snapshot.locations.items()}
         return Compiled(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
 
 
-def _rules(location: Location) -> LocationRules:
+def _rules(location: Location, grpc_web: frozenset[str]) -> LocationRules:
     return LocationRules(
         Rules(location.max_retries, location.max_retry_window),
         location.client_max_body_size,
         compile_rules(location.proxy_set_headers, location.proxy_add_headers).late,
+        grpc_web if location.grpc_web else frozenset(),
     )

@@ -1,0 +1,265 @@
+"""gRPC through pingap: grpcio on both sides, plain and over TLS, with both engines of HTTP/2."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.e2e.certificate import self_signed
+from tests.e2e.grpc_peer import INITIAL, SERVING, TRAILING, Peer, Stub, error_of
+from tests.e2e.harness import PLACEMENTS, Pingap, site
+from tests.e2e.waiting import free_port, until
+
+WITHIN = 20.0
+"""Seconds that a call may take on a busy machine."""
+LARGE = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    instance: Pingap
+    tls_port: int
+    certificate: bytes
+    spare_port: int
+    """That of the backend which tests start and kill."""
+
+    def stub(self, tls: bool = False, **options: object) -> Stub:
+        if tls:
+            return Stub(f"127.0.0.1:{self.tls_port}", self.certificate, **options)
+        return Stub(f"127.0.0.1:{self.instance.port}", **options)
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[Peer]:
+    server = Peer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module", params=[(name, "h2") for name in PLACEMENTS] + [("split", "ngh2")], ids="-".join)
+def proxy(request: pytest.FixtureRequest, peer: Peer) -> Iterator[Proxy]:
+    placement, engine = request.param
+    if engine == "ngh2":
+        pytest.importorskip("ngh2")
+    certificate, key = self_signed("test.local")
+    tls_port, spare_port = free_port(), free_port()
+    config = site(
+        [peer.port],
+        server=f'enabled_h2 = true\nhttp2_engine = "{engine}"',
+        upstream=f'alpn = "h2"\nhttp2_engine = "{engine}"\nread_timeout = "30s"',
+        locations='["spare", "nowhere", "all"]',
+        more=f"""
+[servers.secure]
+addr = "127.0.0.1:{tls_port}"
+locations = ["spare", "nowhere", "all"]
+global_certificates = true
+enabled_h2 = true
+http2_engine = "{engine}"
+[locations.spare]
+upstream = "spare"
+host = "spare.local"
+[upstreams.spare]
+addrs = ["127.0.0.1:{spare_port}"]
+health_check = "tcp://x?failure=1000"
+alpn = "h2"
+http2_engine = "{engine}"
+[locations.nowhere]
+upstream = "nowhere"
+host = "nowhere.local"
+[upstreams.nowhere]
+addrs = ["127.0.0.1:1"]
+health_check = "tcp://x?failure=1000"
+alpn = "h2"
+[certificates.test]
+tls_cert = '''{certificate}'''
+tls_key = '''{key}'''
+""",
+    )
+    with Pingap(config, placement) as instance:
+        yield Proxy(instance, tls_port, certificate.encode(), spare_port)
+
+
+@pytest.fixture(params=["h2c", "tls"])
+def stub(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[Stub]:
+    with proxy.stub(request.param == "tls") as made:
+        yield made
+
+
+def pairs(metadata: object) -> set[tuple[str, object]]:
+    return {(key, value) for key, value in metadata}  # type: ignore[attr-defined]
+
+
+# -- the four kinds of call -----------------------------------------------------------
+
+
+def test_a_unary_call_brings_message_metadata_and_trailers(stub: Stub, peer: Peer) -> None:
+    sent = (("x-asked", "yes"), ("x-asked-bin", bytes(range(256))))
+    message, call = stub.echo.with_call(b"hello", metadata=sent, timeout=WITHIN)
+    assert message == b"hello"
+    assert pairs(call.initial_metadata()) >= set(INITIAL)
+    assert pairs(call.trailing_metadata()) >= set(TRAILING)
+    assert peer.seen["Echo"].items() >= dict(sent).items()
+    assert call.code() is grpc.StatusCode.OK
+
+
+def test_a_client_streams_messages_of_any_length(stub: Stub) -> None:
+    messages = [b"", b"a", b"b" * 100_000, b"", b"c"]
+    assert stub.collect(iter(messages), timeout=WITHIN) == b"|".join(messages)
+
+
+def test_a_server_streams_messages(stub: Stub) -> None:
+    call = stub.count(b"100", metadata=[("size", "1000")], timeout=WITHIN)
+    assert [message.rstrip(b"\0") for message in call] == [b"%d" % number for number in range(100)]
+    assert pairs(call.initial_metadata()) >= set(INITIAL) and pairs(call.trailing_metadata()) >= set(TRAILING)
+
+
+def test_both_stream_and_each_message_passes_at_once(stub: Stub) -> None:
+    to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    call = stub.chat(iter(to_send.get, None), timeout=WITHIN)
+    for number in range(50):
+        to_send.put(b"ping %d" % number)
+        assert next(call) == b"PING %d" % number  # before the next is sent
+    to_send.put(None)
+    assert list(call) == []
+    assert call.code() is grpc.StatusCode.OK
+
+
+def test_health_checks_pass(stub: Stub) -> None:
+    assert stub.channel.unary_unary("/grpc.health.v1.Health/Check")(b"\x0a\x04main", timeout=WITHIN) == SERVING
+
+
+# -- statuses ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [1, 3, 5, 7, 13, 16])
+def test_a_status_without_any_message_passes_with_its_text_and_details(stub: Stub, code: int) -> None:
+    error = error_of(lambda: stub.fail("nicht möglich: 100 %".encode(), metadata=[("code", str(code))], timeout=WITHIN))
+    assert (error.code().value[0], error.details()) == (code, "nicht möglich: 100 %")
+    assert pairs(error.trailing_metadata()) >= {*TRAILING, ("grpc-status-details-bin", b"\x08\x05details")}
+
+
+def test_a_status_after_messages_passes_with_them(stub: Stub) -> None:
+    call = stub.fail_late(b"enough", metadata=[("code", "9")], timeout=WITHIN)
+    assert [next(call), next(call)] == [b"one", b"two"]
+    error = error_of(lambda: next(call))
+    assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "enough")
+    assert pairs(error.trailing_metadata()) >= set(TRAILING)
+
+
+def test_a_method_that_the_server_does_not_have_is_unimplemented(stub: Stub) -> None:
+    error = error_of(lambda: stub.channel.unary_unary("/pingap.test.Peer/Nothing")(b"", timeout=WITHIN))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+# -- the end of calls ---------------------------------------------------------------------
+
+
+def test_a_deadline_reaches_the_server_and_ends_the_call_on_both_sides(stub: Stub, peer: Peer) -> None:
+    message = f"deadline {time.monotonic()}".encode()
+    error = error_of(lambda: stub.hang(message, timeout=0.5))
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert peer.started_event(message).wait(WITHIN) and peer.ended_event(message).wait(WITHIN)
+
+
+def test_a_client_that_cancels_is_heard_of_at_the_backend(stub: Stub, peer: Peer) -> None:
+    message = f"cancel {time.monotonic()}".encode()
+    call = stub.hang.future(message)  # no deadline: nothing but the cancellation can end it
+    assert peer.started_event(message).wait(WITHIN)
+    assert not peer.ended_event(message).is_set()
+    call.cancel()
+    assert peer.ended_event(message).wait(WITHIN)
+    assert stub.echo(b"still there", timeout=WITHIN) == b"still there"
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_stream_is_heard_of(proxy: Proxy, peer: Peer) -> None:
+    message = f"leave {time.monotonic()}".encode()
+    with proxy.stub() as stub:
+        call = stub.hang.future(message)
+        assert peer.started_event(message).wait(WITHIN) and not call.done()
+    assert peer.ended_event(message).wait(WITHIN)
+
+
+def test_a_backend_that_dies_makes_its_calls_unavailable_and_may_come_back(proxy: Proxy) -> None:
+    def serve() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "tests.e2e.grpc_peer", str(proxy.spare_port)], cwd=Path(__file__).parents[2])
+
+    def answers(stub: Stub) -> bool:
+        try:
+            return bool(stub.echo(b"there?", timeout=WITHIN) == b"there?")
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+            return False
+
+    with proxy.stub(**{"grpc.default_authority": "spare.local"}) as stub:
+        backend = serve()
+        try:
+            until(lambda: answers(stub), WITHIN, "the backend answers")
+            call = stub.chat(iter(queue.SimpleQueue().get, None), timeout=WITHIN)
+            opened = stub.hang.future(b"never")
+            to_wait = threading.Event()
+            opened.add_callback(to_wait.set)
+            until(lambda: answers(stub), WITHIN, "the backend answers while others wait")
+            backend.kill()
+            backend.wait(WITHIN)
+            assert error_of(lambda: opened.result(WITHIN)).code() is grpc.StatusCode.UNAVAILABLE
+            assert error_of(lambda: next(call)).code() is grpc.StatusCode.UNAVAILABLE
+            assert error_of(lambda: stub.echo(b"x", timeout=WITHIN)).code() is grpc.StatusCode.UNAVAILABLE
+            backend = serve()
+            until(lambda: answers(stub), WITHIN, "the new backend answers")
+        finally:
+            backend.kill()
+            backend.wait(WITHIN)
+
+
+def test_a_backend_that_is_not_there_is_unavailable(proxy: Proxy) -> None:
+    with proxy.stub(**{"grpc.default_authority": "nowhere.local"}) as stub:
+        assert error_of(lambda: stub.echo(b"x", timeout=WITHIN)).code() is grpc.StatusCode.UNAVAILABLE
+
+
+# -- much at once ------------------------------------------------------------------------------
+
+
+def test_large_messages_pass_both_ways(stub: Stub) -> None:
+    message = bytes(range(256)) * (LARGE // 256)
+    assert stub.echo(message, timeout=WITHIN) == message
+
+
+def test_two_hundred_calls_at_a_time_on_one_channel(stub: Stub) -> None:
+    calls = [stub.echo.future(b"call %d" % number, timeout=WITHIN) for number in range(200)]
+    assert [call.result(WITHIN) for call in calls] == [b"call %d" % number for number in range(200)]
+
+
+def test_a_stream_that_nobody_reads_does_not_stop_the_others(stub: Stub) -> None:
+    unread = stub.count(b"200", metadata=[("size", "100000")], timeout=WITHIN)
+    assert next(unread).startswith(b"0")
+    assert [stub.echo(b"%d" % number, timeout=WITHIN) for number in range(10)] == [b"%d" % number for number in range(10)]
+    assert sum(1 for _ in unread) == 199
+
+
+def test_compressed_messages_pass_as_they_are(stub: Stub) -> None:
+    message, call = stub.echo.with_call(b"x" * 10_000, metadata=[("gzip", "1")], compression=grpc.Compression.Gzip, timeout=WITHIN)
+    assert message == b"x" * 10_000
+    assert call.code() is grpc.StatusCode.OK
+
+
+def test_keepalive_pings_are_answered_while_a_call_is_silent(proxy: Proxy) -> None:
+    options = {"grpc.keepalive_time_ms": 200, "grpc.keepalive_timeout_ms": 1500, "grpc.http2.max_pings_without_data": 0}
+    to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    with proxy.stub(**options) as stub:
+        call = stub.chat(iter(to_send.get, None), timeout=WITHIN)
+        to_send.put(b"before")
+        assert next(call) == b"BEFORE"
+        threading.Event().wait(2.5)  # without answers the channel would give up after 1.7 s
+        to_send.put(b"after")
+        assert next(call) == b"AFTER"
+        to_send.put(None)
+        assert list(call) == []
