@@ -205,7 +205,8 @@ class Http2Stream:
     def _await_more(self) -> None:
         """The client is the one to wait for, unless it has done its part or the others have not."""
         stream = self.stream
-        if self.client_ended or self._pending or self._is_expected or (stream is not None and stream.is_tunnel):
+        others_wait = bool(self._pending) and not self._is_collecting
+        if self.client_ended or others_wait or self._is_expected or (stream is not None and stream.is_tunnel):
             self.read_by = inf
         else:
             self.read_by = monotonic() + self._connection.door.settings.downstream_read_timeout

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME, FRAME_SIZE_ERROR, PROTOCOL_ERROR, Http2Error
 
 _DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
-_END_STREAM, _END_HEADERS = 0x1, 0x4
+_END_STREAM, _END_HEADERS, _PADDED = 0x1, 0x4, 0x8
 
 
 class Bucket(NamedTuple):
@@ -83,7 +83,7 @@ class Guard:
                 if not flags & _END_HEADERS or self._block:
                     self._begin_block(length, flags)
             elif kind == _DATA:
-                if not length and not flags & _END_STREAM:
+                if length < 2 and not flags & _END_STREAM and (not length or flags & _PADDED):
                     self._take("empty", now, 1)
             else:
                 if kind == _PRIORITY and not int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF:

@@ -51,10 +51,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def listeners(ports: dict[str, int], engines: tuple[str, ...] = ("h2", "ngh2")) -> str:
-    """Servers for each engine on these ports: NAME, NAME-tls, NAME-impatient; and `old`, without HTTP/2."""
+def listeners(ports: dict[str, int]) -> str:
+    """Servers for each engine on these ports: NAME, NAME-tls, NAME-impatient; and old-tls, without HTTP/2."""
     more = section("test", "test.local")
-    for engine in engines:
+    for engine in ("h2", "ngh2"):
         for name, lines in (("", ""), ("-tls", "global_certificates = true"), ("-impatient", IMPATIENT)):
             more += f"""
 [servers.{engine}{name}]
@@ -64,11 +64,20 @@ enabled_h2 = true
 http2_engine = "{engine}"
 {lines}
 """
-    return more
+    return (
+        more
+        + f"""
+[servers.old-tls]
+addr = "127.0.0.1:{ports["old-tls"]}"
+locations = ["all"]
+global_certificates = true
+"""
+    )
 
 
 def free_ports() -> dict[str, int]:
-    return {engine + name: free_port() for engine in ("h2", "ngh2") for name in ("", "-tls", "-impatient")}
+    names = [engine + name for engine in ("h2", "ngh2") for name in ("", "-tls", "-impatient")]
+    return {name: free_port() for name in (*names, "old-tls")}
 
 
 @pytest.fixture(scope="session")

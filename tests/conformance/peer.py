@@ -107,6 +107,8 @@ class Peer:
         self.unacknowledged = 0
         """SETTINGS of ours that the server has not acknowledged."""
         self.pings = 0
+        self.pongs = True
+        """Acknowledge what the server sends as PING."""
         self._block = b""
         if not raw:
             self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
@@ -148,6 +150,15 @@ class Peer:
                 raise Closed
             self.buffer += part
 
+    def http1_head(self) -> bytes:
+        """An answer of HTTP/1.1 up to the end of its head."""
+        while b"\r\n\r\n" not in self.buffer:
+            part = self.sock.recv(65536)
+            assert part, f"closed after {self.buffer!r}"
+            self.buffer += part
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        return head
+
     def until(self, wanted: Callable[[Frame], bool], what: str, seconds: float = DEADLINE) -> Frame:
         """The next frame that is wanted. Fails when the server closes first, or takes longer."""
         deadline = time.monotonic() + seconds
@@ -170,13 +181,6 @@ class Peer:
             return
         except TimeoutError:
             raise AssertionError(f"not closed within {seconds:g} s; {self.history()}") from None
-
-    def drain(self, seconds: float) -> None:
-        """Reads whatever comes for so long, or until the server closes."""
-        deadline = time.monotonic() + seconds
-        with contextlib.suppress(Closed, TimeoutError):
-            while True:
-                self.next(deadline)
 
     def answer(self, stream: int, seconds: float = DEADLINE) -> Answer:
         """The whole answer on a stream."""
@@ -207,6 +211,8 @@ class Peer:
                 for at in range(0, len(found.body), 6):
                     self.remote[int.from_bytes(found.body[at : at + 2], "big")] = int.from_bytes(found.body[at + 2 : at + 6], "big")
                 self.send(frame(SETTINGS, ACK))
+        elif found.kind == PING and not found.flags & ACK and self.pongs:
+            self.send(frame(PING, ACK, 0, found.body))
         elif found.kind in (HEADERS, CONTINUATION):
             assert not found.flags & (PADDED | HAS_PRIORITY), "padded or prioritised HEADERS, which nothing here sends"
             self._block += found.body
