@@ -179,7 +179,13 @@ class Ngh2Engine:
         self._open.discard(stream_id)
         held = self._held.pop(stream_id, 0)
         if held:
-            self._connection.acknowledge_received_data(held, stream_id)
+            self._give_back(held, stream_id)
+
+    def _give_back(self, count: int, stream_id: int) -> None:
+        try:
+            self._connection.acknowledge_received_data(count, stream_id)
+        except ngh2.ConnectionStateError:
+            return  # the last stream after a GOAWAY: nothing more will come
 
     def _learn_settings(self) -> None:
         values = self._connection.remote_settings
@@ -242,7 +248,7 @@ class Ngh2Engine:
             del self._held[stream_id]
         else:
             self._held[stream_id] = held - count
-        self._connection.acknowledge_received_data(count, stream_id)
+        self._give_back(count, stream_id)
 
     def goaway(self, code: int, last_stream_id: int = -1) -> None:
         with contextlib.suppress(ngh2.ConnectionStateError):  # both have said it and no stream is left: it is over

@@ -7,12 +7,14 @@ from typing import Final
 
 from config.model import Location, Snapshot
 from stages.error_page import ErrorPages
+from stages.headers import Cut, cutter
 from stages.messages import Routed
 from stages.upstream.core import Rules
 from stages.upstream.pool import Group
 from stages.variables import Edit, compile_rules, late_source
 
 DEFAULT_RULES: Final = Rules(None, None)
+NOTHING_CUT: Final = cutter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class LocationRules:
     """Header lines whose values are known only now ($upstream_addr, :context)."""
     grpc_web: frozenset[str] = frozenset()
     """Servers by which a request to this location may come in as gRPC-Web."""
+    cut_ruled: Cut = NOTHING_CUT
+    """Takes out the lines that the location sets, adds or removes."""
 
     def apply_late(self, headers: bytes, routed: Routed, address: str) -> bytes:
         """The header block with the late lines applied."""
@@ -68,4 +72,5 @@ def _rules(location: Location, grpc_web: frozenset[str]) -> LocationRules:
         location.client_max_body_size,
         compile_rules(location.proxy_set_headers, location.proxy_add_headers).late,
         grpc_web if location.grpc_web else frozenset(),
+        cutter(name.encode() for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)),
     )

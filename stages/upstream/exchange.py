@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.headers import value_of
+from stages.headers import value_of, without_names_of
 from stages.http1.methods import IDEMPOTENT
 from stages.http1.rules import ProtocolError, ResponseHead
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
@@ -358,7 +358,10 @@ class Exchange:
             except ProtocolError as error:
                 self.fail(error.kind)
                 return
-        channel.send_body(payload, data.ended, data.trailers)
+        trailers = data.trailers
+        if trailers:  # some backends take them for header lines: they must not undo what the head says
+            trailers = without_names_of(self._rules.cut_ruled(trailers), self._routed.headers)
+        channel.send_body(payload, data.ended, trailers)
         if data.ended:
             self.upload_done = True
             if self.is_half_shut:

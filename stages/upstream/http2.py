@@ -317,6 +317,10 @@ class Http2Connection(asyncio.Protocol):
         self.flush_soon()
         return stream_id
 
+    def reset_stream(self, stream_id: int, code: int) -> None:
+        if not self._is_ending and not self.is_closed:
+            self.engine.reset(stream_id, code)
+
     def answered(self) -> None:
         """A whole answer has come on a stream."""
         self.served += 1

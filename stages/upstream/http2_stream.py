@@ -352,7 +352,7 @@ class Http2Stream:
         self.deadline = inf
         self._held.clear()
         if self.id and not (self._got_end and self._sent_end):
-            self.connection.engine.reset(self.id, code)
+            self.connection.reset_stream(self.id, code)
         self.connection.left(self)
 
     # -- flow and time ------------------------------------------------------------------------

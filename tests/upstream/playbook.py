@@ -19,6 +19,8 @@ from bus.fake import FakeContext
 from bus.members import Members
 from config import model
 from config.model import Balance, Basic, Location, Snapshot, Upstream
+from stages.http2 import engine, engines
+from stages.http2.engine import Settings
 from stages.messages import (
     CANCEL,
     CREDIT,
@@ -44,7 +46,9 @@ from stages.upstream import exchange as exchange_module
 from stages.upstream import http1 as connection_module
 from stages.upstream import http2, http2_stream
 from stages.upstream.actor import SWEEP, UpstreamActor
+from stages.upstream.dial import Connection
 from stages.upstream.http1 import BackendConnection
+from stages.upstream.http2 import Http2Connection
 from stages.upstream.pool import BackendState, Group
 
 ACCEPT: Final = 9
@@ -73,7 +77,7 @@ class Clock:
 class FakeTransport(asyncio.Transport):
     """A transport whose socket takes everything at once, or nothing while `is_stuck`."""
 
-    def __init__(self, protocol: BackendConnection, link: Link) -> None:
+    def __init__(self, protocol: Connection, link: Link) -> None:
         super().__init__()
         self.protocol, self.link = protocol, link
         self.out = b""
@@ -174,12 +178,12 @@ class FakeSocket:
 class Link:
     """One backend connection, seen from the backend."""
 
-    def __init__(self, state: BackendState) -> None:
+    def __init__(self, state: BackendState, name: str = "", is_http2: bool = False) -> None:
         self.unread: list[bytes] = []
         """What the kernel has and the proxy has not read."""
         self.eof = False
         self._heard = 0
-        self.connection = BackendConnection(state, FakeSocket(self))  # type: ignore[arg-type]
+        self.connection: Any = Http2Connection(state, name) if is_http2 else BackendConnection(state, FakeSocket(self), name)  # type: ignore[arg-type]
         self.transport = FakeTransport(self.connection, self)
 
     def hears(self) -> bytes:
@@ -229,6 +233,84 @@ class Link:
         return self.transport.is_closing()
 
 
+class Http2Link(Link):
+    """A connection on which the backend speaks HTTP/2, with an engine of its own."""
+
+    def __init__(self, state: BackendState, name: str, settings: Settings) -> None:
+        super().__init__(state, name, True)
+        self.engine = engines.engine(engines.DEFAULT)(False, settings)
+        self.engine.start()
+        self.streams: dict[int, dict[bytes, bytes]] = {}
+        """Stream → the fields of its request."""
+        self.bodies: dict[int, bytes] = {}
+        self.ended: set[int] = set()
+        """Streams whose request is complete."""
+        self.trailers: dict[int, Any] = {}
+        self.reset: dict[int, int] = {}
+        """Stream → the code with which the proxy reset it."""
+        self.goodbye: int | None = None
+        """The code of the proxy's GOAWAY."""
+        self.acknowledges = True
+        """Takes bodies as they come; else the proxy's window to us stays as it is."""
+
+    def listens(self) -> list[int]:
+        """Reads what has come. The streams that are new."""
+        known = len(self.streams)
+        while heard := self.hears():
+            for event in self.engine.receive(heard):
+                kind = event.kind
+                if kind == engine.HEAD:
+                    self.streams[event.stream_id] = dict(event.fields)
+                    self.bodies[event.stream_id] = b""
+                elif kind == engine.BODY:
+                    self.bodies[event.stream_id] += event.data
+                    if self.acknowledges:
+                        self.engine.acknowledge(event.stream_id, event.flow_length)
+                elif kind == engine.TRAILERS:
+                    self.trailers[event.stream_id] = event.fields
+                    self.ended.add(event.stream_id)
+                elif kind == engine.RESET:
+                    self.reset[event.stream_id] = event.code
+                elif kind == engine.GOAWAY:
+                    self.goodbye = event.code
+                if kind in (engine.HEAD, engine.BODY) and event.ended:
+                    self.ended.add(event.stream_id)
+            self.speaks()
+        return list(self.streams)[known:]
+
+    def speaks(self) -> None:
+        """What the engine has queued arrives at the proxy."""
+        data = self.engine.outgoing()
+        if data and not self.transport.is_closing():
+            self.says(data)
+
+    def starts(self, stream: int, status: int = 200, *more: tuple[bytes, bytes], ended: bool = False) -> None:
+        """A response head."""
+        self.engine.send_head(stream, ((b":status", b"%d" % status), *more), ended)
+        self.speaks()
+
+    def sends(self, stream: int, data: bytes, ended: bool = False) -> int:
+        """As much of a response body as there is room for."""
+        size = min(len(data), self.engine.room(stream))
+        self.engine.send_data(stream, data[:size], ended and size == len(data))
+        self.speaks()
+        return size
+
+    def answers(self, stream: int, body: bytes = b"ok", status: int = 200, *more: tuple[bytes, bytes]) -> None:
+        """A whole answer, in one read."""
+        self.engine.send_head(stream, ((b":status", b"%d" % status), *more), False)
+        self.engine.send_data(stream, body, True)
+        self.speaks()
+
+    def drops(self, stream: int, code: int) -> None:
+        self.engine.reset(stream, code)
+        self.speaks()
+
+    def leaves(self, last: int, code: int = 0) -> None:
+        self.engine.goaway(code, last)
+        self.speaks()
+
+
 class Backend:
     """One address."""
 
@@ -238,9 +320,13 @@ class Backend:
         self.hangs = False
         self.asked = 0
         """Connects, whatever became of them."""
+        self.agrees_to = "h2"
+        """By ALPN, where it is asked."""
+        self.settings = Settings()
+        """Of its HTTP/2."""
         self._dialing: list[asyncio.Future[None]] = []
 
-    async def connect(self, state: BackendState) -> BackendConnection:
+    async def connect(self, state: BackendState, name: str = "") -> Connection:
         self.asked += 1
         if self.hangs:
             waiting = asyncio.get_running_loop().create_future()
@@ -253,10 +339,14 @@ class Backend:
             await asyncio.sleep(0)
         if self.refuses is not None:
             raise self.refuses
-        link = Link(state)
+        if state.group.may_share and self.agrees_to == "h2":
+            link: Link = Http2Link(state, name, self.settings)
+        else:
+            link = Link(state, name)
         self.links.append(link)
         link.connection.connection_made(link.transport)
-        return link.connection
+        made: Connection = link.connection
+        return made
 
     @property
     def dialing(self) -> int:
@@ -305,8 +395,8 @@ class Play:
         await self.actor.start()
         self.members(*CREW)
 
-    async def _connect(self, state: BackendState, name: str) -> BackendConnection:
-        connection = await self.backend(state.address).connect(state)
+    async def _connect(self, state: BackendState, name: str) -> Connection:
+        connection = await self.backend(state.address).connect(state, name)
         self.actor._connections.add(connection)
         return connection
 
@@ -538,12 +628,15 @@ class Play:
             for state in group.backends:
                 assert state.active == 0, f"{state.address}: {state.active} requests were never counted off"
                 assert not state.pending
-                kept = [connection for connection in state.idle if not connection.is_closed]
+                kept = [connection for connection in (*state.idle, *state.shared) if not connection.is_closed]
                 assert state.open == len(kept), f"{state.address}: {state.open} connections counted, {len(kept)} kept"
-                assert all(connection.exchange is None for connection in kept)
+                assert all(connection.exchange is None for connection in state.idle)
+                assert all(connection.is_unused for connection in state.shared)
+                assert not state.connecting
         for address, backend in self.backends.items():
             assert not backend.dialing, f"{address} is still being dialled"
-            kept = [c for group in groups.values() for state in group.backends if state.address == address for c in state.idle]
+            states = [state for group in groups.values() for state in group.backends if state.address == address]
+            kept = [connection for state in states for connection in (*state.idle, *state.shared)]
             assert {id(link.connection) for link in backend.open} == {id(c) for c in kept}, f"a connection to {address} was left open"
 
     async def end(self) -> None:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from stages.http1.methods import IDEMPOTENT
 from stages.messages import CREDIT, DATA, RESPONSE, WINDOW
-from tests.upstream.playbook import ACCEPT, CREW, OK, PLUGINS, Link, Play
+from stages.upstream.http1 import BackendConnection
+from stages.upstream.pool import BackendState
+from tests.upstream.playbook import ACCEPT, CREW, OK, PLUGINS, Http2Link, Link, Play
 
 LENGTH = re.compile(rb"content-length: (\d+)")
 HEAD = re.compile(rb"([A-Z]+) /(\d+) HTTP/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n")
@@ -51,7 +53,8 @@ class Walk:
 
     @property
     def links(self) -> list[Link]:
-        return [link for backend in self.play.backends.values() for link in backend.links]
+        """Those with HTTP/1.1."""
+        return [link for backend in self.play.backends.values() for link in backend.links if not isinstance(link, Http2Link)]
 
     def number(self, sid: int) -> int:
         return sid & 0xFFFFFFFF
@@ -308,6 +311,7 @@ class Walk:
         for group in groups:
             assert group.pending == sum(len(state.pending) for state in group.backends) <= group.settings.max_pending
             for state in group.backends:
+                self.look_at_shared(state)
                 assert state.active == at[state]
                 assert 0 <= state.open <= group.settings.max_connections
                 assert len(set(map(id, state.idle))) == len(state.idle)
@@ -316,12 +320,18 @@ class Walk:
                     assert not state.pending, "nobody waits where there is room"
                 for exchange in state.pending:
                     assert not exchange.is_over
-        for exchange in actor._exchanges.values():
+        self.look_at_exchanges()
+
+    def look_at_shared(self, state: BackendState) -> None:
+        assert not state.shared
+
+    def look_at_exchanges(self) -> None:
+        for exchange in self.play.actor._exchanges.values():
             held = [exchange.channel is not None, exchange._connecting is not None, exchange.waits]
             assert sum(held) == 1, "every exchange has exactly one thing to wait for"
             if exchange.channel is not None:
                 assert exchange.channel.exchange is exchange
-                waits_for_us = exchange.channel._paused
+                waits_for_us = exchange.channel._paused if isinstance(exchange.channel, BackendConnection) else exchange.channel._is_paused
                 assert exchange.channel.deadline < float("inf") or waits_for_us, "every wait has an end"
 
     async def end(self) -> None:
