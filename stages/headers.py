@@ -34,6 +34,12 @@ def values_of(headers: bytes, name: bytes) -> list[bytes]:
     return [line[length:] for line in headers.split(b"\r\n") if line.startswith(needle)]
 
 
+def without_names_of(block: bytes, headers: bytes) -> bytes:
+    """A block without the lines of every name that `headers` has."""
+    known = {line.partition(b":")[0] for line in headers.split(b"\r\n")}
+    return b"".join(line + b"\r\n" for line in block.split(b"\r\n")[:-1] if line.partition(b":")[0] not in known)
+
+
 def cutter(names: Iterable[bytes]) -> Cut:
     """A function that returns a block without the lines of these names (lower case)."""
     wanted = tuple(dict.fromkeys(names))

@@ -124,6 +124,7 @@ keepalive_timeout = "{WAIT}"
             parts.append(f"""[locations.{name}]
 upstream = "{name}"
 enable_reverse_proxy_headers = true
+proxy_set_headers = ["X-Set: by-pingap", "X-Gone:"]
 max_retries = 0
 [upstreams.{name}]
 addrs = ["127.0.0.1:{origin.port}"]
@@ -184,7 +185,7 @@ idle_timeout = "30s"
     # -- what was seen ----------------------------------------------------------------
 
     def records(self, origin: str, mark: bytes) -> list[Record]:
-        return [record for record in self.origins[origin].records if record.mark == mark]
+        return self.origins[origin].by_mark.get(mark, [])
 
     async def settled(self) -> None:
         """Waits until nothing more reaches an origin: what pingap has passed on is there before its answer is here."""

@@ -45,6 +45,7 @@ class Recorder:
         self.name = name
         self.port = 0
         self.records: list[Record] = []
+        self.by_mark: dict[bytes, list[Record]] = {}
         self.streams: list[bytearray] = []
         """What came on each connection, to be held against another reading."""
         self.strays: list[bytes] = []
@@ -67,6 +68,7 @@ class Recorder:
         mark = _MARK.search(request.target) or _MARK.search(b" ".join(request.all(b"x-mark")))
         record = Record(f"{self.name}-{len(self.records)}", request, mark[0] if mark else b"")
         self.records.append(record)
+        self.by_mark.setdefault(record.mark, []).append(record)
         return record
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

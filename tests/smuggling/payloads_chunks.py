@@ -142,6 +142,9 @@ for _name, _line in (
     ("TE", b"TE: trailers"),
     ("Expect", b"Expect: 100-continue"),
     ("Cookie", b"Cookie: a=b"),
+    ("a line that pingap sets", b"X-Set: forged"),
+    ("a line that pingap removes", b"X-Gone: 1"),
+    ("a line of the head", b"X-Mark: forged"),
 ):
     trailers.passed(_name, body(b"5\r\nhello\r\n0\r\n%b\r\n\r\n" % _line + SMUGGLED))
     trailers.passed(

@@ -105,6 +105,8 @@ for _name, _line in (
     ("TE", b"TE: trailers, chunked;q=0.5"),
     ("Trailer", b"Trailer: Content-Length, Transfer-Encoding"),
     ("HTTP2-Settings", b"HTTP2-Settings: x"),
+    ("lines that pingap sets and removes", b"X-Set: forged\r\nX-Gone: 1\r\nx-set: 2"),
+    ("those named by Connection", b"X-Set: forged\r\nX-Gone: 1\r\nConnection: X-Set, X-Gone"),
     ("forged client", b"X-Real-IP: 9.9.9.9\r\nX-Forwarded-For: 9.9.9.9\r\nForwarded: for=9.9.9.9"),
     ("Max-Forwards", b"Max-Forwards: 0"),
     ("Max-Forwards of no number", b"Max-Forwards: -1"),

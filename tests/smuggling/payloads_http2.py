@@ -308,6 +308,9 @@ for _name, _fields in (
     ("te", ((b"te", b"trailers"),)),
     ("expect", ((b"expect", b"100-continue"),)),
     ("cookie", ((b"cookie", b"a=b"),)),
+    ("a line that pingap sets", ((b"x-set", b"forged"),)),
+    ("a line that pingap removes", ((b"x-gone", b"1"),)),
+    ("a line of the head", ((b"x-mark", b"forged"),)),
 ):
     trailers.passed(_name, ended_by(_fields), body=SMUGGLED)
 trailers.either("content-length", ended_by(((b"content-length", b"5"),)), body=SMUGGLED)

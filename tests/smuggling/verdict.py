@@ -72,6 +72,8 @@ def unlike(seen: Request, meant: Request, merged: frozenset[bytes]) -> list[str]
         found.append(f"two framings: {seen.headers}")
     if seen.all(b"x-real-ip") != [b"127.0.0.1"] or seen.all(b"x-forwarded-for") != [b"127.0.0.1"]:
         found.append(f"the client's address: {seen.all(b'x-real-ip')}, {seen.all(b'x-forwarded-for')}")
+    if seen.all(b"x-set") != [b"by-pingap"] or seen.all(b"x-gone"):
+        found.append(f"what pingap sets and removes: {seen.all(b'x-set')}, {seen.all(b'x-gone')}")
     known = {name for name, _ in meant.headers}
     unknown = {name for name, _ in seen.headers} - known - ADDED - merged
     if unknown:
@@ -81,7 +83,7 @@ def unlike(seen: Request, meant: Request, merged: frozenset[bytes]) -> list[str]
 
 ADDED = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"connection", b"via", b"upgrade", b"te", b"sec-websocket-key")
-    + (b"x-real-ip", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
+    + (b"x-set", b"x-real-ip", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port")
 )
 """Lines that pingap, or nginx behind it, writes itself."""
 
