@@ -5,7 +5,7 @@
     in each: core.py decides without I/O, actor.py acts
 
     messages.py     THE list of what stages send one another (bus/PROTOCOL.md sections 6 to 8)
-    itinerary.py    which stages a request visits        errors.py, error_page.py    how it can fail, and what is said then
+    itinerary.py    which stages a request visits        errors.py, error_page.py, grpc.py    how it can fail, and what is said then
     generations.py  a configuration from candidate to retirement, as every stage keeps it
     headers.py, header_view.py, variables.py, forwarded.py    header blocks: read, changed, filled in
     http1/          HTTP/1.1 in bytes, for accept and upstream        keepsake.py    what survives a restart

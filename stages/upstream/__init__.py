@@ -5,6 +5,7 @@
     pool.py        backends with their idle connections and waiting exchanges
     dial.py        opening a connection: names, addresses, time-outs, socket options
     http1.py       HTTP/1.1 client side on one backend connection
+    grpc_web.py    pure: gRPC-Web of a client into gRPC and back
     exchange.py    one request: its attempts, its body, its credit
     actor.py       the table of exchanges, messages from and to the other stages
 
