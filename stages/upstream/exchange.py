@@ -141,8 +141,10 @@ class Exchange:
             idle = backend.idle
             while idle:
                 connection = idle.pop()
-                # An EOF that the loop has not delivered yet: worth a look where a second try is not allowed or time has passed.
-                if (self.method not in IDEMPOTENT or self.began - connection.idle_since > SETTLED) and connection.is_stale():
+                # Bytes that the loop has not read yet would be taken for the answer. An end is worth the dearer look where a
+                # second try is not allowed or time has passed.
+                must_live = self.method not in IDEMPOTENT or self.began - connection.idle_since > SETTLED
+                if connection.is_stale() if must_live else connection.has_spoken():
                     connection.close()
                     continue
                 self._tries += 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from stages.headers import value_of
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
-from stages.http1.direct import DirectWriter
+from stages.http1.direct import DirectWriter, has_unread
 from stages.http1.engine import Httptools
 from stages.http1.lines import quick_response
 from stages.http1.methods import IDEMPOTENT
@@ -343,7 +343,7 @@ class BackendConnection(asyncio.Protocol):
             self.close()  # its loss lets the next one who waits open another
         elif backend.pending:
             first = backend.pending[0]
-            if first.name != self.name or (first.method not in IDEMPOTENT and self.is_stale()):
+            if first.name != self.name or self.has_spoken() or (first.method not in IDEMPOTENT and self.is_stale()):
                 self.close()
             else:
                 backend.next_waiting().next_in_line(self)
@@ -390,6 +390,10 @@ class BackendConnection(asyncio.Protocol):
             self.watch()
             if not self.is_closed:
                 self.transport.resume_reading()
+
+    def has_spoken(self) -> bool:
+        """Bytes are here that the loop has not read: of an idle connection nobody asked for them, and they answer nothing."""
+        return has_unread(self._socket)
 
     def is_stale(self) -> bool:
         """Looks at the socket: an idle connection with anything to read (data or EOF) is of no use any more."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stages.http1.direct import DirectWriter
+from stages.http1.direct import DirectWriter, has_unread
 
 
 class Queue(asyncio.Transport):
@@ -153,3 +153,18 @@ def test_without_a_plain_socket_everything_is_the_transports(pair: Any, tls: boo
     DirectWriter(transport).write(b"secret")
     assert transport.queued == b"secret"
     assert read(pair[1]) == b""
+
+
+def test_what_waits_on_a_socket_is_seen_without_being_read() -> None:
+    ours, theirs = socket.socketpair()
+    try:
+        assert not has_unread(ours)
+        theirs.send(b"x")
+        assert has_unread(ours)
+        assert ours.recv(2) == b"x"
+        theirs.close()
+        assert not has_unread(ours), "an end is no byte"
+    finally:
+        theirs.close()
+        ours.close()
+    assert has_unread(ours), "of one that is closed nothing good can be said"

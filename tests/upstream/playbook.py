@@ -174,6 +174,9 @@ class FakeSocket:
             return b""
         raise BlockingIOError
 
+    def has_unread(self) -> bool:
+        return bool(self._link.unread)
+
 
 class Link:
     """One backend connection, seen from the backend."""
@@ -382,6 +385,7 @@ class Play:
             for module in (actor_module, connecting_module, connection_module, exchange_module, http2, http2_stream):
                 monkeypatch.setattr(module, "monotonic", self.clock)
             monkeypatch.setattr(self.actor, "connect", self._connect)
+            monkeypatch.setattr("stages.upstream.http1.has_unread", FakeSocket.has_unread)
         self.receivers = self.actor.receivers()
         self.backends: dict[str, Backend] = {}
         self.generation = 0

@@ -95,11 +95,27 @@ async def test_before_a_post_the_connection_is_looked_at(play: Play) -> None:
     assert link.hears() == b""
 
 
-async def test_before_a_post_bytes_that_nobody_asked_for_are_seen_too(play: Play) -> None:
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_bytes_that_nobody_asked_for_are_seen_though_the_loop_has_not_come_round_to_them(play: Play, method: bytes) -> None:
     play.serves()
     link = await play.fetches()
     link.says(OK, now=False)
-    assert (await play.fetches(b"POST", body=b"order")) is not link
+    assert (await play.fetches(method)) is not link
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_who_waits_in_line_does_not_get_a_connection_that_has_more_to_say(play: Play, method: bytes) -> None:
+    play.serves(max_connections=1)
+    first, second = play.asks(), play.asks(method)
+    await play.turn()
+    link = play.backend().link
+    link.says(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", now=False)
+    link.connection.data_received(OK)  # a read of its own, before that
+    assert play.hears_response(first).body == b"ok"
+    await play.turn()
+    assert play.backend().link is not link
+    play.backend().link.says(OK)
+    assert play.hears_response(second).body == b"ok"
 
 
 async def test_a_connection_that_was_idle_for_a_while_is_looked_at_before_any_request(play: Play) -> None:
