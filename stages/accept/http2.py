@@ -159,6 +159,7 @@ class Http2Connection(asyncio.Protocol):
         self._collecting.clear()
         for stream in streams.values():
             stream.left()
+            stream.release()
 
     def eof_received(self) -> bool:
         # As over HTTP/1.1: who shuts its side is taken for gone.
@@ -226,6 +227,7 @@ class Http2Connection(asyncio.Protocol):
             stream = self._forget(event.stream_id)
             if stream is not None:
                 stream.left()
+                stream.release()
                 self._rest_if_idle()
         elif isinstance(event, GoAway):
             self._client_leaves = True
@@ -272,6 +274,7 @@ class Http2Connection(asyncio.Protocol):
         except Malformed as error:
             self._forget(event.stream_id)
             self._malformed(event.stream_id, stream, error, now)
+            stream.release()
 
     def _malformed(self, stream_id: int, stream: Http2Stream | None, error: Malformed, now: float) -> None:
         """RFC 9113 section 8.1.1: reset, and nobody guesses what was meant. It is in the log as 400."""
@@ -289,6 +292,7 @@ class Http2Connection(asyncio.Protocol):
             return
         self._forget(stream.stream_id)
         self._answer_refusal(stream, stream.refused, error, stream.client_ended)
+        stream.release()
         self._rest_if_idle()
 
     def _answer_refusal(self, stream: Http2Stream, refused: Stream | RequestHead | None, error: ProtocolError, ended: bool) -> None:
@@ -334,6 +338,7 @@ class Http2Connection(asyncio.Protocol):
             self.engine.reset(stream.stream_id, code)
         elif not stream.client_ended:
             self._answered_early(stream.stream_id)
+        stream.release()
         self.schedule()
         self._rest_if_idle()
 
@@ -438,6 +443,7 @@ class Http2Connection(asyncio.Protocol):
         if self._leaving_by is None:
             self._leaving_by = now + ROUND_TRIP
             self.engine.goaway(NO_ERROR, LAST_STREAM)
+            self._flush()  # before the PING, which libnghttp2 would put first
             self.engine.ping(DRAINING)
             self._flush()
         elif now >= self._leaving_by:

@@ -380,6 +380,13 @@ class Http2Stream:
         if self.stream is not None:
             self._connection.actor.client_left(self.stream)
 
+    def release(self) -> None:
+        """It is over. What it held must not wait for the garbage collector, which comes seldom: it and its Stream name each other."""
+        self.stream = None
+        self._is_collecting = False
+        self._waiting.clear()
+        self._pending = []
+
     @property
     def unread(self) -> int:
         """Bytes of the client's window that were not given back."""

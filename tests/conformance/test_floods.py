@@ -17,7 +17,7 @@ from stages.http2.engine import (
 )
 from tests.conformance.conftest import Server
 from tests.conformance.peer import Peer
-from tests.conformance.steps import GET, dies, fields, get, post, priority, rst, window
+from tests.conformance.steps import GET, dies, fields, get, post, priority, request, rst, window
 from tests.http2.wire import CONTINUATION, DATA, END, END_HEADERS, HEADERS, PADDED, PING, PRIORITY, SETTINGS, block, data, frame, u32
 
 
@@ -88,6 +88,15 @@ def test_what_ordinary_clients_do_is_no_flood(server: Server) -> None:
         for _ in range(20):
             peer.ping()
         assert not peer.goaways()
+
+
+def test_a_request_that_is_reset_before_its_body_began_reaches_nobody(server: Server) -> None:
+    with server.peer() as peer:
+        never = fields(1, request(b"POST", b"/never")) + rst(1)
+        peer.send(never + fields(3, request(b"POST", b"/never")) + rst(3) + get(5))
+        assert peer.answer(5).status == 200
+        peer.ping()
+    assert not server.origin.seen("/never")
 
 
 def test_a_list_of_fields_above_the_cap_is_431(server: Server) -> None:
