@@ -32,7 +32,7 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
     context = report.context
     if secured is not None:
         context = {**context, "tls_version": secured.version, "tls_cipher": secured.cipher}
-        if connection.served <= 1:
+        if stream.nth <= 1:
             context["tls_handshake_time"] = secured.seconds
     return new(
         Access,
@@ -55,7 +55,7 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
             request.started,
             stream.responded,
             now,
-            connection.served > 1,
+            stream.nth > 1,
             in_flight,
             *report[:8],
             stream.failed or report.error,

@@ -55,6 +55,8 @@ class Stream:
         self.connection = connection
         self.request = request
         self.keep_alive = keep_alive
+        self.nth = connection.served
+        """Its place among the requests of its connection, from 1."""
         if request.length:
             self.received = len(request.body)
             self.upload_done = request.ended

@@ -91,11 +91,12 @@ class UpstreamSums:
 class ServerSums:
     """What is counted of one server: all its requests, and each location and upstream."""
 
-    __slots__ = ("all", "compression", "locations", "reuses", "upstreams")
+    __slots__ = ("all", "compression", "locations", "reuses", "tls_handshake", "upstreams")
 
     def __init__(self) -> None:
         self.all = LocationSums()
         self.reuses = 0
+        self.tls_handshake = Histogram(HANDSHAKE_SECONDS)
         self.compression = Histogram(COMPRESSION)
         self.locations: dict[str, LocationSums] = {}
         self.upstreams: dict[str, UpstreamSums] = {}
@@ -180,6 +181,9 @@ class Sums:
             ratio = context.get("compression_ratio")
             if isinstance(ratio, float | int):
                 server.compression.observe(ratio)
+            handshake = context.get("tls_handshake_time")  # with the first request of a connection
+            if isinstance(handshake, float):
+                server.tls_handshake.observe(handshake)
 
     def _take_upstream(self, server: ServerSums, access: Sequence[Any]) -> None:
         name = access[_UPSTREAM]

@@ -90,6 +90,10 @@ class Page(Collector):
         for name, server in self._servers.items():
             reuses.add_metric((name,), server.reuses)
         yield reuses
+        handshakes = HistogramMetricFamily("pingap_tls_handshake_time", "TLS handshakes with clients in seconds.", labels=_SERVER)
+        for name, server in self._servers.items():
+            _add(handshakes, (name,), server.tls_handshake)
+        yield handshakes
         figures = self._sums.figures("upstream", self._now)
         for prefix, name, text in (
             (CONNECTIONS, "pingap_upstream_connections", "Open connections to backends."),

@@ -76,7 +76,7 @@ class Site:
     def __init__(self, root: Path, origin: Origin) -> None:
         self.names = Names(root)
         self.origin = origin
-        self.only12, self.only13, self.hasty, self.plain = (free_port() for _ in range(4))
+        self.only12, self.only13, self.hasty, self.h2, self.plain = (free_port() for _ in range(5))
 
     def config(self, default: bool = True) -> str:
         tags = '"{dir}/access.log {path} {status} {:tls_version} {:tls_cipher} {:tls_handshake_time}."'
@@ -99,6 +99,12 @@ locations = ["all"]
 addr = "127.0.0.1:{self.hasty}"
 global_certificates = true
 tls_handshake_timeout = "1s"
+locations = ["all"]
+[servers.h2]
+addr = "127.0.0.1:{self.h2}"
+global_certificates = true
+enabled_h2 = true
+access_log = {tags}
 locations = ["all"]
 [servers.bare]
 addr = "127.0.0.1:{self.plain}"
@@ -286,12 +292,17 @@ def test_versions_that_are_broken_are_refused(tls: Site, version: str) -> None:
     assert "Cipher is (NONE)" in out, out
 
 
-def test_http_1_1_is_agreed_on_by_alpn(tls: Site) -> None:
+def test_the_protocol_is_agreed_on_by_alpn(tls: Site) -> None:
     for offered in (["http/1.1"], ["h2", "http/1.1"]):
         with connect(tls.port, context=trusting(alpn=offered)) as sock:
             assert sock.selected_alpn_protocol() == "http/1.1"
     with connect(tls.port, context=trusting(alpn=["h2"])) as sock:
         assert sock.selected_alpn_protocol() is None, "HTTP/2 is not switched on here"
+    for offered, chosen in ((["http/1.1", "h2"], "h2"), (["http/1.1"], "http/1.1"), (["spdy/3"], None), ([], None)):
+        with connect(tls.h2, context=trusting(alpn=offered)) as sock:
+            assert sock.selected_alpn_protocol() == chosen
+            if chosen != "h2":
+                assert b" 200 " in ask(sock)
 
 
 @pytest.mark.parametrize("newest", [TLS12, TLS13], ids=["1.2", "1.3"])
@@ -308,6 +319,25 @@ def test_the_access_log_says_what_was_agreed_on(tls: Site, newest: ssl.TLSVersio
     assert re.fullmatch(rf"\S+ 200 {version} {cipher} \.", lines["2"]), "the handshake belongs to the first request"
 
 
+def test_of_requests_that_are_in_flight_together_one_has_the_handshake(tls: Site, shared_origin: Origin) -> None:
+    needs("curl")
+    together = threading.Barrier(3)
+
+    def wait_for_the_others(exchange: Exchange) -> None:
+        together.wait(10)
+        exchange.reply()
+
+    paths = [f"/together/{number}" for number in range(3)]
+    shared_origin.on |= dict.fromkeys(paths, wait_for_the_others)
+    urls = [argument for path in paths for argument in ("-o", "/dev/null", f"https://127.0.0.1:{tls.h2}{path}")]
+    done = subprocess.run(["curl", "-sSkZ", "--http2", "--no-progress-meter", *urls], capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    log = tls.pingap.dir / "access.log"
+    until(lambda: log.read_text().count("/together/") == 3, 5, "the requests are logged")
+    lines = [line for line in log.read_text().splitlines() if "/together/" in line]
+    assert len([line for line in lines if re.search(r" \d+\.$", line)]) == 1, lines
+
+
 def test_handshakes_are_counted_by_version_and_failures_too(tls: Site) -> None:
     with connect(tls.port, context=trusting(newest=TLS12)) as sock:
         ask(sock)
@@ -318,7 +348,8 @@ def test_handshakes_are_counted_by_version_and_failures_too(tls: Site) -> None:
         with Client(tls.port, tls=True) as client:
             page = client.get("/metrics").body.decode()
         done = all(f'pingap_accept_tls_handshakes_total{{version="{version}"}}' in page for version in ("TLSv1.2", "TLSv1.3"))
-        return done and "pingap_accept_tls_handshakes_failed_total" in page
+        timed = re.search(r'pingap_tls_handshake_time_count\{server="plain"\} ([1-9])', page)
+        return done and "pingap_accept_tls_handshakes_failed_total" in page and timed is not None
 
     until(counted, 8, "the handshakes are counted")
 

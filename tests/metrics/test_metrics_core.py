@@ -64,6 +64,12 @@ def test_compression_counts_when_it_happened() -> None:
     assert web.compression.counts == [0, 0, 0, 1, 0, 0]
 
 
+def test_tls_handshakes_of_clients_count_with_the_first_request_of_a_connection() -> None:
+    first, second = {"tls_version": "TLSv1.3", "tls_handshake_time": 0.02}, {"tls_version": "TLSv1.3"}
+    web = sums(access(context=first), access(context=second)).servers["web"]
+    assert (web.tls_handshake.counts, web.tls_handshake.sum) == ([0, 1, 0, 0, 0, 0], 0.02)
+
+
 def test_counters_survive_reloads_and_series_of_what_is_removed_go() -> None:
     made = sums(access(), access(location="static"))
     made.configure(Scope({"web": ("api", "new")}, frozenset(), "web"))

@@ -45,6 +45,7 @@ NAMES = [
     "pingap_http_sent_count",
     "pingap_http_sent_bytes",
     "pingap_connection_reuses",
+    "pingap_tls_handshake_time_count",
     "pingap_upstream_connections",
     "pingap_upstream_connections_current",
     "pingap_upstream_tcp_connect_time_count",
