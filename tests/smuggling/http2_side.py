@@ -136,7 +136,7 @@ def disagreements(lab: Lab, outcome: Http2Outcome) -> list[str]:
             request = whole[answer.serial].request
             meant = Request(meant.method, meant.target.replace(MARK, run.mark), meant.body.replace(MARK, run.mark), meant.headers)
             if stream == 1:
-                meant.headers = [*_sent(payload, run), (b"host", b"a.example")]
+                meant.headers = _sent(payload)
             found += unlike(request, meant, MERGED.get(run.door.origin, frozenset()))
     origin = lab.origins[run.door.origin]
     if isinstance(origin, BehindNginx):
@@ -146,16 +146,18 @@ def disagreements(lab: Lab, outcome: Http2Outcome) -> list[str]:
     return found
 
 
-def _sent(payload: Http2Payload, run: Http2Run) -> list[tuple[bytes, bytes]]:
-    """The ordinary fields of a payload that passes."""
+def _sent(payload: Http2Payload) -> list[tuple[bytes, bytes]]:
+    """The fields of a payload as header lines, with Host first."""
     size = int.from_bytes(payload.wire[:3], "big")
-    fields = hpack.Decoder().decode(payload.wire[9 : 9 + size], raw=True)
-    return [(bytes(name), bytes(value)) for name, value in fields if not name.startswith(b":") and name != b"host"]
+    fields = [(bytes(name), bytes(value)) for name, value in hpack.Decoder().decode(payload.wire[9 : 9 + size], raw=True)]
+    host = next((value for name, value in fields if name in (b":authority", b"host")), b"")
+    return [(b"host", host), *(field for field in fields if field[0][:1] != b":" and field[0] != b"host")]
 
 
-async def run_all(lab: Lab, pairs: list[tuple[Http2Payload, Door]]) -> list[Http2Outcome]:
+async def run_all(lab: Lab, pairs: list[tuple[Http2Payload, Door]], settle: bool) -> list[Http2Outcome]:
     outcomes = await asyncio.gather(*(_run_one(lab, payload, door) for payload, door in pairs))
-    await lab.settled()
+    if settle:
+        await lab.settled()
     return [Http2Outcome(outcome.payload, outcome.run, tuple(disagreements(lab, outcome))) for outcome in outcomes]
 
 

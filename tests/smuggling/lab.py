@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tests.e2e.harness import Pingap
 from tests.e2e.waiting import free_port
-from tests.smuggling.book import read
+from tests.smuggling.book import Reading, read
 from tests.smuggling.origins import Asgi, BehindNginx, Record, Recorder
 from tests.smuggling.payload import MARK
 
@@ -64,6 +64,8 @@ class Run:
     mark: bytes
     wire: bytes
     """Payload and probe, marked."""
+    book: Reading
+    """The same read by the book."""
     answers: list[Answer] = field(default_factory=list)
     garbage: bytes = b""
     """What came and was no answer."""
@@ -118,7 +120,7 @@ locations = ["{door.origin}"]
 http1_engine = "{door.http1}"
 header_timeout = "{WAIT}"
 downstream_read_timeout = "{WAIT}"
-keepalive_timeout = "{WAIT}"
+keepalive_timeout = "30s"
 {http2}""")
         for name, origin in self.origins.items():
             parts.append(f"""[locations.{name}]
@@ -147,7 +149,7 @@ idle_timeout = "30s"
             mark = self.new_mark(kind)
             probe = b"GET /probe/%b HTTP/1.1\r\nHost: a.example\r\nX-Mark: %b\r\nConnection: close\r\n\r\n" % (mark, mark)
             payload = wire.replace(MARK, mark)
-            run = Run(door, mark, payload + probe)
+            run = Run(door, mark, payload + probe, read(payload + probe))
             received = bytearray()
             try:
                 async with asyncio.timeout(DEADLINE):
@@ -189,13 +191,14 @@ idle_timeout = "30s"
 
     async def settled(self) -> None:
         """Waits until nothing more reaches an origin: what pingap has passed on is there before its answer is here."""
-        before = -1
-        for _ in range(50):
-            count = sum(len(origin.records) + sum(map(len, origin.streams)) for origin in self.origins.values())
-            if count == before:
+        before, same = -1, 0
+        for _ in range(100):
+            count = sum(origin.heard() for origin in self.origins.values())
+            same = same + 1 if count == before else 0
+            if same == 3:
                 return
             before = count
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
 
 
 def _pieces(data: bytes, at: list[int]) -> list[bytes]:
@@ -205,7 +208,7 @@ def _pieces(data: bytes, at: list[int]) -> list[bytes]:
 
 def _read_answers(data: bytes, run: Run) -> None:
     """Final answers; every answer of an origin of ours says its length, and the one to HEAD bears a mark of no body."""
-    heads = [request.method for request in read(run.wire).requests]
+    heads = [request.method for request in run.book.requests]
     while data:
         match = _STATUS.match(data)
         end = data.find(b"\r\n\r\n") + 4

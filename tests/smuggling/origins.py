@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,10 @@ class Recorder:
         self.records.append(record)
         self.by_mark.setdefault(record.mark, []).append(record)
         return record
+
+    def heard(self) -> int:
+        """Grows with all that comes."""
+        return len(self.records) + sum(map(len, self.streams))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -194,7 +198,7 @@ class Asgi(Recorder):
         self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Callable[[dict[str, Any]], Awaitable[None]]
     ) -> None:
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-        record = self.record(Request(scope["method"].encode(), target, b"", [(name.lower(), value) for name, value in scope["headers"]]))
+        record = self.record(Request(scope["method"].encode(), target, b"", _lower(scope["headers"])))
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -202,10 +206,15 @@ class Asgi(Recorder):
             record.request.body += message.get("body", b"")
             if not message.get("more_body"):
                 break
+        record.request.headers = _lower(scope["headers"])  # with httptools the trailers are among them now
         record.is_whole = True
         headers = [(b"x-serial", record.serial.encode()), (b"content-length", b"4")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"seen"})
+
+
+def _lower(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower(), value) for name, value in headers]
 
 
 class BehindNginx(Recorder):
@@ -257,6 +266,9 @@ http {{
                 mark = _MARK.search(f"{entry['request']} {entry['mark']}".encode("latin-1"))
                 self._logged.setdefault(mark[0] if mark else b"", []).append(f"{entry['request'][:100]} {entry['status']}")
         return self._logged
+
+    def heard(self) -> int:
+        return super().heard() + self.log.stat().st_size
 
     async def stop(self) -> None:
         self._process.terminate()

@@ -49,22 +49,22 @@ def run_all(lab: Lab, payloads: Iterable[Payload], doors: list[Door], thorough: 
     """Says payloads to doors, with another cut at each.
 
     What passes goes to every door. What is to be refused says little about an origin: it goes to the recorders and to one
-    other, in turn; thorough: to all. The odd ones of a sweep go to the recorders only.
+    other, in turn; thorough: to all. The odd ones of a sweep go to the recorders only, and to one of them unless thorough.
     """
     return lab.wait(_run_all(lab, list(payloads), doors, thorough))
 
 
-def run_http2(lab: Lab, payloads: list[Http2Payload], doors: list[Door], thorough: bool = False) -> list[Http2Outcome]:
+def run_http2(lab: Lab, payloads: list[Http2Payload], doors: list[Door], thorough: bool = False, settle: bool = True) -> list[Http2Outcome]:
     pairs = [(payload, door) for at, payload in enumerate(payloads) for door in _doors_of(at, payload, doors, thorough)]
-    return lab.wait(http2_side.run_all(lab, pairs))
+    return lab.wait(http2_side.run_all(lab, pairs, settle))
 
 
 def _doors_of(at: int, payload: Payload | Http2Payload, doors: list[Door], thorough: bool) -> list[Door]:
     recorders = [door for door in doors if door.origin == "raw"]
     others = [door for door in doors if door.origin != "raw"]
     if isinstance(payload, Payload) and payload.only_raw:
-        others = []
-    elif payload.verdict == "refused" and not thorough and others:
+        return recorders if thorough else [recorders[at % len(recorders)]]
+    if payload.verdict == "refused" and not thorough and others:
         others = [others[at % len(others)]]
     return recorders + others
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.smuggling.book import Request, read
+from tests.smuggling.book import Reading, Request, read
 from tests.smuggling.lab import Answer, Door, Run
 from tests.smuggling.origins import Recorder
 from tests.smuggling.payload import MARK, SMUGGLED, chunked, get, length, post
@@ -26,7 +26,8 @@ def _judge(wire: bytes, answers: list[Answer], seen: list[Request], *, whole: bo
     for request in seen:
         origin.record(request).is_whole = whole
     lab: Any = SimpleNamespace(origins={"raw": origin}, records=lambda name, mark: origin.by_mark.get(mark, []))
-    return disagreements(lab, Run(Door("raw"), RUN, wire.replace(MARK, RUN), answers))
+    wire = wire.replace(MARK, RUN)
+    return disagreements(lab, Run(Door("raw"), RUN, wire, read(wire), answers))
 
 
 def _ok(number: int) -> Answer:
@@ -85,7 +86,10 @@ def test_two_framings_of_one_request_are_found() -> None:
 
 
 def test_the_verdict_is_about_the_first_answer() -> None:
-    assert [verdict(Run(Door("raw"), RUN, b"", answers)) for answers in ([_ok(0), REFUSAL], [REFUSAL], [], [Answer(200, "", False)])] == [
+    assert [
+        verdict(Run(Door("raw"), RUN, b"", Reading([]), answers))
+        for answers in ([_ok(0), REFUSAL], [REFUSAL], [], [Answer(200, "", False)])
+    ] == [
         "passed",
         "refused",
         "refused",
