@@ -198,6 +198,17 @@ def sends(stream: int, *sizes: int) -> Callable[[Peer], None]:
     return check
 
 
+def sends_in_all(stream: int, size: int) -> Callable[[Peer], None]:
+    """So many bytes of DATA on a stream, in frames of any length, and then no more."""
+
+    def check(peer: Peer) -> None:
+        peer.until(lambda _: stream in peer.answers and len(peer.answers[stream].body) >= size, f"{size} bytes on stream {stream}")
+        peer.ping()
+        assert len(peer.answers[stream].body) == size, "more than the window"
+
+    return check
+
+
 def holds_back(stream: int) -> Callable[[Peer], None]:
     """The answer has begun, and nothing of its body comes."""
 

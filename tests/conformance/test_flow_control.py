@@ -14,7 +14,7 @@ from stages.http2.engine import CANCEL, FLOW_CONTROL_ERROR
 from tests.conformance.backend import BIG, PORTION
 from tests.conformance.conftest import Server
 from tests.conformance.peer import Frame, Peer
-from tests.conformance.steps import answers, breaks, fields, get, holds_back, post, request, sends, settings, window
+from tests.conformance.steps import answers, breaks, fields, get, holds_back, post, request, sends, sends_in_all, settings, window
 from tests.e2e.origins import Exchange
 from tests.e2e.waiting import until
 from tests.http2.wire import DATA, HEADERS, RST, WINDOW, data, u32
@@ -102,7 +102,7 @@ def test_a_connection_without_a_window_goes_on_when_it_opens(server: Server) -> 
     """Stream 1 uses up the connection's window; stream 3 waits for that, though its own is open."""
     with server.peer(WIDE) as peer:
         peer.send(get(1, path=b"/big"))
-        sends(1, 16384, 16384, 16384, 16383)(peer)
+        sends_in_all(1, 65535)(peer)
         peer.send(get(3))
         holds_back(3)(peer)
         peer.send(window(0, BIG))
@@ -231,7 +231,7 @@ def test_a_client_that_takes_a_little_now_and_then_is_not_ended(server: Server) 
     with Peer(server.impatient, settings=NO_WINDOW) as peer:
         peer.send(get(1, path=b"/big"))
         peer.until(lambda seen: seen.kind == HEADERS, "the answer begins")
-        for _ in range(4):
+        for _ in range(3):
             threading.Event().wait(0.5)
             peer.send(window(1, 10))
             peer.until(lambda seen: seen.kind == DATA and len(seen.body) == 10, "10 bytes")
