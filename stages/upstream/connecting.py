@@ -46,6 +46,9 @@ class Connecting:
         failure, detail = None, ""
         try:
             connection = await self._actor.connect(backend, self.name)
+            if not connection.has_room:
+                connection.close()
+                raise ConnectionError("the backend lets us open no streams")
         except TimeoutError as error:
             failure, detail = Failure.CONNECT_TIMEOUT, str(error)
         except Exception as error:  # mostly OSError, but a name that cannot be a name is a ValueError

@@ -30,22 +30,37 @@ async def dial(loop: asyncio.AbstractEventLoop, backend: BackendState, name: str
     name: whom the backend has to prove to be; "" without TLS.
     """
     settings = backend.group.settings
+    connection: Connection
     async with asyncio.timeout(settings.total_connection_timeout or LONGEST_WAIT):
         began = monotonic()
         sock = await open_socket(loop, backend.host, backend.port, settings)
-        tcp_seconds = monotonic() - began
+        seconds: tuple[float, ...] = (monotonic() - began,)
         if name:
             connection, tls_seconds = await _secure(loop, backend, name, sock)
-            connection.connect_seconds = (tcp_seconds, tls_seconds)
-    if not name:
-        is_http2 = backend.group.may_share
-        connection = await _attach(
-            loop, lambda: Http2Connection(backend) if is_http2 else BackendConnection(backend, sock), sock, lambda made: made.close()
-        )
-        connection.connect_seconds = (tcp_seconds,)
+            seconds = (*seconds, tls_seconds)
+        elif backend.group.may_share:
+            connection = await _attach(loop, lambda: Http2Connection(backend), sock, Http2Connection.close)
+        else:
+            connection = await _attach(loop, lambda: BackendConnection(backend, sock), sock, BackendConnection.close)
+        connection.connect_seconds = seconds
+        if isinstance(connection, Http2Connection):
+            await _await_settings(connection, settings)
     if connection.is_closed or connection.transport.is_closing():
         raise ConnectionResetError("closed before it was asked anything")
     return connection
+
+
+async def _await_settings(connection: Http2Connection, settings: Upstream) -> None:
+    """Until the backend has said what it takes, with which it also shows that it speaks HTTP/2."""
+    try:
+        async with asyncio.timeout(settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT):
+            await connection.settled
+    except TimeoutError as error:
+        connection.close()
+        raise TimeoutError("no HTTP/2 settings in time") from error
+    except BaseException:
+        connection.close()
+        raise
 
 
 async def _attach(loop: asyncio.AbstractEventLoop, factory: Callable[[], P], sock: socket.socket, unwanted: Callable[[P], None]) -> P:

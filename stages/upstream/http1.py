@@ -80,6 +80,7 @@ class BackendConnection(asyncio.Protocol):
 
     transport: asyncio.Transport
     is_single = True
+    has_room = True
 
     def __init__(self, backend: BackendState, sock: socket.socket, name: str = "") -> None:
         """name: whom the backend has proved to be; "" without TLS."""

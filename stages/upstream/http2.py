@@ -75,11 +75,11 @@ class Http2Connection(asyncio.Protocol):
         "idle_since",
         "is_closed",
         "is_counted",
-        "is_settled",
         "lonely",
         "name",
         "opened",
         "served",
+        "settled",
         "transport",
     )
 
@@ -105,15 +105,15 @@ class Http2Connection(asyncio.Protocol):
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
         self._unasked: dict[Http2Stream, None] = {}
-        """Handed out, and without a stream id yet: some wait for the backend's settings."""
+        """Handed out, and without a stream id yet."""
         self.blocked: dict[Http2Stream, None] = {}
         """Those that hold bytes for want of room, in the order of their turns."""
         self.lonely: list[Http2Stream] = []
         """Those whose answer's head came in this read, and nothing of its body yet."""
         self._cap = backend.group.settings.max_h2_streams
         """Streams at a time; fewer than configured after the backend has refused one."""
-        self.is_settled = False
-        """The backend's settings are known."""
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """The backend's settings have come. Before that nobody knows how many streams it takes, or whether it speaks HTTP/2 at all."""
         self._refuses = False
         """No new streams: GOAWAY, or on its way out."""
         self._is_standing_by = False
@@ -245,7 +245,7 @@ class Http2Connection(asyncio.Protocol):
         elif kind == GOAWAY:
             self._going_away(event)  # type: ignore[arg-type]
         elif kind == SETTINGS:
-            self._settled()
+            self._learn_settings()
         else:
             stream = self._streams.get(event.stream_id) if kind <= RESET else None  # type: ignore[union-attr]
             if stream is None:
@@ -275,13 +275,11 @@ class Http2Connection(asyncio.Protocol):
         for stream in blocked:
             stream.go_on()
 
-    def _settled(self) -> None:
+    def _learn_settings(self) -> None:
         """The backend's settings have come, or changed."""
-        self.is_settled = True
-        allowed = min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams)
-        self.backend.streams = max(1, allowed)
-        for stream in list(self._unasked):
-            stream.settled()
+        self.backend.streams = max(1, min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams))
+        if not self.settled.done():
+            self.settled.set_result(None)
         self.room_changed()
         if self.backend.pending:
             self.backend.serve_line()
@@ -394,6 +392,8 @@ class Http2Connection(asyncio.Protocol):
         self.room_changed()
 
     def _drop_streams(self, why: str, failure: Failure | None) -> None:
+        if not self.settled.done():
+            self.settled.set_exception(ConnectionError(f"no HTTP/2: {why or 'closed'}"))
         for stream in self._all():
             stream.lost(why, failure)
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 NO_BODY: Final = (204, 304)
 
-Asked = tuple[bytes, bytes, bytes, int, bytes, bytes]
-"""The arguments of `ask`."""
-
 
 class Http2Stream:
     """What the backend's window has no room for waits here; the credit that was given bounds it.
@@ -45,8 +42,7 @@ class Http2Stream:
         "_sent_end",
         "_taken",
         "_trailers",
-        "_upgrade",
-        "_wish",
+        "_tunnel",
         "connection",
         "deadline",
         "exchange",
@@ -75,9 +71,8 @@ class Http2Stream:
         self._owed = 0
         """Bytes that came and were not acknowledged."""
         self._taken = 0
-        self._upgrade = b""
-        self._wish: Asked | None = None
-        """An extended CONNECT that waits for the backend's settings."""
+        self._tunnel: bytes | None = None
+        """The header block of a request that asks for one."""
 
     @property
     def backend(self) -> BackendState:
@@ -101,10 +96,7 @@ class Http2Stream:
         exchange, connection = self.exchange, self.connection
         assert exchange is not None
         if upgrade:
-            self._upgrade = upgrade
-            self._wish = (method, target, headers, length, body, upgrade)
-            if connection.is_settled:
-                self.settled()
+            self._ask_for_tunnel(exchange, target, headers, upgrade)
             return
         ended = exchange.upload_done
         fields = request_fields(method, target, connection.scheme, headers, length)
@@ -116,18 +108,14 @@ class Http2Stream:
         else:
             self._ends = self._sent_end = ended
 
-    def settled(self) -> None:
-        """The backend's settings are known: whether it takes extended CONNECT (RFC 8441 section 3) is among them."""
-        wish, self._wish = self._wish, None
-        if wish is None or self.exchange is None:
-            return
-        method, target, headers, length, _, upgrade = wish
+    def _ask_for_tunnel(self, exchange: Exchange, target: bytes, headers: bytes, upgrade: bytes) -> None:
+        """Extended CONNECT, if the backend's settings say that it takes that (RFC 8441 section 3)."""
         if not self.connection.engine.connect_enabled:
-            self.exchange.note("the backend does not take extended CONNECT over HTTP/2 (RFC 8441)")
-            self.exchange.attempt_failed(Failure.INVALID)
+            exchange.note("the backend does not take extended CONNECT over HTTP/2 (RFC 8441)")
+            exchange.attempt_failed(Failure.INVALID)
             return
-        self._wish = wish  # its headers are looked at again when the answer comes
-        fields = request_fields(method, target, self.connection.scheme, headers, length, upgrade)
+        self._tunnel = headers
+        fields = request_fields(b"CONNECT", target, self.connection.scheme, headers, 0, upgrade)
         self.id = self.connection.open_stream(self, fields, False)
 
     def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
@@ -205,7 +193,7 @@ class Http2Stream:
         except ProtocolError as error:
             self._broke(error)
             return
-        if self._upgrade and 200 <= head.status < 300:
+        if self._tunnel is not None and 200 <= head.status < 300:
             self._open_tunnel(exchange, head, ended)
         elif ended:
             if head.length == UNKNOWN and exchange.method != b"HEAD" and head.status not in NO_BODY:
@@ -217,8 +205,8 @@ class Http2Stream:
 
     def _open_tunnel(self, exchange: Exchange, head: ResponseHead, ended: bool) -> None:
         """A 2xx to an extended CONNECT is to the client what a 101 is (RFC 8441 section 5)."""
-        assert self._wish is not None
-        headers = answered_over_http2(self._wish[2], head.headers)
+        assert self._tunnel is not None
+        headers = answered_over_http2(self._tunnel, head.headers)
         self._has_begun = True
         exchange.tunnel_opened(head._replace(status=101, headers=headers, length=UNKNOWN), b"")
         if ended:

@@ -327,6 +327,8 @@ class Backend:
         """By ALPN, where it is asked."""
         self.settings = Settings()
         """Of its HTTP/2."""
+        self.greeting = b""
+        """What it says in their place."""
         self._dialing: list[asyncio.Future[None]] = []
 
     async def connect(self, state: BackendState, name: str = "") -> Connection:
@@ -348,6 +350,9 @@ class Backend:
             link = Link(state, name)
         self.links.append(link)
         link.connection.connection_made(link.transport)
+        if isinstance(link, Http2Link):
+            link.says(self.greeting) if self.greeting else link.speaks()
+            await link.connection.settled
         made: Connection = link.connection
         return made
 

@@ -778,12 +778,10 @@ def switches(play: Play, headers: bytes = b"host: example\r\nsec-websocket-versi
     return play.asks(headers=headers, upgrade=b"websocket", plan=4)
 
 
-async def test_an_upgrade_waits_for_the_settings_and_becomes_a_tunnel(play: Play, serves: Any) -> None:
+async def test_an_upgrade_becomes_a_tunnel(play: Play, serves: Any) -> None:
     serves()
     play.backend().settings = Settings(enable_connect=True)
     sid = switches(play)
-    await play.turn()
-    assert not peer(play).connection._streams, "before its settings, nobody knows whether it takes extended CONNECT"
     link, (stream,) = await heard(play)
     assert link.streams[stream] == {
         b":method": b"CONNECT",
@@ -882,12 +880,23 @@ async def test_a_flood_ends_the_connection(play: Play, serves: Any) -> None:
 )
 async def test_a_backend_that_does_not_speak_http2_is_a_bad_gateway(play: Play, serves: Any, said: bytes) -> None:
     serves()
+    play.backend().greeting = said
     sid = play.asks()
     await play.turn()
-    link = peer(play)
-    link.says(said)
+    response = play.hears_response(sid)
+    assert (response.status, response.report.error) == (502, "connect_failed")
+    assert peer(play).is_closed
+    assert "no HTTP/2" in str(play.context.logged)
+
+
+async def test_a_backend_that_lets_us_open_no_streams_cannot_be_used(play: Play, serves: Any) -> None:
+    serves()
+    play.backend().settings = Settings(max_streams=0)
+    sid = play.asks()
+    await play.turn()
     assert play.hears_response(sid).status == 502
-    assert link.is_closed
+    await play.turn()
+    assert (play.backend().asked, play.state().open) == (1, 0)
 
 
 # -- which protocol, which name ------------------------------------------------------------------------
