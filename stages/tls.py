@@ -19,7 +19,8 @@ from typing import Any, Final
 from stages.http1.direct import DirectWriter
 
 RECORD: Final = 16 * 1024
-"""Most plaintext bytes of one record (RFC 8446 section 5.1)."""
+"""Most plaintext bytes of one record (RFC 8446 section 5.1), and so of one read: a buffer of more than the 128 KiB from which
+malloc turns to the kernel cost 30 µs a read."""
 
 READ: Final = 256 * 1024
 """Most plaintext bytes that are handed on at once."""
@@ -269,7 +270,7 @@ class TlsTransport(Transport, asyncio.Protocol):
                 protocol = self._protocol or protocol
                 continue
             try:
-                data = read(READ)
+                data = read(RECORD)
             except ssl.SSLWantReadError:
                 self._flush()
                 return
@@ -295,7 +296,7 @@ class TlsTransport(Transport, asyncio.Protocol):
         size = len(first)
         while size < READ:
             try:
-                data = self._ssl.read(READ)
+                data = self._ssl.read(RECORD)
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLZeroReturnError:
@@ -389,7 +390,7 @@ class TlsTransport(Transport, asyncio.Protocol):
         # After its own close_notify OpenSSL looks for the peer's, and an ordinary record in its place would be an error.
         while self._incoming.pending:
             try:
-                data = self._ssl.read(READ)
+                data = self._ssl.read(RECORD)
             except (ssl.SSLError, OSError):
                 break
             if not data:
