@@ -16,6 +16,8 @@ from tests.smuggling.payloads_http2 import PAYLOADS as HTTP2_PAYLOADS
 from tests.smuggling.suite import Outcome, run_all, run_http2
 from tests.smuggling.verdict import of_origins
 
+pytestmark = pytest.mark.timeout(240)
+
 DOORS = [Door("raw"), Door("nginx")]
 HTTP2_DOORS = [Door("raw", http2="h2"), Door("raw", http2="ngh2")]
 CHOSEN = [payload for family in (funky, trailers, zero, expect, hops, rows) for payload in family.payloads.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from tests.smuggling.verdict import disagreements, verdict
 
 BATCH = 25
 """Mutants of one example: connections are slow, and they can go side by side."""
+
+pytestmark = pytest.mark.timeout(240)
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 """Making a failure smaller would take minutes: the one mutant at fault is in the message."""

@@ -14,6 +14,9 @@ from tests.smuggling.payloads_http2 import FAMILIES as HTTP2_FAMILIES
 from tests.smuggling.suite import FAMILIES, PAYLOADS, RAW, RAW_H11, Outcome, run_all
 from tests.smuggling.verdict import of_origins
 
+pytestmark = pytest.mark.timeout(240)
+"""The fixtures say all payloads at once: about 10 s, several times that on a machine that is busy with other things."""
+
 
 def _of(family: str, outcomes: list[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.payload.family == family]
