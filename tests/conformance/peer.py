@@ -69,7 +69,7 @@ class Answer:
         self.interim: list[int] = []
         self.status = 0
         self.fields: Fields = ()
-        self.body = b""
+        self.body = bytearray()
         self.trailers: Fields = ()
         self.ended = False
         self.code: int | None = None

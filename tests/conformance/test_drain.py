@@ -86,16 +86,3 @@ def test_draining(own: tuple[Pingap, dict[str, int], signal.Signals]) -> None:
         for group in peers:
             for peer in group:
                 peer.sock.close()
-
-
-def test_an_idle_connection_is_told_before_it_is_closed(server_impatient: Peer) -> None:
-    """keepalive_timeout, or header_timeout before the first request."""
-    found = server_impatient.until(lambda seen: seen.kind == GOAWAY, "GOAWAY")
-    assert (found.code, found.last_stream) == (NO_ERROR, 0)
-    server_impatient.wait_closed()
-
-
-@pytest.fixture
-def server_impatient(engine: str, instance: Pingap, ports: dict[str, int]) -> Iterator[Peer]:
-    with Peer(ports[f"{engine}-impatient"]) as peer:
-        yield peer

@@ -7,17 +7,19 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
-from stages.http2.engine import CANCEL, FLOW_CONTROL_ERROR
+from stages.http2.engine import CANCEL, FLOW_CONTROL_ERROR, NO_ERROR
 from tests.conformance.backend import BIG, PORTION
 from tests.conformance.conftest import Server
 from tests.conformance.peer import Frame, Peer
 from tests.conformance.steps import answers, breaks, fields, get, holds_back, post, request, sends, sends_in_all, settings, window
-from tests.e2e.origins import Exchange
+from tests.e2e.harness import Pingap
+from tests.e2e.origins import Exchange, Origin
 from tests.e2e.waiting import until
-from tests.http2.wire import DATA, HEADERS, RST, WINDOW, data, u32
+from tests.http2.wire import DATA, ENGINES, GOAWAY, HEADERS, RST, WINDOW, data, u32
 
 NO_WINDOW = b"\0\4" + u32(0)
 WIDE = b"\0\4" + u32(2**31 - 1)
@@ -58,7 +60,7 @@ def connection_window(peer: Peer) -> int:
     return sum(int.from_bytes(seen.body, "big") for seen in peer.seen if seen.kind == WINDOW and not seen.stream)
 
 
-def is_whole(body: bytes) -> bool:
+def is_whole(body: bytearray) -> bool:
     return len(body) == BIG and body == PORTION * (BIG // len(PORTION))
 
 
@@ -226,9 +228,32 @@ def test_what_clients_left_behind_is_let_go(server: Server) -> None:
     assert min(sizes[3:]) - max(sizes[:2]) < 24 * MIB, sizes
 
 
-def test_a_client_that_takes_a_little_now_and_then_is_not_ended(server: Server) -> None:
+@dataclass(frozen=True)
+class Silent:
+    """Three clients that began at the same time and do nothing more, so that what ends each of them is waited for once."""
+
+    port: int
+    idle: Peer
+    stopped: Peer
+    """Half a body."""
+    deaf: Peer
+    """Windows that are open, and a socket from which nothing is read."""
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def silent(request: pytest.FixtureRequest, instance: Pingap, ports: dict[str, int], conformance_origin: Origin) -> Iterator[Silent]:
+    port = ports[f"{request.param}-impatient"]
+    with Peer(port) as idle, Peer(port) as stopped, Peer(port, settings=WIDE, receive_buffer=4096) as deaf:
+        stopped.send(post(1, (b"content-length", b"100")) + data(1, b"some"))
+        count = len(conformance_origin.seen("/big"))
+        deaf.send(window(0, 2**31 - 1 - 65535) + get(1, path=b"/big") + get(3, path=b"/big"))
+        conformance_origin.wait("/big", count + 2)
+        yield Silent(port, idle, stopped, deaf)
+
+
+def test_a_client_that_takes_a_little_now_and_then_is_not_ended(silent: Silent) -> None:
     """downstream_write_timeout is about silence."""
-    with Peer(server.impatient, settings=NO_WINDOW) as peer:
+    with Peer(silent.port, settings=NO_WINDOW) as peer:
         peer.send(get(1, path=b"/big"))
         peer.until(lambda seen: seen.kind == HEADERS, "the answer begins")
         for _ in range(3):
@@ -238,29 +263,27 @@ def test_a_client_that_takes_a_little_now_and_then_is_not_ended(server: Server) 
         assert peer.answers[1].code is None
 
 
-def test_a_client_that_reads_nothing_is_ended(server: Server) -> None:
-    """Its windows are open and its socket is full."""
-    with Peer(server.impatient, settings=WIDE, receive_buffer=4096) as peer:
-        count = len(server.origin.seen("/big"))
-        peer.send(window(0, 2**31 - 1 - 65535) + get(1, path=b"/big") + get(3, path=b"/big"))
-        server.origin.wait("/big", count + 2)
-        gone = len(server.origin.seen("/big"))
-        until(lambda: _is_reset(peer), 8, "the connection is reset")
-        assert gone == count + 2
+def test_an_idle_connection_is_told_before_it_is_closed(silent: Silent) -> None:
+    """header_timeout before the first request, keepalive_timeout after it."""
+    found = silent.idle.until(lambda seen: seen.kind == GOAWAY, "GOAWAY")
+    assert (found.code, found.last_stream) == (NO_ERROR, 0)
+    silent.idle.wait_closed()
+
+
+def test_a_body_that_stops_is_ended(silent: Silent) -> None:
+    """downstream_read_timeout, for a stream and not for its connection."""
+    peer = silent.stopped
+    assert peer.answer(1).status == 408
+    peer.send(get(3))
+    answers(3)(peer)
+
+
+def test_a_client_that_reads_nothing_is_ended(silent: Silent) -> None:
+    """The connection is reset, or its kernel would go on to hold what was written."""
+    until(lambda: _is_reset(silent.deaf), 8, "the connection is reset")
 
 
 def _is_reset(peer: Peer) -> bool:
     """Without reading: the kernel tells of a reset in the state of the socket."""
     state: int = struct.unpack("B", peer.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0]
     return state == 7  # TCP_CLOSE
-
-
-def test_a_body_that_stops_is_ended(server: Server) -> None:
-    """downstream_read_timeout, for a stream and not for its connection."""
-    with Peer(server.impatient) as peer:
-        peer.send(post(1, (b"content-length", b"100")) + data(1, b"some"))
-        assert peer.until(lambda seen: seen.stream == 1 and seen.kind in (HEADERS, RST), "an end", 8)
-        if 1 in peer.answers and peer.answers[1].status:
-            assert peer.answers[1].status == 408
-        peer.send(get(3))
-        answers(3)(peer)
