@@ -1,6 +1,6 @@
 """TLS on a plain connection: a layer between the event loop's transport and a protocol that knows nothing of it.
 
-The loop's own TLS costs about 1.4 µs more a small request (docs/decisions/0007), and it decides things that are ours:
+The loop's own TLS costs about 4 µs more a small request (docs/decisions/0007), and it decides things that are ours:
 how much of a turn of the loop handshakes may take, what becomes of a connection whose other end stops without saying so,
 and which protocol goes on once it is known what was agreed.
 """
