@@ -449,3 +449,19 @@ def test_a_field_list_that_unpacks_to_far_too_much_ends_the_connection_or_the_st
     with pytest.raises(Http2Error) as caught:
         server.receive(frame(HEADERS, END | END_HEADERS, 1, block(GET) + bomb))
     assert caught.value.code in (e.ENHANCE_YOUR_CALM, e.COMPRESSION_ERROR, e.PROTOCOL_ERROR)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_reserved_bit_of_an_increment_is_ignored(name: str) -> None:
+    server = settled_server(name)
+    server.receive(headers(1, GET, True))
+    server.send_head(1, OK, False)
+    assert server.receive(frame(WINDOW, 0, 1, u32(1 << 31 | 10))) == [Room(e.ROOM, 1)]
+
+
+def test_a_stream_id_that_goes_back_is_a_protocol_error() -> None:
+    server = settled_server("h2")
+    server.receive(headers(5, GET, True))
+    with pytest.raises(Http2Error) as caught:
+        server.receive(headers(3, GET, True))
+    assert caught.value.code == e.PROTOCOL_ERROR

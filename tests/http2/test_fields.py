@@ -98,6 +98,8 @@ MALFORMED: dict[str, Fields] = {
     "unknown pseudo field": ((b":foo", b"x"), *GET),
     ":status in a request": (*GET, (b":status", b"200")),
     "pseudo field after others": (*GET[:3], (b"a", b"b"), GET[3]),
+    "CONNECT with :scheme and :path": ((b":method", b"CONNECT"), *GET[1:]),
+    "CONNECT without :authority": ((b":method", b"CONNECT"),),
     ":protocol without CONNECT": (*GET, (b":protocol", b"websocket")),
     "CONNECT with protocol and content-length": (
         (b":method", b"CONNECT"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PREFACE, Http2Error
+from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR, Http2Error
 from stages.http2.guard import Guard
 from tests.http2.wire import (
     CONTINUATION,
@@ -15,6 +15,7 @@ from tests.http2.wire import (
     END_HEADERS,
     GET,
     HEADERS,
+    PADDED,
     PING,
     PRIORITY,
     RST,
@@ -32,6 +33,7 @@ FLOODS: dict[str, tuple[bytes, int]] = {
     "ping": (frame(PING, 0, 0, b"12345678"), 100),
     "settings": (frame(SETTINGS), 50),
     "empty DATA": (data(1, b""), 100),
+    "DATA of a pad length": (frame(DATA, PADDED, 1, b"\0"), 100),
     "priority": (frame(PRIORITY, 0, 1, u32(0) + b"\0"), 1000),
     "window update": (frame(WINDOW, 0, 1, u32(1)), 2000),
     "unknown frames": (frame(0x42, 0, 1, b"x"), 100),
@@ -109,3 +111,9 @@ def test_a_frame_larger_than_we_announced_is_refused_before_it_is_collected() ->
     with pytest.raises(Http2Error) as caught:
         Guard().came(frame(DATA, 0, 1, b"x" * 16385)[:9], 0.0)
     assert caught.value.code == FRAME_SIZE_ERROR
+
+
+def test_priority_on_stream_0_is_an_error_whichever_the_engine() -> None:
+    with pytest.raises(Http2Error) as caught:
+        Guard().came(frame(PRIORITY, 0, 1 << 31, u32(0) + b"\0"), 0.0)
+    assert caught.value.code == PROTOCOL_ERROR
