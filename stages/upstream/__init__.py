@@ -1,13 +1,19 @@
 """Upstream: asks a backend and sends its answer straight to accept (or to plugins when the itinerary says so).
 
-    balance.py     pure: which backend (round robin, consistent hashing, least connections, power of two)
-    core.py        pure: may a failed attempt be made again, and what a failure is called; memory of streams
-    pool.py        backends with their idle connections and waiting exchanges
-    dial.py        opening a connection: names, addresses, time-outs, socket options
-    http1.py       HTTP/1.1 client side on one backend connection
-    grpc_web.py    pure: gRPC-Web of a client into gRPC and back
-    exchange.py    one request: its attempts, its body, its credit
-    actor.py       the table of exchanges, messages from and to the other stages
+    balance.py      pure: which backend (round robin, consistent hashing, least connections, power of two)
+    core.py         pure: may a failed attempt be made again, and what a failure is called; memory of streams
+    pool.py         backends with their idle and shared connections, and waiting exchanges
+    dial.py         opening a connection: names, addresses, time-outs, socket options
+    secure.py       TLS to backends: contexts, sessions, handshakes
+    connecting.py   a connection that is being opened, and the exchanges that wait for it
+    channel.py      what an exchange sees of that which carries it
+    http1.py        HTTP/1.1 client side on one backend connection, which is a channel
+    http2.py        HTTP/2 client side on one backend connection
+    http2_stream.py one stream of that, which is a channel
+    websocket.py    the key of a WebSocket handshake where only one side has one
+    grpc_web.py     pure: gRPC-Web of a client into gRPC and back
+    exchange.py     one request: its attempts, its body, its credit
+    actor.py        the table of exchanges, messages from and to the other stages
 
 Pools outlive a reload as long as the upstream's own section does not change. An exchange
 holds one thing at a time that it waits for (a connect, a place in line or a connection),

@@ -349,7 +349,7 @@ class Http2Stream:
         exchange = self.exchange
         if exchange is None:
             self.deadline = inf
-        elif self.choked and not self.is_asked_all:
+        elif self.choked and not self._sent_end:  # else the connection may be choked, but not by this one
             self._taken = self.connection.taken
             self.deadline = monotonic() + exchange.write_timeout
         elif self._is_paused:
@@ -358,11 +358,6 @@ class Http2Stream:
             # While the request is on its way it is the client whose turn it is, and accept that watches it.
             waits_for_backend = exchange.upload_done or exchange.is_tunnel
             self.deadline = monotonic() + (exchange.read_timeout if waits_for_backend else LONGEST_WAIT)
-
-    @property
-    def is_asked_all(self) -> bool:
-        """All of the request has been given to the connection: that may be choked, but not by this one."""
-        return self._sent_end
 
     def pause(self) -> None:
         if not self._is_paused:
@@ -384,7 +379,7 @@ class Http2Stream:
         if exchange is None:
             return 0.0
         waited = exchange.read_timeout
-        if self.choked and not self.is_asked_all:
+        if self.choked and not self._sent_end:
             waited = exchange.write_timeout
             if self.connection.choked and self.connection.taken > self._taken:
                 self._taken = self.connection.taken

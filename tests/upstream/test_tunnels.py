@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from stages.messages import UNKNOWN, WINDOW, Credit, Data
 from stages.upstream.core import Failure
+from stages.upstream.websocket import accept_of_key, fresh_key
 from tests.upstream.playbook import ACCEPT, OK, PLUGINS, Link, Play
 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: y\r\n\r\n"
@@ -186,3 +189,53 @@ async def test_who_reads_trailers_says_so_to_the_backend(play: Play) -> None:
     await play.turn()
     assert b"te: trailers\r\nconnection: te\r\n" in play.backend().link.hears()
     play.backend().link.says(OK)
+
+
+# -- a client that has no key: it spoke HTTP/2 --------------------------------------------------
+
+
+async def asked_without_key(play: Play) -> tuple[int, Link, bytes]:
+    play.serves()
+    sid = play.asks(headers=b"host: example\r\nsec-websocket-version: 13\r\n", upgrade=b"websocket")
+    await play.turn()
+    link = play.backend().link
+    (line,) = [line for line in link.hears().split(b"\r\n") if line.startswith(b"sec-websocket-key: ")]
+    return sid, link, line.partition(b": ")[2]
+
+
+def switched_by(accept: bytes) -> bytes:
+    return b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%b\r\n" % accept
+
+
+async def test_a_client_without_a_key_gets_one_of_ours_and_the_backends_word_is_checked(play: Play) -> None:
+    sid, link, key = await asked_without_key(play)
+    assert len(base64.b64decode(key, validate=True)) == 16
+    link.says(switched_by(b"Sec-WebSocket-Accept: %b\r\nSec-WebSocket-Protocol: chat\r\n" % accept_of_key(key)))
+    (_, response), _ = play.hears()
+    assert (response.status, response.headers) == (101, b"sec-websocket-protocol: chat\r\n")
+    play.cancels(sid)
+
+
+@pytest.mark.parametrize("accept", [b"", b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"], ids=["none", "another"])
+async def test_a_backend_whose_word_does_not_fit_our_key_is_a_bad_gateway(play: Play, accept: bytes) -> None:
+    sid, link, _ = await asked_without_key(play)
+    link.says(switched_by(accept))
+    assert play.hears_response(sid).status == 502
+    await play.turn()
+    assert link.is_closed
+
+
+async def test_every_handshake_has_a_key_of_its_own() -> None:
+    assert len({fresh_key() for _ in range(100)}) == 100
+
+
+def test_the_example_of_rfc_6455() -> None:
+    assert accept_of_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+async def test_other_upgrades_have_no_key(play: Play) -> None:
+    play.serves()
+    sid = play.asks(upgrade=b"chat")
+    await play.turn()
+    assert b"sec-websocket" not in play.backend().link.hears()
+    play.cancels(sid)
