@@ -88,14 +88,22 @@ class Lab:
 
     def __enter__(self) -> Lab:
         self._thread.start()
-        self.wait(self._start_origins())
-        self.pingap = Pingap(self._config(), self._placement)
-        self.pingap.start()
+        try:
+            self.wait(self._start_origins())
+            self.pingap = Pingap(self._config(), self._placement)
+            self.pingap.__enter__()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.pingap.__class__.running.append(self.pingap)
-        self.pingap.__exit__(kind, error, trace)
+        try:
+            self.pingap.__exit__(kind, error, trace)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         self.wait(self._stop_origins())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
@@ -108,7 +116,7 @@ class Lab:
         await asyncio.gather(*(origin.start() for origin in self.origins.values()))
 
     async def _stop_origins(self) -> None:
-        await asyncio.gather(*(origin.stop() for origin in self.origins.values()))
+        await asyncio.gather(*(origin.stop() for origin in self.origins.values() if origin.port))
 
     def _config(self) -> str:
         parts = ["[basic]\nupstream_keepalive_pool_size = 64\n"]
