@@ -18,21 +18,21 @@ __all__ = ["pytest_runtest_makereport"]
 _shown: list[Outcome | Http2Outcome] = []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     needs("nginx")
     with Lab(DOORS + HTTP2_DOORS) as lab:
         yield lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def outcomes(lab: Lab) -> list[Outcome]:
     found = run_all(lab, PAYLOADS, DOORS)
     _shown.extend(found)
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def http2_outcomes(lab: Lab) -> list[Http2Outcome]:
     found = run_http2(lab, HTTP2_PAYLOADS, HTTP2_DOORS)
     _shown.extend(found)
