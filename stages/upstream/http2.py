@@ -353,8 +353,8 @@ class Http2Connection(asyncio.Protocol):
         if self._calls_line:
             self._calls_line = False
             self.backend.serve_line()
-            if self.is_unused and self.backend.pending:
-                self.close()  # those who wait want another name
+            if self.is_unused and (self.backend.pending or not self.backend.group.keeps_idle):
+                self.close()  # those who wait want another name, or have gone
         self._is_flushing = False
         if self.is_closed or self.transport.is_closing():
             return
