@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 
@@ -20,6 +20,26 @@ def self_signed(*names: str, days: float = 30) -> tuple[str, str]:
     ).add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), private.decode()
+
+
+def chained(name: str) -> tuple[str, str, str]:
+    """(certificate of an RSA key with the one of its authority, key, root) in PEM."""
+    since, until = datetime.now(UTC) - timedelta(1), datetime.now(UTC) + timedelta(30)
+    issuer = issuer_key = None
+    made = []
+    for step in ("root", "authority", name):
+        key = ec.generate_private_key(ec.SECP256R1()) if step != name else rsa.generate_private_key(65537, 2048)
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, step)])
+        signer = issuer_key or key
+        builder = (
+            x509.CertificateBuilder(issuer or subject, subject, key.public_key(), x509.random_serial_number(), since, until)
+            .add_extension(x509.BasicConstraints(step != name, None), True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(step)]), False)
+        )
+        made.append(builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM).decode())
+        issuer, issuer_key = subject, key
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    return made[2] + made[1], private, made[0]
 
 
 def section(name: str, *names: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.certificate import self_signed
+from tests.e2e.certificate import chained, self_signed
 from tests.e2e.client import Client, Closed
 from tests.e2e.conftest import needs
 from tests.e2e.harness import COMMAND, PLACEMENTS, Pingap, site
@@ -37,6 +37,7 @@ class Names:
         self.wildcard = self_signed("*.w.example")
         self.default = self_signed("default.example")
         self.filed = self_signed("filed.example")
+        self.chain, self.chain_key, self.root_cert = chained("chained.example")
         self.write(*self.filed)
 
     def write(self, cert: str = "", key: str = "") -> None:
@@ -58,6 +59,9 @@ tls_key = '''{self.exact[1]}'''
 [certificates.filed]
 tls_cert = "{self.root}/cert.pem"
 tls_key = "{self.root}/key.pem"
+[certificates.chained]
+tls_cert = '''{self.chain}'''
+tls_key = '''{self.chain_key}'''
 [certificates.other]
 tls_cert = '''{self.default[0]}'''
 tls_key = '''{self.default[1]}'''
@@ -164,10 +168,10 @@ def ask(sock: ssl.SSLSocket, target: str = "/", more: str = "") -> bytes:
     return got
 
 
-def s_client(port: int, *args: str, talk: Sequence[tuple[str, str]] = (("", "Q\n"),)) -> str:
+def s_client(port: int, *args: str, name: str = "a.example", talk: Sequence[tuple[str, str]] = (("", "Q\n"),)) -> str:
     """What `openssl s_client` writes. talk: each time, what it must have written, and what it is then told."""
     needs("openssl")
-    argv = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "a.example", *args]
+    argv = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", name, *args]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdin is not None and process.stdout is not None
         killer = threading.Timer(20, process.kill)
@@ -214,6 +218,15 @@ def test_openssl_verifies_the_certificate_against_the_name(tls: Site) -> None:
     ca.write_text(tls.names.exact[0])
     out = s_client(tls.port, "-CAfile", str(ca), "-verify_return_error", "-verify_hostname", "a.example")
     assert "Verify return code: 0 (ok)" in out, out
+
+
+def test_the_chain_is_sent_along(tls: Site) -> None:
+    root = tls.names.root / "root.pem"
+    root.write_text(tls.names.root_cert)
+    verify = ("-CAfile", str(root), "-verify_return_error", "-verify_hostname", "chained.example")
+    for version in ("-tls1_2", "-tls1_3"):
+        out = s_client(tls.port, version, *verify, name="chained.example")
+        assert "Verify return code: 0 (ok)" in out and "Server public key is 2048 bit" in out, out
 
 
 def test_curl_gets_an_answer_over_each_version(tls: Site) -> None:
@@ -515,6 +528,20 @@ def test_an_upload_that_was_cut_short_does_not_look_whole(tls: Site, shared_orig
             else:
                 sock.shutdown(socket.SHUT_WR)
             assert cut.wait(5), end
+
+
+def test_a_refusal_reaches_a_client_that_is_still_sending(tls: Site) -> None:
+    for newest in (TLS12, TLS13):
+        with connect(tls.port, context=trusting(newest=newest)) as sock:
+            sock.sendall(b"POST /refused HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n")
+            with contextlib.suppress(OSError, ssl.SSLError):
+                for _ in range(30):
+                    sock.sendall(b"x" * 16384)
+            got = b""
+            with contextlib.suppress(OSError, ssl.SSLError):
+                while part := sock.recv(65536):
+                    got += part
+        assert got.startswith(b"HTTP/1.1 400 "), newest
 
 
 def test_tampered_bytes_end_the_connection(tls: Site, shared_origin: Origin) -> None:
