@@ -19,8 +19,7 @@ from typing import Any, Final
 from stages.http1.direct import DirectWriter
 
 RECORD: Final = 16 * 1024
-"""Most plaintext bytes of one record (RFC 8446 section 5.1), and so of one read: a buffer of more than the 128 KiB from which
-malloc turns to the kernel cost 30 µs a read."""
+"""Most plaintext bytes of one record (RFC 8446 section 5.1), and so of one read: OpenSSL hands out one at a time."""
 
 READ: Final = 256 * 1024
 """Most plaintext bytes that are handed on at once."""
