@@ -60,6 +60,7 @@ class Http2Connection(asyncio.Protocol):
         "_is_flushing",
         "_is_on_shelf",
         "_is_standing_by",
+        "_limit",
         "_loop",
         "_refuses",
         "_sent",
@@ -111,7 +112,9 @@ class Http2Connection(asyncio.Protocol):
         self.lonely: list[Http2Stream] = []
         """Those whose answer's head came in this read, and nothing of its body yet."""
         self._cap = backend.group.settings.max_h2_streams
-        """Streams at a time; fewer than configured after the backend has refused one."""
+        """Streams at a time by our own choice; fewer than configured after the backend has refused one."""
+        self._limit = 0
+        """The same by both sides' choice."""
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The backend's settings have come. Before that nobody knows how many streams it takes, or whether it speaks HTTP/2 at all."""
         self._refuses = False
@@ -131,7 +134,7 @@ class Http2Connection(asyncio.Protocol):
         """Streams that may be opened now."""
         if self._refuses or self.is_closed or self.transport.is_closing():
             return 0
-        return min(self._cap, self.engine.remote_max_streams) - len(self._streams) - len(self._unasked)
+        return self._limit - len(self._streams) - len(self._unasked)
 
     @property
     def has_room(self) -> bool:
@@ -150,7 +153,8 @@ class Http2Connection(asyncio.Protocol):
         """For one exchange, which asks at once. Only while it has room."""
         stream = Http2Stream(self)
         self._unasked[stream] = None
-        self.room_changed()
+        if len(self._streams) + len(self._unasked) >= self._limit:
+            self.room_changed()
         return stream
 
     def room_changed(self) -> None:
@@ -280,7 +284,7 @@ class Http2Connection(asyncio.Protocol):
         self.backend.streams = max(1, min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams))
         if not self.settled.done():
             self.settled.set_result(None)
-        self.room_changed()
+        self._set_cap(self._cap)
         if self.backend.pending:
             self.backend.serve_line()
 
@@ -323,18 +327,24 @@ class Http2Connection(asyncio.Protocol):
         """A whole answer has come on a stream."""
         self.served += 1
         if self._cap < self.backend.group.settings.max_h2_streams:
-            self._cap += 1
+            self._set_cap(self._cap + 1)
 
     def refused_one(self) -> None:
         """The backend takes fewer streams than it has said: as many as it has now, until it has answered some."""
-        self._cap = max(1, len(self._streams) - 1)
+        self._set_cap(max(1, len(self._streams) - 1))
+
+    def _set_cap(self, cap: int) -> None:
+        self._cap = cap
+        self._limit = min(cap, self.engine.remote_max_streams)
+        self.room_changed()
 
     def left(self, stream: Http2Stream) -> None:
         """A stream has ended, in whatever way."""
         self._streams.pop(stream.id, None)
         self._unasked.pop(stream, None)
         self.blocked.pop(stream, None)
-        self.room_changed()
+        if not self._is_on_shelf:
+            self.room_changed()
         if self.is_unused:
             self.idle_since = monotonic()
             if self._refuses or not (self.backend.pending or self.backend.group.keeps_idle):

@@ -89,7 +89,7 @@ class BackendState:
     def with_room(self, name: str) -> Http2Connection | None:
         """A shared connection for one more request of this name."""
         for connection in self.shared:
-            if connection.name == name and connection.has_room:  # it may be closing and not know yet
+            if connection.name == name and not connection.transport.is_closing():  # which it may not have been told yet
                 return connection
         return None
 
