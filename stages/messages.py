@@ -33,6 +33,9 @@ IN_USE: Final = 42
 WINDOW: Final = 1024 * 1024
 """Body bytes that a response may send before the first CREDIT."""
 
+STREAM_WINDOW: Final = WINDOW // 4
+"""The same for a request that came over HTTP/2: one connection has many of them, and may leave all unread."""
+
 INLINE: Final = 64 * 1024
 """A body that is complete and at most this long travels inside its head's envelope."""
 
@@ -352,6 +355,11 @@ DECODE: Final[dict[int, Callable[[Any], Any]]] = {
     },
 }
 """Kind → function from the plain tuple that came over a socket to the named one."""
+
+
+def window(version: int) -> int:
+    """Body bytes that the response to a request of this version may send before the first CREDIT."""
+    return STREAM_WINDOW if version >= 20 else WINDOW
 
 
 def accept_of(sid: int) -> int:

@@ -12,7 +12,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import LINGER, TOP_UP, WRITE_BUFFER, Arrival
+from stages.accept.client import LINGER, STREAM_TOP_UP, WRITE_BUFFER, Arrival
 from stages.accept.core import State
 from stages.accept.http2_stream import Http2Stream
 from stages.accept.stream import Stream
@@ -179,7 +179,7 @@ class Http2Connection(asyncio.Protocol):
         if self._is_over:
             return
         self.write_deadline = inf
-        for stream in [s.stream for s in self._streams.values() if s.stream is not None and s.stream.unacked >= TOP_UP]:
+        for stream in [s.stream for s in self._streams.values() if s.stream is not None and s.stream.unacked >= STREAM_TOP_UP]:
             self.actor.give_credit(stream)
         self._pump()
 

@@ -12,7 +12,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import BODILESS, TOP_UP, Arrival
+from stages.accept.client import BODILESS, STREAM_TOP_UP, Arrival
 from stages.accept.stream import Stream
 from stages.date import dated
 from stages.headers import cutter
@@ -280,7 +280,7 @@ class Http2Stream:
             stream.unacked += size
             if data.ended:
                 self._finish(monotonic())
-            elif stream.unacked >= TOP_UP:
+            elif stream.unacked >= STREAM_TOP_UP:
                 self._connection.actor.give_credit(stream)
             return
         taken = self._taken = self._taken + size
@@ -346,7 +346,7 @@ class Http2Stream:
         stream.unacked += size
         if not ended:
             connection.send_data(self.stream_id, payload, False)
-            if stream.unacked >= TOP_UP and not connection.choked:
+            if stream.unacked >= STREAM_TOP_UP and not connection.choked:
                 connection.actor.give_credit(stream)
             return
         if self._trailers:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from stages.messages import CREDIT, DATA, INLINE, RESPONSE, UNKNOWN, WINDOW, Credit, Data, Report, Response
+from stages.messages import CREDIT, DATA, INLINE, RESPONSE, UNKNOWN, WINDOW, Credit, Data, Report, Response, window
 from stages.plugins.core import Collector, Flow
 from stages.plugins.exchange import Exchange, Transformer
 from stages.plugins.guard import Guard
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 PORTION: Final = 256 * 1024
 """Most bytes in one envelope."""
-
-TOP_UP: Final = WINDOW // 4
-"""Credit is returned in portions of at least this many bytes."""
 
 _MISSING: Final = object()
 _NEW: Final = tuple.__new__
@@ -43,7 +40,20 @@ def stages_of(stream: Stream, wanted: Sequence[Any]) -> list[Transformer]:
 class _Mover:
     """What both directions have in common."""
 
-    __slots__ = ("_awaits_whole", "_granted_from", "_send", "_wake", "actor", "flow", "guard", "has_input", "stream", "task", "trailers")
+    __slots__ = (
+        "_awaits_whole",
+        "_granted_from",
+        "_send",
+        "_top_up",
+        "_wake",
+        "actor",
+        "flow",
+        "guard",
+        "has_input",
+        "stream",
+        "task",
+        "trailers",
+    )
 
     def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer], credit: int) -> None:
         self.actor = actor
@@ -60,6 +70,8 @@ class _Mover:
         self._wake: asyncio.Future[None] | None = None
         self._granted_from = 0
         """Who gets credit as input is done with; 0 for nobody."""
+        self._top_up = window(stream.exchange.routed.version) // 4
+        """Credit is returned in portions of at least this many bytes."""
 
     def offer(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         self.trailers = trailers
@@ -83,7 +95,7 @@ class _Mover:
     def give_back(self) -> None:
         """Grants the sender what is done with."""
         flow = self.flow
-        if flow.owed >= TOP_UP and self.has_input and self._granted_from:
+        if flow.owed >= self._top_up and self.has_input and self._granted_from:
             owed, flow.owed = flow.owed, 0
             self._send(self._granted_from, Credit(CREDIT, self.stream.sid, owed, self.actor.context.id))
 
@@ -115,7 +127,7 @@ class Download(_Mover):
     __slots__ = ("_is_ended",)
 
     def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer]) -> None:
-        super().__init__(actor, stream, stages, WINDOW)
+        super().__init__(actor, stream, stages, window(stream.exchange.routed.version))
         self._granted_from = stream.to_upstream if stream.is_forwarded else 0
         self._is_ended = False
 

@@ -30,7 +30,6 @@ from stages.messages import (
     RESPONSE,
     SCRAPE,
     SCRAPED,
-    WINDOW,
     Cancel,
     Claim,
     Claimed,
@@ -44,6 +43,7 @@ from stages.messages import (
     Scrape,
     Scraped,
     accept_of,
+    window,
 )
 from stages.routing.core import Limited, MetricsAsked, OptionsAsked, Outcome, Refused, Router
 from stages.routing.processing import Processing
@@ -87,10 +87,10 @@ class _Page:
 
     __slots__ = ("credit", "payload", "sent")
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes, credit: int) -> None:
         self.payload = payload
         self.sent = 0
-        self.credit = WINDOW
+        self.credit = credit
 
 
 class RoutingActor(Actor):
@@ -216,7 +216,7 @@ class RoutingActor(Actor):
         first = body if ended else b""
         self._send(accept_of(sid), Response(RESPONSE, sid, self.context.id, status, headers, length, first, ended, report, ()))
         if not ended:
-            self._pages[sid] = _Page(body)
+            self._pages[sid] = _Page(body, window(request.version))
             self._continue(sid)
 
     def _continue(self, sid: int) -> None:

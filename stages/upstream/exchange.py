@@ -24,6 +24,7 @@ from stages.messages import (
     Routed,
     accept_of,
     new,
+    window,
 )
 from stages.upstream.connecting import Connecting
 from stages.upstream.core import Attempt, Failure, may_retry, so_far
@@ -411,7 +412,7 @@ class Exchange:
         if ended:
             self._over()
         else:
-            self._window = WINDOW - len(body)
+            self._window = window(routed.version) - len(body)
             if self._window <= 0:
                 channel.pause()
         return now

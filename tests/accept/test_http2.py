@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages.accept.client import TOP_UP, WRITE_BUFFER
+from stages.accept.client import STREAM_TOP_UP, WRITE_BUFFER
 from stages.accept.http2 import HEARD, ROUND_TRIP
 from stages.accept.http2_stream import PORTION
 from stages.http2 import engine as wire
@@ -222,19 +222,19 @@ async def test_what_windows_have_no_room_for_waits_and_holds_back_its_sender(pla
     stream_id = browser.asks()
     request = play.hears_request()
     play.answers(request, body=b"a" * 1500, ended=False)
-    play.streams(request, b"b" * TOP_UP)
+    play.streams(request, b"b" * STREAM_TOP_UP)
     _, *bodies = await browser.listens()
     assert b"".join(body.data for body in bodies) == b"a" * 1000
     assert play.hears_nothing()
     got = 1000
     for _ in range(2000):
-        if got == 1500 + TOP_UP:
+        if got == 1500 + STREAM_TOP_UP:
             break
         browser.engine.acknowledge(stream_id, 1000)
         browser.speaks()
         got += sum(len(event.data) for event in await browser.listens())
-    assert got == 1500 + TOP_UP
-    assert play.hears_credit() >= TOP_UP
+    assert got == 1500 + STREAM_TOP_UP
+    assert play.hears_credit() >= STREAM_TOP_UP
     play.streams(request, b"", ended=True)
     (end,) = await browser.listens()
     assert end.ended

@@ -502,6 +502,7 @@ class Play:
         sid: int | None = None,
         stamps: tuple[float, ...] = (1.0, 2.0),
         upgrade: bytes = b"",
+        version: int = 11,
     ) -> int:
         """A request arrives; its sid. `length` announces a body that is still to come."""
         if sid is None:
@@ -517,7 +518,7 @@ class Play:
                 Peer("192.0.2.7", 5000, "192.0.2.1", 80, "http", 17),
                 method,
                 target,
-                11,
+                version,
                 host,
                 headers,
                 len(body) if length is None else length,

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.messages import WINDOW, Data, Response
+from stages.messages import STREAM_WINDOW, WINDOW, Data, Response
 from stages.upstream.exchange import BULK, GATHER_SECONDS
 from tests.upstream.playbook import KERNEL_READ, Link, Play
 
 KIB_64 = 64 * 1024
 
 
-async def download(play: Play, head: bytes | None = None) -> tuple[int, Link]:
+async def download(play: Play, head: bytes | None = None, version: int = 11) -> tuple[int, Link]:
     """An answer of many bytes has begun."""
     play.serves()
-    sid = play.asks()
+    sid = play.asks(version=version)
     await play.turn()
     link = play.backend().link
     link.says(head or b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * WINDOW))
@@ -36,6 +36,14 @@ async def test_without_credit_no_more_than_a_window_and_one_read_is_sent(play: P
     await play.turn()
     assert WINDOW <= size(play.hears_data(sid)) <= WINDOW + KERNEL_READ
     assert link.unread, "the rest is left to the kernel, and so to the backend"
+    play.cancels(sid)
+
+
+async def test_one_of_the_many_streams_of_a_connection_gets_a_smaller_window(play: Play) -> None:
+    sid, link = await download(play, version=20)
+    link.says(b"x" * (4 * WINDOW))
+    await play.turn()
+    assert STREAM_WINDOW <= size(play.hears_data(sid)) <= STREAM_WINDOW + KERNEL_READ
     play.cancels(sid)
 
 
