@@ -31,6 +31,9 @@ from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_flow import MB, Peak
 from tests.e2e.waiting import free_port, until
 
+KERNELS = 40
+"""MiB at most that socket buffers on the way may swallow before anybody notices that nobody reads; the proxy's own memory is watched."""
+
 BIG = random.Random(5).randbytes(5 * MB + 13)
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 SWITCHED = (
@@ -580,7 +583,7 @@ def test_a_client_that_reads_nothing_stops_the_backend(place: Place, scheme: str
         client.request(path, headers=UPGRADE)
         assert client.head().status == 101
         assert done.wait(20), f"{sent[0] / MB:.0f} MB were taken"
-        assert sent[0] < 16 * MB, f"{sent[0] / MB:.1f} MB left the backend although nobody read"
+        assert sent[0] < KERNELS * MB, f"{sent[0] / MB:.1f} MB left the backend although nobody read"
         assert place.pingap.get("/raw/other").status == 200
     assert memory.grown < 16 * MB, f"grew by {memory.grown / MB:.1f} MB"
 
@@ -604,7 +607,7 @@ def test_a_backend_that_reads_nothing_stops_the_client(place: Place, scheme: str
         with pytest.raises(TimeoutError):
             while sent < 100 * MB:
                 sent += client.sock.send(b"x" * 65536)
-        assert sent < 16 * MB, f"{sent / MB:.1f} MB were taken although nobody read"
+        assert sent < KERNELS * MB, f"{sent / MB:.1f} MB were taken although nobody read"
         assert place.pingap.get("/raw/other").status == 200
     release.set()
     assert memory.grown < 16 * MB, f"grew by {memory.grown / MB:.1f} MB"
