@@ -31,8 +31,8 @@ from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_flow import MB, Peak
 from tests.e2e.waiting import free_port, until
 
-KERNELS = 40
-"""MiB at most that socket buffers on the way may swallow before anybody notices that nobody reads; the proxy's own memory is watched."""
+KERNELS = 64
+"""MiB that socket buffers on the way may swallow at most (tcp_rmem and tcp_wmem); the proxy's own memory is watched besides."""
 
 BIG = random.Random(5).randbytes(5 * MB + 13)
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
