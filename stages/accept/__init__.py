@@ -3,6 +3,7 @@
     core.py        pure: which replicas a stream visits, what becomes of it when one of them dies
     stream.py      one request and its answer, its states
     doors.py       the listeners, and the settings of the server that each belongs to
+    connection.py  what connections have in common, whatever they speak
     client.py      what the actor asks of a connection, whatever it speaks
     entry.py       what comes before that: the PROXY protocol (proxy_protocol.py, pure), TLS
     http1.py       HTTP/1.x server side on one connection; intake.py: a request's body, or a tunnel's upward half

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from stages.messages import STREAM_WINDOW, WINDOW, Data, Interim, Peer, Response
+from stages.messages import Data, Interim, Peer, Response
 
 if TYPE_CHECKING:
     from stages.accept.stream import Stream
-
-
-TOP_UP: Final = WINDOW // 4
-STREAM_TOP_UP: Final = STREAM_WINDOW // 4
-"""Credit is returned in portions of at least this many bytes, over HTTP/1.1 and HTTP/2."""
-
-WRITE_BUFFER: Final = 256 * 1024
-"""Response bytes that may wait for the socket before credit is held back."""
-
-LINGER: Final = 2.0
-"""Seconds that a client gets to read an answer that came before its body was all sent (RFC 9112 section 9.6)."""
-
-BODILESS: Final = frozenset((204, 304))
 
 
 class Secured(NamedTuple):

@@ -14,14 +14,15 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import BODILESS, LINGER, TOP_UP, WRITE_BUFFER, Arrival, origin_of
+from stages.accept.client import Arrival, origin_of
+from stages.accept.connection import BODILESS, TOP_UP, Connection
 from stages.accept.core import State
 from stages.accept.h2c import PRIOR_KNOWLEDGE, asked_settings
 from stages.accept.http2 import Http2Connection
 from stages.accept.intake import Intake, decoder_of, tunnel_of
 from stages.accept.stream import Stream
 from stages.date import dated
-from stages.http1.direct import DirectWriter, reset, taken
+from stages.http1.direct import reset
 from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk
 from stages.http1.rules import READS_TRAILERS, ProtocolError, RequestHead, head_too_large
 from stages.http2.engine import Http2Error
@@ -41,37 +42,23 @@ _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 _FINAL: Final = {status: line for status, line in STATUS_LINES.items() if status >= 200}
 
 
-class Http1Connection(asyncio.Protocol):
+class Http1Connection(Connection):
     """One connection; at most one stream at a time."""
 
     __slots__ = (
         "_buffer",
         "_choked",
-        "_door",
         "_head_started",
         "_intake",
         "_lingering",
         "_parse",
         "_paused",
         "_stream",
-        "_taken",
-        "_write",
-        "_writer",
-        "actor",
-        "arrival",
-        "deadline",
-        "served",
-        "transport",
-        "write_deadline",
     )
-
-    transport: asyncio.Transport
-    arrival: Arrival
 
     def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival | None = None) -> None:
         """arrival: of a connection that the actor knows already; None for one that begins here."""
-        self.actor = actor
-        self._door = door
+        super().__init__(actor, door)
         self._parse = door.engine.parse_request
         self._buffer = b""
         self._head_started = 0.0
@@ -82,29 +69,21 @@ class Http1Connection(asyncio.Protocol):
         self._choked = False
         self._lingering = False
         """Nothing more is wanted of the client."""
-        self._taken = 0
-        self.deadline = inf
-        self.write_deadline = inf
-        self.served = 0
         if arrival is not None:
             self.arrival = arrival
 
     # -- the transport's side ------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-        self._writer = DirectWriter(self.transport)
-        self._write = self._writer.write
-        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self.take_over(transport)
         now = monotonic()
         if not hasattr(self, "arrival"):
-            peer = Peer(*origin_of(transport), "http", self.actor.connected(self, self._door))
+            peer = Peer(*origin_of(transport), "http", self.actor.connected(self, self.door))
             self.arrival = Arrival(peer, now, None)
-        self.deadline = now + self._door.settings.header_timeout
+        self.deadline = now + self.door.settings.header_timeout
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._writer.end()
-        self.deadline = self.write_deadline = inf
+        self.lost()
         # Pipelined requests die with their connection: nothing that is still scheduled may open a stream on it.
         self._lingering = True
         self._buffer = b""
@@ -112,7 +91,7 @@ class Http1Connection(asyncio.Protocol):
         stream, self._stream = self._stream, None
         if stream is not None:
             self.actor.client_left(stream)
-        self.actor.disconnected(self, self._door)
+        self.actor.disconnected(self, self.door)
 
     def eof_received(self) -> bool:
         # A client that shuts its side before the answer has come is taken for gone, as nginx does:
@@ -129,7 +108,7 @@ class Http1Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._choked = True
-        self._watch_writing()
+        self.watch_writing()
 
     def resume_writing(self) -> None:
         self._choked = False
@@ -183,12 +162,12 @@ class Http1Connection(asyncio.Protocol):
         started, self._head_started = self._head_started or now, 0.0
         head_block, self._buffer = (data, b"") if end == len(data) else (data[:end], data[end:])
         try:
-            head = self._parse(head_block, self._door.limits)
+            head = self._parse(head_block, self.door.limits)
             if head.length == 0:
                 if head.upgrade and self._speaks_http2 and self._upgrade(head, head_block, started):
                     return
                 self.deadline = inf
-                self._stream = self.actor.open(self, self._door, head, started, 0, b"", True)
+                self._stream = self.actor.open(self, self.door, head, started, 0, b"", True)
                 if len(self._buffer) > BACKLOG:
                     self.pause()
                 elif self._paused:
@@ -197,7 +176,7 @@ class Http1Connection(asyncio.Protocol):
             rest, self._buffer = self._buffer, b""
             self.resume()
             self._head_started = started  # until it is a stream
-            self._intake = Intake(self, decoder_of(head), self._door.settings.downstream_read_timeout)
+            self._intake = Intake(self, decoder_of(head), self.door.settings.downstream_read_timeout)
             self._intake.begin(head, started, rest)
         except ProtocolError as error:
             if head_block == PRIOR_KNOWLEDGE and self._speaks_http2 and not self.served:
@@ -210,10 +189,10 @@ class Http1Connection(asyncio.Protocol):
     @property
     def _speaks_http2(self) -> bool:
         """Under TLS the handshake has settled what is spoken (RFC 9113 section 3.2)."""
-        return self._door.make_http2 is not None and self._door.chooser is None
+        return self.door.make_http2 is not None and self.door.chooser is None
 
     def _begin_http2(self, preface: bytes) -> None:
-        connection = Http2Connection(self.actor, self._door, self.arrival)
+        connection = Http2Connection(self.actor, self.door, self.arrival)
         self.transport.set_protocol(connection)
         connection.connection_made(self.transport)
         self._hand_over(connection, preface)
@@ -223,7 +202,7 @@ class Http1Connection(asyncio.Protocol):
         settings = asked_settings(head, block)
         if settings is None:
             return False
-        connection = Http2Connection(self.actor, self._door, self.arrival)
+        connection = Http2Connection(self.actor, self.door, self.arrival)
         connection.served = self.served
         try:
             connection.upgraded(self.transport, settings, head, started)
@@ -243,7 +222,7 @@ class Http1Connection(asyncio.Protocol):
             connection.data_received(rest)
 
     def _wait_for_head(self, data: bytes) -> None:
-        limits = self._door.limits
+        limits = self.door.limits
         if len(data) > limits.head:
             error = head_too_large(data, limits)
             self._refuse(error.kind, error.detail, self._head_started or monotonic())
@@ -257,7 +236,7 @@ class Http1Connection(asyncio.Protocol):
             at = data.find(b"\n", at + 1)
         if data and not self._head_started:
             self._head_started = monotonic()
-            self.deadline = self._head_started + self._door.settings.header_timeout
+            self.deadline = self._head_started + self.door.settings.header_timeout
         self._buffer = data
         self.resume()
 
@@ -266,7 +245,7 @@ class Http1Connection(asyncio.Protocol):
         self._head_started = 0.0
         if ended:
             self.deadline = inf
-        self._stream = self.actor.open(self, self._door, head, started, length, body, ended)
+        self._stream = self.actor.open(self, self.door, head, started, length, body, ended)
         return self._stream
 
     def intake_over(self, rest: bytes) -> None:
@@ -285,7 +264,7 @@ class Http1Connection(asyncio.Protocol):
             return
         if intake.is_expected:
             intake.is_expected = False
-            self._write(CONTINUE)
+            self.write(CONTINUE)
         intake.credited()
 
     # -- answers ------------------------------------------------------------
@@ -311,7 +290,7 @@ class Http1Connection(asyncio.Protocol):
             framing = b"transfer-encoding: chunked\r\n"
         else:
             stream.keep_alive = False
-        if self.actor.draining or not self._door.settings.keepalive_timeout:
+        if self.actor.draining or not self.door.settings.keepalive_timeout:
             stream.keep_alive = False
         if not stream.upload_done:
             intake = self._intake
@@ -328,7 +307,7 @@ class Http1Connection(asyncio.Protocol):
         headers = response.headers
         out = b"%b%b%b%b\r\n%b" % (_FINAL[status], headers, dated(headers, now), framing, body)
         stream.responded = now
-        self._write(out)
+        self.write(out)
         if response.ended:
             stream.sent = len(body)
             self._finish(stream, now)
@@ -345,17 +324,17 @@ class Http1Connection(asyncio.Protocol):
         stream.responded = now
         rest, self._buffer = self._buffer, b""
         protocol = stream.request.upgrade
-        self._write(b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (STATUS_LINES[101], response.headers, protocol))
+        self.write(b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (STATUS_LINES[101], response.headers, protocol))
         self._intake = tunnel_of(self)
         self.resume()
         self._intake.tunnel(stream, rest)
         if response.body:
-            self._write(response.body)
+            self.write(response.body)
             stream.sent = stream.unacked = len(response.body)
 
     def interim(self, stream: Stream, interim: Interim) -> None:
         if stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
-            self._write(b"%b%b\r\n" % (STATUS_LINES[interim.status], interim.headers))
+            self.write(b"%b%b\r\n" % (STATUS_LINES[interim.status], interim.headers))
 
     def body(self, stream: Stream, data: Data) -> None:
         response = stream.response
@@ -372,17 +351,17 @@ class Http1Connection(asyncio.Protocol):
             if stream.chunked:
                 if data.trailers and READS_TRAILERS in stream.request.headers:
                     self._write_chunk(payload, False)
-                    self._write(b"0\r\n%b\r\n" % data.trailers)
+                    self.write(b"0\r\n%b\r\n" % data.trailers)
                 else:
                     self._write_chunk(payload, data.ended)
             elif response.length == UNKNOWN or stream.sent <= response.length:
                 if size:
-                    self._write(payload)
+                    self.write(payload)
             else:
                 excess = stream.sent - response.length
                 stream.sent = response.length
                 if size > excess:
-                    self._write(payload[:-excess])
+                    self.write(payload[:-excess])
                 stream.failed = "bad_gateway"  # more than was promised: the client would take it for the next answer
                 self.cut(stream)
                 return
@@ -404,9 +383,9 @@ class Http1Connection(asyncio.Protocol):
         if size > ONE_PIECE:
             self._writer.writelines((b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if ended else b"\r\n"))
         elif size:
-            self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (size, payload) if ended else b"%x\r\n%b\r\n" % (size, payload))
+            self.write(b"%x\r\n%b\r\n0\r\n\r\n" % (size, payload) if ended else b"%x\r\n%b\r\n" % (size, payload))
         elif ended:
-            self._write(LAST_CHUNK)
+            self.write(LAST_CHUNK)
 
     def _half_shut(self, stream: Stream) -> None:
         """The backend's half of a tunnel has ended."""
@@ -438,7 +417,7 @@ class Http1Connection(asyncio.Protocol):
             self.deadline = inf
             self.pause()
             return
-        self.deadline = now + self._door.settings.keepalive_timeout
+        self.deadline = now + self.door.settings.keepalive_timeout
         if self._buffer:  # not from here: a long pipeline of refusals would go too deep
             self.actor.context.loop.call_soon(self._next_pipelined)
         elif self._paused:
@@ -459,9 +438,9 @@ class Http1Connection(asyncio.Protocol):
             return
         self._stream = None
         refused = stream if stream is not None else intake.head if intake is not None else None
-        status, headers, body = self.actor.refusal(self, self._door, refused, kind, detail, started)
+        status, headers, body = self.actor.refusal(self, self.door, refused, kind, detail, started)
         headers += dated(headers, monotonic())
-        self._write(b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body))
+        self.write(b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body))
         self._linger()
 
     def fail(self, stream: Stream, kind: str) -> None:
@@ -485,7 +464,7 @@ class Http1Connection(asyncio.Protocol):
         self._buffer = b""
         self.deadline = inf
         if self.transport.get_write_buffer_size():
-            self._watch_writing()
+            self.watch_writing()
         self.transport.close()
 
     def _linger(self) -> None:
@@ -496,16 +475,8 @@ class Http1Connection(asyncio.Protocol):
         self._lingering = True
         self._intake = None
         self._buffer = b""
-        self.deadline = monotonic() + LINGER
         self.resume()
-        if self.transport.get_write_buffer_size():
-            self._watch_writing()
-        self.transport.write_eof()
-
-    def _watch_writing(self) -> None:
-        """From now on the client must take something within each time-out."""
-        self._taken = taken(self.transport)
-        self.write_deadline = monotonic() + self._door.settings.downstream_write_timeout
+        self.say_last()
 
     def close_if_idle(self) -> None:
         if self._lingering:
@@ -519,24 +490,12 @@ class Http1Connection(asyncio.Protocol):
     # -- time ---------------------------------------------------------------
 
     def expired(self, now: float) -> None:
-        unsent = self.transport.get_write_buffer_size()
-        if self.write_deadline <= now:
-            if unsent == 0:
-                self.write_deadline = inf
-            elif taken(self.transport) > self._taken:
-                self._watch_writing()  # slow, but it reads
-            else:
-                reset(self.transport)  # else the kernel would keep what waits, megabytes perhaps, and try for minutes
-                return
-        if self.deadline > now:
+        if self.is_stuck(now) or self.deadline > now:
             return
         self.deadline = inf
         dropping = self._intake is not None and self._intake.is_dropped
         if self._lingering or dropping:
-            if unsent:
-                self.deadline = now + LINGER  # it has not got all of the answer yet
-            else:
-                self.transport.abort()
+            self.has_lingered(now)
         elif self._stream is not None or self._intake is not None or self._head_started:
             self._refuse("request_timeout", "the request took too long to arrive", self._head_started or now)
         else:

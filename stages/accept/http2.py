@@ -12,12 +12,12 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import LINGER, STREAM_TOP_UP, WRITE_BUFFER, Arrival
+from stages.accept.client import Arrival
+from stages.accept.connection import STREAM_TOP_UP, Connection
 from stages.accept.core import State
 from stages.accept.http2_stream import Http2Stream
 from stages.accept.stream import Stream
 from stages.date import dated
-from stages.http1.direct import DirectWriter, reset, taken
 from stages.http1.rules import ProtocolError, RequestHead
 from stages.http2.engine import (
     LARGEST_WINDOW,
@@ -55,7 +55,7 @@ ROUND_TRIP: Final = 1.0
 """Seconds that a client has to answer that PING."""
 
 
-class Http2Connection(asyncio.Protocol):
+class Http2Connection(Connection):
     """One connection with any number of streams."""
 
     __slots__ = (
@@ -68,27 +68,14 @@ class Http2Connection(asyncio.Protocol):
         "_is_scheduled",
         "_leaving_by",
         "_streams",
-        "_taken",
         "_unfinished",
-        "_write",
-        "_writer",
-        "actor",
-        "arrival",
         "blocked",
         "choked",
-        "deadline",
-        "door",
         "engine",
-        "served",
-        "transport",
-        "write_deadline",
     )
 
-    transport: asyncio.Transport
-
     def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival) -> None:
-        self.actor = actor
-        self.door = door
+        super().__init__(actor, door)
         self.arrival = arrival
         settings = door.settings
         make = door.make_http2
@@ -109,28 +96,21 @@ class Http2Connection(asyncio.Protocol):
         self._is_scheduled = False
         self._is_over = False
         """Nothing more is wanted of the client, and nothing more is said to it."""
-        self._taken = 0
         self._leaving_by: float | None = None
         """On draining: monotonic seconds until which new streams are still taken; -inf when they are no longer."""
         self._client_leaves = False
         """The client has sent GOAWAY: it opens no more streams."""
         self._idle_by = inf
-        self.deadline = inf
-        self.write_deadline = inf
-        self.served = 0
 
     # -- the transport's side ------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._take_over(transport)
+        self.take_over(transport)
         self.engine.start()
         self._flush()
 
-    def _take_over(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-        self._writer = DirectWriter(self.transport)
-        self._write = self._writer.write
-        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+    def take_over(self, transport: asyncio.BaseTransport) -> None:
+        super().take_over(transport)
         self._idle_by = self.deadline = monotonic() + self.door.settings.header_timeout
 
     def upgraded(self, transport: asyncio.Transport, settings: bytes, head: RequestHead, started: float) -> None:
@@ -139,16 +119,15 @@ class Http2Connection(asyncio.Protocol):
         settings: payload of HTTP2-Settings. Raises Http2Error, with nothing written, when they are none.
         """
         self.engine.upgrade(settings, head.method == b"HEAD")
-        self._take_over(transport)
+        self.take_over(transport)
         transport.set_protocol(self)
-        self._write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+        self.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
         self._begin(1, head._replace(version=20, upgrade=b""), started, True)
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._writer.end()
+        self.lost()
         self._is_over = True
-        self.deadline = self.write_deadline = inf
         self._abandon()
         self.actor.disconnected(self, self.door)
 
@@ -172,7 +151,7 @@ class Http2Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.choked = True
-        self._watch_writing()
+        self.watch_writing()
 
     def resume_writing(self) -> None:
         self.choked = False
@@ -389,7 +368,7 @@ class Http2Connection(asyncio.Protocol):
         if not self._is_over:
             data = self.engine.outgoing()
             if data:
-                self._write(data)
+                self.write(data)
 
     def _pump(self) -> None:
         """Goes on with the answers that wait, a portion each in turn, as far as windows and socket have room."""
@@ -401,10 +380,6 @@ class Http2Connection(asyncio.Protocol):
                 self._flush()
                 if self.choked:
                     return
-
-    def _watch_writing(self) -> None:
-        self._taken = taken(self.transport)
-        self.write_deadline = monotonic() + self.door.settings.downstream_write_timeout
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -423,17 +398,11 @@ class Http2Connection(asyncio.Protocol):
         self._say_and_close()
 
     def _say_and_close(self) -> None:
-        """Writes the last frames and closes, but reads on for a moment: closing now would reset them away."""
+        """Writes the last frames, and nothing after them."""
         self._flush()
         self._is_over = True
         self._abandon()
-        self.deadline = monotonic() + LINGER
-        if self.transport.get_write_buffer_size():
-            self._watch_writing()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        self.say_last()
 
     def close_if_idle(self) -> None:
         """RFC 9113 section 6.8: first a GOAWAY that lets through what is on its way, then, a round trip later, the last one."""
@@ -461,22 +430,10 @@ class Http2Connection(asyncio.Protocol):
     # -- time ---------------------------------------------------------------------------------
 
     def expired(self, now: float) -> None:
-        unsent = self.transport.get_write_buffer_size()
-        if self.write_deadline <= now:
-            if unsent == 0:
-                self.write_deadline = inf
-            elif taken(self.transport) > self._taken:
-                self._watch_writing()  # slow, but it reads
-            else:
-                reset(self.transport)
-                return
-        if self.deadline > now:
+        if self.is_stuck(now) or self.deadline > now:
             return
         if self._is_over:
-            if unsent:
-                self.deadline = now + LINGER
-            else:
-                self.transport.abort()
+            self.has_lingered(now)
             return
         if not self._streams and self._idle_by <= now:
             self._leave()

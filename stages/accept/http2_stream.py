@@ -12,7 +12,8 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import BODILESS, STREAM_TOP_UP, Arrival
+from stages.accept.client import Arrival
+from stages.accept.connection import BODILESS, STREAM_TOP_UP
 from stages.accept.stream import Stream
 from stages.date import dated
 from stages.headers import cutter

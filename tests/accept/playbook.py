@@ -21,6 +21,7 @@ from bus.members import Members
 from config.model import Basic, Server, Snapshot
 from observability.records import Access
 from stages.accept import actor as actor_module
+from stages.accept import connection as shared_module
 from stages.accept import entry as entry_module
 from stages.accept import http1 as connection_module
 from stages.accept import http2 as http2_module
@@ -234,7 +235,7 @@ class Play:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
-        for module in (actor_module, connection_module, entry_module, http2_module, http2_stream_module, intake_module):
+        for module in (actor_module, shared_module, connection_module, entry_module, http2_module, http2_stream_module, intake_module):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("stages.date._now", DateLine(lambda: 0.0))
         self.context = FakeContext("accept", ACCEPT)

@@ -145,7 +145,7 @@ async def test_our_own_answer_to_head_has_no_body_but_its_length(play: Play) -> 
 
 async def test_a_door_takes_no_more_connections_than_its_cap_and_takes_new_ones_when_old_ones_leave(play: Play) -> None:
     first = play.connects(max_connections=2)
-    door = first.connection._door
+    door = first.connection.door
     second = play.connects(door=door)
     third = play.connects(door=door)
     assert third.transport.is_lost
@@ -241,7 +241,7 @@ async def test_draining_does_not_wait_for_the_rest_of_a_body_that_was_answered(p
 
 async def test_a_reload_changes_what_open_connections_obey(play: Play) -> None:
     client = play.connects(keepalive_timeout=75)
-    play.actor._doors._doors["web"] = client.connection._door
+    play.actor._doors._doors["web"] = client.connection.door
     play.commits(2, servers={"web": Server(addr=(), keepalive_timeout=5, max_headers=3)})
     client.says(get())
     request = play.hears_request()
@@ -249,7 +249,7 @@ async def test_a_reload_changes_what_open_connections_obey(play: Play) -> None:
     play.answers(request)
     await play.passes(6)
     assert client.is_closed
-    client = play.connects(door=client.connection._door)
+    client = play.connects(door=client.connection.door)
     client.says(get(b"/", *[b"X: y"] * 5))
     assert client.hears().startswith(b"HTTP/1.1 431 ")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages.accept.client import STREAM_TOP_UP, WRITE_BUFFER
+from stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER
 from stages.accept.http2 import HEARD, ROUND_TRIP
 from stages.accept.http2_stream import PORTION
 from stages.http2 import engine as wire

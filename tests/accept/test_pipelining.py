@@ -167,7 +167,7 @@ async def test_requests_cut_anywhere_into_two_are_the_same_requests(play: Play, 
     door = None
     for at in range(1, len(SCRIPT)):
         client = play.connects(engine, door)
-        door = client.connection._door
+        door = client.connection.door
         seen = await serve(play, client, [SCRIPT[:at], SCRIPT[at:]])
         assert [(method, target) for method, target, _ in seen] == EXPECTED, at
         assert [body for *_, body in seen] == [b"", b"hello", b"abcde", b"", b"", b""], at
@@ -215,7 +215,7 @@ async def test_a_bad_request_is_refused_however_it_is_cut_and_hides_no_other(pla
     door = None
     for at in range(len(bad)):
         client = play.connects(engine, door)
-        door = client.connection._door
+        door = client.connection.door
         portions = [wire[:at], wire[at:]] if at else [wire]
         for portion in portions:
             client.says(portion)

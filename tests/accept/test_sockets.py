@@ -16,7 +16,7 @@ from bus.fake import FakeContext
 from bus.members import Members
 from config.model import Server, Snapshot
 from stages.accept.actor import AcceptActor
-from stages.accept.http1 import WRITE_BUFFER
+from stages.accept.connection import WRITE_BUFFER
 from stages.http1.body import ChunkedBody
 from stages.messages import CREDIT, DATA, RESPONSE, UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
 from tests.accept.playbook import CREW, UPSTREAM, get, post

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.accept.http1 import LINGER, WRITE_BUFFER
+from stages.accept.connection import LINGER, WRITE_BUFFER
 from stages.messages import WINDOW
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
