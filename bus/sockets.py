@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 import zmq
@@ -12,6 +13,9 @@ from bus import envelope as wire
 
 DRAIN: Final = 64
 """Messages taken from one socket before the loop gets a turn for the others."""
+
+LONGEST_TURN: Final = 0.01
+"""Seconds after which it gets one anyhow: a message may carry a hundred long bodies, and 64 such would keep it for a second."""
 
 # Plain integers: arithmetic on zmq's enums costs as much as a receive.
 NOBLOCK: Final = int(zmq.NOBLOCK)
@@ -40,11 +44,16 @@ class Watched:
             return
         take, get = self._take, self._get
         try:
+            until = 0.0
             for _ in range(DRAIN):
                 take()
                 # Asking costs a third of what the exception of one receive too many does.
                 if not get(EVENTS) & READABLE:
                     return
+                if not until:
+                    until = monotonic() + LONGEST_TURN
+                elif monotonic() > until:
+                    break
         except zmq.Again:
             return
         except zmq.ZMQError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import msgpack
 import pytest
@@ -231,6 +232,27 @@ async def test_a_busy_peer_does_not_starve_another(net: Net, monkeypatch: pytest
     mine.send(OTHER, (SAY, 0))
     await net.until(lambda: len(order) == 51)
     assert order.index(OTHER) <= 50
+
+
+def test_messages_with_much_in_them_do_not_keep_the_loop_from_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn is bounded in time as well: it goes on in the next one."""
+    now, taken = 100.0, 0
+    monkeypatch.setattr(sockets, "monotonic", lambda: now)
+    socket = mock.Mock(getsockopt=lambda option: sockets.READABLE)
+    loop = mock.Mock()
+
+    def take() -> None:
+        nonlocal now, taken
+        now += sockets.LONGEST_TURN / 2
+        taken += 1
+
+    sockets.Watched(loop, socket, take)
+    (drain,) = loop.call_soon.call_args.args
+    drain()
+    assert taken == 4, "the clock is read after the first message"
+    assert loop.call_soon.call_count == 2
+    drain()
+    assert taken == 8
 
 
 async def test_a_receiver_that_fails_costs_its_envelope_only(net: Net) -> None:
