@@ -24,8 +24,9 @@ from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_flow import MB
-from tests.e2e.test_websocket import BIG, WsOrigin
+from tests.e2e.test_websocket import BIG
 from tests.e2e.waiting import free_port, session_members, until
+from tests.e2e.ws_origin import WsOrigin
 
 RESOURCES = 80
 FLAGS = (
@@ -126,7 +127,11 @@ locations = {names}
         return site([self.pages.port], more=more, locations=names, server=log)
 
     def url(self, way: str) -> str:
-        return {"http": f"http://127.0.0.1:{self.pingap.port}", "h1": f"https://127.0.0.1:{self.http1}", "h2": f"https://127.0.0.1:{self.http2}"}[way]
+        return {
+            "http": f"http://127.0.0.1:{self.pingap.port}",
+            "h1": f"https://127.0.0.1:{self.http1}",
+            "h2": f"https://127.0.0.1:{self.http2}",
+        }[way]
 
     def logged(self, line: str) -> None:
         log = self.pingap.dir / "access.log"

@@ -10,26 +10,22 @@ import os
 import random
 import signal
 import socket
-import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from http import HTTPStatus
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
 from tests.e2e.certificate import section
 from tests.e2e.client import TRUSTING, Client, Closed
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_flow import MB, Peak
+from tests.e2e.tls_site import HalvesOfTls
 from tests.e2e.waiting import free_port, until
+from tests.e2e.ws_origin import WsOrigin
 
 KERNELS = 64
 """MiB that socket buffers on the way may swallow at most (tcp_rmem and tcp_wmem); the proxy's own memory is watched besides."""
@@ -40,79 +36,6 @@ SWITCHED = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
-
-
-class WsOrigin:
-    """A `websockets` server in a thread of its own. The last part of a path says what it does; it records what it saw."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.seen: list[str] = []
-        """Paths of all requests."""
-        self.closed: dict[str, tuple[int | None, str]] = {}
-        """Path → code and reason with which the client closed."""
-        self.extensions: dict[str, int] = {}
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._started.wait(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._server: Server = self._loop.run_until_complete(self._serve())
-        self._started.set()
-        self._loop.run_forever()
-        self._loop.close()
-
-    async def _serve(self) -> Server:
-        def choose(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-            return next((one for one in offered if one == "superchat"), None)
-
-        return await serve(
-            self._handle, "127.0.0.1", self.port, process_request=self._asked, select_subprotocol=choose, max_size=None, ping_interval=None
-        )
-
-    def _asked(self, connection: ServerConnection, request: Request) -> Response | None:
-        self.seen.append(request.path)
-        last = request.path.rpartition("/")[2]
-        if last.isdigit() and len(last) == 3:
-            status = HTTPStatus(int(last))
-            body = b"no"
-            return Response(status, status.phrase, Headers([("Content-Length", str(len(body)))]), body)
-        return None
-
-    async def _handle(self, connection: ServerConnection) -> None:
-        assert connection.request is not None
-        path = connection.request.path
-        self.extensions[path] = len(connection.protocol.extensions)
-        kind, _, argument = path.rpartition("/")[2].partition("-")
-        try:
-            if kind == "closes":
-                await connection.close(int(argument), "as asked")
-            elif kind == "pings":
-                await (await connection.ping(b"are you there"))
-                await connection.send("there")
-            elif kind == "headers":
-                await connection.send(json.dumps(list(connection.request.headers.raw_items())))
-            async for message in connection:
-                await connection.send(message)
-        except ConnectionClosed:
-            pass
-        finally:
-            self.closed[path] = (connection.close_code, connection.close_reason or "")
-
-    def wait_closed(self, path: str) -> tuple[int | None, str]:
-        return until(lambda: self.closed.get(path), 10, f"the origin's side of {path} is closed")
-
-    def stop(self) -> None:
-        async def end() -> None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._loop.stop()
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop)
-        self._thread.join(10)
 
 
 class Place:
@@ -412,55 +335,6 @@ def test_the_client_may_end_its_half_first(place: Place, scheme: str) -> None:
         client.send(b"all I have")
         client.sock.shutdown(socket.SHUT_WR)
         assert client.rest() == b"you said: all I have"
-
-
-class HalvesOfTls(Client):
-    """Over TLS, with a `shutdown` that ends one half of it as RFC 8446 section 6.1 has it; Python's own SSLSocket cannot."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self._raw, self._in, self._out = self.sock, ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = TRUSTING.wrap_bio(self._in, self._out, server_hostname="a.example")
-        self._until_done(self._tls.do_handshake)
-        self.sock = self  # type: ignore[assignment]  # of a socket, Client uses the four methods below
-
-    def _until_done(self, step: Callable[[], Any]) -> Any:
-        while True:
-            try:
-                done = step()
-            except ssl.SSLWantReadError:
-                self._flush()
-                if not (part := self._raw.recv(65536)):
-                    raise Closed(b"") from None
-                self._in.write(part)
-            else:
-                self._flush()
-                return done
-
-    def _flush(self) -> None:
-        if self._out.pending:
-            self._raw.sendall(self._out.read())
-
-    def settimeout(self, seconds: float) -> None:
-        self._raw.settimeout(seconds)
-
-    def sendall(self, data: bytes) -> None:
-        self._until_done(lambda: self._tls.write(data))
-
-    def recv(self, most: int) -> bytes:
-        try:
-            return bytes(self._until_done(lambda: self._tls.read(most)))
-        except ssl.SSLZeroReturnError:
-            return b""
-
-    def shutdown(self, _: int) -> None:
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self._tls.unwrap()
-        self._flush()
-        self._raw.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self._raw.close()
 
 
 @pytest.mark.parametrize("side", ["client", "backend"])
