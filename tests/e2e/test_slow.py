@@ -18,8 +18,8 @@ from tests.e2e.origins import Nginx, Origin
 from tests.e2e.waiting import free_port, until
 
 ATTACKERS = 200
-PATIENCE = 0.7
-"""Seconds that an ordinary request may take while they are at it."""
+PATIENCE = 5.0
+"""Seconds that an ordinary request may take while they are at it: generous, for a busy machine, and a quarter of what they want to hold."""
 
 SERVER = """
 header_timeout = "1s"
@@ -72,33 +72,35 @@ DRIPS = ("-H", "-i", "1", "-x", "24")
         pytest.param(READS, "https", "/big/file", id="reads, TLS"),
     ],
 )
-def test_slow_clients_are_ended_and_keep_nobody_out(
-    proxy: Pingap, tls_port: int, way: tuple[str, ...], scheme: str, path: str
-) -> None:
+def test_slow_clients_are_ended_and_keep_nobody_out(proxy: Pingap, tls_port: int, way: tuple[str, ...], scheme: str, path: str) -> None:
     needs("slowhttptest")
     port = tls_port if scheme == "https" else proxy.port
     url = f"{scheme}://127.0.0.1:{port}{path}"
     argv = ["slowhttptest", *way, "-c", str(ATTACKERS), "-r", str(ATTACKERS), "-l", "20", "-p", "3", "-u", url]
     attack = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    slowest, most, left = 0.0, 0, 0
+    slowest, most, left, served = 0.0, 0, 0, 0
     began = time.monotonic()
     try:
         # Not by what the attacker says: one that does not read does not see that it was reset.
-        while attack.poll() is None and time.monotonic() - began < 6 and not (most > ATTACKERS / 2 and left < 5):
-            with Client(port, timeout=3, tls=scheme == "https") as client:
+        while attack.poll() is None and time.monotonic() - began < 15 and not (most > ATTACKERS / 2 and left < 5):
+            with Client(port, timeout=PATIENCE, tls=scheme == "https") as client:
                 for _ in range(5):
+                    before = connections(port)
                     asked = time.monotonic()
                     assert client.get("/small").status == 200
                     slowest = max(slowest, time.monotonic() - asked)
+                    left = connections(port)
+                    most = max(most, left)
+                    served += min(before, left) > ATTACKERS / 2  # while they were connected
             left = connections(port)
-            most = max(most, left)
-            time.sleep(0.05)
+            time.sleep(0.02)
         left = connections(port)
     finally:
         attack.kill()
         attack.wait(5)
     assert most > ATTACKERS / 2, "that was an attack"
     assert left < 5, "pingap has ended them while they would have gone on"
+    assert served, "a proxy that they keep busy answers nobody before it has ended them"
     assert slowest < PATIENCE, f"{slowest:.2f} s"
     until(lambda: proxy.row("accept").in_flight == 0, 5, "nothing of the attack is left")
 
