@@ -267,7 +267,7 @@ class Http2Connection(asyncio.Protocol):
                 stream.was_reset(event.code, event.is_ours)  # type: ignore[union-attr]
 
     def _make_use_of_room(self, stream_id: int) -> None:
-        if not self.blocked or self.choked:
+        if not self.blocked:
             return
         if stream_id:
             stream = self._streams.get(stream_id)

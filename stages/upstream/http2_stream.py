@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.http1.rules import ProtocolError, ResponseHead
-from stages.http2.engine import CANCEL, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, Fields
+from stages.http2.engine import CANCEL, PROTOCOL_ERROR, REFUSED_STREAM, Fields
 from stages.http2.fields import request_fields, response_head, trailer_block, trailer_fields
 from stages.messages import UNKNOWN
 from stages.upstream.core import Failure
@@ -284,7 +284,7 @@ class Http2Stream:
         exchange.channel = None
         self.connection.answered()
         # An answer that came before the request was all sent: the backend wants no more of it (RFC 9113 section 8.1).
-        self._leave(NO_ERROR if self._sent_end else CANCEL)
+        self._leave(CANCEL)
 
     # -- the end without an answer ---------------------------------------------------------
 
@@ -338,7 +338,6 @@ class Http2Stream:
         """It is no longer of the connection. code: of the reset, unless both halves have ended."""
         self.exchange = self._head = None
         self.deadline = inf
-        self._held.clear()
         if self.id and not (self._got_end and self._sent_end):
             self.connection.reset_stream(self.id, code)
         self.connection.left(self)

@@ -428,6 +428,19 @@ async def test_bodies_without_length_and_trailers_come_through(play: Play, serve
     ]
 
 
+@pytest.mark.parametrize("trailers", [((b"grpc-status", b"0"),), ()])
+async def test_trailers_right_after_the_head_are_trailers(play: Play, serves: Any, trailers: Any) -> None:
+    serves()
+    sid = play.asks()
+    link, (stream,) = await heard(play)
+    link.engine.send_head(stream, ((b":status", b"200"),), False)
+    link.engine.send_trailers(stream, trailers or ((b"authorization", b"dropped"),))
+    link.speaks()
+    (_, response), *rest = play.hears()
+    assert (response.sid, response.status, response.ended) == (sid, 200, not trailers)
+    assert [(data.payload, data.ended, data.trailers) for _, data in rest] == ([(b"", True, b"grpc-status: 0\r\n")] if trailers else [])
+
+
 async def test_trailers_of_the_request_reach_the_backend(play: Play, serves: Any) -> None:
     serves()
     sid = play.uploads()
@@ -619,6 +632,28 @@ async def test_streams_that_are_held_leave_room_on_the_connection(play: Play, se
     play.cancels(sid)
 
 
+async def test_bodies_that_end_while_they_are_held_leave_room_on_the_connection(play: Play, serves: Any) -> None:
+    serves()
+    for _ in range(50):
+        sid = play.asks()
+        link, (stream,) = await heard(play)
+        link.starts(stream)
+        left = WINDOW + OURS.window * 3 // 8  # more than the client has room for
+        for _ in range(60):
+            if left:
+                left -= link.sends(stream, b"x" * left, ended=True)
+            await heard(play)
+        assert not left
+        assert play.hears()[-1][1].ended
+        play.credits(sid, WINDOW)
+    sid = play.asks()
+    link, (stream,) = await heard(play)
+    link.starts(stream)
+    assert link.engine.room(stream) >= OURS.window // 2
+    play.hears()
+    play.cancels(sid)
+
+
 async def test_an_upload_waits_for_the_backends_window_and_asks_for_no_more_meanwhile(play: Play, serves: Any) -> None:
     serves()
     sid = play.uploads()
@@ -766,6 +801,24 @@ async def test_a_backend_that_opens_no_window_is_given_up(play: Play, serves: An
     await play.passes(8)
     play.hears()
     await play.passes(4)
+    assert play.hears_response(sid).status == 504
+
+
+async def test_a_socket_that_takes_little_is_slow_and_one_that_takes_nothing_is_dead(play: Play, serves: Any) -> None:
+    serves(write_timeout=10.0)
+    play.backend().settings = Settings(window=8 * WINDOW, connection_window=16 * WINDOW)
+    sid = play.uploads()
+    link, _ = await heard(play)
+    link.stops_reading()
+    for _ in range(3):
+        play.sends(sid, b"u" * 256 * 1024)
+        await play.turn()
+    play.hears()
+    for _ in range(5):
+        await play.passes(8)
+        link.reads(1000)
+    assert play.hears_nothing()
+    await play.passes(21)
     assert play.hears_response(sid).status == 504
 
 
@@ -949,6 +1002,18 @@ async def test_at_the_cap_an_idle_connection_gives_way_to_another_name(play: Pla
         link.answers(stream)
         play.hears_response(sid)
     assert play.backend().asked == 3
+
+
+async def test_an_http1_connection_goes_to_the_next_in_line_only_if_it_wants_that_name(play: Play, serves: Any) -> None:
+    serves(sni="$host", alpn="h1", max_connections=1)
+    first, other = play.asks(host=b"one.test"), play.asks(host=b"two.test")
+    await play.turn()
+    play.backend().link.says(OK)
+    play.hears_response(first)
+    await play.turn()
+    assert [(link.connection.name, link.is_closed) for link in play.backend().links] == [("one.test", True), ("two.test", False)]
+    play.backend().link.says(OK)
+    play.hears_response(other)
 
 
 @pytest.mark.parametrize(("host", "name"), [(b"192.0.2.1:80", "192.0.2.1"), (b"[2001:db8::1]:443", "2001:db8::1"), (b"", "a")])
