@@ -60,7 +60,6 @@ class Http2Connection(Connection):
 
     __slots__ = (
         "_client_leaves",
-        "_collecting",
         "_forced",
         "_guard",
         "_idle_by",
@@ -72,6 +71,7 @@ class Http2Connection(Connection):
         "blocked",
         "choked",
         "engine",
+        "heard",
     )
 
     def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival) -> None:
@@ -86,8 +86,8 @@ class Http2Connection(Connection):
         self._guard = Guard(len(PREFACE))
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
-        self._collecting: list[Http2Stream] = []
-        """Streams whose body of unknown length may still end with what is being read."""
+        self.heard: dict[Http2Stream, None] = {}
+        """Streams of whose body something came in this read."""
         self._unfinished: dict[int, float] = {}
         """Streams that were answered before the client had said all, and the monotonic seconds at which they are reset."""
         self.blocked: dict[Http2Stream, None] = {}
@@ -135,7 +135,7 @@ class Http2Connection(Connection):
         """All streams are lost."""
         streams, self._streams = self._streams, {}
         self.blocked.clear()
-        self._collecting.clear()
+        self.heard.clear()
         for stream in streams.values():
             stream.left()
             stream.release()
@@ -183,11 +183,10 @@ class Http2Connection(Connection):
         except Http2Error as error:
             self._broke(error, False)
             return
-        if self._collecting:
-            collecting, self._collecting = self._collecting, []
-            for stream in collecting:
-                if stream.is_collecting:
-                    stream.stop_collecting()
+        if self.heard:
+            heard, self.heard = self.heard, {}
+            for stream in heard:
+                stream.settle()
         self._end_turn()
 
     def _take(self, event: Event, now: float) -> None:
@@ -241,8 +240,6 @@ class Http2Connection(Connection):
         stream = self._streams[stream_id] = Http2Stream(self, stream_id, head, now)
         self._idle_by = inf
         stream.begin(ended)
-        if stream.is_collecting and stream.has_unknown_length:
-            self._collecting.append(stream)
 
     def _trailers(self, event: Trailers, now: float) -> None:
         stream = self._streams.get(event.stream_id)

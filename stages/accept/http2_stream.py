@@ -102,10 +102,6 @@ class Http2Stream:
         """What is refused if this request breaks the rules now: a stream, or a head whose body is awaited."""
         return self.stream or self._head
 
-    @property
-    def is_collecting(self) -> bool:
-        return self._is_collecting
-
     def begin(self, ended: bool) -> None:
         """The head is here. ended: there is no body."""
         head = self._head
@@ -119,7 +115,7 @@ class Http2Stream:
         else:
             # As over HTTP/1.1: small bodies travel inside REQUEST, one of unknown length if its end comes with its head.
             self._is_collecting = True
-            self._await_more()
+            self._connection.heard[self] = None
 
     def _open(self, length: int, body: bytes, ended: bool) -> None:
         connection = self._connection
@@ -135,25 +131,27 @@ class Http2Stream:
         if data:
             self._pending.append(data)
             self._pending_size += len(data)
-        if self._is_collecting:
-            self._collect()
-        else:
-            assert self.stream is not None
+        if self.stream is not None:
             self.stream.received += len(data)
-            self._upload()
+        self._connection.heard[self] = None
 
     def trailed(self, trailers: bytes) -> None:
         """The end of the request's body, with trailers."""
         self.client_ended = True
         self._request_trailers = trailers
+        self._connection.heard[self] = None
+
+    def settle(self) -> None:
+        """All that came in one read is here: a client's frames are short, and one envelope for many of them is cheaper."""
         if self._is_collecting:
             self._collect()
-        else:
+        elif self.stream is not None:
             self._upload()
 
     def _collect(self) -> None:
-        if self._pending_size > INLINE or self._request_trailers:
-            self.stop_collecting()
+        streams = self._head.length == UNKNOWN and not self.client_ended
+        if streams or self._pending_size > INLINE or self._request_trailers:
+            self._stop_collecting()
         elif self.client_ended:
             body, size = b"".join(self._pending), self._pending_size
             self._pending, self._pending_size = [], 0
@@ -164,17 +162,13 @@ class Http2Stream:
         else:
             self._await_more()
 
-    def stop_collecting(self) -> None:
+    def _stop_collecting(self) -> None:
         """The body is not here yet: it streams."""
         self._is_collecting = False
         self._open(self._head.length, b"", False)
         assert self.stream is not None
         self.stream.received = self._pending_size
         self._await_more()
-
-    @property
-    def has_unknown_length(self) -> bool:
-        return self._head.length == UNKNOWN
 
     def _upload(self) -> None:
         """Sends request body bytes as far as credit goes; the rest stays in the client's window."""
