@@ -123,7 +123,8 @@ def test_a_client_that_reads_nothing_stops_its_backend_and_nobody_else(proxy: Pi
         client.request("/endless")
         assert client.head().status == 200
         assert done.wait(20)
-        assert sent[0] < 16 * MB, f"{sent[0] / MB:.1f} MB left the backend although nobody read"
+        # Between backend and proxy the kernel alone takes as much as tcp_rmem and tcp_wmem say: 36 MB on some machines.
+        assert sent[0] < 64 * MB, f"{sent[0] / MB:.1f} MB left the backend although nobody read"
         assert proxy.get("/other").status == 200
 
 
