@@ -251,6 +251,11 @@ class UpstreamActor(Actor):
             retried=retried,
         )
 
+    def answer_cut(self, group: Group, backend: BackendState, kind: str, detail: str) -> None:
+        """Log and metrics of an answer that a backend began and did not end as it should."""
+        self.context.count("upstream_failures", upstream=group.name, kind="cut")
+        self.context.log("warn", "answer cut off", upstream=group.name, addr=backend.address, error=kind, detail=detail)
+
     def exchange_over(self, exchange: Exchange) -> None:
         sid = exchange.sid
         self._exchanges.pop(sid, None)

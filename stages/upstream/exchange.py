@@ -470,6 +470,12 @@ class Exchange:
 
     # -- the end ----------------------------------------------------------------------
 
+    def backend_failed(self, kind: str, detail: str) -> None:
+        """The answer had begun, and its backend does not end it as it should."""
+        if self._backend is not None and not self.is_tunnel:  # those end as they like
+            self._actor.answer_cut(self._group, self._backend, kind, detail)
+        self.fail(kind)
+
     def fail(self, kind: str) -> None:
         """Ends it with an error: our answer, or when it is too late for that a body that must not look complete."""
         if self.is_over:

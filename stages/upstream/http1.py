@@ -168,7 +168,7 @@ class BackendConnection(asyncio.Protocol):
     def _broke_off(self, exchange: Exchange) -> None:
         """No more will come, and the answer is not complete."""
         if self._decoder is not None:
-            exchange.fail("bad_gateway")
+            exchange.backend_failed("bad_gateway", "closed within the body of its answer")
         elif self._got_bytes:
             exchange.note("closed within the head of its answer")
             exchange.attempt_failed(Failure.INVALID)
@@ -356,10 +356,10 @@ class BackendConnection(asyncio.Protocol):
 
     def _broke(self, exchange: Exchange, error: ProtocolError) -> None:
         self.close()
-        exchange.note(error.detail)
         if self._decoder is not None:
-            exchange.fail("bad_gateway")
+            exchange.backend_failed("bad_gateway", error.detail)
         else:
+            exchange.note(error.detail)
             exchange.attempt_failed(Failure.INVALID)
 
     # -- flow, time, end ------------------------------------------------------------
@@ -419,7 +419,7 @@ class BackendConnection(asyncio.Protocol):
                 return
             self.close()
             if self._decoder is not None:
-                exchange.fail("gateway_timeout")
+                exchange.backend_failed("gateway_timeout", "nothing came any more of the body of its answer")
             else:
                 exchange.attempt_failed(Failure.TIMEOUT)
 

@@ -325,7 +325,7 @@ class Http2Stream:
 
     def _fail(self, exchange: Exchange, failure: Failure, detail: str) -> None:
         if self._has_begun:
-            exchange.fail("bad_gateway")  # so that what has come of the body does not look complete
+            exchange.backend_failed("bad_gateway", detail)  # so that what has come of the body does not look complete
         else:
             exchange.note(detail)
             exchange.attempt_failed(failure)
@@ -385,7 +385,7 @@ class Http2Stream:
                 self.deadline = now + waited  # slow, but the socket takes what there is
                 return 0.0
         if self._has_begun:
-            exchange.fail("gateway_timeout")
+            exchange.backend_failed("gateway_timeout", "nothing came any more of the body of its answer")
         else:
             exchange.attempt_failed(Failure.TIMEOUT)
         return waited

@@ -343,3 +343,30 @@ async def test_an_answer_that_plugins_want_goes_to_them(play: Play) -> None:
     link.says(OK)
     await play.turn()
     assert {(to, envelope.sid, envelope.status) for to, envelope in play.hears()} == {(12, sids[0], 200), (12, sids[1], 502)}
+
+
+@pytest.mark.parametrize(
+    ("begun", "broken", "error", "detail"),
+    [
+        pytest.param(LENGTH_10 + b"half", None, "bad_gateway", "closed within the body of its answer", id="early close"),
+        pytest.param(CHUNKED + b"4\r\nhalf\r\n", b"what?\r\n", "bad_gateway", "chunk", id="bad chunk"),
+        pytest.param(LENGTH_10 + b"half", b"", "gateway_timeout", "nothing came any more", id="silence"),
+    ],
+)
+async def test_the_log_says_why_an_answer_was_cut_off(play: Play, begun: bytes, broken: bytes | None, error: str, detail: str) -> None:
+    sid, link = await asked(play, read_timeout=5.0)
+    link.says(begun)
+    await play.turn()
+    if broken is None:
+        link.closes()
+        await play.turn()
+    elif broken:
+        link.says(broken)
+        await play.turn()
+    else:
+        await play.passes(6)
+    assert collected(play, sid) == (200, b"half", False, error)
+    ((level, message, fields),) = play.context.logged
+    assert (level, message, fields["error"]) == ("warn", "answer cut off", error)
+    assert detail in fields["detail"]
+    assert play.context.counted == {"upstream_failures": 1}

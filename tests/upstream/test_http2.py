@@ -552,6 +552,9 @@ async def test_a_stream_reset_within_its_answer_never_looks_complete(play: Play,
     assert response.status == 200
     assert [(data.payload, data.ended, data.error) for _, data in rest] == [(b"some", False, ""), (b"", False, "bad_gateway")]
     assert rest[0][1].sid == sid
+    ((level, message, fields),) = play.context.logged
+    assert (level, message) == ("warn", "answer cut off")
+    assert fields["detail"].startswith("stream reset")
 
 
 async def test_an_answer_before_the_end_of_the_upload_ends_the_stream_and_not_the_connection(play: Play, serves: Any) -> None:
