@@ -234,6 +234,8 @@ class Server:
     """Most header lines in a request; beyond it 431."""
     max_target_bytes: Bytes = 16 * 1024
     """Longest request target; beyond it 414."""
+    via: Annotated[str, Parsed("via")] = ""
+    """The name of this proxy in the Via line of requests that go on; one that has it already is a loop. Empty adds none."""
     proxy_protocol: bool = False
     """Connections begin with a header of the PROXY protocol, version 1 or 2, and come from `basic.trusted_proxies` only."""
     max_connections: Count = 0

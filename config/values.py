@@ -25,6 +25,7 @@ ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VIA = re.compile(rf"{_TOKEN.pattern}(?::[0-9]+)?")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _Z85 = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
@@ -227,6 +228,14 @@ def parse_sni(value: Any) -> str:
     if not is_host_name(text) or not _HOST_NAME.fullmatch(text):
         raise BadValue(f"{value!r} is not a host name", 'SNI has no addresses and no ports: write a name, or "$host"')
     return text.removesuffix(".")
+
+
+def parse_via(value: Any) -> str:
+    """A pseudonym, or `host:port`, for Via lines."""
+    text = text_of(value, 'a name such as "edge"')
+    if text and not _VIA.fullmatch(text):
+        raise BadValue(f"{text!r} is not a name for Via", 'write a word, or host:port; "" adds no line')
+    return text
 
 
 def parse_module(value: Any) -> str:
@@ -437,5 +446,6 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "rewrite": parse_rewrite,
     "size": parse_size,
     "sni": parse_sni,
+    "via": parse_via,
 }
 """By the form that a marker of `config.fields` names."""

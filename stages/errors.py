@@ -40,6 +40,7 @@ _ALL: Final = (
     Kind("overloaded", 503, "us", "The proxy is busy. Try again shortly."),
     Kind("no_backend", 503, "upstream", "No healthy backend."),
     Kind("gateway_timeout", 504, "upstream", "The backend took too long to answer."),
+    Kind("loop_detected", 508, "client", "This request has been here before."),
     Kind("bad_version", 505, "client", "This HTTP version is not supported."),
 )
 

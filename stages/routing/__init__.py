@@ -3,7 +3,7 @@
     core.py        pure: a request in; a routed request, a refusal or a question out. The hot path
     match.py       weight, hosts, paths and conditions of locations; the index by host
     rewrite.py     the `rewrite` of a location
-    options.py     OPTIONS that ends here
+    options.py     OPTIONS that ends here; via.py: the Via line of those that go on
     processing.py  max_processing: who is counted where
     actor.py       receives, asks, answers, keeps deadlines
 

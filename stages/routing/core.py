@@ -18,6 +18,7 @@ from stages.messages import ROUTED, Request, Routed
 from stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
 from stages.routing.options import passed_on
 from stages.routing.rewrite import Rewriter
+from stages.routing.via import Via
 from stages.variables import Edit, Source, compile_rules
 
 Clock = Callable[[], float]
@@ -96,14 +97,15 @@ class _Route:
 
 
 class _Table:
-    """One server: its locations and its page of metrics."""
+    """One server: its locations, its page of metrics, its name in Via lines."""
 
-    __slots__ = ("index", "metrics", "views")
+    __slots__ = ("index", "metrics", "via", "views")
 
     def __init__(self, server: Server, routes: Mapping[str, Entry[_Route]]) -> None:
         self.index = HostIndex([routes[name] for name in server.locations if name in routes])
         self.views = self.index.views
         self.metrics = server.prometheus_metrics.encode() if server.prometheus_metrics else b""
+        self.via = Via(server.via) if server.via else None
 
 
 class Router:
@@ -139,6 +141,10 @@ class Router:
             if passed is None:
                 return OptionsAsked(self._client(peer, headers)[0])
             headers = passed
+        if table.via is not None:
+            if table.via.is_loop(headers):
+                return Refused("loop_detected", "", "", self._client(peer, headers)[0], "")
+            headers += table.via.line(version)
         view = table.views.get(host) or table.index.view(host)
 
         path: bytes | None = None

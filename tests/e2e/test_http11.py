@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.client import Response
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import until
+from tests.e2e.waiting import free_port, until
 
 WITHIN = 10.0
 
@@ -450,3 +450,18 @@ def test_a_chunked_answer_that_breaks_off_is_a_reset_for_1_0(proxy: Pingap, orig
         go.set()
         with pytest.raises(ConnectionResetError):
             client.sock.recv(100)
+
+
+def test_a_proxy_with_a_name_sees_that_it_asks_itself() -> None:
+    port = free_port()
+    with Pingap(site([port], server='via = "edge"'), port=port) as proxy:
+        answer = proxy.get("/")
+        assert answer.status == 508
+        assert proxy.get("/", headers={"Via": "1.1 edge"}).status == 508
+
+
+def test_a_proxy_with_a_name_tells_it_to_the_backend(origin: Origin) -> None:
+    with Pingap(site([origin.port], server='via = "edge"')) as proxy:
+        proxy.get("/", headers={"Via": "1.0 before"})
+        seen = [line for line in origin.requests[-1].head.split(b"\r\n") if line.startswith(b"via:")]
+        assert seen == [b"via: 1.0 before", b"via: 1.1 edge"]
