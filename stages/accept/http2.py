@@ -251,6 +251,7 @@ class Http2Connection(Connection):
             self._forget(event.stream_id)
             self._malformed(event.stream_id, stream, error, now)
             stream.release()
+            self._rest_if_idle()
 
     def _malformed(self, stream_id: int, stream: Http2Stream | None, error: Malformed, now: float) -> None:
         """RFC 9113 section 8.1.1: reset, and nobody guesses what was meant. It is in the log as 400."""

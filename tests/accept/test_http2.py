@@ -613,3 +613,16 @@ async def test_bodies_up_to_the_bound_are_inlined_and_longer_ones_stream(play: P
     request = play.hears_request()
     assert (request.length, request.ended) == (INLINE + 1, False)
     browser.resets(stream_id)
+
+
+async def test_a_connection_whose_last_request_was_malformed_is_closed_like_any_that_is_quiet(play: Play, name: str) -> None:
+    browser = Browser(play, name)
+    stream_id = browser.asks(POST, ended=False)
+    request = play.hears_request()
+    browser.engine.send_trailers(stream_id, ((b":path", b"/"),))
+    browser.speaks()
+    (reset,) = await browser.listens()
+    assert (reset.stream_id, reset.code) == (stream_id, wire.PROTOCOL_ERROR)
+    assert play.hears_cancels() == set(request.affinity)
+    await play.passes(80)
+    assert browser.client.is_closed
