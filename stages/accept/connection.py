@@ -74,12 +74,18 @@ class Connection(asyncio.Protocol):
             return True
         return False
 
+    def close_when_taken(self) -> None:
+        """Closes once the client has taken what waits for it."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():  # asked now: under TLS closing writes something too
+            self.watch_writing()
+
     def say_last(self) -> None:
         """Ends its side and goes on reading for a moment: closing now would reset away what the client has not read yet."""
         self.deadline = monotonic() + LINGER
+        self.transport.write_eof()
         if self.transport.get_write_buffer_size():
             self.watch_writing()
-        self.transport.write_eof()
 
     def has_lingered(self, now: float) -> None:
         """That moment is over; not for who has not got all of it yet."""

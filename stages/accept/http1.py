@@ -463,9 +463,7 @@ class Http1Connection(Connection):
         self._intake = None
         self._buffer = b""
         self.deadline = inf
-        if self.transport.get_write_buffer_size():
-            self.watch_writing()
-        self.transport.close()
+        self.close_when_taken()
 
     def _linger(self) -> None:
         """Ends the answer but goes on reading for a moment: closing now would reset it away."""

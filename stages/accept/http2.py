@@ -146,7 +146,8 @@ class Http2Connection(Connection):
             self.transport.abort()
         else:
             self._is_over = True
-            self.transport.close()
+            self.deadline = inf
+            self.close_when_taken()
         return False
 
     def pause_writing(self) -> None:

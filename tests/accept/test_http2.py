@@ -626,3 +626,19 @@ async def test_a_connection_whose_last_request_was_malformed_is_closed_like_any_
     assert play.hears_cancels() == set(request.affinity)
     await play.passes(80)
     assert browser.client.is_closed
+
+
+async def test_who_shuts_its_side_and_does_not_read_its_answer_is_not_waited_for_for_ever(play: Play, name: str) -> None:
+    browser = Browser(play, name)
+    browser.client.stops_reading()
+    browser.asks()
+    play.answers(play.hears_request(), body=b"x" * 60000)
+    await play.turn()
+    browser.client.shuts_its_side()
+    await play.passes(50)
+    assert not browser.client.transport.is_lost
+    browser.client.reads(1000)
+    await play.passes(50)
+    assert not browser.client.transport.is_lost, "it reads, if slowly"
+    await play.passes(70)
+    assert browser.client.transport.was_reset
