@@ -153,6 +153,13 @@ class AcceptActor(Actor):
         self._doors.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        for stream in list(self._streams.values()):  # the deadline of a stop or of a drain has passed: they are told, and logged
+            if stream.response is None:
+                self.cancel(stream, "stopped")
+                stream.connection.fail(stream, "overloaded")
+            else:
+                stream.connection.cut(stream)
+        await asyncio.sleep(0)  # HTTP/2 writes at the end of a turn
         self._lines.ship()
         for connection in list(self._connections):
             connection.transport.close()

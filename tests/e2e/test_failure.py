@@ -271,6 +271,37 @@ def test_a_stop_does_not_wait_for_ever(placement: str, origin: Origin) -> None:
         assert time.monotonic() - began < 6
 
 
+def test_what_a_stop_cuts_off_is_answered_or_visibly_incomplete_and_in_the_access_log(placement: str, origin: Origin) -> None:
+    def never(exchange: Exchange) -> None:
+        exchange.is_gone(20)
+        exchange.close()
+
+    def begun(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhalf of it")
+        exchange.is_gone(20)
+        exchange.close()
+
+    origin.on |= {"/never": never, "/begun": begun}
+    text = site([origin.port], basic='graceful_shutdown_timeout = "1s"', server='access_log = "{dir}/access.log {uri} {status} {size}"')
+    with Pingap(text, placement) as proxy, proxy.client() as waits, proxy.client() as reads, proxy.client() as old:
+        waits.request("/never")
+        reads.request("/begun?1.1")
+        old.send(b"GET /begun?1.0 HTTP/1.0\r\nHost: x\r\n\r\n")
+        for client in (reads, old):
+            assert client.head().status == 200
+        origin.wait("/never")
+        assert proxy.process is not None
+        proxy.process.send_signal(signal.SIGTERM)
+        assert waits.response().status == 503
+        assert not reads.rest().endswith(b"0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):  # an orderly close would say that all is there
+            while old.sock.recv(1000):
+                pass
+        assert proxy.wait_stopped() == 0
+        lines = sorted((proxy.dir / "access.log").read_text().splitlines())
+    assert [line.rsplit(" ", 1)[0] for line in lines] == ["/begun?1.0 200", "/begun?1.1 200", "/never 503"]
+
+
 def test_a_stage_that_cannot_start_stops_pingap_with_the_reason(nginx: Nginx, tmp_path: object) -> None:
     proxy = Pingap(site([nginx.port]).replace('addr = "127.0.0.1:{port}"', f'addr = "127.0.0.1:{nginx.port}"'), "split")
     process = proxy.launch()
