@@ -191,9 +191,7 @@ class AcceptActor(Actor):
 
     # -- streams: out ---------------------------------------------------------
 
-    def open(
-        self, connection: Client, door: Door, head: RequestHead, started: float, length: int, body: bytes, ended: bool
-    ) -> Stream:
+    def open(self, connection: Client, door: Door, head: RequestHead, started: float, length: int, body: bytes, ended: bool) -> Stream:
         """Makes a stream of a parsed request and sends it on its way. length as in `Request.length`."""
         sid = self._next_sid = self._next_sid + 1
         generation = self._generations.newest

@@ -66,6 +66,7 @@ class Http2Connection(Connection):
         "_is_over",
         "_is_scheduled",
         "_leaving_by",
+        "_moved",
         "_streams",
         "_unfinished",
         "blocked",
@@ -92,6 +93,8 @@ class Http2Connection(Connection):
         """Streams that were answered before the client had said all, and the monotonic seconds at which they are reset."""
         self.blocked: dict[Http2Stream, None] = {}
         """Streams whose answer waits for room, in turn."""
+        self._moved = -inf
+        """Monotonic seconds at which one of them last had its turn."""
         self.choked = False
         self._is_scheduled = False
         self._is_over = False
@@ -375,10 +378,23 @@ class Http2Connection(Connection):
         while moved and self.blocked and not self.choked:
             moved = False
             for stream in list(self.blocked):
-                moved = stream.pump() or moved
+                if not stream.pump():
+                    continue
+                moved = True
+                if stream in self.blocked:  # behind those that room was not enough for: the next begins with them
+                    del self.blocked[stream]
+                    self.blocked[stream] = None
                 self._flush()
                 if self.choked:
-                    return
+                    break
+            if moved:
+                self._moved = monotonic()
+
+    def has_others_before(self, now: float) -> bool:
+        """Whether a stream that waits for room may only wait for its turn: what all share is full, and the client takes of it."""
+        if self.choked:
+            return True  # that it takes something is watched: see `is_stuck`
+        return not self.engine.connection_room and now < self._moved + self.door.settings.downstream_write_timeout
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -390,8 +390,11 @@ class Http2Stream:
     def expired(self, now: float) -> None:
         """One of its deadlines may have passed."""
         if self.write_by <= now:
-            self.left()
-            self._connection.stream_over(self, CANCEL)
-        elif self.read_by <= now:
+            if not self._connection.has_others_before(now):
+                self.left()
+                self._connection.stream_over(self, CANCEL)
+                return
+            self._await_room()
+        if self.read_by <= now:
             self.read_by = inf
             self._connection.refuse(self, ProtocolError("request_timeout", "the request took too long to arrive"))

@@ -173,6 +173,10 @@ class Engine(Protocol):
     def room(self, stream_id: int) -> int:
         """Bytes that may be sent on the stream now: the smaller of its window and the connection's; 0 if it is gone."""
 
+    @property
+    def connection_room(self) -> int:
+        """Bytes that may be sent now over all streams, whatever their own windows say."""
+
     def reset(self, stream_id: int, code: int) -> None:
         """RST_STREAM. No event follows. Body bytes not yet acknowledged go back to the connection's window by themselves."""
 

@@ -142,6 +142,10 @@ class H2Engine:
             return 0
         return max(0, min(stream.outbound_flow_control_window, self._connection.outbound_flow_control_window))
 
+    @property
+    def connection_room(self) -> int:
+        return max(0, self._connection.outbound_flow_control_window)
+
     def reset(self, stream_id: int, code: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is None:

@@ -234,6 +234,10 @@ class Ngh2Engine:
             own = connection.remote_settings[_INITIAL_WINDOW] - connection.queued_body_size(stream_id)
         return max(0, min(own, connection.remote_window_size - connection.queued_body_size()))
 
+    @property
+    def connection_room(self) -> int:
+        return max(0, self._connection.remote_window_size - self._connection.queued_body_size())
+
     def reset(self, stream_id: int, code: int) -> None:
         if stream_id in self._open:
             self._gone(stream_id)

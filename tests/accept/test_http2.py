@@ -13,7 +13,7 @@ from stages.accept.http2_stream import PORTION
 from stages.http2 import engine as wire
 from stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
 from stages.http2.engines import engine
-from stages.messages import DATA, INLINE, INTERIM, UNKNOWN, WINDOW, Data, Request
+from stages.messages import DATA, INLINE, INTERIM, STREAM_WINDOW, UNKNOWN, WINDOW, Data, Request
 from stages.messages import Interim as InterimMessage
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play
 from tests.http2.wire import ENGINES, GET, HEADERS, POST, PREFACE, SETTINGS, frame
@@ -642,3 +642,43 @@ async def test_who_shuts_its_side_and_does_not_read_its_answer_is_not_waited_for
     assert not browser.client.transport.is_lost, "it reads, if slowly"
     await play.passes(70)
     assert browser.client.transport.was_reset
+
+
+@pytest.mark.parametrize("is_narrow", [True, False], ids=["a small window for all", "a slow socket"])
+async def test_a_slow_client_gets_some_of_each_answer_and_loses_none(play: Play, name: str, is_narrow: bool) -> None:
+    """Each waits longer for its turn than a client may leave an answer alone."""
+    settings = Settings(window=16 * WINDOW, connection_window=65535 if is_narrow else 64 * WINDOW)
+    browser = Browser(play, name, settings, downstream_write_timeout=5.0)
+    asked: dict[int, Request] = {}
+    for _ in range(12):
+        stream_id = browser.asks()
+        asked[stream_id] = play.hears_request()
+    if not is_narrow:
+        browser.client.stops_reading()
+    for request in asked.values():
+        play.answers(request, ended=False)
+        play.streams(request, b"x" * STREAM_WINDOW)
+    seen = dict.fromkeys(asked, 0)
+    for _ in range(24):
+        if not is_narrow:
+            browser.client.reads(PORTION)
+        for event in await browser.listens():
+            if isinstance(event, Body):
+                seen[event.stream_id] += len(event.data)
+                browser.engine.acknowledge(event.stream_id, event.flow_length)
+        browser.speaks()
+        for _, credit in play.stages_hear():
+            play.streams(next(request for request in asked.values() if request.sid == credit.sid), b"x" * credit.bytes)
+        await play.passes(2)
+    assert play.events == [], "none was given up"
+    assert min(seen.values()) > 0, seen
+
+
+async def test_a_window_for_all_that_never_opens_ends_the_streams_that_wait_for_it(play: Play, name: str) -> None:
+    browser = Browser(play, name, Settings(window=16 * WINDOW, connection_window=65535), downstream_write_timeout=5.0)
+    for _ in range(3):
+        browser.asks()
+        play.answers(play.hears_request(), body=b"x" * PORTION, ended=False)
+    await browser.listens()
+    await play.passes(15)
+    assert [event.code for event in browser.hears() if isinstance(event, Reset)] == [wire.CANCEL] * 3
