@@ -44,5 +44,8 @@ class Channel(Protocol):
 
     def resume(self) -> None: ...
 
+    def finish(self) -> None:
+        """Both halves of a tunnel have ended. What was written is still delivered; the exchange hears no more of it."""
+
     def close(self) -> None:
         """Nobody wants the rest; the exchange hears no more of it."""

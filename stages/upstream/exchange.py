@@ -86,7 +86,7 @@ class Exchange:
     is_tunnel = False
     """The backend has switched protocols."""
     is_half_shut = False
-    """The backend's half of a tunnel has ended, and the client's has not."""
+    """The backend's half of a tunnel has ended; the client's has not, or has not been taken yet."""
     connect_seconds: tuple[float, ...] = ()
     _bridge: Bridge | None = None
     """Translates, when the client speaks gRPC-Web."""
@@ -368,8 +368,7 @@ class Exchange:
         if data.ended:
             self.upload_done = True
             if self.is_half_shut:
-                self._let_go()
-                self._over()
+                self._end_tunnel(channel)
                 return
         else:
             self._unacked += size
@@ -380,7 +379,10 @@ class Exchange:
 
     def drained(self) -> None:
         """The backend has taken what was written: room for more."""
-        if self._unacked and not self.upload_done:
+        if self.upload_done:
+            if self.is_half_shut and self.channel is not None:
+                self._end_tunnel(self.channel)
+        elif self._unacked:
             count, self._unacked = self._unacked, 0
             self._grant(count)
 
@@ -448,12 +450,21 @@ class Exchange:
         else:
             self._actor.send(self.answers_to, Data(DATA, self.sid, payload, ended, "", False, None, trailers))
         if ended:
-            if self.is_tunnel and not self.upload_done:
-                self.is_half_shut = True
-            else:
+            if not self.is_tunnel:
                 self._over()
+                return
+            self.is_half_shut = True
+            if self.upload_done and self.channel is not None:
+                self._end_tunnel(self.channel)
         elif self._window <= 0 and self.channel is not None:
             self.channel.pause()
+
+    def _end_tunnel(self, channel: Channel) -> None:
+        """Both halves have ended: over as soon as the backend has room for what came of the client's."""
+        if not channel.choked:
+            self.channel = None
+            channel.finish()
+            self._over()
 
     def _release_held(self, ended: bool, trailers: bytes = b"") -> None:
         held, self._held = self._held, None

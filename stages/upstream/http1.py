@@ -151,11 +151,10 @@ class BackendConnection(asyncio.Protocol):
             if not exchange.is_over:
                 self.watch()
                 return True  # the other half goes on
+            return False
         self.exchange = None
         if exchange is None:
             self.backend.forget(self)
-        elif exchange.is_tunnel:
-            pass
         elif self._decoder.__class__ is CloseBody:
             # Its end is here, whatever becomes of the part of the request that the backend did not wait for.
             self._finish(exchange, b"")
@@ -411,7 +410,14 @@ class BackendConnection(asyncio.Protocol):
     def expired(self, now: float) -> None:
         """The deadline has passed: for the answer, or for taking some of the request."""
         exchange = self.exchange
-        if exchange is not None:
+        if exchange is None:  # the last of a tunnel is on its way
+            left = self.transport.get_write_buffer_size()
+            if left and -left > self._taken:
+                self._taken = -left
+                self.deadline = now + self.backend.group.write_timeout
+            else:
+                self.close()
+        else:
             unsent = self.transport.get_write_buffer_size()
             if unsent and exchange.uploaded - unsent > self._taken:
                 self._taken = exchange.uploaded - unsent
@@ -422,6 +428,13 @@ class BackendConnection(asyncio.Protocol):
                 exchange.backend_failed("gateway_timeout", "nothing came any more of the body of its answer")
             else:
                 exchange.attempt_failed(Failure.TIMEOUT)
+
+    def finish(self) -> None:
+        """Both halves of a tunnel have ended: closed when the backend has taken what was written, or takes nothing any more."""
+        self.exchange = None
+        self._taken = -self.transport.get_write_buffer_size()
+        self.deadline = monotonic() + self.backend.group.write_timeout
+        self.transport.close()
 
     def close(self) -> None:
         """Drops the connection; its exchange, if any, hears no more of it."""

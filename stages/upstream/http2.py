@@ -16,6 +16,7 @@ from stages.http2.engine import (
     GOAWAY,
     HEAD,
     INTERIM,
+    LARGEST_WINDOW,
     LAST_STREAM,
     NO_ERROR,
     RESET,
@@ -33,8 +34,9 @@ from stages.upstream.core import Failure
 from stages.upstream.http2_stream import Http2Stream
 from stages.upstream.pool import BackendState
 
-OURS: Final = Settings(max_streams=0, header_list=128 * 1024)
-"""What we tell backends. They open no streams: push is off."""
+OURS: Final = Settings(max_streams=0, connection_window=LARGEST_WINDOW, header_list=128 * 1024)
+"""What we tell backends. They open no streams: push is off. What may come is bounded by the window of each stream: one for
+all of them would be used up by a few slow clients, and everybody else on the connection would wait for those."""
 
 FLOODS: Final = Floods(
     resets=Bucket(2000, 500), pings=Bucket(200, 20), empty=Bucket(1000, 100), windows=Bucket(20_000, 5000), block=256 * 1024
@@ -285,6 +287,8 @@ class Http2Connection(asyncio.Protocol):
         if not self.settled.done():
             self.settled.set_result(None)
         self._set_cap(self._cap)
+        if self._limit <= 0 and self._is_standing_by and self.is_unused:
+            self.close()  # of no use any more, and among the idle ones it would not be found
         if self.backend.pending:
             self.backend.serve_line()
 
@@ -347,7 +351,7 @@ class Http2Connection(asyncio.Protocol):
             self.room_changed()
         if self.is_unused:
             self.idle_since = monotonic()
-            if self._refuses or not (self.backend.pending or self.backend.group.keeps_idle):
+            if self._refuses or self._limit <= 0 or not (self.backend.pending or self.backend.group.keeps_idle):
                 self.close()
                 return
         self._calls_line = bool(self.backend.pending)

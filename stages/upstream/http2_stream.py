@@ -84,7 +84,7 @@ class Http2Stream:
 
     @property
     def choked(self) -> bool:
-        return bool(self._held) or (self._ends and not self._sent_end) or self.connection.choked
+        return not self._sent_end and (bool(self._held) or self._ends or self.connection.choked)
 
     # -- the request -----------------------------------------------------------------
 
@@ -103,8 +103,6 @@ class Http2Stream:
         self.id = connection.open_stream(self, fields, ended and not body)
         if body:
             self.send_body(body, ended, b"")
-            if self.choked:
-                self.watch()
         else:
             self._ends = self._sent_end = ended
 
@@ -121,16 +119,20 @@ class Http2Stream:
     def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         self._ends = ended
         self._trailers = trailers
+        was_waiting = bool(self._held)
         if payload:
             self._held.append(memoryview(payload))
         self._push()
+        if self._held and not was_waiting:
+            self.watch()  # from now on it is the backend's turn
 
     def go_on(self) -> None:
         """There may be room again."""
         exchange = self.exchange
         if exchange is None or self._sent_end:
             return
-        if self._push():
+        moved = self._push()
+        if moved or not self.choked:  # else the backend's time goes on
             self.watch()
         if not self.choked:
             exchange.drained()
@@ -330,6 +332,10 @@ class Http2Stream:
             exchange.note(detail)
             exchange.attempt_failed(failure)
 
+    def finish(self) -> None:
+        if self.exchange is not None:
+            self._part(self.exchange)
+
     def close(self) -> None:
         if self.exchange is not None:
             self._leave(CANCEL)
@@ -348,7 +354,7 @@ class Http2Stream:
         exchange = self.exchange
         if exchange is None:
             self.deadline = inf
-        elif self.choked and not self._sent_end:  # else the connection may be choked, but not by this one
+        elif self.choked:
             self._taken = self.connection.taken
             self.deadline = monotonic() + exchange.write_timeout
         elif self._is_paused:
@@ -378,7 +384,7 @@ class Http2Stream:
         if exchange is None:
             return 0.0
         waited = exchange.read_timeout
-        if self.choked and not self._sent_end:
+        if self.choked:
             waited = exchange.write_timeout
             if self.connection.choked and self.connection.taken > self._taken:
                 self._taken = self.connection.taken

@@ -152,6 +152,8 @@ class FakeTransport(asyncio.Transport):
         if self._choked and len(self.unsent) <= self._low:
             self._choked = False
             self.protocol.resume_writing()
+        if self._closing and not self.unsent:
+            self.lose(None)
 
     def lose(self, error: Exception | None) -> None:
         if not self.is_lost:

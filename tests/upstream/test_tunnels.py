@@ -239,3 +239,35 @@ async def test_other_upgrades_have_no_key(play: Play) -> None:
     await play.turn()
     assert b"sec-websocket" not in play.backend().link.hears()
     play.cancels(sid)
+
+
+@pytest.mark.parametrize("first", ["backend", "client"])
+@pytest.mark.parametrize("size", [1000, 512 * 1024])
+async def test_the_last_bytes_of_a_tunnel_wait_for_a_backend_that_is_slow(play: Play, first: str, size: int) -> None:
+    sid, link = await switched(play)
+    link.stops_reading()
+    if first == "backend":
+        link.closes()
+        play.sends(sid, b"x" * size, ended=True)
+    else:
+        play.sends(sid, b"x" * size, ended=True)
+        link.closes()
+    await play.turn()
+    assert play.hears_data(sid) == [(b"", True, "")]
+    link.reads()
+    await play.turn()
+    assert link.hears() == b"x" * size
+    assert link.is_closed
+
+
+async def test_a_backend_that_takes_nothing_of_the_last_bytes_of_a_tunnel_is_given_up(play: Play) -> None:
+    sid, link = await switched(play, write_timeout=10.0)
+    link.stops_reading()
+    link.closes()
+    play.sends(sid, b"x" * 1000, ended=True)
+    await play.passes(9)
+    link.reads(500)
+    await play.passes(9)
+    assert link.transport.get_write_buffer_size() == 500
+    await play.passes(12)
+    assert link.transport.is_lost
