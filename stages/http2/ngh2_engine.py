@@ -21,6 +21,7 @@ from stages.http2.engine import (
     NO_ERROR,
     PONG,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     RESET,
     ROOM,
     SETTINGS,
@@ -54,6 +55,7 @@ class Ngh2Engine:
         "_is_broken",
         "_is_client",
         "_last",
+        "_last_kept",
         "_open",
         "_out",
         "_settings",
@@ -85,6 +87,8 @@ class Ngh2Engine:
         self._out = b""
         self._last = 0
         """The newest stream that became a Head."""
+        self._last_kept = LAST_STREAM
+        """Of a GOAWAY that came: libnghttp2 closes the streams above it, which that event has told already."""
         self._is_broken = False
 
     def _values(self) -> dict[int, int]:
@@ -159,6 +163,7 @@ class Ngh2Engine:
                 events.append(new(SettingsChanged, (SETTINGS,)))
                 events.append(new(Room, (ROOM, 0)))
             elif seen is ngh2.GoAwayReceived:
+                self._last_kept = event.last_stream_id
                 events.append(new(GoAway, (GOAWAY, event.last_stream_id, event.error_code)))
             elif seen is ngh2.PingAcknowledged:
                 events.append(new(Pong, (PONG, event.opaque_data)))
@@ -171,8 +176,10 @@ class Ngh2Engine:
             self._open.discard(stream_id)
             return
         if stream_id in self._open:
-            self.forced_resets += 1
             self._gone(stream_id)
+            if self._is_client and stream_id > self._last_kept and code == REFUSED_STREAM:
+                return
+            self.forced_resets += 1
             events.append(new(Reset, (RESET, stream_id, code, True)))
 
     def _gone(self, stream_id: int) -> None:
