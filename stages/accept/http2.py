@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.accept.client import Arrival
-from stages.accept.connection import STREAM_TOP_UP, Connection
+from stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER, Connection
 from stages.accept.core import State
 from stages.accept.http2_stream import Http2Stream
 from stages.accept.stream import Stream
@@ -51,6 +51,9 @@ DRAINING: Final = b"draining"
 HEARD: Final = 0.25
 """Seconds in which a client reads an answer that came before it had sent all of its request."""
 
+BACKLOG: Final = 4 * WRITE_BUFFER
+"""Bytes that may wait for the socket before nothing more is read. Bodies stop at a quarter of it; heads have no windows."""
+
 ROUND_TRIP: Final = 1.0
 """Seconds that a client has to answer that PING."""
 
@@ -64,6 +67,7 @@ class Http2Connection(Connection):
         "_guard",
         "_idle_by",
         "_is_over",
+        "_is_paused",
         "_is_scheduled",
         "_leaving_by",
         "_moved",
@@ -97,6 +101,7 @@ class Http2Connection(Connection):
         """Monotonic seconds at which one of them last had its turn."""
         self.choked = False
         self._is_scheduled = False
+        self._is_paused = False
         self._is_over = False
         """Nothing more is wanted of the client, and nothing more is said to it."""
         self._leaving_by: float | None = None
@@ -159,6 +164,9 @@ class Http2Connection(Connection):
 
     def resume_writing(self) -> None:
         self.choked = False
+        if self._is_paused:
+            self._is_paused = False
+            self.transport.resume_reading()
         if self._is_over:
             return
         self.write_deadline = inf
@@ -192,6 +200,10 @@ class Http2Connection(Connection):
             for stream in heard:
                 stream.settle()
         self._end_turn()
+        if self.choked and self.transport.get_write_buffer_size() > BACKLOG and not self._is_paused:
+            # Who does not read shall not ask for more: answers without a body would fill the memory.
+            self._is_paused = True
+            self.transport.pause_reading()
 
     def _take(self, event: Event, now: float) -> None:
         if isinstance(event, Head):

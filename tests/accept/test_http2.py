@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER
-from stages.accept.http2 import HEARD, ROUND_TRIP
+from stages.accept.http2 import BACKLOG, HEARD, ROUND_TRIP
 from stages.accept.http2_stream import PORTION
 from stages.http2 import engine as wire
 from stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
@@ -16,7 +16,7 @@ from stages.http2.engines import engine
 from stages.messages import DATA, INLINE, INTERIM, STREAM_WINDOW, UNKNOWN, WINDOW, Data, Request
 from stages.messages import Interim as InterimMessage
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play
-from tests.http2.wire import ENGINES, GET, HEADERS, POST, PREFACE, SETTINGS, frame
+from tests.http2.wire import ENGINES, GET, HEADERS, POST, PREFACE, SETTINGS, frame, headers
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}
 WEBSOCKET: Fields = (
@@ -682,3 +682,24 @@ async def test_a_window_for_all_that_never_opens_ends_the_streams_that_wait_for_
     await browser.listens()
     await play.passes(15)
     assert [event.code for event in browser.hears() if isinstance(event, Reset)] == [wire.CANCEL] * 3
+
+
+async def test_who_reads_nothing_may_not_ask_without_end(play: Play, name: str) -> None:
+    """Heads are under no window: only the socket says that nobody takes them."""
+    browser = Browser(play, name)
+    browser.client.stops_reading()
+    client = browser.client
+    head = ((b":method", b"HEAD"), *GET[1:])
+    asked = 0
+    for number in range(2000):
+        stream_id = 2 * number + 1  # the client's engine would wait for answers
+        client.says(headers(stream_id, head, ended=True))
+        for _, request in play.stages_hear():
+            asked += 1
+            play.answers(request, headers=b"location: /%b\r\n" % (b"x" * 4000))
+        await play.turn()
+    assert asked < 1000
+    assert len(client.transport.unsent) < BACKLOG + 64 * 1024
+    client.reads()
+    await play.turn()
+    assert len(play.stages_hear()) > 0, "it goes on when the client reads"
