@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
 
 _BEGIN = "-----BEGIN "
+_LABEL = re.compile(r"^-----BEGIN ([A-Z0-9 ]{1,60})-----", re.MULTILINE)
 _LONGEST_FILE = 1024 * 1024
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]{64,}")
 _DOMAIN = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
@@ -38,9 +39,14 @@ def parse_pem(value: Any) -> str:
         with open(path, encoding="ascii", errors="strict") as file:
             content = file.read(_LONGEST_FILE).strip()
     except (OSError, ValueError) as error:
-        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it holds no PEM"
         shown = text if len(text) < 200 and "\n" not in text else "the text"
-        raise BadValue(f"{shown!r} cannot be read: {reason}", "write a path, PEM, or PEM in base64") from None
+        if not isinstance(error, OSError):
+            hint = "`openssl x509 -inform DER`, `openssl pkcs12 -nodes` make it of DER, PKCS #12"
+            raise BadValue(f"{shown!r} holds no PEM", hint) from None
+        hint = "write a path, PEM, or PEM in base64"
+        if isinstance(error, FileNotFoundError) and not os.path.isabs(path) and shown == text:
+            hint += f"; a path that is not absolute starts at {os.getcwd()}"
+        raise BadValue(f"{shown!r} cannot be read: {(error.strerror or str(error)).lower()}", hint) from None
     if content.startswith(_BEGIN):
         return content + "\n"
     if decoded := _from_base64(content):
@@ -61,7 +67,7 @@ def _from_base64(text: str) -> str:
 
 def parse_domains(value: Any) -> tuple[str, ...]:
     """`example.com, *.example.org` to names in lower case."""
-    names = tuple(name.strip().lower() for name in text_of(value, 'names such as "example.com"').split(",") if name.strip())
+    names = tuple(name.strip().lower() for name in text_of(value, 'names such as "example.com, *.example.org"').split(",") if name.strip())
     for name in names:
         ascii_name = name if name.isascii() else _punycode(name)
         if not _DOMAIN.fullmatch(ascii_name):
@@ -103,21 +109,22 @@ def _check_one(path: str, certificate: Certificate, now: datetime) -> Iterator[P
     try:
         leaf = x509.load_pem_x509_certificates(certificate.tls_cert.encode())[0]
     except ValueError as error:
-        yield Problem(f"{path}.tls_cert", f"is no certificate: {_first_line(error)}")
+        yield Problem(f"{path}.tls_cert", *_not_a("certificate", "CERTIFICATE", certificate.tls_cert, error))
     key = None
     try:
         key = load_pem_private_key(certificate.tls_key.encode(), None)
     except TypeError:
-        yield Problem(f"{path}.tls_key", "is encrypted", "give it without a pass phrase, readable by pingap's user alone")
+        hint = "give it without a pass phrase (`openssl pkey -in OLD -out NEW`), readable by pingap's user alone"
+        yield Problem(f"{path}.tls_key", "is encrypted", hint)
     except Exception as error:  # cryptography has many ways to say no: ValueError, UnsupportedAlgorithm, …
-        yield Problem(f"{path}.tls_key", f"is no private key: {_first_line(error)}")
+        yield Problem(f"{path}.tls_key", *_not_a("private key", "PRIVATE KEY", certificate.tls_key, error))
     if leaf is None:
         return
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key is not None and key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         yield Problem(f"{path}.tls_key", "does not belong to the certificate", "the first certificate in tls_cert must be the server's own")
     if leaf.not_valid_after_utc <= now:
-        yield Problem(f"{path}.tls_cert", f"expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+        yield Problem(f"{path}.tls_cert", f"expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", "renew it, or take its section out")
     if leaf.not_valid_before_utc > now:
         yield Problem(f"{path}.tls_cert", f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
     names = names_of(leaf)
@@ -161,5 +168,10 @@ def now_utc() -> datetime:
     return datetime.now(UTC)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+def _not_a(what: str, label: str, pem: str, error: Exception) -> tuple[str, str]:
+    """Message and hint for PEM that does not load: what it holds instead, else what the library says."""
+    labels = _LABEL.findall(pem)
+    if any(found.endswith(label) for found in labels):
+        return f"is no {what}: {(str(error).strip() or type(error).__name__).split(chr(10))[0][:200]}", ""
+    held = ", ".join(dict.fromkeys(labels))
+    return f"is no {what}: it holds {held or 'nothing'}", f"the file needs a line -----BEGIN {label}-----"

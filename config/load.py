@@ -251,8 +251,7 @@ def _explained(place: tuple[str, ...], table: Table, wrong: Any, kind: Any) -> P
         case "missing":
             return Problem(path, "the key is required")
         case "unexpected_keyword_argument":
-            known = [spec.name for spec in fields(kind)]
-            return Problem(path, "unknown key", nearest(str(loc[-1]), known))
+            return Problem(path, "unknown key", _meant(str(loc[-1]), kind))
         case "value_error" if isinstance(context.get("error"), BadValue):
             return Problem(path, context["error"].message, context["error"].hint)
     got = describe(_at(table, loc))
@@ -265,10 +264,33 @@ def _explained(place: tuple[str, ...], table: Table, wrong: Any, kind: Any) -> P
             words = re.findall(r"'([^']*)'", str(context["expected"]))
             value = _at(table, loc)
             close = nearest(value, words) if isinstance(value, str) else ""
+            if isinstance(value, str) and str(loc[-1]).startswith("tls_") and _OLD_TLS.fullmatch(value):
+                close = "SSL and TLS 1.0 and 1.1 are not spoken any more (RFC 8996)"
             return Problem(path, f"expected {choices(words)}; got {got}", close)
     wanted = _WANTED.get(wrong["type"])
     return Problem(path, f"expected {wanted}, got {got}" if wanted else wrong["msg"])
 
+
+def _meant(key: str, kind: Any) -> str:
+    """A hint on an unknown key: the section that has it, unless one of this section is nearly the same."""
+    known = [spec.name for spec in fields(kind)]
+    owners = [section for section, other in _KINDS.items() if any(spec.name == key for spec in fields(other))]
+    if owners and not nearest(key, known, 0.9):
+        return f"it belongs in {' or '.join(f'[{section}]' for section in owners)}"
+    return nearest(key, known)
+
+
+_KINDS: Mapping[str, Any] = {
+    "basic": Basic,
+    "servers.NAME": Server,
+    "locations.NAME": Location,
+    "upstreams.NAME": Upstream,
+    "certificates.NAME": Certificate,
+    "stages.NAME": Stage,
+    "bus": Bus,
+}
+
+_OLD_TLS = re.compile(r"(?i)ssl.*|(?:tls)?[ _-]?v?1(?:[._][01])?")
 
 _WANTED = {
     "string_type": "text",

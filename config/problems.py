@@ -60,9 +60,9 @@ def path_of(*parts: str | int) -> str:
     return path
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the known word most like `word`, or nothing when none is."""
-    close = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
+def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """A hint that names the known word most like `word`, or nothing when none is. likeness: 1 is the same word."""
+    close = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=likeness)
     return f"did you mean {close[0]!r}?" if close else ""
 
 

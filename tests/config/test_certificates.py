@@ -97,6 +97,21 @@ def test_each_mistake_is_named_and_all_come_at_once(tmp_path: Path) -> None:
     assert len(found) == 10
 
 
+def test_the_wrong_kind_of_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = pair("a.example")
+    (tmp_path / "der").write_bytes(x509.load_pem_x509_certificate(cert.encode()).public_bytes(Encoding.DER))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigRefused) as refused:
+        load_text(SITE + section("swapped", key, cert) + section("der", "der", key) + section("where", "nothing.pem", key))
+    assert [str(problem) for problem in refused.value.problems] == [
+        "certificates.swapped.tls_cert: is no certificate: it holds PRIVATE KEY\n    the file needs a line -----BEGIN CERTIFICATE-----",
+        "certificates.swapped.tls_key: is no private key: it holds CERTIFICATE\n    the file needs a line -----BEGIN PRIVATE KEY-----",
+        "certificates.der.tls_cert: 'der' holds no PEM\n    `openssl x509 -inform DER`, `openssl pkcs12 -nodes` make it of DER, PKCS #12",
+        "certificates.where.tls_cert: 'nothing.pem' cannot be read: no such file or directory\n"
+        f"    write a path, PEM, or PEM in base64; a path that is not absolute starts at {tmp_path}",
+    ]
+
+
 def test_a_key_is_never_shown() -> None:
     cert, key = pair("a.example")
     secret = key.splitlines()[1]
