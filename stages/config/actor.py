@@ -212,12 +212,18 @@ class ConfigActor(Actor):
             fields["changed"] = tell.changed
         for key, texts in (("notes", tell.notes), ("problems", tell.problems)):
             if texts:
-                fields[key] = "; ".join(" ".join(text.split()) for text in texts)
+                fields[key] = "; ".join(_on_one_line(text) for text in texts)
         self.context.log(tell.level, tell.message, **fields)
         outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}
         self.context.report("generation", outcome)
         if tell.problems and not tell.number and self._first is not None and not self._first.done():
             self._first.set_exception(RuntimeError("\n".join((tell.message, *tell.problems))))
+
+
+def _on_one_line(problem: str) -> str:
+    """A problem for the log: the message, the hint in parentheses."""
+    message, *hints = (line.strip() for line in problem.splitlines())
+    return f"{message} ({' '.join(hints)})" if hints else message
 
 
 def _load(load: Load, plans: Plans, source: str | None) -> tuple[Loaded | tuple[str, ...], tuple[str, ...]]:

@@ -176,6 +176,13 @@ async def test_a_broken_edit_says_why_once_and_changes_nothing(path: Path) -> No
         assert run.port == 3
 
 
+async def test_the_log_has_the_hints_of_problems_in_parentheses(path: Path) -> None:
+    async with running(path) as run:
+        run.write(GOOD.format(port=1).replace("locations = ", "locatoins = "))
+        await run.until(lambda: len(run.outcomes) == 2)
+        assert run.context.logged[-1][2]["problems"] == "servers.web.locatoins: unknown key (did you mean 'locations'?)"
+
+
 async def test_reload_reads_at_once_and_always_has_an_outcome(path: Path) -> None:
     async with running(path) as run:
         run.actor.told("reload", ())
