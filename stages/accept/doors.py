@@ -6,7 +6,6 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from config.model import Server
@@ -41,8 +40,8 @@ class Door:
     connections: int = 0
     make_http2: MakeEngine | None = None
     """Of engines for HTTP/2; None where it is not spoken."""
-    told: float = -inf
-    """Monotonic seconds at which the log was last told that a connection without a right to it came."""
+    told: dict[str, float] = field(default_factory=dict)
+    """What was wrong with connections to it → monotonic seconds at which the log was last told so."""
 
     def __post_init__(self) -> None:
         self.allow_http2()

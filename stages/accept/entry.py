@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 QUIET: Final = 60.0
-"""Seconds between two warnings of a server that somebody has no right to connect to it."""
+"""Seconds between two warnings of a server that somebody connects in the same wrong way."""
 
 
 class Entry(asyncio.Protocol):
@@ -51,7 +51,7 @@ class Entry(asyncio.Protocol):
         elif self._door.trust.is_trusted(self.arrival.peer.ip):
             self.deadline = now + self._door.settings.header_timeout
         else:
-            self._refuse_stranger(now)
+            self._refuse("not in basic.trusted_proxies")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._left(self._why)
@@ -69,7 +69,7 @@ class Entry(asyncio.Protocol):
         try:
             header = parse(data)
         except BadHeader as error:
-            self._refuse(str(error))
+            self._refuse("no sound PROXY header", str(error))
             return
         if header is None:
             self._begun = data
@@ -80,17 +80,18 @@ class Entry(asyncio.Protocol):
             self.arrival = self.arrival._replace(peer=peer)
         self._secure(data[header.size :])
 
-    def _refuse_stranger(self, now: float) -> None:
-        """It is not to be served without the header, and not to be believed with it."""
-        door, ip = self._door, self.arrival.peer.ip
-        if now >= door.told + QUIET:
-            door.told = now
-            self._actor.context.log("warn", "closed: not in basic.trusted_proxies", client=ip, server=door.name)
-        self._refuse("not in basic.trusted_proxies")
+    def _refuse(self, why: str, reason: str = "") -> None:
+        """It is not to be served without the header, and not to be believed when it may not send one.
 
-    def _refuse(self, why: str) -> None:
+        why: one of few, each of them told once a minute. reason: more about this connection.
+        """
+        door, now = self._door, monotonic()
+        if now >= door.told.get(why, -inf) + QUIET:
+            door.told[why] = now
+            details = {"reason": reason} if reason else {}
+            self._actor.context.log("warn", f"closed: {why}", client=self.arrival.peer.ip, server=door.name, **details)
         self._actor.context.count("proxy_headers_refused")
-        self._why = why
+        self._why = reason or why
         self.transport.abort()
 
     # -- TLS ------------------------------------------------------------------------

@@ -158,6 +158,7 @@ def test_a_trusted_proxy_that_forgets_its_header_is_closed_without_an_answer(pro
     with connect(proxy.port, "127.0.0.1") as sock:
         assert ask(sock, "/forgotten") == b""
     assert not shared_origin.seen("/forgotten")
+    proxy.wait_output("closed: no sound PROXY header client=127.0.0.1 server=plain reason=.*does not begin with a header")
 
 
 def test_half_a_header_is_given_up(proxy: Pingap) -> None:
