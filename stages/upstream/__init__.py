@@ -12,7 +12,8 @@
     http2_stream.py one stream of that, which is a channel
     websocket.py    the key of a WebSocket handshake where only one side has one
     grpc_web.py     pure: gRPC-Web of a client into gRPC and back
-    exchange.py     one request: its attempts, its body, its credit
+    exchange.py     one request: its attempts, its answer and the credit for that
+    upload.py       its body on the way to the backend, when it did not come whole
     actor.py        the table of exchanges, messages from and to the other stages
 
 Pools outlive a reload as long as the upstream's own section does not change. An exchange

@@ -5,18 +5,15 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.headers import value_of, without_names_of
+from stages.headers import value_of
 from stages.http1.methods import IDEMPOTENT
 from stages.http1.rules import ProtocolError, ResponseHead
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
 from stages.messages import (
-    CREDIT,
     DATA,
     INTERIM,
     RESPONSE,
-    UNKNOWN,
     WINDOW,
-    Credit,
     Data,
     Interim,
     Report,
@@ -31,13 +28,13 @@ from stages.upstream.core import Attempt, Failure, may_retry, so_far
 from stages.upstream.grpc_web import Bridge, bridge_of
 from stages.upstream.http1 import SETTLED
 from stages.upstream.pool import BackendState, Group
+from stages.upstream.upload import Upload
 
 if TYPE_CHECKING:
     from stages.upstream.actor import UpstreamActor
     from stages.upstream.channel import Channel
     from stages.upstream.compiled import LocationRules
 
-TOP_UP: Final = WINDOW // 4
 BULK: Final = 1024 * 1024
 """A response body of which more than this has come is bulk: its reads are gathered."""
 
@@ -60,15 +57,12 @@ class Exchange:
     _connecting: Connecting | None = None
     waits = False
     """In line for a connection."""
-    _early: list[Data] | None = None
-    """Request body bytes that came between two attempts."""
+    _upload: Upload | None = None
+    """Passes on a request body that did not come whole, or a tunnel's bytes."""
     _backend: BackendState | None = None
     _tried: set[int] | None = None
     _tries = 0
     _window = WINDOW
-    _granted = 0
-    """Request body bytes granted to the sender and not yet arrived."""
-    _unacked = 0
     _detail = ""
     _sent_at = 0.0
     _arrived = 0
@@ -88,14 +82,14 @@ class Exchange:
     is_half_shut = False
     """The backend's half of a tunnel has ended; the client's has not, or has not been taken yet."""
     connect_seconds: tuple[float, ...] = ()
-    _bridge: Bridge | None = None
+    bridge: Bridge | None = None
     """Translates, when the client speaks gRPC-Web."""
 
     def __init__(self, actor: UpstreamActor, routed: Routed, group: Group, rules: LocationRules) -> None:
-        self._actor = actor
-        self._routed = routed
+        self.actor = actor
+        self.routed = routed
         self._group = group
-        self._rules = rules
+        self.rules = rules
         self.sid = routed.sid
         self.method = routed.method
         self.began = monotonic()
@@ -105,9 +99,11 @@ class Exchange:
         self.read_timeout = group.read_timeout
         if routed.length:
             self.uploaded = len(routed.body)
-            self.upload_done = routed.ended
+            if not routed.ended:
+                self.upload_done = False
+                self._upload = Upload(self)
         if rules.grpc_web and routed.server in rules.grpc_web:
-            self._bridge = bridge_of(routed.method, routed.headers)
+            self.bridge = bridge_of(routed.method, routed.headers)
 
     @property
     def write_timeout(self) -> float:
@@ -116,7 +112,7 @@ class Exchange:
     @property
     def needs(self) -> int:
         """The plugins replica without which this one cannot end as it should; 0 when there is none."""
-        routed = self._routed
+        routed = self.routed
         if self.is_tunnel:
             return 0
         through = routed.plan & RESPONSE_PLUGINS or (routed.plan & REQUEST_BODY and not self.upload_done)
@@ -124,15 +120,15 @@ class Exchange:
 
     @property
     def watchers(self) -> tuple[int, ...]:
-        return self._routed.watchers
+        return self.routed.watchers
 
     # -- attempts -----------------------------------------------------------
 
     def begin(self) -> None:
         """Picks a backend and a connection to it, and sends the request."""
-        if self._bridge is not None and not self._tries and not self._translate(self._bridge):
+        if self.bridge is not None and not self._tries and not self._translate(self.bridge):
             return
-        backend = self._group.pick(self._routed, self._tried)
+        backend = self._group.pick(self.routed, self._tried)
         if backend is None:
             self.fail("connect_failed" if self._tries else "no_backend")
             return
@@ -157,18 +153,18 @@ class Exchange:
 
     def _translate(self, bridge: Bridge) -> bool:
         """Makes the request one in gRPC; False when that was answered with an error."""
-        routed = self._routed
+        routed = self.routed
         try:
             headers, length, body = bridge.request(routed.headers, routed.length, routed.body, routed.ended)
         except ProtocolError as error:
             self.fail(error.kind)
             return False
-        self._routed = routed._replace(headers=headers, length=length, body=body)
+        self.routed = routed._replace(headers=headers, length=length, body=body)
         return True
 
     def _share_or_open(self, backend: BackendState) -> None:
         """HTTP/2, or backends whose names are those of the requests."""
-        name = self.name = self._group.name_for(self._routed, backend)
+        name = self.name = self._group.name_for(self.routed, backend)
         shared = backend.with_room(name)
         if shared is not None:
             self._tries += 1
@@ -185,7 +181,7 @@ class Exchange:
 
     def _open_or_wait(self, backend: BackendState) -> None:
         group = self._group
-        self.name = group.name_for(self._routed, backend)
+        self.name = group.name_for(self.routed, backend)
         limit = group.settings.max_connections
         if not limit or backend.open < limit or backend.coming(self.name) is not None:
             self._open(backend)
@@ -196,7 +192,7 @@ class Exchange:
             self.waiting_since = monotonic()
             group.pending += 1
             backend.pending.append(self)
-            self._actor.has_line(group)
+            self.actor.has_line(group)
             if group.by_host:
                 backend.make_room()
 
@@ -221,7 +217,7 @@ class Exchange:
     def _open(self, backend: BackendState) -> None:
         """A connection of its own, or a share in one that is being opened already."""
         self._tries += 1
-        self._connecting = backend.coming(self.name) or Connecting(self._actor, backend, self.name)
+        self._connecting = backend.coming(self.name) or Connecting(self.actor, backend, self.name)
         self._connecting.waiting.append(self)
 
     def connected(self, channel: Channel, seconds: tuple[float, ...]) -> None:
@@ -249,29 +245,20 @@ class Exchange:
             self.crashed(error)
 
     def _send(self, channel: Channel, now: float) -> None:
-        routed, backend = self._routed, channel.backend
+        routed, backend = self.routed, channel.backend
         self._sent_at = now
         self.channel = channel
         channel.begin(self, now)
         headers = routed.headers
-        if self._rules.late:
-            headers = self._rules.apply_late(headers, routed, backend.address)
+        if self.rules.late:
+            headers = self.rules.apply_late(headers, routed, backend.address)
         if not routed.host and value_of(headers, b"host") is None:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
             headers = b"host: %b\r\n%b" % (backend.address.encode(), headers)
         body = routed.body
         channel.ask(self.method, routed.target, headers, len(body) if routed.ended else routed.length, body, routed.upgrade)
-        if not self.upload_done:
-            if not self._granted:
-                self._grant(WINDOW)
-            if self._early:
-                self._send_early()
-
-    def _send_early(self) -> None:
-        early, self._early = self._early or [], None
-        for data in early:
-            if not self.is_over:
-                self.upload(data)
+        if self._upload is not None and not self.is_over:
+            self._upload.attempt_begun()
 
     def attempt_failed(self, failure: Failure) -> None:
         """No answer from this attempt: another one if the rules allow it, else an error."""
@@ -285,18 +272,18 @@ class Exchange:
         tried = self._tried = self._tried or set()
         if failure is not Failure.CLOSED_REUSED:
             tried.add(group.backends.index(backend))
-        routed = self._routed
+        routed = self.routed
         attempt = Attempt(
             failure,
             self.method,
             routed.ended,
-            not routed.ended and (self.uploaded > len(routed.body) or (self.upload_done and routed.length != 0)),
+            self._upload is not None and self._upload.has_begun,
             self._tries,
             group.others(tried),
             monotonic() - self.began,
         )
-        retry = may_retry(attempt, self._rules.retry)
-        self._actor.attempt_failed(group, backend, failure, self._detail, retry)
+        retry = may_retry(attempt, self.rules.retry)
+        self.actor.attempt_failed(group, backend, failure, self._detail, retry)
         self._detail = ""
         if not retry:
             self.fail(failure.kind)
@@ -322,78 +309,33 @@ class Exchange:
 
     # -- the request body ------------------------------------------------------
 
-    def _grant(self, count: int) -> None:
-        routed = self._routed
-        self._granted += count
-        through = routed.plan & REQUEST_BODY and not self.is_tunnel
-        sender = routed.affinity.plugins if through else accept_of(self.sid)
-        self._actor.send(sender, Credit(CREDIT, self.sid, count, self._actor.id))
-
     def upload(self, data: Data) -> None:
         """Request body bytes, for the backend."""
-        channel = self.channel
-        if self.upload_done:
-            return
-        if data.error:
-            self.cancel()
-            return
-        if channel is None:
-            self._early = self._early or []
-            self._early.append(data)
-            return
-        payload = data.payload
-        size = len(payload)
-        uploaded = self.uploaded = self.uploaded + size
-        self._granted -= size
-        cap = self._rules.max_body
-        if cap and uploaded > cap and not self.is_tunnel:
-            self.fail("body_too_large")
-            return
-        length = self._routed.length
-        if length not in (UNKNOWN, uploaded) and (uploaded > length or data.ended) and not self.is_tunnel:
-            # The backend would take what is too much for the next request, and wait for what is missing.
-            self._actor.context.log("error", "a stage sent another body than it announced", announced=length, sent=uploaded)
-            self.fail("internal")
-            return
-        if self._bridge is not None:
-            try:
-                payload = self._bridge.upload(payload, data.ended)
-            except ProtocolError as error:
-                self.fail(error.kind)
-                return
-        trailers = data.trailers
-        if trailers:  # some backends take them for header lines: they must not undo what the head says
-            trailers = without_names_of(self._rules.cut_ruled(trailers), self._routed.headers)
-        channel.send_body(payload, data.ended, trailers)
-        if data.ended:
-            self.upload_done = True
-            if self.is_half_shut:
-                self._end_tunnel(channel)
-                return
-        else:
-            self._unacked += size
-            if self._unacked >= TOP_UP and not channel.choked:
-                self.drained()
-        if not channel.choked:
-            channel.watch()
+        if self._upload is not None and not self.upload_done:
+            self._upload.take(data)
+
+    def upload_ended(self, channel: Channel) -> None:
+        """The whole body has been handed to the channel."""
+        self.upload_done = True
+        if self.is_half_shut:
+            self._end_tunnel(channel)
 
     def drained(self) -> None:
         """The backend has taken what was written: room for more."""
-        if self.upload_done:
-            if self.is_half_shut and self.channel is not None:
-                self._end_tunnel(self.channel)
-        elif self._unacked:
-            count, self._unacked = self._unacked, 0
-            self._grant(count)
+        if not self.upload_done:
+            if self._upload is not None:
+                self._upload.drained()
+        elif self.is_half_shut and self.channel is not None:
+            self._end_tunnel(self.channel)
 
     # -- the answer ---------------------------------------------------------------
 
     def head_arrived(self, head: ResponseHead, body: bytes, ended: bool) -> float:
         """The answer's head, and what came with it. Returns the time."""
-        routed, actor = self._routed, self._actor
+        routed, actor = self.routed, self.actor
         self.responded = True
-        if self._bridge is not None:
-            head, body = self._bridge.answer(head, body, ended)
+        if self.bridge is not None:
+            head, body = self.bridge.answer(head, body, ended)
         backend, channel = self._backend, self.channel
         assert backend is not None and channel is not None
         now, sent_at = monotonic(), self._sent_at
@@ -421,7 +363,7 @@ class Exchange:
 
     def interim_arrived(self, status: int, headers: bytes) -> None:
         """An interim answer, for the client to see now."""
-        self._actor.send(accept_of(self.sid), Interim(INTERIM, self.sid, status, headers))
+        self.actor.send(accept_of(self.sid), Interim(INTERIM, self.sid, status, headers))
 
     def tunnel_opened(self, head: ResponseHead, rest: bytes) -> None:
         """The backend has switched protocols. Plugins have no part in what follows, so it goes on without them."""
@@ -429,12 +371,13 @@ class Exchange:
         self.upload_done = False
         self.answers_to = accept_of(self.sid)
         self.head_arrived(head, rest, False)
-        self._grant(WINDOW)
+        self._upload = Upload(self)
+        self._upload.grant(WINDOW)
 
     def body_arrived(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         """Response body bytes. Credit may be overdrawn by one read, then reading pauses."""
-        if self._bridge is not None:
-            payload, trailers = self._bridge.download(payload, ended, trailers), b""
+        if self.bridge is not None:
+            payload, trailers = self.bridge.download(payload, ended, trailers), b""
             if not payload and not ended:
                 return
         self._window -= len(payload)
@@ -446,9 +389,9 @@ class Exchange:
         elif self._arrived > BULK and len(payload) >= BULK_READ and not ended:
             # A long download is not in a hurry for one read: several in one batch cost a third of the wake-ups.
             self._held = [payload]
-            self._actor.context.loop.call_later(GATHER_SECONDS, self._release_held, False)
+            self.actor.context.loop.call_later(GATHER_SECONDS, self._release_held, False)
         else:
-            self._actor.send(self.answers_to, Data(DATA, self.sid, payload, ended, "", False, None, trailers))
+            self.actor.send(self.answers_to, Data(DATA, self.sid, payload, ended, "", False, None, trailers))
         if ended:
             if not self.is_tunnel:
                 self._over()
@@ -472,7 +415,7 @@ class Exchange:
             last = len(held) - 1
             for index, payload in enumerate(held):
                 is_last = ended and index == last
-                self._actor.send(self.answers_to, Data(DATA, self.sid, payload, is_last, "", False, None, trailers if is_last else b""))
+                self.actor.send(self.answers_to, Data(DATA, self.sid, payload, is_last, "", False, None, trailers if is_last else b""))
 
     def credited(self, count: int) -> None:
         self._window += count
@@ -484,7 +427,7 @@ class Exchange:
     def backend_failed(self, kind: str, detail: str) -> None:
         """The answer had begun, and its backend does not end it as it should."""
         if self._backend is not None and not self.is_tunnel:  # those end as they like
-            self._actor.answer_cut(self._group, self._backend, kind, detail)
+            self.actor.answer_cut(self._group, self._backend, kind, detail)
         self.fail(kind)
 
     def fail(self, kind: str) -> None:
@@ -494,10 +437,10 @@ class Exchange:
         self._let_go()
         if self.responded:
             self._release_held(False)
-            self._actor.send(self.answers_to, Data(DATA, self.sid, b"", False, kind))
+            self.actor.send(self.answers_to, Data(DATA, self.sid, b"", False, kind))
         else:
             self.responded = True
-            routed = self._routed
+            routed = self.routed
             report = Report(
                 routed.location,
                 routed.upstream,
@@ -511,12 +454,12 @@ class Exchange:
                 routed.variables,
                 routed.client_ip,
             )
-            self._actor.answer_error(self.answers_to, routed, kind, report)
+            self.actor.answer_error(self.answers_to, routed, kind, report)
         self._over()
 
     def crashed(self, error: Exception) -> None:
         """A fault of ours must not leave the client waiting."""
-        self._actor.context.log("error", "request failed", error=repr(error))
+        self.actor.context.log("error", "request failed", error=repr(error))
         self.fail("internal")
 
     def give_up(self, kind: str) -> None:
@@ -549,4 +492,4 @@ class Exchange:
             self.is_over = True
             if self._backend is not None:
                 self._backend.active -= 1
-            self._actor.exchange_over(self)
+            self.actor.exchange_over(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.messages import WINDOW
-from stages.upstream.exchange import TOP_UP
+from stages.upstream.upload import TOP_UP
 from tests.upstream.playbook import OK, Link, Play
 
 KIB_64 = 64 * 1024
