@@ -8,4 +8,4 @@ CONNECTIONS: Final = "connections:"
 """upstream: open connections to backends of the upstream whose name follows."""
 
 IN_USE: Final = "in_use:"
-"""upstream: how many of them carry a request now."""
+"""upstream: requests at its backends now, each on a connection of its own over HTTP/1.1."""

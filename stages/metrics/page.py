@@ -97,7 +97,7 @@ class Page(Collector):
         figures = self._sums.figures("upstream", self._now)
         for prefix, name, text in (
             (CONNECTIONS, "pingap_upstream_connections", "Open connections to backends."),
-            (IN_USE, "pingap_upstream_connections_current", "Connections to backends that carry a request."),
+            (IN_USE, "pingap_upstream_connections_current", "Requests at backends; over HTTP/2 they share connections."),
         ):
             gauge = GaugeMetricFamily(name, text, labels=("upstream",))
             for figure, value in sorted(figures.items()):
