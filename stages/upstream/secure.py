@@ -92,5 +92,23 @@ class Handshake:
 
     def _failed(self, error: Exception | None) -> None:
         if not self.done.done():
-            reason = "closed by the backend" if error is None else str(error)
+            reason = "closed by the backend" if error is None else _in_plain_words(error)
             self.done.set_exception(ConnectionError(f"TLS handshake as {self._name}: {reason}"))
+
+
+def _in_plain_words(error: Exception) -> str:
+    """Why a handshake has failed, for the log: what the library says of the usual mistakes only its authors understand."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    text = str(error)
+    for mark, meaning in _MEANINGS.items():
+        if mark in text:
+            return f"{meaning} ({text})"
+    return text
+
+
+_MEANINGS: Final = {
+    "WRONG_VERSION_NUMBER": "it does not answer in TLS",
+    "no application protocol": "it speaks none of the protocols of `alpn`",
+    "unrecognized name": "it has no certificate for that name",
+}
