@@ -9,6 +9,7 @@
     channel.py      what an exchange sees of that which carries it
     http1.py        HTTP/1.1 client side on one backend connection, which is a channel
     http2.py        HTTP/2 client side on one backend connection
+    places.py       how many streams that may have
     http2_stream.py one stream of that, which is a channel
     websocket.py    the key of a WebSocket handshake where only one side has one
     grpc_web.py     pure: gRPC-Web of a client into gRPC and back

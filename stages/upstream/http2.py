@@ -12,26 +12,26 @@ from typing import Final
 
 from stages.http1.direct import DirectWriter
 from stages.http2.engine import (
-    BODY,
-    GOAWAY,
-    HEAD,
-    INTERIM,
     LARGEST_WINDOW,
     LAST_STREAM,
     NO_ERROR,
-    RESET,
-    ROOM,
-    SETTINGS,
-    TRAILERS,
+    Body,
     Event,
     Fields,
     GoAway,
+    Head,
     Http2Error,
+    Interim,
+    Pong,
+    Room,
     Settings,
+    SettingsChanged,
+    Trailers,
 )
 from stages.http2.guard import Bucket, Floods, Guard
 from stages.upstream.core import Failure
 from stages.upstream.http2_stream import Http2Stream
+from stages.upstream.places import Places
 from stages.upstream.pool import BackendState
 
 OURS: Final = Settings(max_streams=0, connection_window=LARGEST_WINDOW, header_list=128 * 1024)
@@ -54,17 +54,12 @@ class Http2Connection(asyncio.Protocol):
 
     __slots__ = (
         "_calls_line",
-        "_cap",
         "_forced",
         "_guard",
         "_heard_at",
         "_is_ending",
         "_is_flushing",
-        "_is_on_shelf",
-        "_is_standing_by",
-        "_limit",
         "_loop",
-        "_refuses",
         "_sent",
         "_streams",
         "_unasked",
@@ -81,6 +76,7 @@ class Http2Connection(asyncio.Protocol):
         "lonely",
         "name",
         "opened",
+        "places",
         "served",
         "settled",
         "transport",
@@ -104,6 +100,7 @@ class Http2Connection(asyncio.Protocol):
         self.served = 0
         """Answers so far."""
         self.engine = backend.group.make_engine(True, OURS)
+        self.places = Places(self)
         self._guard = Guard(0, FLOODS)
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
@@ -113,16 +110,8 @@ class Http2Connection(asyncio.Protocol):
         """Those that hold bytes for want of room, in the order of their turns."""
         self.lonely: list[Http2Stream] = []
         """Those whose answer's head came in this read, and nothing of its body yet."""
-        self._cap = backend.group.settings.max_h2_streams
-        """Streams at a time by our own choice; fewer than configured after the backend has refused one."""
-        self._limit = 0
-        """The same by both sides' choice."""
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The backend's settings have come. Before that nobody knows how many streams it takes, or whether it speaks HTTP/2 at all."""
-        self._refuses = False
-        """No new streams: GOAWAY, or on its way out."""
-        self._is_standing_by = False
-        self._is_on_shelf = False
         self._is_ending = False
         self._is_flushing = False
         self._calls_line = False
@@ -132,15 +121,13 @@ class Http2Connection(asyncio.Protocol):
     # -- for those who look for a connection ---------------------------------------
 
     @property
-    def room(self) -> int:
-        """Streams that may be opened now."""
-        if self._refuses or self.is_closed or self.transport.is_closing():
-            return 0
-        return self._limit - len(self._streams) - len(self._unasked)
+    def has_room(self) -> bool:
+        return self.places.left > 0
 
     @property
-    def has_room(self) -> bool:
-        return self.room > 0
+    def in_use(self) -> int:
+        """Its streams, and those handed out that will be ones soon."""
+        return len(self._streams) + len(self._unasked)
 
     @property
     def is_unused(self) -> bool:
@@ -148,26 +135,15 @@ class Http2Connection(asyncio.Protocol):
 
     def stand_by(self) -> None:
         """Opened and counted: ready for exchanges."""
-        self._is_standing_by = True
-        self.room_changed()
+        self.places.open()
 
     def channel(self) -> Http2Stream:
         """For one exchange, which asks at once. Only while it has room."""
         stream = Http2Stream(self)
         self._unasked[stream] = None
-        if len(self._streams) + len(self._unasked) >= self._limit:
-            self.room_changed()
+        if self.in_use >= self.places.limit:
+            self.places.look()
         return stream
-
-    def room_changed(self) -> None:
-        """Puts it where those who look for room find it, or takes it away from there."""
-        has_room = self._is_standing_by and self.room > 0
-        if has_room != self._is_on_shelf:
-            self._is_on_shelf = has_room
-            if has_room:
-                self.backend.shared.append(self)
-            else:
-                self.backend.forget(self)
 
     # -- the transport's side --------------------------------------------------------
 
@@ -183,7 +159,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._writer.end()
         self.is_closed = True
-        self.room_changed()
+        self.places.look()
         was_counted, self.is_counted = self.is_counted, False
         if was_counted:
             self.backend.lost_one()
@@ -191,7 +167,7 @@ class Http2Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._is_ending = True
-        self._takes_no_more()
+        self.places.shut()
         self._drop_streams("", None)
         self.transport.abort()
         return False
@@ -245,28 +221,27 @@ class Http2Connection(asyncio.Protocol):
             self._broke(error)
 
     def _take(self, event: Event) -> None:
-        kind = event.kind
-        if kind == ROOM:
-            self._make_use_of_room(event.stream_id)  # type: ignore[union-attr]
-        elif kind == GOAWAY:
-            self._going_away(event)  # type: ignore[arg-type]
-        elif kind == SETTINGS:
+        if isinstance(event, Room):
+            self._make_use_of_room(event.stream_id)
+        elif isinstance(event, GoAway):
+            self._going_away(event)
+        elif isinstance(event, SettingsChanged):
             self._learn_settings()
-        else:
-            stream = self._streams.get(event.stream_id) if kind <= RESET else None  # type: ignore[union-attr]
+        elif not isinstance(event, Pong):
+            stream = self._streams.get(event.stream_id)
             if stream is None:
-                if kind == BODY:
-                    self.engine.acknowledge(event.stream_id, event.flow_length)  # type: ignore[union-attr]
-            elif kind == HEAD:
-                stream.took_head(event.fields, event.ended)  # type: ignore[union-attr]
-            elif kind == BODY:
-                stream.took_body(event.data, event.flow_length, event.ended)  # type: ignore[union-attr]
-            elif kind == TRAILERS:
-                stream.took_trailers(event.fields)  # type: ignore[union-attr]
-            elif kind == INTERIM:
-                stream.took_interim(event.fields)  # type: ignore[union-attr]
-            elif kind == RESET:
-                stream.was_reset(event.code, event.is_ours)  # type: ignore[union-attr]
+                if isinstance(event, Body):
+                    self.engine.acknowledge(event.stream_id, event.flow_length)
+            elif isinstance(event, Body):
+                stream.took_body(event.data, event.flow_length, event.ended)
+            elif isinstance(event, Head):
+                stream.took_head(event.fields, event.ended)
+            elif isinstance(event, Trailers):
+                stream.took_trailers(event.fields)
+            elif isinstance(event, Interim):
+                stream.took_interim(event.fields)
+            else:
+                stream.was_reset(event.code, event.is_ours)
 
     def _make_use_of_room(self, stream_id: int) -> None:
         if not self.blocked:
@@ -286,15 +261,15 @@ class Http2Connection(asyncio.Protocol):
         self.backend.streams = max(1, min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams))
         if not self.settled.done():
             self.settled.set_result(None)
-        self._set_cap(self._cap)
-        if self._limit <= 0 and self._is_standing_by and self.is_unused:
+        self.places.learn()
+        if self.places.limit <= 0 and self.is_counted and self.is_unused:
             self.close()  # of no use any more, and among the idle ones it would not be found
         if self.backend.pending:
             self.backend.serve_line()
 
     def _going_away(self, event: GoAway) -> None:
         """No new streams; those that the backend has not touched go elsewhere (RFC 9113 section 6.8)."""
-        self._takes_no_more()
+        self.places.shut()
         why = f"GOAWAY, error {event.code}" if event.code else "GOAWAY"
         for stream_id, stream in list(self._streams.items()):
             if stream_id > event.last_stream_id:
@@ -319,39 +294,34 @@ class Http2Connection(asyncio.Protocol):
         stream_id = self.engine.request(fields, ended)
         self._streams[stream_id] = stream
         if stream_id > LAST_STREAM - SPARE_IDS:
-            self._takes_no_more()
+            self.places.shut()
         self.flush_soon()
         return stream_id
 
     def reset_stream(self, stream_id: int, code: int) -> None:
         if not self._is_ending and not self.is_closed:
             self.engine.reset(stream_id, code)
+            self.places.reset(monotonic())
 
     def answered(self) -> None:
         """A whole answer has come on a stream."""
         self.served += 1
-        if self._cap < self.backend.group.settings.max_h2_streams:
-            self._set_cap(self._cap + 1)
+        self.places.answered()
 
     def refused_one(self) -> None:
-        """The backend takes fewer streams than it has said: as many as it has now, until it has answered some."""
-        self._set_cap(max(1, len(self._streams) - 1))
-
-    def _set_cap(self, cap: int) -> None:
-        self._cap = cap
-        self._limit = min(cap, self.engine.remote_max_streams)
-        self.room_changed()
+        """The backend takes fewer streams than it has said."""
+        self.places.refused(len(self._streams) - 1)
 
     def left(self, stream: Http2Stream) -> None:
         """A stream has ended, in whatever way."""
         self._streams.pop(stream.id, None)
         self._unasked.pop(stream, None)
         self.blocked.pop(stream, None)
-        if not self._is_on_shelf:
-            self.room_changed()
+        places = self.places
+        places.one_left()
         if self.is_unused:
             self.idle_since = monotonic()
-            if self._refuses or self._limit <= 0 or not (self.backend.pending or self.backend.group.keeps_idle):
+            if places.is_shut or places.limit <= 0 or not (self.backend.pending or self.backend.group.keeps_idle):
                 self.close()
                 return
         self._calls_line = bool(self.backend.pending)
@@ -394,16 +364,12 @@ class Http2Connection(asyncio.Protocol):
                 is_dead = True
         if is_dead and not self.is_closed:
             self._is_ending = True
-            self._takes_no_more()
+            self.places.shut()
             self._drop_streams("nothing came any more", None)
             self.transport.abort()
 
     def _all(self) -> list[Http2Stream]:
         return [*self._streams.values(), *self._unasked]
-
-    def _takes_no_more(self) -> None:
-        self._refuses = True
-        self.room_changed()
 
     def _drop_streams(self, why: str, failure: Failure | None) -> None:
         if not self.settled.done():
@@ -413,7 +379,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _broke(self, error: Http2Error) -> None:
         """The backend has broken the protocol, or floods us. The GOAWAY that says so is queued."""
-        self._takes_no_more()
+        self.places.shut()
         self._is_ending = True
         self._drop_streams(error.detail, Failure.INVALID)
         self._end()
@@ -422,7 +388,7 @@ class Http2Connection(asyncio.Protocol):
         """Says so and closes. What is left of its streams hears of the loss."""
         if not self._is_ending and not self.is_closed:
             self._is_ending = True
-            self._takes_no_more()
+            self.places.shut()
             self.engine.goaway(NO_ERROR)
             self._end()
 

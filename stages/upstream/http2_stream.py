@@ -300,6 +300,7 @@ class Http2Stream:
         """The stream is gone. is_ours: because of what the backend did to it."""
         exchange = self.exchange
         assert exchange is not None
+        self._got_end = self._sent_end = True  # there is nothing left for us to reset
         if is_ours:
             self._fail(exchange, Failure.INVALID, f"the backend's answer breaks the rules of HTTP/2 (error {code})")
         elif code == REFUSED_STREAM and not self._heard:

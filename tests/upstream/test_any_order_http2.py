@@ -179,7 +179,7 @@ class SharedWalk(Walk):
     def look_at_shared(self, state: BackendState) -> None:
         assert len(set(map(id, state.shared))) == len(state.shared)
         for connection in state.shared:
-            assert connection.room > 0 or connection.transport.is_closing()
+            assert connection.places.left > 0 or connection.transport.is_closing()
         for connecting in state.connecting:
             assert connecting.waiting, "nobody opens a connection for nobody"
 

@@ -8,7 +8,8 @@ import pytest
 
 from stages.http2.engine import Settings
 from stages.messages import WINDOW, Response
-from tests.upstream.playbook import Play
+from stages.upstream.places import RESETS
+from tests.upstream.playbook import Http2Link, Play
 from tests.upstream.test_http2 import heard, served, switches
 
 
@@ -156,3 +157,46 @@ async def test_a_goaway_that_leaves_out_many_ends_nothing_of_what_it_names(play:
     assert play.hears_response(sids[0]).status == 200
     for sid in sids:
         play.cancels(sid)
+
+
+async def leave(play: Play, count: int) -> None:
+    """So many requests whose clients leave at once."""
+    for _ in range(count):
+        sid = play.asks()
+        await play.turn()
+        play.cancels(sid)
+        await play.turn()
+
+
+async def test_clients_that_leave_in_crowds_do_not_use_up_what_a_backend_bears(play: Play, serves: Any) -> None:
+    serves()
+    stays = play.asks()
+    link, (stream,) = await heard(play)
+    await leave(play, 2 * int(RESETS.burst) + 100)
+    for each in play.backend().links:
+        assert isinstance(each, Http2Link)
+        each.listens()
+    assert [len(each.reset) for each in play.backend().links] == [201, 201, 98]  # type: ignore[attr-defined]
+    link.answers(stream)
+    assert play.hears_response(stays).status == 200
+    await play.turn()
+    assert [each.is_closed for each in play.backend().links] == [True, True, False]
+
+
+async def test_clients_that_leave_now_and_then_do_not_matter(play: Play, serves: Any) -> None:
+    serves()
+    for _ in range(10):
+        await leave(play, 100)
+        await play.passes(5)
+    assert len(play.backend().links) == 1
+
+
+async def test_where_there_may_be_one_connection_only_it_goes_on_whoever_leaves(play: Play, serves: Any) -> None:
+    serves(max_connections=1)
+    stays = play.asks()
+    link, (stream,) = await heard(play)
+    await leave(play, 300)
+    link.listens()
+    link.answers(stream)
+    assert play.hears_response(stays).status == 200
+    assert not link.is_closed
