@@ -222,7 +222,7 @@ class Group:
         host = routed.host.decode("latin-1").lower()
         if host.startswith("["):
             return host[1:].partition("]")[0]
-        return host.partition(":")[0] or backend.host
+        return host.partition(":")[0].rstrip(".") or backend.host  # certificates and SNI are without the dot of the root (RFC 6066)
 
     def idle_connections(self) -> Iterator[BackendConnection | Http2Connection]:
         for backend in self.backends:

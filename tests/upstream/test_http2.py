@@ -10,6 +10,7 @@ from config.model import Backend as Address
 from config.model import Upstream
 from stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, Settings
 from stages.messages import DATA, UNKNOWN, WINDOW, Credit, Data, Response
+from stages.upstream import http2
 from stages.upstream.actor import MAX_WAIT
 from stages.upstream.http2 import OURS
 from tests.upstream.playbook import ACCEPT, OK, Http2Link, Play
@@ -613,6 +614,13 @@ async def test_a_slow_client_holds_its_own_stream_and_no_other(play: Play, serve
     play.cancels(slow)
 
 
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection's window that is used up by what sixteen streams hold."""
+    monkeypatch.setattr(http2, "OURS", OURS._replace(connection_window=16 * OURS.window))
+
+
+@pytest.mark.usefixtures("narrow")
 async def test_streams_that_are_held_leave_room_on_the_connection(play: Play, serves: Any) -> None:
     """Even after many that were cut off while they were held: their bytes go back to the connection's window."""
     serves()
@@ -635,6 +643,7 @@ async def test_streams_that_are_held_leave_room_on_the_connection(play: Play, se
     play.cancels(sid)
 
 
+@pytest.mark.usefixtures("narrow")
 async def test_bodies_that_end_while_they_are_held_leave_room_on_the_connection(play: Play, serves: Any) -> None:
     serves()
     for _ in range(50):
@@ -1019,8 +1028,11 @@ async def test_an_http1_connection_goes_to_the_next_in_line_only_if_it_wants_tha
     play.hears_response(other)
 
 
-@pytest.mark.parametrize(("host", "name"), [(b"192.0.2.1:80", "192.0.2.1"), (b"[2001:db8::1]:443", "2001:db8::1"), (b"", "a")])
-async def test_the_name_is_the_host_without_its_port(play: Play, serves: Any, host: bytes, name: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [(b"192.0.2.1:80", "192.0.2.1"), (b"[2001:db8::1]:443", "2001:db8::1"), (b"One.Test.:443", "one.test"), (b"", "a")],
+)
+async def test_the_name_is_the_host_without_its_port_and_the_dot_of_the_root(play: Play, serves: Any, host: bytes, name: str) -> None:
     serves(sni="$host")
     sid = play.asks(host=host)
     await play.turn()

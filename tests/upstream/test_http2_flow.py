@@ -200,3 +200,22 @@ async def test_where_there_may_be_one_connection_only_it_goes_on_whoever_leaves(
     link.answers(stream)
     assert play.hears_response(stays).status == 200
     assert not link.is_closed
+
+
+async def test_an_upload_outlives_a_window_that_shrinks_below_nothing(play: Play, serves: Any) -> None:
+    serves()
+    sid = play.uploads()
+    link, (stream,) = await heard(play)
+    link.acknowledges = False
+    play.sends(sid, b"a" * 256 * 1024)
+    await heard(play)
+    link.says(bytes.fromhex("000006 04 00 00000000 0004 00000400"))  # INITIAL_WINDOW_SIZE 1024: 255 KiB less than nothing
+    play.sends(sid, b"b" * 1024, ended=True)
+    await heard(play)
+    assert len(link.bodies[stream]) == 256 * 1024
+    link.says(bytes.fromhex("000004 08 00") + stream.to_bytes(4, "big") + (255 * 1024).to_bytes(4, "big"))
+    await heard(play)
+    assert stream not in link.ended
+    link.says(bytes.fromhex("000006 04 00 00000000 0004 00000800"))
+    assert b"b" * 1024 in link.hears()
+    play.cancels(sid)
