@@ -184,7 +184,7 @@ class TlsTransport(Transport, asyncio.Protocol):
         body = b"This port speaks TLS: use https.\n"
         head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self._send(head % len(body) + body)
-        self._give_up(ssl.SSLError("plain HTTP on a TLS port"))
+        self._give_up(ssl.SSLError(1, "plain HTTP on a TLS port"))
         return True
 
     def eof_received(self) -> bool:

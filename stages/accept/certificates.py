@@ -46,6 +46,8 @@ class Chooser:
     def __init__(self, server: Server, choice: Choice) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.sni_callback = self._choose
+        self.unknown = ""
+        """The last name that somebody asked for in vain, as text that cannot forge a log line; "" for no name."""
         self.update(server, choice)
 
     def update(self, server: Server, choice: Choice) -> None:
@@ -55,6 +57,7 @@ class Chooser:
     def _choose(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
         found = self._choice.of(name)
         if found is None:
+            self.unknown = ascii(name[:255]) if name else ""
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         tls.context = found
         return None

@@ -6,6 +6,7 @@ An entry lives until that is known; then the protocol that was agreed on takes i
 from __future__ import annotations
 
 import asyncio
+import ssl
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -130,7 +131,10 @@ class Entry(asyncio.Protocol):
 
     def _failed(self, error: Exception | None) -> None:
         self._actor.context.count("tls_handshakes_failed")
-        self._left(f"TLS: {error}" if error is not None else "it left in the TLS handshake")
+        why = "it left in the TLS handshake" if error is None else f"TLS: {error}"
+        if isinstance(error, ssl.SSLError) and getattr(error, "reason", "") == "CALLBACK_FAILED" and self._door.chooser is not None:
+            why = f"TLS: no certificate for {self._door.chooser.unknown or 'a client that names nobody'}, and none is the default"
+        self._left(why)
 
     # -- what the actor asks of a client ----------------------------------------------
 

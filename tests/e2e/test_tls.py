@@ -103,11 +103,12 @@ def test_while_certificate_and_key_do_not_belong_together_the_old_pair_is_served
 
 def test_a_reload_takes_the_default_away_and_gives_it_back(tls: Site) -> None:
     with connect(tls.port, "stranger.example") as old:
-        tls.pingap.write_config(tls.config(default=False))
+        tls.pingap.write_config(tls.config(default=False).replace("[basic]", '[basic]\nlog_level = "debug"', 1))
         assert tls.pingap.command("reload").returncode == 0
         for name in ("stranger.example", "deep.er.w.example", None):
             with pytest.raises(ssl.SSLError, match=r"UNRECOGNIZED_NAME"):
                 connect(tls.port, name)
+            tls.pingap.wait_output(f"reason=.TLS: no certificate for {repr(name) if name else 'a client that names nobody'}")
         assert shown(tls, "a.example") == "exact"
         assert shown(tls, "one.w.example") == "wildcard"
         assert b" 200 " in ask(old)
