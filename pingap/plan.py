@@ -196,7 +196,7 @@ class Fleet:
             if process is not None:
                 process.undrained.discard(actor)
                 if left:
-                    self._say("warn", f"{process.name} was stopped with streams in flight", streams=left)
+                    self._say("warn", f"{process.name} was stopped before it had finished", left=left)
 
     def _lose(self, process: Process, why: str, now: float) -> None:
         """A process is no more, or as good as: out of the table, and a new one if its slot is still wanted."""
