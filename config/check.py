@@ -143,8 +143,11 @@ def _listen_addresses(servers: Mapping[str, Server]) -> Iterator[Problem]:
                 # With SO_REUSEPORT on both, the kernel prefers the more exact address.
                 shared = server.reuse_port and owner.reuse_port
                 if same and listen.port:
-                    where = "twice" if other_path == path else f"also in {other_path}"
-                    yield Problem(path, f"{listen} is {where}", "two servers cannot share an address")
+                    if other_path == path:
+                        yield Problem(path, f"{listen} is twice", "once is enough")
+                        continue
+                    hint = "two servers cannot share an address; one may have locations of many hosts, and certificates for each"
+                    yield Problem(path, f"{listen} is also in {other_path}", hint)
                 elif _covers(listen, other) and not shared:
                     yield Problem(
                         path, f"{listen} and {other} ({other_path}) overlap", "keep the wildcard or the other"
