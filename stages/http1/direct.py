@@ -74,7 +74,7 @@ class DirectWriter:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._queued = False
+        self._queued = True  # perhaps, by who spoke on this connection before (Upgrade)
         sock = transport.get_extra_info("socket")
         self._fd = sock.fileno() if sock is not None and transport.get_extra_info("sslcontext") is None else -1
 

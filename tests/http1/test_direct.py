@@ -107,6 +107,17 @@ def test_long_pieces_are_the_transports_and_nothing_overtakes_them(pair: Any) ->
     assert (transport.queued, read(theirs)) == (b"abc", b"")
 
 
+def test_who_takes_a_connection_over_does_not_overtake_what_still_waits(pair: Any) -> None:
+    ours, theirs = pair
+    transport = Queue(ours)
+    DirectWriter(transport).write(b"x" * 5_000_000)
+    left = transport.queued
+    read(theirs)  # there is room again
+    DirectWriter(transport).write(b"HTTP/1.1 101")
+    assert read(theirs) == b""
+    assert transport.queued == left + b"HTTP/1.1 101"
+
+
 async def test_what_a_peer_said_before_it_stopped_taking_is_read_before_the_connection_is_given_up() -> None:
     """A backend that answers 413 and closes, while the body is still on its way: the answer counts, not the failed write."""
     loop = asyncio.get_running_loop()
