@@ -204,6 +204,7 @@ class TlsTransport(Transport, asyncio.Protocol):
         self._writer.end()
         protocol = self._protocol
         if protocol is not None:
+            self._protocol = _NOBODY  # they name each other, and the garbage collector, which would part them, comes seldom
             protocol.connection_lost(error)
         elif not self._is_closing or error is not None:
             self._give_up(error)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import ssl
+import weakref
 
 import pytest
 
@@ -368,3 +369,13 @@ async def test_an_error_in_one_handshake_does_not_stop_those_behind_it() -> None
     assert done == [1, 2]
     assert [type(error) for error in told] == [RuntimeError]
     loop.set_exception_handler(None)
+
+
+async def test_a_connection_that_is_lost_holds_nothing_of_what_spoke_on_it() -> None:
+    """Else only the garbage collector could part them, which looks at old things seldom."""
+    peer = Peer()
+    await peer.shakes()
+    inner = weakref.ref(peer.inner)
+    peer.layer.connection_lost(None)
+    del peer.inner
+    assert inner() is None
