@@ -10,7 +10,9 @@ tests/http2 run the same scripts through ngh2, and an h2 that changes them fails
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any, Final
+from weakref import proxy
 
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, ConnectionState, H2Connection
@@ -105,6 +107,10 @@ class Connection(H2Connection):
         if settings.enable_connect and not is_client:
             values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
         self.local_settings = H2Settings(client=is_client, initial_values=values)
+        # h2 names its own methods here, and a connection that is over would wait for the garbage collector, which comes seldom.
+        here = proxy(self)
+        table = self._frame_dispatch_table
+        self._frame_dispatch_table = {kind: MethodType(method.__func__, here) for kind, method in table.items()}  # type: ignore[attr-defined]
         self.is_client = is_client
         self.max_streams = 0 if is_client else settings.max_streams
         self.block_decoder = BlockDecoder(2 * settings.header_list)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from stages.http2 import engine as e
@@ -466,3 +468,19 @@ def test_a_stream_id_that_goes_back_is_a_protocol_error() -> None:
     with pytest.raises(Http2Error) as caught:
         server.receive(headers(3, GET, True))
     assert caught.value.code == e.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_connection_that_is_over_is_freed_at_once(name: str) -> None:
+    """The garbage collector, which would find what names itself, looks at old things seldom."""
+    gc.collect()
+    gc.disable()
+    try:
+        server = settled_server(name)
+        server.receive(frame(SETTINGS) + headers(1, GET, True) + headers(3, POST) + data(3, b"abc"))
+        server.send_head(1, OK, True)
+        server.outgoing()
+        del server
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
