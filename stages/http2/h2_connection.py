@@ -295,6 +295,8 @@ class Connection(H2Connection):
         outbound = stream_id % 2 == int(self.is_client)
         if stream_id > (self.highest_outbound_stream_id if outbound else self.highest_inbound_stream_id):
             raise Http2Error(PROTOCOL_ERROR, "frame on an idle stream")
+        if self.is_client and stream_id not in self._closed_streams:
+            return  # too long ago to know; perhaps we have reset it, and the backend had much on its way
         if stream_id in self._closed_streams:
             closed_by = self._closed_streams[stream_id]
             if closed_by is StreamClosedBy.SEND_RST_STREAM:

@@ -484,3 +484,16 @@ def test_a_connection_that_is_over_is_freed_at_once(name: str) -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_still_comes_of_a_stream_that_was_reset_long_ago_is_passed_over(name: str) -> None:
+    client = settled_client(name)
+    old = client.request(GET, True)
+    client.outgoing()
+    client.reset(old, e.CANCEL)
+    for _ in range(1100):
+        stream = client.request(GET, True)
+        client.outgoing()
+        assert client.receive(headers(stream, OK, True)) == [Head(e.HEAD, stream, OK, True)]
+    assert client.receive(headers(old, OK, False) + data(old, b"late", False)) == []
