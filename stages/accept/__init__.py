@@ -7,7 +7,8 @@
     client.py      what the actor asks of a connection, whatever it speaks
     entry.py       what comes before that: the PROXY protocol (proxy_protocol.py, pure), TLS
     http1.py       HTTP/1.x server side on one connection; intake.py: a request's body, or a tunnel's upward half
-    http2.py       HTTP/2 server side on one connection; http2_stream.py: one of its streams; h2c.py: how plain clients ask for it
+    http2.py       HTTP/2 server side on one connection; http2_output.py: its writing half; http2_stream.py: one of its streams
+    h2c.py         how plain clients ask for HTTP/2
     event.py       the event of a stream that has ended; access_lines.py: its line in the access log
     actor.py       the table of streams, messages from and to the other stages
 

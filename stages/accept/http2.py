@@ -1,8 +1,7 @@
 """HTTP/2 server side on one client connection (RFC 9113): an engine's events become streams, answers become frames.
 
-What is written is collected and leaves once a turn of the loop: a batch of answers from
-the bus is one write. The way of one request is in http2_stream.py; which frames are too
-many of their kind is for stages/http2/guard.py to say.
+How answers share the connection is in http2_output.py, the way of one request in
+http2_stream.py; which frames are too many of their kind is for stages/http2/guard.py to say.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.accept.client import Arrival
-from stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER, Connection
+from stages.accept.connection import STREAM_TOP_UP
 from stages.accept.core import State
+from stages.accept.http2_output import Http2Output
 from stages.accept.http2_stream import Http2Stream
 from stages.accept.stream import Stream
 from stages.date import dated
@@ -51,14 +51,11 @@ DRAINING: Final = b"draining"
 HEARD: Final = 0.25
 """Seconds in which a client reads an answer that came before it had sent all of its request."""
 
-BACKLOG: Final = 4 * WRITE_BUFFER
-"""Bytes that may wait for the socket before nothing more is read. Bodies stop at a quarter of it; heads have no windows."""
-
 ROUND_TRIP: Final = 1.0
 """Seconds that a client has to answer that PING."""
 
 
-class Http2Connection(Connection):
+class Http2Connection(Http2Output):
     """One connection with any number of streams."""
 
     __slots__ = (
@@ -66,16 +63,9 @@ class Http2Connection(Connection):
         "_forced",
         "_guard",
         "_idle_by",
-        "_is_over",
-        "_is_paused",
-        "_is_scheduled",
         "_leaving_by",
-        "_moved",
         "_streams",
         "_unfinished",
-        "blocked",
-        "choked",
-        "engine",
         "heard",
     )
 
@@ -95,15 +85,6 @@ class Http2Connection(Connection):
         """Streams of whose body something came in this read."""
         self._unfinished: dict[int, float] = {}
         """Streams that were answered before the client had said all, and the monotonic seconds at which they are reset."""
-        self.blocked: dict[Http2Stream, None] = {}
-        """Streams whose answer waits for room, in turn."""
-        self._moved = -inf
-        """Monotonic seconds at which one of them last had its turn."""
-        self.choked = False
-        self._is_scheduled = False
-        self._is_paused = False
-        self._is_over = False
-        """Nothing more is wanted of the client, and nothing more is said to it."""
         self._leaving_by: float | None = None
         """On draining: monotonic seconds until which new streams are still taken; -inf when they are no longer."""
         self._client_leaves = False
@@ -158,15 +139,8 @@ class Http2Connection(Connection):
             self.close_when_taken()
         return False
 
-    def pause_writing(self) -> None:
-        self.choked = True
-        self.watch_writing()
-
     def resume_writing(self) -> None:
-        self.choked = False
-        if self._is_paused:
-            self._is_paused = False
-            self.transport.resume_reading()
+        super().resume_writing()
         if self._is_over:
             return
         self.write_deadline = inf
@@ -200,10 +174,8 @@ class Http2Connection(Connection):
             for stream in heard:
                 stream.settle()
         self._end_turn()
-        if self.choked and self.transport.get_write_buffer_size() > BACKLOG and not self._is_paused:
-            # Who does not read shall not ask for more: answers without a body would fill the memory.
-            self._is_paused = True
-            self.transport.pause_reading()
+        if self.choked:
+            self._mind_backlog()
 
     def _take(self, event: Event, now: float) -> None:
         if isinstance(event, Head):
@@ -363,50 +335,6 @@ class Http2Connection(Connection):
     def _leave_if_idle(self) -> None:
         if not self._streams and not self._is_over:
             self._leave()
-
-    # -- writing ----------------------------------------------------------------------------
-
-    def schedule(self) -> None:
-        """Something waits for the end of the turn."""
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self.actor.context.loop.call_soon(self._end_turn)
-
-    def _end_turn(self) -> None:
-        self._is_scheduled = False
-        if self.blocked and not self.choked:
-            self._pump()
-        self._flush()
-
-    def _flush(self) -> None:
-        if not self._is_over:
-            data = self.engine.outgoing()
-            if data:
-                self.write(data)
-
-    def _pump(self) -> None:
-        """Goes on with the answers that wait, a portion each in turn, as far as windows and socket have room."""
-        moved = True
-        while moved and self.blocked and not self.choked:
-            moved = False
-            for stream in list(self.blocked):
-                if not stream.pump():
-                    continue
-                moved = True
-                if stream in self.blocked:  # behind those that room was not enough for: the next begins with them
-                    del self.blocked[stream]
-                    self.blocked[stream] = None
-                self._flush()
-                if self.choked:
-                    break
-            if moved:
-                self._moved = monotonic()
-
-    def has_others_before(self, now: float) -> bool:
-        """Whether a stream that waits for room may only wait for its turn: what all share is full, and the client takes of it."""
-        if self.choked:
-            return True  # that it takes something is watched: see `is_stuck`
-        return not self.engine.connection_room and now < self._moved + self.door.settings.downstream_write_timeout
 
     # -- the end --------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from stages.accept import connection as shared_module
 from stages.accept import entry as entry_module
 from stages.accept import http1 as connection_module
 from stages.accept import http2 as http2_module
+from stages.accept import http2_output as http2_output_module
 from stages.accept import http2_stream as http2_stream_module
 from stages.accept import intake as intake_module
 from stages.accept.actor import AcceptActor
@@ -235,7 +236,8 @@ class Play:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
-        for module in (actor_module, shared_module, connection_module, entry_module, http2_module, http2_stream_module, intake_module):
+        http2_modules = (http2_module, http2_output_module, http2_stream_module)
+        for module in (actor_module, shared_module, connection_module, entry_module, *http2_modules, intake_module):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("stages.date._now", DateLine(lambda: 0.0))
         self.context = FakeContext("accept", ACCEPT)

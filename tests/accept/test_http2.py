@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER
-from stages.accept.http2 import BACKLOG, HEARD, ROUND_TRIP
+from stages.accept.http2 import HEARD, ROUND_TRIP
+from stages.accept.http2_output import BACKLOG
 from stages.accept.http2_stream import PORTION
 from stages.http2 import engine as wire
 from stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
