@@ -15,6 +15,7 @@ from stages.http2.engine import (
     LARGEST_WINDOW,
     LAST_STREAM,
     NO_ERROR,
+    PROTOCOL_ERROR,
     Body,
     Event,
     Fields,
@@ -190,6 +191,8 @@ class Http2Connection(asyncio.Protocol):
         now = self._heard_at = monotonic()
         engine = self.engine
         try:
+            if data.startswith(b"HTTP/") and not self.settled.done():
+                raise Http2Error(PROTOCOL_ERROR, "the backend answers in HTTP/1.1")
             self._guard.came(data, now)
         except Http2Error as error:
             engine.goaway(error.code)

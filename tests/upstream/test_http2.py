@@ -939,11 +939,15 @@ async def test_a_flood_ends_the_connection(play: Play, serves: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
-    [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b"\0\0\x01\0\0\0\0\0\0x", b"\xff" * 40],
+    ("said", "reason"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "the backend answers in HTTP/1.1"),
+        (b"\0\0\x01\0\0\0\0\0\0x", ""),
+        (b"\xff" * 40, ""),
+    ],
     ids=["HTTP/1.1", "DATA on stream 0", "a frame that is too long"],
 )
-async def test_a_backend_that_does_not_speak_http2_is_a_bad_gateway(play: Play, serves: Any, said: bytes) -> None:
+async def test_a_backend_that_does_not_speak_http2_is_a_bad_gateway(play: Play, serves: Any, said: bytes, reason: str) -> None:
     serves()
     play.backend().greeting = said
     sid = play.asks()
@@ -951,7 +955,7 @@ async def test_a_backend_that_does_not_speak_http2_is_a_bad_gateway(play: Play, 
     response = play.hears_response(sid)
     assert (response.status, response.report.error) == (502, "connect_failed")
     assert peer(play).is_closed
-    assert "no HTTP/2" in str(play.context.logged)
+    assert f"no HTTP/2: {reason}" in str(play.context.logged)
 
 
 async def test_a_backend_that_lets_us_open_no_streams_cannot_be_used(play: Play, serves: Any) -> None:
