@@ -503,8 +503,8 @@ def _as_read_by(stream: Stream, response: Response) -> Response:
     The log keeps the status that others get: it says more than the 200 of every answer in gRPC.
     """
     report = response.report
-    if not response.ended or (report is not None and report.addr):
-        return response
+    if not response.ended or (report is not None and report.addr) or stream.request.upgrade:
+        return response  # also to who wants a tunnel: over HTTP/2 its 200 would open one
     kind = stream.failed or (report.error if report is not None else "")
     grpc = error_for(stream.request.headers, response.status, response.headers, response.body, kind)
     return response if grpc is None else response._replace(status=200, headers=grpc, length=0, body=b"")

@@ -221,6 +221,7 @@ class Http2Connection(Http2Output):
             self._malformed(stream_id, None, error, now)
         except ProtocolError as error:
             self._answer_refusal(Http2Stream(self, stream_id, _NO_HEAD, now), None, error, event.ended)
+            self._rest_if_idle()
         else:
             self._begin(stream_id, head, now, event.ended)
 

@@ -136,9 +136,9 @@ class Http2Stream:
         self._connection.heard[self] = None
 
     def trailed(self, trailers: bytes) -> None:
-        """The end of the request's body, with trailers."""
+        """The end of the request's body, with trailers, which a tunnel has none of (RFC 9113 section 8.5)."""
         self.client_ended = True
-        self._request_trailers = trailers
+        self._request_trailers = b"" if self._head.upgrade else trailers
         self._connection.heard[self] = None
 
     def settle(self) -> None:

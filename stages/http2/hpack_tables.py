@@ -21,6 +21,8 @@ from stages.http2.engine import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Fields, Ht
 
 _BLOCKS: Final = 64
 _LONGEST_BLOCK: Final = 512
+_MOST_FIELDS: Final = 64
+"""Of a block that is remembered; each of its bytes may stand for a long field of the table."""
 _OURS: Final = 4096
 """Bytes of dynamic table that we use at most, whatever the peer offers."""
 
@@ -64,7 +66,7 @@ class BlockDecoder:
         entries = self._table.dynamic_entries
         if len(entries) != count or (entries[0] if entries else None) is not newest or self._table.maxsize != size:
             self._known.clear()
-        elif len(block) <= _LONGEST_BLOCK:
+        elif len(block) <= _LONGEST_BLOCK and len(fields) <= _MOST_FIELDS:
             if len(self._known) >= _BLOCKS:
                 self._known.clear()
             self._known[block] = fields

@@ -458,6 +458,24 @@ async def test_without_101_there_is_no_tunnel(play: Play, name: str, status: int
     assert play.is_holding == 0
 
 
+async def test_a_tunnel_that_ends_with_trailers_has_none(play: Play, name: str) -> None:
+    browser, stream_id, request = await tunnel(play, name)
+    play.grants(request, WINDOW)
+    browser.engine.send_trailers(stream_id, ((b"x-sum", b"1"),))
+    browser.speaks()
+    ((_, data),) = play.stages_hear()
+    assert (data.payload, data.ended, data.trailers) == (b"", True, b"")
+    play.streams(request, b"", ended=True)
+
+
+async def test_a_refused_tunnel_is_not_opened_by_the_200_of_grpc(play: Play, name: str) -> None:
+    browser = Browser(play, name)
+    browser.asks(with_fields(WEBSOCKET, (b"content-type", b"application/grpc")), ended=False)
+    play.answers(play.hears_request(), status=200, body=b"no tunnel")
+    head, *_ = await browser.listens()
+    assert head.fields[0] == (b":status", b"502")
+
+
 # -- beginnings --------------------------------------------------------------------------------
 
 
@@ -519,6 +537,17 @@ async def test_a_quiet_connection_is_closed_with_goaway(play: Play, name: str) -
     await play.passes(2)
     (last,) = browser.hears()
     assert (last.code, last.last_stream_id) == (wire.NO_ERROR, 1)
+    assert browser.client.is_closed
+
+
+async def test_a_connection_whose_first_request_was_refused_stays_for_the_next(play: Play, name: str) -> None:
+    browser = Browser(play, name, header_timeout=3.0, keepalive_timeout=20.0, max_target_bytes=100)
+    browser.asks((*GET[:3], (b":path", b"/" + b"x" * 200)))
+    head, *_ = await browser.listens()
+    assert head.fields[0] == (b":status", b"414")
+    await play.passes(10)
+    assert not browser.client.is_closed
+    await play.passes(12)
     assert browser.client.is_closed
 
 
