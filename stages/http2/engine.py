@@ -45,7 +45,7 @@ class Settings(NamedTuple):
     """Streams that the peer may have open. More are refused with REFUSED_STREAM."""
     window: int = 256 * 1024
     """Bytes that may come on one stream before `acknowledge`."""
-    connection_window: int = 4 * 1024 * 1024
+    connection_window: int = 16 * 1024 * 1024
     """The same over all streams, so that slow streams leave room for the others."""
     header_list: int = 64 * 1024
     """Bytes of one field list (RFC 9113 section 6.5.2) that we announce. Twice that breaks the connection."""
