@@ -43,8 +43,14 @@ types:
 imports:
 	$(BIN)/lint-imports --no-logo
 
+# Two at a time, but for those that want the machine to themselves. With ARGS, just what they name.
 tests:
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"; parallel=$$?; \
+	$(BIN)/python -m pytest -m alone && exit $$parallel
+endif
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench.run $(ARGS)

@@ -12,20 +12,13 @@ import zmq
 from bus.link import Curve, Link
 from bus.members import Members
 from tests.bus.conftest import Net
+from tests.e2e.waiting import free_port
 
 YOU, SAY = 2, 64
 
 
 def keys() -> Curve:
     return Curve(*zmq.curve_keypair())
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Inbox:

@@ -17,6 +17,8 @@ from bus.members import Members
 from bus.process import Process, Seat
 from tests.bus.conftest import Net
 
+pytestmark = pytest.mark.alone
+
 SAY = 64
 
 

@@ -20,6 +20,8 @@ from tests.conformance.peer import Peer
 from tests.conformance.steps import GET, dies, fields, get, post, priority, request, rst, window
 from tests.http2.wire import CONTINUATION, DATA, END, END_HEADERS, HEADERS, PADDED, PING, PRIORITY, SETTINGS, block, data, frame, u32
 
+pytestmark = pytest.mark.alone
+
 
 def over(streams: int, one: Callable[[int], bytes]) -> bytes:
     """The same on so many streams, one after the other."""

@@ -21,6 +21,8 @@ from tests.e2e.origins import Exchange, Origin
 from tests.e2e.waiting import until
 from tests.http2.wire import DATA, ENGINES, GOAWAY, HEADERS, RST, WINDOW, data, u32
 
+pytestmark = pytest.mark.alone
+
 NO_WINDOW = b"\0\4" + u32(0)
 WIDE = b"\0\4" + u32(2**31 - 1)
 MIB = 1024 * 1024

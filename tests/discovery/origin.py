@@ -80,12 +80,3 @@ async def turns() -> None:
     """A few turns of the loop, in which transports close their sockets."""
     for _ in range(5):
         await asyncio.sleep(0)
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    import socket
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

@@ -17,7 +17,8 @@ from config.model import Backend, HealthCheck, Snapshot, Upstream
 from stages.discovery import actor as module
 from stages.discovery.actor import DiscoveryActor
 from stages.messages import ACCEPTED
-from tests.discovery.origin import Origin, free_port, listening, origin
+from tests.discovery.origin import Origin, listening, origin
+from tests.e2e.waiting import free_port
 
 FAST = HealthCheck("http", "x", "/", check_frequency=0.02, failure=2, success=2, read_timeout=0.5)
 

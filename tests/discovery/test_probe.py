@@ -11,7 +11,8 @@ import pytest
 from config.model import HealthCheck
 from stages.discovery.core import Target
 from stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
-from tests.discovery.origin import OK, Origin, free_port, origin
+from tests.discovery.origin import OK, Origin, origin
+from tests.e2e.waiting import free_port
 
 
 def target(at: Origin) -> Target:

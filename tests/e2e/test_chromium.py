@@ -28,6 +28,8 @@ from tests.e2e.test_websocket import BIG
 from tests.e2e.waiting import free_port, session_members, until
 from tests.e2e.ws_origin import WsOrigin
 
+pytestmark = pytest.mark.alone
+
 RESOURCES = 80
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"),

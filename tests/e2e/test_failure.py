@@ -14,6 +14,8 @@ from tests.e2e.load import Load
 from tests.e2e.origins import Exchange, Nginx, Origin
 from tests.e2e.waiting import is_alive, session_members, until
 
+pytestmark = pytest.mark.alone
+
 OTHERS = ("routing", "plugins", "upstream", "logging", "config", "discovery", "metrics")
 """Every stage that holds no client connections (split)."""
 

@@ -14,6 +14,8 @@ from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Nginx, Origin
 from tests.e2e.waiting import until
 
+pytestmark = pytest.mark.alone
+
 MB = 1024 * 1024
 PACE = 8 * MB
 """Bytes a second of the slow sides here."""

@@ -17,7 +17,7 @@ from tests.conformance.peer import Closed, Peer
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Nginx
 from tests.e2e.waiting import until
-from tests.http2.wire import headers
+from tests.http2.wire import WINDOW, frame, headers, u32
 
 CONNECTIONS = 3
 STREAMS = 6
@@ -61,6 +61,7 @@ class Streams:
     def _run(self, number: int) -> None:
         try:
             with Peer(self._port) as peer:
+                peer.send(frame(WINDOW, 0, 0, u32(2**30)))  # it acknowledges nothing
                 stream = 1
                 while not self._stop.is_set():
                     batch = range(stream, stream + 2 * STREAMS, 2)

@@ -17,6 +17,8 @@ from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.waiting import free_port, until
 
+pytestmark = pytest.mark.alone
+
 HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "lo" in Path("/proc/net/if_inet6").read_text()
 PIDFD_GETFD = 438
 """Number of the system call, on every architecture (Linux 5.6)."""

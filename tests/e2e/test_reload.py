@@ -6,10 +6,14 @@ import signal
 import threading
 import time
 
+import pytest
+
 from tests.e2e.harness import Pingap, site
 from tests.e2e.load import Load
 from tests.e2e.origins import Exchange, Nginx, Origin
 from tests.e2e.waiting import free_port, until
+
+pytestmark = pytest.mark.alone
 
 GOOD = 'proxy_set_headers = ["X-Version:{}"]'
 

@@ -13,6 +13,8 @@ from tests.e2e.load import Load
 from tests.e2e.origins import Exchange, Nginx, Origin
 from tests.e2e.waiting import until
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def split(nginx: Nginx) -> Iterator[Pingap]:

@@ -17,6 +17,8 @@ from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.waiting import free_port, until
 
+pytestmark = pytest.mark.alone
+
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 SOON = 0.4
 """Seconds within which what was sent is there, on a machine that does other things too."""

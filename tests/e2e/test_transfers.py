@@ -26,6 +26,8 @@ from tests.e2e.harness import Pingap, site
 from tests.e2e.test_flow import MB
 from tests.e2e.waiting import free_port, pss
 
+pytestmark = pytest.mark.alone
+
 SIZES = {"h1": (1024, 1024), "tls": (1024, 256), "h2": (96, 64), "h2-ngh2": (384, 128)}
 """MiB down and up. Uploads cost more the smaller the records or frames are in which the client sends them."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -24,12 +26,21 @@ def until(happened: Callable[[], T | None], seconds: float, what: str, every: fl
         time.sleep(every)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody has now. Not one of those from which the kernel takes the client's end of a connection at any moment."""
+    for _ in range(1000):
+        port = random.SystemRandom().randrange(12_000, 32_000)
+        if port in _given:
+            continue
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            _given.add(port)
+            return port
+    raise AssertionError("no free port")
 
 
 def _stat(pid: int) -> list[str]:

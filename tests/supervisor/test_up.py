@@ -14,6 +14,8 @@ import pytest
 from tests.e2e.waiting import is_alive, title, until
 from tests.supervisor.conftest import Instance
 
+pytestmark = pytest.mark.alone
+
 Launch = Callable[..., Instance]
 
 

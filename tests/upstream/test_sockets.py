@@ -19,6 +19,7 @@ from config.model import Upstream
 from stages.messages import CREDIT, DATA, RESPONSE, WINDOW
 from stages.upstream import dial as dial_module
 from stages.upstream.dial import TCP_FASTOPEN_CONNECT, socket_options
+from tests.e2e.waiting import free_port
 from tests.upstream.playbook import OK, Play
 
 RESET = struct.pack("ii", 1, 0)
@@ -231,13 +232,6 @@ async def test_a_get_on_a_connection_that_closes_under_it_is_sent_again_and_a_po
 
 
 # -- connecting -------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @asynccontextmanager
