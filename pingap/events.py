@@ -215,7 +215,10 @@ def _blocking(source: AsyncIterator[T]) -> Iterator[T]:
     finally:  # also when Ctrl-C ended the wait
         if task is not None:
             task.cancel()
-            loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            with suppress(KeyboardInterrupt):  # where it struck inside the task, the task tells it a second time
+                loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            if task.done() and not task.cancelled():
+                task.exception()  # or the loop would complain that nobody has asked for it
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 

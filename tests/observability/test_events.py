@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,23 @@ def test_ctrl_c_ends_tap_with_0(instance: Instance) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
         assert process.stderr.read() == ""
+
+
+def test_ctrl_c_in_the_middle_of_a_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.wait_for(interrupted(), 5)
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        for item in events.blocking(source()):
+            seen.append(item)
+    gc.collect()
+    assert seen == [1]
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_a_terminal_gets_colours(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
