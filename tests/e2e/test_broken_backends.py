@@ -89,17 +89,21 @@ class Watcher:
 
 @pytest.fixture(scope="module")
 def proxy(placement: str, shared_origin: Origin, ports: Ports) -> Iterator[Pingap]:
+    # A reset that is quick enough fails a check of the health, too: two of those, and the answers would be 503.
+    never_judged = 'health_check = "tcp://x?failure=1000"'
     more = f"""
 [locations.quick]
 upstream = "quick"
 path = "/closes"
 [upstreams.quick]
 addrs = ["127.0.0.1:{ports.quick}"]
+{never_judged}
 [locations.stub]
 upstream = "stub"
 path = "/resets"
 [upstreams.stub]
 addrs = ["127.0.0.1:{ports.stub}"]
+{never_judged}
 """
     text = site([shared_origin.port], upstream='read_timeout = "1s"', more=more, locations='["all", "quick", "stub"]')
     with Pingap(text, placement) as instance:
