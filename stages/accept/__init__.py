@@ -10,7 +10,8 @@
     http2.py       HTTP/2 server side on one connection; http2_output.py: its writing half; http2_stream.py: one of its streams
     h2c.py         how plain clients ask for HTTP/2
     event.py       the event of a stream that has ended; access_lines.py: its line in the access log
-    actor.py       the table of streams, messages from and to the other stages
+    actor.py       the table of streams, messages from and to the other stages; compiled.py: what it keeps of a configuration
+    recovery.py    streams whose actors have died, or that find none; own_answers.py: error pages
 
 A connection parses one head at a time (pipelined ones wait in its buffer, so
 answers keep their order), opens a stream through the actor and writes what comes

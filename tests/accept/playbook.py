@@ -28,6 +28,7 @@ from stages.accept import http2 as http2_module
 from stages.accept import http2_output as http2_output_module
 from stages.accept import http2_stream as http2_stream_module
 from stages.accept import intake as intake_module
+from stages.accept import recovery as recovery_module
 from stages.accept.actor import AcceptActor
 from stages.accept.doors import Door
 from stages.accept.entry import Entry
@@ -237,7 +238,7 @@ class Play:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
         http2_modules = (http2_module, http2_output_module, http2_stream_module)
-        for module in (actor_module, shared_module, connection_module, entry_module, *http2_modules, intake_module):
+        for module in (actor_module, shared_module, connection_module, entry_module, *http2_modules, intake_module, recovery_module):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("stages.date._now", DateLine(lambda: 0.0))
         self.context = FakeContext("accept", ACCEPT)
@@ -384,7 +385,7 @@ class Play:
 
     @property
     def is_holding(self) -> int:
-        return len(self.actor._streams)
+        return len(self.actor.streams)
 
     async def end(self) -> None:
         """All clients leave; nothing may be left of them."""
@@ -395,9 +396,9 @@ class Play:
         actor = self.actor
         if actor._sweeper is not None:
             actor._sweeper.cancel()
-        assert actor._streams == {}, "a stream was left behind"
+        assert actor.streams == {}, "a stream was left behind"
         assert not actor._connections, "a connection was left behind"
-        assert not actor._recalling, "a recall was left behind"
+        assert not actor._recovery._recalling, "a recall was left behind"
         assert all(door.connections == 0 for door in self.doors)
         connections = [client.connection for client in self.clients if isinstance(client.connection, Http1Connection)]
         assert not any(one._buffer or one._intake is not None for one in connections), "bytes were left behind"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.members import Members
-from stages.accept import actor as actor_module
-from stages.accept.actor import RECALL_WAIT, WAIT
+from stages.accept import recovery as recovery_module
 from stages.accept.core import Fate, State, after_recall, crews, fate
+from stages.accept.recovery import RECALL_WAIT, WAIT
 from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request
 from tests.accept.playbook import ACCEPT, CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
@@ -445,7 +445,7 @@ async def test_uploads_wait_for_a_crew_too(play: Play) -> None:
 
 
 async def test_more_than_may_wait_are_shed_at_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actor_module, "MAX_WAITING", 2)
+    monkeypatch.setattr(recovery_module, "MAX_WAITING", 2)
     play.members()
     clients = [play.connects() for _ in range(3)]
     for client in clients:
@@ -511,7 +511,7 @@ async def test_no_stream_is_sent_more_than_twice_nor_repeated_with_harm_nor_left
                 dead = next((i for i, stage in alive.items() if stage == how), 0)
                 alive.pop(dead, None)
                 if how == "upstream":
-                    upstream_died_with |= {r.target for r in asked if r.affinity.upstream == dead and r.sid in play.actor._streams}
+                    upstream_died_with |= {r.target for r in asked if r.affinity.upstream == dead and r.sid in play.actor.streams}
                 play.members(*alive.items())
             elif what == "born":
                 newest += 1

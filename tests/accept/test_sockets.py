@@ -86,7 +86,7 @@ def play(new_loop: Callable[[], asyncio.AbstractEventLoop], script: Callable[[St
             await actor.stop()
             while actor._connections:
                 await asyncio.sleep(0)
-            assert actor._streams == {}
+            assert actor.streams == {}
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

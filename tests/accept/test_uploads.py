@@ -78,7 +78,7 @@ async def test_a_client_that_sends_faster_than_it_is_wanted_is_not_read(play: Pl
         intake = client.connection._intake
         assert intake is None or len(intake._pending) <= KERNEL_READ
     assert sent == size
-    assert play.actor._streams[request.sid].upload_done
+    assert play.actor.streams[request.sid].upload_done
 
 
 async def test_a_grant_larger_than_an_envelope_may_carry_is_used_in_portions(play: Play) -> None:

@@ -1,0 +1,34 @@
+"""What accept keeps of one configuration generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.model import Server, Snapshot
+from observability.access_format import Render
+from stages.accept.access_lines import compile_lines
+from stages.accept.certificates import Choice, compile_choices
+from stages.error_page import ErrorPages
+from stages.forwarded import Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    servers: dict[str, Server]
+    pages: ErrorPages
+    lines: dict[str, Render]
+    """Access log lines by server."""
+    choices: dict[str, Choice]
+    """Certificates by server."""
+    trust: Trust
+
+
+def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
+    """Raises ValueError for what cannot be served. plans: itinerary flags by location, of no interest here."""
+    return Compiled(
+        dict(snapshot.servers),
+        ErrorPages(snapshot.basic.error_template),
+        compile_lines(snapshot),
+        compile_choices(snapshot),
+        Trust(snapshot.basic.trusted_proxies),
+    )

@@ -1,0 +1,34 @@
+"""Answers that no backend gave: error pages, in the form that the client reads."""
+
+from __future__ import annotations
+
+from stages.accept.core import State
+from stages.accept.stream import Stream
+from stages.error_page import ErrorPages
+from stages.grpc import error_for
+from stages.messages import RESPONSE, Response
+
+
+def error_answer(stream: Stream, kind: str, pages: ErrorPages, source: int) -> Response:
+    """The error page as the stream's response. source: the accept actor."""
+    stream.failed = kind
+    stream.state = State.RESPONDING
+    status, headers, body = pages.page(kind)
+    length = len(body)
+    if stream.request.method == b"HEAD":
+        body = b""
+    stream.response = Response(RESPONSE, stream.sid, source, status, headers, length, body, True, None, ())
+    return as_read_by(stream, stream.response)
+
+
+def as_read_by(stream: Stream, response: Response) -> Response:
+    """An error that no backend gave, in the form that a gRPC client reads; any other answer as it is.
+
+    The log keeps the status that others get: it says more than the 200 of every answer in gRPC.
+    """
+    report = response.report
+    if not response.ended or (report is not None and report.addr) or stream.request.upgrade:
+        return response  # also to who wants a tunnel: over HTTP/2 its 200 would open one
+    kind = stream.failed or (report.error if report is not None else "")
+    grpc = error_for(stream.request.headers, response.status, response.headers, response.body, kind)
+    return response if grpc is None else response._replace(status=200, headers=grpc, length=0, body=b"")
