@@ -217,9 +217,9 @@ class UpstreamActor(Actor):
 
     # -- what exchanges ask for -------------------------------------------------
 
-    async def connect(self, backend: BackendState, name: str) -> Connection:
+    async def connect(self, backend: BackendState, name: str, only_http1: bool) -> Connection:
         """A fresh connection to a backend that has proved to be `name`. Raises OSError; TimeoutError when a time-out has passed."""
-        connection = await dial(self.context.loop, backend, name)
+        connection = await dial(self.context.loop, backend, name, only_http1)
         self._connections.add(connection)
         return connection
 

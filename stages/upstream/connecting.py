@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 class Connecting:
     """Several exchanges wait for the same one where it will be shared, or may be."""
 
-    __slots__ = ("_actor", "_backend", "_task", "name", "room", "waiting")
+    __slots__ = ("_actor", "_backend", "_only_http1", "_task", "name", "room", "waiting")
 
-    def __init__(self, actor: UpstreamActor, backend: BackendState, name: str) -> None:
+    def __init__(self, actor: UpstreamActor, backend: BackendState, name: str, only_http1: bool) -> None:
+        """only_http1: HTTP/2 will not do for the exchange that it is for."""
         self._actor = actor
         self._backend = backend
+        self._only_http1 = only_http1
         self.name = name
         """Whom the backend has to prove to be."""
-        self.room = 1 if backend.is_http1 else backend.streams
+        self.room = 1 if backend.is_http1 or only_http1 else backend.streams
         """Exchanges that it will have room for, as far as is known."""
         self.waiting: list[Exchange] = []
         backend.open += 1
@@ -45,7 +47,7 @@ class Connecting:
         began = monotonic()
         failure, detail = None, ""
         try:
-            connection = await self._actor.connect(backend, self.name)
+            connection = await self._actor.connect(backend, self.name, self._only_http1)
             if not connection.has_room:
                 connection.close()
                 raise ConnectionError("the backend lets us open no streams")
@@ -58,12 +60,15 @@ class Connecting:
         if failure is not None:
             backend.lost_one()
             for exchange in waiting:
-                exchange.connect_failed(failure, detail)
+                if not self._only_http1 and backend.is_for_http1(exchange.routed, monotonic()):
+                    exchange.connect_once_more()  # which the backend has asked for on the connection that failed
+                else:
+                    exchange.connect_failed(failure, detail)
             return
         connection.is_counted = True
         seconds = connection.connect_seconds or (monotonic() - began,)
         if isinstance(connection, BackendConnection):
-            backend.is_http1 = True
+            backend.is_http1 = backend.is_http1 or not self._only_http1
             waiting[0].connected(connection, seconds)
             left = waiting[1:]
         else:

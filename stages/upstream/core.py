@@ -31,6 +31,8 @@ class Failure(enum.Enum):
     """The backend has said that it has not touched the request (RFC 9113 section 8.7)."""
     RESET = "bad_gateway    "
     """The backend has ended this one stream without an answer, whatever it has done by then."""
+    HTTP1_REQUIRED = "bad_gateway     "
+    """The backend wants this request over HTTP/1.1, and may have it so."""
 
     @property
     def kind(self) -> str:
@@ -67,7 +69,10 @@ def may_retry(attempt: Attempt, rules: Rules) -> bool:
     """Failed connects always, on another backend; a connection that closed under us only for what may be sent twice.
 
     What a backend has refused untouched may be sent again whatever the method, to the same one if there is no other.
+    That it goes on over HTTP/1.1 is agreed with its backend, and is no retry: only what is gone of the body rules it out.
     """
+    if attempt.failure is Failure.HTTP1_REQUIRED:
+        return not attempt.body_begun
     limit = DEFAULT_RETRIES if rules.max_retries is None else rules.max_retries
     if attempt.tries > limit or (rules.window is not None and attempt.elapsed >= rules.window):
         return False

@@ -24,10 +24,10 @@ TCP_FASTOPEN_CONNECT: Final = 30
 """Linux's option; the socket module does not name it."""
 
 
-async def dial(loop: asyncio.AbstractEventLoop, backend: BackendState, name: str = "") -> Connection:
+async def dial(loop: asyncio.AbstractEventLoop, backend: BackendState, name: str = "", only_http1: bool = False) -> Connection:
     """A fresh connection, in use by nobody yet. Raises OSError; TimeoutError when a time-out has passed.
 
-    name: whom the backend has to prove to be; "" without TLS.
+    name: whom the backend has to prove to be; "" without TLS. only_http1: HTTP/2 is not offered, whatever `alpn` says.
     """
     settings = backend.group.settings
     connection: Connection
@@ -36,7 +36,7 @@ async def dial(loop: asyncio.AbstractEventLoop, backend: BackendState, name: str
         sock = await open_socket(loop, backend.host, backend.port, settings)
         seconds: tuple[float, ...] = (monotonic() - began,)
         if name:
-            connection, tls_seconds = await _secure(loop, backend, name, sock)
+            connection, tls_seconds = await _secure(loop, backend, name, sock, only_http1)
             seconds = (*seconds, tls_seconds)
         elif backend.group.may_share:
             connection = await _attach(loop, lambda: Http2Connection(backend), sock, Http2Connection.close)
@@ -86,9 +86,12 @@ async def _attach(loop: asyncio.AbstractEventLoop, factory: Callable[[], P], soc
         raise
 
 
-async def _secure(loop: asyncio.AbstractEventLoop, backend: BackendState, name: str, sock: socket.socket) -> tuple[Connection, float]:
+async def _secure(
+    loop: asyncio.AbstractEventLoop, backend: BackendState, name: str, sock: socket.socket, only_http1: bool
+) -> tuple[Connection, float]:
     """The same under TLS, and the seconds that the handshake took."""
     group = backend.group
+    context, sessions = (group.http1_tls, backend.http1_sessions) if only_http1 else (group.tls, backend.sessions)
 
     def choose(agreed: str) -> asyncio.Protocol:
         if agreed == "h2":
@@ -97,7 +100,7 @@ async def _secure(loop: asyncio.AbstractEventLoop, backend: BackendState, name: 
             raise ConnectionError(f"the backend does not agree to HTTP/2 by ALPN, but to {agreed or 'nothing'}")
         return BackendConnection(backend, sock, name)
 
-    handshake = Handshake(group.tls, name, backend.sessions.get(name), choose)
+    handshake = Handshake(context, name, sessions.get(name), choose)
     transport = handshake.transport
     await _attach(loop, lambda: transport, sock, TlsTransport.abort)
     try:
@@ -109,7 +112,7 @@ async def _secure(loop: asyncio.AbstractEventLoop, backend: BackendState, name: 
     except BaseException:
         transport.abort()
         raise
-    backend.sessions.made(name, transport)
+    sessions.made(name, transport)
     return connection, transport.seconds
 
 

@@ -55,6 +55,8 @@ class Exchange:
     channel: Channel | None = None
     """What carries it; the channel takes itself away when the answer is complete."""
     _connecting: Connecting | None = None
+    needs_http1 = False
+    """HTTP/2 to its backend does not carry it."""
     waits = False
     """In line for a connection."""
     _upload: Upload | None = None
@@ -165,7 +167,9 @@ class Exchange:
     def _share_or_open(self, backend: BackendState) -> None:
         """HTTP/2, or backends whose names are those of the requests."""
         name = self.name = self._group.name_for(self.routed, backend)
-        shared = backend.with_room(name)
+        if (self.routed.upgrade or backend.http1_until) and not self.needs_http1:
+            self.needs_http1 = backend.is_for_http1(self.routed, monotonic())
+        shared = None if self.needs_http1 else backend.with_room(name)
         if shared is not None:
             self._tries += 1
             self._send(shared.channel(), monotonic())
@@ -183,7 +187,7 @@ class Exchange:
         group = self._group
         self.name = group.name_for(self.routed, backend)
         limit = group.settings.max_connections
-        if not limit or backend.open < limit or backend.coming(self.name) is not None:
+        if not limit or backend.open < limit or backend.coming(self.name, self.needs_http1) is not None:
             self._open(backend)
         elif group.pending >= group.settings.max_pending:
             self.fail("overloaded")
@@ -193,7 +197,7 @@ class Exchange:
             group.pending += 1
             backend.pending.append(self)
             self.actor.has_line(group)
-            if group.by_host:
+            if group.by_host or self.needs_http1:
                 backend.make_room()
 
     def next_in_line(self, channel: Channel | None) -> None:
@@ -217,7 +221,8 @@ class Exchange:
     def _open(self, backend: BackendState) -> None:
         """A connection of its own, or a share in one that is being opened already."""
         self._tries += 1
-        self._connecting = backend.coming(self.name) or Connecting(self.actor, backend, self.name)
+        coming = backend.coming(self.name, self.needs_http1)
+        self._connecting = coming or Connecting(self.actor, backend, self.name, self.needs_http1)
         self._connecting.waiting.append(self)
 
     def connected(self, channel: Channel, seconds: tuple[float, ...]) -> None:
@@ -243,6 +248,11 @@ class Exchange:
             self._share_or_open(self._backend)
         except Exception as error:
             self.crashed(error)
+
+    def go_over_http1(self) -> None:
+        """The channel cannot carry this one, and has asked nothing yet."""
+        self.channel, self.needs_http1 = None, True
+        self.connect_once_more()
 
     def _send(self, channel: Channel, now: float) -> None:
         routed, backend = self.routed, channel.backend
@@ -294,7 +304,7 @@ class Exchange:
                 self._backend = backend
                 backend.active += 1
                 self._share_or_open(backend) if group.may_share else self._open_or_wait(backend)
-            elif failure is Failure.REFUSED and not attempt.others:
+            elif failure is Failure.HTTP1_REQUIRED or (failure is Failure.REFUSED and not attempt.others):
                 self._backend = backend
                 backend.active += 1
                 self._share_or_open(backend)

@@ -12,6 +12,7 @@ from typing import Final
 
 from stages.http1.direct import DirectWriter
 from stages.http2.engine import (
+    HTTP_1_1_REQUIRED,
     LARGEST_WINDOW,
     LAST_STREAM,
     NO_ERROR,
@@ -262,6 +263,7 @@ class Http2Connection(asyncio.Protocol):
     def _learn_settings(self) -> None:
         """The backend's settings have come, or changed."""
         self.backend.streams = max(1, min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams))
+        self.backend.takes_tunnels = self.engine.connect_enabled
         if not self.settled.done():
             self.settled.set_result(None)
         self.places.learn()
@@ -273,6 +275,8 @@ class Http2Connection(asyncio.Protocol):
     def _going_away(self, event: GoAway) -> None:
         """No new streams; those that the backend has not touched go elsewhere (RFC 9113 section 6.8)."""
         self.places.shut()
+        if event.code == HTTP_1_1_REQUIRED:
+            self.backend.wants_http1(monotonic())
         why = f"GOAWAY, error {event.code}" if event.code else "GOAWAY"
         for stream_id, stream in list(self._streams.items()):
             if stream_id > event.last_stream_id:

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.http1.rules import ProtocolError, ResponseHead
-from stages.http2.engine import CANCEL, PROTOCOL_ERROR, REFUSED_STREAM, Fields
+from stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, PROTOCOL_ERROR, REFUSED_STREAM, Fields
 from stages.http2.fields import request_fields, response_head, trailer_block, trailer_fields
 from stages.messages import UNKNOWN
 from stages.upstream.core import Failure
@@ -107,10 +107,14 @@ class Http2Stream:
             self._ends = self._sent_end = ended
 
     def _ask_for_tunnel(self, exchange: Exchange, target: bytes, headers: bytes, upgrade: bytes) -> None:
-        """Extended CONNECT, if the backend's settings say that it takes that (RFC 8441 section 3)."""
+        """Extended CONNECT, if the backend's settings say that it takes that (RFC 8441 section 3); else it is asked over HTTP/1.1."""
         if not self.connection.engine.connect_enabled:
-            exchange.note("the backend does not take extended CONNECT over HTTP/2 (RFC 8441)")
-            exchange.attempt_failed(Failure.INVALID)
+            if self.backend.may_fall_back(exchange.routed):
+                self._leave(CANCEL)
+                exchange.go_over_http1()
+            else:
+                exchange.note('the backend does not take extended CONNECT over HTTP/2 (RFC 8441), and alpn = "h2" rules out HTTP/1.1')
+                exchange.attempt_failed(Failure.INVALID)
             return
         self._tunnel = headers
         fields = request_fields(b"CONNECT", target, self.connection.scheme, headers, 0, upgrade)
@@ -306,6 +310,14 @@ class Http2Stream:
         elif code == REFUSED_STREAM and not self._heard:
             self.connection.refused_one()
             self._fail(exchange, Failure.REFUSED, "stream refused")
+        elif code == HTTP_1_1_REQUIRED and not self._heard:
+            # Nothing was done with it: the backend wants all of it again in another form.
+            if self.backend.may_fall_back(exchange.routed):
+                self.backend.wants_http1(monotonic())
+                self._fail(exchange, Failure.HTTP1_REQUIRED, "the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED)")
+            else:
+                why = "the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED), which alpn, or gRPC, rules out"
+                self._fail(exchange, Failure.RESET, why)
         else:
             self._fail(exchange, Failure.RESET, f"stream reset (error {code})")
 

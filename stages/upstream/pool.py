@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
 from config.model import Upstream
+from stages.grpc import GRPC
 from stages.headers import value_of
 from stages.http2 import engines
 from stages.messages import Routed
@@ -34,6 +35,9 @@ LONGEST_WAIT: Final = 300.0
 USUAL_STREAMS: Final = 100
 """Streams that a backend is taken to allow on a connection until it has said (RFC 9113 section 5.1.2)."""
 
+HTTP1_FOR: Final = 300.0
+"""Seconds for which a backend that asks for HTTP/1.1 gets nothing else: then HTTP/2 is tried again, at the price of one refusal."""
+
 
 class BackendState:
     """One backend of one upstream, as this process sees it."""
@@ -45,6 +49,8 @@ class BackendState:
         "group",
         "healthy",
         "host",
+        "http1_sessions",
+        "http1_until",
         "idle",
         "is_http1",
         "open",
@@ -53,6 +59,7 @@ class BackendState:
         "sessions",
         "shared",
         "streams",
+        "takes_tunnels",
         "weight",
     )
 
@@ -77,6 +84,26 @@ class BackendState:
         self.pending: deque[Exchange] = deque()
         """Waiting for a connection, when max_connections is reached."""
         self.sessions = Sessions()
+        self.http1_sessions = Sessions()
+        """Of connections for which nothing but HTTP/1.1 was offered: a session goes on only under the offer that it began with."""
+        self.takes_tunnels = True
+        """Its HTTP/2 allows extended CONNECT (RFC 8441), by what it said the last time."""
+        self.http1_until = 0.0
+        """Monotonic seconds until which it gets HTTP/1.1, because it has asked for that; 0.0 = it has not."""
+
+    def may_fall_back(self, routed: Routed) -> bool:
+        """A request that its HTTP/2 does not carry may come over HTTP/1.1. gRPC may not: there is none over HTTP/1.1."""
+        return self.group.settings.alpn == "h2h1" and not GRPC.match(value_of(routed.headers, b"content-type") or b"")
+
+    def wants_http1(self, now: float) -> None:
+        """It has reset a stream, or said goodbye, with HTTP_1_1_REQUIRED."""
+        self.http1_until = now + HTTP1_FOR
+
+    def is_for_http1(self, routed: Routed, now: float) -> bool:
+        """HTTP/2 to this backend will not carry the request, as far as is known, and HTTP/1.1 may."""
+        if now >= self.http1_until:
+            self.http1_until = 0.0
+        return bool(self.http1_until or (routed.upgrade and not self.takes_tunnels)) and self.may_fall_back(routed)
 
     def take_idle(self, name: str) -> BackendConnection | None:
         """The idle connection that was used last, for requests of this name."""
@@ -93,9 +120,9 @@ class BackendState:
                 return connection
         return None
 
-    def coming(self, name: str) -> Connecting | None:
+    def coming(self, name: str, needs_http1: bool) -> Connecting | None:
         """A connection that is being opened and will, as far as is known, have room for one more of this name."""
-        if self.is_http1:
+        if self.is_http1 or needs_http1:
             return None
         for connecting in self.connecting:
             if connecting.name == name and len(connecting.waiting) < connecting.room:
@@ -103,7 +130,7 @@ class BackendState:
         return None
 
     def make_room(self) -> None:
-        """The cap is reached: if a connection to another name idles, that gives way."""
+        """The cap is reached: if a connection idles that is of no use to who waits, that gives way."""
         unused: list[BackendConnection | Http2Connection] = [*self.idle, *(c for c in self.shared if c.is_unused)]
         if unused:
             oldest = min(unused, key=lambda connection: connection.idle_since)
@@ -136,12 +163,14 @@ class BackendState:
         """There may be room: those who wait are let in as far as it goes."""
         by_host = self.group.by_host
         for exchange in tuple(self.pending):
-            if exchange.waits and not self._let_in(exchange) and not by_host:
+            if exchange.waits and not self._let_in(exchange) and not (by_host or exchange.needs_http1):
                 return
 
     def _let_in(self, exchange: Exchange) -> bool:
-        connection = self.with_room(exchange.name) if self.shared else None
-        if connection is None and self.open >= self.group.settings.max_connections and self.coming(exchange.name) is None:
+        needs_http1 = exchange.needs_http1
+        connection = self.with_room(exchange.name) if self.shared and not needs_http1 else None
+        is_full = self.open >= self.group.settings.max_connections
+        if connection is None and is_full and self.coming(exchange.name, needs_http1) is None:
             return False
         self.leave(exchange)
         exchange.next_in_line(None if connection is None else connection.channel())
@@ -209,7 +238,12 @@ class Group:
     @cached_property
     def tls(self) -> ssl.SSLContext:
         """Made when it is first needed: reading the system's authorities takes some 20 ms."""
-        return context_for(self.settings)
+        return context_for(self.settings, self.settings.alpn)
+
+    @cached_property
+    def http1_tls(self) -> ssl.SSLContext:
+        """Offers HTTP/1.1 alone, where HTTP/2 would be preferred and will not do."""
+        return context_for(self.settings, "h1")
 
     @cached_property
     def make_engine(self) -> engines.MakeEngine:

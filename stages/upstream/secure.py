@@ -16,13 +16,13 @@ MAX_NAMES: Final = 64
 _PROTOCOLS: Final = {"h1": ["http/1.1"], "h2": ["h2"], "h2h1": ["h2", "http/1.1"]}
 
 
-def context_for(settings: Upstream) -> ssl.SSLContext:
+def context_for(settings: Upstream, alpn: str) -> ssl.SSLContext:
     """The system's authorities; SSL_CERT_FILE and SSL_CERT_DIR name others (OpenSSL)."""
     context = ssl.create_default_context()
     if not settings.verify_cert:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(_PROTOCOLS[settings.alpn])
+    context.set_alpn_protocols(_PROTOCOLS[alpn])
     return context
 
 

@@ -333,7 +333,7 @@ class Backend:
         """What it says in their place."""
         self._dialing: list[asyncio.Future[None]] = []
 
-    async def connect(self, state: BackendState, name: str = "") -> Connection:
+    async def connect(self, state: BackendState, name: str = "", only_http1: bool = False) -> Connection:
         self.asked += 1
         if self.hangs:
             waiting = asyncio.get_running_loop().create_future()
@@ -346,7 +346,7 @@ class Backend:
             await asyncio.sleep(0)
         if self.refuses is not None:
             raise self.refuses
-        if state.group.may_share and self.agrees_to == "h2":
+        if state.group.may_share and self.agrees_to == "h2" and not only_http1:
             link: Link = Http2Link(state, name, self.settings)
         else:
             link = Link(state, name)
@@ -406,8 +406,8 @@ class Play:
         await self.actor.start()
         self.members(*CREW)
 
-    async def _connect(self, state: BackendState, name: str) -> Connection:
-        connection = await self.backend(state.address).connect(state, name)
+    async def _connect(self, state: BackendState, name: str, only_http1: bool) -> Connection:
+        connection = await self.backend(state.address).connect(state, name, only_http1)
         self.actor._connections.add(connection)
         return connection
 
