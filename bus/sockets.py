@@ -35,7 +35,9 @@ class Watched:
         self._scheduled = False
         self._closed = False
         self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
-        loop.add_reader(self._fd, self._drain)
+        # Not drained at once: first come the other sockets that the loop found readable in the same look. So upstream has
+        # seen what a backend sent before a request came when it picks a connection for that request.
+        loop.add_reader(self._fd, self._schedule)
         self._schedule()  # what arrived before the descriptor was watched gave no edge
 
     def _drain(self) -> None:

@@ -71,6 +71,7 @@ class BackendConnection(asyncio.Protocol):
         "idle_since",
         "is_closed",
         "is_counted",
+        "is_doubtful",
         "name",
         "opened",
         "served",
@@ -109,6 +110,8 @@ class BackendConnection(asyncio.Protocol):
         self.is_closed = False
         self.is_counted = False
         """It is one of `backend.open`, which its loss has to tell; until its exchange has it, that one answers for it."""
+        self.is_doubtful = False
+        """Its last answer had no body by the rules; there are backends that send one all the same, a moment later."""
         self.deadline = inf
         self.idle_since = 0.0
         self.opened = monotonic()
@@ -267,7 +270,8 @@ class BackendConnection(asyncio.Protocol):
             data = rest
         self._keep = head.keep_alive and not self._switches  # it may still think of switching
         length = head.length
-        if exchange.method == b"HEAD" or status in (204, 304):
+        self.is_doubtful = exchange.method == b"HEAD" or status in (204, 304)
+        if self.is_doubtful:
             self._answered(exchange, head, b"", rest)
             return
         if head.chunked:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest import mock
@@ -217,6 +219,31 @@ async def test_an_inbox_that_cannot_be_bound_says_so_and_closing_does_not_hang(n
     with pytest.raises(zmq.ZMQError):
         link.attach(ME, net.at("no/such/dir/test"), {}, {})
     net.close(link)
+
+
+async def test_what_other_sockets_have_brought_by_then_comes_before_a_message(net: Net) -> None:
+    """Upstream relies on it: bytes of a backend that came before a request did are no answer to it."""
+    loop = asyncio.get_running_loop()
+    order: list[str] = []
+    link, mine = net.link(), net.link()
+    Inbox(net, link, YOU, lambda said: order.append("message"))
+    mine.set_members(table(net, YOU))
+    mine.send(YOU, Said(SAY, 1))
+    await net.until(lambda: order == ["message"])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        loop.add_reader(ours, lambda: order.append(ours.recv(10).decode()))
+
+        def both_arrive() -> None:
+            time.sleep(0.05)  # the message is here
+            theirs.send(b"bytes")
+
+        mine.send(YOU, Said(SAY, 2))  # it leaves in the turn that both_arrive is in
+        loop.call_soon(both_arrive)
+        await net.until(lambda: len(order) == 3)
+        loop.remove_reader(ours)
+    assert order == ["message", "bytes", "message"]
 
 
 async def test_a_busy_peer_does_not_starve_another(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
