@@ -6,7 +6,8 @@
     connection.py  what connections have in common, whatever they speak
     client.py      what the actor asks of a connection, whatever it speaks
     entry.py       what comes before that: the PROXY protocol (proxy_protocol.py, pure), TLS
-    http1.py       HTTP/1.x server side on one connection; intake.py: a request's body, or a tunnel's upward half
+    http1.py       HTTP/1.x server side on one connection; http1_output.py: its writing half
+    intake.py      the body of an HTTP/1.x request, or a tunnel's upward half
     http2.py       HTTP/2 server side on one connection; http2_output.py: its writing half; http2_stream.py: one of its streams
     h2c.py         how plain clients ask for HTTP/2
     event.py       the event of a stream that has ended; access_lines.py: its line in the access log

@@ -1,8 +1,8 @@
 """HTTP/1.x server side on one client connection (RFC 9112).
 
-Hot path: this file turns bytes into a stream and an answer into bytes without
-command objects between; they would cost about 2 µs of the 6 that a request may
-spend here. Decisions that are not about bytes live in core.py, the way of a
+Hot path: bytes become a stream here, and an answer becomes bytes in http1_output.py,
+without command objects between; they would cost about 2 µs of the 6 that a request
+may spend here. Decisions that are not about bytes live in core.py, the way of a
 request's body in intake.py.
 """
 
@@ -15,18 +15,17 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.accept.client import Arrival, origin_of
-from stages.accept.connection import BODILESS, TOP_UP, Connection
 from stages.accept.core import State
 from stages.accept.h2c import PRIOR_KNOWLEDGE, asked_settings
+from stages.accept.http1_output import Http1Output
 from stages.accept.http2 import Http2Connection
 from stages.accept.intake import Intake, decoder_of, tunnel_of
 from stages.accept.stream import Stream
 from stages.date import dated
-from stages.http1.direct import reset
-from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk
-from stages.http1.rules import READS_TRAILERS, ProtocolError, RequestHead, head_too_large
+from stages.http1.render import CONTINUE, STATUS_LINES
+from stages.http1.rules import ProtocolError, RequestHead, head_too_large
 from stages.http2.engine import Http2Error
-from stages.messages import UNKNOWN, Data, Interim, Peer, Response
+from stages.messages import Peer, Response
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -35,26 +34,13 @@ if TYPE_CHECKING:
 BACKLOG: Final = 64 * 1024
 """Bytes of pipelined requests that wait in the buffer before reading pauses."""
 
-ONE_PIECE: Final = 16 * 1024
-"""Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""
-
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
-_FINAL: Final = {status: line for status, line in STATUS_LINES.items() if status >= 200}
 
 
-class Http1Connection(Connection):
+class Http1Connection(Http1Output):
     """One connection; at most one stream at a time."""
 
-    __slots__ = (
-        "_buffer",
-        "_choked",
-        "_head_started",
-        "_intake",
-        "_lingering",
-        "_parse",
-        "_paused",
-        "_stream",
-    )
+    __slots__ = ("_buffer", "_head_started", "_lingering", "_parse", "_paused")
 
     def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival | None = None) -> None:
         """arrival: of a connection that the actor knows already; None for one that begins here."""
@@ -62,9 +48,8 @@ class Http1Connection(Connection):
         self._parse = door.engine.parse_request
         self._buffer = b""
         self._head_started = 0.0
-        self._intake: Intake | None = None
-        """Of a request whose body has not all come, or whose answer has not waited for it."""
-        self._stream: Stream | None = None
+        self._intake = None
+        self._stream = None
         self._paused = False
         self._choked = False
         self._lingering = False
@@ -184,43 +169,6 @@ class Http1Connection(Connection):
             else:
                 self._refuse(error.kind, error.detail, started)
 
-    # -- HTTP/2 on a plain connection -------------------------------------------
-
-    @property
-    def _speaks_http2(self) -> bool:
-        """Under TLS the handshake has settled what is spoken (RFC 9113 section 3.2)."""
-        return self.door.make_http2 is not None and self.door.chooser is None
-
-    def _begin_http2(self, preface: bytes) -> None:
-        connection = Http2Connection(self.actor, self.door, self.arrival)
-        self.transport.set_protocol(connection)
-        connection.connection_made(self.transport)
-        self._hand_over(connection, preface)
-
-    def _upgrade(self, head: RequestHead, block: bytes, started: float) -> bool:
-        """Switches to HTTP/2 when the request asks for that as it should, its answer included."""
-        settings = asked_settings(head, block)
-        if settings is None:
-            return False
-        connection = Http2Connection(self.actor, self.door, self.arrival)
-        connection.served = self.served
-        try:
-            connection.upgraded(self.transport, settings, head, started)
-        except Http2Error:
-            return False  # settings that are none: an Upgrade may be ignored
-        self._hand_over(connection, b"")
-        return True
-
-    def _hand_over(self, connection: Http2Connection, begun: bytes) -> None:
-        """begun: what this one has taken out of its buffer."""
-        self.deadline = inf
-        self._lingering = True
-        rest, self._buffer = begun + self._buffer, b""
-        self.actor.handed_over(self, connection)
-        self.resume()
-        if rest:
-            connection.data_received(rest)
-
     def _wait_for_head(self, data: bytes) -> None:
         limits = self.door.limits
         if len(data) > limits.head:
@@ -267,53 +215,44 @@ class Http1Connection(Connection):
             self.write(CONTINUE)
         intake.credited()
 
-    # -- answers ------------------------------------------------------------
+    # -- HTTP/2 on a plain connection -------------------------------------------
 
-    def respond(self, stream: Stream, response: Response, now: float) -> None:
-        request = stream.request
-        status, length, body = response.status, response.length, response.body
-        framing = b""
-        if status == 101:
-            self._open_tunnel(stream, response, now)
-            return
-        if request.method == b"HEAD" or status in BODILESS:
-            stream.bodiless = True
-            body = b""  # a stage may have answered HEAD like GET: the client would take it for the next answer
-            if length != UNKNOWN and status != 204:
-                framing = b"content-length: %d\r\n" % length
-        elif response.ended:
-            framing = b"content-length: %d\r\n" % len(body)
-        elif length != UNKNOWN:
-            framing = b"content-length: %d\r\n" % length
-        elif request.version >= 11:
-            stream.chunked = True
-            framing = b"transfer-encoding: chunked\r\n"
-        else:
-            stream.keep_alive = False
-        if self.actor.draining or not self.door.settings.keepalive_timeout:
-            stream.keep_alive = False
-        if not stream.upload_done:
-            intake = self._intake
-            if status >= 400 or intake is None or intake.is_expected:
-                stream.keep_alive = False
-            if intake is not None:
-                intake.is_expected = False  # this is the final answer: 100 must not come after it
-        if not stream.keep_alive:
-            framing += b"connection: close\r\n"
-        elif request.version < 11:
-            framing += b"connection: keep-alive\r\n"
-        if stream.chunked:
-            body = chunk(body)
-        headers = response.headers
-        out = b"%b%b%b%b\r\n%b" % (_FINAL[status], headers, dated(headers, now), framing, body)
-        stream.responded = now
-        self.write(out)
-        if response.ended:
-            stream.sent = len(body)
-            self._finish(stream, now)
-        else:
-            stream.unacked = len(response.body)
-            stream.sent = 0 if stream.bodiless else stream.unacked
+    @property
+    def _speaks_http2(self) -> bool:
+        """Under TLS the handshake has settled what is spoken (RFC 9113 section 3.2)."""
+        return self.door.make_http2 is not None and self.door.chooser is None
+
+    def _begin_http2(self, preface: bytes) -> None:
+        connection = Http2Connection(self.actor, self.door, self.arrival)
+        self.transport.set_protocol(connection)
+        connection.connection_made(self.transport)
+        self._hand_over(connection, preface)
+
+    def _upgrade(self, head: RequestHead, block: bytes, started: float) -> bool:
+        """Switches to HTTP/2 when the request asks for that as it should, its answer included."""
+        settings = asked_settings(head, block)
+        if settings is None:
+            return False
+        connection = Http2Connection(self.actor, self.door, self.arrival)
+        connection.served = self.served
+        try:
+            connection.upgraded(self.transport, settings, head, started)
+        except Http2Error:
+            return False  # settings that are none: an Upgrade may be ignored
+        self._hand_over(connection, b"")
+        return True
+
+    def _hand_over(self, connection: Http2Connection, begun: bytes) -> None:
+        """begun: what this one has taken out of its buffer."""
+        self.deadline = inf
+        self._lingering = True
+        rest, self._buffer = begun + self._buffer, b""
+        self.actor.handed_over(self, connection)
+        self.resume()
+        if rest:
+            connection.data_received(rest)
+
+    # -- a tunnel -------------------------------------------------------------
 
     def _open_tunnel(self, stream: Stream, response: Response, now: float) -> None:
         """The backend has agreed to switch (RFC 9110 section 7.8): from now on the bytes are theirs."""
@@ -332,68 +271,7 @@ class Http1Connection(Connection):
             self.write(response.body)
             stream.sent = stream.unacked = len(response.body)
 
-    def interim(self, stream: Stream, interim: Interim) -> None:
-        if stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
-            self.write(b"%b%b\r\n" % (STATUS_LINES[interim.status], interim.headers))
-
-    def body(self, stream: Stream, data: Data) -> None:
-        response = stream.response
-        assert response is not None
-        if data.error:
-            stream.failed = data.error
-            self.cut(stream)
-            return
-        payload = data.payload
-        size = len(payload)
-        stream.unacked += size
-        if not stream.bodiless:
-            stream.sent += size
-            if stream.chunked:
-                if data.trailers and READS_TRAILERS in stream.request.headers:
-                    self._write_chunk(payload, False)
-                    self.write(b"0\r\n%b\r\n" % data.trailers)
-                else:
-                    self._write_chunk(payload, data.ended)
-            elif response.length == UNKNOWN or stream.sent <= response.length:
-                if size:
-                    self.write(payload)
-            else:
-                excess = stream.sent - response.length
-                stream.sent = response.length
-                if size > excess:
-                    self.write(payload[:-excess])
-                stream.failed = "bad_gateway"  # more than was promised: the client would take it for the next answer
-                self.cut(stream)
-                return
-        if data.ended:
-            if data.context and response.report is not None:
-                response.report.context.update(data.context)
-            if stream.is_tunnel and not stream.upload_done:
-                self._half_shut(stream)
-            elif response.length in (UNKNOWN, stream.sent) or stream.bodiless:
-                self._finish(stream, monotonic())
-            else:
-                stream.failed = "bad_gateway"  # less than was promised: only a close can tell the client
-                self.cut(stream)
-        elif not self._choked and stream.unacked >= TOP_UP:
-            self.actor.give_credit(stream)
-
-    def _write_chunk(self, payload: bytes, ended: bool) -> None:
-        size = len(payload)
-        if size > ONE_PIECE:
-            self._writer.writelines((b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if ended else b"\r\n"))
-        elif size:
-            self.write(b"%x\r\n%b\r\n0\r\n\r\n" % (size, payload) if ended else b"%x\r\n%b\r\n" % (size, payload))
-        elif ended:
-            self.write(LAST_CHUNK)
-
-    def _half_shut(self, stream: Stream) -> None:
-        """The backend's half of a tunnel has ended."""
-        if self.transport.can_write_eof():
-            stream.is_half_shut = True
-            self.transport.write_eof()
-        else:
-            self._finish(stream, monotonic())
+    # -- between requests ---------------------------------------------------
 
     def _finish(self, stream: Stream, now: float) -> None:
         self._stream = None
@@ -442,18 +320,6 @@ class Http1Connection(Connection):
         headers += dated(headers, monotonic())
         self.write(b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body))
         self._linger()
-
-    def fail(self, stream: Stream, kind: str) -> None:
-        self.respond(stream, self.actor.own_answer(stream, kind), monotonic())
-
-    def cut(self, stream: Stream) -> None:
-        self._stream = None
-        self.actor.ended(stream, monotonic(), stream.failed or "cut")
-        response = stream.response
-        if response is not None and response.length == UNKNOWN and not stream.chunked and not stream.bodiless:
-            reset(self.transport)  # its end is the connection's end, so an orderly close would say that all is there
-        else:
-            self._close()
 
     # -- endings ------------------------------------------------------------
 

@@ -23,7 +23,8 @@ from observability.records import Access
 from stages.accept import actor as actor_module
 from stages.accept import connection as shared_module
 from stages.accept import entry as entry_module
-from stages.accept import http1 as connection_module
+from stages.accept import http1 as http1_module
+from stages.accept import http1_output as http1_output_module
 from stages.accept import http2 as http2_module
 from stages.accept import http2_output as http2_output_module
 from stages.accept import http2_stream as http2_stream_module
@@ -237,8 +238,9 @@ class Play:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
+        http1_modules = (http1_module, http1_output_module, intake_module)
         http2_modules = (http2_module, http2_output_module, http2_stream_module)
-        for module in (actor_module, shared_module, connection_module, entry_module, *http2_modules, intake_module, recovery_module):
+        for module in (actor_module, recovery_module, entry_module, shared_module, *http1_modules, *http2_modules):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("stages.date._now", DateLine(lambda: 0.0))
         self.context = FakeContext("accept", ACCEPT)

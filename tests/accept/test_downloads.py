@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.accept.connection import TOP_UP, WRITE_BUFFER
-from stages.accept.http1 import ONE_PIECE
+from stages.accept.http1_output import ONE_PIECE
 from stages.messages import UNKNOWN, WINDOW
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get
 from tests.http1.test_bodies import h11_reads
