@@ -28,7 +28,6 @@ from stages.http2.engine import (
     REFUSED_STREAM,
     Body,
     Event,
-    Fields,
     GoAway,
     Head,
     Http2Error,
@@ -61,7 +60,6 @@ class Http2Connection(Http2Output):
     __slots__ = (
         "_client_leaves",
         "_forced",
-        "_guard",
         "_idle_by",
         "_leaving_by",
         "_streams",
@@ -78,7 +76,7 @@ class Http2Connection(Http2Output):
         self.engine = make(
             False, Settings(max_streams=settings.http2_max_streams, header_list=settings.max_header_bytes, enable_connect=True)
         )
-        self._guard = Guard(len(PREFACE))
+        self.guard = Guard(len(PREFACE))
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
         self.heard: dict[Http2Stream, None] = {}
@@ -152,7 +150,7 @@ class Http2Connection(Http2Output):
         if self._is_over:
             return  # read only so that the last frames are not reset away
         now = monotonic()
-        guard, engine = self._guard, self.engine
+        guard, engine = self.guard, self.engine
         try:
             guard.came(data, now)
             try:
@@ -247,7 +245,7 @@ class Http2Connection(Http2Output):
         refused = stream.refused if stream is not None else None
         self.actor.refusal(stream or Http2Stream(self, stream_id, _NO_HEAD, now), self.door, refused, error.kind, error.detail, now)
         self.engine.reset(stream_id, PROTOCOL_ERROR)
-        self._guard.forced(1, now)
+        self.guard.forced(1, now)
 
     def refuse(self, stream: Http2Stream, error: ProtocolError) -> None:
         """A request breaks the rules after its head."""
@@ -275,23 +273,6 @@ class Http2Connection(Http2Output):
         self.schedule()
 
     # -- for the streams ------------------------------------------------------------------
-
-    def send_head(self, stream_id: int, fields: Fields, ended: bool) -> None:
-        self.engine.send_head(stream_id, fields, ended)
-        self.schedule()
-
-    def send_data(self, stream_id: int, payload: bytes, ended: bool) -> None:
-        self.engine.send_data(stream_id, payload, ended)
-        self._guard.sent(len(payload))
-        self.schedule()
-
-    def send_trailers(self, stream_id: int, fields: Fields) -> None:
-        self.engine.send_trailers(stream_id, fields)
-        self.schedule()
-
-    def acknowledge(self, stream_id: int, count: int) -> None:
-        self.engine.acknowledge(stream_id, count)
-        self.schedule()
 
     def look_at(self, deadline: float) -> None:
         """A stream has a deadline."""

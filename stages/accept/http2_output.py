@@ -11,7 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.accept.connection import WRITE_BUFFER, Connection
-from stages.http2.engine import Engine
+from stages.http2.engine import Engine, Fields
+from stages.http2.guard import Guard
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -23,11 +24,12 @@ BACKLOG: Final = 4 * WRITE_BUFFER
 
 
 class Http2Output(Connection):
-    """The streams of one connection share what goes out. `engine` is set by who reads."""
+    """The streams of one connection share what goes out. `engine` and `guard` are set by who reads."""
 
-    __slots__ = ("_is_over", "_is_paused", "_is_scheduled", "_moved", "blocked", "choked", "engine")
+    __slots__ = ("_is_over", "_is_paused", "_is_scheduled", "_moved", "blocked", "choked", "engine", "guard")
 
     engine: Engine
+    guard: Guard
 
     def __init__(self, actor: AcceptActor, door: Door) -> None:
         super().__init__(actor, door)
@@ -56,6 +58,27 @@ class Http2Output(Connection):
         if not self._is_paused and self.transport.get_write_buffer_size() > BACKLOG:
             self._is_paused = True
             self.transport.pause_reading()
+
+    # -- for the streams ------------------------------------------------------------------
+
+    def send_head(self, stream_id: int, fields: Fields, ended: bool) -> None:
+        self.engine.send_head(stream_id, fields, ended)
+        self.schedule()
+
+    def send_data(self, stream_id: int, payload: bytes, ended: bool) -> None:
+        self.engine.send_data(stream_id, payload, ended)
+        self.guard.sent(len(payload))
+        self.schedule()
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+        self.engine.send_trailers(stream_id, fields)
+        self.schedule()
+
+    def acknowledge(self, stream_id: int, count: int) -> None:
+        self.engine.acknowledge(stream_id, count)
+        self.schedule()
+
+    # -- at the end of a turn -------------------------------------------------------------
 
     def schedule(self) -> None:
         """Something waits for the end of the turn."""
