@@ -59,6 +59,7 @@ class Ngh2Engine:
         "_open",
         "_out",
         "_settings",
+        "_their_error",
         "connect_enabled",
         "forced_resets",
         "remote_max_streams",
@@ -89,6 +90,8 @@ class Ngh2Engine:
         """The newest stream that became a Head."""
         self._last_kept = LAST_STREAM
         """Of a GOAWAY that came: libnghttp2 closes the streams above it, which that event has told already."""
+        self._their_error = NO_ERROR
+        """The code of that GOAWAY: libnghttp2 repeats it when the last stream has ended, and nothing is broken then."""
         self._is_broken = False
 
     def _values(self) -> dict[int, int]:
@@ -163,11 +166,11 @@ class Ngh2Engine:
                 events.append(new(SettingsChanged, (SETTINGS,)))
                 events.append(new(Room, (ROOM, 0)))
             elif seen is ngh2.GoAwayReceived:
-                self._last_kept = event.last_stream_id
+                self._last_kept, self._their_error = event.last_stream_id, event.error_code
                 events.append(new(GoAway, (GOAWAY, event.last_stream_id, event.error_code)))
             elif seen is ngh2.PingAcknowledged:
                 events.append(new(Pong, (PONG, event.opaque_data)))
-            elif seen is ngh2.ConnectionClosed and event.error_code != NO_ERROR:  # else: the last stream after a GOAWAY
+            elif seen is ngh2.ConnectionClosed and event.error_code not in (NO_ERROR, self._their_error):
                 raise Http2Error(event.error_code, event.debug_data.decode("latin-1") or "connection error")
 
     def _closed(self, stream_id: int, code: int, events: list[Event]) -> None:

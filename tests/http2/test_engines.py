@@ -390,12 +390,13 @@ def test_goaway_announces_and_then_names_the_last_stream(name: str) -> None:
     assert [kind for kind, _, _, _ in frames(server.outgoing())] == [HEADERS, HEADERS]
 
 
+@pytest.mark.parametrize("code", [e.NO_ERROR, e.ENHANCE_YOUR_CALM, e.HTTP_1_1_REQUIRED])
 @pytest.mark.parametrize("name", ENGINES)
-def test_answers_still_come_after_a_goaway(name: str) -> None:
+def test_answers_still_come_after_a_goaway(name: str, code: int) -> None:
     client = settled_client(name)
     first, second = client.request(GET, True), client.request(GET, True)
     client.outgoing()
-    assert client.receive(frame(GOAWAY, 0, 0, u32(first) + u32(0))) == [GoAway(e.GOAWAY, first, 0)]
+    assert client.receive(frame(GOAWAY, 0, 0, u32(first) + u32(code))) == [GoAway(e.GOAWAY, first, code)]
     assert client.forced_resets == 0  # the streams above were not reset for an error of the peer's
     assert client.receive(headers(first, OK, True)) == [Head(e.HEAD, first, OK, True)]
     assert second != first
