@@ -36,7 +36,7 @@ class Watched:
         self._closed = False
         self._fd: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]
         # Not drained at once: first come the other sockets that the loop found readable in the same look. So upstream has
-        # seen what a backend sent before a request came when it picks a connection for that request.
+        # seen what a backend sent before a request came, but for the moments of one turn, when it picks a connection.
         loop.add_reader(self._fd, self._schedule)
         self._schedule()  # what arrived before the descriptor was watched gave no edge
 

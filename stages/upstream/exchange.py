@@ -140,9 +140,9 @@ class Exchange:
             idle = backend.idle
             while idle:
                 connection = idle.pop()
-                # What came before this request did has been read (bus/sockets.py), and such a connection is not here any more.
-                # An end is worth a look where a second try is not allowed or time has passed; so are more bytes where they
-                # are likely.
+                # What came before this request did, but for moments, has been read (bus/sockets.py), and its connection is no
+                # longer here. An end is worth a look where a second try is not allowed or time has passed; so are more bytes
+                # where they are likely.
                 must_live = self.method not in IDEMPOTENT or self.began - connection.idle_since > SETTLED
                 if connection.is_stale() if must_live else connection.is_doubtful and connection.has_spoken():
                     connection.close()
