@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.http1.methods import IDEMPOTENT
-from stages.http2.engine import CANCEL, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Settings
+from stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Settings
 from stages.upstream.pool import BackendState
 from tests.upstream.playbook import ACCEPT, Http2Link, Link, Play
-from tests.upstream.test_any_order import ADDRESSES, SELDOM, Walk
+from tests.upstream.test_any_order import ADDRESSES, SELDOM, Stream, Walk
 
 
 class SharedWalk(Walk):
@@ -49,6 +49,15 @@ class SharedWalk(Walk):
         """An answer that some backend owes: its link, stream and request."""
         owed = [(link, key[1], target) for key, (link, target) in self.owing.items() if not link.is_closed]
         return owed[number % len(owed)] if owed else None
+
+    async def ask(self, number: int) -> None:
+        """Some want a tunnel, for which these backends have no HTTP/2; they decline it over HTTP/1.1 too."""
+        if number % 9:
+            await super().ask(number)
+            return
+        sid = (ACCEPT << 32) + len(self.streams) + 1
+        self.streams[sid] = Stream(b"GET", ACCEPT, 0)
+        self.play.asks(b"GET", b"/%d" % self.number(sid), sid=sid, upgrade=b"websocket")
 
     async def respond(self, number: int) -> None:
         owed = self.owed(number)
@@ -91,8 +100,8 @@ class SharedWalk(Walk):
         if owed is not None:
             link, stream, target = owed
             key = (id(link), stream)
-            code = (REFUSED_STREAM, INTERNAL_ERROR, CANCEL, NO_ERROR)[number % 4]
-            if code == REFUSED_STREAM and key not in self.begun:
+            code = (REFUSED_STREAM, INTERNAL_ERROR, CANCEL, NO_ERROR, HTTP_1_1_REQUIRED)[number % 5]
+            if code in (REFUSED_STREAM, HTTP_1_1_REQUIRED) and key not in self.begun:
                 self.touched[target] -= 1
             link.drops(stream, code)
             self.settle(key)
@@ -111,7 +120,7 @@ class SharedWalk(Walk):
                     key = (id(link), stream)
                     self.touched[self.owing[key][1]] -= 1
                     self.settle(key)
-            link.leaves(last)
+            link.leaves(last, HTTP_1_1_REQUIRED if number % 2 else NO_ERROR)
 
     async def cut(self, number: int) -> None:
         links = self.shared_links
