@@ -8,7 +8,8 @@
     itinerary.py    which stages a request visits        errors.py, error_page.py, grpc.py    how it can fail, and what is said then
     generations.py  a configuration from candidate to retirement, as every stage keeps it
     headers.py, header_view.py, variables.py, forwarded.py    header blocks: read, changed, filled in
-    http1/          HTTP/1.1 in bytes, for accept and upstream        keepsake.py    what survives a restart
+    http1/, http2/  HTTP in bytes, for accept and upstream        tls.py, tls_output.py    TLS under it
+    keepsake.py     what survives a restart
 
 A stage never imports another; what two need is here. Only `pingap` knows them all.
 """

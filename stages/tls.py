@@ -2,7 +2,7 @@
 
 The loop's own TLS costs about 4 µs more a small request (docs/decisions/0007), and it decides things that are ours:
 how much of a turn of the loop handshakes may take, what becomes of a connection whose other end stops without saying so,
-and which protocol goes on once it is known what was agreed.
+and which protocol goes on once it is known what was agreed. Handshakes and reading are here, writing is in tls_output.py.
 """
 
 from __future__ import annotations
@@ -10,28 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from asyncio import AbstractEventLoop, Transport
+from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from stages.http1.direct import DirectWriter
-
-RECORD: Final = 16 * 1024
-"""Most plaintext bytes of one record (RFC 8446 section 5.1), and so of one read: OpenSSL hands out one at a time."""
-
-READ: Final = 256 * 1024
-"""Most plaintext bytes that are handed on at once."""
+from stages.tls_output import READ, RECORD, TlsOutput
 
 TURN: Final = 0.002
 """Seconds of one turn of the loop that handshakes may take: an RSA key makes each cost a millisecond."""
 
 EARLY: Final = 64 * 1024
 """Bytes that may wait for the turn of their handshake; more are left to the kernel."""
-
-ANSWERS: Final = 4 * 1024 * 1024
-"""Bytes that may wait for a peer which asks for key updates and does not read what they are answered with."""
 
 _HANDSHAKE: Final = 0x16
 """Type of the record that every TLS connection begins with."""
@@ -71,7 +63,7 @@ class Lane:
                 self._call()
 
 
-class TlsTransport(Transport, asyncio.Protocol):
+class TlsTransport(TlsOutput, asyncio.Protocol):
     """To the plain transport a protocol, to the protocol inside a transport.
 
     agreed: called when the handshake is done; it returns the protocol that goes on, which then gets `connection_made`,
@@ -80,31 +72,21 @@ class TlsTransport(Transport, asyncio.Protocol):
 
     __slots__ = (
         "_agreed",
-        "_context",
         "_early",
         "_end_of_reading",
         "_failed",
         "_has_begun",
         "_hostname",
         "_incoming",
-        "_is_closing",
         "_is_full",
         "_lane",
-        "_outgoing",
         "_paused",
-        "_protocol",
-        "_raw",
-        "_send",
         "_session",
-        "_ssl",
         "_started",
         "_stays_open",
         "_writer",
         "seconds",
     )
-
-    _raw: Transport
-    _ssl: ssl.SSLObject
 
     def __init__(
         self,
@@ -124,7 +106,7 @@ class TlsTransport(Transport, asyncio.Protocol):
         self._lane = lane
         self._hostname = hostname
         self._session = session
-        self._protocol: asyncio.Protocol | None = None
+        self._protocol = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._paused = False
@@ -339,30 +321,7 @@ class TlsTransport(Transport, asyncio.Protocol):
             protocol.connection_lost(error)
         self._raw.abort()
 
-    # -- the inner protocol's side ------------------------------------------------------
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._is_closing:
-            return
-        if len(data) <= RECORD:
-            self._ssl.write(data)
-        else:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._ssl.write(rest[:RECORD]) :]
-                if self._outgoing.pending >= READ:
-                    self._send(self._outgoing.read())
-        self._send(self._outgoing.read())
-
-    def writelines(self, pieces: Iterable[Any]) -> None:
-        self.write(b"".join(pieces))
-
-    def _flush(self) -> None:
-        """Sends what TLS itself has to say: a step of the handshake, an alert, the answer to a key update."""
-        if self._outgoing.pending:
-            self._send(self._outgoing.read())
-            if self._raw.get_write_buffer_size() > ANSWERS:
-                self.abort()
+    # -- the inner protocol's side, as far as reading goes --------------------------------
 
     def close(self) -> None:
         """Says so, and closes when what waits has been taken. What the peer still says is not waited for."""
@@ -370,10 +329,6 @@ class TlsTransport(Transport, asyncio.Protocol):
             self._say_end()
             self._is_closing = True
             self._raw.close()
-
-    def abort(self) -> None:
-        self._is_closing = True
-        self._raw.abort()
 
     def write_eof(self) -> None:
         """Says that no more will be written. Reading goes on (RFC 8446 section 6.1)."""
@@ -400,9 +355,6 @@ class TlsTransport(Transport, asyncio.Protocol):
             self._ssl.unwrap()
         self._flush()
 
-    def is_closing(self) -> bool:
-        return self._is_closing
-
     def pause_reading(self) -> None:
         if not self._paused:
             self._paused = True
@@ -419,31 +371,6 @@ class TlsTransport(Transport, asyncio.Protocol):
     def _go_on_reading(self) -> None:
         if self._protocol is not None:
             self._read()
-
-    def get_write_buffer_size(self) -> int:
-        return self._raw.get_write_buffer_size()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._raw.set_write_buffer_limits(high, low)
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = protocol  # type: ignore[assignment]
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        assert self._protocol is not None
-        return self._protocol
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "ssl_object":
-            return self._ssl
-        if name == "sslcontext":
-            return self._context
-        return self._raw.get_extra_info(name, default)
-
-    @property
-    def session(self) -> ssl.SSLSession | None:
-        """To go on with on another connection; with TLS 1.3 known only after the first answer."""
-        return self._ssl.session
 
 
 _NOBODY: Final = asyncio.Protocol()

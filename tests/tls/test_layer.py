@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from stages import tls
+from stages import tls, tls_output
 from stages.tls import Lane, TlsTransport
 from tests.tls.ends import Inner, Peer, Raw, contexts, turn
 
@@ -309,7 +309,7 @@ async def test_before_its_handshake_a_client_cannot_make_us_keep_much() -> None:
 async def test_what_a_peer_makes_tls_say_waits_for_it_up_to_a_bound() -> None:
     peer = Peer()
     await peer.shakes()
-    peer.raw.unread = tls.ANSWERS + 1
+    peer.raw.unread = tls_output.ANSWERS + 1
     peer.layer._outgoing.write(b"the answer to a key update")
     peer.says(b"x")
     peer.deliver(b"\x17\x03\x03")  # a part of a record: the reader runs dry
