@@ -176,6 +176,31 @@ async def test_where_only_h2_is_allowed_it_is_a_bad_gateway_that_the_log_explain
     assert kinds(play) == ["h2"]
 
 
+async def test_an_upgrade_does_not_wait_for_the_http2_that_is_being_opened_and_nobody_else_for_its_connection(
+    play: Play, serves: Any
+) -> None:
+    serves(idle_timeout=0.0)
+    await served(play)
+    play.backend().hangs = True
+    sids = [play.asks(), switches(play), play.asks(), play.asks()]
+    await play.turn()
+    assert play.backend().dialing == 2
+    play.backend().answers_dials()
+    await play.turn()
+    shared, single = play.backend().links[-2:]
+    assert isinstance(shared, Http2Link) and b"upgrade: websocket" in single.hears()
+    assert len(shared.listens()) == 3
+    for sid in sids:
+        play.cancels(sid)
+    await play.turn()
+    play.backend().hangs = True
+    sids = [play.asks(), play.asks()]
+    await play.turn()
+    assert play.backend().dialing == 1, "that one connection had to be HTTP/1.1 says nothing of others"
+    for sid in sids:
+        play.cancels(sid)
+
+
 # -- at the cap ---------------------------------------------------------------------------------------
 
 
@@ -211,6 +236,20 @@ async def test_at_the_cap_a_busy_shared_connection_is_waited_for_and_nobody_else
     link.says(SWITCHED)
     assert play.hears()[0][1].sid == tunnel
     play.cancels(tunnel)
+
+
+async def test_at_the_cap_what_is_wanted_over_http1_waits_for_that(play: Play, serves: Any) -> None:
+    serves(max_connections=1)
+    sids = [play.posts(), play.asks()]
+    shared, streams = await heard(play)
+    shared.drops(streams[0], HTTP_1_1_REQUIRED)
+    await play.turn()
+    assert (shared.listens(), play.group().pending) == ([], 1)
+    shared.answers(streams[1])
+    assert play.hears_response(sids[1]).status == 200
+    link = await over_http1(play)
+    link.says(OK)
+    assert play.hears_response(sids[0]).status == 200
 
 
 # -- HTTP_1_1_REQUIRED ------------------------------------------------------------------------------------
