@@ -1,4 +1,4 @@
-"""The engine on python-hyper h2: the sending half, and the interface around h2_connection.py."""
+"""The engine on python-hyper h2: the sending half, and the interface around h2_receiver.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stages.http2.engine import (
     Http2Error,
     Settings,
 )
-from stages.http2.h2_connection import Connection
+from stages.http2.h2_receiver import Receiver
 
 _REMEMBERED_ENDS: Final = 1024
 """Streams of which a connection knows how they ended; frames for older ones break the connection."""
@@ -28,7 +28,7 @@ class H2Engine:
     __slots__ = ("_connection", "_settings", "_streams")
 
     def __init__(self, is_client: bool, settings: Settings) -> None:
-        self._connection = Connection(is_client, settings)
+        self._connection = Receiver(is_client, settings)
         self._connection._closed_streams = SizeLimitDict(size_limit=_REMEMBERED_ENDS)
         self._settings = settings
         self._streams = self._connection.streams
