@@ -6,6 +6,7 @@ import enum
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from stages.http1.methods import IDEMPOTENT
+from stages.http2.engine import HTTP_1_1_REQUIRED, REFUSED_STREAM
 
 T = TypeVar("T")
 
@@ -37,6 +38,23 @@ class Failure(enum.Enum):
     @property
     def kind(self) -> str:
         return self.value.strip()
+
+
+def meaning_of_reset(code: int, is_ours: bool, heard: bool, may_fall_back: bool) -> tuple[Failure, str]:
+    """What a stream that was reset is for its request, and what the log says of it.
+
+    is_ours: because of what the backend did to it. heard: something of an answer had come. may_fall_back: the request may go over
+    HTTP/1.1 as well.
+    """
+    if is_ours:
+        return Failure.INVALID, f"the backend's answer breaks the rules of HTTP/2 (error {code})"
+    if code == REFUSED_STREAM and not heard:
+        return Failure.REFUSED, "stream refused"
+    if code == HTTP_1_1_REQUIRED and not heard:
+        # Nothing was done with it: the backend wants all of it again in another form.
+        why = "the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED)"
+        return (Failure.HTTP1_REQUIRED, why) if may_fall_back else (Failure.RESET, f"{why}, which alpn, or gRPC, rules out")
+    return Failure.RESET, f"stream reset (error {code})"
 
 
 class Rules(NamedTuple):

@@ -252,7 +252,8 @@ class Exchange:
 
     def go_over_http1(self) -> None:
         """The channel cannot carry this one, and has asked nothing yet."""
-        self.channel, self.needs_http1 = None, True
+        self._let_go()
+        self.needs_http1 = True
         self.connect_once_more()
 
     def _send(self, channel: Channel, now: float) -> None:

@@ -8,10 +8,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.http1.rules import ProtocolError, ResponseHead
-from stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, PROTOCOL_ERROR, REFUSED_STREAM, Fields
+from stages.http2.engine import CANCEL, PROTOCOL_ERROR, Fields
 from stages.http2.fields import request_fields, response_head, trailer_block, trailer_fields
 from stages.messages import UNKNOWN
-from stages.upstream.core import Failure
+from stages.upstream.core import Failure, meaning_of_reset
 from stages.upstream.http1 import LIMITS, MAX_INTERIM
 from stages.upstream.pool import LONGEST_WAIT, BackendState
 from stages.upstream.websocket import answered_over_http2
@@ -110,7 +110,6 @@ class Http2Stream:
         """Extended CONNECT, if the backend's settings say that it takes that (RFC 8441 section 3); else it is asked over HTTP/1.1."""
         if not self.connection.engine.connect_enabled:
             if self.backend.may_fall_back(exchange.routed):
-                self._leave(CANCEL)
                 exchange.go_over_http1()
             else:
                 exchange.note('the backend does not take extended CONNECT over HTTP/2 (RFC 8441), and alpn = "h2" rules out HTTP/1.1')
@@ -305,21 +304,12 @@ class Http2Stream:
         exchange = self.exchange
         assert exchange is not None
         self._got_end = self._sent_end = True  # there is nothing left for us to reset
-        if is_ours:
-            self._fail(exchange, Failure.INVALID, f"the backend's answer breaks the rules of HTTP/2 (error {code})")
-        elif code == REFUSED_STREAM and not self._heard:
+        failure, why = meaning_of_reset(code, is_ours, self._heard, self.backend.may_fall_back(exchange.routed))
+        if failure is Failure.REFUSED:
             self.connection.refused_one()
-            self._fail(exchange, Failure.REFUSED, "stream refused")
-        elif code == HTTP_1_1_REQUIRED and not self._heard:
-            # Nothing was done with it: the backend wants all of it again in another form.
-            if self.backend.may_fall_back(exchange.routed):
-                self.backend.wants_http1(monotonic())
-                self._fail(exchange, Failure.HTTP1_REQUIRED, "the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED)")
-            else:
-                why = "the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED), which alpn, or gRPC, rules out"
-                self._fail(exchange, Failure.RESET, why)
-        else:
-            self._fail(exchange, Failure.RESET, f"stream reset (error {code})")
+        elif failure is Failure.HTTP1_REQUIRED:
+            self.backend.wants_http1(monotonic())
+        self._fail(exchange, failure, why)
 
     def was_refused(self, why: str) -> None:
         """By a GOAWAY: the backend has not touched it."""
