@@ -92,7 +92,7 @@ class Http2Origin:
                 sock = wrapped
             with self._lock:
                 self._sockets.add(sock)
-            _Connection(self, sock, number).run()
+            self._speak(sock, number)
         except OSError:
             return  # the proxy went away, or did not like the certificate
         except Exception as error:
@@ -102,6 +102,9 @@ class Http2Origin:
                 self._sockets.discard(sock)
                 self.open -= 1
             sock.close()
+
+    def _speak(self, sock: socket.socket, number: int) -> None:
+        _Connection(self, sock, number).run()
 
 
 class _Connection:
@@ -239,6 +242,9 @@ class _Connection:
         self.h2.send_data(request.stream, b"part of it")
         self.flush()
         self.sock.shutdown(socket.SHUT_RDWR)
+
+    def end_wants_http1(self, request: Request) -> None:
+        self.h2.reset_stream(request.stream, ErrorCodes.HTTP_1_1_REQUIRED)
 
     def end_silent(self, request: Request) -> None:
         pass
