@@ -2,7 +2,7 @@
 
     cli.py         the command line            client.py   asks the running instance
     boot.py        configuration, sockets, then the supervisor      face.py   what is printed meanwhile
-    supervisor.py  one loop: acts              plan.py     decides (plan_words.py, plan_state.py: its words and memory)
+    supervisor.py  one loop: acts              plan.py     decides (plan_words.py, plan_state.py, plan_table.py: its words and memory)
     control.py     the control socket          listeners.py   the listening sockets
     spawner.py     forks all processes         spawning.py    the supervisor's end of it
     topology.py    THE table of processes, sockets and settings     loading.py   a configuration with all checks

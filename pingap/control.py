@@ -132,7 +132,7 @@ class Control:
             self._feed(BootFailed(process.key, f"it speaks version {version} of the bus protocol, this is {VERSION}"))
             return
         self._peers[process.key], self._keys[peer] = peer, process.key
-        table = self._fleet.table()
+        table = self._fleet.table.announcement
         self._router.send(peer, (MEMBERS, table.seq, table.newest, table.rows))
         self._feed(Heard(process.key))
 

@@ -36,8 +36,8 @@ from pingap.plan_state import (
     Slot,
     Ticket,
 )
+from pingap.plan_table import Table
 from pingap.plan_words import (
-    Announce,
     Answer,
     BecameReady,
     Began,
@@ -78,11 +78,8 @@ class Fleet:
         self.processes: dict[int, Process] = {}
         self._dying: dict[int, float] = {}
         """Killed, no longer in the table, not yet gone: key → when to stop waiting for it."""
-        self._endpoint_of = endpoint_of
+        self.table = Table(endpoint_of)
         self.timings = timings
-        self._newest = 0
-        self._seq = 0
-        self._rows: tuple[tuple[int, str, int, str, str], ...] = ()
         self._tickets: dict[int, Ticket] = {}
         self._ending: Ending | None = None
         self._finished = False
@@ -136,9 +133,7 @@ class Fleet:
         times = [now + 0.5]
         times += [slot.due for slot in self.slots.values() if slot.due is not None]
         for process in self.processes.values():
-            times += [at for at in (process.drain_at, process.kill_at) if at is not None]
-            if process.state == DRAINING:
-                times.append(process.drain_by)
+            times += process.deadlines()
         times += [ticket.until for ticket in self._tickets.values()]
         return max(now, min(times))
 
@@ -321,9 +316,7 @@ class Fleet:
         self._answer_tickets(now)
 
     def _start(self, slot: Slot, now: float) -> None:
-        first = self._newest + 1
-        self._newest += len(slot.role.stages)
-        ids = tuple(range(first, self._newest + 1))
+        ids = self.table.new_ids(len(slot.role.stages))
         process = Process(slot.role, slot.replica, ids, now, now, restarts=slot.restarts)
         self.processes[process.key] = process
         slot.process, slot.due = process.key, None
@@ -341,14 +334,7 @@ class Fleet:
             process.started = now
             self._out.append(KillSpawner())
             return
-        why = ""
-        if process.kill_at is not None and now >= process.kill_at:
-            why = "did not end after its boot failed"
-        elif process.pid and now - process.heard > (SILENCE if process.ready else BOOT):
-            why = f"was silent for {SILENCE if process.ready else BOOT:g} s and was killed"
-        elif process.pid and process.state == STARTING and now - process.started > BOOT:
-            why = f"was not ready within {BOOT:g} s and was killed"
-        if why:
+        if why := process.failing(now):
             self._kill(process, now)
             self._lose(process, why, now)
             return
@@ -381,21 +367,8 @@ class Fleet:
             self._out.append(Finish(ending.code, ending.reason))
 
     def _announce(self) -> None:
-        rows: list[tuple[int, str, int, str, str]] = []
-        for process in self.processes.values():
-            if process.state == STOPPING:
-                continue
-            for actor, stage in zip(process.ids, process.role.stages, strict=True):
-                state = DRAINING if process.state == DRAINING else READY if actor in process.ready else STARTING
-                rows.append((actor, stage, process.replica, self._endpoint_of(stage, process.replica, actor), state))
-        if tuple(rows) != self._rows:
-            self._rows = tuple(rows)
-            self._seq += 1
-            self._out.append(Announce(self._seq, self._newest, self._rows))
-
-    def table(self) -> Announce:
-        """The table as it was last announced, for a process that says HELLO."""
-        return Announce(self._seq, self._newest, self._rows)
+        if self.table.update(self.processes.values()):
+            self._out.append(self.table.announcement)
 
     def _answer_tickets(self, now: float) -> None:
         for number, ticket in list(self._tickets.items()):

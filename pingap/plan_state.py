@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from bus.members import STARTING
+from bus.liveness import SILENCE
+from bus.members import DRAINING, STARTING
 from pingap.plan_words import Role
 
 STOPPING: Final = "stopping"
@@ -84,6 +85,22 @@ class Process:
     @property
     def name(self) -> str:
         return f"{self.role.name}.{self.replica}"
+
+    def failing(self, now: float) -> str:
+        """Why it is to be killed now; "" when it is not. For one that is not stopping."""
+        patience = SILENCE if self.ready else BOOT
+        if self.kill_at is not None and now >= self.kill_at:
+            return "did not end after its boot failed"
+        if self.pid and now - self.heard > patience:
+            return f"was silent for {patience:g} s and was killed"
+        if self.pid and self.state == STARTING and now - self.started > BOOT:
+            return f"was not ready within {BOOT:g} s and was killed"
+        return ""
+
+    def deadlines(self) -> list[float]:
+        """When it is to be looked at again."""
+        times = [at for at in (self.drain_at, self.kill_at) if at is not None]
+        return [*times, self.drain_by] if self.state == DRAINING else times
 
 
 @dataclass(slots=True)
