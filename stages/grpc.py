@@ -45,10 +45,24 @@ def error_for(asked: bytes, status: int, headers: bytes, body: bytes, kind: str)
         text = body.strip()
     else:
         text = _PHRASES.get(status, "").encode()
+    return b"%bcontent-type: %b\r\n%b" % (_cut_what_replaces_it(headers), content_type, _status_lines(status, text))
+
+
+def trailers_for(asked: bytes, answer: bytes, kind: str) -> bytes:
+    """The trailers of an answer in gRPC that breaks off with an error of this kind.
+
+    b"" for what is not gRPC on both sides, where nobody would look at a status and take the answer for whole; and for a fault of
+    the client's own. asked, answer: the header blocks.
+    """
+    error = KINDS.get(kind)
+    if error is None or error.source == "client":
+        return b""
+    if not GRPC.match(value_of(asked, b"content-type") or b"") or not GRPC.match(value_of(answer, b"content-type") or b""):
+        return b""
+    return _status_lines(error.status, b"The answer was cut off. %b" % error.text.encode())
+
+
+def _status_lines(status: int, text: bytes) -> bytes:
+    """status: that of HTTP."""
     message = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], text)
-    return b"%bcontent-type: %b\r\ngrpc-status: %d\r\ngrpc-message: %b\r\n" % (
-        _cut_what_replaces_it(headers),
-        content_type,
-        _CODES.get(status, UNKNOWN),
-        message,
-    )
+    return b"grpc-status: %d\r\ngrpc-message: %b\r\n" % (_CODES.get(status, UNKNOWN), message)

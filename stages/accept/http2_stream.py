@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from stages.accept.client import Arrival
 from stages.accept.connection import BODILESS, STREAM_TOP_UP
+from stages.accept.own_answers import status_of_cut
 from stages.accept.stream import Stream
 from stages.date import dated
 from stages.headers import cutter
@@ -124,8 +125,7 @@ class Http2Stream:
     def arrived(self, data: bytes, padding: int, ended: bool) -> None:
         """Bytes of the request's body, or of a tunnel."""
         self._is_expected = False
-        if ended:
-            self.client_ended = True
+        self.client_ended = ended
         if padding:
             self._connection.engine.acknowledge(self.stream_id, padding)
         if data:
@@ -155,8 +155,7 @@ class Http2Stream:
         elif self.client_ended:
             body, size = b"".join(self._pending), self._pending_size
             self._pending, self._pending_size = [], 0
-            self._is_collecting = False
-            self.read_by = inf
+            self._is_collecting, self.read_by = False, inf
             self._connection.engine.acknowledge(self.stream_id, size)
             self._open(size, body, True)
         else:
@@ -218,8 +217,7 @@ class Http2Stream:
 
     def respond(self, stream: Stream, response: Response, now: float) -> None:
         connection = self._connection
-        status, length, body, ended = response.status, response.length, response.body, response.ended
-        headers = response.headers
+        status, headers, length, body, ended = response.status, response.headers, response.length, response.body, response.ended
         if status == 101:
             if not stream.request.upgrade:
                 raise ValueError("101 that nobody asked for")
@@ -236,23 +234,19 @@ class Http2Stream:
         elif stream.request.method == b"HEAD" or status in BODILESS:
             stream.bodiless = True
             body = b""
-            if status == 204:
-                length = UNKNOWN
+            length = UNKNOWN if status == 204 else length
         elif ended:
             length = len(body)
         self._is_expected = False
         fields = response_fields(status, headers + dated(headers, now), length)
         stream.responded = now
-        if stream.bodiless:
-            connection.send_head(self.stream_id, fields, True)
-            stream.unacked = len(response.body)
-            if ended:
-                self._finish(now)
-            return
+        is_whole = ended and not body
         self._taken = len(body)
-        connection.send_head(self.stream_id, fields, ended and not body)
         self._answered = ended
-        if ended and not body:
+        connection.send_head(self.stream_id, fields, is_whole or stream.bodiless)
+        if stream.bodiless:
+            stream.unacked = len(response.body)
+        if is_whole:
             self._finish(now)
         elif body:
             self._give(body)
@@ -344,12 +338,11 @@ class Http2Stream:
             if stream.unacked >= STREAM_TOP_UP and not connection.choked:
                 connection.actor.give_credit(stream)
             return
-        if self._trailers:
-            if payload:
-                connection.send_data(self.stream_id, payload, False)
-            connection.send_trailers(self.stream_id, trailer_fields(self._trailers))
-        else:
-            connection.send_data(self.stream_id, payload, True)
+        trailers = self._trailers
+        if payload or not trailers:
+            connection.send_data(self.stream_id, payload, not trailers)
+        if trailers:
+            connection.send_trailers(self.stream_id, trailer_fields(trailers))
         if stream.is_tunnel and not stream.upload_done:
             stream.is_half_shut = True
         else:
@@ -358,21 +351,28 @@ class Http2Stream:
     # -- the end ----------------------------------------------------------------------------
 
     def _finish(self, now: float) -> None:
-        stream = self.stream
-        assert stream is not None
-        self._connection.actor.ended(stream, now)
+        assert self.stream is not None
+        if not self.stream.is_cut:
+            self._connection.actor.ended(self.stream, now)
         self._connection.stream_over(self)
 
     def fail(self, stream: Stream, kind: str) -> None:
         self.respond(stream, self._connection.actor.own_answer(stream, kind), monotonic())
 
     def cut(self, stream: Stream) -> None:
+        """A reset, so that what there is cannot be taken for all; a gRPC client gets that, and a status."""
+        trailers = b"" if self._answered else status_of_cut(stream)
         self._connection.actor.ended(stream, monotonic(), stream.failed or "cut")
-        self._connection.stream_over(self, INTERNAL_ERROR)
+        if trailers:
+            stream.is_cut = stream.upload_done = self._answered = True
+            self._trailers, self.read_by = trailers, inf
+            self._give(b"")
+        else:
+            self._connection.stream_over(self, INTERNAL_ERROR)
 
     def left(self) -> None:
         """The client has reset the stream, or the connection is gone: whoever holds the request forgets it."""
-        if self.stream is not None:
+        if self.stream is not None and not self.stream.is_cut:
             self._connection.actor.client_left(self.stream)
 
     def release(self) -> None:

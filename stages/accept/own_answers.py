@@ -1,12 +1,12 @@
-"""Answers that no backend gave: error pages, in the form that the client reads."""
+"""Answers that no backend gave, or none to the end: errors, in the form that the client reads."""
 
 from __future__ import annotations
 
 from stages.accept.core import State
 from stages.accept.stream import Stream
 from stages.error_page import ErrorPages
-from stages.grpc import error_for
-from stages.messages import RESPONSE, Response
+from stages.grpc import error_for, trailers_for
+from stages.messages import RESPONSE, UNKNOWN, Response
 
 
 def error_answer(stream: Stream, kind: str, pages: ErrorPages, source: int) -> Response:
@@ -32,3 +32,14 @@ def as_read_by(stream: Stream, response: Response) -> Response:
     kind = stream.failed or (report.error if report is not None else "")
     grpc = error_for(stream.request.headers, response.status, response.headers, response.body, kind)
     return response if grpc is None else response._replace(status=200, headers=grpc, length=0, body=b"")
+
+
+def status_of_cut(stream: Stream) -> bytes:
+    """The trailers with which an answer in gRPC ends that breaks off; b"" for any other, which nothing but a reset shows to be cut.
+
+    One that has told its length is among those: its client counts.
+    """
+    response = stream.response
+    if response is None or response.length != UNKNOWN or stream.bodiless or stream.is_tunnel:
+        return b""
+    return trailers_for(stream.request.headers, response.headers, stream.failed or "overloaded")  # "" when accept has to stop

@@ -47,6 +47,8 @@ class Stream:
     """The whole request body has been taken from the client; of a tunnel: its half of it."""
     is_tunnel = False
     """The backend has switched protocols: bytes flow both ways until both sides have ended."""
+    is_cut = False
+    """Its answer broke off, and that is all in the log; the client still gets what there is of it, and a status (gRPC)."""
     is_half_shut = False
     """The backend's half of a tunnel has ended and the client's has not."""
 
