@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from bus.fake import FakeContext
-from config.model import Listen, Location, Server, Snapshot
+from config.model import Location, Server, Snapshot
+from config.parts import Listen
 from stages.messages import RESPONSE, ROUTED, Affinity, Peer, Report, Response, Routed
 from stages.plugins.actor import PluginsActor
 from stages.plugins.registry import plans

@@ -13,8 +13,9 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from bus.fake import FakeContext
-from config.model import HostRule, Listen, Location, PathRule, Rewrite, Server, Snapshot, Upstream
-from config.values import parse_backend
+from config.addresses import parse_backend
+from config.model import Location, Server, Snapshot, Upstream
+from config.parts import HostRule, Listen, PathRule, Rewrite
 from stages.messages import REQUEST, Affinity, Peer, Request
 from stages.routing.actor import RoutingActor
 

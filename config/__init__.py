@@ -7,7 +7,8 @@
     model.py     the one home of each key; what stages import
     wire.py      a snapshot as plain data, for MessagePack
     diff.py      what a new snapshot changes, and what of it only a restart applies
-    values.py    addresses, rules and other packed text; durations and sizes in quantities.py
+    parts.py     what packed text becomes: addresses, rules, the health check
+    values.py    takes it apart; addresses.py, quantities.py and certificates.py help
     default.py   the configuration of `pingap up` without a file
 
 Rules. A load gives every problem at once, each with the path of its key and a

@@ -16,11 +16,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from config import unsupported
+from config.addresses import is_host_name
 from config.certificates import check_certificates, now_utc
-from config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Listen, Location, Server, Snapshot, Upstream
+from config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
+from config.parts import Listen
 from config.problems import Problem, choices, nearest, path_of
 from config.quantities import describe
-from config.values import is_host_name
 
 Declared = Mapping[str, frozenset[str]]
 """By section, the names that the files give items, also of items that are not usable."""

@@ -3,7 +3,7 @@
 This is the one home of every key: its name, its type, its default and what it
 means. Durations are seconds (float), sizes are bytes (int), and text that packs
 several things (addresses, header lines, the health check URL) is already taken
-apart. Templates and regular expressions stay text; they were checked on load.
+apart (parts.py). Templates and regular expressions stay text; they were checked on load.
 
 `metadata=RESTART` marks a key whose change only a restart applies; every other
 change is taken over by running stages. Importing this module costs no pydantic.
@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from config import wire
 from config.fields import STRICT, Between, EachParsed, Parsed
+from config.parts import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
 
 RESTART: dict[str, bool] = {"restart": True}
 
@@ -36,105 +37,6 @@ AtLeastOne = Annotated[int, Between(1)]
 HeaderPairs = Annotated[tuple[tuple[str, str], ...], EachParsed("header")]
 Conditions = tuple[tuple[str, str | None], ...]
 FilePath = Annotated[str | None, Parsed("file_path")]
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """One address to listen on, from the comma separated `addr` of a server."""
-
-    host: str
-    """An IPv4 or IPv6 address without brackets, or a host name such as `localhost`."""
-    port: int
-    """0 lets the system choose."""
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """One backend, from an entry `host:port weight` of `addrs`."""
-
-    host: str
-    """An IPv4 or IPv6 address without brackets, or a host name that the system resolves on connecting."""
-    port: int = 80
-    weight: int = 1
-    """Its share relative to the others; 0 never gets a request."""
-
-    @property
-    def address(self) -> str:
-        """`host:port`, with brackets round IPv6: the name of the backend in logs, metrics and health messages."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class HostRule:
-    """One entry of the comma separated `host` of a location."""
-
-    kind: Literal["exact", "suffix", "regex"]
-    value: str
-    """Lower case; a suffix without its `*.`; a regex without its `~`, not changed in case."""
-
-
-@dataclass(frozen=True, slots=True)
-class PathRule:
-    """The `path` of a location."""
-
-    kind: Literal["any", "exact", "prefix", "regex"] = "any"
-    value: str = ""
-    """Without the leading `=` or `~`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """The `rewrite` of a location: the first match of a regex in the path is replaced."""
-
-    pattern: str
-    replacement: str = ""
-    """May hold `$1`, `${1}`, `$name` and `${name}`: captures of the pattern, the host and the path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """The `algo` of an upstream."""
-
-    kind: Literal["round_robin", "hash", "least_conn", "p2c"] = "round_robin"
-    hash_by: Literal["path", "url", "ip", "header", "cookie", "query"] = "path"
-    """What is hashed; only of interest when `kind` is `hash`, which is always consistent hashing."""
-    hash_key: str = ""
-    """The name of the header (lower case), cookie or query parameter."""
-
-
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
-    """The `health_check` URL of an upstream, taken apart. Without the key, a tcp check with these defaults."""
-
-    scheme: Literal["tcp", "http"] = "tcp"
-    host: str = ""
-    """What an http check says in its Host header; the connection always goes to the backend's own address."""
-    path: str = "/"
-    """Path and query of an http check; parameters of the check itself are no longer in it."""
-    connection_timeout: float = 3.0
-    read_timeout: float = 3.0
-    check_frequency: float = 10.0
-    success: int = 1
-    """This many passed checks in a row make an unhealthy backend healthy."""
-    failure: int = 2
-    """This many failed checks in a row make a healthy backend unhealthy."""
-    reuse: bool = False
-    """An http check keeps its connection for the next one."""
-    parallel: bool = False
-    """All backends are checked at the same time rather than one after the other."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccessLog:
-    """The `access_log` of a server."""
-
-    format: str
-    """combined, common, short, tiny, or a template such as `{when} {method} {uri}`."""
-    path: str = ""
-    """The file it goes to; empty is stderr."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The packed text of single values, taken apart: addresses, rules, headers, URLs.
+"""The packed text of single values, taken apart: rules, headers, URLs; addresses are taken apart in addresses.py.
 
 Each parser takes what the file says, of whatever type, and returns the value of
 the model or raises `BadValue`. Nothing here knows of other keys.
@@ -6,15 +6,15 @@ the model or raises `BadValue`. Nothing here knows of other keys.
 
 from __future__ import annotations
 
-import ipaddress
 import os.path
 import re
 from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
+from config.addresses import parse_backend, parse_endpoint, parse_listen_list, parse_network, parse_sni
 from config.certificates import parse_domains, parse_pem
-from config.model import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
+from config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from config.problems import BadValue, choices, nearest
 from config.quantities import parse_duration, parse_size, text_of
 
@@ -23,7 +23,6 @@ ALPNS = ("h1", "h2", "h2h1")
 MODULES = ("grpc-web",)
 ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VIA = re.compile(rf"{_TOKEN.pattern}(?::[0-9]+)?")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -33,76 +32,6 @@ _Z85 = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 _NOT_TO_SET = frozenset(
     ("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
-
-
-def parse_listen_list(value: Any) -> tuple[Listen, ...]:
-    """`0.0.0.0:80,[::]:80` to addresses to listen on."""
-    text = text_of(value, 'an address such as "127.0.0.1:6188"')
-    entries = [entry.strip() for entry in text.split(",")]
-    if not all(entries):
-        raise BadValue("an address is empty" if len(entries) > 1 else "no address is given", 'write "host:port"')
-    return tuple(_listen(entry) for entry in entries)
-
-
-def _listen(text: str) -> Listen:
-    if text.removeprefix(":").isdigit():
-        text = f"0.0.0.0:{text.removeprefix(':')}"
-    if text.startswith("*:"):
-        raise BadValue(f"{text!r} is not an address", f"all addresses are 0.0.0.0{text[1:]} or [::]{text[1:]}")
-    host, port = _host_and_port(text)
-    if port is None:
-        raise BadValue(f"{text!r} has no port", f'write "{text}:80"')
-    return Listen(host, port)
-
-
-def parse_backend(value: Any) -> Backend:
-    """`host:port weight`, both port and weight optional."""
-    text = text_of(value, 'an address such as "127.0.0.1:8080"')
-    if "://" in text:
-        raise BadValue(f"{text!r} is a URL", "an address has no scheme and no path: host:port")
-    parts = text.split()
-    if not 1 <= len(parts) <= 2:
-        raise BadValue(f"{text!r} is not an address", 'write "host:port" or "host:port weight"')
-    host, port = _host_and_port(parts[0])
-    if port == 0:
-        raise BadValue(f"{text!r} has port 0", "nothing can be reached there")
-    weight = parts[1] if len(parts) == 2 else "1"
-    if not (weight.isascii() and weight.isdigit() and int(weight) <= 65535):
-        raise BadValue(f"weight {weight!r} is not a whole number from 0 to 65535")
-    return Backend(host, 80 if port is None else port, int(weight))
-
-
-def _host_and_port(text: str) -> tuple[str, int | None]:
-    if text.startswith("["):
-        host, closed, rest = text[1:].partition("]")
-        if not closed or (rest and not rest.startswith(":")) or not _is_ip(host, 6):
-            raise BadValue(f"{text!r} is not an IPv6 address with a port", 'write "[::1]:80"')
-        port = rest[1:] if rest else None
-    else:
-        if text.count(":") > 1:
-            raise BadValue(f"{text!r} is not host:port", 'an IPv6 address needs brackets, as in "[::1]:80"')
-        host, colon, after = text.partition(":")
-        port = after if colon else None
-        # What consists of digits and dots alone was meant as an address; the resolver would stumble over it later.
-        if _is_ip(host, 4):
-            host = str(ipaddress.ip_address(host))
-        elif not _HOST_NAME.fullmatch(host) or not re.search("[A-Za-z]", host):
-            raise BadValue(f"{host!r} is neither an IP address nor a host name")
-    if port is not None and not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise BadValue(f"{port!r} is not a port", "a port is a number from 1 to 65535")
-    return host, None if port is None else int(port)
-
-
-def _is_ip(host: str, version: int) -> bool:
-    try:
-        return ipaddress.ip_address(host).version == version
-    except ValueError:
-        return False
-
-
-def is_host_name(host: str) -> bool:
-    """Whether `host` needs resolving: it is no IP address."""
-    return not (_is_ip(host, 4) or _is_ip(host, 6))
 
 
 def parse_header(value: Any) -> tuple[str, str]:
@@ -220,16 +149,6 @@ def parse_alpn(value: Any) -> str:
     return text
 
 
-def parse_sni(value: Any) -> str:
-    """A host name, or `$host`."""
-    text = text_of(value, 'a host name or "$host"').lower()
-    if text in ("", "$host"):
-        return text
-    if not is_host_name(text) or not _HOST_NAME.fullmatch(text):
-        raise BadValue(f"{value!r} is not a host name", 'SNI has no addresses and no ports: write a name, or "$host"')
-    return text.removesuffix(".")
-
-
 def parse_via(value: Any) -> str:
     """A pseudonym, or `host:port`, for Via lines."""
     text = text_of(value, 'a name such as "edge"')
@@ -340,15 +259,6 @@ def parse_metrics_path(value: Any) -> str | None:
     return text or None
 
 
-def parse_network(value: Any) -> str:
-    """`10.0.0.0/8` or `10.0.0.1`, in the usual form; bits of the host part are dropped."""
-    text = text_of(value, 'a network such as "10.0.0.0/8"').strip()
-    try:
-        return str(ipaddress.ip_network(text, strict=False))
-    except ValueError as error:
-        raise BadValue(f"{text!r} is neither an IP address nor a network") from error
-
-
 def parse_file_path(value: Any) -> str | None:
     """A path, `~` being the home directory; empty is none."""
     text = text_of(value, "a path")
@@ -394,20 +304,6 @@ def parse_cpu(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1024:
         raise BadValue(f"{value!r} is not the number of a CPU", "CPUs are counted from 0")
     return value
-
-
-def parse_endpoint(value: Any) -> str | None:
-    """`tcp://host:port`."""
-    text = text_of(value, 'an endpoint such as "tcp://10.0.0.2:7001"').strip()
-    if not text:
-        return None
-    scheme, separator, rest = text.partition("://")
-    if scheme != "tcp" or not separator:
-        raise BadValue(f"{text!r} is not a tcp endpoint", 'write "tcp://host:port"')
-    host, port = _host_and_port(rest)
-    if not port:
-        raise BadValue(f"{text!r} has no port", 'write "tcp://host:port"')
-    return f"tcp://{Listen(host, port)}"
 
 
 def parse_curve_key(value: Any) -> str:

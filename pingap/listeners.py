@@ -12,7 +12,8 @@ import socket
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from config.model import Listen, Server
+from config.model import Server
+from config.parts import Listen
 from config.problems import path_of
 
 BACKLOG: Final = 4096

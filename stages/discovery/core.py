@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from config.model import HealthCheck, Snapshot
+from config.model import Snapshot
+from config.parts import HealthCheck
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 import h11
 
-from config.model import HealthCheck
+from config.parts import HealthCheck
 from stages.discovery.core import Target
 
 MOST_HEAD: Final = 16 * 1024

@@ -13,7 +13,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import re2
 
-from config.model import Conditions, HostRule, Location, PathRule
+from config.model import Conditions, Location
+from config.parts import HostRule, PathRule
 from stages.headers import value_of, values_of
 from stages.variables import host_name
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from config.model import Rewrite
+from config.parts import Rewrite
 from stages.routing.match import Captures, Pattern, as_sent
 
 _REFERENCE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")

@@ -8,7 +8,8 @@ import pytest
 
 from bus.fake import FakeContext
 from bus.kinds import LINES
-from config.model import AccessLog, Listen, Server, Snapshot
+from config.model import Server, Snapshot
+from config.parts import AccessLog, Listen
 from observability.records import Access
 from stages.accept.access_lines import MOST, AccessLines, compile_lines
 from tests.observability.samples import access

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from config.default import embedded
 from config.load import SECTIONS, load, load_text
-from config.model import Backend, HealthCheck, Listen, Snapshot
+from config.model import Snapshot
+from config.parts import Backend, HealthCheck, Listen
 from config.problems import ConfigRefused, Problem
 
 SERVER = '[servers.web]\naddr = "127.0.0.1:80"\n'

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Backend, Basic, Listen, Location, Server, Snapshot, Upstream
+from config.model import Basic, Location, Server, Snapshot, Upstream
+from config.parts import Backend, Listen
 from stages.config.core import (
     DEADLINE,
     KEPT,

@@ -13,7 +13,8 @@ import pytest
 
 from bus.fake import FakeContext
 from bus.members import Members
-from config.model import Backend, HealthCheck, Snapshot, Upstream
+from config.model import Snapshot, Upstream
+from config.parts import Backend, HealthCheck
 from stages.discovery import actor as module
 from stages.discovery.actor import DiscoveryActor
 from stages.messages import ACCEPTED

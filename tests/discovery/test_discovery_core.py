@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from config.model import Backend, HealthCheck, Snapshot, Upstream
+from config.model import Snapshot, Upstream
+from config.parts import Backend, HealthCheck
 from stages.discovery.core import (
     Checked,
     Command,

@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from config.model import HealthCheck
+from config.parts import HealthCheck
 from stages.discovery.core import Target
 from stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
 from tests.discovery.origin import OK, Origin, origin

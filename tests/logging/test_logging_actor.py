@@ -12,7 +12,8 @@ from bus.envelope import pack
 from bus.fake import FakeContext
 from bus.kinds import COUNT, LINES, WANTED
 from bus.members import Members
-from config.model import AccessLog, Basic, Listen, Server, Snapshot
+from config.model import Basic, Server, Snapshot
+from config.parts import AccessLog, Listen
 from stages.logging.actor import LoggingActor
 from tests.observability.samples import access, log
 

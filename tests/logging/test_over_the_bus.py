@@ -15,7 +15,8 @@ from bus.actor import Actor
 from bus.kinds import LINES
 from bus.members import Members
 from bus.process import Process, Seat
-from config.model import AccessLog, Listen, Server, Snapshot
+from config.model import Server, Snapshot
+from config.parts import AccessLog, Listen
 from pingap import events
 from pingap.rundir import RunDir
 from stages.logging.actor import LoggingActor

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bus.fake import FakeContext
-from config.model import Listen, Server, Snapshot
+from config.model import Server, Snapshot
+from config.parts import Listen
 from stages.messages import SCRAPE, SCRAPED, Scrape, Scraped
 from stages.metrics.actor import MetricsActor
 from tests.observability.samples import access

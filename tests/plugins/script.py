@@ -7,7 +7,8 @@ from typing import Any
 
 from bus.fake import FakeContext
 from bus.members import READY, Members
-from config.model import Basic, Listen, Location, Server, Snapshot, Upstream
+from config.model import Basic, Location, Server, Snapshot, Upstream
+from config.parts import Listen
 from config.values import PARSERS
 from stages.messages import (
     CREDIT,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from config.model import Basic, Listen, Location, Server, Snapshot, Upstream
+from config.model import Basic, Location, Server, Snapshot, Upstream
+from config.parts import Listen
 from config.values import PARSERS
 from stages.messages import REQUEST, Affinity, Peer, Request
 

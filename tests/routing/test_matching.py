@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.model import HostRule, Location, PathRule
+from config.model import Location
+from config.parts import HostRule, PathRule
 from stages.messages import Routed
 from stages.routing import match
 from stages.routing.core import Refused, Router

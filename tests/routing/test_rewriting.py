@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Rewrite
+from config.parts import Rewrite
 from stages.http1.rules import TARGET
 from stages.messages import Routed
 from stages.routing.core import Outcome, Refused, Router

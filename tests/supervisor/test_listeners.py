@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config.model import Listen, Server
+from config.model import Server
+from config.parts import Listen
 from pingap.listeners import BindFailed, Listeners
 from tests.e2e.waiting import free_port
 

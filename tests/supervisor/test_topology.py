@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from config.model import Basic, Listen, Server, Snapshot, Stage
+from config.model import Basic, Server, Snapshot, Stage
+from config.parts import Listen
 from pingap import topology
 from pingap.topology import COLOCATED, BadOptions, Options
 

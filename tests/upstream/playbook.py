@@ -18,7 +18,8 @@ import pytest
 from bus.fake import FakeContext
 from bus.members import Members
 from config import model
-from config.model import Balance, Basic, Location, Snapshot, Upstream
+from config.model import Basic, Location, Snapshot, Upstream
+from config.parts import Balance
 from stages.http2 import engine, engines
 from stages.http2.engine import Settings
 from stages.messages import (

@@ -6,7 +6,8 @@ from base64 import b64encode
 
 import pytest
 
-from config.model import Backend, Listen, Location, Server, Snapshot, Upstream
+from config.model import Location, Server, Snapshot, Upstream
+from config.parts import Backend, Listen
 from stages.messages import UNKNOWN, WINDOW, Data, Response
 from tests.upstream.playbook import ACCEPT, Link, Play
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from config.model import Backend as Address
 from config.model import Upstream
+from config.parts import Backend as Address
 from stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, Settings
 from stages.messages import DATA, UNKNOWN, WINDOW, Credit, Data, Response
 from stages.upstream import http2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import Backend, Snapshot, Upstream
+from config.model import Snapshot, Upstream
+from config.parts import Backend
 from stages.messages import WINDOW
 from stages.upstream.actor import MAX_WAIT
 from tests.upstream.playbook import OK, Play

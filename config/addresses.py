@@ -1,0 +1,116 @@
+"""Addresses and host names: `host:port` in its forms, to listen on, to connect to, to believe."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from config.parts import Backend, Listen
+from config.problems import BadValue
+from config.quantities import text_of
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+
+
+def parse_listen_list(value: Any) -> tuple[Listen, ...]:
+    """`0.0.0.0:80,[::]:80` to addresses to listen on."""
+    text = text_of(value, 'an address such as "127.0.0.1:6188"')
+    entries = [entry.strip() for entry in text.split(",")]
+    if not all(entries):
+        raise BadValue("an address is empty" if len(entries) > 1 else "no address is given", 'write "host:port"')
+    return tuple(_listen(entry) for entry in entries)
+
+
+def _listen(text: str) -> Listen:
+    if text.removeprefix(":").isdigit():
+        text = f"0.0.0.0:{text.removeprefix(':')}"
+    if text.startswith("*:"):
+        raise BadValue(f"{text!r} is not an address", f"all addresses are 0.0.0.0{text[1:]} or [::]{text[1:]}")
+    host, port = _host_and_port(text)
+    if port is None:
+        raise BadValue(f"{text!r} has no port", f'write "{text}:80"')
+    return Listen(host, port)
+
+
+def parse_backend(value: Any) -> Backend:
+    """`host:port weight`, both port and weight optional."""
+    text = text_of(value, 'an address such as "127.0.0.1:8080"')
+    if "://" in text:
+        raise BadValue(f"{text!r} is a URL", "an address has no scheme and no path: host:port")
+    parts = text.split()
+    if not 1 <= len(parts) <= 2:
+        raise BadValue(f"{text!r} is not an address", 'write "host:port" or "host:port weight"')
+    host, port = _host_and_port(parts[0])
+    if port == 0:
+        raise BadValue(f"{text!r} has port 0", "nothing can be reached there")
+    weight = parts[1] if len(parts) == 2 else "1"
+    if not (weight.isascii() and weight.isdigit() and int(weight) <= 65535):
+        raise BadValue(f"weight {weight!r} is not a whole number from 0 to 65535")
+    return Backend(host, 80 if port is None else port, int(weight))
+
+
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")) or not _is_ip(host, 6):
+            raise BadValue(f"{text!r} is not an IPv6 address with a port", 'write "[::1]:80"')
+        port = rest[1:] if rest else None
+    else:
+        if text.count(":") > 1:
+            raise BadValue(f"{text!r} is not host:port", 'an IPv6 address needs brackets, as in "[::1]:80"')
+        host, colon, after = text.partition(":")
+        port = after if colon else None
+        # What consists of digits and dots alone was meant as an address; the resolver would stumble over it later.
+        if _is_ip(host, 4):
+            host = str(ipaddress.ip_address(host))
+        elif not _HOST_NAME.fullmatch(host) or not re.search("[A-Za-z]", host):
+            raise BadValue(f"{host!r} is neither an IP address nor a host name")
+    if port is not None and not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise BadValue(f"{port!r} is not a port", "a port is a number from 1 to 65535")
+    return host, None if port is None else int(port)
+
+
+def _is_ip(host: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == version
+    except ValueError:
+        return False
+
+
+def is_host_name(host: str) -> bool:
+    """Whether `host` needs resolving: it is no IP address."""
+    return not (_is_ip(host, 4) or _is_ip(host, 6))
+
+
+def parse_network(value: Any) -> str:
+    """`10.0.0.0/8` or `10.0.0.1`, in the usual form; bits of the host part are dropped."""
+    text = text_of(value, 'a network such as "10.0.0.0/8"').strip()
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError as error:
+        raise BadValue(f"{text!r} is neither an IP address nor a network") from error
+
+
+def parse_sni(value: Any) -> str:
+    """A host name, or `$host`."""
+    text = text_of(value, 'a host name or "$host"').lower()
+    if text in ("", "$host"):
+        return text
+    if not is_host_name(text) or not _HOST_NAME.fullmatch(text):
+        raise BadValue(f"{value!r} is not a host name", 'SNI has no addresses and no ports: write a name, or "$host"')
+    return text.removesuffix(".")
+
+
+def parse_endpoint(value: Any) -> str | None:
+    """`tcp://host:port`."""
+    text = text_of(value, 'an endpoint such as "tcp://10.0.0.2:7001"').strip()
+    if not text:
+        return None
+    scheme, separator, rest = text.partition("://")
+    if scheme != "tcp" or not separator:
+        raise BadValue(f"{text!r} is not a tcp endpoint", 'write "tcp://host:port"')
+    host, port = _host_and_port(rest)
+    if not port:
+        raise BadValue(f"{text!r} has no port", 'write "tcp://host:port"')
+    return f"tcp://{Listen(host, port)}"
