@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from config.diff import diff
 from config.model import Snapshot
+from config.notes import in_vain
 
 WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
 """Stages whose actors must have compiled a generation before it is committed."""
@@ -219,7 +220,7 @@ class Core:
             was_broken, self._problems = bool(self._problems), ()
             if not (was_broken or read.asked):
                 return []
-            told = Tell("info", "configuration unchanged", self._committed, (), self._pending(loaded), "nothing changed", read.asked)
+            told = Tell("info", "configuration unchanged", self._committed, (), self._notes(loaded), "nothing changed", read.asked)
             return [Publish(self.value()), told] if was_broken else [told]
         self._problems = ()
         self._candidate = _Candidate(self._next, loaded, now + DEADLINE, read.asked)
@@ -279,7 +280,7 @@ class Core:
         changed = "" if before is None else diff(before.snapshot, loaded.snapshot).describe()
         if before is not None and before.wire["snapshot"] == loaded.wire["snapshot"]:
             changed = "the code of plugins"
-        notes = self._pending(loaded)
+        notes = self._notes(loaded)
         return [
             Keep(Stored(candidate.number, loaded, self._booted)),
             Publish(self.value()),
@@ -297,11 +298,10 @@ class Core:
         queued, self._queued = self._queued, None
         return self._read(queued, now) if queued is not None else []
 
-    def _pending(self, loaded: Loaded) -> tuple[str, ...]:
-        """What differs from the configuration with which this pingap was started and waits for a restart."""
-        if self._booted is None:
-            return ()
-        return tuple(f"{path}: needs a restart of pingap" for path in diff(self._booted, loaded.snapshot).restart)
+    def _notes(self, loaded: Loaded) -> tuple[str, ...]:
+        """What is said in vain, and what differs from that with which this pingap was started and waits for a restart."""
+        pending = diff(self._booted, loaded.snapshot).restart if self._booted is not None else ()
+        return (*(f"{path}: needs a restart of pingap" for path in pending), *in_vain(loaded.snapshot))
 
     # -- retiring ----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Basic, Location, Server, Snapshot, Upstream
+from config.model import Basic, Certificate, Location, Server, Snapshot, Upstream
 from config.parts import Backend, Listen
 from stages.config.core import (
     DEADLINE,
@@ -236,6 +236,19 @@ def test_what_changed_is_named_and_a_changed_address_waits_for_a_restart_until_i
     script.on(Read(loaded("10.0.0.3")))
     script.accept(FIRST + 3, ACCEPT, ROUTING)
     assert script.told[0].notes == ()
+
+
+def test_what_is_said_in_vain_is_told_at_every_commit_and_reload() -> None:
+    content = loaded()
+    content = replace(content, snapshot=replace(content.snapshot, certificates={"site": Certificate(tls_cert="", tls_key="")}))
+    script = Script()
+    script.on(STARTING, Read(content))
+    script.accept(FIRST, ACCEPT, ROUTING)
+    (told,) = script.told
+    assert (told.level, told.message) == ("warn", "configuration committed")
+    assert told.notes == ("certificates.site is without effect: no server has global_certificates = true",)
+    script.on(Read(content, asked=True))
+    assert script.told[0].notes == told.notes
 
 
 def test_generations_are_retired_once_no_stream_carries_them() -> None:

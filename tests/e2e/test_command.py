@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import certificate
 from tests.e2e.client import get
 from tests.e2e.harness import COMMAND, PLACEMENTS, Pingap, site
-from tests.e2e.origins import Nginx
+from tests.e2e.origins import Nginx, Origin
 from tests.e2e.waiting import free_port, is_alive, pss, title, until
 
 MB = 1024 * 1024
@@ -141,6 +142,19 @@ def test_a_good_configuration_is_told_as_good(tmp_path: Path) -> None:
     path.write_text(site([1234]).replace("{port}", "7000"))
     assert run("check", "-c", str(path), cwd=tmp_path).returncode == 0
     assert run("-t", "-c", str(path), cwd=tmp_path).returncode == 0
+
+
+def test_certificates_that_no_server_uses_are_told_at_check_start_and_reload(origin: Origin) -> None:
+    note = "certificates.lonely is without effect"
+    text = site([origin.port])
+    with Pingap(text + certificate.section("lonely", "a.example")) as proxy:
+        proxy.wait_output(rf"(?i)warn.*{note}")
+        done = run("check", "-c", str(proxy.config), cwd=proxy.dir)
+        assert (done.returncode, note in done.stderr) == (0, True)
+        assert note in proxy.command("reload").stderr
+        proxy.write_config(text)
+        assert note not in proxy.command("reload").stderr
+        assert proxy.output().count(note) == 2, "once at the start, once at the reload"
 
 
 @pytest.mark.parametrize(
