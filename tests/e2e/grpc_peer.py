@@ -119,13 +119,17 @@ class Peer:
         return b"|".join(messages)
 
     def _count(self, message: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """As many messages as the request says in decimal, of `size: N` bytes."""
+        """As many messages as the request says in decimal, of `size: N` bytes. With `then: hang` nothing follows them."""
         metadata = self._note("Count", context)
         context.send_initial_metadata(INITIAL)
         context.set_trailing_metadata(TRAILING)
         filling = bytes(int(metadata.get("size", 0)))
         for number in range(int(message)):
             yield b"%d" % number + filling
+        if "then" in metadata:
+            over = threading.Event()
+            context.add_callback(over.set)
+            over.wait(30)
 
     def _chat(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """An answer to each message before the next."""

@@ -243,6 +243,20 @@ class _Connection:
         self.flush()
         self.sock.shutdown(socket.SHUT_RDWR)
 
+    def end_grpc_boundary(self, request: Request) -> None:
+        """Two messages, and then the stream is reset."""
+        self.cut_grpc(request, b"\0\0\0\0\x03one\0\0\0\0\x03two")
+
+    def end_grpc_middle(self, request: Request) -> None:
+        """The same within the second."""
+        self.cut_grpc(request, b"\0\0\0\0\x03one\0\0\0\0\x03t")
+
+    def cut_grpc(self, request: Request, body: bytes) -> None:
+        self.head(request, 200, ("content-type", "application/grpc"))
+        self.h2.send_data(request.stream, body)
+        self.flush()
+        self.h2.reset_stream(request.stream, ErrorCodes.CANCEL)
+
     def end_wants_http1(self, request: Request) -> None:
         self.h2.reset_stream(request.stream, ErrorCodes.HTTP_1_1_REQUIRED)
 

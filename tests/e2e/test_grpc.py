@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -17,11 +19,13 @@ import pytest
 from tests.e2e.certificate import self_signed
 from tests.e2e.grpc_peer import INITIAL, SERVING, TRAILING, Peer, Stub, error_of
 from tests.e2e.harness import PLACEMENTS, Pingap, site
+from tests.e2e.http2_origin import Http2Origin
 from tests.e2e.waiting import free_port, until
 
 WITHIN = 20.0
 """Seconds that a call may take on a busy machine."""
 LARGE = 10 * 1024 * 1024
+CUT = "The answer was cut off."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Proxy:
     certificate: bytes
     spare_port: int
     """That of the backend which tests start and kill."""
+    is_split: bool
 
     def stub(self, tls: bool = False, **options: object) -> Stub:
         if tls:
@@ -45,8 +50,17 @@ def peer() -> Iterator[Peer]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def broken() -> Iterator[Http2Origin]:
+    """A backend that breaks off."""
+    server = Http2Origin()
+    yield server
+    server.stop()
+    assert not server.errors, server.errors
+
+
 @pytest.fixture(scope="module", params=[(name, "h2") for name in PLACEMENTS] + [("split", "ngh2")], ids="-".join)
-def proxy(request: pytest.FixtureRequest, peer: Peer) -> Iterator[Proxy]:
+def proxy(request: pytest.FixtureRequest, peer: Peer, broken: Http2Origin) -> Iterator[Proxy]:
     placement, engine = request.param
     if engine == "ngh2":
         pytest.importorskip("ngh2")
@@ -56,7 +70,7 @@ def proxy(request: pytest.FixtureRequest, peer: Peer) -> Iterator[Proxy]:
         [peer.port],
         server=f'enabled_h2 = true\nhttp2_engine = "{engine}"',
         upstream=f'alpn = "h2"\nhttp2_engine = "{engine}"\nread_timeout = "30s"',
-        locations='["spare", "nowhere", "plugged", "locked", "all"]',
+        locations='["spare", "nowhere", "plugged", "locked", "broken", "impatient", "all"]',
         more=f"""
 [servers.secure]
 addr = "127.0.0.1:{tls_port}"
@@ -97,13 +111,28 @@ host = "nowhere.local"
 addrs = ["127.0.0.1:1"]
 health_check = "tcp://x?failure=1000"
 alpn = "h2"
+[locations.broken]
+upstream = "broken"
+host = "broken.local"
+[upstreams.broken]
+addrs = ["127.0.0.1:{broken.port}"]
+alpn = "h2"
+http2_engine = "{engine}"
+[locations.impatient]
+upstream = "impatient"
+host = "impatient.local"
+[upstreams.impatient]
+addrs = ["127.0.0.1:{peer.port}"]
+read_timeout = "500ms"
+alpn = "h2"
+http2_engine = "{engine}"
 [certificates.test]
 tls_cert = '''{certificate}'''
 tls_key = '''{key}'''
 """,
     )
     with Pingap(config, placement) as instance:
-        yield Proxy(instance, tls_port, certificate.encode(), spare_port)
+        yield Proxy(instance, tls_port, certificate.encode(), spare_port, placement == "split")
 
 
 @pytest.fixture(params=["h2c", "tls"])
@@ -238,17 +267,23 @@ def test_a_backend_that_dies_makes_its_calls_unavailable_and_may_come_back(proxy
             assert error.code() is grpc.StatusCode.UNAVAILABLE, error
             return False
 
+    to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     with proxy.stub(**{"grpc.default_authority": "spare.local"}) as stub:
         backend = serve()
         try:
             until(lambda: answers(stub), WITHIN, "the backend answers")
             call = stub.chat(iter(queue.SimpleQueue().get, None), timeout=WITHIN)
+            begun = stub.chat(iter(to_send.get, None), timeout=WITHIN)
             opened = stub.hang.future(b"never")
             to_wait = threading.Event()
             opened.add_callback(to_wait.set)
             until(lambda: answers(stub), WITHIN, "the backend answers while others wait")
+            to_send.put(b"begun")
+            assert next(begun) == b"BEGUN"
             backend.kill()
             backend.wait(WITHIN)
+            error = error_of(lambda: next(begun))
+            assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, f"{CUT} The backend gave no valid answer.")
             assert error_of(lambda: opened.result(WITHIN)).code() is grpc.StatusCode.UNAVAILABLE
             assert error_of(lambda: next(call)).code() is grpc.StatusCode.UNAVAILABLE
             assert error_of(lambda: stub.echo(b"x", timeout=WITHIN)).code() is grpc.StatusCode.UNAVAILABLE
@@ -257,6 +292,52 @@ def test_a_backend_that_dies_makes_its_calls_unavailable_and_may_come_back(proxy
         finally:
             backend.kill()
             backend.wait(WITHIN)
+
+
+@pytest.mark.parametrize("where", ["boundary", "middle"])
+def test_a_stream_that_breaks_off_is_unavailable_after_the_messages_that_are_whole(proxy: Proxy, where: str) -> None:
+    with proxy.stub(**{"grpc.default_authority": "broken.local"}) as stub:
+        call = stub.channel.unary_stream(f"/grpc-{where}")(b"", timeout=WITHIN)
+        assert next(call) == b"one"
+        assert where == "middle" or next(call) == b"two"
+        error = error_of(lambda: next(call))
+        assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, f"{CUT} The backend gave no valid answer.")
+
+
+def test_a_stream_in_which_the_backend_falls_silent_is_unavailable(proxy: Proxy) -> None:
+    to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    with proxy.stub(**{"grpc.default_authority": "impatient.local"}) as stub:
+        call = stub.chat(iter(to_send.get, None), timeout=WITHIN)
+        to_send.put(b"one")
+        assert next(call) == b"ONE"
+        to_send.put(None)
+        assert list(call) == []
+        call = stub.count(b"1", metadata=[("then", "hang")], timeout=WITHIN)
+        assert next(call) == b"0"
+        error = error_of(lambda: next(call))
+        assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, f"{CUT} The backend took too long to answer.")
+
+
+def test_a_stage_that_dies_makes_its_calls_unavailable_and_leaves_the_channel_as_it_is(proxy: Proxy) -> None:
+    if not proxy.is_split:
+        pytest.skip("colocated, clients lose their connection with it")
+    to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    with proxy.stub() as stub:
+        states: list[grpc.ChannelConnectivity] = []
+        call = stub.chat(iter(to_send.get, None), timeout=WITHIN)
+        to_send.put(b"begun")
+        assert next(call) == b"BEGUN"
+        stub.channel.subscribe(states.append)
+        old = proxy.instance.pid("upstream")
+        os.kill(old, signal.SIGKILL)
+        error = error_of(lambda: next(call))
+        assert (error.code(), error.details()) == (
+            grpc.StatusCode.UNAVAILABLE,
+            f"{CUT} The stage that handled this request was lost.",
+        )
+        proxy.instance.wait_restarted("upstream", old)
+        assert stub.echo(b"again", timeout=WITHIN, wait_for_ready=True) == b"again"
+        assert set(states) <= {grpc.ChannelConnectivity.READY}
 
 
 # -- much at once ------------------------------------------------------------------------------
