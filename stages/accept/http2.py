@@ -283,8 +283,10 @@ class Http2Connection(Http2Output):
         self._forget(stream.stream_id)
         if code is not None:
             self.engine.reset(stream.stream_id, code)
-        elif not stream.client_ended:
-            self._answered_early(stream.stream_id)
+        else:
+            self.guard.answered += 1
+            if not stream.client_ended:
+                self._answered_early(stream.stream_id)
         stream.release()
         self.schedule()
         self._rest_if_idle()

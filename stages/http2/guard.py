@@ -15,6 +15,8 @@ from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME, FRAME_SIZE_ERROR, PROT
 
 _DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
 _END_STREAM, _END_HEADERS, _PADDED = 0x1, 0x4, 0x8
+_PIECE: Final = 1024
+_WORTH: Final = 2 * _PIECE
 
 
 class Bucket(NamedTuple):
@@ -27,16 +29,17 @@ class Floods(NamedTuple):
     """How much of each is too much."""
 
     resets: Bucket = Bucket(400, 40)
-    """RST_STREAM from the peer (rapid reset, CVE-2023-44487)."""
+    """RST_STREAM from the peer (rapid reset, CVE-2023-44487), beyond one for every stream that was answered whole."""
     forced: Bucket = Bucket(100, 10)
     """RST_STREAM that the peer's errors made us send (CVE-2025-8671)."""
     pings: Bucket = Bucket(100, 10)
+    """PING beyond one for every write of a body: gRPC measures the path with each message it gets."""
     settings: Bucket = Bucket(50, 5)
     empty: Bucket = Bucket(100, 10)
     """DATA and HEADERS frames that carry nothing and end nothing (CVE-2019-9518)."""
     priorities: Bucket = Bucket(1000, 100)
     windows: Bucket = Bucket(2000, 200)
-    """WINDOW_UPDATE beyond one for every KiB that we sent."""
+    """WINDOW_UPDATE beyond one for every KiB that we sent, and two for every write: of the stream and of the connection."""
     others: Bucket = Bucket(100, 10)
     """Unknown frames, PUSH_PROMISE, GOAWAY."""
     continuations: int = 32
@@ -51,7 +54,7 @@ DEFAULT: Final = Floods()
 class Guard:
     """For one connection. Feed it what comes, before the engine; begin after the client's preface."""
 
-    __slots__ = ("_block", "_continuations", "_floods", "_header", "_levels", "_sent", "_skip", "_stamps")
+    __slots__ = ("_block", "_continuations", "_floods", "_header", "_levels", "_sent", "_skip", "_stamps", "_writes", "answered")
 
     def __init__(self, preface: int = 0, floods: Floods = DEFAULT) -> None:
         """preface: bytes to skip before the first frame."""
@@ -63,6 +66,10 @@ class Guard:
         self._levels: dict[str, float] = {}
         self._stamps: dict[str, float] = {}
         self._sent = 0
+        self._writes = 0
+        """Writes that no PING has answered yet."""
+        self.answered = 0
+        """Streams that were answered whole since the last reset; counted by who answers."""
 
     def came(self, data: bytes, now: float) -> None:
         """Counts the frames that begin in `data`. Raises Http2Error."""
@@ -126,17 +133,24 @@ class Guard:
         self._take("forced", now, count)
 
     def sent(self, count: int) -> None:
-        """So many bytes left: they are worth WINDOW_UPDATE frames."""
-        self._sent += count
+        """So many bytes left in one write: they are worth WINDOW_UPDATE frames, and a PING."""
+        self._sent += count + _WORTH
+        self._writes += 1
 
     def _take(self, name: str, now: float, count: int) -> None:
         bucket: Bucket = getattr(self._floods, name)
         level = self._levels.get(name, bucket.burst)
         level = min(bucket.burst, level + (now - self._stamps.get(name, now)) * bucket.rate)
         self._stamps[name] = now
-        if name == "windows" and self._sent >= 1024:
-            level = min(bucket.burst, level + self._sent // 1024)
-            self._sent %= 1024
+        if name == "windows":
+            level = min(bucket.burst, level + self._sent // _PIECE)
+            self._sent %= _PIECE
+        elif name == "pings":
+            level = min(bucket.burst, level + self._writes)
+            self._writes = 0
+        elif name == "resets":
+            level = min(bucket.burst, level + self.answered)
+            self.answered = 0
         level -= count
         self._levels[name] = level
         if level < 0:

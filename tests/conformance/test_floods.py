@@ -92,6 +92,27 @@ def test_what_ordinary_clients_do_is_no_flood(server: Server) -> None:
         assert not peer.goaways()
 
 
+def test_resets_beside_as_many_answers_are_no_flood(server: Server) -> None:
+    """What a proxy or a gRPC channel sends that carries the requests of many: some of them leave."""
+    with server.peer() as peer:
+        for stream in range(1, 2401, 4):
+            peer.send(post(stream) + rst(stream) + get(stream + 2))
+            assert peer.answer(stream + 2).status == 200
+        peer.ping()
+        assert not peer.goaways()
+
+
+def test_a_ping_with_each_message_is_no_flood(server: Server) -> None:
+    """As grpc-go does, to measure how much the path takes; and there are clients that open both windows for each frame."""
+    with server.peer() as peer:
+        for stream in range(1, 801, 2):
+            peer.send(get(stream))
+            got = peer.answer(stream)
+            peer.ping()
+            peer.send(window(0, len(got.body)))
+        assert not peer.goaways()
+
+
 def test_a_request_that_is_reset_before_its_body_began_reaches_nobody(server: Server) -> None:
     with server.peer() as peer:
         never = fields(1, request(b"POST", b"/never")) + rst(1)

@@ -87,6 +87,34 @@ def test_window_updates_for_what_was_sent_are_no_flood() -> None:
         guard.came(frame(WINDOW, 0, 1, u32(16384)) + frame(WINDOW, 0, 0, u32(16384)), 0.0)
 
 
+@pytest.mark.parametrize("name", ["ping", "window update"])
+def test_what_answers_a_small_message_is_no_flood(name: str) -> None:
+    """grpc-go pings with every message that it gets, and there are clients that open both windows with each."""
+    raw, _ = FLOODS[name]
+    guard = Guard()
+    for _ in range(10000):
+        guard.sent(5)
+        guard.came(raw * (2 if name == "window update" else 1), 0.0)
+
+
+def test_as_many_resets_as_answers_are_no_flood() -> None:
+    """A channel that carries the calls of many users: some of them leave, or set deadlines."""
+    raw, cap = FLOODS["rapid reset"]
+    guard = Guard()
+    for _ in range(10000):
+        guard.came(raw, 0.0)
+        guard.answered += 1
+    assert count_until_refused(guard, lambda guard, _: guard.came(raw, 0.0)) == cap
+
+
+def test_messages_long_ago_are_worth_no_flood_of_pings_now() -> None:
+    raw, cap = FLOODS["ping"]
+    guard = Guard()
+    for _ in range(10000):
+        guard.sent(5)
+    assert count_until_refused(guard, lambda guard, _: guard.came(raw, 0.0)) == cap
+
+
 def test_resets_that_we_were_made_to_send_are_counted() -> None:
     assert count_until_refused(Guard(), lambda guard, _: guard.forced(1, 0.0)) == 100
 

@@ -938,6 +938,21 @@ async def test_a_flood_ends_the_connection(play: Play, serves: Any) -> None:
     assert (link.goodbye, link.is_closed) == (ENHANCE_YOUR_CALM, True)
 
 
+async def test_a_ping_with_each_message_is_no_flood(play: Play, serves: Any) -> None:
+    """As a server in Go answers the messages of a stream that a client goes on and on sending."""
+    serves()
+    sid = play.uploads()
+    link, (stream,) = await heard(play)
+    for number in range(400):
+        play.sends(sid, b"%05d" % number)
+        await play.turn()
+        link.says(b"\0\0\x08\x06\0\0\0\0\0........")
+        link.listens()
+    play.hears()
+    link.answers(stream)
+    assert play.hears_response(sid).status == 200
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
