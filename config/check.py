@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 
 from config import unsupported
 from config.addresses import is_host_name
@@ -26,6 +26,8 @@ from config.quantities import describe
 Declared = Mapping[str, frozenset[str]]
 """By section, the names that the files give items, also of items that are not usable."""
 
+_LARGEST: Final = 2**31 - 1
+"""That the kernel takes for an option of a socket."""
 _REPLACEMENT = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
 
 
@@ -83,7 +85,10 @@ def _dates(value: Any, place: str = "") -> Iterator[str]:
 
 def _server(path: str, server: Server, declared: Declared) -> Iterator[Problem]:
     yield from _references(f"{path}.locations", server.locations, declared["locations"], "location")
-    yield from _keepalive(path, server)
+    yield from _kernel(path, server)
+    for key in ("max_header_bytes", "max_target_bytes"):
+        if not getattr(server, key):
+            yield Problem(f"{path}.{key}", "must be more than 0", "no request could be served")
 
 
 def _tls(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
@@ -112,7 +117,8 @@ def _grpc_web(snapshot: Snapshot) -> Iterator[Problem]:
                 where = path_of("servers", server_name)
                 yield Problem(path, f"{where} does not have the module", f'write modules = ["grpc-web"] in [{where}]')
         upstream = snapshot.upstreams.get(location.upstream)
-        if upstream is not None and upstream.alpn == "h1":
+        # Without TLS there is nothing by which "h2h1" could be agreed on, and it means HTTP/1.1.
+        if upstream is not None and (upstream.alpn == "h1" or (upstream.alpn == "h2h1" and not upstream.sni)):
             where = path_of("upstreams", location.upstream)
             yield Problem(path, f"{where} does not speak HTTP/2, which gRPC needs", f'write alpn = "h2" in [{where}]')
 
@@ -126,11 +132,14 @@ def _proxy_protocol(snapshot: Snapshot, partial: AbstractSet[str]) -> Iterator[P
             yield Problem(path, "nobody may connect", "name the proxies in basic.trusted_proxies, as 10.0.0.0/8")
 
 
-def _keepalive(path: str, item: Server | Upstream) -> Iterator[Problem]:
+def _kernel(path: str, item: Server | Upstream) -> Iterator[Problem]:
     for key in ("tcp_idle", "tcp_interval"):
         seconds = getattr(item, key)
         if seconds is not None and (seconds < 1 or seconds > 32767):
             yield Problem(f"{path}.{key}", "must be between 1s and 9h", "the kernel counts whole seconds")
+    seconds = item.tcp_user_timeout
+    if seconds is not None and not 0.001 <= seconds <= _LARGEST / 1000:
+        yield Problem(f"{path}.tcp_user_timeout", "must be between 1ms and 24d", "the kernel counts milliseconds")
 
 
 def _listen_addresses(servers: Mapping[str, Server]) -> Iterator[Problem]:
@@ -221,7 +230,9 @@ def _replacement(path: str, text: str, captures: set[str], groups: int) -> Itera
 
 
 def _upstream(path: str, upstream: Upstream) -> Iterator[Problem]:
-    yield from _keepalive(path, upstream)
+    yield from _kernel(path, upstream)
+    if upstream.tcp_recv_buf is not None and upstream.tcp_recv_buf > _LARGEST:
+        yield Problem(f"{path}.tcp_recv_buf", "must be less than 2GiB", "leave the key out for the system's own sizes")
     yield from _engine(path, upstream)
     if not upstream.addrs:
         yield Problem(f"{path}.addrs", "no address is given", 'write addrs = ["host:port"]')

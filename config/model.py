@@ -32,6 +32,8 @@ PLUGIN_STEPS = ("early_request", "request", "proxy_upstream", "upstream_response
 
 Seconds = Annotated[float, Parsed("duration")]
 Bytes = Annotated[int, Parsed("size")]
+Limit = Annotated[float, Parsed("limit")]
+"""Seconds that something may take, more than 0."""
 Count = Annotated[int, Between(0)]
 AtLeastOne = Annotated[int, Between(1)]
 HeaderPairs = Annotated[tuple[tuple[str, str], ...], EachParsed("header")]
@@ -99,9 +101,9 @@ class Server:
     """How long sent data may stay unacknowledged (TCP_USER_TIMEOUT)."""
     tcp_fastopen: Annotated[int, Between(0, 2**31 - 1)] | None = field(default=None, metadata=RESTART)
     """Length of the queue for TCP Fast Open; 0 or None is off."""
-    downstream_read_timeout: Seconds = 60.0
+    downstream_read_timeout: Limit = 60.0
     """How long a client may send nothing of a body that is expected."""
-    downstream_write_timeout: Seconds = 60.0
+    downstream_write_timeout: Limit = 60.0
     """How long a client may take nothing of an answer that is waiting."""
     prometheus_metrics: Annotated[str | None, Parsed("metrics_path")] = None
     """The path at which this server answers with the metrics; None is nowhere."""
@@ -114,7 +116,7 @@ class Server:
     """OpenSSL's list of ciphers for TLS 1.2; empty is its default."""
     tls_ciphersuites: Annotated[str, Parsed("ciphersuites")] = ""
     """The same for TLS 1.3, for a Python whose ssl module can set it (3.15)."""
-    tls_handshake_timeout: Seconds = 10.0
+    tls_handshake_timeout: Limit = 10.0
     """From the connection to the end of the handshake."""
     enabled_h2: bool = False
     """HTTP/2 is spoken to clients that want it: by ALPN with TLS, else by prior knowledge or `Upgrade: h2c`."""
@@ -126,7 +128,7 @@ class Server:
     """What this server does besides: `grpc-web`, for the locations that say `grpc_web`."""
     http1_engine: Literal["httptools", "h11"] = field(default="httptools", metadata=RESTART)
     """The HTTP/1.1 parser; h11 is several times slower and meant for comparison."""
-    header_timeout: Seconds = 10.0
+    header_timeout: Limit = 10.0
     """From the first byte of a request head to its last."""
     keepalive_timeout: Seconds = 75.0
     """How long a connection may stay open without a request; 0 closes after each answer."""
@@ -216,13 +218,13 @@ class Upstream:
     """What reads and writes HTTP/2, as in [servers.X]."""
     max_h2_streams: Annotated[int, Between(1, 10_000)] = 100
     """Most requests in flight on one HTTP/2 connection; fewer when the backend says so."""
-    connection_timeout: Seconds | None = 10.0
+    connection_timeout: Limit | None = 10.0
     """For the TCP connect, for the TLS handshake and for the first word of an HTTP/2 backend: each has so long."""
-    total_connection_timeout: Seconds | None = None
+    total_connection_timeout: Limit | None = None
     """For the connect with all that belongs to it (name lookup, handshakes); None is no further limit."""
-    read_timeout: Seconds = 300.0
+    read_timeout: Limit = 300.0
     """Between two reads of an answer. The reference has no limit; here every wait ends."""
-    write_timeout: Seconds = 60.0
+    write_timeout: Limit = 60.0
     """How long a backend may take nothing of a request that is waiting."""
     idle_timeout: Seconds = 60.0
     """How long an idle connection is kept for reuse; 0 keeps none."""

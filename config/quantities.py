@@ -52,6 +52,14 @@ def parse_duration(value: Any) -> float:
     return int(nanoseconds) / 1e9
 
 
+def parse_limit(value: Any) -> float:
+    """A duration that something may take: 0 would leave it no time at all."""
+    seconds = parse_duration(value)
+    if not seconds:
+        raise BadValue("must be more than 0", "leave the key out for the default")
+    return seconds
+
+
 def format_duration(seconds: float) -> str:
     """The shortest usual way to write a duration: `90.5` to `1m 30s 500ms`."""
     left, parts = round(seconds * 1e9), []

@@ -16,7 +16,7 @@ from config.addresses import parse_backend, parse_endpoint, parse_listen_list, p
 from config.certificates import parse_domains, parse_pem
 from config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from config.problems import BadValue, choices, nearest
-from config.quantities import parse_duration, parse_size, text_of
+from config.quantities import parse_duration, parse_limit, parse_size, text_of
 
 _ALGORITHMS = ("round_robin", "hash", "least_conn", "p2c")
 ALPNS = ("h1", "h2", "h2h1")
@@ -204,13 +204,6 @@ def _parameter(name: str, content: str, parser: Callable[[str], Any]) -> Any:
         raise BadValue(f"parameter {name!r}: {error.message}", error.hint) from error
 
 
-def _positive_duration(content: str) -> float:
-    seconds = parse_duration(content)
-    if seconds <= 0:
-        raise BadValue("must be longer than 0")
-    return seconds
-
-
 def _positive_count(content: str) -> int:
     if not (content.isascii() and content.isdigit() and 0 < int(content) <= 1000):
         raise BadValue(f"{content!r} is not a whole number from 1 to 1000")
@@ -225,9 +218,9 @@ def _switch(content: str) -> bool:
 
 
 _CHECK_PARAMETERS: dict[str, Callable[[str], Any]] = {
-    "connection_timeout": _positive_duration,
-    "read_timeout": _positive_duration,
-    "check_frequency": _positive_duration,
+    "connection_timeout": parse_limit,
+    "read_timeout": parse_limit,
+    "check_frequency": parse_limit,
     "success": _positive_count,
     "failure": _positive_count,
     "reuse": _switch,
@@ -327,6 +320,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "discovery": parse_discovery,
     "domains": parse_domains,
     "duration": parse_duration,
+    "limit": parse_limit,
     "endpoint": parse_endpoint,
     "file_path": parse_file_path,
     "header": parse_header,
