@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import model
+from config import parts
 from config.fields import EachParsed, Parsed
 from config.load import load_text
 from config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
@@ -125,8 +125,8 @@ def test_the_secret_key_is_not_shown() -> None:
 
 
 def test_addresses_are_written_with_brackets_round_ipv6() -> None:
-    assert str(model.Listen("::1", 80)) == model.Backend("::1", 80).address == "[::1]:80"
-    assert str(model.Listen("h", 80)) == model.Backend("h", 80).address == "h:80"
+    assert str(parts.Listen("::1", 80)) == parts.Backend("::1", 80).address == "[::1]:80"
+    assert str(parts.Listen("h", 80)) == parts.Backend("h", 80).address == "h:80"
 
 
 def test_only_what_differs_from_the_defaults_is_sent() -> None:
@@ -135,7 +135,7 @@ def test_only_what_differs_from_the_defaults_is_sent() -> None:
 
 
 def test_the_replicas_of_a_stage_follow_the_threads_unless_given() -> None:
-    listen = (model.Listen("127.0.0.1", 80),)
+    listen = (parts.Listen("127.0.0.1", 80),)
     threads = Snapshot(basic=Basic(threads=2), servers={"a": Server(addr=listen, threads=3)})
     assert (threads.replicas("accept", 8), threads.replicas("routing", 8)) == (3, 1)
     assert Snapshot(basic=Basic(threads=0)).replicas("accept", 8) == 8
@@ -153,19 +153,19 @@ pairs = st.lists(st.tuples(names, names), max_size=3).map(tuple)
 locations = st.builds(
     Location,
     upstream=names,
-    path=st.builds(model.PathRule, st.sampled_from(["any", "exact", "prefix", "regex"]), names),
-    host=st.lists(st.builds(model.HostRule, st.sampled_from(["exact", "suffix", "regex"]), names)).map(tuple),
+    path=st.builds(parts.PathRule, st.sampled_from(["any", "exact", "prefix", "regex"]), names),
+    host=st.lists(st.builds(parts.HostRule, st.sampled_from(["exact", "suffix", "regex"]), names)).map(tuple),
     match_headers=st.lists(st.tuples(names, st.none() | names), max_size=3).map(tuple),
     proxy_set_headers=pairs,
-    rewrite=st.none() | st.builds(model.Rewrite, names, names),
+    rewrite=st.none() | st.builds(parts.Rewrite, names, names),
     weight=st.none() | st.integers(0, 65535),
     max_retry_window=st.none() | st.floats(0, 1e9),
 )
 upstreams = st.builds(
     Upstream,
-    addrs=st.lists(st.builds(model.Backend, names, st.integers(1, 65535), st.integers(0, 9))).map(tuple),
-    algo=st.builds(model.Balance, st.just("hash"), st.just("header"), names),
-    health_check=st.builds(model.HealthCheck, st.just("http"), names, names, reuse=st.booleans()),
+    addrs=st.lists(st.builds(parts.Backend, names, st.integers(1, 65535), st.integers(0, 9))).map(tuple),
+    algo=st.builds(parts.Balance, st.just("hash"), st.just("header"), names),
+    health_check=st.builds(parts.HealthCheck, st.just("http"), names, names, reuse=st.booleans()),
     tcp_recv_buf=st.none() | st.integers(0, 2**40),
 )
 snapshots = st.builds(
@@ -184,5 +184,5 @@ def test_a_snapshot_comes_back_from_the_wire_as_it_was(snapshot: Snapshot) -> No
 def test_the_defaults_of_the_model_pass_its_own_checks() -> None:
     text = '[servers.web]\naddr = "127.0.0.1:80"\n[upstreams.app]\naddrs = ["127.0.0.1"]'
     snapshot = load_text(text)
-    assert snapshot.servers["web"] == Server(addr=(model.Listen("127.0.0.1", 80),))
-    assert snapshot.upstreams["app"] == Upstream(addrs=(model.Backend("127.0.0.1"),))
+    assert snapshot.servers["web"] == Server(addr=(parts.Listen("127.0.0.1", 80),))
+    assert snapshot.upstreams["app"] == Upstream(addrs=(parts.Backend("127.0.0.1"),))

@@ -17,7 +17,7 @@ import pytest
 
 from bus.fake import FakeContext
 from bus.members import Members
-from config import model
+from config import parts
 from config.model import Basic, Location, Snapshot, Upstream
 from config.parts import Balance
 from stages.http2 import engine, engines
@@ -432,7 +432,7 @@ class Play:
         for text in addrs.split():
             address, _, weight = text.partition("*")
             host, _, port = address.rpartition(":")
-            backends.append(model.Backend(host, int(port), int(weight or 1)))
+            backends.append(parts.Backend(host, int(port), int(weight or 1)))
         upstream = Upstream(addrs=tuple(backends), algo=Balance(kind=algo), **settings)  # type: ignore[arg-type]
         snapshot = Snapshot(
             basic=Basic(**(basic or {})),
