@@ -29,11 +29,13 @@ class Headers:
     not be one header line raises ValueError.
     """
 
-    __slots__ = ("raw",)
+    __slots__ = ("raw", "removed")
 
     def __init__(self, raw: bytes = b"") -> None:
         self.raw = raw
         """The block: `name: value\\r\\n` lines, names in lower case."""
+        self.removed: tuple[bytes, ...] = ()
+        """`name: ` of all that was to be removed, whether there was such a line or not: no trailer may bring it."""
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The value of the first line of that name."""
@@ -85,6 +87,8 @@ class Headers:
     def remove(self, name: str) -> list[str]:
         """Takes all lines of that name away; returns their values."""
         line = _line(name)
+        if line not in self.removed:
+            self.removed = (*self.removed, line)
         spans = self._spans(line)
         if not spans:
             return []

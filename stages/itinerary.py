@@ -1,4 +1,4 @@
-"""The itinerary: which stages a request and its response must visit, as flags in `Routed.plan`.
+"""The itinerary: which stages a request and its response must visit, and what may not pass, as flags in `Routed.plan`.
 
 A stage with nothing to do is not visited: without a flag the request goes from
 routing straight to upstream, and the response from upstream straight to accept.
@@ -16,3 +16,6 @@ REQUEST_BODY: Final = 2
 
 RESPONSE_PLUGINS: Final = 4
 """The response and its body go from upstream to plugins, and from there to accept."""
+
+NO_TRAILERS: Final = 8
+"""Set by plugins: a hook has removed lines from the request's head, which its trailers might bring back. They end here."""

@@ -10,7 +10,7 @@ from stages.error_page import ErrorPages
 from stages.errors import KINDS
 from stages.messages import CANCEL, DATA, RESPONSE, UNKNOWN, Cancel, Data, Report, Response, accept_of
 from stages.plugins import user_code
-from stages.plugins.bodies import PORTION, Download, report_of, stages_of
+from stages.plugins.bodies import PORTION, Download, report_of, stages_of, trailers_of
 from stages.plugins.chain import Chain
 from stages.plugins.core import BodyTooLarge, Replied
 from stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead
@@ -113,9 +113,13 @@ class Answers:
     def data(self, stream: Stream, data: Data) -> None:
         """DATA of an answer."""
         if stream.passes:
+            if not (data.ended or data.error):
+                self._send(stream.to_accept, data)
+                return
+            if data.trailers:
+                data = data._replace(trailers=trailers_of(stream, data.trailers))
             self._send(stream.to_accept, data)
-            if data.ended or data.error:
-                self._actor.drop(stream)
+            self._actor.drop(stream)
         elif stream.download is not None:
             if data.error:
                 self._broke(stream, data.error)

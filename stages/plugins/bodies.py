@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from stages.headers import without_names_of
 from stages.messages import CREDIT, DATA, INLINE, RESPONSE, UNKNOWN, WINDOW, Credit, Data, Report, Response, window
 from stages.plugins.core import Collector, Flow
 from stages.plugins.exchange import Exchange, Transformer
@@ -30,6 +31,15 @@ def report_of(exchange: Exchange, response: Response) -> Report | None:
     """The report of an answer, with what plugins put into the context."""
     report, context = response.report, exchange._context
     return report if report is None or context is None else _NEW(Report, (*report[:9], context, *report[10:]))
+
+
+def trailers_of(stream: Stream, trailers: bytes) -> bytes:
+    """An answer's trailers without those of names that hooks have set, added or removed in its head: what they say stands."""
+    before, now = stream.response, stream.exchange.response
+    if before is None or now is None:
+        return trailers
+    changed = set(before.headers.split(b"\r\n")) ^ set(now.headers.raw.split(b"\r\n"))
+    return without_names_of(trailers, b"\r\n".join((*changed, *now.headers.removed)))
 
 
 def stages_of(stream: Stream, wanted: Sequence[Any]) -> list[Transformer]:
@@ -162,7 +172,7 @@ class Download(_Mover):
                     pending = flow.pump(flow.ready + 1)  # if that was all of it, its length can be told
             progress = self._forward()
             self.give_back()
-            if pending is not None or not progress or flow.is_over:
+            if pending is not None or not progress or (flow.is_over and self._is_ended):  # trailers come after all of the body
                 return pending
 
     def _forward(self) -> bool:
@@ -207,7 +217,7 @@ class Download(_Mover):
             self._is_ended = True
             told = self.stream.told
             late = {key: value for key, value in self.stream.exchange.context.items() if told.get(key, _MISSING) != value}
-        trailers = self.trailers if ended else b""
+        trailers = trailers_of(self.stream, self.trailers) if ended and self.trailers else b""
         self._send(self.stream.to_accept, Data(DATA, self.stream.sid, data, ended, "", False, late or None, trailers))
 
 

@@ -6,7 +6,8 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from stages.itinerary import REQUEST_BODY
+from stages.http1.rules import NOT_IN_TRAILERS
+from stages.itinerary import NO_TRAILERS, REQUEST_BODY
 from stages.messages import Routed
 from stages.plugins.bodies import Upload, stages_of
 from stages.plugins.chain import Chain
@@ -136,6 +137,8 @@ class Requests:
     def _forward(self, exchange: Exchange, length: int, body: bytes, ended: bool, plan: int, keeps_upgrade: bool = True) -> None:
         routed = exchange.routed
         context = exchange._context
+        if not ended and exchange.headers.removed and _may_come_back(exchange.headers.removed):
+            plan |= NO_TRAILERS
         # fmt: off
         self._send(routed.affinity.upstream, _NEW(Routed, (
             *routed[:7], exchange._target, routed.version, routed.host, exchange.headers.raw, length, body, ended, routed.started,
@@ -144,3 +147,8 @@ class Requests:
             (*routed.watchers, self._me) if exchange._watches else routed.watchers,
         )))
         # fmt: on
+
+
+def _may_come_back(removed: tuple[bytes, ...]) -> bool:
+    """Whether a trailer may have one of these names (`Headers.removed`). Some backends take trailers for header lines."""
+    return any(line[:-2] not in NOT_IN_TRAILERS for line in removed)

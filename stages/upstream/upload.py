@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from stages.headers import without_names_of
 from stages.http1.rules import ProtocolError
-from stages.itinerary import REQUEST_BODY
+from stages.itinerary import NO_TRAILERS, REQUEST_BODY
 from stages.messages import CREDIT, UNKNOWN, WINDOW, Credit, Data, accept_of
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class Upload:
                 except ProtocolError as error:
                     exchange.fail(error.kind)
                     return
-            if trailers:  # some backends take them for header lines: they must not undo what the head says
-                trailers = without_names_of(exchange.rules.cut_ruled(trailers), exchange.routed.headers)
+            if trailers:
+                trailers = self._allowed(trailers)
         channel.send_body(payload, data.ended, trailers)
         if data.ended:
             exchange.upload_ended(channel)
@@ -99,6 +99,11 @@ class Upload:
             exchange.fail("internal")
             return False
         return True
+
+    def _allowed(self, trailers: bytes) -> bytes:
+        """Some backends take trailers for header lines: they must not undo what the head says, nor what was taken out of it."""
+        routed, rules = self._exchange.routed, self._exchange.rules
+        return b"" if routed.plan & NO_TRAILERS else without_names_of(rules.cut_ruled(trailers), routed.headers)
 
     def drained(self) -> None:
         """The backend has taken what was written: room for more."""

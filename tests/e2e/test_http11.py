@@ -37,11 +37,27 @@ class Splitter(Plugin):
         return CONTINUE
 """
 
+GUARD = """
+from pingap.plugin import Plugin, CONTINUE
+
+class Guard(Plugin):
+    def request(self, exchange):
+        exchange.headers.remove("x-user")
+        return CONTINUE
+
+    def response(self, exchange):
+        exchange.response.headers.remove("x-inner")
+        if exchange.path.endswith("/whole"):
+            exchange.collect_response(lambda exchange, body: body.upper())
+        return CONTINUE
+"""
+
 
 @pytest.fixture(scope="module")
 def proxy(placement: str, shared_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pingap]:
-    code = Path(tmp_path_factory.mktemp("plugins")) / "splitter.py"
-    code.write_text(SPLITTER)
+    code = Path(tmp_path_factory.mktemp("plugins"))
+    (code / "splitter.py").write_text(SPLITTER)
+    (code / "guard.py").write_text(GUARD)
     more = f"""
 [locations.rewritten]
 upstream = "origin"
@@ -61,13 +77,21 @@ path = "/split"
 plugins = ["splitter"]
 [plugins.splitter]
 category = "python"
-path = "{code}"
+path = "{code}/splitter.py"
+[locations.guarded]
+upstream = "origin"
+path = "/guarded"
+proxy_set_headers = ["X-Role:guest", "X-Admin:"]
+plugins = ["guard"]
+[plugins.guard]
+category = "python"
+path = "{code}/guard.py"
 """
     text = site(
         [shared_origin.port],
         location="enable_reverse_proxy_headers = true",
         more=more,
-        locations='["rewritten", "via", "small", "split", "all"]',
+        locations='["rewritten", "via", "small", "split", "guarded", "all"]',
     )
     with Pingap(text, placement) as instance:
         yield instance
@@ -336,6 +360,23 @@ def test_trailers_pass_both_ways_to_who_reads_them(proxy: Pingap, origin: Origin
     assert request.trailers.lower() == b"x-up: 2\r\n"
     assert request.get("te") == ("trailers" if reads else None)
     assert request.get("connection") == ("te" if reads else None)
+
+
+@pytest.mark.parametrize("path", ["/guarded", "/guarded/whole"])
+def test_no_trailer_brings_back_what_a_plugin_has_removed(proxy: Pingap, origin: Origin, path: str) -> None:
+    def trailed(exchange: Exchange) -> None:
+        exchange.read_body()
+        exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Inner: 1\r\n\r\n2\r\nok\r\n0\r\nX-Inner: 2\r\nX-Sum: 3\r\n\r\n")
+
+    origin.on[path] = trailed
+    with proxy.client() as client:
+        client.send(f"POST {path} HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        client.send(b"2\r\nok\r\n0\r\nX-User: root\r\nX-Role: root\r\nX-Admin: 1\r\n\r\n")
+        response = client.response()
+        assert response.body == (b"OK" if path.endswith("whole") else b"ok")
+        assert (response.get("x-inner"), response.trailers) == (None, [("x-sum", "3")])
+        assert client.get("/after").body == b"/after"
+    assert origin.wait(path).trailers == b""
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])

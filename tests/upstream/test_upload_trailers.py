@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.headers import without_names_of
+from stages.itinerary import NO_TRAILERS
 from stages.messages import DATA, Data
 from tests.upstream.playbook import OK, Play
 
@@ -33,6 +34,19 @@ async def test_trailers_of_names_that_the_head_or_the_location_decides_are_dropp
     play.sends(sid, b"hello")
     play.tell(Data(DATA, sid, b"", True, "", True, None, trailers))
     assert link.hears().endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n%b\r\n" % passed)
+    link.says(OK)
+    play.hears_response(sid)
+
+
+async def test_none_pass_when_plugins_have_removed_lines_that_they_might_bring_back(play: Play) -> None:
+    play.serves()
+    sid = play.uploads(headers=HEAD, plan=NO_TRAILERS)
+    await play.turn()
+    play.hears_credit(sid)
+    link = play.backend().link
+    play.sends(sid, b"hello")
+    play.tell(Data(DATA, sid, b"", True, "", True, None, b"x-role: root\r\n"))
+    assert link.hears().endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
     link.says(OK)
     play.hears_response(sid)
 
