@@ -344,11 +344,11 @@ class AcceptActor(Actor):
         return error_answer(stream, kind, self._pages, self.context.id)
 
     def refusal(
-        self, connection: Client, door: Door, refused: Stream | RequestHead | None, kind: str, detail: str, at: float
+        self, connection: Client, door: Door, refused: Stream | RequestHead, kind: str, detail: str, at: float
     ) -> tuple[int, bytes, bytes]:
         """Status, headers and body that answer a request which broke the rules; writes its event too.
 
-        refused: as far as it had come: a stream, a head whose body was awaited, or nothing that can be named.
+        refused: as far as it had come: a stream, a head whose body was awaited, or what can be told of a head.
         """
         status, headers, body = self._pages.page(kind)
         now = monotonic()

@@ -15,8 +15,6 @@ from stages.messages import REQUEST, Affinity, Report, Request, new
 if TYPE_CHECKING:
     from stages.accept.client import Client
 
-_NO_HEAD: Final = RequestHead(b"", b"", 11, b"", b"", 0, False, False, b"")
-
 _NO_REPORT: Final = Report("", "", "", 0, False, 0, (), (), "", {}, "")
 """Of a stream that no stage has told anything of."""
 
@@ -67,9 +65,8 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
     )
 
 
-def refused_stream(connection: Client, server: str, head: RequestHead | None, at: float) -> Stream:
-    """A record of a request that never became a stream. head: None when nothing of it could be read."""
-    head = head or _NO_HEAD
+def refused_stream(connection: Client, server: str, head: RequestHead, at: float) -> Stream:
+    """A record of a request that never became a stream."""
     request = Request(
         REQUEST,
         0,

@@ -22,6 +22,7 @@ from stages.accept.http2 import Http2Connection
 from stages.accept.intake import Intake, decoder_of, tunnel_of
 from stages.accept.stream import Stream
 from stages.date import dated
+from stages.http1.refused import start_of
 from stages.http1.render import CONTINUE, STATUS_LINES
 from stages.http1.rules import ProtocolError, RequestHead, head_too_large
 from stages.http2.engine import Http2Error
@@ -167,19 +168,19 @@ class Http1Connection(Http1Output):
             if head_block == PRIOR_KNOWLEDGE and self._speaks_http2 and not self.served:
                 self._begin_http2(head_block)
             else:
-                self._refuse(error.kind, error.detail, started)
+                self._refuse(error.kind, error.detail, started, head_block)
 
     def _wait_for_head(self, data: bytes) -> None:
         limits = self.door.limits
         if len(data) > limits.head:
             error = head_too_large(data, limits)
-            self._refuse(error.kind, error.detail, self._head_started or monotonic())
+            self._refuse(error.kind, error.detail, self._head_started or monotonic(), data)
             return
         at = data.find(b"\n", max(0, len(self._buffer) - 1))
         while at >= 0:
             if data[at - 1 : at] != b"\r":
                 # A bare LF will never become a valid head: say so now rather than at the time-out.
-                self._refuse("bad_request", "bare LF in the head", self._head_started or monotonic())
+                self._refuse("bad_request", "bare LF in the head", self._head_started or monotonic(), data)
                 return
             at = data.find(b"\n", at + 1)
         if data and not self._head_started:
@@ -306,8 +307,8 @@ class Http1Connection(Http1Output):
             data, self._buffer = self._buffer, b""
             self._next(data)
 
-    def _refuse(self, kind: str, detail: str, started: float) -> None:
-        """Answers a request that broke the rules, and closes."""
+    def _refuse(self, kind: str, detail: str, started: float, block: bytes = b"") -> None:
+        """Answers a request that broke the rules, and closes. block: what came of its head, if that is what broke them."""
         stream, intake = self._stream, self._intake
         self._head_started = 0.0
         if stream is not None and stream.state is State.RESPONDING:
@@ -315,7 +316,7 @@ class Http1Connection(Http1Output):
             self.cut(stream)
             return
         self._stream = None
-        refused = stream if stream is not None else intake.head if intake is not None else None
+        refused = stream or (intake.head if intake is not None else None) or start_of(block)
         status, headers, body = self.actor.refusal(self, self.door, refused, kind, detail, started)
         headers += dated(headers, monotonic())
         self.write(b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body))
@@ -361,6 +362,6 @@ class Http1Connection(Http1Output):
         if self._lingering or dropping:
             self.has_lingered(now)
         elif self._stream is not None or self._intake is not None or self._head_started:
-            self._refuse("request_timeout", "the request took too long to arrive", self._head_started or now)
+            self._refuse("request_timeout", "the request took too long to arrive", self._head_started or now, self._buffer)
         else:
             self._close()

@@ -16,7 +16,6 @@ from stages.accept.connection import STREAM_TOP_UP
 from stages.accept.core import State
 from stages.accept.http2_output import Http2Output
 from stages.accept.http2_stream import Http2Stream
-from stages.accept.stream import Stream
 from stages.date import dated
 from stages.http1.rules import ProtocolError, RequestHead
 from stages.http2.engine import (
@@ -36,9 +35,8 @@ from stages.http2.engine import (
     Settings,
     Trailers,
 )
-from stages.http2.fields import Malformed, request_head, response_fields, trailer_block
+from stages.http2.fields import Malformed, request_head, response_fields, sketch_of, trailer_block
 from stages.http2.guard import Guard
-from stages.messages import UNKNOWN
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -216,9 +214,9 @@ class Http2Connection(Http2Output):
         try:
             head = request_head(event.fields, event.ended, self.door.limits)
         except Malformed as error:
-            self._malformed(stream_id, None, error, now)
+            self._malformed(Http2Stream(self, stream_id, sketch_of(event.fields), now), error, now)
         except ProtocolError as error:
-            self._answer_refusal(Http2Stream(self, stream_id, _NO_HEAD, now), None, error, event.ended)
+            self._answer_refusal(Http2Stream(self, stream_id, sketch_of(event.fields), now), error, event.ended)
             self._rest_if_idle()
         else:
             self._begin(stream_id, head, now, event.ended)
@@ -236,15 +234,14 @@ class Http2Connection(Http2Output):
             stream.trailed(trailer_block(event.fields))
         except Malformed as error:
             self._forget(event.stream_id)
-            self._malformed(event.stream_id, stream, error, now)
+            self._malformed(stream, error, now)
             stream.release()
             self._rest_if_idle()
 
-    def _malformed(self, stream_id: int, stream: Http2Stream | None, error: Malformed, now: float) -> None:
+    def _malformed(self, stream: Http2Stream, error: Malformed, now: float) -> None:
         """RFC 9113 section 8.1.1: reset, and nobody guesses what was meant. It is in the log as 400."""
-        refused = stream.refused if stream is not None else None
-        self.actor.refusal(stream or Http2Stream(self, stream_id, _NO_HEAD, now), self.door, refused, error.kind, error.detail, now)
-        self.engine.reset(stream_id, PROTOCOL_ERROR)
+        self.actor.refusal(stream, self.door, stream.refused, error.kind, error.detail, now)
+        self.engine.reset(stream.stream_id, PROTOCOL_ERROR)
         self.guard.forced(1, now)
 
     def refuse(self, stream: Http2Stream, error: ProtocolError) -> None:
@@ -255,14 +252,14 @@ class Http2Connection(Http2Output):
             stream.cut(known)
             return
         self._forget(stream.stream_id)
-        self._answer_refusal(stream, stream.refused, error, stream.client_ended)
+        self._answer_refusal(stream, error, stream.client_ended)
         stream.release()
         self._rest_if_idle()
 
-    def _answer_refusal(self, stream: Http2Stream, refused: Stream | RequestHead | None, error: ProtocolError, ended: bool) -> None:
+    def _answer_refusal(self, stream: Http2Stream, error: ProtocolError, ended: bool) -> None:
         engine, stream_id = self.engine, stream.stream_id
         at = monotonic()
-        status, headers, body = self.actor.refusal(stream, self.door, refused, error.kind, error.detail, at)
+        status, headers, body = self.actor.refusal(stream, self.door, stream.refused, error.kind, error.detail, at)
         if len(body) > engine.room(stream_id):
             body = b""  # the client has made no room: it gets to know the status
         engine.send_head(stream_id, response_fields(status, headers + dated(headers, at), len(body)), not body)
@@ -386,6 +383,3 @@ class Http2Connection(Http2Output):
         self.deadline = min((self._idle_by, *deadlines, *self._unfinished.values()))
         self._flush()
 
-
-_NO_HEAD: Final = RequestHead(b"", b"", 20, b"", b"", UNKNOWN, False, False, b"")
-"""Of a request that could not be read."""

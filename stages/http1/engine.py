@@ -80,6 +80,7 @@ class _Fields:
 
 
 _NOTHING_SPECIAL: Final = Special()
+_NO_PROTOCOL: Final = "backend switched to no protocol: 101 without Upgrade"
 
 
 class Httptools:
@@ -120,7 +121,9 @@ class Httptools:
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
-            raise ProtocolError("bad_gateway", f"backend's response head: {error}") from error
+            # llhttp pauses behind any 101, and httptools takes that for an error where there is no Upgrade.
+            why = _NO_PROTOCOL if parser.get_status_code() == 101 else f"backend's response head: {error}"
+            raise ProtocolError("bad_gateway", why) from error
         version = 11 if head[7] == 49 else 10
         return finish_response(parser.get_status_code(), version, fields.lines, fields.special or _NOTHING_SPECIAL)
 
@@ -246,7 +249,7 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
             length,
             special.keep_alive(version),
             special.expects_continue(version),
-            special.upgraded(),
+            special.upgraded() if version >= 11 else b"",  # RFC 9110 section 7.8
         ),
     )
 
@@ -262,7 +265,7 @@ def finish_response(status: int, version: int, lines: list[bytes], special: Spec
         if special.transfer or (special.lengths and special.lengths != [b"0"]):
             raise ProtocolError("bad_gateway", f"backend framed a body on status {status}")
         if status == 101 and not special.upgraded():
-            raise ProtocolError("bad_gateway", "backend switched to no protocol")
+            raise ProtocolError("bad_gateway", _NO_PROTOCOL)
         length, chunked = UNKNOWN, False
     else:
         length, chunked = special.response_framing(version)

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from stages.http1.lines import PRIVATE
 from stages.http1.methods import METHODS
+from stages.http1.refused import sketch
 from stages.http1.rules import (
     NOT_IN_TRAILERS,
     TARGET,
@@ -275,6 +276,12 @@ def response_head(fields: Fields, limits: Limits) -> ResponseHead:
     if is_known and len(headers) <= LONGEST_LIST:
         _remember(_responses, fields, (limits, parsed))
     return parsed
+
+
+def sketch_of(fields: Fields) -> RequestHead:
+    """What a refused request has said of itself, for the log."""
+    pseudo = dict(field for field in fields if field[0] in (b":method", b":path"))
+    return sketch(pseudo.get(b":method", b""), pseudo.get(b":path", b""), 20)
 
 
 def trailer_block(fields: Fields) -> bytes:

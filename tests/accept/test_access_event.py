@@ -95,6 +95,35 @@ async def test_a_request_refused_for_its_body_is_named_by_its_head(play: Play) -
     assert (event.started, event.responded) == (1000.0, 1000.0)
 
 
+REFUSED: dict[str, tuple[bytes, tuple[bytes, bytes, int, int]]] = {
+    "two hosts": (b"GET /a?b HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", (b"GET", b"/a?b", 11, 400)),
+    "no host": (b"GET /a HTTP/1.1\r\n\r\n", (b"GET", b"/a", 11, 400)),
+    "an unknown method": (b"FOO /a HTTP/1.1\r\nHost: a\r\n\r\n", (b"FOO", b"/a", 11, 501)),
+    "an expectation": (b"POST /a HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 1\r\n\r\n", (b"POST", b"/a", 11, 417)),
+    "HTTP/1.0": (b"GET /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", (b"GET", b"/a", 10, 400)),
+    "a head too long": (b"GET /a HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000, (b"GET", b"/a", 11, 431)),
+    "a target too long": (b"GET /" + b"x" * 70_000, (b"GET", b"/" + b"x" * 2047, 11, 414)),
+    "a bare LF": (b"GET /a HTTP/1.1\r\nHost: a\nX: y\r\n", (b"GET", b"/a", 11, 400)),
+    "a byte that no target has": (b"GET /a\xff HTTP/1.1\r\nHost: a\r\n\r\n", (b"GET", b"/a", 11, 400)),
+    "no request line": (b"garbage\r\n\r\n", (b"", b"", 11, 400)),
+    "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (b"", b"", 11, 400)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_refused_request_is_named_as_far_as_it_can_be_read(play: Play, name: str) -> None:
+    said, expected = REFUSED[name]
+    play.connects().says(said)
+    event = play.event
+    assert (event.method, event.target, event.version, event.status) == expected
+
+
+async def test_a_request_whose_head_does_not_come_in_time_is_named_as_far_as_it_came(play: Play) -> None:
+    play.connects().says(b"GET /slow HTTP/1.1\r\nHost:")
+    await play.passes(60)
+    assert (play.event.method, play.event.target, play.event.status) == (b"GET", b"/slow", 408)
+
+
 async def test_each_request_has_one_event_and_none_when_nobody_reads_them(play: Play) -> None:
     client = play.connects()
     play.context.wanted = frozenset()

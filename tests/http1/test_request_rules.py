@@ -195,6 +195,11 @@ ACCEPTED = rows(
         get(b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket"),
         {"upgrade": b"websocket", "headers": b"host: a.example\r\n"},
     ),
+    (
+        "an upgrade in HTTP/1.0, which is ignored (RFC 9110 section 7.8)",
+        b"GET / HTTP/1.0\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        {"upgrade": b"", "headers": b"host: a.example\r\n", "version": 10},
+    ),
 )
 
 
