@@ -57,6 +57,9 @@ from pingap.spawning import SpawnerHandle
 LAST_MESSAGE: Final = 0.05
 """Seconds between a process's end and believing that it has not said why over the bus."""
 
+UNSAID: Final = 100
+"""Words that are kept for the logging stage while it is dead; beyond them the oldest are forgotten."""
+
 
 class Supervisor:
     """From the first fork to the last exit."""
@@ -72,6 +75,8 @@ class Supervisor:
         self._face = face
         self._ended: asyncio.Future[Finish] = self._loop.create_future()
         self._events: deque[Event] = deque()
+        self._unsaid: deque[tuple[Any, ...]] = deque(maxlen=UNSAID)
+        """Records of the log that wait for the logging stage."""
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
         self._beaten = 0.0
@@ -109,6 +114,7 @@ class Supervisor:
     def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._say_all()
         self._listeners.close(self._listeners.all())
         for key in list(self._handles):
             self._kill(key)
@@ -233,6 +239,7 @@ class Supervisor:
             case Announce(seq, newest, rows):
                 self._link.set_members(Members.of(seq, newest, rows))
                 self._control.announce(command)
+                self._say_all()
             case Drain():
                 self._control.drain(command)
             case Stop(key):
@@ -294,10 +301,20 @@ class Supervisor:
         return topology.endpoint(self._run_dir.path, self._snapshot, stage, replica, actor)
 
     def _log(self, level: str, message: str, **fields: Any) -> None:
-        loggers = self._link.members.ready("logging")
-        if loggers:
-            self._link.offer(loggers[0].id, (LOG, time.time(), level, "supervisor", 0, message, fields))
-        else:
+        self._unsaid.append((LOG, time.time(), level, "supervisor", 0, message, fields))
+        self._say_all()
+
+    def _say_all(self) -> None:
+        """Hands the log what there is to say; keeps it for a logging stage that has died and will be back."""
+        logger = next((one for one in self._link.members.ready("logging") if self._fleet.of_actor(one.id)), None)
+        if logger is None and self._fleet.is_up and not self._fleet.is_stopping:
+            return
+        while self._unsaid:
+            record = self._unsaid.popleft()
+            if logger is not None:
+                self._link.offer(logger.id, record)
+                continue
+            _, _, level, _, _, message, fields = record
             extra = "".join(f" {key}={value}" for key, value in fields.items())
             with suppress(OSError):
                 print(f"{level}: supervisor: {message}{extra}", file=sys.stderr, flush=True)

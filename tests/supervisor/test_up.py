@@ -143,6 +143,12 @@ def test_a_killed_process_is_replaced_within_a_second(instance: Instance, stage:
     assert row["restarts"] == 1
 
 
+def test_the_death_of_logging_is_in_the_log_when_that_is_back(instance: Instance) -> None:
+    os.kill(instance.pid("logging"), signal.SIGKILL)
+    instance.wait_log("logging.0 was killed by SIGKILL: started again at once", 5)
+    instance.wait_log("logging.0 is back", 5)
+
+
 def test_connections_that_come_while_accept_is_dead_are_served_by_its_successor(instance: Instance) -> None:
     old = instance.pid("accept")
     os.kill(old, signal.SIGKILL)
