@@ -3,6 +3,7 @@
     storage/     where the text is: one TOML file or a directory of them, and its fingerprint for watching
     load.py      text -> tables -> `Snapshot`; the only place that needs pydantic
     check.py     what one section alone cannot show: references, regexes, addresses taken twice
+    tls_library.py  what only OpenSSL can say of a certificate
     notes.py     what is said in vain: told, and taken
     unsupported.py  the keys that pingap knows but this version does not do yet: THE table of them
     model.py     the one home of each key; what stages import

@@ -36,8 +36,9 @@ def parse_pem(value: Any) -> str:
         return decoded
     path = os.path.expanduser(text)
     try:
-        with open(path, encoding="ascii", errors="strict") as file:
+        with open(path, encoding="utf-8-sig", errors="strict") as file:  # Windows begins text files with a mark
             content = file.read(_LONGEST_FILE).strip()
+        content.encode("ascii")
     except (OSError, ValueError) as error:
         shown = text if len(text) < 200 and "\n" not in text else "the text"
         if not isinstance(error, OSError):

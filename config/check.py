@@ -22,6 +22,7 @@ from config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, 
 from config.parts import Listen
 from config.problems import Problem, choices, nearest, path_of
 from config.quantities import describe
+from config.tls_library import check_with_library
 
 Declared = Mapping[str, frozenset[str]]
 """By section, the names that the files give items, also of items that are not usable."""
@@ -48,7 +49,9 @@ def check(
         yield from _location(path, location, declared, path in partial, builtin_plugins)
     for name, upstream in snapshot.upstreams.items():
         yield from _upstream(path_of("upstreams", name), upstream)
-    yield from check_certificates(snapshot.certificates, partial, now_utc())
+    found = list(check_certificates(snapshot.certificates, partial, now_utc()))
+    yield from found
+    yield from check_with_library(snapshot, partial | {problem.path.rpartition(".")[0] for problem in found})
     yield from _tls(snapshot, declared)
     yield from _grpc_web(snapshot)
     yield from _proxy_protocol(snapshot, partial)

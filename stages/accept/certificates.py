@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from config.model import Certificate, Server, Snapshot
+from config.tls_library import load_into
 
 _VERSIONS: Final = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -108,14 +108,6 @@ def _context(server: Server, certificate: Certificate) -> ssl.SSLContext:
     if context is None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         set_up(context, server)
-        _load(context, certificate)
+        load_into(context, certificate)
         _in_use[key] = context
     return context
-
-
-def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
-    # The ssl module reads certificates from files only. This one is in memory, without a name in any directory.
-    with os.fdopen(os.memfd_create("certificate"), "wb") as file:
-        file.write(certificate.tls_key.encode() + b"\n" + certificate.tls_cert.encode())
-        file.flush()
-        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")

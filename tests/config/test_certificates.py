@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from config.load import load_text
@@ -20,9 +20,11 @@ SITE = '[servers.web]\naddr = "127.0.0.1:443"\nglobal_certificates = true\n'
 NOW = datetime.now(UTC)
 
 
-def pair(*names: str, before: datetime = NOW - timedelta(1), after: datetime = NOW + timedelta(30), phrase: bytes = b"") -> tuple[str, str]:
+def pair(
+    *names: str, before: datetime = NOW - timedelta(1), after: datetime = NOW + timedelta(30), phrase: bytes = b"", rsa_bits: int = 0
+) -> tuple[str, str]:
     """(certificate, key) in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), before, after)
     if names:
@@ -110,6 +112,19 @@ def test_the_wrong_kind_of_file_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         "certificates.where.tls_cert: 'nothing.pem' cannot be read: no such file or directory\n"
         f"    write a path, PEM, or PEM in base64; a path that is not absolute starts at {tmp_path}",
     ]
+
+
+def test_what_the_tls_library_does_not_take_is_refused_and_named() -> None:
+    weak = section("weak", *pair("a.example", rsa_bits=1024))
+    assert problems(SITE + weak) == ["certificates.weak.tls_cert: is not taken by the TLS library: ee key too small"]
+    loaded('tls_cipher_list = "DEFAULT:@SECLEVEL=0"\n' + weak)
+
+
+def test_a_file_as_windows_writes_it_is_read(tmp_path: Path) -> None:
+    cert, key = pair("a.example")
+    for name, pem in (("cert", cert), ("key", key)):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + pem.replace("\n", "\r\n").encode())
+    loaded(f'[certificates.a]\ntls_cert = "{tmp_path}/cert"\ntls_key = "{tmp_path}/key"\n')
 
 
 def test_a_key_is_never_shown() -> None:

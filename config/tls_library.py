@@ -1,0 +1,37 @@
+"""What the TLS library says of a certificate: it has the last word, and takes no short keys, for one."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+
+from config.model import Certificate, Snapshot
+from config.problems import Problem, path_of
+
+
+def check_with_library(snapshot: Snapshot, but: AbstractSet[str]) -> Iterator[Problem]:
+    """Loads each certificate as accept will. `but`: paths of those that are known to be wrong."""
+    ciphers = sorted({server.tls_cipher_list for server in snapshot.servers.values() if server.global_certificates})
+    for name, certificate in snapshot.certificates.items():
+        path = path_of("certificates", name)
+        for text in ciphers if path not in but else ():
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            try:
+                context.set_ciphers(text or "DEFAULT")  # which says how much security is the least, too
+                load_into(context, certificate)
+            except ssl.SSLError as error:
+                why = (error.reason or str(error)).lower().replace("_", " ")
+                hint = "use a stronger key: ECDSA, or RSA of 2048 bits" if "small" in why else ""
+                yield Problem(f"{path}.tls_cert", f"is not taken by the TLS library: {why}", hint)
+                break
+
+
+def load_into(context: ssl.SSLContext, certificate: Certificate) -> None:
+    """Raises ssl.SSLError, OSError."""
+    # The ssl module reads certificates from files only. This one is in memory, without a name in any directory.
+    with os.fdopen(os.memfd_create("certificate"), "wb") as file:
+        file.write(certificate.tls_key.encode() + b"\n" + certificate.tls_cert.encode())
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
