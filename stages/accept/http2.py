@@ -36,7 +36,7 @@ from stages.http2.engine import (
     Trailers,
 )
 from stages.http2.fields import Malformed, request_head, response_fields, sketch_of, trailer_block
-from stages.http2.guard import Guard
+from stages.http2.guard import Guard, for_lists_of
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -74,7 +74,7 @@ class Http2Connection(Http2Output):
         self.engine = make(
             False, Settings(max_streams=settings.http2_max_streams, header_list=settings.max_header_bytes, enable_connect=True)
         )
-        self.guard = Guard(len(PREFACE))
+        self.guard = Guard(len(PREFACE), for_lists_of(settings.max_header_bytes))
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
         self.heard: dict[Http2Stream, None] = {}

@@ -80,8 +80,6 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
         raise ProtocolError("not_implemented", "method not supported")
     _check_start(method, path, pseudo.get(b":scheme"), protocol, limits)
     assert method is not None and path is not None
-    if len(fields) - at > limits.headers:
-        raise ProtocolError("headers_too_large", "too many headers")
     host = None if authority is None else _host(authority)
     length = UNKNOWN
     has_length = has_host = expects_continue = False
@@ -113,6 +111,8 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
             expects_continue = True
         elif kind == _COOKIE:
             cookies.append(value)
+    if len(fields) - at - max(0, len(cookies) - 1) > limits.headers:  # browsers send each cookie as a field of its own
+        raise ProtocolError("headers_too_large", "too many headers")
     if not host:
         raise Malformed("neither :authority nor Host")
     if cookies:

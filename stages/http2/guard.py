@@ -9,6 +9,7 @@ what it costs us and is not counted.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final, NamedTuple
 
 from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME, FRAME_SIZE_ERROR, PROTOCOL_ERROR, Http2Error
@@ -49,6 +50,13 @@ class Floods(NamedTuple):
 
 
 DEFAULT: Final = Floods()
+
+
+@cache
+def for_lists_of(size: int) -> Floods:
+    """Lets field lists through that the limits of a server allow, and as much again, so that they can be answered. size: bytes."""
+    block = max(DEFAULT.block, 2 * size)
+    return DEFAULT._replace(block=block, continuations=max(DEFAULT.continuations, 2 * block // FRAME))
 
 
 class Guard:

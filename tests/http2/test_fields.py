@@ -57,6 +57,16 @@ def test_the_host_comes_from_either_place() -> None:
     assert both.headers.count(b"host: ") == 1
 
 
+def test_cookie_crumbs_count_as_one_line() -> None:
+    """Browsers send each cookie as a field of its own: over HTTP/1.1 the same are one line."""
+    crumbs = tuple((b"cookie", b"c%d=1" % number) for number in range(200))
+    others = tuple((b"x-%d" % number, b"y") for number in range(LIMITS.headers - 2))
+    request_head((*GET, *crumbs, *others), True, LIMITS)
+    with pytest.raises(ProtocolError) as caught:
+        request_head((*GET, *crumbs, *others, (b"x", b"y"), (b"z", b"y")), True, LIMITS)
+    assert caught.value.kind == "headers_too_large"
+
+
 def test_cookie_crumbs_are_one_cookie() -> None:
     head = request_head((*GET, (b"cookie", b"a=1"), (b"x", b"y"), (b"cookie", b"b=2")), True, LIMITS)
     assert head.headers == b"host: example.com\r\nx: y\r\ncookie: a=1; b=2\r\n"

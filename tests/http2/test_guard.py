@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR, Http2Error
-from stages.http2.guard import Guard
+from stages.http2.guard import DEFAULT, Guard, for_lists_of
 from tests.http2.wire import (
     CONTINUATION,
     DATA,
@@ -126,6 +126,15 @@ def test_a_header_block_in_too_many_pieces_is_stopped(size: int) -> None:
     stopped = count_until_refused(guard, lambda guard, _: guard.came(frame(CONTINUATION, 0, 1, b"x" * size), 0.0))
     assert stopped <= 32
     assert stopped * size <= 128 * 1024
+
+
+def test_a_server_that_allows_longer_heads_takes_longer_blocks() -> None:
+    floods = for_lists_of(1_000_000)
+    guard = Guard(0, floods)
+    guard.came(frame(HEADERS, END, 1, b"x" * 16384), 0.0)
+    stopped = count_until_refused(guard, lambda guard, _: guard.came(frame(CONTINUATION, 0, 1, b"x" * 16384), 0.0))
+    assert 1_000_000 < stopped * 16384 < 2_100_000
+    assert for_lists_of(1000) == DEFAULT
 
 
 def test_large_heads_in_a_few_pieces_are_ordinary() -> None:
