@@ -466,6 +466,7 @@ async def test_without_101_there_is_no_tunnel(play: Play, name: str, status: int
     head, *_ = await browser.listens()
     assert head.fields[0] == (b":status", told)
     assert play.is_holding == 0
+    assert [entry[1] for entry in play.context.logged if entry[0] == "warn"] == ["backend opened no tunnel"] * (told == b"502")
 
 
 async def test_a_tunnel_that_ends_with_trailers_has_none(play: Play, name: str) -> None:
