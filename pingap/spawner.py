@@ -156,7 +156,8 @@ class Spawner:
 def host(order: dict[str, Any], listeners: dict[int, int]) -> int:
     """In a child: hosts the actors of the order until they end; the exit code."""
     from bus.link import Curve
-    from bus.process import Seat, run
+    from bus.process import run
+    from bus.seat import Seat
 
     _title(order["title"])
     if order["cpus"]:

@@ -14,7 +14,8 @@ from bus.actor import Actor, Context
 from bus.kinds import BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPORT, STOP, TELL
 from bus.link import Link
 from bus.members import Members
-from bus.process import Process, Seat
+from bus.process import Process
+from bus.seat import Seat
 from tests.bus.conftest import Net
 
 pytestmark = pytest.mark.alone

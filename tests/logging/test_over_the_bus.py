@@ -14,7 +14,8 @@ import pytest
 from bus.actor import Actor
 from bus.kinds import LINES
 from bus.members import Members
-from bus.process import Process, Seat
+from bus.process import Process
+from bus.seat import Seat
 from config.model import Server, Snapshot
 from config.parts import AccessLog, Listen
 from pingap import events
