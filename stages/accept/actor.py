@@ -297,10 +297,10 @@ class AcceptActor(Actor):
         stream.credit += credit.bytes
         stream.connection.credited(stream)
 
-    def client_left(self, stream: Stream) -> None:
-        """The connection is gone: everyone who holds the stream forgets it."""
+    def client_left(self, stream: Stream, kind: str = "client_closed") -> None:
+        """The connection is gone, or was given up: everyone who holds the stream forgets it. kind: as the log has it."""
         if stream.response is None:
-            stream.failed = "client_closed"
+            stream.failed = kind
         self.ended(stream, monotonic(), "client")
 
     def cancel(self, stream: Stream, reason: str) -> None:
@@ -350,24 +350,29 @@ class AcceptActor(Actor):
 
         refused: as far as it had come: a stream, a head whose body was awaited, or what can be told of a head.
         """
+        head = refused.request if isinstance(refused, Stream) else refused
         status, headers, body = self._pages.page(kind)
+        grpc = error_for(head.headers, status, headers, body, kind)
+        if head.method == b"HEAD" or grpc is not None:
+            body = b""
+        self.refused(connection, door, refused, kind, detail, at, sent=len(body))
+        return (200, grpc, b"") if grpc is not None else (status, headers, body)
+
+    def refused(
+        self, client: Client, door: Door, refused: Stream | RequestHead, kind: str, detail: str, at: float, sent: int = 0, received: int = 0
+    ) -> None:
+        """Writes the event of a request that no stage will answer. sent, received: body bytes of the answer, of the request."""
         now = monotonic()
         if isinstance(refused, Stream):
-            stream = refused
+            refused.failed, refused.responded, refused.sent = kind, now, sent
+            self.ended(refused, now, detail)
         else:
             self._requests += 1
-            connection.served += 1
-            stream = refused_stream(connection, door.name, refused, at)
-        if stream.request.method == b"HEAD":
-            body = b""
-        stream.failed, stream.responded, stream.sent = kind, now, len(body)
-        if stream is refused:
-            self.ended(stream, now, detail)
-        else:
+            client.served += 1
+            stream = refused_stream(client, door.name, refused, at)
+            stream.failed, stream.responded, stream.sent, stream.received = kind, now, sent, received
             self._record(stream, now)
-        self.context.log("debug", "request refused", kind=kind, detail=detail, client=connection.arrival.peer.ip)
-        grpc = error_for(stream.request.headers, status, headers, body, kind)
-        return (200, grpc, b"") if grpc is not None else (status, headers, body)
+        self.context.log("debug", "request refused", kind=kind, detail=detail, client=client.arrival.peer.ip)
 
     # -- who lives ----------------------------------------------------------------
 

@@ -73,17 +73,26 @@ class Http1Connection(Http1Output):
         # Pipelined requests die with their connection: nothing that is still scheduled may open a stream on it.
         self._lingering = True
         self._buffer = b""
+        self._collected_in_vain()
         self._intake = None
         stream, self._stream = self._stream, None
         if stream is not None:
             self.actor.client_left(stream)
         self.actor.disconnected(self, self.door)
 
+    def _collected_in_vain(self) -> None:
+        """The client has left. If a request's body was being collected, nobody but us knows of that request."""
+        intake = self._intake
+        if intake is not None and intake.head is not None:
+            started, size = self._head_started or monotonic(), intake.collected
+            self.actor.refused(self, self.door, intake.head, "client_closed", "gone before its body was here", started, received=size)
+
     def eof_received(self) -> bool:
         # A client that shuts its side before the answer has come is taken for gone, as nginx does:
         # a browser that was closed looks the same, and its backend must hear of it at once.
         stream = self._stream
         if stream is None:
+            self._collected_in_vain()
             self._close()
         elif stream.is_tunnel and self._intake is not None and self.transport.can_write_eof():
             self._intake.ended()

@@ -17,6 +17,7 @@ from stages.accept.core import State
 from stages.accept.http2_output import Http2Output
 from stages.accept.http2_stream import Http2Stream
 from stages.date import dated
+from stages.http1.refused import sketch
 from stages.http1.rules import ProtocolError, RequestHead
 from stages.http2.engine import (
     LARGEST_WINDOW,
@@ -34,6 +35,7 @@ from stages.http2.engine import (
     Reset,
     Settings,
     Trailers,
+    Unread,
 )
 from stages.http2.fields import Malformed, request_head, response_fields, sketch_of, trailer_block
 from stages.http2.guard import Guard, for_lists_of
@@ -188,7 +190,7 @@ class Http2Connection(Http2Output):
             self._unfinished.pop(event.stream_id, None)
             stream = self._forget(event.stream_id)
             if stream is not None:
-                stream.left()
+                stream.left("bad_request" if event.is_ours else "client_closed")
                 stream.release()
                 self._rest_if_idle()
         elif isinstance(event, GoAway):
@@ -196,6 +198,11 @@ class Http2Connection(Http2Output):
             self._rest_if_idle()
         elif isinstance(event, Pong) and event.payload == DRAINING and self._leaving_by is not None:
             self._say_last()
+        elif isinstance(event, Unread):
+            # RFC 9113 section 8.1.1, as in `_malformed`.
+            head = sketch(b"", b"", 20)
+            stream = Http2Stream(self, event.stream_id, head, now)
+            self.actor.refused(stream, self.door, head, "bad_request", "malformed, says the engine", now)
         # Room is looked at when all is taken; of settings the engine has taken care; no client has interim answers to give.
 
     def _unwanted(self, event: Body) -> None:
@@ -240,7 +247,7 @@ class Http2Connection(Http2Output):
 
     def _malformed(self, stream: Http2Stream, error: Malformed, now: float) -> None:
         """RFC 9113 section 8.1.1: reset, and nobody guesses what was meant. It is in the log as 400."""
-        self.actor.refusal(stream, self.door, stream.refused, error.kind, error.detail, now)
+        self.actor.refused(stream, self.door, stream.refused, error.kind, error.detail, now)
         self.engine.reset(stream.stream_id, PROTOCOL_ERROR)
         self.guard.forced(1, now)
 

@@ -372,10 +372,14 @@ class Http2Stream:
         else:
             self._connection.stream_over(self, INTERNAL_ERROR)
 
-    def left(self) -> None:
-        """The client has reset the stream, or the connection is gone: whoever holds the request forgets it."""
-        if self.stream is not None and not self.stream.is_cut:
-            self._connection.actor.client_left(self.stream)
+    def left(self, kind: str = "client_closed") -> None:
+        """The stream is gone, as a rule because the client left: whoever holds the request forgets it."""
+        actor, stream = self._connection.actor, self.stream
+        if stream is None:
+            detail = "gone before its body was here"
+            actor.refused(self, self._connection.door, self._head, kind, detail, self._started, received=self._pending_size)
+        elif not stream.is_cut:
+            actor.client_left(stream, kind)
 
     def release(self) -> None:
         """It is over. What it held must not wait for the garbage collector, which comes seldom: it and its Stream name each other."""

@@ -49,6 +49,11 @@ class Intake:
         return self._head
 
     @property
+    def collected(self) -> int:
+        """Bytes of that body so far."""
+        return sum(map(len, self._parts or ()))
+
+    @property
     def is_done(self) -> bool:
         return self._decoder.done
 

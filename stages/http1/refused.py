@@ -11,9 +11,9 @@ from stages.messages import UNKNOWN
 MOST: Final = 2048
 """Bytes of a target that the log gets to see."""
 
-_START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]{1,32}) ([!-~]+)(?: HTTP/1\.([01])\r\n)?")
+_START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]{1,32}) ([^ \r\n]+)(?: HTTP/1\.([01])\r\n)?")
 _METHOD: Final = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]{1,32}")
-_TARGET: Final = re.compile(rb"[!-~]+")
+_ODD: Final = re.compile(rb"[^!-~]")
 
 
 def start_of(head: bytes) -> RequestHead:
@@ -25,7 +25,8 @@ def start_of(head: bytes) -> RequestHead:
 
 
 def sketch(method: bytes, target: bytes, version: int) -> RequestHead:
-    """A head of which no more is known. What is not visible ASCII is left out."""
-    is_sound = _METHOD.fullmatch(method) and _TARGET.fullmatch(target)
-    start = (method, target[:MOST]) if is_sound else (b"", b"")
-    return RequestHead(*start, version, b"", b"", UNKNOWN, False, False, b"")
+    """A head of which no more is known. What no target may have is escaped."""
+    if not _METHOD.fullmatch(method):
+        method = target = b""
+    shown = _ODD.sub(lambda found: b"%%%02X" % found[0][0], target[:MOST])
+    return RequestHead(method, shown, version, b"", b"", UNKNOWN, False, False, b"")

@@ -53,7 +53,7 @@ class Settings(NamedTuple):
     """Server: extended CONNECT (RFC 8441) is welcome."""
 
 
-HEAD, INTERIM, BODY, TRAILERS, RESET, ROOM, GOAWAY, SETTINGS, PONG = range(9)
+HEAD, INTERIM, BODY, TRAILERS, RESET, ROOM, GOAWAY, SETTINGS, PONG, UNREAD = range(10)
 
 
 class Head(NamedTuple):
@@ -100,6 +100,13 @@ class Reset(NamedTuple):
     """The engine sent RST_STREAM because of what the peer did; else the peer sent it."""
 
 
+class Unread(NamedTuple):
+    """A request that the engine has reset because it was malformed, without telling of its Head."""
+
+    kind: int
+    stream_id: int
+
+
 class Room(NamedTuple):
     """A window has opened: of one stream, or with stream_id 0 perhaps of all (also after a change of settings)."""
 
@@ -126,7 +133,7 @@ class Pong(NamedTuple):
     payload: bytes
 
 
-Event = Head | Interim | Body | Trailers | Reset | Room | GoAway | SettingsChanged | Pong
+Event = Head | Interim | Body | Trailers | Reset | Unread | Room | GoAway | SettingsChanged | Pong
 
 
 class Engine(Protocol):

@@ -24,6 +24,7 @@ from stages.http2.engine import (
     REFUSED_STREAM,
     STREAM_CLOSED,
     TRAILERS,
+    UNREAD,
     Body,
     Event,
     Fields,
@@ -32,6 +33,7 @@ from stages.http2.engine import (
     Interim,
     Settings,
     Trailers,
+    Unread,
 )
 from stages.http2.h2_connection import ACK, CLOSED, CONTINUATION_FRAME, DATA_FRAME, HEADERS_FRAME, SETTINGS_FRAME, Connection
 from stages.messages import new
@@ -156,6 +158,8 @@ class Receiver(Connection):
         else:
             if not self._expect(stream_id, fields, ended):
                 self._reset_by_force(stream_id, PROTOCOL_ERROR, events if self.is_client else None)
+                if not self.is_client:
+                    events.append(new(Unread, (UNREAD, stream_id)))
                 return
             events.append(new(Head, (HEAD, stream_id, fields, ended)))
         if ended:

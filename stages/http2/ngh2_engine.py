@@ -26,6 +26,7 @@ from stages.http2.engine import (
     ROOM,
     SETTINGS,
     TRAILERS,
+    UNREAD,
     Body,
     Event,
     Fields,
@@ -39,6 +40,7 @@ from stages.http2.engine import (
     Settings,
     SettingsChanged,
     Trailers,
+    Unread,
 )
 from stages.messages import new
 
@@ -60,6 +62,7 @@ class Ngh2Engine:
         "_out",
         "_settings",
         "_their_error",
+        "_told",
         "connect_enabled",
         "forced_resets",
         "remote_max_streams",
@@ -85,6 +88,8 @@ class Ngh2Engine:
         self._held: dict[int, int] = {}
         self._open: set[int] = set()
         """Streams that the application knows and that are not closed."""
+        self._told: set[int] = set()
+        """Streams of whose reset the application knows, and libnghttp2 has not said yet that they are closed."""
         self._out = b""
         self._last = 0
         """The newest stream that became a Head."""
@@ -158,6 +163,7 @@ class Ngh2Engine:
             elif seen is ngh2.StreamReset:
                 if event.stream_id in self._open:
                     self._gone(event.stream_id)
+                    self._told.add(event.stream_id)
                     events.append(new(Reset, (RESET, event.stream_id, event.error_code, False)))
             elif seen is ngh2.InformationalResponseReceived:
                 events.append(new(Interim, (INTERIM, event.stream_id, event.headers)))
@@ -175,15 +181,19 @@ class Ngh2Engine:
 
     def _closed(self, stream_id: int, code: int, events: list[Event]) -> None:
         """A stream is closed, in whatever way. By us if the application has not been told and the code is an error's."""
-        if code == NO_ERROR:
+        if stream_id in self._told:
+            self._told.discard(stream_id)
+        elif code == NO_ERROR:
             self._open.discard(stream_id)
-            return
-        if stream_id in self._open:
+        elif stream_id in self._open:
             self._gone(stream_id)
             if self._is_client and stream_id > self._last_kept and code == REFUSED_STREAM:
                 return
             self.forced_resets += 1
             events.append(new(Reset, (RESET, stream_id, code, True)))
+        elif code == PROTOCOL_ERROR and not self._is_client:
+            self.forced_resets += 1
+            events.append(new(Unread, (UNREAD, stream_id)))
 
     def _gone(self, stream_id: int) -> None:
         self._open.discard(stream_id)
@@ -251,6 +261,7 @@ class Ngh2Engine:
     def reset(self, stream_id: int, code: int) -> None:
         if stream_id in self._open:
             self._gone(stream_id)
+            self._told.add(stream_id)
             self._connection.reset_stream(stream_id, code)
 
     def acknowledge(self, stream_id: int, count: int) -> None:

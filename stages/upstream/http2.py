@@ -25,6 +25,7 @@ from stages.http2.engine import (
     Http2Error,
     Interim,
     Pong,
+    Reset,
     Room,
     Settings,
     SettingsChanged,
@@ -244,7 +245,7 @@ class Http2Connection(asyncio.Protocol):
                 stream.took_trailers(event.fields)
             elif isinstance(event, Interim):
                 stream.took_interim(event.fields)
-            else:
+            elif isinstance(event, Reset):
                 stream.was_reset(event.code, event.is_ours)
 
     def _make_use_of_room(self, stream_id: int) -> None:

@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[bytes, tuple[bytes, bytes, int, int]]] = {
     "a head too long": (b"GET /a HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000, (b"GET", b"/a", 11, 431)),
     "a target too long": (b"GET /" + b"x" * 70_000, (b"GET", b"/" + b"x" * 2047, 11, 414)),
     "a bare LF": (b"GET /a HTTP/1.1\r\nHost: a\nX: y\r\n", (b"GET", b"/a", 11, 400)),
-    "a byte that no target has": (b"GET /a\xff HTTP/1.1\r\nHost: a\r\n\r\n", (b"GET", b"/a", 11, 400)),
+    "a byte that no target has": (b"GET /\x1b[31m\xff HTTP/1.1\r\nHost: a\r\n\r\n", (b"GET", b"/%1B[31m%FF", 11, 400)),
     "no request line": (b"garbage\r\n\r\n", (b"", b"", 11, 400)),
     "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (b"", b"", 11, 400)),
 }

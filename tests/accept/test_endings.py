@@ -51,15 +51,27 @@ async def test_a_client_that_leaves_while_it_uploads_is_forgotten(play: Play) ->
     assert play.event.status == 499
 
 
-async def test_a_client_that_leaves_in_the_middle_of_a_head_or_a_small_body_leaves_nothing(play: Play) -> None:
-    for start in (get()[:20], post(b"Content-Length: 5", body=b"he")):
-        client = play.connects()
-        client.says(start)
-        client.shuts_its_side()
-        await play.turn()
-        assert client.transport.is_lost
+async def test_a_client_that_leaves_in_the_middle_of_a_head_leaves_nothing(play: Play) -> None:
+    client = play.connects()
+    client.says(get()[:20])
+    client.shuts_its_side()
+    await play.turn()
+    assert client.transport.is_lost
     assert play.hears_nothing()
     assert play.events == []
+
+
+@pytest.mark.parametrize("way", ["resets", "shuts_its_side"])
+async def test_a_client_that_leaves_in_the_middle_of_a_small_body_is_logged_as_499(play: Play, way: str) -> None:
+    client = play.connects()
+    client.says(post(b"Content-Length: 5", body=b"he"))
+    getattr(client, way)()
+    await play.turn()
+    assert client.transport.is_lost
+    assert play.hears_nothing()
+    event = play.event
+    assert (event.method, event.target, event.status, event.error) == (b"POST", b"/", 499, "client_closed")
+    assert (event.received, event.sent) == (2, 0)
 
 
 async def test_a_client_that_has_got_its_answer_may_shut_its_side_while_it_reads(play: Play) -> None:

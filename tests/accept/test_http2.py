@@ -363,10 +363,36 @@ async def test_a_malformed_request_is_reset_and_logged(play: Play, name: str) ->
     told = await browser.listens()
     assert [(event.stream_id, event.code) for event in told] == [(stream_id, wire.PROTOCOL_ERROR)]
     assert play.hears_nothing()
-    if name == "h2":  # libnghttp2 tells nothing of it
-        assert (play.event.method, play.event.target, play.event.version, play.event.status) == (b"GET", b"/", 20, 400)
+    named = (b"GET", b"/") if name == "h2" else (b"", b"")  # libnghttp2 tells nothing of it
+    assert (play.event.method, play.event.target, play.event.version, play.event.status) == (*named, 20, 400)
+    assert play.event.sent == 0
     browser.asks()
     play.hears_request()
+
+
+@pytest.mark.parametrize("length", [6, INLINE + 1], ids=["small", "large"])
+async def test_a_body_unlike_its_length_is_400_in_the_log(play: Play, name: str, length: int) -> None:
+    browser = Browser(play, name)
+    stream_id = browser.asks(with_fields(POST, (b"content-length", b"%d" % length)), ended=False)
+    browser.sends(stream_id, b"abc", ended=True)
+    (told,) = await browser.listens()
+    assert (told.stream_id, told.code) == (stream_id, wire.PROTOCOL_ERROR)
+    assert (play.event.method, play.event.status, play.event.error) == (b"POST", 400, "bad_request")
+    assert play.is_holding == 0
+
+
+@pytest.mark.parametrize("how", ["reset", "lost"])
+async def test_a_client_that_leaves_before_a_small_body_is_here_is_499_in_the_log(play: Play, name: str, how: str) -> None:
+    browser = Browser(play, name)
+    stream_id = browser.asks(with_fields(POST, (b"content-length", b"6")), ended=False)
+    browser.sends(stream_id, b"abc")
+    if how == "reset":
+        browser.resets(stream_id)
+    else:
+        browser.client.resets()
+    await play.turn()
+    assert (play.event.method, play.event.status, play.event.received) == (b"POST", 499, 3)
+    assert play.hears_nothing()
 
 
 async def test_what_is_not_done_here_is_answered(play: Play, name: str) -> None:

@@ -7,7 +7,7 @@ import gc
 import pytest
 
 from stages.http2 import engine as e
-from stages.http2.engine import PREFACE, Body, GoAway, Head, Http2Error, Interim, Pong, Reset, Room, Settings, Trailers
+from stages.http2.engine import PREFACE, Body, GoAway, Head, Http2Error, Interim, Pong, Reset, Room, Settings, Trailers, Unread
 from stages.http2.engines import engine
 from tests.http2.wire import (
     ACK,
@@ -252,7 +252,8 @@ def test_a_body_unlike_its_content_length_resets_the_stream_alone(name: str, scr
 @pytest.mark.parametrize("name", ENGINES)
 def test_content_length_on_a_head_that_ends_the_stream_is_no_head(name: str) -> None:
     server = settled_server(name)
-    assert server.receive(headers(1, WITH_LENGTH, True)) == []
+    assert server.receive(headers(1, WITH_LENGTH, True)) == [Unread(e.UNREAD, 1)]
+    assert server.forced_resets == 1
     assert (RST, 0, 1, u32(e.PROTOCOL_ERROR)) in frames(server.outgoing())
 
 
