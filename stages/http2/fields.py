@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 _CONNECTION_SPECIFIC: Final = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 """RFC 9113 section 8.2.2."""
-_DROPPED_NAMES: Final = frozenset((b"trailer", b"http2-settings", b"content_length", b"transfer_encoding"))
+_DROPPED_NAMES: Final = frozenset((b"http2-settings", b"content_length", b"transfer_encoding"))
 _LOOKED_AT: Final = _CONNECTION_SPECIFIC | _DROPPED_NAMES | {b"host", b"content-length", b"te", b"expect", b"cookie"}
 _NAME: Final = TOKEN.translate(None, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _WEBSOCKET: Final = b"websocket"

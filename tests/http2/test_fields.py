@@ -73,8 +73,14 @@ def test_cookie_crumbs_are_one_cookie() -> None:
 
 
 def test_what_servers_take_for_framing_is_dropped() -> None:
-    head = request_head((*GET, (b"content_length", b"5"), (b"transfer_encoding", b"chunked"), (b"trailer", b"x")), True, LIMITS)
+    head = request_head((*GET, (b"content_length", b"5"), (b"transfer_encoding", b"chunked")), True, LIMITS)
     assert head.headers == b"host: example.com\r\n"
+
+
+def test_trailers_are_announced_as_over_http1() -> None:
+    """Servers in Go show a handler only those."""
+    assert request_head((*POST, (b"trailer", b"x-sum")), False, LIMITS).headers == b"host: example.com\r\ntrailer: x-sum\r\n"
+    assert response_head(((b":status", b"200"), (b"trailer", b"x-sum")), LIMITS).headers == b"trailer: x-sum\r\n"
 
 
 def test_an_expectation_is_known() -> None:
