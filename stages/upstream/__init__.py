@@ -13,7 +13,8 @@
     http2_stream.py one stream of that, which is a channel
     websocket.py    the key of a WebSocket handshake where only one side has one
     grpc_web.py     pure: gRPC-Web of a client into gRPC and back
-    exchange.py     one request: its attempts, its answer and the credit for that
+    attempts.py     one request until it is answered: which backend, which connection, waiting, trying again
+    exchange.py     the same from then on: what is sent, its answer and the credit for that, its end
     upload.py       its body on the way to the backend, when it did not come whole
     actor.py        the table of exchanges, messages from and to the other stages
 

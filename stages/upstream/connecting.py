@@ -11,7 +11,7 @@ from stages.upstream.pool import BackendState
 
 if TYPE_CHECKING:
     from stages.upstream.actor import UpstreamActor
-    from stages.upstream.exchange import Exchange
+    from stages.upstream.attempts import Attempts
 
 
 class Connecting:
@@ -28,12 +28,12 @@ class Connecting:
         """Whom the backend has to prove to be."""
         self.room = 1 if backend.is_http1 or only_http1 else backend.streams
         """Exchanges that it will have room for, as far as is known."""
-        self.waiting: list[Exchange] = []
+        self.waiting: list[Attempts] = []
         backend.open += 1
         backend.connecting[self] = None
         self._task = actor.context.loop.create_task(self._run())
 
-    def leave(self, exchange: Exchange) -> None:
+    def leave(self, exchange: Attempts) -> None:
         """One that waited does so no longer."""
         self.waiting.remove(exchange)
         if not self.waiting:

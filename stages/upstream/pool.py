@@ -23,8 +23,8 @@ from stages.upstream.secure import Sessions, context_for
 if TYPE_CHECKING:
     import ssl
 
+    from stages.upstream.attempts import Attempts
     from stages.upstream.connecting import Connecting
-    from stages.upstream.exchange import Exchange
     from stages.upstream.http1 import BackendConnection
     from stages.upstream.http2 import Http2Connection
 
@@ -81,7 +81,7 @@ class BackendState:
         """By its protocol, or by what it agreed to the last time: a connection is good for one exchange at a time."""
         self.streams = min(group.settings.max_h2_streams, USUAL_STREAMS)
         """How many it let us have on an HTTP/2 connection the last time."""
-        self.pending: deque[Exchange] = deque()
+        self.pending: deque[Attempts] = deque()
         """Waiting for a connection, when max_connections is reached."""
         self.sessions = Sessions()
         self.http1_sessions = Sessions()
@@ -143,12 +143,12 @@ class BackendState:
         if connection in known:
             known.remove(connection)  # type: ignore[arg-type]
 
-    def next_waiting(self) -> Exchange:
+    def next_waiting(self) -> Attempts:
         """Takes the first exchange out of the line."""
         self.group.pending -= 1
         return self.pending.popleft()
 
-    def leave(self, exchange: Exchange) -> None:
+    def leave(self, exchange: Attempts) -> None:
         """One that waited does so no longer."""
         self.group.pending -= 1
         self.pending.remove(exchange)
@@ -166,7 +166,7 @@ class BackendState:
             if exchange.waits and not self._let_in(exchange) and not (by_host or exchange.needs_http1):
                 return
 
-    def _let_in(self, exchange: Exchange) -> bool:
+    def _let_in(self, exchange: Attempts) -> bool:
         needs_http1 = exchange.needs_http1
         connection = self.with_room(exchange.name) if self.shared and not needs_http1 else None
         is_full = self.open >= self.group.settings.max_connections

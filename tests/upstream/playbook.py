@@ -42,6 +42,7 @@ from stages.messages import (
     Routed,
 )
 from stages.upstream import actor as actor_module
+from stages.upstream import attempts as attempts_module
 from stages.upstream import connecting as connecting_module
 from stages.upstream import exchange as exchange_module
 from stages.upstream import http1 as connection_module
@@ -390,7 +391,7 @@ class Play:
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
         if monkeypatch is not None:
-            for module in (actor_module, connecting_module, connection_module, exchange_module, http2, http2_stream):
+            for module in (actor_module, attempts_module, connecting_module, connection_module, exchange_module, http2, http2_stream):
                 monkeypatch.setattr(module, "monotonic", self.clock)
             monkeypatch.setattr(self.actor, "connect", self._connect)
             monkeypatch.setattr("stages.upstream.http1.has_unread", FakeSocket.has_unread)
