@@ -7,7 +7,7 @@
     secure.py       TLS to backends: contexts, sessions, handshakes
     connecting.py   a connection that is being opened, and the exchanges that wait for it
     channel.py      what an exchange sees of that which carries it
-    http1.py        HTTP/1.1 client side on one backend connection, which is a channel
+    http1.py        HTTP/1.1 client side on one backend connection, which is a channel; http1_flow.py: its flow, time and end
     http2.py        HTTP/2 client side on one backend connection
     places.py       how many streams that may have
     http2_stream.py one stream of that, which is a channel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stages.http1.methods import IDEMPOTENT
 from stages.upstream.connecting import Connecting
 from stages.upstream.core import Attempt, Failure, may_retry
-from stages.upstream.http1 import SETTLED
+from stages.upstream.http1_flow import SETTLED
 from stages.upstream.pool import BackendState, Group
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """HTTP/1.1 client side on one backend connection (RFC 9112).
 
 Hot path, like accept/http1.py: bytes become messages without command objects
-between them.
+between them. Whose turn it is, and for how long, is in http1_flow.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from stages.headers import value_of
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
-from stages.http1.direct import DirectWriter, has_unread
+from stages.http1.direct import DirectWriter
 from stages.http1.engine import Httptools
 from stages.http1.lines import quick_response
 from stages.http1.methods import IDEMPOTENT
@@ -22,6 +22,7 @@ from stages.http1.render import LAST_CHUNK, chunk, request_head
 from stages.http1.rules import Limits, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
 from stages.upstream.core import Failure
+from stages.upstream.http1_flow import Http1Flow
 from stages.upstream.pool import LONGEST_WAIT, BackendState
 from stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key
 
@@ -34,9 +35,6 @@ LIMITS: Final = Limits(head=128 * 1024, headers=256)
 MAX_INTERIM: Final = 100
 """Interim answers (1xx) before the final one."""
 
-SETTLED: Final = 1.0
-"""Seconds of idleness after which a connection is looked at before it is used again."""
-
 WRITE_BUFFER: Final = 256 * 1024
 
 ONE_PIECE: Final = 16 * 1024
@@ -48,38 +46,27 @@ _HTTP: Final = b"HTTP/1."
 _parse: Final = Httptools().parse_whole_response
 
 
-class BackendConnection(asyncio.Protocol):
+class BackendConnection(Http1Flow):
     """One connection to a backend; carries one exchange at a time."""
 
     __slots__ = (
         "_buffer",
         "_chunks",
-        "_decoder",
         "_got_bytes",
         "_keep",
         "_key",
-        "_paused",
-        "_socket",
         "_switches",
-        "_taken",
         "_writer",
-        "backend",
-        "choked",
         "connect_seconds",
-        "deadline",
-        "exchange",
         "idle_since",
-        "is_closed",
         "is_counted",
         "is_doubtful",
         "name",
         "opened",
         "served",
-        "transport",
         "write",
     )
 
-    transport: asyncio.Transport
     is_single = True
     has_room = True
 
@@ -88,11 +75,10 @@ class BackendConnection(asyncio.Protocol):
         self.backend = backend
         self.name = name
         self._socket = sock
-        """Under TLS what it holds is no HTTP, but that it holds anything still tells something."""
         self.connect_seconds: tuple[float, ...] = ()
         """TCP connect, TLS handshake."""
-        self.exchange: Exchange | None = None
-        self._decoder: BodyDecoder | None = None
+        self.exchange = None
+        self._decoder = None
         self._buffer = b""
         self._keep = True
         self._chunks = False
@@ -104,9 +90,7 @@ class BackendConnection(asyncio.Protocol):
         self._got_bytes = False
         self._paused = False
         self._taken = -inf
-        """Bytes of the request's body that the socket had taken when that was last looked at."""
         self.choked = False
-        """The backend takes less than it is sent."""
         self.is_closed = False
         self.is_counted = False
         """It is one of `backend.open`, which its loss has to tell; until its exchange has it, that one answers for it."""
@@ -176,16 +160,6 @@ class BackendConnection(asyncio.Protocol):
             exchange.attempt_failed(Failure.INVALID)
         else:
             exchange.attempt_failed(Failure.CLOSED_REUSED if self.served else Failure.CLOSED_FRESH)
-
-    def pause_writing(self) -> None:
-        self.choked = True
-        self.watch()
-
-    def resume_writing(self) -> None:
-        self.choked = False
-        if self.exchange is not None:
-            self.watch()
-            self.exchange.drained()
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -364,85 +338,3 @@ class BackendConnection(asyncio.Protocol):
         else:
             exchange.note(error.detail)
             exchange.attempt_failed(Failure.INVALID)
-
-    # -- flow, time, end ------------------------------------------------------------
-
-    def watch(self) -> None:
-        """Sets the deadline, by whose turn it is."""
-        exchange = self.exchange
-        if exchange is None:
-            self.deadline = inf
-        elif self.choked:
-            self._taken = exchange.uploaded - self.transport.get_write_buffer_size()
-            self.deadline = monotonic() + exchange.write_timeout
-        elif self._paused:
-            self.deadline = inf  # the client is slow, not the backend
-        else:
-            # While the request is on its way it is the client whose turn it is, and accept that watches it.
-            waits_for_backend = exchange.upload_done or exchange.is_tunnel
-            self.deadline = monotonic() + (exchange.read_timeout if waits_for_backend else LONGEST_WAIT)
-
-    def pause(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self.watch()
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self.watch()
-            if not self.is_closed:
-                self.transport.resume_reading()
-
-    def has_spoken(self) -> bool:
-        """Bytes are here that the loop has not read: of an idle connection nobody asked for them, and they answer nothing."""
-        return has_unread(self._socket)
-
-    def is_stale(self) -> bool:
-        """Looks at the socket: an idle connection with anything to read (data or EOF) is of no use any more."""
-        if self.is_closed or self.transport.is_closing():
-            return True
-        try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
-
-    def expired(self, now: float) -> None:
-        """The deadline has passed: for the answer, or for taking some of the request."""
-        exchange = self.exchange
-        if exchange is None:  # the last of a tunnel is on its way
-            left = self.transport.get_write_buffer_size()
-            if left and -left > self._taken:
-                self._taken = -left
-                self.deadline = now + self.backend.group.write_timeout
-            else:
-                self.close()
-        else:
-            unsent = self.transport.get_write_buffer_size()
-            if unsent and exchange.uploaded - unsent > self._taken:
-                self._taken = exchange.uploaded - unsent
-                self.deadline = now + exchange.write_timeout  # slow, but it takes the request
-                return
-            self.close()
-            if self._decoder is not None:
-                exchange.backend_failed("gateway_timeout", "nothing came any more of the body of its answer")
-            else:
-                exchange.attempt_failed(Failure.TIMEOUT)
-
-    def finish(self) -> None:
-        """Both halves of a tunnel have ended: closed when the backend has taken what was written, or takes nothing any more."""
-        self.exchange = None
-        self._taken = -self.transport.get_write_buffer_size()
-        self.deadline = monotonic() + self.backend.group.write_timeout
-        self.transport.close()
-
-    def close(self) -> None:
-        """Drops the connection; its exchange, if any, hears no more of it."""
-        self.exchange = None
-        self.deadline = inf
-        if not self.is_closed:
-            self.transport.abort()
