@@ -8,7 +8,7 @@
     connecting.py   a connection that is being opened, and the exchanges that wait for it
     channel.py      what an exchange sees of that which carries it
     http1.py        HTTP/1.1 client side on one backend connection, which is a channel; http1_flow.py: its flow, time and end
-    http2.py        HTTP/2 client side on one backend connection
+    http2.py        HTTP/2 client side on one backend connection; http2_output.py: its writing half
     places.py       how many streams that may have
     http2_stream.py one stream of that, which is a channel
     websocket.py    the key of a WebSocket handshake where only one side has one

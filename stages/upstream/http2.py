@@ -1,7 +1,4 @@
-"""HTTP/2 client side on one backend connection (RFC 9113): what all its streams have in common.
-
-What the engine has to say leaves once a turn of the loop, however many exchanges had a part in it.
-"""
+"""HTTP/2 client side on one backend connection (RFC 9113): what all its streams have in common."""
 
 from __future__ import annotations
 
@@ -33,6 +30,7 @@ from stages.http2.engine import (
 )
 from stages.http2.guard import Bucket, Floods, Guard
 from stages.upstream.core import Failure
+from stages.upstream.http2_output import Http2Output
 from stages.upstream.http2_stream import Http2Stream
 from stages.upstream.places import Places
 from stages.upstream.pool import BackendState
@@ -52,29 +50,17 @@ SPARE_IDS: Final = 20_000
 """A connection takes no new streams when it has fewer ids than this left."""
 
 
-class Http2Connection(asyncio.Protocol):
+class Http2Connection(Http2Output):
     """Carries several exchanges at a time, each on a stream of its own."""
 
     __slots__ = (
-        "_calls_line",
         "_forced",
-        "_guard",
         "_heard_at",
         "_is_ending",
-        "_is_flushing",
-        "_loop",
-        "_sent",
-        "_streams",
         "_unasked",
-        "_write",
         "_writer",
-        "backend",
-        "blocked",
-        "choked",
         "connect_seconds",
-        "engine",
         "idle_since",
-        "is_closed",
         "is_counted",
         "lonely",
         "name",
@@ -82,10 +68,8 @@ class Http2Connection(asyncio.Protocol):
         "places",
         "served",
         "settled",
-        "transport",
     )
 
-    transport: asyncio.Transport
     is_single = False
 
     def __init__(self, backend: BackendState, name: str = "") -> None:
@@ -95,7 +79,6 @@ class Http2Connection(asyncio.Protocol):
         self.connect_seconds: tuple[float, ...] = ()
         """TCP connect, TLS handshake."""
         self.choked = False
-        """The socket takes less than it is sent."""
         self.is_closed = False
         self.is_counted = False
         """It is one of `backend.open`, which its loss has to tell."""
@@ -106,11 +89,10 @@ class Http2Connection(asyncio.Protocol):
         self.places = Places(self)
         self._guard = Guard(0, FLOODS)
         self._forced = 0
-        self._streams: dict[int, Http2Stream] = {}
+        self._streams = {}
         self._unasked: dict[Http2Stream, None] = {}
         """Handed out, and without a stream id yet."""
-        self.blocked: dict[Http2Stream, None] = {}
-        """Those that hold bytes for want of room, in the order of their turns."""
+        self.blocked = {}
         self.lonely: list[Http2Stream] = []
         """Those whose answer's head came in this read, and nothing of its body yet."""
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -118,7 +100,6 @@ class Http2Connection(asyncio.Protocol):
         self._is_ending = False
         self._is_flushing = False
         self._calls_line = False
-        """A stream has ended, and others wait."""
         self._sent = 0
 
     # -- for those who look for a connection ---------------------------------------
@@ -174,18 +155,6 @@ class Http2Connection(asyncio.Protocol):
         self._drop_streams("", None)
         self.transport.abort()
         return False
-
-    def pause_writing(self) -> None:
-        self.choked = True
-        for stream in list(self._streams.values()):
-            stream.watch()
-
-    def resume_writing(self) -> None:
-        self.choked = False
-        self.blocked.clear()
-        for stream in list(self._streams.values()):
-            stream.go_on()
-        self.flush_soon()
 
     def data_received(self, data: bytes) -> None:
         if self._is_ending:
@@ -248,19 +217,6 @@ class Http2Connection(asyncio.Protocol):
             elif isinstance(event, Reset):
                 stream.was_reset(event.code, event.is_ours)
 
-    def _make_use_of_room(self, stream_id: int) -> None:
-        if not self.blocked:
-            return
-        if stream_id:
-            stream = self._streams.get(stream_id)
-            if stream is not None and stream in self.blocked:
-                del self.blocked[stream]
-                stream.go_on()
-            return
-        blocked, self.blocked = self.blocked, {}
-        for stream in blocked:
-            stream.go_on()
-
     def _learn_settings(self) -> None:
         """The backend's settings have come, or changed."""
         self.backend.streams = max(1, min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams))
@@ -290,11 +246,6 @@ class Http2Connection(asyncio.Protocol):
     @property
     def scheme(self) -> bytes:
         return b"https" if self.name else b"http"
-
-    @property
-    def taken(self) -> int:
-        """Bytes that the socket has taken."""
-        return self._sent - self.transport.get_write_buffer_size()
 
     def open_stream(self, stream: Http2Stream, fields: Fields, ended: bool) -> int:
         """Sends a request's field list; the new stream's id."""
@@ -334,27 +285,6 @@ class Http2Connection(asyncio.Protocol):
                 return
         self._calls_line = bool(self.backend.pending)
         self.flush_soon()
-
-    def flush_soon(self) -> None:
-        """What the engine has for the backend leaves at the end of this turn of the loop."""
-        if not self._is_flushing:
-            self._is_flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        if self._calls_line:
-            self._calls_line = False
-            self.backend.serve_line()
-            if self.is_unused and (self.backend.pending or not self.backend.group.keeps_idle):
-                self.close()  # those who wait want another name, or have gone
-        self._is_flushing = False
-        if self.is_closed or self.transport.is_closing():
-            return
-        data = self.engine.outgoing()
-        if data:
-            self._sent += len(data)
-            self._guard.sent(len(data))
-            self._write(data)
 
     # -- time, end ---------------------------------------------------------------------
 
@@ -399,14 +329,3 @@ class Http2Connection(asyncio.Protocol):
             self.places.shut()
             self.engine.goaway(NO_ERROR)
             self._end()
-
-    def _end(self) -> None:
-        if self.transport.is_closing():
-            return
-        data = self.engine.outgoing()
-        if data:
-            self._write(data)
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()  # it takes nothing: not to be waited for
-        else:
-            self.transport.close()
