@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from stages.accept.client import Arrival
 from stages.accept.connection import STREAM_TOP_UP
 from stages.accept.core import State
+from stages.accept.http2_intake import Http2Intake
 from stages.accept.http2_output import Http2Output
 from stages.accept.http2_stream import Http2Stream
 from stages.date import dated
@@ -79,7 +80,7 @@ class Http2Connection(Http2Output):
         self.guard = Guard(len(PREFACE), for_lists_of(settings.max_header_bytes))
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
-        self.heard: dict[Http2Stream, None] = {}
+        self.heard: dict[Http2Intake, None] = {}
         """Streams of whose body something came in this read."""
         self._unfinished: dict[int, float] = {}
         """Streams that were answered before the client had said all, and the monotonic seconds at which they are reset."""

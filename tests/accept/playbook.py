@@ -26,6 +26,7 @@ from stages.accept import entry as entry_module
 from stages.accept import http1 as http1_module
 from stages.accept import http1_output as http1_output_module
 from stages.accept import http2 as http2_module
+from stages.accept import http2_intake as http2_intake_module
 from stages.accept import http2_output as http2_output_module
 from stages.accept import http2_stream as http2_stream_module
 from stages.accept import intake as intake_module
@@ -239,7 +240,7 @@ class Play:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
         http1_modules = (http1_module, http1_output_module, intake_module)
-        http2_modules = (http2_module, http2_output_module, http2_stream_module)
+        http2_modules = (http2_module, http2_intake_module, http2_output_module, http2_stream_module)
         for module in (actor_module, recovery_module, entry_module, shared_module, *http1_modules, *http2_modules):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("stages.date._now", DateLine(lambda: 0.0))
