@@ -8,7 +8,7 @@ event leaves only when metrics or another consumer reads those
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Final
 
 from bus.actor import Context
@@ -16,6 +16,8 @@ from bus.kinds import LINES
 from config.model import Snapshot
 from observability.access_format import Render, compile_format
 from observability.records import Access
+from stages.accept.event import access_event
+from stages.accept.stream import Stream
 
 GATHER: Final = 0.02
 """Seconds that a line waits for others."""
@@ -45,6 +47,17 @@ class AccessLines:
         self._count = 0
         self.renders: dict[str, Render] = {}
         """Of the committed generation: servers that write an access log."""
+
+    def record(self, stream: Stream, now: float, left: Sized) -> None:
+        """Makes of an ended stream what somebody reads: its line, the event. left: the streams of this replica that go on."""
+        render = self.renders.get(stream.request.server)
+        is_wanted = "access" in self._context.wanted
+        if render is not None or is_wanted:
+            event = access_event(stream, now, len(left))
+            if render is not None:
+                self.add(event, render)
+            if is_wanted:
+                self._context.emit(event)
 
     def add(self, event: Access, render: Callable[[Access], str]) -> None:
         try:

@@ -14,13 +14,12 @@ from stages.accept.client import Client, Held
 from stages.accept.compiled import Compiled, compile_generation
 from stages.accept.core import State, crews, protocol_to_tunnel
 from stages.accept.doors import Door, Doors
-from stages.accept.event import access_event, refused_stream
-from stages.accept.own_answers import as_read_by, error_answer
+from stages.accept.event import refused_stream
+from stages.accept.own_answers import as_read_by, error_answer, refusal
 from stages.accept.recovery import Recovery
 from stages.accept.stream import Stream
 from stages.error_page import ErrorPages
 from stages.generations import Generations
-from stages.grpc import error_for
 from stages.http1.rules import RequestHead
 from stages.messages import (
     CANCEL,
@@ -324,18 +323,7 @@ class AcceptActor(Actor):
                 self._send(watcher, Done(DONE, stream.sid))
         if why or not stream.upload_done:  # an answer that did not wait for the body leaves somebody who still wants it
             self.cancel(stream, why or "answered")
-        self._record(stream, now)
-
-    def _record(self, stream: Stream, now: float) -> None:
-        """Makes of an ended stream what somebody reads: a line of the access log, the event."""
-        render = self._lines.renders.get(stream.request.server)
-        is_wanted = "access" in self.context.wanted
-        if render is not None or is_wanted:
-            event = access_event(stream, now, len(self.streams))
-            if render is not None:
-                self._lines.add(event, render)
-            if is_wanted:
-                self.context.emit(event)
+        self._lines.record(stream, now, self.streams)
 
     # -- answers of our own -----------------------------------------------------
 
@@ -351,12 +339,9 @@ class AcceptActor(Actor):
         refused: as far as it had come: a stream, a head whose body was awaited, or what can be told of a head.
         """
         head = refused.request if isinstance(refused, Stream) else refused
-        status, headers, body = self._pages.page(kind)
-        grpc = error_for(head.headers, status, headers, body, kind)
-        if head.method == b"HEAD" or grpc is not None:
-            body = b""
+        status, headers, body = refusal(head, kind, self._pages)
         self.refused(connection, door, refused, kind, detail, at, sent=len(body))
-        return (200, grpc, b"") if grpc is not None else (status, headers, body)
+        return status, headers, body
 
     def refused(
         self, client: Client, door: Door, refused: Stream | RequestHead, kind: str, detail: str, at: float, sent: int = 0, received: int = 0
@@ -371,7 +356,7 @@ class AcceptActor(Actor):
             client.served += 1
             stream = refused_stream(client, door.name, refused, at)
             stream.failed, stream.responded, stream.sent, stream.received = kind, now, sent, received
-            self._record(stream, now)
+            self._lines.record(stream, now, self.streams)
         self.context.log("debug", "request refused", kind=kind, detail=detail, client=client.arrival.peer.ip)
 
     # -- who lives ----------------------------------------------------------------

@@ -6,7 +6,8 @@ from stages.accept.core import State
 from stages.accept.stream import Stream
 from stages.error_page import ErrorPages
 from stages.grpc import error_for, trailers_for
-from stages.messages import RESPONSE, UNKNOWN, Response
+from stages.http1.rules import RequestHead
+from stages.messages import RESPONSE, UNKNOWN, Request, Response
 
 
 def error_answer(stream: Stream, kind: str, pages: ErrorPages, source: int) -> Response:
@@ -19,6 +20,15 @@ def error_answer(stream: Stream, kind: str, pages: ErrorPages, source: int) -> R
         body = b""
     stream.response = Response(RESPONSE, stream.sid, source, status, headers, length, body, True, None, ())
     return as_read_by(stream, stream.response)
+
+
+def refusal(head: Request | RequestHead, kind: str, pages: ErrorPages) -> tuple[int, bytes, bytes]:
+    """Status, headers and body for a request that broke the rules. head: all that is known of it."""
+    status, headers, body = pages.page(kind)
+    grpc = error_for(head.headers, status, headers, body, kind)
+    if grpc is not None:
+        return 200, grpc, b""
+    return status, headers, b"" if head.method == b"HEAD" else body
 
 
 def as_read_by(stream: Stream, response: Response) -> Response:
