@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from bus.members import Members
+from bus.pipes import Pipes
 
 
 class Context(Protocol):
@@ -21,6 +22,8 @@ class Context(Protocol):
     wanted: frozenset[str]
     """Event topics that somebody reads ("access", "log", "count"): make no event that nobody wants."""
     loop: asyncio.AbstractEventLoop
+    pipes: Pipes
+    """What lies in the pipes to other actors of what this one has sent, as far as it has told."""
 
     @property
     def members(self) -> Members:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bus.kinds import ECHO
 from bus.members import Members
+from bus.pipes import Pipes
 
 
 class FakeContext:
@@ -17,6 +19,8 @@ class FakeContext:
         self.run_dir = "/nonexistent"
         self.settings = settings or {}
         self.members = Members()
+        self.pipes = Pipes(actor, self._echo)
+        """The other ends take at once what comes."""
         self.wanted: frozenset[str] = frozenset({"access", "log", "count"})
         self.sent: list[tuple[int, Any]] = []
         self.emitted: list[Any] = []
@@ -37,6 +41,9 @@ class FakeContext:
 
     def send(self, to: int, envelope: Any) -> None:
         self.sent.append((to, envelope))
+
+    def _echo(self, to: int, mark: Any) -> None:
+        self.pipes.echoed((ECHO, to, mark[2]))
 
     def can_send(self, to: int) -> bool:
         return to not in self.stuck

@@ -21,6 +21,9 @@ SNAPSHOT_ASK: Final = 32
 SNAPSHOT: Final = 33
 UPDATE: Final = 34
 
+MARK: Final = 40
+ECHO: Final = 41
+
 ACCESS: Final = 96
 LOG: Final = 97
 COUNT: Final = 98

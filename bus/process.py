@@ -18,8 +18,10 @@ from bus.kinds import (
     BOOT_FAILED,
     DRAIN,
     DRAINED,
+    ECHO,
     HEARTBEAT,
     HELLO,
+    MARK,
     MEMBERS,
     SNAPSHOT,
     SNAPSHOT_ASK,
@@ -72,6 +74,8 @@ class Process:
             receivers = actor.receivers() | {
                 SNAPSHOT: self._replicated,
                 SNAPSHOT_ASK: self._snapshot_asked,
+                MARK: self._marked(seat.id),
+                ECHO: self.contexts[seat.id].pipes.echoed,
                 WANTED: self._wanted(seat.id),
             }
             self.link.attach(seat.id, seat.endpoint, receivers, actor.decode, self._batched(actor, receivers))
@@ -167,6 +171,8 @@ class Process:
         for _, publisher, copy, _ in self._copies:
             # A new publisher's first update is lost on those whose SUB had not found it again by then.
             copy.needs_snapshot |= publisher in born
+        for context in self.contexts.values():
+            context.pipes.forget(gone)
         for actor in self.actors.values():
             actor.members_changed(members, gone)
         self._ask_snapshots()
@@ -248,6 +254,12 @@ class Process:
         if original is not None:
             self.link.send(envelope[1], original.snapshot())
 
+    def _marked(self, actor: int) -> Callable[[Any], None]:
+        def take(envelope: Any) -> None:
+            self.link.send(envelope[1], (ECHO, actor, envelope[2]))
+
+        return take
+
     def _wanted(self, actor: int) -> Callable[[Any], None]:
         def take(envelope: Any) -> None:
             self.contexts[actor].wanted = frozenset(envelope[1])
@@ -258,7 +270,7 @@ class Process:
         receive = actor.receive_batch()
         if receive is None:
             return None
-        ours = frozenset((SNAPSHOT, SNAPSHOT_ASK, WANTED))
+        ours = frozenset((SNAPSHOT, SNAPSHOT_ASK, WANTED, MARK, ECHO))
 
         def take(head: bytes, envelopes: list[Any]) -> None:
             for envelope in envelopes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bus.actor import ActorFactory
 from bus.kinds import COUNT, LOG, READY, REPORT
 from bus.members import Members
+from bus.pipes import Pipes
 from bus.sockets import Publisher
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class SeatContext:
         self.loop = process.loop
         self.send = process.link.send
         self.can_send = process.link.can_send
+        self.pipes = Pipes(seat.id, process.link.send)
         self.wanted: frozenset[str] = frozenset()
         self._held: list[Any] = []
         self._counts: dict[Any, float] = {}

@@ -18,6 +18,7 @@ from stages.accept.event import refused_stream
 from stages.accept.own_answers import as_read_by, error_answer, refusal
 from stages.accept.recovery import Recovery
 from stages.accept.stream import Stream
+from stages.bulk import Bulk
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.http1.rules import RequestHead
@@ -71,6 +72,8 @@ class AcceptActor(Actor):
         self._all_carry = 0
         """The generation that all streams without an answer are known to carry."""
         self._sweeper: asyncio.TimerHandle | None = None
+        self.bulk = Bulk(context.loop, context.pipes)
+        """For all that clients send."""
         self.lane = Lane(context.loop)
         """For the TLS handshakes of all listeners."""
         self._send: Callable[[int, Any], None] = context.send

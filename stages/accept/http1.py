@@ -21,6 +21,7 @@ from stages.accept.http1_output import Http1Output
 from stages.accept.http2 import Http2Connection
 from stages.accept.intake import Intake, decoder_of, tunnel_of
 from stages.accept.stream import Stream
+from stages.bulk import LONG
 from stages.date import dated
 from stages.http1.refused import start_of
 from stages.http1.render import CONTINUE, STATUS_LINES
@@ -120,6 +121,8 @@ class Http1Connection(Http1Output):
         if self._stream is None and self._intake is None and not self._lingering:
             self._next(self._buffer + data if self._buffer else data)
         elif self._intake is not None:
+            if len(data) >= LONG:
+                self.actor.bulk.took(len(data), self, self._stream.wanter if self._stream is not None else 0)
             try:
                 self._intake.arrived(data)
             except ProtocolError as error:
@@ -131,6 +134,11 @@ class Http1Connection(Http1Output):
             self._buffer += data
             if len(self._buffer) > BACKLOG:
                 self.pause()
+
+    @property
+    def may_read(self) -> bool:
+        """Nobody waits for what it has read."""
+        return not self._paused
 
     def pause(self) -> None:
         """Stops reading, until `resume`."""

@@ -17,6 +17,7 @@ from stages.accept.core import State
 from stages.accept.http2_intake import Http2Intake
 from stages.accept.http2_output import Http2Output
 from stages.accept.http2_stream import Http2Stream
+from stages.bulk import LONG
 from stages.date import dated
 from stages.http1.refused import sketch
 from stages.http1.rules import ProtocolError, RequestHead
@@ -150,6 +151,8 @@ class Http2Connection(Http2Output):
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return  # read only so that the last frames are not reset away
+        if len(data) >= LONG:
+            self.actor.bulk.took(len(data), self, 0)
         now = monotonic()
         guard, engine = self.guard, self.engine
         try:

@@ -53,6 +53,11 @@ class Http2Output(Connection):
             self._is_paused = False
             self.transport.resume_reading()
 
+    @property
+    def may_read(self) -> bool:
+        """It takes what it is answered."""
+        return not self._is_paused
+
     def _mind_backlog(self) -> None:
         """Who does not read shall not ask for more: answers without a body would fill the memory."""
         if not self._is_paused and self.transport.get_write_buffer_size() > BACKLOG:

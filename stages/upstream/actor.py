@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 from bus.actor import Actor, Context
 from bus.members import Members
 from observability.figures import CONNECTIONS, IN_USE
+from stages.bulk import Bulk
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.itinerary import RESPONSE_PLUGINS
@@ -75,6 +76,8 @@ class UpstreamActor(Actor):
         """Groups in which exchanges wait for a connection, perhaps of an older generation."""
         self._connections: set[Connection] = set()
         self._requests = 0
+        self.bulk = Bulk(context.loop, context.pipes)
+        """For all that backends answer."""
         self._sweeper: asyncio.TimerHandle | None = None
 
     def receivers(self) -> dict[int, Callable[[Any], None]]:

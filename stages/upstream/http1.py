@@ -12,6 +12,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from stages.bulk import LONG
 from stages.headers import value_of
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from stages.http1.direct import DirectWriter
@@ -167,6 +168,8 @@ class BackendConnection(Http1Flow):
             self.backend.forget(self)
             self.close()  # nobody asked
             return
+        if len(data) >= LONG:
+            exchange.actor.bulk.took(len(data), self, exchange.answers_to)
         decoder = self._decoder
         try:
             if decoder is not None:

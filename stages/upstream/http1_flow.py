@@ -78,6 +78,11 @@ class Http1Flow(asyncio.Protocol):
             if not self.is_closed:
                 self.transport.resume_reading()
 
+    @property
+    def may_read(self) -> bool:
+        """No slow client has stopped it."""
+        return not self._paused
+
     def has_spoken(self) -> bool:
         """Bytes are here that the loop has not read: of an idle connection nobody asked for them, and they answer nothing."""
         return has_unread(self._socket)

@@ -7,6 +7,7 @@ from math import inf
 from time import monotonic
 from typing import Final
 
+from stages.bulk import LONG
 from stages.http1.direct import DirectWriter
 from stages.http2.engine import (
     HTTP_1_1_REQUIRED,
@@ -160,6 +161,8 @@ class Http2Connection(Http2Output):
         if self._is_ending:
             return
         now = self._heard_at = monotonic()
+        if len(data) >= LONG:
+            self._mind_bulk(len(data))
         engine = self.engine
         try:
             if data.startswith(b"HTTP/") and not self.settled.done():
@@ -193,6 +196,17 @@ class Http2Connection(Http2Output):
         except Http2Error as error:
             self.engine.goaway(error.code)
             self._broke(error)
+
+    def _mind_bulk(self, size: int) -> None:
+        exchange = next((stream.exchange for stream in self._streams.values() if stream.exchange is not None), None)
+        if exchange is not None:
+            # Whoever else it is for: what one connection brings is mostly for one accept, if there are not many.
+            exchange.actor.bulk.took(size, self, exchange.answers_to)
+
+    @property
+    def may_read(self) -> bool:
+        """Slow clients stop streams, never a connection."""
+        return True
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Room):

@@ -386,6 +386,8 @@ class Play:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch | None) -> None:
         """Without monkeypatch: real sockets and real time."""
+        if monkeypatch is not None:
+            monkeypatch.setattr("stages.bulk.TURN", 1 << 40)  # who pauses for others is in test_bulk.py
         self.clock = Clock()
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
