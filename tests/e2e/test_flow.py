@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import selectors
 import socket
 import threading
 import time
@@ -128,6 +130,43 @@ def test_a_client_that_reads_nothing_stops_its_backend_and_nobody_else(proxy: Pi
         # Between backend and proxy the kernel alone takes as much as tcp_rmem and tcp_wmem say: 36 MB on some machines.
         assert sent[0] < 64 * MB, f"{sent[0] / MB:.1f} MB left the backend although nobody read"
         assert proxy.get("/other").status == 200
+
+
+DOWNLOADS = 40
+SHARE = 25 * MB
+"""Bytes of downloads that may come for each small request: 5 to 11 MB, and 35 to 80 when downloads could fill loops and pipes."""
+
+
+def test_small_requests_do_not_wait_for_many_downloads(proxy: Pingap, big_file: bytes) -> None:
+    """Measured in what the downloads get meanwhile, not in seconds: both go as fast as the machine is."""
+    taken = 0
+    stop = threading.Event()
+
+    def take(clients: list[Client]) -> None:
+        nonlocal taken
+        with selectors.DefaultSelector() as selector:
+            for client in clients:
+                client.sock.setblocking(False)
+                selector.register(client.sock, selectors.EVENT_READ, client)
+            while not stop.is_set():
+                for key, _ in selector.select(0.1):
+                    taken += len(key.data.sock.recv(1 << 20))
+
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(proxy.client()) for _ in range(DOWNLOADS)]
+        for client in clients:
+            client.request("/big/file")
+        taker = threading.Thread(target=take, args=(clients,))
+        taker.start()
+        stack.callback(taker.join, 5)
+        stack.callback(stop.set)
+        small = stack.enter_context(proxy.client(timeout=20))
+        until(lambda: taken > 100 * MB, 20, "the downloads are under way")
+        before, asked, end = taken, 0, time.monotonic() + 20
+        while taken < DOWNLOADS * len(big_file) * 0.8 and time.monotonic() < end:
+            assert small.get("/small").status == 200
+            asked += 1
+        assert (taken - before) / asked < SHARE, f"{(taken - before) / asked / MB:.0f} MB for each of {asked} small requests"
 
 
 def test_five_hundred_idle_connections_cost_little_memory(proxy: Pingap) -> None:
