@@ -178,7 +178,7 @@ class Intake:
 
 
 def decoder_of(head: RequestHead) -> BodyDecoder:
-    return ChunkedBody() if head.length == UNKNOWN else LengthBody(head.length)
+    return ChunkedBody(head.named) if head.length == UNKNOWN else LengthBody(head.length)
 
 
 def tunnel_of(connection: Http1Connection) -> Intake:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Final, Protocol
 
 from stages.http1.rules import NOT_IN_TRAILERS, TOKEN, VALUE, ProtocolError
@@ -63,14 +64,16 @@ class CloseBody:
 class ChunkedBody:
     """Chunked coding: extensions are checked and dropped, trailers are collected in normal form, without those that may not be there."""
 
-    __slots__ = ("_buffer", "_left", "_overhead", "_state", "done", "rest", "trailers")
+    __slots__ = ("_buffer", "_left", "_overhead", "_state", "_unwanted", "done", "rest", "trailers")
 
     _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 
-    def __init__(self) -> None:
+    def __init__(self, unwanted: Container[bytes] = ()) -> None:
+        """unwanted: names that no trailer may have besides those that none ever has (`RequestHead.named`)."""
         self.done = False
         self.rest = b""
         self.trailers = b""
+        self._unwanted = unwanted
         self._buffer = b""
         self._left = 0
         self._overhead = 0
@@ -139,7 +142,7 @@ class ChunkedBody:
             raise ProtocolError("bad_request", "malformed trailer")
         self._count(len(line))
         name = name.lower()
-        if name not in NOT_IN_TRAILERS:
+        if name not in NOT_IN_TRAILERS and name not in self._unwanted:
             self.trailers += b"%b: %b\r\n" % (name, value)
 
     def _count(self, overhead: int) -> None:

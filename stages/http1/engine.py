@@ -35,6 +35,7 @@ from stages.http1.rules import (
     drop_named,
     head_too_large,
     lengths,
+    not_in_trailers,
     refused_coding,
     split_absolute,
 )
@@ -250,6 +251,7 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
             special.keep_alive(version),
             special.expects_continue(version),
             special.upgraded() if version >= 11 else b"",  # RFC 9110 section 7.8
+            not_in_trailers(special.connection) if length == UNKNOWN and special.connection else (),
         ),
     )
 
@@ -269,7 +271,8 @@ def finish_response(status: int, version: int, lines: list[bytes], special: Spec
         length, chunked = UNKNOWN, False
     else:
         length, chunked = special.response_framing(version)
-    return new(ResponseHead, (status, version, headers, length, chunked, special.keep_alive(version), special.upgraded()))
+    named = not_in_trailers(special.connection) if chunked and special.connection else ()
+    return new(ResponseHead, (status, version, headers, length, chunked, special.keep_alive(version), special.upgraded(), named))
 
 
 def _replace_host(headers: bytes, host: bytes) -> bytes:

@@ -150,7 +150,7 @@ def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
         length = UNKNOWN
     elif length == -2:
         length = 0
-    parsed = new(RequestHead, (method, target, 11, host, b"".join(normal), length, keep_alive, False, b""))
+    parsed = new(RequestHead, (method, target, 11, host, b"".join(normal), length, keep_alive, False, b"", ()))
     if is_known:
         _remember(_requests, head, limits, parsed)
     return parsed
@@ -198,7 +198,7 @@ def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
             return None
     if chunked and length != UNKNOWN:
         return None
-    parsed = new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b""))
+    parsed = new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b"", ()))
     if is_known:
         _remember(_responses, head, limits, parsed)
     return parsed

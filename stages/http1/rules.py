@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Final, NamedTuple
 
 from stages.messages import UNKNOWN
@@ -44,6 +45,8 @@ class RequestHead(NamedTuple):
     expects_continue: bool
     upgrade: bytes
     """The protocols of the Upgrade header when Connection names it, else b""."""
+    named: Container[bytes] = ()
+    """Names that Connection bars from the trailers too. Only a chunked body has those, so it is () with any other."""
 
 
 class ResponseHead(NamedTuple):
@@ -56,6 +59,8 @@ class ResponseHead(NamedTuple):
     chunked: bool
     keep_alive: bool
     upgrade: bytes
+    named: Container[bytes] = ()
+    """As in RequestHead."""
 
 
 SPECIAL: Final = frozenset(
@@ -102,6 +107,7 @@ _UNSAFE_BLOCK: Final = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n[ \t]|\r\n[^:\r\n
 _CODINGS: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r\n]*)")
 _LENGTHS: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)")
 _UNNAMED: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"host"))
+_MOST_NAMED: Final = 64
 _LONGEST_KNOWN: Final = 255
 _hosts: dict[bytes, bytes] = {}
 
@@ -165,6 +171,21 @@ def drop_named(block: bytes, names: list[bytes]) -> bytes:
         return block
     lines = block.split(b"\r\n")[:-1]
     return b"".join(line + b"\r\n" for line in lines if line.partition(b":")[0] not in unwanted)
+
+
+class _EveryName:
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERY_NAME: Final = _EveryName()
+"""Of a Connection that names more than is worth the memory for as long as the body takes: no trailer passes."""
+
+
+def not_in_trailers(names: list[bytes]) -> Container[bytes]:
+    """Of what Connection names, all that a trailer might have as its name: that is for one connection too."""
+    unwanted = frozenset(names) - _UNNAMED - NOT_IN_TRAILERS
+    return EVERY_NAME if len(unwanted) > _MOST_NAMED else unwanted or ()
 
 
 def codings(head: bytes) -> list[bytes]:

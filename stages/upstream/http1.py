@@ -252,7 +252,7 @@ class BackendConnection(Http1Flow):
             self._answered(exchange, head, b"", rest)
             return
         if head.chunked:
-            decoder: BodyDecoder = ChunkedBody()
+            decoder: BodyDecoder = ChunkedBody(head.named)
         elif length != UNKNOWN:
             if len(rest) == length:
                 # The common small answer: all of it in one read, no decoder needed.

@@ -112,6 +112,23 @@ async def test_trailers_follow_the_body_and_never_come_into_the_head(play: Play)
     assert (data.payload, data.ended, data.trailers) == (b"abc", True, b"x-sum: 6\r\n")
 
 
+@pytest.mark.parametrize("engine", ["httptools", "h11"])
+async def test_a_trailer_that_connection_names_ends_here(play: Play, engine: str) -> None:
+    client = play.connects(engine)
+    client.says(post(CHUNKED, b"Connection: X-Hop, close", body=b"3\r\nabc\r\n0\r\nX-Hop: 1\r\nX-Sum: 6\r\n\r\n"))
+    request = play.hears_request()
+    play.grants(request, WINDOW)
+    ((_, data),) = play.stages_hear()
+    assert (data.payload, data.ended, data.trailers) == (b"abc", True, b"x-sum: 6\r\n")
+
+
+async def test_a_body_without_other_trailers_than_connection_names_travels_whole(play: Play) -> None:
+    client = play.connects()
+    client.says(post(CHUNKED, b"Connection: X-Hop", body=b"3\r\nabc\r\n0\r\nX-Hop: 1\r\n\r\n"))
+    request = play.hears_request()
+    assert (request.length, request.body, request.ended) == (3, b"abc", True)
+
+
 async def test_a_chunked_body_is_streamed_without_its_chunks(play: Play) -> None:
     client = play.connects()
     client.says(post(CHUNKED, body=b"3\r\nabc"))

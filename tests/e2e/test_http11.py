@@ -362,6 +362,25 @@ def test_trailers_pass_both_ways_to_who_reads_them(proxy: Pingap, origin: Origin
     assert request.get("connection") == ("te" if reads else None)
 
 
+@pytest.mark.parametrize("other", [b"", b"X-Sum: 1\r\n"], ids=["alone", "with another"])
+def test_a_trailer_that_connection_names_passes_as_little_as_a_header_line(proxy: Pingap, origin: Origin, other: bytes) -> None:
+    def trailed(exchange: Exchange) -> None:
+        exchange.read_body()
+        exchange.send(b"HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\nX-Hop: 1\r\n\r\n2\r\nok\r\n")
+        exchange.send(b"0\r\nX-Hop: 2\r\n%b\r\n" % other)
+
+    origin.on["/hop"] = trailed
+    with proxy.client() as client:
+        client.send(b"POST /hop HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE, X-Up\r\nX-Up: 1\r\n")
+        client.send(b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Up: 2\r\n%b\r\n" % other)
+        response = client.response()
+        assert (response.body, response.get("x-hop")) == (b"ok", None)
+        assert response.trailers == ([("x-sum", "1")] if other else [])
+        assert client.get("/after").body == b"/after"
+    request = origin.wait("/hop")
+    assert (request.body, request.get("x-up"), request.trailers.lower()) == (b"ok", None, other.lower())
+
+
 @pytest.mark.parametrize("path", ["/guarded", "/guarded/whole"])
 def test_no_trailer_brings_back_what_a_plugin_has_removed(proxy: Pingap, origin: Origin, path: str) -> None:
     def trailed(exchange: Exchange) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stages.http1.body import MAX_LINE, MAX_OVERHEAD, BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from stages.http1.render import LAST_CHUNK, chunk
-from stages.http1.rules import ProtocolError
+from stages.http1.rules import EVERY_NAME, ProtocolError
 
 
 def cut(wire: bytes, cuts: list[int]) -> list[bytes]:
@@ -175,6 +175,15 @@ def test_where_h11_is_more_lenient_than_we_are() -> None:
     for wire in forgiven_by_h11:
         assert h11_reads([wire]) == b"hello"
         assert we_read([wire]) is None
+
+
+@given(cuts)
+def test_trailers_of_the_names_that_are_not_wanted_are_dropped(places: list[int]) -> None:
+    wire = b"0\r\nX-A: 1\r\nx-ab: 2\r\nx-a: 3\r\nX-B: 4\r\nDate: x\r\n\r\n"
+    for unwanted, left in (((), b"x-a: 1\r\nx-ab: 2\r\nx-a: 3\r\nx-b: 4\r\n"), ({b"x-a"}, b"x-ab: 2\r\nx-b: 4\r\n"), (EVERY_NAME, b"")):
+        decoder = ChunkedBody(unwanted)
+        assert read(decoder, cut(wire, places)) == (b"", b"")
+        assert decoder.trailers == left
 
 
 def test_extensions_and_trailers_cannot_be_sent_for_ever() -> None:

@@ -99,6 +99,7 @@ REQUESTS: Final = [
 RESPONSES: Final = [
     crlf(b"HTTP/1.1 200 OK", b"Content-Length: 5", b"X-A: v w", b"X-B:"),
     crlf(b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked", b"Connection: close"),
+    crlf(b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked", b"Connection: x-a", b"X-A: 1"),
     crlf(b"HTTP/1.0 204 No Content", b"Connection: keep-alive", b"Set-Cookie: a=b"),
     crlf(b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: upgrade"),
     crlf(b"HTTP/1.1 304 Not Modified", b"Content-Length: 5"),

@@ -6,9 +6,12 @@ import pytest
 
 from stages.http1.engine import Engine
 from stages.http1.methods import METHODS
-from stages.http1.rules import Limits, check_host, split_absolute
+from stages.http1.rules import EVERY_NAME, Limits, check_host, split_absolute
 from stages.messages import UNKNOWN
 from tests.http1.heads import accepted, crlf, every_engine, get, post, request, rows
+
+CHUNKED = b"Transfer-Encoding: chunked"
+MANY_NAMES = b",".join(b"x-%d" % number for number in range(65))
 
 REFUSED = rows(
     # version
@@ -178,6 +181,10 @@ ACCEPTED = rows(
         get(b"Connection: X-A, close", b"X-A: 1", b"X-AB: 2", b"x-a: 3", b"X-C: x-a"),
         {"headers": b"host: a.example\r\nx-ab: 2\r\nx-c: x-a\r\n"},
     ),
+    ("what Connection names can be no trailer", post(b"Connection: X-A", b"connection: x-b, close", CHUNKED), {"named": {b"x-a", b"x-b"}}),
+    ("without chunks there are no trailers", post(b"Connection: X-A", b"Content-Length: 5"), {"named": ()}),
+    ("what is no trailer anyway needs no look", post(b"Connection: TE, keep-alive, host, upgrade, date", CHUNKED), {"named": ()}),
+    ("a Connection that names more than is remembered", post(b"Connection: " + MANY_NAMES, CHUNKED), {"named": EVERY_NAME}),
     ("Connection cannot name Host away", get(b"Connection: host"), {"headers": b"host: a.example\r\n", "host": b"a.example"}),
     ("Connection cannot name the framing away", post(b"Connection: content-length", b"Content-Length: 5"), {"length": 5}),
     (

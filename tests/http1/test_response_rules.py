@@ -89,6 +89,8 @@ TAKEN = rows(
     ("204 that says it has no body", crlf(b"HTTP/1.1 204 x", b"Content-Length: 0"), {"length": UNKNOWN, "headers": b""}),
     ("304 with a length", crlf(b"HTTP/1.1 304 x", b"Content-Length: 5"), {"length": 5}),
     ("101", crlf(b"HTTP/1.1 101 x", b"Connection: Upgrade", b"Upgrade: WebSocket"), {"status": 101, "upgrade": b"websocket"}),
+    ("what Connection names is no trailer either", ok(b"Connection: X-A, te", b"Transfer-Encoding: chunked"), {"named": {b"x-a"}}),
+    ("without chunks there are no trailers", ok(b"Connection: X-A", b"Content-Length: 5"), {"named": ()}),
     (
         "duplicates in their order, with Connection and what it names dropped",
         ok(b"Set-Cookie: a", b"X-Hop: 1", b"Connection: x-hop", b"Keep-Alive: 5", b"Set-Cookie: b"),

@@ -104,6 +104,23 @@ INCOMPLETE = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("connection", "passed"),
+    [
+        pytest.param(b"x-hop, close", b"x-sum: 2\r\n", id="named"),
+        pytest.param(b"x-hop\r\nConnection: X-Sum", b"", id="all named, in two lines"),
+        pytest.param(b"close", b"x-hop: 1\r\nx-sum: 2\r\n", id="none named"),
+    ],
+)
+async def test_a_trailer_that_connection_names_ends_here(play: Play, connection: bytes, passed: bytes) -> None:
+    sid, link = await asked(play)
+    link.says(b"HTTP/1.1 200 OK\r\nConnection: %b\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n" % connection)
+    play.hears_response(sid)
+    link.says(b"0\r\nX-Hop: 1\r\nX-Sum: 2\r\n\r\n")
+    ((_, data),) = play.hears()
+    assert (data.payload, data.ended, data.trailers) == (b"", True, passed)
+
+
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("answer", INCOMPLETE, ids=range(len(INCOMPLETE)))
 async def test_an_answer_that_breaks_off_never_looks_complete(play: Play, answer: bytes, how: str) -> None:
