@@ -11,7 +11,8 @@ sockets). The actor cannot tell which.
     kinds.py      the bus's own message kinds      envelope.py  the wire form
     members.py    who is there                     liveness.py  who is still alive
     sockets.py    one socket on the loop, and what each pattern says
-    replica.py    replicated state (Clone pattern) fake.py      a context for tests
+    pipes.py      what lies between two actors     fake.py      a context for tests
+    replica.py    replicated state (Clone pattern)
 
 PROTOCOL.md comes before the code: each message, its sender, receiver and duty.
 """

@@ -9,7 +9,7 @@
     generations.py  a configuration from candidate to retirement, as every stage keeps it
     headers.py, header_view.py, variables.py, forwarded.py    header blocks: read, changed, filled in
     http1/, http2/  HTTP in bytes, for accept and upstream        tls.py, tls_output.py    TLS under it
-    keepsake.py     what survives a restart
+    keepsake.py     what survives a restart        bulk.py    long bodies take turns on a loop
 
 A stage never imports another; what two need is here. Only `pingap` knows them all.
 """

@@ -315,7 +315,6 @@ def request_fields(method: bytes, target: bytes, scheme: bytes, headers: bytes, 
     start: Fields = ((b":method", method), (b":scheme", scheme), (b":path", target))
     if upgrade:
         start = ((b":method", b"CONNECT"), (b":protocol", upgrade), (b":scheme", scheme), (b":path", target))
-        fields = tuple(field for field in fields if field[0] != b"sec-websocket-key")  # RFC 8441 section 5
     elif length > 0 or (length == 0 and method in (b"POST", b"PUT", b"PATCH")):
         fields = (*fields, (b"content-length", b"%d" % length))
     if authority:

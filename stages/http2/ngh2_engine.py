@@ -187,7 +187,10 @@ class Ngh2Engine:
             self._open.discard(stream_id)
         elif stream_id in self._open:
             self._gone(stream_id)
-            if self._is_client and stream_id > self._last_kept and code == REFUSED_STREAM:
+            if self._is_client and code == REFUSED_STREAM:
+                # It was not written yet when a GOAWAY came, so libnghttp2 has not sent it at all: the backend knows nothing of it.
+                if stream_id <= self._last_kept:
+                    events.append(new(Reset, (RESET, stream_id, code, False)))
                 return
             self.forced_resets += 1
             events.append(new(Reset, (RESET, stream_id, code, True)))

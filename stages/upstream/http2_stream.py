@@ -14,7 +14,7 @@ from stages.messages import UNKNOWN
 from stages.upstream.core import Failure, meaning_of_reset
 from stages.upstream.http1 import LIMITS, MAX_INTERIM
 from stages.upstream.pool import LONGEST_WAIT, BackendState
-from stages.upstream.websocket import answered_over_http2
+from stages.upstream.websocket import WEBSOCKET, answered_over_http2, with_key
 
 if TYPE_CHECKING:
     from stages.upstream.exchange import Exchange
@@ -116,6 +116,8 @@ class Http2Stream:
                 exchange.attempt_failed(Failure.INVALID)
             return
         self._tunnel = headers
+        # RFC 8441 section 5 has no use for a key, but a proxy that goes on in HTTP/1.1 may have none of its own (Envoy).
+        headers = with_key(headers) if upgrade == WEBSOCKET else headers
         fields = request_fields(b"CONNECT", target, self.connection.scheme, headers, 0, upgrade)
         self.id = self.connection.open_stream(self, fields, False)
 

@@ -27,6 +27,11 @@ def fresh_key() -> bytes:
     return base64.b64encode(os.urandom(16))
 
 
+def with_key(asked: bytes) -> bytes:
+    """The header block of a handshake, with a key of ours when the client, over HTTP/2, sent none."""
+    return asked if value_of(asked, b"sec-websocket-key") is not None else b"%bsec-websocket-key: %b\r\n" % (asked, fresh_key())
+
+
 def answered_over_http2(asked: bytes, answer: bytes) -> bytes:
     """The header block of an HTTP/2 backend's answer, for the client whose request block is `asked`."""
     answer = _without_accept(answer)

@@ -404,6 +404,17 @@ def test_answers_still_come_after_a_goaway(name: str, code: int) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
+def test_what_was_not_written_when_a_goaway_came_is_written_or_refused(name: str) -> None:
+    """The first GOAWAY of a backend that ends gracefully names no stream (RFC 9113 section 6.8)."""
+    client = settled_client(name)
+    stream = client.request(GET, True)
+    events = client.receive(frame(GOAWAY, 0, 0, u32(e.LAST_STREAM) + u32(e.NO_ERROR)))
+    is_written = HEADERS in [kind for kind, _, _, _ in frames(client.outgoing())]
+    assert is_written or events[1:] == [Reset(e.RESET, stream, e.REFUSED_STREAM, False)]
+    assert client.forced_resets == 0
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_settings_of_the_peer_are_known(name: str) -> None:
     client = settled_client(name)
     client.receive(frame(SETTINGS, 0, 0, b"\0\x03" + u32(7) + b"\0\x08" + u32(1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -843,6 +844,20 @@ def switches(play: Play, headers: bytes = b"host: example\r\nsec-websocket-versi
     return play.asks(headers=headers, upgrade=b"websocket", plan=4)
 
 
+async def test_a_tunnel_of_a_client_of_http2_gets_a_key_of_ours(play: Play, serves: Any) -> None:
+    """The backend may be a proxy that goes on in HTTP/1.1, and has none of its own (Envoy)."""
+    serves()
+    play.backend().settings = Settings(enable_connect=True)
+    sid = switches(play, b"host: example\r\nsec-websocket-version: 13\r\n")
+    link, (stream,) = await heard(play)
+    assert len(base64.b64decode(link.streams[stream][b"sec-websocket-key"])) == 16
+    link.starts(stream, 200, (b"sec-websocket-accept", b"whatever"))
+    ((_, response), _) = play.hears()
+    assert (response.sid, response.status, response.headers) == (sid, 101, b"")
+    play.sends(sid, b"", ended=True)
+    link.sends(stream, b"", ended=True)
+
+
 async def test_an_upgrade_becomes_a_tunnel(play: Play, serves: Any) -> None:
     serves()
     play.backend().settings = Settings(enable_connect=True)
@@ -855,6 +870,7 @@ async def test_an_upgrade_becomes_a_tunnel(play: Play, serves: Any) -> None:
         b":path": b"/",
         b":authority": b"example",
         b"sec-websocket-version": b"13",
+        b"sec-websocket-key": KEY.split()[1],
     }
     assert stream not in link.ended
     link.starts(stream, 200, (b"sec-websocket-protocol", b"chat"))
