@@ -38,8 +38,10 @@ _ALL: Final = (
     Kind("connect_failed", 502, "upstream", "No connection to the backend."),
     Kind("stage_lost", 502, "us", "The stage that handled this request was lost."),
     Kind("overloaded", 503, "us", "The proxy is busy. Try again shortly."),
+    Kind("call_cancelled", 502, "upstream", "The backend cancelled the call."),
     Kind("no_backend", 503, "upstream", "No healthy backend."),
     Kind("gateway_timeout", 504, "upstream", "The backend took too long to answer."),
+    Kind("deadline_exceeded", 504, "upstream", "The deadline of the call has passed."),
     Kind("loop_detected", 508, "client", "This request has been here before."),
     Kind("bad_version", 505, "client", "This HTTP version is not supported."),
 )

@@ -17,6 +17,10 @@ GRPC_WEB: Final = re.compile(rb"application/grpc-web(-text)?(\+[!#$&^_.+a-z0-9-]
 UNKNOWN: Final = 2
 _CODES: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 431: 13, 502: 14, 503: 14, 504: 14}
 """HTTP status → gRPC status, as a client has to guess it without us; every other is UNKNOWN."""
+_BY_KIND: Final = {"call_cancelled": 1, "deadline_exceeded": 4}
+"""Errors that only gRPC knows."""
+_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _LONGEST: Final = 1024
 """Bytes of a text that is worth a grpc-message."""
@@ -45,7 +49,18 @@ def error_for(asked: bytes, status: int, headers: bytes, body: bytes, kind: str)
         text = body.strip()
     else:
         text = _PHRASES.get(status, "").encode()
-    return b"%bcontent-type: %b\r\n%b" % (_cut_what_replaces_it(headers), content_type, _status_lines(status, text))
+    return b"%bcontent-type: %b\r\n%b" % (_cut_what_replaces_it(headers), content_type, _status_lines(kind, status, text))
+
+
+def timeout_of(headers: bytes) -> float | None:
+    """Seconds that a call may take by its `grpc-timeout`; None when it has none. headers: the request's block."""
+    match = _TIMEOUT.fullmatch(value_of(headers, b"grpc-timeout") or b"")
+    return None if match is None else int(match[1]) * _UNITS[match[2]]
+
+
+def is_call(headers: bytes) -> bool:
+    """A request, or an answer, with this header block speaks gRPC."""
+    return GRPC.match(value_of(headers, b"content-type") or b"") is not None
 
 
 def trailers_for(asked: bytes, answer: bytes, kind: str) -> bytes:
@@ -57,12 +72,12 @@ def trailers_for(asked: bytes, answer: bytes, kind: str) -> bytes:
     error = KINDS.get(kind)
     if error is None or error.source == "client":
         return b""
-    if not GRPC.match(value_of(asked, b"content-type") or b"") or not GRPC.match(value_of(answer, b"content-type") or b""):
+    if not is_call(asked) or not is_call(answer):
         return b""
-    return _status_lines(error.status, b"The answer was cut off. %b" % error.text.encode())
+    return _status_lines(kind, error.status, b"The answer was cut off. %b" % error.text.encode())
 
 
-def _status_lines(status: int, text: bytes) -> bytes:
+def _status_lines(kind: str, status: int, text: bytes) -> bytes:
     """status: that of HTTP."""
     message = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], text)
-    return b"grpc-status: %d\r\ngrpc-message: %b\r\n" % (_CODES.get(status, UNKNOWN), message)
+    return b"grpc-status: %d\r\ngrpc-message: %b\r\n" % (_BY_KIND.get(kind) or _CODES.get(status, UNKNOWN), message)

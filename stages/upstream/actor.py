@@ -37,7 +37,7 @@ from stages.messages import (
     accept_of,
 )
 from stages.upstream.compiled import NO_RULES, Compiled, Compiler
-from stages.upstream.core import Failure, Memory, so_far
+from stages.upstream.core import EVERYDAY, Failure, Memory, so_far
 from stages.upstream.dial import Connection, dial
 from stages.upstream.exchange import Exchange
 from stages.upstream.pool import BackendState, Group
@@ -245,7 +245,7 @@ class UpstreamActor(Actor):
         """Log and metrics of one failed attempt."""
         self.context.count("upstream_failures", upstream=group.name, kind=failure.name.lower())
         self.context.log(
-            "debug" if retried else "warn",
+            "debug" if retried or failure in EVERYDAY else "warn",
             "backend failed",
             upstream=group.name,
             addr=backend.address,
@@ -257,7 +257,8 @@ class UpstreamActor(Actor):
     def answer_cut(self, group: Group, backend: BackendState, kind: str, detail: str) -> None:
         """Log and metrics of an answer that a backend began and did not end as it should."""
         self.context.count("upstream_failures", upstream=group.name, kind="cut")
-        self.context.log("warn", "answer cut off", upstream=group.name, addr=backend.address, error=kind, detail=detail)
+        level = "debug" if kind in (failure.kind for failure in EVERYDAY) else "warn"
+        self.context.log(level, "answer cut off", upstream=group.name, addr=backend.address, error=kind, detail=detail)
 
     def exchange_over(self, exchange: Exchange) -> None:
         sid = exchange.sid

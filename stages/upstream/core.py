@@ -32,6 +32,10 @@ class Failure(enum.Enum):
     """The backend has said that it has not touched the request (RFC 9113 section 8.7)."""
     RESET = "bad_gateway    "
     """The backend has ended this one stream without an answer, whatever it has done by then."""
+    CANCELLED = "call_cancelled"
+    """The backend has cancelled a call of gRPC."""
+    DEADLINE = "deadline_exceeded"
+    """The same, because the call's own deadline has passed."""
     HTTP1_REQUIRED = "bad_gateway     "
     """The backend wants this request over HTTP/1.1, and may have it so."""
 
@@ -55,6 +59,20 @@ def meaning_of_reset(code: int, is_ours: bool, heard: bool, may_fall_back: bool)
         why = "the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED)"
         return (Failure.HTTP1_REQUIRED, why) if may_fall_back else (Failure.RESET, f"{why}, which alpn, or gRPC, rules out")
     return Failure.RESET, f"stream reset (error {code})"
+
+
+def meaning_of_cancel(timeout: float | None, elapsed: float) -> tuple[Failure, str]:
+    """What a server of gRPC means that resets a stream with CANCEL: as a rule that the call's deadline has passed.
+
+    timeout: of the call, in seconds; None when it has none. elapsed: seconds since it came here.
+    """
+    if timeout is not None and elapsed >= timeout:
+        return Failure.DEADLINE, "the call's deadline has passed"
+    return Failure.CANCELLED, "the backend cancelled the call"
+
+
+EVERYDAY: Final = (Failure.CANCELLED, Failure.DEADLINE)
+"""What says nothing bad about a backend."""
 
 
 class Rules(NamedTuple):

@@ -7,11 +7,12 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from stages.grpc import is_call, timeout_of
 from stages.http1.rules import ProtocolError, ResponseHead
 from stages.http2.engine import CANCEL, PROTOCOL_ERROR, Fields
 from stages.http2.fields import request_fields, response_head, trailer_block, trailer_fields
 from stages.messages import UNKNOWN
-from stages.upstream.core import Failure, meaning_of_reset
+from stages.upstream.core import EVERYDAY, Failure, meaning_of_cancel, meaning_of_reset
 from stages.upstream.http1 import LIMITS, MAX_INTERIM
 from stages.upstream.pool import LONGEST_WAIT, BackendState
 from stages.upstream.websocket import WEBSOCKET, answered_over_http2, with_key
@@ -307,7 +308,10 @@ class Http2Stream:
         assert exchange is not None
         self._got_end = self._sent_end = True  # there is nothing left for us to reset
         failure, why = meaning_of_reset(code, is_ours, self._heard, self.backend.may_fall_back(exchange.routed))
-        if failure is Failure.REFUSED:
+        headers = exchange.routed.headers
+        if failure is Failure.RESET and code == CANCEL and is_call(headers):
+            failure, why = meaning_of_cancel(timeout_of(headers), monotonic() - exchange.began)
+        elif failure is Failure.REFUSED:
             self.connection.refused_one()
         elif failure is Failure.HTTP1_REQUIRED:
             self.backend.wants_http1(monotonic())
@@ -332,7 +336,8 @@ class Http2Stream:
 
     def _fail(self, exchange: Exchange, failure: Failure, detail: str) -> None:
         if self._has_begun:
-            exchange.backend_failed("bad_gateway", detail)  # so that what has come of the body does not look complete
+            kind = failure.kind if failure in EVERYDAY else "bad_gateway"
+            exchange.backend_failed(kind, detail)  # so that what has come of the body does not look complete
         else:
             exchange.note(detail)
             exchange.attempt_failed(failure)

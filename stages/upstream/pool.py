@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
 from config.model import Upstream
-from stages.grpc import GRPC
+from stages.grpc import is_call
 from stages.headers import value_of
 from stages.http2 import engines
 from stages.messages import Routed
@@ -93,7 +93,7 @@ class BackendState:
 
     def may_fall_back(self, routed: Routed) -> bool:
         """A request that its HTTP/2 does not carry may come over HTTP/1.1. gRPC may not: there is none over HTTP/1.1."""
-        return self.group.settings.alpn == "h2h1" and not GRPC.match(value_of(routed.headers, b"content-type") or b"")
+        return self.group.settings.alpn == "h2h1" and not is_call(routed.headers)
 
     def wants_http1(self, now: float) -> None:
         """It has reset a stream, or said goodbye, with HTTP_1_1_REQUIRED."""

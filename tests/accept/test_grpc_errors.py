@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.grpc import error_for
+from stages.grpc import error_for, timeout_of, trailers_for
 from stages.messages import Report
 from tests.accept.playbook import ROUTING, Play, post
 
@@ -36,6 +36,18 @@ def test_other_clients_get_the_page(asked: bytes) -> None:
 def test_the_status_is_the_one_that_a_client_would_have_to_guess(status: int, code: int) -> None:
     answer = error_for(GRPC, status, b"", b"", "")
     assert answer is not None and b"grpc-status: %d\r\n" % code in answer
+
+
+@pytest.mark.parametrize(("kind", "status", "code"), [("call_cancelled", 502, 1), ("deadline_exceeded", 504, 4)])
+def test_what_only_grpc_knows_keeps_its_status(kind: str, status: int, code: int) -> None:
+    answer = error_for(GRPC, status, b"", b"", kind)
+    assert answer is not None and b"grpc-status: %d\r\n" % code in answer
+    assert b"grpc-status: %d\r\n" % code in trailers_for(GRPC, GRPC, kind)
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(b"300m", 0.3), (b"5S", 5), (b"2H", 7200), (b"1u", 1e-6), (b"5s", None), (b"", None)])
+def test_a_deadline_is_read(timeout: bytes, seconds: float | None) -> None:
+    assert timeout_of(b"host: a\r\ngrpc-timeout: %b\r\n" % timeout) == (None if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize(

@@ -542,6 +542,31 @@ async def test_a_stream_reset_before_its_answer_is_a_bad_gateway(play: Play, ser
     assert not link.is_closed
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["before", "within"])
+@pytest.mark.parametrize(
+    ("timeout", "passed", "kind"),
+    [(b"grpc-timeout: 300m\r\n", 0.4, "deadline_exceeded"), (b"grpc-timeout: 5S\r\n", 0.4, "call_cancelled"), (b"", 0.4, "call_cancelled")],
+    ids=["its time is up", "earlier", "no deadline"],
+)
+async def test_a_call_that_its_server_cancels_is_told_from_an_outage(
+    play: Play, serves: Any, timeout: bytes, passed: float, kind: str, begun: bool
+) -> None:
+    """Servers in Go reset a call whose deadline has passed, often before the client's own timer has said so."""
+    serves()
+    sid = play.asks(b"POST", headers=b"host: example\r\ncontent-type: application/grpc\r\n" + timeout)
+    link, (stream,) = await heard(play)
+    if begun:
+        link.starts(stream, 200, (b"content-type", b"application/grpc"))
+        play.hears_response(sid)
+    await play.passes(passed)
+    link.drops(stream, CANCEL)
+    if begun:
+        assert play.hears_data(sid) == [(b"", False, kind)]
+    else:
+        assert play.hears_response(sid).report.error == kind
+    assert not [entry for entry in play.context.logged if entry[0] == "warn"], "it is everyday"
+
+
 @pytest.mark.parametrize("code", [INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM])
 async def test_a_stream_reset_within_its_answer_never_looks_complete(play: Play, serves: Any, code: int) -> None:
     serves()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.http1.methods import IDEMPOTENT
-from stages.upstream.core import DEFAULT_RETRIES, Attempt, Failure, Memory, Rules, may_retry
+from stages.upstream.core import DEFAULT_RETRIES, Attempt, Failure, Memory, Rules, may_retry, meaning_of_cancel
 from tests.upstream.playbook import OK, Play
 
 CONNECTS = {Failure.CONNECT, Failure.CONNECT_TIMEOUT}
@@ -41,8 +41,15 @@ def test_zero_retries_means_none_at_all() -> None:
 
 
 def test_every_failure_has_an_answer_of_its_own() -> None:
-    assert {failure.kind for failure in Failure} == {"connect_failed", "gateway_timeout", "bad_gateway"}
-    assert len(set(Failure)) == 9
+    http = {"connect_failed", "gateway_timeout", "bad_gateway"}
+    assert {failure.kind for failure in Failure} == http | {"call_cancelled", "deadline_exceeded"}
+    assert len(set(Failure)) == 11
+
+
+def test_a_call_that_is_cancelled_when_its_time_is_up_has_met_its_deadline() -> None:
+    assert meaning_of_cancel(0.3, 0.3)[0] is Failure.DEADLINE
+    assert meaning_of_cancel(0.3, 0.2)[0] is Failure.CANCELLED
+    assert meaning_of_cancel(None, 1000.0)[0] is Failure.CANCELLED
 
 
 def test_memory_keeps_the_last_ones_and_stays_bounded() -> None:
