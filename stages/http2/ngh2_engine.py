@@ -265,6 +265,8 @@ class Ngh2Engine:
         if stream_id in self._open:
             self._gone(stream_id)
             self._told.add(stream_id)
+            # libnghttp2 drops what it has not written of a stream that is reset: the head of an answer that breaks off, say.
+            self._out += self._connection.data_to_send()
             self._connection.reset_stream(stream_id, code)
 
     def acknowledge(self, stream_id: int, count: int) -> None:

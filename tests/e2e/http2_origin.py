@@ -255,6 +255,13 @@ class _Connection:
         self.head(request, 200, ("content-type", "application/grpc"))
         self.h2.send_data(request.stream, body)
         self.flush()
+        self.h2.reset_stream(request.stream, ErrorCodes.INTERNAL_ERROR)
+
+    def end_grpc_cancelled(self, request: Request) -> None:
+        """As a server in Go ends a call whose deadline has passed."""
+        self.head(request, 200, ("content-type", "application/grpc"))
+        self.h2.send_data(request.stream, b"\0\0\0\0\x03one")
+        self.flush()
         self.h2.reset_stream(request.stream, ErrorCodes.CANCEL)
 
     def end_wants_http1(self, request: Request) -> None:

@@ -304,6 +304,13 @@ def test_a_stream_that_breaks_off_is_unavailable_after_the_messages_that_are_who
         assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, f"{CUT} The backend gave no valid answer.")
 
 
+def test_a_call_that_its_server_cancels_is_cancelled(proxy: Proxy) -> None:
+    with proxy.stub(**{"grpc.default_authority": "broken.local"}) as stub:
+        call = stub.channel.unary_stream("/grpc-cancelled")(b"", timeout=WITHIN)
+        assert next(call) == b"one"
+        assert error_of(lambda: next(call)).code() is grpc.StatusCode.CANCELLED
+
+
 def test_a_stream_in_which_the_backend_falls_silent_is_unavailable(proxy: Proxy) -> None:
     to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     with proxy.stub(**{"grpc.default_authority": "impatient.local"}) as stub:

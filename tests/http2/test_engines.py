@@ -404,6 +404,16 @@ def test_answers_still_come_after_a_goaway(name: str, code: int) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
+def test_what_was_said_before_a_reset_leaves_before_it(name: str) -> None:
+    server = settled_server(name)
+    server.receive(headers(1, GET, True))
+    server.send_head(1, OK, False)
+    server.send_data(1, b"some", False)
+    server.reset(1, e.INTERNAL_ERROR)
+    assert [kind for kind, _, _, _ in frames(server.outgoing())] == [HEADERS, DATA, RST]
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_what_was_not_written_when_a_goaway_came_is_written_or_refused(name: str) -> None:
     """The first GOAWAY of a backend that ends gracefully names no stream (RFC 9113 section 6.8)."""
     client = settled_client(name)
