@@ -21,8 +21,8 @@ SNAPSHOT_ASK: Final = 32
 SNAPSHOT: Final = 33
 UPDATE: Final = 34
 
-MARK: Final = 40
-ECHO: Final = 41
+MARK: Final = 35
+ECHO: Final = 36
 
 ACCESS: Final = 96
 LOG: Final = 97

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from bus import kinds
+from stages import messages
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
@@ -38,6 +42,15 @@ def test_every_package_says_in_under_25_lines_what_it_is(package: Path) -> None:
     note = ast.get_docstring(ast.parse((package / "__init__.py").read_text()))
     assert note, "no docstring"
     assert len(note.splitlines()) < 25
+
+
+def test_no_two_messages_have_the_same_kind() -> None:
+    """PROTOCOL.md has them in tables, one for each part of the bus and of the stages."""
+    rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", (ROOT / "bus/PROTOCOL.md").read_text(), re.MULTILINE)
+    code = [(name, value) for module in (kinds, messages) for name, value in vars(module).items() if name in {name for _, name in rows}]
+    numbers = {int(number) for number, _ in rows}
+    assert len(numbers) == len(rows)
+    assert {(name, value) for name, value in code} == {(name, int(number)) for number, name in rows}
 
 
 def test_the_wheel_has_every_package() -> None:
