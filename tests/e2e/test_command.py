@@ -46,6 +46,7 @@ def test_flags_without_a_subcommand_mean_up(nginx: Nginx) -> None:
         assert proxy.get().status == 200
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_it_is_ready_soon_and_small(nginx: Nginx, placement: str) -> None:
     with Pingap(site([nginx.port]), placement) as proxy:
