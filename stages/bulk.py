@@ -50,7 +50,8 @@ class Bulk:
         if to:
             self._pipes.sent(to, size)
         self._left -= size
-        if self._waiting or self._left <= 0 or (to and self._pipes.is_full(to)):
+        is_too_much = self._waiting or self._left <= 0 or (to and self._pipes.is_full(to))
+        if is_too_much and not reader.transport.is_closing():
             reader.transport.pause_reading()
             self._waiting.append((reader, to))
         if not self._is_scheduled:

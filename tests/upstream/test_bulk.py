@@ -27,6 +27,7 @@ class Reader:
         self.reads = 0
 
     def pause_reading(self) -> None:
+        assert not self.is_lost, "what is lost must be left alone"
         self.is_reading = False
 
     def resume_reading(self) -> None:
@@ -114,6 +115,13 @@ async def test_who_is_gone_or_stopped_by_others_stays_so(why: str) -> None:
         await bench.turn()
     assert not first.is_reading
     assert second.reads > 10
+
+
+async def test_the_last_that_came_of_a_lost_connection_stops_nothing() -> None:
+    bench = Bench(2)
+    await bench.turn()
+    bench.readers[0].is_lost = True
+    bench.bulk.took(READ, bench.readers[0], TO)
 
 
 async def test_short_reads_are_not_scheduled_for_ever() -> None:
