@@ -14,6 +14,7 @@ from stages.http2.guard import Guard
 from stages.upstream.pool import BackendState
 
 if TYPE_CHECKING:
+    from stages.upstream.http2_flow import Http2Flow
     from stages.upstream.http2_stream import Http2Stream
 
 
@@ -41,7 +42,7 @@ class Http2Output(asyncio.Protocol):
     engine: Engine
     choked: bool
     """The socket takes less than it is sent."""
-    blocked: dict[Http2Stream, None]
+    blocked: dict[Http2Flow, None]
     """Those that hold bytes for want of room, in the order of their turns."""
     is_closed: bool
     _streams: dict[int, Http2Stream]
@@ -78,8 +79,8 @@ class Http2Output(asyncio.Protocol):
                 stream.go_on()
             return
         blocked, self.blocked = self.blocked, {}
-        for stream in blocked:
-            stream.go_on()
+        for waiting in blocked:
+            waiting.go_on()
 
     @property
     def taken(self) -> int:

@@ -45,7 +45,7 @@ from stages.upstream import actor as actor_module
 from stages.upstream import attempts as attempts_module
 from stages.upstream import connecting as connecting_module
 from stages.upstream import exchange as exchange_module
-from stages.upstream import http1, http1_flow, http2, http2_stream
+from stages.upstream import http1, http1_flow, http2, http2_flow, http2_stream
 from stages.upstream.actor import SWEEP, UpstreamActor
 from stages.upstream.dial import Connection
 from stages.upstream.http1 import BackendConnection
@@ -392,7 +392,7 @@ class Play:
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
         if monkeypatch is not None:
-            protocols = (http1, http1_flow, http2, http2_stream)
+            protocols = (http1, http1_flow, http2, http2_flow, http2_stream)
             for module in (actor_module, attempts_module, connecting_module, exchange_module, *protocols):
                 monkeypatch.setattr(module, "monotonic", self.clock)
             monkeypatch.setattr(self.actor, "connect", self._connect)
