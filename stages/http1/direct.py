@@ -70,10 +70,11 @@ def reset(transport: asyncio.Transport) -> None:
 class DirectWriter:
     """`write` for one connection. Not for TLS, whose bytes are made by the transport."""
 
-    __slots__ = ("_fd", "_queued", "_transport")
+    __slots__ = ("_fd", "_gathers", "_queued", "_transport")
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._gathers = type(transport).__module__.startswith("uvloop")
         self._queued = True  # perhaps, by who spoke on this connection before (Upgrade)
         sock = transport.get_extra_info("socket")
         self._fd = sock.fileno() if sock is not None and transport.get_extra_info("sslcontext") is None else -1
@@ -103,7 +104,11 @@ class DirectWriter:
     def writelines(self, pieces: Iterable[_Bytes]) -> None:
         """For long pieces, which are better gathered by the transport than joined by us."""
         self._queued = True
-        self._transport.writelines(pieces)
+        if self._gathers:
+            self._transport.writelines(pieces)
+        else:
+            # asyncio's own forgets to pause its protocol here, whatever has piled up (Python 3.12 and 3.13.0).
+            self._transport.write(b"".join(pieces))
 
     def end(self) -> None:
         """The connection is lost: the descriptor is no longer ours."""
