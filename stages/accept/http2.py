@@ -393,4 +393,3 @@ class Http2Connection(Http2Output):
         deadlines = [min(stream.read_by, stream.write_by) for stream in self._streams.values()]
         self.deadline = min((self._idle_by, *deadlines, *self._unfinished.values()))
         self._flush()
-
