@@ -1,69 +1,23 @@
-"""Certificates: text, file or base64 in; PEM that is known to be of use, or what is wrong with it, out."""
+"""Certificates: whose they are, and what is wrong with one alone or with several beside each other."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from config.model import Certificate
+from config.pem import labels_of
 from config.problems import BadValue, Problem, path_of
 from config.quantities import text_of
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
 
-_BEGIN = "-----BEGIN "
-_LABEL = re.compile(r"^-----BEGIN ([A-Z0-9 ]{1,60})-----", re.MULTILINE)
-_LONGEST_FILE = 1024 * 1024
-_BASE64 = re.compile(r"[A-Za-z0-9+/=\s]{64,}")
 _DOMAIN = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
-
-
-def parse_pem(value: Any) -> str:
-    """PEM as it is, PEM in base64, or the path of a file of either. Messages never show what was read: it may be a key."""
-    text = text_of(value, "a path, PEM, or PEM in base64").strip()
-    if not text:
-        raise BadValue("is empty", "write a path, PEM, or PEM in base64")
-    if text.startswith(_BEGIN):
-        return text + "\n"
-    if _BASE64.fullmatch(text) and (decoded := _from_base64(text)):
-        return decoded
-    path = os.path.expanduser(text)
-    try:
-        with open(path, encoding="utf-8-sig", errors="strict") as file:  # Windows begins text files with a mark
-            content = file.read(_LONGEST_FILE).strip()
-        content.encode("ascii")
-    except (OSError, ValueError) as error:
-        shown = text if len(text) < 200 and "\n" not in text else "the text"
-        if not isinstance(error, OSError):
-            hint = "`openssl x509 -inform DER`, `openssl pkcs12 -nodes` make it of DER, PKCS #12"
-            raise BadValue(f"{shown!r} holds no PEM", hint) from None
-        hint = "write a path, PEM, or PEM in base64"
-        if isinstance(error, FileNotFoundError) and not os.path.isabs(path) and shown == text:
-            hint += f"; a path that is not absolute starts at {os.getcwd()}"
-        raise BadValue(f"{shown!r} cannot be read: {(error.strerror or str(error)).lower()}", hint) from None
-    if content.startswith(_BEGIN):
-        return content + "\n"
-    if decoded := _from_base64(content):
-        return decoded
-    at = content.find(_BEGIN)
-    if at > 0:  # `openssl x509 -text` writes a description before it
-        return content[at:] + "\n"
-    raise BadValue(f"{text!r} holds no PEM", "a PEM file has a line -----BEGIN …-----")
-
-
-def _from_base64(text: str) -> str:
-    try:
-        decoded = base64.b64decode(text, validate=False).decode("ascii").strip()
-    except (binascii.Error, ValueError):
-        return ""
-    return decoded + "\n" if decoded.startswith(_BEGIN) else ""
 
 
 def parse_domains(value: Any) -> tuple[str, ...]:
@@ -83,7 +37,7 @@ def _punycode(name: str) -> str:
         return ""
 
 
-def check_certificates(certificates: Mapping[str, Certificate], partial: AbstractSet[str], now: datetime) -> Iterator[Problem]:
+def check_certificates(certificates: Mapping[str, Certificate], partial: AbstractSet[str]) -> Iterator[Problem]:
     """What is wrong with them, one by one and beside each other. `partial`: paths of those that lack keys which were wrong."""
     owners: dict[str, str] = {}
     default = ""
@@ -91,7 +45,7 @@ def check_certificates(certificates: Mapping[str, Certificate], partial: Abstrac
         path = path_of("certificates", name)
         if path in partial:
             continue
-        yield from _check_one(path, certificate, now)
+        yield from _check_one(path, certificate)
         for domain in certificate.domains:
             if other := owners.get(domain):
                 yield Problem(f"{path}.domains", f"{domain} is also in {other}", "one certificate a domain")
@@ -102,7 +56,7 @@ def check_certificates(certificates: Mapping[str, Certificate], partial: Abstrac
             default = path
 
 
-def _check_one(path: str, certificate: Certificate, now: datetime) -> Iterator[Problem]:
+def _check_one(path: str, certificate: Certificate) -> Iterator[Problem]:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -124,10 +78,6 @@ def _check_one(path: str, certificate: Certificate, now: datetime) -> Iterator[P
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key is not None and key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         yield Problem(f"{path}.tls_key", "does not belong to the certificate", "the first certificate in tls_cert must be the server's own")
-    if leaf.not_valid_after_utc <= now:
-        yield Problem(f"{path}.tls_cert", f"expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", "renew it, or take its section out")
-    if leaf.not_valid_before_utc > now:
-        yield Problem(f"{path}.tls_cert", f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
     names = names_of(leaf)
     for domain in certificate.domains:
         if not any(covers(name, domain) for name in names):
@@ -151,6 +101,22 @@ def covers(name: str, domain: str) -> bool:
     return name == domain or (name.startswith("*.") and not domain.startswith("*.") and name[2:] == domain.partition(".")[2])
 
 
+def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Iterator[str]:
+    """One line for each certificate that clients will not believe today: it is served all the same, beside all the others."""
+    from cryptography import x509
+
+    for name, certificate in certificates.items():
+        try:
+            leaf = x509.load_pem_x509_certificates(certificate.tls_cert.encode())[0]
+        except ValueError:  # one that was taken before this library came to find fault with it
+            continue
+        path = path_of("certificates", name) + ".tls_cert"
+        if leaf.not_valid_after_utc <= now:
+            yield f"{path} expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until it is renewed"
+        elif leaf.not_valid_before_utc > now:
+            yield f"{path} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until then"
+
+
 def domains_of(pem: str) -> tuple[str, ...]:
     """For a certificate whose section names no domains."""
     from cryptography import x509
@@ -165,13 +131,9 @@ def files_of(table: Any) -> list[str]:
     return [path for path in paths if "\n" not in path and os.path.isfile(path)]
 
 
-def now_utc() -> datetime:
-    return datetime.now(UTC)
-
-
 def _not_a(what: str, label: str, pem: str, error: Exception) -> tuple[str, str]:
     """Message and hint for PEM that does not load: what it holds instead, else what the library says."""
-    labels = _LABEL.findall(pem)
+    labels = labels_of(pem)
     if any(found.endswith(label) for found in labels):
         return f"is no {what}: {(str(error).strip() or type(error).__name__).split(chr(10))[0][:200]}", ""
     held = ", ".join(dict.fromkeys(labels))

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from config import unsupported
 from config.addresses import is_host_name
-from config.certificates import check_certificates, now_utc
+from config.certificates import check_certificates
 from config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
 from config.parts import Listen
 from config.problems import Problem, choices, nearest, path_of
@@ -49,7 +49,7 @@ def check(
         yield from _location(path, location, declared, path in partial, builtin_plugins)
     for name, upstream in snapshot.upstreams.items():
         yield from _upstream(path_of("upstreams", name), upstream)
-    found = list(check_certificates(snapshot.certificates, partial, now_utc()))
+    found = list(check_certificates(snapshot.certificates, partial))
     yield from found
     yield from check_with_library(snapshot, partial | {problem.path.rpartition(".")[0] for problem in found})
     yield from _tls(snapshot, declared)

@@ -42,8 +42,8 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 _STAND_INS: Mapping[str, Any] = {
     "addr": "127.0.0.1:0",
     "addrs": ["127.0.0.1"],
-    "tls_cert": "-----BEGIN NOTHING-----",
-    "tls_key": "-----BEGIN NOTHING-----",
+    "tls_cert": "-----BEGIN NOTHING-----\n-----END NOTHING-----",
+    "tls_key": "-----BEGIN NOTHING-----\n-----END NOTHING-----",
 }
 """For keys that an item cannot be made without; neither gives rise to a problem."""
 

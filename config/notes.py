@@ -1,9 +1,11 @@
-"""What a configuration says in vain. Nothing breaks on it, so it is no problem: it is told at a check, a start and a reload, and taken."""
+"""What an operator should know of a configuration that is taken all the same. It is told at a check, a start and a reload."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
+from config.certificates import out_of_time
 from config.model import Snapshot
 from config.problems import path_of
 
@@ -11,9 +13,9 @@ _NAMED = 5
 """Items that one note names; of more it gives the number."""
 
 
-def in_vain(snapshot: Snapshot) -> tuple[str, ...]:
-    """One line for each thing that has no effect."""
-    return tuple(_certificates(snapshot))
+def notes_on(snapshot: Snapshot, now: datetime | None = None) -> tuple[str, ...]:
+    """One line for each thing that has no effect, and for each certificate that has expired. now: with a time zone; None is now."""
+    return (*_certificates(snapshot), *out_of_time(snapshot.certificates, now or datetime.now(UTC)))
 
 
 def _certificates(snapshot: Snapshot) -> Iterator[str]:

@@ -13,8 +13,9 @@ from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
 from config.addresses import parse_backend, parse_endpoint, parse_listen_list, parse_network, parse_sni
-from config.certificates import parse_domains, parse_pem
+from config.certificates import parse_domains
 from config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
+from config.pem import parse_pem
 from config.problems import BadValue, choices, nearest
 from config.quantities import parse_duration, parse_limit, parse_size, text_of
 

@@ -137,7 +137,7 @@ def check(conf: str | None) -> None:
 
 
 def _check(source: str | None) -> None:
-    from config.notes import in_vain
+    from config.notes import notes_on
     from config.problems import ConfigRefused
     from pingap.loading import load
 
@@ -147,7 +147,7 @@ def _check(source: str | None) -> None:
         snapshot = load(source)
     except ConfigRefused as refused:
         _fail(str(refused), BAD_USAGE)
-    for note in in_vain(snapshot):
+    for note in notes_on(snapshot):
         click.echo(f"note: {note}", err=True)
     counts = [(name, len(getattr(snapshot, name))) for name in ("servers", "locations", "upstreams", "plugins")]
     click.echo(f"{source}: no problems ({', '.join(f'{count} {name[:-1] if count == 1 else name}' for name, count in counts)})")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from config.diff import diff
 from config.model import Snapshot
-from config.notes import in_vain
+from config.notes import notes_on
 
 WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
 """Stages whose actors must have compiled a generation before it is committed."""
@@ -301,7 +301,7 @@ class Core:
     def _notes(self, loaded: Loaded) -> tuple[str, ...]:
         """What is said in vain, and what differs from that with which this pingap was started and waits for a restart."""
         pending = diff(self._booted, loaded.snapshot).restart if self._booted is not None else ()
-        return (*(f"{path}: needs a restart of pingap" for path in pending), *in_vain(loaded.snapshot))
+        return (*(f"{path}: needs a restart of pingap" for path in pending), *notes_on(loaded.snapshot))
 
     # -- retiring ----------------------------------------------------------------------
 

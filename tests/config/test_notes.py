@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.model import Certificate, Server, Snapshot
-from config.notes import in_vain
+from config.notes import notes_on
 
 PLAIN, SECURE = Server(addr=()), Server(addr=(), global_certificates=True)
 
@@ -15,7 +15,7 @@ def certificate(*domains: str, is_default: bool = False) -> Certificate:
 
 
 def told(server: Server, **certificates: Certificate) -> tuple[str, ...]:
-    return in_vain(Snapshot(servers={"other": PLAIN, "web": server}, certificates=certificates))
+    return notes_on(Snapshot(servers={"other": PLAIN, "web": server}, certificates=certificates))
 
 
 def test_a_certificate_that_no_server_uses_is_named() -> None:

@@ -443,7 +443,6 @@ def test_check_names_each_certificate_that_cannot_be_used(tmp_path: Path) -> Non
     for item, said in {
         "garbled.tls_cert": "is no certificate",
         "mixed.tls_key": "does not belong",
-        "expired.tls_cert": "expired on",
         "locked.tls_key": "is encrypted",
         "keyless.tls_key": "is no private key",
         "swapped.tls_cert": "is no certificate",
