@@ -103,7 +103,7 @@ def parse_sni(value: Any) -> str:
 
 
 def parse_endpoint(value: Any) -> str | None:
-    """`tcp://host:port`."""
+    """`tcp://host:port`, the host being an IP address."""
     text = text_of(value, 'an endpoint such as "tcp://10.0.0.2:7001"').strip()
     if not text:
         return None
@@ -113,4 +113,7 @@ def parse_endpoint(value: Any) -> str | None:
     host, port = _host_and_port(rest)
     if not port:
         raise BadValue(f"{text!r} has no port", 'write "tcp://host:port"')
+    if is_host_name(host):
+        # libzmq would look it up on every connect, in the one thread that moves all messages of a process.
+        raise BadValue(f"{host!r} is a name", "write the IP address: a name that DNS does not answer would stop all messages")
     return f"tcp://{Listen(host, port)}"

@@ -219,7 +219,7 @@ class Upstream:
     max_h2_streams: Annotated[int, Between(1, 10_000)] = 100
     """Most requests in flight on one HTTP/2 connection; fewer when the backend says so."""
     connection_timeout: Limit | None = 10.0
-    """For the TCP connect, for the TLS handshake and for the first word of an HTTP/2 backend: each has so long."""
+    """For the TCP connect with the lookup of a name, for the TLS handshake and for the first word of an HTTP/2 backend: each has so long."""
     total_connection_timeout: Limit | None = None
     """For the connect with all that belongs to it (name lookup, handshakes); None is no further limit."""
     read_timeout: Limit = 300.0
@@ -277,7 +277,7 @@ class Stage:
     cpus: Annotated[tuple[int, ...], EachParsed("cpu")] = field(default=(), metadata=RESTART)
     """CPUs to pin the replicas to; empty pins to none."""
     endpoint: Annotated[str | None, Parsed("endpoint")] = field(default=None, metadata=RESTART)
-    """`tcp://host:port` when the stage runs on another host; needs the keys of [bus]."""
+    """`tcp://address:port`, an IP address, when the stage runs on another host; needs the keys of [bus]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

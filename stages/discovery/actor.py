@@ -14,6 +14,7 @@ from stages import keepsake
 from stages.discovery.core import Checked, Configured, Core, Event, Plan, Publish, Start, Stop, Target, Turned, plans_of
 from stages.discovery.probe import ProbeFailed, Prober
 from stages.generations import Generations
+from stages.lookups import Lookups, NoSlot
 
 AT_ONCE: Final = 64
 """Checks under way at the same time, of all upstreams together."""
@@ -45,6 +46,7 @@ class DiscoveryActor(Actor):
         self._publisher: asyncio.TimerHandle | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: set[asyncio.Task[None]] = set()
+        self.lookups = Lookups(context.loop)
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._checks = 0
 
@@ -127,7 +129,7 @@ class DiscoveryActor(Actor):
 
     async def _watch(self, upstream: str, plan: Plan) -> None:
         """Checks the backends of one upstream in rounds, until it is cancelled."""
-        prober = Prober(plan.check, plan.ipv4_only)
+        prober = Prober(plan.check, plan.ipv4_only, self.lookups)
         frequency = plan.check.check_frequency
         try:
             await asyncio.sleep(random.uniform(0, JITTER))
@@ -157,15 +159,18 @@ class DiscoveryActor(Actor):
         while True:
             async with self._gate:
                 self._checks += 1
-                failure = None
+                failure, is_known = None, True
                 try:
                     await prober.probe(target)
                 except ProbeFailed as error:
                     failure = str(error)
+                except NoSlot:
+                    is_known = False  # no verdict: it is not the backend's doing
                 except Exception as error:  # whatever it is: the backend did not pass, and the rounds must go on
                     failure = f"{type(error).__name__}: {error}"
                     self.context.log("error", "a health check broke off", upstream=upstream, addr=target.address, error=repr(error))
-            self._feed(Checked(upstream, target.address, failure))
+            if is_known:
+                self._feed(Checked(upstream, target.address, failure))
             if self._core.is_judged(upstream, target.address):
                 return
             await asyncio.sleep(min(pause, frequency))

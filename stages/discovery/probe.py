@@ -11,6 +11,8 @@ import h11
 
 from config.parts import HealthCheck
 from stages.discovery.core import Target
+from stages.lookups import Lookups, NoSlot
+from stages.tcp import open_socket
 
 MOST_HEAD: Final = 16 * 1024
 """Bytes of the longest head of an answer."""
@@ -41,19 +43,25 @@ class _Open:
 class Prober:
     """Checks the backends of one upstream. `close` when it is no longer needed."""
 
-    def __init__(self, check: HealthCheck, ipv4_only: bool) -> None:
+    def __init__(self, check: HealthCheck, ipv4_only: bool, lookups: Lookups) -> None:
         self._check = check
-        self._family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
+        self._ipv4_only = ipv4_only
+        self._lookups = lookups
         self._kept: dict[str, _Open] = {}
         """Connections for the next check, by address."""
 
     async def probe(self, target: Target) -> None:
-        """Returns if the backend passes. Raises ProbeFailed; ends within the two time-outs of the check."""
+        """Returns if the backend passes. Raises ProbeFailed; ends within the two time-outs of the check.
+
+        stages.lookups.NoSlot: its name could not be looked up, and nothing is known.
+        """
         try:
             if self._check.scheme == "http":
                 await self._http(target)
             else:
                 await self._tcp(target)
+        except NoSlot:
+            raise
         except OSError as error:
             raise ProbeFailed(f"cannot connect: {error.strerror or error}") from error
 
@@ -69,13 +77,18 @@ class Prober:
 
     async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         limit = self._check.connection_timeout
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(limit):
-                return await asyncio.open_connection(target.host, target.port, family=self._family)
-        except TimeoutError:
-            raise ProbeFailed(f"no connection within {limit:g} s") from None
+            sock = await open_socket(loop, self._lookups, target.host, target.port, ipv4_only=self._ipv4_only, seconds=limit)
+        except TimeoutError as error:
+            raise ProbeFailed(str(error) or f"no connection within {limit:g} s") from None
         except socket.gaierror as error:
             raise ProbeFailed(f"the name cannot be resolved: {error.strerror}") from error
+        try:
+            return await asyncio.open_connection(sock=sock)
+        except BaseException:
+            sock.close()
+            raise
 
     # -- http ---------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from stages.bulk import Bulk
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.itinerary import RESPONSE_PLUGINS
+from stages.lookups import Lookups
 from stages.messages import (
     ANSWER_LOST,
     CANCEL,
@@ -76,6 +77,8 @@ class UpstreamActor(Actor):
         """Groups in which exchanges wait for a connection, perhaps of an older generation."""
         self._connections: set[Connection] = set()
         self._requests = 0
+        self.lookups = Lookups(context.loop)
+        """Of backends' names."""
         self.bulk = Bulk(context.loop, context.pipes)
         """For all that backends answer."""
         self._sweeper: asyncio.TimerHandle | None = None
@@ -222,7 +225,7 @@ class UpstreamActor(Actor):
 
     async def connect(self, backend: BackendState, name: str, only_http1: bool) -> Connection:
         """A fresh connection to a backend that has proved to be `name`. Raises OSError; TimeoutError when a time-out has passed."""
-        connection = await dial(self.context.loop, backend, name, only_http1)
+        connection = await dial(self.context.loop, self.lookups, backend, name, only_http1)
         self._connections.add(connection)
         return connection
 

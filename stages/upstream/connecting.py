@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from stages.lookups import NoSlot
 from stages.upstream.core import Failure
 from stages.upstream.http1 import BackendConnection
 from stages.upstream.pool import BackendState
@@ -51,6 +52,8 @@ class Connecting:
             if not connection.has_room:
                 connection.close()
                 raise ConnectionError("the backend lets us open no streams")
+        except NoSlot as error:
+            failure, detail = Failure.NO_LOOKUP, str(error)
         except TimeoutError as error:
             failure, detail = Failure.CONNECT_TIMEOUT, str(error)
         except Exception as error:  # mostly OSError, but a name that cannot be a name is a ValueError

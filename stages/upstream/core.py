@@ -20,6 +20,8 @@ class Failure(enum.Enum):
     CONNECT = "connect_failed"
     """No connection: the backend has seen nothing."""
     CONNECT_TIMEOUT = "gateway_timeout"
+    NO_LOOKUP = "overloaded"
+    """Its name could not be looked up, because too many others wait for answers: nothing is said of the backend."""
     CLOSED_REUSED = "bad_gateway"
     """A kept-alive connection closed before any byte of an answer came."""
     CLOSED_FRESH = "bad_gateway "
@@ -112,7 +114,7 @@ def may_retry(attempt: Attempt, rules: Rules) -> bool:
     limit = DEFAULT_RETRIES if rules.max_retries is None else rules.max_retries
     if attempt.tries > limit or (rules.window is not None and attempt.elapsed >= rules.window):
         return False
-    if attempt.failure in (Failure.CONNECT, Failure.CONNECT_TIMEOUT):
+    if attempt.failure in (Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.NO_LOOKUP):
         return attempt.others > 0 and not attempt.body_begun
     if attempt.failure is Failure.CLOSED_REUSED:
         return attempt.method in IDEMPOTENT and attempt.body_whole

@@ -1,15 +1,16 @@
-"""Opening a connection to a backend: names, addresses, time-outs, socket options."""
+"""Opening a connection to a backend: time-outs, TLS, socket options. Names and addresses are for stages/tcp.py."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, TypeVar
 
 from config.model import Upstream
+from stages.lookups import Lookups
+from stages.tcp import open_socket
 from stages.tls import TlsTransport
 from stages.upstream.http1 import BackendConnection
 from stages.upstream.http2 import Http2Connection
@@ -24,16 +25,27 @@ TCP_FASTOPEN_CONNECT: Final = 30
 """Linux's option; the socket module does not name it."""
 
 
-async def dial(loop: asyncio.AbstractEventLoop, backend: BackendState, name: str = "", only_http1: bool = False) -> Connection:
-    """A fresh connection, in use by nobody yet. Raises OSError; TimeoutError when a time-out has passed.
+async def dial(
+    loop: asyncio.AbstractEventLoop, lookups: Lookups, backend: BackendState, name: str = "", only_http1: bool = False
+) -> Connection:
+    """A fresh connection, in use by nobody yet. Raises OSError; TimeoutError when a time-out has passed; NoSlot.
 
     name: whom the backend has to prove to be; "" without TLS. only_http1: HTTP/2 is not offered, whatever `alpn` says.
     """
     settings = backend.group.settings
     connection: Connection
-    async with asyncio.timeout(settings.total_connection_timeout or LONGEST_WAIT):
-        began = monotonic()
-        sock = await open_socket(loop, backend.host, backend.port, settings)
+    total = settings.total_connection_timeout or LONGEST_WAIT
+    began = monotonic()
+    sock = await open_socket(
+        loop,
+        lookups,
+        backend.host,
+        backend.port,
+        ipv4_only=settings.ipv4_only,
+        seconds=min(total, settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT),
+        options=socket_options(settings),
+    )
+    async with asyncio.timeout(max(0.0, total - (monotonic() - began))):
         seconds: tuple[float, ...] = (monotonic() - began,)
         if name:
             connection, tls_seconds = await _secure(loop, backend, name, sock, only_http1)
@@ -114,44 +126,6 @@ async def _secure(
         raise
     sessions.made(name, transport)
     return connection, transport.seconds
-
-
-async def open_socket(loop: asyncio.AbstractEventLoop, host: str, port: int, settings: Upstream) -> socket.socket:
-    """A connected, non-blocking TCP socket. Raises OSError.
-
-    Addresses are tried one after the other in the system's order, so that a name of which one address is dead is not
-    dead; each gets `connection_timeout`.
-    """
-    seconds = settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT
-    tune = socket_options(settings)
-    last: OSError | None = None
-    for family, address in await _addresses(loop, host, port, settings.ipv4_only):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            for option in tune:
-                sock.setsockopt(*option)
-            async with asyncio.timeout(seconds):
-                await loop.sock_connect(sock, address)
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
-            last = error
-        else:
-            return sock
-    raise last or OSError(f"{host}: no address")
-
-
-async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, ipv4_only: bool) -> list[tuple[socket.AddressFamily, Any]]:
-    if ":" in host:
-        return [(socket.AF_INET6, (host, port))]
-    with contextlib.suppress(OSError):
-        socket.inet_pton(socket.AF_INET, host)
-        return [(socket.AF_INET, (host, port))]
-    family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
-    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-    return [(item[0], item[4]) for item in found]
 
 
 def socket_options(settings: Upstream) -> list[tuple[int, int, int]]:

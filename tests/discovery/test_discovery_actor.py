@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from config.model import Snapshot, Upstream
 from config.parts import Backend, HealthCheck
 from stages.discovery import actor as module
 from stages.discovery.actor import DiscoveryActor
+from stages.lookups import Address, Lookups
 from stages.messages import ACCEPTED
 from tests.discovery.origin import Origin, listening, origin
 from tests.e2e.waiting import free_port
@@ -130,6 +133,32 @@ async def test_a_backend_that_falls_ill_and_recovers_is_published_and_logged_eac
         ]
         assert run.logs("warn")[-1] == ("backend is unhealthy", backend.address)
         assert run.logs("info") == [("backend is healthy again", backend.address)]
+
+
+async def test_names_that_nobody_answers_cost_no_healthy_backend_its_verdict() -> None:
+    over = threading.Event()
+
+    def silent(host: str, family: int) -> list[Address]:
+        if host == "good.example":
+            return [Address(socket.AF_INET, ("127.0.0.1", 0))]
+        over.wait(20)
+        return []
+
+    names = [f"dead{number}.example" for number in range(70)]
+    check = HealthCheck(check_frequency=0.05, connection_timeout=0.1, failure=1, parallel=True)
+    dead = Upstream(addrs=tuple(Backend(name, 80) for name in names), health_check=check)
+    try:
+        async with origin() as backend, running() as run:
+            run.actor.lookups = Lookups(asyncio.get_running_loop(), silent, most=8)
+            named = Upstream(addrs=(Backend("good.example", backend.port),), health_check=check)
+            run.configure(dead=dead, good=upstream(backend.port, check=check), named=named)
+            await run.until(lambda: run.actor.figures()["checks"] > 200 and run.value and "dead" in run.value)
+            assert run.value and run.value["good"] == {backend.address: True}
+            assert True not in run.value["dead"].values(), "what was answered by nobody is no backend"
+            assert len(run.value["dead"]) == 8, "of the others nothing is known: nobody could be asked"
+            assert not any(not is_healthy for is_healthy in run.value.get("named", {}).values())
+    finally:
+        over.set()
 
 
 async def test_a_backend_that_does_not_answer_delays_no_word_on_the_others() -> None:

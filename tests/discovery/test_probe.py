@@ -11,8 +11,13 @@ import pytest
 from config.parts import HealthCheck
 from stages.discovery.core import Target
 from stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
+from stages.lookups import Lookups, Resolve, ask_system
 from tests.discovery.origin import OK, Origin, origin
 from tests.e2e.waiting import free_port
+
+
+def prober_of(check: HealthCheck, *, ipv4_only: bool = False, resolve: Resolve = ask_system, most: int = 4) -> Prober:
+    return Prober(check, ipv4_only, Lookups(asyncio.get_running_loop(), resolve, most))
 
 
 def target(at: Origin) -> Target:
@@ -32,7 +37,7 @@ async def gone(at: Origin) -> None:
 
 async def test_tcp_passes_when_the_backend_accepts_and_leaves_nothing_open() -> None:
     async with origin() as backend:
-        await Prober(HealthCheck(), False).probe(target(backend))
+        await prober_of(HealthCheck()).probe(target(backend))
         async with asyncio.timeout(2):
             while not backend.connections:
                 await asyncio.sleep(0.001)
@@ -44,7 +49,7 @@ async def test_tcp_passes_when_the_backend_accepts_and_leaves_nothing_open() -> 
 async def test_a_backend_that_refuses_connections_fails(check: HealthCheck) -> None:
     port = free_port()
     with pytest.raises(ProbeFailed, match="cannot connect"):
-        await Prober(check, False).probe(Target(f"127.0.0.1:{port}", "127.0.0.1", port))
+        await prober_of(check).probe(Target(f"127.0.0.1:{port}", "127.0.0.1", port))
 
 
 @pytest.mark.parametrize("check", [HealthCheck(connection_timeout=0.05), http(connection_timeout=0.05)])
@@ -58,25 +63,25 @@ async def test_a_backend_that_takes_no_connection_fails_at_the_deadline(check: H
             filler.connect_ex(("127.0.0.1", port))
         began = monotonic()
         with pytest.raises(ProbeFailed, match=r"no connection within 0\.05 s"):
-            await Prober(check, False).probe(Target(f"127.0.0.1:{port}", "127.0.0.1", port))
+            await prober_of(check).probe(Target(f"127.0.0.1:{port}", "127.0.0.1", port))
         assert monotonic() - began < 2
 
 
 async def test_a_name_that_does_not_resolve_fails() -> None:
     with pytest.raises(ProbeFailed, match="cannot be resolved"):
-        await Prober(HealthCheck(), False).probe(Target("x:1", "no-such-host.invalid", 1))
+        await prober_of(HealthCheck()).probe(Target("x:1", "no-such-host.invalid", 1))
 
 
 async def test_a_name_is_resolved_to_ipv4_only_when_that_is_asked() -> None:
     with pytest.raises(ProbeFailed):
-        await Prober(HealthCheck(), True).probe(Target("[::1]:1", "::1", 1))
+        await prober_of(HealthCheck(), ipv4_only=True).probe(Target("[::1]:1", "::1", 1))
     async with origin() as backend:
-        await Prober(HealthCheck(), True).probe(Target("localhost", "localhost", backend.port))
+        await prober_of(HealthCheck(), ipv4_only=True).probe(Target("localhost", "localhost", backend.port))
 
 
 async def test_http_passes_on_200_and_asks_for_the_path_under_the_host_of_the_check() -> None:
     async with origin() as backend:
-        await Prober(http(), False).probe(target(backend))
+        await prober_of(http()).probe(target(backend))
         await gone(backend)
         head = backend.requests[0].decode().lower()
         assert head.startswith("get /ping?deep=1 http/1.1\r\n")
@@ -88,7 +93,7 @@ async def test_http_passes_on_200_and_asks_for_the_path_under_the_host_of_the_ch
 async def test_http_fails_on_every_other_status(status: bytes) -> None:
     async with origin(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n") as backend:
         with pytest.raises(ProbeFailed, match=f"status {status[:3].decode()}"):
-            await Prober(http(), False).probe(target(backend))
+            await prober_of(http()).probe(target(backend))
         await gone(backend)
 
 
@@ -104,14 +109,14 @@ async def test_http_fails_on_every_other_status(status: bytes) -> None:
 async def test_http_fails_on_what_is_no_whole_answer(answer: bytes, why: str) -> None:
     async with origin(answer, closes=True) as backend:
         with pytest.raises(ProbeFailed, match=why):
-            await Prober(http(), False).probe(target(backend))
+            await prober_of(http()).probe(target(backend))
         await gone(backend)
 
 
 async def test_http_fails_when_the_answer_does_not_come_in_time() -> None:
     async with origin(b"") as backend:
         with pytest.raises(ProbeFailed, match=r"no answer within 0\.05 s"):
-            await Prober(http(read_timeout=0.05), False).probe(target(backend))
+            await prober_of(http(read_timeout=0.05)).probe(target(backend))
         await gone(backend)
 
 
@@ -126,13 +131,13 @@ async def test_http_fails_when_the_answer_does_not_come_in_time() -> None:
 )
 async def test_http_passes_with_every_framing_of_the_body(answer: bytes) -> None:
     async with origin(answer, closes=True) as backend:
-        await Prober(http(), False).probe(target(backend))
+        await prober_of(http()).probe(target(backend))
         await gone(backend)
 
 
 async def test_with_reuse_the_connection_serves_the_next_check_and_is_closed_at_the_end() -> None:
     async with origin() as backend:
-        prober = Prober(http(reuse=True), False)
+        prober = prober_of(http(reuse=True))
         for _ in range(3):
             await prober.probe(target(backend))
         assert (backend.connections, len(backend.requests)) == (1, 3)
@@ -143,7 +148,7 @@ async def test_with_reuse_the_connection_serves_the_next_check_and_is_closed_at_
 
 async def test_a_kept_connection_that_the_backend_closed_meanwhile_is_no_failure() -> None:
     async with origin(closes=True) as backend:
-        prober = Prober(http(reuse=True), False)
+        prober = prober_of(http(reuse=True))
         for turn in range(1, 3):
             await prober.probe(target(backend))
             await gone(backend)
@@ -153,7 +158,7 @@ async def test_a_kept_connection_that_the_backend_closed_meanwhile_is_no_failure
 
 async def test_a_cancelled_check_leaves_nothing_open() -> None:
     async with origin(b"") as backend:
-        check = asyncio.create_task(Prober(http(), False).probe(target(backend)))
+        check = asyncio.create_task(prober_of(http()).probe(target(backend)))
         async with asyncio.timeout(2):
             while not backend.requests:
                 await asyncio.sleep(0.001)

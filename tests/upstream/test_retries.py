@@ -12,7 +12,7 @@ from stages.http1.methods import IDEMPOTENT
 from stages.upstream.core import DEFAULT_RETRIES, Attempt, Failure, Memory, Rules, may_retry, meaning_of_cancel
 from tests.upstream.playbook import OK, Play
 
-CONNECTS = {Failure.CONNECT, Failure.CONNECT_TIMEOUT}
+CONNECTS = {Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.NO_LOOKUP}
 METHODS = [b"GET", b"HEAD", b"PUT", b"DELETE", b"POST", b"PATCH", b"LOCK"]
 BODIES = {"whole": (True, False), "streaming": (False, False), "begun": (False, True)}
 
@@ -42,8 +42,8 @@ def test_zero_retries_means_none_at_all() -> None:
 
 def test_every_failure_has_an_answer_of_its_own() -> None:
     http = {"connect_failed", "gateway_timeout", "bad_gateway"}
-    assert {failure.kind for failure in Failure} == http | {"call_cancelled", "deadline_exceeded"}
-    assert len(set(Failure)) == 11
+    assert {failure.kind for failure in Failure} == http | {"overloaded", "call_cancelled", "deadline_exceeded"}
+    assert len(set(Failure)) == 12
 
 
 def test_a_call_that_is_cancelled_when_its_time_is_up_has_met_its_deadline() -> None:

@@ -7,6 +7,7 @@ import inspect
 import os
 import socket
 import struct
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,8 +17,9 @@ import pytest
 import uvloop
 
 from config.model import Upstream
+from config.parts import Backend
+from stages.lookups import Address, Lookups
 from stages.messages import CREDIT, DATA, RESPONSE, WINDOW
-from stages.upstream import dial as dial_module
 from stages.upstream.dial import TCP_FASTOPEN_CONNECT, socket_options
 from tests.e2e.waiting import free_port
 from tests.upstream.playbook import OK, Play
@@ -238,16 +240,16 @@ async def test_a_get_on_a_connection_that_closes_under_it_is_sent_again_and_a_po
 
 
 @asynccontextmanager
-async def deaf() -> AsyncIterator[int]:
+async def deaf(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
     """A port whose queue is full: connects get no answer."""
     with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
+        server.bind((host, port))
         server.listen(0)
         port = server.getsockname()[1]
         fillers = [socket.socket() for _ in range(4)]
         for filler in fillers:
             filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
+            filler.connect_ex((host, port))
         try:
             yield port
         finally:
@@ -331,16 +333,68 @@ async def test_a_name_is_looked_up(wire: Wire) -> None:
 
 
 @on_both_loops
-async def test_of_a_names_addresses_the_first_that_answers_is_taken(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with deaf() as silent, origin(keeps) as it:
-
-        async def several(*_: object) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
-            return [(socket.AF_INET, ("127.0.0.1", port)) for port in (free_port(), silent, it.port)]
-
-        monkeypatch.setattr(dial_module, "_addresses", several)
-        wire.serves("many.example:80", connection_timeout=0.1)
+async def test_of_a_names_addresses_the_first_that_answers_is_taken(wire: Wire) -> None:
+    async with origin(keeps) as it, deaf("127.0.0.3", it.port):
+        hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
+        wire.actor.lookups = Lookups(asyncio.get_running_loop(), lambda host, family: [Address(2, (ip, 0)) for ip in hosts])
+        wire.serves(f"many.example:{it.port}", connection_timeout=0.3)
         assert await wire.gets() == (200, b"ok", "")
         await wire.actor.stop()
+
+
+@pytest.mark.parametrize("key", ["connection_timeout", "total_connection_timeout"])
+@on_both_loops
+async def test_a_name_that_nobody_answers_costs_its_own_requests_their_time_and_others_nothing(wire: Wire, key: str) -> None:
+    """Many of them at once: libuv's pool, which uvloop asks of even for addresses, has four threads."""
+    asked: list[str] = []
+    over = threading.Event()
+
+    def silent(host: str, family: int) -> list[Address]:
+        asked.append(host)
+        over.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "nobody answered")
+
+    try:
+        async with origin(keeps) as it:
+            wire.actor.lookups = Lookups(asyncio.get_running_loop(), silent)
+            dead = {f"dead{n}": Upstream(addrs=(Backend(f"dead{n}.example", 80),), **{key: 0.3}) for n in range(12)}
+            wire.serves(f"127.0.0.1:{it.port}", more=dead)
+            began = time.monotonic()
+            hopeless = [wire.asks(upstream=name) for name in dead for _ in range(3)]
+            for _ in range(5):
+                assert await wire.gets(b"POST") == (200, b"ok", "")
+                it.writers[-1].close()
+                await wire.until(lambda: not wire.group().backends[0].open)
+            assert it.connections == 5
+            assert time.monotonic() - began < 0.3, "it waited for others"
+            for sid in hopeless:
+                assert (await wire.answer(sid))[0] == 504
+            assert sorted(asked) == sorted(f"dead{n}.example" for n in range(12)), "a thread for each name, not for each request"
+            await wire.actor.stop()
+    finally:
+        over.set()
+
+
+@on_both_loops
+async def test_a_name_that_could_not_be_looked_up_for_want_of_a_thread_is_503(wire: Wire) -> None:
+    over = threading.Event()
+
+    def silent(host: str, family: int) -> list[Address]:
+        over.wait(10)
+        return []
+
+    try:
+        wire.actor.lookups = Lookups(asyncio.get_running_loop(), silent, most=1)
+        late_one = Upstream(addrs=(Backend("x.example", 80),), connection_timeout=0.1)
+        wire.serves("first.example:80", connection_timeout=5.0, more={"late": late_one})
+        first = wire.asks()
+        await asyncio.sleep(0)
+        late = wire.asks(upstream="late")
+        assert (await wire.answer(late))[0] == 503
+        wire.cancels(first)
+        await wire.actor.stop()
+    finally:
+        over.set()
 
 
 @pytest.mark.parametrize("name", ["no-such-host.invalid", "x" * 64 + ".example", "a..b", "1.2.3.4.5.invalid"])
