@@ -82,6 +82,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
 async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> int:
     from config.problems import ConfigRefused
     from pingap.listeners import BindFailed
+    from pingap.pid_file import PidFileError
 
     try:
         prepared = await _unless_stopped(_prepare(launch, run_dir, spawner, face))
@@ -93,7 +94,7 @@ async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Fac
     except (ConfigRefused, topology.BadOptions) as refused:
         face.failed(str(refused))
         return BAD_CONFIGURATION
-    except (BindFailed, SpawnerFailed, OSError) as error:
+    except (BindFailed, PidFileError, SpawnerFailed, OSError) as error:
         face.failed(str(error))
         return FAILED
     if finish.code:
@@ -125,6 +126,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     await asyncio.sleep(0)  # the request is on its way; what follows is imported meanwhile
     import pingap.supervisor  # noqa: F401
     from config.model import Snapshot
+    from config.paths import logs_of, why_no_log, why_not_opened
     from config.problems import ConfigRefused, Problem
     from pingap.listeners import Listeners
 
@@ -134,6 +136,11 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     snapshot = Snapshot.from_wire(plain["snapshot"])
     if launch.threads is not None:
         snapshot = dataclasses.replace(snapshot, basic=dataclasses.replace(snapshot.basic, threads=launch.threads))
+    if launch.options.log and (reason := why_no_log(launch.options.log)):
+        raise topology.BadOptions(f"--log: {reason[0]}")
+    for key, path in [("--log", launch.options.log), *logs_of(snapshot)[1:]] if launch.options.log else logs_of(snapshot):
+        if unopened := why_not_opened(path):
+            raise topology.BadOptions(f"{key}: {unopened}")
     roles = topology.roles(snapshot, launch.options, launch.rows)
     for note in topology.without_effect(snapshot, launch.options):
         face.note(note)

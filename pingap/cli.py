@@ -118,8 +118,13 @@ def up(
     socks = demo_socks.bind() if is_demo else ()
     level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
     text = demo_socks.configuration(socks) if is_demo else None
-    options = topology.Options(source, text, placement, workers, scale, os.path.abspath(log) if log else None, level, is_demo)
+    options = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo)
     sys.exit(boot.up(boot.Launch(options, threads, socks), held, spawner, ConsoleFace(held.path, is_demo)))
+
+
+def _log_target(log: str | None) -> str | None:
+    """A path from now on whatever the directory; `syslog:` is told by the logging stage."""
+    return os.path.abspath(log) if log and not log.startswith("syslog:") else log
 
 
 def _source(conf: str | None) -> str | None:

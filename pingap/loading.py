@@ -14,6 +14,7 @@ from typing import Any
 from config.load import load as load_source
 from config.load import load_text
 from config.model import Snapshot
+from config.paths import check_paths
 from config.problems import BadValue, ConfigRefused, Problem, path_of
 from config.storage import file
 from config.values import parse_access_log
@@ -31,7 +32,7 @@ def load(source: str | None, *, text: str | None = None) -> Snapshot:
         texts = [text or ""] if source is None else _texts(source)
         raise ConfigRefused([*refused.problems, *_access_logs(_written(texts))]) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
-    if problems := list(_access_logs(formats)):
+    if problems := [*_access_logs(formats), *check_paths(snapshot)]:
         raise ConfigRefused(problems)
     return snapshot
 

@@ -25,6 +25,7 @@ from pingap import topology
 from pingap.boot import Face, Prepared
 from pingap.control import Control
 from pingap.listeners import BindFailed
+from pingap.pid_file import PidFile
 from pingap.plan import Fleet
 from pingap.plan_words import (
     Announce,
@@ -86,7 +87,8 @@ class Supervisor:
         self._watched: set[int] = set()
         self._committed = 0
         basic, bus = prepared.snapshot.basic, prepared.snapshot.bus
-        self._pid_file = basic.pid_file
+        self._pid_path = basic.pid_file
+        self._pid_file: PidFile | None = None
         self._curve = [bus.public_key, bus.secret_key] if bus.public_key and bus.secret_key else None
         self._link = Link(self._loop, Curve(*(key.encode() for key in self._curve)) if self._curve else None)
         self._fleet = Fleet(prepared.roles, self._endpoint, Timings(basic.graceful_shutdown_timeout, basic.grace_period))
@@ -98,18 +100,14 @@ class Supervisor:
         self._loop.set_exception_handler(self._loop_failed)
         self._watch_signals()
         try:
-            self._write_pid_file()
+            if self._pid_path is not None:
+                self._pid_file = PidFile(self._pid_path)
             self._spawner.attach(self._spawner_said, self._spawner_lost, self._spawner_back)
             self._spawner.listen(self._listeners.all())
             self._feed(Began())
             return await self._ended
         finally:
             self._close()
-
-    def _write_pid_file(self) -> None:
-        if self._pid_file is not None:
-            with open(self._pid_file, "w", encoding="ascii") as file:
-                file.write(f"{os.getpid()}\n")
 
     def _close(self) -> None:
         if self._timer is not None:
@@ -120,8 +118,7 @@ class Supervisor:
             self._kill(key)
         self._link.close()
         if self._pid_file is not None:
-            with suppress(OSError):
-                os.unlink(self._pid_file)
+            self._pid_file.release()
 
     # -- events in --------------------------------------------------------------------------
 

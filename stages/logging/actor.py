@@ -86,8 +86,9 @@ class LoggingActor(Actor):
         if not self._is_configured:
             self._use_app_log("", False)
         now = monotonic()
-        for sink in self._sinks.values():
-            sink.close(now)
+        for path in [*filter(None, self._sinks), ""]:  # stderr last: the others tell their trouble there
+            if path in self._sinks:
+                self._sinks[path].close(now)
 
     def begin_drain(self) -> None:
         self._is_busy = True
@@ -103,19 +104,19 @@ class LoggingActor(Actor):
     def told(self, word: str, args: Any) -> None:
         if word == "reopen":
             now = monotonic()
-            for sink in self._sinks.values():
+            for sink in list(self._sinks.values()):
                 sink.reopen(now)
 
     # -- configuration ---------------------------------------------------------
 
     def _committed(self, generation: int, compiled: Compiled) -> None:
         self._threshold.configure(compiled.level)
+        if self._app is None:  # first, for it hears of trouble with the others; only a restart changes it
+            self._use_app_log(self.context.settings.get("log") or compiled.error_log, compiled.is_json)
         # A server that the file no longer names goes on until the restart that its removal needs.
         self._paths |= compiled.access
         paths = {path for path in self._paths.values() if path is not None}
         self._access = {name: self._sink(path).lines for name, path in self._paths.items() if path is not None}
-        if self._app is None:  # its target and form are of those that only a restart changes
-            self._use_app_log(self.context.settings.get("log") or compiled.error_log, compiled.is_json)
         now = monotonic()
         for path, sink in list(self._sinks.items()):
             if path not in paths and sink is not self._app:
@@ -135,7 +136,8 @@ class LoggingActor(Actor):
 
     def _use_app_log(self, path: str, is_json: bool) -> None:
         if self._app is None:
-            self._app = self._sink(path)
+            self._app = self._sinks.get(path) or self._new_sink(path)
+            self._app.open(monotonic())  # after it counts as the application log: a failure is then told on stderr
             self._app_line = as_json if is_json else as_text
             self._write([event for event in self._early if event[0] == LOG])
             self._early = [event for event in self._early if event[0] != LOG]
@@ -143,8 +145,12 @@ class LoggingActor(Actor):
     def _sink(self, path: str) -> Sink:
         sink = self._sinks.get(path)
         if sink is None:
-            sink = self._sinks[path] = Sink(path, partial(self._tell, path))
+            sink = self._new_sink(path)
             sink.open(monotonic())
+        return sink
+
+    def _new_sink(self, path: str) -> Sink:
+        sink = self._sinks[path] = Sink(path, partial(self._tell, path))
         return sink
 
     def _tell(self, path: str, level: str, text: str) -> None:
@@ -255,7 +261,7 @@ class LoggingActor(Actor):
     def _flush(self) -> None:
         self._flusher = None
         now = monotonic()
-        for sink in self._sinks.values():
+        for sink in list(self._sinks.values()):  # one that fails may open another to tell it
             if sink.lines:
                 sink.flush(now)
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from config.paths import LOG_MODE
 from stages.logging.core import Trouble
 
-MODE: Final = 0o640
 KEPT: Final = 1024 * 1024
 """Bytes that wait for a target that takes nothing; the newest lines beyond it are lost."""
 
@@ -47,7 +47,7 @@ class Sink:
             if self.path in _INHERITED:
                 self._take_inherited(_INHERITED[self.path])
             else:
-                self._fd = os.open(self.path, _FLAGS | os.O_CREAT, MODE)
+                self._fd = os.open(self.path, _FLAGS | os.O_CREAT, LOG_MODE)
         except OSError as error:
             self._failed(error.strerror or str(error), now)
 

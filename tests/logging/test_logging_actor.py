@@ -273,3 +273,34 @@ async def test_draining_waits_until_a_look_finds_no_new_events(start: Start) -> 
     rig.batch(access())
     assert rig.actor.held() == 1
     assert rig.actor.held() == 0
+
+
+# -- targets that fail ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/nonexistent/app.log", "/"])
+async def test_trouble_with_the_application_log_is_on_stderr_at_once(path: str, start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    rig = await start(log=path)
+    rig.commit()
+    rig.batch(log(message="hello"))
+    rig.actor._flush()
+    rig.actor._flush()
+    assert f"log {path}: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("occasion", ["flush", "reopen", "tick", "stop"])
+async def test_a_target_that_fails_breaks_nothing_whatever_the_occasion(
+    occasion: str, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rig = await start(log="/dev/full")
+    rig.commit(AccessLog("combined", "/dev/full"), other=Server(addr=(Listen("127.0.0.1", 2),), access_log=AccessLog("combined", "/dev/full")))
+    rig.batch(log(message="hello"), lines("one"), lines("two", server="other"))
+    match occasion:
+        case "flush":
+            rig.actor._flush()
+        case "reopen":
+            rig.actor.told("reopen", ())
+        case "tick":
+            rig.actor._tick()
+    await rig.actor.stop()
+    assert "log /dev/full: No space left on device" in capfd.readouterr().err

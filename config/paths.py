@@ -1,0 +1,123 @@
+"""Paths that a configuration names for writing: whether this process could open them, without touching any.
+
+Nothing is created and nothing is written: `pingap check` may run beside an instance, whose files these are. What
+depends on the moment (a full disk, a pipe without a reader) is no problem of the configuration.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from config.model import Snapshot
+from config.problems import Problem, path_of
+
+STREAMS: Final = ("", "/dev/stderr", "/dev/stdout")
+"""Log targets that are a stream of the process and no file of their own."""
+
+LOG_MODE: Final = 0o640
+"""Of log files that are created."""
+
+_PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.ENXIO, errno.EMFILE, errno.ENFILE)
+"""A full disk, a named pipe without a reader: that passes, and lines wait for it."""
+
+LONGEST_PID: Final = 20
+"""Bytes of a pid file with a line end."""
+
+
+def check_paths(snapshot: Snapshot) -> Iterator[Problem]:
+    """A problem for each path that cannot be written: the application log, the access logs, the pid file."""
+    basic, logs = snapshot.basic, logs_of(snapshot)
+    for key, path in logs:
+        if reason := why_no_log(path):
+            yield Problem(key, *reason)
+    if basic.pid_file is not None:
+        if reason := why_no_pid_file(basic.pid_file):
+            yield Problem("basic.pid_file", *reason)
+        for key, path in logs:
+            if path and os.path.realpath(path) == os.path.realpath(basic.pid_file):
+                yield Problem("basic.pid_file", f"{basic.pid_file} is also {key}", "give each a file of its own")
+
+
+def logs_of(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """(key, path) of each log: the application's, then the servers'."""
+    logs = [("basic.error_log", snapshot.basic.error_log or "")]
+    servers = snapshot.servers.items()
+    return logs + [(path_of("servers", name, "access_log"), server.access_log.path) for name, server in servers if server.access_log]
+
+
+def why_not_opened(path: str) -> str:
+    """Opens a log as the logging stage will, creating it; the reason when that fails, "" when it works or may do so later.
+
+    For a start: what no look at permissions shows (a security module, /proc) is found here.
+    """
+    if path not in STREAMS:
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, LOG_MODE))
+        except OSError as error:
+            if error.errno not in _PASSING:
+                return f"{path} cannot be opened: {(error.strerror or str(error)).lower()}"
+    return ""
+
+
+def why_no_log(path: str) -> tuple[str, str] | None:
+    """What is wrong with a path that lines are to be appended to, and a hint; None when nothing is."""
+    return None if path in STREAMS else _why_not(path, may_be_device=True)
+
+
+def why_no_pid_file(path: str) -> tuple[str, str] | None:
+    """The same for a file that holds a process id and nothing else: no other file is ever overwritten."""
+    if reason := _why_not(path, may_be_device=False):
+        return reason
+    with suppress(OSError), open(path, "rb") as file:
+        text = file.read(LONGEST_PID + 1).strip()
+        if text and not (text.isdigit() and len(text) <= LONGEST_PID):
+            return f"{path} holds something other than a process id", "it would be overwritten: give another path, or remove it"
+    return None
+
+
+def _why_not(path: str, may_be_device: bool) -> tuple[str, str] | None:
+    folder = os.path.dirname(os.path.realpath(path)) if "\0" not in path else ""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return _why_not_created(path, folder)
+    except ValueError:
+        return f"{path!r}: a path cannot hold a NUL character", ""
+    except OSError as error:
+        return f"{path} cannot be opened: {(error.strerror or str(error)).lower()}", ""
+    if stat.S_ISDIR(mode):
+        return f"{path} is a directory", "name a file in it"
+    if stat.S_ISSOCK(mode):
+        return f"{path} is a socket", "give a file"
+    if not may_be_device and not stat.S_ISREG(mode):
+        return f"{path} is no regular file", "give another path"
+    return None if _may(path, os.W_OK) else (f"{path} cannot be written: permission denied", _as_whom())
+
+
+def _why_not_created(path: str, folder: str) -> tuple[str, str] | None:
+    if not os.path.basename(path):
+        return f"{path} names no file", "name a file in that directory"
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            return f"{path} cannot be created: there is no directory {folder}", f"mkdir -p {folder}"
+        return f"{path} cannot be created: {(error.strerror or str(error)).lower()}", ""
+    if not is_folder:
+        return f"{path} cannot be created: {folder} is no directory", ""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{path} cannot be created: {folder} is on a read-only file system", ""
+    return None if _may(folder, os.W_OK | os.X_OK) else (f"{path} cannot be created: no permission in {folder}", _as_whom())
+
+
+def _may(path: str, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _as_whom() -> str:
+    return f"this is user id {os.geteuid()}: check as the user that runs pingap"
