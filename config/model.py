@@ -292,6 +292,15 @@ class Bus:
     """The same; better written as `$ENV:NAME` than into the file."""
 
 
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code of a plugin that a user wrote, as it was read for the checks."""
+
+    path: str
+    """Where it was read, absolute; from then on only a name, for tracebacks."""
+    text: bytes = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A whole, checked configuration. Mappings are by the name of the section; treat them as frozen."""
@@ -302,6 +311,8 @@ class Snapshot:
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Each section as the file has it, `category` and `step` included: the plugin's own model parses it."""
+    code: Mapping[str, Code] = field(default_factory=dict)
+    """By plugin, of those that users wrote: a process that starts later runs what was accepted, whatever the file says by then."""
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
     stages: Mapping[str, Stage] = field(default_factory=dict)
     """Only what the file names; ask `stage()` for any."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from config.load import load as load_source
@@ -25,7 +26,8 @@ def load(source: str | None, *, text: str | None = None) -> Snapshot:
     """Reads the file or directory `source`, or `text` when there is none. Raises ConfigRefused with all problems."""
     from stages.plugins import registry
 
-    checks: dict[str, Any] = {"plugin_checker": registry.checker(_base(source)), "builtin_plugins": registry.BUILTIN_INSTANCES}
+    checker = registry.Checker(_base(source))
+    checks: dict[str, Any] = {"plugin_checker": checker, "builtin_plugins": registry.BUILTIN_INSTANCES}
     try:
         snapshot = load_text(text or "", name="the embedded one", **checks) if source is None else load_source(source, **checks)
     except ConfigRefused as refused:
@@ -34,7 +36,7 @@ def load(source: str | None, *, text: str | None = None) -> Snapshot:
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
     if problems := [*_access_logs(formats), *check_paths(snapshot)]:
         raise ConfigRefused(problems)
-    return snapshot
+    return replace(snapshot, code=checker.code)
 
 
 def _base(source: str | None) -> str:

@@ -24,6 +24,7 @@ CLAIMED: Final = 72
 RECALL: Final = 73
 RECALLED: Final = 74
 INTERIM: Final = 75
+STRANDED: Final = 76
 SCRAPE: Final = 80
 SCRAPED: Final = 81
 ACCEPTED: Final = 40
@@ -48,6 +49,7 @@ class Affinity(NamedTuple):
 
     routing: int
     plugins: int
+    """0 while no replica is ready: only requests that need one wait for it (STRANDED)."""
     upstream: int
 
 
@@ -265,6 +267,13 @@ class Recalled(NamedTuple):
     state: int
 
 
+class Stranded(NamedTuple):
+    """routing → accept: the stream needs plugins and its affinity names none. Nothing of it is done or kept."""
+
+    kind: int
+    sid: int
+
+
 NOT_BEGUN: Final = 0
 WILL_ANSWER: Final = 1
 ANSWER_LOST: Final = 2
@@ -346,6 +355,7 @@ DECODE: Final[dict[int, Callable[[Any], Any]]] = {
             (CLAIMED, Claimed),
             (RECALL, Recall),
             (RECALLED, Recalled),
+            (STRANDED, Stranded),
             (SCRAPE, Scrape),
             (SCRAPED, Scraped),
             (ACCEPTED, Accepted),

@@ -32,6 +32,7 @@ from stages.messages import (
     RECALLED,
     REQUEST,
     RESPONSE,
+    STRANDED,
     Affinity,
     Cancel,
     Credit,
@@ -86,6 +87,7 @@ class AcceptActor(Actor):
             INTERIM: self._interim,
             CREDIT: self._credited,
             RECALLED: self._recovery.recalled,
+            STRANDED: self._recovery.stranded,
         }
 
     # -- life ---------------------------------------------------------------
@@ -369,7 +371,12 @@ class AcceptActor(Actor):
         if gone:
             self._recovery.actors_died(self.streams.values(), gone, members)
         if self._crews:
-            self._recovery.crew_found()
+            self._recovery.crew_found(self.has_plugins)
+
+    @property
+    def has_plugins(self) -> bool:
+        """New streams get a replica of plugins, too."""
+        return bool(self._crews) and bool(self._crews[0].plugins)
 
     def _oldest_generation(self) -> int:
         newest = self._generations.newest

@@ -62,16 +62,18 @@ class Table(Protocol):
 
 
 def crews(members: Table, own: Mapping[str, int] | None) -> list[Affinity]:
-    """The affinities to hand out in turn; empty when a stage has nobody ready.
+    """The affinities to hand out in turn; empty when routing or upstream has nobody ready. Without plugins only those
+    requests wait that need one, which routing tells.
 
     own: the actors of the same process when placement is colocated: nothing leaves the process then.
     """
     if own:
         return [Affinity(own["routing"], own["plugins"], own["upstream"])]
-    ranks = [members.ready(stage) for stage in ("routing", "plugins", "upstream")]
-    if not all(ranks):
+    routing, plugins, upstream = ([member.id for member in members.ready(stage)] for stage in ("routing", "plugins", "upstream"))
+    if not routing or not upstream:
         return []
-    return [Affinity(*(rank[turn % len(rank)].id for rank in ranks)) for turn in range(max(map(len, ranks)))]
+    ranks = (routing, plugins or [0], upstream)
+    return [Affinity(*(rank[turn % len(rank)] for rank in ranks)) for turn in range(max(map(len, ranks)))]
 
 
 def fate(state: State, affinity: Affinity, source: int, gone: frozenset[int], replayable: bool, resent: bool) -> Fate:

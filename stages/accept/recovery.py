@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bus.members import Members
 from stages.accept.core import Fate, State, after_recall, fate
 from stages.accept.stream import Stream
-from stages.messages import RECALL, Recall, Recalled
+from stages.messages import RECALL, Recall, Recalled, Stranded
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -48,12 +48,27 @@ class Recovery:
         else:
             self._waiting.append(stream)
 
-    def crew_found(self) -> None:
-        """All that wait may go."""
-        while self._waiting:
-            stream = self._waiting.popleft()
+    def crew_found(self, has_plugins: bool) -> None:
+        """All that wait may go, but those that need plugins while there are none."""
+        waiting, self._waiting = self._waiting, deque()
+        for stream in waiting:
             if stream.state is State.WAITING and stream.sid in self._actor.streams:
-                self._actor.send_again(stream)
+                if has_plugins or not stream.needs_plugins:
+                    self._actor.send_again(stream)
+                else:
+                    self._waiting.append(stream)
+
+    def stranded(self, stranded: Stranded) -> None:
+        """Routing has found that it needs plugins, of which nobody was ready when it began."""
+        stream = self._actor.streams.get(stranded.sid)
+        if stream is None or stream.state not in (State.ASKED, State.RECALLING):
+            return
+        self.settled(stream)
+        stream.needs_plugins = True
+        if self._actor.has_plugins:
+            self._actor.send_again(stream)
+        else:
+            self.await_crew(stream)
 
     # -- an actor has died ----------------------------------------------------------
 

@@ -31,6 +31,8 @@ class Stream:
     """Request body bytes that may still be sent to `wanter`."""
     wanter = 0
     resent = False
+    needs_plugins = False
+    """While WAITING: a crew without plugins is of no use to it."""
     failed = ""
     """Name of the error (stages/errors.py) when the answer is accept's own."""
     deadline = 0.0

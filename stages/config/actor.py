@@ -233,8 +233,7 @@ def _load(load: Load, plans: Plans, source: str | None) -> tuple[Loaded | tuple[
         snapshot = load(source)
         wire = {"snapshot": snapshot.to_wire(), "plans": plans(snapshot)}
         msgpack.packb(wire, use_bin_type=True)  # what cannot travel is refused here rather than lost on the way
-        code = _code_files(snapshot.plugins)
-        return Loaded(snapshot, wire, repr(_prints(code))), (*code, *_certificate_files(source))
+        return Loaded(snapshot, wire), (*_code_files(snapshot.plugins), *_certificate_files(source))
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))
     except Exception as error:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from config.diff import diff
 from config.model import Snapshot
 from config.notes import notes_on
+from config.problems import path_of
 
 WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
 """Stages whose actors must have compiled a generation before it is committed."""
@@ -30,8 +31,6 @@ class Loaded:
     snapshot: Snapshot
     wire: dict[str, Any]
     """{"snapshot", "plans"}, as published."""
-    code: str = ""
-    """Fingerprint of the plugin files that it names: new code under an unchanged configuration is a new generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +276,7 @@ class Core:
         self._booted = self._booted or loaded.snapshot
         self._history = [*self._history, candidate.number][-KEPT:]
         self._oldest = self._oldest_in_use()
-        changed = "" if before is None else diff(before.snapshot, loaded.snapshot).describe()
-        if before is not None and before.wire["snapshot"] == loaded.wire["snapshot"]:
-            changed = "the code of plugins"
+        changed = "" if before is None else _changed(before.snapshot, loaded.snapshot)
         notes = self._notes(loaded)
         return [
             Keep(Stored(candidate.number, loaded, self._booted)),
@@ -328,4 +325,14 @@ class Core:
 
 
 def _is_same(old: Loaded, new: Loaded) -> bool:
-    return old.code == new.code and old.wire["plans"] == new.wire["plans"] and not diff(old.snapshot, new.snapshot)
+    # New code under an unchanged configuration is a new generation.
+    same_code = old.snapshot.code == new.snapshot.code
+    return same_code and old.wire["plans"] == new.wire["plans"] and not diff(old.snapshot, new.snapshot)
+
+
+def _changed(old: Snapshot, new: Snapshot) -> str:
+    changes = diff(old, new)
+    code = sorted(name for name in old.code.keys() & new.code.keys() if old.code[name] != new.code[name])
+    if not code:
+        return changes.describe()
+    return "; ".join([*([changes.describe()] if changes else []), f"the code of {', '.join(path_of('plugins', name) for name in code)}"])

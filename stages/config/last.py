@@ -14,7 +14,7 @@ NAME: Final = "config.last"
 def save(run_dir: str, stored: Stored) -> None:
     """Replaces the file as a whole. Raises OSError."""
     loaded = stored.loaded
-    plain = {"number": stored.number, "wire": loaded.wire, "code": loaded.code, "booted": stored.booted.to_wire()}
+    plain = {"number": stored.number, "wire": loaded.wire, "booted": stored.booted.to_wire()}
     keepsake.save(run_dir, NAME, plain)
 
 
@@ -28,7 +28,7 @@ def restore(run_dir: str) -> Stored | None:
         return None
     try:
         wire = plain["wire"]
-        loaded = Loaded(Snapshot.from_wire(wire["snapshot"]), wire, plain["code"])
+        loaded = Loaded(Snapshot.from_wire(wire["snapshot"]), wire)
         return Stored(plain["number"], loaded, Snapshot.from_wire(plain["booted"]))
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error

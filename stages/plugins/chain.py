@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from config.model import Snapshot
+from config.model import Code, Snapshot
 from config.problems import Problem, path_of
 from stages.error_page import ErrorPages
 from stages.plugins import user_code
@@ -101,7 +101,7 @@ class Compiler:
 
     def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
         """Starts what is new. Raises PluginRefused with the reason."""
-        lives = {name: self._take(name, section_of(snapshot, name)) for name in used(snapshot)}
+        lives = {name: self._take(name, section_of(snapshot, name), snapshot.code.get(name)) for name in used(snapshot)}
         pages = ErrorPages(snapshot.basic.error_template)
         chains = {
             name: Chain([lives[plugin] for plugin in location.plugins], pages)
@@ -110,8 +110,8 @@ class Compiler:
         }
         return Compiled(chains, pages)
 
-    def _take(self, name: str, section: dict[str, Any]) -> Live:
-        made = make(name, section, self._base, self._guard)
+    def _take(self, name: str, section: dict[str, Any], code: Code | None) -> Live:
+        made = make(name, section, self._base, self._guard, code)
         key = (name, json.dumps(section, sort_keys=True), made.fingerprint)
         live = self._live.get(key)
         if live is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from config.model import Snapshot
+from config.model import Code, Snapshot
 from config.problems import BadValue, Problem, choices, nearest, path_of
 from config.quantities import describe
 from config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
@@ -83,10 +82,15 @@ class Made:
     hooks: Mapping[Step, Hook]
     timeout: float | None
     """Seconds that one call of a hook may take; None for plugins of ours, which keep their own deadlines."""
-    fingerprint: str
+    fingerprint: str = ""
     """Of the code, where that is not ours."""
-    path: str
-    """Of the code, for finding lines in tracebacks; "" for plugins of ours."""
+    code: Code | None = None
+    """What was run; None for plugins of ours."""
+
+    @property
+    def path(self) -> str:
+        """Of the code, for finding lines in tracebacks; "" for plugins of ours."""
+        return self.code.path if self.code is not None else ""
 
     @property
     def plan(self) -> int:
@@ -100,32 +104,40 @@ class Made:
         return plan | REQUEST_BODY if self.plugin.reads_request_body else plan
 
 
-def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:
-    """Everything that is wrong with [plugins.NAME]. base: the directory that relative paths start at; "" is the current one.
+class Checker:
+    """Tells everything that is wrong with [plugins.NAME], and keeps the code that it found good."""
 
-    Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot find the same file.
-    """
-    try:
-        _load_guard.install(None)
+    def __init__(self, base: str = "") -> None:
+        """base: the directory that relative paths start at; "" is the current one."""
+        self._base = base
+        self.code: dict[str, Code] = {}
+        """By plugin, of those that users wrote: for `Snapshot.code`."""
+
+    def __call__(self, name: str, section: dict[str, Any]) -> list[Problem]:
+        """Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot know the same file."""
         try:
-            made = make(name, section, base, _load_guard)
-        finally:
-            _load_guard.uninstall()
-    except PluginRefused as refused:
-        return list(refused.problems)
-    if made.path and "path" in section:
-        section["path"] = made.path
-    return []
+            _load_guard.install(None)
+            try:
+                made = make(name, section, self._base, _load_guard)
+            finally:
+                _load_guard.uninstall()
+        except PluginRefused as refused:
+            return list(refused.problems)
+        if made.code is not None:
+            self.code[name] = made.code
+            if "path" in section:
+                section["path"] = made.code.path
+        return []
 
 
-def checker(base: str) -> Callable[[str, dict[str, Any]], list[Problem]]:
-    """`check` for a configuration in the directory `base`."""
-    return functools.partial(check, base=base)
+def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:
+    """Everything that is wrong with [plugins.NAME]; as Checker."""
+    return Checker(base)(name, section)
 
 
 def plans(snapshot: Snapshot, base: str = "") -> dict[str, int]:
     """Itinerary flags (stages/itinerary.py) of each location. Raises PluginRefused."""
-    made = {name: make(name, section_of(snapshot, name), base, _load_guard) for name in used(snapshot)}
+    made = {name: make(name, section_of(snapshot, name), base, _load_guard, snapshot.code.get(name)) for name in used(snapshot)}
     return {
         name: plan_of([made[plugin].plan for plugin in location.plugins], bool(location.upstream))
         for name, location in snapshot.locations.items()
@@ -156,20 +168,20 @@ def section_of(snapshot: Snapshot, name: str) -> dict[str, Any]:
     return section
 
 
-def make(name: str, section: Mapping[str, Any], base: str, guard: Guard) -> Made:
-    """A plugin from its section. Raises PluginRefused."""
+def make(name: str, section: Mapping[str, Any], base: str, guard: Guard, code: Code | None = None) -> Made:
+    """A plugin from its section. code: what a user's plugin is made of; None reads it from disk. Raises PluginRefused."""
     path = path_of("plugins", name)
     category = section.get("category")
     if category == user_code.CATEGORY:
-        return _make_python(path, section, base, guard)
+        return _make_python(path, section, base, guard, code)
     kind = CATEGORIES.get(category) if isinstance(category, str) else None
     if kind is None:
         raise PluginRefused([_unknown(f"{path}.category", category)])
     plugin = _build(path, kind, section, lambda: kind(_validated(path, kind.model, section)))
-    return Made(plugin, plugin.hooks(), None, "", "")
+    return Made(plugin, plugin.hooks(), None)
 
 
-def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard) -> Made:
+def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard, code: Code | None) -> Made:
     host: user_code.PythonSettings = _validated(path, user_code.PythonSettings, section)
     if (host.path is None) == (host.module is None):
         hint = 'path = "my_plugin.py", or module = "package.my_plugin"'
@@ -178,9 +190,11 @@ def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard)
         hint = "a hook holds up all other requests; after 3 s of silence the whole process counts as dead"
         raise PluginRefused([Problem(f"{path}.timeout", f"must be more than 0 and at most {LONGEST:g}s", hint)])
     where = f"{path}.{'path' if host.path is not None else 'module'}"
+    file = code.path if code is not None else ""
     try:
-        kind, fingerprint = user_code.load(host, base, guard)
-        file = user_code.locate(host, base)
+        code = code or user_code.read(host, base)
+        file = code.path
+        kind, fingerprint = user_code.load(host, code, guard)
         if taken := sorted(user_code.HOST_KEYS.intersection(_keys(kind.model))):
             raise user_code.Broken(f"{file}: {kind.__name__}.model has a key {taken[0]!r}, which every python plugin has already")
         own = {key: value for key, value in section.items() if key not in user_code.HOST_KEYS}
@@ -199,7 +213,7 @@ def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard)
         raise PluginRefused([Problem(where, f"{file}: {kind.__name__} overrides no step and would do nothing", choices(STEPS))])
     if bad := [step for step in hooks if step not in STEPS or not callable(hooks[step])]:
         raise PluginRefused([Problem(where, f"{file}: hooks() names {bad[0]!r}, which is no step", choices(STEPS))])
-    return Made(plugin, hooks, host.timeout, fingerprint, file)
+    return Made(plugin, hooks, host.timeout, fingerprint, code)
 
 
 def _build(

@@ -2,7 +2,8 @@
 
 The file is read and compiled here, not imported: each content becomes a module
 object of its own, so that a changed file is a new plugin while requests in flight
-finish on the old one, and no stale bytecode is ever taken for it.
+finish on the old one, and no stale bytecode is ever taken for it. It is read once, for
+the checks; from then on its text belongs to the configuration generation (`Snapshot.code`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, Field
 
+from config.model import Code
 from stages.plugins.api import Duration, Plugin, Settings
 from stages.plugins.guard import USUAL, Guard, HookFailed
 
@@ -66,17 +68,22 @@ def locate(settings: PythonSettings, base: str) -> str:
     return spec.origin
 
 
-def load(settings: PythonSettings, base: str, guard: Guard) -> tuple[type[Plugin[Any]], str]:
-    """(class of the plugin, fingerprint of its code). Raises Broken."""
+def read(settings: PythonSettings, base: str) -> Code:
+    """What is in the file of a plugin now. Raises Broken."""
     path = locate(settings, base)
     try:
-        code = Path(path).read_bytes()
+        return Code(path, Path(path).read_bytes())
     except OSError as error:
         raise Broken(f"{path}: {error.strerror or error}") from error
-    digest = hashlib.sha256(code).hexdigest()[:16]
+
+
+def load(settings: PythonSettings, code: Code, guard: Guard) -> tuple[type[Plugin[Any]], str]:
+    """(class of the plugin, fingerprint of its code). Raises Broken."""
+    path = code.path
+    digest = hashlib.sha256(code.text).hexdigest()[:16]
     module = _modules.get((path, digest))
     if module is None:
-        module = _execute(path, code, digest, settings.module, guard)
+        module = _execute(path, code.text, digest, settings.module, guard)
         _modules[path, digest] = module
         while len(_modules) > KEPT:
             old = _modules.pop(next(iter(_modules)))

@@ -30,6 +30,7 @@ from stages.messages import (
     RESPONSE,
     SCRAPE,
     SCRAPED,
+    STRANDED,
     Cancel,
     Claim,
     Claimed,
@@ -42,6 +43,7 @@ from stages.messages import (
     Routed,
     Scrape,
     Scraped,
+    Stranded,
     accept_of,
     window,
 )
@@ -157,7 +159,10 @@ class RoutingActor(Actor):
         try:
             outcome = router.route(request, self._clock)
             if type(outcome) is Routed:
-                self._send(outcome.affinity[1 if outcome.plan & REQUEST_PLUGINS else 2], outcome)
+                if to := outcome.affinity[1 if outcome.plan & REQUEST_PLUGINS else 2]:
+                    self._send(to, outcome)
+                else:
+                    self._strand(request)
             else:
                 self._decided(request, router, outcome)
         except Exception as error:  # whatever it was, the client gets its answer
@@ -178,10 +183,18 @@ class RoutingActor(Actor):
         self.context.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
         self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer[0], ""), self._clock())
 
+    def _strand(self, request: Request) -> None:
+        """It needs plugins, and nobody was ready when it began: it comes again when somebody is."""
+        self._requests -= 1
+        self._send(accept_of(request.sid), Stranded(STRANDED, request.sid))
+
     def _decided(self, request: Request, router: Router, outcome: Outcome) -> None:
         """The outcomes that are not the rule."""
         if isinstance(outcome, Limited):
-            self._admit(request, router, outcome)
+            if outcome.routed.plan & REQUEST_PLUGINS and not request.affinity.plugins:
+                self._strand(request)  # before it takes a place
+            else:
+                self._admit(request, router, outcome)
         elif isinstance(outcome, Refused):
             if outcome.reason:
                 self._log_refusal(outcome)

@@ -12,7 +12,7 @@ from bus.members import Members
 from stages.accept import recovery as recovery_module
 from stages.accept.core import Fate, State, after_recall, crews, fate
 from stages.accept.recovery import RECALL_WAIT, WAIT
-from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request
+from stages.messages import ANSWER_LOST, NOT_BEGUN, STRANDED, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request, Stranded
 from tests.accept.playbook import ACCEPT, CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 ALL = {ROUTING, PLUGINS, UPSTREAM}
@@ -81,7 +81,8 @@ def test_crews_pair_the_ready_replicas_of_each_stage() -> None:
         (1, "routing", "ready"), (2, "plugins", "ready"), (3, "upstream", "ready"), (4, "upstream", "ready"), (5, "upstream", "draining")
     )
     assert crews(uneven, None) == [Affinity(1, 2, 3), Affinity(1, 2, 4)]
-    assert crews(table((1, "routing", "ready"), (2, "plugins", "starting"), (3, "upstream", "ready")), None) == []
+    assert crews(table((1, "routing", "ready"), (2, "plugins", "starting"), (3, "upstream", "ready")), None) == [Affinity(1, 0, 3)]
+    assert crews(table((1, "routing", "ready"), (2, "plugins", "ready"), (3, "upstream", "starting")), None) == []
     assert crews(table(), {"routing": 7, "plugins": 8, "upstream": 9}) == [Affinity(7, 8, 9)]
 
 
@@ -90,8 +91,10 @@ def test_every_ready_replica_is_in_some_crew_and_no_other_is(rows: list[tuple[st
     members = table(*((number, stage, state) for number, (stage, state) in enumerate(rows, 1)))
     found = crews(members, None)
     ready = {number for number, (_, state) in enumerate(rows, 1) if state == "ready"}
-    if {rows[number - 1][0] for number in ready} == {"routing", "plugins", "upstream"}:
-        assert set(itertools.chain.from_iterable(found)) == ready
+    if {rows[number - 1][0] for number in ready} >= {"routing", "upstream"}:
+        assert set(itertools.chain.from_iterable(found)) - {0} == ready
+        assert all(crew.routing and crew.upstream for crew in found)
+        assert {bool(crew.plugins) for crew in found} == {any(rows[number - 1][0] == "plugins" for number in ready)}
     else:
         assert found == []
 
@@ -396,6 +399,74 @@ async def test_a_request_without_a_crew_waits_and_is_sent_when_there_is_one(play
     assert client.hears().endswith(b"fine")
     await play.passes(WAIT + 1)
     assert client.hears() == b""
+
+
+def stranded(play: Play, request: Request) -> None:
+    play.tell(Stranded(STRANDED, request.sid))
+
+
+async def test_without_plugins_only_those_wait_that_need_them(play: Play) -> None:
+    play.members((ROUTING, "routing"), (UPSTREAM, "upstream"))
+    plain, needy = play.connects(), play.connects()
+    plain.says(get(b"/plain"))
+    request = play.hears_request()
+    assert request.affinity == Affinity(ROUTING, 0, UPSTREAM)
+    play.answers(request, body=b"fine")
+    assert plain.hears().endswith(b"fine")
+    needy.says(post(b"Content-Length: %d" % LONG, body=b"x" * LONG))
+    stranded(play, play.hears_request())
+    await play.passes(WAIT - 1)
+    play.members((21, "routing"), (UPSTREAM, "upstream"))
+    assert heard(play)[2] == []
+    play.members((21, "routing"), (UPSTREAM, "upstream"), (22, "plugins"))
+    request = play.hears_request()
+    assert request.affinity == Affinity(21, 22, UPSTREAM)
+    play.grants(request, WINDOW, wanter=22)
+    assert play.hears_data(request) == [(b"x" * LONG, True)]
+    play.answers(request, body=b"guarded")
+    assert needy.hears().endswith(b"guarded")
+    await play.passes(WAIT + 1)
+    assert needy.hears() == b""
+
+
+async def test_for_plugins_too_a_request_waits_only_so_long(play: Play) -> None:
+    play.members((ROUTING, "routing"), (UPSTREAM, "upstream"))
+    client = play.connects()
+    client.says(get())
+    stranded(play, play.hears_request())
+    await play.passes(WAIT + 1)
+    assert client.hears().startswith(b"HTTP/1.1 503 ")
+    assert not client.is_closed
+
+
+async def test_a_request_that_is_stranded_as_plugins_come_up_is_sent_again_at_once(play: Play) -> None:
+    play.members((ROUTING, "routing"), (UPSTREAM, "upstream"))
+    client = play.connects()
+    client.says(get())
+    request = play.hears_request()
+    play.members(*CREW)
+    stranded(play, request)
+    again = play.hears_request()
+    assert again.affinity == Affinity(ROUTING, PLUGINS, UPSTREAM) and again.sid != request.sid
+    stranded(play, request)  # of the old sid: nobody's any more
+    play.answers(again, body=b"fine")
+    assert client.hears().endswith(b"fine")
+
+
+async def test_a_request_whose_plugins_died_waits_for_others_when_it_turns_out_to_need_them(play: Play) -> None:
+    client = play.connects()
+    client.says(get())
+    request = play.hears_request()
+    play.members((ROUTING, "routing"), (UPSTREAM, "upstream"))
+    assert heard(play)[1] == {UPSTREAM}
+    play.recalled(request, UPSTREAM, NOT_BEGUN)
+    _, _, (again,) = heard(play)
+    stranded(play, again)
+    play.members((ROUTING, "routing"), (22, "plugins"), (UPSTREAM, "upstream"))
+    last = play.hears_request()
+    assert last.affinity.plugins == 22
+    play.answers(last, body=b"fine")
+    assert client.hears().endswith(b"fine")
 
 
 async def test_it_waits_only_so_long(play: Play) -> None:

@@ -15,7 +15,8 @@ import pytest
 from bus.fake import FakeContext
 from bus.members import Members
 from config.load import load
-from config.model import Snapshot
+from config.model import Code, Snapshot
+from pingap.loading import load as load_all
 from stages.config import last, watch
 from stages.config.actor import ConfigActor
 from stages.messages import ACCEPTED, IN_USE, REFUSED, Accepted, InUse, Refused
@@ -28,6 +29,13 @@ locations = ["all"]
 upstream = "api"
 [upstreams.api]
 addrs = ["127.0.0.1:{port}"]
+"""
+
+PLUGIN = """
+from pingap.plugin import Plugin, reply
+
+class Mine(Plugin):
+    def request(self, exchange): return reply(200, "{word}")
 """
 
 STAGES = ("accept", "routing", "upstream")
@@ -211,11 +219,28 @@ async def test_a_file_of_a_directory_that_comes_or_goes_is_an_edit(tmp_path: Pat
 
 async def test_changed_code_of_a_users_plugin_is_an_edit(path: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
-    plugin.write_text("x = 1\n")
+    plugin.write_text(PLUGIN.format(word="one"))
     path.write_text(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = '{plugin}'\n")
-    async with running(path) as run:
-        await run.take(lambda: plugin.write_text("x = 22\n"))
-        assert run.outcomes[-1]["changed"] == "the code of plugins"
+    async with running(path, load=load_all) as run:
+        await run.take(lambda: plugin.write_text(PLUGIN.format(word="another")))
+        assert run.outcomes[-1]["changed"] == "the code of plugins.mine"
+
+
+async def test_accepted_code_belongs_to_the_generation_whatever_the_file_says_later(path: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN.format(word="good"))
+    path.write_text(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = 'mine.py'\n")
+    accepted = {"mine": Code(str(plugin), PLUGIN.format(word="good").encode())}
+    async with running(path, load=load_all) as run:
+        assert Snapshot.from_wire(run.value["current"]["snapshot"]).code == accepted
+        plugin.write_text("broken (")
+        await run.until(lambda: len(run.outcomes) == 2)
+        assert run.outcomes[-1]["problems"]
+        number = run.value["committed"]
+    async with started(Run(path, path.parent, load=load_all)) as again:
+        await again.until(lambda: again.outcomes)
+        assert again.value["committed"] == number
+        assert Snapshot.from_wire(again.value["current"]["snapshot"]).code == accepted
 
 
 async def test_mending_the_code_of_a_plugin_that_broke_the_configuration_is_enough(path: Path, tmp_path: Path) -> None:

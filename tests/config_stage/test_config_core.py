@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Basic, Certificate, Location, Server, Snapshot, Upstream
+from config.model import Basic, Certificate, Code, Location, Server, Snapshot, Upstream
 from config.parts import Backend, Listen
 from stages.config.core import (
     DEADLINE,
@@ -42,14 +42,15 @@ STARTING = members((ACCEPT, "accept", "starting"), (ROUTING, "routing", "startin
 READY = members((ACCEPT, "accept", "ready"), (ROUTING, "routing", "ready"), (2, "config", "ready"))
 
 
-def loaded(addr: str = "10.0.0.1", listen: int = 80, code: str = "") -> Loaded:
+def loaded(addr: str = "10.0.0.1", listen: int = 80, code: bytes = b"") -> Loaded:
     snapshot = Snapshot(
         basic=Basic(name="test"),
         servers={"web": Server(addr=(Listen("127.0.0.1", listen),))},
         locations={"all": Location(upstream="api")},
         upstreams={"api": Upstream(addrs=(Backend(addr),))},
+        code={"mine": Code("/etc/mine.py", code)} if code else {},
     )
-    return Loaded(snapshot, {"snapshot": snapshot.to_wire(), "plans": {"all": 0}}, code)
+    return Loaded(snapshot, {"snapshot": snapshot.to_wire(), "plans": {"all": 0}})
 
 
 class Script:
@@ -216,11 +217,14 @@ def test_a_reload_without_a_change_says_so() -> None:
 
 
 def test_new_code_of_a_plugin_is_a_new_generation_though_the_configuration_is_the_same() -> None:
-    script = running(loaded(code="one"))
-    script.on(Read(loaded(code="two")))
+    script = running(loaded(code=b"one"))
+    script.on(Read(loaded(code=b"two")))
     script.accept(FIRST + 1, ACCEPT, ROUTING)
     assert script.published["committed"] == FIRST + 1
-    assert script.told[0].changed == "the code of plugins"
+    assert script.told[0].changed == "the code of plugins.mine"
+    script.on(Read(loaded("10.0.0.2", code=b"three")))
+    script.accept(FIRST + 2, ACCEPT, ROUTING)
+    assert script.told[0].changed == "changed upstreams.api.addrs; the code of plugins.mine"
 
 
 def test_what_changed_is_named_and_a_changed_address_waits_for_a_restart_until_it_is_taken_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -144,6 +145,56 @@ def test_a_plugin_that_no_longer_compiles_leaves_the_old_one_at_work(placement: 
             assert proxy.get("/x").get("x-version") == "one"
         replace(code, TAGGER.replace("VERSION", "two"))
         until(lambda: proxy.get("/x").get("x-version") == "two", 5, "the mended plugin is in use")
+
+
+def test_processes_that_start_while_the_file_is_broken_run_the_accepted_code(placement: str, origin: Origin, code: Path) -> None:
+    replace(code, TAGGER.replace("VERSION", "one"))
+    more = chain(origin, code).replace('locations = ["all"]', 'locations = ["bare", "all"]')
+    more += '[locations.bare]\npath = "/bare"\nupstream = "origin"\n'
+    with Pingap(more, placement) as proxy:
+        replace(code, "def (")
+        assert proxy.command("reload").returncode == 1
+        for stage in ("config", "plugins"):
+            pid = proxy.pid(stage)
+            os.kill(pid, signal.SIGKILL)
+            proxy.wait_restarted(stage, pid)
+        if placement == "split":
+            assert proxy.command("scale", "plugins=2").returncode == 0
+        for _ in range(4):
+            assert proxy.get("/x").get("x-version") == "one"
+            assert proxy.get("/bare").status == 200
+        replace(code, TAGGER.replace("VERSION", "two"))
+        until(lambda: proxy.get("/x").get("x-version") == "two", 5, "the mended plugin is in use")
+
+
+STARTS_ONCE = HEAD + """
+from pathlib import Path
+
+class Once(Plugin):
+    def start(self, host):
+        flag = Path(__file__).with_suffix(".flag")
+        if flag.exists():
+            raise OSError("no second time")
+        flag.touch()
+
+    def request(self, exchange):
+        return CONTINUE
+"""
+
+
+def test_locations_without_plugins_need_no_plugins_process(origin: Origin, code: Path) -> None:
+    replace(code, STARTS_ONCE)
+    more = chain(origin, code).replace('locations = ["all"]', 'locations = ["bare", "all"]')
+    more += '[locations.bare]\npath = "/bare"\nupstream = "origin"\n'
+    with Pingap(more) as proxy:
+        assert proxy.get("/x").status == 200
+        os.kill(proxy.pid("plugins"), signal.SIGKILL)
+        proxy.wait_output("no second time", 10)
+        for _ in range(3):
+            assert proxy.get("/bare").status == 200
+        code.with_suffix(".flag").unlink()
+        replace(code, STARTS_ONCE + "# mended")
+        until(lambda: proxy.get("/x").status == 200, 10, "a generation that it can start is taken")
 
 
 def test_settings_of_a_plugin_are_checked(origin: Origin, code: Path) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
 from stages.messages import CANCEL, CREDIT, DATA, DONE, UNKNOWN, WINDOW, Cancel, Credit, Data, Done, Response, Routed
 from stages.plugins import registry
-from tests.plugins.script import ACCEPT, SID, UPSTREAM, Stage, bodies, credit, data, granted, lines
+from tests.plugins.script import ACCEPT, SID, UPSTREAM, Stage, bodies, credit, data, granted, lines, snapshot
 
 HEAD = "from pingap.plugin import *\nimport asyncio, time\n"
 
@@ -605,8 +607,6 @@ async def test_a_broken_file_refuses_the_generation_and_says_where(
 
 
 def _wire(plugins: dict[str, Any]) -> Any:
-    from tests.plugins.script import snapshot
-
     return snapshot(plugins).to_wire()
 
 
@@ -615,7 +615,7 @@ async def test_paths_start_at_the_configuration_and_are_told_on_absolute(tmp_pat
     relative = {"category": "python", "path": "mine.py"}
     assert "No such file" in registry.check("p", dict(relative), "/nonexistent")[0].message
     checked = dict(relative)
-    assert registry.checker(str(tmp_path))("p", checked) == []
+    assert registry.check("p", checked, str(tmp_path)) == []
     assert checked["path"] == str(tmp_path / "mine.py")
     async with Stage({"p": relative}, base=str(tmp_path)) as stage:
         assert (await stage.one(stage.request())).status == 200
@@ -637,6 +637,22 @@ async def test_a_plugin_may_be_an_importable_module_in_a_package(tmp_path: Path,
         assert (await stage.one(stage.request())).body == b"relative"
     [problem] = registry.check("p", {"category": "python", "module": "my_package.other"})
     assert problem.path == "plugins.p.module" and "cannot be found" in problem.message
+
+
+@pytest.mark.parametrize("change", ["broken (", "raise RuntimeError", None])
+async def test_a_process_that_starts_later_runs_the_code_that_was_accepted(tmp_path: Path, change: str | None) -> None:
+    mine = section(tmp_path, plugin("def request(self, exchange): return reply(200, 'accepted')"))
+    checker = registry.Checker()
+    assert checker("p", mine) == []
+    made = replace(snapshot({"p": mine}), code=checker.code)
+    file = Path(mine["path"])
+    file.write_text(change) if change is not None else file.unlink()
+    wire = {"snapshot": msgpack.unpackb(msgpack.packb(made.to_wire())), "plans": registry.plans(made)}
+    async with Stage({}) as stage:
+        stage.plan = wire["plans"]["l"]
+        stage.publish(wire)
+        assert stage.answers_to_config() == [""]
+        assert (await stage.one(stage.request())).body == b"accepted"
 
 
 async def test_one_of_several_classes_is_chosen_by_name(tmp_path: Path) -> None:

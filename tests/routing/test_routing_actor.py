@@ -27,8 +27,10 @@ from stages.messages import (
     ROUTED,
     SCRAPE,
     SCRAPED,
+    STRANDED,
     UNKNOWN,
     WINDOW,
+    Affinity,
     Cancel,
     Claim,
     Claimed,
@@ -39,6 +41,7 @@ from stages.messages import (
     Routed,
     Scrape,
     Scraped,
+    Stranded,
 )
 from stages.routing import actor as module
 from stages.routing.actor import RoutingActor
@@ -240,6 +243,21 @@ async def test_a_generation_that_compiles_is_accepted(script: Script) -> None:
     state = {"snapshot": snapshot(l=location()).to_wire(), "plans": {"l": 0}}
     script.context.following["config"]({"committed": 0, "current": None, "candidate": 3, "next": state, "oldest": 0, "problems": []})
     assert [(to, message.kind) for to, message in script.taken()] == [(CONFIG, ACCEPTED)]
+
+
+async def test_what_needs_plugins_goes_back_while_there_are_none_and_all_else_goes_on(script: Script) -> None:
+    needy = {"needy": location(path="/needy"), "full": location(path="/full", max_processing=1), "plain": location(path="/")}
+    script.commit(snapshot(**needy), {"needy": REQUEST_PLUGINS, "full": REQUEST_PLUGINS})
+    alone = Affinity(ROUTING, 0, UPSTREAM)
+    for turn in range(3):
+        for target in ("/needy", "/full"):
+            sid = SID + turn
+            assert script.receive(request(target, sid=sid, affinity=alone)) == [(ACCEPT, Stranded(STRANDED, sid))]
+    [(to, _)] = script.receive(request("/plain", affinity=alone))
+    assert to == UPSTREAM
+    [(to, _)] = script.receive(request("/full", sid=SID + 9))  # no place was taken
+    assert to == PLUGINS
+    assert script.actor.figures() == {"requests": 2, "in_flight": 0}
 
 
 # -- max_processing ------------------------------------------------------------------
