@@ -91,7 +91,7 @@ class Request(NamedTuple):
     started: float
     """Monotonic seconds at the first byte of the head."""
     upgrade: bytes
-    """Protocol that the client asks to switch to (`websocket`), lower case, b"" for none. Such a request has no body."""
+    """Protocol that the client asks to switch to (`websocket`), lower case, b"" for none. The switch comes after the body."""
 
 
 class Routed(NamedTuple):

@@ -192,7 +192,7 @@ class AcceptActor(Actor):
                 body,
                 ended,
                 started,
-                head.upgrade and protocol_to_tunnel(head.upgrade, length),
+                head.upgrade and protocol_to_tunnel(head.upgrade),
             ),
         )
         connection.served += 1

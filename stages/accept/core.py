@@ -34,14 +34,11 @@ class Fate(enum.Enum):
 _PROTOCOL: Final = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]+(?:/[!#-'*+\-.0-9A-Z^-z|~]+)?")
 
 
-def protocol_to_tunnel(upgrade: bytes, length: int) -> bytes:
+def protocol_to_tunnel(upgrade: bytes) -> bytes:
     """Of the protocols of an Upgrade header (lower case) the one to ask the backend for, or b"" (RFC 9110 section 7.8).
 
-    HTTP/2 and TLS would be spoken on this hop only, and behind a tunnel nobody would look at their requests. Whoever
-    sends a body with an upgrade gets an ordinary answer: where the one ends and the other begins, servers disagree on.
+    HTTP/2 and TLS would be spoken on this hop only, and behind a tunnel nobody would look at their requests.
     """
-    if length:
-        return b""
     for name in upgrade.split(b","):
         name = name.strip(b" \t")
         if _PROTOCOL.fullmatch(name) and not name.startswith((b"h2", b"tls/")):

@@ -276,8 +276,11 @@ class Http1Connection(Http1Output):
         """The backend has agreed to switch (RFC 9110 section 7.8): from now on the bytes are theirs."""
         if not stream.request.upgrade:
             raise ValueError("101 that nobody asked for")
+        if self._intake is not None:
+            raise ValueError("101 before the request was sent")  # the rest of its body would be taken for the tunnel's bytes
         stream.is_tunnel = True
         stream.keep_alive = stream.upload_done = False
+        stream.credit = 0  # that was for the request's body; the tunnel's comes behind the 101
         stream.responded = now
         rest, self._buffer = self._buffer, b""
         protocol = stream.request.upgrade

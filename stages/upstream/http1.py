@@ -13,7 +13,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from stages.bulk import LONG
-from stages.headers import value_of
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from stages.http1.direct import DirectWriter
 from stages.http1.engine import Httptools
@@ -25,7 +24,7 @@ from stages.messages import UNKNOWN
 from stages.upstream.core import Failure
 from stages.upstream.http1_flow import Http1Flow
 from stages.upstream.pool import LONGEST_WAIT, BackendState
-from stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key
+from stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key, lacks_key
 
 if TYPE_CHECKING:
     from stages.upstream.exchange import Exchange
@@ -199,7 +198,7 @@ class BackendConnection(Http1Flow):
         """Writes the request's head and what there is of its body. length: as in `request_head`."""
         self._chunks = length == UNKNOWN
         self._switches = upgrade
-        if upgrade and upgrade == WEBSOCKET and value_of(headers, b"sec-websocket-key") is None:
+        if upgrade and upgrade == WEBSOCKET and self.exchange is not None and lacks_key(headers, self.exchange.routed.version):
             self._key = fresh_key()
             headers = b"%bsec-websocket-key: %b\r\n" % (headers, self._key)
         head = request_head(method, target, headers, length, upgrade)
@@ -210,7 +209,7 @@ class BackendConnection(Http1Flow):
         if not self._chunks:
             if payload:
                 self.write(payload)
-            if ended and self._switches:
+            if ended and self._switches and self.exchange is not None and self.exchange.is_tunnel:
                 self.transport.write_eof()
             return
         if len(payload) > ONE_PIECE:
@@ -276,12 +275,14 @@ class BackendConnection(Http1Flow):
         """The backend switches protocols (RFC 9110 section 15.2.2): to the one that was asked for, or it is out of its mind."""
         if not self._switches or head.upgrade != self._switches:
             raise ProtocolError("bad_gateway", "backend switched to a protocol that was not asked for")
+        if not exchange.upload_done:
+            raise ProtocolError("bad_gateway", "backend switched protocols before the request was sent")
         if self._key:
             block = answered_our_key(self._key, head.headers)
             if block is None:
                 raise ProtocolError("bad_gateway", "backend's Sec-WebSocket-Accept does not fit the key")
             head = head._replace(headers=block)
-        self._keep = False
+        self._keep = self._chunks = False
         self._decoder = CloseBody()
         exchange.tunnel_opened(head, rest)
         self.watch()

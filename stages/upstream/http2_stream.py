@@ -73,7 +73,7 @@ class Http2Stream(Http2Flow):
     def ask(self, method: bytes, target: bytes, headers: bytes, length: int, body: bytes, upgrade: bytes) -> None:
         exchange, connection = self.exchange, self.connection
         assert exchange is not None
-        if upgrade:
+        if upgrade and not length:  # before an extended CONNECT there is no room for a body: the upgrade is ignored, as a server may
             self._ask_for_tunnel(exchange, target, headers, upgrade)
             return
         ended = exchange.upload_done
@@ -95,7 +95,7 @@ class Http2Stream(Http2Flow):
             return
         self._tunnel = headers
         # RFC 8441 section 5 has no use for a key, but a proxy that goes on in HTTP/1.1 may have none of its own (Envoy).
-        headers = with_key(headers) if upgrade == WEBSOCKET else headers
+        headers = with_key(headers, exchange.routed.version) if upgrade == WEBSOCKET else headers
         fields = request_fields(b"CONNECT", target, self.connection.scheme, headers, 0, upgrade)
         self.id = self.connection.open_stream(self, fields, False)
 

@@ -103,7 +103,9 @@ class BackendState:
         """HTTP/2 to this backend will not carry the request, as far as is known, and HTTP/1.1 may."""
         if now >= self.http1_until:
             self.http1_until = 0.0
-        return bool(self.http1_until or (routed.upgrade and not self.takes_tunnels)) and self.may_fall_back(routed)
+        # An extended CONNECT has no room for a request's body.
+        no_tunnel = routed.upgrade and (routed.length or not self.takes_tunnels)
+        return bool(self.http1_until or no_tunnel) and self.may_fall_back(routed)
 
     def take_idle(self, name: str) -> BackendConnection | None:
         """The idle connection that was used last, for requests of this name."""

@@ -27,9 +27,15 @@ def fresh_key() -> bytes:
     return base64.b64encode(os.urandom(16))
 
 
-def with_key(asked: bytes) -> bytes:
-    """The header block of a handshake, with a key of ours when the client, over HTTP/2, sent none."""
-    return asked if value_of(asked, b"sec-websocket-key") is not None else b"%bsec-websocket-key: %b\r\n" % (asked, fresh_key())
+def lacks_key(asked: bytes, version: int) -> bool:
+    """A handshake needs a key of ours: its client spoke HTTP/2 and sent none. Over HTTP/1.1 whoever sends none means none
+    (HTTPUpgrade tunnels), or is to be refused by the server."""
+    return version >= 20 and value_of(asked, b"sec-websocket-key") is None
+
+
+def with_key(asked: bytes, version: int) -> bytes:
+    """The header block of a handshake, with a key of ours when that lacks one. version: of the client's HTTP, 11 or 20."""
+    return b"%bsec-websocket-key: %b\r\n" % (asked, fresh_key()) if lacks_key(asked, version) else asked
 
 
 def answered_over_http2(asked: bytes, answer: bytes) -> bytes:

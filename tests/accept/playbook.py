@@ -303,6 +303,14 @@ class Play:
         assert to == request.affinity.routing
         return request
 
+    def hears_whole_request(self) -> tuple[Request, bytes]:
+        """The one request and its body, however it comes; credit is given for all of it."""
+        request = self.hears_request()
+        if request.ended:
+            return request, request.body
+        self.grants(request, request.length)
+        return request, b"".join(payload for payload, _ in self.hears_data(request))
+
     def hears_data(self, request: Request) -> list[tuple[bytes, bool]]:
         """(payload, ended) of the DATA that was sent, and nothing else."""
         heard = self.stages_hear()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import DATA, INTERIM, UNKNOWN, WINDOW, Data, Interim, Request
-from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get
+from stages.messages import DATA, INLINE, INTERIM, UNKNOWN, WINDOW, Data, Interim, Request
+from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get, post
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}
 ASKS = (b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket", b"Sec-WebSocket-Key: x")
@@ -55,6 +55,71 @@ async def test_what_the_client_sent_before_the_switch_belongs_to_the_tunnel(play
     _, request = await switch(play, early=b"GET /smuggled HTTP/1.1\r\n\r\n")
     play.grants(request, WINDOW)
     assert play.hears_data(request) == [(b"GET /smuggled HTTP/1.1\r\n\r\n", False)]
+
+
+JSON = b'{"Detach":false,"Tty":true}'
+DOCKER = (b"Connection: Upgrade", b"Upgrade: tcp", b"Content-Type: application/json")
+
+
+@pytest.mark.parametrize("comes", ["in one read", "in two", "by bytes"])
+async def test_a_small_body_goes_along_and_the_tunnel_begins_behind_it(play: Play, comes: str) -> None:
+    client = play.connects()
+    said = post(*DOCKER, b"Content-Length: 27", body=JSON) + b"typed ahead"
+    steps = {"in one read": [said], "in two": [said[:-20], said[-20:]], "by bytes": [said[at : at + 1] for at in range(len(said))]}
+    for step in steps[comes]:
+        client.says(step)
+        await play.turn()
+    request, sent = play.hears_whole_request()
+    assert (request.upgrade, request.length, sent) == (b"tcp", 27, JSON)
+    play.answers(request, status=101, headers=b"content-type: x\r\n", ended=False)
+    assert client.hears() == b"HTTP/1.1 101 Switching Protocols\r\ncontent-type: x\r\nconnection: upgrade\r\nupgrade: tcp\r\n\r\n"
+    play.grants(request, WINDOW)
+    assert play.hears_data(request) == [(b"typed ahead", False)]
+    client.says(b"more")
+    client.shuts_its_side()
+    assert play.hears_data(request) == [(b"more", False), (b"", True)]
+    play.streams(request, b"bye", ended=True)
+    assert client.hears() == b"bye" and client.is_closed
+    assert (play.event.received, play.event.sent) == (27 + 11 + 4, 3)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+async def test_a_long_body_streams_first_and_what_was_granted_for_it_is_not_the_tunnel_s(play: Play, framing: str) -> None:
+    client = play.connects()
+    size = INLINE + 1000
+    line = b"Content-Length: %d" % size if framing == "length" else b"Transfer-Encoding: chunked"
+    body = b"x" * size if framing == "length" else b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size)
+    client.says(post(*DOCKER, line, body=body))
+    request = play.hears_request()
+    assert (request.upgrade, request.ended) == (b"tcp", False)
+    play.grants(request, WINDOW)
+    sent = play.hears_data(request)
+    assert b"".join(payload for payload, _ in sent) == b"x" * size and sent[-1][1]
+    play.answers(request, status=101, ended=False)
+    client.says(b"first")
+    assert play.hears_nothing()
+    play.grants(request, 3)
+    assert play.hears_data(request) == [(b"fir", False)]
+
+
+async def test_a_switch_before_the_body_was_sent_is_an_error_of_the_stage(play: Play) -> None:
+    client = play.connects()
+    client.says(post(*DOCKER, b"Content-Length: 100000", body=JSON))
+    request = play.hears_request()
+    play.grants(request, WINDOW)
+    assert play.hears_data(request) == [(JSON, False)]
+    play.answers(request, status=101, ended=False)
+    assert client.hears().startswith(b"HTTP/1.1 500 ")
+
+
+async def test_a_declined_upgrade_with_a_body_leaves_the_connection(play: Play) -> None:
+    client = play.connects()
+    client.says(post(*DOCKER, b"Content-Length: 27", body=JSON))
+    play.answers(play.hears_request(), status=409, body=b"no")
+    assert client.hears().endswith(b"\r\n\r\nno")
+    client.says(get())
+    play.answers(play.hears_request())
+    assert client.hears().startswith(b"HTTP/1.1 200 ")
 
 
 async def test_either_side_may_end_its_half_first(play: Play) -> None:
@@ -126,13 +191,6 @@ async def test_of_several_protocols_the_first_that_can_be_tunnelled_is_asked_for
     client = play.connects()
     client.says(get(b"/", b"Connection: Upgrade", b"Upgrade: h2c, WebSocket, x"))
     assert play.hears_request().upgrade == b"websocket"
-
-
-async def test_an_upgrade_with_a_body_is_an_ordinary_request(play: Play) -> None:
-    client = play.connects()
-    client.says(get(b"/chat", *ASKS, b"Content-Length: 5") + b"hello")
-    request = play.hears_request()
-    assert (request.upgrade, request.body) == (b"", b"hello")
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])

@@ -337,6 +337,28 @@ def test_the_client_may_end_its_half_first(place: Place, scheme: str) -> None:
         assert client.rest() == b"you said: all I have"
 
 
+@pytest.mark.parametrize("size", [27, 300_000])
+def test_a_body_is_sent_before_the_switch_as_docker_exec_does(place: Place, scheme: str, size: int) -> None:
+    def dockerd(exchange: Exchange) -> None:
+        body = exchange.read_body()
+        exchange.send(b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        typed = b""
+        while part := exchange.receive():
+            typed += part
+        exchange.send(b"%d bytes; you typed: %b" % (len(body), typed))
+        exchange.close()
+
+    path = f"/raw/exec/{scheme}/{size}"
+    place.raw.on[path] = dockerd
+    with place.client() if scheme == "ws" else HalvesOfTls(place.tls) as client:
+        client.request(path, "POST", headers={"Connection": "Upgrade", "Upgrade": "tcp"}, body=b"x" * size)
+        head = client.head()
+        assert (head.status, head.get("Upgrade"), head.get("Content-Type")) == (101, "tcp", "application/x")
+        client.send(b"ls\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.rest() == b"%d bytes; you typed: ls\n" % size
+
+
 @pytest.mark.parametrize("side", ["client", "backend"])
 def test_who_is_gone_is_gone_for_the_other_side_too(place: Place, scheme: str, side: str) -> None:
     gone = threading.Event()

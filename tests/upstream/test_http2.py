@@ -865,15 +865,15 @@ async def test_a_socket_that_takes_little_is_slow_and_one_that_takes_nothing_is_
 KEY = b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
 
-def switches(play: Play, headers: bytes = b"host: example\r\nsec-websocket-version: 13\r\n" + KEY) -> int:
-    return play.asks(headers=headers, upgrade=b"websocket", plan=4)
+def switches(play: Play, headers: bytes = b"host: example\r\nsec-websocket-version: 13\r\n" + KEY, version: int = 11) -> int:
+    return play.asks(headers=headers, upgrade=b"websocket", plan=4, version=version)
 
 
 async def test_a_tunnel_of_a_client_of_http2_gets_a_key_of_ours(play: Play, serves: Any) -> None:
     """The backend may be a proxy that goes on in HTTP/1.1, and has none of its own (Envoy)."""
     serves()
     play.backend().settings = Settings(enable_connect=True)
-    sid = switches(play, b"host: example\r\nsec-websocket-version: 13\r\n")
+    sid = switches(play, b"host: example\r\nsec-websocket-version: 13\r\n", version=20)
     link, (stream,) = await heard(play)
     assert len(base64.b64decode(link.streams[stream][b"sec-websocket-key"])) == 16
     link.starts(stream, 200, (b"sec-websocket-accept", b"whatever"))
@@ -881,6 +881,26 @@ async def test_a_tunnel_of_a_client_of_http2_gets_a_key_of_ours(play: Play, serv
     assert (response.sid, response.status, response.headers) == (sid, 101, b"")
     play.sends(sid, b"", ended=True)
     link.sends(stream, b"", ended=True)
+
+
+async def test_a_handshake_of_http1_without_a_key_gets_none(play: Play, serves: Any) -> None:
+    serves()
+    play.backend().settings = Settings(enable_connect=True)
+    sid = switches(play, b"host: example\r\n")
+    link, (stream,) = await heard(play)
+    assert b"sec-websocket-key" not in link.streams[stream]
+    play.cancels(sid)
+
+
+async def test_an_upgrade_with_a_body_is_an_ordinary_request_where_all_is_http2(play: Play, serves: Any) -> None:
+    serves()
+    play.backend().settings = Settings(enable_connect=True)
+    sid = play.posts(b"{json}", upgrade=b"tcp")
+    link, (stream,) = await heard(play)
+    assert link.streams[stream][b":method"] == b"POST" and b":protocol" not in link.streams[stream]
+    assert link.bodies[stream] == b"{json}"
+    link.starts(stream, 200, ended=True)
+    assert play.hears_response(sid).status == 200
 
 
 async def test_an_upgrade_becomes_a_tunnel(play: Play, serves: Any) -> None:

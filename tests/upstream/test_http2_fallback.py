@@ -98,6 +98,19 @@ async def test_the_first_upgrade_finds_out_and_those_after_it_know(play: Play, s
         await play.turn()
 
 
+@pytest.mark.parametrize("known", [False, True])
+async def test_an_upgrade_with_a_body_goes_over_http1_even_past_extended_connect(play: Play, serves: Any, known: bool) -> None:
+    serves()
+    play.backend().settings = Settings(enable_connect=True)
+    if known:
+        await served(play)
+    sid = play.posts(b"{json}", headers=b"host: example\r\n", upgrade=b"tcp")
+    link = await over_http1(play)
+    asked = link.hears()
+    assert b"\r\nupgrade: tcp\r\n" in asked and asked.endswith(b"\r\n\r\n{json}")
+    play.cancels(sid)
+
+
 async def test_with_extended_connect_an_upgrade_stays_on_http2(play: Play, serves: Any) -> None:
     serves()
     play.backend().settings = Settings(enable_connect=True)

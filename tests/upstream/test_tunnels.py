@@ -196,7 +196,7 @@ async def test_who_reads_trailers_says_so_to_the_backend(play: Play) -> None:
 
 async def asked_without_key(play: Play) -> tuple[int, Link, bytes]:
     play.serves()
-    sid = play.asks(headers=b"host: example\r\nsec-websocket-version: 13\r\n", upgrade=b"websocket")
+    sid = play.asks(headers=b"host: example\r\nsec-websocket-version: 13\r\n", upgrade=b"websocket", version=20)
     await play.turn()
     link = play.backend().link
     (line,) = [line for line in link.hears().split(b"\r\n") if line.startswith(b"sec-websocket-key: ")]
@@ -233,9 +233,71 @@ def test_the_example_of_rfc_6455() -> None:
     assert accept_of_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
+@pytest.mark.parametrize("status", [101, 400])
+async def test_a_handshake_over_http1_is_passed_as_it_is(play: Play, status: int) -> None:
+    play.serves()
+    sid = play.asks(upgrade=b"websocket")
+    await play.turn()
+    link = play.backend().link
+    assert b"sec-websocket" not in link.hears()
+    if status == 101:  # an HTTPUpgrade tunnel
+        link.says(switched_by(b""))
+        (_, response), _ = play.hears()
+        assert (response.status, response.headers) == (101, b"")
+        play.sends(sid, b"any bytes")
+        assert link.hears() == b"any bytes"
+        play.cancels(sid)
+    else:
+        link.says(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        assert play.hears_response(sid).status == 400
+
+
+# -- a request with a body (docker exec) --------------------------------------------------------------
+
+TCP = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+
+@pytest.mark.parametrize("framing", ["whole", "length", "chunks"])
+async def test_the_switch_comes_after_the_body(play: Play, framing: str) -> None:
+    play.serves()
+    if framing == "whole":
+        sid = play.posts(b"{json}", upgrade=b"tcp")
+    else:
+        sid = play.uploads(length=6 if framing == "length" else UNKNOWN, upgrade=b"tcp")
+    await play.turn()
+    link = play.backend().link
+    if framing != "whole":
+        play.hears()
+        play.sends(sid, b"{json")
+        play.sends(sid, b"}", ended=True)
+    asked = link.hears()
+    assert b"connection: upgrade\r\nupgrade: tcp\r\n" in asked
+    assert asked.endswith(b"\r\n\r\n" + (b"5\r\n{json\r\n1\r\n}\r\n0\r\n\r\n" if framing == "chunks" else b"{json}"))
+    link.says(TCP + b"$ ")
+    (_, response), (_, credit) = play.hears()
+    assert (response.status, response.body, credit.bytes) == (101, b"$ ", WINDOW)
+    play.sends(sid, b"ls\n")
+    assert link.hears() == b"ls\n"
+    play.sends(sid, b"", ended=True)
+    assert link.transport.eof_sent
+    link.says(b"files")
+    link.closes()
+    assert play.hears_data(sid) == [(b"files", False, ""), (b"", True, "")]
+
+
+async def test_a_switch_before_the_body_was_sent_is_a_bad_gateway(play: Play) -> None:
+    play.serves()
+    sid = play.uploads(length=6, upgrade=b"tcp")
+    await play.turn()
+    play.hears()
+    play.sends(sid, b"{js")
+    play.backend().link.says(TCP)
+    assert play.hears_response(sid).status == 502
+
+
 async def test_other_upgrades_have_no_key(play: Play) -> None:
     play.serves()
-    sid = play.asks(upgrade=b"chat")
+    sid = play.asks(upgrade=b"chat", version=20)
     await play.turn()
     assert b"sec-websocket" not in play.backend().link.hears()
     play.cancels(sid)
