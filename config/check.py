@@ -220,16 +220,21 @@ def _replacement(path: str, text: str, captures: set[str], groups: int) -> Itera
     """The `$` references of a rewrite; one that names nothing would silently become nothing."""
     for match in _REPLACEMENT.finditer(text):
         name = match[1] or match[2]
-        if name is None or name in captures or (name.isdigit() and int(name) <= groups):
+        if name is None or name in captures or (_is_number(name) and int(name) <= groups):
             continue
-        if name.isdigit():
+        if _is_number(name):
             yield Problem(path, f"${name} is used, but the pattern has no group {name}")
         else:
             hint = nearest(name, captures)
-            if name[0].isdigit():
-                digits = re.match(r"\d+", name)
+            if _is_number(name[0]):
+                digits = re.match(r"[0-9]+", name)
                 hint = f"write ${{{digits[0]}}}{name[digits.end() :]} for group {digits[0]}" if digits else ""
             yield Problem(path, f"no regex of this location captures {name!r}", hint)
+
+
+def _is_number(text: str) -> bool:
+    """Of the digits 0 to 9: `²` is a digit to Python, and no number; `٣` is one, and no group."""
+    return text.isascii() and text.isdigit() and len(text) <= 9
 
 
 def _upstream(path: str, upstream: Upstream) -> Iterator[Problem]:

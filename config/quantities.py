@@ -22,7 +22,7 @@ _UNITS = {
     31_557_600_000_000_000: ("y", "yr", "yrs", "year", "years"),
 }
 _NANOSECONDS = {name: factor for factor, names in _UNITS.items() for name in names}
-_DURATION_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_DURATION_PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)")
 
 # The units of the Rust crate bytesize: kb is 1000 bytes, kib is 1024.
 _BYTES = {"": 1, "b": 1} | {
@@ -30,7 +30,7 @@ _BYTES = {"": 1, "b": 1} | {
     for power, letter in enumerate("kmgtpe", start=1)
     for suffix, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
 }
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _LARGEST = 2**63 - 1
 
 

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from pingap import topology
+from pingap import limits, topology
 from pingap.rundir import RunDir
 from pingap.spawning import SpawnerFailed, SpawnerHandle
 
@@ -72,8 +72,14 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # until there is something to reload and to reopen
     try:
+        limits.try_threads()
         with asyncio.Runner() as runner:
             return runner.run(_up(launch, run_dir, spawner, face))
+    except RuntimeError as error:
+        if not limits.is_one(error):
+            raise
+        face.failed(limits.explained(error))
+        return FAILED
     finally:
         spawner.close()
         run_dir.release()

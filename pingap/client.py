@@ -20,15 +20,26 @@ class NotRunning(Exception):
     """No pingap runs there; the text says so."""
 
 
+class NotAllowed(NotRunning):
+    """Whether one runs there is not for this user to see."""
+
+
 class Refused(Exception):
     """The running pingap said no, or nothing; the text is its reason."""
 
 
 def find(run_dir: str) -> int:
-    """Pid of the supervisor that holds the run dir. Raises NotRunning."""
-    pid = rundir.supervisor_of(run_dir)
+    """Pid of the supervisor that holds the run dir. Raises NotRunning and NotAllowed."""
+    try:
+        pid = rundir.supervisor_of(run_dir)
+    except PermissionError:
+        owner = rundir.owner_of(run_dir)
+        whose = f"belongs to {owner}: run this command as {owner}" if owner else "is not open to this user"
+        raise NotAllowed(f"not allowed to look into the run dir {run_dir}: it {whose}") from None
     if pid is None:
-        raise NotRunning(f"no pingap is running in {run_dir}: start one with `pingap up`, or name its --run-dir")
+        others = rundir.others()
+        more = f" (of other users there are {', '.join(others)})" if others else ""
+        raise NotRunning(f"no pingap is running in {run_dir}: start one with `pingap up`, or name its --run-dir{more}")
     return pid
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import select
 import signal
 import stat
@@ -62,7 +63,7 @@ def check_length(path: str) -> None:
 
 
 def supervisor_of(path: str) -> int | None:
-    """Process id of the supervisor that holds this run dir, None when there is none."""
+    """Process id of the supervisor that holds this run dir, None when there is none. Raises PermissionError when one may not look."""
     try:
         with open(os.path.join(path, "pid"), "rb") as file:
             try:
@@ -70,9 +71,38 @@ def supervisor_of(path: str) -> int | None:
             except BlockingIOError:
                 text = file.read().strip()
                 return int(text) if text.isdigit() else 0
+    except PermissionError:
+        raise
     except OSError:
         return None
     return None
+
+
+def owner_of(path: str) -> str:
+    """Name of the user that a directory, or the nearest above it that can be seen, belongs to; "" when nobody is to be told."""
+    path = os.path.abspath(path)
+    while True:
+        try:
+            user = os.stat(path).st_uid
+        except PermissionError:
+            path = os.path.dirname(path)
+        except OSError:
+            return ""
+        else:
+            with suppress(KeyError):
+                return pwd.getpwuid(user).pw_name
+            return f"user id {user}"
+
+
+def others() -> list[str]:
+    """Run dirs in the usual places that belong to other users."""
+    found = []
+    with suppress(OSError):
+        for path in ("/run/pingap", *(entry.path for entry in os.scandir("/tmp") if entry.name.startswith("pingap-"))):
+            with suppress(OSError):
+                if os.path.isdir(path) and os.stat(path).st_uid != os.getuid():
+                    found.append(path)
+    return sorted(found)
 
 
 class RunDir:

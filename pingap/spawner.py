@@ -9,7 +9,8 @@ socket, one JSON object a packet:
     fork    {"process", "title", "run_dir", "seats", "cpus", "curve"}  → forked {"process", "pid"}
     load    {"loader", "source", "text"} + a pipe's end                a child writes the loaded configuration there
 
-and it says `exited {"pid", "status", "words"}` of each child, `words` being the exception
+and it says `unforked {"process", "reason"}` when there is no room for one, and
+`exited {"pid", "status", "words"}` of each child, `words` being the exception
 that ended it. When the supervisor is gone (EOF) it waits for its children, who
 notice too and finish what they hold, kills the rest at a deadline and ends.
 """
@@ -29,6 +30,8 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
+
+from pingap import limits
 
 PACKET: Final = 256 * 1024
 """Bytes of the longest packet."""
@@ -92,7 +95,13 @@ class Spawner:
 
     def _fork(self, order: dict[str, Any]) -> Job | None:
         here, there = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(here)
+            os.close(there)
+            self._say({"said": "unforked", "process": order["process"], "reason": f"cannot be forked: {limits.explained(error)}"})
+            return None
         if pid == 0:
             keep = {entry["key"] for seat in order["seats"] for entry in seat["settings"].get("listeners", ())}
             self._leave(keep)
@@ -104,7 +113,12 @@ class Spawner:
         return None
 
     def _load(self, order: dict[str, Any], pipe: int) -> Job | None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            with os.fdopen(pipe, "wb") as file:
+                file.write(_failed(f"the process that loads the configuration cannot be forked: {limits.explained(error)}"))
+            return None
         if pid == 0:
             self._leave(set())
             return lambda: load_into(pipe, order)
@@ -160,6 +174,7 @@ def host(order: dict[str, Any], listeners: dict[int, int]) -> int:
     from bus.seat import Seat
 
     _title(order["title"])
+    limits.try_threads()
     if order["cpus"]:
         os.sched_setaffinity(0, order["cpus"])
     seats = []
@@ -179,13 +194,20 @@ def load_into(pipe: int, order: dict[str, Any]) -> int:
     import msgpack
 
     try:
-        plain = attribute(order["loader"])(order["source"], order["text"])
+        packed = msgpack.packb(attribute(order["loader"])(order["source"], order["text"]), use_bin_type=True)
     except Exception as error:
-        traceback.print_exc()
-        plain = {"failed": f"{type(error).__name__}: {error}"}
+        if not limits.is_one(error):
+            traceback.print_exc()
+        packed = _failed(limits.explained(error))
     with os.fdopen(pipe, "wb") as file:
-        file.write(msgpack.packb(plain, use_bin_type=True))
+        file.write(packed)
     return 0
+
+
+def _failed(reason: str) -> bytes:
+    """{"failed": reason} as MessagePack, made by hand: there may be no memory for the library's buffer."""
+    text = reason.encode(errors="replace")[:WORDS]
+    return b"\x81\xa6failed\xda" + len(text).to_bytes(2, "big") + text
 
 
 def attribute(path: str) -> Any:
@@ -198,8 +220,9 @@ def _with_last_words(pipe: int, job: Job) -> int:
     try:
         return job()
     except BaseException as error:
-        traceback.print_exc()
-        os.write(pipe, f"{type(error).__name__}: {error}"[:WORDS].encode(errors="replace"))
+        if not limits.is_one(error):
+            traceback.print_exc()
+        os.write(pipe, limits.explained(error)[:WORDS].encode(errors="replace"))
         return 1
 
 
@@ -232,8 +255,9 @@ def main(fd: int, modules: list[str]) -> None:
         for module in modules:
             importlib.import_module(module)
     except BaseException as error:
-        traceback.print_exc()
-        control.send(json.dumps({"said": "broken", "reason": f"{module}: {type(error).__name__}: {error}"[:WORDS]}).encode())
+        if not limits.is_one(error):
+            traceback.print_exc()
+        control.send(json.dumps({"said": "broken", "reason": f"{module}: {limits.explained(error)}"[:WORDS]}).encode())
         os._exit(1)
     gc.collect()
     gc.freeze()  # what is imported stays where it is, so that collections in the children touch, and copy, none of it

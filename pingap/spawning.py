@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from pingap import limits
 from pingap.spawner import MOST_FDS, PACKET, SIGNALS
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class SpawnerHandle:
     """One spawner process after the other."""
 
     def __init__(self, modules: Sequence[str]) -> None:
-        """modules: what it imports for its children."""
+        """modules: what it imports for its children. Raises SpawnerFailed."""
         self._modules = list(modules)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._said: Callable[[dict[str, Any]], None] = _unheard
@@ -75,6 +76,9 @@ class SpawnerHandle:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code], pass_fds=(there.fileno(),), stdin=subprocess.DEVNULL, env=ALLOCATOR | os.environ
             )
+        except OSError as error:
+            self._socket.close()
+            raise SpawnerFailed(f"the spawner cannot be started: {limits.explained(error)}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             there.close()
@@ -116,7 +120,12 @@ class SpawnerHandle:
         if not self._closing:
             assert self._loop is not None
             self.restarts += 1
-            self._start()
+            try:
+                self._start()
+            except SpawnerFailed as error:
+                self._said({"said": "broken", "reason": str(error)})
+                self._loop.call_later(AGAIN, self._replace)
+                return
             self._loop.add_reader(self._socket, self._receive)
             self._back()
 

@@ -21,7 +21,7 @@ from bus.link import Curve, Link
 from bus.liveness import BEAT
 from bus.members import STARTING, Members
 from config.model import Snapshot
-from pingap import topology
+from pingap import limits, topology
 from pingap.boot import Face, Prepared
 from pingap.control import Control
 from pingap.listeners import BindFailed
@@ -168,6 +168,8 @@ class Supervisor:
                 self._handles[key] = os.pidfd_open(pid)
             self._record()
             self._feed(Forked(key, pid))
+        elif said["said"] == "unforked":
+            self._process_ended(said["process"], said["reason"])
         elif said["said"] == "exited":
             key = next((key for key, pid in self._pids.items() if pid == said["pid"]), 0)
             process = self._fleet.processes.get(key)
@@ -335,4 +337,6 @@ def _exit_text(status: int, words: str) -> str:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
+    if -status == signal.SIGABRT:
+        name += f", as ZeroMQ ends a process that can have no more: {limits.processes()}; {limits.descriptors()}"
     return f"was killed by {name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import secrets
 import sys
@@ -20,7 +19,7 @@ from observability.app_format import as_json as json_line
 from observability.app_format import as_text, level_number
 from observability.escape import plain, text
 from observability.records import Access
-from pingap import events
+from pingap import events, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +84,7 @@ def logs(run_dir: str | None, follow: bool, as_json: bool, level: str = "info", 
         return _until_stopped(screen, _followed(path, recent), show)
     found = asyncio.run(_recent(path, recent))
     if found is None:
-        print(f"pingap: the logging stage did not answer within {DEADLINE:g} s: is it being restarted? (`pingap ps`)", file=sys.stderr)
+        terminal.warn(f"pingap: the logging stage did not answer within {DEADLINE:g} s: is it being restarted? (`pingap ps`)")
         return 1
     return _until_stopped(screen, iter([found]), show)
 
@@ -115,14 +114,19 @@ def access_json(envelope: Sequence[Any]) -> str:
     return json.dumps(shown)
 
 
-def tap(run_dir: str | None, host: str | None = None, path: str | None = None, status: str | None = None, out: TextIO | None = None) -> int:
+def tap(
+    run_dir: str | None,
+    host: str | None = None,
+    path: str | None = None,
+    has_status: Callable[[int], bool] | None = None,
+    out: TextIO | None = None,
+) -> int:
     """Prints each request as it ends, with the time that each stage took, until Ctrl-C or until pingap stops.
 
     host: as the client names it, without port; `*.example.com` for its subdomains. path: its beginning.
-    status: `5xx`, `404`, or several with commas. Returns the exit code. Raises NotRunning, and ValueError for a status
-    that is none.
+    has_status: of `status_filter`. Returns the exit code. Raises NotRunning.
     """
-    has_status = status_filter(status)
+    has_status = has_status or status_filter(None)
     found = events.find(run_dir)
     screen = Screen(out or sys.stdout)
     beginning = (path or "").encode()
@@ -186,17 +190,16 @@ def _is_host(name: bytes, wanted: str | None) -> bool:
 
 
 def _until_stopped(screen: Screen, batches: Iterator[list[Any]], show: Callable[[Sequence[Any]], None]) -> int:
-    """Shows everything; Ctrl-C is the usual way to end it, and a closed pipe (`| head`) another."""
+    """Shows everything; Ctrl-C is the usual way to end it, and a stdout that takes nothing more (`| head`) another."""
     try:
         for batch in batches:
             for envelope in batch:
                 show(envelope)
             screen.flush()
+            if terminal.lost():
+                break
     except KeyboardInterrupt:
         pass
-    except BrokenPipeError:
-        with suppress(OSError, ValueError):  # or the interpreter would complain when it flushes at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -25,7 +25,7 @@ class Rewriter:
         for match in _REFERENCE.finditer(rewrite.replacement):
             pieces.append(as_sent(rewrite.replacement[position : match.start()]))
             name = match[1] or match[2]
-            pieces.append(b"$" if name is None else int(name) if name.isdigit() else name)
+            pieces.append(b"$" if name is None else int(name) if name.isascii() and name.isdigit() else name)
             position = match.end()
         pieces.append(as_sent(rewrite.replacement[position:]))
         self._pieces: Final = tuple(piece for piece in pieces if piece != b"")

@@ -76,3 +76,11 @@ def test_no_text_breaks_the_readers_of_quantities(text: str) -> None:
     for parse in (parse_duration, parse_size):
         with contextlib.suppress(BadValue):
             assert parse(text) >= 0
+
+
+@pytest.mark.parametrize("text", ["٣s", "²s", "1٣ms"])
+def test_only_the_digits_0_to_9_make_a_number(text: str) -> None:
+    with pytest.raises(BadValue):
+        parse_duration(text)
+    with pytest.raises(BadValue):
+        parse_size(text.removesuffix("s").removesuffix("m"))

@@ -293,7 +293,8 @@ async def test_a_target_that_fails_breaks_nothing_whatever_the_occasion(
     occasion: str, start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rig = await start(log="/dev/full")
-    rig.commit(AccessLog("combined", "/dev/full"), other=Server(addr=(Listen("127.0.0.1", 2),), access_log=AccessLog("combined", "/dev/full")))
+    full = AccessLog("combined", "/dev/full")
+    rig.commit(full, other=Server(addr=(Listen("127.0.0.1", 2),), access_log=full))
     rig.batch(log(message="hello"), lines("one"), lines("two", server="other"))
     match occasion:
         case "flush":

@@ -1,0 +1,13 @@
+"""What a user types, a file for each group of commands.
+
+    start.py        up, check
+    processes.py    ps, scale, kill
+    generations.py  reload, rollback
+    ending.py       down, restart
+    reading.py      logs, tap
+    about.py        version, help, completion
+    options.py      what they share: options, numbers, asking the instance, failing
+
+A command says what it has to say with pingap/terminal.py, which never fails, and ends with `options.fail` or by
+returning; pingap/cli.py turns all else into one line. What a command needs beyond click is imported when it runs.
+"""

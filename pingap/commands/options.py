@@ -1,0 +1,112 @@
+"""What commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import click
+
+from pingap import rundir, terminal
+
+if TYPE_CHECKING:
+    _Kind = click.ParamType[Any]
+else:
+    _Kind = click.ParamType  # of releases before 8.2 it takes no parameter
+
+FAILED: Final = 1
+BAD_USAGE: Final = 2
+
+MOST: Final = 1024
+"""Replicas that a stage may have."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+conf = click.option("-c", "--conf", metavar="PATH", envvar="PINGAP_CONF", help="Configuration: a TOML file or a directory of them.")
+run_dir = click.option(
+    "--run-dir", metavar="DIR", help="Where the instance keeps its sockets; names it for the other commands. [env: PINGAP_RUN_DIR]"
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
+
+class Command(click.Command):
+    """Suggests no option that it does not show."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hidden = {name for one in self.params if getattr(one, "hidden", False) for name in (*one.opts, *one.secondary_opts)}
+            shown = [name for name in error.possibilities or () if name not in hidden]
+            raise click.NoSuchOption(error.option_name, possibilities=shown or None, ctx=ctx) from None
+
+
+def command(name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
+    """As click.command."""
+    return click.command(name, cls=Command)
+
+
+class Number(_Kind):
+    """A whole number of the digits 0 to 9, within bounds: Python's own int takes digits of every script."""
+
+    name = "number"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number = number_of(str(value))
+        if number is None or not self._least <= number <= self._most:
+            self.fail(f"{value!r} is not a number from {self._least} to {self._most}", param, ctx)
+        return number
+
+
+class Span(_Kind):
+    """A duration as the configuration writes it, `10s` or `1h 30m`, in seconds; a bare number is seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        from config.problems import BadValue
+        from config.quantities import parse_duration
+
+        text = str(value).strip()
+        try:
+            return parse_duration(f"{text}s" if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else text)
+        except BadValue as error:
+            self.fail(f"{error.message}: {error.hint}" if error.hint else error.message, param, ctx)
+
+
+def number_of(text: str) -> int | None:
+    """The number that ASCII digits say, None when it is none."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
+
+
+def scale_of(text: str) -> tuple[str, int]:
+    """`upstream=2`, taken apart. Raises click.BadParameter."""
+    stage, _, count = text.partition("=")
+    number = number_of(count)
+    if not stage or number is None or not 1 <= number <= MOST:
+        raise click.BadParameter(f"{text!r} is not STAGE=N with N from 1 to {MOST}, such as upstream=2")
+    return stage, number
+
+
+def ask(directory: str | None, word: str, *args: Any, **more: Any) -> Any:
+    """Asks the running instance; ends the command with its refusal."""
+    from pingap import client
+
+    try:
+        return client.ask(directory or rundir.default(), word, *args, **more)
+    except (client.NotRunning, client.Refused) as error:
+        fail(str(error))
+
+
+def fail(text: str, code: int = FAILED) -> NoReturn:
+    """Ends the command with a sentence on stderr."""
+    terminal.warn(f"pingap: {text}")
+    raise SystemExit(code)

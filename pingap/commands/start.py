@@ -1,0 +1,125 @@
+"""`pingap up` and `pingap check`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from pingap import flags, rundir, terminal
+from pingap.commands import options
+from pingap.commands.options import BAD_USAGE, Function, Number, fail
+
+
+def _later_flags(command: Function) -> Function:
+    for name in reversed(list(flags.LATER)):
+        short = {"daemon": ["-d"], "upgrade": ["-u"], "autorestart": ["-a"]}.get(name, [])
+        takes_value = name in ("admin", "sync", "upstream", "domain", "addr", "cert", "key")
+        command = click.option(*short, f"--{name.replace('_', '-')}", is_flag=not takes_value, hidden=True)(command)
+    return command
+
+
+def _scales(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
+    return dict(options.scale_of(value) for value in values)
+
+
+@options.command()
+@options.conf
+@click.option("-t", "--test", is_flag=True, help="Check the configuration and end, as `pingap check` does.")
+@click.option("--scale", multiple=True, metavar="STAGE=N", callback=_scales, help="Replicas of a stage; wins over [stages.STAGE].")
+@click.option(
+    "--placement",
+    type=click.Choice(["split", "colocated"]),
+    default="split",
+    show_default=True,
+    help="One process a stage, or the whole request path in one.",
+)
+@click.option("--workers", type=Number(1, 1024), metavar="N", help="Processes of the request path when colocated.")
+@click.option("--threads", type=Number(0, 1024), metavar="N", help="As [basic] threads, over which it wins; 0 is one a CPU.")
+@options.run_dir
+@click.option("--log", metavar="PATH", envvar="PINGAP_LOG", help="File of the application log; wins over [basic] error_log.")
+@click.option("--autoreload", is_flag=True, hidden=True)
+@_later_flags
+def up(
+    conf: str | None,
+    test: bool,
+    scale: dict[str, int],
+    placement: str,
+    workers: int | None,
+    threads: int | None,
+    run_dir: str | None,
+    log: str | None,
+    autoreload: bool,
+    **later: Any,
+) -> None:
+    """Run the proxy until it is stopped.
+
+    Without -c: ./pingap.toml if there is one, else a demo on 127.0.0.1:6188.
+    Exit codes: 0 stopped, 1 failed to start, 2 bad usage or bad configuration.
+    """
+    problems = flags.refused(later, os.environ)
+    if problems:
+        raise click.UsageError("\n".join(problems))
+    if autoreload:
+        terminal.warn(f"note: {flags.WATCHED}")
+    source = _source(conf)
+    if test:
+        _check(source)
+        return
+    from pingap import boot, demo_socks, topology
+    from pingap.face import ConsoleFace
+    from pingap.spawning import SpawnerFailed, SpawnerHandle
+
+    try:
+        held = rundir.RunDir(run_dir or rundir.default())
+    except rundir.RunDirError as error:
+        fail(str(error))
+    try:
+        spawner = SpawnerHandle(topology.modules())
+    except SpawnerFailed as error:
+        held.release()
+        fail(str(error))
+    is_demo = source is None
+    socks = demo_socks.bind() if is_demo else ()
+    level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
+    text = demo_socks.configuration(socks) if is_demo else None
+    asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo)
+    sys.exit(boot.up(boot.Launch(asked, threads, socks), held, spawner, ConsoleFace(held.path, is_demo)))
+
+
+def _log_target(log: str | None) -> str | None:
+    """A path from now on whatever the directory; `syslog:` is told by the logging stage."""
+    return os.path.abspath(log) if log and not log.startswith("syslog:") else log
+
+
+def _source(conf: str | None) -> str | None:
+    """The configuration to use; None is the embedded one."""
+    if conf is None:
+        return os.path.abspath("pingap.toml") if os.path.exists("pingap.toml") else None
+    return conf if "://" in conf or conf.startswith("~") else os.path.abspath(conf)
+
+
+@options.command()
+@options.conf
+def check(conf: str | None) -> None:
+    """Check a configuration: all of its problems at once, exit code 2 if there are any."""
+    _check(_source(conf))
+
+
+def _check(source: str | None) -> None:
+    from config.notes import notes_on
+    from config.problems import ConfigRefused
+    from pingap.loading import load
+
+    if source is None:
+        fail("there is no ./pingap.toml to check: name a configuration with -c", BAD_USAGE)
+    try:
+        snapshot = load(source)
+    except ConfigRefused as refused:
+        fail(str(refused), BAD_USAGE)
+    for note in notes_on(snapshot):
+        terminal.warn(f"note: {note}")
+    counts = [(name, len(getattr(snapshot, name))) for name in ("servers", "locations", "upstreams", "plugins")]
+    terminal.say(f"{source}: no problems ({', '.join(f'{count} {name[:-1] if count == 1 else name}' for name, count in counts)})")
