@@ -207,7 +207,8 @@ class Credit(NamedTuple):
 
 
 class Interim(NamedTuple):
-    """upstream → accept: an interim answer of the backend (103, say) to be passed on now. Never 100 and 101."""
+    """An interim answer of the backend (103, say) to be passed on now, the way that RESPONSE will come: no two ways, and so no
+    overtaking. Never 100 and 101."""
 
     kind: int
     sid: int

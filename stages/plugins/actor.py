@@ -19,6 +19,7 @@ from stages.messages import (
     DATA,
     DECODE,
     DONE,
+    INTERIM,
     NOT_BEGUN,
     RECALL,
     RECALLED,
@@ -29,6 +30,7 @@ from stages.messages import (
     Credit,
     Data,
     Done,
+    Interim,
     Recall,
     Recalled,
     Response,
@@ -75,6 +77,7 @@ class PluginsActor(Actor):
         return {
             ROUTED: self._routed,
             RESPONSE: self._responded,
+            INTERIM: self._interim,
             DATA: self._data,
             CREDIT: self._credited,
             CANCEL: self._cancelled,
@@ -157,6 +160,12 @@ class PluginsActor(Actor):
             self.answers.arrived(stream, response)
         elif not response.ended:
             self._send(response.source, Cancel(CANCEL, response.sid, "gone"))
+
+    def _interim(self, interim: Interim) -> None:
+        """No hook sees these; they come through here so that they are not overtaken by the final answer."""
+        stream = self.streams.get(interim.sid)
+        if stream is not None and stream.response is None and stream.is_forwarded:
+            self._send(stream.to_accept, interim)
 
     def _data(self, data: Data) -> None:
         stream = self.streams.get(data.sid)

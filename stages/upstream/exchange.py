@@ -55,6 +55,8 @@ class Exchange(Attempts):
     """Reads of a long download, gathered for one batch."""
     interims = 0
     """Interim answers so far."""
+    _kept_interims: list[Interim] | None = None
+    """Those of a request that may become a tunnel: its final answer tells the way that all go."""
     uploaded = 0
     """Request body bytes handed to the connection."""
     upload_done = True
@@ -166,6 +168,9 @@ class Exchange(Attempts):
             stamps = (*stamps, 0.0, 0.0, self.began, sent_at, sent_at, now)
         else:
             stamps = (*so_far(stamps), self.began, sent_at, sent_at, now)
+        if self.interims and self._kept_interims:
+            for interim in self._kept_interims:
+                actor.send(self.answers_to, interim)
         # fmt: off
         report = new(Report, (
             routed.location, routed.upstream, backend.address, head.status, not self.connect_seconds, self._tries, stamps,
@@ -184,8 +189,12 @@ class Exchange(Attempts):
         return now
 
     def interim_arrived(self, status: int, headers: bytes) -> None:
-        """An interim answer, for the client to see now."""
-        self.actor.send(accept_of(self.sid), Interim(INTERIM, self.sid, status, headers))
+        """An interim answer, for the client to see now: it goes the way that the final one will."""
+        interim = Interim(INTERIM, self.sid, status, headers)
+        if self.routed.upgrade and self.answers_to != accept_of(self.sid):
+            self._kept_interims = [*(self._kept_interims or ()), interim]
+        else:
+            self.actor.send(self.answers_to, interim)
 
     def tunnel_opened(self, head: ResponseHead, rest: bytes) -> None:
         """The backend has switched protocols. Plugins have no part in what follows, so it goes on without them."""

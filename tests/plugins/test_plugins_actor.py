@@ -9,6 +9,7 @@ import pytest
 
 from stages.messages import (
     CANCEL,
+    INTERIM,
     NOT_BEGUN,
     RECALL,
     RECALLED,
@@ -17,6 +18,7 @@ from stages.messages import (
     WINDOW,
     Cancel,
     Data,
+    Interim,
     Recall,
     Recalled,
     Response,
@@ -271,3 +273,24 @@ async def test_an_answer_turned_into_one_without_body_has_none(tmp_path: Any) ->
         [(_, cancel), (_, head)] = stage.sent()
         assert isinstance(cancel, Cancel)
         assert (head.status, head.body, head.ended, head.length) == (304, b"", True, UNKNOWN)
+
+
+# -- interim answers ----------------------------------------------------------------------
+
+
+def hint(status: int = 103) -> Interim:
+    return Interim(INTERIM, SID, status, b"link: </a>\r\n")
+
+
+@pytest.mark.parametrize("plugin", [TOUCH, ZIP, GROW])
+async def test_an_interim_answer_goes_on_before_the_final_one_whatever_that_waits_for(plugin: dict[str, Any]) -> None:
+    async with Stage(plugin) as stage:
+        await stage.run(stage.request())
+        out = await stage.run(hint(102), hint(), stage.response("Content-Type: text/html", b"a" * 2000), hint(104))
+        assert out[:2] == [hint(102), hint()]
+        assert isinstance(out[2], Response) and not any(isinstance(one, Interim) for one in out[3:])
+
+
+async def test_an_interim_answer_of_a_stream_that_is_not_here_is_nobody_s() -> None:
+    async with Stage(TOUCH) as stage:
+        assert await stage.run(hint()) == []

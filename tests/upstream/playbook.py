@@ -578,7 +578,7 @@ class Play:
         new = self.context.sent[self._read :]
         self._read = len(self.context.sent)
         heard = [(to, over_the_wire(envelope)) for to, envelope in new]
-        self.interims += [envelope for to, envelope in heard if isinstance(envelope, Interim) and to == ACCEPT]
+        self.interims += [envelope for to, envelope in heard if isinstance(envelope, Interim)]
         return [(to, envelope) for to, envelope in heard if not isinstance(envelope, Interim)]
 
     def hears_response(self, sid: int, to: int = ACCEPT) -> Response:

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from stages.messages import UNKNOWN, WINDOW, Credit, Data
+from stages.messages import UNKNOWN, WINDOW, Credit, Data, Interim, Response
 from stages.upstream.core import Failure
 from stages.upstream.websocket import accept_of_key, fresh_key
 from tests.upstream.playbook import ACCEPT, OK, PLUGINS, Link, Play
@@ -149,6 +149,25 @@ async def test_interim_answers_are_passed_on_and_100_is_not(play: Play) -> None:
     link.says(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\n\r\n" + OK)
     assert play.hears_response(sid).status == 200
     assert [(one.sid, one.status, one.headers) for one in play.interims] == [(sid, 103, b"link: </a>\r\n")]
+
+
+@pytest.mark.parametrize("final", ["200", "101", "cut"])
+@pytest.mark.parametrize("plan", [0, 4])
+@pytest.mark.parametrize("together", [True, False])
+async def test_interim_answers_and_the_final_one_go_one_way_in_their_order(play: Play, plan: int, final: str, together: bool) -> None:
+    play.serves()
+    sid = play.asks(plan=plan, upgrade=b"tcp" if final == "101" else b"")
+    await play.turn()
+    link = play.backend().link
+    said = [b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n", {"200": OK, "101": TCP, "cut": b""}[final]]
+    for part in [b"".join(said)] if together else said:
+        link.says(part)
+    if final == "cut":
+        link.closes()
+    told = [(to, one.status) for to, one in play.context.sent if isinstance(one, Interim | Response)]
+    way = PLUGINS if plan and final != "101" else ACCEPT
+    assert told == [(way, 102), (way, 103), (way, {"200": 200, "101": 101, "cut": 502}[final])]
+    play.cancels(sid)
 
 
 async def test_trailers_of_an_answer_end_it(play: Play) -> None:
