@@ -219,7 +219,7 @@ class Upstream:
     max_h2_streams: Annotated[int, Between(1, 10_000)] = 100
     """Most requests in flight on one HTTP/2 connection; fewer when the backend says so."""
     connection_timeout: Limit | None = 10.0
-    """For the TCP connect with the lookup of a name, for the TLS handshake and for the first word of an HTTP/2 backend: each has so long."""
+    """For the TCP connect with the lookup of a name, for the TLS handshake and for an HTTP/2 backend's first word: each has so long."""
     total_connection_timeout: Limit | None = None
     """For the connect with all that belongs to it (name lookup, handshakes); None is no further limit."""
     read_timeout: Limit = 300.0
