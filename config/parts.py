@@ -27,7 +27,7 @@ class Backend:
     """One backend, from an entry `host:port weight` of `addrs`."""
 
     host: str
-    """An IPv4 or IPv6 address without brackets, or a host name that the system resolves on connecting."""
+    """An IPv4 or IPv6 address without brackets, or a host name, of which every address is a backend."""
     port: int = 80
     weight: int = 1
     """Its share relative to the others; 0 never gets a request."""

@@ -3,7 +3,7 @@
     pid         the supervisor's process id, under an exclusive flock for as long as it lives
     processes   `pid start-time` of every process, so that the next instance can end what a killed one left
     config.last                                                  what the config stage goes on with after a crash
-    health.last                                                  the same for discovery
+    health.last, backends.last                                   the same for discovery
     control, config.pub, discovery.pub, events.pub, <stage>.<replica>.<id>   ZeroMQ's sockets
 """
 
@@ -27,7 +27,7 @@ SOCKET_PATH: Final = 107
 LONGEST_NAME: Final = len("/discovery.1023.9999999")
 """The longest socket name that the bus makes in the run dir, with its slash."""
 
-FILES: Final = ("processes", "config.last", "config.last.new", "health.last", "health.last.new")
+FILES: Final = ("processes", "config.last", "config.last.new", "health.last", "health.last.new", "backends.last", "backends.last.new")
 """What an instance leaves there besides sockets."""
 
 LOCK_PATIENCE: Final = 0.5

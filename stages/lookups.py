@@ -53,8 +53,13 @@ def literal(host: str, port: int) -> Address | None:
 
 
 def ask_system(host: str, family: int) -> list[Address]:
-    """By the system's rules: its hosts file, its DNS servers, its order of addresses."""
-    return [Address(item[0], item[4]) for item in socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM)]
+    """By the system's rules: its hosts file, its DNS servers, its order of addresses.
+
+    Addresses of a family that this host has none of are left out, loopback aside, which does not count for that.
+    """
+    is_here = host == "localhost" or host.endswith(".localhost")
+    found = socket.getaddrinfo(host, 0, family, socket.SOCK_STREAM, 0, 0 if is_here else socket.AI_ADDRCONFIG)
+    return [Address(item[0], item[4]) for item in found]
 
 
 class _Answer(NamedTuple):

@@ -2,12 +2,13 @@
 
     core.py     decides: verdicts from check results, what to check after a new configuration, when to publish
     probe.py    one tcp or http check of one backend, with deadlines; always closes what it opened
-    actor.py    acts: one task an upstream, in rounds; publishes topic `health`
+    actor.py    acts: one task an upstream, in rounds; publishes topics `health` and `backends`
 
-Backends come from the configuration (static). A verdict changes only after `success`
+Backends come from the configuration (static): addresses, and names, whose addresses are
+looked up at the start and when none of them is healthy any more. A verdict changes only after `success`
 or `failure` results in a row. A backend that was never judged counts as healthy, and
 is checked again soon until it is judged.
 
-The verdicts are kept in `health.last`, so that a restart of this stage calls no dead
+Verdicts and addresses are kept in `health.last` and `backends.last`, so that a restart of this stage calls no dead
 backend healthy; who follows the topic keeps its last value while the stage is away.
 """

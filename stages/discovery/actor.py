@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
 from config.model import Snapshot
 from stages import keepsake
-from stages.discovery.core import Checked, Configured, Core, Event, Plan, Publish, Start, Stop, Target, Turned, plans_of
+from stages.discovery.core import Checked, Configured, Core, Event, Plan, Publish, Resolved, Start, Stop, Target, Turned, plans_of
 from stages.discovery.probe import ProbeFailed, Prober
 from stages.generations import Generations
 from stages.lookups import Lookups, NoSlot
@@ -25,7 +25,8 @@ AGAIN: Final = 0.25
 GATHER: Final = 0.02
 """Seconds for which verdicts are gathered, so that a thousand backends are not published a thousand times."""
 
-KEEPSAKE: Final = "health.last"
+HEALTH: Final = "health.last"
+BACKENDS: Final = "backends.last"
 
 LEAST_PAUSE: Final = 0.1
 """Seconds between two rounds, even if a round takes longer than check_frequency."""
@@ -41,8 +42,7 @@ class DiscoveryActor(Actor):
         super().__init__(context)
         self._core = Core()
         self._generations: Generations[dict[str, Plan]] = Generations(context, _compile, self._committed)
-        self._publish: Callable[[Any], None] | None = None
-        self._published: dict[str, dict[str, bool]] | None = None
+        self._topics: tuple[_Topic, ...] = ()
         self._publisher: asyncio.TimerHandle | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: set[asyncio.Task[None]] = set()
@@ -54,7 +54,7 @@ class DiscoveryActor(Actor):
 
     async def start(self) -> None:
         """Ready with the first configuration: what was not judged yet counts as healthy."""
-        self._core = Core(self._restored())
+        self._core = Core(self._restored(HEALTH), self._restored(BACKENDS))
         self._generations.start()
 
     async def stop(self) -> None:
@@ -70,17 +70,19 @@ class DiscoveryActor(Actor):
 
     def _committed(self, generation: int, plans: dict[str, Plan]) -> None:
         self._feed(Configured(plans))
-        if self._publish is None:
+        if not self._topics:
             # Not before: who follows keeps what the life before this one has found out.
-            self._published = self._core.value()
-            self._publish = self.context.publish("health", self._published)
+            self._topics = (
+                _Topic(self.context, "backends", BACKENDS, self._core.addresses),
+                _Topic(self.context, "health", HEALTH, self._core.value),
+            )
             self.context.ready()
 
-    def _restored(self) -> dict[str, dict[str, bool]] | None:
+    def _restored(self, name: str) -> Any:
         try:
-            found = keepsake.restore(self.context.run_dir, KEEPSAKE)
+            found = keepsake.restore(self.context.run_dir, name)
         except (ValueError, OSError) as error:
-            self.context.log("warn", f"{KEEPSAKE} of the run dir cannot be used", error=str(error))
+            self.context.log("warn", f"{name} of the run dir cannot be used", error=str(error))
             return None
         return found if isinstance(found, dict) else None
 
@@ -101,16 +103,8 @@ class DiscoveryActor(Actor):
 
     def _publish_now(self) -> None:
         self._publisher = None
-        value = self._core.value()
-        if value == self._published:
-            return
-        self._published = value
-        try:
-            keepsake.save(self.context.run_dir, KEEPSAKE, value)
-        except OSError as error:
-            self.context.log("warn", f"{KEEPSAKE} cannot be written; a restart of this stage would need it", error=str(error))
-        if self._publish is not None:
-            self._publish(value)
+        for topic in self._topics:
+            topic.publish()
 
     def _stop_watching(self, upstream: str) -> None:
         task = self._tasks.pop(upstream, None)
@@ -131,50 +125,107 @@ class DiscoveryActor(Actor):
         """Checks the backends of one upstream in rounds, until it is cancelled."""
         prober = Prober(plan.check, plan.ipv4_only, self.lookups)
         frequency = plan.check.check_frequency
+        core = self._core
         try:
             await asyncio.sleep(random.uniform(0, JITTER))
             # All at the same time, whatever the plan says: until there is a verdict, a dead backend gets requests.
-            await self._round(upstream, plan.targets, prober, frequency)
+            targets = core.targets(upstream)
+            named = [entry for entry in plan.targets if entry.is_name and entry not in targets]
+            checks = [self._check(upstream, plan, target, prober) for target in targets]
+            await self._round([*checks, *(self._renew(upstream, plan, entry, prober) for entry in named)])
             pause = random.uniform(0.5, 1) * frequency
             while True:
                 await asyncio.sleep(pause)
                 began = monotonic()
-                if plan.check.parallel:
-                    await self._round(upstream, plan.targets, prober, frequency)
-                else:
-                    for target in plan.targets:
-                        await self._check(upstream, target, prober, frequency)
+                await self._round([self._check(upstream, plan, t, prober) for t in core.targets(upstream)], plan.check.parallel)
+                await self._round([self._renew(upstream, plan, e, prober) for e in core.lost(upstream)], plan.check.parallel)
                 pause = max(LEAST_PAUSE, frequency - (monotonic() - began))
         finally:
             prober.close()
 
-    async def _round(self, upstream: str, targets: tuple[Target, ...], prober: Prober, frequency: float) -> None:
-        async with asyncio.TaskGroup() as group:
-            for target in targets:
-                group.create_task(self._check(upstream, target, prober, frequency))
-
-    async def _check(self, upstream: str, target: Target, prober: Prober, frequency: float) -> None:
-        """Checks one backend; one that was never judged, until it is."""
-        pause = AGAIN
-        while True:
-            async with self._gate:
-                self._checks += 1
-                failure, is_known = None, True
+    async def _round(self, checks: list[Coroutine[Any, Any, None]], at_once: bool = True) -> None:
+        if not at_once:
+            for number, check in enumerate(checks):
                 try:
-                    await prober.probe(target)
-                except ProbeFailed as error:
-                    failure = str(error)
-                except NoSlot:
-                    is_known = False  # no verdict: it is not the backend's doing
-                except Exception as error:  # whatever it is: the backend did not pass, and the rounds must go on
-                    failure = f"{type(error).__name__}: {error}"
-                    self.context.log("error", "a health check broke off", upstream=upstream, addr=target.address, error=repr(error))
-            if is_known:
-                self._feed(Checked(upstream, target.address, failure))
-            if self._core.is_judged(upstream, target.address):
+                    await check
+                except BaseException:
+                    for rest in checks[number + 1 :]:
+                        rest.close()
+                    raise
+            return
+        async with asyncio.TaskGroup() as group:
+            for check in checks:
+                group.create_task(check)
+
+    async def _renew(self, upstream: str, plan: Plan, entry: Target, prober: Prober) -> None:
+        """Looks up a name, and checks those of its addresses that are new."""
+        await self._look_up(upstream, plan, entry)
+        await self._round([self._check(upstream, plan, target, prober) for target in self._core.unjudged(upstream, entry)])
+
+    async def _look_up(self, upstream: str, plan: Plan, entry: Target) -> None:
+        """A name that cannot be resolved is a backend that fails, as long as no address of it is known."""
+        async with self._gate:
+            self._checks += 1
+            try:
+                found = await self.lookups.find(entry.host, entry.port, plan.ipv4_only, plan.check.connection_timeout)
+            except NoSlot:
+                return  # no verdict: it is not the backend's doing
+            except (OSError, ValueError) as error:
+                reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+                event: Event = Checked(upstream, entry.address, f"the name cannot be resolved: {reason}")
+            else:
+                event = Resolved(upstream, entry.address, tuple(address.host for address in found))
+        self._feed(event)
+
+    async def _check(self, upstream: str, plan: Plan, target: Target, prober: Prober) -> None:
+        """Checks one backend; one that was never judged, until it is. A name is looked up, and its addresses are checked."""
+        pause, core = AGAIN, self._core
+        while True:
+            if target.is_name:
+                await self._renew(upstream, plan, target, prober)
+            else:
+                await self._probe(upstream, target, prober)
+            # A name is judged, in this sense, when there are addresses in its place.
+            if core.is_judged(upstream, target.address):
                 return
-            await asyncio.sleep(min(pause, frequency))
+            await asyncio.sleep(min(pause, plan.check.check_frequency))
             pause *= 2
+
+    async def _probe(self, upstream: str, target: Target, prober: Prober) -> None:
+        async with self._gate:
+            self._checks += 1
+            failure = None
+            try:
+                await prober.probe(target)
+            except ProbeFailed as error:
+                failure = str(error)
+            except Exception as error:  # whatever it is: the backend did not pass, and the rounds must go on
+                failure = f"{type(error).__name__}: {error}"
+                self.context.log("error", "a health check broke off", upstream=upstream, addr=target.address, error=repr(error))
+        self._feed(Checked(upstream, target.address, failure))
+
+
+class _Topic:
+    """One of the topics, and what the next life of this stage is to know of it."""
+
+    def __init__(self, context: Context, topic: str, keepsake_name: str, value: Callable[[], Any]) -> None:
+        self._context = context
+        self._keepsake = keepsake_name
+        self._value = value
+        self._last = value()
+        self._publish = context.publish(topic, self._last)
+
+    def publish(self) -> None:
+        """Its value, if that has changed."""
+        value = self._value()
+        if value == self._last:
+            return
+        self._last = value
+        try:
+            keepsake.save(self._context.run_dir, self._keepsake, value)
+        except OSError as error:
+            self._context.log("warn", f"{self._keepsake} cannot be written; a restart of this stage would need it", error=str(error))
+        self._publish(value)
 
 
 def _compile(snapshot: Snapshot, plans: dict[str, int]) -> dict[str, Plan]:

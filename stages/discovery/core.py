@@ -1,12 +1,13 @@
-"""Decides which backends are healthy, from the results of their checks."""
+"""Decides which backends there are and which of them are healthy, from lookups of names and the results of checks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from config.addresses import is_host_name
 from config.model import Snapshot
-from config.parts import HealthCheck
+from config.parts import Backend, HealthCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,13 @@ class Target:
     """`host:port`, its name everywhere."""
     host: str
     port: int
+    entry: str = ""
+    """The entry of `addrs` with a host name of which this is an address; "" when it is the entry itself."""
+
+    @property
+    def is_name(self) -> bool:
+        """It is a host name, and its addresses are the backends once they are known."""
+        return is_host_name(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,17 @@ class Checked:
     failure: str | None = None
 
 
-Event = Configured | Checked
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A host name was looked up. hosts: its addresses, at least one."""
+
+    upstream: str
+    entry: str
+    """`host:port` as in `addrs`."""
+    hosts: tuple[str, ...]
+
+
+Event = Configured | Checked | Resolved
 
 
 # -- commands ----------------------------------------------------------------------
@@ -79,7 +97,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """`Core.value` has changed."""
+    """`Core.value`, or `Core.addresses`, may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +121,50 @@ class _Backend:
     """Results in a row that speak against the verdict; failures, before there is one."""
 
 
+Addresses = Mapping[str, Mapping[str, Sequence[str]]]
+"""Upstream → entry of `addrs` with a host name → its IP addresses: the value of topic `backends`."""
+
+
 @dataclass(slots=True)
 class _Upstream:
     plan: Plan
     backends: dict[str, _Backend] = field(default_factory=dict)
+    """By address, those of `targets`."""
+    hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The addresses of names, by entry."""
+    told: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Those that upstream goes by."""
+
+    def of(self, entry: Target) -> list[Target]:
+        """What an entry stands for: the addresses of its name if they are known, else itself."""
+        hosts = self.hosts.get(entry.address)
+        if not hosts:
+            return [entry]
+        return [Target(Backend(host, entry.port).address, host, entry.port, entry.address) for host in hosts]
+
+    def targets(self) -> tuple[Target, ...]:
+        """Everything to check, once each."""
+        return tuple({target.address: target for entry in self.plan.targets for target in self.of(entry)}.values())
+
+    def arrange(self, verdicts: Mapping[str, _Backend]) -> None:
+        """Takes up the targets; what is known of them stays."""
+        self.backends = {target.address: verdicts.get(target.address) or _Backend() for target in self.targets()}
+        self.tell()
+
+    def tell(self) -> None:
+        """A name gives way to its addresses when all of them are judged: until then upstream tries one after the other by itself."""
+        for entry in self.plan.targets:
+            hosts = self.hosts.get(entry.address)
+            if hosts and all(self.backends[target.address].is_healthy is not None for target in self.of(entry)):
+                self.told[entry.address] = hosts
 
 
 class Core:
-    """The verdicts of one life of the discovery actor. before: those of the life before, by upstream and address."""
+    """What one life of the discovery actor knows. before, names: the verdicts and the addresses that the life before has published."""
 
-    def __init__(self, before: Mapping[str, Mapping[str, bool]] | None = None) -> None:
+    def __init__(self, before: Mapping[str, Mapping[str, bool]] | None = None, names: Addresses | None = None) -> None:
         self._before = before or {}
+        self._names = names or {}
         self._upstreams: dict[str, _Upstream] = {}
         self._is_configured = False
 
@@ -130,6 +181,31 @@ class Core:
         }
         return {name: backends for name, backends in named.items() if backends}
 
+    def addresses(self) -> Addresses:
+        """The value of topic backends."""
+        return {name: dict(upstream.told) for name, upstream in self._upstreams.items() if upstream.told}
+
+    def targets(self, upstream: str) -> tuple[Target, ...]:
+        """What there is to check of an upstream; none if it has gone."""
+        known = self._upstreams.get(upstream)
+        return known.targets() if known else ()
+
+    def unjudged(self, upstream: str, entry: Target) -> list[Target]:
+        """The addresses of an entry that have no verdict yet."""
+        known = self._upstreams.get(upstream)
+        return [t for t in known.of(entry) if not (t.is_name or self.is_judged(upstream, t.address))] if known else []
+
+    def lost(self, upstream: str) -> list[Target]:
+        """Entries whose name had better be looked up again: no address that is known of it is healthy."""
+        known = self._upstreams.get(upstream)
+        if known is None:
+            return []
+        return [
+            entry
+            for entry in known.plan.targets
+            if entry.address in known.hosts and all(known.backends[target.address].is_healthy is False for target in known.of(entry))
+        ]
+
     def is_judged(self, upstream: str, address: str) -> bool:
         """False as long as a backend that is to be checked has no verdict."""
         known = self._upstreams.get(upstream)
@@ -143,9 +219,11 @@ class Core:
                 return self._configured(plans)
             case Checked():
                 return self._checked(event)
+            case Resolved():
+                return self._resolved(event)
 
     def _configured(self, plans: Mapping[str, Plan]) -> list[Command]:
-        old = self.value() if self._is_configured else None
+        old = (self.value(), self.addresses()) if self._is_configured else None
         self._is_configured = True
         commands: list[Command] = []
         for name in self._upstreams.keys() - plans.keys():
@@ -155,13 +233,30 @@ class Core:
             known = self._upstreams.get(name)
             if known is not None and known.plan == plan:
                 continue
-            verdicts = self._before.get(name, {}) if known is None else {a: b.is_healthy for a, b in known.backends.items()}
-            # What stays keeps its verdict, but is judged by the new rules from the start.
-            self._upstreams[name] = _Upstream(plan, {t.address: _Backend(verdicts.get(t.address)) for t in plan.targets})
+            # What stays keeps its verdict and its addresses, but is judged by the new rules from the start.
+            if known is None:
+                hosts = {entry: tuple(found) for entry, found in self._names.get(name, {}).items()}
+                verdicts: Mapping[str, bool | None] = self._before.get(name, {})
+            else:
+                hosts = known.hosts if known.plan.ipv4_only == plan.ipv4_only else {}
+                verdicts = {address: backend.is_healthy for address, backend in known.backends.items()}
+            entries = {target.address for target in plan.targets if target.is_name}
+            self._upstreams[name] = _Upstream(plan, hosts={entry: found for entry, found in hosts.items() if entry in entries})
+            self._upstreams[name].arrange({address: _Backend(verdict) for address, verdict in verdicts.items()})
             commands += [Stop(name)] if known is not None else []
             commands += [Start(name, plan)] if plan.targets else []
-        self._before = {}  # an upstream that goes and comes again later is a new one
-        return commands if self.value() == old else [*commands, Publish()]
+        self._before, self._names = {}, {}  # an upstream that goes and comes again later is a new one
+        return commands if (self.value(), self.addresses()) == old else [*commands, Publish()]
+
+    def _resolved(self, resolved: Resolved) -> list[Command]:
+        upstream = self._upstreams.get(resolved.upstream)
+        if upstream is None or all(entry.address != resolved.entry for entry in upstream.plan.targets):
+            return []  # it left the configuration while it was looked up
+        if set(upstream.hosts.get(resolved.entry, ())) == set(resolved.hosts):
+            return []  # in another order, perhaps: many servers turn them
+        upstream.hosts[resolved.entry] = tuple(dict.fromkeys(resolved.hosts))
+        upstream.arrange(upstream.backends)
+        return [Publish()]
 
     def _checked(self, checked: Checked) -> list[Command]:
         upstream = self._upstreams.get(checked.upstream)
@@ -171,6 +266,7 @@ class Core:
         has_passed = checked.failure is None
         if backend.is_healthy is None and has_passed:
             backend.is_healthy, backend.streak = True, 0
+            upstream.tell()
             return [Publish()]  # nothing has turned: it was taken for healthy anyway
         if backend.is_healthy is has_passed:
             backend.streak = 0
@@ -179,4 +275,5 @@ class Core:
         if backend.streak < max(1, upstream.plan.check.success if has_passed else upstream.plan.check.failure):
             return []
         backend.is_healthy, backend.streak = has_passed, 0
+        upstream.tell()
         return [Turned(checked.upstream, checked.address, has_passed, checked.failure or ""), Publish()]

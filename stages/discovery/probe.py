@@ -125,7 +125,7 @@ class Prober:
     async def _ask(self, target: Target, connection: _Open) -> bool:
         """One GET; True if the connection can be used again. Raises ProbeFailed unless the answer is 200."""
         protocol, reader, writer = connection.protocol, connection.reader, connection.writer
-        headers = [("host", self._check.host or target.address), ("user-agent", "pingap-health-check"), ("accept", "*/*")]
+        headers = [("host", self._check.host or target.entry or target.address), ("user-agent", "pingap-health-check"), ("accept", "*/*")]
         if not self._check.reuse:
             headers.append(("connection", "close"))
         request = protocol.send(h11.Request(method="GET", target=self._check.path, headers=headers))

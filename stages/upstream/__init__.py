@@ -3,7 +3,7 @@
     balance.py      pure: which backend (round robin, consistent hashing, least connections, power of two)
     core.py         pure: may a failed attempt be made again, and what a failure is called; memory of streams
     pool.py         backends with their idle and shared connections, and waiting exchanges
-    dial.py         opening a connection: names, addresses, time-outs, socket options
+    dial.py         opening a connection: time-outs, TLS, socket options (lookups and TCP: stages/tcp.py)
     secure.py       TLS to backends: contexts, sessions, handshakes
     connecting.py   a connection that is being opened, and the exchanges that wait for it
     channel.py      what an exchange sees of that which carries it

@@ -65,6 +65,7 @@ class UpstreamActor(Actor):
         self._generations: Generations[Compiled] = Generations(context, self._compiler.compile, self._committed)
         self._current: Compiled | None = None
         self._health: dict[str, dict[str, bool]] = {}
+        self._addresses: dict[str, dict[str, list[str]]] = {}
         self._exchanges: dict[int, Exchange] = {}
         self._refused: Memory[bool] = Memory(REMEMBERED)
         """Cancelled or recalled before they came."""
@@ -90,6 +91,7 @@ class UpstreamActor(Actor):
 
     async def start(self) -> None:
         self._generations.start()
+        self.context.follow("backends", "discovery", self._backends_changed)
         self.context.follow("health", "discovery", self._health_changed)
         self._sweep()
 
@@ -103,16 +105,21 @@ class UpstreamActor(Actor):
         for group in kept.values():
             group.keep_idle(compiled.keepalive_pool > 0 and group.settings.idle_timeout > 0)
         self._groups = self._compiler.groups = dict(kept)
-        self._apply_health()
+        self._apply_discovery()
         if first:
             self.context.ready()
 
     def _health_changed(self, value: dict[str, dict[str, bool]]) -> None:
         self._health = value
-        self._apply_health()
+        self._apply_discovery()
 
-    def _apply_health(self) -> None:
+    def _backends_changed(self, value: dict[str, dict[str, list[str]]]) -> None:
+        self._addresses = value
+        self._apply_discovery()
+
+    def _apply_discovery(self) -> None:
         for name, group in self._groups.items():
+            group.set_addresses(self._addresses.get(name, {}))
             group.set_health(self._health.get(name, {}))
 
     def held(self) -> int:
@@ -121,8 +128,8 @@ class UpstreamActor(Actor):
     def figures(self) -> dict[str, float]:
         figures: dict[str, float] = {"in_flight": len(self._exchanges), "requests": self._requests}
         for name, group in self._groups.items():
-            figures[CONNECTIONS + name] = sum(backend.open for backend in group.backends)
-            figures[IN_USE + name] = sum(backend.active for backend in group.backends)
+            figures[CONNECTIONS + name] = sum(backend.open for backend in (*group.backends, *group.leaving))
+            figures[IN_USE + name] = sum(backend.active for backend in (*group.backends, *group.leaving))
         return figures
 
     async def stop(self) -> None:
@@ -282,7 +289,7 @@ class UpstreamActor(Actor):
         for connection in [c for c in self._connections if c.deadline <= now]:
             connection.expired(now)
         for group in list(self._lines):
-            for backend in group.backends:
+            for backend in (*group.backends, *group.leaving):
                 while backend.pending and backend.pending[0].waiting_since + MAX_WAIT <= now:
                     backend.next_waiting().waited_too_long()
             if not group.pending:

@@ -51,7 +51,7 @@ class Attempts:
     _upload: Upload | None = None
     """Passes on a request body that did not come whole, or a tunnel's bytes."""
     _backend: BackendState | None = None
-    _tried: set[int] | None = None
+    _tried: set[BackendState] | None = None
     _tries = 0
     _detail = ""
 
@@ -59,7 +59,7 @@ class Attempts:
 
     def begin(self) -> None:
         """Picks a backend and a connection to it, and sends the request."""
-        if self.bridge is not None and not self._tries and not self._translate(self.bridge):
+        if self.bridge is not None and self._tried is None and not self._translate(self.bridge):
             return
         backend = self._group.pick(self.routed, self._tried)
         if backend is None:
@@ -136,6 +136,18 @@ class Attempts:
         except Exception as error:  # it is ours, and must not be taken for one of the exchange before
             self.crashed(error)
 
+    def go_elsewhere(self) -> None:
+        """The backend at which it waits is none any more."""
+        self._let_go()
+        assert self._backend is not None
+        self._backend.active -= 1
+        self._backend = None
+        self._tried = self._tried or set()
+        try:
+            self.begin()
+        except Exception as error:
+            self.crashed(error)
+
     def waited_too_long(self) -> None:
         """No connection came free in time."""
         self.waits = False
@@ -191,7 +203,7 @@ class Attempts:
         self._backend = None
         tried = self._tried = self._tried or set()
         if failure is not Failure.CLOSED_REUSED:
-            tried.add(group.backends.index(backend))
+            tried.add(backend)
         routed = self.routed
         attempt = Attempt(
             failure,

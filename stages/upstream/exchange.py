@@ -127,7 +127,7 @@ class Exchange(Attempts):
             headers = self.rules.apply_late(headers, routed, backend.address)
         if not routed.host and value_of(headers, b"host") is None:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
-            headers = b"host: %b\r\n%b" % (backend.address.encode(), headers)
+            headers = b"host: %b\r\n%b" % (backend.entry.encode(), headers)
         body = routed.body
         channel.ask(self.method, routed.target, headers, len(body) if routed.ended else routed.length, body, routed.upgrade)
         if self._upload is not None and not self.is_over:

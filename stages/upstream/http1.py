@@ -329,7 +329,7 @@ class BackendConnection(Http1Flow):
                 self.close()
             else:
                 backend.next_waiting().next_in_line(self)
-        elif backend.group.keeps_idle:
+        elif backend.keeps_idle:
             self.idle_since = now
             backend.idle.append(self)
         else:

@@ -294,7 +294,7 @@ class Http2Connection(Http2Output):
         places.one_left()
         if self.is_unused:
             self.idle_since = monotonic()
-            if places.is_shut or places.limit <= 0 or not (self.backend.pending or self.backend.group.keeps_idle):
+            if places.is_shut or places.limit <= 0 or not (self.backend.pending or self.backend.keeps_idle):
                 self.close()
                 return
         self._calls_line = bool(self.backend.pending)

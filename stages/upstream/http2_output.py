@@ -97,7 +97,7 @@ class Http2Output(asyncio.Protocol):
         if self._calls_line:
             self._calls_line = False
             self.backend.serve_line()
-            if self.is_unused and (self.backend.pending or not self.backend.group.keeps_idle):
+            if self.is_unused and (self.backend.pending or not self.backend.keeps_idle):
                 self.close()  # those who wait want another name, or have gone
         self._is_flushing = False
         if self.is_closed or self.transport.is_closing():

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
 from config.model import Upstream
+from config.parts import Backend
 from stages.grpc import is_call
 from stages.headers import value_of
 from stages.http2 import engines
@@ -46,6 +47,7 @@ class BackendState:
         "active",
         "address",
         "connecting",
+        "entry",
         "group",
         "healthy",
         "host",
@@ -53,6 +55,8 @@ class BackendState:
         "http1_until",
         "idle",
         "is_http1",
+        "keeps_idle",
+        "name",
         "open",
         "pending",
         "port",
@@ -63,10 +67,17 @@ class BackendState:
         "weight",
     )
 
-    def __init__(self, group: Group, host: str, port: int, weight: int, address: str) -> None:
+    def __init__(self, group: Group, host: str, entry: Backend) -> None:
+        """entry: what `addrs` says. host: an IP address of that, or itself."""
         self.group = group
-        self.host, self.port, self.weight, self.address = host, port, weight, address
+        self.host, self.port, self.weight = host, entry.port, entry.weight
+        self.address = Backend(host, entry.port).address
+        self.entry = entry.address
+        self.name = entry.host
+        """As configured: what certificates are for."""
         self.healthy = True
+        self.keeps_idle = group.keeps_idle
+        """Connections that have done their part wait here for the next request."""
         self.active = 0
         """Exchanges at it now."""
         self.open = 0
@@ -131,9 +142,24 @@ class BackendState:
                 return connecting
         return None
 
+    def idle_connections(self) -> Iterator[BackendConnection | Http2Connection]:
+        """Those that carry nothing now."""
+        yield from self.idle
+        for connection in self.shared:
+            if connection.is_unused:
+                yield connection
+
+    def keep_idle(self, keeps: bool) -> None:
+        """Whether connections are kept for the next request from now on."""
+        self.keeps_idle = keeps
+        if not keeps:
+            for connection in list(self.idle_connections()):
+                self.forget(connection)
+                connection.close()
+
     def make_room(self) -> None:
         """The cap is reached: if a connection idles that is of no use to who waits, that gives way."""
-        unused: list[BackendConnection | Http2Connection] = [*self.idle, *(c for c in self.shared if c.is_unused)]
+        unused = list(self.idle_connections())
         if unused:
             oldest = min(unused, key=lambda connection: connection.idle_since)
             self.forget(oldest)
@@ -192,30 +218,65 @@ class Group:
         """A connection is for requests of one name only."""
         self.is_plain_pool = not self.may_share and not self.by_host
         """Any idle connection will do for any request, and there are no others."""
-        self.backends = [BackendState(self, b.host, b.port, b.weight, b.address) for b in settings.addrs]
-        self.all_healthy = True
         self.read_timeout = settings.read_timeout or LONGEST_WAIT
         self.write_timeout = settings.write_timeout or LONGEST_WAIT
         self.keeps_idle = True
-        """Connections that have done their part wait here for the next request."""
-        self._only = self.backends[0] if len(self.backends) == 1 and self.backends[0].weight else None
         self.pending = 0
         """Exchanges that wait for a connection, over all backends."""
-        weights = [backend.weight for backend in self.backends]
-        algo = settings.algo
-        self.needs_key = algo.kind == "hash"
+        self.needs_key = settings.algo.kind == "hash"
+        self.backends: list[BackendState] = []
+        self.leaving: list[BackendState] = []
+        """No longer backends, but not yet without requests."""
+        self._balance()
+        self.set_addresses({})
+
+    def set_addresses(self, addresses: Mapping[str, Sequence[str]]) -> None:
+        """Takes discovery's word: an entry with a host name → its IP addresses. An entry of which nothing is known is itself a backend.
+
+        Who stays keeps everything; who leaves ends what it has begun, and gets nothing new.
+        """
+        known = {(backend.address, backend.entry): backend for backend in self.backends}
+        places: dict[str, tuple[BackendState, int]] = {}
+        for entry in self.settings.addrs:
+            for host in addresses.get(entry.address) or (entry.host,):
+                address = Backend(host, entry.port).address
+                if address in places:  # by two names: one backend with the weight of both
+                    first, weight = places[address]
+                    places[address] = first, weight + entry.weight
+                else:
+                    places[address] = known.get((address, entry.address)) or BackendState(self, host, entry), entry.weight
+        backends = [backend for backend, _ in places.values()]
+        if backends == self.backends and all(backend.weight == weight for backend, weight in places.values()):
+            return
+        for backend, weight in places.values():
+            backend.weight = weight
+        gone = [backend for backend in self.backends if backend not in backends]
+        self.backends = backends
+        self._balance()
+        self.leaving = [backend for backend in (*self.leaving, *gone) if backend.open or backend.pending]
+        for backend in gone:
+            backend.keep_idle(False)
+            for exchange in tuple(backend.pending):
+                if exchange.waits:
+                    exchange.go_elsewhere()
+
+    def _balance(self) -> None:
+        backends, algo = self.backends, self.settings.algo
+        self.all_healthy = all(backend.healthy for backend in backends)
+        self._only = backends[0] if len(backends) == 1 and backends[0].weight else None
+        weights = [backend.weight for backend in backends]
         self._balancer: Balancer
         if algo.kind == "hash":
-            self._balancer = HashRing([backend.address for backend in self.backends], weights)
+            self._balancer = HashRing([backend.address for backend in backends], weights)
         elif algo.kind == "least_conn":
-            self._balancer = LeastConnections(self.backends)
+            self._balancer = LeastConnections(backends)
         elif algo.kind == "p2c":
-            self._balancer = PowerOfTwo(self.backends, random.randrange)
+            self._balancer = PowerOfTwo(backends, random.randrange)
         else:
             # Processes start at different places, or N of them would march in step.
             self._balancer = RoundRobin(weights, random.randrange(4096))
 
-    def pick(self, routed: Routed, tried: set[int] | None) -> BackendState | None:
+    def pick(self, routed: Routed, tried: set[BackendState] | None) -> BackendState | None:
         """The backend for a request, or None when no healthy one is left untried."""
         if self._only is not None and self._only.healthy and not tried:
             return self._only
@@ -224,12 +285,12 @@ class Group:
             index = self._balancer.pick(key, None)
         else:
             backends = self.backends
-            index = self._balancer.pick(key, lambda i: backends[i].healthy and not (tried and i in tried))
+            index = self._balancer.pick(key, lambda i: backends[i].healthy and not (tried and backends[i] in tried))
         return self.backends[index] if index >= 0 else None
 
-    def others(self, tried: set[int]) -> int:
+    def others(self, tried: set[BackendState]) -> int:
         """Healthy backends that were not tried."""
-        return sum(1 for i, b in enumerate(self.backends) if b.healthy and b.weight and i not in tried)
+        return sum(1 for backend in self.backends if backend.healthy and backend.weight and backend not in tried)
 
     def set_health(self, health: dict[str, bool]) -> None:
         """Takes discovery's word: address → healthy; one that is not named is healthy."""
@@ -258,22 +319,17 @@ class Group:
         host = routed.host.decode("latin-1").lower()
         if host.startswith("["):
             return host[1:].partition("]")[0]
-        return host.partition(":")[0].rstrip(".") or backend.host  # certificates and SNI are without the dot of the root (RFC 6066)
+        return host.partition(":")[0].rstrip(".") or backend.name  # certificates and SNI are without the dot of the root (RFC 6066)
 
     def idle_connections(self) -> Iterator[BackendConnection | Http2Connection]:
         for backend in self.backends:
-            yield from backend.idle
-            for connection in backend.shared:
-                if connection.is_unused:
-                    yield connection
+            yield from backend.idle_connections()
 
     def keep_idle(self, keeps: bool) -> None:
         """Whether connections are kept for the next request from now on."""
         self.keeps_idle = keeps
-        if not keeps:
-            for connection in list(self.idle_connections()):
-                connection.backend.forget(connection)
-                connection.close()
+        for backend in self.backends:
+            backend.keep_idle(keeps)
 
     def _key(self, routed: Routed) -> str:
         algo = self.settings.algo

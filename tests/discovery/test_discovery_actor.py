@@ -21,7 +21,7 @@ from stages.discovery import actor as module
 from stages.discovery.actor import DiscoveryActor
 from stages.lookups import Address, Lookups
 from stages.messages import ACCEPTED
-from tests.discovery.origin import Origin, listening, origin
+from tests.discovery.origin import OK, Origin, listening, origin
 from tests.e2e.waiting import free_port
 
 FAST = HealthCheck("http", "x", "/", check_frequency=0.02, failure=2, success=2, read_timeout=0.5)
@@ -105,10 +105,10 @@ async def test_a_restarted_stage_never_calls_a_dead_backend_healthy(tmp_path: Pa
 
 
 async def test_a_damaged_keepsake_is_told_and_does_no_harm(tmp_path: Path) -> None:
-    (tmp_path / module.KEEPSAKE).write_bytes(b"\xc1")
+    (tmp_path / module.HEALTH).write_bytes(b"\xc1")
     async with running(tmp_path) as run:
         assert run.value == {}
-        assert [level for level, message, _ in run.context.logged if module.KEEPSAKE in message] == ["warn"]
+        assert [level for level, message, _ in run.context.logged if module.HEALTH in message] == ["warn"]
 
 
 async def test_many_verdicts_are_published_together() -> None:
@@ -159,6 +159,34 @@ async def test_names_that_nobody_answers_cost_no_healthy_backend_its_verdict() -
             assert not any(not is_healthy for is_healthy in run.value.get("named", {}).values())
     finally:
         over.set()
+
+
+async def test_the_addresses_of_a_name_are_checked_each_published_and_looked_up_again_when_none_is_left() -> None:
+    found = ["127.0.0.1", "127.0.0.2"]
+    asked: list[str] = []
+
+    def resolve(host: str, family: int) -> list[Address]:
+        asked.append(host)
+        return [Address(socket.AF_INET, (ip, 0)) for ip in found]
+
+    async with origin() as backend, running() as run:
+        run.actor.lookups = Lookups(asyncio.get_running_loop(), resolve)
+        name, port = f"many.example:{backend.port}", backend.port
+        run.configure(api=Upstream(addrs=(Backend("many.example", port),), health_check=FAST))
+        verdict = {"api": {f"127.0.0.1:{port}": True, f"127.0.0.2:{port}": False}}
+        await run.until(lambda: run.value == verdict)
+        assert run.context.published["backends"] == [{}, {"api": {name: ("127.0.0.1", "127.0.0.2")}}]
+        count = run.actor.figures()["checks"]
+        await run.until(lambda: run.actor.figures()["checks"] > count + 6)
+        assert asked == ["many.example"], "one of its addresses is well"
+        found[:] = ["127.0.0.3"]
+        backend.answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+        await run.until(lambda: run.context.published["backends"][-1] == {"api": {name: ("127.0.0.3",)}})
+        assert run.value == {"api": {f"127.0.0.3:{port}": False}}
+        found[:] = ["127.0.0.1"]
+        backend.answer = OK
+        await run.until(lambda: run.value == {"api": {f"127.0.0.1:{port}": True}})
+        assert run.context.published["backends"][-1] == {"api": {name: ("127.0.0.1",)}}
 
 
 async def test_a_backend_that_does_not_answer_delays_no_word_on_the_others() -> None:

@@ -12,6 +12,7 @@ from stages.discovery.core import (
     Event,
     Plan,
     Publish,
+    Resolved,
     Start,
     Stop,
     Target,
@@ -129,3 +130,71 @@ def test_the_configuration_of_an_upstream_says_what_is_checked_each_backend_once
     assert plans_of(Snapshot(upstreams={"api": upstream})) == {
         "api": Plan(check, (Target("[::1]:81", "::1", 81), Target("10.0.0.1:80", "10.0.0.1", 80)), True)
     }
+
+
+# -- names ------------------------------------------------------------------------------
+
+NAMED = Plan(HealthCheck(success=1, failure=1), (Target("many.example:80", "many.example", 80), Target("10.0.0.9:80", "10.0.0.9", 80)))
+ENTRY = NAMED.targets[0]
+
+
+def resolved(*hosts: str) -> Resolved:
+    return Resolved("api", "many.example:80", hosts)
+
+
+def test_a_name_is_one_backend_until_its_addresses_are_known_and_judged() -> None:
+    script = Script(api=NAMED)
+    assert script.core.targets("api") == NAMED.targets
+    script.on(resolved("10.0.0.1", "::1"))
+    one, two = Target("10.0.0.1:80", "10.0.0.1", 80, ENTRY.address), Target("[::1]:80", "::1", 80, ENTRY.address)
+    assert script.core.targets("api") == (one, two, NAMED.targets[1])
+    assert script.core.unjudged("api", ENTRY) == [one, two]
+    script.on(up("10.0.0.1:80"))
+    assert script.core.unjudged("api", ENTRY) == [two]
+    assert script.core.addresses() == {}
+    script.on(down("[::1]:80"))
+    assert script.core.addresses() == {"api": {"many.example:80": ("10.0.0.1", "::1")}}
+    assert script.value == {"api": {"10.0.0.1:80": True, "[::1]:80": False}}
+
+
+def test_a_name_that_cannot_be_resolved_is_an_unhealthy_backend_until_it_can() -> None:
+    script = Script(api=NAMED)
+    script.on(down("many.example:80"))
+    assert script.value == {"api": {"many.example:80": False}}
+    script.on(resolved("10.0.0.1"), up("10.0.0.1:80"))
+    assert script.value == {"api": {"10.0.0.1:80": True}}
+    assert script.on(down("many.example:80")) == [], "that the name cannot be resolved later is no word on its addresses"
+    assert script.value == {"api": {"10.0.0.1:80": True}}
+
+
+def test_a_name_is_looked_up_again_when_none_of_its_addresses_is_healthy_and_what_stays_keeps_its_verdict() -> None:
+    script = Script(api=NAMED)
+    assert script.core.lost("api") == []
+    script.on(resolved("10.0.0.1", "10.0.0.2"))
+    script.on(down("10.0.0.1:80"))
+    assert script.core.lost("api") == []
+    script.on(down("10.0.0.2:80"))
+    assert script.core.lost("api") == [ENTRY]
+    assert script.on(resolved("10.0.0.2", "10.0.0.1")) == [], "the same ones"
+    script.on(resolved("10.0.0.2", "10.0.0.3"))
+    assert script.value == {"api": {"10.0.0.2:80": False}}
+    assert script.core.addresses() == {"api": {"many.example:80": ("10.0.0.1", "10.0.0.2")}}, "the new one is not judged yet"
+    script.on(up("10.0.0.3:80"))
+    assert script.core.lost("api") == []
+    assert script.core.addresses() == {"api": {"many.example:80": ("10.0.0.2", "10.0.0.3")}}
+
+
+def test_a_new_configuration_and_a_new_life_keep_the_addresses() -> None:
+    script = Script(api=NAMED)
+    script.on(resolved("10.0.0.1"), up("10.0.0.1:80"))
+    told = {"api": {"many.example:80": ("10.0.0.1",)}}
+    more = Plan(CHECK, (*NAMED.targets, Target("x:1", "10.0.0.8", 1)))
+    assert script.on(Configured({"api": more})) == [Stop("api"), Start("api", more)]
+    assert script.core.addresses() == told
+    again = Core({"api": {"10.0.0.1:80": True}}, {"api": {"many.example:80": ["10.0.0.1"]}})
+    again.handle(Configured({"api": NAMED}))
+    assert again.addresses() == told
+    script.on(Configured({"api": Plan(CHECK, NAMED.targets, ipv4_only=True)}))
+    assert script.core.addresses() == {}, "it is another question"
+    script.on(Configured({"api": Plan(CHECK, NAMED.targets[1:])}))
+    assert script.on(resolved("10.0.0.1")) == [], "it has left"

@@ -471,6 +471,10 @@ class Play:
     def state(self, address: str = "a:1", name: str = "api") -> BackendState:
         return next(state for state in self.group(name).backends if state.address == address)
 
+    def resolves(self, **names: dict[str, list[str]]) -> None:
+        """Discovery publishes the addresses of names: upstream → entry → IP addresses."""
+        self.context.following["backends"](names)
+
     def health(self, **upstreams: dict[str, bool]) -> None:
         self.context.following["health"](upstreams)
 
