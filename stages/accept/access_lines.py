@@ -17,6 +17,7 @@ from config.model import Snapshot
 from observability.access_format import Render, compile_format
 from observability.records import Access
 from stages.accept.event import access_event
+from stages.accept.hidden import Hidden
 from stages.accept.stream import Stream
 
 GATHER: Final = 0.02
@@ -47,6 +48,8 @@ class AccessLines:
         self._count = 0
         self.renders: dict[str, Render] = {}
         """Of the committed generation: servers that write an access log."""
+        self.hidden: Hidden | None = None
+        """The credentials that are not shown; None for none."""
 
     def record(self, stream: Stream, now: float, left: Sized) -> None:
         """Makes of an ended stream what somebody reads: its line, the event. left: the streams of this replica that go on."""
@@ -54,6 +57,8 @@ class AccessLines:
         is_wanted = "access" in self._context.wanted
         if render is not None or is_wanted:
             event = access_event(stream, now, len(left))
+            if self.hidden:
+                event = self.hidden.cover(event)
             if render is not None:
                 self.add(event, render)
             if is_wanted:

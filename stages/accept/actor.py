@@ -100,6 +100,7 @@ class AcceptActor(Actor):
         self._pages = compiled.pages
         # A server that the file no longer names is logged until the restart that its removal needs.
         self._lines.renders |= compiled.lines
+        self._lines.hidden = compiled.hidden or None
         for name in compiled.servers.keys() - compiled.lines.keys():
             self._lines.renders.pop(name, None)
         self._doors.update(compiled.servers, compiled.choices, compiled.trust)

@@ -8,6 +8,7 @@ from config.model import Server, Snapshot
 from observability.access_format import Render
 from stages.accept.access_lines import compile_lines
 from stages.accept.certificates import Choice, compile_choices
+from stages.accept.hidden import Hidden
 from stages.error_page import ErrorPages
 from stages.forwarded import Trust
 
@@ -21,6 +22,8 @@ class Compiled:
     choices: dict[str, Choice]
     """Certificates by server."""
     trust: Trust
+    hidden: Hidden
+    """Credentials that no log and no event shows."""
 
 
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
@@ -31,4 +34,5 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
         compile_lines(snapshot),
         compile_choices(snapshot),
         Trust(snapshot.basic.trusted_proxies),
+        Hidden(snapshot),
     )

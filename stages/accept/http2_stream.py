@@ -109,7 +109,8 @@ class Http2Stream(Http2Intake):
             # A backend that did not switch: the client would take its 2xx for an open tunnel.
             connection.actor.cancel(stream, "no tunnel")
             addr = response.report.addr if response.report is not None else ""
-            connection.actor.context.log("warn", "backend opened no tunnel", addr=addr, status=status, target=self._head.target.decode())
+            path = self._head.target.partition(b"?")[0].decode()  # a query may hold what no log should
+            connection.actor.context.log("warn", "backend opened no tunnel", addr=addr, status=status, path=path)
             response = connection.actor.own_answer(stream, "bad_gateway")
             status, headers, length, body, ended = response.status, response.headers, response.length, response.body, True
         elif stream.request.method == b"HEAD" or status in BODILESS:

@@ -262,9 +262,16 @@ class Play:
             self.members(*CREW)
         self.stages_hear()
 
-    def commits(self, generation: int, template: str = "", servers: dict[str, Server] | None = None, oldest: int = 0) -> None:
-        """The configuration actor commits a generation."""
-        snapshot = Snapshot(basic=Basic(error_template=template), servers=servers or {})
+    def commits(
+        self,
+        generation: int,
+        template: str = "",
+        servers: dict[str, Server] | None = None,
+        oldest: int = 0,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        """The configuration actor commits a generation: `snapshot`, or one of these servers only."""
+        snapshot = snapshot or Snapshot(basic=Basic(error_template=template), servers=servers or {})
         wire = msgpack.unpackb(msgpack.packb({"snapshot": snapshot.to_wire(), "plans": {}}))
         value = {"committed": generation, "current": wire, "candidate": 0, "next": None, "oldest": oldest or generation, "problems": []}
         self.context.following["config"](value)

@@ -1,0 +1,91 @@
+"""What `hide_credentials` keeps from backends is kept from access log and events too: its value there is `***`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from config.model import Snapshot
+from observability.records import Access
+
+MASK: Final = b"***"
+
+
+class Mask:
+    """The credentials of some plugins. Values are covered, names are not: that there was one is worth knowing."""
+
+    __slots__ = ("_headers", "_queries")
+
+    def __init__(self, queries: Iterable[bytes], headers: Iterable[bytes]) -> None:
+        """queries: names of parameters, as they are sent. headers: names, lower case."""
+        self._queries = frozenset(queries)
+        names = sorted(set(headers))
+        self._headers = re.compile(rb"(?m)^(%b): [^\r\n]*" % b"|".join(map(re.escape, names))) if names else None
+
+    def target(self, target: bytes) -> bytes:
+        path, mark, query = target.partition(b"?")
+        if not mark or not self._queries:
+            return target
+        return b"%b?%b" % (path, b"&".join([self._pair(pair) for pair in query.split(b"&")]))
+
+    def _pair(self, pair: bytes) -> bytes:
+        name, equals, _ = pair.partition(b"=")
+        return b"%b=%b" % (name, MASK) if equals and name in self._queries else pair
+
+    def headers(self, block: bytes) -> bytes:
+        return self._headers.sub(rb"\1: " + MASK, block) if self._headers is not None else block
+
+
+class Hidden:
+    """The masks of one configuration generation; false when nothing is hidden anywhere."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._locations: dict[str, Mask] = {}
+        self._servers: dict[str, Mask] = {}
+        """For requests of which no location is known: refused, or given up by their client."""
+        found = {name: credentials for name, section in snapshot.plugins.items() if any(credentials := _credentials(section))}
+        if not found:
+            return
+        for name, location in snapshot.locations.items():
+            if mask := _mask(found, location.plugins):
+                self._locations[name] = mask
+        for name, server in snapshot.servers.items():
+            plugins = [plugin for key in server.locations if key in snapshot.locations for plugin in snapshot.locations[key].plugins]
+            if mask := _mask(found, plugins):
+                self._servers[name] = mask
+
+    def __bool__(self) -> bool:
+        return bool(self._locations)
+
+    def cover(self, event: Access) -> Access:
+        """The same event without them."""
+        mask = self._locations.get(event.location) if event.location else self._servers.get(event.server)
+        if mask is None:
+            return event
+        return event._replace(target=mask.target(event.target), request_headers=mask.headers(event.request_headers))
+
+
+Credentials = tuple[tuple[bytes, ...], tuple[bytes, ...]]
+"""Query parameters, headers."""
+
+
+def _credentials(section: Mapping[str, Any]) -> Credentials:
+    """What a plugin of ours hides from backends (stages/plugins/builtin); its model has checked the section."""
+    if not section.get("hide_credentials"):
+        return (), ()
+    match section.get("category"):
+        case "basic_auth":
+            return (), (b"authorization",)
+        case "key_auth" if query := section.get("query"):
+            return (str(query).encode(),), ()
+        case "key_auth":
+            return (), (str(section.get("header", "")).lower().encode("latin-1", "replace"),)
+    return (), ()
+
+
+def _mask(found: Mapping[str, Credentials], plugins: Iterable[str]) -> Mask | None:
+    all_of = [found[name] for name in plugins if name in found]
+    if not all_of:
+        return None
+    return Mask([query for queries, _ in all_of for query in queries], [header for _, headers in all_of for header in headers])
