@@ -22,6 +22,8 @@ HTTP_1_1_REQUIRED: Final = 13
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LARGEST_WINDOW: Final = 2**31 - 1
 LAST_STREAM: Final = 2**31 - 1
+ANY_SIZE: Final = 2**32 - 1
+"""SETTINGS_MAX_HEADER_LIST_SIZE of a peer that has not named one."""
 FRAME: Final = 16384
 """Bytes of payload of the largest frame that we take: SETTINGS_MAX_FRAME_SIZE is left at its default."""
 
@@ -120,10 +122,12 @@ class GoAway(NamedTuple):
     kind: int
     last_stream_id: int
     code: int
+    debug: bytes = b""
+    """What the peer says of it besides (RFC 9113 section 6.8)."""
 
 
 class SettingsChanged(NamedTuple):
-    """The peer's settings: look at `remote_max_streams` and `connect_enabled` again."""
+    """The peer's settings: look at `remote_max_streams`, `remote_header_list` and `connect_enabled` again."""
 
     kind: int
 
@@ -142,6 +146,10 @@ class Engine(Protocol):
     @property
     def remote_max_streams(self) -> int:
         """Streams that the peer lets us open."""
+
+    @property
+    def remote_header_list(self) -> int:
+        """Bytes of the largest field list that the peer wants to get (RFC 9113 section 6.5.2)."""
 
     @property
     def connect_enabled(self) -> bool:

@@ -25,6 +25,7 @@ from hyperframe.exceptions import HyperframeError, InvalidDataError, InvalidPadd
 from hyperframe.frame import FRAMES, Frame, SettingsFrame
 
 from stages.http2.engine import (
+    ANY_SIZE,
     GOAWAY,
     LAST_STREAM,
     PONG,
@@ -95,6 +96,7 @@ class Connection(H2Connection):
         self.block_encoder = BlockEncoder()
         self.forced_resets = 0
         self.remote_max_streams = 100  # until the peer says otherwise (RFC 9113 section 5.1.2 suggests at least that)
+        self.remote_header_list = ANY_SIZE
         self.connect_enabled = False
         self.held: dict[int, int] = {}
         """Stream → flow-controlled bytes that the application has not acknowledged."""
@@ -124,7 +126,8 @@ class Connection(H2Connection):
             raise FrameDataMissingError(str(error)) from error
         if kind == _GOAWAY:
             # h2 would take the whole connection for closed; streams up to last_stream_id go on (RFC 9113 section 6.8).
-            events.append(new(GoAway, (GOAWAY, frame.last_stream_id & LAST_STREAM, frame.error_code)))  # type: ignore[attr-defined]
+            last, code, debug = frame.last_stream_id & LAST_STREAM, frame.error_code, bytes(frame.additional_data)  # type: ignore[attr-defined]
+            events.append(new(GoAway, (GOAWAY, last, code, debug)))
             return
         if kind == _RST and stream_id > max(self.highest_inbound_stream_id, self.highest_outbound_stream_id):
             raise Http2Error(PROTOCOL_ERROR, "RST_STREAM on an idle stream")
@@ -150,6 +153,7 @@ class Connection(H2Connection):
         if SettingCodes.HEADER_TABLE_SIZE in settings:
             self.block_encoder.resize(settings[SettingCodes.HEADER_TABLE_SIZE])
         self.remote_max_streams = settings.get(SettingCodes.MAX_CONCURRENT_STREAMS, self.remote_max_streams)
+        self.remote_header_list = settings.get(SettingCodes.MAX_HEADER_LIST_SIZE, self.remote_header_list)
         if SettingCodes.ENABLE_CONNECT_PROTOCOL in settings:
             self.connect_enabled = settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] == 1
 

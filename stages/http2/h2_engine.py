@@ -38,6 +38,10 @@ class H2Engine:
         return self._connection.remote_max_streams
 
     @property
+    def remote_header_list(self) -> int:
+        return self._connection.remote_header_list
+
+    @property
     def connect_enabled(self) -> bool:
         return self._connection.connect_enabled
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import ngh2
 
 from stages.http2.engine import (
+    ANY_SIZE,
     BODY,
     ENHANCE_YOUR_CALM,
     GOAWAY,
@@ -65,6 +66,7 @@ class Ngh2Engine:
         "_told",
         "connect_enabled",
         "forced_resets",
+        "remote_header_list",
         "remote_max_streams",
     )
 
@@ -83,6 +85,7 @@ class Ngh2Engine:
             ),
         )
         self.remote_max_streams = 100
+        self.remote_header_list = ANY_SIZE
         self.connect_enabled = False
         self.forced_resets = 0
         self._held: dict[int, int] = {}
@@ -173,7 +176,7 @@ class Ngh2Engine:
                 events.append(new(Room, (ROOM, 0)))
             elif seen is ngh2.GoAwayReceived:
                 self._last_kept, self._their_error = event.last_stream_id, event.error_code
-                events.append(new(GoAway, (GOAWAY, event.last_stream_id, event.error_code)))
+                events.append(new(GoAway, (GOAWAY, event.last_stream_id, event.error_code, event.debug_data)))
             elif seen is ngh2.PingAcknowledged:
                 events.append(new(Pong, (PONG, event.opaque_data)))
             elif seen is ngh2.ConnectionClosed and event.error_code not in (NO_ERROR, self._their_error):
@@ -213,6 +216,7 @@ class Ngh2Engine:
     def _learn_settings(self) -> None:
         values = self._connection.remote_settings
         self.remote_max_streams = values[_MAX_STREAMS]
+        self.remote_header_list = values[_HEADER_LIST]
         self.connect_enabled = values[_ENABLE_CONNECT] == 1
 
     def outgoing(self) -> bytes:

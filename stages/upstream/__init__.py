@@ -9,8 +9,9 @@
     channel.py      what an exchange sees of that which carries it
     http1.py        HTTP/1.1 client side on one backend connection, which is a channel; http1_flow.py: its flow, time and end
     http2.py        HTTP/2 client side on one backend connection; http2_output.py: its writing half
-    places.py       how many streams that may have
+    places.py       how many streams that may have; risky.py: pure: requests over which backends end all of them
     http2_stream.py one stream of that, which is a channel; http2_flow.py: its flow and time
+    words.py        what the log says of a GOAWAY
     websocket.py    the key of a WebSocket handshake where only one side has one
     grpc_web.py     pure: gRPC-Web of a client into gRPC and back
     attempts.py     one request until it is answered: which backend, which connection, waiting, trying again

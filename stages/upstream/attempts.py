@@ -42,6 +42,10 @@ class Attempts:
     _connecting: Connecting | None = None
     needs_http1 = False
     """HTTP/2 to its backend does not carry it."""
+    is_apart = False
+    """Over HTTP/2 it is to have nobody beside it."""
+    _losses = 0
+    """Connections of HTTP/2 that were lost with this one and others on them."""
     waits = False
     """In line for a connection."""
     waiting_since = 0.0
@@ -90,7 +94,13 @@ class Attempts:
         name = self.name = self._group.name_for(self.routed, backend)
         if (self.routed.upgrade or backend.http1_until) and not self.needs_http1:
             self.needs_http1 = backend.is_for_http1(self.routed, monotonic())
-        shared = None if self.needs_http1 else backend.with_room(name)
+        shared = None
+        if not self.needs_http1:
+            self.is_apart = self._losses > 1 or backend.is_at_risk(self.routed)
+            if self.is_apart:
+                shared = backend.with_room(name, True)
+            if shared is None and (not self.is_apart or backend.is_full):
+                shared = backend.with_room(name)
         if shared is not None:
             self._tries += 1
             self._send(shared.channel(), monotonic())
@@ -107,8 +117,7 @@ class Attempts:
     def _open_or_wait(self, backend: BackendState) -> None:
         group = self._group
         self.name = group.name_for(self.routed, backend)
-        limit = group.settings.max_connections
-        if not limit or backend.open < limit or backend.coming(self.name, self.needs_http1) is not None:
+        if not backend.is_full or backend.coming(self.name, self.needs_http1) is not None:
             self._open(backend)
         elif group.pending >= group.settings.max_pending:
             self.fail("overloaded")
@@ -118,7 +127,7 @@ class Attempts:
             group.pending += 1
             backend.pending.append(self)
             self.actor.has_line(group)
-            if group.by_host or self.needs_http1:
+            if group.by_host or self.needs_http1 or backend.apart:
                 backend.make_room()
 
     # -- what it waited for ---------------------------------------------------------
@@ -156,8 +165,9 @@ class Attempts:
     def _open(self, backend: BackendState) -> None:
         """A connection of its own, or a share in one that is being opened already."""
         self._tries += 1
-        coming = backend.coming(self.name, self.needs_http1)
-        self._connecting = coming or Connecting(self.actor, backend, self.name, self.needs_http1)
+        is_apart = self.is_apart and not backend.is_full
+        coming = None if is_apart else backend.coming(self.name, self.needs_http1)
+        self._connecting = coming or Connecting(self.actor, backend, self.name, self.needs_http1, is_apart)
         self._connecting.waiting.append(self)
 
     def connected(self, channel: Channel, seconds: tuple[float, ...]) -> None:
@@ -234,6 +244,11 @@ class Attempts:
                 self.begin()
         except Exception as error:
             self.crashed(error)
+
+    def lost_with_others(self) -> None:
+        """Its connection of HTTP/2 is gone, and with it other requests. Whose fault that was nobody knows: from the second time on
+        it is asked alone, so that what ends connections takes no more of them with it."""
+        self._losses += 1
 
     def note(self, detail: str) -> None:
         """What was wrong with the backend's answer, for the log."""

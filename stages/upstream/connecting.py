@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 class Connecting:
     """Several exchanges wait for the same one where it will be shared, or may be."""
 
-    __slots__ = ("_actor", "_backend", "_only_http1", "_task", "name", "room", "waiting")
+    __slots__ = ("_actor", "_backend", "_is_apart", "_only_http1", "_task", "name", "room", "waiting")
 
-    def __init__(self, actor: UpstreamActor, backend: BackendState, name: str, only_http1: bool) -> None:
-        """only_http1: HTTP/2 will not do for the exchange that it is for."""
+    def __init__(self, actor: UpstreamActor, backend: BackendState, name: str, only_http1: bool, is_apart: bool = False) -> None:
+        """only_http1: HTTP/2 will not do for the exchange that it is for. is_apart: over HTTP/2 it shall have none beside it."""
         self._actor = actor
         self._backend = backend
         self._only_http1 = only_http1
+        self._is_apart = is_apart
         self.name = name
         """Whom the backend has to prove to be."""
-        self.room = 1 if backend.is_http1 or only_http1 else backend.streams
+        self.room = 1 if backend.is_http1 or only_http1 or is_apart else backend.streams
         """Exchanges that it will have room for, as far as is known."""
         self.waiting: list[Attempts] = []
         backend.open += 1
@@ -77,7 +78,7 @@ class Connecting:
         else:
             backend.is_http1 = False
             left = []
-            connection.stand_by()
+            connection.stand_by(self._is_apart)
             for exchange in waiting:
                 if connection.has_room:
                     exchange.connected(connection.channel(), seconds)

@@ -38,6 +38,8 @@ class Failure(enum.Enum):
     """The backend has cancelled a call of gRPC."""
     DEADLINE = "deadline_exceeded"
     """The same, because the call's own deadline has passed."""
+    HEAD_TOO_LARGE = "headers_too_large"
+    """The backend has ended a connection of HTTP/2 over the size of this request's head."""
     HTTP1_REQUIRED = "bad_gateway     "
     """The backend wants this request over HTTP/1.1, and may have it so."""
 

@@ -288,6 +288,13 @@ class Exchange(Attempts):
             self.actor.answer_error(self.answers_to, routed, kind, report)
         self._over()
 
+    def head_too_large(self, limit: int) -> None:
+        """The backend has said that it wants no field lists over `limit` bytes, and may end the connection over one."""
+        assert self.channel is not None
+        addr, size = self.channel.backend.address, len(self.routed.headers) + len(self.routed.target)
+        self.actor.context.log("debug", "head too large for the backend", upstream=self._group.name, addr=addr, bytes=size, limit=limit)
+        self.fail("headers_too_large")
+
     def crashed(self, error: Exception) -> None:
         """A fault of ours must not leave the client waiting."""
         self.actor.context.log("error", "request failed", error=repr(error))

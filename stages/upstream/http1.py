@@ -10,7 +10,7 @@ import asyncio
 import socket
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from stages.bulk import LONG
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
@@ -67,7 +67,7 @@ class BackendConnection(Http1Flow):
         "write",
     )
 
-    is_single = True
+    is_single: Literal[True] = True
     has_room = True
 
     def __init__(self, backend: BackendState, sock: socket.socket, name: str = "") -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import monotonic
-from typing import Final
+from typing import Final, Literal
 
 from stages.bulk import LONG
 from stages.http1.direct import DirectWriter
 from stages.http2.engine import (
+    ANY_SIZE,
     HTTP_1_1_REQUIRED,
     LARGEST_WINDOW,
     LAST_STREAM,
@@ -35,6 +36,8 @@ from stages.upstream.http2_output import Http2Output
 from stages.upstream.http2_stream import Http2Stream
 from stages.upstream.places import Places
 from stages.upstream.pool import BackendState
+from stages.upstream.risky import LONG as LONGEST
+from stages.upstream.words import words_of
 
 OURS: Final = Settings(max_streams=0, connection_window=LARGEST_WINDOW, header_list=128 * 1024)
 """What we tell backends. They open no streams: push is off. What may come is bounded by the window of each stream: one for
@@ -47,6 +50,9 @@ FLOODS: Final = Floods(
 
 WRITE_BUFFER: Final = 256 * 1024
 
+TRAILERS_READ: Final = b"trailers"
+"""Payload of the PING that is sent behind trailers: when it comes back the backend has read them, and lives."""
+
 SPARE_IDS: Final = 20_000
 """A connection takes no new streams when it has fewer ids than this left."""
 
@@ -58,11 +64,15 @@ class Http2Connection(Http2Output):
         "_forced",
         "_heard_at",
         "_is_ending",
+        "_last_words",
         "_unasked",
         "_writer",
         "connect_seconds",
+        "header_list",
         "idle_since",
+        "is_apart",
         "is_counted",
+        "last_code",
         "lonely",
         "name",
         "opened",
@@ -71,7 +81,7 @@ class Http2Connection(Http2Output):
         "settled",
     )
 
-    is_single = False
+    is_single: Literal[False] = False
 
     def __init__(self, backend: BackendState, name: str = "") -> None:
         """name: whom the backend has proved to be; "" without TLS."""
@@ -81,6 +91,14 @@ class Http2Connection(Http2Output):
         """TCP connect, TLS handshake."""
         self.choked = False
         self.is_closed = False
+        self.is_apart = False
+        """It is for one request at a time: for those over which the backend may end it."""
+        self.header_list = ANY_SIZE
+        """Bytes of the largest field list that the backend wants to get."""
+        self._last_words = ""
+        """What its GOAWAY has said, if that was because of an error."""
+        self.last_code = NO_ERROR
+        """The code of that."""
         self.is_counted = False
         """It is one of `backend.open`, which its loss has to tell."""
         self.opened = self.idle_since = self._heard_at = monotonic()
@@ -118,8 +136,9 @@ class Http2Connection(Http2Output):
     def is_unused(self) -> bool:
         return not self._streams and not self._unasked
 
-    def stand_by(self) -> None:
-        """Opened and counted: ready for exchanges."""
+    def stand_by(self, is_apart: bool = False) -> None:
+        """Opened and counted: ready for exchanges. is_apart: for one at a time."""
+        self.is_apart = is_apart
         self.places.open()
 
     def channel(self) -> Http2Stream:
@@ -148,12 +167,12 @@ class Http2Connection(Http2Output):
         was_counted, self.is_counted = self.is_counted, False
         if was_counted:
             self.backend.lost_one()
-        self._drop_streams("" if error is None else str(error), None)
+        self._drop_streams(self._last_words or ("" if error is None else str(error)), None)
 
     def eof_received(self) -> bool:
         self._is_ending = True
         self.places.shut()
-        self._drop_streams("", None)
+        self._drop_streams(self._last_words, None)
         self.transport.abort()
         return False
 
@@ -215,7 +234,10 @@ class Http2Connection(Http2Output):
             self._going_away(event)
         elif isinstance(event, SettingsChanged):
             self._learn_settings()
-        elif not isinstance(event, Pong):
+        elif isinstance(event, Pong):
+            if event.payload == TRAILERS_READ:
+                self.backend.takes_trailers = True
+        else:
             stream = self._streams.get(event.stream_id)
             if stream is None:
                 if isinstance(event, Body):
@@ -235,6 +257,7 @@ class Http2Connection(Http2Output):
         """The backend's settings have come, or changed."""
         self.backend.streams = max(1, min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams))
         self.backend.takes_tunnels = self.engine.connect_enabled
+        self.header_list = self.engine.remote_header_list
         if not self.settled.done():
             self.settled.set_result(None)
         self.places.learn()
@@ -248,10 +271,13 @@ class Http2Connection(Http2Output):
         self.places.shut()
         if event.code == HTTP_1_1_REQUIRED:
             self.backend.wants_http1(monotonic())
-        why = f"GOAWAY, error {event.code}" if event.code else "GOAWAY"
+        why = words_of(event)
+        is_lost = event.code != NO_ERROR and len(self._streams) > 1
+        if event.code:
+            self._last_words, self.last_code = why, event.code
         for stream_id, stream in list(self._streams.items()):
             if stream_id > event.last_stream_id:
-                stream.was_refused(why)
+                stream.was_refused(why, is_lost)
         if self.is_unused:
             self.close()
 
@@ -300,6 +326,29 @@ class Http2Connection(Http2Output):
         self._calls_line = bool(self.backend.pending)
         self.flush_soon()
 
+    def takes_trailers(self, size: int) -> bool:
+        """Trailers of a request may be sent: they were read before, or nobody else is here, who would go with the connection.
+
+        size: bytes of them. Else they are dropped, as RFC 9110 section 6.5.1 allows; who has announced them is apart.
+        """
+        if self.is_apart or (self.backend.takes_trailers and size <= LONGEST):
+            return True
+        if self.in_use > 1:
+            return False
+        self.places.shut()
+        return True
+
+    def sent_trailers(self) -> None:
+        """Whether the backend has read them shows by a PING that comes back."""
+        if not self.backend.takes_trailers:
+            self._loop.call_soon(self._ask_after_trailers)
+
+    def _ask_after_trailers(self) -> None:
+        if not self._is_ending and not self.is_closed:
+            self._flush()  # before the PING, which libnghttp2 would put first
+            self.engine.ping(TRAILERS_READ)
+            self.flush_soon()
+
     # -- time, end ---------------------------------------------------------------------
 
     @property
@@ -326,8 +375,9 @@ class Http2Connection(Http2Output):
     def _drop_streams(self, why: str, failure: Failure | None) -> None:
         if not self.settled.done():
             self.settled.set_exception(ConnectionError(f"no HTTP/2: {why or 'closed'}"))
-        for stream in self._all():
-            stream.lost(why, failure)
+        streams = self._all()
+        for stream in streams:
+            stream.lost(why, failure, len(streams) > 1)
 
     def _broke(self, error: Http2Error) -> None:
         """The backend has broken the protocol, or floods us. The GOAWAY that says so is queued."""

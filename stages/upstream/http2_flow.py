@@ -62,7 +62,7 @@ class Http2Flow:
 
     def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         self._ends = ended
-        self._trailers = trailers
+        self._trailers = trailers if trailers and self.connection.takes_trailers(len(trailers)) else b""
         was_waiting = bool(self._held)
         if payload:
             self._held.append(memoryview(payload))
@@ -104,6 +104,7 @@ class Http2Flow:
                 self._sent_end = moved = True
                 if self._trailers:
                     engine.send_trailers(self.id, trailer_fields(self._trailers))
+                    connection.sent_trailers()
                 else:
                     engine.send_data(self.id, b"", True)
         if held or (self._ends and not self._sent_end):

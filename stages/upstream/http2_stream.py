@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from stages.grpc import is_call, timeout_of
 from stages.http1.rules import ProtocolError, ResponseHead
-from stages.http2.engine import CANCEL, PROTOCOL_ERROR, Fields
+from stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields
 from stages.http2.fields import request_fields, response_head, trailer_block
 from stages.messages import UNKNOWN
 from stages.upstream.core import EVERYDAY, Failure, meaning_of_cancel, meaning_of_reset
 from stages.upstream.http1 import LIMITS, MAX_INTERIM
 from stages.upstream.http2_flow import Http2Flow
 from stages.upstream.pool import LONGEST_WAIT, BackendState
+from stages.upstream.risky import exceeds, is_large
 from stages.upstream.websocket import WEBSOCKET, answered_over_http2, with_key
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class Http2Stream(Http2Flow):
         if upgrade and not length:  # before an extended CONNECT there is no room for a body: the upgrade is ignored, as a server may
             self._ask_for_tunnel(exchange, target, headers, upgrade)
             return
+        if exceeds(connection.header_list, target, headers):
+            exchange.head_too_large(connection.header_list)
+            return
         ended = exchange.upload_done
         fields = request_fields(method, target, connection.scheme, headers, length)
         self.id = connection.open_stream(self, fields, ended and not body)
@@ -94,6 +98,9 @@ class Http2Stream(Http2Flow):
                 exchange.attempt_failed(Failure.INVALID)
             return
         self._tunnel = headers
+        if exceeds(self.connection.header_list, target, headers):
+            exchange.head_too_large(self.connection.header_list)
+            return
         # RFC 8441 section 5 has no use for a key, but a proxy that goes on in HTTP/1.1 may have none of its own (Envoy).
         headers = with_key(headers, exchange.routed.version) if upgrade == WEBSOCKET else headers
         fields = request_fields(b"CONNECT", target, self.connection.scheme, headers, 0, upgrade)
@@ -242,19 +249,26 @@ class Http2Stream(Http2Flow):
             self.backend.wants_http1(monotonic())
         self._fail(exchange, failure, why)
 
-    def was_refused(self, why: str) -> None:
-        """By a GOAWAY: the backend has not touched it."""
+    def was_refused(self, why: str, is_lost: bool) -> None:
+        """By a GOAWAY: the backend has not touched it. is_lost: its connection ends in an error, with others on it."""
         exchange = self.exchange
         assert exchange is not None
+        if is_lost:
+            exchange.lost_with_others()
         self._fail(exchange, Failure.REFUSED if not self._heard else Failure.RESET, why)
 
-    def lost(self, why: str, failure: Failure | None = None) -> None:
-        """The connection is gone. failure: what that is when nothing of an answer has come."""
+    def lost(self, why: str, failure: Failure | None = None, with_others: bool = False) -> None:
+        """The connection is gone. failure: what that is when nothing of an answer has come. with_others: other streams are too."""
         exchange = self.exchange
         if exchange is None:
             return
         if self._heard:
             self._fail(exchange, Failure.INVALID, why or "closed within its answer")
+        elif with_others:
+            exchange.lost_with_others()
+            self._fail(exchange, Failure.CLOSED_REUSED, why)
+        elif self.connection.last_code == ENHANCE_YOUR_CALM and is_large(exchange.routed.target, exchange.routed.headers):
+            self._fail(exchange, Failure.HEAD_TOO_LARGE, why)
         else:
             closed = Failure.CLOSED_REUSED if self.connection.served else Failure.CLOSED_FRESH
             self._fail(exchange, failure or closed, why)

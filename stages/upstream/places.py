@@ -15,13 +15,13 @@ of rapid reset (CVE-2023-44487), and with them the requests of others: clients t
 
 
 class Places:
-    """Of one connection, which tells what happens to it. `Backend.shared` has it while there is room."""
+    """Of one connection, which tells what happens to it. A list of its backend has it while there is room."""
 
-    __slots__ = ("_cap", "_connection", "_is_on_shelf", "_is_open", "_reset_at", "_resets", "is_shut", "limit")
+    __slots__ = ("_cap", "_connection", "_is_on_shelf", "_is_open", "_most", "_reset_at", "_resets", "is_shut", "limit")
 
     def __init__(self, connection: Http2Connection) -> None:
         self._connection = connection
-        self._cap = connection.backend.group.settings.max_h2_streams
+        self._cap = self._most = connection.backend.group.settings.max_h2_streams
         """Streams at a time by our own choice; fewer than configured after the backend has refused one."""
         self.limit = 0
         """The same by both sides' choice."""
@@ -46,12 +46,15 @@ class Places:
         if has_room != self._is_on_shelf:
             self._is_on_shelf = has_room
             if has_room:
-                self._connection.backend.shared.append(self._connection)
+                self._connection.backend.shelf(self._connection).append(self._connection)
             else:
                 self._connection.backend.forget(self._connection)
 
     def open(self) -> None:
         self._is_open = True
+        if self._connection.is_apart:
+            self._most = 1
+            self._set_cap(1)
         self.look()
 
     def shut(self) -> None:
@@ -69,7 +72,7 @@ class Places:
 
     def answered(self) -> None:
         """The backend has done one: after it has refused some, another may be tried."""
-        if self._cap < self._connection.backend.group.settings.max_h2_streams:
+        if self._cap < self._most:
             self._set_cap(self._cap + 1)
 
     def refused(self, count: int) -> None:

@@ -9,7 +9,7 @@ import random
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 from urllib.parse import unquote_plus
 
 from config.model import Upstream
@@ -19,6 +19,7 @@ from stages.headers import value_of
 from stages.http2 import engines
 from stages.messages import Routed
 from stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
+from stages.upstream.risky import announces_trailers, is_large
 from stages.upstream.secure import Sessions, context_for
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class BackendState:
     __slots__ = (
         "active",
         "address",
+        "apart",
         "connecting",
         "entry",
         "group",
@@ -63,6 +65,7 @@ class BackendState:
         "sessions",
         "shared",
         "streams",
+        "takes_trailers",
         "takes_tunnels",
         "weight",
     )
@@ -86,6 +89,8 @@ class BackendState:
         """HTTP/1.1, most recently used last: that one is taken, so the others can age and close."""
         self.shared: list[Http2Connection] = []
         """HTTP/2 with room for another stream."""
+        self.apart: list[Http2Connection] = []
+        """HTTP/2 for one request at a time, of those over which a backend may end its connection (risky.py); used by none now."""
         self.connecting: dict[Connecting, None] = {}
         """Being opened, oldest first."""
         self.is_http1 = not group.may_share
@@ -99,6 +104,8 @@ class BackendState:
         """Of connections for which nothing but HTTP/1.1 was offered: a session goes on only under the offer that it began with."""
         self.takes_tunnels = True
         """Its HTTP/2 allows extended CONNECT (RFC 8441), by what it said the last time."""
+        self.takes_trailers = False
+        """It has read trailers of a request over HTTP/2, and its connection lived on."""
         self.http1_until = 0.0
         """Monotonic seconds until which it gets HTTP/1.1, because it has asked for that; 0.0 = it has not."""
 
@@ -118,6 +125,16 @@ class BackendState:
         no_tunnel = routed.upgrade and (routed.length or not self.takes_tunnels)
         return bool(self.http1_until or no_tunnel) and self.may_fall_back(routed)
 
+    def is_at_risk(self, routed: Routed) -> bool:
+        """A connection of HTTP/2 to it may end over this request."""
+        return is_large(routed.target, routed.headers) or (not self.takes_trailers and announces_trailers(routed))
+
+    @property
+    def is_full(self) -> bool:
+        """There may be no more connections than there are."""
+        limit = self.group.settings.max_connections
+        return bool(limit) and self.open >= limit
+
     def take_idle(self, name: str) -> BackendConnection | None:
         """The idle connection that was used last, for requests of this name."""
         idle = self.idle
@@ -126,9 +143,9 @@ class BackendState:
                 return idle.pop(at)
         return None
 
-    def with_room(self, name: str) -> Http2Connection | None:
-        """A shared connection for one more request of this name."""
-        for connection in self.shared:
+    def with_room(self, name: str, apart: bool = False) -> Http2Connection | None:
+        """A shared connection for one more request of this name; or one that nobody else is on, or will be (apart)."""
+        for connection in self.apart if apart else self.shared:
             if connection.name == name and not connection.transport.is_closing():  # which it may not have been told yet
                 return connection
         return None
@@ -148,6 +165,7 @@ class BackendState:
         for connection in self.shared:
             if connection.is_unused:
                 yield connection
+        yield from self.apart
 
     def keep_idle(self, keeps: bool) -> None:
         """Whether connections are kept for the next request from now on."""
@@ -167,9 +185,19 @@ class BackendState:
 
     def forget(self, connection: BackendConnection | Http2Connection) -> None:
         """A connection is not to be used for anything new."""
-        known: list[BackendConnection] | list[Http2Connection] = self.idle if connection.is_single else self.shared
+        known: list[BackendConnection] | list[Http2Connection] = self.shelf(connection)
         if connection in known:
             known.remove(connection)  # type: ignore[arg-type]
+
+    @overload
+    def shelf(self, connection: BackendConnection) -> list[BackendConnection]: ...
+
+    @overload
+    def shelf(self, connection: Http2Connection) -> list[Http2Connection]: ...
+
+    def shelf(self, connection: BackendConnection | Http2Connection) -> list[BackendConnection] | list[Http2Connection]:
+        """Where it stands while it may be used for something new."""
+        return self.idle if connection.is_single else self.apart if connection.is_apart else self.shared
 
     def next_waiting(self) -> Attempts:
         """Takes the first exchange out of the line."""
@@ -197,8 +225,7 @@ class BackendState:
     def _let_in(self, exchange: Attempts) -> bool:
         needs_http1 = exchange.needs_http1
         connection = self.with_room(exchange.name) if self.shared and not needs_http1 else None
-        is_full = self.open >= self.group.settings.max_connections
-        if connection is None and is_full and self.coming(exchange.name, needs_http1) is None:
+        if connection is None and self.is_full and self.coming(exchange.name, needs_http1) is None:
             return False
         self.leave(exchange)
         exchange.next_in_line(None if connection is None else connection.channel())

@@ -648,7 +648,7 @@ class Play:
             for state in group.backends:
                 assert state.active == 0, f"{state.address}: {state.active} requests were never counted off"
                 assert not state.pending
-                kept = [connection for connection in (*state.idle, *state.shared) if not connection.is_closed]
+                kept = [connection for connection in (*state.idle, *state.shared, *state.apart) if not connection.is_closed]
                 assert state.open == len(kept), f"{state.address}: {state.open} connections counted, {len(kept)} kept"
                 assert all(connection.exchange is None for connection in state.idle)
                 assert all(connection.is_unused for connection in state.shared)
@@ -656,7 +656,7 @@ class Play:
         for address, backend in self.backends.items():
             assert not backend.dialing, f"{address} is still being dialled"
             states = [state for group in groups.values() for state in group.backends if state.address == address]
-            kept = [connection for state in states for connection in (*state.idle, *state.shared)]
+            kept = [connection for state in states for connection in (*state.idle, *state.shared, *state.apart)]
             assert {id(link.connection) for link in backend.open} == {id(c) for c in kept}, f"a connection to {address} was left open"
 
     async def end(self) -> None:
