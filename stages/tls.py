@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from stages.client_hello import server_name
 from stages.http1.direct import DirectWriter
 from stages.tls_output import READ, RECORD, TlsOutput
 
@@ -27,6 +28,14 @@ EARLY: Final = 64 * 1024
 
 _HANDSHAKE: Final = 0x16
 """Type of the record that every TLS connection begins with."""
+
+
+_UNRECOGNIZED_NAME: Final = bytes((0x15, 3, 3, 0, 2, 2, ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME))
+"""The record of this fatal alert (RFC 6066 section 3), for a handshake that is refused before the library has begun it."""
+
+
+class NoContext(Exception):
+    """There is none for the name that the client asks for."""
 
 
 class Lane:
@@ -72,10 +81,12 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
 
     __slots__ = (
         "_agreed",
+        "_choose",
         "_early",
         "_end_of_reading",
         "_failed",
         "_has_begun",
+        "_hello",
         "_hostname",
         "_incoming",
         "_is_full",
@@ -95,15 +106,22 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         failed: Callable[[Exception | None], None],
         *,
         lane: Lane | None = None,
+        choose: Callable[[bytes], ssl.SSLContext | None] | None = None,
         hostname: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        """lane: of a server; without it this is the client's end, which names `hostname` and may go on with `session`."""
+        """lane: of a server; without it this is the client's end, which names `hostname` and may go on with `session`.
+
+        choose: of a server, gives the context by the name as the client sent it, in place of `context`; None refuses.
+        """
         super().__init__()
         self._context = context
         self._agreed = agreed
         self._failed = failed
         self._lane = lane
+        self._choose = choose
+        self._hello = b""
+        """What has come of the client's first message, until its context is chosen."""
         self._hostname = hostname
         self._session = session
         self._protocol = None
@@ -129,15 +147,18 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         self._raw = transport  # type: ignore[assignment]
         self._writer = DirectWriter(self._raw)
         self._send = self._writer.write
-        is_server = self._lane is not None
         self._started = monotonic()
+        if self._choose is None:
+            self._begin()
+        if self._lane is None and not self._is_closing:
+            self.shake()
+
+    def _begin(self) -> None:
         try:
+            is_server = self._lane is not None
             self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, is_server, self._hostname, self._session)
         except ValueError as error:  # a name that cannot be one
             self._give_up(error)
-            return
-        if not is_server:
-            self.shake()
 
     def data_received(self, data: bytes) -> None:
         if self._protocol is not None:
@@ -153,11 +174,33 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
                 self._has_begun = True
                 if data[0] != _HANDSHAKE and self._is_plain(data):
                     return
+            if self._choose is not None:
+                data = self._hello + data
+                self._hello = b""
+                if not self._is_chosen(data):
+                    return
             self._incoming.write(data)
             if self._incoming.pending > EARLY and not self._is_full:
                 self._is_full = True
                 self._raw.pause_reading()
             self._lane.put(self)
+
+    def _is_chosen(self, data: bytes) -> bool:
+        """Chooses the context by what the client has said, if that is enough to know the name."""
+        assert self._choose is not None
+        name = server_name(data)
+        if name is None and len(data) <= EARLY:
+            self._hello = data
+            return False
+        context = self._choose(name or b"")
+        self._choose = None
+        if context is None:
+            self._send(_UNRECOGNIZED_NAME)
+            self._give_up(NoContext())
+            return False
+        self._context = context
+        self._begin()
+        return True
 
     def _is_plain(self, data: bytes) -> bool:
         """A client that does not speak TLS here is told so if it seems to speak HTTP; it would find an alert odd."""

@@ -54,6 +54,16 @@ class Chooser:
         self._choice = choice
         set_up(self.context, server)
 
+    def context_for(self, name: bytes) -> ssl.SSLContext | None:
+        """What the handshake of a client that asks for `name`, as it came, begins in; None when there is no certificate for it.
+
+        No certificate is for a name outside ASCII, and the TLS library's `sni_callback` breaks on one: it gets the default at once.
+        """
+        if name.isascii():
+            return self.context
+        self.unknown = ascii(name[:255])
+        return self._choice.default
+
     def _choose(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
         found = self._choice.of(name)
         if found is None:

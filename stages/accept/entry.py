@@ -16,7 +16,7 @@ from stages.accept.http1 import Http1Connection
 from stages.accept.http2 import Http2Connection
 from stages.accept.proxy_protocol import BadHeader, parse
 from stages.messages import Peer
-from stages.tls import TlsTransport
+from stages.tls import NoContext, TlsTransport
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -106,7 +106,8 @@ class Entry(asyncio.Protocol):
             inner.connection_made(self.transport)
         else:
             self.deadline = monotonic() + door.settings.tls_handshake_timeout
-            inner = TlsTransport(door.chooser.context, self._agreed, self._failed, lane=self._actor.lane)
+            chooser = door.chooser
+            inner = TlsTransport(chooser.context, self._agreed, self._failed, lane=self._actor.lane, choose=chooser.context_for)
             self.transport.set_protocol(inner)
             inner.connection_made(self.transport)
         if rest:
@@ -132,7 +133,8 @@ class Entry(asyncio.Protocol):
     def _failed(self, error: Exception | None) -> None:
         self._actor.context.count("tls_handshakes_failed")
         why = "it left in the TLS handshake" if error is None else f"TLS: {error}"
-        if isinstance(error, ssl.SSLError) and getattr(error, "reason", "") == "CALLBACK_FAILED" and self._door.chooser is not None:
+        is_nobodys = isinstance(error, NoContext) or (isinstance(error, ssl.SSLError) and error.reason == "CALLBACK_FAILED")
+        if is_nobodys and self._door.chooser is not None:
             why = f"TLS: no certificate for {self._door.chooser.unknown or 'a client that names nobody'}, and none is the default"
         self._left(why)
 

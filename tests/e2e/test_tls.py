@@ -117,6 +117,26 @@ def test_a_reload_takes_the_default_away_and_gives_it_back(tls: Site) -> None:
         assert shown(tls, "stranger.example") == "default"
 
 
+def test_a_name_outside_ascii_gets_the_default_or_the_alert_and_nothing_is_written_past_the_log(tls: Site) -> None:
+    """Python's `ssl` would refuse it, with a traceback on stderr that anybody could repeat."""
+    hello = client_hello("stranger.example").replace(b"stranger.example", "strängér.example".encode()[:16])
+
+    def first_bytes() -> bytes:
+        with socket.create_connection(("127.0.0.1", tls.port), 10) as sock:
+            sock.sendall(hello)
+            return sock.recv(7)
+
+    before = len(tls.pingap.output())
+    assert first_bytes()[:2] == b"\x16\x03", "a ServerHello"
+    tls.pingap.write_config(tls.config(default=False).replace("[basic]", '[basic]\nlog_level = "debug"', 1))
+    assert tls.pingap.command("reload").returncode == 0
+    assert first_bytes() == bytes((0x15, 3, 3, 0, 2, 2, 112)), "unrecognized_name"
+    tls.pingap.wait_output(r"reason=.*no certificate for .*xc3", 8, before)
+    tls.pingap.write_config(tls.config())
+    assert tls.pingap.command("reload").returncode == 0
+    assert "Traceback" not in tls.pingap.output()[before:]
+
+
 # -- what is agreed on -----------------------------------------------------------------------
 
 
@@ -259,10 +279,10 @@ def test_a_session_of_another_process_costs_a_whole_handshake_and_nothing_else(o
 # -- handshakes that do not end ------------------------------------------------------------------
 
 
-def client_hello() -> bytes:
+def client_hello(name: str = "a.example") -> bytes:
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
-        trusting().wrap_bio(into, out, False, "a.example").do_handshake()
+        trusting().wrap_bio(into, out, False, name).do_handshake()
     return out.read()
 
 

@@ -1,0 +1,68 @@
+"""The name in a ClientHello: as OpenSSL writes one, in pieces, over several records, and garbled."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.client_hello import server_name
+
+
+def hello(name: str | None = "site.example", newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = newest
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, False, name).do_handshake()
+    return outgoing.read()
+
+
+def renamed(name: bytes) -> bytes:
+    """A ClientHello that asks for any bytes of the length of `site.example`."""
+    whole = hello()
+    assert len(name) == len(b"site.example") and whole.count(b"site.example") == 1
+    return whole.replace(b"site.example", name)
+
+
+def fragmented(whole: bytes, size: int) -> bytes:
+    """The same message in records of `size` bytes."""
+    message = whole[5:]
+    pieces = [message[at : at + size] for at in range(0, len(message), size)]
+    return b"".join(whole[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("name", ["site.example", "a.b.c.example", None])
+def test_the_name_is_what_openssl_asked_for(name: str | None, newest: ssl.TLSVersion) -> None:
+    assert server_name(hello(name, newest)) == (name or "").encode()
+
+
+def test_it_is_waited_for_byte_by_byte() -> None:
+    whole = hello()
+    assert [server_name(whole[:length]) for length in range(len(whole))] == [None] * len(whole)
+    assert server_name(whole + b"what follows") == b"site.example"
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_a_message_over_several_records_is_one(size: int) -> None:
+    assert server_name(fragmented(hello(), size)) == b"site.example"
+    assert server_name(fragmented(hello(), size)[:-1]) is None
+
+
+@given(st.binary(min_size=12, max_size=12))
+def test_any_bytes_may_be_asked_for(name: bytes) -> None:
+    assert server_name(renamed(name)) == name
+
+
+@given(st.binary(max_size=400), st.integers(0, 300))
+def test_what_is_no_hello_names_nobody_and_breaks_nothing(noise: bytes, at: int) -> None:
+    server_name(noise)
+    whole = hello()
+    found = server_name(whole[:5] + (whole[5 : 5 + at] + noise + whole[5 + at + len(noise) :])[: len(whole) - 5])
+    assert found is None or isinstance(found, bytes)
