@@ -1,7 +1,7 @@
 """Configuration in files: one TOML file, or a directory whose TOML files make one configuration.
 
-A directory is read with all below it, in the order of the names; names that
-begin with a dot are left out (editors and Kubernetes keep their own there).
+A directory is read with all below it, in the order of the names, through symbolic links too, each directory
+once; names that begin with a dot are left out (editors and Kubernetes keep their own there).
 `?separation=true` after the path is accepted, for it is only about writing.
 """
 
@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.problems import ConfigRefused, Problem
 
-Fingerprint = tuple[tuple[str, int, int, int], ...]
-"""For each file: path, inode, size, time of change in nanoseconds. A file that is not there has zeros."""
+Print = tuple[str, int, int, int, int]
+"""Of a file: path, inode, size, times of the last change of its content and of anything of it in nanoseconds.
+
+The second time cannot be set by anybody: an edit that restores size and time (`touch -r`, `rsync -t`) is seen by it.
+"""
+
+Fingerprint = tuple[Print, ...]
+"""For each file; one that is not there has zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +89,20 @@ def _files(root: Path, problems: list[Problem]) -> list[Path]:
     def note(error: OSError) -> None:
         problems.append(_unreadable(error.filename, error))
 
-    for folder, folders, names in os.walk(root, onerror=note):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    seen = {_identity(str(root))}
+    for folder, folders, names in os.walk(root, onerror=note, followlinks=True):
+        inner, folders[:] = sorted(name for name in folders if not name.startswith(".")), []
+        for name in inner:
+            # One that was reached by another way, say by a link to a directory above, is not read again.
+            if (one := _identity(os.path.join(folder, name))) not in seen:
+                seen.add(one)
+                folders.append(name)
         for name in sorted(names):
             suffix = os.path.splitext(name)[1]
             if suffix in found and not name.startswith("."):
                 found[suffix].append(Path(folder, name))
+            elif not suffix and not name.startswith(".") and not os.path.exists(os.path.join(folder, name)):
+                problems.append(Problem(os.path.join(folder, name), "a link that leads nowhere", "was it meant to be a directory?"))
     if not found[".toml"] and not problems:
         others = found[".hcl"] + found[".kdl"]
         message = "not supported yet: HCL and KDL" if others else "the directory holds no .toml file"
@@ -95,12 +110,19 @@ def _files(root: Path, problems: list[Problem]) -> list[Path]:
     return found[".toml"]
 
 
-def _print_of(path: Path) -> tuple[str, int, int, int]:
+def _print_of(path: Path) -> Print:
     try:
         stat = path.stat()
     except OSError:
-        return (str(path), 0, 0, 0)
-    return (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return (str(path), 0, 0, 0, 0)
+    return (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    with suppress(OSError):
+        stat = os.stat(folder)
+        return (stat.st_dev, stat.st_ino)
+    return (0, 0)
 
 
 def _unreadable(path: str | Path, error: OSError) -> Problem:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from config.problems import ConfigRefused
-from config.storage.file import Document, fingerprint, locate, read
+from config.storage.file import Document, Fingerprint, fingerprint, locate, read
+from tests.e2e.waiting import until
 
 
 def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_fingerprint_changes_with_text_time_and_files(tmp_path: Path) -> None:
 def test_a_fingerprint_of_what_is_not_there_has_zeros(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     before = fingerprint(file)
-    assert before == ((str(file), 0, 0, 0),)
+    assert before == ((str(file), 0, 0, 0, 0),)
     file.write_text("x")
     assert fingerprint(file) != before
 
@@ -85,3 +87,55 @@ def test_a_directory_without_permission_is_a_problem(tmp_path: Path) -> None:
             read(tmp_path)
     finally:
         closed.chmod(0o700)
+
+
+def test_a_directory_behind_a_link_is_read_once_whatever_the_links(tmp_path: Path) -> None:
+    root, outside = tmp_path / "conf", tmp_path / "outside"
+    (root / "real").mkdir(parents=True)
+    outside.mkdir()
+    for path in (root / "a.toml", root / "real" / "b.toml", outside / "c.toml"):
+        path.write_text("x")
+    (root / "linked").symlink_to(outside)
+    (root / "again").symlink_to(outside)
+    (root / "twin").symlink_to(root / "real")
+    (outside / "up").symlink_to(root)
+    assert sorted(os.path.basename(document.name) for document in read(root)) == ["a.toml", "b.toml", "c.toml"]
+    before = fingerprint(root)
+    (outside / "d.toml").write_text("x")
+    assert fingerprint(root) != before
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("x")
+    (tmp_path / "parts").symlink_to(tmp_path / "missing")
+    (tmp_path / ".#lock").symlink_to("user@host")
+    with pytest.raises(ConfigRefused, match="parts: a link that leads nowhere"):
+        read(tmp_path)
+
+
+def _in_place(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(b"y")
+
+
+def _replaced(path: Path) -> None:
+    new = path.with_suffix(".new")
+    new.write_text("y")
+    new.replace(path)
+
+
+@pytest.mark.parametrize("edit", [_in_place, _replaced])
+def test_an_edit_is_seen_though_size_and_time_are_as_before(tmp_path: Path, edit: Callable[[Path], None]) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("x")
+    before, status = fingerprint(path), path.stat()
+    edit(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    until(lambda: _touched(path, status) != before, 5, "the clock of the file system moves on")
+
+
+def _touched(path: Path, status: os.stat_result) -> Fingerprint:
+    """Its fingerprint after one more edit of that kind: the time of change has the grain of the kernel's tick."""
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return fingerprint(path)
