@@ -22,11 +22,14 @@ from config.values import parse_access_log
 from observability.access_format import problems as format_problems
 
 
-def load(source: str | None, *, text: str | None = None) -> Snapshot:
-    """Reads the file or directory `source`, or `text` when there is none. Raises ConfigRefused with all problems."""
+def load(source: str | None, *, text: str | None = None, tries: bool = True) -> Snapshot:
+    """Reads the file or directory `source`, or `text` when there is none. Raises ConfigRefused with all problems.
+
+    tries: code of users is first run in a child (stages/plugins/trial.py); False where that was done a moment ago.
+    """
     from stages.plugins import registry
 
-    checker = registry.Checker(_base(source))
+    checker = registry.Checker(_base(source), tries)
     checks: dict[str, Any] = {"plugin_checker": checker, "builtin_plugins": registry.BUILTIN_INSTANCES}
     try:
         snapshot = load_text(text or "", name="the embedded one", **checks) if source is None else load_source(source, **checks)

@@ -13,7 +13,6 @@ spawner imports them, and tests put others in their place.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -151,7 +150,15 @@ def config_actor(context: Context) -> Actor:
     from stages.config.actor import ConfigActor
     from stages.plugins.registry import plans
 
-    return ConfigActor(context, load=functools.partial(load, text=context.settings["text"]), plans=plans)
+    # The loader of this start has tried the plugins' code a moment ago. A config stage that came back cannot know.
+    is_tried = not os.path.exists(os.path.join(context.run_dir, "config.last"))
+
+    def load_again(source: str | None) -> Snapshot:
+        nonlocal is_tried
+        tries, is_tried = not is_tried, False
+        return load(source, text=context.settings["text"], tries=tries)
+
+    return ConfigActor(context, load=load_again, plans=plans)
 
 
 def cpu_count() -> int:

@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from importlib.util import find_spec
 from time import monotonic, time
 from typing import Any, ClassVar, Final
 
@@ -40,6 +39,7 @@ from stages.config.core import (
 )
 from stages.config.watch import Watch
 from stages.messages import ACCEPTED, DECODE, IN_USE, REFUSED, Accepted, InUse, Refused
+from stages.modules import origin
 
 READING: Final = 20.0
 """Seconds that reading and checking may take."""
@@ -272,10 +272,9 @@ def _code_files(plugins: Mapping[str, Any], source: str | None = None) -> tuple[
         if isinstance(path := table.get("path"), str):
             files.add(os.path.normpath(os.path.join(os.path.abspath(base), os.path.expanduser(path))))
         elif isinstance(module := table.get("module"), str):
-            with suppress(Exception):  # finding `a.b` imports `a`, which may fail in any way; loading it said how
-                spec = find_spec(module)
-                if spec is not None and spec.has_location and spec.origin:
-                    files.add(spec.origin)
+            with suppress(Exception):  # of a finder that is not Python's own; loading it said how
+                if found := origin(module):
+                    files.add(found)
     return tuple(sorted(files))
 
 

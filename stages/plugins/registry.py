@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from config.problems import BadValue, Problem, choices, nearest, path_of
 from config.quantities import describe
 from config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
 from stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
-from stages.plugins import user_code
+from stages.plugins import trial, user_code
 from stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
 from stages.plugins.builtin.basic_auth import BasicAuth
 from stages.plugins.builtin.compression import Compression
@@ -107,18 +108,36 @@ class Made:
 class Checker:
     """Tells everything that is wrong with [plugins.NAME], and keeps the code that it found good."""
 
-    def __init__(self, base: str = "") -> None:
-        """base: the directory that relative paths start at; "" is the current one."""
+    def __init__(self, base: str = "", tries: bool = True) -> None:
+        """base: the directory that relative paths start at; "" is the current one. tries: a user's code is first run in a child."""
         self._base = base
+        self._tries = tries
         self.code: dict[str, Code] = {}
         """By plugin, of those that users wrote: for `Snapshot.code`."""
 
     def __call__(self, name: str, section: dict[str, Any]) -> list[Problem]:
         """Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot know the same file."""
+        code = self._code_of(section) if self._tries else None
+        if code is not None and (problems := trial.try_out(JUDGE, name, section, self._base, code)):
+            return problems
+        return self.judged(name, section, code)
+
+    def _code_of(self, section: dict[str, Any]) -> Code | None:
+        """The code that a section of a python plugin names; None when it cannot be had, which making the plugin says."""
+        if section.get("category") != user_code.CATEGORY:
+            return None
+        with suppress(ValidationError, user_code.Broken):
+            settings = user_code.PythonSettings.model_validate(section)
+            if (settings.path is None) != (settings.module is None):
+                return user_code.read(settings, self._base)
+        return None
+
+    def judged(self, name: str, section: dict[str, Any], code: Code | None) -> list[Problem]:
+        """The same in this process. code: of the plugin's file, None to read it."""
         try:
             _load_guard.install(None)
             try:
-                made = make(name, section, self._base, _load_guard)
+                made = make(name, section, self._base, _load_guard, code)
             finally:
                 _load_guard.uninstall()
         except PluginRefused as refused:
@@ -128,6 +147,14 @@ class Checker:
             if "path" in section:
                 section["path"] = made.code.path
         return []
+
+
+JUDGE: Final = "stages.plugins.registry:judge"
+
+
+def judge(name: str, section: dict[str, Any], base: str, code: Code) -> list[Problem]:
+    """What is wrong with a plugin of that code, found in this process: for the child of a trial."""
+    return Checker(base, tries=False).judged(name, section, code)
 
 
 def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:

@@ -9,6 +9,7 @@ the checks; from then on its text belongs to the configuration generation (`Snap
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import os
 import sys
@@ -20,6 +21,7 @@ from typing import Any, Final
 from pydantic import ConfigDict, Field
 
 from config.model import Code
+from stages.modules import origin
 from stages.plugins.api import Duration, Plugin, Settings
 from stages.plugins.guard import USUAL, Guard, HookFailed
 
@@ -60,12 +62,12 @@ def locate(settings: PythonSettings, base: str) -> str:
         return os.path.normpath(os.path.join(os.path.abspath(base), os.path.expanduser(settings.path)))
     assert settings.module is not None
     try:
-        spec = importlib.util.find_spec(settings.module)
-    except Exception as error:  # finding `a.b` imports `a`, which may fail in any way
+        found = origin(settings.module)
+    except Exception as error:  # of a finder that is not Python's own
         raise Broken(f"module {settings.module}: {_reason(error, '')}") from error
-    if spec is None or not spec.has_location or not spec.origin:
+    if not found:
         raise Broken(f"module {settings.module!r} cannot be found")
-    return spec.origin
+    return found
 
 
 def read(settings: PythonSettings, base: str) -> Code:
@@ -101,6 +103,8 @@ def _execute(path: str, code: bytes, digest: str, name: str | None, guard: Guard
     module.__file__ = path
     sys.modules[unique] = module
     try:
+        if parent:
+            guard.run(USUAL, importlib.import_module, parent)
         compiled = compile(code, path, "exec", dont_inherit=True)
         guard.run(USUAL, exec, compiled, module.__dict__)
     except (Exception, SystemExit) as error:

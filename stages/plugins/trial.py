@@ -1,0 +1,171 @@
+"""Runs the code of a plugin in a process of its own before ours depends on it.
+
+Checking a plugin means importing it, and what is imported may do anything: leave the process, crash it, or never
+end in C code where no signal reaches. The config stage would die of such a file, again after each restart. Here it
+costs a child, and is a problem of the configuration like any other.
+
+A process with one thread (`pingap check`, the loader of `pingap up`) forks itself, which takes some milliseconds. One
+with several (the config stage, which is ZeroMQ's too) must not: it starts a Python, about 0.2 s. What has passed once
+in a process passes again without a trial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from config.model import Code
+from config.problems import Problem, path_of
+
+PATIENCE: Final = 10.0
+"""Seconds until a trial is killed. Code that signals reach is stopped sooner, and with its line (guard.py)."""
+
+REMEMBERED: Final = 1024
+
+_START: Final = "import sys; sys.path[:] = {path!r}; from stages.plugins.trial import child; child({order}, {answer})"
+
+_passed: dict[str, None] = {}
+
+
+def try_out(judge: str, name: str, section: dict[str, Any], base: str, code: Code) -> list[Problem]:
+    """What is wrong with the plugin `name`, tried in a child; nothing when it may be imported here.
+
+    judge: `module:function`, what the child asks, of (name, section, base, code). section: [plugins.NAME]; base: where its
+    relative paths start.
+    """
+    path = code.path
+    asked = {"judge": judge, "name": name, "section": section, "base": base, "path": path, "code": code.text.decode("latin-1")}
+    order = json.dumps(asked)
+    key = hashlib.sha256(order.encode()).hexdigest()
+    if key in _passed:
+        return []
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        start = _forked if threading.active_count() == 1 else _started
+        pid, reap = start(order, writing)
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    said, status = _await(pid, reading, reap)
+    key_path = path_of("plugins", name, "path" if "path" in section else "module")
+    if said is None:
+        how = f"takes longer than {PATIENCE:g} s" if status is None else f"ends the process that does it ({_how(status)})"
+        return [Problem(key_path, f"{path}: importing it {how}", "a plugin is loaded into processes of pingap and must leave them alive")]
+    problems = [Problem(*row) for row in said]
+    if not problems:
+        _passed[key] = None
+        while len(_passed) > REMEMBERED:
+            del _passed[next(iter(_passed))]
+    return problems
+
+
+def _forked(order: str, answer: int) -> tuple[int, Callable[[], int]]:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _judge(order, answer)
+        finally:
+            os._exit(1)
+    return pid, lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _started(order: str, answer: int) -> tuple[int, Callable[[], int]]:
+    given = os.memfd_create("plugin")
+    try:
+        os.write(given, order.encode())
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START.format(path=sys.path, order=given, answer=answer)],
+            pass_fds=(given, answer),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    finally:
+        os.close(given)
+    return process.pid, process.wait
+
+
+def child(given: int, answer: int) -> None:
+    """In the Python that `_started` starts: reads the order and answers."""
+    with os.fdopen(given, "rb") as file:
+        file.seek(0)
+        order = file.read().decode()
+    os.set_inheritable(answer, False)
+    try:
+        _judge(order, answer)
+    finally:
+        os._exit(1)
+
+
+def _judge(order: str, answer: int) -> None:
+    """Imports and makes the plugin, tells what is wrong with it, and ends the process."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nowhere, fd)
+    asked = json.loads(order)
+    name, section = asked["name"], asked["section"]
+    code = Code(asked["path"], asked["code"].encode("latin-1"))
+    try:
+        module, _, function = asked["judge"].partition(":")
+        found = getattr(importlib.import_module(module), function)(name, section, asked["base"], code)
+    except BaseException as error:  # what is no Exception passes through all that catches
+        key = path_of("plugins", name, "path" if "path" in section else "module")
+        found = [Problem(key, f"{code.path}: importing it raises {type(error).__name__}" + (f": {error}" if str(error) else ""))]
+    said = json.dumps([[one.path, one.message, one.hint, one.source] for one in found]).encode() + b"\n"
+    while said:
+        said = said[os.write(answer, said) :]
+    os._exit(0)
+
+
+def _await(pid: int, reading: int, reap: Callable[[], int]) -> tuple[list[Any] | None, int | None]:
+    """(what the child said, its exit status); None for the first when it said nothing, for the second when its time was up."""
+    handle = os.pidfd_open(pid)
+    said = b""
+    until = time.monotonic() + PATIENCE
+    is_late = False
+    try:
+        os.set_blocking(reading, False)
+        while not said.endswith(b"\n"):
+            ready, _, _ = select.select([reading, handle], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                is_late = True
+                break
+            with suppress(BlockingIOError):
+                while piece := os.read(reading, 65536):
+                    said += piece
+            if handle in ready:  # whoever else holds the pipe: all that it said is there
+                break
+    finally:
+        with suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)  # and what it has started
+        with suppress(OSError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        status = reap()
+        os.close(handle)
+        os.close(reading)
+    if said.endswith(b"\n"):
+        return json.loads(said), status
+    return None, None if is_late else status
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    with suppress(ValueError):
+        return signal.Signals(-status).name
+    return f"signal {-status}"

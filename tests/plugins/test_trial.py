@@ -1,0 +1,118 @@
+"""Code of users that does not leave the process that imports it alive: found in a child, as a problem of the configuration."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config.problems import Problem
+from stages.modules import origin
+from stages.plugins import registry, trial
+
+GOOD = """
+from pingap.plugin import CONTINUE, Action, Exchange, Plugin, Settings
+
+class Mine(Plugin[Settings]):
+    def request(self, exchange: Exchange) -> Action:
+        return CONTINUE
+"""
+
+DEADLY = {
+    "exit": "raise SystemExit(0)",
+    "sys.exit": "import sys\nsys.exit('bye')",
+    "os._exit with 0": "import os\nos._exit(0)",
+    "os._exit": "import os\nos._exit(3)",
+    "killed": "import os\nos.kill(os.getpid(), 9)",
+    "aborted": "import os\nos.abort()",
+    "interrupted": "raise KeyboardInterrupt",
+    "no Exception": "class Gone(BaseException): pass\nraise Gone('x')",
+    "cancelled": "import asyncio\nraise asyncio.CancelledError",
+    "loops": "while True: pass",
+    "loops, and catches all": "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+    "closes all": "import os\nos.closerange(0, 1024)\nos._exit(0)",
+    "leaves a child that holds everything": "import os, time\nif os.fork() == 0:\n    time.sleep(60)\nos._exit(0)",
+    "in the constructor": GOOD + "    def __init__(self, settings: Settings) -> None:\n        import os\n        os._exit(0)\n",
+}
+
+
+@pytest.fixture(params=["one thread", "several"])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With one, a trial forks; with several it starts a Python."""
+    over = threading.Event()
+    other = threading.Thread(target=over.wait, daemon=True)
+    if request.param == "several":
+        other.start()
+    yield
+    over.set()
+    if request.param == "several":
+        other.join()
+
+
+def problems(tmp_path: Path, code: str, key: str = "path") -> list[Problem]:
+    (tmp_path / "mine.py").write_text(code)
+    return registry.check("p", {"category": "python", key: "mine.py" if key == "path" else "mine"}, str(tmp_path))
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("code", DEADLY.values(), ids=DEADLY)
+def test_code_that_ends_its_process_is_a_problem(tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "PATIENCE", 4.0)
+    [problem] = problems(tmp_path, code)
+    assert problem.path == "plugins.p.path"
+    assert str(tmp_path / "mine.py") in problem.message
+    assert not os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children") or not _children(), "no child is left"
+
+
+def _children() -> str:
+    return Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().strip()
+
+
+@pytest.mark.usefixtures("threads")
+def test_good_code_passes_and_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    assert not problems(tmp_path, GOOD)
+    assert len(os.listdir("/proc/self/fd")) == before, "no descriptor is left open"
+    for name in ("_forked", "_started"):
+        monkeypatch.setattr(trial, name, _never)
+    assert not problems(tmp_path, GOOD)
+    with pytest.raises(AssertionError, match="tried"):
+        problems(tmp_path, GOOD + "# changed\n")
+
+
+def _never(order: str, answer: int) -> tuple[int, Callable[[], int]]:
+    raise AssertionError("it is tried again")
+
+
+@pytest.mark.usefixtures("threads")
+def test_other_problems_are_told_as_ever(tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, "\n\nnonsense")
+    assert problem.message.startswith(f"{tmp_path / 'mine.py'}:3: NameError")
+    [problem] = problems(tmp_path, "x = 1")
+    assert "no subclass of Plugin" in problem.message
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_package_that_exits_is_found_though_only_a_module_of_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / f"deadly_{os.getpid()}"
+    package.mkdir()
+    (package / "__init__.py").write_text("import os\nos._exit(0)\n")
+    (package / "mine.py").write_text(GOOD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    [problem] = registry.check("p", {"category": "python", "module": f"{package.name}.mine"})
+    assert problem.path == "plugins.p.module" and "ends the process" in problem.message
+
+
+def test_a_module_is_found_without_running_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / f"found_{os.getpid()}"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('run')\n")
+    (package / "inner" / "mine.py").write_text("raise RuntimeError('run')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert origin(f"{package.name}.inner.mine") == str(package / "inner" / "mine.py")
+    assert origin(package.name) == str(package / "__init__.py")
+    for missing in (f"{package.name}.nothing", "nothing.at.all", f"{package.name}.inner.mine.deeper", "sys", ""):
+        assert origin(missing) is None
