@@ -1,8 +1,8 @@
 """Field lists to our normal form and back, with every rule on them (RFC 9113 section 8, RFC 9110, design.md section 8).
 
-A list that RFC 9113 calls malformed is `Malformed`: its stream is reset. One that
-is well-formed but asks for what we do not do is a ProtocolError, which is
-answered as over HTTP/1.1. Fields repeat from request to request, so what a field
+A list that RFC 9113 calls malformed is `Malformed`: its stream is reset, for nobody can say what is meant. One that
+is well-formed but asks for what we do not do, or whose target or authority cannot be (which that RFC lets us answer),
+is a ProtocolError, which is answered as over HTTP/1.1. Fields repeat from request to request, so what a field
 becomes is remembered, and so are whole lists of such fields; PRIVATE ones never.
 """
 
@@ -42,6 +42,7 @@ _DROPPED_NAMES: Final = frozenset((b"http2-settings", b"content_length", b"trans
 _LOOKED_AT: Final = _CONNECTION_SPECIFIC | _DROPPED_NAMES | {b"host", b"content-length", b"te", b"expect", b"cookie"}
 _NAME: Final = TOKEN.translate(None, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _WEBSOCKET: Final = b"websocket"
+_PORTS: Final = {b"http": b":80", b"https": b":443"}
 
 _HOST, _LENGTH, _DROP, _EXPECT, _COOKIE = range(5)
 _Special = tuple[int, bytes]
@@ -98,9 +99,9 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
         kind, value = known
         if kind == _HOST:
             named = _host(value)
-            if has_host or (host is not None and named != host):
-                raise Malformed("Host twice, or unlike :authority")
-            has_host, host = True, named
+            if has_host or (host is not None and named != host and not _is_same(named, host, pseudo[b":scheme"])):
+                raise ProtocolError("bad_request", "Host twice, or unlike :authority")
+            has_host, host = True, host or named
         elif kind == _LENGTH:
             if has_length:
                 raise Malformed("more than one Content-Length")
@@ -114,7 +115,7 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
     if len(fields) - at - max(0, len(cookies) - 1) > limits.headers:  # browsers send each cookie as a field of its own
         raise ProtocolError("headers_too_large", "too many headers")
     if not host:
-        raise Malformed("neither :authority nor Host")
+        raise ProtocolError("bad_request", "neither :authority nor Host")
     if cookies:
         # RFC 9113 section 8.2.3.
         block.append(b"cookie: %b\r\n" % b"; ".join(cookies))
@@ -125,7 +126,7 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
     upgrade = b""
     if protocol is not None:
         if ended or has_length:
-            raise Malformed("extended CONNECT that cannot become a tunnel")
+            raise ProtocolError("bad_request", "extended CONNECT that cannot become a tunnel")
         method, upgrade, length = b"GET", protocol.lower(), 0
     headers = b"host: %b\r\n%b" % (host, b"".join(block))
     if len(headers) > limits.head:
@@ -164,11 +165,9 @@ def _check_start(method: bytes | None, path: bytes | None, scheme: bytes | None,
         raise Malformed("missing :scheme or :path")
     if scheme.lower() not in (b"http", b"https"):
         raise ProtocolError("bad_request", "scheme not supported")
-    if path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
+    if path.translate(None, VALUE):
         raise Malformed("malformed :path")
-    if path.translate(None, TARGET):
-        if path.translate(None, VALUE) or b" " in path or b"\t" in path:
-            raise Malformed("malformed :path")
+    if path.translate(None, TARGET) or (path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS")):
         raise ProtocolError("bad_request", "malformed request target")
     if len(path) > limits.target:
         raise ProtocolError("target_too_long", "target too long")
@@ -183,10 +182,15 @@ def _check_start(method: bytes | None, path: bytes | None, scheme: bytes | None,
 
 def _host(value: bytes) -> bytes:
     """Also for :authority, which has no user information (RFC 9113 section 8.3.1)."""
-    try:
-        return check_host(value)
-    except ProtocolError as error:
-        raise Malformed(error.detail) from error
+    if value.translate(None, VALUE):
+        raise Malformed("malformed field value")
+    return check_host(value)
+
+
+def _is_same(one: bytes, other: bytes, scheme: bytes) -> bool:
+    """Two authorities differ at most by naming the port that the scheme has anyway (RFC 9110 section 4.2.3)."""
+    port = _PORTS[scheme.lower()]
+    return one.removesuffix(port) == other.removesuffix(port)
 
 
 def _learn(field: tuple[bytes, bytes]) -> bytes | _Special:

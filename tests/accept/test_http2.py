@@ -370,6 +370,21 @@ async def test_a_malformed_request_is_reset_and_logged(play: Play, name: str) ->
     play.hears_request()
 
 
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_request_without_an_authority_is_400_as_over_http1(play: Play, name: str, ended: bool) -> None:
+    browser = Browser(play, name)
+    stream_id = browser.asks(tuple(field for field in (GET if ended else POST) if field[0] != b":authority"), ended=ended)
+    told = await browser.listens()
+    if name == "h2":
+        assert told[0].kind == wire.HEAD and dict(told[0].fields)[b":status"] == b"400"
+    else:  # libnghttp2 lets no such request through
+        assert [(event.stream_id, event.code) for event in told] == [(stream_id, wire.PROTOCOL_ERROR)]
+    assert play.hears_nothing()
+    assert (play.event.status, play.event.error) == (400, "bad_request")
+    browser.asks()
+    play.hears_request()
+
+
 @pytest.mark.parametrize("length", [6, INLINE + 1], ids=["small", "large"])
 async def test_a_body_unlike_its_length_is_400_in_the_log(play: Play, name: str, length: int) -> None:
     browser = Browser(play, name)

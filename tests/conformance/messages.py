@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.http2.engine import PROTOCOL_ERROR, STREAM_CLOSED, Fields
 from tests.conformance.peer import Peer
-from tests.conformance.steps import GET, POST, Case, Step, answers, breaks, case, fields, get, lives, only_breaks, post, request
+from tests.conformance.steps import GET, POST, Case, Step, answers, breaks, case, fields, get, lives, only_breaks, post, refuses, request
 from tests.http2.wire import END, HEADERS, data
 
 CONNECT: Fields = ((b":method", b"CONNECT"), (b":authority", b"test.local:443"))
@@ -23,6 +23,11 @@ def with_value(name: bytes, value: bytes, them: Fields = GET) -> Fields:
 def malformed(name: str, them: Fields, h2spec: str = "") -> Case:
     """A request of these fields is a stream error PROTOCOL_ERROR, and nothing of it reaches anybody (section 8.1.1)."""
     return case(name, fields(1, them, END), only_breaks(1, PROTOCOL_ERROR), h2spec=h2spec)
+
+
+def refused(name: str, them: Fields) -> Case:
+    """A request of these fields is answered with 400, unless the engine has reset it as malformed; nothing of it reaches anybody."""
+    return case(name, fields(1, them, END), refuses(1))
 
 
 def passes(name: str, *more: tuple[bytes, bytes]) -> Case:
@@ -213,12 +218,12 @@ CASES: list[Case] = [
     malformed("8.3.1 two :scheme are malformed", (*GET, (b":scheme", b"http")), "http2/8.1.2.3/6"),
     malformed("8.3.1 two :path are malformed", (*GET, (b":path", b"/")), "http2/8.1.2.3/7"),
     malformed("8.3.1 two :authority are malformed", (*GET, (b":authority", b"test.local"))),
-    malformed("8.3.1 neither :authority nor Host is malformed", without(b":authority")),
-    malformed("8.3.1 an empty :authority is malformed", with_value(b":authority", b"")),
-    malformed("8.3.1 user information in :authority is malformed", with_value(b":authority", b"me@test.local")),
-    malformed("8.3.1 a space in :authority is malformed", with_value(b":authority", b"test local")),
-    malformed("8.3.1 Host unlike :authority is malformed", (*GET, (b"host", b"other.local"))),
-    malformed("8.3.1 two Host are malformed", (*without(b":authority"), (b"host", b"test.local"), (b"host", b"test.local"))),
+    refused("8.3.1 neither :authority nor Host is refused", without(b":authority")),
+    refused("8.3.1 an empty :authority is refused", with_value(b":authority", b"")),
+    refused("8.3.1 user information in :authority is refused", with_value(b":authority", b"me@test.local")),
+    refused("8.3.1 a space in :authority is refused", with_value(b":authority", b"test local")),
+    refused("8.3.1 Host unlike :authority is refused", (*GET, (b"host", b"other.local"))),
+    refused("8.3.1 two Host are refused", (*without(b":authority"), (b"host", b"test.local"), (b"host", b"test.local"))),
     case("8.3.1 Host alone is fine", fields(1, (*without(b":authority"), (b"host", b"test.local")), END), answers(1)),
     case("8.3.1 Host like :authority is fine", fields(1, (*GET, (b"host", b"test.local")), END), answers(1)),
     case(
@@ -226,11 +231,11 @@ CASES: list[Case] = [
         get(1, path=b"/seen"),
         reaches(1, b"\r\nhost: test.local\r\n", never=b":authority"),
     ),
-    malformed("8.3.1 a :path without a slash is malformed", with_value(b":path", b"relative")),
-    malformed("8.3.1 a :path with a space is malformed", with_value(b":path", b"/a b")),
+    refused("8.3.1 a :path without a slash is refused", with_value(b":path", b"relative")),
+    refused("8.3.1 a :path with a space is refused", with_value(b":path", b"/a b")),
     malformed("8.3.1 a :path with CR LF is malformed", with_value(b":path", b"/ HTTP/1.1\r\nx: y")),
     malformed("8.3.1 a :method with a space is malformed", with_value(b":method", b"GET /x")),
-    malformed("8.3.1 an asterisk is for OPTIONS only", with_value(b":path", b"*")),
+    refused("8.3.1 an asterisk is for OPTIONS only", with_value(b":path", b"*")),
     case("8.3.1 OPTIONS has an asterisk for the server itself", fields(1, request(b"OPTIONS", b"*"), END), answers(1)),
     # -- 8.5 -------------------------------------------------------------------
     case("8.5 CONNECT is well-formed and not for us", fields(1, CONNECT), answers(1, 501)),

@@ -154,6 +154,20 @@ def answers(stream: int, status: int = 200, body: bytes | None = None) -> Callab
     return check
 
 
+def refuses(stream: int) -> Callable[[Peer], None]:
+    """An answer with 400, or a reset with PROTOCOL_ERROR (section 8.1.1); the connection goes on."""
+
+    def check(peer: Peer) -> None:
+        found = peer.until(lambda seen: seen.stream == stream and seen.kind in (HEADERS, RST), "an answer or a reset")
+        if found.kind == RST:
+            assert found.code == e.PROTOCOL_ERROR
+        else:
+            assert peer.answer(stream).status == 400
+        lives(peer)
+
+    return check
+
+
 def lives(peer: Peer) -> None:
     """A PING is acknowledged, and there was no GOAWAY."""
     peer.ping()
