@@ -214,6 +214,10 @@ class Http1Connection(Http1Output):
         self._stream = self.actor.open(self, self.door, head, started, length, body, ended)
         return self._stream
 
+    def is_taken_by(self, intake: Intake) -> bool:
+        """What comes from the client goes to this intake."""
+        return self._intake is intake
+
     def intake_over(self, rest: bytes) -> None:
         """For the intake: it has taken all that there was. rest: what follows the body."""
         intake, self._intake = self._intake, None

@@ -10,6 +10,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from stages.accept import intake
 from stages.accept.stream import Stream
 from stages.http1.rules import RequestHead
 from stages.messages import INLINE, UNKNOWN
@@ -25,9 +26,11 @@ class Http2Intake:
 
     __slots__ = (
         "_connection",
+        "_has_moved",
         "_head",
         "_is_collecting",
         "_is_expected",
+        "_is_watched",
         "_pending",
         "_pending_size",
         "_request_trailers",
@@ -47,6 +50,10 @@ class Http2Intake:
     _is_collecting: bool
     _is_expected: bool
     """The client waits for 100 Continue."""
+    _is_watched: bool
+    """Whether the body that is being collected pauses will be looked at soon."""
+    _has_moved: bool
+    """Some of it has come since that was last looked at."""
     _pending: list[bytes]
     """Request body bytes that nobody has taken yet."""
     _pending_size: int
@@ -105,6 +112,20 @@ class Http2Intake:
             self._open(size, body, True)
         else:
             self._await_more()
+            self._has_moved = self._is_watched
+            if not self._is_watched:
+                self._is_watched = True
+                self._connection.actor.context.loop.call_later(intake.PAUSE, self._look)
+
+    def _look(self) -> None:
+        """As over HTTP/1.1: a client that pauses may wait for an answer to what it has sent."""
+        if not self._is_collecting:
+            return
+        if self._has_moved:
+            self._has_moved = False
+            self._connection.actor.context.loop.call_later(intake.PAUSE, self._look)
+        else:
+            self._stop_collecting()
 
     def _stop_collecting(self) -> None:
         """The body is not here yet: it streams."""

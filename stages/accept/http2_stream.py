@@ -52,6 +52,8 @@ class Http2Stream(Http2Intake):
         self._started = now
         self._is_collecting = False
         self._is_expected = False
+        self._is_watched = False
+        self._has_moved = False
         self._pending = []
         self._pending_size = 0
         self._request_trailers = b""

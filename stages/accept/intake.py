@@ -19,6 +19,10 @@ from stages.messages import INLINE, UNKNOWN
 if TYPE_CHECKING:
     from stages.accept.http1 import Http1Connection
 
+PAUSE: Final = 0.02
+"""Seconds without a byte after which a small body is not waited for any more: its client may wait for an answer to what it has
+sent. Longer than a client takes between head and body."""
+
 DISCARD: Final = 30.0
 """Seconds that the rest of a request body may take to arrive after its answer, so that the connection can be kept."""
 
@@ -26,7 +30,7 @@ DISCARD: Final = 30.0
 class Intake:
     """Made by a connection for a head that announces a body; it ends with `Http1Connection.intake_over`."""
 
-    __slots__ = ("_connection", "_decoder", "_head", "_parts", "_pending", "_started", "_stream", "_timeout", "is_dropped", "is_expected")
+    __slots__ = ("_connection", "_decoder", "_has_moved", "_head", "_parts", "_pending", "_started", "_stream", "_timeout", "is_dropped", "is_expected")
 
     def __init__(self, connection: Http1Connection, decoder: BodyDecoder, timeout: float) -> None:
         """timeout: seconds that the client may send nothing of it; inf where others watch."""
@@ -38,6 +42,8 @@ class Intake:
         self._head: RequestHead | None = None
         self._started = 0.0
         self._parts: list[bytes] | None = None
+        self._has_moved = False
+        """Some of the body that is being collected has come since that was last looked at."""
         self.is_expected = False
         """The client waits for 100 Continue."""
         self.is_dropped = False
@@ -72,6 +78,9 @@ class Intake:
             self._head, self._started = head, started
             self._parts = []
             self._collect(rest)
+            if self._parts is not None:
+                self._has_moved = False
+                connection.actor.context.loop.call_later(PAUSE, self._look)
             return
         self._stream = connection.open(head, started, head.length, b"", False)
         if rest:
@@ -109,13 +118,29 @@ class Intake:
         assert head is not None and parts is not None
         if data:
             parts.append(decoder.feed(data))
+            self._has_moved = True
             self._await_more()
         # A chunked body is taken along when its end came with the head, else it streams.
         if not decoder.done and head.length != UNKNOWN:
             return
+        self._end_collecting(head, parts)
+
+    def _look(self) -> None:
+        """Is the rest of a small body still on its way?"""
+        head, parts = self._head, self._parts
+        if head is None or parts is None or not self._connection.is_taken_by(self):
+            return  # all of it has come, or nobody wants it any more
+        if self._has_moved:
+            self._has_moved = False
+            self._connection.actor.context.loop.call_later(PAUSE, self._look)
+        else:
+            self._end_collecting(head, parts)
+
+    def _end_collecting(self, head: RequestHead, parts: list[bytes]) -> None:
+        """The request goes on its way, with its body or before it."""
         self._head = self._parts = None
+        connection, decoder = self._connection, self._decoder
         body = b"".join(parts)
-        connection = self._connection
         if decoder.done and len(body) <= INLINE and not _trailers(decoder):
             connection.intake_over(decoder.rest)
             connection.open(head, self._started, len(body), body, True)

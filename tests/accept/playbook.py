@@ -244,6 +244,7 @@ class Play:
         for module in (actor_module, recovery_module, entry_module, shared_module, *http1_modules, *http2_modules):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("stages.date._now", DateLine(lambda: 0.0))
+        monkeypatch.setattr("stages.accept.intake.PAUSE", 3600.0)  # real time: a slow machine must not make clients pause
         monkeypatch.setattr("stages.bulk.TURN", 1 << 40)  # who pauses for others is in tests/upstream/test_bulk.py
         self.context = FakeContext("accept", ACCEPT)
         self.actor = AcceptActor(self.context)

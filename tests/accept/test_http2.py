@@ -123,6 +123,28 @@ async def test_a_small_body_travels_inside_the_request(play: Play, name: str) ->
     assert (request.length, request.body, request.ended) == (6, b"abcdef", True)
 
 
+@pytest.mark.parametrize("first", [b"", b"he"])
+async def test_a_small_body_that_pauses_leaves_as_far_as_it_has_come(
+    play: Play, name: str, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setattr("stages.accept.intake.PAUSE", 0.0)
+    browser = Browser(play, name)
+    stream_id = browser.asks(with_fields(POST, (b"content-length", b"5")), False)
+    if first:
+        browser.sends(stream_id, first)
+    await play.turn()
+    request = play.hears_request()
+    assert (request.length, request.body, request.ended) == (5, b"", False)
+    play.grants(request, WINDOW)
+    assert play.hears_data(request) == ([(b"he", False)] if first else [])
+    play.tell(InterimMessage(INTERIM, request.sid, 103, b""))
+    assert any(isinstance(event, Interim) for event in await browser.listens())
+    browser.sends(stream_id, b"hello"[len(first) :], True)
+    await play.turn()
+    assert play.hears_data(request) == [(b"hello"[len(first) :], True)]
+    play.answers(request)
+
+
 async def test_a_body_of_unknown_length_travels_inside_when_its_end_comes_with_the_head(play: Play, name: str) -> None:
     browser = Browser(play, name)
     stream_id = browser.engine.request(POST, False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from stages.messages import INLINE, UNKNOWN, WINDOW
+from stages.accept import intake
+from stages.messages import INLINE, INTERIM, UNKNOWN, WINDOW, Interim
 from tests.accept.playbook import KERNEL_READ, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 LONG = INLINE + 1
@@ -29,6 +32,57 @@ async def test_a_small_body_that_comes_in_parts_is_collected(play: Play) -> None
     play.answers(request)
     await play.turn()
     assert play.hears_request().target == b"/next"
+
+
+@pytest.mark.parametrize("first", [b"", b"he"])
+async def test_a_small_body_that_pauses_leaves_as_far_as_it_has_come(play: Play, monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
+    monkeypatch.setattr(intake, "PAUSE", 0.0)
+    client = play.connects()
+    client.says(post(length(5), body=first))
+    assert play.hears_nothing()
+    await play.turn()
+    request = play.hears_request()
+    assert (request.length, request.body, request.ended) == (5, b"", False)
+    play.grants(request, WINDOW)
+    assert play.hears_data(request) == ([(b"he", False)] if first else [])
+    play.tell(Interim(INTERIM, request.sid, 102, b""))
+    play.answers(request, ended=False)
+    play.streams(request, b"half an answer")
+    assert b"half an answer" in client.hears()
+    client.says(b"hello"[len(first) :] + get(b"/next"))
+    assert play.hears_data(request) == [(b"hello"[len(first) :], True)]
+    play.streams(request, b"", ended=True)
+    await play.turn()
+    assert play.stages_hear()[-1][1].target == b"/next"
+
+
+async def test_a_small_body_that_keeps_coming_is_collected(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[Callable[[], None]] = []
+    monkeypatch.setattr(play.context.loop, "call_later", lambda seconds, call, *args: waits.append(call), raising=False)
+    client = play.connects()
+    client.says(post(length(5), body=b"h"))
+    for byte in (b"e", b"l", b"l"):
+        client.says(byte)
+        assert len(waits) == 1
+        waits.pop()()
+        assert play.hears_nothing()
+    client.says(b"o")
+    assert play.hears_request().body == b"hello"
+    waits.pop()()  # too late to matter
+    assert play.hears_nothing()
+
+
+async def test_a_client_that_has_left_does_not_begin_its_request_later(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "PAUSE", 0.0)
+    clients = [play.connects() for _ in range(3)]
+    for client in clients:
+        client.says(post(length(5), body=b"he"))
+    clients[0].resets()
+    clients[1].shuts_its_side()
+    clients[2].says(b"llo")
+    assert play.hears_request().body == b"hello"
+    await play.turn()
+    assert play.hears_nothing()
 
 
 async def test_a_body_at_the_limit_is_collected_and_one_beyond_it_is_streamed(play: Play) -> None:
