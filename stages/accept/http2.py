@@ -157,6 +157,8 @@ class Http2Connection(Http2Output):
         guard, engine = self.guard, self.engine
         try:
             guard.came(data, now)
+            if guard.goodbyes:
+                data = guard.without_last_streams(data)
             try:
                 events = engine.receive(data)
             except Http2Error as error:

@@ -62,7 +62,7 @@ def for_lists_of(size: int) -> Floods:
 class Guard:
     """For one connection. Feed it what comes, before the engine; begin after the client's preface."""
 
-    __slots__ = ("_block", "_continuations", "_floods", "_header", "_levels", "_sent", "_skip", "_stamps", "_writes", "answered")
+    __slots__ = ("_block", "_continuations", "_floods", "_header", "_levels", "_sent", "_skip", "_stamps", "_writes", "answered", "goodbyes")
 
     def __init__(self, preface: int = 0, floods: Floods = DEFAULT) -> None:
         """preface: bytes to skip before the first frame."""
@@ -78,6 +78,8 @@ class Guard:
         """Writes that no PING has answered yet."""
         self.answered = 0
         """Streams that were answered whole since the last reset; counted by who answers."""
+        self.goodbyes: list[int] = []
+        """Where in the bytes that came last, or behind them, the last stream id of a GOAWAY begins."""
 
     def came(self, data: bytes, now: float) -> None:
         """Counts the frames that begin in `data`. Raises Http2Error."""
@@ -85,7 +87,9 @@ class Guard:
         if at >= size:
             self._skip = at - size
             return
+        before = 0
         if self._header:
+            before = len(self._header)
             data = self._header + data
             size = len(data)
             self._header = b""
@@ -103,6 +107,8 @@ class Guard:
             else:
                 if kind == _PRIORITY and not int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF:
                     raise Http2Error(PROTOCOL_ERROR, "PRIORITY on stream 0")  # libnghttp2 no longer looks at it
+                if kind == _GOAWAY and length >= 8:
+                    self.goodbyes.append(at + 9 - before)
                 self._take_other(kind, flags, length, now)
             at += 9 + length
         if at < size:
@@ -135,6 +141,19 @@ class Guard:
             self._take("priorities", now, 1)
         else:
             self._take("others", now, 1)
+
+    def without_last_streams(self, data: bytes) -> bytes:
+        """What came, with 0 for the last stream id of every GOAWAY: for an end that opens no streams.
+
+        Clients name there what they like (Go 2^31-1, others the last stream of their own), which libnghttp2 takes for a
+        broken connection.
+        """
+        out, size = bytearray(data), len(data)
+        for at in self.goodbyes:
+            for place in range(max(at, 0), min(at + 4, size)):
+                out[place] = 0
+        self.goodbyes = [at - size for at in self.goodbyes if at + 4 > size]
+        return bytes(out)
 
     def forced(self, count: int, now: float) -> None:
         """So many resets more had to be sent because of the peer's errors. Raises Http2Error."""

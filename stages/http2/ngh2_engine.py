@@ -48,6 +48,10 @@ from stages.messages import new
 _UNLIMITED: Final = (2**62, 2**62)
 """Floods are counted in guard.py, the same for every engine."""
 
+_UNCOUNTED: Final = 2**31 - 1
+"""Streams that libnghttp2 lets clients have: it ends the connection of one that opens a stream too many, where RFC 9113 section
+5.1.2 has a stream error, and others lose their answers. So it is told this, clients are told ours, and we refuse the stream."""
+
 _MAX_STREAMS, _INITIAL_WINDOW, _HEADER_LIST, _ENABLE_PUSH, _ENABLE_CONNECT = 3, 4, 6, 2, 8
 
 
@@ -107,12 +111,23 @@ class Ngh2Engine:
         values = {_INITIAL_WINDOW: settings.window, _HEADER_LIST: settings.header_list, _MAX_STREAMS: settings.max_streams}
         if self._is_client:
             values[_ENABLE_PUSH] = 0
-        elif settings.enable_connect:
+            return values
+        values[_MAX_STREAMS] = _UNCOUNTED
+        if settings.enable_connect:
             values[_ENABLE_CONNECT] = 1
         return values
 
+    def _tell_max_streams(self) -> None:
+        """Puts our figure in the SETTINGS that libnghttp2 has made."""
+        if not self._is_client:
+            said, ours = (b"\0\x03" + count.to_bytes(4, "big") for count in (_UNCOUNTED, self._settings.max_streams))
+            out = self._connection.data_to_send()
+            assert out.count(said) == 1
+            self._out += out.replace(said, ours)
+
     def start(self) -> None:
         self._connection.initiate_connection(self._values())
+        self._tell_max_streams()
         self._connection.set_local_window_size(self._settings.connection_window)
 
     def upgrade(self, settings: bytes, is_head: bool) -> None:
@@ -120,6 +135,7 @@ class Ngh2Engine:
             self._connection.initiate_upgrade(settings, local_settings=self._values(), head_request=is_head)
         except (ngh2.NGH2Error, ValueError) as error:
             raise Http2Error(PROTOCOL_ERROR, str(error)) from error
+        self._tell_max_streams()
         self._connection.set_local_window_size(self._settings.connection_window)
         self._learn_settings()
         self._open.add(1)
@@ -148,6 +164,11 @@ class Ngh2Engine:
             seen = type(event)
             if seen is ngh2.RequestReceived or seen is ngh2.ResponseReceived:
                 stream_id = event.stream_id
+                if len(self._open) >= self._settings.max_streams and not self._is_client:
+                    self.forced_resets += 1
+                    self._told.add(stream_id)
+                    self._connection.reset_stream(stream_id, REFUSED_STREAM)
+                    continue
                 self._open.add(stream_id)
                 self._last = stream_id
                 events.append(new(Head, (HEAD, stream_id, event.headers, event.end_stream)))

@@ -601,6 +601,28 @@ async def test_an_upgrade_without_good_settings_is_an_ordinary_request(play: Pla
 # -- time ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("last", [0, 1, 3, 2**31 - 1])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_client_that_leaves_in_order_gets_its_answers(play: Play, name: str, last: int, at_once: bool) -> None:
+    """It may name any last stream: it means those that we open, and we open none. Go's Shutdown says 2^31-1."""
+    browser = Browser(play, name)
+    browser.asks()
+    first = play.hears_request()
+    browser.asks()
+    second = play.hears_request()
+    browser.engine.goaway(wire.NO_ERROR, last)
+    goodbye = browser.engine.outgoing()
+    for piece in (goodbye,) if at_once else (goodbye[at : at + 1] for at in range(len(goodbye))):
+        browser.client.says(piece)
+    for request in (first, second):
+        play.answers(request, body=b"ok")
+    told = await browser.listens()
+    assert [event.fields[0][1] for event in told if isinstance(event, Head)] == [b"200", b"200"]
+    assert [event.code for event in told if isinstance(event, GoAway)] in ([], [wire.NO_ERROR])
+    await play.turn()
+    assert browser.client.is_closed, "it opens no more streams"
+
+
 async def test_a_quiet_connection_is_closed_with_goaway(play: Play, name: str) -> None:
     browser = Browser(play, name, keepalive_timeout=5.0)
     browser.asks()

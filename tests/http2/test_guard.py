@@ -14,6 +14,7 @@ from tests.http2.wire import (
     END,
     END_HEADERS,
     GET,
+    GOAWAY,
     HEADERS,
     PADDED,
     PING,
@@ -154,3 +155,16 @@ def test_priority_on_stream_0_is_an_error_whichever_the_engine() -> None:
     with pytest.raises(Http2Error) as caught:
         Guard().came(frame(PRIORITY, 0, 1 << 31, u32(0) + b"\0"), 0.0)
     assert caught.value.code == PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9, 13, 1000])
+def test_the_last_stream_of_a_goaway_is_taken_out_wherever_the_reads_end(size: int) -> None:
+    goodbye = frame(GOAWAY, 0, 0, u32(2**31 - 1) + u32(0) + b"last words")
+    came = PREFACE + headers(1, GET) + goodbye + data(1, b"\xff" * 40) + goodbye
+    guard = Guard(len(PREFACE))
+    passed = b""
+    for at in range(0, len(came), size):
+        piece = came[at : at + size]
+        guard.came(piece, 1.0)
+        passed += guard.without_last_streams(piece) if guard.goodbyes else piece
+    assert passed == came.replace(goodbye, goodbye.replace(u32(2**31 - 1), u32(0)))
