@@ -33,6 +33,7 @@ from bus.kinds import (
 from bus.link import Curve, Link
 from bus.liveness import BEAT, SILENCE
 from bus.members import Members
+from bus.repeats import Repeats
 from bus.replica import Copy, Original
 from bus.seat import Seat, SeatContext
 from bus.sockets import Pair, Publisher
@@ -68,6 +69,7 @@ class Process:
         self._publishers: dict[str, Publisher] = {}
         self.control: Pair = self.link.dealer(f"ipc://{run_dir}/control", self._controlled)
         self.contexts = {seat.id: SeatContext(self, seat) for seat in seats}
+        self._repeats = Repeats(next(iter(self.contexts.values())))
         self.actors: dict[int, Actor] = {}
         for seat in seats:
             actor = self.actors[seat.id] = seat.factory(self.contexts[seat.id])
@@ -139,8 +141,9 @@ class Process:
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         text = "".join(traceback.format_exception(error)) if error is not None else ""
-        seat = next(iter(self.contexts.values()))
-        seat.log("error", str(context.get("message", "unhandled error")), error=repr(error), traceback=text)
+        # One an envelope, perhaps, and so one a request.
+        message = str(context.get("message", "unhandled error"))
+        self._repeats.log("error", message, f"unhandled {type(error).__name__}", error=repr(error), traceback=text)
 
     # -- control ---------------------------------------------------------------
 

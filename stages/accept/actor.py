@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
 from bus.members import Members
+from bus.repeats import Repeats
 from stages.accept.access_lines import AccessLines
 from stages.accept.client import Client, Held
 from stages.accept.compiled import Compiled, compile_generation
@@ -57,6 +58,7 @@ class AcceptActor(Actor):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self.repeats = Repeats(context)
         self.draining = False
         self._doors = Doors()
         self._connections: set[Held] = set()
@@ -245,7 +247,7 @@ class AcceptActor(Actor):
     def give_credit(self, stream: Stream) -> None:
         """Returns what has left for the socket to whoever sends the response body."""
         response = stream.response
-        if response is not None and not response.ended:
+        if response is not None and not stream.is_whole and not response.ended:
             self._send(response.source, Credit(CREDIT, stream.sid, stream.unacked, self.context.id))
             stream.unacked = 0
 
@@ -269,7 +271,7 @@ class AcceptActor(Actor):
             stream.connection.respond(stream, response, monotonic())
         except Exception as error:
             # No head that can be written: a status out of range, text instead of bytes. The client must not wait for ever.
-            self.context.log("error", "a stage sent no valid response head", source=response.source, error=repr(error))
+            self.repeats.log("error", "a stage sent no valid response head", source=response.source, error=repr(error))
             if stream.responded:
                 stream.failed = "internal"
                 stream.connection.cut(stream)
@@ -288,7 +290,7 @@ class AcceptActor(Actor):
             try:
                 stream.connection.body(stream, data)
             except Exception as error:  # what cannot be written must not be missing unseen from the middle of a body
-                self.context.log("error", "a stage sent no valid response body", source=stream.response.source, error=repr(error))
+                self.repeats.log("error", "a stage sent no valid response body", source=stream.response.source, error=repr(error))
                 if stream.sid in self.streams:
                     stream.failed = "internal"
                     stream.connection.cut(stream)

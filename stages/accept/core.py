@@ -73,12 +73,15 @@ def crews(members: Table, own: Mapping[str, int] | None) -> list[Affinity]:
     return [Affinity(*(rank[turn % len(rank)] for rank in ranks)) for turn in range(max(map(len, ranks)))]
 
 
-def fate(state: State, affinity: Affinity, source: int, gone: frozenset[int], replayable: bool, resent: bool) -> Fate:
-    """What becomes of a stream when the actors `gone` died. source: who sends its response body."""
+def fate(state: State, affinity: Affinity, source: int, gone: frozenset[int], replayable: bool, resent: bool, is_whole: bool) -> Fate:
+    """What becomes of a stream when the actors `gone` died.
+
+    source: who sends its response body. is_whole: all of that is here, and only the client has to take it.
+    """
     if state is State.RESPONDING:
         # A body that comes through plugins comes from upstream too; one that plugins made up does not, but then
         # plugins ends it by itself: it tells by DATA with an error, so only the direct source counts here.
-        return Fate.CUT if source in gone else Fate.KEEP
+        return Fate.CUT if source in gone and not is_whole else Fate.KEEP
     if state is State.WAITING or gone.isdisjoint(affinity):
         return Fate.KEEP
     again = Fate.ANSWER if resent else Fate.RESEND

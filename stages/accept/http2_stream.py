@@ -112,7 +112,7 @@ class Http2Stream(Http2Intake):
             connection.actor.cancel(stream, "no tunnel")
             addr = response.report.addr if response.report is not None else ""
             path = self._head.target.partition(b"?")[0].decode()  # a query may hold what no log should
-            connection.actor.context.log("warn", "backend opened no tunnel", addr=addr, status=status, path=path)
+            connection.actor.repeats.log("warn", "backend opened no tunnel", f"no tunnel {addr}", addr=addr, status=status, path=path)
             response = connection.actor.own_answer(stream, "bad_gateway")
             status, headers, length, body, ended = response.status, response.headers, response.length, response.body, True
         elif stream.request.method == b"HEAD" or status in BODILESS:
@@ -126,7 +126,7 @@ class Http2Stream(Http2Intake):
         stream.responded = now
         is_whole = ended and not body
         self._taken = len(body)
-        self._answered = ended
+        self._answered = stream.is_whole = ended
         connection.send_head(self.stream_id, fields, is_whole or stream.bodiless)
         if stream.bodiless:
             stream.unacked = len(response.body)
@@ -164,6 +164,7 @@ class Http2Stream(Http2Intake):
             return
         if data.ended:
             self._answered = True
+            stream.is_whole = not stream.is_tunnel
             self._trailers = data.trailers
         if size or data.ended:
             self._give(payload)

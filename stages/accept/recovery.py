@@ -76,7 +76,7 @@ class Recovery:
         """Looks at all streams that were on their way. members: the table without the dead."""
         for stream in [s for s in streams if s.state is not State.WAITING]:
             source = stream.response.source if stream.response is not None else 0
-            verdict = fate(stream.state, stream.request.affinity, source, gone, stream.replayable, stream.resent)
+            verdict = fate(stream.state, stream.request.affinity, source, gone, stream.replayable, stream.resent, stream.is_whole)
             if verdict is Fate.RECALL:
                 self._recall(stream, members)
             else:

@@ -47,6 +47,8 @@ class Stream:
     """No response body may be written: HEAD, 204, 304."""
     upload_done = True
     """The whole request body has been taken from the client; of a tunnel: its half of it."""
+    is_whole = False
+    """The whole answer is here; the client has not taken it all yet (HTTP/2). Of a tunnel never: its other half may go on."""
     is_tunnel = False
     """The backend has switched protocols: bytes flow both ways until both sides have ended."""
     is_cut = False

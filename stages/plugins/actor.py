@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
 from bus.members import Members
+from bus.repeats import Repeats
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.messages import (
@@ -57,6 +58,7 @@ class PluginsActor(Actor):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
+        self.repeats = Repeats(context)
         self.guard = Guard()
         self.streams: dict[int, Stream] = {}
         self.pages = ErrorPages()
@@ -138,7 +140,7 @@ class PluginsActor(Actor):
                 return
         chain = compiled.chains.get(routed.location)
         if chain is None:
-            self.context.log("error", "no such location", location=routed.location, generation=routed.generation)
+            self.repeats.log("error", "no such location", location=routed.location, generation=routed.generation)
             self.answers.error(exchange, None, "overloaded")
             return
         self._requests.serve(exchange, chain)
@@ -151,7 +153,7 @@ class PluginsActor(Actor):
         newest = self._generations.newest
         if wanted < newest:
             return self._generations.get(newest)
-        self.context.log("error", "no such configuration generation", generation=wanted)
+        self.repeats.log("error", "no such configuration generation", generation=wanted)
         return None
 
     def _responded(self, response: Response) -> None:

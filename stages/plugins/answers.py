@@ -20,9 +20,6 @@ from stages.plugins.stream import Stream
 if TYPE_CHECKING:
     from stages.plugins.actor import PluginsActor
 
-LOG_AGAIN: Final = 1.0
-"""Seconds of silence after a log line that any client can cause, for each plugin."""
-
 _BODILESS: Final = frozenset((204, 304))
 
 
@@ -33,7 +30,6 @@ class Answers:
         self._actor = actor
         self._send: Callable[[int, Any], None] = actor.context.send
         self._me = actor.context.id
-        self._logged: dict[str, float] = {}
 
     # -- of a backend --------------------------------------------------------------
 
@@ -248,11 +244,8 @@ class Answers:
             cause = cause.__cause__
         name = error.plugin if isinstance(error, HookError) else ""
         self._actor.context.count("plugin_failures", plugin=name)
-        now = monotonic()
-        if now - self._logged.get(name, -LOG_AGAIN) < LOG_AGAIN:
-            return
-        self._logged[name] = now
         owners = (*chain.before.owners, *chain.proxy.owners, *chain.respond.owners)
         path = next((live.path for live in owners if live.name == name), "")
         where = (path and user_code.where(cause, path)) or user_code.last_line(cause)
-        self._actor.context.log("error", "a plugin failed", plugin=name, error=f"{type(cause).__name__}: {cause}", where=where)
+        error_text = f"{type(cause).__name__}: {cause}"
+        self._actor.repeats.log("error", "a plugin failed", f"plugin {name}", plugin=name, error=error_text, where=where)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from bus.actor import Actor, Context
 from bus.members import Members
+from bus.repeats import Repeats
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.itinerary import REQUEST_PLUGINS
@@ -58,9 +59,6 @@ CLAIM_WAIT: Final = 1.0
 
 SCRAPE_WAIT: Final = 2.0
 """Seconds that metrics has for its page; then 503."""
-
-LOG_AGAIN: Final = 1.0
-"""Seconds of silence after a log line that any client can cause, per location."""
 
 
 class _Claiming(NamedTuple):
@@ -114,7 +112,7 @@ class RoutingActor(Actor):
         self._owners: dict[str, int] = {}
         """`Members.owner` by location, as long as the table stays: hashing a name costs more than routing a request."""
         self._fallback = ErrorPages()
-        self._logged: dict[str, float] = {}
+        self._repeats = Repeats(context)
         self._timer: asyncio.TimerHandle | None = None
         self._requests = 0
         self._is_ready = False
@@ -166,7 +164,7 @@ class RoutingActor(Actor):
             else:
                 self._decided(request, router, outcome)
         except Exception as error:  # whatever it was, the client gets its answer
-            self.context.log("error", "routing failed", sid=request.sid, error=repr(error), traceback=traceback.format_exc())
+            self._repeats.log("error", "routing failed", sid=request.sid, error=repr(error), traceback=traceback.format_exc())
             self._waiting.pop(request.sid, None)
             self._answer(request, router.pages, Refused("internal", "", "", request.peer[0], ""), self._clock())
 
@@ -180,7 +178,7 @@ class RoutingActor(Actor):
             self._requests -= 1
             self._requested(request._replace(generation=newest))
             return
-        self.context.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
+        self._repeats.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
         self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer[0], ""), self._clock())
 
     def _strand(self, request: Request) -> None:
@@ -205,12 +203,7 @@ class RoutingActor(Actor):
             self._respond(request, 200, b"", b"", self._report(outcome.client_ip, self._clock()))
 
     def _log_refusal(self, refused: Refused) -> None:
-        now = self._clock()
-        if now - self._logged.get(refused.location, -LOG_AGAIN) >= LOG_AGAIN:
-            if len(self._logged) > 1024:
-                self._logged.clear()
-            self._logged[refused.location] = now
-            self.context.log("warn", refused.reason, error=refused.error, client_ip=refused.client_ip)
+        self._repeats.log("warn", refused.reason, f"refused {refused.location}", error=refused.error, client_ip=refused.client_ip)
 
     def _answer(self, request: Request, pages: ErrorPages, refused: Refused, reached: float) -> None:
         """The error page as the response."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
 from bus.members import Members
+from bus.repeats import Repeats
 from observability.figures import CONNECTIONS, IN_USE
 from stages.bulk import Bulk
 from stages.error_page import ErrorPages
@@ -78,6 +79,7 @@ class UpstreamActor(Actor):
         """Groups in which exchanges wait for a connection, perhaps of an older generation."""
         self._connections: set[Connection] = set()
         self._requests = 0
+        self.repeats = Repeats(context)
         self.lookups = Lookups(context.loop)
         """Of backends' names."""
         self.bulk = Bulk(context.loop, context.pipes)
@@ -150,7 +152,7 @@ class UpstreamActor(Actor):
         compiled = self._generations.get(routed.generation) or self._newer_than(routed.generation)
         group = compiled.groups.get(routed.upstream) if compiled is not None else None
         if compiled is None or group is None:
-            self.context.log("warn", "no such upstream", upstream=routed.upstream, generation=routed.generation)
+            self.repeats.log("warn", "no such upstream", upstream=routed.upstream, generation=routed.generation)
             self._refuse(routed, "no_backend" if compiled is not None else "overloaded")
             return
         exchange = Exchange(self, routed, group, compiled.rules.get(routed.location, NO_RULES))
@@ -254,21 +256,20 @@ class UpstreamActor(Actor):
     def attempt_failed(self, group: Group, backend: BackendState, failure: Failure, detail: str, retried: bool) -> None:
         """Log and metrics of one failed attempt."""
         self.context.count("upstream_failures", upstream=group.name, kind=failure.name.lower())
-        self.context.log(
-            "debug" if retried or failure in EVERYDAY else "warn",
-            "backend failed",
-            upstream=group.name,
-            addr=backend.address,
-            failure=failure.name.lower(),
-            detail=detail,
-            retried=retried,
-        )
+        fields = {"upstream": group.name, "addr": backend.address, "failure": failure.name.lower(), "detail": detail, "retried": retried}
+        if retried or failure in EVERYDAY:
+            self.context.log("debug", "backend failed", **fields)
+        else:
+            self.repeats.log("warn", "backend failed", f"failed {group.name} {failure.name}", **fields)
 
     def answer_cut(self, group: Group, backend: BackendState, kind: str, detail: str) -> None:
         """Log and metrics of an answer that a backend began and did not end as it should."""
         self.context.count("upstream_failures", upstream=group.name, kind="cut")
-        level = "debug" if kind in (failure.kind for failure in EVERYDAY) else "warn"
-        self.context.log(level, "answer cut off", upstream=group.name, addr=backend.address, error=kind, detail=detail)
+        fields = {"upstream": group.name, "addr": backend.address, "error": kind, "detail": detail}
+        if kind in (failure.kind for failure in EVERYDAY):
+            self.context.log("debug", "answer cut off", **fields)
+        else:
+            self.repeats.log("warn", "answer cut off", f"cut {group.name} {kind}", **fields)
 
     def exchange_over(self, exchange: Exchange) -> None:
         sid = exchange.sid

@@ -297,7 +297,7 @@ class Exchange(Attempts):
 
     def crashed(self, error: Exception) -> None:
         """A fault of ours must not leave the client waiting."""
-        self.actor.context.log("error", "request failed", error=repr(error))
+        self.actor.repeats.log("error", "request failed", error=repr(error))
         self.fail("internal")
 
     def give_up(self, kind: str) -> None:

@@ -95,7 +95,7 @@ class Upload:
             return False
         if length not in (UNKNOWN, uploaded) and (uploaded > length or ended):
             # The backend would take what is too much for the next request, and wait for what is missing.
-            exchange.actor.context.log("error", "a stage sent another body than it announced", announced=length, sent=uploaded)
+            exchange.actor.repeats.log("error", "a stage sent another body than it announced", announced=length, sent=uploaded)
             exchange.fail("internal")
             return False
         return True

@@ -33,22 +33,23 @@ def test_before_an_answer_fate_depends_on_who_died_and_on_what_may_be_repeated(
     gone: frozenset[int], replayable: bool, resent: bool
 ) -> None:
     for state in (State.ASKED, State.RECALLING):
-        verdict = fate(state, AFFINITY, 0, gone, replayable, resent)
+        verdict = fate(state, AFFINITY, 0, gone, replayable, resent, False)
         if not gone & ALL:
             assert verdict is Fate.KEEP
         elif UPSTREAM in gone:
             assert verdict is (Fate.RESEND if replayable and not resent else Fate.ANSWER)
         else:
             assert verdict is Fate.RECALL
-    assert fate(State.WAITING, Affinity(0, 0, 0), 0, gone, replayable, resent) is Fate.KEEP
+    assert fate(State.WAITING, Affinity(0, 0, 0), 0, gone, replayable, resent, False) is Fate.KEEP
 
 
 @pytest.mark.parametrize("gone", subsets, ids=str)
 @pytest.mark.parametrize("source", [ROUTING, PLUGINS, UPSTREAM])
 def test_after_an_answer_only_the_death_of_its_sender_matters(gone: frozenset[int], source: int) -> None:
     for replayable, resent in itertools.product((False, True), repeat=2):
-        verdict = fate(State.RESPONDING, AFFINITY, source, gone, replayable, resent)
+        verdict = fate(State.RESPONDING, AFFINITY, source, gone, replayable, resent, False)
         assert verdict is (Fate.CUT if source in gone else Fate.KEEP)
+        assert fate(State.RESPONDING, AFFINITY, source, gone, replayable, resent, True) is Fate.KEEP, "nothing more is to come"
 
 
 states = (NOT_BEGUN, WILL_ANSWER, ANSWER_LOST)

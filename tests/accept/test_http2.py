@@ -14,7 +14,7 @@ from stages.accept.http2_stream import PORTION
 from stages.http2 import engine as wire
 from stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
 from stages.http2.engines import engine
-from stages.messages import DATA, INLINE, INTERIM, STREAM_WINDOW, UNKNOWN, WINDOW, Data, Request
+from stages.messages import DATA, INLINE, INTERIM, STREAM_WINDOW, UNKNOWN, WINDOW, Credit, Data, Request
 from stages.messages import Interim as InterimMessage
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play
 from tests.http2.wire import ENGINES, GET, HEADERS, POST, PREFACE, SETTINGS, frame, headers
@@ -269,6 +269,30 @@ async def test_what_windows_have_no_room_for_waits_and_holds_back_its_sender(pla
     (end,) = await browser.listens()
     assert end.ended
     assert play.event.sent == got
+
+
+@pytest.mark.parametrize("is_inline", [True, False])
+async def test_an_answer_that_has_come_whole_is_not_cut_when_its_upstream_dies(play: Play, name: str, is_inline: bool) -> None:
+    """The client is slow; nothing more is to come from there."""
+    browser = Browser(play, name, Settings(window=1000, connection_window=16 * WINDOW))
+    whole = browser.asks()
+    play.answers(first := play.hears_request(), body=b"a" * 5000, ended=is_inline)
+    if not is_inline:
+        play.streams(first, b"b" * 100_000, ended=True)
+    part = browser.asks()
+    play.answers(play.hears_request(), body=b"a" * 5000, ended=False)
+    told = await browser.listens()
+    play.members((ROUTING, "routing"), (PLUGINS, "plugins"), (14, "upstream"))
+    for _ in range(200):
+        browser.engine.acknowledge(whole, 1000)
+        browser.speaks()
+        told += await browser.listens()
+    ends = [event for event in told if isinstance(event, Body) and event.ended]
+    assert [event.stream_id for event in ends] == [whole]
+    got = sum(len(event.data) for event in told if isinstance(event, Body) and event.stream_id == whole)
+    assert got == (5000 if is_inline else 105_000)
+    assert [event.stream_id for event in told if isinstance(event, Reset)] == [part]
+    assert not any(isinstance(message, Credit) for _, message in play.stages_hear()), "nobody is there to take it"
 
 
 async def test_a_stream_without_room_does_not_stop_another(play: Play, name: str) -> None:
