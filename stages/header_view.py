@@ -60,6 +60,14 @@ class Headers:
             start += len(line) + 1
         return raw[start : raw.index(b"\r\n", start)]
 
+    def joined(self, line: bytes) -> bytes | None:
+        """As `first`, of a header that is a list: all its lines are one (RFC 9110 section 5.3)."""
+        if self.raw.count(line) < 2:
+            return self.first(line)
+        size = len(line)
+        found = [part[size:] for part in self.raw.split(b"\r\n") if part.startswith(line)]
+        return b", ".join(found) if found else None
+
     def set(self, name: str, value: str | bytes) -> None:
         """One line of that name, in the place of the first of those that it replaces."""
         line = writable(name)

@@ -34,6 +34,12 @@ def values_of(headers: bytes, name: bytes) -> list[bytes]:
     return [line[length:] for line in headers.split(b"\r\n") if line.startswith(needle)]
 
 
+def joined(headers: bytes, name: bytes) -> bytes | None:
+    """The value of a header that is a list, of all its lines (RFC 9110 section 5.3), or None."""
+    values = values_of(headers, name)
+    return b", ".join(values) if values else None
+
+
 def without_names_of(block: bytes, headers: bytes) -> bytes:
     """A block without the lines of every name that `headers` has."""
     known = {line.partition(b":")[0] for line in headers.split(b"\r\n")}

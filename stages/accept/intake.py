@@ -30,7 +30,19 @@ DISCARD: Final = 30.0
 class Intake:
     """Made by a connection for a head that announces a body; it ends with `Http1Connection.intake_over`."""
 
-    __slots__ = ("_connection", "_decoder", "_has_moved", "_head", "_parts", "_pending", "_started", "_stream", "_timeout", "is_dropped", "is_expected")
+    __slots__ = (
+        "_connection",
+        "_decoder",
+        "_has_moved",
+        "_head",
+        "_parts",
+        "_pending",
+        "_started",
+        "_stream",
+        "_timeout",
+        "is_dropped",
+        "is_expected",
+    )
 
     def __init__(self, connection: Http1Connection, decoder: BodyDecoder, timeout: float) -> None:
         """timeout: seconds that the client may send nothing of it; inf where others watch."""

@@ -12,7 +12,7 @@ from binascii import a2b_base64, b2a_base64
 from typing import Final
 
 from stages.grpc import GRPC, GRPC_WEB
-from stages.headers import cutter, value_of
+from stages.headers import cutter, joined, value_of
 from stages.http1.rules import READS_TRAILERS, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
 
@@ -34,7 +34,7 @@ def bridge_of(method: bytes, headers: bytes) -> Bridge | None:
     if web is None:
         return None
     sends_text = web[1] is not None
-    accept = value_of(headers, b"accept")
+    accept = joined(headers, b"accept")
     accepted = GRPC_WEB.search(accept) if accept is not None else None
     # A client that names neither form of answer gets the one that it speaks itself.
     reads_text = accepted[1] is not None if accepted is not None else sends_text

@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus
 from config.model import Upstream
 from config.parts import Backend
 from stages.grpc import is_call
-from stages.headers import value_of
+from stages.headers import value_of, values_of
 from stages.http2 import engines
 from stages.messages import Routed
 from stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
@@ -372,7 +372,7 @@ class Group:
         if by == "query":
             return _pair(query.split("&"), algo.hash_key)
         if by == "cookie":
-            cookies = (value_of(routed.headers, b"cookie") or b"").decode("latin-1")
+            cookies = b";".join(values_of(routed.headers, b"cookie")).decode("latin-1")
             return _pair([part.strip() for part in cookies.split(";")], algo.hash_key, decode=False)
         return (value_of(routed.headers, algo.hash_key.encode()) or b"").decode("latin-1")
 

@@ -179,6 +179,79 @@ async def test_validators_of_a_compressed_answer_are_weak_and_ranges_are_not_off
     assert [line for line in lines(plain.headers) if line.startswith("vary")] == ["vary: Origin", "vary: accept-encoding"]
 
 
+HTML = "content-type: text/html"
+SUB: dict[str, Any] = {"category": "sub_filter", "filters": ["sub_filter 'gold' 'lead' g"]}
+
+
+@pytest.mark.parametrize(
+    "section", [GZIP, {**GZIP, "mode": "upstream"}, {**GZIP, "decompression": True}, SUB], ids=["usual", "up", "un", "sub"]
+)
+@pytest.mark.parametrize(
+    ("asked", "answer", "name", "members"),
+    [
+        ("", HTML, "cache-control", ["public", "no-transform"]),
+        ("", HTML, "cache-control", ["max-age=1", "No-Transform", "public"]),
+        ("", HTML, "content-encoding", ["identity", "br"]),
+        ("", HTML, "content-encoding", ["gzip", "br"]),
+        ("", HTML, "vary", ["origin", "Accept-Encoding"]),
+        ("", HTML, "vary", ["origin", "*"]),
+        ("accept-encoding", HTML, "accept-encoding", ["br", "gzip"]),
+        ("accept-encoding", HTML, "accept-encoding", ["identity", "gzip;q=0"]),
+    ],
+)
+async def test_a_list_means_the_same_on_one_line_and_on_several(
+    section: dict[str, Any], asked: str, answer: str, name: str, members: list[str]
+) -> None:
+    """RFC 9110 section 5.3."""
+    found = []
+    for split in ([", ".join(members)], members):
+        block = "\n".join(f"{name}: {value}" for value in split)
+        headers, said = (block, answer) if asked else ("accept-encoding: gzip", f"{answer}\n{block}")
+        async with Stage({"p": section}) as stage:
+            answered = await stage.exchange(headers=headers, answer=said, body=TEXT)
+        rest = [line for line in lines(answered.headers) if not line.startswith(f"{name}: ")]
+        added = [line for line in lines(answered.headers) if line.startswith(f"{name}: ")][len(split) if not asked else 0 :]
+        found.append((rest, added, answered.body))
+    assert found[0] == found[1]
+    if "transform" in members[1].lower() and section is not SUB:
+        assert found[0][2] == TEXT
+
+
+TAGGED = 'etag: "a"'
+
+
+@pytest.mark.parametrize(
+    ("section", "asked", "answer", "tag", "varies"),
+    [
+        (GZIP, "accept-encoding: gzip", "", 'W/"a"', True),
+        (GZIP, "accept-encoding: gzip", HTML, 'W/"a"', True),
+        (GZIP, "accept-encoding: gzip", "content-type: image/png", '"a"', False),
+        (GZIP, "accept-encoding: gzip", "cache-control: no-transform", '"a"', False),
+        (GZIP, "", "", '"a"', True),
+        (GZIP, 'if-none-match: W/"a"', "", 'W/"a"', True),
+        (GZIP, 'if-none-match: "b"\nif-none-match: W/"a"', "", 'W/"a"', True),
+        ({**GZIP, "mode": "upstream"}, "accept-encoding: gzip", HTML, 'W/"a"', True),
+        ({"category": "compression", "decompression": True}, 'if-none-match: W/"a"', "", 'W/"a"', True),
+        ({"category": "compression", "decompression": True}, 'if-none-match: "a"', "", '"a"', False),
+        (SUB, "", "", 'W/"a"', False),
+        ({**SUB, "status_codes": "200"}, "", "", 'W/"a"', False),
+        ({**SUB, "status_codes": "404"}, "", "", '"a"', False),
+    ],
+)
+async def test_a_304_says_of_the_answer_what_the_200_said(section: dict[str, Any], asked: str, answer: str, tag: str, varies: bool) -> None:
+    async with Stage({"p": section}) as stage:
+        answered = await stage.exchange(headers=asked, answer=f"{answer}\n{TAGGED}", status=304)
+    assert (answered.status, header(answered, "etag"), header(answered, "content-encoding")) == (304, tag, None)
+    assert header(answered, "vary") == ("accept-encoding" if varies else None)
+
+
+async def test_the_tag_of_an_answer_to_head_is_that_of_get() -> None:
+    async with Stage({"p": GZIP}) as stage:
+        await stage.run(stage.request(headers="accept-encoding: gzip", method=b"HEAD"))
+        answered = await stage.one(stage.response(f"{HTML}\n{TAGGED}", b"", length=5000))
+    assert (header(answered, "etag"), header(answered, "vary")) == ('W/"a"', "accept-encoding")
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
 async def test_each_piece_of_a_slow_body_can_be_read_when_it_comes(coding: str) -> None:
     reader: Any = {

@@ -235,7 +235,7 @@ async def owner(play: Play, **request: object) -> str:
         (
             "cookie",
             "sid",
-            ({"headers": b"cookie: a=1; sid=xyz\r\n"}, {"headers": b"cookie: sid=xyz; b=2\r\n"}),
+            ({"headers": b"cookie: a=1; sid=xyz\r\n"}, {"headers": b"cookie: b=2\r\nhost: example\r\ncookie: c=3; sid=xyz\r\n"}),
             lambda n: {"headers": b"cookie: sid=%d\r\n" % n},
         ),
     ],

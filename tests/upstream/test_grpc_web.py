@@ -230,3 +230,11 @@ def test_whole_messages_never_wait_for_what_comes_after_them(messages: list[byte
 def test_a_body_that_breaks_off_within_a_frame_shows_that() -> None:
     text = downloaded(bridge(b"application/grpc-web-text"), [frame(b"whole"), frame(b"not whole")[:7]], b"grpc-status: 14\r\n")
     assert decoded(text) == frame(b"whole") + frame(b"not whole")[:7] + trailers_frame(b"grpc-status: 14\r\n")
+
+
+def test_accept_may_be_on_several_lines() -> None:
+    headers = b"content-type: application/grpc-web\r\naccept: text/html\r\naccept: application/grpc-web-text\r\n"
+    found = bridge_of(b"POST", headers)
+    assert found is not None
+    answer, _ = found.answer(head(b"content-type: application/grpc\r\n", length=5), b"", False)
+    assert b"application/grpc-web-text" in answer.headers

@@ -12,8 +12,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from stages.header_view import Headers
 from stages.plugins.api import Host, Plugin, Settings, Step, Trouble
-from stages.plugins.builtin.encodings import BR, DECODERS, GZIP, ZSTD, Encoder, choose, qualities
+from stages.plugins.builtin.encodings import BR, DECODERS, GZIP, ZSTD, Encoder, choose, codings_of, qualities, weaken
 from stages.plugins.exchange import CONTINUE, SKIP, Exchange, Hook, ResponseHead, Result
 
 _KEPT: Final = 1024
@@ -91,51 +92,61 @@ class Compression(Plugin[CompressionSettings]):
         response = exchange.response
         assert response is not None
         headers = response.headers
-        if response.status in (204, 206, 304) or response.status < 200:
+        if response.status in (204, 206) or response.status < 200:
             return SKIP
-        control = headers.first(b"cache-control: ")
+        control = headers.joined(b"cache-control: ")
         if control is not None and b"no-transform" in control.lower():
             return SKIP
-        coded = headers.first(b"content-encoding: ")
-        accepted = self._accepted(exchange)
-        is_coded = coded is not None and coded.lower() != b"identity"
-        if is_coded and not self._unpack(exchange, response, coded or b"", accepted):
+        accepted = exchange.headers.joined(b"accept-encoding: ") or b""
+        if response.status == 304:
+            self._not_modified(exchange, headers, accepted)
+            return CONTINUE
+        coded = codings_of(headers)
+        if coded and not self._unpack(exchange, response, coded, accepted):
             return SKIP
         if not self._is_compressible(headers.first(b"content-type: ") or b""):
             return CONTINUE
         length = response.length
-        if length is not None and coded is None and length < self._least:
+        if length is not None and not coded and length < self._least:
             return CONTINUE
-        self._vary(response)
+        self._vary(headers)
         coding = self._choose(accepted)
-        if not coding or not exchange.has_response_body:
+        if not coding:
+            return CONTINUE
+        weaken(headers)  # of HEAD too: it tells what GET would get
+        if not exchange.has_response_body:
             return CONTINUE
         headers.set("content-encoding", coding)
         headers.remove("accept-ranges")
-        _weaken(response)
         exchange.transform_response(Encoder(exchange, coding, self._levels[coding], self._host))
         return CONTINUE
 
-    def _unpack(self, exchange: Exchange, response: ResponseHead, coded: bytes, accepted: bytes) -> bool:
+    def _not_modified(self, exchange: Exchange, headers: Headers, accepted: bytes) -> None:
+        """A 304 has the Vary and the ETag that the 200 would have had (RFC 9110 section 15.4.5), which it seldom tells the type of."""
+        tag = headers.first(b"etag: ")
+        was_weak = tag is not None and b"W/" + tag in (exchange.headers.joined(b"if-none-match: ") or b"")  # the client has it from us
+        content_type = headers.first(b"content-type: ")
+        may_be_coded = any(self._levels.values()) and (content_type is None or self._is_compressible(content_type))
+        if was_weak or may_be_coded:
+            self._vary(headers)
+        if was_weak or (may_be_coded and self._choose(accepted)):
+            weaken(headers)
+
+    def _unpack(self, exchange: Exchange, response: ResponseHead, coded: list[str], accepted: bytes) -> bool:
         """True if the answer goes on uncoded."""
-        name = coded.decode("latin-1").strip().lower()
-        decoder = DECODERS.get(name)
+        name = coded[0]
+        decoder = DECODERS.get(name) if len(coded) == 1 else None
         if decoder is None or not self.settings.decompression:
             return False
-        self._vary(response)
+        self._vary(response.headers)
         wanted = qualities(accepted)
         if wanted.get(name, wanted.get("*", 0.0)) > 0 or not exchange.has_response_body:
             return False
         response.headers.remove("content-encoding")
         response.headers.remove("accept-ranges")
-        _weaken(response)
+        weaken(response.headers)
         exchange.transform_response(decoder())
         return True
-
-    @staticmethod
-    def _accepted(exchange: Exchange) -> bytes:
-        values = exchange.headers.get_all("accept-encoding")
-        return ", ".join(values).encode("latin-1") if len(values) > 1 else values[0].encode("latin-1") if values else b""
 
     def _choose(self, accepted: bytes) -> str:
         chosen = self._chosen.get(accepted)
@@ -158,16 +169,8 @@ class Compression(Plugin[CompressionSettings]):
         return verdict
 
     @staticmethod
-    def _vary(response: ResponseHead) -> None:
+    def _vary(headers: Headers) -> None:
         """Caches must know that the answer depends on Accept-Encoding, also where it was not compressed."""
-        said = ",".join(response.headers.get_all("vary")).lower()
-        names = [name.strip() for name in said.split(",")]
-        if "accept-encoding" not in names and "*" not in names:
-            response.headers.add("vary", "accept-encoding")
-
-
-def _weaken(response: ResponseHead) -> None:
-    """The bytes are no longer those that a strong validator names (RFC 9110 section 8.8.1)."""
-    tag = response.headers.first(b"etag: ")
-    if tag is not None and not tag.startswith(b"W/"):
-        response.headers.set("etag", b"W/" + tag)
+        names = [name.strip() for name in (headers.joined(b"vary: ") or b"").lower().split(b",")]
+        if b"accept-encoding" not in names and b"*" not in names:
+            headers.add("vary", "accept-encoding")

@@ -10,6 +10,7 @@ from typing import Any, Final
 import brotli
 import zstandard
 
+from stages.header_view import Headers
 from stages.plugins.api import Host
 from stages.plugins.exchange import Exchange, Transformer
 
@@ -58,6 +59,19 @@ def choose(accept_encoding: bytes, levels: dict[str, int]) -> str:
         if levels[coding] and quality > 0 and (quality > best_quality or (not best and quality == best_quality)):
             best, best_quality = coding, quality
     return best
+
+
+def codings_of(headers: Headers) -> list[str]:
+    """The codings of a body, lower case, in the order in which they were applied; `identity` is none."""
+    names = [name.strip() for name in (headers.joined(b"content-encoding: ") or b"").decode("latin-1").lower().split(",")]
+    return [name for name in names if name not in ("", "identity")]
+
+
+def weaken(headers: Headers) -> None:
+    """The bytes are no longer those that a strong validator names (RFC 9110 section 8.8.1)."""
+    tag = headers.first(b"etag: ")
+    if tag is not None and not tag.startswith(b"W/"):
+        headers.set("etag", b"W/" + tag)
 
 
 _zstd_whole: Final[dict[int, zstandard.ZstdCompressor]] = {}

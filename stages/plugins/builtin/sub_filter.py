@@ -17,6 +17,7 @@ from pydantic import Field
 
 from config.problems import BadValue
 from stages.plugins.api import Plugin, Settings, Trouble
+from stages.plugins.builtin.encodings import codings_of, weaken
 from stages.plugins.builtin.substitution import parse
 from stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, Transformer
 
@@ -69,19 +70,17 @@ class SubFilter(Plugin[SubFilterSettings]):
         response = exchange.response
         assert response is not None
         headers = response.headers
-        if self._statuses and response.status not in self._statuses:
+        # What is said of the 200 holds for the 304 that stands for it.
+        if self._statuses and (200 if response.status == 304 else response.status) not in self._statuses:
             return SKIP
         if self._path is not None and not self._path.search(exchange.raw_path):
             return SKIP
-        coded = headers.first(b"content-encoding: ")
-        if response.status == 206 or (coded is not None and coded.lower() != b"identity"):
+        if response.status == 206 or codings_of(headers):
             return SKIP  # part of a body, or one that is compressed: nothing would be found in it
         if self._holds_back and (headers.first(b"content-type: ") or b"").lower().startswith(b"text/event-stream"):
             return SKIP  # events must not wait for the ones after them
         headers.remove("accept-ranges")
-        tag = headers.first(b"etag: ")
-        if tag is not None and not tag.startswith(b"W/"):
-            headers.set("etag", b"W/" + tag)
+        weaken(headers)
         for make in self._makers:
             exchange.transform_response(make())
         return CONTINUE
