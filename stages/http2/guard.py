@@ -62,7 +62,19 @@ def for_lists_of(size: int) -> Floods:
 class Guard:
     """For one connection. Feed it what comes, before the engine; begin after the client's preface."""
 
-    __slots__ = ("_block", "_continuations", "_floods", "_header", "_levels", "_sent", "_skip", "_stamps", "_writes", "answered", "goodbyes")
+    __slots__ = (
+        "_block",
+        "_continuations",
+        "_floods",
+        "_header",
+        "_levels",
+        "_sent",
+        "_skip",
+        "_stamps",
+        "_writes",
+        "answered",
+        "goodbyes",
+    )
 
     def __init__(self, preface: int = 0, floods: Floods = DEFAULT) -> None:
         """preface: bytes to skip before the first frame."""
