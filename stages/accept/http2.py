@@ -193,7 +193,8 @@ class Http2Connection(Http2Output):
         elif isinstance(event, Trailers):
             self._trailers(event, now)
         elif isinstance(event, Reset):
-            self._unfinished.pop(event.stream_id, None)
+            if self._unfinished.pop(event.stream_id, None) is not None and event.is_ours:
+                self._forced += 1  # the rest of a request that was answered: nobody reads it, and however it ends is no fault
             stream = self._forget(event.stream_id)
             if stream is not None:
                 stream.left("bad_request" if event.is_ours else "client_closed")
@@ -214,8 +215,12 @@ class Http2Connection(Http2Output):
     def _unwanted(self, event: Body) -> None:
         """Body bytes of a stream that needs nothing more: as long as it is open they use up its window."""
         if event.ended or event.stream_id not in self._unfinished:
-            self._unfinished.pop(event.stream_id, None)
-            self.engine.acknowledge(event.stream_id, LARGEST_WINDOW)
+            self._unwanted_end(event.stream_id)
+
+    def _unwanted_end(self, stream_id: int) -> None:
+        """Nothing more comes of it: its bytes no longer use up the connection's window."""
+        self._unfinished.pop(stream_id, None)
+        self.engine.acknowledge(stream_id, LARGEST_WINDOW)
 
     # -- requests -----------------------------------------------------------------------
 
@@ -242,6 +247,7 @@ class Http2Connection(Http2Output):
     def _trailers(self, event: Trailers, now: float) -> None:
         stream = self._streams.get(event.stream_id)
         if stream is None:
+            self._unwanted_end(event.stream_id)
             return
         try:
             stream.trailed(trailer_block(event.fields))
@@ -278,6 +284,7 @@ class Http2Connection(Http2Output):
         engine.send_head(stream_id, response_fields(status, headers + dated(headers, at), len(body)), not body)
         if body:
             engine.send_data(stream_id, body, True)
+        self.guard.answered += 1
         if not ended:
             self._answered_early(stream_id)
         self.schedule()

@@ -1,5 +1,8 @@
 """Counters against floods: frames that cost us more than their sender. Pure: `now` comes in.
 
+What a correct peer may do must never add up: what it may do once for each stream is worth one for each that was answered
+whole, and its rate is then bounded by what an answer costs.
+
 What is counted is read from the frame headers of the incoming bytes, the same for
 every engine and before it. Each kind of frame has a bucket that holds `burst`
 frames and refills at `rate` a second; a peer that empties one has its connection
@@ -15,6 +18,8 @@ from typing import Final, NamedTuple
 from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME, FRAME_SIZE_ERROR, PROTOCOL_ERROR, Http2Error
 
 _DATA, _HEADERS, _PRIORITY, _RST, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _CONTINUATION = range(10)
+_PRIORITY_UPDATE: Final = 0x10
+_ONE_A_STREAM: Final = frozenset(("resets", "empty", "priorities", "windows", "others"))
 _END_STREAM, _END_HEADERS, _PADDED = 0x1, 0x4, 0x8
 _PIECE: Final = 1024
 _WORTH: Final = 2 * _PIECE
@@ -37,12 +42,15 @@ class Floods(NamedTuple):
     """PING beyond one for every write of a body: gRPC measures the path with each message it gets."""
     settings: Bucket = Bucket(50, 5)
     empty: Bucket = Bucket(100, 10)
-    """DATA and HEADERS frames that carry nothing and end nothing (CVE-2019-9518)."""
+    """DATA and HEADERS frames that carry nothing and end nothing (CVE-2019-9518), beyond one for every answered stream."""
     priorities: Bucket = Bucket(1000, 100)
+    """PRIORITY and PRIORITY_UPDATE (RFC 9218), beyond one for every answered stream."""
     windows: Bucket = Bucket(2000, 200)
-    """WINDOW_UPDATE beyond one for every KiB that we sent, and two for every write: of the stream and of the connection."""
+    """WINDOW_UPDATE beyond one for every KiB that we sent, two for every write (of the stream and of the connection), and one
+    for every answered stream: Firefox opens the window of each, a 304 writes no body."""
     others: Bucket = Bucket(100, 10)
-    """Unknown frames, PUSH_PROMISE, GOAWAY."""
+    """Unknown frames, PUSH_PROMISE, GOAWAY, beyond one for every answered stream: extensions are to be ignored (RFC 9113
+    section 5.5), and Chrome sends some with its requests to keep it so."""
     continuations: int = 32
     """CONTINUATION frames of one header block (CVE-2024-27316)."""
     block: int = 128 * 1024
@@ -71,6 +79,7 @@ class Guard:
         "_sent",
         "_skip",
         "_stamps",
+        "_worth",
         "_writes",
         "answered",
         "goodbyes",
@@ -89,7 +98,9 @@ class Guard:
         self._writes = 0
         """Writes that no PING has answered yet."""
         self.answered = 0
-        """Streams that were answered whole since the last reset; counted by who answers."""
+        """Streams that were answered whole; counted by who answers."""
+        self._worth: dict[str, int] = {}
+        """So many of them have been made use of, by counter."""
         self.goodbyes: list[int] = []
         """Where in the bytes that came last, or behind them, the last stream id of a GOAWAY begins."""
 
@@ -149,7 +160,7 @@ class Guard:
             self._take("pings", now, 1)
         elif kind == _SETTINGS:
             self._take("settings", now, 1)
-        elif kind == _PRIORITY:
+        elif kind in (_PRIORITY, _PRIORITY_UPDATE):
             self._take("priorities", now, 1)
         else:
             self._take("others", now, 1)
@@ -181,15 +192,15 @@ class Guard:
         level = self._levels.get(name, bucket.burst)
         level = min(bucket.burst, level + (now - self._stamps.get(name, now)) * bucket.rate)
         self._stamps[name] = now
+        if name in _ONE_A_STREAM:
+            level = min(bucket.burst, level + self.answered - self._worth.get(name, 0))
+            self._worth[name] = self.answered
         if name == "windows":
             level = min(bucket.burst, level + self._sent // _PIECE)
             self._sent %= _PIECE
         elif name == "pings":
             level = min(bucket.burst, level + self._writes)
             self._writes = 0
-        elif name == "resets":
-            level = min(bucket.burst, level + self.answered)
-            self.answered = 0
         level -= count
         self._levels[name] = level
         if level < 0:

@@ -305,6 +305,7 @@ class Http2Connection(Http2Output):
     def answered(self) -> None:
         """A whole answer has come on a stream."""
         self.served += 1
+        self._guard.answered += 1
         self.places.answered()
 
     def refused_one(self) -> None:

@@ -403,6 +403,33 @@ async def test_an_early_answer_ends_the_upload_but_is_heard_before(play: Play, n
     assert play.hears_nothing()
 
 
+@pytest.mark.parametrize("end", ["as announced", "in trailers", "too short", "too long", "reset", "reset with NO_ERROR", "not at all"])
+@pytest.mark.parametrize("refused", [False, True])
+async def test_however_the_rest_of_an_upload_ends_after_its_answer_it_is_no_flood(play: Play, name: str, end: str, refused: bool) -> None:
+    browser = Browser(play, name)
+    fields = with_fields(POST, (b"content-length", b"70000"), *([(b"expect", b"x")] if refused else []))
+    for _ in range(450):
+        stream_id = browser.asks(fields, False)
+        browser.sends(stream_id, b"x" * 10)
+        await play.turn()
+        if not refused:
+            [request] = [envelope for _, envelope in play.stages_hear() if isinstance(envelope, Request)]
+            play.answers(request, body=b"no")
+        await play.turn()
+        if end == "not at all":
+            await play.passes(3)
+        elif end.startswith("reset"):
+            browser.engine.reset(stream_id, 0 if "NO_ERROR" in end else wire.CANCEL)
+        else:
+            browser.sends(stream_id, b"y" * {"too short": 1, "too long": 69_999}.get(end, 69_990), end != "in trailers")
+            if end == "in trailers":
+                browser.engine.send_trailers(stream_id, ((b"x-a", b"1"),))
+        browser.speaks()
+        heard = await browser.listens()
+        assert not [event for event in heard if isinstance(event, GoAway)]
+        play.stages_hear()
+
+
 async def test_a_malformed_request_is_reset_and_logged(play: Play, name: str) -> None:
     browser = Browser(play, name)
     stream_id = browser.asks(with_fields(GET, (b"connection", b"close")))

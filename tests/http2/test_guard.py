@@ -108,6 +108,31 @@ def test_as_many_resets_as_answers_are_no_flood() -> None:
     assert count_until_refused(guard, lambda guard, _: guard.came(raw, 0.0)) == cap
 
 
+FOR_EACH_STREAM = {
+    **{name: FLOODS[name] for name in ("rapid reset", "empty DATA", "priority", "window update", "unknown frames")},
+    "PRIORITY_UPDATE": (frame(0x10, 0, 0, u32(1) + b"u=3"), 1000),
+}
+
+
+@pytest.mark.parametrize("name", FOR_EACH_STREAM)
+def test_one_for_every_answered_stream_is_no_flood_and_no_store_for_one(name: str) -> None:
+    raw, cap = FOR_EACH_STREAM[name]
+    guard = Guard()
+    for _ in range(10000):
+        guard.came(raw, 0.0)
+        guard.answered += 1
+    assert count_until_refused(guard, lambda guard, _: guard.came(raw, 0.0)) == cap
+
+
+def test_what_answers_are_worth_is_counted_for_each_kind_by_itself() -> None:
+    guard = Guard()
+    for _ in range(3000):
+        for raw, _ in FOR_EACH_STREAM.values():
+            if raw[3] not in (PRIORITY, 0x10):  # those two share a counter
+                guard.came(raw, 0.0)
+        guard.answered += 1
+
+
 def test_messages_long_ago_are_worth_no_flood_of_pings_now() -> None:
     raw, cap = FLOODS["ping"]
     guard = Guard()
