@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from pingap import limits, terminal
-from pingap.commands import ending, generations, processes, reading, start
+from pingap.commands import about, ending, generations, processes, reading, start
 from pingap.commands.options import FAILED
 
 INTERRUPTED: Final = 130
@@ -31,7 +31,9 @@ def main(args: list[str] | None = None) -> None:
     """Entry point. Without a subcommand, flags are those of `up`."""
     terminal.prepare()
     words = sys.argv[1:] if args is None else args
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "-V", "--version")):
+    if about.VARIABLE in os.environ:  # a shell asks what may stand next: its words are in the environment
+        words = ["help"]
+    elif not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "-V", "--version")):
         words = ["up", *words]
     code = _guarded(lambda: commands.main(words, prog_name="pingap", standalone_mode=False))
     terminal.flush()
@@ -87,5 +89,8 @@ def commands() -> None:
     """
 
 
-for _one in (start.up, start.check, processes.ps, processes.scale, generations.reload, ending.down, reading.logs, reading.tap):
+for _one in (
+    *(start.up, start.check, processes.ps, processes.scale, generations.reload, ending.down, reading.logs, reading.tap),
+    *(about.version, about.help_, about.completion),
+):
     commands.add_command(_one)

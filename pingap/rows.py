@@ -1,16 +1,19 @@
-"""Tables: what `pingap ps` and the start show, and how columns are set."""
+"""Rows: what is known of each process, for `pingap ps`; and the table of the start."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bus.members import READY, STARTING
+from pingap import rundir
 from pingap.plan import Fleet
 from pingap.plan_state import WAITING
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 Row = dict[str, Any]
 
@@ -31,6 +34,7 @@ def actor_rows(fleet: Fleet, figures: Mapping[int, Mapping[str, float]], endpoin
                     "state": state,
                     "restarts": process.restarts,
                     "cpus": list(process.role.cpus),
+                    "uptime": uptime(process.pid),
                     "rss": resident,
                     "pss": proportional,
                     "in_flight": int(known.get("in_flight", 0)),
@@ -62,6 +66,7 @@ def plain_row(stage: str, replica: int, pid: int | None, state: str, restarts: i
         "state": state,
         "restarts": restarts,
         "cpus": [],
+        "uptime": uptime(pid) if pid else 0.0,
         "rss": resident,
         "pss": proportional,
         "in_flight": 0,
@@ -91,6 +96,12 @@ def memory(pid: int) -> tuple[int, int]:
     return resident, proportional
 
 
+def uptime(pid: int) -> float:
+    """Seconds since a process began; 0 when it is gone."""
+    started = rundir.start_time(pid)
+    return round(max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / TICKS), 2) if started else 0.0
+
+
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Lines of a table in plain text, two blanks between columns; `right` are the numbers' columns."""
     widths = [max(len(row[index]) for row in (head, *rows)) for index in range(len(head))]
@@ -110,22 +121,3 @@ def start_table(rows: Sequence[Row]) -> list[str]:
     """The table that `pingap up` prints."""
     cells = [(row["stage"], str(row["replica"]), str(row["pid"] or "-"), cpus_text(row["cpus"]), row["endpoint"]) for row in rows]
     return columns(("STAGE", "REPLICA", "PID", "CPU", "ENDPOINT"), cells, right=(1, 2))
-
-
-PS_HEAD: Final = ("STAGE", "REPLICA", "PID", "STATE", "RESTARTS", "CPUS", "RSS", "IN-FLIGHT", "REQUESTS")
-PS_RIGHT: Final = (1, 2, 4, 6, 7, 8)
-
-
-def ps_cells(row: Row) -> tuple[str, ...]:
-    """One line of `pingap ps`."""
-    return (
-        row["stage"],
-        str(row["replica"]),
-        str(row["pid"] or "-"),
-        row["state"],
-        str(row["restarts"]),
-        cpus_text(row["cpus"]),
-        f"{row['rss'] / 1048576:.1f} MB",
-        str(row["in_flight"]),
-        str(row["requests"]),
-    )

@@ -22,8 +22,10 @@ from bus.liveness import BEAT
 from bus.members import STARTING, Members
 from config.model import Snapshot
 from pingap import limits, topology
+from pingap.about import version
 from pingap.boot import Face, Prepared
 from pingap.control import Control
+from pingap.face import since_start
 from pingap.listeners import BindFailed
 from pingap.pid_file import PidFile
 from pingap.plan import Fleet
@@ -51,6 +53,7 @@ from pingap.plan_words import (
     Timings,
     TimingsChanged,
 )
+from pingap.ps_table import outcome_of, span
 from pingap.rows import Row, actor_rows, plain_row
 from pingap.rundir import RunDir
 from pingap.spawning import SpawnerHandle
@@ -81,11 +84,14 @@ class Supervisor:
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
         self._beaten = 0.0
+        self._began = time.monotonic()
         self._pids: dict[int, int] = {}
         self._handles: dict[int, int] = {}
         """Process key → its pidfd: no pid that was given to another process is ever killed."""
         self._watched: set[int] = set()
         self._committed = 0
+        self._outcome: dict[str, Any] | None = None
+        """The last configuration that was taken or refused."""
         basic, bus = prepared.snapshot.basic, prepared.snapshot.bus
         self._pid_path = basic.pid_file
         self._pid_file: PidFile | None = None
@@ -134,6 +140,8 @@ class Supervisor:
             self._timer.cancel()
         events, self._events = self._events, deque()
         for event in events or (Ticked(),):
+            if isinstance(event, StopAsked) and not self._fleet.is_stopping:
+                self._log("info", "pingap goes down", version=version(), uptime=span(time.monotonic() - self._began))
             for command in self._fleet.handle(event, time.monotonic()):
                 try:
                     self._perform(command)
@@ -216,6 +224,8 @@ class Supervisor:
 
     def _reported(self, word: str, value: Any) -> None:
         if word == "generation":
+            if value.get("changed") != "nothing changed" or value.get("problems"):
+                self._outcome = outcome_of(value, time.time())
             if value.get("asked", True):  # a change that config noticed by itself answers nobody's question
                 self._control.reloaded(value)
         else:
@@ -257,6 +267,7 @@ class Supervisor:
             case Answer(ticket, ok, value):
                 self._control.answer(ticket, ok, value)
             case TellReady():
+                self._log("info", "pingap is up", version=version(), seconds=round(since_start(), 2))
                 self._face.ready(actor_rows(self._fleet, {}, self._endpoint), self._listeners.urls())
             case Finish():
                 if not self._ended.done():
@@ -326,8 +337,14 @@ class Supervisor:
     def rows(self) -> list[Row]:
         """What `pingap ps` shows."""
         state = "stopping" if self._fleet.is_stopping else "ready" if self._fleet.is_up else "starting"
-        own = [plain_row("supervisor", 0, os.getpid(), state), plain_row("spawner", 0, self._spawner.pid, "ready", self._spawner.restarts)]
-        return own + actor_rows(self._fleet, self._control.figures, self._endpoint)
+        head = plain_row("supervisor", 0, os.getpid(), state) | self._status()
+        spawner = plain_row("spawner", 0, self._spawner.pid, "ready", self._spawner.restarts)
+        return [head, spawner, *actor_rows(self._fleet, self._control.figures, self._endpoint)]
+
+    def _status(self) -> Row:
+        """What only the supervisor's row has."""
+        uptime = round(time.monotonic() - self._began, 2)
+        return {"version": version(), "uptime": uptime, "generation": self._committed, "reload": self._outcome}
 
 
 def _exit_text(status: int, words: str) -> str:

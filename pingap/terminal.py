@@ -116,6 +116,15 @@ def width() -> int:
     return max(20, shutil.get_terminal_size((80, 24)).columns)
 
 
+def coloured(text: str, colour: str) -> str:
+    """The text in a colour of click's, where stdout is a terminal that may show some."""
+    if not colour or not is_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    import click
+
+    return click.style(text, fg=colour)
+
+
 def say(text: str) -> None:
     """A line or several on stdout."""
     print(text, file=sys.stdout)

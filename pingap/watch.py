@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from bus.kinds import ACCESS, LOG
@@ -33,6 +34,7 @@ REMEMBERED: Final = 2000
 _ACCESS_LINE: Final = compile_format('{when} ACCESS {host} {remote} "{method} {uri} {proto}" {status} {size_human} {latency_human}')
 _LEVELS: Final = {"error": "bold red", "warn": "yellow", "debug": "dim"}
 _STATUS_FIELD: Final = Access._fields.index("status")
+_TIME_FIELD: Final = Access._fields.index("time")
 _STATUS: Final = re.compile(r"[1-5](?:xx|[0-9][0-9])", re.IGNORECASE)
 _COLOURS: Final = {2: "green", 3: "cyan", 4: "yellow", 5: "bold red"}
 
@@ -61,32 +63,63 @@ class Screen:
         self._out.flush()
 
 
-def logs(run_dir: str | None, follow: bool, as_json: bool, level: str = "info", out: TextIO | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records `pingap logs` shows."""
+
+    level: str = "info"
+    """The least one; requests count as info."""
+    stages: frozenset[str] = frozenset()
+    """`upstream` or `upstream.0`; empty is all. Requests are accept's."""
+    since: float = 0.0
+    """Unix time before which nothing is shown."""
+    most: int | None = None
+    """Of those that are there already, the newest so many; None is all."""
+
+    def has(self, envelope: Sequence[Any]) -> bool:
+        """Whether a record, or a request, is among them."""
+        if envelope[0] == ACCESS:
+            level, when, stage, replica = "info", envelope[_TIME_FIELD], "accept", None
+        elif envelope[0] == LOG:
+            _, when, level, stage, replica = envelope[:5]
+        else:
+            return False
+        if level_number(level) < level_number(self.level) or when < self.since:
+            return False
+        return not self.stages or stage in self.stages or f"{stage}.{replica}" in self.stages
+
+    def newest(self, records: Sequence[Any]) -> list[Any]:
+        """Those of records in hand."""
+        found = [record for record in records if self.has(record)]
+        return found if self.most is None else found[max(0, len(found) - self.most) :]
+
+
+def logs(run_dir: str | None, follow: bool, as_json: bool, wanted: Wanted = Wanted(), out: TextIO | None = None) -> int:
     """Prints the newest records of the application log (at most 1000); with `follow` also those to come, and each request.
 
-    The records are those that the running logging stage has written: older ones are in the log file. level: the
-    least one shown; requests count as info. Returns the exit code. Raises NotRunning.
+    The records are those that the running logging stage has written: older ones are in the log file. Returns the exit
+    code. Raises NotRunning.
     """
     path = events.find(run_dir)
     screen = Screen(out or sys.stdout)
-    least = level_number(level)
 
     def show(envelope: Sequence[Any]) -> None:
+        if not wanted.has(envelope):
+            return
         if envelope[0] == ACCESS:
-            if level_number("info") >= least:
-                status = envelope[_STATUS_FIELD]
-                screen.write((access_json(envelope), "") if as_json else (_ACCESS_LINE(envelope), _COLOURS.get(status // 100, "")))
-        elif envelope[0] == LOG and level_number(envelope[2]) >= least:
+            status = envelope[_STATUS_FIELD]
+            screen.write((access_json(envelope), "") if as_json else (_ACCESS_LINE(envelope), _COLOURS.get(status // 100, "")))
+        else:
             screen.write((json_line(envelope), "") if as_json else (as_text(envelope), _LEVELS.get(envelope[2], "")))
 
     recent = f"recent.{secrets.token_hex(8)}"
     if follow:
-        return _until_stopped(screen, _followed(path, recent), show)
+        return _until_stopped(screen, _followed(path, recent, wanted), show)
     found = asyncio.run(_recent(path, recent))
     if found is None:
         terminal.warn(f"pingap: the logging stage did not answer within {DEADLINE:g} s: is it being restarted? (`pingap ps`)")
         return 1
-    return _until_stopped(screen, iter([found]), show)
+    return _until_stopped(screen, iter([wanted.newest(found)]), show)
 
 
 def access_json(envelope: Sequence[Any]) -> str:
@@ -106,7 +139,9 @@ def access_json(envelope: Sequence[Any]) -> str:
         "status": event.status,
         "received": event.received,
         "sent": event.sent,
+        "duration": round(event.duration, 6),
         "location": event.location,
+        "upstream": event.upstream,
         "upstream_addr": event.addr,
         "error": event.error,
         "timings": {stage: round(seconds, 6) for stage, seconds in event.timings.items()},
@@ -114,29 +149,48 @@ def access_json(envelope: Sequence[Any]) -> str:
     return json.dumps(shown)
 
 
-def tap(
-    run_dir: str | None,
-    host: str | None = None,
-    path: str | None = None,
-    has_status: Callable[[int], bool] | None = None,
-    out: TextIO | None = None,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Which requests `pingap tap` shows; what is not given lets all through."""
+
+    host: str | None = None
+    """As the client names it, without port; `*.example.com` for its subdomains."""
+    path: str = ""
+    """Its beginning."""
+    has_status: Callable[[int], bool] | None = None
+    """Of `status_filter`."""
+    location: str | None = None
+    upstream: str | None = None
+    """By name, or the address of the backend."""
+    slower_than: float = 0.0
+    """Seconds from the first byte of the request to the last of the answer."""
+
+    def has(self, access: Access) -> bool:
+        """Whether a request is among them."""
+        return (
+            (self.has_status is None or self.has_status(access.status))
+            and access.target.startswith(self.path.encode())
+            and _is_host(access.host, self.host)
+            and (self.location is None or access.location == self.location)
+            and (self.upstream is None or self.upstream in (access.upstream, access.addr))
+            and (not self.slower_than or timings.total(access) >= self.slower_than)
+        )
+
+
+def tap(run_dir: str | None, wanted: Requests = Requests(), as_json: bool = False, out: TextIO | None = None) -> int:
     """Prints each request as it ends, with the time that each stage took, until Ctrl-C or until pingap stops.
 
-    host: as the client names it, without port; `*.example.com` for its subdomains. path: its beginning.
-    has_status: of `status_filter`. Returns the exit code. Raises NotRunning.
+    Returns the exit code. Raises NotRunning.
     """
-    has_status = has_status or status_filter(None)
     found = events.find(run_dir)
     screen = Screen(out or sys.stdout)
-    beginning = (path or "").encode()
 
     def show(envelope: Sequence[Any]) -> None:
         if envelope[0] != ACCESS:
             return
         access = Access(*envelope[: len(Access._fields)])
-        if has_status(access.status) and access.target.startswith(beginning) and _is_host(access.host, host):
-            screen.write(*request_line(access))
+        if wanted.has(access):
+            screen.write(*([(access_json(envelope), "")] if as_json else request_line(access)))
 
     return _until_stopped(screen, (batch for _, batch in events.blocking(events.batches(found, ("access",)))), show)
 
@@ -203,7 +257,7 @@ def _until_stopped(screen: Screen, batches: Iterator[list[Any]], show: Callable[
     return 0
 
 
-def _followed(path: str, recent: str) -> Iterator[list[Any]]:
+def _followed(path: str, recent: str, wanted: Wanted) -> Iterator[list[Any]]:
     """The recent records, and then each new one, none twice; and each request."""
     seen: dict[tuple[Any, ...], None] = {}
     has_recent = False
@@ -222,7 +276,7 @@ def _followed(path: str, recent: str) -> Iterator[list[Any]]:
                     new.append(record)
             while len(seen) > REMEMBERED:
                 del seen[next(iter(seen))]
-            yield new
+            yield wanted.newest(new) if topic == recent else new
 
 
 async def _recent(path: str, topic: str) -> list[Any] | None:

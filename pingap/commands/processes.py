@@ -3,40 +3,86 @@
 from __future__ import annotations
 
 import json
+import time
+from typing import Any, Final
 
 import click
 
 from pingap import terminal
 from pingap.commands import options
-from pingap.commands.options import ask, fail
+from pingap.commands.options import FAILED, Span, ask, fail
+
+AILING: Final = 3
+"""Exit code of `pingap ps --health` when not everything is ready."""
+
+LEAST: Final = 0.2
+"""Seconds between two looks of `--watch`."""
 
 
 @options.command()
 @options.as_json
+@click.option("--health", is_flag=True, help="One line; exit code 0 when all is ready, 3 when not, 1 when nothing answers.")
+@click.option("--watch", type=Span(), is_flag=False, flag_value=2.0, metavar="[TIME]", help="Again and again, every 2 s or so often.")
 @options.run_dir
-def ps(as_json: bool, run_dir: str | None) -> None:
-    """List the processes: state, restarts, memory, requests."""
-    from pingap.rows import PS_HEAD, PS_RIGHT, columns, ps_cells
+def ps(as_json: bool, health: bool, watch: float | None, run_dir: str | None) -> None:
+    """List the processes: state, uptime, restarts, memory, requests.
 
-    rows = ask(run_dir, "ps")
-    if as_json:
-        terminal.say(json.dumps(rows, indent=2))
-        return
-    cells = [ps_cells(row) for row in rows]
-    terminal.say("\n".join(columns(PS_HEAD, cells, PS_RIGHT)))
+    On a terminal that is too narrow the columns that matter least are left out. Below
+    the table: the version, and what became of the last configuration.
+    """
+    if health:
+        _tell_health(ask(run_dir, "ps"))
+    while True:
+        rows = ask(run_dir, "ps")
+        text = json.dumps(rows, indent=None if watch else 2) if as_json else _text(rows)
+        if watch is None:
+            terminal.say(text)
+            return
+        terminal.say(("\x1b[H\x1b[2J" if terminal.is_terminal() else "") + text + ("" if as_json or terminal.is_terminal() else "\n"))
+        if terminal.lost():
+            return
+        try:
+            time.sleep(max(LEAST, watch))
+        except KeyboardInterrupt:
+            return
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    from pingap import ps_table
+
+    table = ps_table.lines(rows, terminal.width() if terminal.is_terminal() else 0)
+    shown = [terminal.coloured(line.text, ps_table.colour_of(line.state)) for line in table]
+    return "\n".join([*shown, "", *ps_table.summary(rows, time.time())]).rstrip("\n")
+
+
+def _tell_health(rows: list[dict[str, Any]]) -> None:
+    from pingap import ps_table
+
+    if sick := ps_table.ailing(rows):
+        fail(f"not ready: {', '.join(sick)}", AILING)
+    terminal.say(ps_table.summary(rows, time.time())[0])
+    raise SystemExit(0)
 
 
 @options.command()
-@click.argument("what", metavar="STAGE=N")
+@click.argument("what", metavar="STAGE=N...", nargs=-1, required=True)
 @options.run_dir
-def scale(what: str, run_dir: str | None) -> None:
-    """Change how many replicas a stage has: accept, routing, plugins, upstream, or worker when colocated."""
-    stage, count = options.scale_of(what)
-    value = ask(run_dir, "scale", stage, count)
-    line = f"{stage}: {value['before']} → {value['replicas']}"
-    if value["draining"]:
-        ending = "finishes what it holds and leaves" if value["draining"] == 1 else "finish what they hold and leave"
-        line += f", {value['draining']} {ending}"
-    if value["starting"]:
-        fail(f"{line}, {value['starting']} not ready yet: see `pingap ps` and the log")
-    terminal.say(line)
+def scale(what: tuple[str, ...], run_dir: str | None) -> None:
+    """Change how many replicas stages have: accept, routing, plugins, upstream, or worker when colocated."""
+    wanted = [options.scale_of(one) for one in what]
+    if len({stage for stage, _ in wanted}) < len(wanted):
+        raise click.UsageError("a stage is named twice")
+    unfinished = False
+    for stage, count in wanted:
+        value = ask(run_dir, "scale", stage, count)
+        line = f"{stage}: {value['before']} → {value['replicas']}"
+        if value["draining"]:
+            ending = "finishes what it holds and leaves" if value["draining"] == 1 else "finish what they hold and leave"
+            line += f", {value['draining']} {ending}"
+        if value["starting"]:
+            terminal.warn(f"pingap: {line}, {value['starting']} not ready yet: see `pingap ps` and the log")
+            unfinished = True
+        else:
+            terminal.say(line)
+    if unfinished:
+        raise SystemExit(FAILED)

@@ -234,12 +234,16 @@ class _Ending(io.StringIO):
 # -- pingap tap --------------------------------------------------------------------
 
 
+def wanted(status: str | None = None, **filters: Any) -> watch.Requests:
+    return watch.Requests(has_status=watch.status_filter(status), **filters)
+
+
 def tapped(instance: Instance, monkeypatch: pytest.MonkeyPatch, *requests: Any, **filters: str) -> list[str]:
     monkeypatch.setattr(events, "LOOK", 0.05)
     last = access(host=b"example.com", target=b"/last", status=500)
     instance.on("access", ("access", [*requests, last]))
     out = _Ending(instance, "/last")
-    assert watch.tap(instance.path, out=out, **filters) == 0
+    assert watch.tap(instance.path, wanted(**filters), out=out) == 0
     return out.getvalue().splitlines()[:-1]
 
 
@@ -277,13 +281,13 @@ def test_tap_filters_by_host_path_and_status(
     monkeypatch.setattr(events, "LOOK", 0.3)
     instance.on("access", ("access", requests), ("END", []))
     out = io.StringIO()
-    assert watch.tap(instance.path, out=out, **filters) == 0
+    assert watch.tap(instance.path, wanted(**filters), out=out) == 0
     assert out.getvalue().split() == [f"/{letter}" for letter in shown]
 
 
 def test_a_status_that_is_none_is_refused_before_anything_else() -> None:
     with pytest.raises(ValueError, match="'6xx' is no status"):
-        watch.tap("/nonexistent", status="404,6xx")
+        watch.status_filter("404,6xx")
 
 
 def test_ctrl_c_ends_tap_with_0(instance: Instance) -> None:

@@ -44,8 +44,9 @@ def test_ps_lists_every_actor_with_its_figures(instance: Instance) -> None:
     assert {"stage", "replica", "pid", "state", "restarts", "cpus", "rss", "in_flight", "requests"} <= row.keys()
     assert row["state"] == "ready" and row["restarts"] == 0 and row["rss"] > 1_000_000
     table = instance.command("ps").stdout.splitlines()
-    assert table[0].split() == ["STAGE", "REPLICA", "PID", "STATE", "RESTARTS", "CPUS", "RSS", "IN-FLIGHT", "REQUESTS"]
-    assert len(table) == 1 + 8
+    assert table[0].split() == ["STAGE", "PID", "STATE", "UPTIME", "RESTARTS", "CPUS", "RSS", "IN-FLIGHT", "REQUESTS"]
+    assert table.index("") == 1 + 8
+    assert table[10].startswith("pingap ") and "ready for" in table[10]
 
 
 def test_replicas_and_cpus_come_from_the_configuration_and_scale_wins(launch: Launch) -> None:

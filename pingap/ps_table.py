@@ -1,0 +1,120 @@
+"""The table of `pingap ps`: as wide as there is room, and on a narrow terminal without what matters least."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from pingap.rows import Row, cpus_text
+
+SINGLE: Final = ("supervisor", "spawner")
+"""Rows that are no stage and have no replica."""
+
+class Column(NamedTuple):
+    """One column."""
+
+    head: str
+    cell: Callable[[Row], str]
+    is_number: bool
+    rank: int
+    """Order in which columns are left out when there is no room, the highest first; those of rank 0 never."""
+
+
+def _name(row: Row) -> str:
+    return row["stage"] if row["stage"] in SINGLE else f"{row['stage']}.{row['replica']}"
+
+
+COLUMNS: Final = (
+    Column("STAGE", _name, False, 0),
+    Column("PID", lambda row: str(row["pid"] or "-"), True, 0),
+    Column("STATE", lambda row: row["state"], False, 0),
+    Column("UPTIME", lambda row: span(row["uptime"]) if row["pid"] else "-", True, 3),
+    Column("RESTARTS", lambda row: str(row["restarts"]), True, 1),
+    Column("CPUS", lambda row: cpus_text(row["cpus"]), False, 5),
+    Column("RSS", lambda row: f"{row['rss'] / 1048576:.1f} MB", True, 4),
+    Column("IN-FLIGHT", lambda row: str(row["in_flight"]), True, 2),
+    Column("REQUESTS", lambda row: str(row["requests"]), True, 2),
+)
+
+
+class Line(NamedTuple):
+    """One line of the table, with the state of its process; "" for the head."""
+
+    text: str
+    state: str
+
+
+def lines(rows: Sequence[Row], width: int = 0) -> list[Line]:
+    """The table, at most `width` columns wide as far as that goes; 0 is any width."""
+    shown = list(COLUMNS)
+    if width and not any(row["cpus"] for row in rows) and _width(_cells(rows, shown), 2) > width:
+        shown = [column for column in shown if column.head != "CPUS"]  # nothing is pinned: it says nothing, and goes before blanks do
+    cells = _cells(rows, shown)
+    while width and _width(cells, 1) > width and (rank := max(column.rank for column in shown)):
+        shown = [column for column in shown if column.rank != rank]
+        cells = _cells(rows, shown)
+    gap = 1 if width and _width(cells, 2) > width else 2
+    widths = _widths(cells)
+    found = []
+    for row, state in zip(cells, ["", *(row["state"] for row in rows)], strict=True):
+        parts = [cell.rjust(size) if column.is_number else cell.ljust(size) for cell, size, column in zip(row, widths, shown, strict=True)]
+        found.append(Line((" " * gap).join(parts).rstrip(), state))
+    return found
+
+
+def _cells(rows: Sequence[Row], shown: Sequence[Column]) -> list[list[str]]:
+    return [[column.head for column in shown], *([column.cell(row) for column in shown] for row in rows)]
+
+
+def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(row[index]) for row in cells) for index in range(len(cells[0]))]
+
+
+def _width(cells: Sequence[Sequence[str]], gap: int) -> int:
+    return sum(_widths(cells)) + gap * (len(cells[0]) - 1)
+
+
+def span(seconds: float) -> str:
+    """`45s`, `12m`, `3h12m`, `5d4h`: a duration in at most six signs, for some years."""
+    left = int(seconds)
+    for unit, size, below, inner in (("d", 86400, "h", 3600), ("h", 3600, "m", 60)):
+        if left >= size:
+            count, rest = divmod(left, size)
+            return f"{count}{unit}{rest // inner}{below}" if rest // inner and count < 100 else f"{count}{unit}"
+    return f"{left // 60}m" if left >= 60 else f"{left}s"
+
+
+def summary(rows: Sequence[Row], now: float) -> list[str]:
+    """What the instance as a whole does, in one or two lines. now: unix time."""
+    head = next((row for row in rows if row["stage"] == "supervisor"), None)
+    if head is None or "version" not in head:
+        return []
+    found = [f"pingap {head['version']}, {head['state']} for {span(head['uptime'])}"]
+    if sick := ailing(rows):
+        found[0] += f"; not ready: {', '.join(sick)}"
+    if head["generation"]:
+        found.append(f"generation {head['generation']}")
+    if (last := head["reload"]) is not None:
+        ago = f"{span(max(0.0, now - last['time']))} ago, at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(last['time']))}"
+        if last["problems"]:
+            found[-1] += f"; a configuration was refused {ago}:"
+            found += [f"  {line}" for problem in last["problems"] for line in problem.split("\n")]
+        else:
+            found[-1] += f", taken {ago}" + (f": {last['changed']}" if last["changed"] else "")
+    return found
+
+
+def colour_of(state: str) -> str:
+    """What stands out is what one looks for: "" for a process that serves."""
+    return {"": "", "ready": "", "waiting": "red"}.get(state, "yellow")
+
+
+def ailing(rows: Sequence[Row]) -> list[str]:
+    """What is not as it should be: processes that do not serve, but for those that are meant to leave."""
+    return [f"{_name(row)} ({row['state']})" for row in rows if row["state"] not in ("ready", "draining")]
+
+
+def outcome_of(report: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """What `ps` remembers of a generation that was taken or refused. now: unix time."""
+    return {"time": now, "problems": list(report.get("problems") or ()), "changed": report.get("changed") or ""}

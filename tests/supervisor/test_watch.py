@@ -1,0 +1,73 @@
+"""What `pingap logs` and `pingap tap` let through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bus.kinds import LOG
+from observability.records import Access
+from pingap.watch import Requests, Wanted, status_filter
+from tests.observability.samples import access
+
+
+def record(**more: Any) -> Access:
+    envelope = access(**more)
+    return Access(*envelope[: len(Access._fields)])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count"),
+    [
+        (Wanted(), 2),
+        (Wanted("debug"), 3),
+        (Wanted("error"), 1),
+        (Wanted("debug", most=2), 2),
+        (Wanted("debug", most=0), 0),
+        (Wanted("debug", stages=frozenset(["config"])), 1),
+        (Wanted("debug", stages=frozenset(["upstream.1"])), 1),
+        (Wanted("debug", stages=frozenset(["upstream.0"])), 0),
+        (Wanted("debug", since=20.0), 2),
+    ],
+)
+def test_logs(wanted: Wanted, count: int) -> None:
+    records = [
+        (LOG, 10.0, "debug", "accept", 0, "one", {}),
+        (LOG, 20.0, "info", "config", 0, "two", {}),
+        (LOG, 30.0, "error", "upstream", 1, "three", {}),
+    ]
+    assert len(wanted.newest(records)) == count
+    if wanted.most:
+        assert wanted.newest(records)[-1] is records[-1]
+
+
+def test_requests_are_records_of_accept_at_info() -> None:
+    assert Wanted().has(access()) and Wanted(stages=frozenset(["accept"])).has(access())
+    assert not Wanted("warn").has(access()) and not Wanted(stages=frozenset(["upstream"])).has(access())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_shown"),
+    [
+        (Requests(), True),
+        (Requests(location="web"), True),
+        (Requests(location="we"), False),
+        (Requests(upstream="api"), True),
+        (Requests(upstream="10.0.0.1:80"), True),
+        (Requests(upstream="other"), False),
+        (Requests(slower_than=0.5), True),
+        (Requests(slower_than=1.5), False),
+        (Requests(has_status=status_filter("2xx")), True),
+        (Requests(has_status=status_filter("5xx,404")), False),
+        (Requests(path="/a"), True),
+        (Requests(path="/b"), False),
+        (Requests(host="*.example.com"), True),
+        (Requests(host="example.com"), False),
+    ],
+)
+def test_tap(wanted: Requests, is_shown: bool) -> None:
+    one = record(
+        location="web", upstream="api", addr="10.0.0.1:80", started=1.0, ended=2.0, status=200, target=b"/a?b", host=b"www.example.com"
+    )
+    assert wanted.has(one) is is_shown
