@@ -114,7 +114,7 @@ def test_a_stage_that_cannot_be_imported_ends_the_start_with_its_reason(launch: 
 def test_a_loader_that_fails_ends_the_start_with_its_reason(launch: Launch) -> None:
     instance = launch(loader="tests.supervisor.actors:never_loads")
     assert instance.wait() == 1
-    assert "FileNotFoundError" in instance.output().splitlines()[-1]
+    assert instance.output().splitlines()[-1] == "pingap: /nonexistent/file: No such file or directory"
 
 
 def test_a_second_up_on_the_same_run_dir_says_who_is_there(instance: Instance, launch: Launch) -> None:
