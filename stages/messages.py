@@ -166,7 +166,7 @@ class Response(NamedTuple):
     source: int
     """Actor that sends this and the DATA that follows; credit goes there."""
     status: int
-    """200 to 599; or 101 from upstream to accept, past plugins: then what follows in both directions is a tunnel."""
+    """200 to 999; or 101 from upstream to accept, past plugins: then what follows in both directions is a tunnel."""
     headers: bytes
     """Normal form, no hop-by-hop lines, no Content-Length."""
     length: int

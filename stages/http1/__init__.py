@@ -3,6 +3,8 @@
     rules.py     limits, ProtocolError, framing and hop-by-hop rules: what no parser may be trusted with
     lines.py     the quick way through ordinary heads; anything else goes to a whole parser
     engine.py    the whole head parsers: httptools (llhttp) by default, h11 as the strict, slower second
+    lenient.py   what backends are forgiven in a head; requests are forgiven nothing
+    methods.py   which methods are forwarded, and which may be sent twice
     refused.py   what a refused head has said of itself, for the log
     body.py      decoders of the three body framings
     render.py    heads and chunks written anew from parsed fields

@@ -11,6 +11,9 @@ from stages.http1.rules import NOT_IN_TRAILERS, TOKEN, VALUE, ProtocolError
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """No white space around the size, not even the "bad" one before an extension (RFC 9112 section 7.1.1): parsers differ on it."""
 
+_PADDED_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+"""For backends: several pad their sizes to a fixed width. No request is read so."""
+
 MAX_LINE: Final = 4096
 """Bytes of one chunk-size line with its extensions, or of one trailer line."""
 
@@ -64,12 +67,16 @@ class CloseBody:
 class ChunkedBody:
     """Chunked coding: extensions are checked and dropped, trailers are collected in normal form, without those that may not be there."""
 
-    __slots__ = ("_buffer", "_left", "_overhead", "_state", "_unwanted", "done", "rest", "trailers")
+    __slots__ = ("_buffer", "_left", "_overhead", "_size_line", "_state", "_unwanted", "done", "rest", "trailers")
 
     _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 
-    def __init__(self, unwanted: Container[bytes] = ()) -> None:
-        """unwanted: names that no trailer may have besides those that none ever has (`RequestHead.named`)."""
+    def __init__(self, unwanted: Container[bytes] = (), is_lenient: bool = False) -> None:
+        """unwanted: names that no trailer may have besides those that none ever has (`RequestHead.named`).
+
+        is_lenient: white space after a chunk's size is forgiven, for an answer.
+        """
+        self._size_line = _PADDED_LINE if is_lenient else _SIZE_LINE
         self.done = False
         self.rest = b""
         self.trailers = b""
@@ -125,7 +132,7 @@ class ChunkedBody:
         return payload[0] if len(payload) == 1 else b"".join(payload)
 
     def _begin_chunk(self, line: bytes) -> None:
-        match = _SIZE_LINE.fullmatch(line)
+        match = self._size_line.fullmatch(line)
         if match is None:
             raise ProtocolError("bad_request", "malformed chunk size")
         self._left = int(match[1], 16)

@@ -258,21 +258,21 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
 
 def finish_response(status: int, version: int, lines: list[bytes], special: Special) -> ResponseHead:
     """The rules for a backend's response head."""
-    if not 100 <= status <= 599:
+    if not 100 <= status <= 999:
         raise ProtocolError("bad_gateway", f"backend's status {status}")
     headers = b"".join(lines)
     if special.connection:
         headers = drop_named(headers, special.connection)
+    length, chunked = special.response_framing(version)
+    keep_alive = special.keep_alive(version)
     if status < 200 or status == 204:
-        if special.transfer or (special.lengths and special.lengths != [b"0"]):
-            raise ProtocolError("bad_gateway", f"backend framed a body on status {status}")
         if status == 101 and not special.upgraded():
             raise ProtocolError("bad_gateway", _NO_PROTOCOL)
+        if chunked or length > 0:  # it ends with its empty line whatever it says (RFC 9112 section 6.3); its sender may not know
+            keep_alive = False
         length, chunked = UNKNOWN, False
-    else:
-        length, chunked = special.response_framing(version)
     named = not_in_trailers(special.connection) if chunked and special.connection else ()
-    return new(ResponseHead, (status, version, headers, length, chunked, special.keep_alive(version), special.upgraded(), named))
+    return new(ResponseHead, (status, version, headers, length, chunked, keep_alive, special.upgraded(), named))
 
 
 def _replace_host(headers: bytes, host: bytes) -> bytes:

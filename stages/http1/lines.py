@@ -210,7 +210,7 @@ def _learn_status(line: bytes) -> int | None:
     if not line.startswith(b"HTTP/1.1 ") or not digits.isdigit() or line[12:13] not in (b" ", b"") or line.translate(None, VALUE):
         return None
     status = int(digits)
-    if not 200 <= status <= 599 or status == 204:
+    if not 200 <= status <= 999 or status == 204:
         return None
     if len(_status_lines) < 512 and len(line) <= LONGEST:
         _status_lines[line] = status

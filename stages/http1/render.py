@@ -11,7 +11,7 @@ from stages.messages import UNKNOWN
 REASONS: Final[dict[int, bytes]] = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
 
 STATUS_LINES: Final[dict[int, bytes]] = {
-    status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Unknown")) for status in range(100, 600)
+    status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Unknown")) for status in range(100, 1000)
 }
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -102,7 +102,7 @@ TARGET: Final = bytes(sorted(set(range(33, 127)) - set(b"#")))
 READS_TRAILERS: Final = b"te: trailers\r\n"
 """The one line of TE that a request's block may have: it says that trailers are read (RFC 9110 section 10.1.4)."""
 
-_HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%]+|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?")
+_HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%]+|\[[0-9a-f:.]+(?:%25[a-z0-9\-._~]+)?\])(?::[0-9]{0,5})?")
 _UNSAFE_BLOCK: Final = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n[ \t]|\r\n[^:\r\n]*[ \t]:")
 _CODINGS: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r\n]*)")
 _LENGTHS: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)")
@@ -268,7 +268,10 @@ class Special:
     def expects_continue(self, version: int) -> bool:
         if not self.expect or version < 11:
             return False
-        if len(self.expect) != 1 or self.expect[0].lower() != b"100-continue":
+        expected = tokens(b",".join(self.expect))
+        if not expected:  # a list may be empty (RFC 9110 sections 5.6.1 and 10.1.1)
+            return False
+        if expected != [b"100-continue"]:
             raise ProtocolError("expectation_failed", "an expectation other than 100-continue")
         return True
 

@@ -215,7 +215,7 @@ def _learn(field: tuple[bytes, bytes]) -> bytes | _Special:
         elif name == b"host":
             known = (_HOST, value)
         elif name == b"expect":
-            known = (_EXPECT, value.lower())
+            known = (_EXPECT, value.lower()) if value.strip(b", \t") else (_DROP, b"")  # of nothing, as over HTTP/1.1
         elif name == b"cookie":
             known = (_COOKIE, value)
         else:
@@ -244,7 +244,7 @@ def response_head(fields: Fields, limits: Limits) -> ResponseHead:
     try:
         pseudo, at = _pseudo(fields, _RESPONSE_PSEUDO)
         status = pseudo.get(b":status", b"")
-        if len(status) != 3 or not status.isdigit() or not b"100" <= status <= b"599" or status == b"101":
+        if len(status) != 3 or not status.isdigit() or not b"100" <= status <= b"999" or status == b"101":
             raise Malformed(f"status {status.decode('latin-1')!r}")
         if len(fields) - at > limits.headers:
             raise Malformed("too many headers")

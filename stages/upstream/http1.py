@@ -16,6 +16,7 @@ from stages.bulk import LONG
 from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from stages.http1.direct import DirectWriter
 from stages.http1.engine import Httptools
+from stages.http1.lenient import end_of_head, mended
 from stages.http1.lines import quick_response
 from stages.http1.methods import IDEMPOTENT
 from stages.http1.render import LAST_CHUNK, chunk, request_head
@@ -222,13 +223,19 @@ class BackendConnection(Http1Flow):
     def _take_head(self, exchange: Exchange, data: bytes) -> None:
         while True:
             end = data.find(b"\r\n\r\n") + 4
-            if end == 3:
-                self._await_head(data)
-                return
+            head = None
+            if end != 3:
+                block, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
+                head = quick_response(block, LIMITS)
+            if head is None:  # not ordinary: it may have ended earlier, with a bare LF
+                end = end_of_head(data)
+                if not end:
+                    self._await_head(data)
+                    return
+                rest = data[end:]
+                head = _whole_head(data[:end])
             if self._buffer:
                 self._buffer = b""
-            block, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
-            head = quick_response(block, LIMITS) or _parse(block, LIMITS)
             status = head.status
             if status >= 200:
                 break
@@ -251,7 +258,7 @@ class BackendConnection(Http1Flow):
             self._answered(exchange, head, b"", rest)
             return
         if head.chunked:
-            decoder: BodyDecoder = ChunkedBody(head.named)
+            decoder: BodyDecoder = ChunkedBody(head.named, is_lenient=True)
         elif length != UNKNOWN:
             if len(rest) == length:
                 # The common small answer: all of it in one read, no decoder needed.
@@ -293,8 +300,6 @@ class BackendConnection(Http1Flow):
             raise ProtocolError("bad_gateway", "backend's response head too large")
         if data[:7] != _HTTP[: len(data)]:
             raise ProtocolError("bad_gateway", "backend does not speak HTTP/1")
-        if data.count(b"\n") != data.count(b"\r\n"):
-            raise ProtocolError("bad_gateway", "bare LF in the backend's response head")
         self._buffer = data
 
     def _answered(self, exchange: Exchange, head: ResponseHead, body: bytes, rest: bytes) -> None:
@@ -342,3 +347,10 @@ class BackendConnection(Http1Flow):
         else:
             exchange.note(error.detail)
             exchange.attempt_failed(Failure.INVALID)
+
+
+def _whole_head(block: bytes) -> ResponseHead:
+    """Of an answer that is not ordinary. Raises ProtocolError."""
+    sound = mended(block)
+    head = _parse(sound, LIMITS)
+    return head if sound is block else head._replace(keep_alive=False)

@@ -93,6 +93,17 @@ def test_a_chunked_body_gives_its_payload_its_trailers_and_what_follows_however_
     assert decoder.trailers == lines
 
 
+@given(chunked_bodies(), st.sampled_from([b" ", b"   ", b"\t", b" \t "]), cuts)
+def test_only_a_lenient_decoder_takes_white_space_behind_a_size(body: tuple[bytes, bytes, bytes], blank: bytes, places: list[int]) -> None:
+    wire, payload, _ = body
+    digits = len(wire) - len(wire.lstrip(b"0123456789abcdefABCDEF"))
+    padded = cut(wire[:digits] + blank + wire[digits:], places)
+    assert read(ChunkedBody(is_lenient=True), cut(wire, places)) == (payload, b"")
+    assert read(ChunkedBody(is_lenient=True), padded) == (payload, b"")
+    with pytest.raises(ProtocolError):
+        read(ChunkedBody(), padded)
+
+
 @given(st.lists(st.binary(max_size=50), max_size=6), cuts)
 def test_what_render_chunks_the_decoder_reads(payloads: list[bytes], places: list[int]) -> None:
     wire = b"".join(map(chunk, payloads)) + LAST_CHUNK

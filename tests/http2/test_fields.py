@@ -238,7 +238,7 @@ def test_a_response_and_back() -> None:
     [
         ((b"x", b"y"),),
         ((b":status", b"abc"),),
-        ((b":status", b"600"),),
+        ((b":status", b"1000"),),
         ((b":status", b"101"),),
         ((b":status", b"200"), (b":status", b"200")),
         ((b":status", b"200"), (b":path", b"/")),

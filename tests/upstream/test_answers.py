@@ -150,9 +150,10 @@ INVALID = {
     "HTTP/0.9": b"<html>hello</html>",
     "no status": b"HTTP/1.1 OK\r\n\r\n",
     "status 99": b"HTTP/1.1 99 Low\r\n\r\n",
-    "status 600": b"HTTP/1.1 600 High\r\n\r\n",
-    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
-    "one bare LF": b"HTTP/1.1 200 OK\r\nA: b\nContent-Length: 2\r\n\r\nok",
+    "status 1000": b"HTTP/1.1 1000 High\r\n\r\n",
+    "bare LF and folding": b"HTTP/1.1 200 OK\nA: b\n c\nContent-Length: 2\n\nok",
+    "bare CR": b"HTTP/1.1 200 OK\rContent-Length: 2\r\n\r\nok",
+    "bare LF and two lengths": b"HTTP/1.1 200 OK\nContent-Length: 2\nContent-Length: 3\n\nok",
     "NUL in a value": b"HTTP/1.1 200 OK\r\nA: b\0c\r\nContent-Length: 2\r\n\r\nok",
     "NUL in the reason": b"HTTP/1.1 200 O\0K\r\nContent-Length: 2\r\n\r\nok",
     "folding": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 2\r\n\r\nok",
@@ -164,7 +165,6 @@ INVALID = {
     "length and chunked": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "another coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "chunked in 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "a body on 204": b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok",
     "a body on 100": b"HTTP/1.1 100 Continue\r\nContent-Length: 2\r\n\r\nok" + OK,
     "101 unasked": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     "101 after 100": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
@@ -193,8 +193,82 @@ async def test_an_answer_that_breaks_the_rules_is_502_at_once_and_never_retried(
     assert play.context.logged[-1][2]["detail"], "the log says what was wrong"
 
 
+FORGIVEN: dict[str, tuple[bytes, tuple[int, bytes, bytes], bool]] = {
+    # name: the answer, what the client gets (status, headers, body), whether the backend has to close to end it
+    "bare LF": (b"HTTP/1.1 200 OK\nContent-Type: x\nContent-Length: 2\n\nok", (200, b"content-type: x\r\n", b"ok"), False),
+    "bare LF behind a sound begin": (
+        b"HTTP/1.0 200 OK\r\nServer: s\r\nA: b\n\nok\r\n\r\n",
+        (200, b"server: s\r\na: b\r\n", b"ok\r\n\r\n"),
+        True,
+    ),
+    "one bare LF": (b"HTTP/1.1 200 OK\r\nA: b\nContent-Length: 2\r\n\r\nok", (200, b"a: b\r\n", b"ok"), False),
+    "a bare LF as the empty line": (b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\nok", (200, b"a: b\r\n", b"ok"), False),
+    "CRLF as the empty line": (b"HTTP/1.1 200 OK\nA: b\nContent-Length: 2\n\r\nok", (200, b"a: b\r\n", b"ok"), False),
+    "a body that looks like the end of the head": (b"HTTP/1.1 200 OK\nContent-Length: 6\n\n\r\n\r\nok", (200, b"", b"\r\n\r\nok"), False),
+    "bare LF and chunks": (
+        b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2\r\nok\r\n0\r\n\r\n",
+        (200, b"", b"ok"),
+        False,
+    ),
+    "bare LF in an interim answer": (b"HTTP/1.1 100 Continue\n\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok", (200, b"", b"ok"), False),
+    "HTTP/1.2": (b"HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\nok", (200, b"", b"ok"), False),
+    "a length on 204": (b"HTTP/1.1 204 No Content\r\nA: b\r\nContent-Length: 2\r\n\r\n", (204, b"a: b\r\n", b""), False),
+    "a body on 204": (b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nok", (204, b"", b""), False),
+    "chunks on 204": (b"HTTP/1.1 204 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (204, b"", b""), False),
+}
+
+
+@pytest.mark.parametrize("name", FORGIVEN)
+async def test_what_backends_are_forgiven_is_a_whole_answer_however_it_is_cut_and_their_connection_is_not_used_again(
+    play: Play, name: str
+) -> None:
+    answer, expected, closes = FORGIVEN[name]
+    play.serves()
+    for portions in cuts(answer):
+        sid = play.asks()
+        await play.turn()
+        link = play.backend().link
+        link.hears()
+        for portion in portions:
+            link.says(portion)
+        if closes:
+            link.closes()
+        await play.turn()
+        heard = play.hears()
+        response = heard[0][1]
+        body = response.body + b"".join(part.payload for _, part in heard[1:])
+        assert (response.sid, (response.status, response.headers, body)) == (sid, expected)
+        assert [part.ended for _, part in heard] == [False] * (len(heard) - 1) + [True]
+        assert link.is_closed
+
+
+@pytest.mark.parametrize("status", [600, 777, 999])
+async def test_a_status_of_no_class_is_passed_on(play: Play, status: int) -> None:
+    sid, link = await asked(play)
+    link.says(b"HTTP/1.1 %d Own\r\nContent-Length: 2\r\n\r\nok" % status)
+    response = play.hears_response(sid)
+    assert (response.status, response.body, response.ended) == (status, b"ok", True)
+    assert not link.is_closed
+
+
+@pytest.mark.parametrize("size", [b"5   ", b"5\t", b"5 ; a=b", b"5 \t;a", b"00005 "])
+async def test_white_space_behind_a_chunk_size_of_a_backend_is_forgiven(play: Play, size: bytes) -> None:
+    play.serves()
+    for portions in cuts(CHUNKED + size + b"\r\nhello\r\n0   \r\n\r\n"):
+        sid = play.asks()
+        await play.turn()
+        link = play.backend().link
+        link.hears()
+        for portion in portions:
+            link.says(portion)
+        assert collected(play, sid) == (200, b"hello", True, "")
+        assert not link.is_closed
+
+
 @pytest.mark.parametrize(
-    "more", [b"zz\r\n", b"5\r\nhelloXX", b"5\nhello\r\n", b"5 \r\nhello\r\n", b"0\r\n: x\r\n\r\n", b"0\r\nA: \0\r\n\r\n"], ids=range(6)
+    "more",
+    [b"zz\r\n", b"5\r\nhelloXX", b"5\nhello\r\n", b"5 5\r\nhello\r\n", b" 5\r\nhello\r\n", b"0\r\n: x\r\n\r\n", b"0\r\nA: \0\r\n\r\n"],
+    ids=range(7),
 )
 async def test_a_chunk_that_breaks_the_rules_breaks_the_body(play: Play, more: bytes) -> None:
     sid, link = await asked(play)
