@@ -44,6 +44,9 @@ class Context(Protocol):
     def count(self, name: str, delta: float = 1, **labels: str) -> None:
         """Adds to a counter that metrics will see; shipped with the next heartbeat."""
 
+    def beat(self) -> None:
+        """Tells the supervisor now that this process lives: for who is about to hold up its loop, or has done so."""
+
     def ready(self) -> None:
         """Tells the supervisor that this actor serves. Call once, from or after `start`."""
 

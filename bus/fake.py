@@ -28,6 +28,7 @@ class FakeContext:
         self.counted: dict[str, float] = {}
         self.reported: list[tuple[str, Any]] = []
         self.is_ready = False
+        self.beats = 0
         self.stuck: set[int] = set()
         self.following: dict[str, Callable[[Any], None]] = {}
         self.published: dict[str, list[Any]] = {}
@@ -56,6 +57,9 @@ class FakeContext:
 
     def count(self, name: str, delta: float = 1, **labels: str) -> None:
         self.counted[name] = self.counted.get(name, 0) + delta
+
+    def beat(self) -> None:
+        self.beats += 1
 
     def ready(self) -> None:
         self.is_ready = True

@@ -101,7 +101,9 @@ class Link:
                 try:
                     receive, make = table[envelope[0]]
                     receive(make(envelope) if make is not None else envelope)
-                except Exception as error:  # costs this envelope only: the others of the batch belong to other streams
+                except BaseException as error:  # costs this envelope only: the others of the batch belong to other streams
+                    if isinstance(error, SystemExit | KeyboardInterrupt):
+                        error = RuntimeError(f"it raised {type(error).__name__}")
                     self._failed(envelope, table, error)
 
         self._watched.append(Watched(self._loop, socket, take))
@@ -114,7 +116,7 @@ class Link:
             self._tell_refused = now + REFUSED_PAUSE
             self._loop.call_exception_handler({"message": f"bus: message refused ({self.refused} so far)", "exception": error})
 
-    def _failed(self, envelope: Any, table: dict[int, Any], error: Exception) -> None:
+    def _failed(self, envelope: Any, table: dict[int, Any], error: BaseException) -> None:
         kind = envelope[0] if type(envelope) is tuple and envelope else None
         if type(kind) is int and kind in table:
             self._loop.call_exception_handler({"message": f"the receiver of kind {kind} failed", "exception": error})

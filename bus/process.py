@@ -120,10 +120,15 @@ class Process:
                 self.loop.call_exception_handler({"message": "a heartbeat failed", "exception": error})
                 await asyncio.sleep(BEAT)
 
-    async def _beat_once(self) -> None:
-        began = time.monotonic()
+    def beat(self) -> dict[int, dict[str, float]]:
+        """A sign of life, with the figures of each actor."""
         figures = {i: actor.figures() for i, actor in self.actors.items()}
         self.control.send((HEARTBEAT, figures))
+        return figures
+
+    async def _beat_once(self) -> None:
+        began = time.monotonic()
+        figures = self.beat()
         for i, context in self.contexts.items():
             context.ship_counts(figures[i])
         for _ in range(2):

@@ -95,6 +95,9 @@ class SeatContext:
             rows = [[k, {}, v] if isinstance(k, str) else [k[0], dict(k[1:]), v] for k, v in counts.items()]
             self.emit((COUNT, self.stage, self.replica, rows, figures))
 
+    def beat(self) -> None:
+        self._process.beat()
+
     def ready(self) -> None:
         self._process.control.send((READY, [self.id]))
 

@@ -98,18 +98,7 @@ class Ticked(NamedTuple):
 
 
 Event = (
-    Began
-    | Forked
-    | Exited
-    | SpawnerLost
-    | Heard
-    | BecameReady
-    | BootFailed
-    | Drained
-    | ScaleAsked
-    | StopAsked
-    | TimingsChanged
-    | Ticked
+    Began | Forked | Exited | SpawnerLost | Heard | BecameReady | BootFailed | Drained | ScaleAsked | StopAsked | TimingsChanged | Ticked
 )
 
 # -- commands -------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """The run dir: where the bus's sockets are, who holds it, and what an instance that was killed left there.
 
-    pid         the supervisor's process id, under an exclusive flock for as long as it lives
-    processes   `pid start-time` of every process, so that the next instance can end what a killed one left
-    config.last                                                  what the config stage goes on with after a crash
-    health.last, backends.last                                   the same for discovery
-    control, config.pub, discovery.pub, events.pub, <stage>.<replica>.<id>   ZeroMQ's sockets
+pid         the supervisor's process id, under an exclusive flock for as long as it lives
+processes   `pid start-time` of every process, so that the next instance can end what a killed one left
+config.last                                                  what the config stage goes on with after a crash
+health.last, backends.last                                   the same for discovery
+control, config.pub, discovery.pub, events.pub, <stage>.<replica>.<id>   ZeroMQ's sockets
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@
     limits.py     the counters behind `limit`: decides     claims.py   asks their owner, keeps them honest
     actor.py      messages in and out      stream.py   one request that is still here
     bodies.py     moves bodies            host.py     what plugins may ask of the stage
-    user_code.py  loads a user's plugin   guard.py    gives its hooks a deadline
+    user_code.py  loads a user's plugin
+    guard.py      a deadline for its code, and turns     driving.py  the same for what it awaits
+    guarded.py    puts both around a plugin              threads.py  the threads of one plugin
 
 A request whose hooks all answer at once leaves nothing behind: hooks are run, the
 changed ROUTED goes on, and no state is kept. Whatever needs more (an await, a body, the

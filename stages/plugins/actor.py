@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, ClassVar, Final
 
@@ -41,8 +42,9 @@ from stages.plugins.answers import Answers
 from stages.plugins.chain import Compiled, Compiler
 from stages.plugins.claims import Claims
 from stages.plugins.exchange import Exchange
-from stages.plugins.guard import Guard
-from stages.plugins.host import StageHost, Workers
+from stages.plugins.guard import Guard, failure
+from stages.plugins.host import StageHost
+from stages.plugins.registry import Made
 from stages.plugins.requests import Requests
 from stages.plugins.stream import Stream
 
@@ -66,9 +68,8 @@ class PluginsActor(Actor):
         self.answers = Answers(self)
         self._requests = Requests(self)
         self._claims = Claims(context)
-        self._workers = Workers()
         base: str = context.settings.get("base", "")
-        self._compiler = Compiler(self.guard, self._host, context.log, base)
+        self._compiler = Compiler(self.guard, self._host, context.log, self.answers.late, base)
         self._generations: Generations[Compiled] = Generations(context, self._compiler.compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
         self._refused: OrderedDict[int, None] = OrderedDict()
@@ -92,7 +93,7 @@ class PluginsActor(Actor):
     # -- life -------------------------------------------------------------------
 
     async def start(self) -> None:
-        self.guard.install(self.context.loop)
+        self.guard.install(self.context.loop, self.context.beat)
         self._generations.start()
 
     def _committed(self, generation: int, compiled: Compiled) -> None:
@@ -101,8 +102,8 @@ class PluginsActor(Actor):
             self._is_ready = True
             self.context.ready()
 
-    def _host(self, name: str) -> StageHost:
-        return StageHost(name, self.context, self._claims, self._workers)
+    def _host(self, name: str, made: Made) -> StageHost:
+        return StageHost(name, self.context, self._claims, made.threads, made.bounds.whole if made.bounds is not None else None)
 
     def held(self) -> int:
         return len(self.streams)
@@ -114,8 +115,22 @@ class PluginsActor(Actor):
         for stream in list(self.streams.values()):
             stream.stop()
         self.streams.clear()
-        self._workers.stop()
+        self._generations.stop()
+        await self._compiler.close()
         self.guard.uninstall()
+
+    def spawn(self, stream: Stream, work: Coroutine[Any, Any, None], failed: Callable[[Stream, Exception], None]) -> asyncio.Task[None]:
+        """A task of `stream`. failed: called when it ends without having done its work, however that comes about."""
+
+        def over(task: asyncio.Task[None]) -> None:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            # Cancelled by `Stream.stop` it is no failure: then the stream is not here any more.
+            if error is not None and self.streams.get(stream.sid) is stream:
+                failed(stream, error if isinstance(error, Exception) else failure(error))
+
+        task = self.context.loop.create_task(work)
+        task.add_done_callback(over)
+        return task
 
     def drop(self, stream: Stream) -> None:
         """The stream is over for this stage."""

@@ -13,7 +13,7 @@ from stages.plugins import user_code
 from stages.plugins.bodies import PORTION, Download, report_of, stages_of, trailers_of
 from stages.plugins.chain import Chain
 from stages.plugins.core import BodyTooLarge, Replied
-from stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead
+from stages.plugins.exchange import Exchange, HookError, Overloaded, Reply, ResponseHead
 from stages.plugins.runner import run, run_on
 from stages.plugins.stream import Stream
 
@@ -52,7 +52,7 @@ class Answers:
         elif isinstance(result, Reply):
             self._replace(stream, result)
         else:
-            stream.task = self._actor.context.loop.create_task(self._arrived_later(stream, at, result))
+            stream.task = self._actor.spawn(stream, self._arrived_later(stream, at, result), self.failed)
 
     async def _arrived_later(self, stream: Stream, at: int, waits: Any) -> None:
         chain = stream.chain
@@ -212,7 +212,7 @@ class Answers:
             self.error(stream.exchange, stream.chain, "bad_gateway", stream.response)
         else:
             self._log(stream.chain, error)
-            self.error(stream.exchange, stream.chain, "plugin_failed", stream.response)
+            self.error(stream.exchange, stream.chain, _kind(error), stream.response)
 
     def hook_failed(self, exchange: Exchange, chain: Chain, error: Exception) -> None:
         """A hook of the request failed."""
@@ -220,7 +220,7 @@ class Answers:
             self.error(exchange, chain, "body_too_large")
             return
         self._log(chain, error)
-        self.error(exchange, chain, "plugin_failed")
+        self.error(exchange, chain, _kind(error))
 
     def upload_failed(self, stream: Stream, error: Exception) -> None:
         """A transformer of the request body failed when the request was on its way already."""
@@ -238,14 +238,35 @@ class Answers:
         if stream.is_forwarded and not (stream.response is not None and stream.response.ended):
             self._send(stream.to_upstream, Cancel(CANCEL, stream.sid, "plugins"))
 
+    def late(self, name: str, error: BaseException) -> None:
+        """A hook failed whose request has ended."""
+        self._actor.context.count("plugin_failures", plugin=name)
+        self._tell("error", "a plugin failed after its request had ended", name, error, user_code.last_line(error))
+
     def _log(self, chain: Chain, error: Exception) -> None:
-        cause: BaseException = error
-        while isinstance(cause, HookError) and cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = _cause(error)
         name = error.plugin if isinstance(error, HookError) else ""
+        if isinstance(cause, Overloaded):
+            self._actor.context.count("plugin_sheds", plugin=name)
+            self._tell("warn", "a plugin has too much to do", name, cause)
+            return
         self._actor.context.count("plugin_failures", plugin=name)
         owners = (*chain.before.owners, *chain.proxy.owners, *chain.respond.owners)
         path = next((live.path for live in owners if live.name == name), "")
-        where = (path and user_code.where(cause, path)) or user_code.last_line(cause)
-        error_text = f"{type(cause).__name__}: {cause}"
-        self._actor.repeats.log("error", "a plugin failed", f"plugin {name}", plugin=name, error=error_text, where=where)
+        self._tell("error", "a plugin failed", name, cause, (path and user_code.where(cause, path)) or user_code.last_line(cause))
+
+    def _tell(self, level: str, message: str, name: str, error: BaseException, where: str = "") -> None:
+        fields = {"where": where} if where else {}
+        self._actor.repeats.log(level, message, f"{message}: {name}", plugin=name, error=f"{type(error).__name__}: {error}", **fields)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a plugin's code has raised."""
+    while isinstance(error, HookError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _kind(error: Exception) -> str:
+    """What the client is told."""
+    return "overloaded" if isinstance(_cause(error), Overloaded) else "plugin_failed"

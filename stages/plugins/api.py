@@ -63,7 +63,10 @@ class Host(Protocol):
         """Adds to a counter that metrics will see."""
 
     def in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
-        """Runs `call(*args)` in a thread: for work that would hold up all other requests."""
+        """Runs `call(*args)` in a thread of the plugin's own: for work that would hold up all other requests.
+
+        Waiting for one of them to be free is not the hook's time. Raises Overloaded when too many calls wait already.
+        """
 
     def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Claimed | Awaitable[Claimed]:
         """Asks the one replica that counts for `key` whether this request is within a limit. args: see limits.py."""
@@ -99,11 +102,13 @@ class Plugin(Generic[S]):
         """What is wrong with the settings that their model cannot say."""
         return ()
 
-    def start(self, host: Host) -> None:
+    def start(self, host: Host) -> Awaitable[None] | None:
         """Called once before the first request. An exception refuses the configuration."""
+        return None
 
-    def stop(self) -> None:
-        """Called when no configuration and no request uses it any more."""
+    def stop(self) -> Awaitable[None] | None:
+        """Called when no configuration and no request uses it any more, and when the process ends."""
+        return None
 
     def hooks(self) -> Mapping[Step, Hook]:
         """The hooks by step; asked once, after `check`. By default the overridden methods, a single one moved to `step`."""

@@ -152,7 +152,7 @@ class Download(_Mover):
         if self.flow.is_over and stream.responded:
             actor.drop(stream)
         else:
-            self.task = actor.context.loop.create_task(self._run(pending))
+            self.task = actor.spawn(stream, self._run(pending), actor.answers.failed)
 
     async def _run(self, pending: Awaitable[Any] | None) -> None:
         try:

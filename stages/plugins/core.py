@@ -8,10 +8,10 @@ that memory stays bounded whatever comes out of it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Iterable, Sequence
 from typing import Any, Final
 
-from stages.plugins.exchange import Exchange, Reply, Transformer, WholeBody
+from stages.plugins.exchange import Exchange, Reply, Transformer, WholeBody, body_bytes
 
 PIECE: Final = 64 * 1024
 """Most bytes that a transformer gets at once."""
@@ -72,9 +72,7 @@ def _settled(result: bytes | Reply | None, body: bytes) -> bytes:
         return body
     if isinstance(result, Reply):
         raise Replied(result)
-    if isinstance(result, bytes):
-        return result
-    raise TypeError(f"a hook for a whole body returns bytes, a reply or None, not {type(result).__name__}")
+    return body_bytes(result, "a hook for a whole body returns bytes, a reply or None")
 
 
 class Flow:
@@ -240,11 +238,9 @@ class Flow:
         if type(out) is bytes:
             yield from self._feed(at + 1, out, ended)
             return
-        if isinstance(out, bytearray | memoryview):
-            yield from self._feed(at + 1, bytes(out), ended)
+        if isinstance(out, str | bytes | bytearray | memoryview) or not isinstance(out, Iterable):
+            yield from self._feed(at + 1, body_bytes(out, "feed returns bytes, or a generator of bytes"), ended)
             return
-        if out is None or isinstance(out, str):
-            raise TypeError(f"feed returns bytes, or a generator of bytes, not {type(out).__name__}")
         # One piece is kept in hand: only the last of them carries the end.
         before: bytes | None = None
         for piece in out:
@@ -252,12 +248,12 @@ class Flow:
                 piece = yield piece
             if before is not None:
                 yield from self._feed(at + 1, before, False)
-            before = bytes(piece)
+            before = body_bytes(piece, "a generator of feed gives bytes")
         yield from self._feed(at + 1, before or b"", ended)
 
     def _flush(self) -> Generator[bytes | Awaitable[Any], Any, None]:
         for at in self._flushers:
-            yield from self._feed(at + 1, self._stages[at].flush(), False)
+            yield from self._feed(at + 1, body_bytes(self._stages[at].flush(), "flush returns bytes"), False)
 
 
 def _flushes(stage: Transformer) -> bool:

@@ -6,6 +6,8 @@ import enum
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
 
+import msgpack
+
 from stages.header_view import Headers, Pairs, block_of
 from stages.messages import UNKNOWN, Report, Routed
 from stages.variables import host_name
@@ -34,9 +36,9 @@ class Reply(NamedTuple):
 def reply(status: int = 200, body: str | bytes = b"", headers: Pairs = ()) -> Reply:
     """An answer. Text is sent as text/plain in UTF-8 and nothing is cached, unless `headers` say otherwise.
 
-    Raises ValueError for headers that cannot be sent and for a status that is not 200 to 599.
+    Raises ValueError for headers that cannot be sent and for a status that is not 200 to 599, TypeError for other types.
     """
-    if not 200 <= status <= 599:
+    if not 200 <= (status := _whole(status, "the status of a reply")) <= 599:
         raise ValueError(f"{status} is not the status of an answer")
     block = Headers(block_of(headers))
     if isinstance(body, str):
@@ -44,11 +46,31 @@ def reply(status: int = 200, body: str | bytes = b"", headers: Pairs = ()) -> Re
         if body:
             block.setdefault("content-type", "text/plain; charset=utf-8")
     block.setdefault("cache-control", "private, no-cache")
-    return Reply(status, block.raw, body)
+    return Reply(status, block.raw, body_bytes(body, "the body of a reply is text or bytes"))
+
+
+def body_bytes(data: Any, rule: str) -> bytes:
+    """Bytes of a body from whoever made them. Raises TypeError, with the rule that was broken, for all but bytes: numbers and
+    lists of them, of which `bytes` would make something, are none."""
+    if type(data) is bytes:
+        return data
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"{rule}, not {type(data).__name__}")
+
+
+def _whole(number: Any, what: str) -> int:
+    if isinstance(number, int):
+        return int(number)  # http.HTTPStatus is none that could travel
+    raise TypeError(f"{what} is a whole number, not {type(number).__name__}")
 
 
 Result = Action | Reply | None
 Hook = Callable[["Exchange"], "Result | Awaitable[Result]"]
+
+
+class Overloaded(Exception):
+    """Too much to do: raised in a hook (by `Host.in_thread`, or by yours) it answers 503."""
 
 
 class HookError(Exception):
@@ -80,6 +102,42 @@ WholeBody = Callable[["Exchange", bytes], "bytes | Reply | Awaitable[bytes | Rep
 """Gets a whole body; returns another one, None for no change, or a reply instead of it."""
 
 
+class Context(dict[str, Any]):
+    """Text → what can travel to other processes: text, numbers, bytes, None, and lists and tables of them.
+
+    Raises TypeError when anything else is put in: its request would not reach the next stage.
+    """
+
+    __slots__ = ()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if type(key) is not str or type(value) is not str:
+            _travels(key, value)
+        super().__setitem__(key, value)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *args: Any, **more: Any) -> None:
+        for key, value in dict(*args, **more).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> Context:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+
+def _travels(key: Any, value: Any) -> None:
+    if type(key) is not str:
+        raise TypeError(f"a key of the context is text, not {type(key).__name__}")
+    try:
+        msgpack.packb(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"context[{key!r}] cannot hold this {type(value).__name__}: {error}") from None
+
+
 class ResponseHead:
     """The head of the backend's answer; what hooks change is what the client gets."""
 
@@ -96,6 +154,7 @@ class ResponseHead:
 
     @status.setter
     def status(self, status: int) -> None:
+        status = _whole(status, "a status")
         if not 200 <= status <= 599 or self._status < 200:
             raise ValueError(f"the status of an answer cannot be changed from {self._status} to {status}")
         self._status = status
@@ -130,7 +189,7 @@ class Exchange:
         self._routed = routed
         self._reached = reached
         self._target = routed.target
-        self._context: dict[str, Any] | None = None
+        self._context: Context | None = None
         self._request_stages: list[Any] | None = None
         self._response_stages: list[Any] | None = None
         self._wrap: Callable[[Any], Any] | None = None
@@ -222,7 +281,7 @@ class Exchange:
         """Captures of host and path, and whatever plugins put there: `{:key}` in access logs, `:key` in headers."""
         context = self._context
         if context is None:
-            context = self._context = dict(self._routed.variables)
+            context = self._context = Context(self._routed.variables)
         return context
 
     @property
@@ -268,7 +327,7 @@ class Exchange:
 
         More than `limit` bytes: 413, or untouched with `bypass`.
         """
-        self._add_stage((hook, limit, bypass), True)
+        self._add_stage(_collecting(hook, limit, bypass), True)
         self._wants_body = True
 
     def transform_response(self, transformer: Transformer) -> None:
@@ -277,7 +336,7 @@ class Exchange:
 
     def collect_response(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: bool = True) -> None:
         """The same for the body of the answer, whose head waits for it: `hook` may change that too; too large: 502 or untouched."""
-        self._add_stage((hook, limit, bypass), False)
+        self._add_stage(_collecting(hook, limit, bypass), False)
 
     def _add_stage(self, stage: Any, is_request: bool) -> None:
         if not isinstance(stage, Transformer | tuple):
@@ -292,6 +351,12 @@ class Exchange:
             if self.response is None:
                 raise RuntimeError("there is no answer yet: do it in upstream_response or response")
             self._response_stages = [*(self._response_stages or ()), stage]
+
+
+def _collecting(hook: Any, limit: Any, bypass: Any) -> tuple[Any, int, bool]:
+    if not callable(hook):
+        raise TypeError(f"a whole body goes to a function, not to {type(hook).__name__}")
+    return hook, _whole(limit, "the limit of a whole body"), bool(bypass)
 
 
 def query_value(target: bytes, name: bytes) -> str | None:

@@ -7,32 +7,46 @@ there. It cannot break a loop inside a C function that never looks at signals; f
 those the supervisor remains.
 
 Since the loop does not turn while a hook runs, hooks take turns: after `BUDGET`
-seconds of them in one turn of the loop the rest waits until heartbeats were sent.
+seconds of them in one turn of the loop the rest waits for the next. And since
+one of them may be long, the supervisor hears right before and right after each that
+the process lives, unless it has just heard so: silence never adds up over several.
+
+Whatever a user's code raises leaves `run` as an Exception: all that is none (SystemExit,
+CancelledError, GeneratorExit …) means something to the event loop, to a task or to a generator of
+ours, and the request that it came from would get no answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import signal
 import threading
-import types
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, TypeVar
-
-from stages.plugins.exchange import Exchange, Hook, HookError, Transformer
+from typing import Any, Final, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 LONGEST: Final = 2.5
-"""Most seconds for a hook: less than the silence that counts as death (bus/liveness.py) by one heartbeat."""
+"""Most seconds for which a hook may hold the loop: less than the silence that counts as death (bus/liveness.py)."""
 
 USUAL: Final = 2.0
 BUDGET: Final = 0.05
 AGAIN: Final = 0.25
 """Seconds after which the signal comes again, should the hook have swallowed it."""
+
+LIFE_SIGN: Final = 0.1
+"""Seconds since the last sign of life after which another one is due before a hook is called. With `LONGEST` it stays
+well under the silence that counts as death."""
+
+
+class Bounds(NamedTuple):
+    """What one call of a hook may take, in seconds."""
+
+    hold: float
+    """For each step of it that holds the loop; at most `LONGEST`."""
+    whole: float
+    """All in all, what it awaits included."""
 
 
 class HookTimeout(BaseException):
@@ -40,7 +54,13 @@ class HookTimeout(BaseException):
 
 
 class HookFailed(Exception):
-    """A hook ran out of time, or tried to end the process."""
+    """A hook ran out of time, or raised what is no Exception."""
+
+
+def failure(error: BaseException) -> HookFailed:
+    """What is no Exception, as one."""
+    text = str(error)
+    return HookFailed(f"it raised {type(error).__name__}{': ' if text else ''}{text}")
 
 
 class Guard:
@@ -48,27 +68,32 @@ class Guard:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._beat: Callable[[], None] | None = None
+        self._beaten = 0.0
         self._is_installed = False
         self._before: Any = None
         self._is_armed = False
         self._spent = 0.0
         self._has_turn = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[bytes]] = []
         self.is_busy = False
         """Hooks have used up this turn of the loop: `await free()` before running another."""
+        self.held = 0.0
+        """Seconds for which guarded code has held the loop, since the start."""
 
-    def install(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Takes SIGALRM. Does nothing outside the main thread, which alone may."""
+    def install(self, loop: asyncio.AbstractEventLoop | None, beat: Callable[[], None] | None = None) -> None:
+        """Takes SIGALRM. Does nothing outside the main thread, which alone may. beat: tells the supervisor that the process lives."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._loop = loop
+        self._beat = beat
         self._before = signal.signal(signal.SIGALRM, self._alarm)
         self._is_installed = True
 
     def uninstall(self) -> None:
         if self._is_installed:
             self._is_installed = False
-            self._loop = None
+            self._loop = self._beat = None
             signal.signal(signal.SIGALRM, self._before)
 
     def _alarm(self, number: int, frame: Any) -> None:
@@ -78,10 +103,17 @@ class Guard:
             self._before(number, frame)
 
     def run(self, seconds: float, call: Callable[..., T], *args: Any) -> T:
-        """`call(*args)` with a deadline. Raises HookFailed when it passes, and for SystemExit."""
+        """`call(*args)` with a deadline. Raises HookFailed when it passes, and for all that is no Exception."""
         if not self._is_installed or self._is_armed:
-            return call(*args)
+            try:
+                return call(*args)
+            except (Exception, HookTimeout):
+                raise
+            except BaseException as error:
+                raise failure(error) from error
         began = monotonic()
+        if began - self._beaten > LIFE_SIGN:
+            self._live(began)
         before = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         try:
             self._is_armed = True
@@ -91,26 +123,37 @@ class Guard:
                 self._is_armed = False
         except HookTimeout as error:
             raise HookFailed(f"it took longer than {seconds:g} s and was stopped") from error
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise HookFailed(f"it raised {type(error).__name__}") from error
+        except Exception:
+            raise
+        except BaseException as error:
+            raise failure(error) from error
         finally:
             self._is_armed = False
             signal.setitimer(signal.ITIMER_REAL, *before)
-            self._account(monotonic() - began)
+            self._account(began, monotonic())
 
     # -- taking turns ---------------------------------------------------------
 
-    def _account(self, seconds: float) -> None:
+    def _account(self, began: float, now: float) -> None:
+        seconds = now - began
+        self.held += seconds
+        if now - self._beaten > LIFE_SIGN:
+            self._live(now)
         if self._loop is None:
             return
         self._spent += seconds
         if self._spent > BUDGET and not self.is_busy:
             self.is_busy = True
-            # A timer, not call_soon: timers that are due, heartbeats among them, come first.
+            # A timer, not call_soon: timers that are due, and what sockets have brought, come first.
             self._loop.call_later(0.001, self._release)
         if not self._has_turn:
             self._has_turn = True
             self._loop.call_soon(self._turn_over)
+
+    def _live(self, now: float) -> None:
+        self._beaten = now
+        if self._beat is not None:
+            self._beat()
 
     def _turn_over(self) -> None:
         self._has_turn = False
@@ -121,143 +164,16 @@ class Guard:
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
-                future.set_result(None)
+                future.set_result(b"")
+
+    def pause(self) -> asyncio.Future[bytes]:
+        """Done when hooks may go on; its result is no bytes, so that a body's generator can give it out. Only while `is_busy`."""
+        assert self._loop is not None, "nobody is busy without a loop"
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        return future
 
     async def free(self) -> None:
         """Waits until a hook may run."""
         while self.is_busy and self._loop is not None:
-            future = self._loop.create_future()
-            self._waiting.append(future)
-            await future
-
-    # -- what is guarded -------------------------------------------------------
-
-    def hook(self, name: str, hook: Hook, seconds: float) -> Hook:
-        """The same hook of the plugin `name` with a deadline, also for what it awaits and for the bodies it asks for."""
-
-        def wrap(stage: Any) -> Any:
-            if isinstance(stage, Transformer):
-                return GuardedTransformer(self, name, seconds, stage)
-            collect, limit, bypass = stage
-            return (self._callable(name, collect, seconds), limit, bypass)
-
-        def guarded(exchange: Exchange) -> Any:
-            exchange._wrap = wrap
-            try:
-                result = self.run(seconds, hook, exchange)
-            except BaseException:
-                exchange._wrap = None
-                raise
-            if isinstance(result, Awaitable):
-                return self._unwrapped(exchange, self.step(result, seconds))
-            exchange._wrap = None
-            return result
-
-        return guarded
-
-    @staticmethod
-    async def _unwrapped(exchange: Exchange, result: Awaitable[T]) -> T:
-        try:
-            return await result
-        finally:
-            exchange._wrap = None
-
-    def _callable(self, name: str, call: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-        def guarded(*args: Any) -> Any:
-            with owned(name):
-                result = self.run(seconds, call, *args)
-            return self._owned(name, self.step(result, seconds)) if isinstance(result, Awaitable) else result
-
-        return guarded
-
-    @staticmethod
-    async def _owned(name: str, waits: Awaitable[T]) -> T:
-        with owned(name):
-            return await waits
-
-    async def step(self, waits: Awaitable[T], seconds: float) -> T:
-        """Awaits with a deadline over all, and one over each of the steps that hold up the loop."""
-        coroutine = _coroutine(waits)
-        task: asyncio.Task[T] = asyncio.ensure_future(self._drive(coroutine, seconds))
-        try:
-            # Not wait_for: that one waits for a task that ignores its cancellation.
-            done, _ = await asyncio.wait({task}, timeout=seconds)
-        finally:
-            task.cancel()
-        if not done:
-            raise HookFailed(f"it took longer than {seconds:g} s and was stopped")
-        return task.result()
-
-    async def _drive(self, coroutine: Any, seconds: float) -> Any:
-        return await self._steps(coroutine, seconds)
-
-    @types.coroutine
-    def _steps(self, coroutine: Any, seconds: float) -> Generator[Any, Any, Any]:
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            if self.is_busy:
-                yield from self.free().__await__()
-            try:
-                step, given = (coroutine.send, value) if error is None else (coroutine.throw, error)
-                yielded = self.run(seconds, step, given)
-            except StopIteration as stop:
-                return stop.value
-            error = None
-            try:
-                value = yield yielded
-            except BaseException as thrown:
-                error = thrown
-
-
-async def _awaited(waits: Awaitable[T]) -> T:
-    return await waits
-
-
-def _coroutine(waits: Awaitable[Any]) -> Any:
-    return waits if inspect.iscoroutine(waits) else _awaited(waits)
-
-
-_END: Final = object()
-
-
-@contextmanager
-def owned(name: str) -> Iterator[None]:
-    """Says whose code it was that failed."""
-    try:
-        yield
-    except Exception as error:
-        raise HookError(name) from error
-
-
-class GuardedTransformer(Transformer):
-    """A user's transformer, each call of which has the deadline of its plugin."""
-
-    def __init__(self, guard: Guard, name: str, seconds: float, inner: Transformer) -> None:
-        self._guard = guard
-        self._name = name
-        self._seconds = seconds
-        self._inner = inner
-
-    def feed(self, data: bytes, ended: bool) -> Any:
-        with owned(self._name):
-            result = self._guard.run(self._seconds, self._inner.feed, data, ended)
-        if type(result) is bytes:
-            return result
-        if isinstance(result, Awaitable):
-            return self._guard._owned(self._name, self._guard.step(result, self._seconds))
-        if isinstance(result, Iterator):
-            return self._pieces(result)
-        return result
-
-    def flush(self) -> bytes:
-        with owned(self._name):
-            return self._guard.run(self._seconds, self._inner.flush)
-
-    def _pieces(self, iterator: Iterator[bytes]) -> Iterator[bytes]:
-        while True:
-            with owned(self._name):
-                piece: Any = self._guard.run(self._seconds, next, iterator, _END)
-            if piece is _END:
-                return
-            yield piece
+            await self.pause()

@@ -29,7 +29,7 @@ from stages.plugins.builtin.request_id import RequestId
 from stages.plugins.builtin.response_headers import ResponseHeaders
 from stages.plugins.builtin.sub_filter import SubFilter
 from stages.plugins.exchange import Hook
-from stages.plugins.guard import LONGEST, Guard
+from stages.plugins.guard import LONGEST, Bounds, Guard
 
 CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "basic_auth": BasicAuth,
@@ -63,6 +63,12 @@ BUILTIN_SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
 BUILTIN_INSTANCES: Final = frozenset(BUILTIN_SECTIONS)
 assert BUILTIN_INSTANCES == BUILTIN_PLUGINS, "config/unsupported.py names other built-in plugins"
 
+MOST_TIMEOUT: Final = 3600.0
+"""Seconds."""
+
+OUR_THREADS: Final = 2
+"""Of a plugin of ours: compression makes use of them, and of the processor alone."""
+
 _load_guard: Final = Guard()
 """Deadline for the import of a user's plugin in checks; the stage brings its own."""
 
@@ -81,8 +87,9 @@ class Made:
 
     plugin: Plugin[Any]
     hooks: Mapping[Step, Hook]
-    timeout: float | None
-    """Seconds that one call of a hook may take; None for plugins of ours, which keep their own deadlines."""
+    bounds: Bounds | None
+    """What one call of a hook may take; None for plugins of ours, which keep their own deadlines."""
+    threads: int = OUR_THREADS
     fingerprint: str = ""
     """Of the code, where that is not ours."""
     code: Code | None = None
@@ -213,9 +220,11 @@ def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard,
     if (host.path is None) == (host.module is None):
         hint = 'path = "my_plugin.py", or module = "package.my_plugin"'
         raise PluginRefused([Problem(path, "a python plugin is named by either path or module", hint)])
-    if not 0 < host.timeout <= LONGEST:
-        hint = "a hook holds up all other requests; after 3 s of silence the whole process counts as dead"
-        raise PluginRefused([Problem(f"{path}.timeout", f"must be more than 0 and at most {LONGEST:g}s", hint)])
+    if not 0 < host.timeout <= MOST_TIMEOUT:
+        raise PluginRefused([Problem(f"{path}.timeout", f"must be more than 0 and at most {MOST_TIMEOUT / 3600:g}h")])
+    if host.hold_timeout is not None and not 0 < host.hold_timeout <= LONGEST:
+        hint = "a hook holds up all other requests until it awaits; after 3 s of silence the whole process counts as dead"
+        raise PluginRefused([Problem(f"{path}.hold_timeout", f"must be more than 0 and at most {LONGEST:g}s", hint)])
     where = f"{path}.{'path' if host.path is not None else 'module'}"
     file = code.path if code is not None else ""
     try:
@@ -226,9 +235,9 @@ def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard,
             raise user_code.Broken(f"{file}: {kind.__name__}.model has a key {taken[0]!r}, which every python plugin has already")
         own = {key: value for key, value in section.items() if key not in user_code.HOST_KEYS}
         plugin = guard.run(
-            host.timeout, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), user_code.HOST_KEYS)
+            host.bounds.hold, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), user_code.HOST_KEYS)
         )
-        hooks = dict(guard.run(host.timeout, plugin.hooks))
+        hooks = dict(guard.run(host.bounds.hold, plugin.hooks))
     except user_code.Broken as error:
         raise PluginRefused([Problem(where, str(error))]) from error
     except PluginRefused:
@@ -240,7 +249,7 @@ def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard,
         raise PluginRefused([Problem(where, f"{file}: {kind.__name__} overrides no step and would do nothing", choices(STEPS))])
     if bad := [step for step in hooks if step not in STEPS or not callable(hooks[step])]:
         raise PluginRefused([Problem(where, f"{file}: hooks() names {bad[0]!r}, which is no step", choices(STEPS))])
-    return Made(plugin, hooks, host.timeout, fingerprint, code)
+    return Made(plugin, hooks, host.bounds, host.threads, fingerprint, code)
 
 
 def _build(

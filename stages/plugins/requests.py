@@ -62,7 +62,14 @@ class Requests:
 
     def _later(self, exchange: Exchange, chain: Chain, is_proxy_step: bool, at: int, waits: Any) -> None:
         stream = self._actor.streams[exchange.routed.sid] = Stream(exchange, chain)
-        stream.task = self._actor.context.loop.create_task(self._serve(stream, is_proxy_step, at, waits))
+        stream.task = self._actor.spawn(stream, self._serve(stream, is_proxy_step, at, waits), self._failed)
+
+    def _failed(self, stream: Stream, error: Exception) -> None:
+        if stream.is_forwarded:
+            self._actor.answers.upload_failed(stream, error)
+        else:
+            self._actor.drop(stream)
+            self._actor.answers.hook_failed(stream.exchange, stream.chain, error)
 
     async def _serve(self, stream: Stream, is_proxy_step: bool, at: int, waits: Any) -> None:
         actor = self._actor

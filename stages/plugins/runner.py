@@ -34,7 +34,7 @@ def run(hooks: Hooks, exchange: Exchange, at: int, guard: Guard | None) -> tuple
             if isinstance(result, Reply | Awaitable):
                 return at + 1, result
             raise _wrong(result)
-    except Exception as error:
+    except BaseException as error:  # nothing is cancelled in here, so none of it may pass
         raise HookError(hooks.owners[at].name) from error
     return at, None
 

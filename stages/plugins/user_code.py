@@ -16,16 +16,20 @@ import sys
 import traceback
 import types
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
 from config.model import Code
 from stages.modules import origin
 from stages.plugins.api import Duration, Plugin, Settings
-from stages.plugins.guard import USUAL, Guard, HookFailed
+from stages.plugins.guard import USUAL, Bounds, Guard, HookFailed
+from stages.plugins.threads import MOST_THREADS, USUAL_THREADS
 
 CATEGORY: Final = "python"
+WHOLE: Final = 30.0
+"""Seconds that a hook may take unless its section says otherwise."""
+
 KEPT: Final = 64
 """Modules that are remembered by content; the oldest is forgotten first (requests may still run in it)."""
 
@@ -41,11 +45,19 @@ class PythonSettings(Settings):
     """Instead of `path`: a module that Python can import, as `package.name`."""
     class_: str | None = Field(default=None, alias="class")
     """Name of the class; not needed when the file has one plugin."""
-    timeout: Duration = USUAL
-    """Most that one call of a hook may take."""
+    timeout: Duration = WHOLE
+    """Most that one call of a hook may take, what it awaits included."""
+    hold_timeout: Duration | None = None
+    """Most for which it may hold the loop; None is the usual, or `timeout` where that is shorter."""
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = USUAL_THREADS
+    """Of `Host.in_thread`."""
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(min(USUAL if self.hold_timeout is None else self.hold_timeout, self.timeout), self.timeout)
 
 
-HOST_KEYS: Final = frozenset(("path", "module", "class", "timeout"))
+HOST_KEYS: Final = frozenset(("path", "module", "class", "timeout", "hold_timeout", "threads"))
 """Keys that the stage reads itself; a plugin's own settings cannot be called so."""
 
 

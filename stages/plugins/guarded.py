@@ -1,0 +1,187 @@
+"""A user's plugin with a guard around all of it that is called: hooks, whole-body hooks, transformers.
+
+Each call has its bounds, what goes wrong in it carries the plugin's name, and what comes out of it
+is of the type that it has to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+from stages.header_view import Headers
+from stages.plugins.driving import Driven
+from stages.plugins.exchange import Exchange, Hook, HookError, Reply, Transformer, body_bytes
+from stages.plugins.guard import Bounds, Guard, HookFailed
+
+T = TypeVar("T")
+
+_END: Final = object()
+
+
+@contextmanager
+def owned(name: str) -> Iterator[None]:
+    """Says whose code it was that failed."""
+    try:
+        yield
+    except Exception as error:
+        raise HookError(name) from error
+
+
+class Guarded:
+    """The guard around one plugin."""
+
+    def __init__(self, guard: Guard, name: str, bounds: Bounds, late: Callable[[str, BaseException], None]) -> None:
+        """late: told what goes wrong in hooks whose requests have ended, with the plugin's name."""
+        self.guard = guard
+        self.name = name
+        self.bounds = bounds
+        self._late = late
+
+    def run(self, call: Callable[..., T], *args: Any) -> T:
+        """A call that does not await."""
+        return self.guard.run(self.bounds.hold, call, *args)
+
+    async def wait(self, waits: Awaitable[T]) -> T:
+        """What a call has returned for us to await."""
+        return await Driven(self.guard, self.bounds, waits, lambda error: self._late(self.name, error)).result()
+
+    # -- hooks ----------------------------------------------------------------------
+
+    def hook(self, hook: Hook) -> Hook:
+        """The same hook, also for what it awaits and for the bodies that it asks for."""
+
+        def wrap(stage: Any) -> Any:
+            if isinstance(stage, Transformer):
+                return GuardedTransformer(self, stage)
+            collect, limit, bypass = stage
+            return (self._collector(collect), limit, bypass)
+
+        def guarded(exchange: Exchange) -> Any:
+            exchange._wrap = wrap
+            try:
+                result = self.run(hook, exchange)
+            except BaseException:
+                exchange._wrap = None
+                raise
+            if isinstance(result, Awaitable):
+                return self._later(exchange, result)
+            exchange._wrap = None
+            return _checked(exchange, result)
+
+        return guarded
+
+    async def _later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
+        try:
+            return _checked(exchange, await self.wait(waits))
+        finally:
+            exchange._wrap = None
+
+    # -- whole bodies -----------------------------------------------------------------
+
+    def _collector(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(exchange: Exchange, body: bytes) -> Any:
+            with owned(self.name):
+                result = self.run(call, exchange, body)
+                return self._collected_later(result) if isinstance(result, Awaitable) else _collected(result)
+
+        return guarded
+
+    async def _collected_later(self, waits: Awaitable[Any]) -> Any:
+        with owned(self.name):
+            return _collected(await self.wait(waits))
+
+
+def _checked(exchange: Exchange, result: Any) -> Any:
+    """The result of a hook, of whatever type: that is looked at where hooks are run."""
+    if type(exchange.headers) is not Headers:
+        raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
+    return _sound(result) if isinstance(result, Reply) else result
+
+
+def _sound(reply: Reply) -> Reply:
+    """One that was made by hand may be anything."""
+    if type(reply.status) is int and type(reply.headers) is bytes and type(reply.body) is bytes:
+        return reply
+    raise TypeError("a reply is made with reply(status, body, headers)")
+
+
+def _collected(result: Any) -> bytes | Reply | None:
+    if result is None:
+        return None
+    if isinstance(result, Reply):
+        return _sound(result)
+    return body_bytes(result, "a hook for a whole body returns bytes, a reply or None")
+
+
+class GuardedTransformer(Transformer):
+    """A user's transformer, each call of which has the bounds of its plugin."""
+
+    def __init__(self, guarded: Guarded, inner: Transformer) -> None:
+        self._guarded = guarded
+        self._inner = inner
+        self._has_given = False
+        """The last piece that was awaited had something in it."""
+
+    def feed(self, data: bytes, ended: bool) -> Any:
+        with owned(self._guarded.name):
+            result: Any = self._guarded.run(self._inner.feed, data, ended)
+            if type(result) is bytes:
+                return result
+            return self._later(result) if isinstance(result, Awaitable) else self._settled(result)
+
+    def flush(self) -> bytes:
+        with owned(self._guarded.name):
+            return body_bytes(self._guarded.run(self._inner.flush), "flush returns bytes")
+
+    async def _later(self, waits: Awaitable[Any]) -> Any:
+        with owned(self._guarded.name):
+            return self._settled(await self._guarded.wait(waits))
+
+    def _settled(self, result: Any) -> bytes | Iterator[Any]:
+        if isinstance(result, Iterable) and not isinstance(result, str | bytes | bytearray | memoryview):
+            return self._pieces(self._guarded.run(iter, result))
+        return body_bytes(result, "feed returns bytes, or a generator of bytes")
+
+    def _pieces(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """Pieces, and what has to be awaited for one.
+
+        A generator may go on for ever, since it is asked only as the receiver takes what it gives. Its time is
+        that between two pieces with something in them.
+        """
+        guarded, guard = self._guarded, self._guarded.guard
+        began = monotonic()
+        held = 0.0
+        while True:
+            if guard.is_busy:
+                yield guard.pause()
+                continue
+            before = guard.held
+            with owned(guarded.name):
+                piece = guarded.run(next, iterator, _END)
+                if piece is _END:
+                    return
+                is_later = isinstance(piece, Awaitable)
+                if not is_later:
+                    piece = body_bytes(piece, "a generator of feed gives bytes")
+            held += guard.held - before
+            if is_later:
+                yield self._piece_later(piece)
+            elif piece:
+                yield piece
+            if self._has_given if is_later else piece:
+                began, held = monotonic(), 0.0
+                continue
+            with owned(guarded.name):
+                bounds = guarded.bounds
+                if held > bounds.hold or monotonic() - began > bounds.whole:
+                    limit = bounds.hold if held > bounds.hold else bounds.whole
+                    raise HookFailed(f"it took longer than {limit:g} s for a piece with something in it, and was stopped")
+
+    async def _piece_later(self, waits: Awaitable[Any]) -> bytes:
+        with owned(self._guarded.name):
+            piece = body_bytes(await self._guarded.wait(waits), "a generator of feed gives bytes")
+            self._has_given = bool(piece)
+            return piece
