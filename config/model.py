@@ -182,6 +182,8 @@ class Location:
     """Most requests at the same time; beyond it 429; 0 is no limit."""
     grpc_web: bool = False
     """gRPC-Web of a browser becomes gRPC; the server needs the module `grpc-web`, the upstream `alpn = "h2"`."""
+    ignore_client_close: bool = False
+    """A complete request goes on when its client closes: who has shut only its own side gets the answer."""
     enable_reverse_proxy_headers: bool = False
     """Sets X-Real-IP, X-Forwarded-For, -Proto, -Host and -Port."""
     max_retries: Annotated[int, Between(0, 255)] | None = None

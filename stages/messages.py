@@ -25,6 +25,8 @@ RECALL: Final = 73
 RECALLED: Final = 74
 INTERIM: Final = 75
 STRANDED: Final = 76
+CLOSING: Final = 77
+GOES_ON: Final = 78
 SCRAPE: Final = 80
 SCRAPED: Final = 81
 ACCEPTED: Final = 40
@@ -268,6 +270,14 @@ class Recalled(NamedTuple):
     state: int
 
 
+class GoesOn(NamedTuple):
+    """routing → accept, in answer to CLOSING, which has the fields of REQUEST: is the client's close of no matter to it?"""
+
+    kind: int
+    sid: int
+    is_so: bool
+
+
 class Stranded(NamedTuple):
     """routing → accept: the stream needs plugins and its affinity names none. Nothing of it is done or kept."""
 
@@ -343,6 +353,7 @@ def _response(fields: tuple[Any, ...]) -> Response:
 DECODE: Final[dict[int, Callable[[Any], Any]]] = {
     REQUEST: _request,
     ROUTED: _routed,
+    CLOSING: _request,
     RESPONSE: _response,
     **{
         kind: partial(new, cls)
@@ -357,6 +368,7 @@ DECODE: Final[dict[int, Callable[[Any], Any]]] = {
             (RECALL, Recall),
             (RECALLED, Recalled),
             (STRANDED, Stranded),
+            (GOES_ON, GoesOn),
             (SCRAPE, Scrape),
             (SCRAPED, Scraped),
             (ACCEPTED, Accepted),

@@ -12,6 +12,7 @@
     http2_stream.py one stream of that; http2_intake.py: the body of its request
     h2c.py          how plain clients ask for HTTP/2
     event.py        the event of a stream that has ended; access_lines.py: its line in the access log
+    departures.py   clients that close early, and requests that go on
     hidden.py       credentials that neither shows
     actor.py        the table of streams, messages from and to the other stages; compiled.py: what it keeps of a configuration
     recovery.py     streams whose actors have died, or that find none; own_answers.py: error pages

@@ -14,6 +14,7 @@ from stages.accept.access_lines import AccessLines
 from stages.accept.client import Client, Held
 from stages.accept.compiled import Compiled, compile_generation
 from stages.accept.core import State, crews, protocol_to_tunnel
+from stages.accept.departures import Departures
 from stages.accept.doors import Door, Doors
 from stages.accept.event import refused_stream
 from stages.accept.own_answers import as_read_by, error_answer, refusal
@@ -29,6 +30,7 @@ from stages.messages import (
     DATA,
     DECODE,
     DONE,
+    GOES_ON,
     INTERIM,
     RECALLED,
     REQUEST,
@@ -66,6 +68,7 @@ class AcceptActor(Actor):
         self._next_sid = context.id << 32
         self._next_connection = 0
         self._recovery = Recovery(self)
+        self.departures = Departures(self)
         self._crews: list[Affinity] = []
         self._turn = 0
         self._requests = 0
@@ -90,6 +93,7 @@ class AcceptActor(Actor):
             CREDIT: self._credited,
             RECALLED: self._recovery.recalled,
             STRANDED: self._recovery.stranded,
+            GOES_ON: self.departures.told,
         }
 
     # -- life ---------------------------------------------------------------
@@ -103,6 +107,7 @@ class AcceptActor(Actor):
         # A server that the file no longer names is logged until the restart that its removal needs.
         self._lines.renders |= compiled.lines
         self._lines.hidden = compiled.hidden or None
+        self.departures.servers = compiled.patient
         for name in compiled.servers.keys() - compiled.lines.keys():
             self._lines.renders.pop(name, None)
         self._doors.update(compiled.servers, compiled.choices, compiled.trust)
@@ -123,7 +128,7 @@ class AcceptActor(Actor):
     def held(self) -> int:
         # Not streams: a connection that still has an answer to deliver, or a request half arrived, is to be waited for;
         # the idle ones are closed while draining.
-        return len(self._connections)
+        return len(self._connections) + self.departures.held()
 
     async def stop(self) -> None:
         self._doors.close()
@@ -305,7 +310,10 @@ class AcceptActor(Actor):
         stream.connection.credited(stream)
 
     def client_left(self, stream: Stream, kind: str = "client_closed") -> None:
-        """The connection is gone, or was given up: everyone who holds the stream forgets it. kind: as the log has it."""
+        """The connection is gone, or was given up: everyone who holds the stream forgets it, unless its client's close is of no
+        matter. kind: as the log has it."""
+        if kind == "client_closed" and self.departures.left(stream):
+            return
         if stream.response is None:
             stream.failed = kind
         self.ended(stream, monotonic(), "client")

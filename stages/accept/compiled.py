@@ -22,17 +22,21 @@ class Compiled:
     choices: dict[str, Choice]
     """Certificates by server."""
     trust: Trust
+    patient: frozenset[str]
+    """Servers with a location that ignores a client's close."""
     hidden: Hidden
     """Credentials that no log and no event shows."""
 
 
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
     """Raises ValueError for what cannot be served. plans: itinerary flags by location, of no interest here."""
+    patient = {name for name, location in snapshot.locations.items() if location.ignore_client_close}
     return Compiled(
         dict(snapshot.servers),
         ErrorPages(snapshot.basic.error_template),
         compile_lines(snapshot),
         compile_choices(snapshot),
         Trust(snapshot.basic.trusted_proxies),
+        frozenset(name for name, server in snapshot.servers.items() if not patient.isdisjoint(server.locations)),
         Hidden(snapshot),
     )

@@ -42,7 +42,7 @@ _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 class Http1Connection(Http1Output):
     """One connection; at most one stream at a time."""
 
-    __slots__ = ("_buffer", "_head_started", "_lingering", "_parse", "_paused")
+    __slots__ = ("_buffer", "_head_started", "_is_half_closed", "_lingering", "_parse", "_paused")
 
     def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival | None = None) -> None:
         """arrival: of a connection that the actor knows already; None for one that begins here."""
@@ -56,6 +56,8 @@ class Http1Connection(Http1Output):
         self._choked = False
         self._lingering = False
         """Nothing more is wanted of the client."""
+        self._is_half_closed = False
+        """The client has shut its side, and its requests go on."""
         if arrival is not None:
             self.arrival = arrival
 
@@ -97,6 +99,12 @@ class Http1Connection(Http1Output):
             self._close()
         elif stream.is_tunnel and self._intake is not None and self.transport.can_write_eof():
             self._intake.ended()
+            return True
+        elif self.actor.departures.may_go_on(stream) and self.transport.can_write_eof():
+            self._is_half_closed = True
+            if not self._buffer:  # else there are requests in it, which came before the end
+                stream.keep_alive = False
+            self.actor.departures.half_closed(stream, self.transport.abort)
             return True
         else:
             self.transport.abort()
@@ -330,6 +338,8 @@ class Http1Connection(Http1Output):
         if self._buffer and self._stream is None and self._intake is None and not self._lingering:
             data, self._buffer = self._buffer, b""
             self._next(data)
+            if self._is_half_closed and not self.eof_received():  # for this request, too
+                self.transport.close()
 
     def _refuse(self, kind: str, detail: str, started: float, block: bytes = b"") -> None:
         """Answers a request that broke the rules, and closes. block: what came of its head, if that is what broke them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stages.accept.core import State
@@ -41,6 +42,10 @@ class Stream:
     """Answers to RECALL so far."""
     received = 0
     """Request body bytes taken from the client."""
+    goes_on: bool | None = None
+    """Is its client's close of no matter (`ignore_client_close`)? None until routing was asked."""
+    give_up: Callable[[], None] | None = None
+    """Its client has closed, and routing was asked: called if it does not go on."""
     chunked = False
     """The response body is written in chunks."""
     bodiless = False

@@ -22,10 +22,12 @@ from stages.messages import (
     CANCEL,
     CLAIM,
     CLAIMED,
+    CLOSING,
     CREDIT,
     DATA,
     DECODE,
     DONE,
+    GOES_ON,
     INLINE,
     REQUEST,
     RESPONSE,
@@ -38,6 +40,7 @@ from stages.messages import (
     Credit,
     Data,
     Done,
+    GoesOn,
     Report,
     Request,
     Response,
@@ -97,7 +100,7 @@ class RoutingActor(Actor):
     """See bus/PROTOCOL.md section 8 for what it owes to whom."""
 
     stage = "routing"
-    decode = {kind: DECODE[kind] for kind in (REQUEST, CANCEL, CREDIT, CLAIM, CLAIMED, DONE, SCRAPED)}  # noqa: RUF012 - as in Actor
+    decode = {kind: DECODE[kind] for kind in (REQUEST, CLOSING, CANCEL, CREDIT, CLAIM, CLAIMED, DONE, SCRAPED)}  # noqa: RUF012 - as in Actor
 
     def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(context)
@@ -120,6 +123,7 @@ class RoutingActor(Actor):
     def receivers(self) -> dict[int, Callable[[Any], None]]:
         return {
             REQUEST: self._requested,
+            CLOSING: self._closing,
             CANCEL: self._ended,
             DONE: self._ended,
             CREDIT: self._credited,
@@ -167,6 +171,12 @@ class RoutingActor(Actor):
             self._repeats.log("error", "routing failed", sid=request.sid, error=repr(error), traceback=traceback.format_exc())
             self._waiting.pop(request.sid, None)
             self._answer(request, router.pages, Refused("internal", "", "", request.peer[0], ""), self._clock())
+
+    def _closing(self, request: Request) -> None:
+        """Its client closes: the request is looked at once more, as nothing of it is kept here."""
+        router = self._generations.get(request.generation) or self._generations.get(self._generations.newest)
+        is_so = router is not None and router.goes_on(request, self._clock)
+        self._send(accept_of(request.sid), GoesOn(GOES_ON, request.sid, is_so))
 
     def _generation_missed(self, request: Request) -> None:
         """A replica that has just started has the committed generation only, and accept may not have heard of that yet.

@@ -122,7 +122,14 @@ class Router:
             if location.plugins and name not in plans:
                 raise ValueError(f"locations.{name}: the plan of its plugins is missing")
             routes[name] = Entry(location, _Route(name, location, plans.get(name, 0)))
+        self._patient = frozenset(name for name, location in snapshot.locations.items() if location.ignore_client_close)
         self._tables = {name: _Table(server, routes) for name, server in snapshot.servers.items()}
+
+    def goes_on(self, request: Request, clock: Clock) -> bool:
+        """The location of a request does not mind that its client closes."""
+        outcome = self.route(request, clock)
+        routed = outcome.routed if isinstance(outcome, Limited) else outcome
+        return isinstance(routed, Routed) and routed.location in self._patient
 
     def route(self, request: Request, clock: Clock) -> Outcome:
         """`clock` gives monotonic seconds; it is read at the start and at the end."""

@@ -380,3 +380,37 @@ def test_backend_connections_are_reused(proxy: Pingap, nginx: Nginx) -> None:
 
     until(lambda: len(logged()) == 20, 5, "nginx logged all")
     assert len({line.split()[3] for line in logged()}) <= 2
+
+
+def test_a_location_may_ignore_that_its_client_closes(placement: str, origin: Origin) -> None:
+    asked, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def job(exchange: Exchange) -> None:
+        asked.set()
+        assert go_on.wait(10)
+        gone = exchange.is_gone(0.2)
+        exchange.reply(b"done")
+        if not gone:
+            done.set()
+
+    origin.on["/job"] = job
+    log = 'access_log = "{dir}/access.log {path} {status}"'
+    more = '[locations.job]\npath = "/job"\nupstream = "origin"\nignore_client_close = true\n'
+    with Pingap(site([origin.port], locations='["job", "all"]', server=log, more=more), placement) as proxy:
+        for half in (True, False):
+            for event in (asked, go_on, done):
+                event.clear()
+            with proxy.client() as client:
+                client.request("/job")
+                assert asked.wait(10)
+                if half:
+                    client.sock.shutdown(socket.SHUT_WR)
+                else:
+                    client.close()
+                go_on.set()
+                if half:
+                    assert client.rest().endswith(b"\r\n\r\ndone")
+            assert done.wait(10)
+        access = proxy.dir / "access.log"
+        until(lambda: access.exists() and len(access.read_text().splitlines()) == 2, 10, "both are in the log")
+        assert access.read_text().splitlines() == ["/job 200", "/job 200"]

@@ -19,9 +19,11 @@ from stages.messages import (
     CANCEL,
     CLAIM,
     CLAIMED,
+    CLOSING,
     CREDIT,
     DATA,
     DONE,
+    GOES_ON,
     INLINE,
     REFUSED,
     RESPONSE,
@@ -38,6 +40,7 @@ from stages.messages import (
     Credit,
     Data,
     Done,
+    GoesOn,
     Response,
     Routed,
     Scrape,
@@ -256,6 +259,23 @@ async def test_what_needs_plugins_goes_back_while_there_are_none_and_all_else_go
     [(to, _)] = script.receive(request("/full", sid=SID + 9))  # no place was taken
     assert to == PLUGINS
     assert script.actor.figures() == {"requests": 2, "in_flight": 0}
+
+
+async def test_whether_a_request_goes_on_without_its_client_is_for_its_location_to_say(script: Script) -> None:
+    script.commit(
+        snapshot(
+            job=location(path="/job", ignore_client_close=True),
+            full=location(path="/full", ignore_client_close=True, max_processing=1),
+            all=location(path="/all"),
+        )
+    )
+    for target, is_so in (("/job", True), ("/full", True), ("/full", True), ("/all", False), ("/nowhere", False)):
+        asked = request(target)._replace(kind=CLOSING)
+        assert script.receive(asked) == [(ACCEPT, GoesOn(GOES_ON, SID, is_so))]
+    assert script.receive(request("/job", generation=99)._replace(kind=CLOSING)) == [(ACCEPT, GoesOn(GOES_ON, SID, True))]
+    [(to, _)] = script.receive(request("/full"))  # asking has taken no place
+    assert to == UPSTREAM
+    assert script.actor.figures()["requests"] == 1
 
 
 # -- max_processing ------------------------------------------------------------------
