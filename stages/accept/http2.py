@@ -41,6 +41,7 @@ from stages.http2.engine import (
 )
 from stages.http2.fields import Malformed, request_head, response_fields, sketch_of, trailer_block
 from stages.http2.guard import Guard, for_lists_of
+from stages.messages import UNKNOWN
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 
 DRAINING: Final = b"draining"
 """Payload of the PING whose return tells that the client knows of the GOAWAY before it."""
+
+REST: Final = 1 << 30
+"""Bytes of a request that a client may still send, unread, after its answer."""
 
 HEARD: Final = 0.25
 """Seconds in which a client reads an answer that came before it had sent all of its request."""
@@ -279,6 +283,8 @@ class Http2Connection(Http2Output):
         engine, stream_id = self.engine, stream.stream_id
         at = monotonic()
         status, headers, body = self.actor.refusal(stream, self.door, stream.refused, error.kind, error.detail, at)
+        if not ended:
+            self.let_rest_in(stream_id, UNKNOWN)
         if len(body) > engine.room(stream_id):
             body = b""  # the client has made no room: it gets to know the status
         engine.send_head(stream_id, response_fields(status, headers + dated(headers, at), len(body)), not body)
@@ -307,6 +313,14 @@ class Http2Connection(Http2Output):
         stream.release()
         self.schedule()
         self._rest_if_idle()
+
+    def let_rest_in(self, stream_id: int, rest: int) -> None:
+        """The answer is about to end and the request has not, of which `rest` bytes are to come, or UNKNOWN.
+
+        There are clients that take no notice of the reset below, but wait for room: for ever (Java), and without reading (curl 7.88,
+        at full CPU). So there is room for all of it beforehand, and it is dropped.
+        """
+        self.engine.let_in(stream_id, REST if rest == UNKNOWN else min(rest, REST))
 
     def _answered_early(self, stream_id: int) -> None:
         """RFC 9113 section 8.1: a reset with NO_ERROR says that the rest of the request is not wanted.

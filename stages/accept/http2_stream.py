@@ -127,6 +127,8 @@ class Http2Stream(Http2Intake):
         is_whole = ended and not body
         self._taken = len(body)
         self._answered = stream.is_whole = ended
+        if is_whole or (stream.bodiless and ended):
+            self._let_rest_in()
         connection.send_head(self.stream_id, fields, is_whole or stream.bodiless)
         if stream.bodiless:
             stream.unacked = len(response.body)
@@ -223,6 +225,7 @@ class Http2Stream(Http2Intake):
             if stream.unacked >= STREAM_TOP_UP and not connection.choked:
                 connection.actor.give_credit(stream)
             return
+        self._let_rest_in()
         trailers = self._trailers
         if payload or not trailers:
             connection.send_data(self.stream_id, payload, not trailers)
@@ -232,6 +235,13 @@ class Http2Stream(Http2Intake):
             stream.is_half_shut = True
         else:
             self._finish(monotonic())
+
+    def _let_rest_in(self) -> None:
+        """Nothing but the end of the answer is to come."""
+        stream = self.stream
+        if not self.client_ended and stream is not None and not stream.is_tunnel:
+            length = self._head.length
+            self._connection.let_rest_in(self.stream_id, length if length == UNKNOWN else length - stream.received)
 
     # -- the end ----------------------------------------------------------------------------
 

@@ -198,6 +198,9 @@ class Engine(Protocol):
     def acknowledge(self, stream_id: int, count: int) -> None:
         """So many bytes of Body.flow_length are dealt with: the peer may send as many more."""
 
+    def let_in(self, stream_id: int, count: int) -> None:
+        """The peer may send `count` bytes of Body more on the stream, whatever is acknowledged. Goes out before what is sent next."""
+
     def goaway(self, code: int, last_stream_id: int = -1) -> None:
         """GOAWAY; streams that are open go on. last_stream_id: -1 for the last one that came, LAST_STREAM to announce."""
 

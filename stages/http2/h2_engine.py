@@ -177,6 +177,18 @@ class H2Engine:
             if increment:
                 connection._data_to_send += b"\0\0\x04\x08\0" + stream_id.to_bytes(4, "big") + increment.to_bytes(4, "big")
 
+    def let_in(self, stream_id: int, count: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        connection = self._connection
+        windows = (stream._inbound_window_manager, stream_id), (connection._inbound_flow_control_window_manager, 0)
+        for window, at in windows:
+            more = count - window.current_window_size
+            if more > 0:
+                window.window_opened(more)
+                connection._data_to_send += b"\0\0\x04\x08\0" + at.to_bytes(4, "big") + more.to_bytes(4, "big")
+
     def goaway(self, code: int, last_stream_id: int = -1) -> None:
         connection = self._connection
         if last_stream_id < 0:

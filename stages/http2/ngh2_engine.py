@@ -18,6 +18,7 @@ from stages.http2.engine import (
     GOAWAY,
     HEAD,
     INTERIM,
+    LARGEST_WINDOW,
     LAST_STREAM,
     NO_ERROR,
     PONG,
@@ -304,6 +305,16 @@ class Ngh2Engine:
         else:
             self._held[stream_id] = held - count
         self._give_back(count, stream_id)
+
+    def let_in(self, stream_id: int, count: int) -> None:
+        connection = self._connection
+        if stream_id in self._open:
+            wider = connection.stream_local_window_size(stream_id) + count
+            connection.set_local_window_size(min(wider, LARGEST_WINDOW), stream_id=stream_id)
+            # Of that of the connection as much as a half may be used up: libnghttp2 opens it anew only then.
+            wider = min(2 * (count + sum(self._held.values())), LARGEST_WINDOW)
+            if connection.local_window_size < wider:
+                connection.set_local_window_size(wider)
 
     def goaway(self, code: int, last_stream_id: int = -1) -> None:
         with contextlib.suppress(ngh2.ConnectionStateError):  # both have said it and no stream is left: it is over

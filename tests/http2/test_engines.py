@@ -520,3 +520,39 @@ def test_what_still_comes_of_a_stream_that_was_reset_long_ago_is_passed_over(nam
         client.outgoing()
         assert client.receive(headers(stream, OK, True)) == [Head(e.HEAD, stream, OK, True)]
     assert client.receive(headers(old, OK, False) + data(old, b"late", False)) == []
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_room_for_the_rest_of_a_request_is_there_before_its_answer_ends(name: str) -> None:
+    """Again and again on one connection, beside bytes that nobody has acknowledged."""
+    server, client = pair(name, "h2", Settings(window=1000, connection_window=65535))
+    beside = client.request(POST, False)
+    client.send_data(beside, bytes(900), False)
+    for rest in (500_000, 200_000, 1 << 30, 1 << 30):
+        stream = client.request(POST, False)
+        client.send_data(stream, bytes(1000), False)
+        pump(server, client)
+        assert client.room(stream) == 0
+        server.let_in(stream, rest)
+        server.send_head(stream, OK, True)
+        told = frames(out := server.outgoing())
+        assert told[-1][0] == HEADERS
+        client.receive(out)
+        assert client.room(stream) >= rest - 1000
+        for _ in range(19):
+            client.send_data(stream, bytes(10_000), False)
+            pump(server, client)
+        server.reset(stream, e.NO_ERROR)
+        pump(server, client)
+    assert client.connection_room <= 2**31 - 1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_room_on_a_stream_that_is_gone_is_no_matter(name: str) -> None:
+    server, client = pair(name, "h2")
+    stream = client.request(POST, False)
+    pump(server, client)
+    client.reset(stream, e.CANCEL)
+    pump(server, client)
+    server.let_in(stream, 1000)
+    assert server.outgoing() == b""
