@@ -122,9 +122,7 @@ class Ngh2Engine:
         """Puts our figure in the SETTINGS that libnghttp2 has made."""
         if not self._is_client:
             said, ours = (b"\0\x03" + count.to_bytes(4, "big") for count in (_UNCOUNTED, self._settings.max_streams))
-            out = self._connection.data_to_send()
-            assert out.count(said) == 1
-            self._out += out.replace(said, ours)
+            self._out += self._connection.data_to_send().replace(said, ours, 1)
 
     def start(self) -> None:
         self._connection.initiate_connection(self._values())
@@ -136,9 +134,9 @@ class Ngh2Engine:
             self._connection.initiate_upgrade(settings, local_settings=self._values(), head_request=is_head)
         except (ngh2.NGH2Error, ValueError) as error:
             raise Http2Error(PROTOCOL_ERROR, str(error)) from error
-        self._tell_max_streams()
         self._connection.set_local_window_size(self._settings.connection_window)
         self._learn_settings()
+        self._tell_max_streams()  # last: writing ends the connection, if the settings that came are wrong
         self._open.add(1)
 
     def receive(self, data: bytes) -> list[Event]:
