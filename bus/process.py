@@ -11,7 +11,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bus.actor import Actor
 from bus.kinds import (
@@ -37,6 +37,8 @@ from bus.repeats import Repeats
 from bus.replica import Copy, Original
 from bus.seat import Seat, SeatContext
 from bus.sockets import Pair, Publisher
+
+T = TypeVar("T")
 
 VERSION: Final = 1
 FIRST_REPEAT: Final = 0.05
@@ -306,4 +308,21 @@ def run(run_dir: str, seats: list[Seat], curve: Curve | None = None) -> int:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(serve())
+        loop = runner.get_loop()
+        asyncio.set_event_loop(loop)
+        return finished(loop, loop.create_task(serve()))
+
+
+def finished(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
+    """Runs `loop` until `task` is done; returns its result.
+
+    SystemExit and KeyboardInterrupt out of any other task or callback (a plugin's author has his own) end an event loop at once,
+    and with it all requests of the process: here they are logged as any other exception that nobody caught.
+    """
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            loop.call_exception_handler({"message": "code on the event loop tried to end the process", "exception": error})

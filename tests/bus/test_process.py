@@ -333,3 +333,44 @@ async def test_a_follower_that_fails_does_not_keep_the_value_from_others(net: Ne
     source.context.publish("health", "value")
     await net.until(lambda: two.values == ["value"])
     assert one.values == []
+
+
+FACTORIES = [asyncio.new_event_loop, pytest.param("uvloop", id="uvloop")]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_nothing_but_its_own_end_ends_the_loop(factory: Any, error: type[BaseException]) -> None:
+    if factory == "uvloop":
+        factory = pytest.importorskip("uvloop").new_event_loop
+    loop: asyncio.AbstractEventLoop = factory()
+    told: list[Any] = []
+    loop.set_exception_handler(lambda loop, context: told.append(context["exception"]))
+
+    async def bad() -> None:
+        raise error
+
+    def raising() -> None:
+        raise error
+
+    async def work() -> str:
+        for _ in range(2):
+            loop.call_soon(raising)
+            loop.call_later(0.001, raising)
+            task = loop.create_task(bad())
+            later = [loop.create_future() for _ in range(3)]
+            for number, future in enumerate(later):
+                loop.call_soon(future.set_result, number)  # what waits behind it is done all the same
+            assert await asyncio.gather(*later) == [0, 1, 2]
+            with pytest.raises(error):
+                await task
+            await asyncio.sleep(0.01)
+        return "done"
+
+    try:
+        assert module.finished(loop, loop.create_task(work())) == "done"
+        assert {type(one) for one in told} == {error}  # uvloop tells the last of several in one turn
+        with pytest.raises(error):
+            module.finished(loop, loop.create_task(bad()))
+    finally:
+        loop.close()

@@ -17,7 +17,9 @@ from tests.e2e.waiting import is_alive, until
 
 HEAD = "from pingap.plugin import Plugin, Settings, Transformer, CONTINUE, SKIP\n"
 
-TAGGER = HEAD + """
+TAGGER = (
+    HEAD
+    + """
 class Own(Settings):
     word: str = "none"
 
@@ -34,8 +36,11 @@ class Tagger(Plugin[Own]):
         exchange.response.headers.set("x-version", "VERSION")
         return CONTINUE
 """
+)
 
-BODIES = HEAD + """
+BODIES = (
+    HEAD
+    + """
 class Upper(Transformer):
     def feed(self, data, ended):
         return data.upper()
@@ -57,11 +62,17 @@ class Bodies(Plugin):
             exchange.collect_response(lambda exchange, body: body + b"!")
         return CONTINUE
 """
+)
 
-VILLAIN = HEAD + """
+VILLAIN = (
+    HEAD
+    + """
 import asyncio, os, sys, time
 
 class Villain(Plugin):
+    async def leave(self):
+        sys.exit(3)
+
     def request(self, exchange):
         what = exchange.path
         if what == "/raise":
@@ -86,10 +97,19 @@ class Villain(Plugin):
             exchange.headers.set("x-a", "1\\r\\nx-b: 2")
         if what == "/sleep":
             time.sleep(30)
+        if what == "/cancel":
+            raise asyncio.CancelledError
+        if what == "/task-exit":
+            return asyncio.create_task(self.leave())
+        if what == "/hold":
+            time.sleep(1)
+        if what == "/patient":
+            return asyncio.sleep(0.1)
         if what == "/await":
             return asyncio.sleep(30)
         return CONTINUE
 """
+)
 
 
 def chain(origin: Origin, path: Path, more: str = "") -> str:
@@ -167,7 +187,9 @@ def test_processes_that_start_while_the_file_is_broken_run_the_accepted_code(pla
         until(lambda: proxy.get("/x").get("x-version") == "two", 5, "the mended plugin is in use")
 
 
-STARTS_ONCE = HEAD + """
+STARTS_ONCE = (
+    HEAD
+    + """
 from pathlib import Path
 
 class Once(Plugin):
@@ -180,6 +202,7 @@ class Once(Plugin):
     def request(self, exchange):
         return CONTINUE
 """
+)
 
 
 def test_locations_without_plugins_need_no_plugins_process(origin: Origin, code: Path) -> None:
@@ -247,7 +270,10 @@ def test_a_large_body_streams_through_a_plugin_in_bounded_memory(placement: str,
         assert proxy.memory() - before < 24 * 1024 * 1024
 
 
-@pytest.mark.parametrize("what", ["raise", "nonsense", "bad-header", "loop", "swallow", "sys-exit", "sleep", "await", "exit"])
+MISDEEDS = ["raise", "nonsense", "bad-header", "loop", "swallow", "sys-exit", "cancel", "task-exit", "sleep", "await", "exit"]
+
+
+@pytest.mark.parametrize("what", MISDEEDS)
 def test_a_misbehaving_plugin_fails_its_own_request_within_its_deadline(placement: str, origin: Origin, code: Path, what: str) -> None:
     replace(code, VILLAIN)
     with Pingap(chain(origin, code, 'timeout = "1s"'), placement) as proxy:
@@ -268,6 +294,21 @@ def test_a_misbehaving_plugin_fails_its_own_request_within_its_deadline(placemen
         until(lambda: served(proxy), 5, "others go on")
         assert proxy.process is not None
         assert is_alive(proxy.process.pid)
+
+
+def test_hooks_that_hold_the_process_one_after_the_other_do_not_cost_it(placement: str, origin: Origin, code: Path) -> None:
+    replace(code, VILLAIN)
+    with Pingap(chain(origin, code), placement) as proxy:
+        pids = proxy.stage_pids()
+        clients = [proxy.client(timeout=30) for _ in range(6)]
+        try:
+            for number, client in enumerate(clients):
+                client.request("/patient" if number in (1, 4) else "/hold")
+            assert [client.response().status for client in clients] == [200] * 6
+        finally:
+            for client in clients:
+                client.close()
+        assert proxy.stage_pids() == pids
 
 
 def served(proxy: Pingap) -> bool:
