@@ -104,19 +104,22 @@ def forwarded_for(headers: bytes, peer_ip: str, believed: bool) -> bytes:
     return said + b", " + ip if said else ip
 
 
-def overwrite(headers: bytes, peer: tuple[Any, ...], host_line: str) -> bytes:
+def overwrite(headers: bytes, peer: tuple[Any, ...], host: bytes) -> bytes:
     """The block with our own account of the client, whatever it said of itself. `peer` is a `Peer`.
 
-    `host_line` is the whole X-Forwarded-Host line, made once per host; "" for a request without a host.
+    `host`: the name that the client asked for, without its port; b"" for a request without a host.
     """
     ip = peer[0]
-    ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer[4]}\r\n{host_line}x-forwarded-port: {peer[3]}\r\n"
+    ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer[4]}\r\n".encode()
+    if host:
+        ours += b"x-forwarded-host: %b\r\n" % host
+    ours += b"x-forwarded-port: %d\r\n" % peer[3]
     if b"forwarded" in headers or REAL_IP in headers:  # most clients claim nothing: two searches cost a tenth of the cut
         headers = _cut_claims(headers)
-    return headers + ours.encode()
+    return headers + ours
 
 
-def extend(headers: bytes, peer: tuple[Any, ...], host_line: str, client_ip: str) -> bytes:
+def extend(headers: bytes, peer: tuple[Any, ...], host: bytes, client_ip: str) -> bytes:
     """The block of a trusted peer: its account is kept, our own peer is added, and what it did not say is filled in."""
     lines = [
         _cut_rewritten(headers),
@@ -127,10 +130,10 @@ def extend(headers: bytes, peer: tuple[Any, ...], host_line: str, client_ip: str
         b"\r\n",
     ]
     for name, line in (
-        (b"x-forwarded-proto", f"x-forwarded-proto: {peer[4]}\r\n"),
-        (b"x-forwarded-host", host_line),
-        (b"x-forwarded-port", f"x-forwarded-port: {peer[3]}\r\n"),
+        (b"x-forwarded-proto", b"x-forwarded-proto: %b\r\n" % peer[4].encode()),
+        (b"x-forwarded-host", b"x-forwarded-host: %b\r\n" % host if host else b""),
+        (b"x-forwarded-port", b"x-forwarded-port: %d\r\n" % peer[3]),
     ):
         if value_of(headers, name) is None:
-            lines.append(line.encode())
+            lines.append(line)
     return b"".join(lines)

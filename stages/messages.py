@@ -111,7 +111,7 @@ class Routed(NamedTuple):
     version: int
     host: bytes
     headers: bytes
-    """With the location's header rules applied (variables of the upstream stage, such as $upstream_addr, still open)."""
+    """As the client sent them and plugins left them: upstream applies the location's rules when they leave for a backend."""
     length: int
     body: bytes
     ended: bool

@@ -7,8 +7,8 @@ of `_NAMED` and `$http_…` are variables, and all else stays as it is written:
     $host $hostname $scheme $remote_addr $remote_port $server_addr $server_port
     $upstream_addr $proxy_add_x_forwarded_for $http_<name> $<ENV> :<context key>
 
-`$upstream_addr` and context keys are known only when a backend has been chosen;
-a template with one of them is *late*, and the upstream stage applies it.
+The upstream stage applies them when a request leaves for a backend: plugins see what the client sent, and `$upstream_addr`
+and all context keys are known.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Source(NamedTuple):
     host: bytes
     """Name that the client asked for, without its port (`host_name`)."""
     headers: bytes
-    """The request's header block, as the client sent it."""
+    """The request's header block, as the client sent it and plugins left it."""
     believed: bool = False
     """The peer is a trusted proxy (stages.forwarded.Trust)."""
     upstream_addr: str = ""
-    """Late: the chosen backend, `host:port`."""
+    """The chosen backend, `host:port`; "" before there is one."""
     context: Mapping[str, Any] = NOTHING
-    """Late: context keys."""
+    """Context keys."""
 
 
-def late_source(routed: Routed, upstream_addr: str, known: Mapping[str, Any] = NOTHING) -> Source:
-    """For the late rules of a request: `known` are the context keys that the upstream stage knows itself."""
+def source_of(routed: Routed, upstream_addr: str, believed: bool, known: Mapping[str, Any] = NOTHING) -> Source:
+    """For a request that has a backend. believed: its peer is a trusted proxy; known: further context keys."""
     context = {"connection_id": routed.peer[5], "location": routed.location, "upstream_addr": upstream_addr}
-    return Source(routed.peer, host_name(routed.host), routed.headers, False, upstream_addr, {**context, **routed.variables, **known})
+    return Source(routed.peer, host_name(routed.host), routed.headers, believed, upstream_addr, {**context, **routed.variables, **known})
 
 
 Render = Callable[[Source], bytes]
@@ -64,7 +64,6 @@ _NAMED: Final[dict[str, Render]] = {
     "upstream_addr": lambda source: source.upstream_addr.encode(),
 }
 _FORWARDED: Final = "proxy_add_x_forwarded_for"
-_LATE: Final = "upstream_addr"
 _WORD: Final = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 _HTTP: Final = re.compile(r"\$http_([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 _CONTEXT: Final = re.compile(r":([A-Za-z_]\w*)", re.ASCII)
@@ -73,15 +72,13 @@ _CONTEXT: Final = re.compile(r":([A-Za-z_]\w*)", re.ASCII)
 class Template:
     """A compiled value."""
 
-    __slots__ = ("constant", "late", "render")
+    __slots__ = ("constant", "render")
 
-    def __init__(self, render: Render, constant: bytes | None, late: bool) -> None:
+    def __init__(self, render: Render, constant: bytes | None) -> None:
         self.render = render
         """The value for one request, b"" when there is none; never with CR, LF or NUL in it."""
         self.constant = constant
         """The value when it is the same for all requests, else None."""
-        self.late = late
-        """Only the upstream stage can render it."""
 
 
 def host_name(authority: bytes) -> bytes:
@@ -100,7 +97,7 @@ def compile(text: str, environ: Mapping[str, str] | None = None, hostname: str |
     if matched := _HTTP.fullmatch(text):
         return _dynamic(_header(matched[1]))
     if matched := _CONTEXT.fullmatch(text):
-        return _dynamic(_context(matched[1]), late=True)
+        return _dynamic(_context(matched[1]))
     if text == f"${_FORWARDED}":
         return _dynamic(lambda source: forwarded_for(source.headers, source.peer[0], source.believed))
     name = text[1:] if text.startswith("$") else ""
@@ -112,7 +109,6 @@ def compile(text: str, environ: Mapping[str, str] | None = None, hostname: str |
 def _mixed(text: str, hostname: str) -> Template:
     """Text with variables in it; a lone variable is the shortest such text."""
     parts: list[bytes | Render] = []
-    late = False
     position = 0
     for matched in _WORD.finditer(text):
         name = matched[1]
@@ -123,7 +119,6 @@ def _mixed(text: str, hostname: str) -> Template:
             part = _header(name[5:])
         if part is None:
             continue
-        late = late or name == _LATE
         parts += (text[position : matched.start()].encode(), part)
         position = matched.end()
     parts.append(text[position:].encode())
@@ -137,17 +132,17 @@ def _mixed(text: str, hostname: str) -> Template:
     if all(isinstance(piece, bytes) for piece in pieces):
         return _constant(b"".join(piece for piece in pieces if isinstance(piece, bytes)).decode())
     if len(pieces) == 1 and not isinstance(pieces[0], bytes):
-        return _dynamic(pieces[0], late)
-    return _dynamic(lambda source: b"".join([piece if type(piece) is bytes else piece(source) for piece in pieces]), late)  # type: ignore[operator]
+        return _dynamic(pieces[0])
+    return _dynamic(lambda source: b"".join([piece if type(piece) is bytes else piece(source) for piece in pieces]))  # type: ignore[operator]
 
 
 def _constant(text: str) -> Template:
     value = text.encode(errors="surrogateescape").translate(None, _UNSAFE).strip(b" \t")
-    return Template(lambda source: value, value, False)
+    return Template(lambda source: value, value)
 
 
-def _dynamic(render: Render, late: bool = False) -> Template:
-    return Template(lambda source: render(source).translate(None, _UNSAFE).strip(b" \t"), None, late)
+def _dynamic(render: Render) -> Template:
+    return Template(lambda source: render(source).translate(None, _UNSAFE).strip(b" \t"), None)
 
 
 def _header(name: str) -> Render:
@@ -209,29 +204,13 @@ class Edit:
         return b"".join(pieces)
 
 
-class Rules(NamedTuple):
-    """The proxy_set_headers and proxy_add_headers of a location; a half without rules is None."""
-
-    early: Edit | None
-    """Applied by routing."""
-    late: Edit | None
-    """Applied by upstream, just before it sends."""
-
-
 def compile_rules(
     set_headers: Iterable[tuple[str, str]],
     add_headers: Iterable[tuple[str, str]],
     environ: Mapping[str, str] | None = None,
     hostname: str | None = None,
-) -> Rules:
-    """Compiles (name, value) pairs, names in lower case. All rules of a name with a late value are late: their order counts."""
+) -> Edit | None:
+    """Compiles (name, value) pairs, names in lower case: a location's proxy_set_headers, then its proxy_add_headers; None without rules."""
     sets = [(name, compile(text, environ, hostname)) for name, text in set_headers]
     adds = [(name, compile(text, environ, hostname)) for name, text in add_headers]
-    late = {name for name, template in (*sets, *adds) if template.late}
-
-    def edit(is_late: bool) -> Edit | None:
-        some_sets = [rule for rule in sets if (rule[0] in late) is is_late]
-        some_adds = [rule for rule in adds if (rule[0] in late) is is_late]
-        return Edit(some_sets, some_adds) if some_sets or some_adds else None
-
-    return Rules(edit(False), edit(True))
+    return Edit(sets, adds) if sets or adds else None

@@ -197,7 +197,7 @@ class Exchange:
         self._body_is_settled = False
         self._wants_body = False
         self.headers = Headers(routed.headers)
-        """The request's header lines, as the backend will get them."""
+        """The request's header lines, as the client sent them; the location's header rules come when it leaves for a backend."""
         self.response: ResponseHead | None = None
         """The answer; None until upstream_response."""
         self.report: Report | None = None

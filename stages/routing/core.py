@@ -12,14 +12,13 @@ from typing import Any, Final, NamedTuple
 
 from config.model import Location, Server, Snapshot
 from stages.error_page import ErrorPages
-from stages.forwarded import Trust, extend, overwrite
+from stages.forwarded import Trust
 from stages.itinerary import REQUEST_PLUGINS
 from stages.messages import ROUTED, Request, Routed
 from stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
 from stages.routing.options import passed_on
 from stages.routing.rewrite import Rewriter
 from stages.routing.via import Via
-from stages.variables import Edit, Source, compile_rules
 
 Clock = Callable[[], float]
 
@@ -65,8 +64,6 @@ class _Route:
     """What becomes of the requests of one location."""
 
     __slots__ = (
-        "edit",
-        "forwards",
         "is_plain",
         "max_body",
         "max_processing",
@@ -88,12 +85,10 @@ class _Route:
         if not location.upstream and not plan & REQUEST_PLUGINS:
             raise ValueError(f"locations.{name}: no upstream, and none of its plugins answers requests")
         self.rewriter = Rewriter(location.rewrite) if location.rewrite else None
-        self.edit: Edit | None = compile_rules(location.proxy_set_headers, location.proxy_add_headers).early
-        self.forwards = location.enable_reverse_proxy_headers
         self.max_body = location.client_max_body_size
         self.max_processing = location.max_processing
-        # One look instead of five in the commonest case.
-        self.is_plain = not (self.rewriter or self.upstream_capture or self.edit or self.max_body)
+        # One look instead of three in the commonest case.
+        self.is_plain = not (self.rewriter or self.upstream_capture or self.max_body)
 
 
 class _Table:
@@ -177,14 +172,10 @@ class Router:
         else:
             return Refused("not_found", "", "", self._client(peer, headers)[0], "")
 
-        client_ip, believed = self._trust.client_ip(peer[0], headers) if self._is_trusting else (peer[0], False)
+        client_ip = self._trust.client_ip(peer[0], headers)[0] if self._is_trusting else peer[0]
         upstream = route.upstream
         variables = dict(captures) if captures else {}
         original = b""
-        block = headers
-        if route.forwards:
-            line = view.forwarded_line
-            block = extend(headers, peer, line, client_ip) if believed else overwrite(headers, peer, line)
         if not route.is_plain:
             if route.max_body and (length > route.max_body or len(body) > route.max_body):
                 return Refused("body_too_large", route.name, upstream, client_ip, "")
@@ -198,11 +189,9 @@ class Router:
                 if upstream not in self._upstreams:
                     reason = f"locations.{route.name}: {route.upstream} is {upstream!r}, which is no upstream"
                     return Refused("no_backend", route.name, "", client_ip, reason)
-            if route.edit is not None:
-                block = route.edit.apply(block, Source(peer, view.name, headers, believed))
         # fmt: off
         routed: Routed = _NEW(Routed, (
-            ROUTED, sid, generation, affinity, server, peer, method, target, version, host, block, length, body, ended, started,
+            ROUTED, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
             upgrade, client_ip, route.name, upstream, route.plan, variables, (reached, clock()), original, (),
         ))
         # fmt: on

@@ -152,8 +152,6 @@ class View(NamedTuple, Generic[T]):
 
     name: bytes
     """The host without port and final dot."""
-    forwarded_line: str
-    """The X-Forwarded-Host line for it, "" without a host."""
     candidates: tuple[tuple[int, Any, tuple[Condition, ...], T, Captures], ...]
     """(path kind, path value, conditions, what to find, captures of the host), first to be tried first."""
 
@@ -209,7 +207,7 @@ class HostIndex(Generic[T]):
         else:
             candidates = tuple(self._candidates(text, numbers))
             size = len(candidates) + 1
-        view = View(name, f"x-forwarded-host: {text}\r\n" if name else "", candidates)
+        view = View(name, candidates)
         if len(authority) <= _HOST_LIMIT:
             # Clients choose the host, so what is remembered is bounded in number and in size.
             if len(self.views) >= self._views_limit or self._remembered + size > _CANDIDATES_LIMIT:

@@ -7,14 +7,16 @@ from typing import Final
 
 from config.model import Location, Snapshot
 from stages.error_page import ErrorPages
+from stages.forwarded import Trust, extend, overwrite
 from stages.headers import Cut, cutter
 from stages.messages import Routed
 from stages.upstream.core import Rules
 from stages.upstream.pool import Group
-from stages.variables import Edit, compile_rules, late_source
+from stages.variables import Edit, compile_rules, host_name, source_of
 
 DEFAULT_RULES: Final = Rules(None, None)
 NOTHING_CUT: Final = cutter(())
+NOBODY: Final = Trust(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +26,30 @@ class LocationRules:
     retry: Rules = DEFAULT_RULES
     max_body: int = 0
     """Bytes of a body whose length the head did not tell; 0 is no limit."""
-    late: Edit | None = None
-    """Header lines whose values are known only now ($upstream_addr, :context)."""
+    edit: Edit | None = None
+    """proxy_set_headers and proxy_add_headers."""
+    forwards: bool = False
+    """enable_reverse_proxy_headers."""
+    trust: Trust = NOBODY
     grpc_web: frozenset[str] = frozenset()
     """Servers by which a request to this location may come in as gRPC-Web."""
     cut_ruled: Cut = NOTHING_CUT
     """Takes out the lines that the location sets, adds or removes."""
 
-    def apply_late(self, headers: bytes, routed: Routed, address: str) -> bytes:
-        """The header block with the late lines applied."""
-        assert self.late is not None
-        return self.late.apply(headers, late_source(routed, address))
+    def leaving(self, headers: bytes, routed: Routed, address: str) -> bytes:
+        """The header block as it leaves for the backend at `address`: forwarded headers first, then the location's rules.
+
+        Whoever works on a request before, plugins above all, sees what the client sent. A rule's variables mean the block as it
+        came here, so that a plugin's change counts and a header that it took away is not there.
+        """
+        believed = not self.trust.nobody and self.trust.is_trusted(routed.peer[0])
+        block = headers
+        if self.forwards:
+            host = host_name(routed.host).lower()
+            block = extend(headers, routed.peer, host, routed.client_ip) if believed else overwrite(headers, routed.peer, host)
+        if self.edit is not None:
+            block = self.edit.apply(block, source_of(routed, address, believed))
+        return block
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +77,18 @@ class Compiler:
             known = self.groups.get(name)
             groups[name] = known if known is not None and known.settings == settings else Group(name, settings)
         grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
-        rules = {name: _rules(location, grpc_web) for name, location in snapshot.locations.items()}
+        trust = Trust(snapshot.basic.trusted_proxies)
+        rules = {name: _rules(location, grpc_web, trust) for name, location in snapshot.locations.items()}
         return Compiled(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
 
 
-def _rules(location: Location, grpc_web: frozenset[str]) -> LocationRules:
+def _rules(location: Location, grpc_web: frozenset[str], trust: Trust) -> LocationRules:
     return LocationRules(
         Rules(location.max_retries, location.max_retry_window),
         location.client_max_body_size,
-        compile_rules(location.proxy_set_headers, location.proxy_add_headers).late,
+        compile_rules(location.proxy_set_headers, location.proxy_add_headers),
+        location.enable_reverse_proxy_headers,
+        trust,
         grpc_web if location.grpc_web else frozenset(),
         cutter(name.encode() for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)),
     )

@@ -123,8 +123,8 @@ class Exchange(Attempts):
         self.channel = channel
         channel.begin(self, now)
         headers = routed.headers
-        if self.rules.late:
-            headers = self.rules.apply_late(headers, routed, backend.address)
+        if self.rules.edit is not None or self.rules.forwards:
+            headers = self.rules.leaving(headers, routed, backend.address)
         if not routed.host and value_of(headers, b"host") is None:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
             headers = b"host: %b\r\n%b" % (backend.entry.encode(), headers)

@@ -7,7 +7,8 @@ from typing import Any
 from config.model import Basic, Location, Server, Snapshot, Upstream
 from config.parts import Listen
 from config.values import PARSERS
-from stages.messages import REQUEST, Affinity, Peer, Request
+from stages.messages import REQUEST, Affinity, Peer, Request, Routed
+from stages.upstream.compiled import Compiler
 
 SID = (1 << 32) + 7
 ACCEPT, ROUTING, PLUGINS, UPSTREAM = 1, 2, 3, 4
@@ -57,6 +58,11 @@ def request(target: str = "/", host: str = "example.com", headers: str = "", **m
     affinity = Affinity(ROUTING, PLUGINS, UPSTREAM)
     plain = Request(REQUEST, SID, 1, affinity, "s", PEER, b"GET", target.encode(), 11, host.encode(), block, 0, b"", True, 0.5, b"")
     return plain._replace(**more)
+
+
+def leaving(routed: Routed, site: Snapshot, address: str = "10.0.0.5:80") -> list[str]:
+    """The header lines with which a request leaves for the backend at `address`."""
+    return lines(Compiler().compile(site, {}).rules[routed.location].leaving(routed.headers, routed, address))
 
 
 def lines(block: bytes) -> list[str]:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from stages import variables
 from stages.messages import Routed
 from stages.routing.core import Router
-from stages.variables import Source, compile_rules, late_source
-from tests.routing.script import PEER, lines, location, request, snapshot
+from stages.variables import Source, compile_rules, source_of
+from tests.routing.script import PEER, leaving, lines, location, request, snapshot
 
 ENVIRON = {"REGION": "eu-1", "EVIL": "a\r\nx-evil: 1", "EMPTY": ""}
 HEADERS = b"host: example.com\r\nuser-agent: curl\r\nx_odd: 1\r\nx-forwarded-for: 10.9.9.9\r\n"
@@ -65,16 +65,6 @@ def test_variables_have_their_values(text: str, value: str) -> None:
     assert rendered(text) == value
 
 
-@pytest.mark.parametrize("text", ["$upstream_addr", "a $upstream_addr", ":connection_id", ":anything"])
-def test_what_only_upstream_knows_is_late(text: str) -> None:
-    assert variables.compile(text, ENVIRON).late
-
-
-@pytest.mark.parametrize("text", ["plain", "$host", "$REGION", "$http_x", ":80", "a :b"])
-def test_everything_else_is_not_late(text: str) -> None:
-    assert not variables.compile(text, ENVIRON).late
-
-
 def test_constants_are_known_beforehand() -> None:
     assert variables.compile("$REGION", ENVIRON).constant == b"eu-1"
     assert variables.compile("on $hostname", ENVIRON, "node-1").constant == b"on node-1"
@@ -94,7 +84,7 @@ def test_no_value_ends_its_line(value: str, raw: bytes) -> None:
 
 
 def applied(sets: list[tuple[str, str]], adds: list[tuple[str, str]], headers: bytes = HEADERS) -> list[str]:
-    edit = compile_rules(sets, adds, ENVIRON, "node-1").early
+    edit = compile_rules(sets, adds, ENVIRON, "node-1")
     assert edit is not None
     return lines(edit.apply(headers, SOURCE))
 
@@ -135,39 +125,51 @@ def test_there_is_always_exactly_one_host() -> None:
     assert applied([("host", "$http_absent")], [], b"host: a\r\nb: 1\r\n") == ["host: a", "b: 1"]
 
 
-def test_rules_of_a_name_with_a_late_value_are_all_late() -> None:
-    rules = compile_rules([("a", "$upstream_addr"), ("b", "1")], [("a", "2"), ("c", ":connection_id")], ENVIRON)
-    assert rules.early is not None
-    assert rules.late is not None
-    assert lines(rules.early.apply(b"a: 0\r\n", SOURCE)) == ["a: 0", "b: 1"]
-    assert lines(rules.late.apply(b"a: 0\r\n", SOURCE)) == ["a: 10.0.0.5:80", "a: 2", "c: 17"]
+def test_what_is_known_of_the_backend_is_a_value_like_any_other() -> None:
+    assert applied([("a", "$upstream_addr"), ("b", "1")], [("a", "2"), ("c", ":connection_id")], b"a: 0\r\n") == [
+        "a: 10.0.0.5:80",
+        "b: 1",
+        "a: 2",
+        "c: 17",
+    ]
 
 
 def test_no_rules_are_no_work() -> None:
-    assert compile_rules([], []) == (None, None)
-    assert compile_rules([("a", "1")], []).late is None
-    assert compile_rules([("a", "$upstream_addr")], []).early is None
+    assert compile_rules([], []) is None
 
 
-def test_a_location_applies_its_rules_and_leaves_the_late_ones_open() -> None:
-    rules = location(
-        proxy_set_headers=["X-Client: $remote_addr", "X-Backend: $upstream_addr", "X-Seen: $http_x_seen"],
-        proxy_add_headers=["X-Gateway: pingap"],
+def test_rules_are_applied_when_a_request_leaves_and_not_before() -> None:
+    site = snapshot(
+        l=location(
+            proxy_set_headers=["X-Client: $remote_addr", "X-Backend: $upstream_addr", "X-Seen: $http_x_seen"],
+            proxy_add_headers=["X-Gateway: pingap"],
+        )
     )
-    outcome = Router(snapshot(l=rules), {}).route(request(headers="x-backend: forged\nx-seen: 1\nx-client: forged"), lambda: 1.0)
+    message = request(headers="x-backend: forged\nx-seen: 1\nx-client: forged")
+    outcome = Router(site, {}).route(message, lambda: 1.0)
     assert isinstance(outcome, Routed)
-    expected = ["host: example.com", "x-backend: forged", "x-client: 192.0.2.7", "x-seen: 1", "x-gateway: pingap"]
-    assert lines(outcome.headers) == expected
-    late = compile_rules(rules.proxy_set_headers, rules.proxy_add_headers).late
-    assert late is not None
-    sent = late.apply(outcome.headers, late_source(outcome, "10.0.0.5:80"))
-    assert lines(sent) == ["host: example.com", *expected[2:], "x-backend: 10.0.0.5:80"]
+    assert outcome.headers == message.headers, "plugins see what the client sent"
+    assert leaving(outcome, site) == [
+        "host: example.com",
+        "x-client: 192.0.2.7",
+        "x-backend: 10.0.0.5:80",
+        "x-seen: 1",
+        "x-gateway: pingap",
+    ]
 
 
-def test_the_late_source_knows_connection_location_and_captures() -> None:
+def test_variables_mean_what_plugins_left_of_the_request() -> None:
+    site = snapshot(l=location(proxy_set_headers=["X-Seen: $http_x_key"], enable_reverse_proxy_headers=True))
+    outcome = Router(site, {}).route(request(headers="x-key: secret\nx-real-ip: forged"), lambda: 1.0)
+    assert isinstance(outcome, Routed)
+    hidden = outcome._replace(headers=b"host: example.com\r\n")
+    assert not any("secret" in line or "x-seen" in line for line in leaving(hidden, site))
+
+
+def test_the_source_knows_connection_location_and_captures() -> None:
     outcome = Router(snapshot(l=location(path="~^/(?<kind>\\w+)")), {}).route(request("/orders"), lambda: 1.0)
     assert isinstance(outcome, Routed)
-    source = late_source(outcome, "10.0.0.5:80", {"upstream_reused": True})
+    source = source_of(outcome, "10.0.0.5:80", False, {"upstream_reused": True})
     values = [
         rendered(text, source) for text in (":connection_id", ":location", ":kind", ":upstream_reused", ":upstream_addr", "$upstream_addr")
     ]

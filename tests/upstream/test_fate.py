@@ -222,7 +222,7 @@ async def test_a_fault_of_ours_is_answered_and_answered_once(play: Play, monkeyp
     play.health()
     rules = play.actor._current.rules["site"]  # type: ignore[union-attr]
 
-    monkeypatch.setattr(type(rules), "apply_late", fails)
+    monkeypatch.setattr(type(rules), "leaving", fails)
     sids = [play.asks() for _ in range(3)]
     await play.turn()
     heard = play.hears()
@@ -250,7 +250,7 @@ async def test_a_fault_in_who_waited_is_not_taken_for_one_of_who_was_before(play
     play.serves(max_connections=1, location={"proxy_set_headers": (("x-addr", "$upstream_addr"),)})
     first, second = play.asks(), play.asks()
     await play.turn()
-    monkeypatch.setattr(type(play.actor._current.rules["site"]), "apply_late", fails)  # type: ignore[union-attr]
+    monkeypatch.setattr(type(play.actor._current.rules["site"]), "leaving", fails)  # type: ignore[union-attr]
     play.backend().link.says(OK)
     assert [(envelope.sid, envelope.status) for _, envelope in play.hears()] == [(first, 200), (second, 500)]
     play.context.logged.clear()

@@ -13,7 +13,7 @@ from config.quantities import text_of
 from stages.header_view import writable
 from stages.plugins.api import HeaderLine, Plugin, Settings, Step, Trouble
 from stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
-from stages.variables import Source, Template, late_source
+from stages.variables import Source, Template, source_of
 from stages.variables import compile as compile_template
 
 
@@ -114,4 +114,4 @@ def _source(exchange: Exchange) -> Source:
     if report is not None:
         addr = report.addr
         known = {"upstream_status": report.upstream_status, "upstream_reused": report.reused, **known}
-    return late_source(routed, addr, known)._replace(believed=routed.client_ip != routed.peer.ip)
+    return source_of(routed, addr, routed.client_ip != routed.peer.ip, known)
