@@ -13,6 +13,13 @@ from config.tls_library import load_into
 
 _VERSIONS: Final = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
 
+SHARED: Final = 16
+"""Servers whose session tickets every accept process of an instance takes."""
+
+_beginnings: Final = tuple(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(SHARED))
+"""Where handshakes begin. OpenSSL draws the key of a context's tickets when it is made, and Python's `ssl` can neither read nor
+set it: made here, before the spawner forks the processes, they have one key each in all of them (0.5 ms and 45 KB apiece)."""
+
 _in_use: Final[WeakValueDictionary[tuple[Any, ...], ssl.SSLContext]] = WeakValueDictionary()
 """By all that goes into one. To make one takes 1.6 ms, for hundreds of certificates a stall at every reload, be it of a location."""
 
@@ -40,11 +47,12 @@ class Chooser:
     """What stays the same of a server's TLS over all reloads.
 
     Every handshake begins in `context`, to which session tickets belong: so a client can go on with a session from
-    before a reload. The certificate comes from the `choice` of the newest generation.
+    before a reload, and by another replica. The certificate comes from the `choice` of the newest generation.
     """
 
-    def __init__(self, server: Server, choice: Choice) -> None:
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    def __init__(self, server: Server, choice: Choice, place: int = SHARED) -> None:
+        """place: of the server among those of the instance, the same in each of its processes."""
+        self.context = _beginnings[place] if place < SHARED else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.sni_callback = self._choose
         self.unknown = ""
         """The last name that somebody asked for in vain, as text that cannot forge a log line; "" for no name."""

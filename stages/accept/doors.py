@@ -83,12 +83,13 @@ class Doors:
     ) -> None:
         """Accepts from the sockets that the supervisor has bound: `{fd, server, addr}` each."""
         loop = actor.context.loop
+        places = {name: place for place, name in enumerate(sorted({listener["server"] for listener in listeners}))}
         for listener in listeners:
             name = listener["server"]
             settings = servers.get(name) or Server(addr=())
             door = self._doors.get(name)
             if door is None:
-                chooser = Chooser(settings, choices[name]) if name in choices else None
+                chooser = Chooser(settings, choices[name], places[name]) if name in choices else None
                 door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings), chooser, trust)
             # The descriptor itself and its copies, and all are closed on draining: while one is open, the port takes connections.
             sock = socket.socket(fileno=listener["fd"])
