@@ -13,6 +13,7 @@ sockets). The actor cannot tell which.
     sockets.py    one socket on the loop, and what each pattern says
     pipes.py      what lies between two actors     fake.py      a context for tests
     replica.py    replicated state (Clone pattern)
+    descriptors.py  how many connections leave enough descriptors to the bus
 
 PROTOCOL.md comes before the code: each message, its sender, receiver and duty.
 """

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
+from bus.descriptors import Descriptors
 from bus.members import Members
 from bus.pipes import Pipes
 
@@ -24,6 +25,8 @@ class Context(Protocol):
     loop: asyncio.AbstractEventLoop
     pipes: Pipes
     """What lies in the pipes to other actors of what this one has sent, as far as it has told."""
+    descriptors: Descriptors
+    """How many connections there may be: `join` it, and have no more than its `most`."""
 
     @property
     def members(self) -> Members:
@@ -49,6 +52,9 @@ class Context(Protocol):
 
     def ready(self) -> None:
         """Tells the supervisor that this actor serves. Call once, from or after `start`."""
+
+    def boot_failed(self, reason: str) -> None:
+        """Instead of `ready`, when that turns out after `start`: the process ends, and the supervisor hears why."""
 
     def report(self, word: str, value: Any) -> None:
         """Tells the supervisor something that the operator must hear."""
@@ -82,6 +88,8 @@ class Actor:
     stage: ClassVar[str]
     decode: ClassVar[dict[int, Any]] = {}
     """Kind → named tuple class of the envelopes this actor receives, or function from the plain tuple to one."""
+    speaks_to: ClassVar[tuple[str, ...]] = ()
+    """Stages that it sends to, logging aside: the pipes to them are opened at once and not with the first message."""
 
     def __init__(self, context: Context) -> None:
         self.context = context

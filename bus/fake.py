@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bus.descriptors import UNBOUNDED, Descriptors
 from bus.kinds import ECHO
 from bus.members import Members
 from bus.pipes import Pipes
@@ -21,6 +22,7 @@ class FakeContext:
         self.members = Members()
         self.pipes = Pipes(actor, self._echo)
         """The other ends take at once what comes."""
+        self.descriptors = Descriptors(UNBOUNDED)
         self.wanted: frozenset[str] = frozenset({"access", "log", "count"})
         self.sent: list[tuple[int, Any]] = []
         self.emitted: list[Any] = []
@@ -29,6 +31,7 @@ class FakeContext:
         self.reported: list[tuple[str, Any]] = []
         self.is_ready = False
         self.beats = 0
+        self.boot_failure = ""
         self.stuck: set[int] = set()
         self.following: dict[str, Callable[[Any], None]] = {}
         self.published: dict[str, list[Any]] = {}
@@ -63,6 +66,9 @@ class FakeContext:
 
     def ready(self) -> None:
         self.is_ready = True
+
+    def boot_failed(self, reason: str) -> None:
+        self.boot_failure = reason
 
     def report(self, word: str, value: Any) -> None:
         self.reported.append((word, value))

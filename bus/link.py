@@ -147,6 +147,15 @@ class Link:
             self._dirty.append(to)
         waiting.append(envelope)
 
+    def open(self, to: int) -> None:
+        """Connects to an actor of another process before there is anything to send."""
+        if to not in self._local.addressees:
+            outbox = self._outboxes.get(to)
+            if outbox is None:
+                outbox = self._outboxes[to] = _Outbox()
+            if outbox.socket is None:
+                self._connect(to, outbox)
+
     def can_send(self, to: int) -> bool:
         """False when the outbox for that actor is over its bound: new work for it must be shed."""
         outbox = self._outboxes.get(to)

@@ -13,7 +13,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from bus import descriptors
 from bus.actor import Actor
+from bus.descriptors import Descriptors
 from bus.kinds import (
     BOOT_FAILED,
     DRAIN,
@@ -32,6 +34,7 @@ from bus.kinds import (
 )
 from bus.link import Curve, Link
 from bus.liveness import BEAT, SILENCE
+from bus.members import READY as READY_STATE
 from bus.members import Members
 from bus.repeats import Repeats
 from bus.replica import Copy, Original
@@ -48,6 +51,12 @@ REPEATS_END: Final = 1.0
 ARRIVALS: Final = 0.05
 """Seconds between the begin of a drain and the first look at what is still held."""
 
+COUNT: Final = 5.0
+"""Seconds between two looks at how many descriptors are in use, which older kernels have to count."""
+
+SHORTAGE_PAUSE: Final = 60.0
+"""Seconds between two words on missing descriptors."""
+
 ORPHAN_DRAIN: Final = 4.0
 """Seconds that a process whose supervisor is gone gives to its streams."""
 
@@ -59,6 +68,9 @@ class Process:
         self.run_dir = run_dir
         self.loop = loop
         self.link = Link(loop, curve)
+        self.descriptors = Descriptors(descriptors.limit_now())
+        self._tell_short = 0.0
+        self._count_at = 0.0
         self.logging_actor = 0
         self._ids = [seat.id for seat in seats]
         self._done = asyncio.Event()
@@ -73,8 +85,11 @@ class Process:
         self.contexts = {seat.id: SeatContext(self, seat) for seat in seats}
         self._repeats = Repeats(next(iter(self.contexts.values())))
         self.actors: dict[int, Actor] = {}
+        self._speaks_to = {"logging"}
+        """Stages to whose actors the pipes are opened when they are ready: when one is needed there may be no descriptor for it."""
         for seat in seats:
             actor = self.actors[seat.id] = seat.factory(self.contexts[seat.id])
+            self._speaks_to.update(actor.speaks_to)
             receivers = actor.receivers() | {
                 SNAPSHOT: self._replicated,
                 SNAPSHOT_ASK: self._snapshot_asked,
@@ -100,8 +115,7 @@ class Process:
             await self._done.wait()
         except Exception as error:
             traceback.print_exc()
-            self.control.send((BOOT_FAILED, self._ids, f"{type(error).__name__}: {error}"))
-            self._exit_code = 1
+            self.boot_failed(f"{type(error).__name__}: {error}")
         beat.cancel()
         for actor in self.actors.values():
             try:
@@ -113,6 +127,12 @@ class Process:
             context.ship_events()
         self.link.close()
         return self._exit_code
+
+    def boot_failed(self, reason: str) -> None:
+        """An actor cannot serve."""
+        self.control.send((BOOT_FAILED, self._ids, reason))
+        self._exit_code = 1
+        self._done.set()
 
     async def _beat(self) -> None:
         while True:
@@ -133,6 +153,10 @@ class Process:
         figures = self.beat()
         for i, context in self.contexts.items():
             context.ship_counts(figures[i])
+        if began >= self._count_at:
+            self._count_at = began + COUNT
+            if descriptors.in_use() > descriptors.NEARLY * self.descriptors.limit:
+                self._tell_of_shortage("nearly all are in use")
         for _ in range(2):
             await asyncio.sleep(BEAT / 2)
             self._ask_snapshots()
@@ -147,10 +171,21 @@ class Process:
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if descriptors.is_short(error):
+            self._tell_of_shortage(str(context.get("message", "")))
+            return
         text = "".join(traceback.format_exception(error)) if error is not None else ""
         # One an envelope, perhaps, and so one a request.
         message = str(context.get("message", "unhandled error"))
         self._repeats.log("error", message, f"unhandled {type(error).__name__}", error=repr(error), traceback=text)
+
+    def _tell_of_shortage(self, detail: str) -> None:
+        """Once a minute: it comes with every connection, and would fill the log."""
+        now = time.monotonic()
+        if now >= self._tell_short:
+            self._tell_short = now + SHORTAGE_PAUSE
+            limit, used = self.descriptors.limit, descriptors.in_use()
+            next(iter(self.contexts.values())).log("error", f"too few file descriptors: {detail}", limit=limit, in_use=used)
 
     # -- control ---------------------------------------------------------------
 
@@ -173,7 +208,11 @@ class Process:
         before = self.link.members
         if members.seq <= before.seq:
             return
+        self.descriptors.has_peers(len(members.by_id))
         self.link.set_members(members)
+        for member in members.by_id.values():
+            if member.state == READY_STATE and member.stage in self._speaks_to:
+                self.link.open(member.id)
         shippers = members.of_stage("logging")
         self.logging_actor = shippers[-1].id if shippers else 0
         gone = frozenset(before.by_id) - frozenset(members.by_id)

@@ -49,6 +49,7 @@ class SeatContext:
         self.send = process.link.send
         self.can_send = process.link.can_send
         self.pipes = Pipes(seat.id, process.link.send)
+        self.descriptors = process.descriptors
         self.wanted: frozenset[str] = frozenset()
         self._held: list[Any] = []
         self._counts: dict[Any, float] = {}
@@ -100,6 +101,9 @@ class SeatContext:
 
     def ready(self) -> None:
         self._process.control.send((READY, [self.id]))
+
+    def boot_failed(self, reason: str) -> None:
+        self._process.boot_failed(reason)
 
     def report(self, word: str, value: Any) -> None:
         self._process.control.send((REPORT, self.id, word, value))

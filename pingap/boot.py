@@ -134,7 +134,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     from config.model import Snapshot
     from config.paths import logs_of, why_no_log, why_not_opened
     from config.problems import ConfigRefused, Problem
-    from pingap.listeners import Listeners
+    from pingap.listeners import BindFailed, Listeners
 
     plain = await loading
     if "problems" in plain:
@@ -148,6 +148,9 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
         if unopened := why_not_opened(path):
             raise topology.BadOptions(f"{key}: {unopened}")
     roles = topology.roles(snapshot, launch.options, launch.rows)
+    actors = sum(role.replicas * len(role.stages) for role in roles)
+    if short := limits.too_many(actors, sum(len(server.addr) for server in snapshot.servers.values())):
+        raise BindFailed([short])
     for note in topology.without_effect(snapshot, launch.options):
         face.note(note)
     listeners = Listeners(snapshot.servers)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import time
 from typing import Any, Final
 
 from bus.kinds import ASK, REPLY
 from bus.link import Link
 from pingap import rundir
+from pingap.polling import ready
 
 DEADLINE: Final = 5.0
 """Seconds that an answer may take."""
@@ -81,6 +81,6 @@ def await_end(pid: int, seconds: float) -> bool:
         return True
     until = time.monotonic() + seconds
     try:
-        return bool(select.select([handle], [], [], max(0.0, until - time.monotonic()))[0])
+        return bool(ready((handle,), until - time.monotonic()))
     finally:
         os.close(handle)

@@ -9,8 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from bus import descriptors as counts
+from bus.descriptors import PER_PEER, kept, limit_now
+
 THREADS: Final = 2
 """That ZeroMQ starts in each process."""
+
+FEW_CONNECTIONS: Final = 4096
+"""Fewer in a process than this are worth a note."""
+
+LEAST_CONNECTIONS: Final = 16
+"""With room for fewer than these nothing starts."""
 
 _NO_THREAD: Final = "can't start new thread"
 
@@ -91,6 +100,41 @@ def memory() -> str:
 def descriptors() -> str:
     """What bounds open files here."""
     return f"a process may have {_limit(resource.RLIMIT_NOFILE)} files and sockets open (ulimit -n)"
+
+
+def raise_descriptors() -> None:
+    """Takes what the system allows: the soft limit is low for programs that use select, which none of ours does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def room_for_connections(actors: int, addresses: int, limit: int | None = None) -> int:
+    """How many connections a process of the request path can have. limit: of descriptors; None is what holds here."""
+    limit = limit_now() if limit is None else limit
+    return limit - kept(limit) - PER_PEER * actors - addresses
+
+
+def too_many(actors: int, addresses: int, limit: int | None = None) -> str:
+    """Why so many actors, or addresses to listen on, cannot be had; "" when they can."""
+    limit = limit_now() if limit is None else limit
+    missing = LEAST_CONNECTIONS - room_for_connections(actors, addresses, limit)
+    if missing <= 0:
+        return ""
+    return (
+        f"{actors} actors and {addresses} addresses to listen on need {limit + missing} file descriptors in a process, "
+        f"and one may have {limit}: raise the limit (ulimit -Hn, LimitNOFILE= of systemd) to that and one for each connection"
+    )
+
+
+def use_of(pid: int) -> tuple[int, int]:
+    """How many files and sockets a process has open, and how many it may have; 0, 0 where one may not look."""
+    try:
+        most, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    except (OSError, ValueError):
+        return 0, 0
+    return counts.in_use(pid), counts.UNBOUNDED if most == resource.RLIM_INFINITY else most
 
 
 def _limit(kind: int) -> str:

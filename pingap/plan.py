@@ -71,8 +71,14 @@ from pingap.plan_words import (
 class Fleet:
     """All processes of one `pingap up`."""
 
-    def __init__(self, roles: Sequence[Role], endpoint_of: Callable[[str, int, int], str], timings: Timings) -> None:
-        """endpoint_of: stage, replica, actor id → where its inbox is."""
+    def __init__(
+        self,
+        roles: Sequence[Role],
+        endpoint_of: Callable[[str, int, int], str],
+        timings: Timings,
+        too_many: Callable[[int], str] = lambda actors: "",
+    ) -> None:
+        """endpoint_of: stage, replica, actor id → where its inbox is. too_many: why so many actors cannot be had, "" when they can."""
         self.roles = {role.name: role for role in roles}
         self.slots: dict[tuple[str, int], Slot] = {}
         self.processes: dict[int, Process] = {}
@@ -80,6 +86,7 @@ class Fleet:
         """Killed, no longer in the table, not yet gone: key → when to stop waiting for it."""
         self.table = Table(endpoint_of)
         self.timings = timings
+        self._too_many = too_many
         self._tickets: dict[int, Ticket] = {}
         self._ending: Ending | None = None
         self._finished = False
@@ -233,6 +240,8 @@ class Fleet:
             problem = f"{asked.role!r} cannot be scaled here: {those or 'nothing'} can"
         elif not 1 <= asked.replicas <= MOST_REPLICAS:
             problem = f"{asked.role} can have 1 to {MOST_REPLICAS} replicas"
+        elif (more := asked.replicas - sum(1 for name, _ in self.slots if name == role.name)) > 0:
+            problem = self._too_many(sum(len(slot.role.stages) for slot in self.slots.values()) + more * len(role.stages))
         if problem or role is None:
             self._out.append(Answer(asked.ticket, False, problem))
             return

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bus.members import READY, STARTING
-from pingap import rundir
+from pingap import limits, rundir
 from pingap.plan import Fleet
 from pingap.plan_state import WAITING
 
@@ -23,6 +23,7 @@ def actor_rows(fleet: Fleet, figures: Mapping[int, Mapping[str, float]], endpoin
     rows: list[Row] = []
     for process in fleet.processes.values():
         resident, proportional = memory(process.pid) if process.pid else (0, 0)
+        opened, most = limits.use_of(process.pid) if process.pid else (0, 0)
         for actor, stage in zip(process.ids, process.role.stages, strict=True):
             state = process.state if process.state != STARTING or actor not in process.ready else READY
             known = figures.get(actor, {})
@@ -37,6 +38,8 @@ def actor_rows(fleet: Fleet, figures: Mapping[int, Mapping[str, float]], endpoin
                     "uptime": uptime(process.pid),
                     "rss": resident,
                     "pss": proportional,
+                    "open_files": opened,
+                    "most_files": most,
                     "in_flight": int(known.get("in_flight", 0)),
                     "requests": int(known.get("requests", 0)),
                     "id": actor,
@@ -59,6 +62,7 @@ def actor_rows(fleet: Fleet, figures: Mapping[int, Mapping[str, float]], endpoin
 def plain_row(stage: str, replica: int, pid: int | None, state: str, restarts: int = 0) -> Row:
     """A row for what is no actor: the supervisor, the spawner, a replica without a process."""
     resident, proportional = memory(pid) if pid else (0, 0)
+    opened, most = limits.use_of(pid) if pid else (0, 0)
     return {
         "stage": stage,
         "replica": replica,
@@ -69,6 +73,8 @@ def plain_row(stage: str, replica: int, pid: int | None, state: str, restarts: i
         "uptime": uptime(pid) if pid else 0.0,
         "rss": resident,
         "pss": proportional,
+        "open_files": opened,
+        "most_files": most,
         "in_flight": 0,
         "requests": 0,
         "id": 0,

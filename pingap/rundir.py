@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
-import select
 import signal
 import stat
 import time
@@ -20,6 +19,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from pingap.polling import ready
 
 SOCKET_PATH: Final = 107
 """Bytes that the path of a unix socket may have (sun_path, without its final NUL)."""
@@ -217,6 +218,6 @@ def _end_leftovers(processes: Path) -> int:
                 os.close(handle)
     until = time.monotonic() + ENDING
     for handle in handles:
-        select.select([handle], [], [], max(0.0, until - time.monotonic()))
+        ready((handle,), until - time.monotonic())
         os.close(handle)
     return len(handles)

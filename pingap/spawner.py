@@ -21,7 +21,6 @@ import gc
 import importlib
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -32,6 +31,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from pingap import limits
+from pingap.polling import ready
 
 PACKET: Final = 256 * 1024
 """Bytes of the longest packet."""
@@ -67,14 +67,17 @@ class Spawner:
     def serve(self) -> Job | None:
         """Forks and reaps until the supervisor is gone."""
         while True:
-            readable, _, _ = select.select([self._control.fileno(), self._wake], [], [])
+            readable = ready((self._control.fileno(), self._wake))
             if self._wake in readable:
                 self._reap()
             if self._control.fileno() in readable:
-                packet, fds, _, _ = socket.recv_fds(self._control, PACKET, MOST_FDS)
+                packet, fds, flags, _ = socket.recv_fds(self._control, PACKET, MOST_FDS)
                 if not packet:
                     self._outlive()
                     return None
+                if flags & socket.MSG_CTRUNC:
+                    self._say({"said": "broken", "reason": f"it cannot take more descriptors: {limits.descriptors()}"})
+                    os._exit(1)
                 job = self._obey(json.loads(packet), fds)
                 if job is not None:
                     return job
@@ -94,12 +97,14 @@ class Spawner:
         return None
 
     def _fork(self, order: dict[str, Any]) -> Job | None:
-        here, there = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        here = there = -1
         try:
+            here, there = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             pid = os.fork()
         except OSError as error:
-            os.close(here)
-            os.close(there)
+            for end in (here, there):
+                if end >= 0:
+                    os.close(end)
             self._say({"said": "unforked", "process": order["process"], "reason": f"cannot be forked: {limits.explained(error)}"})
             return None
         if pid == 0:
@@ -161,7 +166,7 @@ class Spawner:
         for fd in self._listeners.values():
             os.close(fd)
         while self._children and (left := until - time.monotonic()) > 0:
-            select.select([self._wake], [], [], left)
+            ready((self._wake,), left)
             self._reap()
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)

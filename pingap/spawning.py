@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pingap import limits
+from pingap.polling import WRITABLE, ready
 from pingap.spawner import MOST_FDS, PACKET, SIGNALS
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class SpawnerHandle:
         if self._socket.fileno() < 0:
             return  # it died: `back` will be called, and what it should do is asked for again
         with suppress(BrokenPipeError, ConnectionResetError):  # the same
-            if not select.select([], [self._socket], [], ENDING)[1]:
+            if not ready((self._socket.fileno(),), ENDING, WRITABLE):
                 self.kill()
             elif fds:
                 socket.send_fds(self._socket, [packet], list(fds))

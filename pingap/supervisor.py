@@ -97,7 +97,10 @@ class Supervisor:
         self._pid_file: PidFile | None = None
         self._curve = [bus.public_key, bus.secret_key] if bus.public_key and bus.secret_key else None
         self._link = Link(self._loop, Curve(*(key.encode() for key in self._curve)) if self._curve else None)
-        self._fleet = Fleet(prepared.roles, self._endpoint, Timings(basic.graceful_shutdown_timeout, basic.grace_period))
+        timings = Timings(basic.graceful_shutdown_timeout, basic.grace_period)
+        self._fleet = Fleet(
+            prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all()))
+        )
         self._control = Control(self._link, run_dir.path, self._fleet, self._feed, self._reported, {"ps": lambda _: self.rows()})
         self._link.subscriber(f"ipc://{run_dir.path}/config.pub", [b"config"], self._published)
 
@@ -172,8 +175,12 @@ class Supervisor:
         if said["said"] == "forked":
             key, pid = said["process"], said["pid"]
             self._pids[key] = pid
-            with suppress(ProcessLookupError):  # it may have ended already; `exited` follows
+            try:
                 self._handles[key] = os.pidfd_open(pid)
+            except ProcessLookupError:
+                pass  # it may have ended already; `exited` follows
+            except OSError as error:
+                self._log("error", f"no handle on process {pid}: {limits.explained(error)}")
             self._record()
             self._feed(Forked(key, pid))
         elif said["said"] == "unforked":

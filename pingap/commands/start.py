@@ -68,10 +68,11 @@ def up(
     if test:
         _check(source)
         return
-    from pingap import boot, demo_socks, topology
+    from pingap import boot, demo_socks, limits, topology
     from pingap.face import ConsoleFace
     from pingap.spawning import SpawnerFailed, SpawnerHandle
 
+    limits.raise_descriptors()
     try:
         held = rundir.RunDir(run_dir or rundir.default())
     except rundir.RunDirError as error:
@@ -112,6 +113,7 @@ def _check(source: str | None) -> None:
     from config.notes import notes_on
     from config.problems import ConfigRefused
     from pingap.loading import load
+    from pingap.topology import limits_of
 
     if source is None:
         fail("there is no ./pingap.toml to check: name a configuration with -c", BAD_USAGE)
@@ -119,7 +121,7 @@ def _check(source: str | None) -> None:
         snapshot = load(source)
     except ConfigRefused as refused:
         fail(str(refused), BAD_USAGE)
-    for note in notes_on(snapshot):
+    for note in (*notes_on(snapshot), *limits_of(snapshot)):
         terminal.warn(f"note: {note}")
     counts = [(name, len(getattr(snapshot, name))) for name in ("servers", "locations", "upstreams", "plugins")]
     terminal.say(f"{source}: no problems ({', '.join(f'{count} {name[:-1] if count == 1 else name}' for name, count in counts)})")

@@ -53,16 +53,23 @@ SWEEP: Final = 0.5
 
 ONE_ENVELOPE_MAY_CARRY: Final = 256 * 1024
 
+FULL_PAUSE: Final = 60.0
+"""Seconds between two words on connections that are not accepted for want of descriptors."""
+
 
 class AcceptActor(Actor):
     stage: ClassVar[str] = "accept"
     decode: ClassVar[dict[int, Any]] = DECODE
+    speaks_to: ClassVar[tuple[str, ...]] = ("routing", "plugins", "upstream")
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.repeats = Repeats(context)
         self.draining = False
         self._doors = Doors()
+        self._descriptors = context.descriptors
+        self._descriptors.join()
+        self._tell_full = 0.0
         self._connections: set[Held] = set()
         self.streams: dict[int, Stream] = {}
         self._next_sid = context.id << 32
@@ -116,8 +123,12 @@ class AcceptActor(Actor):
             self.context.loop.create_task(self._listen(compiled))
 
     async def _listen(self, compiled: Compiled) -> None:
-        await self._doors.listen(self, self.context.settings.get("listeners", []), compiled.servers, compiled.choices, compiled.trust)
-        self.context.ready()
+        try:
+            await self._doors.listen(self, self.context.settings.get("listeners", []), compiled.servers, compiled.choices, compiled.trust)
+        except Exception as error:
+            self.context.boot_failed(f"cannot listen: {error}")
+        else:
+            self.context.ready()
 
     def begin_drain(self) -> None:
         self.draining = True
@@ -159,7 +170,36 @@ class AcceptActor(Actor):
         if (cap and door.connections > cap) or self.draining:
             self.context.count("connections_refused")
             connection.transport.abort()
+        elif len(self._connections) >= self._descriptors.most:
+            self._full()
         return self._next_connection
+
+    def _full(self) -> None:
+        """There may be no more connections: those who come wait before the door, or find another replica."""
+        if not self._doors.is_paused:
+            self._doors.pause()
+            self.context.count("accept_pauses")
+        now = monotonic()
+        if now >= self._tell_full:
+            self._tell_full = now + FULL_PAUSE
+            self.context.log(
+                "error",
+                "no more connections are accepted until others end: too few file descriptors (ulimit -n)",
+                connections=len(self._connections),
+                limit=self._descriptors.limit,
+            )
+
+    def _look_at_room(self) -> None:
+        """Opens the doors again, or makes room for the pipes to new actors."""
+        over = len(self._connections) - self._descriptors.most
+        if over < 0 and self._doors.is_paused:
+            self.context.loop.create_task(self._doors.resume(self))
+        over -= self._descriptors.slack
+        for connection in list(self._connections) if over > 0 else ():
+            connection.close_if_idle()
+            over -= connection.transport.is_closing()
+            if over <= 0:
+                return
 
     def handed_over(self, before: Held, connection: Held) -> None:
         """A connection goes on as another object, which speaks the protocol that was agreed on."""
@@ -405,6 +445,8 @@ class AcceptActor(Actor):
             connection.expired(now)
         self._recovery.sweep(now)
         self._generations.in_use(self._oldest_generation())
+        if (self._doors.is_paused or len(self._connections) > self._descriptors.most) and not self.draining:
+            self._look_at_room()
         if self.draining:
             for connection in list(self._connections):
                 connection.close_if_idle()

@@ -20,6 +20,11 @@ from stages.http2.engines import MakeEngine, engine
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
 
+AT_ONCE: Final = 16
+"""Connections that asyncio's own loop accepts before anybody can count them; libuv accepts one."""
+
+BACKLOG: Final = 4096
+
 COPIES: Final = 3
 """Further descriptors of each listening socket. libuv accepts one connection a descriptor and turn of the loop, and a turn for
 every connection costs a third of what short connections cost (measured: 72 µs a request, 47 with three copies, 43 with seven)."""
@@ -61,6 +66,10 @@ class Doors:
     def __init__(self) -> None:
         self._doors: dict[str, Door] = {}
         self._listeners: list[asyncio.Server] = []
+        self._open: list[tuple[socket.socket, Door]] = []
+        """What the supervisor has bound."""
+        self._copies = COPIES
+        self.is_paused = False
 
     def update(self, servers: Mapping[str, Server], choices: Mapping[str, Choice], trust: Trust) -> None:
         """Takes over the settings of a new generation; a server that it does not name keeps those it had."""
@@ -82,8 +91,11 @@ class Doors:
         trust: Trust,
     ) -> None:
         """Accepts from the sockets that the supervisor has bound: `{fd, server, addr}` each."""
-        loop = actor.context.loop
         places = {name: place for place, name in enumerate(sorted({listener["server"] for listener in listeners}))}
+        descriptors = actor.context.descriptors
+        if listeners:  # hundreds of addresses do without copies
+            self._copies = min(COPIES, descriptors.limit // 8 // len(listeners))
+        descriptors.hold(len(listeners) * (1 + self._copies))
         for listener in listeners:
             name = listener["server"]
             settings = servers.get(name) or Server(addr=())
@@ -91,15 +103,39 @@ class Doors:
             if door is None:
                 chooser = Chooser(settings, choices[name], places[name]) if name in choices else None
                 door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings), chooser, trust)
+            self._open.append((socket.socket(fileno=listener["fd"]), door))
+        await self._serve(actor)
+
+    async def _serve(self, actor: AcceptActor) -> None:
+        loop = actor.context.loop
+        for sock, door in self._open:
             # The descriptor itself and its copies, and all are closed on draining: while one is open, the port takes connections.
-            sock = socket.socket(fileno=listener["fd"])
-            for one in (sock, *(sock.dup() for _ in range(COPIES))):
-                self._listeners.append(await loop.create_server(_factory(actor, door), sock=one, backlog=4096))
+            for one in (sock, *(sock.dup() for _ in range(self._copies))):
+                self._listeners.append(await loop.create_server(_factory(actor, door), sock=one, backlog=AT_ONCE))
+            sock.listen(BACKLOG)
+
+    def pause(self) -> None:
+        """No new connections for the time being: they wait in the kernel's queue, or another replica takes them."""
+        kept = [(sock.dup(), door) for sock, door in self._open]  # the loop closes those that it was given
+        self.close()
+        self._open = kept
+        self.is_paused = True
+
+    async def resume(self, actor: AcceptActor) -> None:
+        """After `pause`."""
+        self.is_paused = False
+        await self._serve(actor)
+        if actor.draining:
+            self.close()
 
     def close(self) -> None:
         """No new connections from now on."""
         for listener in self._listeners:
             listener.close()
+        self._listeners.clear()
+        for sock, _ in self._open:
+            sock.close()
+        self._open.clear()
 
 
 def limits_of(settings: Server) -> Limits:

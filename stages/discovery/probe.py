@@ -9,6 +9,7 @@ from typing import Final
 
 import h11
 
+from bus.descriptors import is_short
 from config.parts import HealthCheck
 from stages.discovery.core import Target
 from stages.lookups import Lookups, NoSlot
@@ -53,7 +54,7 @@ class Prober:
     async def probe(self, target: Target) -> None:
         """Returns if the backend passes. Raises ProbeFailed; ends within the two time-outs of the check.
 
-        stages.lookups.NoSlot: its name could not be looked up, and nothing is known.
+        stages.lookups.NoSlot: its name could not be looked up, or there was no descriptor for a socket, and nothing is known.
         """
         try:
             if self._check.scheme == "http":
@@ -63,6 +64,8 @@ class Prober:
         except NoSlot:
             raise
         except OSError as error:
+            if is_short(error):
+                raise NoSlot(f"{target.address} could not be asked: {error.strerror}") from error
             raise ProbeFailed(f"cannot connect: {error.strerror or error}") from error
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ class PluginsActor(Actor):
 
     stage: ClassVar[str] = "plugins"
     decode: ClassVar[dict[int, Any]] = DECODE
+    speaks_to: ClassVar[tuple[str, ...]] = ("accept", "upstream")
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -101,6 +101,7 @@ class RoutingActor(Actor):
 
     stage = "routing"
     decode = {kind: DECODE[kind] for kind in (REQUEST, CLOSING, CANCEL, CREDIT, CLAIM, CLAIMED, DONE, SCRAPED)}  # noqa: RUF012 - as in Actor
+    speaks_to = ("accept", "plugins", "upstream", "metrics")
 
     def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(context)

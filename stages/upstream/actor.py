@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
+from bus.descriptors import Exhausted
 from bus.members import Members
 from bus.repeats import Repeats
 from observability.figures import CONNECTIONS, IN_USE
@@ -50,6 +51,9 @@ SWEEP: Final = 0.25
 MAX_WAIT: Final = 10.0
 """Seconds that an exchange waits for a connection to a backend whose max_connections is reached."""
 
+SHORT_PAUSE: Final = 60.0
+"""Seconds between two words on connections that cannot be opened for want of descriptors."""
+
 REMEMBERED: Final = 16384
 """Streams that are not to be begun any more, or were answered through plugins: remembered so that none is done twice."""
 
@@ -57,6 +61,7 @@ REMEMBERED: Final = 16384
 class UpstreamActor(Actor):
     stage: ClassVar[str] = "upstream"
     decode: ClassVar[dict[int, Any]] = DECODE
+    speaks_to: ClassVar[tuple[str, ...]] = ("accept", "plugins")
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -78,6 +83,11 @@ class UpstreamActor(Actor):
         self._lines: set[Group] = set()
         """Groups in which exchanges wait for a connection, perhaps of an older generation."""
         self._connections: set[Connection] = set()
+        self._dialing = 0
+        """Connections that are being opened."""
+        self._descriptors = context.descriptors
+        self._descriptors.join()
+        self._tell_short = 0.0
         self._requests = 0
         self.repeats = Repeats(context)
         self.lookups = Lookups(context.loop)
@@ -234,9 +244,35 @@ class UpstreamActor(Actor):
 
     async def connect(self, backend: BackendState, name: str, only_http1: bool) -> Connection:
         """A fresh connection to a backend that has proved to be `name`. Raises OSError; TimeoutError when a time-out has passed."""
-        connection = await dial(self.context.loop, self.lookups, backend, name, only_http1)
+        if len(self._connections) + self._dialing >= self._descriptors.most:
+            self._make_room()
+        self._dialing += 1
+        try:
+            connection = await dial(self.context.loop, self.lookups, backend, name, only_http1)
+        finally:
+            self._dialing -= 1
         self._connections.add(connection)
         return connection
+
+    def _make_room(self) -> None:
+        """Another connection must do without one that idles. Raises Exhausted when all are in use."""
+        self._forget_closed()
+        idle = [connection for group in self._groups.values() for connection in group.idle_connections()]
+        idle.sort(key=lambda connection: connection.idle_since)
+        over = len(self._connections) + self._dialing - self._descriptors.most + 1
+        for connection in idle[: max(0, over)]:
+            self._close_idle(connection)
+            over -= 1
+        if over > 0:
+            raise Exhausted
+
+    def _forget_closed(self) -> None:
+        self._connections.difference_update([connection for connection in self._connections if connection.is_closed])
+
+    @staticmethod
+    def _close_idle(connection: Connection) -> None:
+        connection.backend.forget(connection)
+        connection.close()
 
     def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
         """Our own answer to a request that no backend answered."""
@@ -256,11 +292,28 @@ class UpstreamActor(Actor):
     def attempt_failed(self, group: Group, backend: BackendState, failure: Failure, detail: str, retried: bool) -> None:
         """Log and metrics of one failed attempt."""
         self.context.count("upstream_failures", upstream=group.name, kind=failure.name.lower())
+        if failure is Failure.NO_DESCRIPTOR:
+            self._tell_of_shortage(detail)
+            return
         fields = {"upstream": group.name, "addr": backend.address, "failure": failure.name.lower(), "detail": detail, "retried": retried}
         if retried or failure in EVERYDAY:
             self.context.log("debug", "backend failed", **fields)
         else:
             self.repeats.log("warn", "backend failed", f"failed {group.name} {failure.name}", **fields)
+
+    def _tell_of_shortage(self, detail: str) -> None:
+        """Once a minute: no backend is to blame, and every request would say the same."""
+        now = monotonic()
+        if now >= self._tell_short:
+            self._tell_short = now + SHORT_PAUSE
+            limit, connections = self._descriptors.limit, len(self._connections)
+            self.context.log(
+                "error",
+                "requests are refused until connections end: too few file descriptors (ulimit -n)",
+                detail=detail,
+                connections=connections,
+                limit=limit,
+            )
 
     def answer_cut(self, group: Group, backend: BackendState, kind: str, detail: str) -> None:
         """Log and metrics of an answer that a backend began and did not end as it should."""
@@ -285,8 +338,7 @@ class UpstreamActor(Actor):
     def _sweep(self) -> None:
         self._sweeper = self.context.loop.call_later(SWEEP, self._sweep)  # first: an error below must not end all deadlines
         now = monotonic()
-        closed = [connection for connection in self._connections if connection.is_closed]
-        self._connections.difference_update(closed)
+        self._forget_closed()
         for connection in [c for c in self._connections if c.deadline <= now]:
             connection.expired(now)
         for group in list(self._lines):
@@ -311,5 +363,4 @@ class UpstreamActor(Actor):
             idle.sort(key=lambda connection: connection.idle_since)
             old += idle[: len(idle) - cap]
         for connection in old:
-            connection.backend.forget(connection)
-            connection.close()
+            self._close_idle(connection)

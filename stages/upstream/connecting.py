@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from bus.descriptors import is_short
 from stages.lookups import NoSlot
 from stages.upstream.core import Failure
 from stages.upstream.http1 import BackendConnection
@@ -58,7 +59,7 @@ class Connecting:
         except TimeoutError as error:
             failure, detail = Failure.CONNECT_TIMEOUT, str(error)
         except Exception as error:  # mostly OSError, but a name that cannot be a name is a ValueError
-            failure, detail = Failure.CONNECT, str(error)
+            failure, detail = Failure.NO_DESCRIPTOR if is_short(error) else Failure.CONNECT, str(error)
         del backend.connecting[self]
         waiting, self.waiting = self.waiting, []
         if failure is not None:

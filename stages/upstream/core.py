@@ -22,6 +22,8 @@ class Failure(enum.Enum):
     CONNECT_TIMEOUT = "gateway_timeout"
     NO_LOOKUP = "overloaded"
     """Its name could not be looked up, because too many others wait for answers: nothing is said of the backend."""
+    NO_DESCRIPTOR = "overloaded "
+    """This process may have no more sockets: nothing is said of the backend, and no other one is nearer."""
     CLOSED_REUSED = "bad_gateway"
     """A kept-alive connection closed before any byte of an answer came."""
     CLOSED_FRESH = "bad_gateway "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -374,3 +375,49 @@ def test_nothing_but_its_own_end_ends_the_loop(factory: Any, error: type[BaseExc
             module.finished(loop, loop.create_task(bad()))
     finally:
         loop.close()
+
+
+async def test_pipes_are_open_before_they_are_needed_and_to_those_only_that_it_speaks_to(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Talker, "speaks_to", ("friend",))
+    (talker,) = supervisor.start("talker")
+    supervisor.start("friend", "logging")
+    (stranger,) = supervisor.start("stranger")
+    process = supervisor.running[talker.context.id][0]
+    await supervisor.net.until(lambda: len(process.link.members.by_id) == 4)
+    stages = {process.link.members.by_id[to].stage for to, outbox in process.link._outboxes.items() if outbox.socket is not None}
+    assert stages == {"friend", "logging"}
+    assert process.descriptors._peers == 4
+    assert stranger.context.id not in process.link._outboxes
+    for actor in (1, 2, 4):
+        await supervisor.end(actor)
+
+
+async def test_want_of_descriptors_is_told_once_a_minute_and_without_a_traceback(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (talker,) = supervisor.start("talker")
+    await supervisor.net.until(lambda: supervisor.of(READY))
+    process, _ = supervisor.running[1]
+    told: list[tuple[str, str, dict[str, Any]]] = []
+    monkeypatch.setattr(talker.context, "log", lambda level, message, **fields: told.append((level, message, fields)))
+    for _ in range(3):
+        process._failed(process.loop, {"message": "accept", "exception": OSError(errno.EMFILE, "Too many open files")})
+    ((level, message, fields),) = told
+    assert (level, message) == ("error", "too few file descriptors: accept")
+    assert fields["limit"] >= fields["in_use"] > 0
+    process._failed(process.loop, {"message": "other", "exception": OSError(errno.ENOENT, "no")})
+    assert "traceback" in told[1][2]
+    await supervisor.end(1)
+
+
+async def test_an_actor_that_finds_out_later_that_it_cannot_serve_is_a_boot_failure(supervisor: Supervisor) -> None:
+    (talker,) = supervisor.start("talker")
+    await supervisor.net.until(lambda: supervisor.of(READY))
+    talker.context.boot_failed("no such address")
+    _, task = supervisor.running.pop(1)
+    assert await asyncio.wait_for(task, 5) == 1
+    supervisor.net.links.remove(talker.context._link)  # type: ignore[attr-defined]
+    await supervisor.net.until(lambda: supervisor.of(BOOT_FAILED))
+    assert supervisor.of(BOOT_FAILED)[0][2] == "no such address"

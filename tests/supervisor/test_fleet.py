@@ -363,3 +363,11 @@ def test_the_clock_is_wanted_when_something_is_due() -> None:
     play = Play(UPSTREAM).up()
     play >> Exited(1, "died") >> Forked(2, 102) >> Exited(2, "died")
     assert play.fleet.deadline(play.now) == pytest.approx(play.now + 0.1)
+
+
+def test_a_scale_beyond_the_limit_of_descriptors_is_refused_with_the_limit() -> None:
+    play = Play(ACCEPT, UPSTREAM, too_many=lambda actors: "too many" if actors > 4 else "").up()
+    play >> ScaleAsked(1, "upstream", 4) << ["answer 1 no: too many"]
+    play >> ScaleAsked(2, "upstream", 3) << ["fork upstream.1 as 3", "fork upstream.2 as 4"]
+    play >> ScaleAsked(3, "upstream", 2)
+    assert not any("too many" in line for line in play.lines)

@@ -395,7 +395,7 @@ class Play:
             protocols = (http1, http1_flow, http2, http2_flow, http2_stream)
             for module in (actor_module, attempts_module, connecting_module, exchange_module, *protocols):
                 monkeypatch.setattr(module, "monotonic", self.clock)
-            monkeypatch.setattr(self.actor, "connect", self._connect)
+            monkeypatch.setattr(actor_module, "dial", self._dial)
             monkeypatch.setattr("stages.upstream.http1_flow.has_unread", FakeSocket.has_unread)
         self.receivers = self.actor.receivers()
         self.backends: dict[str, Backend] = {}
@@ -410,10 +410,8 @@ class Play:
         await self.actor.start()
         self.members(*CREW)
 
-    async def _connect(self, state: BackendState, name: str, only_http1: bool) -> Connection:
-        connection = await self.backend(state.address).connect(state, name, only_http1)
-        self.actor._connections.add(connection)
-        return connection
+    async def _dial(self, loop: object, lookups: object, state: BackendState, name: str, only_http1: bool) -> Connection:
+        return await self.backend(state.address).connect(state, name, only_http1)
 
     def backend(self, address: str = "a:1") -> Backend:
         return self.backends.setdefault(address, Backend())

@@ -43,7 +43,7 @@ def test_zero_retries_means_none_at_all() -> None:
 def test_every_failure_has_an_answer_of_its_own() -> None:
     http = {"connect_failed", "gateway_timeout", "bad_gateway"}
     assert {failure.kind for failure in Failure} == http | {"overloaded", "call_cancelled", "deadline_exceeded", "headers_too_large"}
-    assert len(set(Failure)) == 13
+    assert len(set(Failure)) == 14
 
 
 def test_a_call_that_is_cancelled_when_its_time_is_up_has_met_its_deadline() -> None:
