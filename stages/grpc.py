@@ -69,10 +69,13 @@ def trailers_for(asked: bytes, answer: bytes, kind: str) -> bytes:
     b"" for what is not gRPC on both sides, where nobody would look at a status and take the answer for whole; and for a fault of
     the client's own. asked, answer: the header blocks.
     """
+    return lines_of_cut(kind) if is_call(asked) and is_call(answer) else b""
+
+
+def lines_of_cut(kind: str) -> bytes:
+    """The status of an answer that breaks off with an error of this kind, as lines; b"" for a fault of the client's own."""
     error = KINDS.get(kind)
     if error is None or error.source == "client":
-        return b""
-    if not is_call(asked) or not is_call(answer):
         return b""
     return _status_lines(kind, error.status, b"The answer was cut off. %b" % error.text.encode())
 

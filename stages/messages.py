@@ -189,7 +189,8 @@ class Data(NamedTuple):
     payload: bytes
     ended: bool
     error: str
-    """Not "": the sender failed and no more will come; the receiver must not let the body look complete."""
+    """Not "": the sender failed and no more will come; the receiver must not let the body look complete. But with a payload that
+    is the end of the body all the same, and says itself that it was cut off (gRPC-Web)."""
     is_upload: bool = False
     """Bytes of a request body: plugins may be on the way of both bodies of one stream."""
     context: dict[str, Any] | None = None

@@ -89,7 +89,10 @@ class Http1Output(Connection):
         assert response is not None
         if data.error:
             stream.failed = data.error
-            self.cut(stream)
+            if data.payload and response.length == UNKNOWN and not stream.bodiless:
+                self._end_cut(stream, data.payload)
+            else:
+                self.cut(stream)
             return
         payload = data.payload
         size = len(payload)
@@ -154,6 +157,17 @@ class Http1Output(Connection):
             reset(self.transport)  # its end is the connection's end, so an orderly close would say that all is there
         else:
             self._close()
+
+    def _end_cut(self, stream: Stream, last: bytes) -> None:
+        """An answer that is cut off and says so at its end, which is an orderly one."""
+        self._stream = None
+        stream.sent += len(last)
+        if stream.chunked:
+            self._write_chunk(last, True)
+        else:
+            self.write(last)
+        self.actor.ended(stream, monotonic(), stream.failed)
+        self._close()
 
     # -- done by who reads --------------------------------------------------------
 

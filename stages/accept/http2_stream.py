@@ -17,7 +17,7 @@ from stages.accept.http2_intake import Http2Intake
 from stages.accept.own_answers import status_of_cut
 from stages.accept.stream import Stream
 from stages.date import dated
-from stages.headers import cutter
+from stages.headers import cutter, value_of
 from stages.http1.rules import ProtocolError, RequestHead
 from stages.http2.engine import CANCEL, INTERNAL_ERROR
 from stages.http2.fields import response_fields, trailer_fields
@@ -102,11 +102,14 @@ class Http2Stream(Http2Intake):
         if status == 101:
             if not stream.request.upgrade:
                 raise ValueError("101 that nobody asked for")
-            # RFC 8441 section 5: what HTTP/1.1 says with 101 is 200 here.
+            # RFC 8441 section 5: what HTTP/1.1 says with 101 is 200 here, and keys are of no use; but a proxy whose own client began
+            # in HTTP/1.1 may send that one's (Envoy), and then it needs the answer to it.
             stream.is_tunnel = True
             stream.upload_done = False
             self.read_by = inf
-            status, length, headers = 200, UNKNOWN, _without_accept(headers)
+            status, length = 200, UNKNOWN
+            if value_of(self._head.headers, b"sec-websocket-key") is None:
+                headers = _without_accept(headers)
         elif self._head.upgrade and 200 <= status < 300:
             # A backend that did not switch: the client would take its 2xx for an open tunnel.
             connection.actor.cancel(stream, "no tunnel")
@@ -145,7 +148,7 @@ class Http2Stream(Http2Intake):
         assert response is not None
         if data.error:
             stream.failed = data.error
-            self.cut(stream)
+            self.cut(stream, data.payload)
             return
         payload = data.payload
         size = len(payload)
@@ -254,14 +257,17 @@ class Http2Stream(Http2Intake):
     def fail(self, stream: Stream, kind: str) -> None:
         self.respond(stream, self._connection.actor.own_answer(stream, kind), monotonic())
 
-    def cut(self, stream: Stream) -> None:
-        """A reset, so that what there is cannot be taken for all; a gRPC client gets that, and a status."""
+    def cut(self, stream: Stream, last: bytes = b"") -> None:
+        """A reset, so that what there is cannot be taken for all; a gRPC client gets that, and a status.
+
+        last: how the body ends all the same, if it says so itself.
+        """
         trailers = b"" if self._answered else status_of_cut(stream)
         self._connection.actor.ended(stream, monotonic(), stream.failed or "cut")
-        if trailers:
+        if trailers or last:
             stream.is_cut = stream.upload_done = self._answered = True
             self._trailers, self.read_by = trailers, inf
-            self._give(b"")
+            self._give(last)
         else:
             self._connection.stream_over(self, INTERNAL_ERROR)
 

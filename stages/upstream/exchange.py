@@ -268,7 +268,8 @@ class Exchange(Attempts):
         self._let_go()
         if self.responded:
             self._release_held(False)
-            self.actor.send(self.answers_to, Data(DATA, self.sid, b"", False, kind))
+            last = b"" if self.bridge is None else self.bridge.cut(kind)
+            self.actor.send(self.answers_to, Data(DATA, self.sid, last, False, kind))
         else:
             self.responded = True
             routed = self.routed

@@ -11,7 +11,7 @@ from binascii import Error as BadBase64
 from binascii import a2b_base64, b2a_base64
 from typing import Final
 
-from stages.grpc import GRPC, GRPC_WEB
+from stages.grpc import GRPC, GRPC_WEB, lines_of_cut
 from stages.headers import cutter, joined, value_of
 from stages.http1.rules import READS_TRAILERS, ProtocolError, ResponseHead
 from stages.messages import UNKNOWN
@@ -44,12 +44,13 @@ def bridge_of(method: bytes, headers: bytes) -> Bridge | None:
 class Bridge:
     """One request and its answer."""
 
-    __slots__ = ("_decoder", "_encoder", "_has_status", "_is_grpc", "_kind", "_suffix")
+    __slots__ = ("_decoder", "_encoder", "_frames", "_has_status", "_is_grpc", "_kind", "_suffix")
 
     def __init__(self, sends_text: bool, reads_text: bool, suffix: bytes) -> None:
         """suffix: what the messages are, `+proto` say, or b""."""
         self._decoder = Base64Decoder() if sends_text else None
         self._encoder = Base64Encoder() if reads_text else None
+        self._frames = Frames()
         self._kind = b"application/grpc-web-text" if reads_text else b"application/grpc-web"
         self._suffix = suffix
         self._is_grpc = False
@@ -93,15 +94,54 @@ class Bridge:
         encoder = self._encoder
         if encoder is not None:
             payload = encoder.encode(payload, ended)
+        elif not ended:
+            self._frames.passed(payload)
         if ended and (trailers or not self._has_status):
-            frame = trailers_frame(trailers or NO_STATUS)
-            payload += frame if encoder is None else b2a_base64(frame, newline=False)
+            payload += self._last(trailers or NO_STATUS)
         return payload
+
+    def cut(self, kind: str) -> bytes:
+        """The end of an answer that breaks off with an error of this kind, after whole messages; b"" within one, where a status would
+        be taken for a part of it, and where nobody looks for one."""
+        is_between = self._frames.is_between if self._encoder is None else self._encoder.is_between
+        lines = lines_of_cut(kind) if self._is_grpc and not self._has_status and is_between else b""
+        return self._last(lines) if lines else b""
+
+    def _last(self, trailers: bytes) -> bytes:
+        frame = trailers_frame(trailers)
+        return frame if self._encoder is None else b2a_base64(frame, newline=False)
 
 
 def trailers_frame(trailers: bytes) -> bytes:
     """The last frame of a body. trailers: lines in normal form, which is the form that the frame wants."""
     return b"%c%b%b" % (TRAILERS, len(trailers).to_bytes(4, "big"), trailers)
+
+
+class Frames:
+    """Where in a stream of frames a body has come to."""
+
+    __slots__ = ("_left", "_prefix")
+
+    def __init__(self) -> None:
+        self._left = 0
+        """Bytes of the present frame that are to come, once its prefix is here."""
+        self._prefix = b""
+
+    @property
+    def is_between(self) -> bool:
+        """No frame has begun that has not ended."""
+        return not self._left and not self._prefix
+
+    def passed(self, data: bytes) -> None:
+        """More of the body."""
+        if self._prefix:
+            data, self._prefix = self._prefix + data, b""
+        at, size = self._left, len(data)
+        while at + PREFIX <= size:
+            at += PREFIX + int.from_bytes(data[at + 1 : at + PREFIX], "big")
+        if at < size:
+            self._prefix, at = data[at:], size
+        self._left = at - size
 
 
 class Base64Decoder:
@@ -150,6 +190,11 @@ class Base64Encoder:
         """Bytes that are not encoded yet: a part of a prefix, or less than three bytes of a frame."""
         self._left = 0
         """Bytes of the present frame from `_rest` on; 0 while its prefix is not whole."""
+
+    @property
+    def is_between(self) -> bool:
+        """No frame has begun that has not ended."""
+        return not self._left and not self._rest
 
     def encode(self, data: bytes, ended: bool) -> bytes:
         """Everything that can be encoded without a guess at what follows; at the end all of it."""

@@ -224,3 +224,42 @@ async def test_a_body_of_the_client_that_stops_is_its_own_doing(play: Play, name
     *_, last = await browser.listens()
     assert isinstance(last, Reset) and last.code == wire.INTERNAL_ERROR
     assert play.event.error == "request_timeout"
+
+
+# -- gRPC-Web, whose status is in the body -----------------------------------------------------------------
+
+WEB = b"content-type: application/grpc-web\r\n"
+LAST = b"\x80\0\0\0\x11grpc-status: 14\r\n"
+
+
+def breaks_off(play: Play, request: Request, last: bytes) -> None:
+    play.tell(Data(DATA, request.sid, last, False, "bad_gateway"))
+
+
+async def test_a_body_that_says_that_it_was_cut_ends_in_order(play: Play, name: str) -> None:
+    browser, request = await begun(play, name, headers=WEB, ended=True)
+    breaks_off(play, request, LAST)
+    *_, last = told_all = await browser.listens()
+    assert isinstance(last, Body) and last.ended
+    assert b"".join(event.data for event in told_all if isinstance(event, Body)) == MESSAGE + LAST
+    assert (play.event.status, play.event.error, play.event.sent) == (200, "bad_gateway", len(MESSAGE)), "the log does not wait for the end"
+    assert play.is_holding == 0
+
+
+async def test_without_such_an_end_it_is_reset(play: Play, name: str) -> None:
+    browser, request = await begun(play, name, headers=WEB)
+    breaks_off(play, request, b"")
+    assert isinstance((await browser.listens())[-1], Reset)
+
+
+@pytest.mark.parametrize(("version", "framed"), [(b"1.1", b"16\r\n%b\r\n0\r\n\r\n" % LAST), (b"1.0", LAST)])
+async def test_over_http1_it_ends_in_order_too_and_with_it_the_connection(play: Play, version: bytes, framed: bytes) -> None:
+    client = play.connects()
+    client.says(b"POST / HTTP/%b\r\nhost: a\r\ncontent-type: application/grpc-web\r\ncontent-length: 0\r\n\r\n" % version)
+    request = play.hears_request()
+    play.answers(request, headers=WEB, body=MESSAGE, ended=False)
+    client.hears()
+    breaks_off(play, request, LAST)
+    assert client.hears() == framed
+    assert client.is_closed and not client.transport.was_reset
+    assert (play.event.status, play.event.error, play.event.sent) == (200, "bad_gateway", len(MESSAGE + LAST))

@@ -530,6 +530,16 @@ async def tunnel(play: Play, name: str) -> tuple[Browser, int, Request]:
     return browser, stream_id, request
 
 
+async def test_a_proxy_that_sends_its_clients_key_gets_the_answer_to_it(play: Play, name: str) -> None:
+    browser = Browser(play, name)
+    browser.asks((*WEBSOCKET, (b"sec-websocket-key", b"x")), ended=False)
+    request = play.hears_request()
+    assert b"sec-websocket-key: x\r\n" in request.headers
+    play.answers(request, status=101, headers=b"sec-websocket-accept: y\r\n", ended=False)
+    (head,) = await browser.listens()
+    assert without_date(head.fields) == ((b":status", b"200"), (b"sec-websocket-accept", b"y"))
+
+
 async def test_extended_connect_opens_a_tunnel_with_the_101_of_the_backend(play: Play, name: str) -> None:
     browser, stream_id, request = await tunnel(play, name)
     browser.sends(stream_id, b"up")

@@ -238,3 +238,34 @@ def test_accept_may_be_on_several_lines() -> None:
     assert found is not None
     answer, _ = found.answer(head(b"content-type: application/grpc\r\n", length=5), b"", False)
     assert b"application/grpc-web-text" in answer.headers
+
+
+# -- an answer that breaks off -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content_type", [b"application/grpc-web", b"application/grpc-web-text"])
+@given(messages=st.lists(BYTES, max_size=4), more=st.integers(0, 24), cuts=CUTS)
+@example(messages=[b"one"], more=0, cuts=[])
+@example(messages=[b""], more=1, cuts=[])
+def test_a_status_ends_a_cut_answer_between_messages_and_never_within_one(
+    content_type: bytes, messages: list[bytes], more: int, cuts: list[int]
+) -> None:
+    through = bridge(content_type)
+    _, body = through.answer(head(), b"", False)
+    whole = b"".join(map(frame, messages))
+    body += b"".join(through.download(piece, False, b"") for piece in cut(whole + frame(b"the last of them all")[:more], cuts))
+    last = through.cut("gateway_timeout")
+    assert (last != b"") == (more == 0)
+    if last:
+        text = b"text" in content_type
+        status = b"grpc-status: 14\r\ngrpc-message: The answer was cut off. The backend took too long to answer.\r\n"
+        assert (decoded(body + last) if text else body + last) == whole + trailers_frame(status)
+
+
+def test_nobody_looks_for_a_status_in_other_answers() -> None:
+    page, status, broken = bridge(), bridge(), bridge()
+    page.answer(head(b"content-type: text/html\r\n"), b"", False)
+    status.answer(head(b"content-type: application/grpc\r\ngrpc-status: 0\r\n"), b"", False)
+    broken.answer(head(), b"", False)
+    assert page.cut("bad_gateway") == status.cut("bad_gateway") == b""
+    assert broken.cut("bad_request") == b"", "the client's own fault"

@@ -146,3 +146,18 @@ async def test_others_are_not_concerned(play: Play, modules: tuple[str, ...], gr
     link.says(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nContent-Length: 2\r\n\r\nok")
     response = play.hears_response(sid)
     assert (response.headers, response.body) == (b"content-type: application/grpc\r\n", b"ok")
+
+
+@pytest.mark.parametrize("sends", [b"", b"9\r\n\0\0\0\0\4half\r\n", b"5\r\n\0\0\0\0\4\r\n"], ids=["between", "after another", "within"])
+async def test_an_answer_that_breaks_off_ends_with_a_status_unless_it_does_so_within_a_message(play: Play, sends: bytes) -> None:
+    serve(play)
+    sid = play.posts(b64encode(MESSAGE), headers=TEXT)
+    link = await link_of(play)
+    link.says(ANSWER + b"7\r\n" + MESSAGE + b"\r\n" + sends)
+    play.hears_response(sid)
+    link.resets()
+    await play.turn()
+    *_, (to, data) = play.hears()
+    assert (to, data.ended, data.error) == (ACCEPT, False, "bad_gateway")
+    status = b"grpc-status: 14\r\ngrpc-message: The answer was cut off. The backend gave no valid answer.\r\n"
+    assert data.payload == (b"" if sends.endswith(b"\4\r\n") else frame_in_base64(status))
