@@ -50,7 +50,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip("http.server serves no CGI any more")
     root = tmp_path_factory.mktemp("cgi")
     for directory in [root, *root.parents]:  # root becomes nobody to run a script
-        if directory.name.startswith(("cgi", "pytest-")):
+        if directory.name.startswith(("cgi", "pytest-", "popen-")):
             directory.chmod(0o755)
     (root / "cgi-bin").mkdir()
     script = root / "cgi-bin" / "script"

@@ -459,6 +459,7 @@ def _listens(port: int) -> bool:
 # -- memory ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone  # looks at memory
 def test_a_client_that_reads_nothing_stops_the_backend(place: Place, scheme: str) -> None:
     sent = [0]
     done = threading.Event()
