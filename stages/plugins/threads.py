@@ -89,6 +89,7 @@ class Threads:
     def _shed(self, job: Job) -> None:
         if not job.is_begun and not job.done():
             job.set_exception(Overloaded(f"no thread of the plugin was free within {self._waits:g} s"))
+            job.exception()  # whoever has left meanwhile need not hear of it
 
     # -- in the thread ---------------------------------------------------------------
 
