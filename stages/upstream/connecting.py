@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,10 @@ class Connecting:
             failure, detail = Failure.CONNECT_TIMEOUT, str(error)
         except Exception as error:  # mostly OSError, but a name that cannot be a name is a ValueError
             failure, detail = Failure.NO_DESCRIPTOR if is_short(error) else Failure.CONNECT, str(error)
+        except asyncio.CancelledError:
+            if not self.waiting:
+                raise  # by `leave`
+            failure, detail = Failure.CONNECT, "connecting was called off"  # by whatever it awaits: they would wait for ever
         del backend.connecting[self]
         waiting, self.waiting = self.waiting, []
         if failure is not None:

@@ -322,7 +322,7 @@ class Backend:
 
     def __init__(self) -> None:
         self.links: list[Link] = []
-        self.refuses: OSError | None = None
+        self.refuses: BaseException | None = None
         self.hangs = False
         self.asked = 0
         """Connects, whatever became of them."""

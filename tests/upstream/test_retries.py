@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
@@ -320,3 +321,14 @@ async def test_a_request_that_may_not_be_repeated_is_never_sent_twice(
             assert sent <= 1
         assert sent <= 2, "a fresh connection that closes is no reason to ask again"
         await play.end()
+
+
+async def test_a_connect_that_is_called_off_by_what_it_awaits_fails_those_who_wait(play: Play) -> None:
+    play.serves()
+    play.backend().refuses = asyncio.CancelledError()
+    sids = [play.asks(target=b"/%d" % number) for number in range(3)]
+    for _ in range(4):
+        await play.turn()
+    answers = [(response.sid, response.status, response.report.error) for _, response in play.hears()]
+    assert sorted(answers) == [(sid, 502, "connect_failed") for sid in sids]
+    assert play.state().open == 0
