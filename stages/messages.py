@@ -45,6 +45,9 @@ INLINE: Final = 64 * 1024
 UNKNOWN: Final = -1
 """A body length that only its end will tell (chunked, or until the connection closes)."""
 
+EMPTY: Final = -2
+"""Between an exchange and its channel: the length of a body of no bytes that its client had announced, where 0 is none."""
+
 
 class Affinity(NamedTuple):
     """The one replica of each stage that a stream may visit (actor ids)."""
@@ -94,6 +97,8 @@ class Request(NamedTuple):
     """Monotonic seconds at the first byte of the head."""
     upgrade: bytes
     """Protocol that the client asks to switch to (`websocket`), lower case, b"" for none. The switch comes after the body."""
+    is_framed: bool = False
+    """The client announced a body, perhaps of no bytes: then its backend is told of it too."""
 
 
 class Routed(NamedTuple):
@@ -131,6 +136,8 @@ class Routed(NamedTuple):
     """The target before the rewrite; b"" if it was not rewritten."""
     watchers: tuple[int, ...]
     """Actors that want DONE when the stream ends; copied into the Response."""
+    is_framed: bool = False
+    """As in Request."""
 
 
 class Report(NamedTuple):

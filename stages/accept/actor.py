@@ -241,6 +241,7 @@ class AcceptActor(Actor):
                 ended,
                 started,
                 head.upgrade and protocol_to_tunnel(head.upgrade),
+                head.is_framed,
             ),
         )
         connection.served += 1

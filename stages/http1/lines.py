@@ -146,11 +146,13 @@ def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
             chunked = True
     if host is None or (chunked and length != -2):
         return None
+    is_framed = True
     if chunked:
         length = UNKNOWN
     elif length == -2:
         length = 0
-    parsed = new(RequestHead, (method, target, 11, host, b"".join(normal), length, keep_alive, False, b"", ()))
+        is_framed = False
+    parsed = new(RequestHead, (method, target, 11, host, b"".join(normal), length, keep_alive, False, b"", (), is_framed))
     if is_known:
         _remember(_requests, head, limits, parsed)
     return parsed

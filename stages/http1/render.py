@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from stages.http1.rules import READS_TRAILERS
-from stages.messages import UNKNOWN
+from stages.messages import EMPTY, UNKNOWN
 
 REASONS: Final[dict[int, bytes]] = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
 
@@ -19,12 +19,14 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 def request_head(method: bytes, target: bytes, headers: bytes, length: int, upgrade: bytes = b"") -> bytes:
-    """A request to a backend. length: body bytes, UNKNOWN for chunked, 0 for none.
+    """A request to a backend. length: body bytes, UNKNOWN for chunked, 0 for none, EMPTY for none that is to be said.
 
     A method that usually has a body says `content-length: 0` when it has none (RFC 9110 section 8.6).
     """
     if length == 0:
         framing = b"content-length: 0\r\n" if method in (b"POST", b"PUT", b"PATCH") else b""
+    elif length == EMPTY:
+        framing = b"content-length: 0\r\n"
     elif length == UNKNOWN:
         framing = b"transfer-encoding: chunked\r\n"
     else:

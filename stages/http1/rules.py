@@ -47,6 +47,8 @@ class RequestHead(NamedTuple):
     """The protocols of the Upgrade header when Connection names it, else b""."""
     named: Container[bytes] = ()
     """Names that Connection bars from the trailers too. Only a chunked body has those, so it is () with any other."""
+    is_framed: bool = False
+    """A body was announced, perhaps one of no bytes."""
 
 
 class ResponseHead(NamedTuple):

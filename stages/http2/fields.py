@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from stages.http1.lines import PRIVATE
-from stages.http1.methods import METHODS
+from stages.http1.methods import is_forwarded
 from stages.http1.refused import sketch
 from stages.http1.rules import (
     NOT_IN_TRAILERS,
@@ -25,7 +25,7 @@ from stages.http1.rules import (
     check_host,
 )
 from stages.http2.engine import Fields
-from stages.messages import UNKNOWN, new
+from stages.messages import EMPTY, UNKNOWN, new
 
 REMEMBERED: Final = 4096
 LONGEST: Final = 256
@@ -52,7 +52,7 @@ _requests_to_end: dict[Fields, tuple[Limits, RequestHead]] = {}
 _responses: dict[Fields, tuple[Limits, ResponseHead]] = {}
 _pairs: dict[bytes, tuple[bytes, bytes]] = {}
 _lists: dict[bytes, Fields] = {}
-_STATUS: Final = {status: (b":status", b"%d" % status) for status in range(100, 600)}
+_STATUS: Final = {status: (b":status", b"%d" % status) for status in range(100, 1000)}
 
 
 class Malformed(ProtocolError):
@@ -131,7 +131,7 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
     headers = b"host: %b\r\n%b" % (host, b"".join(block))
     if len(headers) > limits.head:
         raise ProtocolError("headers_too_large", "header list too large")
-    parsed = new(RequestHead, (method, path, 20, host, headers, length, True, expects_continue and not ended, upgrade, ()))
+    parsed = new(RequestHead, (method, path, 20, host, headers, length, True, expects_continue and not ended, upgrade, (), has_length))
     if is_known and len(headers) <= LONGEST_LIST and len(path) <= LONGEST:
         _remember(heads, fields, (limits, parsed))
     return parsed
@@ -176,7 +176,7 @@ def _check_start(method: bytes | None, path: bytes | None, scheme: bytes | None,
             raise Malformed("malformed :protocol")
         if protocol.lower() != _WEBSOCKET:
             raise ProtocolError("not_implemented", "protocol not supported")
-    elif method not in METHODS:
+    elif not is_forwarded(method):
         raise ProtocolError("not_implemented", "method not supported")
 
 
@@ -309,7 +309,7 @@ def response_fields(status: int, headers: bytes, length: int) -> Fields:
 def request_fields(method: bytes, target: bytes, scheme: bytes, headers: bytes, length: int, upgrade: bytes = b"") -> Fields:
     """The field list of a request to a backend; its Host line becomes :authority.
 
-    length: body bytes, UNKNOWN or 0 for no Content-Length, but a method that usually has a body says 0.
+    length: body bytes, UNKNOWN or 0 for no Content-Length, but a method that usually has a body says 0, as EMPTY does.
     upgrade: the protocol of an extended CONNECT (RFC 8441 section 4), in place of the method.
     """
     fields = _list(headers)
@@ -319,8 +319,10 @@ def request_fields(method: bytes, target: bytes, scheme: bytes, headers: bytes, 
     start: Fields = ((b":method", method), (b":scheme", scheme), (b":path", target))
     if upgrade:
         start = ((b":method", b"CONNECT"), (b":protocol", upgrade), (b":scheme", scheme), (b":path", target))
-    elif length > 0 or (length == 0 and method in (b"POST", b"PUT", b"PATCH")):
+    elif length > 0:
         fields = (*fields, (b"content-length", b"%d" % length))
+    elif length == EMPTY or (length == 0 and method in (b"POST", b"PUT", b"PATCH")):
+        fields = (*fields, (b"content-length", b"0"))
     if authority:
         start = (*start, (b":authority", authority))
     return start + fields

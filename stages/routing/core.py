@@ -131,7 +131,7 @@ class Router:
         reached = clock()
         # fmt: off
         (_, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
-         upgrade) = request
+         upgrade, is_framed) = request
         # fmt: on
         table = self._tables.get(server)
         if table is None:
@@ -192,7 +192,7 @@ class Router:
         # fmt: off
         routed: Routed = _NEW(Routed, (
             ROUTED, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
-            upgrade, client_ip, route.name, upstream, route.plan, variables, (reached, clock()), original, (),
+            upgrade, client_ip, route.name, upstream, route.plan, variables, (reached, clock()), original, (), is_framed,
         ))
         # fmt: on
         return Limited(routed, route.max_processing) if route.max_processing else routed

@@ -31,7 +31,7 @@ class Channel(Protocol):
         """The channel now belongs to an exchange, which asks at once."""
 
     def ask(self, method: bytes, target: bytes, headers: bytes, length: int, body: bytes, upgrade: bytes) -> None:
-        """Sends the request's head and what there is of its body. length: bytes of the whole body, or UNKNOWN."""
+        """Sends the request's head and what there is of its body. length: bytes of the whole body, UNKNOWN or EMPTY."""
 
     def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """More of the request's body, or of a tunnel's bytes."""

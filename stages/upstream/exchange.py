@@ -10,6 +10,7 @@ from stages.http1.rules import ProtocolError, ResponseHead
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
 from stages.messages import (
     DATA,
+    EMPTY,
     INTERIM,
     RESPONSE,
     WINDOW,
@@ -129,7 +130,10 @@ class Exchange(Attempts):
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
             headers = b"host: %b\r\n%b" % (backend.entry.encode(), headers)
         body = routed.body
-        channel.ask(self.method, routed.target, headers, len(body) if routed.ended else routed.length, body, routed.upgrade)
+        length = len(body) if routed.ended else routed.length
+        if not length and routed.is_framed:
+            length = EMPTY  # signatures cover it, and some servers insist
+        channel.ask(self.method, routed.target, headers, length, body, routed.upgrade)
         if self._upload is not None and not self.is_over:
             self._upload.attempt_begun()
 

@@ -11,7 +11,7 @@ from stages.grpc import is_call, timeout_of
 from stages.http1.rules import ProtocolError, ResponseHead
 from stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields
 from stages.http2.fields import request_fields, response_head, trailer_block
-from stages.messages import UNKNOWN
+from stages.messages import EMPTY, UNKNOWN
 from stages.upstream.core import EVERYDAY, Failure, meaning_of_cancel, meaning_of_reset
 from stages.upstream.http1 import LIMITS, MAX_INTERIM
 from stages.upstream.http2_flow import Http2Flow
@@ -74,7 +74,10 @@ class Http2Stream(Http2Flow):
     def ask(self, method: bytes, target: bytes, headers: bytes, length: int, body: bytes, upgrade: bytes) -> None:
         exchange, connection = self.exchange, self.connection
         assert exchange is not None
-        if upgrade and not length:  # before an extended CONNECT there is no room for a body: the upgrade is ignored, as a server may
+        if upgrade and length in (
+            0,
+            EMPTY,
+        ):  # before an extended CONNECT there is no room for a body: the upgrade is ignored, as a server may
             self._ask_for_tunnel(exchange, target, headers, upgrade)
             return
         if exceeds(connection.header_list, target, headers):

@@ -104,7 +104,7 @@ async def test_watchers_hear_that_a_stream_is_done_exactly_once(play: Play) -> N
     ("said", "status"),
     [
         (get(b"/", b"X : y"), 400),
-        (b"FOO" + get()[3:], 501),
+        (b"TRACE" + get()[3:], 501),
         (get(version=b"1.2"), 505),
         (get(b"/" + b"a" * 20_000), 414),
         (get(b"/", b"X-A: " + b"a" * 70_000), 431),

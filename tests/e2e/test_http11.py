@@ -111,6 +111,27 @@ def one(proxy: Pingap, head: str, body: bytes = b"", method: str = "GET") -> Res
         return client.response(method)
 
 
+# -- methods and empty bodies ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["LIST", "RPC_IN_DATA", "M-SEARCH", "VERSION-CONTROL", "get"])
+def test_any_token_is_a_method_and_its_body_is_passed_on(proxy: Pingap, origin: Origin, method: str) -> None:
+    assert one(proxy, f"{method} /any-method HTTP/1.1\nHost: a\nContent-Length: 5\n", b"hello").status == 200
+    request = origin.wait("/any-method")
+    assert (request.method, request.body) == (method, b"hello")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PROPFIND", "LIST"])
+def test_an_empty_body_reaches_the_origin_as_one_and_none_as_none(proxy: Pingap, origin: Origin, method: str) -> None:
+    assert one(proxy, f"{method} /empty HTTP/1.1\nHost: a\nContent-Length: 0\n").status == 200
+    assert origin.wait("/empty").get("content-length") == "0"
+    assert one(proxy, f"{method} /none HTTP/1.1\nHost: a\n").status == 200
+    assert origin.wait("/none").get("content-length") is None
+    chunked = f"{method} /chunks HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n"
+    assert one(proxy, chunked, b"0\r\n\r\n").status == 200
+    assert origin.wait("/chunks").get("content-length") == "0"
+
+
 # -- request targets (RFC 9112 section 3.2) -------------------------------------------------
 
 
@@ -305,7 +326,7 @@ def test_a_client_that_does_not_wait_for_100_is_served_all_the_same(proxy: Pinga
         ("POST", "Content-Length: 0\n", ("0", None)),
         ("PUT", "", ("0", None)),
         ("GET", "", (None, None)),
-        ("GET", "Content-Length: 0\n", (None, None)),
+        ("GET", "Content-Length: 0\n", ("0", None)),
         ("GET", "Content-Length: 5\n", ("5", None)),
         ("DELETE", "Content-Length: 5\n", ("5", None)),
         ("POST", "Transfer-Encoding: chunked\n", ("5", None)),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stages.http1 import lines
 from stages.http1.engine import ENGINES
-from stages.http1.methods import METHODS
+from stages.http1.methods import METHODS, is_forwarded
 from stages.http1.rules import TARGET, TOKEN, VALUE, RequestHead
 from tests.http1.heads import ALL, crlf, request, response
 
@@ -47,6 +47,9 @@ def must_agree_on_response(head: bytes) -> None:
 
 # -- valid requests ------------------------------------------------------------
 
+methods = st.one_of(
+    st.sampled_from(sorted(METHODS)), st.lists(st.sampled_from(sorted(TOKEN)), min_size=1, max_size=32).map(bytes).filter(is_forwarded)
+)
 names = st.lists(st.sampled_from(sorted(TOKEN)), min_size=1, max_size=12).map(lambda octets: b"X" + bytes(octets))
 values = st.lists(st.sampled_from(sorted(VALUE)), max_size=20).map(lambda octets: bytes(octets).strip(b" \t"))
 blanks = st.sampled_from([b"", b" ", b"  ", b"\t", b" \t"])
@@ -57,7 +60,7 @@ hosts = st.sampled_from([b"a.example", b"A.Example:8080", b"127.0.0.1", b"[::1]:
 @st.composite
 def valid_requests(draw: st.DrawFn) -> tuple[bytes, dict[str, object]]:
     """(head, the fields that every engine must see)."""
-    method, path, host = draw(st.sampled_from(sorted(METHODS))), draw(paths), draw(hosts)
+    method, path, host = draw(methods), draw(paths), draw(hosts)
     version = draw(st.sampled_from([b"1.1", b"1.0"]))
     block = [(b"Host", host), *draw(st.lists(st.tuples(names, values), max_size=8))]
     length: int = 0
@@ -94,6 +97,7 @@ REQUESTS: Final = [
     crlf(b"GET /a?b=c HTTP/1.1", b"Host: a.example", b"Content-Length: 5", b"X-A: v w", b"X-B:"),
     crlf(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked", b"Connection: close, x-a", b"X-A: 1"),
     crlf(b"GET http://b.example/x HTTP/1.0", b"Host: a", b"Connection: keep-alive", b"Expect: 100-continue"),
+    crlf(b"RPC_IN_DATA /x HTTP/1.1", b"Host: a", b"Content-Length: 1073741824"),
     crlf(b"OPTIONS * HTTP/1.1", b"host: a:80", b"Upgrade: websocket", b"Connection: Upgrade", b"Content-Length: 0"),
 ]
 RESPONSES: Final = [

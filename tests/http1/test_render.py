@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.http1.engine import ENGINES
-from stages.http1.methods import METHODS
+from stages.http1.methods import LONGEST, METHODS, is_forwarded
 from stages.http1.render import CONTINUE, LAST_CHUNK, REASONS, STATUS_LINES, chunk, request_head
 from stages.http1.rules import TARGET, TOKEN, VALUE, Limits, ResponseHead
-from stages.messages import UNKNOWN
+from stages.messages import EMPTY, UNKNOWN
 from tests.http1.heads import request, response
 
 LIMITS = Limits()
@@ -19,10 +19,11 @@ names = st.lists(st.sampled_from(sorted(TOKEN)), min_size=1, max_size=12).map(la
 values = st.lists(st.sampled_from(sorted(VALUE)), max_size=20).map(lambda octets: bytes(octets).strip(b" \t"))
 targets = st.lists(st.sampled_from(sorted(TARGET)), max_size=30).map(lambda octets: b"/" + bytes(octets))
 blocks = st.lists(st.tuples(names, values), max_size=6).map(lambda lines: b"".join(b"%b: %b\r\n" % line for line in lines))
+others = st.lists(st.sampled_from(sorted(TOKEN)), min_size=1, max_size=LONGEST).map(bytes).filter(is_forwarded)
 lengths = st.one_of(st.just(0), st.just(UNKNOWN), st.integers(1, 10**17))
 
 
-@given(st.sampled_from(sorted(METHODS)), targets, blocks, lengths)
+@given(st.one_of(st.sampled_from(sorted(METHODS)), others), targets, blocks, lengths)
 def test_a_request_head_reads_back_as_what_it_was_made_of(method: bytes, target: bytes, block: bytes, length: int) -> None:
     headers = b"host: a.example\r\n" + block
     wire = request_head(method, target, headers, length)
@@ -95,3 +96,11 @@ def test_an_empty_chunk_is_not_written_because_it_would_end_the_body() -> None:
     assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
     assert LAST_CHUNK == b"0\r\n\r\n"
     assert CONTINUE == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@given(st.one_of(st.sampled_from(sorted(METHODS)), others), targets, blocks)
+def test_an_empty_body_is_said_where_none_is_not(method: bytes, target: bytes, block: bytes) -> None:
+    headers = b"host: a.example\r\n" + block
+    for engine in ENGINES.values():
+        assert engine.parse_request(request_head(method, target, headers, EMPTY), LIMITS).is_framed
+        assert engine.parse_request(request_head(method, target, headers, 0), LIMITS).is_framed == (method in (b"POST", b"PUT", b"PATCH"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.http1.engine import Engine
-from stages.http1.methods import METHODS
+from stages.http1.methods import IDEMPOTENT, METHODS
 from stages.http1.rules import EVERY_NAME, Limits, check_host, split_absolute
 from stages.messages import UNKNOWN
 from tests.http1.heads import accepted, crlf, every_engine, get, post, request, rows
@@ -36,10 +36,21 @@ REFUSED = rows(
     ("nothing but empty lines", b"\r\n\r\n", "bad_request"),
     ("a request line alone, cut short", b"GET\r\n\r\n", "bad_request"),
     # method
-    ("a lower case method", crlf(b"get / HTTP/1.1", b"Host: a"), "not_implemented"),
-    ("an unknown method", crlf(b"FOO / HTTP/1.1", b"Host: a"), "not_implemented"),
-    ("a known method with a letter more", crlf(b"GETX / HTTP/1.1", b"Host: a"), "not_implemented"),
-    ("a method that only other protocols have", crlf(b"DESCRIBE / HTTP/1.1", b"Host: a"), "not_implemented"),
+    ("a method that is too long", crlf(b"A" * 33 + b" / HTTP/1.1", b"Host: a"), "not_implemented"),
+    ("TRACE in lower case", crlf(b"trace / HTTP/1.1", b"Host: a"), "not_implemented"),
+    ("CONNECT in mixed case", crlf(b"Connect / HTTP/1.1", b"Host: a"), "not_implemented"),
+    ("PRI", crlf(b"PRI / HTTP/1.1", b"Host: a"), "not_implemented"),
+    (
+        "an unknown method and a length beside a coding",
+        crlf(b"FOO / HTTP/1.1", b"Host: a", b"Content-Length: 1", b"Transfer-Encoding: chunked"),
+        "bad_request",
+    ),
+    ("an unknown method and two lengths", crlf(b"FOO / HTTP/1.1", b"Host: a", b"Content-Length: 1", b"Content-Length: 1"), "bad_request"),
+    ("an unknown method and a bare LF", crlf(b"FOO / HTTP/1.1", b"Host: a", b"X-A: 1\nX-B: 2"), "bad_request"),
+    ("an unknown method and another coding", crlf(b"FOO / HTTP/1.1", b"Host: a", b"Transfer-Encoding: gzip, chunked"), "not_implemented"),
+    ("an unknown method and an asterisk", crlf(b"FOO * HTTP/1.1", b"Host: a"), "bad_request"),
+    ("an unknown method and an authority", crlf(b"FOO a:443 HTTP/1.1", b"Host: a"), "bad_request"),
+    ("an unknown method of HTTP 1.2", crlf(b"FOO / HTTP/1.2", b"Host: a"), "bad_version"),
     ("CONNECT", crlf(b"CONNECT a.example:443 HTTP/1.1", b"Host: a.example:443"), "not_implemented"),
     ("a method with a colon", crlf(b"GE:T / HTTP/1.1", b"Host: a"), "bad_request"),
     # target
@@ -309,3 +320,38 @@ def test_hosts_that_are_remembered_do_not_fill_the_memory() -> None:
 )
 def test_an_absolute_target_falls_into_authority_and_origin_form(target: bytes, parts: tuple[bytes, bytes]) -> None:
     assert split_absolute(target) == parts
+
+
+@every_engine
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(b"LIST RDG_OUT_DATA RPC_IN_DATA BAN SOURCE M-SEARCH VERSION-CONTROL MKWORKSPACE ORDERPATCH UPDATEREDIRECTREF").split(),
+        *(b"DESCRIBE get GETX 0 !#$%&'*+-.^_`|~").split(),
+        b"A" * 32,
+    ],
+)
+def test_any_other_token_is_a_method_and_frames_a_body_as_every_method_does(engine: Engine, method: bytes) -> None:
+    for lines, length in (((), 0), ((b"Content-Length: 5",), 5), ((b"Transfer-Encoding: chunked",), UNKNOWN)):
+        parsed = accepted(engine, crlf(method + b" /a?b=c HTTP/1.1", b"Host: a.example", b"X-A: 1", *lines))
+        assert (parsed.method, parsed.target, parsed.length) == (method, b"/a?b=c", length)
+        assert parsed.headers == b"host: a.example\r\nx-a: 1\r\n"
+    assert accepted(engine, crlf(method + b" http://b.example/x HTTP/1.0", b"Host: a")).host == b"b.example"
+    assert method not in IDEMPOTENT
+
+
+@every_engine
+@pytest.mark.parametrize(
+    ("lines", "is_framed"),
+    [
+        ((), False),
+        ((b"Content-Length: 0",), True),
+        ((b"Content-Length: 00",), True),
+        ((b"Content-Length: 5",), True),
+        ((b"Transfer-Encoding: chunked",), True),
+        ((b"Content-Length: 0", b"Connection: x, close"), True),
+    ],
+)
+def test_a_body_of_no_bytes_is_told_from_none(engine: Engine, lines: tuple[bytes, ...], is_framed: bool) -> None:
+    assert accepted(engine, get(*lines)).is_framed == is_framed
+    assert accepted(engine, crlf(b"PROPFIND / HTTP/1.1", b"Host: a", *lines)).is_framed == is_framed

@@ -18,7 +18,7 @@ from stages.http2.fields import (
     trailer_block,
     trailer_fields,
 )
-from stages.messages import UNKNOWN
+from stages.messages import EMPTY, UNKNOWN
 from tests.http2.wire import GET, POST
 
 LIMITS = Limits()
@@ -203,7 +203,8 @@ def test_content_length_without_a_body_is_malformed() -> None:
     ("fields", "kind"),
     [
         (((b":method", b"CONNECT"), (b":authority", b"a:1")), "not_implemented"),
-        (with_pseudo(method=b"BREW"), "not_implemented"),
+        (with_pseudo(method=b"trace"), "not_implemented"),
+        (with_pseudo(method=b"A" * 33), "not_implemented"),
         (((b":method", b"CONNECT"), (b":protocol", b"connect-udp"), *GET[1:]), "not_implemented"),
         (with_pseudo(scheme=b"ftp"), "bad_request"),
         (with_pseudo(path=b"/a#b"), "bad_request"),
@@ -274,6 +275,8 @@ def test_a_request_to_a_backend() -> None:
     )
     assert (b"content-length", b"0") in request_fields(b"PUT", b"/", b"http", block, 0)
     assert not any(name == b"content-length" for name, _ in request_fields(b"GET", b"/", b"http", block, 0))
+    for method in (b"GET", b"PUT", b"LIST"):
+        assert request_fields(method, b"/", b"http", block, EMPTY).count((b"content-length", b"0")) == 1
     assert not any(name == b"content-length" for name, _ in request_fields(b"POST", b"/", b"http", block, UNKNOWN))
     tunnel = request_fields(b"GET", b"/", b"http", block, 0, b"websocket")
     assert tunnel[:2] == ((b":method", b"CONNECT"), (b":protocol", b"websocket"))
@@ -320,3 +323,20 @@ def test_a_block_survives_the_way_to_a_backend(extra: list[tuple[bytes, bytes]])
         return
     again = request_head(request_fields(head.method, head.target, b"http", head.headers, head.length), True, LIMITS)
     assert again == head._replace(expects_continue=False)
+
+
+def test_a_body_of_no_bytes_is_told_from_none() -> None:
+    assert request_head((*GET, (b"content-length", b"0")), True, LIMITS).is_framed
+    assert not request_head(GET, True, LIMITS).is_framed
+    assert not request_head(GET, False, LIMITS).is_framed, "nobody has announced anything"
+
+
+@pytest.mark.parametrize("method", [b"LIST", b"RPC_IN_DATA", b"M-SEARCH", b"BREW", b"get", b"A" * 32])
+def test_any_other_token_is_a_method(method: bytes) -> None:
+    assert request_head(with_pseudo(method=method), True, LIMITS).method == method
+
+
+@pytest.mark.parametrize("status", [600, 999])
+def test_a_status_of_no_class_passes_in_both_directions(status: int) -> None:
+    assert response_head(((b":status", b"%d" % status),), LIMITS).status == status
+    assert response_fields(status, b"", UNKNOWN) == ((b":status", b"%d" % status),)

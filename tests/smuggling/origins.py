@@ -20,7 +20,7 @@ import uvicorn
 from tests.e2e.waiting import free_port
 from tests.smuggling.book import Request
 
-_REQUEST_LINE = re.compile(rb"([A-Z]+) ([!-~]+) HTTP/1\.1")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9a-zA-Z]+) ([!-~]+) HTTP/1\.1")
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9a-zA-Z]+): ?([\t\x20-\x7e\x80-\xff]*)")
 _SIZE = re.compile(rb"[0-9a-f]+")
 _MARK = re.compile(rb"(?:run|fuz)[0-9]{5}")

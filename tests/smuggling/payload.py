@@ -32,6 +32,8 @@ class Payload:
     """One of a long sweep: said to the raw recorder only."""
     pauses: bool = False
     """The last line is incomplete on purpose: the refusal may come from a time-out."""
+    only_recorders: bool = False
+    """Some servers refuse it, before an application sees it."""
 
 
 class Family:
@@ -41,8 +43,8 @@ class Family:
         self.name = name
         self.payloads: dict[str, Payload] = {}
 
-    def passed(self, name: str, wire: bytes) -> None:
-        self._add(Payload(self.name, name, wire, "passed"))
+    def passed(self, name: str, wire: bytes, *, only_recorders: bool = False) -> None:
+        self._add(Payload(self.name, name, wire, "passed", only_recorders=only_recorders))
 
     def answered(self, name: str, wire: bytes) -> None:
         self._add(Payload(self.name, name, wire, "answered"))

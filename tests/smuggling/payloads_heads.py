@@ -296,16 +296,10 @@ versions.passed("1.0 without Host", head(b"GET /mark0000 HTTP/1.0", host=b""))
 
 methods = Family("Methods")
 for _name, _method in (
-    ("lower case", b"get"),
-    ("mixed case", b"Get"),
-    ("longer", b"GETS"),
-    ("prefix", b"GETGET"),
-    ("unknown", b"SLUDGE"),
+    ("lower case trace", b"trace"),
+    ("mixed case connect", b"Connect"),
     ("long", b"A" * 300),
     ("very long", b"A" * 20_000),
-    ("digit", b"0"),
-    ("token characters", b"!#$%&'*+-.^_`|~"),
-    ("dot", b"G.ET"),
     ("quotes", b'G=":<>(e),[T];?"'),
     ("at", b"G@ET"),
     ("NUL", b"GE\0T"),
@@ -317,11 +311,8 @@ for _name, _method in (
     ("two words", b"GET GET"),
     ("CR first", b"\rGET"),
     ("vertical tab behind", b"GET\x0b"),
-    ("chunk size", b"5"),
     ("empty", b""),
-    ("SOURCE", b"SOURCE"),
     ("PRI", b"PRI"),
-    ("DEBUG", b"DEBUG"),
 ):
     methods.refused(_name, get(method=_method))
 for _override in (b"X-HTTP-Method-Override: HEAD", b"X-HTTP-Method: HEAD", b"X-Method-Override: CONNECT", b"Method: HEAD"):
@@ -329,6 +320,29 @@ for _override in (b"X-HTTP-Method-Override: HEAD", b"X-HTTP-Method: HEAD", b"X-M
 for _method in (b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"PROPFIND"):
     methods.passed(_method.decode(), get(method=_method))
     methods.passed(f"{_method.decode()} and two more", get(method=_method) + get(target=b"/mark0000/2") + get(target=b"/mark0000/3"))
+for _name, _method in (
+    ("lower case", b"get"),
+    ("mixed case", b"Get"),
+    ("lower case HEAD", b"head"),
+    ("longer", b"GETS"),
+    ("prefix", b"GETGET"),
+    ("unknown", b"SLUDGE"),
+    ("digit", b"0"),
+    ("token characters", b"!#$%&'*+-.^_`|~"),
+    ("dot", b"G.ET"),
+    ("chunk size", b"5"),
+    ("SOURCE", b"SOURCE"),
+    ("DEBUG", b"DEBUG"),
+):
+    _start = b"%b /mark0000 HTTP/1.1" % _method
+    _both = post(b"Transfer-Encoding: chunked", b"Content-Length: 5", body=chunked(), start=_start)
+    for _case, _wire in (
+        ("and two more", get(method=_method) + get(target=b"/mark0000/2") + get(target=b"/mark0000/3")),
+        ("with a length", post(length(SMUGGLED), body=SMUGGLED, start=_start)),
+        ("with chunks", post(b"Transfer-Encoding: chunked", body=chunked(SMUGGLED), start=_start)),
+    ):
+        methods.passed(f"{_name} {_case}", _wire, only_recorders=True)
+    methods.refused(f"{_name} with both", _both)
 methods.refused("TRACE", get(method=b"TRACE"))
 methods.passed("HEAD with chunks", post(b"Transfer-Encoding: chunked", body=chunked(b"x"), start=b"HEAD /mark0000 HTTP/1.1"))
 methods.passed("HEAD with a length", post(length(SMUGGLED), body=SMUGGLED, start=b"HEAD /mark0000 HTTP/1.1"))

@@ -64,6 +64,8 @@ def _doors_of(at: int, payload: Payload | Http2Payload, doors: list[Door], thoro
     others = [door for door in doors if door.origin != "raw"]
     if isinstance(payload, Payload) and payload.only_raw:
         return recorders if thorough else [recorders[at % len(recorders)]]
+    if isinstance(payload, Payload) and payload.only_recorders:
+        return recorders
     if payload.verdict == "refused" and not thorough and others:
         others = [others[at % len(others)]]
     return recorders + others

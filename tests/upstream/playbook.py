@@ -511,6 +511,7 @@ class Play:
         stamps: tuple[float, ...] = (1.0, 2.0),
         upgrade: bytes = b"",
         version: int = 11,
+        is_framed: bool = False,
     ) -> int:
         """A request arrives; its sid. `length` announces a body that is still to come."""
         if sid is None:
@@ -542,6 +543,7 @@ class Play:
                 stamps,
                 b"",
                 watchers,
+                is_framed,
             )
         )
         return sid

@@ -100,3 +100,28 @@ async def test_a_whole_body_has_a_length_whatever_was_said_of_it(play: Play, bod
     assert play.backend().link.hears() == b"POST / HTTP/1.1\r\nhost: example\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
     play.backend().link.says(OK)
     assert play.hears_response((9 << 32) + 1).status == 200
+
+
+@pytest.mark.parametrize("method", [b"GET", b"DELETE", b"PROPFIND", b"POST", b"PUT", b"LIST"])
+async def test_a_body_of_no_bytes_that_the_client_announced_is_announced_to_the_backend(play: Play, method: bytes) -> None:
+    play.serves()
+    for is_framed in (True, False):
+        play.asks(method, is_framed=is_framed)
+        await play.turn()
+        link = play.backend().link
+        said = link.hears()
+        # A method that usually has a body says so in any case (RFC 9110 section 8.6).
+        assert said.count(b"content-length: 0\r\n") == (is_framed or method in (b"POST", b"PUT")), said
+        link.says(OK)
+        await play.turn()
+        play.hears()
+
+
+async def test_a_body_that_has_become_longer_on_its_way_has_one_length(play: Play) -> None:
+    play.serves()
+    play.asks(b"DELETE", body=b"grown", is_framed=True)
+    await play.turn()
+    assert play.backend().link.hears() == b"DELETE / HTTP/1.1\r\nhost: example\r\ncontent-length: 5\r\n\r\ngrown"
+    play.backend().link.says(OK)
+    await play.turn()
+    play.hears()
