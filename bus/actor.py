@@ -115,6 +115,9 @@ class Actor:
     def told(self, word: str, args: Any) -> None:
         """TELL from the supervisor: `reopen`, `reload`."""
 
+    def look_at_run_dir(self) -> None:
+        """Twice a second: what this actor keeps there for its next life may have been removed. Raises OSError."""
+
     def figures(self) -> dict[str, float]:
         """For `pingap ps`, with each heartbeat: in_flight, requests, …"""
         return {}

@@ -9,6 +9,7 @@ send on a socket that also receives; a send never blocks.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,8 @@ from bus import envelope as wire
 from bus.local import LocalMail, Receiver
 from bus.members import Members
 from bus.sockets import NOBLOCK, NOBLOCK_MORE, Pair, Publisher, Router, Watched, rest_of
+
+IPC: Final = "ipc://"
 
 RETRY: Final = 0.005
 """Seconds until a full pipe is tried again."""
@@ -65,6 +68,8 @@ class Link:
         self._dirty: list[int] = []
         self._retrying = False
         self._watched: list[Watched] = []
+        self._bound: list[tuple[Watched, str]] = []
+        """With the endpoints of ipc that others look for in the run dir."""
         self._local = LocalMail(loop)
         self.members = Members()
         self.refused = 0
@@ -106,7 +111,30 @@ class Link:
                         error = RuntimeError(f"it raised {type(error).__name__}")
                     self._failed(envelope, table, error)
 
-        self._watched.append(Watched(self._loop, socket, take))
+        self._bind_watch(Watched(self._loop, socket, take), endpoint)
+
+    def _bind_watch(self, watched: Watched, endpoint: str) -> None:
+        self._watched.append(watched)
+        if endpoint.startswith(IPC):
+            self._bound.append((watched, endpoint))
+
+    def restore(self) -> list[str]:
+        """Binds anew what others can no longer find because somebody removed its file; the paths. Connections that there are stay.
+
+        Raises OSError where it cannot be, say because the directory is gone.
+        """
+        restored = []
+        for watched, endpoint in self._bound:
+            path = endpoint.removeprefix(IPC)
+            if not os.path.lexists(path):
+                try:
+                    # The listener before goes on unseen: to unbind it would cut those who have come through it.
+                    watched.socket.bind(endpoint)
+                except zmq.ZMQError as error:
+                    raise OSError(error.errno, str(error)) from error
+                watched.sent()
+                restored.append(path)
+        return restored
 
     def refuse(self, error: Exception) -> None:
         """Counts a message or envelope that is not of this protocol; tells of it once a minute."""
@@ -281,7 +309,7 @@ class Link:
         # ROUTER_MANDATORY: an unknown peer is an error to see, not a silent loss.
         socket = self._open(zmq.ROUTER, endpoint, True, {zmq.LINGER: 200, zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 1})
         router = Router(self._loop, socket, take, self.refuse)
-        self._watched.append(router.watched)
+        self._bind_watch(router.watched, endpoint)
         return router
 
     def publisher(self, endpoint: str, subscriptions: Callable[[bytes], None] | None = None) -> Publisher:
@@ -295,7 +323,7 @@ class Link:
                 subscriptions(message)
 
         publisher.watched = Watched(self._loop, socket, take)
-        self._watched.append(publisher.watched)
+        self._bind_watch(publisher.watched, endpoint)
         return publisher
 
     def subscriber(self, endpoint: str, topics: Sequence[bytes], take: Callable[[bytes, list[Any]], None]) -> Watched:

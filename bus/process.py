@@ -157,6 +157,7 @@ class Process:
             self._count_at = began + COUNT
             if descriptors.in_use() > descriptors.NEARLY * self.descriptors.limit:
                 self._tell_of_shortage("nearly all are in use")
+        self._look_at_run_dir()
         for _ in range(2):
             await asyncio.sleep(BEAT / 2)
             self._ask_snapshots()
@@ -168,6 +169,18 @@ class Process:
             self._orphaned = True  # the supervisor is gone: finish what is held, then leave
             for actor in self._ids:
                 self._drain(actor, ORPHAN_DRAIN)
+
+    def _look_at_run_dir(self) -> None:
+        """Somebody may have cleaned it up: who comes later must find us there."""
+        try:
+            restored = self.link.restore()
+            for actor in self.actors.values():
+                actor.look_at_run_dir()
+        except OSError:
+            return  # the directory itself is gone: the supervisor makes it anew
+        if restored:
+            names = ", ".join(path.rpartition("/")[2] for path in restored)
+            next(iter(self.contexts.values())).log("warn", f"made anew in the run dir, where somebody had removed it: {names}")
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

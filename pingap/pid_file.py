@@ -26,11 +26,24 @@ class PidFile:
         if reason := why_no_pid_file(self._path):
             raise PidFileError(f"basic.pid_file: {reason[0]}")
         try:
-            self._fd = self._locked()
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            self._fd = self._written()
         except OSError as error:
             raise PidFileError(f"basic.pid_file: {path}: {error.strerror or error}") from error
+
+    def _written(self) -> int:
+        fd = self._locked()
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        return fd
+
+    def restore(self) -> bool:
+        """Writes it again if somebody has removed it, and says so. Raises OSError and PidFileError."""
+        if os.path.lexists(self._path):
+            return False
+        fd = self._written()
+        os.close(self._fd)
+        self._fd = fd
+        return True
 
     def _locked(self) -> int:
         while True:

@@ -5,15 +5,21 @@ processes   `pid start-time` of every process, so that the next instance can end
 config.last                                                  what the config stage goes on with after a crash
 health.last, backends.last                                   the same for discovery
 control, config.pub, discovery.pub, events.pub, <stage>.<replica>.<id>   ZeroMQ's sockets
+
+The directory itself is locked as well, and an abstract socket named by its path, so that who removes files, or all of
+it, lets no second instance in. Once a second the supervisor makes anew what is missing, and each process its own sockets.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pwd
 import signal
+import socket
 import stat
+import struct
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -30,6 +36,9 @@ LONGEST_NAME: Final = len("/discovery.1023.9999999")
 
 FILES: Final = ("processes", "config.last", "config.last.new", "health.last", "health.last.new", "backends.last", "backends.last.new")
 """What an instance leaves there besides sockets."""
+
+SUPERVISOR: Final = "supervisor"
+"""First word of the first line of `processes`."""
 
 LOCK_PATIENCE: Final = 0.5
 """Seconds for which a held lock is tried again: a command that only looks holds it for a moment."""
@@ -64,19 +73,73 @@ def check_length(path: str) -> None:
 
 
 def supervisor_of(path: str) -> int | None:
-    """Process id of the supervisor that holds this run dir, None when there is none. Raises PermissionError when one may not look."""
+    """Process id of the supervisor that holds this run dir, None when there is none. Raises PermissionError when one may not look.
+
+    0 when the id is not known here, say because the supervisor is in a pid namespace of which this one sees nothing.
+    """
+    path = os.path.abspath(path)
+    written = 0
     try:
         with open(os.path.join(path, "pid"), "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = file.read().strip()
-                return int(text) if text.isdigit() else 0
+            is_held = _is_locked(file.fileno())
+            text = file.read().strip()
+            written = int(text) if is_held and text.isdigit() else 0
     except PermissionError:
         raise
     except OSError:
-        return None
-    return None
+        is_held = False
+    is_held = is_held or _is_directory_held(path)
+    # The id as this namespace has it: what a container has written into the file is another one's here.
+    told = peer_of(os.path.join(path, "control")) if is_held else None
+    if told is None:
+        told = peer_of(_word(path), os.getuid())
+    if told is not None:
+        return told
+    return written if is_held else None
+
+
+def _is_directory_held(path: str) -> bool:
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        raise
+    except OSError:
+        return False
+    try:
+        return _is_locked(directory)
+    finally:
+        os.close(directory)
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _word(path: str) -> str:
+    """Name of the abstract socket that says that a run dir is held, whatever becomes of its files. As the path of a socket."""
+    return f"\0pingap {os.getuid()} {hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}"
+
+
+def peer_of(address: str, whose: int | None = None) -> int | None:
+    """Process id, in this pid namespace, of who listens on a unix socket; 0 when it is not in this namespace. None when nobody does.
+
+    whose: the user that it has to be: anybody may take an abstract name.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(address)
+            pid, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return None
+        return int(pid) if whose in (None, user) else None
 
 
 def owner_of(path: str) -> str:
@@ -113,16 +176,103 @@ class RunDir:
         """Takes the lock. Raises RunDirError when another instance has it or the directory is not usable."""
         self.path = os.path.abspath(path)
         check_length(self.path)
+        self._directory = self._lock = -1
+        self._written = 0
+        self._processes: list[str] = []
+        self._patience = LOCK_PATIENCE
+        self._word = self._spoken()
         try:
-            _make_private(self.path)
-            self._lock = self._locked(os.path.join(self.path, "pid"))
-            os.ftruncate(self._lock, 0)
-            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+            self._take()
+            if (other := _living_supervisor(Path(self.path, "processes"))) is not None:
+                raise self._held_by(other)
         except OSError as error:
+            self._let_go()
             raise RunDirError(f"the run dir {self.path} cannot be used: {error.strerror or error}") from error
+        except RunDirError:
+            self._let_go()
+            raise
+        self._patience = 0.0
+
+    def _held_by(self, pid: object) -> RunDirError:
+        return RunDirError(
+            f"pingap is already running in {self.path} (pid {pid or 'unknown'}): stop it with `pingap down`, or give another --run-dir"
+        )
+
+    def _spoken(self) -> socket.socket | None:
+        """The abstract socket. It lasts as long as this process; None where it cannot be had, and the locks must do."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            sock.bind(_word(self.path))
+            sock.listen(128)
+        except OSError:
+            sock.close()
+            if (other := peer_of(_word(self.path), os.getuid())) is not None:
+                raise self._held_by(other) from None
+            return None
+        return sock
+
+    def _take(self) -> None:
+        """The directory and what is locked in it. Raises OSError and RunDirError."""
+        _make_private(self.path)
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._await_lock(directory)
+        except BaseException:
+            os.close(directory)
+            raise
+        if self._directory >= 0:
+            os.close(self._directory)
+        self._directory = directory
+        self._write_pid()
+
+    def _await_lock(self, directory: int) -> None:
+        """The directory's own lock outlives the removal of everything in it."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise self._held_by(supervisor_of(self.path)) from None
+                time.sleep(0.02)
+            except OSError:
+                return  # a file system that locks no directories: the pid file must do
+
+    def _write_pid(self) -> None:
+        path = os.path.join(self.path, "pid")
+        lock = self._locked(path)
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = lock
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        if self._written:  # its time names this run (stages/keepsake.py)
+            os.utime(path, ns=(self._written, self._written))
+        else:
+            self._written = os.fstat(lock).st_mtime_ns
+
+    def restore(self) -> list[str]:
+        """Makes anew what somebody has removed of it, sockets aside; names of that. Raises OSError and RunDirError where it cannot be."""
+        if self._word is not None:
+            with suppress(BlockingIOError):
+                while True:  # those who asked who is here
+                    self._word.accept()[0].close()
+        restored = []
+        if not _is_same(self.path, self._directory):
+            self._take()
+            restored.append("the directory")
+        elif not _is_same(os.path.join(self.path, "pid"), self._lock):
+            self._write_pid()
+            restored.append("pid")
+        if self._processes and not os.path.exists(os.path.join(self.path, "processes")):
+            self._write_processes()
+            restored.append("processes")
+        return restored
 
     def _locked(self, path: str) -> int:
-        until = time.monotonic() + LOCK_PATIENCE
+        until = time.monotonic() + self._patience
         while True:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -135,10 +285,7 @@ class RunDir:
                 if time.monotonic() >= until:
                     other = os.pread(lock, 32, 0).decode(errors="replace").strip()
                     os.close(lock)
-                    raise RunDirError(
-                        f"pingap is already running in {self.path} (pid {other or 'unknown'}): "
-                        "stop it with `pingap down`, or give another --run-dir"
-                    ) from None
+                    raise self._held_by(other) from None
                 time.sleep(0.02)
             os.close(lock)
 
@@ -154,9 +301,14 @@ class RunDir:
 
     def record(self, pids: Iterable[int]) -> None:
         """Writes down which processes belong to this instance."""
-        lines = [f"{pid} {started}\n" for pid in pids if (started := start_time(pid))]
-        with suppress(OSError), open(os.path.join(self.path, "processes"), "w", encoding="ascii") as file:
-            file.writelines(lines)
+        self._processes = [f"{SUPERVISOR} {os.getpid()} {start_time(os.getpid())}\n"]
+        self._processes += [f"{pid} {started}\n" for pid in pids if (started := start_time(pid))]
+        with suppress(OSError):
+            self._write_processes()
+
+    def _write_processes(self) -> None:
+        with open(os.path.join(self.path, "processes"), "w", encoding="ascii") as file:
+            file.writelines(self._processes)
 
     def forget_socket(self, name: str) -> None:
         """Removes the socket of an actor that is gone."""
@@ -165,10 +317,18 @@ class RunDir:
 
     def release(self) -> None:
         """Leaves nothing behind but the empty directory."""
-        self._remove_files()
         with suppress(OSError):
-            os.unlink(os.path.join(self.path, "pid"))
-        os.close(self._lock)
+            if _is_same(self.path, self._directory):  # else it is not ours any more
+                self._remove_files()
+                os.unlink(os.path.join(self.path, "pid"))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for fd in (self._lock, self._directory):
+            if fd >= 0:
+                os.close(fd)
+        if self._word is not None:
+            self._word.close()
 
     def _remove_files(self) -> None:
         with suppress(OSError):
@@ -197,6 +357,25 @@ def _make_private(path: str) -> None:
         if os.listdir(path):  # it may be anybody's: to close it could lock others out
             raise PermissionError("it is open to other users and not empty: chmod 700, or give another --run-dir")
         os.chmod(path, 0o700)
+
+
+def _is_same(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _living_supervisor(processes: Path) -> int | None:
+    """Whoever wrote that file and still lives, whatever has become of its locks: its processes are no orphans."""
+    try:
+        words = processes.read_text(encoding="ascii").splitlines()[0].split()
+    except (OSError, ValueError, IndexError):
+        return None
+    if len(words) != 3 or words[0] != SUPERVISOR or not (words[1].isdigit() and words[2].isdigit()):
+        return None
+    pid = int(words[1])
+    return pid if pid != os.getpid() and start_time(pid) == int(words[2]) else None
 
 
 def _end_leftovers(processes: Path) -> int:

@@ -27,7 +27,7 @@ from pingap.boot import Face, Prepared
 from pingap.control import Control
 from pingap.face import since_start
 from pingap.listeners import BindFailed
-from pingap.pid_file import PidFile
+from pingap.pid_file import PidFile, PidFileError
 from pingap.plan import Fleet
 from pingap.plan_words import (
     Announce,
@@ -55,11 +55,14 @@ from pingap.plan_words import (
 )
 from pingap.ps_table import outcome_of, span
 from pingap.rows import Row, actor_rows, plain_row
-from pingap.rundir import RunDir
+from pingap.rundir import RunDir, RunDirError
 from pingap.spawning import SpawnerHandle
 
 LAST_MESSAGE: Final = 0.05
 """Seconds between a process's end and believing that it has not said why over the bus."""
+
+RUN_DIR_PAUSE: Final = 60.0
+"""Seconds between two words on a run dir that cannot be made anew."""
 
 UNSAID: Final = 100
 """Words that are kept for the logging stage while it is dead; beyond them the oldest are forgotten."""
@@ -84,6 +87,7 @@ class Supervisor:
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
         self._beaten = 0.0
+        self._tell_run_dir = 0.0
         self._began = time.monotonic()
         self._pids: dict[int, int] = {}
         self._handles: dict[int, int] = {}
@@ -154,9 +158,25 @@ class Supervisor:
         if now - self._beaten >= BEAT:
             self._beaten = now
             self._control.beat()
+            self._look_at_run_dir(now)
         if not self._ended.done():
             wait = min(self._fleet.deadline(now), self._beaten + BEAT) - now
             self._timer = self._loop.call_later(max(0.001, wait), self._turn)
+
+    def _look_at_run_dir(self, now: float) -> None:
+        """Cleaners of /tmp remove what looks old: with each heartbeat, what is missing is made anew."""
+        try:
+            restored = self._run_dir.restore()
+            restored += [path.rpartition("/")[2] for path in self._link.restore()]
+            if self._pid_file is not None and self._pid_file.restore():
+                restored.append("basic.pid_file")
+        except (OSError, RunDirError, PidFileError) as error:
+            if now >= self._tell_run_dir:
+                self._tell_run_dir = now + RUN_DIR_PAUSE
+                self._log("error", f"the run dir cannot be made anew: {error}")
+            return
+        if restored:
+            self._log("warn", f"made anew in the run dir, where somebody had removed it: {', '.join(restored)}")
 
     def _watch_signals(self) -> None:
         def tell(word: str, stage: str = "") -> None:

@@ -19,6 +19,7 @@ from config.certificates import files_of
 from config.model import Snapshot
 from config.problems import ConfigRefused
 from config.storage import file
+from stages import keepsake
 from stages.config import last
 from stages.config.aside import aside
 from stages.config.core import (
@@ -32,6 +33,7 @@ from stages.config.core import (
     Publish,
     Read,
     ReadFailed,
+    Stored,
     Tell,
     Ticked,
     UseTold,
@@ -71,6 +73,8 @@ class ConfigActor(Actor):
         self._reload = asyncio.Event()
         self._code: tuple[str, ...] = ()
         """Files of plugins that the user wrote."""
+        self._kept: tuple[Stored, int] | None = None
+        """What its next life begins with, and the run in which that was saved."""
         self._reads = 0
         self._refusals = 0
 
@@ -86,6 +90,8 @@ class ConfigActor(Actor):
             stored = last.restore(self.context.run_dir)
         except (ValueError, OSError) as error:
             self.context.log("warn", f"{last.NAME} of the run dir cannot be used", error=str(error))
+        if stored is not None:
+            self._kept = stored, keepsake.run_of(self.context.run_dir)
         self._core = Core(int(time() * 1000), stored)
         self._publish = self.context.publish("config", self._core.value())
         self.members_changed(self.context.members, frozenset())
@@ -120,6 +126,10 @@ class ConfigActor(Actor):
     def told(self, word: str, args: Any) -> None:
         if word == "reload":
             self._reload.set()
+
+    def look_at_run_dir(self) -> None:
+        if self._kept is not None and last.is_lost(self.context.run_dir, self._kept[1]):
+            self._kept = self._kept[0], last.save(self.context.run_dir, self._kept[0])
 
     def figures(self) -> dict[str, float]:
         return {"generation": self._core.committed, "reads": self._reads, "refusals": self._refusals}
@@ -191,7 +201,7 @@ class ConfigActor(Actor):
                     self._publish(value)
                 case Keep(stored):
                     try:
-                        last.save(self.context.run_dir, stored)
+                        self._kept = stored, last.save(self.context.run_dir, stored)
                     except OSError as error:
                         self.context.log("warn", f"{last.NAME} cannot be written; a restart of this stage would need it", error=str(error))
                 case Tell():

@@ -11,11 +11,16 @@ from stages.config.core import Loaded, Stored
 NAME: Final = "config.last"
 
 
-def save(run_dir: str, stored: Stored) -> None:
-    """Replaces the file as a whole. Raises OSError."""
+def save(run_dir: str, stored: Stored) -> int:
+    """Replaces the file as a whole; the run that it names. Raises OSError."""
     loaded = stored.loaded
     plain = {"number": stored.number, "wire": loaded.wire, "booted": stored.booted.to_wire()}
-    keepsake.save(run_dir, NAME, plain)
+    return keepsake.save(run_dir, NAME, plain)
+
+
+def is_lost(run_dir: str, run: int) -> bool:
+    """Somebody has removed it. run: what `save` gave."""
+    return keepsake.is_lost(run_dir, NAME, run)
 
 
 def restore(run_dir: str) -> Stored | None:

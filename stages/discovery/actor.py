@@ -65,6 +65,10 @@ class DiscoveryActor(Actor):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def look_at_run_dir(self) -> None:
+        for topic in self._topics:
+            topic.keep()
+
     def figures(self) -> dict[str, float]:
         return {"checks": self._checks, "unhealthy": self._core.unhealthy}
 
@@ -213,6 +217,8 @@ class _Topic:
         self._keepsake = keepsake_name
         self._value = value
         self._last = value()
+        self._run: int | None = None
+        """In which it was saved; None when it was not."""
         self._publish = context.publish(topic, self._last)
 
     def publish(self) -> None:
@@ -222,10 +228,15 @@ class _Topic:
             return
         self._last = value
         try:
-            keepsake.save(self._context.run_dir, self._keepsake, value)
+            self._run = keepsake.save(self._context.run_dir, self._keepsake, value)
         except OSError as error:
             self._context.log("warn", f"{self._keepsake} cannot be written; a restart of this stage would need it", error=str(error))
         self._publish(value)
+
+    def keep(self) -> None:
+        """Saves it again when somebody has removed it. Raises OSError."""
+        if self._run is not None and keepsake.is_lost(self._context.run_dir, self._keepsake, self._run):
+            self._run = keepsake.save(self._context.run_dir, self._keepsake, self._last)
 
 
 def _compile(snapshot: Snapshot, plans: dict[str, int]) -> dict[str, Plan]:

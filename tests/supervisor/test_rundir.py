@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from pingap import rundir
+from pingap.pid_file import PidFile, PidFileError
 from pingap.rundir import RunDir, RunDirError
+from stages import keepsake
 
 
 @pytest.fixture
@@ -110,3 +113,99 @@ def test_where_it_is_by_default(path: Path) -> None:
 def test_somebody_elses_runtime_directory_is_not_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 4711)
     assert rundir.default({"XDG_RUNTIME_DIR": str(path)}) == "/tmp/pingap-4711"
+
+
+# -- somebody cleans up ---------------------------------------------------------------
+
+
+def _remove(path: Path, what: str) -> None:
+    if what == "the directory":
+        shutil.rmtree(path)
+        return
+    for entry in list(path.iterdir()):
+        if what in ("everything", entry.name):
+            entry.unlink()
+
+
+@pytest.mark.parametrize("what", ["pid", "processes", "everything", "the directory"])
+def test_whatever_is_removed_it_stays_taken_and_is_made_anew(path: Path, what: str) -> None:
+    directory = path / "run"
+    held = RunDir(str(directory))
+    held.record([os.getpid()])
+    assert held.restore() == []
+    before = keepsake.run_of(held.path)
+    for _ in range(3):
+        _remove(directory, what)
+        with pytest.raises(RunDirError, match=rf"already running in {directory} \(pid {os.getpid()}\)"):
+            RunDir(str(directory))
+        assert rundir.supervisor_of(held.path) == os.getpid()
+        assert held.restore()
+        assert held.restore() == []
+        assert (directory / "pid").read_text() == f"{os.getpid()}\n"
+        assert (directory / "processes").read_text().startswith(f"supervisor {os.getpid()} ")
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert keepsake.run_of(held.path) == before, "what stages keep there still belongs to this run"
+        with pytest.raises(RunDirError, match="already running"):
+            RunDir(str(directory))
+    held.release()
+    RunDir(str(directory)).release()
+    assert list(directory.iterdir()) == []
+
+
+def test_many_who_ask_who_is_there_are_all_told(path: Path) -> None:
+    held = RunDir(str(path / "run"))
+    shutil.rmtree(path / "run")
+    for _ in range(400):
+        assert rundir.supervisor_of(held.path) == os.getpid()
+        held.restore()
+        shutil.rmtree(path / "run", ignore_errors=True)
+    held.release()
+
+
+def test_a_directory_that_cannot_be_made_anew_is_told_and_nothing_of_others_is_touched(path: Path) -> None:
+    held = RunDir(str(path / "run"))
+    shutil.rmtree(path / "run")
+    (path / "run").write_text("somebody else's")
+    with pytest.raises(OSError):
+        held.restore()
+    held.release()
+    assert (path / "run").read_text() == "somebody else's"
+
+
+def test_a_living_supervisors_processes_are_no_orphans_even_without_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
+        started = rundir.start_time(other.pid)
+        (path / "processes").write_text(f"supervisor {other.pid} {started}\n{other.pid} {started}\n")
+        with pytest.raises(RunDirError, match=rf"already running in {path} \(pid {other.pid}\)"):
+            RunDir(str(path))
+        assert other.poll() is None
+        (path / "processes").write_text(f"supervisor {other.pid} {started + 1}\n")
+        held = RunDir(str(path))  # the pid is another's by now
+        assert held.clear() == 0
+        held.release()
+        other.kill()
+
+
+def test_where_no_abstract_socket_can_be_had_the_locks_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rundir, "_word", lambda path: "/nonexistent/socket")
+    held = RunDir(str(path))
+    (path / "pid").unlink()
+    with pytest.raises(RunDirError, match="already running"):
+        RunDir(str(path))
+    assert rundir.supervisor_of(held.path) == 0
+    assert held.restore() == ["pid"]
+    assert rundir.supervisor_of(held.path) == os.getpid()
+    held.release()
+    assert rundir.supervisor_of(held.path) is None
+
+
+def test_the_pid_file_of_the_configuration_is_written_again(path: Path) -> None:
+    held = PidFile(str(path / "pid"))
+    assert not held.restore()
+    (path / "pid").unlink()
+    assert held.restore()
+    assert (path / "pid").read_text() == f"{os.getpid()}\n"
+    with pytest.raises(PidFileError, match="belongs to another pingap"):
+        PidFile(str(path / "pid"))
+    held.release()
+    assert not (path / "pid").exists()
