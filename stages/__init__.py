@@ -7,7 +7,7 @@
     messages.py     THE list of what stages send one another (bus/PROTOCOL.md sections 6 to 8)
     itinerary.py    which stages a request visits        errors.py, error_page.py, grpc.py    how it can fail, and what is said then
     generations.py  a configuration from candidate to retirement, as every stage keeps it
-    headers.py, header_view.py, variables.py, forwarded.py    header blocks: read, changed, filled in
+    headers.py, header_view.py, variables.py, forwarded.py, via.py    header blocks: read, changed, filled in
     http1/, http2/  HTTP in bytes, for accept and upstream        tls.py, tls_output.py    TLS under it
     keepsake.py     what survives a restart        bulk.py    long bodies take turns on a loop
 

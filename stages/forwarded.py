@@ -62,16 +62,16 @@ class Trust:
         number = int(ip)
         return any(version == ip.version and number >> shift in prefixes for version, shift, prefixes in self._networks)
 
-    def client_ip(self, peer_ip: str, headers: bytes) -> tuple[str, bool]:
-        """(address of the client, whether the peer's forwarded headers are believed)."""
+    def client_ip(self, peer_ip: str, headers: bytes) -> str:
+        """The address of the client: the peer, unless that is trusted and says who it is."""
         if self.nobody or not self.is_trusted(peer_ip):
-            return peer_ip, False
+            return peer_ip
         client = peer_ip
         lines = values_of(headers, FOR)
         if not lines:
             # A proxy that writes X-Forwarded-For may pass the client's own X-Real-IP on, so this is only the second choice.
             real_ip = address_of(value_of(headers, REAL_IP) or b"")
-            return real_ip or peer_ip, True
+            return real_ip or peer_ip
         for entry in reversed(b",".join(lines).split(b",")):
             address = address_of(entry)
             if not address:
@@ -79,7 +79,7 @@ class Trust:
             client = address
             if not self.is_trusted(address):
                 break
-        return client, True
+        return client
 
 
 def address_of(entry: bytes) -> str:

@@ -40,13 +40,14 @@ class Source(NamedTuple):
     upstream_addr: str = ""
     """The chosen backend, `host:port`; "" before there is one."""
     context: Mapping[str, Any] = NOTHING
-    """Context keys."""
+    """Captures, and what plugins put there."""
+    location: str = ""
 
 
 def source_of(routed: Routed, upstream_addr: str, believed: bool, known: Mapping[str, Any] = NOTHING) -> Source:
     """For a request that has a backend. believed: its peer is a trusted proxy; known: further context keys."""
-    context = {"connection_id": routed.peer[5], "location": routed.location, "upstream_addr": upstream_addr}
-    return Source(routed.peer, host_name(routed.host), routed.headers, believed, upstream_addr, {**context, **routed.variables, **known})
+    context = {**routed.variables, **known} if known else routed.variables
+    return Source(routed.peer, host_name(routed.host), routed.headers, believed, upstream_addr, context, routed.location)
 
 
 Render = Callable[[Source], bytes]
@@ -63,6 +64,12 @@ _NAMED: Final[dict[str, Render]] = {
     "server_port": lambda source: b"%d" % source.peer[3],
     "upstream_addr": lambda source: source.upstream_addr.encode(),
 }
+_OWN_KEYS: Final[dict[str, Callable[[Source], Any]]] = {
+    "connection_id": lambda source: source.peer[5],
+    "location": lambda source: source.location,
+    "upstream_addr": lambda source: source.upstream_addr,
+}
+"""Context keys that every request has, unless a capture or a plugin has taken their name."""
 _FORWARDED: Final = "proxy_add_x_forwarded_for"
 _WORD: Final = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 _HTTP: Final = re.compile(r"\$http_([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
@@ -155,8 +162,12 @@ def _header(name: str) -> Render:
 
 
 def _context(key: str) -> Render:
+    own = _OWN_KEYS.get(key)
+
     def render(source: Source) -> bytes:
         value = source.context.get(key)
+        if value is None and own is not None:
+            value = own(source)
         if value is None:
             return b""
         if isinstance(value, bool):

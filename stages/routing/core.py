@@ -18,7 +18,7 @@ from stages.messages import ROUTED, Request, Routed
 from stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
 from stages.routing.options import passed_on
 from stages.routing.rewrite import Rewriter
-from stages.routing.via import Via
+from stages.via import Via
 
 Clock = Callable[[], float]
 
@@ -135,23 +135,23 @@ class Router:
         # fmt: on
         table = self._tables.get(server)
         if table is None:
-            return Refused("not_found", "", "", self._client(peer, headers)[0], f"server {server!r} is not configured")
+            return Refused("not_found", "", "", self._client(peer, headers), f"server {server!r} is not configured")
         if table.metrics and target.startswith(table.metrics) and target.partition(b"?")[0] == table.metrics:
-            return MetricsAsked(self._client(peer, headers)[0])
+            return MetricsAsked(self._client(peer, headers))
         if method == b"OPTIONS":
             passed = passed_on(target, headers)
             if passed is None:
-                return OptionsAsked(self._client(peer, headers)[0])
+                return OptionsAsked(self._client(peer, headers))
             headers = passed
-        if table.via is not None:
-            if table.via.is_loop(headers):
-                return Refused("loop_detected", "", "", self._client(peer, headers)[0], "")
-            headers += table.via.line(version)
-        view = table.views.get(host) or table.index.view(host)
+        if table.via is not None and table.via.is_loop(headers):
+            return Refused("loop_detected", "", "", self._client(peer, headers), "")
+        candidates = table.views.get(host)
+        if candidates is None:
+            candidates = table.index.view(host)
 
         path: bytes | None = None
         captures: Captures | None = None
-        for kind, value, conditions, route, captures in view.candidates:  # noqa: B007 - used after the loop
+        for kind, value, conditions, route, captures in candidates:  # noqa: B007 - used after the loop
             if kind == PREFIX:
                 if not target.startswith(value):
                     continue
@@ -170,9 +170,9 @@ class Router:
             if not conditions or all(holds(headers, target) for holds in conditions):
                 break
         else:
-            return Refused("not_found", "", "", self._client(peer, headers)[0], "")
+            return Refused("not_found", "", "", self._client(peer, headers), "")
 
-        client_ip = self._trust.client_ip(peer[0], headers)[0] if self._is_trusting else peer[0]
+        client_ip = self._trust.client_ip(peer[0], headers) if self._is_trusting else peer[0]
         upstream = route.upstream
         variables = dict(captures) if captures else {}
         original = b""
@@ -197,5 +197,5 @@ class Router:
         # fmt: on
         return Limited(routed, route.max_processing) if route.max_processing else routed
 
-    def _client(self, peer: tuple[Any, ...], headers: bytes) -> tuple[str, bool]:
+    def _client(self, peer: tuple[Any, ...], headers: bytes) -> str:
         return self._trust.client_ip(peer[0], headers)

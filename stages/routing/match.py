@@ -27,6 +27,8 @@ T = TypeVar("T")
 Captures = dict[str, str]
 Condition = Callable[[bytes, bytes], bool]
 """(header block, target) → holds."""
+View = tuple[tuple[int, Any, tuple[Condition, ...], T, Captures], ...]
+"""What one host may reach: (path kind, path value, conditions, what to find, captures of the host), first to be tried first."""
 
 _EMPTY: Final[Captures] = {}
 _HOST_LIMIT: Final = 255
@@ -147,15 +149,6 @@ def _cookie_condition(name: bytes, expected: bytes | None) -> Condition:
     return holds
 
 
-class View(NamedTuple, Generic[T]):
-    """What one host may reach."""
-
-    name: bytes
-    """The host without port and final dot."""
-    candidates: tuple[tuple[int, Any, tuple[Condition, ...], T, Captures], ...]
-    """(path kind, path value, conditions, what to find, captures of the host), first to be tried first."""
-
-
 class Entry(NamedTuple, Generic[T]):
     """One location in an index."""
 
@@ -199,15 +192,14 @@ class HostIndex(Generic[T]):
 
     def view(self, authority: bytes) -> View[T]:
         """What a host may reach. `authority` is lower case, with or without a port."""
-        name = host_name(authority)
-        text = name.decode("latin-1")
+        text = host_name(authority).decode("latin-1")
         numbers = self._named(text)
         if not numbers and self._is_rest_plain:
-            candidates, size = self._rest, 1
+            view: View[T] = self._rest
+            size = 1
         else:
-            candidates = tuple(self._candidates(text, numbers))
-            size = len(candidates) + 1
-        view = View(name, candidates)
+            view = tuple(self._candidates(text, numbers))
+            size = len(view) + 1
         if len(authority) <= _HOST_LIMIT:
             # Clients choose the host, so what is remembered is bounded in number and in size.
             if len(self.views) >= self._views_limit or self._remembered + size > _CANDIDATES_LIMIT:

@@ -165,7 +165,15 @@ class UpstreamActor(Actor):
             self.repeats.log("warn", "no such upstream", upstream=routed.upstream, generation=routed.generation)
             self._refuse(routed, "no_backend" if compiled is not None else "overloaded")
             return
-        exchange = Exchange(self, routed, group, compiled.rules.get(routed.location, NO_RULES))
+        rules = compiled.rules.get(routed.location)
+        if rules is None:
+            if routed.location:
+                # Only a newer generation lacks it, and without its rules the request would say what it must not.
+                self.repeats.log("warn", "no such location", location=routed.location, generation=routed.generation)
+                self._refuse(routed, "overloaded")
+                return
+            rules = NO_RULES
+        exchange = Exchange(self, routed, group, rules)
         self._exchanges[sid] = exchange
         try:
             exchange.begin()

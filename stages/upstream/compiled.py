@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from config.model import Location, Snapshot
@@ -13,6 +15,7 @@ from stages.messages import Routed
 from stages.upstream.core import Rules
 from stages.upstream.pool import Group
 from stages.variables import Edit, compile_rules, host_name, source_of
+from stages.via import Via
 
 DEFAULT_RULES: Final = Rules(None, None)
 NOTHING_CUT: Final = cutter(())
@@ -31,13 +34,17 @@ class LocationRules:
     forwards: bool = False
     """enable_reverse_proxy_headers."""
     trust: Trust = NOBODY
+    vias: Mapping[str, Via] = field(default_factory=dict)
+    """What servers are called in Via lines."""
+    writes: bool = False
+    """`leaving` has something to do."""
     grpc_web: frozenset[str] = frozenset()
     """Servers by which a request to this location may come in as gRPC-Web."""
     cut_ruled: Cut = NOTHING_CUT
     """Takes out the lines that the location sets, adds or removes."""
 
     def leaving(self, headers: bytes, routed: Routed, address: str) -> bytes:
-        """The header block as it leaves for the backend at `address`: forwarded headers first, then the location's rules.
+        """The header block as it leaves for the backend at `address`: forwarded headers, Via, then the location's rules.
 
         Whoever works on a request before, plugins above all, sees what the client sent. A rule's variables mean the block as it
         came here, so that a plugin's change counts and a header that it took away is not there.
@@ -45,8 +52,10 @@ class LocationRules:
         believed = not self.trust.nobody and self.trust.is_trusted(routed.peer[0])
         block = headers
         if self.forwards:
-            host = host_name(routed.host).lower()
+            host = _remembered_name(routed.host) if len(routed.host) <= _LONGEST else host_name(routed.host)
             block = extend(headers, routed.peer, host, routed.client_ip) if believed else overwrite(headers, routed.peer, host)
+        if self.vias and (via := self.vias.get(routed.server)) is not None:
+            block += via.line(routed.version)
         if self.edit is not None:
             block = self.edit.apply(block, source_of(routed, address, believed))
         return block
@@ -78,17 +87,26 @@ class Compiler:
             groups[name] = known if known is not None and known.settings == settings else Group(name, settings)
         grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
         trust = Trust(snapshot.basic.trusted_proxies)
-        rules = {name: _rules(location, grpc_web, trust) for name, location in snapshot.locations.items()}
+        vias = {name: Via(server.via) for name, server in snapshot.servers.items() if server.via}
+        rules = {name: _rules(location, grpc_web, trust, vias) for name, location in snapshot.locations.items()}
         return Compiled(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
 
 
-def _rules(location: Location, grpc_web: frozenset[str], trust: Trust) -> LocationRules:
+_LONGEST: Final = 255
+"""Longest host that is remembered: no DNS name is longer, and clients choose it."""
+_remembered_name: Final = lru_cache(4096)(host_name)
+
+
+def _rules(location: Location, grpc_web: frozenset[str], trust: Trust, vias: Mapping[str, Via]) -> LocationRules:
+    edit = compile_rules(location.proxy_set_headers, location.proxy_add_headers)
     return LocationRules(
         Rules(location.max_retries, location.max_retry_window),
         location.client_max_body_size,
-        compile_rules(location.proxy_set_headers, location.proxy_add_headers),
+        edit,
         location.enable_reverse_proxy_headers,
         trust,
+        vias,
+        edit is not None or location.enable_reverse_proxy_headers or bool(vias),
         grpc_web if location.grpc_web else frozenset(),
         cutter(name.encode() for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)),
     )

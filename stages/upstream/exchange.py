@@ -124,7 +124,7 @@ class Exchange(Attempts):
         self.channel = channel
         channel.begin(self, now)
         headers = routed.headers
-        if self.rules.edit is not None or self.rules.forwards:
+        if self.rules.writes:
             headers = self.rules.leaving(headers, routed, backend.address)
         if not routed.host and value_of(headers, b"host") is None:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).

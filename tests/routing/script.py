@@ -8,6 +8,7 @@ from config.model import Basic, Location, Server, Snapshot, Upstream
 from config.parts import Listen
 from config.values import PARSERS
 from stages.messages import REQUEST, Affinity, Peer, Request, Routed
+from stages.routing.core import Router
 from stages.upstream.compiled import Compiler
 
 SID = (1 << 32) + 7
@@ -63,6 +64,14 @@ def request(target: str = "/", host: str = "example.com", headers: str = "", **m
 def leaving(routed: Routed, site: Snapshot, address: str = "10.0.0.5:80") -> list[str]:
     """The header lines with which a request leaves for the backend at `address`."""
     return lines(Compiler().compile(site, {}).rules[routed.location].leaving(routed.headers, routed, address))
+
+
+def left(made: Snapshot, message: Request, address: str = "10.0.0.5:80") -> Routed:
+    """The request as it leaves, when no plugin has been in between."""
+    outcome = Router(made, {}).route(message, lambda: 1.0)
+    assert isinstance(outcome, Routed)
+    assert outcome.headers == message.headers, "before it leaves a request says what the client said"
+    return outcome._replace(headers="".join(line + "\r\n" for line in leaving(outcome, made, address)).encode("latin-1"))
 
 
 def lines(block: bytes) -> list[str]:

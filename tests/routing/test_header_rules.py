@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.model import Basic
 from stages import variables
 from stages.messages import Routed
 from stages.routing.core import Router
 from stages.variables import Source, compile_rules, source_of
-from tests.routing.script import PEER, leaving, lines, location, request, snapshot
+from tests.routing.script import PEER, leaving, left, lines, location, request, snapshot
 
 ENVIRON = {"REGION": "eu-1", "EVIL": "a\r\nx-evil: 1", "EMPTY": ""}
 HEADERS = b"host: example.com\r\nuser-agent: curl\r\nx_odd: 1\r\nx-forwarded-for: 10.9.9.9\r\n"
@@ -164,6 +165,26 @@ def test_variables_mean_what_plugins_left_of_the_request() -> None:
     assert isinstance(outcome, Routed)
     hidden = outcome._replace(headers=b"host: example.com\r\n")
     assert not any("secret" in line or "x-seen" in line for line in leaving(hidden, site))
+
+
+def test_the_rules_do_not_see_what_others_wrote() -> None:
+    rules = location(
+        enable_reverse_proxy_headers=True,
+        proxy_set_headers=["Host: inner", "X-A: $http_host, $upstream_addr", "X-B: $http_x_forwarded_for", "X-C: $http_x_a"],
+    )
+    found = lines(left(snapshot(l=rules), request(headers="x-forwarded-for: 6.6.6.6\nx-a: 0")).headers)
+    assert {"x-a: example.com, 10.0.0.5:80", "x-b: 6.6.6.6", "x-c: 0", "host: inner"} <= set(found)
+
+
+def test_the_chain_of_a_trusted_peer_is_extended() -> None:
+    made = snapshot(Basic(trusted_proxies=("192.0.2.0/24",)), l=location(proxy_set_headers=["X-Chain: $proxy_add_x_forwarded_for"]))
+    assert "x-chain: 10.9.9.9, 192.0.2.7" in lines(left(made, request(headers="x-forwarded-for: 10.9.9.9")).headers)
+
+
+@pytest.mark.parametrize("key", ["connection_id", "location", "upstream_addr"])
+def test_a_capture_or_a_plugin_may_take_the_name_of_a_context_key(key: str) -> None:
+    assert rendered(f":{key}", SOURCE._replace(location="l")) != ""
+    assert rendered(f":{key}", SOURCE._replace(context={key: "mine"})) == "mine"
 
 
 def test_the_source_knows_connection_location_and_captures() -> None:

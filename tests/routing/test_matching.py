@@ -198,7 +198,7 @@ def test_the_memory_of_hosts_stays_bounded_and_right(monkeypatch: pytest.MonkeyP
     index = HostIndex([Entry(location(host="*.example.com"), "wild"), Entry(location(), "any")])
     for number in range(100):
         view = index.view(b"h%d.example.com" % number)
-        assert [candidate[3] for candidate in view.candidates] == ["wild", "any"]
+        assert [candidate[3] for candidate in view] == ["wild", "any"]
         assert len(index.views) <= 8
     index.view(b"x" * 300)
     assert b"x" * 300 not in index.views
@@ -207,7 +207,7 @@ def test_the_memory_of_hosts_stays_bounded_and_right(monkeypatch: pytest.MonkeyP
 def test_a_long_host_full_of_dots_costs_no_more_than_a_short_one() -> None:
     index = HostIndex([Entry(location(host="*.example.com"), "wild")])
     host = b"a." * 30_000 + b"example.com"
-    assert [candidate[3] for candidate in index.view(host).candidates] == ["wild"]
+    assert [candidate[3] for candidate in index.view(host)] == ["wild"]
 
 
 # -- the index against a plain scan ------------------------------------------------

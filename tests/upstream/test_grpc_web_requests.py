@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from typing import Any
 
 import pytest
 
@@ -21,12 +22,14 @@ def frame_in_base64(trailers: bytes) -> bytes:
     return b64encode(b"\x80" + len(trailers).to_bytes(4, "big") + trailers)
 
 
-def serve(play: Play, modules: tuple[str, ...] = ("grpc-web",), grpc_web: bool = True, addrs: tuple[str, ...] = ("a",)) -> None:
+def serve(
+    play: Play, modules: tuple[str, ...] = ("grpc-web",), grpc_web: bool = True, addrs: tuple[str, ...] = ("a",), **location: Any
+) -> None:
     """The location `site` translates, for requests that come in by the server `web`."""
     play.generation += 1
     snapshot = Snapshot(
         servers={"web": Server(addr=(Listen("127.0.0.1", 80),), locations=("site",), modules=modules)},
-        locations={"site": Location(upstream="api", grpc_web=grpc_web)},
+        locations={"site": Location(upstream="api", grpc_web=grpc_web, **location)},
         upstreams={"api": Upstream(addrs=tuple(Backend(name, 1, 1) for name in addrs))},
     )
     play.publishes(play.generation, snapshot)
@@ -37,6 +40,17 @@ async def link_of(play: Play, address: str = "a:1") -> Link:
     play.backend(address).answers_dials()
     await play.turn()
     return play.backend(address).link
+
+
+async def test_the_rules_of_the_location_come_after_the_translation(play: Play) -> None:
+    """By the client's own Content-Type it is known for gRPC-Web, and what is sent on may be called anything."""
+    serve(play, proxy_set_headers=(("content-type", "application/grpc+x"),))
+    sid = play.asks(b"POST", headers=TEXT, body=b64encode(MESSAGE))
+    link = await link_of(play)
+    said = link.hears()
+    play.cancels(sid)
+    assert b"\r\ncontent-type: application/grpc+x\r\n" in said and said.count(b"content-type") == 1
+    assert said.endswith(MESSAGE)
 
 
 async def test_a_call_in_base64_is_one_in_grpc_at_the_backend(play: Play) -> None:

@@ -85,6 +85,22 @@ async def test_without_extended_connect_an_upgrade_goes_over_http1_and_the_share
     assert (link.is_closed, shared.is_closed) == (True, False)
 
 
+async def test_what_the_location_writes_is_written_once_on_either_way(play: Play, serves: Any) -> None:
+    rules = {"proxy_set_headers": (("x-key", "rule"), ("x-at", "$upstream_addr")), "proxy_add_headers": (("x-tag", "1"),)}
+    serves(location={**rules, "enable_reverse_proxy_headers": True})
+    sid = play.posts(headers=b"host: example\r\nx-key: client\r\n")
+    link, (stream,) = await heard(play)
+    over_http2 = {name: value for name, value in link.streams[stream].items() if name.startswith(b"x-")}
+    assert (over_http2[b"x-key"], over_http2[b"x-at"], over_http2[b"x-tag"]) == (b"rule", b"a:1", b"1")
+    assert over_http2[b"x-real-ip"] == b"192.0.2.7"
+    link.drops(stream, HTTP_1_1_REQUIRED)
+    other = await over_http1(play)
+    asked = other.hears().split(b"\r\n")
+    assert sorted(line for line in asked if line.startswith(b"x-")) == sorted(b"%b: %b" % pair for pair in over_http2.items())
+    other.says(OK)
+    assert play.hears_response(sid).status == 200
+
+
 async def test_the_first_upgrade_finds_out_and_those_after_it_know(play: Play, serves: Any) -> None:
     serves(idle_timeout=0.0)
     for opened in (["h2", "h1"], ["h2", "h1", "h1"]):

@@ -55,6 +55,20 @@ async def test_after_a_retry_they_name_the_backend_that_was_asked(play: Play) ->
         assert b"x-backend: %b\r\n" % answering.encode() in await head(play)
 
 
+async def test_a_location_that_leaves_requests_alone_has_nothing_to_do(play: Play) -> None:
+    play.serves()
+    assert not play.actor._current.rules["site"].writes  # type: ignore[union-attr]
+
+
+async def test_without_the_rules_of_its_location_no_request_leaves(play: Play) -> None:
+    """A replica that has just started knows the newest generation only, and there the location may be gone."""
+    play.serves()
+    sid = play.asks(location="gone", generation=play.generation)
+    assert play.hears_response(sid).status == 503
+    assert not play.backend().asked
+    play.context.logged.clear()
+
+
 async def test_a_value_cannot_end_its_line(play: Play) -> None:
     play.serves(location=LATE)
     said = await head(play, variables={"user": "ann\r\nx-admin: 1"})
