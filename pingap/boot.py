@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
+import sys
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
-from pingap import limits, topology
+from pingap import limits, terminal, topology
+from pingap.face import RESTARTED
 from pingap.rundir import RunDir
 from pingap.spawning import SpawnerFailed, SpawnerHandle
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 STOPPED: Final = 0
 FAILED: Final = 1
 BAD_CONFIGURATION: Final = 2
+AGAIN: Final = -1
+"""No exit code: it is to be started again."""
 
 Result = TypeVar("Result")
 
@@ -74,7 +80,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
     try:
         limits.try_threads()
         with asyncio.Runner() as runner:
-            return runner.run(_up(launch, run_dir, spawner, face))
+            code = runner.run(_up(launch, run_dir, spawner, face))
     except RuntimeError as error:
         if not limits.is_one(error):
             raise
@@ -83,6 +89,9 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
     finally:
         spawner.close()
         run_dir.release()
+    if code == AGAIN:
+        _again()
+    return code
 
 
 async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> int:
@@ -96,7 +105,8 @@ async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Fac
             return STOPPED
         from pingap.supervisor import Supervisor
 
-        finish = await Supervisor(prepared, run_dir, spawner, face).serve()
+        supervisor = Supervisor(prepared, run_dir, spawner, face)
+        finish = await supervisor.serve()
     except (ConfigRefused, topology.BadOptions) as refused:
         face.failed(str(refused))
         return BAD_CONFIGURATION
@@ -105,7 +115,18 @@ async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Fac
         return FAILED
     if finish.code:
         face.failed(finish.reason)
+    elif supervisor.starts_again:
+        return AGAIN
     return finish.code
+
+
+def _again() -> NoReturn:
+    """Runs the same command line anew as the same process: who watches over it by its pid, or in a terminal, sees no end."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    os.environ[RESTARTED] = str(time.clock_gettime(time.CLOCK_BOOTTIME))
+    terminal.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:

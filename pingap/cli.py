@@ -23,7 +23,7 @@ INTERRUPTED: Final = 130
 WHERE: Final = "PINGAP_TRACEBACK"
 """The environment variable that has a traceback printed of what is a fault of ours."""
 
-ACTING: Final = frozenset(("up", "scale", "reload", "down"))
+ACTING: Final = frozenset(("up", "scale", "kill", "reload", "rollback", "down", "restart"))
 """Commands that change something: done is done, whether or not anybody could read the answer."""
 
 
@@ -90,7 +90,8 @@ def commands() -> None:
 
 
 for _one in (
-    *(start.up, start.check, processes.ps, processes.scale, generations.reload, ending.down, reading.logs, reading.tap),
+    *(start.up, start.check, processes.ps, processes.scale, processes.kill, generations.reload, generations.rollback),
+    *(ending.down, ending.restart, reading.logs, reading.tap),
     *(about.version, about.help_, about.completion),
 ):
     commands.add_command(_one)

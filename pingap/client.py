@@ -84,3 +84,16 @@ def await_end(pid: int, seconds: float) -> bool:
         return bool(ready((handle,), until - time.monotonic()))
     finally:
         os.close(handle)
+
+
+def handle_of(pid: int) -> int:
+    """A descriptor of a process, for `has_ended`; -1 when it is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def has_ended(handle: int) -> bool:
+    """Whether the process of a handle is gone."""
+    return handle < 0 or bool(select.select([handle], [], [], 0)[0])

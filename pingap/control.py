@@ -28,13 +28,29 @@ from bus.kinds import (
 from bus.link import Link
 from bus.sockets import Router
 from pingap.plan import Fleet
-from pingap.plan_words import Announce, BecameReady, BootFailed, Drain, Drained, Event, Heard, ScaleAsked, StopAsked
+from pingap.plan_words import (
+    Announce,
+    BecameReady,
+    BootFailed,
+    Drain,
+    Drained,
+    Event,
+    Heard,
+    ScaleAsked,
+    StopAsked,
+    Timings,
+    TimingsChanged,
+)
 
 VERSION: Final = 1
 """Of the protocol: HELLO names it."""
 
 ANSWER: Final = 4.5
 """Seconds within which a question is answered; who asks waits 5."""
+
+
+OF_CONFIG: Final = ("reload", "dry-run", "rollback")
+"""Questions that the config stage answers; it is told the same words."""
 
 
 class Control:
@@ -49,7 +65,7 @@ class Control:
         reported: Callable[[str, Any], None],
         questions: dict[str, Callable[[tuple[Any, ...]], Any]],
     ) -> None:
-        """questions: word → its answer at once; `scale`, `down` and `reload`, which take time, are answered here."""
+        """questions: word → its answer at once; those that take time are answered here."""
         self._loop = asyncio.get_running_loop()
         self._fleet = fleet
         self._feed = feed
@@ -59,7 +75,7 @@ class Control:
         self._keys: dict[bytes, int] = {}
         self._tickets: dict[int, tuple[bytes, int]] = {}
         self._next_ticket = 0
-        self._reloads: list[tuple[bytes, int, asyncio.TimerHandle]] = []
+        self._reloads: list[tuple[bytes, int, asyncio.TimerHandle, str]] = []
         self.figures: dict[int, dict[str, float]] = {}
         """What each actor said of itself with its last heartbeat."""
         self._router: Router = link.router(f"ipc://{run_dir}/control", self._take)
@@ -158,12 +174,10 @@ class Control:
                 self._next_ticket += 1
                 self._tickets[self._next_ticket] = (peer, number)
                 self._feed(ScaleAsked(self._next_ticket, str(args[0]), int(args[1])))
-            elif word == "reload":
-                self._reload(peer, number)
+            elif word in OF_CONFIG:
+                self._reload(peer, number, word)
             elif word == "down":
-                graceful = bool(args[0])
-                self._reply(peer, number, True, self._fleet.timings.graceful if graceful else self._fleet.timings.fast)
-                self._feed(StopAsked(graceful))
+                self._reply(peer, number, True, self.stop_all(*args))
             elif word in self._questions:
                 self._reply(peer, number, True, self._questions[word](args))
             else:
@@ -171,26 +185,37 @@ class Control:
         except (LookupError, TypeError, ValueError) as error:
             self._reply(peer, number, False, f"{word}: bad arguments ({error})")
 
+    def stop_all(self, graceful: bool, seconds: float | None = None) -> float:
+        """Has everything stop; the seconds that requests in flight have for it. seconds: as asked for, None for what is configured."""
+        timings = self._fleet.timings
+        if seconds is not None:
+            timings = Timings(float(seconds), float(seconds))
+            self._feed(TimingsChanged(timings))
+        self._feed(StopAsked(bool(graceful)))
+        return timings.graceful if graceful else timings.fast
+
     def answer(self, ticket: int, ok: bool, value: Any) -> None:
         """The fleet's answer to ScaleAsked."""
         peer, number = self._tickets.pop(ticket)
         self._reply(peer, number, ok, value)
 
-    def _reload(self, peer: bytes, number: int) -> None:
-        if not self.tell("reload", "config"):
+    def _reload(self, peer: bytes, number: int, word: str) -> None:
+        if not self.tell(word, "config"):
             self._reply(peer, number, False, "the config stage is not running: it reads the configuration anew when it is back")
             return
         timer = self._loop.call_later(ANSWER, self._reload_timed_out, peer, number)
-        self._reloads.append((peer, number, timer))
+        self._reloads.append((peer, number, timer, word))
 
     def _reload_timed_out(self, peer: bytes, number: int) -> None:
         self._reloads = [entry for entry in self._reloads if entry[:2] != (peer, number)]
         self._reply(peer, number, False, f"no outcome within {ANSWER:g} s: see the log")
 
     def reloaded(self, outcome: Any) -> None:
-        """The outcome of reading the configuration, for all who wait for one."""
-        waiting, self._reloads = self._reloads, []
-        for peer, number, timer in waiting:
+        """The outcome of reading the configuration, of a dry run or of a rollback, for all who wait for one."""
+        word = outcome.get("word", OF_CONFIG[0])
+        waiting = [entry for entry in self._reloads if entry[3] == word]
+        self._reloads = [entry for entry in self._reloads if entry[3] != word]
+        for peer, number, timer, _ in waiting:
             timer.cancel()
             self._reply(peer, number, True, outcome)
 

@@ -6,12 +6,15 @@ import os
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from pingap import rundir
 
 if TYPE_CHECKING:
     from pingap.rows import Row
+
+RESTARTED: Final = "_PINGAP_RESTARTED"
+"""Environment variable in which a restart says when it was: the start time of the process stays the old one."""
 
 _DEMO = """\
 No configuration was given, so this is the demo: two small backends behind the proxy. Try next:
@@ -63,7 +66,10 @@ def _command() -> str:
 
 
 def since_start() -> float:
-    """Seconds since this process began, the interpreter's own start included."""
+    """Seconds since this process began, or ran `up` anew, the interpreter's own start included."""
+    if began := os.environ.get(RESTARTED):
+        with suppress(ValueError):
+            return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - float(began))
     with open("/proc/self/stat", "rb") as file:
         ticks = int(file.read().rpartition(b")")[2].split()[19])
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))

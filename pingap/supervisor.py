@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -94,6 +95,8 @@ class Supervisor:
         """Process key → its pidfd: no pid that was given to another process is ever killed."""
         self._watched: set[int] = set()
         self._committed = 0
+        self.starts_again = False
+        """Somebody asked for a restart: when all have stopped, the same command line is run anew in this process."""
         self._outcome: dict[str, Any] | None = None
         """The last configuration that was taken or refused."""
         basic, bus = prepared.snapshot.basic, prepared.snapshot.bus
@@ -105,8 +108,11 @@ class Supervisor:
         self._fleet = Fleet(
             prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all()))
         )
-        self._control = Control(self._link, run_dir.path, self._fleet, self._feed, self._reported, {"ps": lambda _: self.rows()})
+        self._control = Control(self._link, run_dir.path, self._fleet, self._feed, self._reported, self._questions())
         self._link.subscriber(f"ipc://{run_dir.path}/config.pub", [b"config"], self._published)
+
+    def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
+        return {"ps": lambda _: self.rows(), "restart": lambda args: self._restart(*args), "kill": lambda args: self._kill_one(*args)}
 
     async def serve(self) -> Finish:
         """Starts everything and serves until it is stopped."""
@@ -147,8 +153,8 @@ class Supervisor:
             self._timer.cancel()
         events, self._events = self._events, deque()
         for event in events or (Ticked(),):
-            if isinstance(event, StopAsked) and not self._fleet.is_stopping:
-                self._log("info", "pingap goes down", version=version(), uptime=span(time.monotonic() - self._began))
+            if isinstance(event, StopAsked):
+                self._before_stop()
             for command in self._fleet.handle(event, time.monotonic()):
                 try:
                     self._perform(command)
@@ -177,6 +183,32 @@ class Supervisor:
             return
         if restored:
             self._log("warn", f"made anew in the run dir, where somebody had removed it: {', '.join(restored)}")
+
+    def _before_stop(self) -> None:
+        if self._fleet.is_stopping:
+            self.starts_again = False  # who stops it while it stops for a restart wants it gone
+        else:
+            what = "pingap restarts" if self.starts_again else "pingap goes down"
+            self._log("info", what, version=version(), uptime=span(time.monotonic() - self._began))
+
+    def _restart(self, graceful: bool, seconds: float | None = None) -> dict[str, Any]:
+        if self._fleet.is_stopping:
+            return {"refused": "it is stopping"}
+        self.starts_again = True
+        return {"seconds": self._control.stop_all(graceful, seconds)}
+
+    def _kill_one(self, stage: str, replica: int) -> dict[str, Any]:
+        """Kills a process as its own fault would; what follows is what always does."""
+        if stage == "spawner":
+            pid = self._spawner.pid
+            self._spawner.kill()
+            return {"process": "spawner", "pid": pid, "stages": []}
+        for process in self._fleet.processes.values():
+            if stage in (*process.role.stages, process.role.name) and process.replica == replica and process.key in self._handles:
+                self._kill(process.key)
+                return {"process": process.name, "pid": process.pid, "stages": list(process.role.stages)}
+        there = {f"{name}.{process.replica}" for process in self._fleet.processes.values() for name in process.role.stages}
+        return {"refused": f"there is no {stage}.{replica}; there are {', '.join(sorted(there))}"}
 
     def _watch_signals(self) -> None:
         def tell(word: str, stage: str = "") -> None:
@@ -251,7 +283,7 @@ class Supervisor:
 
     def _reported(self, word: str, value: Any) -> None:
         if word == "generation":
-            if value.get("changed") != "nothing changed" or value.get("problems"):
+            if _is_remembered(value):
                 self._outcome = outcome_of(value, time.time())
             if value.get("asked", True):  # a change that config noticed by itself answers nobody's question
                 self._control.reloaded(value)
@@ -384,3 +416,13 @@ def _exit_text(status: int, words: str) -> str:
     if -status == signal.SIGABRT:
         name += f", as ZeroMQ ends a process that can have no more: {limits.processes()}; {limits.descriptors()}"
     return f"was killed by {name}"
+
+
+def _is_remembered(outcome: dict[str, Any]) -> bool:
+    """Whether `ps` tells of it: of what was taken, and of files that cannot be."""
+    match outcome.get("word", "reload"):
+        case "reload":
+            return bool(outcome.get("problems")) or outcome.get("changed") != "nothing changed"
+        case "rollback":
+            return not outcome.get("problems")
+    return False

@@ -1,32 +1,88 @@
-"""`pingap down`."""
+"""`pingap down` and `pingap restart`."""
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import click
 
 from pingap import rundir, terminal
 from pingap.commands import options
-from pingap.commands.options import fail
+from pingap.commands.options import Span, ask, fail
 
 MORE_THAN_ASKED: Final = 8.0
 """Seconds beyond the drain that a stop may take before `pingap down` says that it has not ended."""
 
+STARTING: Final = 30.0
+"""Seconds that a restart may take to be ready, beyond the stop."""
+
+LOOK: Final = 0.1
+
+_graceful = click.option("--graceful", is_flag=True, help="Give requests in flight the grace_period, as QUIT does.")
+_timeout = click.option("--timeout", type=Span(), metavar="TIME", help="Give them so long, as 30s, whatever is configured.")
+
 
 @options.command()
-@click.option("--graceful", is_flag=True, help="Give requests in flight the grace_period, as QUIT does.")
+@_graceful
+@_timeout
 @options.run_dir
-def down(graceful: bool, run_dir: str | None) -> None:
+def down(graceful: bool, timeout: float | None, run_dir: str | None) -> None:
     """Stop the instance, and wait until it has stopped."""
     from pingap import client
 
     path = run_dir or rundir.default()
     try:
         pid = client.find(path)
-        seconds = client.ask(path, "down", graceful)
+        seconds = client.ask(path, "down", graceful, timeout)
     except (client.NotRunning, client.Refused) as error:
         fail(str(error))
     if pid and not client.await_end(pid, seconds + MORE_THAN_ASKED):
         fail(f"pingap (pid {pid}) is still stopping after {seconds + MORE_THAN_ASKED:g} s")
     terminal.say("stopped")
+
+
+@options.command()
+@_graceful
+@_timeout
+@click.option("--unchecked", is_flag=True, help="Even with a configuration that a start would refuse.")
+@options.run_dir
+def restart(graceful: bool, timeout: float | None, unchecked: bool, run_dir: str | None) -> None:
+    """Stop the instance and start it anew with the same command line, and wait until it serves.
+
+    For what only a restart changes, and for a new version of pingap. The process id
+    stays. Connections are closed, and for about a second new ones are refused: to
+    replace a single process use `pingap kill`, to take a configuration `pingap reload`.
+    """
+    path = run_dir or rundir.default()
+    if not unchecked and (problems := ask(path, "dry-run").get("problems")):
+        head = "it is not restarted, for its configuration would be refused (--unchecked does it all the same):"
+        fail("\n".join([head, *(f"  {line}" for problem in problems for line in problem.split("\n"))]))
+    before = ask(path, "ps")[0]
+    answer = ask(path, "restart", graceful, timeout)
+    if "refused" in answer:
+        fail(f"no restart: {answer['refused']}")
+    seconds = answer["seconds"] + MORE_THAN_ASKED + STARTING
+    if took := _await_again(path, before["pid"], before["uptime"], seconds):
+        terminal.say(f"ready again after {took:.1f} s (pid {before['pid']})")
+        return
+    fail(f"pingap (pid {before['pid']}) is not back after {seconds:g} s: see its log")
+
+
+def _await_again(path: str, pid: int, uptime: float, seconds: float) -> float:
+    """Seconds until a younger instance of that pid serves; 0 when that has not happened in time. Ends the command if it is gone."""
+    from pingap import client
+
+    began = time.monotonic()
+    handle = client.handle_of(pid)
+    while (now := time.monotonic()) < began + seconds:
+        if client.has_ended(handle):
+            fail(f"pingap (pid {pid}) ended instead of starting anew: see its output")
+        try:
+            head = client.ask(path, "ps", deadline=1.0)[0]
+            if head["uptime"] < uptime + now - began - 0.5 and head["state"] == "ready":
+                return now - began
+        except (client.NotRunning, client.Refused):
+            pass  # between the two
+        time.sleep(LOOK)
+    return 0.0

@@ -1,4 +1,4 @@
-"""`pingap ps` and `pingap scale`."""
+"""`pingap ps`, `pingap scale` and `pingap kill`."""
 
 from __future__ import annotations
 
@@ -86,3 +86,25 @@ def scale(what: tuple[str, ...], run_dir: str | None) -> None:
             terminal.say(line)
     if unfinished:
         raise SystemExit(FAILED)
+
+
+@options.command()
+@click.argument("which", metavar="STAGE.N")
+@options.run_dir
+def kill(which: str, run_dir: str | None) -> None:
+    """Kill a process, which is started anew: for one that misbehaves, or to see what that costs.
+
+    Requests that it holds are sent once more or answered with 502, as when it crashes.
+    `spawner` is one too; to end all of pingap there is `pingap down`.
+    """
+    stage, _, number = which.partition(".")
+    replica = options.number_of(number) if number else 0
+    if stage == "supervisor":
+        raise click.UsageError("without its supervisor pingap ends: `pingap down` stops it")
+    if not stage or replica is None:
+        raise click.UsageError(f"{which!r} is not STAGE.N, such as upstream.0")
+    answer = ask(run_dir, "kill", stage, replica)
+    if "refused" in answer:
+        fail(answer["refused"])
+    also = f", with {', '.join(answer['stages'])}" if len(answer["stages"]) > 1 else ""
+    terminal.say(f"{answer['process']} (pid {answer['pid']}{also}) is killed: the next one is started")

@@ -24,6 +24,8 @@ from stages.config import last
 from stages.config.aside import aside
 from stages.config.core import (
     DEADLINE,
+    RELOAD,
+    ROLLBACK,
     AnswerCame,
     Core,
     Event,
@@ -33,6 +35,7 @@ from stages.config.core import (
     Publish,
     Read,
     ReadFailed,
+    RollbackAsked,
     Stored,
     Tell,
     Ticked,
@@ -45,6 +48,8 @@ from stages.modules import origin
 
 READING: Final = 20.0
 """Seconds that reading and checking may take."""
+
+DRY_RUN: Final = "dry-run"
 
 Load = Callable[[str | None], Snapshot]
 Plans = Callable[[Snapshot], dict[str, int]]
@@ -77,6 +82,8 @@ class ConfigActor(Actor):
         """What its next life begins with, and the run in which that was saved."""
         self._reads = 0
         self._refusals = 0
+        self._reading = asyncio.Lock()
+        self._trials: list[asyncio.Task[None]] = []
 
     def receivers(self) -> dict[int, Callable[[Any], None]]:
         return {ACCEPTED: self._accepted, REFUSED: self._refused, IN_USE: self._in_use}
@@ -118,14 +125,20 @@ class ConfigActor(Actor):
     async def stop(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watcher
+        for task in (self._watcher, *self._trials):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
     def told(self, word: str, args: Any) -> None:
-        if word == "reload":
+        if word == RELOAD:
             self._reload.set()
+        elif word == ROLLBACK:
+            self._feed(RollbackAsked())
+        elif word == DRY_RUN:
+            self._trials = [one for one in self._trials if not one.done()]
+            self._trials.append(self.context.loop.create_task(self._dry_run()))
 
     def look_at_run_dir(self) -> None:
         if self._kept is not None and last.is_lost(self.context.run_dir, self._kept[1]):
@@ -157,6 +170,20 @@ class ConfigActor(Actor):
                 source = file.fingerprint(self._source)
         return source, _prints(self._code)
 
+    async def _dry_run(self) -> None:
+        """Reads and checks what is there now, tells what taking it would do, and takes nothing."""
+        changed, notes, problems = "", (), ()  # type: tuple[str, tuple[str, ...], tuple[str, ...]]
+        try:
+            async with self._reading:
+                found, _ = await aside(partial(_load, self._load, self._plans, self._source), READING)
+            if isinstance(found, Loaded):
+                changed, notes = self._core.compare(found)
+            else:
+                problems = found
+        except (TimeoutError, RuntimeError) as error:
+            problems = (_why_not_checked(error),)
+        self._report(Tell("info", "", self._core.committed, problems, notes, changed, True, DRY_RUN))
+
     async def _read(self, watch: Watch, asked: bool) -> None:
         """Reads, checks and offers what is there now."""
         self._reads += 1
@@ -164,12 +191,11 @@ class ConfigActor(Actor):
         code_files = self._code
         event: Event
         try:
-            found, code_files = await aside(partial(_load, self._load, self._plans, self._source), READING)
+            async with self._reading:
+                found, code_files = await aside(partial(_load, self._load, self._plans, self._source), READING)
             event = Read(found, asked) if isinstance(found, Loaded) else ReadFailed(found, asked)
-        except TimeoutError:
-            event = ReadFailed((f"reading and checking took longer than {READING:g} s and was given up",), asked)
-        except RuntimeError as error:  # it tried to exit the process
-            event = ReadFailed((f"checking failed: {error}",), asked)
+        except (TimeoutError, RuntimeError) as error:
+            event = ReadFailed((_why_not_checked(error),), asked)
         self._code = code_files
         # What changed while it was read has yet to be read. Files that were not looked at before count as they are now.
         before = {entry[0]: entry for entry in code}
@@ -224,10 +250,20 @@ class ConfigActor(Actor):
             if texts:
                 fields[key] = "; ".join(_on_one_line(text) for text in texts)
         self.context.log(tell.level, tell.message, **fields)
-        outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}
-        self.context.report("generation", outcome)
+        self._report(tell)
         if tell.problems and not tell.number and self._first is not None and not self._first.done():
             self._first.set_exception(RuntimeError("\n".join((tell.message, *tell.problems))))
+
+
+    def _report(self, tell: Tell) -> None:
+        outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}
+        self.context.report("generation", outcome | {"word": tell.word})
+
+
+def _why_not_checked(error: TimeoutError | RuntimeError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"reading and checking took longer than {READING:g} s and was given up"
+    return f"checking failed: {error}"  # it tried to exit the process
 
 
 def _on_one_line(problem: str) -> str:

@@ -20,6 +20,10 @@ DEADLINE: Final = 5.0
 KEPT: Final = 16
 """Committed generations that stages keep at most, however long a stream clings to an old one."""
 
+RELOAD: Final = "reload"
+ROLLBACK: Final = "rollback"
+"""Of what an outcome tells."""
+
 STARTING: Final = "starting"
 DRAINING: Final = "draining"
 
@@ -40,6 +44,10 @@ class Stored:
     number: int
     loaded: Loaded
     booted: Snapshot
+    previous: Loaded | None = None
+    """What ran before it: a rollback goes there."""
+    rejected: Loaded | None = None
+    """What a rollback went back from, as long as the files may still say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,12 @@ class Ticked:
     """Time has passed; `Core.deadline` says when this is wanted."""
 
 
-Event = Read | ReadFailed | AnswerCame | UseTold | MembersCame | Ticked
+@dataclass(frozen=True, slots=True)
+class RollbackAsked:
+    """Somebody wants the generation before, and waits for the outcome."""
+
+
+Event = Read | RollbackAsked | ReadFailed | AnswerCame | UseTold | MembersCame | Ticked
 
 
 # -- commands ----------------------------------------------------------------------
@@ -135,6 +148,8 @@ class Tell:
     changed: str = ""
     """One line that names what changed."""
     asked: bool = False
+    word: str = RELOAD
+    """What it is the outcome of."""
 
 
 Command = Publish | Keep | Tell
@@ -146,6 +161,7 @@ class _Candidate:
     loaded: Loaded
     deadline: float
     asked: bool
+    word: str = RELOAD
     accepted: set[int] = field(default_factory=set)
 
 
@@ -157,6 +173,8 @@ class Core:
         self._committed = stored.number if stored else 0
         self._current = stored.loaded if stored else None
         self._booted = stored.booted if stored else None
+        self._previous = stored.previous if stored else None
+        self._rejected = stored.rejected if stored else None
         self._history = [self._committed] if stored else []
         self._candidate: _Candidate | None = None
         self._queued: Read | None = None
@@ -193,6 +211,8 @@ class Core:
                 return self._read(event, now)
             case ReadFailed(problems, asked):
                 return self._broken(problems, asked)
+            case RollbackAsked():
+                return self._roll_back(now)
             case AnswerCame():
                 return self._answered(event, now)
             case UseTold(actor, oldest):
@@ -221,10 +241,32 @@ class Core:
                 return []
             told = Tell("info", "configuration unchanged", self._committed, (), self._notes(loaded), "nothing changed", read.asked)
             return [Publish(self.value()), told] if was_broken else [told]
+        if self._rejected is not None and not read.asked and _is_same(self._rejected, loaded):
+            # The files still say what was gone back from: only an edit, or a reload, takes them again.
+            was_broken, self._problems = bool(self._problems), ()
+            return [Publish(self.value())] if was_broken else []
+        return self._offer(loaded, now, read.asked, RELOAD)
+
+    def _offer(self, loaded: Loaded, now: float, asked: bool, word: str) -> list[Command]:
         self._problems = ()
-        self._candidate = _Candidate(self._next, loaded, now + DEADLINE, read.asked)
+        self._candidate = _Candidate(self._next, loaded, now + DEADLINE, asked, word)
         self._next += 1
         return [Publish(self.value()), *self._settled(now)]
+
+    def _roll_back(self, now: float) -> list[Command]:
+        reason = ""
+        if self._candidate is not None:
+            reason = f"generation {self._candidate.number} is being taken at this moment: ask again"
+        elif self._previous is None:
+            reason = "no generation before this one is known"
+        if reason or self._previous is None:
+            return [Tell("warn", "no rollback", self._committed, (reason,), asked=True, word=ROLLBACK)]
+        return self._offer(self._previous, now, True, ROLLBACK)
+
+    def compare(self, loaded: Loaded) -> tuple[str, tuple[str, ...]]:
+        """(what taking it would change in one line, what would be said of it), changing nothing."""
+        changed = "" if self._current is None else _changed(self._current.snapshot, loaded.snapshot)
+        return changed or "nothing changed", self._notes(loaded)
 
     def _broken(self, problems: tuple[str, ...], asked: bool) -> list[Command]:
         if self._queued is not None:  # the file has moved on from what waits: it must not be tried any more
@@ -234,9 +276,9 @@ class Core:
         self._problems = problems
         return [Publish(self.value()), self._refusal("configuration refused", problems, asked)]
 
-    def _refusal(self, message: str, problems: tuple[str, ...], asked: bool) -> Tell:
+    def _refusal(self, message: str, problems: tuple[str, ...], asked: bool, word: str = RELOAD) -> Tell:
         stays = f": generation {self._committed} goes on" if self._committed else ""
-        return Tell("error", message + stays, self._committed, problems, asked=asked)
+        return Tell("error", message + stays, self._committed, problems, asked=asked, word=word)
 
     # -- the candidate -----------------------------------------------------------------
 
@@ -273,23 +315,25 @@ class Core:
     def _commit(self, candidate: _Candidate, now: float) -> list[Command]:
         before, loaded = self._current, candidate.loaded
         self._committed, self._current, self._candidate = candidate.number, loaded, None
+        self._previous, self._rejected = before, before if candidate.word == ROLLBACK else None
         self._booted = self._booted or loaded.snapshot
         self._history = [*self._history, candidate.number][-KEPT:]
         self._oldest = self._oldest_in_use()
         changed = "" if before is None else _changed(before.snapshot, loaded.snapshot)
         notes = self._notes(loaded)
+        message = "configuration rolled back" if candidate.word == ROLLBACK else "configuration committed"
         return [
-            Keep(Stored(candidate.number, loaded, self._booted)),
+            Keep(Stored(candidate.number, loaded, self._booted, self._previous, self._rejected)),
             Publish(self.value()),
-            Tell("warn" if notes else "info", "configuration committed", candidate.number, (), notes, changed, candidate.asked),
+            Tell("warn" if notes else "info", message, candidate.number, (), notes, changed, candidate.asked, candidate.word),
             *self._next_one(now),
         ]
 
     def _withdrawn(self, problems: tuple[str, ...], now: float) -> list[Command]:
         assert self._candidate is not None
-        asked, self._candidate = self._candidate.asked, None
+        asked, word, self._candidate = self._candidate.asked, self._candidate.word, None
         self._problems = problems
-        return [Publish(self.value()), self._refusal("configuration withdrawn", problems, asked), *self._next_one(now)]
+        return [Publish(self.value()), self._refusal("configuration withdrawn", problems, asked, word), *self._next_one(now)]
 
     def _next_one(self, now: float) -> list[Command]:
         queued, self._queued = self._queued, None

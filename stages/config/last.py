@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from config.model import Snapshot
 from stages import keepsake
@@ -15,6 +15,7 @@ def save(run_dir: str, stored: Stored) -> int:
     """Replaces the file as a whole; the run that it names. Raises OSError."""
     loaded = stored.loaded
     plain = {"number": stored.number, "wire": loaded.wire, "booted": stored.booted.to_wire()}
+    plain |= {"previous": stored.previous and stored.previous.wire, "rejected": stored.rejected and stored.rejected.wire}
     return keepsake.save(run_dir, NAME, plain)
 
 
@@ -32,8 +33,11 @@ def restore(run_dir: str) -> Stored | None:
     if plain is None:
         return None
     try:
-        wire = plain["wire"]
-        loaded = Loaded(Snapshot.from_wire(wire["snapshot"]), wire)
-        return Stored(plain["number"], loaded, Snapshot.from_wire(plain["booted"]))
+        previous, rejected = plain["previous"] and _loaded(plain["previous"]), plain["rejected"] and _loaded(plain["rejected"])
+        return Stored(plain["number"], _loaded(plain["wire"]), Snapshot.from_wire(plain["booted"]), previous, rejected)
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _loaded(wire: dict[str, Any]) -> Loaded:
+    return Loaded(Snapshot.from_wire(wire["snapshot"]), wire)

@@ -137,7 +137,7 @@ async def test_it_is_ready_when_the_first_generation_was_accepted(path: Path) ->
         run.accept()
         await run.until(lambda: run.context.is_ready)
         assert run.port == 1
-        assert run.outcomes == [{"number": run.value["committed"], "problems": [], "notes": [], "changed": ""}]
+        assert run.outcomes == [{"number": run.value["committed"], "problems": [], "notes": [], "changed": "", "word": "reload"}]
 
 
 async def test_a_first_configuration_that_a_stage_refuses_is_a_boot_failure_with_the_reason(path: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config.model import Basic, Certificate, Code, Location, Server, Snapshot, Upstream
 from config.parts import Backend, Listen
+from stages.config import last
 from stages.config.core import (
     DEADLINE,
     KEPT,
+    ROLLBACK,
     AnswerCame,
     Command,
     Core,
@@ -23,6 +27,7 @@ from stages.config.core import (
     Publish,
     Read,
     ReadFailed,
+    RollbackAsked,
     Stored,
     Tell,
     Ticked,
@@ -356,3 +361,100 @@ def test_a_changed_remark_is_no_new_generation() -> None:
     script = running()
     snapshot = replace(loaded().snapshot, locations={"all": Location(upstream="api", remark="hello")})
     assert script.on(Read(Loaded(snapshot, {"snapshot": snapshot.to_wire(), "plans": {"all": 0}}))) == []
+
+
+# -- going back ---------------------------------------------------------------------
+
+
+def rolled_back() -> Script:
+    """Generation FIRST + 2 is what FIRST was; the files still say what FIRST + 1 was."""
+    script = running()
+    script.on(Read(loaded("10.0.0.2")))
+    script.accept(FIRST + 1, ACCEPT, ROUTING)
+    script.on(RollbackAsked())
+    script.accept(FIRST + 2, ACCEPT, ROUTING)
+    return script
+
+
+def test_a_rollback_is_a_generation_like_any_other() -> None:
+    script = running()
+    script.on(Read(loaded("10.0.0.2")))
+    script.accept(FIRST + 1, ACCEPT, ROUTING)
+    script.on(RollbackAsked())
+    assert script.published["candidate"] == FIRST + 2 and script.published["next"] == loaded().wire
+    script.accept(FIRST + 2, ACCEPT, ROUTING)
+    assert script.published["current"] == loaded().wire and script.published["committed"] == FIRST + 2
+    [told] = script.told
+    assert (told.word, told.asked, told.message) == (ROLLBACK, True, "configuration rolled back")
+    assert told.changed == "changed upstreams.api.addrs"
+
+
+def test_without_a_generation_before_there_is_no_rollback() -> None:
+    script = running()
+    [told] = script.on(RollbackAsked())
+    assert isinstance(told, Tell) and told.problems and told.word == ROLLBACK and told.number == FIRST
+    assert script.core.committed == FIRST
+
+
+def test_while_a_candidate_waits_nothing_is_rolled_back() -> None:
+    script = running()
+    script.on(Read(loaded("10.0.0.2")))
+    [told] = script.on(RollbackAsked())
+    assert isinstance(told, Tell) and "ask again" in told.problems[0]
+    script.accept(FIRST + 1, ACCEPT, ROUTING)
+    assert script.published["committed"] == FIRST + 1
+
+
+def test_a_rollback_that_a_stage_refuses_is_withdrawn() -> None:
+    script = running()
+    script.on(Read(loaded("10.0.0.2")))
+    script.accept(FIRST + 1, ACCEPT, ROUTING)
+    script.on(RollbackAsked())
+    script.on(AnswerCame(ROUTING, FIRST + 2, "no"))
+    assert script.published["committed"] == FIRST + 1
+    assert [(told.word, told.asked) for told in script.told] == [(ROLLBACK, True)]
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_the_files_that_were_gone_back_from_are_taken_by_a_reload_or_an_edit_only(comes_back: bool) -> None:
+    script = rolled_back()
+    if comes_back:  # the config stage died meanwhile, and reads all that is there
+        [stored] = [command.stored for command in script.commands if isinstance(command, Keep)]
+        script = Script(Core(FIRST, stored))
+        script.on(READY)
+    assert script.on(Read(loaded("10.0.0.2"))) == []
+    script.on(Read(loaded("10.0.0.2"), asked=True))
+    assert script.published["candidate"] == FIRST + 3
+    script.accept(FIRST + 3, ACCEPT, ROUTING)
+    assert script.published["current"] == loaded("10.0.0.2").wire
+
+    script = rolled_back()
+    script.on(Read(loaded("10.0.0.3")))
+    assert script.published["candidate"] == FIRST + 3
+
+
+def test_two_rollbacks_go_forth_again() -> None:
+    script = rolled_back()
+    script.on(RollbackAsked())
+    script.accept(FIRST + 3, ACCEPT, ROUTING)
+    assert script.published["current"] == loaded("10.0.0.2").wire
+
+
+def test_a_comparison_changes_nothing() -> None:
+    script = running()
+    before = script.core.value()
+    assert script.core.compare(loaded("10.0.0.2")) == ("changed upstreams.api.addrs", ())
+    assert script.core.compare(loaded())[0] == "nothing changed"
+    assert script.core.compare(loaded(listen=81))[1] == ("servers.web.addr: needs a restart of pingap",)
+    assert script.core.value() == before
+
+
+def test_what_a_rollback_needs_outlives_the_actor(tmp_path: Path) -> None:
+    kept = Stored(FIRST, loaded(), loaded().snapshot, loaded("10.0.0.2", code=b"x"), loaded("10.0.0.3"))
+    last.save(str(tmp_path), kept)
+    found = last.restore(str(tmp_path))
+    assert found is not None and found.previous is not None and found.rejected is not None
+    assert (found.previous.snapshot, found.rejected.snapshot) == (loaded("10.0.0.2", code=b"x").snapshot, loaded("10.0.0.3").snapshot)
+    last.save(str(tmp_path), Stored(FIRST, loaded(), loaded().snapshot))
+    found = last.restore(str(tmp_path))
+    assert found is not None and found.previous is None and found.rejected is None

@@ -29,7 +29,11 @@ COMMANDS: Final = (
     "ps --health",
     "ps --watch 0.2",
     "scale upstream=1 routing=1",
+    "kill upstream.99",
     "reload",
+    "reload --json",
+    "reload --dry-run",
+    "rollback",
     "logs",
     "logs --json",
     "logs -n 1 --since 10m --stage config",
@@ -39,8 +43,17 @@ COMMANDS: Final = (
     "version",
     "help",
     "completion zsh",
+    "restart",
     "down",
+    "down --timeout 5",
 )
+FAILING: Final = ("up", "rollback", "kill upstream.99")
+"""Of what they ask for there is nothing: another instance, a generation before, such a process."""
+
+ENDING: Final = ("restart", "down", "down --timeout 5")
+"""They would cost the others their instance."""
+
+
 ELSEWHERE: Final = ("up", "check -c {config}", "version", "help", "completion zsh")
 """They ask no instance."""
 
@@ -86,7 +99,7 @@ def test_every_command_is_among_them() -> None:
 
 
 @pytest.mark.parametrize("streams", STREAMS.values(), ids=STREAMS)
-@pytest.mark.parametrize("command", [one for one in COMMANDS if one != "down"])
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one not in ENDING])
 def test_streams_that_take_nothing(instance: Pingap, command: str, streams: str) -> None:
     argv = words_of(command, instance, str(instance.run_dir))
     code, _, err = outcome(argv, streams)
@@ -94,7 +107,7 @@ def test_streams_that_take_nothing(instance: Pingap, command: str, streams: str)
     if command.startswith(FOLLOWING):
         assert code in (0, 124, int(is_lost)), err  # 124 is timeout's: it had to be told
         return
-    assert code == (1 if is_lost or command == "up" else 0), err
+    assert code == (1 if is_lost or command in FAILING else 0), err
     if is_lost:
         assert os.strerror(errno.ENOSPC) in err
 
@@ -120,10 +133,10 @@ def test_not_allowed_is_not_the_same_as_not_running(instance: Pingap, command: s
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("command", [one for one in COMMANDS if one != "down"])
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one not in ENDING])
 def test_a_terminal_of_few_letters(instance: Pingap, command: str, encoding: str) -> None:
     code, out, err = outcome(words_of(command, instance, str(instance.run_dir)), env={"PYTHONIOENCODING": encoding, "LC_ALL": "C"})
-    assert code in ((1,) if command == "up" else (0, 124)), err
+    assert code in ((1,) if command in FAILING else (0, 124)), err
     assert out.isascii() or encoding != "ascii"
     if command.startswith("scale"):
         assert "upstream: 1 -> 1" in out or encoding != "ascii"
