@@ -96,4 +96,4 @@ def handle_of(pid: int) -> int:
 
 def has_ended(handle: int) -> bool:
     """Whether the process of a handle is gone."""
-    return handle < 0 or bool(select.select([handle], [], [], 0)[0])
+    return handle < 0 or bool(ready([handle], 0))

@@ -135,13 +135,16 @@ def _judge(order: str, answer: int) -> None:
 def _await(pid: int, reading: int, reap: Callable[[], int]) -> tuple[list[Any] | None, int | None]:
     """(what the child said, its exit status); None for the first when it said nothing, for the second when its time was up."""
     handle = os.pidfd_open(pid)
+    poll = select.poll()  # select.select takes no descriptor above 1023
+    poll.register(reading, select.POLLIN)
+    poll.register(handle, select.POLLIN)
     said = b""
     until = time.monotonic() + PATIENCE
     is_late = False
     try:
         os.set_blocking(reading, False)
         while not said.endswith(b"\n"):
-            ready, _, _ = select.select([reading, handle], [], [], max(0.0, until - time.monotonic()))
+            ready = {fd for fd, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000)}
             if not ready:
                 is_late = True
                 break
