@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from bus import descriptors
+from bus import descriptors, strays
 from bus.actor import Actor
 from bus.descriptors import Descriptors
 from bus.kinds import (
@@ -103,6 +103,10 @@ class Process:
 
     async def run(self) -> int:
         """Serves until told to stop; returns the exit code."""
+        with strays.told_to(self.loop, self._strayed):
+            return await self._run()
+
+    async def _run(self) -> int:
         self.loop.set_exception_handler(self._failed)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             # Signals are the supervisor's business: a terminal's Ctrl-C reaches the whole group.
@@ -191,6 +195,10 @@ class Process:
         # One an envelope, perhaps, and so one a request.
         message = str(context.get("message", "unhandled error"))
         self._repeats.log("error", message, f"unhandled {type(error).__name__}", error=repr(error), traceback=text)
+
+    def _strayed(self, level: str, text: str, error: BaseException | None) -> None:
+        fields = {"error": repr(error), "traceback": "".join(traceback.format_exception(error))} if error is not None else {}
+        self._repeats.log(level, text, f"stray {type(error).__name__}" if error is not None else "from a library", **fields)
 
     def _tell_of_shortage(self, detail: str) -> None:
         """Once a minute: it comes with every connection, and would fill the log."""
