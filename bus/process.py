@@ -64,7 +64,11 @@ ORPHAN_DRAIN: Final = 4.0
 class Process:
     """Hosts the actors of one operating system process until STOP, a signal or the supervisor's death."""
 
-    def __init__(self, run_dir: str, seats: list[Seat], loop: asyncio.AbstractEventLoop, curve: Curve | None = None) -> None:
+    def __init__(
+        self, run_dir: str, seats: list[Seat], loop: asyncio.AbstractEventLoop, curve: Curve | None = None, supervisor: int = -1
+    ) -> None:
+        """supervisor: its pidfd; -1 where it is on another host, and counts as gone when it has been silent."""
+        self._supervisor = supervisor
         self.run_dir = run_dir
         self.loop = loop
         self.link = Link(loop, curve)
@@ -113,6 +117,8 @@ class Process:
             signal.signal(number, signal.SIG_IGN)
         self.control.send((HELLO, self._ids, os.getpid(), VERSION))
         beat = self.loop.create_task(self._beat())
+        if self._supervisor >= 0:
+            self.loop.add_reader(self._supervisor, self._bereaved)
         try:
             for actor in self.actors.values():
                 await actor.start()
@@ -121,6 +127,8 @@ class Process:
             traceback.print_exc()
             self.boot_failed(f"{type(error).__name__}: {error}")
         beat.cancel()
+        if self._supervisor >= 0:
+            self.loop.remove_reader(self._supervisor)
         for actor in self.actors.values():
             try:
                 await asyncio.wait_for(actor.stop(), 2)
@@ -167,10 +175,19 @@ class Process:
             self._ask_snapshots()
             self._look_at_drains()
         now = time.monotonic()
+        if self._supervisor >= 0:
+            return  # its handle tells better than silence: one that is stopped, or on a suspended machine, lives
         if now - began > SILENCE / 2:
             self._heard = now  # who was stopped itself (Ctrl-Z, a frozen container) has heard nobody: nobody is to blame
-        if now - self._heard > SILENCE and not self._orphaned:
-            self._orphaned = True  # the supervisor is gone: finish what is held, then leave
+        if now - self._heard > SILENCE:
+            self._bereaved()
+
+    def _bereaved(self) -> None:
+        """The supervisor is gone: finish what is held, then leave."""
+        if self._supervisor >= 0:
+            self.loop.remove_reader(self._supervisor)
+        if not self._orphaned:
+            self._orphaned = True
             for actor in self._ids:
                 self._drain(actor, ORPHAN_DRAIN)
 
@@ -353,11 +370,11 @@ class Process:
         return take
 
 
-def run(run_dir: str, seats: list[Seat], curve: Curve | None = None) -> int:
-    """Hosts the seats in this process, on uvloop where it is installed; returns the exit code."""
+def run(run_dir: str, seats: list[Seat], curve: Curve | None = None, supervisor: int = -1) -> int:
+    """Hosts the seats in this process, on uvloop where it is installed; returns the exit code. supervisor: as in Process."""
 
     async def serve() -> int:
-        return await Process(run_dir, seats, asyncio.get_running_loop(), curve).run()
+        return await Process(run_dir, seats, asyncio.get_running_loop(), curve, supervisor).run()
 
     # What is loaded now stays for ever; what a request allocates is freed by its reference count.
     gc.freeze()

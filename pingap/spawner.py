@@ -8,6 +8,7 @@ socket, one JSON object a packet:
     forget  {"keys": […]}                      close them
     fork    {"process", "title", "run_dir", "seats", "cpus", "curve"}  → forked {"process", "pid"}
     load    {"loader", "source", "text"} + a pipe's end                a child writes the loaded configuration there
+    ping    {}                                 → pong {}: it is not stopped, nor does it hang
 
 and it says `unforked {"process", "reason"}` when there is no room for one, and
 `exited {"pid", "status", "words"}` of each child, `words` being the exception
@@ -40,7 +41,7 @@ MOST_FDS: Final = 250
 """Descriptors in one packet (the kernel allows 253)."""
 
 ORPHANS: Final = 9.0
-"""Seconds that children get when the supervisor is gone: 3 to notice, 4 to finish, 2 to close."""
+"""Seconds that children get when the supervisor is gone: 4 to finish, 2 to close, and as many again where there is not enough CPU."""
 
 WORDS: Final = 2000
 """Characters of an exception that are passed on."""
@@ -54,8 +55,10 @@ Job = Callable[[], int]
 class Spawner:
     """Serves one supervisor. `serve` returns None at its end; in a child it returns the child's job."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, supervisor: int) -> None:
+        """supervisor: its pidfd, for the children to watch."""
         self._control = control
+        self._supervisor = supervisor
         self._listeners: dict[int, int] = {}
         self._children: dict[int, int] = {}
         """Pid → the end of the pipe on which it says its last words."""
@@ -94,6 +97,8 @@ class Spawner:
             return self._fork(order)
         elif what == "load":
             return self._load(order, fds[0])
+        elif what == "ping":
+            self._say({"said": "pong"})
         return None
 
     def _fork(self, order: dict[str, Any]) -> Job | None:
@@ -111,7 +116,7 @@ class Spawner:
             keep = {entry["key"] for seat in order["seats"] for entry in seat["settings"].get("listeners", ())}
             self._leave(keep)
             os.close(here)
-            return lambda: _with_last_words(there, lambda: host(order, self._listeners))
+            return lambda: _with_last_words(there, lambda: host(order, self._listeners, self._supervisor))
         os.close(there)
         self._children[pid] = here
         self._say({"said": "forked", "process": order["process"], "pid": pid})
@@ -172,7 +177,7 @@ class Spawner:
             os.kill(pid, signal.SIGKILL)
 
 
-def host(order: dict[str, Any], listeners: dict[int, int]) -> int:
+def host(order: dict[str, Any], listeners: dict[int, int], supervisor: int) -> int:
     """In a child: hosts the actors of the order until they end; the exit code."""
     from bus.link import Curve
     from bus.process import run
@@ -191,7 +196,7 @@ def host(order: dict[str, Any], listeners: dict[int, int]) -> int:
             ]
         seats.append(Seat(seat["id"], seat["stage"], seat["replica"], seat["endpoint"], attribute(seat["actor"]), settings))
     curve = order["curve"]
-    return run(order["run_dir"], seats, Curve(curve[0].encode(), curve[1].encode()) if curve else None)
+    return run(order["run_dir"], seats, Curve(curve[0].encode(), curve[1].encode()) if curve else None, supervisor)
 
 
 def load_into(pipe: int, order: dict[str, Any]) -> int:
@@ -254,6 +259,10 @@ def main(fd: int, modules: list[str]) -> None:
     control = socket.socket(fileno=fd)
     control.set_inheritable(False)
     _title("pingap: spawner")
+    parent = os.getppid()
+    supervisor = os.pidfd_open(parent)
+    if os.getppid() != parent:  # it died before, and what we have is a handle on another's
+        os._exit(1)
     try:
         with suppress(ImportError):  # bus.process uses it where there is one
             importlib.import_module("uvloop")
@@ -266,7 +275,7 @@ def main(fd: int, modules: list[str]) -> None:
         os._exit(1)
     gc.collect()
     gc.freeze()  # what is imported stays where it is, so that collections in the children touch, and copy, none of it
-    job = Spawner(control).serve()
+    job = Spawner(control, supervisor).serve()
     code = 0
     if job is not None:
         code = job()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from bus.liveness import SILENCE
 from pingap import limits
 from pingap.polling import WRITABLE, ready
 from pingap.spawner import MOST_FDS, PACKET, SIGNALS
@@ -57,6 +58,7 @@ class SpawnerHandle:
         self._lost: Callable[[], None] = _unheard
         self._back: Callable[[], None] = _unheard
         self._closing = False
+        self._pinged = 0.0
         self.restarts = 0
         self._start()
 
@@ -65,7 +67,8 @@ class SpawnerHandle:
         return self._process.pid
 
     def _start(self) -> None:
-        self._started = time.monotonic()
+        self._started = self._heard = time.monotonic()
+        self._patience = LOADING
         self._socket, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._socket, there):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET * 4)
@@ -102,7 +105,10 @@ class SpawnerHandle:
             if not packet:
                 self._gone()
                 return
-            self._said(json.loads(packet))
+            self._heard, self._patience = time.monotonic(), SILENCE
+            said = json.loads(packet)
+            if said["said"] != "pong":
+                self._said(said)
 
     def _gone(self) -> None:
         assert self._loop is not None
@@ -128,6 +134,20 @@ class SpawnerHandle:
                 return
             self._loop.add_reader(self._socket, self._receive)
             self._back()
+
+    def beat(self, now: float) -> bool:
+        """To be called with each heartbeat: asks whether it lives. False when it has not answered for too long, and is killed."""
+        if now - self._pinged > SILENCE / 2:
+            self._heard += now - self._pinged  # who was stopped itself has heard nobody
+        self._pinged = now
+        if self._socket.fileno() < 0:
+            return True  # it is being replaced
+        if now - self._heard > self._patience:
+            self._heard = now
+            self.kill()
+            return False
+        self._send({"do": "ping"})
+        return True
 
     def listen(self, listeners: Sequence[Listener]) -> None:
         """Gives it listening sockets for the children to come."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from bus.kinds import LOG, UPDATE
 from bus.link import Curve, Link
-from bus.liveness import BEAT
+from bus.liveness import BEAT, SILENCE
 from bus.members import STARTING, Members
 from config.model import Snapshot
 from pingap import limits, topology
@@ -62,6 +62,9 @@ from pingap.spawning import SpawnerHandle
 LAST_MESSAGE: Final = 0.05
 """Seconds between a process's end and believing that it has not said why over the bus."""
 
+LAST_WORDS: Final = 0.25
+"""Seconds that the spawner gets to say how a process ended."""
+
 RUN_DIR_PAUSE: Final = 60.0
 """Seconds between two words on a run dir that cannot be made anew."""
 
@@ -93,7 +96,6 @@ class Supervisor:
         self._pids: dict[int, int] = {}
         self._handles: dict[int, int] = {}
         """Process key → its pidfd: no pid that was given to another process is ever killed."""
-        self._watched: set[int] = set()
         self._committed = 0
         self.starts_again = False
         """Somebody asked for a restart: when all have stopped, the same command line is run anew in this process."""
@@ -164,6 +166,8 @@ class Supervisor:
         if now - self._beaten >= BEAT:
             self._beaten = now
             self._control.beat()
+            if not self._spawner.beat(now):
+                self._log("error", f"the spawner was silent for {SILENCE:g} s and is killed")
             self._look_at_run_dir(now)
         if not self._ended.done():
             wait = min(self._fleet.deadline(now), self._beaten + BEAT) - now
@@ -228,7 +232,8 @@ class Supervisor:
             key, pid = said["process"], said["pid"]
             self._pids[key] = pid
             try:
-                self._handles[key] = os.pidfd_open(pid)
+                handle = self._handles[key] = os.pidfd_open(pid)
+                self._loop.add_reader(handle, self._is_gone, key, handle)
             except ProcessLookupError:
                 pass  # it may have ended already; `exited` follows
             except OSError as error:
@@ -248,26 +253,28 @@ class Supervisor:
             self._log("error", f"the spawner cannot start: {said['reason']}")
 
     def _spawner_lost(self) -> None:
-        # Its children go on, but nobody says any more when they end: their pidfds do.
         self._log("error", "the spawner died: another is started, the processes go on")
-        for key, handle in self._handles.items():
-            if handle not in self._watched:
-                self._watched.add(handle)
-                self._loop.add_reader(handle, self._process_ended, key, "ended")
 
     def _spawner_back(self) -> None:
         self._spawner.listen(self._listeners.all())
         self._record()
         self._feed(SpawnerLost())
 
+    def _is_gone(self, key: int, handle: int) -> None:
+        """A pidfd has told. The spawner knows more, if it is its child and the spawner is not stopped or gone."""
+        self._loop.remove_reader(handle)
+        self._loop.call_later(LAST_WORDS, self._ended_unsaid, key)
+
+    def _ended_unsaid(self, key: int) -> None:
+        if key in self._handles:
+            self._process_ended(key, "ended")
+
     def _process_ended(self, key: int, reason: str) -> None:
         handle = self._handles.pop(key, None)
         if handle is not None:
-            if handle in self._watched:
-                self._watched.discard(handle)
-                self._loop.remove_reader(handle)
-                with suppress(OSError):  # as process 1 of a container the orphans are ours to bury
-                    os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
+            self._loop.remove_reader(handle)
+            with suppress(OSError):  # as process 1 of a container the orphans are ours to bury
+                os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
             os.close(handle)
         self._pids.pop(key, 0)
         self._record()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -95,8 +98,8 @@ class Supervisor:
         for peer in set(self.peers.values()):
             self.router.send(peer, (MEMBERS, self.seq, self.newest, list(self.rows.values())))
 
-    def start(self, stage: str, *more: str, **settings: Any) -> list[Talker]:
-        """A process with an actor of each of these stages."""
+    def start(self, stage: str, *more: str, supervisor: int = -1, **settings: Any) -> list[Talker]:
+        """A process with an actor of each of these stages. supervisor: as in Process."""
         seats = []
         for name in (stage, *more):
             self.newest += 1
@@ -104,7 +107,7 @@ class Supervisor:
             self.rows[self.newest] = (self.newest, name, 0, endpoint, "ready")
             seats.append(Seat(self.newest, name, 0, endpoint, Talker, settings))
         self.announce()
-        process = Process(self.net.run_dir, seats, asyncio.get_running_loop())
+        process = Process(self.net.run_dir, seats, asyncio.get_running_loop(), supervisor=supervisor)
         self.net.links.append(process.link)
         task = asyncio.get_running_loop().create_task(process.run())
         for seat in seats:
@@ -226,6 +229,37 @@ async def test_without_a_supervisor_a_process_finishes_what_it_holds_and_ends(
     actor.load = 0
     assert await asyncio.wait_for(task, 5) == 0
     net.links.remove(process.link)
+
+
+async def test_a_supervisor_that_is_silent_but_alive_is_waited_for_and_a_dead_one_is_known_at_once(
+    net: Net, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENCE", 0.2)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stands_for_it:
+        handle = os.pidfd_open(stands_for_it.pid)
+        (actor,) = supervisor.start("talker", supervisor=handle)
+        actor.load = 1
+        await net.until(lambda: supervisor.of(READY))
+        process, task = supervisor.running.pop(1)
+        process._heard = -1000.0
+        net.close(supervisor.link)
+        beats = process.beat
+        count = 0
+
+        def counted() -> dict[int, dict[str, float]]:
+            nonlocal count
+            count += 1
+            return beats()
+
+        monkeypatch.setattr(process, "beat", counted)
+        await net.until(lambda: count >= 3)
+        assert actor.words == []
+        stands_for_it.kill()
+        await net.until(lambda: actor.words == ["drain"], 0.4)
+        actor.load = 0
+        assert await asyncio.wait_for(task, 5) == 0
+        net.links.remove(process.link)
+        os.close(handle)
 
 
 async def test_a_failed_heartbeat_is_told_and_the_next_one_comes(

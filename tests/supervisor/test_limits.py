@@ -64,7 +64,7 @@ def test_a_fork_that_fails_is_said_and_the_spawner_goes_on(monkeypatch: pytest.M
     monkeypatch.setattr(os, "fork", refuse(code))
     before = len(os.listdir("/proc/self/fd"))
     with here, there:
-        spawner = Spawner(there)
+        spawner = Spawner(there, -1)
         assert spawner._obey({"do": "fork", "process": 7, "seats": []}, []) is None
         said = here.recv(65536).decode()
         assert '"unforked"' in said and '"process": 7' in said and "cannot be forked" in said
