@@ -138,6 +138,8 @@ class Server:
     """Most header lines in a request; beyond it 431."""
     max_target_bytes: Bytes = 16 * 1024
     """Longest request target; beyond it 414."""
+    escape_target: bool = True
+    """Bytes beyond ASCII in a request target are percent-encoded; else 400."""
     via: Annotated[str, Parsed("via")] = ""
     """The name of this proxy in the Via line of requests that go on; one that has it already is a loop. Empty adds none."""
     proxy_protocol: bool = False

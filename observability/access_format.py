@@ -81,6 +81,7 @@ _TIMES: Final = {
 }
 CONTEXT: Final = {
     "connection_id": "a.peer[5]",
+    "error": "error(a)",
     "upstream_reused": _YES_NO.format("a.upstream_reused"),
     "upstream_status": "a.upstream_status or '-'",
     "upstream_addr": "plain(a.addr)",
@@ -193,8 +194,10 @@ def _expression(source: str) -> ast.expr:
 
 # -- what the expressions call ------------------------------------------------
 
-_PROTO: Final = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2.0"}
+_PROTO: Final = {version: f"HTTP/{version // 10}.{version % 10}" for version in range(1, 100)}
 _METHODS: Final = {name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE")}
+_ERROR: Final = Access._fields.index("error")
+_REASON: Final = Access._fields.index("reason")
 _CONNECTIONS: Final = Access._fields.index("upstream_connections")
 
 
@@ -255,6 +258,11 @@ def _upstream_connected(a: Sequence[Any]) -> str | int:
     return (a[_CONNECTIONS] or "") if len(a) > _CONNECTIONS else ""
 
 
+def _error(a: Sequence[Any]) -> str:
+    kind, reason = a[_ERROR], a[_REASON] if len(a) > _REASON else ""
+    return plain(f"{kind}: {reason}" if kind and reason else kind)
+
+
 class _Clock:
     """Times of day in RFC 3339 with milliseconds; what changes only once a second is kept that long."""
 
@@ -284,6 +292,7 @@ _NAMES: Final[dict[str, Any]] = {
     "PROTO": _PROTO,
     "cookie": _cookie,
     "duration_human": duration_human,
+    "error": _error,
     "header": _header,
     "host": _host,
     "int": int,

@@ -22,7 +22,7 @@ class Access(NamedTuple):
     """As the client sent it."""
     host: bytes
     version: int
-    """10, 11 or 20."""
+    """10, 11 or 20; of a refused request as its client wrote it, 0 when that could not be read."""
     request_headers: bytes
     """Normal form: `name: value\\r\\n` lines."""
     status: int
@@ -62,3 +62,5 @@ class Access(NamedTuple):
     """The backend connection was opened; 0.0 if upstream did not say."""
     upstream_connections: int = 0
     """Connections open to that upstream, in the upstream process that served this; 0 if it did not say."""
+    reason: str = ""
+    """What `error` comes of, in words; "" when it says all there is to say."""

@@ -55,7 +55,7 @@ class AccessEvent:
     """Address of the peer, `ip:port`."""
     scheme: str
     version: str
-    """1.0, 1.1 or 2.0."""
+    """1.0, 1.1 or 2.0; of a refused request as its client wrote it, "" when that could not be read."""
     method: str
     host: str
     path: str
@@ -74,6 +74,8 @@ class AccessEvent:
     tries: int
     error: str
     """Why the answer was pingap's own (a name of stages/errors.py), else ""."""
+    reason: str
+    """What that comes of, in words; "" when nothing more is known."""
     timings: dict[str, float]
     """Seconds by stage (observability/timings.py), and `total`."""
     context: dict[str, Any]
@@ -93,7 +95,7 @@ class AccessEvent:
             client_ip=record.client_ip,
             remote=f"[{record.peer[0]}]:{record.peer[1]}" if ":" in record.peer[0] else f"{record.peer[0]}:{record.peer[1]}",
             scheme=record.peer[4],
-            version=f"{record.version // 10}.{record.version % 10}",
+            version=f"{record.version // 10}.{record.version % 10}" if record.version else "",
             method=record.method.decode("utf-8", "replace"),
             host=record.host.decode("utf-8", "replace"),
             path=path,
@@ -108,6 +110,7 @@ class AccessEvent:
             upstream_status=record.upstream_status,
             tries=record.tries,
             error=record.error,
+            reason=record.reason,
             timings=timings.stages(record),
             context=record.context,
             request_headers=_headers(record.request_headers),

@@ -144,6 +144,7 @@ def access_json(envelope: Sequence[Any]) -> str:
         "upstream": event.upstream,
         "upstream_addr": event.addr,
         "error": event.error,
+        "reason": event.reason,
         "timings": {stage: round(seconds, 6) for stage, seconds in event.timings.items()},
     }
     return json.dumps(shown)
@@ -228,7 +229,7 @@ def request_line(access: Access) -> list[tuple[str, str]]:
     if access.addr:
         parts.append((f"  → {plain(access.addr)}" + (f" ({access.tries} tries)" if access.tries > 1 else ""), "dim"))
     if access.error:
-        parts.append((f"  {plain(access.error)}", "red"))
+        parts.append((f"  {plain(f'{access.error}: {access.reason}' if access.reason else access.error)}", "red"))
     return parts
 
 

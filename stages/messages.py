@@ -165,6 +165,8 @@ class Report(NamedTuple):
     """Monotonic seconds at which the backend connection was opened; 0.0 = none, or not said."""
     connections: int = 0
     """Connections that this upstream process has open to that upstream; 0 = not said."""
+    reason: str = ""
+    """What `error` comes of, in words."""
 
 
 class Response(NamedTuple):

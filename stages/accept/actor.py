@@ -406,13 +406,13 @@ class AcceptActor(Actor):
         """Writes the event of a request that no stage will answer. sent, received: body bytes of the answer, of the request."""
         now = monotonic()
         if isinstance(refused, Stream):
-            refused.failed, refused.responded, refused.sent = kind, now, sent
+            refused.failed, refused.reason, refused.responded, refused.sent = kind, detail, now, sent
             self.ended(refused, now, detail)
         else:
             self._requests += 1
             client.served += 1
             stream = refused_stream(client, door.name, refused, at)
-            stream.failed, stream.responded, stream.sent, stream.received = kind, now, sent, received
+            stream.failed, stream.reason, stream.responded, stream.sent, stream.received = kind, detail, now, sent, received
             self._lines.record(stream, now, self.streams)
         self.context.log("debug", "request refused", kind=kind, detail=detail, client=client.arrival.peer.ip)
 

@@ -139,7 +139,7 @@ class Doors:
 
 
 def limits_of(settings: Server) -> Limits:
-    return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes)
+    return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes, settings.escape_target)
 
 
 def _factory(actor: AcceptActor, door: Door) -> Callable[[], asyncio.Protocol]:

@@ -61,6 +61,7 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
             connection.arrival.at,
             report.opened,
             report.connections,
+            stream.reason or report.reason,
         ),
     )
 

@@ -36,6 +36,8 @@ class Stream:
     """While WAITING: a crew without plugins is of no use to it."""
     failed = ""
     """Name of the error (stages/errors.py) when the answer is accept's own."""
+    reason = ""
+    """What `failed` comes of, in words."""
     deadline = 0.0
     """Monotonic seconds; used while WAITING and RECALLING only."""
     answers: dict[int, int | None] | None = None

@@ -38,6 +38,7 @@ from stages.http1.rules import (
     not_in_trailers,
     refused_coding,
     split_absolute,
+    with_escaped_target,
 )
 from stages.messages import UNKNOWN, new
 
@@ -97,6 +98,8 @@ class Httptools:
         if len(head) > limits.head:
             raise head_too_large(head, limits)
         check_count(head, limits)
+        if limits.escapes:
+            head = with_escaped_target(head)
         fields = _Fields()
         parser = httptools.HttpRequestParser(fields)
         method = head[: head.find(b" ")]
@@ -140,6 +143,8 @@ class H11:
             raise head_too_large(head, limits)
         check_count(head, limits)
         check_block(head)
+        if limits.escapes:
+            head = with_escaped_target(head)
         line = head[: head.find(b"\r\n")]
         if not line.endswith((b" HTTP/1.1", b" HTTP/1.0")) or line.count(b" ") != 2:
             raise _bad_start(head)

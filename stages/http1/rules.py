@@ -18,6 +18,8 @@ class Limits(NamedTuple):
     """Header lines."""
     target: int = 16 * 1024
     """Bytes of the request target."""
+    escapes: bool = False
+    """Bytes beyond ASCII in a target are percent-encoded; else no target may have them."""
 
 
 class ProtocolError(Exception):
@@ -111,6 +113,8 @@ _LENGTHS: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?
 _UNNAMED: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"host"))
 _MOST_NAMED: Final = 64
 _LONGEST_KNOWN: Final = 255
+_BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_ABSOLUTE: Final = re.compile(rb"[A-Za-z]+://[!-~]*?/")
 _hosts: dict[bytes, bytes] = {}
 
 
@@ -279,6 +283,30 @@ class Special:
 
     def upgraded(self) -> bytes:
         return b", ".join(self.upgrade).lower() if self.upgrade and b"upgrade" in self.connection else b""
+
+
+def escaped(target: bytes) -> bytes:
+    """A target whose path and query have their bytes beyond ASCII as %XX, as browsers write them; those of an authority stay.
+
+    Nobody can take them for anything else then: RFC 9112 section 3.2 has no such byte, and who passes it on may be misread.
+    """
+    if target.startswith(b"/"):
+        start = 0
+    else:
+        match = _ABSOLUTE.match(target)
+        if match is None:
+            return target
+        start = match.end()
+    return target[:start] + _BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], target[start:])
+
+
+def with_escaped_target(head: bytes) -> bytes:
+    """The same for a whole request head; its method and version stay as they are."""
+    end = head.find(b"\r\n")
+    if end < 0 or head[:end].isascii():
+        return head
+    parts = head[:end].split(b" ")
+    return b" ".join((parts[0], escaped(parts[1]), parts[2])) + head[end:] if len(parts) == 3 else head
 
 
 def split_absolute(target: bytes) -> tuple[bytes, bytes]:

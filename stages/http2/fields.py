@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from stages.http1.lines import PRIVATE
 from stages.http1.methods import is_forwarded
-from stages.http1.refused import sketch
+from stages.http1.refused import sketch, with_headers
 from stages.http1.rules import (
     NOT_IN_TRAILERS,
     TARGET,
@@ -23,6 +23,7 @@ from stages.http1.rules import (
     RequestHead,
     ResponseHead,
     check_host,
+    escaped,
 )
 from stages.http2.engine import Fields
 from stages.messages import EMPTY, UNKNOWN, new
@@ -79,6 +80,8 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
         if not authority or len(pseudo) != 2:
             raise Malformed("CONNECT with other pseudo fields than :authority")
         raise ProtocolError("not_implemented", "method not supported")
+    if limits.escapes and path is not None and not path.isascii():
+        path = escaped(path)
     _check_start(method, path, pseudo.get(b":scheme"), protocol, limits)
     assert method is not None and path is not None
     host = None if authority is None else _host(authority)
@@ -284,8 +287,9 @@ def response_head(fields: Fields, limits: Limits) -> ResponseHead:
 
 def sketch_of(fields: Fields) -> RequestHead:
     """What a refused request has said of itself, for the log."""
-    pseudo = dict(field for field in fields if field[0] in (b":method", b":path"))
-    return sketch(pseudo.get(b":method", b""), pseudo.get(b":path", b""), 20)
+    said = dict(reversed(fields))
+    head = sketch(said.get(b":method", b""), said.get(b":path", b""), 20)
+    return with_headers(head, said.get(b":authority") or said.get(b"host", b""), said)
 
 
 def trailer_block(fields: Fields) -> bytes:

@@ -219,11 +219,11 @@ class RoutingActor(Actor):
     def _answer(self, request: Request, pages: ErrorPages, refused: Refused, reached: float) -> None:
         """The error page as the response."""
         status, headers, body = pages.page(refused.error)
-        report = self._report(refused.client_ip, reached, refused.location, refused.upstream, refused.error)
+        report = self._report(refused.client_ip, reached, refused.location, refused.upstream, refused.error, refused.reason)
         self._respond(request, status, headers, body, report)
 
-    def _report(self, client_ip: str, reached: float, location: str = "", upstream: str = "", error: str = "") -> Report:
-        return Report(location, upstream, "", 0, False, 0, (reached, self._clock()), (), error, {}, client_ip)
+    def _report(self, client_ip: str, reached: float, location: str = "", upstream: str = "", error: str = "", reason: str = "") -> Report:
+        return Report(location, upstream, "", 0, False, 0, (reached, self._clock()), (), error, {}, client_ip, reason=reason)
 
     def _respond(self, request: Request, status: int, headers: bytes, body: bytes, report: Report) -> None:
         sid, length = request.sid, len(body)

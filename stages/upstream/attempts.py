@@ -67,7 +67,7 @@ class Attempts:
             return
         backend = self._group.pick(self.routed, self._tried)
         if backend is None:
-            self.fail("connect_failed" if self._tries else "no_backend")
+            self.fail("connect_failed" if self._tries else "no_backend", "no other backend" if self._tries else "no healthy backend")
             return
         self._backend = backend
         backend.active += 1
@@ -120,7 +120,7 @@ class Attempts:
         if not backend.is_full or backend.coming(self.name, self.needs_http1) is not None:
             self._open(backend)
         elif group.pending >= group.settings.max_pending:
-            self.fail("overloaded")
+            self.fail("overloaded", "max_pending")
         else:
             self.waits = True
             self.waiting_since = monotonic()
@@ -160,7 +160,7 @@ class Attempts:
     def waited_too_long(self) -> None:
         """No connection came free in time."""
         self.waits = False
-        self.fail("overloaded")
+        self.fail("overloaded", "no connection came free in time")
 
     def _open(self, backend: BackendState) -> None:
         """A connection of its own, or a share in one that is being opened already."""
@@ -225,10 +225,10 @@ class Attempts:
             monotonic() - self.began,
         )
         retry = may_retry(attempt, self.rules.retry)
-        self.actor.attempt_failed(group, backend, failure, self._detail, retry)
-        self._detail = ""
+        detail, self._detail = self._detail, ""
+        self.actor.attempt_failed(group, backend, failure, detail, retry)
         if not retry:
-            self.fail(failure.kind)
+            self.fail(failure.kind, detail or failure.name.lower().replace("_", " "))
             return
         try:
             if failure is Failure.CLOSED_REUSED:
@@ -277,8 +277,8 @@ class Attempts:
         """Sends the request, whose attempt this is."""
         raise NotImplementedError
 
-    def fail(self, kind: str) -> None:
-        """Ends the exchange with an error."""
+    def fail(self, kind: str, reason: str = "") -> None:
+        """Ends the exchange with an error. reason: more of it, for access logs."""
         raise NotImplementedError
 
     def crashed(self, error: Exception) -> None:

@@ -113,7 +113,7 @@ class Exchange(Attempts):
         try:
             headers, length, body = bridge.request(routed.headers, routed.length, routed.body, routed.ended)
         except ProtocolError as error:
-            self.fail(error.kind)
+            self.fail(error.kind, error.detail)
             return False
         self.routed = routed._replace(headers=headers, length=length, body=body)
         return True
@@ -263,10 +263,10 @@ class Exchange(Attempts):
         """The answer had begun, and its backend does not end it as it should."""
         if self._backend is not None and not self.is_tunnel:  # those end as they like
             self.actor.answer_cut(self._group, self._backend, kind, detail)
-        self.fail(kind)
+        self.fail(kind, detail)
 
-    def fail(self, kind: str) -> None:
-        """Ends it with an error: our answer, or when it is too late for that a body that must not look complete."""
+    def fail(self, kind: str, reason: str = "") -> None:
+        """Ends it with an error: our answer, or when it is too late for that a body that must not look complete. reason: for the log."""
         if self.is_over:
             return
         self._let_go()
@@ -289,6 +289,7 @@ class Exchange(Attempts):
                 kind,
                 routed.variables,
                 routed.client_ip,
+                reason=reason,
             )
             self.actor.answer_error(self.answers_to, routed, kind, report)
         self._over()
@@ -298,7 +299,7 @@ class Exchange(Attempts):
         assert self.channel is not None
         addr, size = self.channel.backend.address, len(self.routed.headers) + len(self.routed.target)
         self.actor.context.log("debug", "head too large for the backend", upstream=self._group.name, addr=addr, bytes=size, limit=limit)
-        self.fail("headers_too_large")
+        self.fail("headers_too_large", "for the backend")
 
     def crashed(self, error: Exception) -> None:
         """A fault of ours must not leave the client waiting."""

@@ -72,7 +72,7 @@ class Upload:
                 try:
                     payload = exchange.bridge.upload(payload, data.ended)
                 except ProtocolError as error:
-                    exchange.fail(error.kind)
+                    exchange.fail(error.kind, error.detail)
                     return
             if trailers:
                 trailers = self._allowed(trailers)

@@ -32,13 +32,12 @@ from stages.accept import http2_stream as http2_stream_module
 from stages.accept import intake as intake_module
 from stages.accept import recovery as recovery_module
 from stages.accept.actor import AcceptActor
-from stages.accept.doors import Door
+from stages.accept.doors import Door, limits_of
 from stages.accept.entry import Entry
 from stages.accept.http1 import Http1Connection
 from stages.date import DateLine
 from stages.forwarded import Trust
 from stages.http1.engine import ENGINES
-from stages.http1.rules import Limits
 from stages.messages import CREDIT, DATA, DECODE, RECALLED, RESPONSE, UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
 
 ACCEPT: Final = 9
@@ -289,8 +288,7 @@ class Play:
     def connects(self, engine: str = "httptools", door: Door | None = None, trust: tuple[str, ...] = (), **settings: Any) -> Client:
         if door is None:
             server = Server(addr=(), **settings)
-            limits = Limits(server.max_header_bytes, server.max_headers, server.max_target_bytes)
-            door = Door("web", ENGINES[engine], server, limits, None, Trust(trust))
+            door = Door("web", ENGINES[engine], server, limits_of(server), None, Trust(trust))
             self.doors.append(door)
         client = Client(self, door)
         self.clients.append(client)

@@ -102,11 +102,13 @@ REFUSED: dict[str, tuple[bytes, tuple[bytes, bytes, int, int]]] = {
     "an expectation": (b"POST /a HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 1\r\n\r\n", (b"POST", b"/a", 11, 417)),
     "HTTP/1.0": (b"GET /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", (b"GET", b"/a", 10, 400)),
     "a head too long": (b"GET /a HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000, (b"GET", b"/a", 11, 431)),
-    "a target too long": (b"GET /" + b"x" * 70_000, (b"GET", b"/" + b"x" * 2047, 11, 414)),
+    "a target too long": (b"GET /" + b"x" * 70_000, (b"GET", b"/" + b"x" * 2047, 0, 414)),
     "a bare LF": (b"GET /a HTTP/1.1\r\nHost: a\nX: y\r\n", (b"GET", b"/a", 11, 400)),
     "a byte that no target has": (b"GET /\x1b[31m\xff HTTP/1.1\r\nHost: a\r\n\r\n", (b"GET", b"/%1B[31m%FF", 11, 400)),
-    "no request line": (b"garbage\r\n\r\n", (b"", b"", 11, 400)),
-    "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (b"", b"", 11, 400)),
+    "no request line": (b"garbage\r\n\r\n", (b"", b"", 0, 400)),
+    "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (b"", b"", 0, 400)),
+    "a version of its own": (b"GET /a HTTP/2.0\r\nHost: a\r\n\r\n", (b"GET", b"/a", 20, 505)),
+    "an old version": (b"GET /a HTTP/0.9\r\n\r\n", (b"GET", b"/a", 9, 505)),
 }
 
 
@@ -116,6 +118,22 @@ async def test_a_refused_request_is_named_as_far_as_it_can_be_read(play: Play, n
     play.connects().says(said)
     event = play.event
     assert (event.method, event.target, event.version, event.status) == expected
+
+
+async def test_why_a_request_is_refused_and_who_sent_it_is_in_its_event(play: Play) -> None:
+    play.connects().says(b"GET /a HTTP/1.1\r\nHost: Site.example\r\nUser-Agent: odd/1\r\nX : y\r\n\r\n")
+    event = play.event
+    assert (event.status, event.error, event.host) == (400, "bad_request", b"site.example")
+    assert event.reason
+    assert b"user-agent: odd/1\r\n" in event.request_headers
+
+
+async def test_bytes_beyond_ascii_in_a_target_are_escaped_or_refused(play: Play) -> None:
+    play.connects().says("GET /café?q=ü HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert play.hears_request().target == b"/caf%C3%A9?q=%C3%BC"
+    strict = play.connects(escape_target=False)
+    strict.says("GET /café HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert b" 400 " in strict.hears()
 
 
 async def test_a_request_whose_head_does_not_come_in_time_is_named_as_far_as_it_came(play: Play) -> None:

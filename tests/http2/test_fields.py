@@ -340,3 +340,10 @@ def test_any_other_token_is_a_method(method: bytes) -> None:
 def test_a_status_of_no_class_passes_in_both_directions(status: int) -> None:
     assert response_head(((b":status", b"%d" % status),), LIMITS).status == status
     assert response_fields(status, b"", UNKNOWN) == ((b":status", b"%d" % status),)
+
+
+def test_bytes_beyond_ascii_in_a_path_are_escaped_or_refused() -> None:
+    fields = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", "/café?ü".encode()))
+    assert request_head(fields, True, Limits(escapes=True)).target == b"/caf%C3%A9?%C3%BC"
+    with pytest.raises((ProtocolError, Malformed)):
+        request_head(fields, True, Limits())

@@ -183,3 +183,11 @@ def test_every_documented_tag_and_key_is_accepted_and_works_on_every_record() ->
     line = compile_format(template)
     for record in (access(), access(stamps=(), connect=(), context={}, status=499, responded=0.0), access()[:30]):
         assert line(record)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "shown"),
+    [("", "", ""), ("bad_request", "", "bad_request"), ("bad_request", "two lengths\x1b", "bad_request: two lengths\\u001b")],
+)
+def test_why_pingap_answered_itself_can_be_logged(error: str, reason: str, shown: str) -> None:
+    assert compile_format("{:error}")(access(error=error, reason=reason)) == shown

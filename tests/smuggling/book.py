@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from string import printable
+from urllib.parse import quote
 
 import h11
 
+_BEYOND = re.compile(rb"([^ ]+ (?:[A-Za-z]+://[!-.0-~]*)?)(/[^ ]*)( [ -~]+)", re.DOTALL)
 _ABSOLUTE = re.compile(rb"(?i)https?://([^/?]+)(.*)", re.DOTALL)
 
 
@@ -48,7 +51,7 @@ def read(wire: bytes) -> Reading:
         if not wire:
             return Reading(found)
         try:
-            request, closes, rest = _next(wire)
+            request, closes, rest = _next(_escaped(wire))
         except h11.RemoteProtocolError as error:
             return Reading(found, error=str(error), rest=wire)
         if request is None:
@@ -57,6 +60,15 @@ def read(wire: bytes) -> Reading:
         if closes:
             return Reading(found, closes=True, rest=rest)
         wire = rest
+
+
+def _escaped(wire: bytes) -> bytes:
+    """RFC 9112 has no byte beyond ASCII in a target. pingap takes those of a path and a query for their percent-encoding."""
+    line, end, rest = wire.partition(b"\r\n")
+    found = _BEYOND.fullmatch(line)
+    if found is None or line.isascii():
+        return wire
+    return found[1] + quote(found[2], safe=printable).encode() + found[3] + end + rest
 
 
 def _next(wire: bytes) -> tuple[Request | None, bool, bytes]:

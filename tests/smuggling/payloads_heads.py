@@ -219,9 +219,9 @@ for _name, _target in (
     ("fragment", b"/mark0000#x"),
     ("exclamation mark", b"!"),
     ("empty", b""),
-    ("high bytes", b"/mark0000/\xc3\xa4"),
-    ("nel", b"/mark0000/\x85"),
-    ("no-break space", b"/mark0000\xa0HTTP/1.1"),
+    ("high bytes in an authority", b"http://b\xc3\xa4.example/mark0000"),
+    ("high bytes before a path", b"\xc3\xa4/mark0000"),
+    ("high bytes and a control byte", b"/mark0000/\xc3\xa4\x1f"),
     ("space inside", b"/mark0000 /x"),
     ("tab inside", b"/mark0000\t/x"),
     ("two spaces", b" /mark0000"),
@@ -238,6 +238,14 @@ for _name, _target in (
     ("too long", b"/mark0000/" + b"a" * 17_000),
 ):
     targets.refused(_name, get(target=_target))
+for _name, _target in (
+    ("high bytes", b"/mark0000/\xc3\xa4"),
+    ("high bytes in a query", b"/mark0000?a=\xe4&b"),
+    ("absolute with high bytes", b"http://b.example/mark0000/\xff"),
+    ("nel", b"/mark0000/\x85"),
+    ("no-break space", b"/mark0000\xa0HTTP/1.1"),
+):
+    targets.passed(_name, get(target=_target))
 for _name, _target in (("authority", b"b.example:443"), ("origin form", b"/mark0000"), ("absolute", b"http://b.example/mark0000")):
     targets.refused(f"CONNECT {_name}", get(target=_target, method=b"CONNECT"))
 targets.refused("OPTIONS and two asterisks", get(target=b"**", method=b"OPTIONS"))
