@@ -178,7 +178,7 @@ class Exchange(Attempts):
         # fmt: off
         report = new(Report, (
             routed.location, routed.upstream, backend.address, head.status, not self.connect_seconds, self._tries, stamps,
-            self.connect_seconds, "", routed.variables, routed.client_ip, channel.opened, backend.open,
+            self.connect_seconds, "", routed.variables, routed.client_ip, channel.opened, backend.open, "",
         ))
         actor.send(self.answers_to, new(Response, (
             RESPONSE, self.sid, actor.id, head.status, head.headers, head.length, body, ended, report, routed.watchers,

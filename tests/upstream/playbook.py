@@ -38,6 +38,7 @@ from stages.messages import (
     Peer,
     Recall,
     Recalled,
+    Report,
     Response,
     Routed,
 )
@@ -64,6 +65,8 @@ OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 def over_the_wire(envelope: Any) -> Any:
     """What arrives of an envelope in another process."""
     plain = msgpack.unpackb(msgpack.packb(envelope), use_list=False, strict_map_key=False)
+    if isinstance(envelope, Response) and envelope.report is not None:
+        assert len(envelope.report) == len(Report._fields), "accept reads all of it by name"
     return DECODE[plain[0]](plain) if plain[0] in DECODE else plain
 
 
