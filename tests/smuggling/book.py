@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from string import printable
 from urllib.parse import quote
 
 import h11
@@ -68,7 +67,12 @@ def _escaped(wire: bytes) -> bytes:
     found = _BEYOND.fullmatch(line)
     if found is None or line.isascii():
         return wire
-    return found[1] + quote(found[2], safe=printable).encode() + found[3] + end + rest
+    return found[1] + escaped(found[2]) + found[3] + end + rest
+
+
+def escaped(path: bytes) -> bytes:
+    """A path, perhaps with a query, whose bytes beyond ASCII are percent-encoded."""
+    return re.sub(rb"[^\x00-\x7f]+", lambda found: quote(found[0]).encode(), path)
 
 
 def _next(wire: bytes) -> tuple[Request | None, bool, bytes]:

@@ -267,6 +267,7 @@ pseudo.refused("Host with CRLF", get((b"host", b"a.example\r\nx: x"), start=but(
 pseudo.passed("Host alone", get((b"host", b"a.example"), start=but(b":authority", None)), b"GET")
 pseudo.passed("Host like :authority", get((b"host", b"A.example")), b"GET")
 pseudo.passed("scheme https on a plain connection", get(start=but(b":scheme", b"https")), b"GET")
+pseudo.passed("high bytes in :path", get(start=but(b":path", b"/mark0000/\xff")), b"GET", target=b"/mark0000/%FF")
 pseudo.passed("two slashes", get(start=but(b":path", b"//b.example/mark0000")), b"GET", target=b"//b.example/mark0000")
 pseudo.passed("query of a URL", get(start=but(b":path", b"/mark0000?http://b.example/")), b"GET", target=b"/mark0000?http://b.example/")
 pseudo.passed("encoded CRLF", get(start=but(b":path", b"/mark0000%0d%0ax:x")), b"GET", target=b"/mark0000%0d%0ax:x")

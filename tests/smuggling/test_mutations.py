@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stages.http2.engine import Fields
 from tests.http2.wire import data, headers
-from tests.smuggling.book import Request
+from tests.smuggling.book import Request, escaped
 from tests.smuggling.lab import Lab, Run
 from tests.smuggling.payload import MARK, SMUGGLED, chunked, get, length, post
 from tests.smuggling.payloads_http2 import GET, MARKED, START, Http2Payload
@@ -123,7 +123,7 @@ def field_lists(draw: st.DrawFn) -> Http2Payload:
     body = draw(st.sampled_from((b"", SMUGGLED, b"0\r\n\r\n" + SMUGGLED)))
     sent: Fields = tuple((name, value) for name, value in fields)
     named = dict(reversed(sent))
-    meant = Request(named.get(b":method", b""), named.get(b":path", b""), body)
+    meant = Request(named.get(b":method", b""), escaped(named.get(b":path", b"")), body)
     return Http2Payload("mutants", "", headers(1, sent, not body) + (data(1, body, True) if body else b""), "either", meant)
 
 
