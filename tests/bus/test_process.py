@@ -419,7 +419,7 @@ async def test_pipes_are_open_before_they_are_needed_and_to_those_only_that_it_s
     supervisor.start("friend", "logging")
     (stranger,) = supervisor.start("stranger")
     process = supervisor.running[talker.context.id][0]
-    await supervisor.net.until(lambda: len(process.link.members.by_id) == 4)
+    await supervisor.net.until(lambda: len(process.link.members.by_id) == 4 and len(supervisor.peers) == 4)
     stages = {process.link.members.by_id[to].stage for to, outbox in process.link._outboxes.items() if outbox.socket is not None}
     assert stages == {"friend", "logging"}
     assert process.descriptors._peers == 4
