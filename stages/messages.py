@@ -188,6 +188,8 @@ class Response(NamedTuple):
     report: Report | None
     watchers: tuple[int, ...]
     """Actors that want DONE when the stream ends."""
+    reason: bytes = b""
+    """The backend's phrase for that status, if it is not the usual one: for a client of HTTP/1.x. Visible text, bounded."""
 
 
 class Data(NamedTuple):
@@ -227,6 +229,8 @@ class Interim(NamedTuple):
     status: int
     headers: bytes
     """Normal form, no hop-by-hop lines."""
+    reason: bytes = b""
+    """As in Response."""
 
 
 class Cancel(NamedTuple):
@@ -357,7 +361,7 @@ def _routed(fields: tuple[Any, ...]) -> Routed:
 
 def _response(fields: tuple[Any, ...]) -> Response:
     report = fields[8]
-    return new(Response, fields if report is None else (*fields[:8], new(Report, report), fields[9]))
+    return new(Response, fields if report is None else (*fields[:8], new(Report, report), *fields[9:]))
 
 
 DECODE: Final[dict[int, Callable[[Any], Any]]] = {

@@ -24,7 +24,7 @@ from stages.accept.stream import Stream
 from stages.bulk import LONG
 from stages.date import dated
 from stages.http1.refused import start_of
-from stages.http1.render import CONTINUE, STATUS_LINES
+from stages.http1.render import CONTINUE, STATUS_LINES, status_line
 from stages.http1.rules import ProtocolError, RequestHead, head_too_large
 from stages.http2.engine import Http2Error
 from stages.messages import Peer, Response
@@ -296,7 +296,7 @@ class Http1Connection(Http1Output):
         stream.responded = now
         rest, self._buffer = self._buffer, b""
         protocol = stream.request.upgrade
-        self.write(b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (STATUS_LINES[101], response.headers, protocol))
+        self.write(b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (status_line(101, response.reason), response.headers, protocol))
         self._intake = tunnel_of(self)
         self.resume()
         self._intake.tunnel(stream, rest)

@@ -9,7 +9,7 @@ from stages.accept.connection import BODILESS, TOP_UP, Connection
 from stages.accept.stream import Stream
 from stages.date import dated
 from stages.http1.direct import reset
-from stages.http1.render import LAST_CHUNK, STATUS_LINES, chunk
+from stages.http1.render import LAST_CHUNK, STATUS_LINES, chunk, status_line
 from stages.http1.rules import READS_TRAILERS
 from stages.messages import UNKNOWN, Data, Interim, Response
 
@@ -70,7 +70,10 @@ class Http1Output(Connection):
         if stream.chunked:
             body = chunk(body)
         headers = response.headers
-        out = b"%b%b%b%b\r\n%b" % (_FINAL[status], headers, dated(headers, now), framing, body)
+        start = _FINAL[status]
+        if response.reason:
+            start = status_line(status, response.reason)
+        out = b"%b%b%b%b\r\n%b" % (start, headers, dated(headers, now), framing, body)
         stream.responded = now
         self.write(out)
         if response.ended:
@@ -82,7 +85,7 @@ class Http1Output(Connection):
 
     def interim(self, stream: Stream, interim: Interim) -> None:
         if stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
-            self.write(b"%b%b\r\n" % (STATUS_LINES[interim.status], interim.headers))
+            self.write(b"%b%b\r\n" % (status_line(interim.status, interim.reason), interim.headers))
 
     def body(self, stream: Stream, data: Data) -> None:
         response = stream.response

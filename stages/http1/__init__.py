@@ -5,6 +5,7 @@
     engine.py    the whole head parsers: httptools (llhttp) by default, h11 as the strict, slower second
     lenient.py   what backends are forgiven in a head; requests are forgiven nothing
     methods.py   which methods are forwarded, and which may be sent twice
+    reasons.py   reason phrases: the registry's, and which of a backend's are passed on
     refused.py   what a refused head has said of itself, for the log
     body.py      decoders of the three body framings
     render.py    heads and chunks written anew from parsed fields

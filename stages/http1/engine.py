@@ -17,6 +17,7 @@ import httptools
 
 from stages.http1.lines import quick_request, quick_response
 from stages.http1.methods import METHODS, is_forwarded
+from stages.http1.reasons import reason_of
 from stages.http1.rules import (
     READS_TRAILERS,
     SPECIAL,
@@ -132,7 +133,7 @@ class Httptools:
             why = _NO_PROTOCOL if parser.get_status_code() == 101 else f"backend's response head: {error}"
             raise ProtocolError("bad_gateway", why) from error
         version = 11 if head[7] == 49 else 10
-        return finish_response(parser.get_status_code(), version, fields.lines, fields.special or _NOTHING_SPECIAL)
+        return finish_response(head, parser.get_status_code(), version, fields.lines, fields.special or _NOTHING_SPECIAL)
 
 
 class H11:
@@ -168,7 +169,7 @@ class H11:
         event = _h11_event(connection, head, "bad_gateway")
         assert isinstance(event, h11.Response | h11.InformationalResponse)
         lines, special = _collect(head, event, "bad_gateway")
-        return finish_response(event.status_code, 11 if event.http_version == b"1.1" else 10, lines, special)
+        return finish_response(head, event.status_code, 11 if event.http_version == b"1.1" else 10, lines, special)
 
 
 def _check_response(head: bytes, limits: Limits) -> None:
@@ -265,8 +266,8 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
     )
 
 
-def finish_response(status: int, version: int, lines: list[bytes], special: Special) -> ResponseHead:
-    """The rules for a backend's response head."""
+def finish_response(head: bytes, status: int, version: int, lines: list[bytes], special: Special) -> ResponseHead:
+    """The rules for a backend's response head, which a parser has taken."""
     if not 100 <= status <= 999:
         raise ProtocolError("bad_gateway", f"backend's status {status}")
     headers = b"".join(lines)
@@ -281,7 +282,8 @@ def finish_response(status: int, version: int, lines: list[bytes], special: Spec
             keep_alive = False
         length, chunked = UNKNOWN, False
     named = not_in_trailers(special.connection) if chunked and special.connection else ()
-    return new(ResponseHead, (status, version, headers, length, chunked, keep_alive, special.upgraded(), named))
+    reason = reason_of(head[: head.index(b"\r\n")])
+    return new(ResponseHead, (status, version, headers, length, chunked, keep_alive, special.upgraded(), named, reason))
 
 
 def _replace_host(headers: bytes, host: bytes) -> bytes:

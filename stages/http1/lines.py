@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from stages.http1.methods import METHODS
+from stages.http1.reasons import reason_of
 from stages.http1.rules import (
     SPECIAL,
     TARGET,
@@ -54,7 +55,7 @@ _CONNECTION: Final[dict[bytes, _Special]] = {b"keep-alive": (_KEEP, b"", b""), b
 _lines: dict[bytes, bytes | _Special] = {}
 _requests: dict[bytes, tuple[Limits, RequestHead]] = {}
 _responses: dict[bytes, tuple[Limits, ResponseHead]] = {}
-_status_lines: dict[bytes, int] = {}
+_status_lines: dict[bytes, tuple[int, bytes]] = {}
 
 
 def _learn(line: bytes) -> bytes | _Special | None:
@@ -164,11 +165,10 @@ def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
     if remembered is not None and remembered[0] is limits:
         return remembered[1]
     lines = head.split(b"\r\n")
-    status = _status_lines.get(lines[0])
-    if status is None:
-        status = _learn_status(lines[0])
-    if status is None or len(lines) > limits.headers + 3 or len(head) > limits.head:
+    start = _status_lines.get(lines[0]) or _learn_status(lines[0])
+    if start is None or len(lines) > limits.headers + 3 or len(head) > limits.head:
         return None
+    status, reason = start
     length = UNKNOWN
     keep_alive = True
     chunked = False
@@ -200,20 +200,21 @@ def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
             return None
     if chunked and length != UNKNOWN:
         return None
-    parsed = new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b"", ()))
+    parsed = new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b"", (), reason))
     if is_known:
         _remember(_responses, head, limits, parsed)
     return parsed
 
 
-def _learn_status(line: bytes) -> int | None:
-    """Status of an ordinary status line; those that forbid a body are for the whole parser."""
+def _learn_status(line: bytes) -> tuple[int, bytes] | None:
+    """Status and reason of an ordinary status line; those that forbid a body are for the whole parser."""
     digits = line[9:12]
     if not line.startswith(b"HTTP/1.1 ") or not digits.isdigit() or line[12:13] not in (b" ", b"") or line.translate(None, VALUE):
         return None
     status = int(digits)
     if not 200 <= status <= 999 or status == 204:
         return None
+    known = status, reason_of(line)
     if len(_status_lines) < 512 and len(line) <= LONGEST:
-        _status_lines[line] = status
-    return status
+        _status_lines[line] = known
+    return known

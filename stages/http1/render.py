@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Final
 
+from stages.http1.reasons import REASONS, UNKNOWN_STATUS
 from stages.http1.rules import READS_TRAILERS
 from stages.messages import EMPTY, UNKNOWN
 
-REASONS: Final[dict[int, bytes]] = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
-
 STATUS_LINES: Final[dict[int, bytes]] = {
-    status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"Unknown")) for status in range(100, 1000)
+    status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, UNKNOWN_STATUS)) for status in range(100, 1000)
 }
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+def status_line(status: int, reason: bytes) -> bytes:
+    """The first line of an answer. reason: as in `Response`, b"" for the usual one."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason) if reason else STATUS_LINES[status]
 
 
 def request_head(method: bytes, target: bytes, headers: bytes, length: int, upgrade: bytes = b"") -> bytes:

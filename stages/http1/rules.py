@@ -65,6 +65,8 @@ class ResponseHead(NamedTuple):
     upgrade: bytes
     named: Container[bytes] = ()
     """As in RequestHead."""
+    reason: bytes = b""
+    """A phrase that is not the usual one of that status."""
 
 
 SPECIAL: Final = frozenset(

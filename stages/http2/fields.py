@@ -279,7 +279,7 @@ def response_head(fields: Fields, limits: Limits) -> ResponseHead:
             length = UNKNOWN
     except Malformed as error:
         raise ProtocolError("bad_gateway", f"backend's response: {error.detail}") from error
-    parsed = new(ResponseHead, (code, 20, headers, length, False, True, b"", ()))
+    parsed = new(ResponseHead, (code, 20, headers, length, False, True, b"", (), b""))
     if is_known and len(headers) <= LONGEST_LIST:
         _remember(_responses, fields, (limits, parsed))
     return parsed

@@ -102,9 +102,9 @@ class Answers:
     def _send_head(self, stream: Stream, response: Response, status: int, headers: bytes, length: int, body: bytes, ended: bool) -> None:
         stream.responded = True
         report = report_of(stream.exchange, response)
-        self._send(
-            stream.to_accept, Response(RESPONSE, stream.sid, self._me, status, headers, length, body, ended, report, response.watchers)
-        )
+        reason = response.reason if status == response.status else b""
+        answer = Response(RESPONSE, stream.sid, self._me, status, headers, length, body, ended, report, response.watchers, reason)
+        self._send(stream.to_accept, answer)
 
     def data(self, stream: Stream, data: Data) -> None:
         """DATA of an answer."""

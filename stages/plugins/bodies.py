@@ -205,9 +205,9 @@ class Download(_Mover):
         report = report_of(stream.exchange, response)
         if not ended:
             stream.told = dict(stream.exchange.context)
-        message = Response(
-            RESPONSE, stream.sid, self.actor.context.id, head.status, head.headers.raw, length, body, ended, report, response.watchers
-        )
+        reason = response.reason if head.status == response.status else b""
+        raw, me = head.headers.raw, self.actor.context.id
+        message = Response(RESPONSE, stream.sid, me, head.status, raw, length, body, ended, report, response.watchers, reason)
         self._send(stream.to_accept, message)
         return not ended
 

@@ -181,7 +181,7 @@ class Exchange(Attempts):
             self.connect_seconds, "", routed.variables, routed.client_ip, channel.opened, backend.open, "",
         ))
         actor.send(self.answers_to, new(Response, (
-            RESPONSE, self.sid, actor.id, head.status, head.headers, head.length, body, ended, report, routed.watchers,
+            RESPONSE, self.sid, actor.id, head.status, head.headers, head.length, body, ended, report, routed.watchers, head.reason,
         )))
         # fmt: on
         if ended:
@@ -192,9 +192,9 @@ class Exchange(Attempts):
                 channel.pause()
         return now
 
-    def interim_arrived(self, status: int, headers: bytes) -> None:
+    def interim_arrived(self, status: int, headers: bytes, reason: bytes = b"") -> None:
         """An interim answer, for the client to see now: it goes the way that the final one will."""
-        interim = Interim(INTERIM, self.sid, status, headers)
+        interim = Interim(INTERIM, self.sid, status, headers, reason)
         if self.routed.upgrade and self.answers_to != accept_of(self.sid):
             self._kept_interims = [*(self._kept_interims or ()), interim]
         else:

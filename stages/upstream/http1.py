@@ -246,7 +246,7 @@ class BackendConnection(Http1Flow):
             if exchange.interims > MAX_INTERIM:
                 raise ProtocolError("bad_gateway", "backend sent too many interim answers")
             if status != 100:  # that one is ours to give, and accept has given it
-                exchange.interim_arrived(status, head.headers)
+                exchange.interim_arrived(status, head.headers, head.reason)
             self.watch()
             if not rest:
                 return

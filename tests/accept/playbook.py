@@ -50,6 +50,8 @@ KERNEL_READ: Final = 256 * 1024
 
 def over_the_wire(envelope: Any) -> Any:
     """What arrives of an envelope in another process."""
+    if isinstance(envelope, Request):
+        assert len(envelope) == len(Request._fields), "routing reads all of it by name"
     plain = msgpack.unpackb(msgpack.packb(envelope), use_list=False, strict_map_key=False)
     return DECODE[plain[0]](plain)
 
@@ -354,10 +356,11 @@ class Play:
         source: int = UPSTREAM,
         report: Report | None = None,
         watchers: tuple[int, ...] = (),
+        reason: bytes = b"",
     ) -> None:
         if length is None:
             length = len(body) if ended else UNKNOWN
-        self.tell(Response(RESPONSE, request.sid, source, status, headers, length, body, ended, report, watchers))
+        self.tell(Response(RESPONSE, request.sid, source, status, headers, length, body, ended, report, watchers, reason))
 
     def streams(self, request: Request, payload: bytes, ended: bool = False, error: str = "") -> None:
         """Body bytes of the answer arrive."""

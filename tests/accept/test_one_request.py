@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import UNKNOWN, Affinity
+from stages.messages import INTERIM, UNKNOWN, Affinity, Interim
 from tests.accept.playbook import CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 
@@ -223,3 +223,24 @@ async def test_a_small_body_travels_inside_the_request(play: Play, body: bytes) 
     assert (request.length, request.body, request.ended) == (len(body), body, True)
     play.answers(request)
     assert not client.is_closed
+
+
+# -- the reason phrase ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("status", [200, 204, 304, 404, 777])
+async def test_the_phrase_of_a_backend_is_written(play: Play, version: bytes, status: int) -> None:
+    client = play.connects()
+    client.says(get(version=version))
+    play.answers(play.hears_request(), status, b"x: y\r\n", reason=b"As you like it")
+    assert client.hears().startswith(b"HTTP/1.1 %d As you like it\r\nx: y\r\n" % status)
+
+
+async def test_the_phrases_of_an_interim_answer_and_of_a_switch_are_written(play: Play) -> None:
+    client = play.connects()
+    client.says(get(b"/", b"Connection: Upgrade", b"Upgrade: x"))
+    request = play.hears_request()
+    play.tell(Interim(INTERIM, request.sid, 103, b"link: </a>\r\n", b"Soon"))
+    play.answers(request, 101, ended=False, reason=b"As asked")
+    assert client.hears() == b"HTTP/1.1 103 Soon\r\nlink: </a>\r\n\r\nHTTP/1.1 101 As asked\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"

@@ -294,3 +294,26 @@ async def test_an_interim_answer_goes_on_before_the_final_one_whatever_that_wait
 async def test_an_interim_answer_of_a_stream_that_is_not_here_is_nobody_s() -> None:
     async with Stage(TOUCH) as stage:
         assert await stage.run(hint()) == []
+
+
+# -- the reason phrase ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plugins", [TOUCH, ZIP, GROW])
+async def test_the_phrase_of_a_backend_passes_whatever_becomes_of_its_body(plugins: dict[str, Any]) -> None:
+    async with Stage(plugins) as stage:
+        await stage.run(stage.request(headers="accept-encoding: gzip"))
+        out = await stage.run(stage.response("content-type: text/html", b"a" * 2000, status=404, reason=b"No such thing"))
+        assert [(one.status, one.reason) for one in out if isinstance(one, Response)] == [(404, b"No such thing")]
+
+
+@pytest.mark.parametrize("code", ["e.response.status = 403", "return e.respond(404, 'ours')", "e.response.status = 304"])
+@pytest.mark.parametrize("more", ["", "; e.collect_response(lambda e, body: body * 2)"], ids=["head", "body"])
+async def test_a_phrase_does_not_outlive_the_answer_that_it_was_of(tmp_path: Any, code: str, more: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"from pingap.plugin import *\nclass Mine(Plugin):\n    def response(self, e):\n        {code}{more}\n")
+    async with Stage({"p": {"category": "python", "path": str(path)}}) as stage:
+        await stage.run(stage.request())
+        out = await stage.run(stage.response("", b"abc", status=404, reason=b"No such thing"))
+        (head,) = (one for one in out if isinstance(one, Response))
+        assert head.reason == b""

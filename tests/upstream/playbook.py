@@ -65,8 +65,9 @@ OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 def over_the_wire(envelope: Any) -> Any:
     """What arrives of an envelope in another process."""
     plain = msgpack.unpackb(msgpack.packb(envelope), use_list=False, strict_map_key=False)
-    if isinstance(envelope, Response) and envelope.report is not None:
-        assert len(envelope.report) == len(Report._fields), "accept reads all of it by name"
+    if isinstance(envelope, Response):
+        assert len(envelope) == len(Response._fields), "accept reads all of it by name"
+        assert envelope.report is None or len(envelope.report) == len(Report._fields), "and this too"
     return DECODE[plain[0]](plain) if plain[0] in DECODE else plain
 
 

@@ -461,3 +461,17 @@ async def test_the_log_says_why_an_answer_was_cut_off(play: Play, begun: bytes, 
     assert (level, message, fields["error"]) == ("warn", "answer cut off", error)
     assert detail in fields["detail"]
     assert play.context.counted == {"upstream_failures": 1}
+
+
+# -- the reason phrase ----------------------------------------------------------------------
+
+
+async def test_the_phrase_of_a_backend_goes_with_its_status_and_with_those_before_it(play: Play) -> None:
+    sid, link = await asked(play)
+    link.says(b"HTTP/1.1 103 Soon\r\nLink: </a>\r\n\r\nHTTP/1.1 404 No such thing\r\nContent-Length: 2\r\n\r\nno")
+    response = play.hears_response(sid)
+    assert (response.status, response.reason) == (404, b"No such thing")
+    assert [(interim.status, interim.reason) for interim in play.interims] == [(103, b"Soon")]
+    sid = play.asks()
+    link.says(OK)
+    assert play.hears_response(sid).reason == b""

@@ -352,3 +352,10 @@ async def test_a_backend_that_takes_nothing_of_the_last_bytes_of_a_tunnel_is_giv
     assert link.transport.get_write_buffer_size() == 500
     await play.passes(12)
     assert link.transport.is_lost
+
+
+async def test_the_phrase_of_a_switch_is_kept(play: Play) -> None:
+    sid, link = await asked(play)
+    link.says(SWITCHED.replace(b"Switching Protocols", b"Web Socket Protocol Handshake"))
+    assert play.hears()[0][1].reason == b"Web Socket Protocol Handshake"
+    play.cancels(sid)
