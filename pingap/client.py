@@ -15,6 +15,12 @@ from pingap.polling import ready
 DEADLINE: Final = 5.0
 """Seconds that an answer may take."""
 
+LAST_ANSWER: Final = 0.1
+"""Seconds for which an answer is awaited after the end of who should give it: it may be on its way."""
+
+LOOK: Final = 0.1
+"""Seconds between two looks at an instance whose process cannot be watched."""
+
 
 class NotRunning(Exception):
     """No pingap runs there; the text says so."""
@@ -22,6 +28,10 @@ class NotRunning(Exception):
 
 class NotAllowed(NotRunning):
     """Whether one runs there is not for this user to see."""
+
+
+class Ended(NotRunning):
+    """One ran there, and ended before it had answered."""
 
 
 class Refused(Exception):
@@ -43,16 +53,59 @@ def find(run_dir: str) -> int:
     return pid
 
 
+class Instance:
+    """The supervisor that holds a run dir now, whatever its process id is called here. A context manager."""
+
+    def __init__(self, run_dir: str) -> None:
+        """Raises NotRunning and NotAllowed."""
+        self._run_dir = run_dir
+        self.pid = find(run_dir)
+        """0 where it is not known here: the supervisor is in another pid namespace."""
+        self._handle = -1
+        if self.pid:
+            try:
+                self._handle = os.pidfd_open(self.pid)
+            except ProcessLookupError:
+                raise Ended(f"pingap in {run_dir} (pid {self.pid}) has just ended") from None
+
+    def __enter__(self) -> Instance:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+
+    def __str__(self) -> str:
+        return f"pingap (pid {self.pid or 'unknown'})"
+
+    def await_end(self, seconds: float) -> bool:
+        """Waits until it is gone; False when it still is there after so many seconds."""
+        if self._handle >= 0:
+            return bool(ready((self._handle,), seconds))
+        until = time.monotonic() + seconds
+        while rundir.supervisor_of(self._run_dir) is not None:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(LOOK)
+        return True
+
+    def ask(self, word: str, *args: Any, deadline: float = DEADLINE) -> Any:
+        """One question, one answer. Raises NotRunning when it ends instead of that, and Refused."""
+        try:
+            return asyncio.run(_ask(os.path.abspath(self._run_dir), self._handle, word, args, deadline))
+        except Ended:
+            raise Ended(f"pingap in {self._run_dir} (pid {self.pid}) ended before it answered") from None
+        except TimeoutError:
+            raise Refused(f"pingap in {self._run_dir} did not answer within {deadline:g} s") from None
+
+
 def ask(run_dir: str, word: str, *args: Any, deadline: float = DEADLINE) -> Any:
     """One question, one answer. Raises NotRunning and Refused."""
-    find(run_dir)
-    try:
-        return asyncio.run(_ask(os.path.abspath(run_dir), word, args, deadline))
-    except TimeoutError:
-        raise Refused(f"pingap in {run_dir} did not answer within {deadline:g} s") from None
+    with Instance(run_dir) as instance:
+        return instance.ask(word, *args, deadline=deadline)
 
 
-async def _ask(run_dir: str, word: str, args: tuple[Any, ...], deadline: float) -> Any:
+async def _ask(run_dir: str, handle: int, word: str, args: tuple[Any, ...], deadline: float) -> Any:
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[tuple[bool, Any]] = loop.create_future()
     number = int.from_bytes(os.urandom(4), "big")
@@ -62,7 +115,17 @@ async def _ask(run_dir: str, word: str, args: tuple[Any, ...], deadline: float) 
             if envelope[0] == REPLY and envelope[1] == number and not answered.done():
                 answered.set_result((envelope[2], envelope[3]))
 
+    def ended() -> None:
+        loop.remove_reader(handle)
+        loop.call_later(LAST_ANSWER, unanswered)
+
+    def unanswered() -> None:
+        if not answered.done():
+            answered.set_exception(Ended())
+
     link = Link(loop)
+    if handle >= 0:
+        loop.add_reader(handle, ended)
     try:
         link.dealer(f"ipc://{run_dir}/control", take).send((ASK, number, word, args))
         ok, value = await asyncio.wait_for(answered, deadline)
@@ -71,29 +134,3 @@ async def _ask(run_dir: str, word: str, args: tuple[Any, ...], deadline: float) 
     if not ok:
         raise Refused(str(value))
     return value
-
-
-def await_end(pid: int, seconds: float) -> bool:
-    """Waits until a process is gone; False when it still is there after so many seconds."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    until = time.monotonic() + seconds
-    try:
-        return bool(ready((handle,), until - time.monotonic()))
-    finally:
-        os.close(handle)
-
-
-def handle_of(pid: int) -> int:
-    """A descriptor of a process, for `has_ended`; -1 when it is gone."""
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        return -1
-
-
-def has_ended(handle: int) -> bool:
-    """Whether the process of a handle is gone."""
-    return handle < 0 or bool(ready([handle], 0))

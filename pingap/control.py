@@ -38,8 +38,6 @@ from pingap.plan_words import (
     Heard,
     ScaleAsked,
     StopAsked,
-    Timings,
-    TimingsChanged,
 )
 
 VERSION: Final = 1
@@ -65,7 +63,7 @@ class Control:
         reported: Callable[[str, Any], None],
         questions: dict[str, Callable[[tuple[Any, ...]], Any]],
     ) -> None:
-        """questions: word → its answer at once; those that take time are answered here."""
+        """questions: word → its answer at once; those that take time are answered here. Of "restart": whether there may be one."""
         self._loop = asyncio.get_running_loop()
         self._fleet = fleet
         self._feed = feed
@@ -171,13 +169,12 @@ class Control:
     def _asked(self, peer: bytes, number: int, word: str, args: tuple[Any, ...]) -> None:
         try:
             if word == "scale":
-                self._next_ticket += 1
-                self._tickets[self._next_ticket] = (peer, number)
-                self._feed(ScaleAsked(self._next_ticket, str(args[0]), int(args[1])))
+                stage, replicas = str(args[0]), int(args[1])
+                self._feed(ScaleAsked(self._ticket(peer, number), stage, replicas))
             elif word in OF_CONFIG:
                 self._reload(peer, number, word)
-            elif word == "down":
-                self._reply(peer, number, True, self.stop_all(*args))
+            elif word in ("down", "restart"):
+                self._stop(peer, number, word, *args)
             elif word in self._questions:
                 self._reply(peer, number, True, self._questions[word](args))
             else:
@@ -185,17 +182,22 @@ class Control:
         except (LookupError, TypeError, ValueError) as error:
             self._reply(peer, number, False, f"{word}: bad arguments ({error})")
 
-    def stop_all(self, graceful: bool, seconds: float | None = None) -> float:
-        """Has everything stop; the seconds that requests in flight have for it. seconds: as asked for, None for what is configured."""
-        timings = self._fleet.timings
-        if seconds is not None:
-            timings = Timings(float(seconds), float(seconds))
-            self._feed(TimingsChanged(timings))
-        self._feed(StopAsked(bool(graceful)))
-        return timings.graceful if graceful else timings.fast
+    def _stop(self, peer: bytes, number: int, word: str, graceful: bool, seconds: float | None = None) -> None:
+        """Answered with the seconds that requests in flight have: who asks while it stops joins the wait."""
+        if word == "restart" and not self._questions["restart"](()):
+            self._reply(peer, number, False, "no restart: it is stopping")
+            return
+        seconds = None if seconds is None else float(seconds)
+        self._feed(StopAsked(bool(graceful), self._ticket(peer, number), seconds, word == "restart"))
+
+    def _ticket(self, peer: bytes, number: int) -> int:
+        """For a question that the fleet answers."""
+        self._next_ticket += 1
+        self._tickets[self._next_ticket] = (peer, number)
+        return self._next_ticket
 
     def answer(self, ticket: int, ok: bool, value: Any) -> None:
-        """The fleet's answer to ScaleAsked."""
+        """The fleet's answer to ScaleAsked and StopAsked."""
         peer, number = self._tickets.pop(ticket)
         self._reply(peer, number, ok, value)
 

@@ -126,8 +126,8 @@ class Fleet:
                 self._drained(ids, left)
             case ScaleAsked():
                 self._scale(event, now)
-            case StopAsked(graceful):
-                self._stop_asked(graceful, now)
+            case StopAsked():
+                self._stop_asked(event, now)
             case TimingsChanged(timings):
                 self.timings = timings
             case Ticked():
@@ -257,26 +257,31 @@ class Fleet:
             self._say("info", f"{role.name} is scaled from {before} to {asked.replicas}")
         self._tickets[asked.ticket] = Ticket(role.name, before, asked.replicas, now + SCALE_ANSWER)
 
-    def _stop_asked(self, graceful: bool, now: float) -> None:
+    def _stop_asked(self, asked: StopAsked, now: float) -> None:
+        usual = self.timings.graceful if asked.graceful else self.timings.fast
+        seconds = usual if asked.seconds is None else asked.seconds
+        is_fast_signal = not asked.ticket and not asked.graceful
         ending = self._ending
         if ending is None:
-            seconds = self.timings.graceful if graceful else self.timings.fast
-            self._ending = Ending(now + seconds, graceful)
+            ending = self._ending = Ending(now + seconds, asked.graceful)
             self._say("info", f"stopping: requests in flight have {seconds:g} s")
             self._close_down()
-        elif graceful:
-            return
-        elif ending.graceful:
-            self._say("info", f"stopping sooner: requests in flight have {self.timings.fast:g} s")
-            ending.graceful, ending.deadline = False, min(ending.deadline, now + self.timings.fast)
-        else:
+        elif is_fast_signal and ending.is_signalled:
             self._say("warn", "stopping at once")
             for process in list(self.processes.values()):
                 self._kill(process, now)
                 del self.processes[process.key]
+        elif _shortens(asked, ending) and now + seconds < ending.deadline:
+            self._say("info", f"stopping sooner: requests in flight have {seconds:g} s")
+            ending.graceful, ending.deadline = ending.graceful and asked.graceful, now + seconds
+        else:
+            self._say("info", f"stopping already: requests in flight have {max(0.0, ending.deadline - now):.1f} s left")
+        ending.is_signalled |= is_fast_signal
+        if asked.ticket:
+            self._out.append(Answer(asked.ticket, True, max(0.0, ending.deadline - now)))
 
     def _give_up(self, reason: str, now: float) -> None:
-        self._ending = Ending(now, False, 1, reason)
+        self._ending = Ending(now, False, code=1, reason=reason)
         self._close_down()
         for process in self.processes.values():
             self._stop(process, now)
@@ -403,3 +408,10 @@ class Fleet:
 
     def _say(self, level: str, message: str, **fields: Any) -> None:
         self._out.append(Say(level, message, fields))
+
+
+def _shortens(asked: StopAsked, ending: Ending) -> bool:
+    """Whether a second wish for a stop changes what the first one's requests have: `pingap down` twice only waits twice."""
+    if asked.seconds is not None:
+        return True
+    return not asked.graceful and (ending.graceful or not asked.ticket)

@@ -119,5 +119,7 @@ class Ending:
 
     deadline: float
     graceful: bool
+    is_signalled: bool = False
+    """TERM or INT has come: another ends everything at once."""
     code: int = 0
     reason: str = ""

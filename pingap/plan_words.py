@@ -86,7 +86,14 @@ class ScaleAsked(NamedTuple):
 
 
 class StopAsked(NamedTuple):
+    """By a signal, or with a ticket by the command line. A second TERM or INT ends everything at once; no command does."""
+
     graceful: bool
+    ticket: int = 0
+    """Comes back in Answer, with the seconds that requests in flight still have."""
+    seconds: float | None = None
+    """As asked for; None for what is configured."""
+    is_restart: bool = False
 
 
 class TimingsChanged(NamedTuple):

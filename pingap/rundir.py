@@ -83,7 +83,7 @@ def supervisor_of(path: str) -> int | None:
         with open(os.path.join(path, "pid"), "rb") as file:
             is_held = _is_locked(file.fileno())
             text = file.read().strip()
-            written = int(text) if is_held and text.isdigit() else 0
+            written = int(text) if is_held and text.isdigit() and _has_open(int(text), file.fileno()) else 0
     except PermissionError:
         raise
     except OSError:
@@ -109,6 +109,18 @@ def _is_directory_held(path: str) -> bool:
         return _is_locked(directory)
     finally:
         os.close(directory)
+
+
+def _has_open(pid: int, fd: int) -> bool:
+    """Whether the process that is called pid here has the file of fd open: in another pid namespace that number is somebody else's."""
+    with suppress(OSError):
+        wanted = os.fstat(fd)
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            if pid != os.getpid() or int(name) != fd:
+                with suppress(OSError):
+                    if os.path.samestat(os.stat(f"/proc/{pid}/fd/{name}"), wanted):
+                        return True
+    return False
 
 
 def _is_locked(fd: int) -> bool:

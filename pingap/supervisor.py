@@ -114,7 +114,7 @@ class Supervisor:
         self._link.subscriber(f"ipc://{run_dir.path}/config.pub", [b"config"], self._published)
 
     def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
-        return {"ps": lambda _: self.rows(), "restart": lambda args: self._restart(*args), "kill": lambda args: self._kill_one(*args)}
+        return {"ps": lambda _: self.rows(), "restart": lambda _: self._may_restart(), "kill": lambda args: self._kill_one(*args)}
 
     async def serve(self) -> Finish:
         """Starts everything and serves until it is stopped."""
@@ -156,7 +156,7 @@ class Supervisor:
         events, self._events = self._events, deque()
         for event in events or (Ticked(),):
             if isinstance(event, StopAsked):
-                self._before_stop()
+                self._before_stop(event)
             for command in self._fleet.handle(event, time.monotonic()):
                 try:
                     self._perform(command)
@@ -188,18 +188,16 @@ class Supervisor:
         if restored:
             self._log("warn", f"made anew in the run dir, where somebody had removed it: {', '.join(restored)}")
 
-    def _before_stop(self) -> None:
-        if self._fleet.is_stopping:
-            self.starts_again = False  # who stops it while it stops for a restart wants it gone
+    def _before_stop(self, asked: StopAsked) -> None:
+        if self._fleet.is_stopping:  # who stops it while it stops for a restart wants it gone
+            self.starts_again = self.starts_again and asked.is_restart
         else:
+            self.starts_again = asked.is_restart
             what = "pingap restarts" if self.starts_again else "pingap goes down"
             self._log("info", what, version=version(), uptime=span(time.monotonic() - self._began))
 
-    def _restart(self, graceful: bool, seconds: float | None = None) -> dict[str, Any]:
-        if self._fleet.is_stopping:
-            return {"refused": "it is stopping"}
-        self.starts_again = True
-        return {"seconds": self._control.stop_all(graceful, seconds)}
+    def _may_restart(self) -> bool:
+        return self.starts_again or not self._fleet.is_stopping
 
     def _kill_one(self, stage: str, replica: int) -> dict[str, Any]:
         """Kills a process as its own fault would; what follows is what always does."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from pingap import rundir, terminal
 from pingap.commands import options
 from pingap.commands.options import Span, ask, fail
+
+if TYPE_CHECKING:
+    from pingap.client import Instance
 
 MORE_THAN_ASKED: Final = 8.0
 """Seconds beyond the drain that a stop may take before `pingap down` says that it has not ended."""
@@ -33,12 +36,14 @@ def down(graceful: bool, timeout: float | None, run_dir: str | None) -> None:
 
     path = run_dir or rundir.default()
     try:
-        pid = client.find(path)
-        seconds = client.ask(path, "down", graceful, timeout)
+        with client.Instance(path) as instance:
+            seconds = instance.ask("down", graceful, timeout) + MORE_THAN_ASKED
+            if not instance.await_end(seconds):
+                fail(f"{instance} is still stopping after {seconds:g} s")
+    except client.Ended:
+        pass  # somebody else had stopped it already
     except (client.NotRunning, client.Refused) as error:
         fail(str(error))
-    if pid and not client.await_end(pid, seconds + MORE_THAN_ASKED):
-        fail(f"pingap (pid {pid}) is still stopping after {seconds + MORE_THAN_ASKED:g} s")
     terminal.say("stopped")
 
 
@@ -58,31 +63,33 @@ def restart(graceful: bool, timeout: float | None, unchecked: bool, run_dir: str
     if not unchecked and (problems := ask(path, "dry-run").get("problems")):
         head = "it is not restarted, for its configuration would be refused (--unchecked does it all the same):"
         fail("\n".join([head, *(f"  {line}" for problem in problems for line in problem.split("\n"))]))
-    before = ask(path, "ps")[0]
-    answer = ask(path, "restart", graceful, timeout)
-    if "refused" in answer:
-        fail(f"no restart: {answer['refused']}")
-    seconds = answer["seconds"] + MORE_THAN_ASKED + STARTING
-    if took := _await_again(path, before["pid"], before["uptime"], seconds):
-        terminal.say(f"ready again after {took:.1f} s (pid {before['pid']})")
-        return
-    fail(f"pingap (pid {before['pid']}) is not back after {seconds:g} s: see its log")
+    from pingap import client
+
+    try:
+        with client.Instance(path) as instance:
+            uptime = instance.ask("ps")[0]["uptime"]
+            seconds = instance.ask("restart", graceful, timeout) + MORE_THAN_ASKED + STARTING
+            if took := _await_again(instance, uptime, seconds):
+                terminal.say(f"ready again after {took:.1f} s (pid {instance.pid})")
+                return
+            fail(f"{instance} is not back after {seconds:g} s: see its log")
+    except (client.NotRunning, client.Refused) as error:
+        fail(str(error))
 
 
-def _await_again(path: str, pid: int, uptime: float, seconds: float) -> float:
-    """Seconds until a younger instance of that pid serves; 0 when that has not happened in time. Ends the command if it is gone."""
+def _await_again(instance: Instance, uptime: float, seconds: float) -> float:
+    """Seconds until a younger one of that process serves; 0 when that has not happened in time. Ends the command if it is gone."""
     from pingap import client
 
     began = time.monotonic()
-    handle = client.handle_of(pid)
     while (now := time.monotonic()) < began + seconds:
-        if client.has_ended(handle):
-            fail(f"pingap (pid {pid}) ended instead of starting anew: see its output")
         try:
-            head = client.ask(path, "ps", deadline=1.0)[0]
+            head = instance.ask("ps", deadline=1.0)[0]
             if head["uptime"] < uptime + now - began - 0.5 and head["state"] == "ready":
                 return now - began
-        except (client.NotRunning, client.Refused):
+        except client.Ended:
+            fail(f"{instance} ended instead of starting anew: see its output")
+        except client.Refused:
             pass  # between the two
         time.sleep(LOOK)
     return 0.0

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 class Instance:
     """One supervisor and what it says."""
 
-    def __init__(self, config: str = "", server: str = "", **asked: Any) -> None:
+    def __init__(self, config: str = "", server: str = "", before: Sequence[str] = (), **asked: Any) -> None:
+        """before: words of a command that runs it, as `nice`."""
         self.dir = Path(tempfile.mkdtemp(prefix="pgs-", dir="/tmp"))
         self.run_dir = self.dir / "run"
         self.port = free_port()
@@ -32,6 +33,7 @@ class Instance:
         self.log_file = self.dir / "log"
         self.output_file = self.dir / "output"
         self.lines: list[Line] = []
+        self.before = before
         self.write_config(config, server)
         self.asked = {"run_dir": str(self.run_dir), "config": str(self.config), "log": str(self.log_file)} | asked
         self.process: subprocess.Popen[bytes] = self.launch()
@@ -44,7 +46,7 @@ class Instance:
 
     def launch(self) -> subprocess.Popen[bytes]:
         with open(self.output_file, "ab") as output:
-            argv = [sys.executable, "-m", "tests.supervisor.driver", json.dumps(self.asked)]
+            argv = [*self.before, sys.executable, "-m", "tests.supervisor.driver", json.dumps(self.asked)]
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT, start_new_session=True)
         return self.process
 
@@ -66,8 +68,14 @@ class Instance:
         until(lambda: text in self.log(), seconds, f"the log says {text!r}; it says {self.log()!r}")
 
     def command(self, *args: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "pingap", *args, "--run-dir", str(self.run_dir)]
-        return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+        with self.begin(*args) as process:
+            out, err = process.communicate(timeout=20)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def begin(self, *args: str, before: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """A command, running."""
+        argv = [*before, sys.executable, "-m", "pingap", *args, "--run-dir", str(self.run_dir)]
+        return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def ps(self) -> list[dict[str, Any]]:
         done = self.command("ps", "--json")

@@ -298,6 +298,58 @@ def test_a_second_term_ends_at_once() -> None:
     play >> Exited(1, "") >> Exited(2, "") >> Exited(3, "") >> Exited(4, "") << ["finish 0"]
 
 
+@pytest.mark.parametrize("first", [StopAsked(False), StopAsked(True), StopAsked(False, 1), StopAsked(True, 1), StopAsked(False, 1, 30)])
+@pytest.mark.parametrize("second", [StopAsked(False, 2), StopAsked(True, 2), StopAsked(False, 2, 40), StopAsked(True, 2, 40)])
+def test_a_command_never_cuts_off_at_once(first: StopAsked, second: StopAsked) -> None:
+    """Whatever began the stop, and however often: who only asks joins the wait."""
+    play = everything()
+    play >> first
+    for number in range(1, 4):
+        play.at(number) >> second
+        assert not any(text.startswith(("kill", "stop")) for text in play.lines)
+        assert play.lines[-1].startswith("answer 2 yes: ")
+    play >> Drained((3,), 0) << ["stop 3"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "left"),
+    [
+        (StopAsked(False), StopAsked(False, 2), 4),  # down after TERM
+        (StopAsked(False, 1), StopAsked(False, 2), 4),
+        (StopAsked(False, 1), StopAsked(True, 2), 4),
+        (StopAsked(False, 1), StopAsked(False, 2, 90), 4),  # nothing is lengthened
+        (StopAsked(True, 1), StopAsked(True, 2), 59),
+        (StopAsked(True, 1), StopAsked(False, 2), 5),  # as TERM after QUIT
+        (StopAsked(False, 1, 30), StopAsked(False, 2), 29),  # who named a time knew why
+        (StopAsked(False, 1, 30), StopAsked(True, 2), 29),
+        (StopAsked(False, 1, 30), StopAsked(False, 2, 7), 7),
+        (StopAsked(True, 1), StopAsked(True, 2, 7), 7),
+    ],
+)
+def test_who_asks_again_is_told_what_is_left(first: StopAsked, second: StopAsked, left: float) -> None:
+    play = everything()
+    play >> first
+    play.at(1) >> second << [f"answer 2 yes: {float(left)}"]
+    assert not [text for text in play.quiet(left + 0.9) if text.startswith("stop")]
+    assert "stop 3" in play.quiet(left + 2)
+
+
+def test_it_takes_two_signals_to_end_at_once_however_many_commands() -> None:
+    play = everything()
+    play >> StopAsked(False, 1) >> StopAsked(False, 2)
+    play.at(1) >> StopAsked(False) << []
+    play.at(2) >> StopAsked(False, 3) << ["answer 3 yes: 3.0"]
+    play.at(3) >> StopAsked(False) << ["kill 1", "kill 2", "kill 3", "kill 4"]
+
+
+def test_a_signal_shortens_what_a_command_gave() -> None:
+    play = everything()
+    play >> StopAsked(False, 1, 90)
+    play.at(1) >> StopAsked(True) << []
+    play.at(2) >> StopAsked(False) << []
+    assert "stop 3" in play.quiet(7.6)
+
+
 def test_a_drain_that_does_not_end_is_cut_off_at_its_deadline() -> None:
     play = everything()
     play >> StopAsked(False)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pingap.rundir import supervisor_of
 from tests.e2e.waiting import is_alive, title, until
 from tests.supervisor.conftest import Instance
 
@@ -378,6 +380,48 @@ def test_a_second_term_ends_at_once(instance: Instance) -> None:
     assert instance.wait() == 0
     assert time.monotonic() - began < 2
     line.close()
+
+
+def test_a_second_down_joins_the_wait(instance: Instance) -> None:
+    line = instance.connect()
+    line.say("hold")
+    until(lambda: instance.row("accept")["in_flight"] == 1, 3, "it holds a stream")
+    asked = [instance.begin("down", "--timeout", "60s")]
+    instance.wait_log("stopping: requests in flight have 60 s")
+    asked += [instance.begin("down", *more) for more in ([], ["--graceful"], ["--timeout", "90"])]
+    until(lambda: instance.log().count("stopping already") == 3, 10, "all have asked")
+    assert all(one.poll() is None for one in asked)
+    assert line.ask("done") == "done"
+    line.close()
+    for one in asked:
+        assert one.communicate(timeout=10) == ("stopped\n", "") and one.returncode == 0
+    assert instance.wait() == 0
+
+
+NAMESPACE = ("unshare", *(() if os.geteuid() == 0 else ("-r",)), "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.mark.parametrize("where", ["outside", "beside"])
+def test_down_waits_for_the_right_process_of_another_pid_namespace(launch: Launch, where: str) -> None:
+    """The pid file says 1, which here is somebody who does not end. From beside no pid of it is known at all."""
+    if subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("pid namespaces are not to be had here")
+    instance = launch(before=NAMESPACE).ready()
+    assert (instance.run_dir / "pid").read_text() == "1\n"
+    pid = supervisor_of(str(instance.run_dir))
+    assert pid and pid in instance.members()
+    line = instance.connect()
+    line.say("hold")
+    until(lambda: instance.row("accept")["in_flight"] == 1, 3, "it holds a stream")
+    down = instance.begin("down", "--graceful", before=NAMESPACE if where == "beside" else ())
+    instance.wait_log("stopping: requests in flight have")
+    with pytest.raises(subprocess.TimeoutExpired):
+        down.wait(0.5)
+    assert line.ask("done") == "done"
+    line.close()
+    assert down.communicate(timeout=10) == ("stopped\n", "")
+    assert not is_alive(pid)
+    instance.wait()
 
 
 def test_an_idle_instance_stops_within_two_seconds(instance: Instance) -> None:
