@@ -48,7 +48,8 @@ def render(template: str, kind: Kind, version: str = "", content: str = "") -> t
 
     body = _MARK.sub(fill, template).encode()
     media = "application/json" if is_json else "text/html"
-    headers = f"content-type: {media}; charset=utf-8\r\nx-pingap-etype: {kind.name}\r\n"
+    # A 404 or a 414 without a word on it may be cached by anybody on the way (RFC 9111 section 4.2.2).
+    headers = f"content-type: {media}; charset=utf-8\r\ncache-control: private, no-store\r\nx-pingap-etype: {kind.name}\r\n"
     return headers.encode(), body
 
 

@@ -47,12 +47,12 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
 """Category → plugin. `python` is the category of all others."""
 
 BUILTIN_SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
-    "pingap:compression": {"category": "compression", "gzip_level": 6, "br_level": 6, "zstd_level": 3},
+    "pingap:compression": {"category": "compression", "gzip_level": 6, "br_level": 6, "zstd_level": 6},
     "pingap:compressionUpstream": {
         "category": "compression",
         "gzip_level": 6,
         "br_level": 6,
-        "zstd_level": 3,
+        "zstd_level": 6,
         "mode": "upstream",
     },
     "pingap:ping": {"category": "ping", "path": "/ping"},

@@ -26,6 +26,7 @@ from stages.messages import (
 from stages.upstream.attempts import Attempts
 from stages.upstream.core import so_far
 from stages.upstream.grpc_web import Bridge, bridge_of
+from stages.upstream.request_id import told
 from stages.upstream.upload import Upload
 
 if TYPE_CHECKING:
@@ -166,6 +167,9 @@ class Exchange(Attempts):
             head, body = self.bridge.answer(head, body, ended)
         backend, channel = self._backend, self.channel
         assert backend is not None and channel is not None
+        headers = head.headers
+        if routed.variables and (request_id := routed.variables.get("request_id")):
+            headers = told(headers, request_id)
         now, sent_at = monotonic(), self._sent_at
         stamps = routed.stamps
         if len(stamps) == 2:  # plugins was not visited
@@ -181,7 +185,7 @@ class Exchange(Attempts):
             self.connect_seconds, "", routed.variables, routed.client_ip, channel.opened, backend.open, "",
         ))
         actor.send(self.answers_to, new(Response, (
-            RESPONSE, self.sid, actor.id, head.status, head.headers, head.length, body, ended, report, routed.watchers, head.reason,
+            RESPONSE, self.sid, actor.id, head.status, headers, head.length, body, ended, report, routed.watchers, head.reason,
         )))
         # fmt: on
         if ended:

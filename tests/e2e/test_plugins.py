@@ -81,8 +81,10 @@ def test_redirect_names_the_new_place(proxy: Pingap) -> None:
 
 
 def test_a_request_id_reaches_the_backend_and_one_of_the_client_is_kept(proxy: Pingap, shared_origin: Origin) -> None:
-    assert proxy.get("/request_id").status == 200
+    answer = proxy.get("/request_id")
+    assert answer.status == 200
     first = reached(shared_origin, "/request_id").get("x-request-id")
+    assert answer.get("x-request-id") == first
     assert first is not None
     assert len(first) == 10
     proxy.get("/request_id", headers={"X-Request-Id": "mine"})

@@ -142,6 +142,18 @@ async def test_an_id_that_the_client_brings_is_kept() -> None:
     assert isinstance(routed, Routed) and routed.variables["request_id"] == "abc"
 
 
+@pytest.mark.parametrize("name", ["X-Request-Id", "X-Trace"])
+@pytest.mark.parametrize("given", ["{}: \r\n", "{0}: \r\n{0}: second\r\n", "a: 1\r\n{}: \r\nb: 2\r\n"])
+async def test_an_empty_id_counts_as_none(name: str, given: str) -> None:
+    headers = given.format(name.lower()).encode()
+    async with Stage({"p": {"category": "request_id", "header_name": name}}) as stage:
+        request = stage.request()
+        routed = await stage.one(request._replace(headers=headers))
+    assert isinstance(routed, Routed)
+    [made] = header(routed, name.lower())
+    assert len(made) == 36 and routed.variables["request_id"] == made
+
+
 async def test_ids_can_be_short_and_in_another_header() -> None:
     routed = await answer({"category": "request_id", "algorithm": "nanoid", "size": 12, "header_name": "X-Trace"})
     assert [len(value) for value in header(routed, "x-trace")] == [12]

@@ -16,7 +16,7 @@ NOT_FOUND = KINDS["not_found"]
 def test_the_marks_of_the_template_are_filled_in() -> None:
     headers, body = render("{{version}} | {{error_type}} | {{content}}", NOT_FOUND, "1.2.3")
     assert body.decode() == f"1.2.3 | not_found | {NOT_FOUND.text}"
-    assert headers == b"content-type: text/html; charset=utf-8\r\nx-pingap-etype: not_found\r\n"
+    assert headers == b"content-type: text/html; charset=utf-8\r\ncache-control: private, no-store\r\nx-pingap-etype: not_found\r\n"
 
 
 def test_a_template_that_begins_with_a_brace_is_json() -> None:
@@ -58,3 +58,4 @@ def test_there_is_a_page_for_every_kind() -> None:
         status, headers, body = pages.page(name)
         assert (status, body) == (kind.status, name.encode())
         assert (b"retry-after" in headers) is (name == "overloaded")
+        assert b"\r\ncache-control: private, no-store\r\n" in headers

@@ -134,7 +134,8 @@ async def test_a_request_that_no_location_wants_is_answered_with_404(script: Scr
     script.commit(snapshot(Basic(error_template="<{{error_type}}> {{content}}"), l=location(path="/api")))
     response = script.answer(request("/"))
     assert response[:4] == (RESPONSE, SID, ROUTING, 404)
-    assert response.headers == b"content-type: text/html; charset=utf-8\r\nx-pingap-etype: not_found\r\n"
+    page = (b"content-type: text/html; charset=utf-8", b"cache-control: private, no-store", b"x-pingap-etype: not_found")
+    assert response.headers == b"".join(line + b"\r\n" for line in page)
     assert response.body.decode() == f"<not_found> {KINDS['not_found'].text}"
     assert response.length == len(response.body)
     assert response.ended

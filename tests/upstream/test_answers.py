@@ -475,3 +475,29 @@ async def test_the_phrase_of_a_backend_goes_with_its_status_and_with_those_befor
     sid = play.asks()
     link.says(OK)
     assert play.hears_response(sid).reason == b""
+
+
+# -- the id of a request ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", ["r1", 17, "café", "a\r\nset-cookie: b"])
+@pytest.mark.parametrize("theirs", [b"", b"X-Request-Id: theirs\r\n", b"A: 1\r\nX-Request-ID: x\r\nB: 2\r\nX-Request-Id:\r\n"])
+async def test_the_client_is_told_the_id_of_its_request_once(play: Play, known: object, theirs: bytes) -> None:
+    play.serves()
+    play.asks(variables={"request_id": known})  # type: ignore[dict-item]
+    await play.turn()
+    play.backend().link.says(b"HTTP/1.1 200 OK\r\n" + theirs + b"Content-Length: 0\r\n\r\n")
+    [(_, response)] = play.hears()
+    lines = [line for line in response.headers.split(b"\r\n") if line.startswith(b"x-request-id: ")]
+    assert lines == [b"x-request-id: " + str(known).replace("\r\n", "").encode("latin-1")]
+    assert b"\nset-cookie" not in response.headers
+
+
+@pytest.mark.parametrize("variables", [{}, {"tenant": "t"}, {"request_id": ""}])
+async def test_without_an_id_the_backends_own_line_passes(play: Play, variables: dict[str, str]) -> None:
+    play.serves()
+    play.asks(variables=variables)
+    await play.turn()
+    play.backend().link.says(b"HTTP/1.1 200 OK\r\nX-Request-Id: theirs\r\nContent-Length: 0\r\n\r\n")
+    [(_, response)] = play.hears()
+    assert response.headers == b"x-request-id: theirs\r\n"

@@ -1,4 +1,4 @@
-"""`request_id`: gives a request an id unless it has one; the backend gets it, access logs show it."""
+"""`request_id`: gives a request an id unless it has one; the backend gets it, access logs show it, upstream tells the client."""
 
 from __future__ import annotations
 
@@ -59,11 +59,14 @@ class RequestId(Plugin[RequestIdSettings]):
     def request(self, exchange: Exchange) -> Result:
         headers = exchange.headers
         given = headers.first(self._line)
-        if given is not None:
+        if given:
             exchange.context["request_id"] = given.decode("latin-1")
             return CONTINUE
         size = self._size
         name = nanoid(size) if size else uuid7()
         exchange.context["request_id"] = name
-        headers.raw += b"%b%b\r\n" % (self._line, name.encode())
+        if given is None:
+            headers.raw += b"%b%b\r\n" % (self._line, name.encode())
+        else:  # an empty one is none
+            headers.set(self.settings.header_name, name)
         return CONTINUE
