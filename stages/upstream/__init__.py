@@ -11,8 +11,7 @@
     http2.py        HTTP/2 client side on one backend connection; http2_output.py: its writing half
     places.py       how many streams that may have; risky.py: pure: requests over which backends end all of them
     http2_stream.py one stream of that, which is a channel; http2_flow.py: its flow and time
-    words.py        what the log says of a GOAWAY
-    request_id.py   the line that tells a client its request's id
+    words.py        what the log says of a GOAWAY; request_id.py: the line that tells a client its request's id
     websocket.py    the key of a WebSocket handshake where only one side has one
     grpc_web.py     pure: gRPC-Web of a client into gRPC and back
     attempts.py     one request until it is answered: which backend, which connection, waiting, trying again
