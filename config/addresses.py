@@ -10,7 +10,30 @@ from config.parts import Backend, Listen
 from config.problems import BadValue
 from config.quantities import text_of
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_LONGEST_NAME = 253
+"""Characters of a name in the DNS, and of one of its labels 63 (RFC 1035 section 2.3.4)."""
+
+
+def host_name(text: str) -> str:
+    """A host name in the form in which it is sent and looked up: lower case, in Punycode where it is not ASCII (RFC 3490).
+
+    Raises BadValue for what is no name. An underscore is let pass, since internal names have it. A final dot stays.
+    """
+    name = text.lower()
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise BadValue(f"{text!r} is not a host name", f"it has no form in Punycode: {_reason(error)}") from None
+    if len(name.removesuffix(".")) > _LONGEST_NAME or not _HOST_NAME.fullmatch(name):
+        raise BadValue(f"{text!r} is not a host name", "letters, digits and hyphens, with single dots between")
+    return name
+
+
+def _reason(error: UnicodeError) -> str:
+    return str(error).rpartition(": ")[2].removesuffix(")")
 
 
 def parse_listen_list(value: Any) -> tuple[Listen, ...]:
@@ -64,8 +87,10 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
         # What consists of digits and dots alone was meant as an address; the resolver would stumble over it later.
         if _is_ip(host, 4):
             host = str(ipaddress.ip_address(host))
-        elif not _HOST_NAME.fullmatch(host) or not re.search("[A-Za-z]", host):
+        elif host.isascii() and not (_HOST_NAME.fullmatch(host) and re.search("[A-Za-z]", host)):
             raise BadValue(f"{host!r} is neither an IP address nor a host name")
+        elif not host.isascii():
+            host = host_name(host)
     if port is not None and not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise BadValue(f"{port!r} is not a port", "a port is a number from 1 to 65535")
     return host, None if port is None else int(port)
@@ -94,12 +119,12 @@ def parse_network(value: Any) -> str:
 
 def parse_sni(value: Any) -> str:
     """A host name, or `$host`."""
-    text = text_of(value, 'a host name or "$host"').lower()
-    if text in ("", "$host"):
-        return text
-    if not is_host_name(text) or not _HOST_NAME.fullmatch(text):
+    text = text_of(value, 'a host name or "$host"')
+    if text.lower() in ("", "$host"):
+        return text.lower()
+    if not is_host_name(text) or (text.isascii() and not _HOST_NAME.fullmatch(text)):
         raise BadValue(f"{value!r} is not a host name", 'SNI has no addresses and no ports: write a name, or "$host"')
-    return text.removesuffix(".")
+    return host_name(text).removesuffix(".")
 
 
 def parse_endpoint(value: Any) -> str | None:

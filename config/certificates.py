@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from config.addresses import host_name
 from config.model import Certificate
 from config.pem import labels_of
 from config.problems import BadValue, Problem, path_of
@@ -17,24 +17,18 @@ from config.quantities import text_of
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
 
-_DOMAIN = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
-
 
 def parse_domains(value: Any) -> tuple[str, ...]:
     """`example.com, *.example.org` to names in lower case."""
     names = tuple(name.strip().lower() for name in text_of(value, 'names such as "example.com, *.example.org"').split(",") if name.strip())
+    domains = []
     for name in names:
-        ascii_name = name if name.isascii() else _punycode(name)
-        if not _DOMAIN.fullmatch(ascii_name):
-            raise BadValue(f"{name!r} is not a domain", "write example.com or *.example.com")
-    return tuple(name if name.isascii() else _punycode(name) for name in names)
-
-
-def _punycode(name: str) -> str:
-    try:
-        return name.encode("idna").decode()
-    except UnicodeError:
-        return ""
+        plain = name.removeprefix("*.")
+        try:
+            domains.append(name[: -len(plain)] + host_name(plain))
+        except BadValue as error:
+            raise BadValue(f"{name!r} is not a domain", "write example.com or *.example.com") from error
+    return tuple(domains)
 
 
 def check_certificates(certificates: Mapping[str, Certificate], partial: AbstractSet[str]) -> Iterator[Problem]:

@@ -6,13 +6,14 @@ the model or raises `BadValue`. Nothing here knows of other keys.
 
 from __future__ import annotations
 
+import ipaddress
 import os.path
 import re
 from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
-from config.addresses import parse_backend, parse_endpoint, parse_listen_list, parse_network, parse_sni
+from config.addresses import host_name, parse_backend, parse_endpoint, parse_listen_list, parse_network, parse_sni
 from config.certificates import parse_domains
 from config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from config.pem import parse_pem
@@ -27,6 +28,8 @@ ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VIA = re.compile(rf"{_TOKEN.pattern}(?::[0-9]+)?")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._~%:@!,;=&'-]*")
+ESCAPED_PATHS = "paths arrive percent-encoded: write (?i:%C3%BC) for ü"
 _Z85 = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
 # Written by pingap itself from what it knows of each connection (design.md, section 8).
@@ -69,18 +72,50 @@ def parse_header_condition(value: Any) -> tuple[str, str | None]:
 def parse_host_list(value: Any) -> tuple[HostRule, ...]:
     """`example.com, *.example.org, ~^(?<user>.+)\\.example\\.net$` to rules."""
     text = text_of(value, 'a host such as "example.com"')
-    return tuple(_host_rule(entry.strip()) for entry in text.split(",") if entry.strip())
+    rules: list[HostRule] = []
+    for entry in text.split(","):
+        if entry.strip():
+            try:
+                rules.append(_host_rule(entry.strip()))
+            except BadValue as error:
+                if rules and rules[-1].kind == "regex":
+                    raise BadValue(error.message, f"{error.hint}; a comma separates hosts and cannot stand in a regex") from error
+                raise
+    return tuple(rules)
 
 
 def _host_rule(text: str) -> HostRule:
     if text.startswith("~"):
-        return HostRule("regex", text[1:].strip())
-    rule = HostRule("suffix", text[2:].lower()) if text.startswith("*.") else HostRule("exact", text.lower())
-    if "*" in rule.value or not rule.value:
+        return HostRule("regex", ascii_regex(text[1:].strip(), "hosts arrive in Punycode: write xn--…"))
+    kind: Literal["exact", "suffix"] = "suffix" if text.startswith("*.") else "exact"
+    name = text.removeprefix("*.")
+    if "*" in name or not name or name.startswith("."):
         raise BadValue(f"{text!r} is not a host", "a wildcard is `*.` at the start; for more, write a regex: ~…")
-    if re.search(r"[\s/]", rule.value) or (":" in rule.value and not rule.value.startswith("[")):
+    if name.startswith("[") and kind == "exact":
+        return HostRule(kind, _ipv6_host(name))
+    if re.search(r"[\s/:]", name):
         raise BadValue(f"{text!r} is not a host", "a host has no scheme, no port and no path")
-    return rule
+    return HostRule(kind, host_name(name))
+
+
+def _ipv6_host(text: str) -> str:
+    """In the form of RFC 5952, which clients send."""
+    inner = text[1:].removesuffix("]")
+    try:
+        address = ipaddress.IPv6Address(inner)
+    except ValueError:
+        address = None
+    if address is None or address.scope_id is not None or text != f"[{inner}]":
+        raise BadValue(f"{text!r} is not a host", 'write an IPv6 address as in "[::1]", without a port')
+    return f"[{address}]"
+
+
+def ascii_regex(pattern: str, hint: str) -> str:
+    """Of a regex for what is ASCII always: a letter beyond that could never be found."""
+    if not pattern.isascii():
+        found = next(letter for letter in pattern if not letter.isascii())
+        raise BadValue(f"{found!r} can never match", hint)
+    return pattern
 
 
 def parse_path(value: Any) -> PathRule:
@@ -89,15 +124,32 @@ def parse_path(value: Any) -> PathRule:
     if not text:
         return PathRule()
     if text.startswith("~"):
-        return PathRule("regex", text[1:].strip())
-    rule = PathRule("exact", text[1:].strip()) if text.startswith("=") else PathRule("prefix", text)
-    if not rule.value.startswith("/"):
-        raise BadValue(f"{text!r} can never match", 'a path starts with "/", a regex with "~"')
-    return rule
+        return PathRule("regex", ascii_regex(text[1:].strip(), ESCAPED_PATHS))
+    if text.startswith("="):
+        return PathRule("exact", _matchable(text[1:].strip(), 'a path starts with "/"'))
+    return PathRule("prefix", _matchable(text, 'a path starts with "/", a regex with "~"'))
+
+
+def parse_request_path(value: Any) -> str:
+    """The one path of the requests that a plugin is for; empty is none."""
+    text = text_of(value, 'a path such as "/ping"').strip()
+    return text and _matchable(text, 'a path starts with "/"')
+
+
+def _matchable(path: str, hint: str) -> str:
+    """A path that a request can have."""
+    if not path.startswith("/"):
+        raise BadValue(f"{path!r} can never match", hint)
+    if "?" in path or "#" in path:
+        raise BadValue(f"{path!r} can never match", "a path ends before `?` and `#`; conditions on a query are a location's match_query")
+    return path
 
 
 def parse_rewrite(value: Any) -> Rewrite | None:
-    """`pattern replacement`; a replacement alone (it has a `$`) is for the whole path; a pattern alone deletes."""
+    """`pattern replacement`; a replacement alone (it has a `$`) is for the whole path; a pattern alone deletes.
+
+    A path alone could be meant either way. For the reference it is a pattern; who writes it means a replacement as often.
+    """
     text = text_of(value, 'a rewrite such as "^/api/(.*) /$1"')
     parts = text.split()
     if not parts:
@@ -108,6 +160,12 @@ def parse_rewrite(value: Any) -> Rewrite | None:
         )
     if len(parts) == 1 and "$" in parts[0].rstrip("$"):
         return Rewrite(".*", parts[0])
+    ascii_regex(parts[0], ESCAPED_PATHS)
+    if len(parts) == 1 and _PLAIN_PATH.fullmatch(parts[0]):
+        raise BadValue(
+            f"{text!r} could be meant in two ways",
+            f'write ".* {parts[0]}" for that path instead of any other, or "^{parts[0]} /" to take it away from the beginning',
+        )
     return Rewrite(*parts)
 
 
@@ -174,6 +232,7 @@ def parse_health_check(value: Any) -> HealthCheck:
     try:
         url = urlsplit(text)
         host = url.hostname or ""
+        host = host if host.isascii() else host_name(host)
     except ValueError as error:
         raise BadValue(f"{text!r} is not a URL") from error
     schemes = get_args(Literal["tcp", "http"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from stages.messages import Data, Interim, Peer, Response
 
 if TYPE_CHECKING:
     from stages.accept.stream import Stream
+
+
+MAPPED: Final = "::ffff:"
+"""What the kernel writes before an IPv4 address in a socket for both families."""
 
 
 class Secured(NamedTuple):
@@ -76,9 +80,10 @@ class Client(Protocol):
 
 
 def origin_of(transport: asyncio.BaseTransport) -> tuple[str, int, str, int]:
-    """(ip, port, local ip, local port) of a connection as the kernel knows it."""
+    """(ip, port, local ip, local port) of a connection as the kernel knows it.
+
+    On a listener for both families an IPv4 client's connection has two mapped addresses (RFC 4291 section 2.5.5.2).
+    """
     ip, port = (transport.get_extra_info("peername") or ("", 0))[:2]
-    if ip.startswith("::ffff:"):  # an IPv4 client on a listener for both families
-        ip = ip[7:]
     local_ip, local_port = (transport.get_extra_info("sockname") or ("", 0))[:2]
-    return ip, port, local_ip, local_port
+    return ip.removeprefix(MAPPED), port, local_ip.removeprefix(MAPPED), local_port

@@ -108,12 +108,13 @@ TARGET: Final = bytes(sorted(set(range(33, 127)) - set(b"#")))
 READS_TRAILERS: Final = b"te: trailers\r\n"
 """The one line of TE that a request's block may have: it says that trailers are read (RFC 9110 section 10.1.4)."""
 
-_HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%]+|\[[0-9a-f:.]+(?:%25[a-z0-9\-._~]+)?\])(?::[0-9]{0,5})?")
+_HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%]+|\[[0-9a-f:.]+(?:%25[a-z0-9\-._~]+)?\])(?::([0-9]{0,5}))?")
 _UNSAFE_BLOCK: Final = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n[ \t]|\r\n[^:\r\n]*[ \t]:")
 _CODINGS: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r\n]*)")
 _LENGTHS: Final = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)")
 _UNNAMED: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"host"))
 _MOST_NAMED: Final = 64
+_LAST_PORT: Final = 65535
 _LONGEST_KNOWN: Final = 255
 _BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z]+://[!-~]*?/")
@@ -126,7 +127,8 @@ def check_host(value: bytes) -> bytes:
     if known is not None:
         return known
     host = value.lower()
-    if not _HOST.fullmatch(host):
+    match = _HOST.fullmatch(host)
+    if match is None or int(match[1] or 0) > _LAST_PORT:
         raise ProtocolError("bad_request", "malformed Host")
     if len(value) <= _LONGEST_KNOWN:  # longer ones are no names of the DNS: nobody shall fill the memory with them
         if len(_hosts) >= 4096:

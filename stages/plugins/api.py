@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from config.quantities import parse_duration, parse_size
-from config.values import parse_header
+from config.values import parse_header, parse_request_path
 from stages.plugins.exchange import Exchange, Hook, Result
 
 Step = Literal["early_request", "request", "proxy_upstream", "upstream_response", "response"]
@@ -26,6 +26,8 @@ Size = Annotated[int, BeforeValidator(parse_size)]
 """Bytes; written `4kb`, `1MiB`."""
 HeaderLine = Annotated[tuple[str, str], BeforeValidator(parse_header)]
 """(lower-case name, value); written `Name: value`."""
+RequestPath = Annotated[str, BeforeValidator(parse_request_path)]
+"""The path of a request, or empty; written `/ping`. `stages.spellings.is_path` compares it."""
 Status = Annotated[int, Field(ge=200, le=599)]
 
 

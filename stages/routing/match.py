@@ -16,6 +16,7 @@ import re2
 from config.model import Conditions, Location
 from config.parts import HostRule, PathRule
 from stages.headers import value_of, values_of
+from stages.spellings import as_sent, both_cases, one_case
 from stages.variables import host_name
 
 ANY: Final = 0
@@ -88,20 +89,16 @@ def weight_of(location: Location) -> int:
     return weight + (128 if location.host else 0)
 
 
-def as_sent(text: str) -> bytes:
-    """Text of a path in the form in which it travels: what is not visible ASCII, and `#`, percent-encoded."""
-    return b"".join(b"%c" % byte if 0x20 < byte < 0x7F and byte != 0x23 else b"%%%02X" % byte for byte in text.encode())
-
-
-def compile_path(rule: PathRule) -> tuple[int, Any] | None:
-    """(kind, value to compare or Pattern); None for a path that no request can have."""
+def compile_path(rule: PathRule) -> tuple[int, Any]:
+    """(kind, value to compare or Pattern)."""
     if rule.kind == "any":
         return ANY, b""
     if rule.kind == "regex":
         return REGEX, Pattern(rule.value)
     value = as_sent(rule.value)
-    if b"?" in value:
-        return None
+    spellings = both_cases(value)
+    if spellings:
+        return REGEX, Pattern(rf"\A{spellings}" + (r"\z" if rule.kind == "exact" else ""))
     return (EXACT if rule.kind == "exact" else PREFIX), value
 
 
@@ -109,7 +106,7 @@ def compile_conditions(location: Location) -> tuple[Condition, ...]:
     """match_headers, match_query and match_cookies; all must hold."""
     return (
         *_conditions(location.match_headers, _header_condition),
-        *_conditions(location.match_query, _query_condition),
+        *(_query_condition(as_sent(name), None if value is None else as_sent(value)) for name, value in location.match_query),
         *_conditions(location.match_cookies, _cookie_condition),
     )
 
@@ -127,6 +124,14 @@ def _header_condition(name: bytes, expected: bytes | None) -> Condition:
 
 
 def _query_condition(name: bytes, expected: bytes | None) -> Condition:
+    if b"%" in name or (expected is not None and b"%" in expected):
+        name, expected = one_case(name), None if expected is None else one_case(expected)
+        plain = _query_condition_of(name, expected)
+        return lambda headers, target: plain(headers, one_case(target))
+    return _query_condition_of(name, expected)
+
+
+def _query_condition_of(name: bytes, expected: bytes | None) -> Condition:
     def holds(headers: bytes, target: bytes) -> bool:
         for item in target.partition(b"?")[2].split(b"&"):
             key, _, value = item.partition(b"=")
@@ -171,8 +176,6 @@ class HostIndex(Generic[T]):
         """Remembered views by authority, as in `Request.host`. Try this before `view`."""
         for location, found in ordered:
             path = compile_path(location.path)
-            if path is None:
-                continue
             number = len(self._entries)
             self._entries.append((*path, compile_conditions(location), found, _EMPTY))
             rules = tuple((rule, Pattern(rule.value, ignore_case=True) if rule.kind == "regex" else None) for rule in location.host)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from config.parts import Rewrite
-from stages.routing.match import Captures, Pattern, as_sent
+from stages.routing.match import Captures, Pattern
+from stages.spellings import as_sent
 
 _REFERENCE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from stages.accept.client import origin_of
 from tests.accept.playbook import Client, Play, get
 
 LINE = b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n"
@@ -102,3 +105,18 @@ async def test_draining_closes_connections_that_wait_for_their_header(play: Play
     play.actor.begin_drain()
     await play.turn()
     assert client.transport.is_lost
+
+
+@pytest.mark.parametrize(
+    ("peer", "local", "origin"),
+    [
+        (("192.0.2.7", 5000), ("192.0.2.1", 80), ("192.0.2.7", 5000, "192.0.2.1", 80)),
+        (("::ffff:192.0.2.7", 5000, 0, 0), ("::ffff:192.0.2.1", 80, 0, 0), ("192.0.2.7", 5000, "192.0.2.1", 80)),
+        (("2001:db8::7", 5000, 0, 0), ("2001:db8::1", 80, 0, 0), ("2001:db8::7", 5000, "2001:db8::1", 80)),
+        (None, None, ("", 0, "", 0)),
+    ],
+)
+def test_both_ends_of_an_ipv4_connection_are_ipv4_on_a_listener_for_both_families(
+    peer: tuple[object, ...] | None, local: tuple[object, ...] | None, origin: tuple[str, int, str, int]
+) -> None:
+    assert origin_of(asyncio.BaseTransport({"peername": peer, "sockname": local})) == origin

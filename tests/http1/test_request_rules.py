@@ -16,6 +16,9 @@ MANY_NAMES = b",".join(b"x-%d" % number for number in range(65))
 REFUSED = rows(
     # version
     ("HTTP 0.9 by its short form", crlf(b"GET /"), "bad_request"),
+    ("a port past the last", crlf(b"GET / HTTP/1.1", b"Host: a:65536"), "bad_request"),
+    ("a port past the last of an address", crlf(b"GET / HTTP/1.1", b"Host: [::1]:99999"), "bad_request"),
+    ("a port past the last in a target", crlf(b"GET http://a:99999/ HTTP/1.1", b"Host: a"), "bad_request"),
     ("HTTP 0.9 by name", crlf(b"GET / HTTP/0.9", b"Host: a"), "bad_version"),
     ("HTTP 1.2", crlf(b"GET / HTTP/1.2", b"Host: a"), "bad_version"),
     ("HTTP 2.0", crlf(b"GET / HTTP/2.0", b"Host: a"), "bad_version"),
@@ -312,6 +315,11 @@ def test_hosts_that_are_remembered_do_not_fill_the_memory() -> None:
     check_host(b"a" * 60_000)
     assert len(rules._hosts) <= 4096
     assert max(map(len, rules._hosts)) <= 255
+
+
+@pytest.mark.parametrize("host", [b"a:", b"a:0", b"a:65535", b"[::1]:00080"])
+def test_a_host_may_have_any_port_there_is(host: bytes) -> None:
+    assert check_host(host) == host
 
 
 @pytest.mark.parametrize(

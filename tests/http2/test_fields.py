@@ -153,6 +153,8 @@ BAD: dict[str, Fields] = {
     "empty :authority": with_pseudo(authority=b""),
     "user in :authority": with_pseudo(authority=b"me@example.com"),
     "path in :authority": with_pseudo(authority=b"example.com/a"),
+    "a port past the last in :authority": with_pseudo(authority=b"a:99999"),
+    "a port past the last in Host": (*with_pseudo(authority=None), (b"host", b"[::1]:65536")),
     "Host unlike :authority": (*GET, (b"host", b"other.example")),
     "two Hosts": (*GET, (b"host", b"example.com"), (b"host", b"example.com")),
     "two Hosts without :authority": (*with_pseudo(authority=None), (b"host", b"a"), (b"host", b"a")),
@@ -230,7 +232,7 @@ def test_a_response_and_back() -> None:
     fields = response_fields(200, b"x: y\r\nset-cookie: a\r\nset-cookie: b\r\n", 5)
     assert fields == ((b":status", b"200"), (b"x", b"y"), (b"set-cookie", b"a"), (b"set-cookie", b"b"), (b"content-length", b"5"))
     head = response_head(fields, LIMITS)
-    assert head == (200, 20, b"x: y\r\nset-cookie: a\r\nset-cookie: b\r\n", 5, False, True, b"", ())
+    assert head == (200, 20, b"x: y\r\nset-cookie: a\r\nset-cookie: b\r\n", 5, False, True, b"", (), b"")
     assert response_head(response_fields(200, b"", UNKNOWN), LIMITS).length == UNKNOWN
 
 

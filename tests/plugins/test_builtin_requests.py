@@ -47,6 +47,13 @@ async def test_the_built_in_ping_needs_no_section() -> None:
         assert (await stage.one(stage.request("/ping"))).body == b"pong"
 
 
+@pytest.mark.parametrize("section", [{"category": "ping"}, {"category": "mock"}], ids=lambda section: section["category"])
+async def test_a_path_outside_ascii_is_compared_as_clients_send_it(section: dict[str, Any]) -> None:
+    for target in ("/%C3%BCn/%C3%AF", "/%c3%bcn/%C3%af?q"):
+        assert isinstance(await answer({**section, "path": "/ün/ï"}, target), Response)
+    assert isinstance(await answer({**section, "path": "/ün/ï"}, "/%C3%BCn/%C3%AF/"), Routed)
+
+
 # -- mock --------------------------------------------------------------------
 
 

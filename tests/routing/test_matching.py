@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -82,11 +83,45 @@ def test_a_path_is_compared_without_its_query() -> None:
     assert winner({"l": location(path="= /a")}, "/a/b") == ""
     assert winner({"l": location(path="~^/a$")}, "/a?b") == "l"
     assert winner({"l": location(path="~b")}, "/a?b") == ""
-    assert winner({"l": location(path="/a?b")}, "/a?b") == ""
 
 
-def test_a_path_outside_ascii_is_compared_as_clients_send_it() -> None:
-    assert winner({"l": location(path="/straße")}, "/stra%C3%9Fe/1") == "l"
+@pytest.mark.parametrize(
+    ("path", "targets", "others"),
+    [
+        ("/straße", ("/stra%C3%9Fe", "/stra%c3%9fe/1", "/stra%C3%9fe?q"), ("/STRA%C3%9Fe", "/stra%C3%9E", "/x/stra%C3%9Fe")),
+        ("= /ünï", ("/%C3%BCn%C3%AF", "/%c3%bcn%c3%af", "/%C3%bcn%c3%Af?q"), ("/%C3%BCn%C3%AF/", "/%C3%BCN%C3%AF", "/a/%C3%BCn%C3%AF")),
+        ("/%c3%bc.b", ("/%C3%BC.b", "/%c3%bc.b/c"), ("/%C3%BCxb",)),
+        ("/a%2Fb", ("/a%2fb", "/a%2Fb"), ("/a/b", "/A%2Fb")),
+        ("/a b|", ("/a%20b|",), ("/a b|", "/a%20b")),
+    ],
+)
+def test_a_path_with_escapes_fits_both_cases_of_their_digits(path: str, targets: Sequence[str], others: Sequence[str]) -> None:
+    assert [target for target in (*targets, *others) if winner({"l": location(path=path)}, target)] == list(targets)
+
+
+def test_a_path_with_escapes_weighs_as_its_kind_does() -> None:
+    locations = {"regex": location(path="~^/%C3%BCn"), "prefix": location(path="/ü"), "exact": location(path="= /ünï")}
+    assert [winner(locations, target) for target in ("/%c3%bcn%c3%af", "/%C3%BCn", "/x")] == ["exact", "prefix", ""]
+
+
+@pytest.mark.parametrize("target", ["/?n%c3%a4me=%c3%bc", "/?x&n%C3%A4me=%C3%BC", "/?n%C3%a4me=%c3%BC&y"])
+def test_a_query_condition_outside_ascii_is_compared_as_clients_send_it(target: str) -> None:
+    for condition in ("näme:ü", "näme", "n%c3%a4me:%C3%bc"):
+        assert winner({"l": location(match_query=[condition])}, target) == "l"
+        assert winner({"l": location(match_query=[condition])}, "/?n%c3%a5me=%c3%bc") == ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "hosts"),
+    [
+        ("müller.de", ("xn--mller-kva.de", "XN--Mller-KVA.de:8080", "xn--mller-kva.de.")),
+        ("MÜLLER.de", ("xn--mller-kva.de",)),
+        ("*.müller.de", ("www.xn--mller-kva.de",)),
+        ("[0:0::0:1]", ("[::1]", "[::1]:80")),
+    ],
+)
+def test_a_host_is_compared_in_the_form_in_which_clients_name_it(rule: str, hosts: Sequence[str]) -> None:
+    assert [winner({"l": location(host=rule)}, host=host.lower()) for host in hosts] == ["l"] * len(hosts)
 
 
 def test_options_asterisk_reaches_only_a_location_for_any_path() -> None:

@@ -7,12 +7,13 @@ from collections.abc import Awaitable
 
 from pydantic import Field
 
-from stages.plugins.api import Duration, HeaderLine, Plugin, Settings, Status
+from stages.plugins.api import Duration, HeaderLine, Plugin, RequestPath, Settings, Status
 from stages.plugins.exchange import SKIP, Exchange, Reply, Result, reply
+from stages.spellings import is_path
 
 
 class MockSettings(Settings):
-    path: str = ""
+    path: RequestPath = ""
     """Only requests for exactly this path; empty is every path of the location."""
     status: Status = 200
     headers: list[HeaderLine] = Field(default_factory=list)
@@ -30,12 +31,12 @@ class Mock(Plugin[MockSettings]):
 
     def __init__(self, settings: MockSettings) -> None:
         super().__init__(settings)
-        self._path = settings.path.encode()
+        self._is_path = is_path(settings.path) if settings.path else None
         self._delay = settings.delay
         self._reply = reply(settings.status, settings.data, settings.headers)
 
     def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
-        if self._path and exchange.raw_path != self._path:
+        if self._is_path is not None and not self._is_path(exchange.raw_path):
             return SKIP
         return self._later() if self._delay else self._reply
 

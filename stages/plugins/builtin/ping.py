@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.plugins.api import Plugin, Settings
+from stages.plugins.api import Plugin, RequestPath, Settings
 from stages.plugins.exchange import CONTINUE, Exchange, Result, reply
+from stages.spellings import is_path
 
 
 class PingSettings(Settings):
-    path: str = Field(min_length=1)
+    path: RequestPath = Field(min_length=1)
     """The path at which it answers, whatever the method."""
 
 
@@ -19,8 +20,8 @@ class Ping(Plugin[PingSettings]):
 
     def __init__(self, settings: PingSettings) -> None:
         super().__init__(settings)
-        self._path = settings.path.encode()
+        self._is_path = is_path(settings.path)
         self._pong = reply(200, "pong")
 
     def request(self, exchange: Exchange) -> Result:
-        return self._pong if exchange.raw_path == self._path else CONTINUE
+        return self._pong if self._is_path(exchange.raw_path) else CONTINUE

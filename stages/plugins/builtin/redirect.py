@@ -6,6 +6,7 @@ from typing import Literal
 
 from stages.plugins.api import Plugin, Settings
 from stages.plugins.exchange import SKIP, Exchange, Result, reply
+from stages.spellings import as_sent
 from stages.variables import host_name
 
 
@@ -24,7 +25,7 @@ class Redirect(Plugin[RedirectSettings]):
     def __init__(self, settings: RedirectSettings) -> None:
         super().__init__(settings)
         prefix = settings.prefix.strip("/")
-        self._prefix = f"/{prefix}".encode() if prefix else b""
+        self._prefix = as_sent(f"/{prefix}") if prefix else b""
         self._scheme = "https" if settings.http_to_https else "http"
         self._status = settings.status
 

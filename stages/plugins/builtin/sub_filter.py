@@ -16,6 +16,7 @@ import re2
 from pydantic import Field
 
 from config.problems import BadValue
+from config.values import ESCAPED_PATHS, ascii_regex
 from stages.plugins.api import Plugin, Settings, Trouble
 from stages.plugins.builtin.encodings import codings_of, weaken
 from stages.plugins.builtin.substitution import parse
@@ -56,7 +57,10 @@ class SubFilter(Plugin[SubFilterSettings]):
             options = re2.Options()
             options.log_errors = False
             try:
+                ascii_regex(self.settings.path, ESCAPED_PATHS)
                 self._path = re2.compile(self.settings.path.encode(), options)
+            except BadValue as error:
+                yield "path", error.message, error.hint
             except re2.error as error:
                 reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
                 yield "path", f"the regex is refused: {reason}", "the syntax is that of google-re2"

@@ -1,0 +1,45 @@
+"""The spellings of text in a target: what is written in the configuration, and what clients make of it (RFC 3986 section 2.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+_ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
+
+
+def as_sent(text: str) -> bytes:
+    """Text of a path in the form in which it travels: what is not visible ASCII, and `#`, percent-encoded."""
+    return b"".join(b"%c" % byte if 0x20 < byte < 0x7F and byte != 0x23 else b"%%%02X" % byte for byte in text.encode())
+
+
+def one_case(text: bytes) -> bytes:
+    """With the digits of its escapes as capitals: both cases of them are the same (section 2.1)."""
+    return _ESCAPE.sub(lambda found: found[0].upper(), text) if b"%" in text else text
+
+
+def both_cases(value: bytes) -> str:
+    """A regex, without anchors, for exactly this text with the digits of its escapes in either case; "" when it has no such digit."""
+    if not any(found[0].lower() != found[0].upper() for found in _ESCAPE.finditer(value)):
+        return ""
+    parts = []
+    position = 0
+    for found in _ESCAPE.finditer(value):
+        parts += [_literal(value[position : found.start()]), f"(?i:{found[0].decode()})"]
+        position = found.end()
+    return "".join((*parts, _literal(value[position:])))
+
+
+def is_path(text: str) -> Callable[[bytes], bool]:
+    """Whether a path, as sent, is this one. `text` as in the configuration."""
+    value = as_sent(text)
+    spellings = both_cases(value)
+    if not spellings:
+        return value.__eq__
+    fits = re.compile(spellings.encode()).fullmatch
+    return lambda path: fits(path) is not None
+
+
+def _literal(text: bytes) -> str:
+    return "".join(chr(byte) if chr(byte).isalnum() else f"\\x{byte:02x}" for byte in text)
