@@ -242,6 +242,8 @@ def _upstream(path: str, upstream: Upstream) -> Iterator[Problem]:
     if upstream.tcp_recv_buf is not None and upstream.tcp_recv_buf > _LARGEST:
         yield Problem(f"{path}.tcp_recv_buf", "must be less than 2GiB", "leave the key out for the system's own sizes")
     yield from _engine(path, upstream)
+    if upstream.preserve_header_case and upstream.alpn == "h2":
+        yield Problem(f"{path}.preserve_header_case", "HTTP/2 has lower-case names only", 'write alpn = "h1", or leave the key out')
     if not upstream.addrs:
         yield Problem(f"{path}.addrs", "no address is given", 'write addrs = ["host:port"]')
     elif not any(backend.weight for backend in upstream.addrs):

@@ -138,6 +138,8 @@ class Server:
     """Most header lines in a request; beyond it 431."""
     max_target_bytes: Bytes = 16 * 1024
     """Longest request target; beyond it 414."""
+    preserve_header_case: bool = False
+    """Clients of HTTP/1.x get header names as the backend wrote them, and others with capitals; else all in lower case."""
     escape_target: bool = True
     """Bytes beyond ASCII in a request target are percent-encoded; else 400."""
     via: Annotated[str, Parsed("via")] = ""
@@ -220,6 +222,8 @@ class Upstream:
     """HTTP/1.1; HTTP/2 (plain: by prior knowledge); or with TLS whichever the backend prefers, HTTP/2 first."""
     http2_engine: Literal["h2", "ngh2"] = "h2"
     """What reads and writes HTTP/2, as in [servers.X]."""
+    preserve_header_case: bool = False
+    """Over HTTP/1.1 a backend gets header names as the client or a rule wrote them, and others with capitals; else all in lower case."""
     max_h2_streams: Annotated[int, Between(1, 10_000)] = 100
     """Most requests in flight on one HTTP/2 connection; fewer when the backend says so."""
     connection_timeout: Limit | None = 10.0

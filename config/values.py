@@ -40,14 +40,20 @@ _NOT_TO_SET = frozenset(
 
 def parse_header(value: Any) -> tuple[str, str]:
     """`Name: value` to (lower-case name, value)."""
+    name, content = parse_spelled_header(value)
+    return name.lower(), content
+
+
+def parse_spelled_header(value: Any) -> tuple[str, str]:
+    """`Name: value` to (name as it is written, value)."""
     text = text_of(value, 'a header such as "name:value"')
     name, colon, content = text.partition(":")
-    name, content = name.strip().lower(), content.strip()
+    name, content = name.strip(), content.strip()
     if not colon or not _TOKEN.fullmatch(name):
         raise BadValue(f"{text!r} is not a header", 'write "name:value"')
     if not _HEADER_VALUE.fullmatch(content):
         raise BadValue(f"the value of header {name!r} has characters that no header may have", "use visible ASCII")
-    if name in _NOT_TO_SET:
+    if name.lower() in _NOT_TO_SET:
         raise BadValue(f"header {name!r} is about one connection; pingap writes it itself", "leave it out")
     return name, content
 
@@ -383,7 +389,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "limit": parse_limit,
     "endpoint": parse_endpoint,
     "file_path": parse_file_path,
-    "header": parse_header,
+    "header": parse_spelled_header,
     "header_condition": parse_header_condition,
     "health_check": parse_health_check,
     "host_list": parse_host_list,

@@ -99,6 +99,8 @@ class Request(NamedTuple):
     """Protocol that the client asks to switch to (`websocket`), lower case, b"" for none. The switch comes after the body."""
     is_framed: bool = False
     """The client announced a body, perhaps of no bytes: then its backend is told of it too."""
+    spelled: tuple[bytes, ...] = ()
+    """Header names as the client wrote them, when a backend may get them so (`preserve_header_case`), at most one of each name."""
 
 
 class Routed(NamedTuple):
@@ -137,6 +139,8 @@ class Routed(NamedTuple):
     watchers: tuple[int, ...]
     """Actors that want DONE when the stream ends; copied into the Response."""
     is_framed: bool = False
+    """As in Request."""
+    spelled: tuple[bytes, ...] = ()
     """As in Request."""
 
 
@@ -190,6 +194,8 @@ class Response(NamedTuple):
     """Actors that want DONE when the stream ends."""
     reason: bytes = b""
     """The backend's phrase for that status, if it is not the usual one: for a client of HTTP/1.x. Visible text, bounded."""
+    spelled: tuple[bytes, ...] = ()
+    """Header names as the backend wrote them, when the client gets them so (`preserve_header_case`), at most one of each name."""
 
 
 class Data(NamedTuple):
@@ -230,6 +236,8 @@ class Interim(NamedTuple):
     headers: bytes
     """Normal form, no hop-by-hop lines."""
     reason: bytes = b""
+    """As in Response."""
+    spelled: tuple[bytes, ...] = ()
     """As in Response."""
 
 

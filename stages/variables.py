@@ -221,7 +221,7 @@ def compile_rules(
     environ: Mapping[str, str] | None = None,
     hostname: str | None = None,
 ) -> Edit | None:
-    """Compiles (name, value) pairs, names in lower case: a location's proxy_set_headers, then its proxy_add_headers; None without rules."""
-    sets = [(name, compile(text, environ, hostname)) for name, text in set_headers]
-    adds = [(name, compile(text, environ, hostname)) for name, text in add_headers]
+    """Compiles (name, value) pairs: a location's proxy_set_headers, then its proxy_add_headers; None without rules."""
+    sets = [(name.lower(), compile(text, environ, hostname)) for name, text in set_headers]
+    adds = [(name.lower(), compile(text, environ, hostname)) for name, text in add_headers]
     return Edit(sets, adds) if sets or adds else None

@@ -117,14 +117,15 @@ class AcceptActor(Actor):
         self.departures.servers = compiled.patient
         for name in compiled.servers.keys() - compiled.lines.keys():
             self._lines.renders.pop(name, None)
-        self._doors.update(compiled.servers, compiled.choices, compiled.trust)
+        self._doors.update(compiled.servers, compiled.choices, compiled.trust, compiled.spelled)
         if not self._is_ready:
             self._is_ready = True
             self.context.loop.create_task(self._listen(compiled))
 
     async def _listen(self, compiled: Compiled) -> None:
         try:
-            await self._doors.listen(self, self.context.settings.get("listeners", []), compiled.servers, compiled.choices, compiled.trust)
+            listeners = self.context.settings.get("listeners", [])
+            await self._doors.listen(self, listeners, compiled.servers, compiled.choices, compiled.trust, compiled.spelled)
         except Exception as error:
             self.context.boot_failed(f"cannot listen: {error}")
         else:
@@ -242,6 +243,7 @@ class AcceptActor(Actor):
                 started,
                 head.upgrade and protocol_to_tunnel(head.upgrade),
                 head.is_framed,
+                head.spelled,
             ),
         )
         connection.served += 1

@@ -24,6 +24,8 @@ class Compiled:
     trust: Trust
     patient: frozenset[str]
     """Servers with a location that ignores a client's close."""
+    spelled: frozenset[str]
+    """Servers with a location whose backend may want header names as the client wrote them."""
     hidden: Hidden
     """Credentials that no log and no event shows."""
 
@@ -31,6 +33,9 @@ class Compiled:
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
     """Raises ValueError for what cannot be served. plans: itinerary flags by location, of no interest here."""
     patient = {name for name, location in snapshot.locations.items() if location.ignore_client_close}
+    keeping = {name for name, upstream in snapshot.upstreams.items() if upstream.preserve_header_case}
+    # A capture may name any upstream.
+    spelled = {name for name, location in snapshot.locations.items() if location.upstream in keeping or location.upstream[:1] == "$"}
     return Compiled(
         dict(snapshot.servers),
         ErrorPages(snapshot.basic.error_template),
@@ -38,5 +43,6 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
         compile_choices(snapshot),
         Trust(snapshot.basic.trusted_proxies),
         frozenset(name for name, server in snapshot.servers.items() if not patient.isdisjoint(server.locations)),
+        frozenset(name for name, server in snapshot.servers.items() if keeping and not spelled.isdisjoint(server.locations)),
         Hidden(snapshot),
     )

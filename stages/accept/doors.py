@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,8 @@ AT_ONCE: Final = 16
 """Connections that asyncio's own loop accepts before anybody can count them; libuv accepts one."""
 
 BACKLOG: Final = 4096
+
+NONE: Final[Set[str]] = frozenset()
 
 COPIES: Final = 3
 """Further descriptors of each listening socket. libuv accepts one connection a descriptor and turn of the loop, and a turn for
@@ -71,13 +73,13 @@ class Doors:
         self._copies = COPIES
         self.is_paused = False
 
-    def update(self, servers: Mapping[str, Server], choices: Mapping[str, Choice], trust: Trust) -> None:
-        """Takes over the settings of a new generation; a server that it does not name keeps those it had."""
+    def update(self, servers: Mapping[str, Server], choices: Mapping[str, Choice], trust: Trust, spelled: Set[str] = NONE) -> None:
+        """Takes over the settings of a new generation; a server that it does not name keeps those it had. As in `Compiled`."""
         for name, door in self._doors.items():
             door.trust = trust
             if name in servers:
                 door.settings = servers[name]
-                door.limits = limits_of(door.settings)
+                door.limits = limits_of(door.settings, name in spelled)
                 door.allow_http2()
                 if door.chooser is not None and name in choices:
                     door.chooser.update(door.settings, choices[name])
@@ -89,6 +91,7 @@ class Doors:
         servers: Mapping[str, Server],
         choices: Mapping[str, Choice],
         trust: Trust,
+        spelled: Set[str] = NONE,
     ) -> None:
         """Accepts from the sockets that the supervisor has bound: `{fd, server, addr}` each."""
         places = {name: place for place, name in enumerate(sorted({listener["server"] for listener in listeners}))}
@@ -102,7 +105,8 @@ class Doors:
             door = self._doors.get(name)
             if door is None:
                 chooser = Chooser(settings, choices[name], places[name]) if name in choices else None
-                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits_of(settings), chooser, trust)
+                limits = limits_of(settings, name in spelled)
+                door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits, chooser, trust)
             self._open.append((socket.socket(fileno=listener["fd"]), door))
         await self._serve(actor)
 
@@ -138,8 +142,8 @@ class Doors:
         self._open.clear()
 
 
-def limits_of(settings: Server) -> Limits:
-    return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes, settings.escape_target)
+def limits_of(settings: Server, keeps_case: bool = False) -> Limits:
+    return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes, settings.escape_target, keeps_case)
 
 
 def _factory(actor: AcceptActor, door: Door) -> Callable[[], asyncio.Protocol]:

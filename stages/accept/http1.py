@@ -296,7 +296,8 @@ class Http1Connection(Http1Output):
         stream.responded = now
         rest, self._buffer = self._buffer, b""
         protocol = stream.request.upgrade
-        self.write(b"%b%bconnection: upgrade\r\nupgrade: %b\r\n\r\n" % (status_line(101, response.reason), response.headers, protocol))
+        headers = b"%bconnection: upgrade\r\nupgrade: %b\r\n" % (response.headers, protocol)
+        self.write(b"%b%b\r\n" % (status_line(101, response.reason), self._written(headers, response.spelled)))
         self._intake = tunnel_of(self)
         self.resume()
         self._intake.tunnel(stream, rest)
@@ -352,8 +353,8 @@ class Http1Connection(Http1Output):
         self._stream = None
         refused = stream or (intake.head if intake is not None else None) or start_of(block)
         status, headers, body = self.actor.refusal(self, self.door, refused, kind, detail, started)
-        headers += dated(headers, monotonic())
-        self.write(b"%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (STATUS_LINES[status], headers, len(body), body))
+        headers = b"%b%bcontent-length: %d\r\nconnection: close\r\n" % (headers, dated(headers, monotonic()), len(body))
+        self.write(b"%b%b\r\n%b" % (STATUS_LINES[status], self._written(headers, ()), body))
         self._linger()
 
     # -- endings ------------------------------------------------------------

@@ -11,6 +11,7 @@ from stages.date import dated
 from stages.http1.direct import reset
 from stages.http1.render import LAST_CHUNK, STATUS_LINES, chunk, status_line
 from stages.http1.rules import READS_TRAILERS
+from stages.http1.spelling import Spelled, respelled
 from stages.messages import UNKNOWN, Data, Interim, Response
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Http1Output(Connection):
             framing = b"transfer-encoding: chunked\r\n"
         else:
             stream.keep_alive = False
-        if self.actor.draining or not self.door.settings.keepalive_timeout:
+        settings = self.door.settings
+        if self.actor.draining or not settings.keepalive_timeout:
             stream.keep_alive = False
         if not stream.upload_done:
             intake = self._intake
@@ -73,7 +75,10 @@ class Http1Output(Connection):
         start = _FINAL[status]
         if response.reason:
             start = status_line(status, response.reason)
-        out = b"%b%b%b%b\r\n%b" % (start, headers, dated(headers, now), framing, body)
+        date = dated(headers, now)
+        if settings.preserve_header_case:
+            headers, date, framing = respelled(b"%b%b%b" % (headers, date, framing), response.spelled), b"", b""
+        out = b"%b%b%b%b\r\n%b" % (start, headers, date, framing, body)
         stream.responded = now
         self.write(out)
         if response.ended:
@@ -85,7 +90,12 @@ class Http1Output(Connection):
 
     def interim(self, stream: Stream, interim: Interim) -> None:
         if stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
-            self.write(b"%b%b\r\n" % (status_line(interim.status, interim.reason), interim.headers))
+            headers = self._written(interim.headers, interim.spelled)
+            self.write(b"%b%b\r\n" % (status_line(interim.status, interim.reason), headers))
+
+    def _written(self, block: bytes, spelled: Spelled) -> bytes:
+        """A block in normal form as this server's clients get it."""
+        return respelled(block, spelled) if self.door.settings.preserve_header_case else block
 
     def body(self, stream: Stream, data: Data) -> None:
         response = stream.response
@@ -105,7 +115,7 @@ class Http1Output(Connection):
             if stream.chunked:
                 if data.trailers and READS_TRAILERS in stream.request.headers:
                     self._write_chunk(payload, False)
-                    self.write(b"0\r\n%b\r\n" % data.trailers)
+                    self.write(b"0\r\n%b\r\n" % self._written(data.trailers, response.spelled))
                 else:
                     self._write_chunk(payload, data.ended)
             elif response.length == UNKNOWN or stream.sent <= response.length:

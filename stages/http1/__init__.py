@@ -9,6 +9,7 @@
     refused.py   what a refused head has said of itself, for the log
     body.py      decoders of the three body framings
     render.py    heads and chunks written anew from parsed fields
+    spelling.py  names as they were written, for those who keep them so
     direct.py    small writes straight to the socket: the only file here that does I/O
 
 An engine parses one whole head block (up to and with the empty line); where that

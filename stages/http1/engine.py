@@ -41,6 +41,7 @@ from stages.http1.rules import (
     split_absolute,
     with_escaped_target,
 )
+from stages.http1.spelling import spelled_in
 from stages.messages import UNKNOWN, new
 
 _START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
@@ -118,7 +119,7 @@ class Httptools:
             raise _bad_start(head)
         # llhttp has accepted "1.0" and "1.1" only.
         version = 11 if head[len(start)] == 49 else 10
-        return finish_request(method, target, version, fields.lines, fields.special or _NOTHING_SPECIAL, limits)
+        return finish_request(head, method, target, version, fields.lines, fields.special or _NOTHING_SPECIAL, limits)
 
     def parse_whole_response(self, head: bytes, limits: Limits) -> ResponseHead:
         _check_response(head, limits)
@@ -133,7 +134,7 @@ class Httptools:
             why = _NO_PROTOCOL if parser.get_status_code() == 101 else f"backend's response head: {error}"
             raise ProtocolError("bad_gateway", why) from error
         version = 11 if head[7] == 49 else 10
-        return finish_response(head, parser.get_status_code(), version, fields.lines, fields.special or _NOTHING_SPECIAL)
+        return finish_response(head, parser.get_status_code(), version, fields.lines, fields.special or _NOTHING_SPECIAL, limits)
 
 
 class H11:
@@ -154,7 +155,7 @@ class H11:
         assert isinstance(event, h11.Request)
         lines, special = _collect(head, event, "bad_request")
         version = 11 if event.http_version == b"1.1" else 10
-        return finish_request(event.method, event.target, version, lines, special, limits)
+        return finish_request(head, event.method, event.target, version, lines, special, limits)
 
     def parse_response(self, head: bytes, limits: Limits) -> ResponseHead:
         try:
@@ -169,7 +170,7 @@ class H11:
         event = _h11_event(connection, head, "bad_gateway")
         assert isinstance(event, h11.Response | h11.InformationalResponse)
         lines, special = _collect(head, event, "bad_gateway")
-        return finish_response(head, event.status_code, 11 if event.http_version == b"1.1" else 10, lines, special)
+        return finish_response(head, event.status_code, 11 if event.http_version == b"1.1" else 10, lines, special, limits)
 
 
 def _check_response(head: bytes, limits: Limits) -> None:
@@ -215,7 +216,9 @@ def _collect(head: bytes, event: Any, kind: str) -> tuple[list[bytes], Special]:
     return lines, special
 
 
-def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes], special: Special, limits: Limits) -> RequestHead:
+def finish_request(
+    head: bytes, method: bytes, target: bytes, version: int, lines: list[bytes], special: Special, limits: Limits
+) -> RequestHead:
     """The rules of section 8 on a parsed request head."""
     if not is_forwarded(method):
         raise ProtocolError("not_implemented", "method not supported")
@@ -262,11 +265,12 @@ def finish_request(method: bytes, target: bytes, version: int, lines: list[bytes
             special.upgraded() if version >= 11 else b"",  # RFC 9110 section 7.8
             not_in_trailers(special.connection) if length == UNKNOWN and special.connection else (),
             length != 0 or bool(special.lengths),
+            spelled_in(head) if limits.keeps_case else (),
         ),
     )
 
 
-def finish_response(head: bytes, status: int, version: int, lines: list[bytes], special: Special) -> ResponseHead:
+def finish_response(head: bytes, status: int, version: int, lines: list[bytes], special: Special, limits: Limits) -> ResponseHead:
     """The rules for a backend's response head, which a parser has taken."""
     if not 100 <= status <= 999:
         raise ProtocolError("bad_gateway", f"backend's status {status}")
@@ -283,7 +287,8 @@ def finish_response(head: bytes, status: int, version: int, lines: list[bytes], 
         length, chunked = UNKNOWN, False
     named = not_in_trailers(special.connection) if chunked and special.connection else ()
     reason = reason_of(head[: head.index(b"\r\n")])
-    return new(ResponseHead, (status, version, headers, length, chunked, keep_alive, special.upgraded(), named, reason))
+    spelled = spelled_in(head) if limits.keeps_case else ()
+    return new(ResponseHead, (status, version, headers, length, chunked, keep_alive, special.upgraded(), named, reason, spelled))
 
 
 def _replace_host(headers: bytes, host: bytes) -> bytes:

@@ -29,6 +29,7 @@ from stages.http1.rules import (
     ResponseHead,
     check_host,
 )
+from stages.http1.spelling import spelled_in
 from stages.messages import UNKNOWN, new
 
 REMEMBERED: Final = 4096
@@ -153,7 +154,8 @@ def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
     elif length == -2:
         length = 0
         is_framed = False
-    parsed = new(RequestHead, (method, target, 11, host, b"".join(normal), length, keep_alive, False, b"", (), is_framed))
+    spelled = spelled_in(head) if limits.keeps_case else ()
+    parsed = new(RequestHead, (method, target, 11, host, b"".join(normal), length, keep_alive, False, b"", (), is_framed, spelled))
     if is_known:
         _remember(_requests, head, limits, parsed)
     return parsed
@@ -200,7 +202,8 @@ def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
             return None
     if chunked and length != UNKNOWN:
         return None
-    parsed = new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b"", (), reason))
+    spelled = spelled_in(head) if limits.keeps_case else ()
+    parsed = new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b"", (), reason, spelled))
     if is_known:
         _remember(_responses, head, limits, parsed)
     return parsed

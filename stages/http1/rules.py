@@ -20,6 +20,8 @@ class Limits(NamedTuple):
     """Bytes of the request target."""
     escapes: bool = False
     """Bytes beyond ASCII in a target are percent-encoded; else no target may have them."""
+    keeps_case: bool = False
+    """No cap: how names are spelled is wanted too (`spelled` of a head)."""
 
 
 class ProtocolError(Exception):
@@ -51,6 +53,8 @@ class RequestHead(NamedTuple):
     """Names that Connection bars from the trailers too. Only a chunked body has those, so it is () with any other."""
     is_framed: bool = False
     """A body was announced, perhaps one of no bytes."""
+    spelled: tuple[bytes, ...] = ()
+    """Names as they were written (spelling.py); () when nobody wants to know."""
 
 
 class ResponseHead(NamedTuple):
@@ -67,6 +71,8 @@ class ResponseHead(NamedTuple):
     """As in RequestHead."""
     reason: bytes = b""
     """A phrase that is not the usual one of that status."""
+    spelled: tuple[bytes, ...] = ()
+    """As in RequestHead."""
 
 
 SPECIAL: Final = frozenset(

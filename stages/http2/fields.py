@@ -134,7 +134,7 @@ def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
     headers = b"host: %b\r\n%b" % (host, b"".join(block))
     if len(headers) > limits.head:
         raise ProtocolError("headers_too_large", "header list too large")
-    parsed = new(RequestHead, (method, path, 20, host, headers, length, True, expects_continue and not ended, upgrade, (), has_length))
+    parsed = new(RequestHead, (method, path, 20, host, headers, length, True, expects_continue and not ended, upgrade, (), has_length, ()))
     if is_known and len(headers) <= LONGEST_LIST and len(path) <= LONGEST:
         _remember(heads, fields, (limits, parsed))
     return parsed
@@ -279,7 +279,7 @@ def response_head(fields: Fields, limits: Limits) -> ResponseHead:
             length = UNKNOWN
     except Malformed as error:
         raise ProtocolError("bad_gateway", f"backend's response: {error.detail}") from error
-    parsed = new(ResponseHead, (code, 20, headers, length, False, True, b"", (), b""))
+    parsed = new(ResponseHead, (code, 20, headers, length, False, True, b"", (), b"", ()))
     if is_known and len(headers) <= LONGEST_LIST:
         _remember(_responses, fields, (limits, parsed))
     return parsed

@@ -103,7 +103,8 @@ class Answers:
         stream.responded = True
         report = report_of(stream.exchange, response)
         reason = response.reason if status == response.status else b""
-        answer = Response(RESPONSE, stream.sid, self._me, status, headers, length, body, ended, report, response.watchers, reason)
+        watchers, spelled = response.watchers, response.spelled
+        answer = Response(RESPONSE, stream.sid, self._me, status, headers, length, body, ended, report, watchers, reason, spelled)
         self._send(stream.to_accept, answer)
 
     def data(self, stream: Stream, data: Data) -> None:

@@ -206,8 +206,8 @@ class Download(_Mover):
         if not ended:
             stream.told = dict(stream.exchange.context)
         reason = response.reason if head.status == response.status else b""
-        raw, me = head.headers.raw, self.actor.context.id
-        message = Response(RESPONSE, stream.sid, me, head.status, raw, length, body, ended, report, response.watchers, reason)
+        raw, me, watchers = head.headers.raw, self.actor.context.id, response.watchers
+        message = Response(RESPONSE, stream.sid, me, head.status, raw, length, body, ended, report, watchers, reason, response.spelled)
         self._send(stream.to_accept, message)
         return not ended
 

@@ -152,6 +152,7 @@ class Requests:
             routed.upgrade if keeps_upgrade else b"", routed.client_ip, routed.location, routed.upstream, plan,
             routed.variables if context is None else context, (*routed.stamps[:2], exchange._reached, monotonic()), routed.original,
             (*routed.watchers, self._me) if exchange._watches else routed.watchers, routed.is_framed,
+            routed.spelled,
         )))
         # fmt: on
 

@@ -131,7 +131,7 @@ class Router:
         reached = clock()
         # fmt: off
         (_, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
-         upgrade, is_framed) = request
+         upgrade, is_framed, spelled) = request
         # fmt: on
         table = self._tables.get(server)
         if table is None:
@@ -193,6 +193,7 @@ class Router:
         routed: Routed = _NEW(Routed, (
             ROUTED, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
             upgrade, client_ip, route.name, upstream, route.plan, variables, (reached, clock()), original, (), is_framed,
+            spelled,
         ))
         # fmt: on
         return Limited(routed, route.max_processing) if route.max_processing else routed

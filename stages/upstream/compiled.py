@@ -11,6 +11,7 @@ from config.model import Location, Snapshot
 from stages.error_page import ErrorPages
 from stages.forwarded import Trust, extend, overwrite
 from stages.headers import Cut, cutter
+from stages.http1.spelling import Spelled
 from stages.messages import Routed
 from stages.upstream.core import Rules
 from stages.upstream.pool import Group
@@ -40,6 +41,10 @@ class LocationRules:
     """`leaving` has something to do."""
     grpc_web: frozenset[str] = frozenset()
     """Servers by which a request to this location may come in as gRPC-Web."""
+    spelled: Spelled = ()
+    """Names of headers as these rules have them."""
+    keeps_case: frozenset[str] = frozenset()
+    """Servers whose clients get header names as a backend wrote them."""
     cut_ruled: Cut = NOTHING_CUT
     """Takes out the lines that the location sets, adds or removes."""
 
@@ -88,7 +93,8 @@ class Compiler:
         grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
         trust = Trust(snapshot.basic.trusted_proxies)
         vias = {name: Via(server.via) for name, server in snapshot.servers.items() if server.via}
-        rules = {name: _rules(location, grpc_web, trust, vias) for name, location in snapshot.locations.items()}
+        keeps_case = frozenset(name for name, server in snapshot.servers.items() if server.preserve_header_case)
+        rules = {name: _rules(location, grpc_web, trust, vias, keeps_case) for name, location in snapshot.locations.items()}
         return Compiled(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
 
 
@@ -97,7 +103,10 @@ _LONGEST: Final = 255
 _remembered_name: Final = lru_cache(4096)(host_name)
 
 
-def _rules(location: Location, grpc_web: frozenset[str], trust: Trust, vias: Mapping[str, Via]) -> LocationRules:
+def _rules(
+    location: Location, grpc_web: frozenset[str], trust: Trust, vias: Mapping[str, Via], keeps_case: frozenset[str]
+) -> LocationRules:
+    names = [name for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)]
     edit = compile_rules(location.proxy_set_headers, location.proxy_add_headers)
     return LocationRules(
         Rules(location.max_retries, location.max_retry_window),
@@ -108,5 +117,7 @@ def _rules(location: Location, grpc_web: frozenset[str], trust: Trust, vias: Map
         vias,
         edit is not None or location.enable_reverse_proxy_headers or bool(vias),
         grpc_web if location.grpc_web else frozenset(),
-        cutter(name.encode() for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)),
+        tuple(name.encode() for name in names),
+        keeps_case,
+        cutter(name.lower().encode() for name in names),
     )

@@ -6,9 +6,16 @@ import enum
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from stages.http1.methods import IDEMPOTENT
+from stages.http1.rules import Limits
 from stages.http2.engine import HTTP_1_1_REQUIRED, REFUSED_STREAM
 
 T = TypeVar("T")
+
+LIMITS: Final = Limits(head=128 * 1024, headers=256)
+"""Caps on a backend's response head."""
+
+SPELLED: Final = LIMITS._replace(keeps_case=True)
+"""The same for a client that gets header names as its backend wrote them."""
 
 DEFAULT_RETRIES: Final = 3
 """Further attempts after the first when the location does not say: enough to pass a few dead backends."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stages.headers import value_of
 from stages.http1.rules import ProtocolError, ResponseHead
+from stages.http1.spelling import Spelled
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
 from stages.messages import (
     DATA,
@@ -24,7 +25,7 @@ from stages.messages import (
     window,
 )
 from stages.upstream.attempts import Attempts
-from stages.upstream.core import so_far
+from stages.upstream.core import LIMITS, SPELLED, so_far
 from stages.upstream.grpc_web import Bridge, bridge_of
 from stages.upstream.request_id import told
 from stages.upstream.upload import Upload
@@ -63,6 +64,8 @@ class Exchange(Attempts):
     """Request body bytes handed to the connection."""
     upload_done = True
     """The whole request has been handed to the connection."""
+    limits = LIMITS
+    """Of the head of its answer."""
     responded = False
     is_over = False
     is_tunnel = False
@@ -88,6 +91,8 @@ class Exchange(Attempts):
                 self._upload = Upload(self)
         if rules.grpc_web and routed.server in rules.grpc_web:
             self.bridge = bridge_of(routed.method, routed.headers)
+        if rules.keeps_case and routed.version < 20 and routed.server in rules.keeps_case:
+            self.limits = SPELLED
 
     @property
     def write_timeout(self) -> float:
@@ -186,6 +191,7 @@ class Exchange(Attempts):
         ))
         actor.send(self.answers_to, new(Response, (
             RESPONSE, self.sid, actor.id, head.status, headers, head.length, body, ended, report, routed.watchers, head.reason,
+            head.spelled,
         )))
         # fmt: on
         if ended:
@@ -196,9 +202,9 @@ class Exchange(Attempts):
                 channel.pause()
         return now
 
-    def interim_arrived(self, status: int, headers: bytes, reason: bytes = b"") -> None:
+    def interim_arrived(self, status: int, headers: bytes, reason: bytes = b"", spelled: Spelled = ()) -> None:
         """An interim answer, for the client to see now: it goes the way that the final one will."""
-        interim = Interim(INTERIM, self.sid, status, headers, reason)
+        interim = Interim(INTERIM, self.sid, status, headers, reason, spelled)
         if self.routed.upgrade and self.answers_to != accept_of(self.sid):
             self._kept_interims = [*(self._kept_interims or ()), interim]
         else:

@@ -21,17 +21,15 @@ from stages.http1.lines import quick_response
 from stages.http1.methods import IDEMPOTENT
 from stages.http1.render import LAST_CHUNK, chunk, request_head
 from stages.http1.rules import Limits, ProtocolError, ResponseHead
+from stages.http1.spelling import Spelled, respelled
 from stages.messages import UNKNOWN
-from stages.upstream.core import Failure
+from stages.upstream.core import LIMITS, Failure
 from stages.upstream.http1_flow import Http1Flow
 from stages.upstream.pool import LONGEST_WAIT, BackendState
 from stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key, lacks_key
 
 if TYPE_CHECKING:
     from stages.upstream.exchange import Exchange
-
-LIMITS: Final = Limits(head=128 * 1024, headers=256)
-"""Caps on a backend's response head."""
 
 MAX_INTERIM: Final = 100
 """Interim answers (1xx) before the final one."""
@@ -203,6 +201,9 @@ class BackendConnection(Http1Flow):
             self._key = fresh_key()
             headers = b"%bsec-websocket-key: %b\r\n" % (headers, self._key)
         head = request_head(method, target, headers, length, upgrade)
+        if self.backend.keeps_case:
+            start, end, block = head.partition(b"\r\n")
+            head = start + end + respelled(block, self._spelled())
         self.write(head + body if body else head)
 
     def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
@@ -218,7 +219,14 @@ class BackendConnection(Http1Flow):
         elif payload:
             self.write(chunk(payload))
         if ended:
+            if trailers and self.backend.keeps_case:
+                trailers = respelled(trailers, self._spelled())
             self.write(b"0\r\n%b\r\n" % trailers if trailers else LAST_CHUNK)
+
+    def _spelled(self) -> Spelled:
+        """Names as the client wrote them, or the location's rules, which come after it."""
+        exchange = self.exchange
+        return () if exchange is None else exchange.routed.spelled + exchange.rules.spelled
 
     def _take_head(self, exchange: Exchange, data: bytes) -> None:
         while True:
@@ -226,14 +234,14 @@ class BackendConnection(Http1Flow):
             head = None
             if end != 3:
                 block, rest = (data, b"") if end == len(data) else (data[:end], data[end:])
-                head = quick_response(block, LIMITS)
+                head = quick_response(block, exchange.limits)
             if head is None:  # not ordinary: it may have ended earlier, with a bare LF
                 end = end_of_head(data)
                 if not end:
                     self._await_head(data)
                     return
                 rest = data[end:]
-                head = _whole_head(data[:end])
+                head = _whole_head(data[:end], exchange.limits)
             if self._buffer:
                 self._buffer = b""
             status = head.status
@@ -246,7 +254,7 @@ class BackendConnection(Http1Flow):
             if exchange.interims > MAX_INTERIM:
                 raise ProtocolError("bad_gateway", "backend sent too many interim answers")
             if status != 100:  # that one is ours to give, and accept has given it
-                exchange.interim_arrived(status, head.headers, head.reason)
+                exchange.interim_arrived(status, head.headers, head.reason, head.spelled)
             self.watch()
             if not rest:
                 return
@@ -349,8 +357,8 @@ class BackendConnection(Http1Flow):
             exchange.attempt_failed(Failure.INVALID)
 
 
-def _whole_head(block: bytes) -> ResponseHead:
+def _whole_head(block: bytes, limits: Limits) -> ResponseHead:
     """Of an answer that is not ordinary. Raises ProtocolError."""
     sound = mended(block)
-    head = _parse(sound, LIMITS)
+    head = _parse(sound, limits)
     return head if sound is block else head._replace(keep_alive=False)

@@ -12,8 +12,8 @@ from stages.http1.rules import ProtocolError, ResponseHead
 from stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields
 from stages.http2.fields import request_fields, response_head, trailer_block
 from stages.messages import EMPTY, UNKNOWN
-from stages.upstream.core import EVERYDAY, Failure, meaning_of_cancel, meaning_of_reset
-from stages.upstream.http1 import LIMITS, MAX_INTERIM
+from stages.upstream.core import EVERYDAY, LIMITS, Failure, meaning_of_cancel, meaning_of_reset
+from stages.upstream.http1 import MAX_INTERIM
 from stages.upstream.http2_flow import Http2Flow
 from stages.upstream.pool import LONGEST_WAIT, BackendState
 from stages.upstream.risky import exceeds, is_large

@@ -57,6 +57,7 @@ class BackendState:
         "http1_until",
         "idle",
         "is_http1",
+        "keeps_case",
         "keeps_idle",
         "name",
         "open",
@@ -81,6 +82,8 @@ class BackendState:
         self.healthy = True
         self.keeps_idle = group.keeps_idle
         """Connections that have done their part wait here for the next request."""
+        self.keeps_case = group.settings.preserve_header_case
+        """Over HTTP/1.1 it gets header names as they were written."""
         self.active = 0
         """Exchanges at it now."""
         self.open = 0

@@ -287,10 +287,12 @@ class Play:
         self.context.members = members = Members.of(self._table, newest, [*table, (ACCEPT, "accept", 0, "", "ready")])
         self.actor.members_changed(members, frozenset(before.by_id) - frozenset(members.by_id))
 
-    def connects(self, engine: str = "httptools", door: Door | None = None, trust: tuple[str, ...] = (), **settings: Any) -> Client:
+    def connects(
+        self, engine: str = "httptools", door: Door | None = None, trust: tuple[str, ...] = (), keeps_case: bool = False, **settings: Any
+    ) -> Client:
         if door is None:
             server = Server(addr=(), **settings)
-            door = Door("web", ENGINES[engine], server, limits_of(server), None, Trust(trust))
+            door = Door("web", ENGINES[engine], server, limits_of(server, keeps_case), None, Trust(trust))
             self.doors.append(door)
         client = Client(self, door)
         self.clients.append(client)
@@ -357,10 +359,11 @@ class Play:
         report: Report | None = None,
         watchers: tuple[int, ...] = (),
         reason: bytes = b"",
+        spelled: tuple[bytes, ...] = (),
     ) -> None:
         if length is None:
             length = len(body) if ended else UNKNOWN
-        self.tell(Response(RESPONSE, request.sid, source, status, headers, length, body, ended, report, watchers, reason))
+        self.tell(Response(RESPONSE, request.sid, source, status, headers, length, body, ended, report, watchers, reason, spelled))
 
     def streams(self, request: Request, payload: bytes, ended: bool = False, error: str = "") -> None:
         """Body bytes of the answer arrive."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Response
+from tests.e2e.client import Client, Response
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.waiting import free_port, until
@@ -54,7 +54,13 @@ class Guard(Plugin):
 
 
 @pytest.fixture(scope="module")
-def proxy(placement: str, shared_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pingap]:
+def exact_port() -> int:
+    """Of a server that keeps the case of header names."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def proxy(placement: str, shared_origin: Origin, exact_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pingap]:
     code = Path(tmp_path_factory.mktemp("plugins"))
     (code / "splitter.py").write_text(SPLITTER)
     (code / "guard.py").write_text(GUARD)
@@ -86,12 +92,24 @@ plugins = ["guard"]
 [plugins.guard]
 category = "python"
 path = "{code}/guard.py"
+[locations.firmware]
+upstream = "firmware"
+path = "/firmware"
+proxy_set_headers = ["X-API-key:1"]
+plugins = ["guard"]
+[upstreams.firmware]
+addrs = ["127.0.0.1:{shared_origin.port}"]
+preserve_header_case = true
+[servers.exact]
+addr = "127.0.0.1:{exact_port}"
+locations = ["firmware", "all"]
+preserve_header_case = true
 """
     text = site(
         [shared_origin.port],
         location="enable_reverse_proxy_headers = true",
         more=more,
-        locations='["rewritten", "via", "small", "split", "guarded", "all"]',
+        locations='["rewritten", "via", "small", "split", "guarded", "firmware", "all"]',
     )
     with Pingap(text, placement) as instance:
         yield instance
@@ -130,6 +148,36 @@ def test_an_empty_body_reaches_the_origin_as_one_and_none_as_none(proxy: Pingap,
     chunked = f"{method} /chunks HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n"
     assert one(proxy, chunked, b"0\r\n\r\n").status == 200
     assert origin.wait("/chunks").get("content-length") == "0"
+
+
+# -- header names as they are written (RFC 9110 section 5.1) -------------------------------------
+
+
+def names_of(head: bytes) -> list[str]:
+    return [line.partition(b":")[0].decode() for line in head.split(b"\r\n")[1:] if line]
+
+
+@pytest.mark.parametrize("whole", ["", "/whole"])
+def test_header_names_keep_their_case_for_those_who_want_it(proxy: Pingap, origin: Origin, exact_port: int, whole: str) -> None:
+    def answer(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nX-INNER: 1\r\nETAG: 2\r\nx-lower: 3\r\nX-MiXed: 4\r\nCONTENT-length: 2\r\n\r\nok")
+
+    sent = "HOST: a\nX-USER: 1\nx-lower: 2\nX-MiXed: 3\nx-api-KEY: 4\n"
+    for first in ("/firmware", "/plain"):
+        path = first + whole
+        origin.on[path] = answer
+        for port, number in ((proxy.port, 1), (exact_port, 2)):
+            with Client(port) as client:
+                client.send(f"GET {path} HTTP/1.1\n{sent}\n".replace("\n", "\r\n").encode())
+                answered = names_of(client.response().head)
+            asked = names_of(origin.wait(path, number).head)
+            inner = [] if first == "/firmware" else ["X-INNER"]
+            kept = [*inner, "ETAG", "x-lower", "X-MiXed", "Date", "CONTENT-length"]
+            assert answered == (kept if port == exact_port else [name.lower() for name in kept])
+            if first == "/firmware":
+                assert asked == ["HOST", "x-lower", "X-MiXed", "X-API-key"]
+            else:
+                assert asked[:5] == ["host", "x-user", "x-lower", "x-mixed", "x-api-key"]
 
 
 # -- request targets (RFC 9112 section 3.2) -------------------------------------------------

@@ -232,7 +232,7 @@ def test_a_response_and_back() -> None:
     fields = response_fields(200, b"x: y\r\nset-cookie: a\r\nset-cookie: b\r\n", 5)
     assert fields == ((b":status", b"200"), (b"x", b"y"), (b"set-cookie", b"a"), (b"set-cookie", b"b"), (b"content-length", b"5"))
     head = response_head(fields, LIMITS)
-    assert head == (200, 20, b"x: y\r\nset-cookie: a\r\nset-cookie: b\r\n", 5, False, True, b"", (), b"")
+    assert head == (200, 20, b"x: y\r\nset-cookie: a\r\nset-cookie: b\r\n", 5, False, True, b"", (), b"", ())
     assert response_head(response_fields(200, b"", UNKNOWN), LIMITS).length == UNKNOWN
 
 

@@ -317,3 +317,21 @@ async def test_a_phrase_does_not_outlive_the_answer_that_it_was_of(tmp_path: Any
         out = await stage.run(stage.response("", b"abc", status=404, reason=b"No such thing"))
         (head,) = (one for one in out if isinstance(one, Response))
         assert head.reason == b""
+
+
+# -- header names as they were written ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plugins", [TOUCH, ZIP, GROW])
+async def test_spellings_pass_in_both_directions_whatever_becomes_of_a_body(plugins: dict[str, Any]) -> None:
+    async with Stage(plugins) as stage:
+        out = await stage.run(stage.request(headers="accept-encoding: gzip", spelled=(b"HOST",)))
+        assert [one.spelled for one in out if isinstance(one, Routed)] == [(b"HOST",)]
+        out = await stage.run(stage.response("content-type: text/html", b"a" * 2000, spelled=(b"X-UPPER",)))
+        assert [one.spelled for one in out if isinstance(one, Response)] == [(b"X-UPPER",)]
+
+
+async def test_what_a_plugin_answers_is_nobody_s_spelling() -> None:
+    async with Stage({"p": {"category": "mock", "data": "x"}}) as stage:
+        out = await stage.run(stage.request(spelled=(b"HOST",)))
+        assert [one.spelled for one in out if isinstance(one, Response)] == [()]

@@ -118,7 +118,7 @@ async def test_a_request_goes_to_the_upstream_of_its_affinity(script: Script) ->
     assert to == UPSTREAM
     assert isinstance(routed, Routed)
     assert len(routed) == len(Routed._fields)  # core.py makes it past the constructor, which would fill in defaults
-    assert (*routed[:16], routed.is_framed) == (ROUTED, *request("/a?b", started=99.5)[1:])
+    assert (*routed[:16], routed.is_framed, routed.spelled) == (ROUTED, *request("/a?b", started=99.5)[1:])
     assert (routed.client_ip, routed.location, routed.upstream, routed.plan) == ("192.0.2.7", "l", "u", 0)
     assert (routed.variables, routed.stamps, routed.original, routed.watchers) == ({}, (100.0, 100.0), b"", ())
 

@@ -18,7 +18,7 @@ import pytest
 from bus.fake import FakeContext
 from bus.members import Members
 from config import parts
-from config.model import Basic, Location, Snapshot, Upstream
+from config.model import Basic, Location, Server, Snapshot, Upstream
 from config.parts import Balance
 from stages.http2 import engine, engines
 from stages.http2.engine import Settings
@@ -430,6 +430,7 @@ class Play:
         location: dict[str, Any] | None = None,
         basic: dict[str, Any] | None = None,
         more: dict[str, Upstream] | None = None,
+        servers: dict[str, Server] | None = None,
         **settings: Any,
     ) -> Group:
         """Commits a generation with the upstream `api`: backends `host:port[*weight]` with spaces between."""
@@ -441,6 +442,7 @@ class Play:
         upstream = Upstream(addrs=tuple(backends), algo=Balance(kind=algo), **settings)  # type: ignore[arg-type]
         snapshot = Snapshot(
             basic=Basic(**(basic or {})),
+            servers=servers or {},
             locations={"site": Location(upstream="api", **(location or {}))},
             upstreams={"api": upstream, **(more or {})},
         )
@@ -516,6 +518,7 @@ class Play:
         upgrade: bytes = b"",
         version: int = 11,
         is_framed: bool = False,
+        spelled: tuple[bytes, ...] = (),
     ) -> int:
         """A request arrives; its sid. `length` announces a body that is still to come."""
         if sid is None:
@@ -548,6 +551,7 @@ class Play:
                 b"",
                 watchers,
                 is_framed,
+                spelled,
             )
         )
         return sid
