@@ -13,6 +13,8 @@ sockets). The actor cannot tell which.
     sockets.py    one socket on the loop, and what each pattern says
     pipes.py      what lies between two actors     fake.py      a context for tests
     replica.py    replicated state (Clone pattern)
+    strays.py     what goes to the log instead of stderr
+    output.py     stdout and stderr, which never make a process wait
     descriptors.py  how many connections leave enough descriptors to the bus
 
 PROTOCOL.md comes before the code: each message, its sender, receiver and duty.

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from bus import descriptors, strays
+from bus import descriptors, output, strays
 from bus.actor import Actor
 from bus.descriptors import Descriptors
 from bus.kinds import (
@@ -170,6 +170,7 @@ class Process:
             if descriptors.in_use() > descriptors.NEARLY * self.descriptors.limit:
                 self._tell_of_shortage("nearly all are in use")
         self._look_at_run_dir()
+        output.retry()
         for _ in range(2):
             await asyncio.sleep(BEAT / 2)
             self._ask_snapshots()

@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
+from bus import output
 from pingap import limits, terminal, topology
 from pingap.face import RESTARTED
 from pingap.rundir import RunDir
@@ -126,6 +127,7 @@ def _again() -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     os.environ[RESTARTED] = str(time.clock_gettime(time.CLOCK_BOOTTIME))
     terminal.flush()
+    output.retry()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

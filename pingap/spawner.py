@@ -31,6 +31,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from bus import output
 from pingap import limits
 from pingap.polling import ready
 
@@ -258,6 +259,7 @@ def main(fd: int, modules: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     control = socket.socket(fileno=fd)
     control.set_inheritable(False)
+    output.never_wait()
     _title("pingap: spawner")
     parent = os.getppid()
     supervisor = os.pidfd_open(parent)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from bus import output
 from bus.kinds import LOG, UPDATE
 from bus.link import Curve, Link
 from bus.liveness import BEAT, SILENCE
@@ -169,6 +170,7 @@ class Supervisor:
             if not self._spawner.beat(now):
                 self._log("error", f"the spawner was silent for {SILENCE:g} s and is killed")
             self._look_at_run_dir(now)
+            output.retry()
         if not self._ended.done():
             wait = min(self._fleet.deadline(now), self._beaten + BEAT) - now
             self._timer = self._loop.call_later(max(0.001, wait), self._turn)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from bus import output
 from pingap import flags, rundir, terminal
 from pingap.commands import options
 from pingap.commands.options import BAD_USAGE, Function, Number, fail
+
+LAST_WORDS: Final = 1.0
+"""Seconds that a reader of stderr has for the reason of a failure."""
 
 
 def _later_flags(command: Function) -> Function:
@@ -62,6 +66,8 @@ def up(
     problems = flags.refused(later, os.environ)
     if problems:
         raise click.UsageError("\n".join(problems))
+    if not test:
+        output.never_wait()
     if autoreload:
         terminal.warn(f"note: {flags.WATCHED}")
     source = _source(conf)
@@ -87,7 +93,10 @@ def up(
     level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
     text = demo_socks.configuration(socks) if is_demo else None
     asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo)
-    sys.exit(boot.up(boot.Launch(asked, threads, socks), held, spawner, ConsoleFace(held.path, is_demo)))
+    code = boot.up(boot.Launch(asked, threads, socks), held, spawner, ConsoleFace(held.path, is_demo))
+    if code:
+        output.drain(LAST_WORDS)
+    sys.exit(code)
 
 
 def _log_target(log: str | None) -> str | None:

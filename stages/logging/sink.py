@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from bus.output import Target
 from config.paths import LOG_MODE
 from stages.logging.core import Trouble
 
@@ -37,36 +36,19 @@ class Sink:
         self._trouble = Trouble()
         self._left = b""
         self._fd = -1
-        self._own = False
-        self._socket: socket.socket | None = None
+        self._inherited: Target | None = None
 
     def open(self, now: float) -> None:
         """Opens the target. A failure is told, and tried again at each `tick`."""
         self._close()
         try:
             if self.path in _INHERITED:
-                self._take_inherited(_INHERITED[self.path])
+                self._inherited = Target(_INHERITED[self.path])
+                self._fd = self._inherited.fileno()
             else:
                 self._fd = os.open(self.path, _FLAGS | os.O_CREAT, LOG_MODE)
         except OSError as error:
             self._failed(error.strerror or str(error), now)
-
-    def _take_inherited(self, fd: int) -> None:
-        """A descriptor that others write to as well must not become non-blocking for them.
-
-        Pipes and terminals are opened anew, sockets are asked not to wait. A regular file (`2>file`) is shared as
-        it is, for only so do all its writers share their place in it; it never blocks for long.
-        """
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISSOCK(mode):
-            self._socket = socket.socket(fileno=os.dup(fd))
-            self._fd = self._socket.fileno()
-            return
-        if not stat.S_ISREG(mode):
-            with suppress(OSError):  # another user's terminal, say
-                self._fd = os.open(f"/proc/self/fd/{fd}", _FLAGS)
-                return
-        self._fd = os.dup(fd)
 
     def flush(self, now: float) -> None:
         """Writes what waits, as far as the target takes it now."""
@@ -81,7 +63,7 @@ class Sink:
         self._left = b""
         if self._fd >= 0:
             try:
-                written = self._socket.send(data, socket.MSG_DONTWAIT) if self._socket is not None else os.write(self._fd, data)
+                written = self._inherited.write(data) if self._inherited is not None else os.write(self._fd, data)
             except BlockingIOError:  # a slow reader: only lost lines are worth a word
                 written = 0
             except OSError as error:
@@ -126,12 +108,12 @@ class Sink:
         self._close()
 
     def _close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        elif self._fd >= 0:
-            with suppress(OSError):  # a full disk may show only now; the next open tells
+        with suppress(OSError):  # a full disk may show only now; the next open tells
+            if self._inherited is not None:
+                self._inherited.close()
+            elif self._fd >= 0:
                 os.close(self._fd)
+        self._inherited = None
         self._fd = -1
 
     def _failed(self, reason: str, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+from bus import output
 from pingap import boot, rundir, topology
 from pingap.face import ConsoleFace
 from pingap.spawning import SpawnerHandle
@@ -21,6 +22,7 @@ ROWS = (
 
 
 def main() -> None:
+    output.never_wait()
     asked = json.loads(sys.argv[1])
     actors = asked.get("actors", {})
     rows = tuple(topology.StageRow(row.name, actors.get(row.name, row.actor), row.leaves, row.is_drained) for row in ROWS)
