@@ -29,6 +29,9 @@ Declared = Mapping[str, frozenset[str]]
 
 _LARGEST: Final = 2**31 - 1
 """That the kernel takes for an option of a socket."""
+_NEVER_NORMAL: Final = re.compile(r"//|[;\\]|%(?![0-9A-Fa-f]{2})|%00|/(?:\.|%2[Ee]){1,2}/")
+"""What no path in normal form has (stages/routing/normalize.py)."""
+_ENDS_IN_DOTS: Final = re.compile(r"/(?:\.|%2[Ee]){1,2}\Z")
 _REPLACEMENT = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
 
 
@@ -53,6 +56,7 @@ def check(
     yield from found
     yield from check_with_library(snapshot, partial | {problem.path.rpartition(".")[0] for problem in found})
     yield from _tls(snapshot, declared)
+    yield from _normal_paths(snapshot)
     yield from _grpc_web(snapshot)
     yield from _proxy_protocol(snapshot, partial)
     yield from _stages(snapshot, declared)
@@ -107,6 +111,22 @@ def _tls(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
 def _engine(path: str, item: Server | Upstream) -> Iterator[Problem]:
     if item.http2_engine == "ngh2" and find_spec("ngh2") is None:
         yield Problem(f"{path}.http2_engine", "ngh2 is not installed", "pip install ngh2, or leave the key out")
+
+
+def _normal_paths(snapshot: Snapshot) -> Iterator[Problem]:
+    """Where a server normalises paths, one in another form can never match."""
+    for name, server in snapshot.servers.items():
+        if server.normalize_path == "off":
+            continue
+        server_path = path_of("servers", name)
+        paths = [(path_of("locations", one), snapshot.locations[one].path) for one in server.locations if one in snapshot.locations]
+        wanted = [(f"{path}.path", rule.value, rule.kind == "exact") for path, rule in paths if rule.kind in ("exact", "prefix")]
+        if server.prometheus_metrics:
+            wanted.append((f"{server_path}.prometheus_metrics", server.prometheus_metrics, True))
+        for path, value, is_exact in wanted:
+            if _NEVER_NORMAL.search(value) or (is_exact and _ENDS_IN_DOTS.search(value)):
+                hint = "write it without doubled slashes, dot segments, backslashes, parameters (`;…`) and bare percent signs"
+                yield Problem(path, f"{value!r} can never match in {server_path}, which normalises paths", hint)
 
 
 def _grpc_web(snapshot: Snapshot) -> Iterator[Problem]:

@@ -142,6 +142,9 @@ class Server:
     """Clients of HTTP/1.x get header names as the backend wrote them, and others with capitals; else all in lower case."""
     escape_target: bool = True
     """Bytes beyond ASCII in a request target are percent-encoded; else 400."""
+    normalize_path: Literal["off", "match", "forward"] = "off"
+    """What locations are compared with: `off` the path as sent; `match` its normal form, while the backend gets what was sent;
+    `forward` its normal form, which the backend gets too."""
     via: Annotated[str, Parsed("via")] = ""
     """The name of this proxy in the Via line of requests that go on; one that has it already is a loop. Empty adds none."""
     proxy_protocol: bool = False

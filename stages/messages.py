@@ -114,7 +114,7 @@ class Routed(NamedTuple):
     peer: Peer
     method: bytes
     target: bytes
-    """After the rewrite."""
+    """After the rewrite; with `normalize_path = "forward"` in normal form."""
     version: int
     host: bytes
     headers: bytes
@@ -135,7 +135,7 @@ class Routed(NamedTuple):
     stamps: tuple[float, ...]
     """Monotonic seconds: request reached routing, left routing, reached plugins, left plugins (as far as it got)."""
     original: bytes
-    """The target before the rewrite; b"" if it was not rewritten."""
+    """The target as the client sent it; b"" where that is `target`."""
     watchers: tuple[int, ...]
     """Actors that want DONE when the stream ends; copied into the Response."""
     is_framed: bool = False

@@ -240,7 +240,7 @@ class Exchange:
 
     @property
     def original_target(self) -> str:
-        """As the client sent it, before the location's rewrite."""
+        """As the client sent it, before `normalize_path` and the location's rewrite."""
         return (self._routed.original or self._routed.target).decode("latin-1")
 
     @property

@@ -2,6 +2,7 @@
 
     core.py        pure: a request in; a routed request, a refusal or a question out. The hot path
     match.py       weight, hosts, paths and conditions of locations; the index by host
+    normalize.py   `normalize_path` of a server: one spelling of a path
     rewrite.py     the `rewrite` of a location
     options.py     OPTIONS that ends here
     processing.py  max_processing: who is counted where

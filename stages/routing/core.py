@@ -16,6 +16,7 @@ from stages.forwarded import Trust
 from stages.itinerary import REQUEST_PLUGINS
 from stages.messages import ROUTED, Request, Routed
 from stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
+from stages.routing.normalize import Unclear, is_tidy, normalize, tidy
 from stages.routing.options import passed_on
 from stages.routing.rewrite import Rewriter
 from stages.via import Via
@@ -94,12 +95,17 @@ class _Route:
 class _Table:
     """One server: its locations, its page of metrics, its name in Via lines."""
 
-    __slots__ = ("index", "metrics", "via", "views")
+    __slots__ = ("forwards_normal", "index", "is_plain", "metrics", "normalizes", "via", "views")
 
     def __init__(self, server: Server, routes: Mapping[str, Entry[_Route]]) -> None:
-        self.index = HostIndex([routes[name] for name in server.locations if name in routes])
+        self.normalizes = server.normalize_path != "off"
+        self.forwards_normal = server.normalize_path == "forward"
+        self.index = HostIndex([routes[name] for name in server.locations if name in routes], self.normalizes)
         self.views = self.index.views
-        self.metrics = server.prometheus_metrics.encode() if server.prometheus_metrics else b""
+        metrics = server.prometheus_metrics.encode() if server.prometheus_metrics else b""
+        self.metrics = tidy(metrics) if self.normalizes else metrics
+        # One look instead of two in the commonest case.
+        self.is_plain = not (self.normalizes or self.metrics)
         self.via = Via(server.via) if server.via else None
 
 
@@ -136,8 +142,16 @@ class Router:
         table = self._tables.get(server)
         if table is None:
             return Refused("not_found", "", "", self._client(peer, headers), f"server {server!r} is not configured")
-        if table.metrics and target.startswith(table.metrics) and target.partition(b"?")[0] == table.metrics:
-            return MetricsAsked(self._client(peer, headers))
+        original = normal = b""
+        if not table.is_plain:
+            if table.normalizes and not is_tidy(target):
+                try:
+                    compared, normal = normalize(target)
+                except Unclear:
+                    return Refused("bad_request", "", "", self._client(peer, headers), "")
+                original, target = target, compared
+            if table.metrics and target.startswith(table.metrics) and target.partition(b"?")[0] == table.metrics:
+                return MetricsAsked(self._client(peer, headers))
         if method == b"OPTIONS":
             passed = passed_on(target, headers)
             if passed is None:
@@ -175,7 +189,8 @@ class Router:
         client_ip = self._trust.client_ip(peer[0], headers) if self._is_trusting else peer[0]
         upstream = route.upstream
         variables = dict(captures) if captures else {}
-        original = b""
+        if normal:
+            target = normal
         if not route.is_plain:
             if route.max_body and (length > route.max_body or len(body) > route.max_body):
                 return Refused("body_too_large", route.name, upstream, client_ip, "")
@@ -183,12 +198,14 @@ class Router:
                 rewritten, named = route.rewriter.apply(target, variables)
                 variables.update(named)
                 if rewritten != target:
-                    original, target = target, rewritten
+                    original, target = original or target, rewritten
             if route.upstream_capture:
                 upstream = variables.get(route.upstream_capture, "")
                 if upstream not in self._upstreams:
                     reason = f"locations.{route.name}: {route.upstream} is {upstream!r}, which is no upstream"
                     return Refused("no_backend", route.name, "", client_ip, reason)
+        if normal and target == normal and (not table.forwards_normal or original == normal):
+            original, target = b"", original  # nothing but the locations was to see it
         # fmt: off
         routed: Routed = _NEW(Routed, (
             ROUTED, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,

@@ -16,6 +16,7 @@ import re2
 from config.model import Conditions, Location
 from config.parts import HostRule, PathRule
 from stages.headers import value_of, values_of
+from stages.routing.normalize import spellings
 from stages.spellings import as_sent, both_cases, one_case
 from stages.variables import host_name
 
@@ -89,16 +90,19 @@ def weight_of(location: Location) -> int:
     return weight + (128 if location.host else 0)
 
 
-def compile_path(rule: PathRule) -> tuple[int, Any]:
-    """(kind, value to compare or Pattern)."""
+def compile_path(rule: PathRule, normal: bool = False) -> tuple[int, Any]:
+    """(kind, value to compare or Pattern). normal: for paths in normal form. Raises normalize.Unclear then, and re2.error."""
     if rule.kind == "any":
         return ANY, b""
     if rule.kind == "regex":
         return REGEX, Pattern(rule.value)
     value = as_sent(rule.value)
-    spellings = both_cases(value)
-    if spellings:
-        return REGEX, Pattern(rf"\A{spellings}" + (r"\z" if rule.kind == "exact" else ""))
+    if normal:
+        value, any_spelling = spellings(value)
+    else:
+        any_spelling = both_cases(value)
+    if any_spelling:
+        return REGEX, Pattern(rf"\A{any_spelling}" + (r"\z" if rule.kind == "exact" else ""))
     return (EXACT if rule.kind == "exact" else PREFIX), value
 
 
@@ -164,8 +168,8 @@ class Entry(NamedTuple, Generic[T]):
 class HostIndex(Generic[T]):
     """The locations of one server, by host."""
 
-    def __init__(self, entries: Sequence[Entry[T]]) -> None:
-        """`entries` as the server lists them; among equal weights that order stays. Raises re2.error."""
+    def __init__(self, entries: Sequence[Entry[T]], normal: bool = False) -> None:
+        """`entries` as the server lists them; among equal weights that order stays. normal and errors: as of `compile_path`."""
         ordered = sorted(entries, key=lambda entry: -weight_of(entry.location))
         self._entries: list[tuple[int, Any, tuple[Condition, ...], T, Captures]] = []
         self._hosts: list[tuple[tuple[HostRule, Pattern | None], ...]] = []
@@ -175,7 +179,7 @@ class HostIndex(Generic[T]):
         self.views: dict[bytes, View[T]] = {}
         """Remembered views by authority, as in `Request.host`. Try this before `view`."""
         for location, found in ordered:
-            path = compile_path(location.path)
+            path = compile_path(location.path, normal)
             number = len(self._entries)
             self._entries.append((*path, compile_conditions(location), found, _EMPTY))
             rules = tuple((rule, Pattern(rule.value, ignore_case=True) if rule.kind == "regex" else None) for rule in location.host)

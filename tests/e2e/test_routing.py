@@ -8,8 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conformance.peer import Peer
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
+from tests.e2e.waiting import until
+from tests.http2.wire import headers as fields
 
 LOCATIONS = {
     "exact": 'path = "= /exact"',
@@ -25,6 +28,8 @@ LOCATIONS = {
     "few": 'path = "/few"\nmax_processing = 1',
 }
 
+SERVER = 'enabled_h2 = true\nnormalize_path = "match"\naccess_log = "{dir}/access.log {proto} {uri} {status}"'
+
 
 @pytest.fixture(scope="module")
 def proxy(placement: str, shared_origin: Origin) -> Iterator[Pingap]:
@@ -33,7 +38,8 @@ def proxy(placement: str, shared_origin: Origin) -> Iterator[Pingap]:
         + ("" if "proxy_set_headers" in lines else f'proxy_set_headers = ["X-Location:{name}"]\n')
         for name, lines in LOCATIONS.items()
     )
-    text = site([shared_origin.port], more=more, locations=json.dumps(list(LOCATIONS)), basic='trusted_proxies = ["127.0.0.2/32"]')
+    names = json.dumps(list(LOCATIONS))
+    text = site([shared_origin.port], more=more, locations=names, basic='trusted_proxies = ["127.0.0.2/32"]', server=SERVER)
     with Pingap(text, placement) as instance:
         yield instance
 
@@ -73,6 +79,32 @@ def test_the_heaviest_location_that_matches_answers(
     else:
         assert isinstance(seen, Exchange)
         assert seen.get("x-location") == location
+
+
+EVASIONS = [("//exact", "exact"), ("/%65xact?a//b", "exact"), ("/x/../exact", "exact"), ("/exact;x", "exact"), ("//exact/%6d", "heavy")]
+
+
+@pytest.mark.parametrize(("target", "location"), EVASIONS)
+def test_other_spellings_of_a_path_reach_its_location_and_the_backend_gets_what_was_sent(
+    proxy: Pingap, shared_origin: Origin, target: str, location: str
+) -> None:
+    seen = reached(proxy, shared_origin, target)
+    assert isinstance(seen, Exchange)
+    assert (seen.target, seen.get("x-location")) == (target, location)
+    log = proxy.dir / "access.log"
+    until(lambda: log.exists() and f"HTTP/1.1 {target} 200\n" in log.read_text(), 5, "the line of what was sent")
+    shared_origin.requests.clear()
+    with Peer(proxy.port) as peer:
+        peer.send(fields(1, ((b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", target.encode())), ended=True))
+        assert peer.answer(1, 10).status == 200
+        peer.send(fields(3, ((b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a:99999"), (b":path", b"/exact")), ended=True))
+        assert peer.answer(3, 10).status == 400
+    assert [(seen.target, seen.get("x-location")) for seen in shared_origin.requests] == [(target, location)]
+
+
+def test_what_has_no_normal_form_and_a_port_that_cannot_be_are_refused(proxy: Pingap, shared_origin: Origin) -> None:
+    assert reached(proxy, shared_origin, "/x/..;/exact") == 400
+    assert reached(proxy, shared_origin, "/exact", "a:99999") == 400
 
 
 def test_a_rewrite_uses_the_captures_and_keeps_the_query(proxy: Pingap, shared_origin: Origin) -> None:
