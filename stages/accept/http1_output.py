@@ -10,7 +10,7 @@ from stages.accept.stream import Stream
 from stages.date import dated
 from stages.http1.direct import reset
 from stages.http1.render import LAST_CHUNK, STATUS_LINES, chunk, status_line
-from stages.http1.rules import READS_TRAILERS
+from stages.http1.rules import reads_trailers
 from stages.http1.spelling import Spelled, respelled
 from stages.messages import UNKNOWN, Data, Interim, Response
 
@@ -113,7 +113,7 @@ class Http1Output(Connection):
         if not stream.bodiless:
             stream.sent += size
             if stream.chunked:
-                if data.trailers and READS_TRAILERS in stream.request.headers:
+                if data.trailers and reads_trailers(stream.request.headers):
                     self._write_chunk(payload, False)
                     self.write(b"0\r\n%b\r\n" % self._written(data.trailers, response.spelled))
                 else:

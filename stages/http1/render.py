@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from stages.http1.reasons import REASONS, UNKNOWN_STATUS
-from stages.http1.rules import READS_TRAILERS
+from stages.http1.rules import reads_trailers
 from stages.messages import EMPTY, UNKNOWN
 
 STATUS_LINES: Final[dict[int, bytes]] = {
@@ -34,7 +34,7 @@ def request_head(method: bytes, target: bytes, headers: bytes, length: int, upgr
         framing = b"transfer-encoding: chunked\r\n"
     else:
         framing = b"content-length: %d\r\n" % length
-    if READS_TRAILERS in headers:
+    if reads_trailers(headers):
         framing += b"connection: te, upgrade\r\nupgrade: %b\r\n" % upgrade if upgrade else b"connection: te\r\n"
     elif upgrade:
         framing += b"connection: upgrade\r\nupgrade: " + upgrade + b"\r\n"

@@ -113,6 +113,7 @@ TARGET: Final = bytes(sorted(set(range(33, 127)) - set(b"#")))
 
 READS_TRAILERS: Final = b"te: trailers\r\n"
 """The one line of TE that a request's block may have: it says that trailers are read (RFC 9110 section 10.1.4)."""
+_READS_TRAILERS_LATER: Final = b"\r\n" + READS_TRAILERS
 
 _HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%]+|\[[0-9a-f:.]+(?:%25[a-z0-9\-._~]+)?\])(?::([0-9]{0,5}))?")
 _UNSAFE_BLOCK: Final = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n[ \t]|\r\n[^:\r\n]*[ \t]:")
@@ -141,6 +142,11 @@ def check_host(value: bytes) -> bytes:
             _hosts.clear()
         _hosts[value] = host
     return host
+
+
+def reads_trailers(headers: bytes) -> bool:
+    """A block in normal form has the line TE; a value that says the same, or `x-te`, is none."""
+    return READS_TRAILERS in headers and (_READS_TRAILERS_LATER in headers or headers.startswith(READS_TRAILERS))
 
 
 def head_too_large(data: bytes, limits: Limits) -> ProtocolError:

@@ -13,7 +13,7 @@ from typing import Final
 
 from stages.grpc import GRPC, GRPC_WEB, lines_of_cut
 from stages.headers import cutter, joined, value_of
-from stages.http1.rules import READS_TRAILERS, ProtocolError, ResponseHead
+from stages.http1.rules import READS_TRAILERS, ProtocolError, ResponseHead, reads_trailers
 from stages.messages import UNKNOWN
 
 PREFIX: Final = 5
@@ -60,7 +60,7 @@ class Bridge:
     def request(self, headers: bytes, length: int, body: bytes, ended: bool) -> tuple[bytes, int, bytes]:
         """(headers, length, body) of the gRPC request. Raises ProtocolError for a body that is no base64."""
         headers = b"%bcontent-type: application/grpc%b\r\n" % (_cut_content_type(headers), self._suffix)
-        if READS_TRAILERS not in headers:
+        if not reads_trailers(headers):
             headers += READS_TRAILERS
         if self._decoder is None:
             return headers, length, body

@@ -105,3 +105,17 @@ def test_an_empty_body_is_said_where_none_is_not(method: bytes, target: bytes, b
     for engine in ENGINES.values():
         assert engine.parse_request(request_head(method, target, headers, EMPTY), LIMITS).is_framed
         assert engine.parse_request(request_head(method, target, headers, 0), LIMITS).is_framed == (method in (b"POST", b"PUT", b"PATCH"))
+
+
+@pytest.mark.parametrize(
+    ("block", "is_said"),
+    [
+        (b"host: a\r\nte: trailers\r\n", True),
+        (b"te: trailers\r\nhost: a\r\n", True),
+        (b"host: a\r\nx-te: trailers\r\n", False),
+        (b"x-te: trailers\r\n", False),
+        (b"host: a\r\nx-a: te: trailers\r\n", False),
+    ],
+)
+def test_only_the_line_itself_says_that_trailers_are_read(block: bytes, is_said: bool) -> None:
+    assert (b"connection: te\r\n" in request_head(b"GET", b"/", block, 0)) == is_said
