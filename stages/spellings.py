@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 _ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
@@ -17,6 +18,12 @@ def as_sent(text: str) -> bytes:
 def one_case(text: bytes) -> bytes:
     """With the digits of its escapes as capitals: both cases of them are the same (section 2.1)."""
     return _ESCAPE.sub(lambda found: found[0].upper(), text) if b"%" in text else text
+
+
+@lru_cache(maxsize=1024)
+def parameter(name: str) -> bytes:
+    """The name of a query parameter, or its value, as `one_case` gives that of a request. `name` as in the configuration."""
+    return one_case(as_sent(name))
 
 
 def both_cases(value: bytes) -> str:

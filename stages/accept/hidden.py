@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from config.model import Snapshot
 from observability.records import Access
+from stages.spellings import one_case, parameter
 
 MASK: Final = b"***"
 
@@ -18,7 +19,7 @@ class Mask:
     __slots__ = ("_headers", "_queries")
 
     def __init__(self, queries: Iterable[bytes], headers: Iterable[bytes]) -> None:
-        """queries: names of parameters, as they are sent. headers: names, lower case."""
+        """queries: names of parameters, as of `stages.spellings.parameter`. headers: names, lower case."""
         self._queries = frozenset(queries)
         names = sorted(set(headers))
         self._headers = re.compile(rb"(?m)^(%b): [^\r\n]*" % b"|".join(map(re.escape, names))) if names else None
@@ -31,7 +32,7 @@ class Mask:
 
     def _pair(self, pair: bytes) -> bytes:
         name, equals, _ = pair.partition(b"=")
-        return b"%b=%b" % (name, MASK) if equals and name in self._queries else pair
+        return b"%b=%b" % (name, MASK) if equals and one_case(name) in self._queries else pair
 
     def headers(self, block: bytes) -> bytes:
         return self._headers.sub(rb"\1: " + MASK, block) if self._headers is not None else block
@@ -78,7 +79,7 @@ def _credentials(section: Mapping[str, Any]) -> Credentials:
         case "basic_auth":
             return (), (b"authorization",)
         case "key_auth" if query := section.get("query"):
-            return (str(query).encode(),), ()
+            return (parameter(str(query)),), ()
         case "key_auth":
             return (), (str(section.get("header", "")).lower().encode("latin-1", "replace"),)
     return (), ()

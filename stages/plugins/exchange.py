@@ -10,6 +10,7 @@ import msgpack
 
 from stages.header_view import Headers, Pairs, block_of
 from stages.messages import UNKNOWN, Report, Routed
+from stages.spellings import one_case, parameter
 from stages.variables import host_name
 
 
@@ -294,7 +295,7 @@ class Exchange:
 
     def query_value(self, name: str) -> str | None:
         """The first value of a query parameter, as it was sent; None when it is not there."""
-        return query_value(self._target, name.encode("latin-1", "replace"))
+        return query_value(self._target, parameter(name))
 
     def cookie(self, name: str) -> str | None:
         """The value of a cookie, as it was sent; None when it is not there."""
@@ -360,18 +361,18 @@ def _collecting(hook: Any, limit: Any, bypass: Any) -> tuple[Any, int, bool]:
 
 
 def query_value(target: bytes, name: bytes) -> str | None:
-    """The first value of a query parameter of a target, not decoded."""
+    """The first value of a query parameter of a target, not decoded. name: as of `stages.spellings.parameter`."""
     for pair in target.partition(b"?")[2].split(b"&"):
         key, equals, value = pair.partition(b"=")
-        if equals and key == name:
+        if equals and one_case(key) == name:
             return value.decode("latin-1")
     return None
 
 
 def without_query(target: bytes, name: bytes) -> bytes:
-    """The target without a query parameter, however often it is there."""
+    """The target without a query parameter, however often it is there. name: as of `query_value`."""
     path, mark, query = target.partition(b"?")
     if not mark:
         return target
-    kept = [pair for pair in query.split(b"&") if pair.partition(b"=")[0] != name]
+    kept = [pair for pair in query.split(b"&") if one_case(pair.partition(b"=")[0]) != name]
     return path + b"?" + b"&".join(kept) if kept else path

@@ -17,7 +17,7 @@ from config.model import Conditions, Location
 from config.parts import HostRule, PathRule
 from stages.headers import value_of, values_of
 from stages.routing.normalize import spellings
-from stages.spellings import as_sent, both_cases, one_case
+from stages.spellings import as_sent, both_cases, one_case, parameter
 from stages.variables import host_name
 
 ANY: Final = 0
@@ -110,7 +110,7 @@ def compile_conditions(location: Location) -> tuple[Condition, ...]:
     """match_headers, match_query and match_cookies; all must hold."""
     return (
         *_conditions(location.match_headers, _header_condition),
-        *(_query_condition(as_sent(name), None if value is None else as_sent(value)) for name, value in location.match_query),
+        *(_query_condition(parameter(name), None if value is None else parameter(value)) for name, value in location.match_query),
         *_conditions(location.match_cookies, _cookie_condition),
     )
 
@@ -129,7 +129,6 @@ def _header_condition(name: bytes, expected: bytes | None) -> Condition:
 
 def _query_condition(name: bytes, expected: bytes | None) -> Condition:
     if b"%" in name or (expected is not None and b"%" in expected):
-        name, expected = one_case(name), None if expected is None else one_case(expected)
         plain = _query_condition_of(name, expected)
         return lambda headers, target: plain(headers, one_case(target))
     return _query_condition_of(name, expected)

@@ -16,6 +16,7 @@ from stages.accept.hidden import Hidden, Mask
 from stages.messages import Report
 from stages.plugins.exchange import query_value, without_query
 from stages.plugins.registry import CATEGORIES
+from stages.spellings import parameter
 from tests.accept.playbook import Play, get
 from tests.observability.samples import access
 
@@ -114,3 +115,12 @@ async def test_however_a_request_ends_its_key_is_not_told(play: Play, end: str) 
     if end == "left":  # no location is known: all that the server may hide is covered
         assert b"s3cret" not in one.request_headers
         assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("sent", ["/?schl%C3%BCssel=s3cret&a=1", "/?a=1&schl%c3%bcssel=s3cret", "/?schl%C3%bcssel=s3cret&a=1"])
+def test_a_name_beyond_ascii_is_covered_read_and_taken_away_as_clients_send_it(sent: str) -> None:
+    name = parameter("schlüssel")
+    assert query_value(sent.encode(), name) == "s3cret"
+    assert without_query(sent.encode(), name) == b"/?a=1"
+    covered = Mask([name], []).target(sent.encode())
+    assert covered.decode() == sent.replace("s3cret", "***")

@@ -236,6 +236,7 @@ KEYS = {"category": "key_auth", "header": "X-API-Key", "keys": ["KOXQaw", "GKvXY
         (KEYS, "/", "x-api-key: nope", b"Key auth fail"),
         ({**KEYS, "query": "key"}, "/", "x-api-key: KOXQaw", b"Key missing"),
         ({**KEYS, "query": "key"}, "/?key=", "", b"Key missing"),
+        ({**KEYS, "query": "ü"}, "/?%c3%bc=x", "", b"Key auth fail"),
         ({**KEYS, "query": "key"}, "/?akey=KOXQaw&key=x", "", b"Key auth fail"),
     ],
 )

@@ -12,6 +12,7 @@ from pydantic import Field
 from stages.header_view import writable
 from stages.plugins.api import Duration, Plugin, Settings, Trouble
 from stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, query_value, reply, without_query
+from stages.spellings import parameter
 
 
 class KeyAuthSettings(Settings):
@@ -34,7 +35,7 @@ class KeyAuth(Plugin[KeyAuthSettings]):
     def __init__(self, settings: KeyAuthSettings) -> None:
         super().__init__(settings)
         self._keys = [key.encode() for key in settings.keys]
-        self._query = settings.query.encode()
+        self._query = parameter(settings.query)
         self._line = settings.header.lower().encode("latin-1", "replace") + b": "
         self._missing = reply(401, "Key missing")
         self._wrong = reply(401, "Key auth fail")
