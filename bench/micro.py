@@ -16,7 +16,7 @@ from bus.link import Link
 from bus.members import READY, Members
 from stages.http1.engine import ENGINES
 from stages.http1.rules import Limits
-from stages.messages import REQUEST, RESPONSE, Affinity, Peer, Report, Request, Response
+from stages.messages import Affinity, Peer, Report, Request, Response
 
 HEAD = (
     b"GET /api/items?page=2 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: application/json\r\n"
@@ -58,9 +58,9 @@ def messages() -> tuple[Request, Response]:
     peer = Peer("127.0.0.1", 40000, "127.0.0.1", 6188, "http", 1)
     crew = Affinity(2, 3, 4)
     line = (head.method, head.target, head.version, head.host)
-    request = Request(REQUEST, 5 << 32, 1, crew, "plain", peer, *line, head.headers, 0, b"", True, 1.0, b"")
+    request = Request(5 << 32, 1, crew, "plain", peer, *line, head.headers, 0, b"", True, 1.0, b"")
     report = Report("all", "origin", "127.0.0.1:80", 200, True, 1, (1.0,) * 8, (), "", {}, "127.0.0.1")
-    return request, Response(RESPONSE, 5 << 32, 4, 200, answer.headers, 112, b"x" * 112, True, report, ())
+    return request, Response(5 << 32, 4, 200, answer.headers, 112, b"x" * 112, True, report, ())
 
 
 def parts() -> Iterator[tuple[str, float]]:

@@ -15,7 +15,7 @@ from typing import Any
 from bus.fake import FakeContext
 from config.model import Location, Server, Snapshot
 from config.parts import Listen
-from stages.messages import RESPONSE, ROUTED, Affinity, Peer, Report, Response, Routed
+from stages.messages import Affinity, Peer, Report, Response, Routed
 from stages.plugins.actor import PluginsActor
 from stages.plugins.registry import plans
 
@@ -55,14 +55,14 @@ async def case(plugins: dict[str, dict[str, Any]], rounds: int) -> tuple[float, 
     best = [1.0, 1.0]
     sids = range(1 << 32, (1 << 32) + ROUND)
     # fmt: off
-    requests = [Routed(ROUTED, sid, 1, Affinity(2, 3, 4), "s", PEER, b"GET", b"/api", 11, b"www.example.com", HEADERS, 0, b"", True,
+    requests = [Routed(sid, 1, Affinity(2, 3, 4), "s", PEER, b"GET", b"/api", 11, b"www.example.com", HEADERS, 0, b"", True,
                        0.5, b"", "192.0.2.7", "l", "u", plan["l"], {}, (1.0, 2.0), b"", ()) for sid in sids]
     report = Report("l", "u", "127.0.0.1:9000", 200, True, 1, (1.0,) * 8, (), "", {}, "192.0.2.7")
     block = b"content-type: application/json\r\nserver: nginx\r\n"
-    responses = [Response(RESPONSE, sid, 4, 200, block, len(BODY), BODY, True, report, ()) for sid in sids]
+    responses = [Response(sid, 4, 200, block, len(BODY), BODY, True, report, ()) for sid in sids]
     # fmt: on
     for _ in range(rounds):
-        for number, (kind, messages) in enumerate(((ROUTED, requests), (RESPONSE, responses))):
+        for number, (kind, messages) in enumerate(((Routed, requests), (Response, responses))):
             receive = receivers[kind]
             context.sent.clear()
             began = perf_counter()

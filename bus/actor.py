@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from bus.descriptors import Descriptors
+from bus.envelope import WireError
+from bus.local import Receivers
 from bus.members import Members
 from bus.pipes import Pipes
 
@@ -86,21 +88,25 @@ class Actor:
     """
 
     stage: ClassVar[str]
-    decode: ClassVar[dict[int, Any]] = {}
-    """Kind → named tuple class of the envelopes this actor receives, or function from the plain tuple to one."""
     speaks_to: ClassVar[tuple[str, ...]] = ()
     """Stages that it sends to, logging aside: the pipes to them are opened at once and not with the first message."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
-        """Kind → receiver. Read once, at the start."""
+    def receivers(self) -> Receivers:
+        """What takes the messages of each class that this actor receives. Read once, at the start."""
         return {}
 
     def receive_batch(self) -> Callable[[bytes, list[Any]], None] | None:
-        """A function of (raw frame, envelopes) that replaces the receivers for whole batches, or None."""
+        """A function of (raw frame, envelopes) that takes whole batches from other processes, as plain tuples; or None."""
         return None
+
+    def unreadable(self, error: WireError) -> None:
+        """A message to this actor has come that has not the fields of its kind."""
+
+    def unsent(self, message: Any, error: Exception) -> None:
+        """A message of an actor of this process could not be packed: it holds what MessagePack cannot carry."""
 
     async def start(self) -> None:
         """Opens what it needs; calls `context.ready()` now or when it can serve.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bus.descriptors import UNBOUNDED, Descriptors
-from bus.kinds import ECHO
 from bus.members import Members
+from bus.messages import Echo
 from bus.pipes import Pipes
 
 
@@ -47,7 +47,7 @@ class FakeContext:
         self.sent.append((to, envelope))
 
     def _echo(self, to: int, mark: Any) -> None:
-        self.pipes.echoed((ECHO, to, mark[2]))
+        self.pipes.echoed(Echo(to, mark.sent))
 
     def can_send(self, to: int) -> bool:
         return to not in self.stuck

@@ -1,4 +1,4 @@
-"""Kinds of the bus's own envelopes (PROTOCOL.md sections 4, 5 and 9)."""
+"""Kinds of the envelopes that are plain tuples: of the control connection, and events (PROTOCOL.md sections 4 and 9)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,7 @@ ASK: Final = 10
 REPLY: Final = 11
 REPORT: Final = 12
 
-SNAPSHOT_ASK: Final = 32
-SNAPSHOT: Final = 33
-UPDATE: Final = 34
-
-MARK: Final = 35
-ECHO: Final = 36
-
 ACCESS: Final = 96
 LOG: Final = 97
 COUNT: Final = 98
-WANTED: Final = 99
 LINES: Final = 100

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import zmq
 
 from bus import envelope as wire
-from bus.local import LocalMail, Receiver
+from bus.local import LocalMail, Receivers
 from bus.members import Members
 from bus.sockets import NOBLOCK, NOBLOCK_MORE, Pair, Publisher, Router, Watched, rest_of
 
@@ -75,26 +75,35 @@ class Link:
         self.refused = 0
         """Messages that were not of this protocol."""
         self._tell_refused = 0.0
+        self.unsent: Callable[[Any, Exception], None] = lambda envelope, error: None
+        """Is told of an envelope that holds what cannot be packed."""
         self.dropped = 0
         """Droppable envelopes (events) that found a full pipe, and envelopes for dead actors."""
 
     # -- receiving ---------------------------------------------------------
 
-    def attach(self, actor: int, endpoint: str, receivers: dict[int, Receiver], decode: dict[int, Any], batch: Batch | None = None) -> None:
+    def attach(
+        self,
+        actor: int,
+        endpoint: str,
+        receivers: Receivers,
+        batch: Batch | None = None,
+        unreadable: Callable[[wire.WireError], None] | None = None,
+    ) -> None:
         """Binds the inbox of an actor of this process.
 
-        receivers: kind → function of the envelope. decode: kind → named tuple class, or function of the plain tuple.
-        batch: if given, gets the raw first frame and all envelopes instead.
+        batch: if given, gets the raw first frame and all envelopes that come over the socket, as plain tuples.
+        unreadable: is told of an envelope that has a kind, but not the fields of it.
         """
         self._local.addressees[actor] = receivers
         options = {zmq.RCVHWM: PIPE_MESSAGES, zmq.MAXMSGSIZE: wire.MAX_FRAME, zmq.LINGER: 0}
         socket = self._open(zmq.PULL, endpoint, True, options)
-        table = {kind: (receive, getattr(decode.get(kind), "_make", decode.get(kind))) for kind, receive in receivers.items()}
+        unpack = self.reader(receivers, unreadable).unpack if batch is None else wire.unpack
 
         def take() -> None:
             head = socket.recv(NOBLOCK)
             try:
-                envelopes = wire.unpack(head, rest_of(socket)) if wire.attachment_count(head) else wire.unpack(head)
+                envelopes = unpack(head, rest_of(socket)) if wire.attachment_count(head) else unpack(head)
             except wire.WireError as error:
                 rest_of(socket)
                 self.refuse(error)
@@ -104,12 +113,11 @@ class Link:
                 return
             for envelope in envelopes:
                 try:
-                    receive, make = table[envelope[0]]
-                    receive(make(envelope) if make is not None else envelope)
+                    receivers[type(envelope)](envelope)
                 except BaseException as error:  # costs this envelope only: the others of the batch belong to other streams
                     if isinstance(error, SystemExit | KeyboardInterrupt):
                         error = RuntimeError(f"it raised {type(error).__name__}")
-                    self._failed(envelope, table, error)
+                    self._failed(envelope, error)
 
         self._bind_watch(Watched(self._loop, socket, take), endpoint)
 
@@ -144,12 +152,20 @@ class Link:
             self._tell_refused = now + REFUSED_PAUSE
             self._loop.call_exception_handler({"message": f"bus: message refused ({self.refused} so far)", "exception": error})
 
-    def _failed(self, envelope: Any, table: dict[int, Any], error: BaseException) -> None:
-        kind = envelope[0] if type(envelope) is tuple and envelope else None
-        if type(kind) is int and kind in table:
-            self._loop.call_exception_handler({"message": f"the receiver of kind {kind} failed", "exception": error})
-        else:
-            self.refuse(wire.WireError(f"no receiver for kind {kind!r:.100}"))
+    def reader(self, messages: Iterable[type], unreadable: Callable[[wire.WireError], None] | None = None) -> wire.Reader:
+        """Reads messages of these classes; counts what is none. unreadable: as in attach."""
+        ours = [one for one in messages if issubclass(one, wire.Message)]
+        kinds = frozenset(map(wire.kind_of, ours))
+
+        def refuse(error: wire.WireError) -> None:
+            self.refuse(error)
+            if unreadable is not None and error.kind in kinds:
+                unreadable(error)
+
+        return wire.Reader(ours, refuse)
+
+    def _failed(self, message: Any, error: BaseException) -> None:
+        self._loop.call_exception_handler({"message": f"the receiver of {type(message).__name__} failed", "exception": error})
 
     # -- sending -----------------------------------------------------------
 
@@ -243,7 +259,8 @@ class Link:
             try:
                 messages.append(wire.pack([envelope]))
             except Exception as error:
-                self._lose([envelope], f"bus: an envelope of kind {envelope[0]} cannot travel", error)
+                self._lose([envelope], f"bus: an envelope cannot travel: {type(envelope).__name__}", error)
+                self.unsent(envelope, error)
         return messages
 
     @staticmethod
@@ -326,8 +343,11 @@ class Link:
         self._bind_watch(publisher.watched, endpoint)
         return publisher
 
-    def subscriber(self, endpoint: str, topics: Sequence[bytes], take: Callable[[bytes, list[Any]], None]) -> Watched:
-        """A SUB socket; `take` gets the topic and the envelopes of each message."""
+    def subscriber(
+        self, endpoint: str, topics: Sequence[bytes], take: Callable[[bytes, list[Any]], None], messages: Sequence[type] = ()
+    ) -> Watched:
+        """A SUB socket; `take` gets the topic and the envelopes of each message: plain tuples, or messages of these classes."""
+        unpack = self.reader(messages).unpack if messages else wire.unpack
         options = {zmq.LINGER: 0, zmq.RCVHWM: PIPE_MESSAGES, zmq.RECONNECT_IVL: 20, zmq.RECONNECT_IVL_MAX: 200}
         socket = self._open(zmq.SUB, endpoint, False, options)
         for topic in topics:
@@ -337,7 +357,7 @@ class Link:
             topic = socket.recv(NOBLOCK)
             head, *attachments = rest_of(socket) or [b""]
             try:
-                envelopes = wire.unpack(head, attachments)
+                envelopes = unpack(head, attachments)
             except wire.WireError as error:
                 self.refuse(error)
                 return

@@ -14,7 +14,8 @@ from typing import Any, Final
 DRAIN: Final = 512
 """Envelopes handed over before the event loop gets a turn for its sockets."""
 
-Receiver = Callable[[Any], None]
+Receivers = dict[type, Callable[[Any], None]]
+"""Class of message → what takes it."""
 
 
 class LocalMail:
@@ -22,13 +23,13 @@ class LocalMail:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.queue: deque[tuple[dict[int, Receiver], Any]] = deque()
+        self.queue: deque[tuple[Receivers, Any]] = deque()
         self.scheduled = False
-        self.addressees: dict[int, dict[int, Receiver]] = {}
-        """Actor id → its receivers by kind."""
+        self.addressees: dict[int, Receivers] = {}
+        """By actor id."""
         self.refused = 0
 
-    def send(self, receivers: dict[int, Receiver], envelope: Any) -> None:
+    def send(self, receivers: Receivers, envelope: Any) -> None:
         self.queue.append((receivers, envelope))
         if not self.scheduled:
             self.schedule()
@@ -45,7 +46,7 @@ class LocalMail:
             while queue and left:
                 left -= 1
                 receivers, envelope = queue.popleft()
-                receive = receivers.get(envelope[0])
+                receive = receivers.get(type(envelope))
                 if receive is None:
                     self.refused += 1
                 else:

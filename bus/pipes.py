@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from bus.kinds import MARK
+from bus.messages import Echo, Mark
 
 STEP: Final = 512 * 1024
 LIMIT: Final = 4 * 1024 * 1024
@@ -47,7 +47,7 @@ class Pipes:
         pipe.sent += size
         if pipe.sent - pipe.marked >= STEP:
             pipe.marked = pipe.sent
-            self._send(to, (MARK, self._own, pipe.sent))
+            self._send(to, Mark(self._own, pipe.sent))
 
     def is_full(self, to: int) -> bool:
         """Nothing long should be sent there now."""
@@ -58,12 +58,11 @@ class Pipes:
         """Calls `go_on` once the pipe is full no more, or its end is gone."""
         self._pipes[to].waiting.append(go_on)
 
-    def echoed(self, envelope: tuple[int, int, int]) -> None:
+    def echoed(self, echo: Echo) -> None:
         """An ECHO has come."""
-        _, peer, total = envelope
-        pipe = self._pipes.get(peer)
+        pipe = self._pipes.get(echo.sender)
         if pipe is not None:
-            pipe.echoed = max(pipe.echoed, total)
+            pipe.echoed = max(pipe.echoed, echo.sent)
             if pipe.waiting and not pipe.is_full:
                 self._go_on(pipe)
 

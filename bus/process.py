@@ -14,28 +14,26 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from bus import descriptors, output, strays
+from bus import envelope as wire
 from bus.actor import Actor
 from bus.descriptors import Descriptors
+from bus.envelope import Message, kind_of
 from bus.kinds import (
     BOOT_FAILED,
     DRAIN,
     DRAINED,
-    ECHO,
     HEARTBEAT,
     HELLO,
-    MARK,
     MEMBERS,
-    SNAPSHOT,
-    SNAPSHOT_ASK,
     STOP,
     TELL,
-    UPDATE,
-    WANTED,
 )
 from bus.link import Curve, Link
 from bus.liveness import BEAT, SILENCE
+from bus.local import Receivers
 from bus.members import READY as READY_STATE
 from bus.members import Members
+from bus.messages import Echo, Mark, Snapshot, SnapshotAsk, Update, Wanted
 from bus.repeats import Repeats
 from bus.replica import Copy, Original
 from bus.seat import Seat, SeatContext
@@ -95,13 +93,15 @@ class Process:
             actor = self.actors[seat.id] = seat.factory(self.contexts[seat.id])
             self._speaks_to.update(actor.speaks_to)
             receivers = actor.receivers() | {
-                SNAPSHOT: self._replicated,
-                SNAPSHOT_ASK: self._snapshot_asked,
-                MARK: self._marked(seat.id),
-                ECHO: self.contexts[seat.id].pipes.echoed,
-                WANTED: self._wanted(seat.id),
+                Snapshot: self._replicated,
+                SnapshotAsk: self._snapshot_asked,
+                Mark: self._marked(seat.id),
+                Echo: self.contexts[seat.id].pipes.echoed,
+                Wanted: self._wanted(seat.id),
             }
-            self.link.attach(seat.id, seat.endpoint, receivers, actor.decode, self._batched(actor, receivers))
+            self.link.attach(seat.id, seat.endpoint, receivers, self._batched(actor, receivers), actor.unreadable)
+
+        self.link.unsent = self._unsent
 
     # -- life ---------------------------------------------------------------
 
@@ -289,25 +289,24 @@ class Process:
         self._copies.append((actor, publisher, copy, changed))
 
         def take(_: bytes, envelopes: list[Any]) -> None:
-            for envelope in envelopes:
-                if envelope[0] == UPDATE:
-                    if copy.take(envelope):
-                        self._tell(changed, copy)
-                    elif copy.needs_snapshot:
-                        self._ask_snapshots()
+            for update in envelopes:
+                if copy.take(update):
+                    self._tell(changed, copy)
+                elif copy.needs_snapshot:
+                    self._ask_snapshots()
 
-        self.link.subscriber(f"ipc://{self.run_dir}/{publisher}.pub", [topic.encode()], take)
+        self.link.subscriber(f"ipc://{self.run_dir}/{publisher}.pub", [topic.encode()], take, [Update])
         self._ask_snapshots()
 
     def _ask_snapshots(self) -> None:
         for actor, publisher, copy, _ in self._copies:
             if copy.needs_snapshot:
                 for member in self.link.members.of_stage(publisher):
-                    self.link.send(member.id, (SNAPSHOT_ASK, actor, copy.topic))
+                    self.link.send(member.id, SnapshotAsk(actor, copy.topic))
 
-    def _replicated(self, envelope: Any) -> None:
+    def _replicated(self, snapshot: Snapshot) -> None:
         for _, _, copy, changed in self._copies:
-            if copy.topic == envelope[1] and copy.take(envelope):
+            if copy.topic == snapshot.topic and copy.take(snapshot):
                 self._tell(changed, copy)
 
     def _tell(self, changed: Callable[[Any], None], copy: Copy) -> None:
@@ -337,34 +336,44 @@ class Process:
         change(value)  # tells old subscribers of the new epoch
         return change
 
-    def _snapshot_asked(self, envelope: Any) -> None:
-        original = self._originals.get(envelope[2])
+    def _snapshot_asked(self, ask: SnapshotAsk) -> None:
+        original = self._originals.get(ask.topic)
         if original is not None:
-            self.link.send(envelope[1], original.snapshot())
+            self.link.send(ask.asker, original.snapshot())
 
-    def _marked(self, actor: int) -> Callable[[Any], None]:
-        def take(envelope: Any) -> None:
-            self.link.send(envelope[1], (ECHO, actor, envelope[2]))
+    def _unsent(self, message: Any, error: Exception) -> None:
+        for actor in self.actors.values():
+            actor.unsent(message, error)
 
-        return take
-
-    def _wanted(self, actor: int) -> Callable[[Any], None]:
-        def take(envelope: Any) -> None:
-            self.contexts[actor].wanted = frozenset(envelope[1])
+    def _marked(self, actor: int) -> Callable[[Mark], None]:
+        def take(mark: Mark) -> None:
+            self.link.send(mark.sender, Echo(actor, mark.sent))
 
         return take
 
-    def _batched(self, actor: Actor, receivers: dict[int, Callable[[Any], None]]) -> Callable[[bytes, list[Any]], None] | None:
+    def _wanted(self, actor: int) -> Callable[[Wanted], None]:
+        def take(wanted: Wanted) -> None:
+            self.contexts[actor].wanted = frozenset(wanted.topics)
+
+        return take
+
+    def _batched(self, actor: Actor, receivers: Receivers) -> Callable[[bytes, list[Any]], None] | None:
+        """For an actor that takes batches as they come: messages, which it gets from few, are sorted out of them."""
         receive = actor.receive_batch()
         if receive is None:
             return None
-        ours = frozenset((SNAPSHOT, SNAPSHOT_ASK, WANTED, MARK, ECHO))
+        kinds = frozenset(kind_of(message) for message in receivers if issubclass(message, Message))
+        reader = self.link.reader(receivers)
 
         def take(head: bytes, envelopes: list[Any]) -> None:
             for envelope in envelopes:
-                if envelope[0] in ours:  # then one by one: a peer may have put an event and a snapshot into one batch
+                if envelope[0] in kinds:  # a peer may have put an event and a snapshot into one batch
+                    events = [each for each in envelopes if each[0] not in kinds]
                     for each in envelopes:
-                        receivers[each[0]](each)
+                        if each[0] in kinds and (message := reader.read(each)) is not None:
+                            receivers[type(message)](message)
+                    if events:
+                        receive(wire.pack(events)[0], events)
                     return
             receive(head, envelopes)
 

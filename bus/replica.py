@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bus.kinds import SNAPSHOT, UPDATE
+import msgpack
+import msgspec
+
+from bus.messages import Snapshot, Update
 
 
 class Original:
@@ -18,20 +21,22 @@ class Original:
         self.epoch = epoch
         self.seq = 0
         self.value = value
+        self._packed = _packed(value)
 
-    def change(self, value: Any) -> tuple[Any, ...]:
-        """Takes a new value; returns the UPDATE envelope to publish."""
+    def change(self, value: Any) -> Update:
+        """Takes a new value; returns the UPDATE to publish."""
         self.seq += 1
         self.value = value
-        return (UPDATE, self.topic, self.epoch, self.seq, value)
+        self._packed = _packed(value)
+        return self.again()
 
-    def again(self) -> tuple[Any, ...]:
-        """The last UPDATE envelope once more, for who was not yet subscribed when it went out."""
-        return (UPDATE, self.topic, self.epoch, self.seq, self.value)
+    def again(self) -> Update:
+        """The last UPDATE once more, for who was not yet subscribed when it went out."""
+        return Update(self.topic, self.epoch, self.seq, self._packed)
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """The SNAPSHOT envelope that answers SNAPSHOT_ASK."""
-        return (SNAPSHOT, self.topic, self.epoch, self.seq, self.value)
+    def snapshot(self) -> Snapshot:
+        """The answer to SNAPSHOT_ASK."""
+        return Snapshot(self.topic, self.epoch, self.seq, self._packed)
 
 
 class Copy:
@@ -44,14 +49,16 @@ class Copy:
         self._epoch = 0
         self._seq = -1
 
-    def take(self, envelope: Any) -> bool:
-        """Feeds a SNAPSHOT or UPDATE; True if the value changed."""
-        kind, _, epoch, seq, value = envelope
-        if kind == SNAPSHOT:
+    def take(self, told: Snapshot | Update) -> bool:
+        """True if the value changed."""
+        epoch, seq = told.epoch, told.seq
+        if isinstance(told, Snapshot):
             if epoch == self._epoch and seq < self._seq:
                 return False  # an answer to an older question
             changed = self.needs_snapshot or epoch != self._epoch or seq != self._seq
-            self._epoch, self._seq, self.value, self.needs_snapshot = epoch, seq, value, False
+            self._epoch, self._seq, self.needs_snapshot = epoch, seq, False
+            if changed:
+                self.value = _unpacked(told.value)
             return changed
         if epoch != self._epoch:
             self.needs_snapshot = True  # the publisher started a new life
@@ -61,5 +68,14 @@ class Copy:
         if seq != self._seq + 1:
             self.needs_snapshot = True  # one is missing
             return False
-        self._seq, self.value = seq, value
+        self._seq, self.value = seq, _unpacked(told.value)
         return True
+
+
+def _packed(value: Any) -> msgspec.Raw:
+    """Once, however many ask."""
+    return msgspec.Raw(msgpack.packb(value))
+
+
+def _unpacked(raw: msgspec.Raw) -> Any:
+    return msgpack.unpackb(memoryview(raw), use_list=False, strict_map_key=False)

@@ -11,20 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from bus.kinds import (
-    ASK,
-    BOOT_FAILED,
-    DRAIN,
-    DRAINED,
-    HEARTBEAT,
-    HELLO,
-    MEMBERS,
-    READY,
-    REPLY,
-    REPORT,
-    STOP,
-    TELL,
-)
+from bus.kinds import ASK, BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPLY, REPORT, STOP, TELL
 from bus.link import Link
 from bus.sockets import Router
 from pingap.plan import Fleet

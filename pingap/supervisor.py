@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from bus import output
-from bus.kinds import LOG, UPDATE
+from bus.kinds import LOG
 from bus.link import Curve, Link
 from bus.liveness import BEAT, SILENCE
 from bus.members import STARTING, Members
@@ -299,10 +299,10 @@ class Supervisor:
 
     def _published(self, topic: bytes, envelopes: list[Any]) -> None:
         """A new generation may change how long drains may take; all else in it is for the stages."""
-        for envelope in envelopes:
-            if envelope[0] == UPDATE and envelope[4].get("current") and envelope[4]["committed"] != self._committed:
-                self._committed = envelope[4]["committed"]
-                basic = Snapshot.from_wire({"basic": envelope[4]["current"]["snapshot"].get("basic", {})}).basic
+        for _, _, _, _, value in envelopes:
+            if value.get("current") and value["committed"] != self._committed:
+                self._committed = value["committed"]
+                basic = Snapshot.from_wire({"basic": value["current"]["snapshot"].get("basic", {})}).basic
                 self._feed(TimingsChanged(Timings(basic.graceful_shutdown_timeout, basic.grace_period)))
 
     # -- commands out ------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from stages.headers import cutter, value_of, values_of
+from stages.messages import Peer
 
 FOR: Final = b"x-forwarded-for"
 REAL_IP: Final = b"x-real-ip"
@@ -104,35 +105,35 @@ def forwarded_for(headers: bytes, peer_ip: str, believed: bool) -> bytes:
     return said + b", " + ip if said else ip
 
 
-def overwrite(headers: bytes, peer: tuple[Any, ...], host: bytes) -> bytes:
+def overwrite(headers: bytes, peer: Peer, host: bytes) -> bytes:
     """The block with our own account of the client, whatever it said of itself. `peer` is a `Peer`.
 
     `host`: the name that the client asked for, without its port; b"" for a request without a host.
     """
-    ip = peer[0]
-    ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer[4]}\r\n".encode()
+    ip = peer.ip
+    ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer.scheme}\r\n".encode()
     if host:
         ours += b"x-forwarded-host: %b\r\n" % host
-    ours += b"x-forwarded-port: %d\r\n" % peer[3]
+    ours += b"x-forwarded-port: %d\r\n" % peer.local_port
     if b"forwarded" in headers or REAL_IP in headers:  # most clients claim nothing: two searches cost a tenth of the cut
         headers = _cut_claims(headers)
     return headers + ours
 
 
-def extend(headers: bytes, peer: tuple[Any, ...], host: bytes, client_ip: str) -> bytes:
+def extend(headers: bytes, peer: Peer, host: bytes, client_ip: str) -> bytes:
     """The block of a trusted peer: its account is kept, our own peer is added, and what it did not say is filled in."""
     lines = [
         _cut_rewritten(headers),
         b"x-real-ip: ",
         client_ip.encode(),
         b"\r\nx-forwarded-for: ",
-        forwarded_for(headers, peer[0], True),
+        forwarded_for(headers, peer.ip, True),
         b"\r\n",
     ]
     for name, line in (
-        (b"x-forwarded-proto", b"x-forwarded-proto: %b\r\n" % peer[4].encode()),
+        (b"x-forwarded-proto", b"x-forwarded-proto: %b\r\n" % peer.scheme.encode()),
         (b"x-forwarded-host", b"x-forwarded-host: %b\r\n" % host if host else b""),
-        (b"x-forwarded-port", b"x-forwarded-port: %d\r\n" % peer[3]),
+        (b"x-forwarded-port", b"x-forwarded-port: %d\r\n" % peer.local_port),
     ):
         if value_of(headers, name) is None:
             lines.append(line)

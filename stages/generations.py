@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from bus.actor import Context
 from config.model import Snapshot
-from stages.messages import ACCEPTED, IN_USE, REFUSED, Accepted, InUse, Refused
+from stages.messages import Accepted, InUse, Refused
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Generations(Generic[T]):
         if news != self._told:
             self._told = news
             for actor in news[1]:
-                self._context.send(actor, InUse(IN_USE, self._context.id, news[0]))
+                self._context.send(actor, InUse(self._context.id, news[0]))
 
     # -- what config says ---------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Generations(Generic[T]):
         me, reason = self._context.id, self._failed.get(number)
         actors = self._config_actors()
         for actor in actors - self._answered.get(number, frozenset()):
-            self._context.send(actor, Accepted(ACCEPTED, me, number) if reason is None else Refused(REFUSED, me, number, reason))
+            self._context.send(actor, Accepted(me, number) if reason is None else Refused(me, number, reason))
         self._answered[number] = actors
 
     async def _compile_on(self, number: int, waits: Awaitable[T]) -> None:

@@ -1,37 +1,18 @@
 """Every message between stages: the fields of bus/PROTOCOL.md section 8.
 
-An envelope is a named tuple whose first field is its kind. In one process it is
-handed over as it is; between processes MessagePack carries it as an array and
-the receiver's table (`DECODE`) names its fields again. Order is part of the
-protocol: append, never insert.
+In one process a message is handed over as it is; between processes MessagePack
+carries it as an array whose first item is its kind, the number in the brackets of
+its class, and the types of its fields are checked when it arrives. Order is part
+of the protocol: append, never insert, and give what is appended a default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, NamedTuple
 
-REQUEST: Final = 64
-ROUTED: Final = 65
-RESPONSE: Final = 66
-DATA: Final = 67
-CREDIT: Final = 68
-CANCEL: Final = 69
-CLAIM: Final = 70
-DONE: Final = 71
-CLAIMED: Final = 72
-RECALL: Final = 73
-RECALLED: Final = 74
-INTERIM: Final = 75
-STRANDED: Final = 76
-CLOSING: Final = 77
-GOES_ON: Final = 78
-SCRAPE: Final = 80
-SCRAPED: Final = 81
-ACCEPTED: Final = 40
-REFUSED: Final = 41
-IN_USE: Final = 42
+from msgspec.structs import astuple, replace
+
+from bus.envelope import Message, Part, Payload
 
 WINDOW: Final = 1024 * 1024
 """Body bytes that a response may send before the first CREDIT."""
@@ -70,10 +51,9 @@ class Peer(NamedTuple):
     """Number of the connection within its accept replica."""
 
 
-class Request(NamedTuple):
+class Request(Message, frozen=True, tag=64):
     """accept → routing: one parsed request head, and its body when that is complete and small."""
 
-    kind: int
     sid: int
     generation: int
     affinity: Affinity
@@ -103,10 +83,13 @@ class Request(NamedTuple):
     """Header names as the client wrote them, when a backend may get them so (`preserve_header_case`), at most one of each name."""
 
 
-class Routed(NamedTuple):
+class Closing(Request, frozen=True, tag=77):
+    """accept → routing: the client of this request has closed before its answer has come. The body is left out."""
+
+
+class Routed(Message, frozen=True, tag=65):
     """routing → plugins → upstream: a request with its itinerary."""
 
-    kind: int
     sid: int
     generation: int
     affinity: Affinity
@@ -130,7 +113,7 @@ class Routed(NamedTuple):
     upstream: str
     plan: int
     """The itinerary: flags of stages/itinerary.py."""
-    variables: dict[str, str]
+    variables: dict[str, Any]
     """Captures of host and path, and context set by plugins."""
     stamps: tuple[float, ...]
     """Monotonic seconds: request reached routing, left routing, reached plugins, left plugins (as far as it got)."""
@@ -144,7 +127,7 @@ class Routed(NamedTuple):
     """As in Request."""
 
 
-class Report(NamedTuple):
+class Report(Part, frozen=True):
     """What accept needs to know of the stream's way, for the access log, metrics and `pingap tap`."""
 
     location: str
@@ -173,10 +156,9 @@ class Report(NamedTuple):
     """What `error` comes of, in words."""
 
 
-class Response(NamedTuple):
+class Response(Message, frozen=True, tag=66):
     """upstream, plugins or routing → accept (or upstream → plugins): a response head."""
 
-    kind: int
     sid: int
     source: int
     """Actor that sends this and the DATA that follows; credit goes there."""
@@ -198,12 +180,9 @@ class Response(NamedTuple):
     """Header names as the backend wrote them, when the client gets them so (`preserve_header_case`), at most one of each name."""
 
 
-class Data(NamedTuple):
+class Data(Payload, frozen=True, tag=67):
     """Body bytes, in either direction."""
 
-    kind: int
-    sid: int
-    payload: bytes
     ended: bool
     error: str
     """Not "": the sender failed and no more will come; the receiver must not let the body look complete. But with a payload that
@@ -216,21 +195,19 @@ class Data(NamedTuple):
     """With the end of a body: its trailer lines in normal form, those allowed there only (`stages/http1/rules.py`)."""
 
 
-class Credit(NamedTuple):
+class Credit(Message, frozen=True, tag=68):
     """Receiver of DATA → its sender."""
 
-    kind: int
     sid: int
     bytes: int
     wanter: int
     """Actor that grants it and takes the DATA."""
 
 
-class Interim(NamedTuple):
+class Interim(Message, frozen=True, tag=75):
     """An interim answer of the backend (103, say) to be passed on now, the way that RESPONSE will come: no two ways, and so no
     overtaking. Never 100 and 101."""
 
-    kind: int
     sid: int
     status: int
     headers: bytes
@@ -241,26 +218,23 @@ class Interim(NamedTuple):
     """As in Response."""
 
 
-class Cancel(NamedTuple):
-    kind: int
+class Cancel(Message, frozen=True, tag=69):
     sid: int
     reason: str
 
 
-class Claim(NamedTuple):
+class Claim(Message, frozen=True, tag=70):
     """A replica → the replica of the same stage that owns a key, so that a limit is the limit however many replicas there are."""
 
-    kind: int
     sid: int
     asker: int
     key: str
     args: tuple[Any, ...]
 
 
-class Claimed(NamedTuple):
+class Claimed(Message, frozen=True, tag=72):
     """The owner's answer to CLAIM. Without one within a second the asker lets the request pass and counts it."""
 
-    kind: int
     sid: int
     key: str
     allowed: bool
@@ -268,42 +242,46 @@ class Claimed(NamedTuple):
     """What the claim came to (requests in flight, requests a second), for what the client is told."""
 
 
-class Done(NamedTuple):
+class Done(Message, frozen=True, tag=71):
     """accept → each of `Response.watchers`: the stream has ended, in whatever way."""
 
-    kind: int
     sid: int
 
 
-class Recall(NamedTuple):
+class Recall(Message, frozen=True, tag=73):
     """accept → plugins, upstream: an actor that this stream may have been in is dead. Have you begun it?"""
 
-    kind: int
     sid: int
     asker: int
 
 
-class Recalled(NamedTuple):
+class Recalled(Message, frozen=True, tag=74):
     """The answer to RECALL. After NOT_BEGUN the answerer refuses the stream for ever, should it still arrive."""
 
-    kind: int
     sid: int
     actor: int
     state: int
 
 
-class GoesOn(NamedTuple):
-    """routing → accept, in answer to CLOSING, which has the fields of REQUEST: is the client's close of no matter to it?"""
+class GoesOn(Message, frozen=True, tag=78):
+    """routing → accept, in answer to CLOSING: is the client's close of no matter to it?"""
 
-    kind: int
     sid: int
     is_so: bool
 
 
-class Stranded(NamedTuple):
+class Broken(Message, frozen=True, tag=79):
+    """any → accept: a message of this stream could not be sent, or not be read. It gets an answer all the same."""
+
+    sid: int
+    source: int
+    """Actor that tells it."""
+    reason: str
+
+
+class Stranded(Message, frozen=True, tag=76):
     """routing → accept: the stream needs plugins and its affinity names none. Nothing of it is done or kept."""
 
-    kind: int
     sid: int
 
 
@@ -313,93 +291,46 @@ ANSWER_LOST: Final = 2
 """Begun, perhaps done, but the answer cannot reach accept any more."""
 
 
-class Scrape(NamedTuple):
+class Scrape(Message, frozen=True, tag=80):
     """routing → metrics: somebody asked for the metrics page."""
 
-    kind: int
     sid: int
     asker: int
     server: str = ""
     """The server that was asked: its metrics are answered; "" for those of all."""
 
 
-class Scraped(NamedTuple):
-    kind: int
-    sid: int
-    payload: bytes
+class Scraped(Payload, frozen=True, tag=81):
+    """The answer to SCRAPE."""
+
     content_type: str
 
 
-class Accepted(NamedTuple):
+class Accepted(Message, frozen=True, tag=40):
     """stage → config: compiled, can serve that generation."""
 
-    kind: int
     actor: int
     generation: int
 
 
-class Refused(NamedTuple):
+class Refused(Message, frozen=True, tag=41):
     """stage → config: cannot serve that generation; the reason is for the operator."""
 
-    kind: int
     actor: int
     generation: int
     reason: str
 
 
-class InUse(NamedTuple):
+class InUse(Message, frozen=True, tag=42):
     """accept → config: the oldest generation that one of its streams without a response head still carries."""
 
-    kind: int
     actor: int
     oldest: int
 
 
-new: Final = tuple.__new__
-"""Makes a named tuple from all its fields at half the price of calling it: `new(Request, (REQUEST, sid, …))`."""
-
-
-def _request(fields: tuple[Any, ...]) -> Request:
-    return new(Request, (*fields[:3], new(Affinity, fields[3]), fields[4], new(Peer, fields[5]), *fields[6:]))
-
-
-def _routed(fields: tuple[Any, ...]) -> Routed:
-    return new(Routed, (*fields[:3], new(Affinity, fields[3]), fields[4], new(Peer, fields[5]), *fields[6:]))
-
-
-def _response(fields: tuple[Any, ...]) -> Response:
-    report = fields[8]
-    return new(Response, fields if report is None else (*fields[:8], new(Report, report), *fields[9:]))
-
-
-DECODE: Final[dict[int, Callable[[Any], Any]]] = {
-    REQUEST: _request,
-    ROUTED: _routed,
-    CLOSING: _request,
-    RESPONSE: _response,
-    **{
-        kind: partial(new, cls)
-        for kind, cls in (
-            (DATA, Data),
-            (CREDIT, Credit),
-            (CANCEL, Cancel),
-            (INTERIM, Interim),
-            (CLAIM, Claim),
-            (DONE, Done),
-            (CLAIMED, Claimed),
-            (RECALL, Recall),
-            (RECALLED, Recalled),
-            (STRANDED, Stranded),
-            (GOES_ON, GoesOn),
-            (SCRAPE, Scrape),
-            (SCRAPED, Scraped),
-            (ACCEPTED, Accepted),
-            (REFUSED, Refused),
-            (IN_USE, InUse),
-        )
-    },
-}
-"""Kind → function from the plain tuple that came over a socket to the named one."""
+def closing(request: Request) -> Closing:
+    """CLOSING of a request."""
+    return Closing(*astuple(replace(request, body=b"")))
 
 
 def window(version: int) -> int:

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from stages.forwarded import forwarded_for
 from stages.headers import cutter, value_of
-from stages.messages import Routed
+from stages.messages import Peer, Routed
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -29,7 +29,7 @@ NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 class Source(NamedTuple):
     """What a template may refer to."""
 
-    peer: tuple[Any, ...]
+    peer: Peer
     """A `stages.messages.Peer`."""
     host: bytes
     """Name that the client asked for, without its port (`host_name`)."""
@@ -57,15 +57,15 @@ _UNSAFE: Final = b"\r\n\0"
 
 _NAMED: Final[dict[str, Render]] = {
     "host": lambda source: source.host,
-    "scheme": lambda source: source.peer[4].encode(),
-    "remote_addr": lambda source: source.peer[0].encode(),
-    "remote_port": lambda source: b"%d" % source.peer[1],
-    "server_addr": lambda source: source.peer[2].encode(),
-    "server_port": lambda source: b"%d" % source.peer[3],
+    "scheme": lambda source: source.peer.scheme.encode(),
+    "remote_addr": lambda source: source.peer.ip.encode(),
+    "remote_port": lambda source: b"%d" % source.peer.port,
+    "server_addr": lambda source: source.peer.local_ip.encode(),
+    "server_port": lambda source: b"%d" % source.peer.local_port,
     "upstream_addr": lambda source: source.upstream_addr.encode(),
 }
 _OWN_KEYS: Final[dict[str, Callable[[Source], Any]]] = {
-    "connection_id": lambda source: source.peer[5],
+    "connection_id": lambda source: source.peer.connection,
     "location": lambda source: source.location,
     "upstream_addr": lambda source: source.upstream_addr,
 }
@@ -106,7 +106,7 @@ def compile(text: str, environ: Mapping[str, str] | None = None, hostname: str |
     if matched := _CONTEXT.fullmatch(text):
         return _dynamic(_context(matched[1]))
     if text == f"${_FORWARDED}":
-        return _dynamic(lambda source: forwarded_for(source.headers, source.peer[0], source.believed))
+        return _dynamic(lambda source: forwarded_for(source.headers, source.peer.ip, source.believed))
     name = text[1:] if text.startswith("$") else ""
     if name and name not in _NAMED and name != "hostname" and name in environ:
         return _constant(environ[name])

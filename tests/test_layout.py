@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bus import kinds
-from stages import messages
+from bus.envelope import kind_of
+from tests.kit.wire import MESSAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
@@ -47,10 +48,11 @@ def test_every_package_says_in_under_25_lines_what_it_is(package: Path) -> None:
 def test_no_two_messages_have_the_same_kind() -> None:
     """PROTOCOL.md has them in tables, one for each part of the bus and of the stages."""
     rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", (ROOT / "bus/PROTOCOL.md").read_text(), re.MULTILINE)
-    code = [(name, value) for module in (kinds, messages) for name, value in vars(module).items() if name in {name for _, name in rows}]
+    code = {(name, value) for name, value in vars(kinds).items() if name.isupper()}
+    code |= {(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", one.__name__).upper(), kind_of(one)) for one in MESSAGES}
     numbers = {int(number) for number, _ in rows}
     assert len(numbers) == len(rows)
-    assert {(name, value) for name, value in code} == {(name, int(number)) for number, name in rows}
+    assert code == {(name, int(number)) for number, name in rows}
 
 
 def test_the_wheel_has_every_package() -> None:

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from bus.actor import Actor, Context
+from msgspec.structs import replace
+
+from bus.actor import Context
+from bus.local import Receivers
 from bus.members import Members
 from bus.repeats import Repeats
 from stages.accept.access_lines import AccessLines
@@ -20,32 +23,12 @@ from stages.accept.event import refused_stream
 from stages.accept.own_answers import as_read_by, error_answer, refusal
 from stages.accept.recovery import Recovery
 from stages.accept.stream import Stream
+from stages.broken import OfStreams
 from stages.bulk import Bulk
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.http1.rules import RequestHead
-from stages.messages import (
-    CANCEL,
-    CREDIT,
-    DATA,
-    DECODE,
-    DONE,
-    GOES_ON,
-    INTERIM,
-    RECALLED,
-    REQUEST,
-    RESPONSE,
-    STRANDED,
-    Affinity,
-    Cancel,
-    Credit,
-    Data,
-    Done,
-    Interim,
-    Request,
-    Response,
-    new,
-)
+from stages.messages import Affinity, Broken, Cancel, Credit, Data, Done, GoesOn, Interim, Recalled, Request, Response, Stranded
 from stages.tls import Lane
 
 SWEEP: Final = 0.5
@@ -57,9 +40,8 @@ FULL_PAUSE: Final = 60.0
 """Seconds between two words on connections that are not accepted for want of descriptors."""
 
 
-class AcceptActor(Actor):
+class AcceptActor(OfStreams):
     stage: ClassVar[str] = "accept"
-    decode: ClassVar[dict[int, Any]] = DECODE
     speaks_to: ClassVar[tuple[str, ...]] = ("routing", "plugins", "upstream")
 
     def __init__(self, context: Context) -> None:
@@ -92,15 +74,16 @@ class AcceptActor(Actor):
         self._send: Callable[[int, Any], None] = context.send
         self._generations: Generations[Compiled] = Generations(context, compile_generation, self._committed)
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
+    def receivers(self) -> Receivers:
         return {
-            RESPONSE: self._responded,
-            DATA: self._data,
-            INTERIM: self._interim,
-            CREDIT: self._credited,
-            RECALLED: self._recovery.recalled,
-            STRANDED: self._recovery.stranded,
-            GOES_ON: self.departures.told,
+            Response: self._responded,
+            Data: self._data,
+            Interim: self._interim,
+            Credit: self._credited,
+            Recalled: self._recovery.recalled,
+            Stranded: self._recovery.stranded,
+            GoesOn: self.departures.told,
+            Broken: self.broken,
         }
 
     # -- life ---------------------------------------------------------------
@@ -223,28 +206,24 @@ class AcceptActor(Actor):
             affinity = self._crews[turn]
         else:
             affinity = Affinity(0, 0, 0)
-        request = new(
-            Request,
-            (
-                REQUEST,
-                sid,
-                generation,
-                affinity,
-                door.name,
-                connection.arrival.peer,
-                head.method,
-                head.target,
-                head.version,
-                head.host,
-                head.headers,
-                length,
-                body,
-                ended,
-                started,
-                head.upgrade and protocol_to_tunnel(head.upgrade),
-                head.is_framed,
-                head.spelled,
-            ),
+        request = Request(
+            sid,
+            generation,
+            affinity,
+            door.name,
+            connection.arrival.peer,
+            head.method,
+            head.target,
+            head.version,
+            head.host,
+            head.headers,
+            length,
+            body,
+            ended,
+            started,
+            head.upgrade and protocol_to_tunnel(head.upgrade),
+            head.is_framed,
+            head.spelled,
         )
         connection.served += 1
         stream = Stream(sid, connection, request, head.keep_alive)
@@ -272,7 +251,7 @@ class AcceptActor(Actor):
         affinity = self._crews[self._turn % len(self._crews)] if self._crews else Affinity(0, 0, 0)
         stream.sid = sid
         stream.wanter = stream.credit = 0
-        stream.request = stream.request._replace(sid=sid, generation=generation, affinity=affinity)
+        stream.request = replace(stream.request, sid=sid, generation=generation, affinity=affinity)
         self.streams[sid] = stream
         if self._crews:
             stream.state = State.ASKED
@@ -288,15 +267,15 @@ class AcceptActor(Actor):
     def send_body(self, stream: Stream, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         """Request body bytes to whoever wants them, in portions that one envelope may carry; trailers come with the end."""
         while len(payload) > ONE_ENVELOPE_MAY_CARRY:
-            self._send(stream.wanter, Data(DATA, stream.sid, payload[:ONE_ENVELOPE_MAY_CARRY], False, "", True))
+            self._send(stream.wanter, Data(stream.sid, payload[:ONE_ENVELOPE_MAY_CARRY], False, "", True))
             payload = payload[ONE_ENVELOPE_MAY_CARRY:]
-        self._send(stream.wanter, Data(DATA, stream.sid, payload, ended, "", True, None, trailers))
+        self._send(stream.wanter, Data(stream.sid, payload, ended, "", True, None, trailers))
 
     def give_credit(self, stream: Stream) -> None:
         """Returns what has left for the socket to whoever sends the response body."""
         response = stream.response
         if response is not None and not stream.is_whole and not response.ended:
-            self._send(response.source, Credit(CREDIT, stream.sid, stream.unacked, self.context.id))
+            self._send(response.source, Credit(stream.sid, stream.unacked, self.context.id))
             stream.unacked = 0
 
     # -- streams: in ----------------------------------------------------------
@@ -305,7 +284,7 @@ class AcceptActor(Actor):
         stream = self.streams.get(response.sid)
         if stream is None:  # the client left, or the stream was sent again under another sid
             if not response.ended:
-                self._send(response.source, Cancel(CANCEL, response.sid, "gone"))
+                self._send(response.source, Cancel(response.sid, "gone"))
             return
         if stream.state is State.RESPONDING:
             return
@@ -319,13 +298,7 @@ class AcceptActor(Actor):
             stream.connection.respond(stream, response, monotonic())
         except Exception as error:
             # No head that can be written: a status out of range, text instead of bytes. The client must not wait for ever.
-            self.repeats.log("error", "a stage sent no valid response head", source=response.source, error=repr(error))
-            if stream.responded:
-                stream.failed = "internal"
-                stream.connection.cut(stream)
-            else:
-                self.cancel(stream, "internal")
-                stream.connection.fail(stream, "internal")
+            self._broke(stream, "a stage sent no valid response head", response.source, repr(error))
 
     def _interim(self, interim: Interim) -> None:
         stream = self.streams.get(interim.sid)
@@ -338,15 +311,29 @@ class AcceptActor(Actor):
             try:
                 stream.connection.body(stream, data)
             except Exception as error:  # what cannot be written must not be missing unseen from the middle of a body
-                self.repeats.log("error", "a stage sent no valid response body", source=stream.response.source, error=repr(error))
-                if stream.sid in self.streams:
-                    stream.failed = "internal"
-                    stream.connection.cut(stream)
+                self._broke(stream, "a stage sent no valid response body", stream.response.source, repr(error))
+
+    def broken(self, broken: Broken) -> None:
+        stream = self.streams.get(broken.sid)
+        if stream is not None:
+            self._broke(stream, "a message of a stream was lost", broken.source, broken.reason)
+
+    def _broke(self, stream: Stream, why: str, source: int, error: str) -> None:
+        """Nothing good can come of a stream any more: its client gets 500, or an answer that is cut off."""
+        self.repeats.log("error", why, source=source, error=error)
+        if stream.sid not in self.streams:
+            return
+        if stream.responded:
+            stream.failed = "internal"
+            stream.connection.cut(stream)
+        else:
+            self.cancel(stream, "internal")
+            stream.connection.fail(stream, "internal")
 
     def _credited(self, credit: Credit) -> None:
         stream = self.streams.get(credit.sid)
         if stream is None:
-            self._send(credit.wanter, Cancel(CANCEL, credit.sid, "gone"))
+            self._send(credit.wanter, Cancel(credit.sid, "gone"))
             return
         stream.wanter = credit.wanter
         stream.credit += credit.bytes
@@ -365,7 +352,7 @@ class AcceptActor(Actor):
         affinity = stream.request.affinity
         if stream.state is State.WAITING:
             return
-        message = Cancel(CANCEL, stream.sid, reason)
+        message = Cancel(stream.sid, reason)
         for actor in affinity:
             if actor:
                 self._send(actor, message)
@@ -379,7 +366,7 @@ class AcceptActor(Actor):
         response = stream.response
         if response is not None:
             for watcher in response.watchers:
-                self._send(watcher, Done(DONE, stream.sid))
+                self._send(watcher, Done(stream.sid))
         if why or not stream.upload_done:  # an answer that did not wait for the body leaves somebody who still wants it
             self.cancel(stream, why or "answered")
         self._lines.record(stream, now, self.streams)

@@ -14,7 +14,7 @@ from stages.accept.client import Client
 from stages.accept.connection import TOP_UP
 from stages.accept.core import State
 from stages.accept.stream import Stream
-from stages.messages import CLOSING, Data, GoesOn, Interim, Response
+from stages.messages import Data, GoesOn, Interim, Response, closing
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -53,7 +53,7 @@ class Departures:
 
     def _ask(self, stream: Stream) -> None:
         request = stream.request
-        self._send(request.affinity.routing, request._replace(kind=CLOSING, body=b""))
+        self._send(request.affinity.routing, closing(request))
 
     def told(self, answer: GoesOn) -> None:
         """What routing says. Should it die before, the request goes on: it ends by itself."""

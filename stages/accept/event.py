@@ -9,8 +9,8 @@ from bus.kinds import ACCESS
 from observability.records import Access
 from stages.accept.stream import Stream
 from stages.errors import KINDS
-from stages.http1.rules import RequestHead
-from stages.messages import REQUEST, Affinity, Report, Request, new
+from stages.http1.rules import RequestHead, new
+from stages.messages import Affinity, Report, Request
 
 if TYPE_CHECKING:
     from stages.accept.client import Client
@@ -55,7 +55,14 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
             now,
             stream.nth > 1,
             in_flight,
-            *report[:8],
+            report.location,
+            report.upstream,
+            report.addr,
+            report.upstream_status,
+            report.reused,
+            report.tries,
+            report.stamps,
+            report.connect,
             stream.failed or report.error,
             context,
             connection.arrival.at,
@@ -68,9 +75,7 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
 
 def refused_stream(connection: Client, server: str, head: RequestHead, at: float) -> Stream:
     """A record of a request that never became a stream."""
-    request = Request(
-        REQUEST,
-        0,
+    request = Request(0,
         0,
         Affinity(0, 0, 0),
         server,

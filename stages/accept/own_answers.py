@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from stages.accept.core import State
 from stages.accept.stream import Stream
 from stages.error_page import ErrorPages
 from stages.grpc import error_for, trailers_for
 from stages.http1.rules import RequestHead
-from stages.messages import RESPONSE, UNKNOWN, Request, Response
+from stages.messages import UNKNOWN, Request, Response
 
 
 def error_answer(stream: Stream, kind: str, pages: ErrorPages, source: int) -> Response:
@@ -18,7 +20,7 @@ def error_answer(stream: Stream, kind: str, pages: ErrorPages, source: int) -> R
     length = len(body)
     if stream.request.method == b"HEAD":
         body = b""
-    stream.response = Response(RESPONSE, stream.sid, source, status, headers, length, body, True, None, ())
+    stream.response = Response(stream.sid, source, status, headers, length, body, True, None, ())
     return as_read_by(stream, stream.response)
 
 
@@ -41,7 +43,7 @@ def as_read_by(stream: Stream, response: Response) -> Response:
         return response  # also to who wants a tunnel: over HTTP/2 its 200 would open one
     kind = stream.failed or (report.error if report is not None else "")
     grpc = error_for(stream.request.headers, response.status, response.headers, response.body, kind)
-    return response if grpc is None else response._replace(status=200, headers=grpc, length=0, body=b"")
+    return response if grpc is None else replace(response, status=200, headers=grpc, length=0, body=b"")
 
 
 def status_of_cut(stream: Stream) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bus.members import Members
 from stages.accept.core import Fate, State, after_recall, fate
 from stages.accept.stream import Stream
-from stages.messages import RECALL, Recall, Recalled, Stranded
+from stages.messages import Recall, Recalled, Stranded
 
 if TYPE_CHECKING:
     from stages.accept.actor import AcceptActor
@@ -90,7 +90,7 @@ class Recovery:
         stream.answers = dict.fromkeys(survivors)
         self._recalling.add(stream)
         for actor in survivors:
-            self._send(actor, Recall(RECALL, stream.sid, self._actor.context.id))
+            self._send(actor, Recall(stream.sid, self._actor.context.id))
 
     def recalled(self, answer: Recalled) -> None:
         """A survivor says how far a stream had come."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 import msgpack
 
 from bus.actor import Actor, Context
+from bus.local import Receivers
 from bus.members import Members
 from config.certificates import files_of
 from config.model import Snapshot
@@ -43,7 +44,7 @@ from stages.config.core import (
     Who,
 )
 from stages.config.watch import Watch
-from stages.messages import ACCEPTED, DECODE, IN_USE, REFUSED, Accepted, InUse, Refused
+from stages.messages import Accepted, InUse, Refused
 from stages.modules import origin
 
 READING: Final = 20.0
@@ -63,7 +64,6 @@ class ConfigActor(Actor):
     """
 
     stage: ClassVar[str] = "config"
-    decode: ClassVar[dict[int, Any]] = DECODE
 
     def __init__(self, context: Context, *, load: Load, plans: Plans) -> None:
         super().__init__(context)
@@ -85,8 +85,8 @@ class ConfigActor(Actor):
         self._reading = asyncio.Lock()
         self._trials: list[asyncio.Task[None]] = []
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
-        return {ACCEPTED: self._accepted, REFUSED: self._refused, IN_USE: self._in_use}
+    def receivers(self) -> Receivers:
+        return {Accepted: self._accepted, Refused: self._refused, InUse: self._in_use}
 
     # -- life ---------------------------------------------------------------------------
 

@@ -36,13 +36,14 @@ from stages.http1.rules import (
     drop_named,
     head_too_large,
     lengths,
+    new,
     not_in_trailers,
     refused_coding,
     split_absolute,
     with_escaped_target,
 )
 from stages.http1.spelling import spelled_in
-from stages.messages import UNKNOWN, new
+from stages.messages import UNKNOWN
 
 _START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 

@@ -28,9 +28,10 @@ from stages.http1.rules import (
     RequestHead,
     ResponseHead,
     check_host,
+    new,
 )
 from stages.http1.spelling import spelled_in
-from stages.messages import UNKNOWN, new
+from stages.messages import UNKNOWN
 
 REMEMBERED: Final = 4096
 """Lines. When there are more, all are forgotten: the ones that matter are back at once."""

@@ -8,6 +8,9 @@ from typing import Final, NamedTuple
 
 from stages.messages import UNKNOWN
 
+new: Final = tuple.__new__
+"""Makes a named tuple from all its fields at half the price of calling it: `new(RequestHead, (method, …))`."""
+
 
 class Limits(NamedTuple):
     """Caps on one head."""

@@ -24,9 +24,10 @@ from stages.http1.rules import (
     ResponseHead,
     check_host,
     escaped,
+    new,
 )
 from stages.http2.engine import Fields
-from stages.messages import EMPTY, UNKNOWN, new
+from stages.messages import EMPTY, UNKNOWN
 
 REMEMBERED: Final = 4096
 LONGEST: Final = 256

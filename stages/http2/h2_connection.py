@@ -24,6 +24,7 @@ from h2.stream import StreamClosedBy, StreamState
 from hyperframe.exceptions import HyperframeError, InvalidDataError, InvalidPaddingError
 from hyperframe.frame import FRAMES, Frame, SettingsFrame
 
+from stages.http1.rules import new
 from stages.http2.engine import (
     ANY_SIZE,
     GOAWAY,
@@ -43,7 +44,6 @@ from stages.http2.engine import (
     SettingsChanged,
 )
 from stages.http2.hpack_tables import BlockDecoder, BlockEncoder
-from stages.messages import new
 
 DATA_FRAME, HEADERS_FRAME, _PRIORITY, _RST, SETTINGS_FRAME, _PUSH, _PING, _GOAWAY, _WINDOW, CONTINUATION_FRAME = range(10)
 ACK: Final = 0x1

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import ngh2
 
+from stages.http1.rules import new
 from stages.http2.engine import (
     ANY_SIZE,
     BODY,
@@ -44,7 +45,6 @@ from stages.http2.engine import (
     Trailers,
     Unread,
 )
-from stages.messages import new
 
 _UNLIMITED: Final = (2**62, 2**62)
 """Floods are counted in guard.py, the same for every engine."""

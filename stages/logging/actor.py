@@ -10,9 +10,12 @@ from time import monotonic
 from typing import Any, ClassVar, Final
 
 from bus.actor import Actor, Context
-from bus.kinds import ACCESS, COUNT, LINES, LOG, WANTED
+from bus.kinds import ACCESS, COUNT, LINES, LOG
+from bus.local import Receivers
 from bus.members import Members
+from bus.messages import Wanted
 from observability.app_format import as_json, as_text
+from observability.records import Access
 from stages.generations import Generations
 from stages.logging.compiled import Compiled, compile_generation
 from stages.logging.core import Audience, Recent, Threshold, Trouble
@@ -179,13 +182,13 @@ class LoggingActor(Actor):
             for actor in self.context.members.by_id:
                 if self._told.get(actor) != wanted:
                     self._told[actor] = wanted
-                    self.context.send(actor, (WANTED, wanted))
+                    self.context.send(actor, Wanted(wanted))
 
     # -- events --------------------------------------------------------------------
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
-        """For what comes from actors of this process, and in batches that hold other things too."""
-        return dict.fromkeys((ACCESS, LINES, LOG, COUNT), self._one)
+    def receivers(self) -> Receivers:
+        """For events of actors of this process."""
+        return {tuple: self._one, Access: self._one}
 
     def receive_batch(self) -> Callable[[bytes, list[Any]], None]:
         return self._batch

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from bus.actor import Actor, Context
 from bus.kinds import ACCESS, COUNT
+from bus.local import Receivers
 from config.model import Snapshot
 from stages.generations import Generations
-from stages.messages import DECODE, SCRAPE, SCRAPED, Scrape, Scraped
+from stages.messages import Scrape, Scraped
 from stages.metrics.core import Scope, Sums
 
 
@@ -25,7 +26,6 @@ class MetricsActor(Actor):
     """Counts from its start on; the sums live and die with the process."""
 
     stage: ClassVar[str] = "metrics"
-    decode: ClassVar[dict[int, Any]] = DECODE
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -35,8 +35,8 @@ class MetricsActor(Actor):
         self._is_ready = False
         self._events = 0
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
-        return {SCRAPE: self._scraped}
+    def receivers(self) -> Receivers:
+        return {Scrape: self._scraped}
 
     async def start(self) -> None:
         self._generations.start()
@@ -74,4 +74,4 @@ class MetricsActor(Actor):
         from stages.metrics.page import CONTENT_TYPE, page
 
         payload = page(self._sums, scrape.server, monotonic())
-        self.context.send(scrape.asker, Scraped(SCRAPED, scrape.sid, payload, CONTENT_TYPE))
+        self.context.send(scrape.asker, Scraped(scrape.sid, payload, CONTENT_TYPE))

@@ -8,36 +8,14 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from bus.actor import Actor, Context
+from bus.actor import Context
+from bus.local import Receivers
 from bus.members import Members
 from bus.repeats import Repeats
+from stages.broken import OfStreams
 from stages.error_page import ErrorPages
 from stages.generations import Generations
-from stages.messages import (
-    CANCEL,
-    CLAIM,
-    CLAIMED,
-    CREDIT,
-    DATA,
-    DECODE,
-    DONE,
-    INTERIM,
-    NOT_BEGUN,
-    RECALL,
-    RECALLED,
-    RESPONSE,
-    ROUTED,
-    WILL_ANSWER,
-    Cancel,
-    Credit,
-    Data,
-    Done,
-    Interim,
-    Recall,
-    Recalled,
-    Response,
-    Routed,
-)
+from stages.messages import NOT_BEGUN, WILL_ANSWER, Cancel, Claim, Claimed, Credit, Data, Done, Interim, Recall, Recalled, Response, Routed
 from stages.plugins.answers import Answers
 from stages.plugins.chain import Compiled, Compiler
 from stages.plugins.claims import Claims
@@ -52,11 +30,10 @@ REMEMBERED: Final = 4096
 """Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""
 
 
-class PluginsActor(Actor):
+class PluginsActor(OfStreams):
     """settings: "base", the directory that relative paths of python plugins start at; the current one without it."""
 
     stage: ClassVar[str] = "plugins"
-    decode: ClassVar[dict[int, Any]] = DECODE
     speaks_to: ClassVar[tuple[str, ...]] = ("accept", "upstream")
 
     def __init__(self, context: Context) -> None:
@@ -77,18 +54,18 @@ class PluginsActor(Actor):
         self._count = 0
         self._is_ready = False
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
+    def receivers(self) -> Receivers:
         return {
-            ROUTED: self._routed,
-            RESPONSE: self._responded,
-            INTERIM: self._interim,
-            DATA: self._data,
-            CREDIT: self._credited,
-            CANCEL: self._cancelled,
-            DONE: self._done,
-            CLAIM: self._claims.asked,
-            CLAIMED: self._claims.claimed,
-            RECALL: self._recalled,
+            Routed: self._routed,
+            Response: self._responded,
+            Interim: self._interim,
+            Data: self._data,
+            Credit: self._credited,
+            Cancel: self._cancelled,
+            Done: self._done,
+            Claim: self._claims.asked,
+            Claimed: self._claims.claimed,
+            Recall: self._recalled,
         }
 
     # -- life -------------------------------------------------------------------
@@ -177,7 +154,7 @@ class PluginsActor(Actor):
         if stream is not None and stream.response is None and stream.is_forwarded:
             self.answers.arrived(stream, response)
         elif not response.ended:
-            self._send(response.source, Cancel(CANCEL, response.sid, "gone"))
+            self._send(response.source, Cancel(response.sid, "gone"))
 
     def _interim(self, interim: Interim) -> None:
         """No hook sees these; they come through here so that they are not overtaken by the final answer."""
@@ -205,7 +182,7 @@ class PluginsActor(Actor):
             if stream.upload is not None:
                 stream.upload.grant(credit.bytes)
         elif stream.passes:
-            self._send(stream.to_upstream, Credit(CREDIT, credit.sid, credit.bytes, self.context.id))
+            self._send(stream.to_upstream, Credit(credit.sid, credit.bytes, self.context.id))
         elif stream.download is not None:
             stream.download.grant(credit.bytes)
 
@@ -220,7 +197,7 @@ class PluginsActor(Actor):
 
     def _forget(self, stream: Stream, reason: str) -> None:
         if stream.is_forwarded:
-            self._send(stream.to_upstream, Cancel(CANCEL, stream.sid, reason))
+            self._send(stream.to_upstream, Cancel(stream.sid, reason))
         self.drop(stream)
 
     def _refuse(self, sid: int) -> None:
@@ -246,7 +223,7 @@ class PluginsActor(Actor):
             # Upstream will say the same and refuse it from then on, so it cannot go on here either.
             self._refuse(recall.sid)
             self.drop(stream)
-        self._send(recall.asker, Recalled(RECALLED, recall.sid, self.context.id, state))
+        self._send(recall.asker, Recalled(recall.sid, self.context.id, state))
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         self._claims.members_changed(gone)

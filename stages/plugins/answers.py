@@ -6,9 +6,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from stages.error_page import ErrorPages
 from stages.errors import KINDS
-from stages.messages import CANCEL, DATA, RESPONSE, UNKNOWN, Cancel, Data, Report, Response, accept_of
+from stages.messages import UNKNOWN, Cancel, Data, Report, Response, accept_of
 from stages.plugins import user_code
 from stages.plugins.bodies import PORTION, Download, report_of, stages_of, trailers_of
 from stages.plugins.chain import Chain
@@ -104,7 +106,7 @@ class Answers:
         report = report_of(stream.exchange, response)
         reason = response.reason if status == response.status else b""
         watchers, spelled = response.watchers, response.spelled
-        answer = Response(RESPONSE, stream.sid, self._me, status, headers, length, body, ended, report, watchers, reason, spelled)
+        answer = Response(stream.sid, self._me, status, headers, length, body, ended, report, watchers, reason, spelled)
         self._send(stream.to_accept, answer)
 
     def data(self, stream: Stream, data: Data) -> None:
@@ -114,7 +116,7 @@ class Answers:
                 self._send(stream.to_accept, data)
                 return
             if data.trailers:
-                data = data._replace(trailers=trailers_of(stream, data.trailers))
+                data = replace(data, trailers=trailers_of(stream, data.trailers))
             self._send(stream.to_accept, data)
             self._actor.drop(stream)
         elif stream.download is not None:
@@ -130,13 +132,13 @@ class Answers:
         if stream.download is not None and not stream.download.has_input:
             return  # all of it is here
         if stream.responded:
-            self._send(stream.to_accept, Data(DATA, stream.sid, b"", False, "stage_lost"))
+            self._send(stream.to_accept, Data(stream.sid, b"", False, "stage_lost"))
         self._actor.drop(stream)  # before the head it is accept that answers
 
     def _broke(self, stream: Stream, kind: str) -> None:
         """The backend's body cannot be completed."""
         if stream.responded:
-            self._send(stream.to_accept, Data(DATA, stream.sid, b"", False, kind))
+            self._send(stream.to_accept, Data(stream.sid, b"", False, kind))
         else:
             self.error(stream.exchange, stream.chain, kind if kind in KINDS else "bad_gateway", stream.response)
         self._actor.drop(stream)
@@ -193,9 +195,9 @@ class Answers:
             stamps = (*routed.stamps[:2], exchange._reached, monotonic())
             report = Report(routed.location, routed.upstream, "", 0, False, 0, stamps, (), error, context, routed.client_ip)
         else:
-            report = report._replace(error=error, context=context)
+            report = replace(report, error=error, context=context)
         watchers = (*routed.watchers, self._me) if exchange._watches else routed.watchers
-        return Response(RESPONSE, routed.sid, self._me, status, headers, length, body, True, report, watchers)
+        return Response(routed.sid, self._me, status, headers, length, body, True, report, watchers)
 
     # -- failures --------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class Answers:
         self._actor.drop(stream)
         if stream.responded:
             self._log(stream.chain, error)
-            self._send(stream.to_accept, Data(DATA, stream.sid, b"", False, "plugin_failed"))
+            self._send(stream.to_accept, Data(stream.sid, b"", False, "plugin_failed"))
         elif isinstance(error, BodyTooLarge):
             self.error(stream.exchange, stream.chain, "bad_gateway", stream.response)
         else:
@@ -231,13 +233,13 @@ class Answers:
         self._actor.drop(stream)
         if stream.responded:
             self._log(stream.chain, error)
-            self._send(stream.to_accept, Data(DATA, stream.sid, b"", False, "plugin_failed"))
+            self._send(stream.to_accept, Data(stream.sid, b"", False, "plugin_failed"))
         else:
             self.hook_failed(stream.exchange, stream.chain, error)
 
     def _cancel_upstream(self, stream: Stream) -> None:
         if stream.is_forwarded and not (stream.response is not None and stream.response.ended):
-            self._send(stream.to_upstream, Cancel(CANCEL, stream.sid, "plugins"))
+            self._send(stream.to_upstream, Cancel(stream.sid, "plugins"))
 
     def late(self, name: str, error: BaseException) -> None:
         """A hook failed whose request has ended."""

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from stages.headers import without_names_of
-from stages.messages import CREDIT, DATA, INLINE, RESPONSE, UNKNOWN, WINDOW, Credit, Data, Report, Response, window
+from stages.messages import INLINE, UNKNOWN, WINDOW, Credit, Data, Report, Response, window
 from stages.plugins.core import Collector, Flow
 from stages.plugins.exchange import Exchange, Transformer
 from stages.plugins.guard import Guard
@@ -30,7 +32,7 @@ _NEW: Final = tuple.__new__
 def report_of(exchange: Exchange, response: Response) -> Report | None:
     """The report of an answer, with what plugins put into the context."""
     report, context = response.report, exchange._context
-    return report if report is None or context is None else _NEW(Report, (*report[:9], context, *report[10:]))
+    return report if report is None or context is None else replace(report, context=context)
 
 
 def trailers_of(stream: Stream, trailers: bytes) -> bytes:
@@ -107,7 +109,7 @@ class _Mover:
         flow = self.flow
         if flow.owed >= self._top_up and self.has_input and self._granted_from:
             owed, flow.owed = flow.owed, 0
-            self._send(self._granted_from, Credit(CREDIT, self.stream.sid, owed, self.actor.context.id))
+            self._send(self._granted_from, Credit(self.stream.sid, owed, self.actor.context.id))
 
     async def work(self, pending: Awaitable[Any] | None) -> None:
         """Until all of the body has been sent."""
@@ -207,7 +209,7 @@ class Download(_Mover):
             stream.told = dict(stream.exchange.context)
         reason = response.reason if head.status == response.status else b""
         raw, me, watchers = head.headers.raw, self.actor.context.id, response.watchers
-        message = Response(RESPONSE, stream.sid, me, head.status, raw, length, body, ended, report, watchers, reason, response.spelled)
+        message = Response(stream.sid, me, head.status, raw, length, body, ended, report, watchers, reason, response.spelled)
         self._send(stream.to_accept, message)
         return not ended
 
@@ -218,7 +220,7 @@ class Download(_Mover):
             told = self.stream.told
             late = {key: value for key, value in self.stream.exchange.context.items() if told.get(key, _MISSING) != value}
         trailers = trailers_of(self.stream, self.trailers) if ended and self.trailers else b""
-        self._send(self.stream.to_accept, Data(DATA, self.stream.sid, data, ended, "", False, late or None, trailers))
+        self._send(self.stream.to_accept, Data(self.stream.sid, data, ended, "", False, late or None, trailers))
 
 
 class Upload(_Mover):
@@ -244,7 +246,7 @@ class Upload(_Mover):
         """Lets the client begin."""
         if self._wants:
             self._wants = False
-            self._send(self.stream.to_accept, Credit(CREDIT, self.stream.sid, WINDOW, self.actor.context.id))
+            self._send(self.stream.to_accept, Credit(self.stream.sid, WINDOW, self.actor.context.id))
 
     async def prepare(self) -> None:
         """Before the request goes on: until hooks have had the whole body that they wait for.
@@ -305,4 +307,4 @@ class Upload(_Mover):
 
     def _send_data(self, data: bytes, ended: bool) -> None:
         self._is_ended = self._is_ended or ended
-        self._send(self.stream.to_upstream, Data(DATA, self.stream.sid, data, ended, "", True, None, self.trailers if ended else b""))
+        self._send(self.stream.to_upstream, Data(self.stream.sid, data, ended, "", True, None, self.trailers if ended else b""))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bus.actor import Context
 from bus.members import Members
-from stages.messages import CLAIM, CLAIMED, DONE, Claim, Done, accept_of
+from stages.messages import Claim, Done, accept_of
 from stages.messages import Claimed as ClaimedMessage
 from stages.plugins.api import Claimed
 from stages.plugins.exchange import Exchange
@@ -49,7 +49,7 @@ class Claims:
         if owner == me:
             return Claimed(*self._limits.claim(key, args, sid, me, self._clock()))
         future = self._asking[sid, key] = self._context.loop.create_future()
-        self._context.send(owner, Claim(CLAIM, sid, me, key, args))
+        self._context.send(owner, Claim(sid, me, key, args))
         return self._answer(sid, key, future)
 
     async def _answer(self, sid: int, key: str, future: asyncio.Future[Claimed]) -> Claimed:
@@ -71,13 +71,13 @@ class Claims:
     def asked(self, claim: Claim) -> None:
         """CLAIM: another replica asks."""
         allowed, value = self._limits.claim(claim.key, claim.args, claim.sid, claim.asker, self._clock())
-        self._context.send(claim.asker, ClaimedMessage(CLAIMED, claim.sid, claim.key, allowed, value))
+        self._context.send(claim.asker, ClaimedMessage(claim.sid, claim.key, allowed, value))
 
     def ended(self, sid: int) -> None:
         """The stream is over, or another replica says so of one of its own."""
         for owner in self._held.pop(sid, ()):
             if owner != self._context.id:
-                self._context.send(owner, Done(DONE, sid))
+                self._context.send(owner, Done(sid))
         self._limits.release(sid)
 
     @property

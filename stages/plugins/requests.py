@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from stages.http1.rules import NOT_IN_TRAILERS
 from stages.itinerary import NO_TRAILERS, REQUEST_BODY
@@ -18,9 +18,6 @@ from stages.plugins.stream import Stream
 
 if TYPE_CHECKING:
     from stages.plugins.actor import PluginsActor
-
-_NEW: Final = tuple.__new__
-"""A named tuple without its Python-level constructor, which costs more than all else here."""
 
 
 class Requests:
@@ -147,13 +144,14 @@ class Requests:
         if not ended and exchange.headers.removed and _may_come_back(exchange.headers.removed):
             plan |= NO_TRAILERS
         # fmt: off
-        self._send(routed.affinity.upstream, _NEW(Routed, (
-            *routed[:7], exchange._target, routed.version, routed.host, exchange.headers.raw, length, body, ended, routed.started,
-            routed.upgrade if keeps_upgrade else b"", routed.client_ip, routed.location, routed.upstream, plan,
-            routed.variables if context is None else context, (*routed.stamps[:2], exchange._reached, monotonic()), routed.original,
+        self._send(routed.affinity.upstream, Routed(
+            routed.sid, routed.generation, routed.affinity, routed.server, routed.peer, routed.method, exchange._target, routed.version,
+            routed.host, exchange.headers.raw, length, body, ended, routed.started, routed.upgrade if keeps_upgrade else b"",
+            routed.client_ip, routed.location, routed.upstream, plan, routed.variables if context is None else context,
+            (*routed.stamps[:2], exchange._reached, monotonic()), routed.original,
             (*routed.watchers, self._me) if exchange._watches else routed.watchers, routed.is_framed,
             routed.spelled,
-        )))
+        ))
         # fmt: on
 
 

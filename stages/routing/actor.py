@@ -10,33 +10,24 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from bus.actor import Actor, Context
+from msgspec.structs import replace
+
+from bus.actor import Context
+from bus.local import Receivers
 from bus.members import Members
 from bus.repeats import Repeats
+from stages.broken import OfStreams
 from stages.error_page import ErrorPages
 from stages.generations import Generations
 from stages.itinerary import REQUEST_PLUGINS
 from stages.messages import (
-    CANCEL,
-    CLAIM,
-    CLAIMED,
-    CLOSING,
-    CREDIT,
-    DATA,
-    DECODE,
-    DONE,
-    GOES_ON,
     INLINE,
-    REQUEST,
-    RESPONSE,
-    SCRAPE,
-    SCRAPED,
-    STRANDED,
     Cancel,
     Claim,
     Claimed,
+    Closing,
     Credit,
     Data,
     Done,
@@ -96,11 +87,10 @@ class _Page:
         self.credit = credit
 
 
-class RoutingActor(Actor):
+class RoutingActor(OfStreams):
     """See bus/PROTOCOL.md section 8 for what it owes to whom."""
 
     stage = "routing"
-    decode = {kind: DECODE[kind] for kind in (REQUEST, CLOSING, CANCEL, CREDIT, CLAIM, CLAIMED, DONE, SCRAPED)}  # noqa: RUF012 - as in Actor
     speaks_to = ("accept", "plugins", "upstream", "metrics")
 
     def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
@@ -121,16 +111,16 @@ class RoutingActor(Actor):
         self._requests = 0
         self._is_ready = False
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
+    def receivers(self) -> Receivers:
         return {
-            REQUEST: self._requested,
-            CLOSING: self._closing,
-            CANCEL: self._ended,
-            DONE: self._ended,
-            CREDIT: self._credited,
-            CLAIM: self._claim_asked,
-            CLAIMED: self._claimed,
-            SCRAPED: self._scraped,
+            Request: self._requested,
+            Closing: self._closing,
+            Cancel: self._ended,
+            Done: self._ended,
+            Credit: self._credited,
+            Claim: self._claim_asked,
+            Claimed: self._claimed,
+            Scraped: self._scraped,
         }
 
     async def start(self) -> None:
@@ -171,13 +161,13 @@ class RoutingActor(Actor):
         except Exception as error:  # whatever it was, the client gets its answer
             self._repeats.log("error", "routing failed", sid=request.sid, error=repr(error), traceback=traceback.format_exc())
             self._waiting.pop(request.sid, None)
-            self._answer(request, router.pages, Refused("internal", "", "", request.peer[0], ""), self._clock())
+            self._answer(request, router.pages, Refused("internal", "", "", request.peer.ip, ""), self._clock())
 
     def _closing(self, request: Request) -> None:
         """Its client closes: the request is looked at once more, as nothing of it is kept here."""
         router = self._generations.get(request.generation) or self._generations.get(self._generations.newest)
         is_so = router is not None and router.goes_on(request, self._clock)
-        self._send(accept_of(request.sid), GoesOn(GOES_ON, request.sid, is_so))
+        self._send(accept_of(request.sid), GoesOn(request.sid, is_so))
 
     def _generation_missed(self, request: Request) -> None:
         """A replica that has just started has the committed generation only, and accept may not have heard of that yet.
@@ -187,15 +177,15 @@ class RoutingActor(Actor):
         newest = self._generations.newest
         if self._generations.get(newest) is not None and request.generation < newest:
             self._requests -= 1
-            self._requested(request._replace(generation=newest))
+            self._requested(replace(request, generation=newest))
             return
         self._repeats.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
-        self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer[0], ""), self._clock())
+        self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer.ip, ""), self._clock())
 
     def _strand(self, request: Request) -> None:
         """It needs plugins, and nobody was ready when it began: it comes again when somebody is."""
         self._requests -= 1
-        self._send(accept_of(request.sid), Stranded(STRANDED, request.sid))
+        self._send(accept_of(request.sid), Stranded(request.sid))
 
     def _decided(self, request: Request, router: Router, outcome: Outcome) -> None:
         """The outcomes that are not the rule."""
@@ -231,7 +221,7 @@ class RoutingActor(Actor):
             body = b""
         ended = len(body) <= INLINE
         first = body if ended else b""
-        self._send(accept_of(sid), Response(RESPONSE, sid, self.context.id, status, headers, length, first, ended, report, ()))
+        self._send(accept_of(sid), Response(sid, self.context.id, status, headers, length, first, ended, report, ()))
         if not ended:
             self._pages[sid] = _Page(body, window(request.version))
             self._continue(sid)
@@ -244,7 +234,7 @@ class RoutingActor(Actor):
         page.credit -= len(part)
         ended = page.sent == len(page.payload)
         if part:
-            self._send(accept_of(sid), Data(DATA, sid, part, ended, ""))
+            self._send(accept_of(sid), Data(sid, part, ended, ""))
         if ended:
             del self._pages[sid]
 
@@ -269,7 +259,7 @@ class RoutingActor(Actor):
             return
         self._claimed_at[sid] = owner
         self._wait(sid, _Claiming(request, outcome, router, owner, self._clock() + CLAIM_WAIT))
-        self._send(owner, Claim(CLAIM, sid, self.context.id, location, (outcome.limit,)))
+        self._send(owner, Claim(sid, self.context.id, location, (outcome.limit,)))
 
     def _judge(self, request: Request, router: Router, outcome: Limited, is_allowed: bool) -> None:
         routed = outcome.routed
@@ -280,12 +270,12 @@ class RoutingActor(Actor):
             return
         # Accept tells this replica of the end, whoever keeps the count: CANCEL comes here too, and only this replica
         # knows both the stream and the owner.
-        routed = routed._replace(stamps=(reached, self._clock()), watchers=(self.context.id,))
+        routed = replace(routed, stamps=(reached, self._clock()), watchers=(self.context.id,))
         self._send(routed.affinity[1 if routed.plan & REQUEST_PLUGINS else 2], routed)
 
     def _claim_asked(self, claim: Claim) -> None:
         is_allowed = self._processing.enter(claim.key, claim.sid, claim.asker, claim.args[0])
-        self._send(claim.asker, Claimed(CLAIMED, claim.sid, claim.key, is_allowed))
+        self._send(claim.asker, Claimed(claim.sid, claim.key, is_allowed))
 
     def _claimed(self, claimed: Claimed) -> None:
         waiting = self._waiting.get(claimed.sid)
@@ -304,7 +294,7 @@ class RoutingActor(Actor):
         owner = self._claimed_at.pop(sid, None)
         if owner is not None:
             # Behind CLAIM on the same way, so that the owner cannot count a stream after its end.
-            self._send(owner, Done(DONE, sid))
+            self._send(owner, Done(sid))
         else:
             self._processing.leave(sid)
 
@@ -317,7 +307,7 @@ class RoutingActor(Actor):
             self._answer(request, router.pages, Refused("overloaded", "", "", client_ip, ""), now)
             return
         self._wait(request.sid, _Scraping(request, client_ip, router, ready[0].id, now, now + SCRAPE_WAIT))
-        self._send(ready[0].id, Scrape(SCRAPE, request.sid, self.context.id, request.server))
+        self._send(ready[0].id, Scrape(request.sid, self.context.id, request.server))
 
     def _scraped(self, scraped: Scraped) -> None:
         waiting = self._waiting.get(scraped.sid)

@@ -8,13 +8,15 @@ or says why not; the actor sends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from msgspec.structs import astuple
 
 from config.model import Location, Server, Snapshot
 from stages.error_page import ErrorPages
 from stages.forwarded import Trust
 from stages.itinerary import REQUEST_PLUGINS
-from stages.messages import ROUTED, Request, Routed
+from stages.messages import Peer, Request, Routed
 from stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
 from stages.routing.normalize import Unclear, is_tidy, normalize, tidy
 from stages.routing.options import passed_on
@@ -136,8 +138,8 @@ class Router:
         """`clock` gives monotonic seconds; it is read at the start and at the end."""
         reached = clock()
         # fmt: off
-        (_, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
-         upgrade, is_framed, spelled) = request
+        (sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started, upgrade,
+         is_framed, spelled) = astuple(request)
         # fmt: on
         table = self._tables.get(server)
         if table is None:
@@ -186,7 +188,7 @@ class Router:
         else:
             return Refused("not_found", "", "", self._client(peer, headers), "")
 
-        client_ip = self._trust.client_ip(peer[0], headers) if self._is_trusting else peer[0]
+        client_ip = self._trust.client_ip(peer.ip, headers) if self._is_trusting else peer.ip
         upstream = route.upstream
         variables = dict(captures) if captures else {}
         if normal:
@@ -207,13 +209,13 @@ class Router:
         if normal and target == normal and (not table.forwards_normal or original == normal):
             original, target = b"", original  # nothing but the locations was to see it
         # fmt: off
-        routed: Routed = _NEW(Routed, (
-            ROUTED, sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
+        routed = Routed(
+            sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
             upgrade, client_ip, route.name, upstream, route.plan, variables, (reached, clock()), original, (), is_framed,
             spelled,
-        ))
+        )
         # fmt: on
         return Limited(routed, route.max_processing) if route.max_processing else routed
 
-    def _client(self, peer: tuple[Any, ...], headers: bytes) -> str:
-        return self._trust.client_ip(peer[0], headers)
+    def _client(self, peer: Peer, headers: bytes) -> str:
+        return self._trust.client_ip(peer.ip, headers)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from bus.actor import Actor, Context
+from bus.actor import Context
 from bus.descriptors import Exhausted
+from bus.local import Receivers
 from bus.members import Members
 from bus.repeats import Repeats
 from observability.figures import CONNECTIONS, IN_USE
+from stages.broken import OfStreams
 from stages.bulk import Bulk
 from stages.error_page import ErrorPages
 from stages.generations import Generations
@@ -19,15 +21,7 @@ from stages.itinerary import RESPONSE_PLUGINS
 from stages.lookups import Lookups
 from stages.messages import (
     ANSWER_LOST,
-    CANCEL,
-    CREDIT,
-    DATA,
-    DECODE,
     NOT_BEGUN,
-    RECALL,
-    RECALLED,
-    RESPONSE,
-    ROUTED,
     WILL_ANSWER,
     Cancel,
     Credit,
@@ -58,9 +52,8 @@ REMEMBERED: Final = 16384
 """Streams that are not to be begun any more, or were answered through plugins: remembered so that none is done twice."""
 
 
-class UpstreamActor(Actor):
+class UpstreamActor(OfStreams):
     stage: ClassVar[str] = "upstream"
-    decode: ClassVar[dict[int, Any]] = DECODE
     speaks_to: ClassVar[tuple[str, ...]] = ("accept", "plugins")
 
     def __init__(self, context: Context) -> None:
@@ -96,8 +89,8 @@ class UpstreamActor(Actor):
         """For all that backends answer."""
         self._sweeper: asyncio.TimerHandle | None = None
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
-        return {ROUTED: self._routed, DATA: self._data, CREDIT: self._credit, CANCEL: self._cancel, RECALL: self._recall}
+    def receivers(self) -> Receivers:
+        return {Routed: self._routed, Data: self._data, Credit: self._credit, Cancel: self._cancel, Recall: self._recall}
 
     # -- life ---------------------------------------------------------------
 
@@ -230,7 +223,7 @@ class UpstreamActor(Actor):
             state = ANSWER_LOST
             if exchange is not None:
                 exchange.cancel()
-        self.send(recall.asker, Recalled(RECALLED, sid, self.id, state))
+        self.send(recall.asker, Recalled(sid, self.id, state))
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         if not gone:
@@ -291,7 +284,7 @@ class UpstreamActor(Actor):
         length = len(body)
         if is_head:
             body = b""
-        self.send(to, Response(RESPONSE, sid, self.id, status, headers, length, body, True, report, watchers))
+        self.send(to, Response(sid, self.id, status, headers, length, body, True, report, watchers))
 
     def has_line(self, group: Group) -> None:
         """An exchange waits for a connection."""

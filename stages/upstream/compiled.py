@@ -54,7 +54,7 @@ class LocationRules:
         Whoever works on a request before, plugins above all, sees what the client sent. A rule's variables mean the block as it
         came here, so that a plugin's change counts and a header that it took away is not there.
         """
-        believed = not self.trust.nobody and self.trust.is_trusted(routed.peer[0])
+        believed = not self.trust.nobody and self.trust.is_trusted(routed.peer.ip)
         block = headers
         if self.forwards:
             host = _remembered_name(routed.host) if len(routed.host) <= _LONGEST else host_name(routed.host)

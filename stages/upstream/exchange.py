@@ -5,25 +5,13 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from stages.headers import value_of
 from stages.http1.rules import ProtocolError, ResponseHead
 from stages.http1.spelling import Spelled
 from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
-from stages.messages import (
-    DATA,
-    EMPTY,
-    INTERIM,
-    RESPONSE,
-    WINDOW,
-    Data,
-    Interim,
-    Report,
-    Response,
-    Routed,
-    accept_of,
-    new,
-    window,
-)
+from stages.messages import EMPTY, WINDOW, Data, Interim, Report, Response, Routed, accept_of, window
 from stages.upstream.attempts import Attempts
 from stages.upstream.core import LIMITS, SPELLED, so_far
 from stages.upstream.grpc_web import Bridge, bridge_of
@@ -121,7 +109,7 @@ class Exchange(Attempts):
         except ProtocolError as error:
             self.fail(error.kind, error.detail)
             return False
-        self.routed = routed._replace(headers=headers, length=length, body=body)
+        self.routed = replace(routed, headers=headers, length=length, body=body)
         return True
 
     def _send(self, channel: Channel, now: float) -> None:
@@ -185,14 +173,14 @@ class Exchange(Attempts):
             for interim in self._kept_interims:
                 actor.send(self.answers_to, interim)
         # fmt: off
-        report = new(Report, (
+        report = Report(
             routed.location, routed.upstream, backend.address, head.status, not self.connect_seconds, self._tries, stamps,
-            self.connect_seconds, "", routed.variables, routed.client_ip, channel.opened, backend.open, "",
-        ))
-        actor.send(self.answers_to, new(Response, (
-            RESPONSE, self.sid, actor.id, head.status, headers, head.length, body, ended, report, routed.watchers, head.reason,
+            self.connect_seconds, "", routed.variables, routed.client_ip, channel.opened, backend.open,
+        )
+        actor.send(self.answers_to, Response(
+            self.sid, actor.id, head.status, headers, head.length, body, ended, report, routed.watchers, head.reason,
             head.spelled,
-        )))
+        ))
         # fmt: on
         if ended:
             self._over()
@@ -204,7 +192,7 @@ class Exchange(Attempts):
 
     def interim_arrived(self, status: int, headers: bytes, reason: bytes = b"", spelled: Spelled = ()) -> None:
         """An interim answer, for the client to see now: it goes the way that the final one will."""
-        interim = Interim(INTERIM, self.sid, status, headers, reason, spelled)
+        interim = Interim(self.sid, status, headers, reason, spelled)
         if self.routed.upgrade and self.answers_to != accept_of(self.sid):
             self._kept_interims = [*(self._kept_interims or ()), interim]
         else:
@@ -236,7 +224,7 @@ class Exchange(Attempts):
             self._held = [payload]
             self.actor.context.loop.call_later(GATHER_SECONDS, self._release_held, False)
         else:
-            self.actor.send(self.answers_to, Data(DATA, self.sid, payload, ended, "", False, None, trailers))
+            self.actor.send(self.answers_to, Data(self.sid, payload, ended, "", False, None, trailers))
         if ended:
             if not self.is_tunnel:
                 self._over()
@@ -260,7 +248,7 @@ class Exchange(Attempts):
             last = len(held) - 1
             for index, payload in enumerate(held):
                 is_last = ended and index == last
-                self.actor.send(self.answers_to, Data(DATA, self.sid, payload, is_last, "", False, None, trailers if is_last else b""))
+                self.actor.send(self.answers_to, Data(self.sid, payload, is_last, "", False, None, trailers if is_last else b""))
 
     def credited(self, count: int) -> None:
         self._window += count
@@ -283,7 +271,7 @@ class Exchange(Attempts):
         if self.responded:
             self._release_held(False)
             last = b"" if self.bridge is None else self.bridge.cut(kind)
-            self.actor.send(self.answers_to, Data(DATA, self.sid, last, False, kind))
+            self.actor.send(self.answers_to, Data(self.sid, last, False, kind))
         else:
             self.responded = True
             routed = self.routed

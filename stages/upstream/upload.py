@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from stages.headers import without_names_of
 from stages.http1.rules import ProtocolError
 from stages.itinerary import NO_TRAILERS, REQUEST_BODY
-from stages.messages import CREDIT, UNKNOWN, WINDOW, Credit, Data, accept_of
+from stages.messages import UNKNOWN, WINDOW, Credit, Data, accept_of
 
 if TYPE_CHECKING:
     from stages.upstream.exchange import Exchange
@@ -47,7 +47,7 @@ class Upload:
         self._granted += count
         through = exchange.routed.plan & REQUEST_BODY and not exchange.is_tunnel
         sender = exchange.routed.affinity.plugins if through else accept_of(exchange.sid)
-        exchange.actor.send(sender, Credit(CREDIT, exchange.sid, count, exchange.actor.id))
+        exchange.actor.send(sender, Credit(exchange.sid, count, exchange.actor.id))
 
     def take(self, data: Data) -> None:
         """More of it."""

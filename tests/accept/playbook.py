@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgpack
 import pytest
 
+from bus.envelope import WireError
 from bus.fake import FakeContext
 from bus.members import Members
 from config.model import Basic, Server, Snapshot
@@ -38,7 +39,8 @@ from stages.accept.http1 import Http1Connection
 from stages.date import DateLine
 from stages.forwarded import Trust
 from stages.http1.engine import ENGINES
-from stages.messages import CREDIT, DATA, DECODE, RECALLED, RESPONSE, UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
+from stages.messages import UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
+from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
 ROUTING, PLUGINS, UPSTREAM = 11, 12, 13
@@ -46,14 +48,6 @@ CREW: Final = ((ROUTING, "routing"), (PLUGINS, "plugins"), (UPSTREAM, "upstream"
 DATE: Final = b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
 KERNEL_READ: Final = 256 * 1024
 """Most bytes that one data_received brings, as in asyncio and uvloop."""
-
-
-def over_the_wire(envelope: Any) -> Any:
-    """What arrives of an envelope in another process."""
-    if isinstance(envelope, Request):
-        assert len(envelope) == len(Request._fields), "routing reads all of it by name"
-    plain = msgpack.unpackb(msgpack.packb(envelope), use_list=False, strict_map_key=False)
-    return DECODE[plain[0]](plain)
 
 
 class Clock:
@@ -344,7 +338,12 @@ class Play:
 
     def tell(self, envelope: Any) -> None:
         """An envelope reaches accept."""
-        self.receivers[envelope[0]](over_the_wire(envelope))
+        try:
+            arrived = over_the_wire(envelope)
+        except WireError as error:
+            self.actor.unreadable(error)
+        else:
+            self.receivers[type(envelope)](arrived)
 
     def answers(
         self,
@@ -363,18 +362,18 @@ class Play:
     ) -> None:
         if length is None:
             length = len(body) if ended else UNKNOWN
-        self.tell(Response(RESPONSE, request.sid, source, status, headers, length, body, ended, report, watchers, reason, spelled))
+        self.tell(Response(request.sid, source, status, headers, length, body, ended, report, watchers, reason, spelled))
 
     def streams(self, request: Request, payload: bytes, ended: bool = False, error: str = "") -> None:
         """Body bytes of the answer arrive."""
-        self.tell(Data(DATA, request.sid, payload, ended, error))
+        self.tell(Data(request.sid, payload, ended, error))
 
     def grants(self, request: Request, size: int, wanter: int = UPSTREAM) -> None:
         """Somebody wants so many bytes of the request body."""
-        self.tell(Credit(CREDIT, request.sid, size, wanter))
+        self.tell(Credit(request.sid, size, wanter))
 
     def recalled(self, request: Request, actor: int, state: int) -> None:
-        self.tell(Recalled(RECALLED, request.sid, actor, state))
+        self.tell(Recalled(request.sid, actor, state))
 
     # -- time and the log ---------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from config.model import Server
 from stages.messages import InUse, Report
@@ -56,7 +57,7 @@ async def test_without_a_report_the_client_is_its_peer(play: Play) -> None:
 async def test_an_error_of_the_stages_is_named(play: Play) -> None:
     client = play.connects()
     client.says(get())
-    play.answers(play.hears_request(), 504, report=REPORT._replace(error="gateway_timeout"))
+    play.answers(play.hears_request(), 504, report=replace(REPORT, error="gateway_timeout"))
     assert play.event.error == "gateway_timeout"
 
 
@@ -207,12 +208,12 @@ async def test_a_stream_that_is_sent_again_carries_the_newest_generation(play: P
 
 async def test_a_report_that_grows_late_is_told(play: Play) -> None:
     """Compression knows its ratio at the end of the body only."""
-    from stages.messages import DATA, Data
+    from stages.messages import Data
 
     client = play.connects()
     client.says(get())
     request = play.hears_request()
     play.answers(request, ended=False, report=REPORT, source=PLUGINS)
-    play.tell(Data(DATA, request.sid, b"x", True, "", False, {"compression_ratio": 2.5}))
+    play.tell(Data(request.sid, b"x", True, "", False, {"compression_ratio": 2.5}))
     assert play.event.context == {"a": "b", "compression_ratio": 2.5}
     assert UPSTREAM not in {to for to, _ in play.stages_hear()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.date import DateLine
-from stages.messages import INTERIM, UNKNOWN, Interim
+from stages.messages import UNKNOWN, Interim
 from tests.accept.playbook import DATE, Play, get
 
 
@@ -36,7 +36,7 @@ async def test_a_refusal_has_one(play: Play) -> None:
 async def test_an_interim_answer_has_none(play: Play) -> None:
     client = play.connects()
     client.says(get())
-    play.tell(Interim(INTERIM, play.hears_request().sid, 103, b"link: </a>\r\n"))
+    play.tell(Interim(play.hears_request().sid, 103, b"link: </a>\r\n"))
     assert client.hears_all() == b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
 
 

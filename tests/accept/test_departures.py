@@ -6,20 +6,7 @@ import pytest
 
 from config.model import Location, Server, Snapshot
 from stages.accept.recovery import WAIT
-from stages.messages import (
-    CLOSING,
-    DONE,
-    GOES_ON,
-    INTERIM,
-    UNKNOWN,
-    WINDOW,
-    Cancel,
-    Credit,
-    Done,
-    GoesOn,
-    Interim,
-    Request,
-)
+from stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Done, GoesOn, Interim, Request, closing
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get, post
 from tests.accept.test_http2 import Browser
 
@@ -39,8 +26,8 @@ def patient(play: Play) -> Play:
 def says(play: Play, request: Request, is_so: bool) -> None:
     """Routing was asked about this request, and says so."""
     asked = [(to, envelope) for to, envelope in play.stages_hear() if not isinstance(envelope, Credit)]
-    assert asked == [(ROUTING, request._replace(kind=CLOSING, body=b""))]
-    play.tell(GoesOn(GOES_ON, request.sid, is_so))
+    assert asked == [(ROUTING, closing(request))]
+    play.tell(GoesOn(request.sid, is_so))
 
 
 async def asked(play: Play, said: bytes = get(b"/job")) -> tuple[Client, Request]:
@@ -54,7 +41,7 @@ async def test_who_has_shut_only_its_own_side_gets_its_answer(patient: Play) -> 
     client.shuts_its_side()
     assert not client.is_closed
     says(patient, request, True)
-    patient.tell(Interim(INTERIM, request.sid, 103, b""))
+    patient.tell(Interim(request.sid, 103, b""))
     patient.answers(request, body=b"ha", length=4, ended=False)
     patient.streams(request, b"lf", ended=True)
     await patient.turn()
@@ -106,12 +93,12 @@ async def test_a_request_whose_client_is_gone_runs_to_its_end(patient: Play, len
     await patient.turn()
     says(patient, request, True)
     assert patient.actor.held() == 1
-    patient.tell(Interim(INTERIM, request.sid, 103, b""))
+    patient.tell(Interim(request.sid, 103, b""))
     patient.answers(request, body=b"x" * 10, length=length, ended=False, watchers=(ROUTING,))
     patient.streams(request, b"x" * WINDOW)
     assert patient.hears_credit() == WINDOW + 10  # nobody is slow
     patient.streams(request, b"", ended=True)
-    assert patient.stages_hear() == [(ROUTING, Done(DONE, request.sid))]
+    assert patient.stages_hear() == [(ROUTING, Done(request.sid))]
     assert (patient.event.status, patient.event.error, patient.event.sent) == (200, "client_closed", 0)
     assert patient.actor.held() == 0
 
@@ -138,7 +125,7 @@ async def test_what_was_written_and_not_taken_gives_its_credit_back(patient: Pla
     await patient.turn()
     heard = patient.stages_hear()
     assert sum(envelope.bytes for _, envelope in heard if isinstance(envelope, Credit)) == WINDOW
-    patient.tell(GoesOn(GOES_ON, request.sid, True))
+    patient.tell(GoesOn(request.sid, True))
     patient.streams(request, b"", ended=True)
     assert not patient.is_holding
 
@@ -186,9 +173,9 @@ async def test_pipelined_requests_before_the_end_are_answered_too(patient: Play)
     client.shuts_its_side()
     for number in (1, 2, 3):
         heard = [envelope for _, envelope in patient.stages_hear() if isinstance(envelope, Request)]
-        request = next(one for one in heard if one.kind != CLOSING) if number == 1 else heard[0]
+        request = next(one for one in heard if type(one) is Request) if number == 1 else heard[0]
         assert request.target == b"/%d" % number
-        patient.tell(GoesOn(GOES_ON, request.sid, True))
+        patient.tell(GoesOn(request.sid, True))
         patient.answers(request, body=b"%d" % number)
         await patient.turn()
     assert client.hears().count(b"HTTP/1.1 200") == 3

@@ -94,7 +94,7 @@ async def test_watchers_hear_that_a_stream_is_done_exactly_once(play: Play) -> N
     play.answers(request, watchers=(ROUTING, PLUGINS), ended=False)
     assert play.hears_nothing()
     play.streams(request, b"", ended=True)
-    assert play.stages_hear() == [(ROUTING, Done(71, request.sid)), (PLUGINS, Done(71, request.sid))]
+    assert play.stages_hear() == [(ROUTING, Done(request.sid)), (PLUGINS, Done(request.sid))]
     client.resets()
     await play.turn()
     assert play.hears_nothing()

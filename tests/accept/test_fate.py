@@ -12,7 +12,7 @@ from bus.members import Members
 from stages.accept import recovery as recovery_module
 from stages.accept.core import Fate, State, after_recall, crews, fate
 from stages.accept.recovery import RECALL_WAIT, WAIT
-from stages.messages import ANSWER_LOST, NOT_BEGUN, STRANDED, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request, Stranded
+from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request, Stranded
 from tests.accept.playbook import ACCEPT, CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 ALL = {ROUTING, PLUGINS, UPSTREAM}
@@ -403,7 +403,7 @@ async def test_a_request_without_a_crew_waits_and_is_sent_when_there_is_one(play
 
 
 def stranded(play: Play, request: Request) -> None:
-    play.tell(Stranded(STRANDED, request.sid))
+    play.tell(Stranded(request.sid))
 
 
 async def test_without_plugins_only_those_wait_that_need_them(play: Play) -> None:

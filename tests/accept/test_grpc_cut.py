@@ -9,7 +9,7 @@ import pytest
 from stages.grpc import trailers_for
 from stages.http2 import engine as wire
 from stages.http2.engine import Body, Fields, Reset, Settings, Trailers
-from stages.messages import DATA, Data, Request
+from stages.messages import Data, Request
 from tests.accept.playbook import PLUGINS, ROUTING, Play
 from tests.accept.test_http2 import POST, Browser, with_fields
 from tests.http2.wire import ENGINES
@@ -171,7 +171,7 @@ async def test_while_it_waits_nothing_more_is_asked_of_its_client_or_taken_from_
 
 async def test_an_answer_that_had_come_to_its_end_keeps_its_own_status_when_its_upstream_dies(play: Play, name: str) -> None:
     browser, request = await begun(play, name, MESSAGE * 10, settings=Settings(window=25, connection_window=1 << 20))
-    play.tell(Data(DATA, request.sid, b"", True, "", False, None, b"grpc-status: 0\r\n"))
+    play.tell(Data(request.sid, b"", True, "", False, None, b"grpc-status: 0\r\n"))
     told = await browser.listens()
     play.members((ROUTING, "routing"), (PLUGINS, "plugins"), (14, "upstream"))
     for _ in range(100):
@@ -233,7 +233,7 @@ LAST = b"\x80\0\0\0\x11grpc-status: 14\r\n"
 
 
 def breaks_off(play: Play, request: Request, last: bytes) -> None:
-    play.tell(Data(DATA, request.sid, last, False, "bad_gateway"))
+    play.tell(Data(request.sid, last, False, "bad_gateway"))
 
 
 async def test_a_body_that_says_that_it_was_cut_ends_in_order(play: Play, name: str) -> None:

@@ -14,7 +14,7 @@ from stages.accept.http2_stream import PORTION
 from stages.http2 import engine as wire
 from stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
 from stages.http2.engines import engine
-from stages.messages import DATA, INLINE, INTERIM, STREAM_WINDOW, UNKNOWN, WINDOW, Credit, Data, Request
+from stages.messages import INLINE, STREAM_WINDOW, UNKNOWN, WINDOW, Credit, Data, Request
 from stages.messages import Interim as InterimMessage
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play
 from tests.http2.wire import ENGINES, GET, HEADERS, POST, PREFACE, SETTINGS, frame, headers
@@ -137,7 +137,7 @@ async def test_a_small_body_that_pauses_leaves_as_far_as_it_has_come(
     assert (request.length, request.body, request.ended) == (5, b"", False)
     play.grants(request, WINDOW)
     assert play.hears_data(request) == ([(b"he", False)] if first else [])
-    play.tell(InterimMessage(INTERIM, request.sid, 103, b""))
+    play.tell(InterimMessage(request.sid, 103, b""))
     assert any(isinstance(event, Interim) for event in await browser.listens())
     browser.sends(stream_id, b"hello"[len(first) :], True)
     await play.turn()
@@ -223,9 +223,9 @@ async def test_interim_answers_and_trailers_pass(play: Play, name: str) -> None:
     browser = Browser(play, name)
     browser.asks()
     request = play.hears_request()
-    play.tell(InterimMessage(INTERIM, request.sid, 103, b"link: </a.css>\r\n", b"no phrases here"))
+    play.tell(InterimMessage(request.sid, 103, b"link: </a.css>\r\n", b"no phrases here"))
     play.answers(request, ended=False, body=b"x", reason=b"and none here")
-    play.tell(Data(DATA, request.sid, b"y", True, "", False, None, b"grpc-status: 0\r\n"))
+    play.tell(Data(request.sid, b"y", True, "", False, None, b"grpc-status: 0\r\n"))
     interim, head, *bodies, trailers = await browser.listens()
     assert interim.fields == ((b":status", b"103"), (b"link", b"</a.css>"))
     assert without_date(head.fields) == ((b":status", b"200"),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import INTERIM, UNKNOWN, Affinity, Interim
+from stages.messages import UNKNOWN, Affinity, Interim
 from tests.accept.playbook import CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 
@@ -241,6 +241,6 @@ async def test_the_phrases_of_an_interim_answer_and_of_a_switch_are_written(play
     client = play.connects()
     client.says(get(b"/", b"Connection: Upgrade", b"Upgrade: x"))
     request = play.hears_request()
-    play.tell(Interim(INTERIM, request.sid, 103, b"link: </a>\r\n", b"Soon"))
+    play.tell(Interim(request.sid, 103, b"link: </a>\r\n", b"Soon"))
     play.answers(request, 101, ended=False, reason=b"As asked")
     assert client.hears() == b"HTTP/1.1 103 Soon\r\nlink: </a>\r\n\r\nHTTP/1.1 101 As asked\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"

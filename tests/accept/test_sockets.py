@@ -18,7 +18,7 @@ from config.model import Server, Snapshot
 from stages.accept.actor import AcceptActor
 from stages.accept.connection import WRITE_BUFFER
 from stages.http1.body import ChunkedBody
-from stages.messages import CREDIT, DATA, RESPONSE, UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
+from stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
 from tests.accept.playbook import CREW, UPSTREAM, get, post
 
 LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -45,11 +45,11 @@ class Stages(FakeContext):
         self.changed.set()
 
     def tell(self, envelope: Any) -> None:
-        self.actor.receivers()[envelope[0]](envelope)
+        self.actor.receivers()[type(envelope)](envelope)
 
     def answer(self, request: Request, status: int = 200, body: bytes = b"", length: int | None = None, ended: bool = True) -> None:
         length = (len(body) if ended else UNKNOWN) if length is None else length
-        self.tell(Response(RESPONSE, request.sid, UPSTREAM, status, b"", length, body, ended, None, ()))
+        self.tell(Response(request.sid, UPSTREAM, status, b"", length, body, ended, None, ()))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -124,7 +124,7 @@ def test_a_cut_answer_that_ends_with_its_connection_is_no_orderly_end(new_loop: 
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"\r\nconnection: close\r\n" in head
         (request,) = [envelope for _, envelope in stages.sent if isinstance(envelope, Request)]
-        stages.tell(Data(DATA, request.sid, b"", False, "bad_gateway"))
+        stages.tell(Data(request.sid, b"", False, "bad_gateway"))
         with pytest.raises(ConnectionResetError):
             await reader.read()
 
@@ -138,8 +138,8 @@ def test_a_cut_chunked_answer_ends_without_its_last_chunk(new_loop: Callable[[],
         writer.write(get())
         await reader.readuntil(b"\r\n\r\n")
         (request,) = [envelope for _, envelope in stages.sent if isinstance(envelope, Request)]
-        stages.tell(Data(DATA, request.sid, b"x" * size, False, ""))
-        stages.tell(Data(DATA, request.sid, b"", False, "bad_gateway"))
+        stages.tell(Data(request.sid, b"x" * size, False, ""))
+        stages.tell(Data(request.sid, b"", False, "bad_gateway"))
         assert await reader.read() == b"%x\r\n%b\r\n" % (size, b"x" * size)
 
     play(new_loop, lambda stages, request: stages.answer(request, ended=False), client)
@@ -179,7 +179,7 @@ def test_a_client_that_does_not_read_holds_its_sender_back(new_loop: Callable[[]
         while sent < size:
             if sent + len(payload) <= granted:
                 sent += len(payload)
-                stages.tell(Data(DATA, request.sid, payload, sent == size, ""))
+                stages.tell(Data(request.sid, payload, sent == size, ""))
             else:
                 await asyncio.sleep(0)
             new, seen = stages.sent[seen:], len(stages.sent)
@@ -205,7 +205,7 @@ def test_an_upload_of_many_megabytes_arrives_whole_under_credit(new_loop: Callab
     size = 16 * 1024 * 1024
 
     def script(stages: Stages, request: Request) -> None:
-        stages.tell(Credit(CREDIT, request.sid, 100_000, UPSTREAM))
+        stages.tell(Credit(request.sid, 100_000, UPSTREAM))
 
     async def client(stages: Stages, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(post(b"Content-Length: %d" % size, body=b"x" * size))
@@ -220,9 +220,9 @@ def test_an_upload_of_many_megabytes_arrives_whole_under_credit(new_loop: Callab
                 if isinstance(envelope, Data):
                     arrived += len(envelope.payload)
                     ended = envelope.ended
-                    stages.tell(Credit(CREDIT, sid, len(envelope.payload), UPSTREAM))
+                    stages.tell(Credit(sid, len(envelope.payload), UPSTREAM))
         assert arrived == size
-        stages.tell(Response(RESPONSE, sid, UPSTREAM, 200, b"", 0, b"", True, None, ()))
+        stages.tell(Response(sid, UPSTREAM, 200, b"", 0, b"", True, None, ()))
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
 
     play(new_loop, script, client)
@@ -263,7 +263,7 @@ def test_pieces_of_all_sizes_keep_their_order_when_the_client_reads_slowly(new_l
                 # Read behind the back of the loop: there is room in the socket before the transport hears of it.
                 with contextlib.suppress(BlockingIOError):
                     wire += os.read(descriptor, 1 << 20)
-            stages.tell(Data(DATA, request.sid, piece, number == len(pieces) - 1, ""))
+            stages.tell(Data(request.sid, piece, number == len(pieces) - 1, ""))
         while not wire.endswith(b"\r\n0\r\n\r\n"):
             await asyncio.sleep(0)
             with contextlib.suppress(BlockingIOError):

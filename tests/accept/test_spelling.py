@@ -7,7 +7,7 @@ import pytest
 from config.model import Basic, Location, Server, Snapshot, Upstream
 from config.parts import Backend
 from stages.accept.compiled import compile_generation
-from stages.messages import DATA, INTERIM, UNKNOWN, Data, Interim
+from stages.messages import UNKNOWN, Data, Interim
 from tests.accept.playbook import Play, get
 
 ADDRS = (Backend("127.0.0.1", 1),)
@@ -76,9 +76,9 @@ async def test_interim_answers_trailers_and_chunks_are_written_so_too(play: Play
     client = play.connects(preserve_header_case=True)
     client.says(get(b"/", b"TE: trailers", b"Connection: te"))
     request = play.hears_request()
-    play.tell(Interim(INTERIM, request.sid, 103, b"link: </a>\r\n", b"", (b"LINK",)))
+    play.tell(Interim(request.sid, 103, b"link: </a>\r\n", b"", (b"LINK",)))
     play.answers(request, 200, b"x-a: 1\r\n", b"ok", length=UNKNOWN, ended=False, spelled=(b"x-A",))
-    play.tell(Data(DATA, request.sid, b"", True, "", False, None, b"x-sum: 1\r\nx-a: 2\r\n"))
+    play.tell(Data(request.sid, b"", True, "", False, None, b"x-sum: 1\r\nx-a: 2\r\n"))
     assert client.hears_all().replace(b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", b"") == (
         b"HTTP/1.1 103 Early Hints\r\nLINK: </a>\r\n\r\n"
         b"HTTP/1.1 200 OK\r\nx-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nx-A: 2\r\n\r\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import DATA, INLINE, INTERIM, UNKNOWN, WINDOW, Data, Interim, Request
+from stages.messages import INLINE, UNKNOWN, WINDOW, Data, Interim, Request
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get, post
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}
@@ -198,12 +198,12 @@ async def test_interim_answers_are_passed_on_to_who_knows_them(play: Play, versi
     client = play.connects()
     client.says(get(version=version))
     request = play.hears_request()
-    play.tell(Interim(INTERIM, request.sid, 103, b"link: </a.css>; rel=preload\r\n"))
+    play.tell(Interim(request.sid, 103, b"link: </a.css>; rel=preload\r\n"))
     hint = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n"
     assert client.hears() == (hint if version == b"1.1" else b"")
     play.answers(request, body=b"x")
     assert client.hears().startswith(b"HTTP/1.1 200 ")
-    play.tell(Interim(INTERIM, request.sid, 103, b""))  # too late: the client would take it for the next answer's
+    play.tell(Interim(request.sid, 103, b""))  # too late: the client would take it for the next answer's
     assert client.hears() == b""
 
 
@@ -214,7 +214,7 @@ async def test_trailers_reach_a_client_that_says_it_reads_them(play: Play, reads
     request = play.hears_request()
     play.answers(request, ended=False)
     play.streams(request, b"abc")
-    play.tell(Data(DATA, request.sid, b"d", True, "", False, None, b"x-sum: 6\r\n"))
+    play.tell(Data(request.sid, b"d", True, "", False, None, b"x-sum: 6\r\n"))
     trailers = b"x-sum: 6\r\n" if reads_them else b""
     assert client.hears().endswith(b"\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n" + trailers + b"\r\n")
     assert request.length != UNKNOWN

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from stages.accept import intake
-from stages.messages import INLINE, INTERIM, UNKNOWN, WINDOW, Interim
+from stages.messages import INLINE, UNKNOWN, WINDOW, Interim
 from tests.accept.playbook import KERNEL_READ, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 LONG = INLINE + 1
@@ -45,7 +45,7 @@ async def test_a_small_body_that_pauses_leaves_as_far_as_it_has_come(play: Play,
     assert (request.length, request.body, request.ended) == (5, b"", False)
     play.grants(request, WINDOW)
     assert play.hears_data(request) == ([(b"he", False)] if first else [])
-    play.tell(Interim(INTERIM, request.sid, 102, b""))
+    play.tell(Interim(request.sid, 102, b""))
     play.answers(request, ended=False)
     play.streams(request, b"half an answer")
     assert b"half an answer" in client.hears()

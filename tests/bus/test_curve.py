@@ -12,9 +12,10 @@ import zmq
 from bus.link import Curve, Link
 from bus.members import Members
 from tests.bus.conftest import Net
+from tests.bus.says import Said, say
 from tests.e2e.waiting import free_port
 
-YOU, SAY = 2, 64
+YOU = 2
 
 
 def keys() -> Curve:
@@ -25,7 +26,7 @@ class Inbox:
     def __init__(self, link: Link) -> None:
         self.endpoint = f"tcp://127.0.0.1:{free_port()}"
         self.got: list[Any] = []
-        link.attach(YOU, self.endpoint, {SAY: self.got.append}, {})
+        link.attach(YOU, self.endpoint, {Said: self.got.append})
         self.table = Members.of(1, 9, [(YOU, "test", 0, self.endpoint, "ready")])
 
 
@@ -34,7 +35,7 @@ async def test_tcp_without_keys_is_refused_on_either_side(net: Net) -> None:
         Inbox(net.link())
     mine = net.link()
     mine.set_members(Members.of(1, 9, [(YOU, "test", 0, "tcp://127.0.0.1:1", "ready")]))
-    mine.send(YOU, (SAY, 1))
+    mine.send(YOU, say(1))
     await net.until(lambda: net.failures)
     assert isinstance(net.failures[0]["exception"], PermissionError)
     net.failures.clear()
@@ -46,15 +47,15 @@ async def test_who_has_the_key_is_heard(net: Net) -> None:
     mine = net.link(curve)
     mine.set_members(inbox.table)
     for number in range(100):
-        mine.send(YOU, (SAY, number, bytes(100_000)))
+        mine.send(YOU, say(number, bytes(100_000)))
     await net.until(lambda: len(inbox.got) == 100)
-    assert [envelope[1] for envelope in inbox.got] == list(range(100))
+    assert [envelope.sid for envelope in inbox.got] == list(range(100))
 
 
 async def test_who_has_no_key_or_another_one_or_only_the_public_half_is_not_heard(net: Net) -> None:
     curve, other = keys(), keys()
     inbox = Inbox(net.link(curve))
-    message = b"\x01\x00" + msgpack.packb([[SAY, 666]])
+    message = b"\x01\x00" + msgpack.packb([[64, 666, b'']])
     with zmq.Context() as context:
         plain, foreign = context.socket(zmq.PUSH), context.socket(zmq.PUSH)
         foreign.curve_serverkey, foreign.curve_publickey, foreign.curve_secretkey = curve.public, other.public, other.secret
@@ -64,10 +65,10 @@ async def test_who_has_no_key_or_another_one_or_only_the_public_half_is_not_hear
             stranger.send(message)
         mine = net.link(curve)
         mine.set_members(inbox.table)
-        mine.send(YOU, (SAY, 1))
+        mine.send(YOU, say(1))
         await net.until(lambda: inbox.got)
         await asyncio.sleep(0.3)  # time enough for the strangers, had they been let in
-        assert inbox.got == [(SAY, 1)]
+        assert inbox.got == [say(1)]
         for stranger in (plain, foreign):
             stranger.close()
 
@@ -76,6 +77,6 @@ async def test_a_server_with_another_key_is_not_told_anything(net: Net) -> None:
     inbox = Inbox(net.link(keys()))
     mine = net.link(keys())
     mine.set_members(inbox.table)
-    mine.send(YOU, (SAY, 1))
+    mine.send(YOU, say(1))
     await asyncio.sleep(0.3)
     assert inbox.got == []

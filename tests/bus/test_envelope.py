@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.envelope import ATTACH, MAX_ATTACHMENTS, VERSION, WireError, attachment_count, pack, unpack
+from bus.envelope import ATTACH, MAX_ATTACHMENTS, VERSION, Reader, WireError, attachment_count, pack, unpack
+from bus.messages import Echo
+from tests.bus.says import Said, say
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -23,35 +26,63 @@ PAYLOADS = st.binary(max_size=40) | st.integers(ATTACH - 1, ATTACH + 1).map(byte
 ENVELOPES = st.one_of(
     st.tuples(st.integers(0, 255)),
     st.tuples(st.integers(0, 255), PLAIN),
-    st.tuples(st.integers(0, 255), st.integers(0, 2**63), PAYLOADS, PLAIN),
+    st.tuples(st.integers(0, 255), st.integers(0, 2**63), st.binary(), PLAIN),
 )
+SAID = st.builds(Said, st.integers(0, 2**63), PAYLOADS)
 
 
-def through(batch: list[Any]) -> list[Any]:
+def reader(refused: list[WireError] | None = None) -> Reader:
+    return Reader([Said, Echo], [].append if refused is None else refused.append)
+
+
+def through(batch: list[Any], unpack: Callable[..., list[Any]] = unpack) -> list[Any]:
     head, *attachments = pack(batch)
     assert attachment_count(head) == len(attachments)
     return unpack(head, attachments)
 
 
 @given(st.lists(ENVELOPES, max_size=8))
-def test_every_batch_comes_back_as_it_was(batch: list[Any]) -> None:
+def test_every_batch_of_plain_envelopes_comes_back_as_it_was(batch: list[Any]) -> None:
     assert through(list(batch)) == batch
 
 
-@given(st.lists(ENVELOPES, max_size=8))
+@given(st.lists(SAID | st.builds(Echo, st.integers(0, 2**63), st.integers(0, 2**63)), max_size=8))
+def test_every_batch_of_messages_comes_back_as_it_was(batch: list[Any]) -> None:
+    assert through(list(batch), reader().unpack) == batch
+    plain = [(36, each.sender, each.sent) if isinstance(each, Echo) else (64, each.sid, each.payload) for each in batch]
+    assert through(list(batch)) == plain, "any reader of MessagePack can have them"
+
+
+@given(st.lists(SAID | ENVELOPES, max_size=8))
 def test_payloads_of_64_kib_and_more_travel_beside_the_batch_and_no_others(batch: list[Any]) -> None:
-    long = [envelope[2] for envelope in batch if len(envelope) > 2 and len(envelope[2]) >= ATTACH]
+    long = [each.payload for each in batch if isinstance(each, Said) and len(each.payload) >= ATTACH]
     assert pack(list(batch))[1:] == long
 
 
 def test_an_attachment_is_the_very_object_and_no_copy() -> None:
     payload = bytes(ATTACH)
-    assert pack([(67, 1, payload)])[1] is payload
+    assert pack([say(1, payload)])[1] is payload
 
 
 def test_a_batch_may_have_as_many_attachments_as_one_byte_counts() -> None:
-    batch = [(67, number, bytes(ATTACH), False, "") for number in range(MAX_ATTACHMENTS)]
-    assert through(list(batch)) == batch
+    batch = [say(number, bytes(ATTACH)) for number in range(MAX_ATTACHMENTS)]
+    assert through(list(batch), reader().unpack) == batch
+
+
+STRANGE: list[Any] = [(99, 1), (64,), (64, "1", b""), (64, 1, "text"), (64, 1, None, 7), (36, 1.5, 2), (), 7, "x", None, (None,), ((),), {}]
+
+
+@given(st.lists(st.sampled_from(STRANGE) | SAID, max_size=8))
+def test_an_envelope_that_is_no_message_of_these_costs_the_others_nothing(batch: list[Any]) -> None:
+    refused: list[WireError] = []
+    if any(isinstance(each, Said) and len(each.payload) >= ATTACH for each in batch):
+        batch = [each for each in batch if isinstance(each, Said)]
+    assert through(list(batch), reader(refused).unpack) == [each for each in batch if isinstance(each, Said)]
+    assert len(refused) == sum(not isinstance(each, Said) for each in batch)
+
+
+def test_a_message_of_a_newer_sender_is_read_as_far_as_it_is_known() -> None:
+    assert through([(64, 1, b"x", "what was appended later")], reader().unpack) == [say(1, b"x")]
 
 
 HEAD = bytes((VERSION, 0))
@@ -81,6 +112,8 @@ HEAD = bytes((VERSION, 0))
 def test_what_is_no_batch_of_this_protocol_is_refused(head: bytes, attachments: list[bytes], why: str) -> None:
     with pytest.raises(WireError, match=why):
         unpack(head, attachments)
+    with pytest.raises(WireError, match=why):
+        reader().unpack(head, attachments)
 
 
 @given(st.binary(max_size=200), st.lists(st.binary(max_size=8), max_size=3))
@@ -88,3 +121,4 @@ def test_garbage_is_refused_and_never_anything_worse(garbage: bytes, attachments
     for head in (garbage, bytes((VERSION, len(attachments))) + garbage):
         with suppress(WireError):
             assert isinstance(unpack(head, attachments), list)
+            assert isinstance(reader().unpack(head, attachments), list)

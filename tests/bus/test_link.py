@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import msgpack
@@ -19,15 +19,9 @@ from bus import sockets
 from bus.link import Link
 from bus.members import Members
 from tests.bus.conftest import Net
+from tests.bus.says import Said, say
 
 ME, YOU, OTHER = 1, 2, 3
-SAY = 64
-
-
-class Said(NamedTuple):
-    kind: int
-    number: int
-    payload: bytes = b""
 
 
 class Inbox:
@@ -36,11 +30,11 @@ class Inbox:
     def __init__(self, net: Net, link: Link, actor: int, receive: Callable[[Any], None] | None = None) -> None:
         self.got: list[Any] = []
         self.endpoint = net.at(f"test.0.{actor}")
-        link.attach(actor, self.endpoint, {SAY: receive or self.got.append}, {SAY: lambda fields: Said(*fields)})
+        link.attach(actor, self.endpoint, {Said: receive or self.got.append})
 
     @property
     def numbers(self) -> list[int]:
-        return [said.number for said in self.got]
+        return [said.sid for said in self.got]
 
 
 def table(net: Net, *actors: int, seq: int = 1, newest: int = 9) -> Members:
@@ -71,7 +65,7 @@ def counted(link: Link, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_envelopes_arrive_in_order_with_their_fields_named(net: Net) -> None:
     mine, _, inbox = pair(net)
     for number in range(5000):
-        mine.send(YOU, (SAY, number))
+        mine.send(YOU, say(number))
         if number % 700 == 0:
             await asyncio.sleep(0)
     await net.until(lambda: len(inbox.got) == 5000)
@@ -83,7 +77,7 @@ async def test_what_is_sent_in_one_turn_of_the_loop_leaves_as_one_message(net: N
     mine, _, inbox = pair(net)
     sizes = counted(mine, monkeypatch)
     for number in range(200):
-        mine.send(YOU, (SAY, number))
+        mine.send(YOU, say(number))
     assert sizes == []
     await net.until(lambda: len(inbox.got) == 200)
     assert sizes == [200]
@@ -93,7 +87,7 @@ async def test_a_large_batch_is_split_where_attachments_could_not_be_counted(net
     mine, _, inbox = pair(net)
     sizes = counted(mine, monkeypatch)
     for number in range(600):
-        mine.send(YOU, (SAY, number, bytes(wire.ATTACH) if number % 2 else b"short"))
+        mine.send(YOU, say(number, bytes(wire.ATTACH) if number % 2 else b"short"))
     await net.until(lambda: len(inbox.got) == 600)
     assert sizes == [255, 255, 90]
     assert inbox.numbers == list(range(600))
@@ -104,7 +98,7 @@ async def test_large_payloads_arrive_whole_among_small_ones(net: Net) -> None:
     mine, _, inbox = pair(net)
     payloads = [b"a" * 256 * 1024, b"", b"b" * wire.ATTACH, b"c" * (wire.ATTACH - 1)]
     for number, payload in enumerate(payloads):
-        mine.send(YOU, (SAY, number, payload))
+        mine.send(YOU, say(number, payload))
     await net.until(lambda: len(inbox.got) == 4)
     assert [said.payload for said in inbox.got] == payloads
 
@@ -114,7 +108,7 @@ async def test_two_receivers_get_what_is_theirs(net: Net) -> None:
     one, two = Inbox(net, yours, YOU), Inbox(net, yours, OTHER)
     mine.set_members(table(net, YOU, OTHER))
     for number in range(100):
-        mine.send(YOU if number % 2 else OTHER, (SAY, number))
+        mine.send(YOU if number % 2 else OTHER, say(number))
     await net.until(lambda: len(one.got) + len(two.got) == 100)
     assert (one.numbers, two.numbers) == (list(range(1, 100, 2)), list(range(0, 100, 2)))
 
@@ -122,7 +116,7 @@ async def test_two_receivers_get_what_is_theirs(net: Net) -> None:
 async def test_what_is_sent_before_the_receiver_exists_reaches_it(net: Net) -> None:
     mine, yours = net.link(), net.link()
     mine.set_members(table(net, YOU))
-    mine.send(YOU, (SAY, 1))
+    mine.send(YOU, say(1))
     await asyncio.sleep(0)
     inbox = Inbox(net, yours, YOU)
     await net.until(lambda: inbox.numbers == [1])
@@ -132,11 +126,11 @@ async def test_what_is_for_an_actor_that_no_table_names_yet_waits_for_the_table(
     mine, yours = net.link(), net.link()
     inbox = Inbox(net, yours, YOU)
     mine.set_members(table(net, seq=1, newest=YOU - 1))
-    mine.send(YOU, (SAY, 1))
+    mine.send(YOU, say(1))
     await asyncio.sleep(0)
-    mine.send(YOU, (SAY, 2))
+    mine.send(YOU, say(2))
     mine.set_members(table(net, YOU, seq=2))
-    mine.send(YOU, (SAY, 3))
+    mine.send(YOU, say(3))
     await net.until(lambda: inbox.numbers == [1, 2, 3])
     assert mine.dropped == 0
 
@@ -145,7 +139,7 @@ async def test_what_waits_for_a_table_is_bounded(net: Net, monkeypatch: pytest.M
     monkeypatch.setattr(module, "OUTBOX_ENVELOPES", 10)
     mine = net.link()
     for number in range(25):
-        mine.send(YOU, (SAY, number))
+        mine.send(YOU, say(number))
     await asyncio.sleep(0)
     assert mine.dropped == 15
     assert not mine.can_send(YOU)
@@ -153,14 +147,14 @@ async def test_what_waits_for_a_table_is_bounded(net: Net, monkeypatch: pytest.M
 
 async def test_nothing_is_sent_to_the_dead_nor_kept_for_them(net: Net) -> None:
     mine, yours, inbox = pair(net)
-    mine.send(YOU, (SAY, 1))
+    mine.send(YOU, say(1))
     await net.until(lambda: inbox.numbers == [1])
-    mine.send(YOU, (SAY, 2))
+    mine.send(YOU, say(2))
     mine.set_members(table(net, OTHER, seq=2))
-    mine.send(YOU, (SAY, 3))
+    mine.send(YOU, say(3))
     assert mine.dropped == 2
     survivor = Inbox(net, yours, OTHER)
-    mine.send(OTHER, (SAY, 4))
+    mine.send(OTHER, say(4))
     await net.until(lambda: survivor.numbers == [4])
     assert inbox.numbers == [1]
 
@@ -172,17 +166,17 @@ async def test_a_full_pipe_blocks_nobody_and_loses_nothing(net: Net, monkeypatch
     mine.set_members(table(net, YOU, OTHER))
     sent = 0
     while mine.can_send(YOU):  # nobody reads there: it does not even exist
-        mine.send(YOU, (SAY, sent, bytes(wire.ATTACH)))
+        mine.send(YOU, say(sent, bytes(wire.ATTACH)))
         sent += 1
         await asyncio.sleep(0)
         assert sent < 100
     for _ in range(20):  # envelopes of streams in flight are still taken
-        mine.send(YOU, (SAY, sent))
+        mine.send(YOU, say(sent))
         sent += 1
         await asyncio.sleep(0)
-    mine.offer(YOU, (SAY, -1))
+    mine.offer(YOU, say(-1))
     assert mine.dropped == 1, "an event is dropped rather than kept"
-    mine.send(OTHER, (SAY, 7))
+    mine.send(OTHER, say(7))
     await net.until(lambda: other.numbers == [7])
     inbox = Inbox(net, yours, YOU)
     await net.until(lambda: len(inbox.got) == sent)
@@ -192,10 +186,10 @@ async def test_a_full_pipe_blocks_nobody_and_loses_nothing(net: Net, monkeypatch
 
 async def test_an_envelope_that_cannot_travel_costs_no_other(net: Net) -> None:
     mine, _, inbox = pair(net)
-    mine.send(YOU, (SAY, 1, bytes(wire.ATTACH)))
-    mine.send(YOU, (SAY, 2, object()))
-    mine.send(YOU, (SAY, 2**70))
-    mine.send(YOU, (SAY, 3))
+    mine.send(YOU, say(1, bytes(wire.ATTACH)))
+    mine.send(YOU, (64, 2, object()))
+    mine.send(YOU, say(2**70))
+    mine.send(YOU, say(3))
     await net.until(lambda: inbox.numbers == [1, 3])
     assert len(inbox.got[0].payload) == wire.ATTACH
     assert mine.dropped == 2
@@ -207,8 +201,8 @@ async def test_a_peer_that_cannot_be_reached_at_all_costs_no_other(net: Net) -> 
     mine, yours = net.link(), net.link()
     inbox = Inbox(net, yours, YOU)
     mine.set_members(Members.of(1, 9, [(OTHER, "test", 0, "nonsense://", "ready"), (YOU, "test", 0, inbox.endpoint, "ready")]))
-    mine.send(OTHER, (SAY, 1))
-    mine.send(YOU, (SAY, 2))
+    mine.send(OTHER, say(1))
+    mine.send(YOU, say(2))
     await net.until(lambda: inbox.numbers == [2])
     assert len(net.failures) == 1
     net.failures.clear()
@@ -217,7 +211,7 @@ async def test_a_peer_that_cannot_be_reached_at_all_costs_no_other(net: Net) -> 
 async def test_an_inbox_that_cannot_be_bound_says_so_and_closing_does_not_hang(net: Net) -> None:
     link = net.link()
     with pytest.raises(zmq.ZMQError):
-        link.attach(ME, net.at("no/such/dir/test"), {}, {})
+        link.attach(ME, net.at("no/such/dir/test"), {})
     net.close(link)
 
 
@@ -228,7 +222,7 @@ async def test_what_other_sockets_have_brought_by_then_comes_before_a_message(ne
     link, mine = net.link(), net.link()
     Inbox(net, link, YOU, lambda said: order.append("message"))
     mine.set_members(table(net, YOU))
-    mine.send(YOU, Said(SAY, 1))
+    mine.send(YOU, say(1))
     await net.until(lambda: order == ["message"])
     await asyncio.sleep(0.1)  # ZeroMQ also wakes a receiver for matters of its own; then it takes what is there
     ours, theirs = socket.socketpair()
@@ -240,7 +234,7 @@ async def test_what_other_sockets_have_brought_by_then_comes_before_a_message(ne
             time.sleep(0.05)  # the message is here
             theirs.send(b"bytes")
 
-        mine.send(YOU, Said(SAY, 2))  # it leaves in the turn that both_arrive is in
+        mine.send(YOU, say(2))  # it leaves in the turn that both_arrive is in
         loop.call_soon(both_arrive)
         await net.until(lambda: len(order) == 3)
         loop.remove_reader(ours)
@@ -255,9 +249,9 @@ async def test_a_busy_peer_does_not_starve_another(net: Net, monkeypatch: pytest
     Inbox(net, yours, OTHER, lambda said: order.append(OTHER))
     mine.set_members(table(net, YOU, OTHER))
     for _ in range(50):
-        mine.send(YOU, (SAY, 0))
+        mine.send(YOU, say(0))
         await asyncio.sleep(0)  # a message each
-    mine.send(OTHER, (SAY, 0))
+    mine.send(OTHER, say(0))
     await net.until(lambda: len(order) == 51)
     assert order.index(OTHER) <= 50
 
@@ -288,29 +282,29 @@ async def test_a_receiver_that_fails_costs_its_envelope_only(net: Net) -> None:
     got: list[int] = []
 
     def receive(said: Said) -> None:
-        if said.number in (2, 3):
-            raise [ValueError("two"), KeyError("three")][said.number - 2]
-        got.append(said.number)
+        if said.sid in (2, 3):
+            raise [ValueError("two"), KeyError("three")][said.sid - 2]
+        got.append(said.sid)
 
     Inbox(net, yours, YOU, receive)
     mine.set_members(table(net, YOU))
     for number in range(6):
-        mine.send(YOU, (SAY, number))
+        mine.send(YOU, say(number))
     await net.until(lambda: got == [0, 1, 4, 5])
-    assert [failure["message"] for failure in net.failures] == [f"the receiver of kind {SAY} failed"] * 2
+    assert [failure["message"] for failure in net.failures] == ["the receiver of Said failed"] * 2
     assert yours.refused == 0
     net.failures.clear()
 
 
 GARBAGE: list[list[bytes]] = [
     [b""],
-    [b"\x02\x00" + msgpack.packb([[SAY, 666]])],
+    [b"\x02\x00" + msgpack.packb([[64, 666]])],
     [b"\x01\x00\xc1"],
     [b"\x01\x00" + msgpack.packb({"a": 1})],
-    [b"\x01\x02" + msgpack.packb([[SAY, 666, None]])],
-    [b"\x01\x02" + msgpack.packb([[SAY, 666, None]]), b"one"],
-    [b"\x01\x01" + msgpack.packb([[SAY, 666, None]]), b"one", b"two"],
-    [b"\x01\x00" + msgpack.packb([[99, 666], [], 5, "x", [None], [[]], [{}], [SAY]])],
+    [b"\x01\x02" + msgpack.packb([[64, 666, None]])],
+    [b"\x01\x02" + msgpack.packb([[64, 666, None]]), b"one"],
+    [b"\x01\x01" + msgpack.packb([[64, 666, None]]), b"one", b"two"],
+    [b"\x01\x00" + msgpack.packb([[99, 666], [], 5, "x", [None], [[]], [{}], [64]])],
 ]
 
 
@@ -322,10 +316,10 @@ async def test_garbage_is_dropped_counted_and_told_once_and_what_follows_is_rece
         stranger.connect(inbox.endpoint)
         for number in range(3):
             stranger.send_multipart(frames)
-            stranger.send(b"\x01\x00" + msgpack.packb([[SAY, number]]))
+            stranger.send(b"\x01\x00" + msgpack.packb([[64, number, b""]]))
         await net.until(lambda: len(inbox.got) >= 3)
     assert inbox.numbers == [0, 1, 2]
-    assert yours.refused >= 3 or any("receiver of kind" in failure["message"] for failure in net.failures)
+    assert yours.refused >= 3 or any("receiver of" in failure["message"] for failure in net.failures)
     assert sum("refused" in failure["message"] for failure in net.failures) <= 1, "a flood of it does not flood the log"
     net.failures.clear()
 
@@ -333,7 +327,7 @@ async def test_garbage_is_dropped_counted_and_told_once_and_what_follows_is_rece
 async def test_a_whole_batch_can_be_handed_on_as_it_came(net: Net) -> None:
     mine, yours = net.link(), net.link()
     batches: list[tuple[bytes, list[Any]]] = []
-    yours.attach(YOU, net.at(f"test.0.{YOU}"), {}, {}, lambda raw, envelopes: batches.append((raw, envelopes)))
+    yours.attach(YOU, net.at(f"test.0.{YOU}"), {}, lambda raw, envelopes: batches.append((raw, envelopes)))
     mine.set_members(table(net, YOU))
     mine.send(YOU, (96, 1, "a"))
     mine.send(YOU, (97, 2, "b"))
@@ -345,9 +339,9 @@ async def test_a_whole_batch_can_be_handed_on_as_it_came(net: Net) -> None:
 
 async def test_what_is_queued_at_the_end_still_leaves(net: Net) -> None:
     mine, _, inbox = pair(net)
-    mine.send(YOU, (SAY, 1))
+    mine.send(YOU, say(1))
     await net.until(lambda: inbox.numbers == [1])
-    mine.send(YOU, (SAY, 2))
+    mine.send(YOU, say(2))
     net.close(mine)
     await net.until(lambda: inbox.numbers == [1, 2])
 
@@ -355,7 +349,7 @@ async def test_what_is_queued_at_the_end_still_leaves(net: Net) -> None:
 async def test_closing_does_not_wait_for_a_peer_that_is_gone(net: Net) -> None:
     mine = net.link()
     mine.set_members(table(net, YOU))
-    mine.send(YOU, (SAY, 1))
+    mine.send(YOU, say(1))
     began = asyncio.get_running_loop().time()
     net.close(mine)
     assert asyncio.get_running_loop().time() - began < 1

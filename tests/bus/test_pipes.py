@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bus.kinds import ECHO, MARK
+from bus.messages import Echo, Mark
 from bus.pipes import LIMIT, STEP, Pipes
 
 ME, YOU, OTHER = 1, 2, 3
@@ -20,9 +20,9 @@ class Marks:
     def come_back(self) -> None:
         """The other ends have dealt with all."""
         marks, self.sent = self.sent, []
-        for to, (kind, sender, total) in marks:
-            assert (kind, sender) == (MARK, ME)
-            self.pipes.echoed((ECHO, to, total))
+        for to, mark in marks:
+            assert mark == Mark(ME, mark.sent)
+            self.pipes.echoed(Echo(to, mark.sent))
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_who_waits_goes_on_once_and_in_turn(marks: Marks) -> None:
     pipes.sent(YOU, 2 * LIMIT)
     pipes.when_open(YOU, lambda: order.append("first"))
     pipes.when_open(YOU, lambda: order.append("second"))
-    pipes.echoed((ECHO, OTHER, 2 * LIMIT))
-    pipes.echoed((ECHO, YOU, LIMIT - 1))
+    pipes.echoed(Echo(OTHER, 2 * LIMIT))
+    pipes.echoed(Echo(YOU, LIMIT - 1))
     assert order == []
     marks.come_back()
     assert order == ["first", "second"]
@@ -60,7 +60,7 @@ def test_an_echo_that_is_late_takes_nothing_back(marks: Marks) -> None:
     pipes = marks.pipes
     pipes.sent(YOU, 2 * LIMIT)
     marks.come_back()
-    pipes.echoed((ECHO, YOU, 0))
+    pipes.echoed(Echo(YOU, 0))
     assert not pipes.is_full(YOU)
 
 

@@ -21,10 +21,10 @@ from bus.members import Members
 from bus.process import Process
 from bus.seat import Seat
 from tests.bus.conftest import Net
+from tests.bus.says import Said, say
 
 pytestmark = pytest.mark.alone
 
-SAY = 64
 
 
 class Talker(Actor):
@@ -41,8 +41,8 @@ class Talker(Actor):
         self.load = 0
         self.is_stopped = False
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
-        return {SAY: self.got.append}
+    def receivers(self) -> dict[type, Callable[[Any], None]]:
+        return {Said: self.got.append}
 
     async def start(self) -> None:
         if self.context.settings.get("fails"):
@@ -185,11 +185,11 @@ async def test_actors_talk_across_processes_and_within_one(net: Net, supervisor:
     await net.until(lambda: len(supervisor.of(READY)) == 3)
     for actor in (one, three):
         for number in range(3):
-            actor.context.send(two.context.id, (SAY, actor.context.id, number))
-    two.context.send(three.context.id, (SAY, two.context.id, 9))
+            actor.context.send(two.context.id, Said(actor.context.id, b"%d" % number))
+    two.context.send(three.context.id, Said(two.context.id, b"9"))
     await net.until(lambda: len(two.got) == 6 and three.got)
-    assert [envelope[2] for envelope in two.got if envelope[1] == one.context.id] == [0, 1, 2]
-    assert [envelope[2] for envelope in two.got if envelope[1] == three.context.id] == [0, 1, 2]
+    assert [each.payload for each in two.got if each.sid == one.context.id] == [b"0", b"1", b"2"]
+    assert [each.payload for each in two.got if each.sid == three.context.id] == [b"0", b"1", b"2"]
 
 
 async def test_who_is_gone_is_told_and_gets_nothing_more(net: Net, supervisor: Supervisor) -> None:
@@ -198,7 +198,7 @@ async def test_who_is_gone_is_told_and_gets_nothing_more(net: Net, supervisor: S
     await net.until(lambda: len(supervisor.of(READY)) == 2)
     await supervisor.end(2, kill=True)
     await net.until(lambda: frozenset((2,)) in one.gone)
-    one.context.send(2, (SAY, 1))
+    one.context.send(2, say(1))
     assert one.context.members.is_dead(2)
 
 

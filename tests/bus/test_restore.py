@@ -11,6 +11,7 @@ import pytest
 from bus.link import Link
 from bus.members import Members
 from tests.bus.conftest import Net
+from tests.bus.says import Said, say
 
 KIND = 64
 
@@ -25,21 +26,21 @@ def others(net: Net, name: str = "inbox") -> Link:
 async def test_an_inbox(net: Net, times: int) -> None:
     got: list[Any] = []
     receiver = net.link()
-    receiver.attach(1, net.at("inbox"), {KIND: got.append}, {})
+    receiver.attach(1, net.at("inbox"), {Said: got.append})
     assert receiver.restore() == []
     links = [others(net)]
     for _ in range(times):
-        links[-1].send(1, (KIND, "before"))
+        links[-1].send(1, say(7))
         await net.until(lambda: got)
         os.unlink(f"{net.run_dir}/inbox")
         late = others(net)
-        late.send(1, (KIND, "late"))
+        late.send(1, say(8))
         assert receiver.restore() == [f"{net.run_dir}/inbox"]
         links.append(late)
         got.clear()
         for number, link in enumerate(links):
-            link.send(1, (KIND, number))
-        await net.until(lambda: {(KIND, number) for number in range(len(links))} <= set(got))
+            link.send(1, say(number))
+        await net.until(lambda: set(range(len(links))) <= {said.sid for said in got})
         got.clear()
 
 
@@ -80,12 +81,12 @@ async def test_a_publisher(net: Net) -> None:
 async def test_without_the_directory_it_is_tried_again_later(net: Net) -> None:
     link = net.link()
     got: list[Any] = []
-    link.attach(1, net.at("inbox"), {KIND: got.append}, {})
+    link.attach(1, net.at("inbox"), {Said: got.append})
     shutil.rmtree(net.run_dir)
     for _ in range(2):
         with pytest.raises(OSError):
             link.restore()
     os.mkdir(net.run_dir)
     assert link.restore()
-    others(net).send(1, (KIND, 1))
+    others(net).send(1, say(1))
     await net.until(lambda: got)

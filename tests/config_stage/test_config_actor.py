@@ -19,7 +19,7 @@ from config.model import Code, Snapshot
 from pingap.loading import load as load_all
 from stages.config import last, watch
 from stages.config.actor import ConfigActor
-from stages.messages import ACCEPTED, IN_USE, REFUSED, Accepted, InUse, Refused
+from stages.messages import Accepted, InUse, Refused
 
 GOOD = """
 [servers.web]
@@ -81,7 +81,7 @@ class Run:
 
     def accept(self, *actors: int) -> None:
         for actor in actors or range(10, 10 + len(STAGES)):
-            self.actor.receivers()[ACCEPTED](Accepted(ACCEPTED, actor, self.value["candidate"]))
+            self.actor.receivers()[Accepted](Accepted(actor, self.value["candidate"]))
 
     async def take(self, changes: Callable[[], object] | None = None) -> None:
         """Lets every stage accept the next candidate; afterwards it runs."""
@@ -143,7 +143,7 @@ async def test_it_is_ready_when_the_first_generation_was_accepted(path: Path) ->
 async def test_a_first_configuration_that_a_stage_refuses_is_a_boot_failure_with_the_reason(path: Path) -> None:
     async with started(Run(path, path.parent)) as run:
         await run.until(lambda: run.value["candidate"])
-        run.actor.receivers()[REFUSED](Refused(REFUSED, 11, run.value["candidate"], "no such thing"))
+        run.actor.receivers()[Refused](Refused(11, run.value["candidate"], "no such thing"))
         assert run.starting is not None
         with pytest.raises(RuntimeError, match=r"routing\.0: no such thing"):
             await run.starting
@@ -335,8 +335,8 @@ async def test_checks_that_exit_the_process_cost_only_the_edit(path: Path) -> No
 async def test_accept_says_when_an_old_generation_may_go(path: Path) -> None:
     async with running(path) as run:
         first = run.value["committed"]
-        run.actor.receivers()[IN_USE](InUse(IN_USE, 10, first))
+        run.actor.receivers()[InUse](InUse(10, first))
         await run.take(lambda: run.write(GOOD.format(port=2)))
         assert run.value["oldest"] == first
-        run.actor.receivers()[IN_USE](InUse(IN_USE, 10, run.value["committed"]))
+        run.actor.receivers()[InUse](InUse(10, run.value["committed"]))
         assert run.value["oldest"] == run.value["committed"]

@@ -11,7 +11,7 @@ from bus.fake import FakeContext
 from bus.members import Members
 from config.model import Basic, Snapshot
 from stages.generations import Generations
-from stages.messages import ACCEPTED, IN_USE, REFUSED, Accepted, InUse, Refused
+from stages.messages import Accepted, InUse, Refused
 
 ME, CONFIG = 7, 2
 
@@ -53,7 +53,7 @@ class Stage:
 
 def test_a_candidate_is_compiled_and_accepted_but_not_used_before_it_is_committed() -> None:
     stage = Stage()
-    assert stage.hears(candidate=5) == [(CONFIG, Accepted(ACCEPTED, ME, 5))]
+    assert stage.hears(candidate=5) == [(CONFIG, Accepted(ME, 5))]
     assert (stage.generations.get(5), stage.generations.newest, stage.committed) == ("g5", 0, [])
     assert stage.hears(committed=5) == []
     assert (stage.generations.newest, stage.committed, stage.compiled) == (5, [(5, "g5")], ["g5"])
@@ -62,14 +62,14 @@ def test_a_candidate_is_compiled_and_accepted_but_not_used_before_it_is_committe
 def test_a_candidate_that_does_not_compile_is_refused_with_the_reason_and_what_runs_stays() -> None:
     stage = Stage()
     stage.hears(committed=5, oldest=5)
-    assert stage.hears(committed=5, candidate=6, oldest=5, next="bad") == [(CONFIG, Refused(REFUSED, ME, 6, "bad name"))]
+    assert stage.hears(committed=5, candidate=6, oldest=5, next="bad") == [(CONFIG, Refused(ME, 6, "bad name"))]
     assert (stage.generations.newest, stage.generations.get(5), stage.generations.get(6)) == (5, "g5", None)
 
 
 def test_a_stage_that_comes_late_takes_what_runs_and_the_candidate_at_once() -> None:
     stage = Stage()
     sent = stage.hears(committed=5, candidate=6, oldest=5)
-    assert sent == [(CONFIG, Accepted(ACCEPTED, ME, 5)), (CONFIG, Accepted(ACCEPTED, ME, 6))]
+    assert sent == [(CONFIG, Accepted(ME, 5)), (CONFIG, Accepted(ME, 6))]
     assert stage.committed == [(5, "g5")]
 
 
@@ -107,7 +107,7 @@ def test_without_a_config_actor_and_with_a_new_one_that_has_nothing_yet_the_stag
     stage.hears()
     assert (stage.generations.newest, stage.generations.get(5)) == (5, "g5")
     stage.members(CONFIG + 1)
-    assert stage.hears(candidate=900) == [(CONFIG + 1, Accepted(ACCEPTED, ME, 900))]
+    assert stage.hears(candidate=900) == [(CONFIG + 1, Accepted(ME, 900))]
     assert stage.generations.get(5) == "g5"
     stage.hears(committed=900, oldest=900)
     assert stage.committed == [(5, "g5"), (900, "g900")]
@@ -117,7 +117,7 @@ def test_a_new_config_actor_hears_of_a_candidate_that_the_old_one_knew_to_be_acc
     stage = Stage()
     stage.hears(committed=5, candidate=6, oldest=5)
     stage.members(CONFIG + 1)
-    assert (CONFIG + 1, Accepted(ACCEPTED, ME, 6)) in stage.hears(committed=5, candidate=6, oldest=5)
+    assert (CONFIG + 1, Accepted(ME, 6)) in stage.hears(committed=5, candidate=6, oldest=5)
     assert stage.compiled == ["g5", "g6"]
 
 
@@ -155,8 +155,8 @@ def test_a_stage_sees_the_sections_of_plugins_as_the_file_has_them_though_they_c
 
 def test_the_message_names_its_kind() -> None:
     stage = Stage("accept")
-    kinds = {envelope[0] for _, envelope in stage.hears(committed=5)}
-    assert kinds == {ACCEPTED, IN_USE}
+    kinds = {type(envelope) for _, envelope in stage.hears(committed=5)}
+    assert kinds == {Accepted, InUse}
 
 
 @pytest.mark.parametrize("oldest", [0, 5])

@@ -20,7 +20,7 @@ from config.parts import Backend, HealthCheck
 from stages.discovery import actor as module
 from stages.discovery.actor import DiscoveryActor
 from stages.lookups import Address, Lookups
-from stages.messages import ACCEPTED
+from stages.messages import Accepted
 from tests.discovery.origin import OK, Origin, listening, origin
 from tests.e2e.waiting import free_port
 
@@ -75,7 +75,7 @@ async def running(run_dir: Path | None = None, **upstreams: Upstream) -> AsyncIt
 
 async def test_it_accepts_the_configuration_and_is_ready_when_there_is_nothing_to_check() -> None:
     async with running() as run:
-        assert run.context.sent[0][1].kind == ACCEPTED
+        assert type(run.context.sent[0][1]) is Accepted
         assert run.context.is_ready
         assert run.value == {}
 

@@ -10,8 +10,9 @@ import pytest
 
 from bus.envelope import pack
 from bus.fake import FakeContext
-from bus.kinds import COUNT, LINES, WANTED
+from bus.kinds import COUNT, LINES
 from bus.members import Members
+from bus.messages import Wanted
 from config.model import Basic, Server, Snapshot
 from config.parts import AccessLog, Listen
 from stages.logging.actor import LoggingActor
@@ -55,7 +56,7 @@ class Rig:
         return raw
 
     def wanted(self) -> list[tuple[int, list[str]]]:
-        return [(to, envelope[1]) for to, envelope in self.context.sent if envelope[0] == WANTED]
+        return [(to, message.topics) for to, message in self.context.sent if isinstance(message, Wanted)]
 
 
 @pytest.fixture
@@ -223,7 +224,7 @@ async def test_events_of_its_own_process_are_written_and_published_too(tmp_path:
     rig.commit()
     rig.context.topics_changed(frozenset({"log"}))
     receivers = rig.actor.receivers()
-    receivers[log()[0]](log("own"))
+    receivers[tuple](log("own"))
     await rig.actor.stop()
     assert rig.context.events == [("log", [log("own")])]
     assert "own" in (tmp_path / "app.log").read_text()

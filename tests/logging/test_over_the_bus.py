@@ -21,7 +21,7 @@ from config.parts import AccessLog, Listen
 from pingap import events
 from pingap.rundir import RunDir
 from stages.logging.actor import LoggingActor
-from stages.messages import DECODE, SCRAPE, SCRAPED, Scrape
+from stages.messages import Scrape, Scraped
 from stages.metrics.actor import MetricsActor
 from tests.observability.samples import access, log
 
@@ -32,14 +32,13 @@ class Client(Actor):
     """Stands for accept and routing: emits events, scrapes."""
 
     stage: ClassVar[str] = "accept"
-    decode: ClassVar[dict[int, Any]] = DECODE
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
         self.pages: list[bytes] = []
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
-        return {SCRAPED: lambda answer: self.pages.append(answer.payload)}
+    def receivers(self) -> dict[type, Callable[[Any], None]]:
+        return {Scraped: lambda answer: self.pages.append(answer.payload)}
 
     def figures(self) -> dict[str, float]:
         return {"in_flight": 3}
@@ -138,7 +137,7 @@ async def test_events_reach_the_file_the_consumers_and_the_metrics_page_also_aft
     client.context.ship_counts(client.figures())
 
     def scrape() -> None:
-        client.context.send(metrics.context.id, Scrape(SCRAPE, 1, client.context.id, "web"))
+        client.context.send(metrics.context.id, Scrape(1, client.context.id, "web"))
 
     await until(lambda: b"pingap_accept_connections_refused_total 2.0" in b"".join(client.pages), scrape)
     assert b'pingap_http_requests_current{location="",server="web"} 3.0' in client.pages[-1]

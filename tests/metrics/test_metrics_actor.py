@@ -5,7 +5,7 @@ from __future__ import annotations
 from bus.fake import FakeContext
 from config.model import Server, Snapshot
 from config.parts import Listen
-from stages.messages import SCRAPE, SCRAPED, Scrape, Scraped
+from stages.messages import Scrape, Scraped
 from stages.metrics.actor import MetricsActor
 from tests.observability.samples import access
 
@@ -18,10 +18,10 @@ def commit(context: FakeContext, number: int, **metrics: str | None) -> None:
 
 
 def scrape(context: FakeContext, actor: MetricsActor, server: str = "") -> Scraped:
-    actor.receivers()[SCRAPE](Scrape(SCRAPE, 77, 5, server))
+    actor.receivers()[Scrape](Scrape(77, 5, server))
     to, answer = context.sent[-1]
-    assert (to, answer.kind, answer.sid) == (5, SCRAPED, 77)
     assert isinstance(answer, Scraped)
+    assert (to, answer.sid) == (5, 77)
     return answer
 
 

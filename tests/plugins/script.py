@@ -5,26 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from msgspec.structs import replace
+
 from bus.fake import FakeContext
 from bus.members import READY, Members
 from config.model import Basic, Location, Server, Snapshot, Upstream
 from config.parts import Listen
 from config.values import PARSERS
-from stages.messages import (
-    CREDIT,
-    DATA,
-    RESPONSE,
-    ROUTED,
-    Accepted,
-    Affinity,
-    Credit,
-    Data,
-    Peer,
-    Refused,
-    Report,
-    Response,
-    Routed,
-)
+from stages.messages import Accepted, Affinity, Credit, Data, Peer, Refused, Report, Response, Routed
 from stages.plugins import registry
 from stages.plugins.actor import PluginsActor
 
@@ -119,13 +107,12 @@ class Stage:
         length = -1 if body is None else len(body)
         raw = b"host: example.com\r\n" + block(headers)
         # fmt: off
-        plain = Routed(
-            ROUTED, sid, self.generation, Affinity(ROUTING, PLUGINS, UPSTREAM), "s", PEER, b"GET", target.encode("latin-1"), 11,
+        plain = Routed(sid, self.generation, Affinity(ROUTING, PLUGINS, UPSTREAM), "s", PEER, b"GET", target.encode("latin-1"), 11,
             b"example.com", raw, length, body or b"", body is not None, 0.5, b"", "192.0.2.7", "l", upstream, self.plan, {},
             (1.0, 2.0), b"", (),
         )
         # fmt: on
-        return plain._replace(**more)
+        return replace(plain, **more)
 
     def response(
         self,
@@ -141,14 +128,14 @@ class Stage:
         size = length if length is not None else len(body) if ended else -1
         stamps = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
         report = Report("l", "u", "127.0.0.1:9000", status, True, 1, stamps, (), more.pop("error", ""), {}, "192.0.2.7")
-        plain = Response(RESPONSE, sid, UPSTREAM, status, block(headers), size, body, ended, report, ())
-        return plain._replace(**more)
+        plain = Response(sid, UPSTREAM, status, block(headers), size, body, ended, report, ())
+        return replace(plain, **more)
 
     def give(self, *envelopes: Any) -> None:
         """Hands envelopes in."""
         receivers = self.actor.receivers()
         for envelope in envelopes:
-            receivers[envelope[0]](envelope)
+            receivers[type(envelope)](envelope)
 
     def feed(self, *envelopes: Any) -> list[Any]:
         """Hands envelopes in; returns what went out at once, without its addressees."""
@@ -185,11 +172,11 @@ class Stage:
 
 
 def data(payload: bytes, ended: bool = False, error: str = "", upload: bool = False, sid: int = SID) -> Data:
-    return Data(DATA, sid, payload, ended, error, upload)
+    return Data(sid, payload, ended, error, upload)
 
 
 def credit(count: int, wanter: int = ACCEPT, sid: int = SID) -> Credit:
-    return Credit(CREDIT, sid, count, wanter)
+    return Credit(sid, count, wanter)
 
 
 def bodies(envelopes: list[Any]) -> bytes:

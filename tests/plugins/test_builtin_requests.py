@@ -6,8 +6,9 @@ import base64
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from stages.messages import CANCEL, Cancel, Response, Routed
+from stages.messages import Cancel, Response, Routed
 from tests.plugins.script import SID, Stage, lines
 
 Section = dict[str, Any]
@@ -85,7 +86,7 @@ async def test_mock_waits_before_it_answers() -> None:
 async def test_a_client_that_leaves_during_a_delay_is_forgotten() -> None:
     async with Stage({"p": {"category": "mock", "delay": "10s"}}) as stage:
         await stage.run(stage.request())
-        assert await stage.run(Cancel(CANCEL, SID, "client")) == []
+        assert await stage.run(Cancel(SID, "client")) == []
         assert stage.actor.held() == 0
 
 
@@ -155,7 +156,7 @@ async def test_an_empty_id_counts_as_none(name: str, given: str) -> None:
     headers = given.format(name.lower()).encode()
     async with Stage({"p": {"category": "request_id", "header_name": name}}) as stage:
         request = stage.request()
-        routed = await stage.one(request._replace(headers=headers))
+        routed = await stage.one(replace(request, headers=headers))
     assert isinstance(routed, Routed)
     [made] = header(routed, name.lower())
     assert len(made) == 36 and routed.variables["request_id"] == made

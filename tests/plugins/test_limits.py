@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages.messages import CANCEL, CLAIM, CLAIMED, DONE, Cancel, Claim, Claimed, Done, Response, Routed
+from stages.messages import Cancel, Claim, Claimed, Done, Response, Routed
 from stages.plugins import claims as claims_module
 from stages.plugins.limits import INFLIGHT, RATE, Limits
 from tests.plugins.script import ACCEPT, CONFIG, OTHER, PLUGINS, ROUTING, SID, UPSTREAM, Stage
@@ -81,7 +81,7 @@ async def test_requests_in_flight_are_counted_until_accept_says_done() -> None:
         [refused] = await stage.run(stage.request(sid=SID + 2))
         assert (refused.status, refused.body) == (429, b"Plugin limit, exceed limit 3/2")
         assert await passed(stage, SID + 3, client_ip="192.0.2.8")
-        await stage.run(Done(DONE, SID))
+        await stage.run(Done(SID))
         assert await passed(stage, SID + 4)
         assert not await passed(stage, SID + 5)
 
@@ -89,13 +89,13 @@ async def test_requests_in_flight_are_counted_until_accept_says_done() -> None:
 async def test_a_client_that_leaves_gives_its_place_back() -> None:
     async with Stage({"p": {**PAIR, "max": 1}}) as stage:
         assert await passed(stage, SID)
-        await stage.run(Cancel(CANCEL, SID, "client"))
+        await stage.run(Cancel(SID, "client"))
         assert await passed(stage, SID + 1)
 
 
 async def test_a_cancel_that_overtakes_its_request_takes_no_place() -> None:
     async with Stage({"p": {**PAIR, "max": 1}}) as stage:
-        assert await stage.run(Cancel(CANCEL, SID, "client")) == []
+        assert await stage.run(Cancel(SID, "client")) == []
         assert await stage.run(stage.request(sid=SID)) == []
         assert await passed(stage, SID + 1)
 
@@ -154,10 +154,10 @@ async def of_other(stage: Stage) -> dict[str, Any]:
         ip = f"192.0.2.{number}"
         [envelope] = await stage.run(stage.request(client_ip=ip, sid=SID + 1000 + number))
         if isinstance(envelope, Claim):
-            stage.feed(Claimed(CLAIMED, envelope.sid, envelope.key, True))
+            stage.feed(Claimed(envelope.sid, envelope.key, True))
             await stage.run()
             return {"client_ip": ip}
-        await stage.run(Done(DONE, SID + 1000 + number))
+        await stage.run(Done(SID + 1000 + number))
     raise AssertionError("the other replica owns nothing")
 
 
@@ -169,10 +169,10 @@ async def test_the_owner_of_a_key_is_asked_and_told_of_the_end() -> None:
         await asyncio.sleep(0)
         [(to, claim)] = stage.sent()
         assert (to, claim.asker, claim.args) == (OTHER, PLUGINS, (INFLIGHT, 1))
-        [routed] = await stage.run(Claimed(CLAIMED, SID, claim.key, True, 1))
+        [routed] = await stage.run(Claimed(SID, claim.key, True, 1))
         assert isinstance(routed, Routed)
-        stage.give(Done(DONE, SID))
-        assert stage.context.sent == [(OTHER, Done(DONE, SID))]
+        stage.give(Done(SID))
+        assert stage.context.sent == [(OTHER, Done(SID))]
 
 
 async def test_a_claim_that_the_owner_refuses_is_429_with_its_count() -> None:
@@ -180,7 +180,7 @@ async def test_a_claim_that_the_owner_refuses_is_429_with_its_count() -> None:
         two(stage)
         theirs = await of_other(stage)
         [claim] = await stage.run(stage.request(**theirs))
-        [refused] = await stage.run(Claimed(CLAIMED, SID, claim.key, False, 2))
+        [refused] = await stage.run(Claimed(SID, claim.key, False, 2))
         assert (refused.status, refused.body) == (429, b"Plugin limit, exceed limit 2/1")
 
 
@@ -201,15 +201,15 @@ async def test_this_replica_counts_for_others_until_they_or_their_clients_are_go
         far = 9 << 32  # another accept actor's streams
 
         def claim(sid: int, asker: int) -> Any:
-            [answer] = stage.feed(Claim(CLAIM, sid, asker, "key", (INFLIGHT, 2)))
+            [answer] = stage.feed(Claim(sid, asker, "key", (INFLIGHT, 2)))
             return answer
 
-        assert claim(SID, OTHER) == Claimed(CLAIMED, SID, "key", True, 1)
+        assert claim(SID, OTHER) == Claimed(SID, "key", True, 1)
         assert claim(far, OTHER).allowed
-        assert claim(SID + 2, OTHER) == Claimed(CLAIMED, SID + 2, "key", False, 3)
-        stage.feed(Done(DONE, far))
+        assert claim(SID + 2, OTHER) == Claimed(SID + 2, "key", False, 3)
+        stage.feed(Done(far))
         assert claim(SID + 2, OTHER).allowed
         stage.members(ACCEPT, ROUTING, PLUGINS, UPSTREAM, CONFIG)
-        assert claim(SID + 3, PLUGINS) == Claimed(CLAIMED, SID + 3, "key", True, 1)
+        assert claim(SID + 3, PLUGINS) == Claimed(SID + 3, "key", True, 1)
         stage.members(ROUTING, PLUGINS, UPSTREAM, CONFIG)
         assert claim(SID + 4, PLUGINS).value == 1

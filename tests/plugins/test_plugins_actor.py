@@ -7,23 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages.messages import (
-    CANCEL,
-    INTERIM,
-    NOT_BEGUN,
-    RECALL,
-    RECALLED,
-    UNKNOWN,
-    WILL_ANSWER,
-    WINDOW,
-    Cancel,
-    Data,
-    Interim,
-    Recall,
-    Recalled,
-    Response,
-    Routed,
-)
+from stages.messages import NOT_BEGUN, UNKNOWN, WILL_ANSWER, WINDOW, Cancel, Data, Interim, Recall, Recalled, Response, Routed
 from tests.plugins.script import ACCEPT, CONFIG, PLUGINS, ROUTING, SID, UPSTREAM, Stage, bodies, credit, data, granted, lines
 
 TOUCH: dict[str, Any] = {"p": {"category": "response_headers", "set_headers": ["X: 1"]}}
@@ -97,7 +81,7 @@ async def test_cancel_reaches_upstream_when_the_client_leaves() -> None:
     async with Stage(ZIP) as stage:
         await stage.run(stage.request())
         await stage.run(stage.response("content-type: text/plain", b"x", ended=False))
-        await stage.run(Cancel(CANCEL, SID, "client"))
+        await stage.run(Cancel(SID, "client"))
         assert stage.actor.held() == 0
         assert await stage.run(data(b"more")) == []
 
@@ -105,7 +89,7 @@ async def test_cancel_reaches_upstream_when_the_client_leaves() -> None:
 async def test_an_answer_to_a_stream_that_is_gone_is_cancelled() -> None:
     async with Stage(TOUCH) as stage:
         stage.give(stage.response("", b"x", ended=False))
-        assert stage.sent() == [(UPSTREAM, Cancel(CANCEL, SID, "gone"))]
+        assert stage.sent() == [(UPSTREAM, Cancel(SID, "gone"))]
         assert stage.feed(stage.response("", b"x")) == []
         assert stage.feed(data(b"x"), credit(5)) == []
 
@@ -151,7 +135,7 @@ async def test_when_accept_dies_its_streams_are_forgotten() -> None:
     async with Stage(ZIP) as stage:
         await stage.run(stage.request())
         stage.members(ROUTING, PLUGINS, UPSTREAM, CONFIG)
-        assert await stage.run() == [Cancel(CANCEL, SID, "accept is gone")]
+        assert await stage.run() == [Cancel(SID, "accept is gone")]
         assert stage.actor.held() == 0
 
 
@@ -166,8 +150,8 @@ async def test_a_request_with_no_upstream_that_no_plugin_answers_is_404() -> Non
 
 
 async def recalled(stage: Stage, sid: int = SID) -> int:
-    [answer] = await stage.run(Recall(RECALL, sid, ACCEPT))
-    assert answer == Recalled(RECALLED, sid, PLUGINS, answer.state)
+    [answer] = await stage.run(Recall(sid, ACCEPT))
+    assert answer == Recalled(sid, PLUGINS, answer.state)
     return int(answer.state)
 
 
@@ -279,7 +263,7 @@ async def test_an_answer_turned_into_one_without_body_has_none(tmp_path: Any) ->
 
 
 def hint(status: int = 103) -> Interim:
-    return Interim(INTERIM, SID, status, b"link: </a>\r\n")
+    return Interim(SID, status, b"link: </a>\r\n")
 
 
 @pytest.mark.parametrize("plugin", [TOUCH, ZIP, GROW])

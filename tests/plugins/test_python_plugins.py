@@ -14,7 +14,7 @@ import pytest
 
 from bus.repeats import MOST
 from stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
-from stages.messages import CANCEL, CREDIT, DATA, DONE, UNKNOWN, WINDOW, Cancel, Credit, Data, Done, Response, Routed
+from stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Done, Response, Routed
 from stages.plugins import registry
 from tests.plugins.script import ACCEPT, SID, UPSTREAM, Stage, bodies, credit, data, granted, lines, snapshot
 
@@ -111,7 +111,7 @@ async def test_a_plugin_may_answer_at_any_step(tmp_path: Path) -> None:
     async with Stage({"p": section(tmp_path, code)}) as stage:
         await stage.run(stage.request())
         out = await stage.run(stage.response("server: x", b"body", ended=False))
-        assert out[0] == Cancel(CANCEL, SID, "plugins")
+        assert out[0] == Cancel(SID, "plugins")
         assert (out[1].status, out[1].body, out[1].report.addr) == (418, b"tea", "127.0.0.1:9000")
         assert lines(out[1].headers)[0] == "x-kind: pot"
         assert stage.actor.held() == 0
@@ -219,7 +219,7 @@ async def test_an_upload_flows_within_the_credit_of_upstream(tmp_path: Path) -> 
         assert (routed.length, routed.ended, routed.plan & REQUEST_BODY) == (UNKNOWN, False, REQUEST_BODY)
         assert stage.feed() == []  # the client begins when somebody wants the body
         out = await stage.run(credit(5, UPSTREAM))
-        assert out == [Credit(CREDIT, SID, WINDOW, stage.context.id)]
+        assert out == [Credit(SID, WINDOW, stage.context.id)]
         out = await stage.run(data(b"abcdefgh", upload=True))
         assert [(piece.payload, piece.is_upload) for piece in out] == [(b"ABCDE", True)]
         assert await stage.run(data(b"", ended=True, upload=True)) == []
@@ -256,7 +256,7 @@ async def test_without_response_hooks_an_upload_is_let_go_with_done(tmp_path: Pa
         [routed] = await settled(stage, stage.request(body=None))
         assert routed.watchers == (stage.context.id,)
         assert stage.actor.held() == 1
-        await stage.run(Done(DONE, SID))
+        await stage.run(Done(SID))
         assert stage.actor.held() == 0
 
 
@@ -500,7 +500,7 @@ async def test_a_body_that_fails_midway_is_cut_and_upstream_told(tmp_path: Path)
         for _ in range(5):
             await asyncio.sleep(0)
         sent = stage.sent()
-    assert sent == [(UPSTREAM, Cancel(CANCEL, SID, "plugins")), (ACCEPT, Data(DATA, SID, b"", False, "plugin_failed"))]
+    assert sent == [(UPSTREAM, Cancel(SID, "plugins")), (ACCEPT, Data(SID, b"", False, "plugin_failed"))]
     assert stage.context.logged[-1][2]["plugin"] == "p"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from stages.itinerary import NO_TRAILERS
 from stages.messages import UNKNOWN, Data, Response, Routed
@@ -16,7 +17,7 @@ TRAILERS = b"x-user: root\r\nx-sum: 1\r\n"
 
 
 def ending(trailers: bytes = TRAILERS) -> Data:
-    return data(b"", True)._replace(trailers=trailers)
+    return replace(data(b"", True), trailers=trailers)
 
 
 # -- of requests: upstream drops them (tests/upstream/test_upload_trailers.py) ------------------

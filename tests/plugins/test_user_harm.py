@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stages.messages import CANCEL, Cancel, Response, Routed
+from stages.messages import Cancel, Response, Routed
 from stages.plugins import driving
 from tests.plugins.script import SID, Stage, data
 from tests.plugins.test_python_plugins import HEAD, plugin, section
@@ -345,7 +345,7 @@ async def test_a_task_that_several_requests_await_outlives_each_of_them(tmp_path
         stage.give(stage.request())
         await stage.run()
         if leaves == "client":
-            stage.give(Cancel(CANCEL, SID, "client"))
+            stage.give(Cancel(SID, "client"))
         else:
             out = await outs(stage, 1)
             assert out[0].status == 500
@@ -401,7 +401,7 @@ async def test_a_hook_that_is_let_go_cleans_up(tmp_path: Path) -> None:
         await stage.run(
             stage.request(),
         )
-        stage.give(Cancel(CANCEL, SID, "client"))
+        stage.give(Cancel(SID, "client"))
         await until(lambda: stage.context.logged, stage)
         await until(lambda: not driving._keeps, stage)
     assert [entry[1] for entry in stage.context.logged] == ["clean"]  # and nothing failed
@@ -419,7 +419,7 @@ async def test_a_hook_that_does_not_take_its_end_is_closed_and_forgotten(tmp_pat
     code = plugin(f"async def request(self, exchange):\n    while True:\n        try: await asyncio.sleep(60)\n        {STUBBORN[way]}")
     async with Stage({"mine": section(tmp_path, code)}) as stage:
         await stage.run(stage.request())
-        stage.give(Cancel(CANCEL, SID, "client"))
+        stage.give(Cancel(SID, "client"))
         await stage.run()
         assert stage.actor.held() == 0
         await until(lambda: not driving._keeps, stage)

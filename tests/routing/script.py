@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from config.model import Basic, Location, Server, Snapshot, Upstream
 from config.parts import Listen
 from config.values import PARSERS
-from stages.messages import REQUEST, Affinity, Peer, Request, Routed
+from stages.messages import Affinity, Peer, Request, Routed
 from stages.routing.core import Router
 from stages.upstream.compiled import Compiler
 
@@ -57,8 +59,8 @@ def request(target: str = "/", host: str = "example.com", headers: str = "", **m
     lines += [line.lstrip() for line in headers.splitlines() if line.strip()]
     block = "".join(line + "\r\n" for line in lines).encode("latin-1")
     affinity = Affinity(ROUTING, PLUGINS, UPSTREAM)
-    plain = Request(REQUEST, SID, 1, affinity, "s", PEER, b"GET", target.encode(), 11, host.encode(), block, 0, b"", True, 0.5, b"")
-    return plain._replace(**more)
+    plain = Request(SID, 1, affinity, "s", PEER, b"GET", target.encode(), 11, host.encode(), block, 0, b"", True, 0.5, b"")
+    return replace(plain, **more)
 
 
 def leaving(routed: Routed, site: Snapshot, address: str = "10.0.0.5:80") -> list[str]:
@@ -71,7 +73,7 @@ def left(made: Snapshot, message: Request, address: str = "10.0.0.5:80") -> Rout
     outcome = Router(made, {}).route(message, lambda: 1.0)
     assert isinstance(outcome, Routed)
     assert outcome.headers == message.headers, "before it leaves a request says what the client said"
-    return outcome._replace(headers="".join(line + "\r\n" for line in leaving(outcome, made, address)).encode("latin-1"))
+    return replace(outcome, headers="".join(line + "\r\n" for line in leaving(outcome, made, address)).encode("latin-1"))
 
 
 def lines(block: bytes) -> list[str]:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from config.model import Basic
 from stages.forwarded import Trust, address_of
 from stages.messages import Routed
 from stages.routing.core import Router
-from tests.routing.script import PEER, leaving, location, request, snapshot
+from tests.routing.script import leaving, location, request, snapshot
 
 TRUSTED = ("192.0.2.0/24", "10.0.0.0/8", "fd00::/8")
 
@@ -64,7 +65,7 @@ def test_what_an_untrusted_peer_says_of_itself_is_overwritten(trusted: tuple[str
 
 def test_a_forged_line_that_comes_first_is_overwritten_too() -> None:
     message = request()
-    message = message._replace(headers=b"x-real-ip: 6.6.6.6\r\nx-real-ip: 6.6.6.7\r\n" + message.headers)
+    message = replace(message, headers=b"x-real-ip: 6.6.6.6\r\nx-real-ip: 6.6.6.7\r\n" + message.headers)
     site = snapshot(l=location(enable_reverse_proxy_headers=True))
     outcome = Router(site, {}).route(message, lambda: 1.0)
     assert isinstance(outcome, Routed)
@@ -162,10 +163,3 @@ def test_what_an_outsider_writes_never_changes_who_it_is(forged: list[str], outs
 def test_an_entry_is_an_address_or_nothing(entry: bytes) -> None:
     address = address_of(entry)
     assert address == "" or address_of(address.encode()) == address
-
-
-def test_the_peer_is_read_by_position() -> None:
-    # Between processes a Peer arrives as a plain tuple.
-    outcome = Router(snapshot(l=location(enable_reverse_proxy_headers=True)), {}).route(request(peer=tuple(PEER)), lambda: 1.0)
-    assert isinstance(outcome, Routed)
-    assert outcome.client_ip == "192.0.2.7"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from config.model import Basic
 from stages import variables
@@ -163,7 +164,7 @@ def test_variables_mean_what_plugins_left_of_the_request() -> None:
     site = snapshot(l=location(proxy_set_headers=["X-Seen: $http_x_key"], enable_reverse_proxy_headers=True))
     outcome = Router(site, {}).route(request(headers="x-key: secret\nx-real-ip: forged"), lambda: 1.0)
     assert isinstance(outcome, Routed)
-    hidden = outcome._replace(headers=b"host: example.com\r\n")
+    hidden = replace(outcome, headers=b"host: example.com\r\n")
     assert not any("secret" in line or "x-seen" in line for line in leaving(hidden, site))
 
 

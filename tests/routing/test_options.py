@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.model import Location
-from stages.messages import RESPONSE, Response, Routed
+from stages.messages import Response, Routed
 from stages.routing.core import OptionsAsked, Outcome, Refused, Router
 from tests.routing.script import SID, lines, location, request, snapshot
 from tests.routing.test_routing_actor import Script, script
@@ -72,7 +72,7 @@ async def test_the_answer_is_that_somebody_is_there(script: Script) -> None:
     script.commit(snapshot(l=location()))
     response = script.answer(request("*", method=b"OPTIONS"))
     assert isinstance(response, Response)
-    assert (response.kind, response.sid, response.status) == (RESPONSE, SID, 200)
+    assert (response.sid, response.status) == (SID, 200)
     assert (response.headers, response.length, response.body, response.ended) == (b"", 0, b"", True)
     assert response.report is not None
     assert (response.report.error, response.report.location) == ("", "")

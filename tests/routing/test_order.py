@@ -6,11 +6,12 @@ Routing, the plugins stage and what a location writes into requests as they leav
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from config.model import Basic
 from stages.itinerary import REQUEST_PLUGINS
@@ -36,7 +37,7 @@ class Trip:
 
     def __init__(self, plugins: Sections, trusted: tuple[str, ...] = (), via: str = "", **keys: Any) -> None:
         made = snapshot(Basic(trusted_proxies=trusted), l=location(plugins=tuple(plugins), **keys))
-        self.made = replace(made, plugins=plugins, servers={"s": replace(made.servers["s"], via=via)})
+        self.made = dataclasses.replace(made, plugins=plugins, servers={"s": dataclasses.replace(made.servers["s"], via=via)})
         plans = registry.plans(self.made, "")
         self.router = Router(self.made, plans)
         self.stage = Stage(plugins)
@@ -55,7 +56,7 @@ class Trip:
                     return outcome
             rules = Compiler().compile(self.made, {}).rules["l"]
             assert rules.writes or rules.leaving(outcome.headers, outcome, "") == outcome.headers
-            return outcome._replace(headers=rules.leaving(outcome.headers, outcome, "10.0.0.5:80"))
+            return structs.replace(outcome, headers=rules.leaving(outcome.headers, outcome, "10.0.0.5:80"))
 
     async def status(self, headers: str = "") -> int:
         """0 when it goes to a backend."""

@@ -98,8 +98,11 @@ class Accept(Actor):
 class Logging(Actor):
     """Writes the messages of the log to a file, and hears of `reopen`."""
 
-    def receivers(self) -> dict[int, Callable[[Any], None]]:
-        return {LOG: self._log}
+    def receivers(self) -> dict[type, Callable[[Any], None]]:
+        return {tuple: self._log}
+
+    def receive_batch(self) -> Callable[[bytes, list[Any]], None]:
+        return lambda raw, envelopes: [self._log(envelope) for envelope in envelopes if envelope[0] == LOG][:0] and None
 
     def _log(self, record: Any) -> None:
         self._write(f"{record[3]}: {record[5]}")

@@ -22,26 +22,7 @@ from config.model import Basic, Location, Server, Snapshot, Upstream
 from config.parts import Balance
 from stages.http2 import engine, engines
 from stages.http2.engine import Settings
-from stages.messages import (
-    CANCEL,
-    CREDIT,
-    DATA,
-    DECODE,
-    RECALL,
-    ROUTED,
-    UNKNOWN,
-    Affinity,
-    Cancel,
-    Credit,
-    Data,
-    Interim,
-    Peer,
-    Recall,
-    Recalled,
-    Report,
-    Response,
-    Routed,
-)
+from stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Response, Routed
 from stages.upstream import actor as actor_module
 from stages.upstream import attempts as attempts_module
 from stages.upstream import connecting as connecting_module
@@ -52,6 +33,7 @@ from stages.upstream.dial import Connection
 from stages.upstream.http1 import BackendConnection
 from stages.upstream.http2 import Http2Connection
 from stages.upstream.pool import BackendState, Group
+from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
 ROUTING, PLUGINS, UPSTREAM = 11, 12, 13
@@ -60,15 +42,6 @@ KERNEL_READ: Final = 256 * 1024
 """Most bytes that one data_received brings, as in asyncio and uvloop."""
 
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-def over_the_wire(envelope: Any) -> Any:
-    """What arrives of an envelope in another process."""
-    plain = msgpack.unpackb(msgpack.packb(envelope), use_list=False, strict_map_key=False)
-    if isinstance(envelope, Response):
-        assert len(envelope) == len(Response._fields), "accept reads all of it by name"
-        assert envelope.report is None or len(envelope.report) == len(Report._fields), "and this too"
-    return DECODE[plain[0]](plain) if plain[0] in DECODE else plain
 
 
 class Clock:
@@ -525,9 +498,7 @@ class Play:
             sid = self._sid = self._sid + 1
         ended = length is None
         self.tell(
-            Routed(
-                ROUTED,
-                sid,
+            Routed(sid,
                 self.generation if generation is None else generation,
                 Affinity(ROUTING, PLUGINS, UPSTREAM),
                 "web",
@@ -565,17 +536,17 @@ class Play:
 
     def sends(self, sid: int, payload: bytes, ended: bool = False, error: str = "") -> None:
         """Bytes of the request body."""
-        self.tell(Data(DATA, sid, payload, ended, error, True))
+        self.tell(Data(sid, payload, ended, error, True))
 
     def credits(self, sid: int, size: int) -> None:
-        self.tell(Credit(CREDIT, sid, size, ACCEPT))
+        self.tell(Credit(sid, size, ACCEPT))
 
     def cancels(self, sid: int) -> None:
-        self.tell(Cancel(CANCEL, sid, "client"))
+        self.tell(Cancel(sid, "client"))
 
     def recalls(self, sid: int) -> int:
         """What upstream says to RECALL."""
-        self.tell(Recall(RECALL, sid, ACCEPT))
+        self.tell(Recall(sid, ACCEPT))
         to, said = self.hears()[-1]
         assert isinstance(said, Recalled)
         assert (to, said.sid, said.actor) == (ACCEPT, sid, UPSTREAM)
@@ -583,7 +554,7 @@ class Play:
 
     def tell(self, envelope: Any) -> None:
         """An envelope reaches upstream."""
-        self.receivers[envelope[0]](over_the_wire(envelope))
+        self.receivers[type(envelope)](over_the_wire(envelope))
 
     def hears(self) -> list[tuple[int, Any]]:
         """(to, envelope) of all that upstream has sent since the last time."""

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.http1.methods import IDEMPOTENT
-from stages.messages import CREDIT, DATA, RESPONSE, WINDOW
+from stages.messages import WINDOW, Credit, Data, Response
 from stages.upstream.http1 import BackendConnection
 from stages.upstream.pool import BackendState
 from tests.upstream.playbook import ACCEPT, CREW, OK, PLUGINS, Http2Link, Link, Play
@@ -237,17 +237,17 @@ class Walk:
 
     def look_at_messages(self) -> None:
         for to, envelope in self.play.hears():
-            kind, sid = envelope[0], envelope.sid
+            kind, sid = type(envelope), envelope.sid
             stream = self.streams[sid]
             assert not stream.cancelled, "a cancelled stream is told nothing more"
-            if kind == CREDIT:
+            if kind is Credit:
                 assert not stream.over
                 stream.credit += envelope.bytes
                 assert stream.credit <= WINDOW
                 continue
             assert not stream.over, "nothing may follow the end"
             assert to == stream.to
-            if kind == RESPONSE:
+            if kind is Response:
                 assert not stream.responded, "one answer for one request"
                 stream.responded = True
                 if envelope.report is not None and envelope.report.error:
@@ -256,7 +256,7 @@ class Walk:
                     continue
                 stream.body += envelope.body[:20]
             else:
-                assert kind == DATA and stream.responded
+                assert kind is Data and stream.responded
                 stream.body = (stream.body + envelope.payload[:20])[:40]
                 stream.over = bool(envelope.error)
             stream.over = stream.over or envelope.ended

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bus.kinds import ECHO
+from bus.messages import Echo
 from bus.pipes import LIMIT, Pipes
 from stages.bulk import AT_ONCE, TURN, Bulk
 
@@ -60,7 +60,7 @@ class Bench:
             self.echo()
 
     def echo(self) -> None:
-        self.pipes.echoed((ECHO, TO, self.marks[-1][2]))
+        self.pipes.echoed(Echo(TO, self.marks[-1].sent))
 
     async def turn(self) -> int:
         """One look at the sockets, and what comes of it. The bytes that were read."""

@@ -64,7 +64,7 @@ async def test_a_call_in_base64_is_one_in_grpc_at_the_backend(play: Play) -> Non
     assert (response.body, response.ended) == (b64encode(MESSAGE), False)
     link.says(b"0\r\ngrpc-status: 0\r\n\r\n")
     ((to, data),) = play.hears()
-    assert (to, data) == (ACCEPT, Data(67, sid, frame_in_base64(b"grpc-status: 0\r\n"), True, "", False, None, b""))
+    assert (to, data) == (ACCEPT, Data(sid, frame_in_base64(b"grpc-status: 0\r\n"), True, "", False, None, b""))
 
 
 async def test_a_body_that_streams_has_no_length_any_more_and_credit_is_for_what_the_client_sends(play: Play) -> None:

@@ -10,7 +10,7 @@ import pytest
 from config.model import Upstream
 from config.parts import Backend as Address
 from stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, Settings
-from stages.messages import DATA, UNKNOWN, WINDOW, Credit, Data, Response
+from stages.messages import UNKNOWN, WINDOW, Credit, Data, Response
 from stages.upstream import http2
 from stages.upstream.actor import MAX_WAIT
 from stages.upstream.http2 import OURS
@@ -447,8 +447,8 @@ async def test_trailers_of_the_request_reach_the_backend(play: Play, serves: Any
     serves()
     sid = play.uploads()
     await play.turn()
-    play.tell(Data(DATA, sid, b"body", False, "", True))
-    play.tell(Data(DATA, sid, b"", True, "", True, None, b"x-sum: 1\r\n"))
+    play.tell(Data(sid, b"body", False, "", True))
+    play.tell(Data(sid, b"", True, "", True, None, b"x-sum: 1\r\n"))
     link, (stream,) = await heard(play)
     assert (link.bodies[stream], link.trailers[stream]) == (b"body", ((b"x-sum", b"1"),))
     link.answers(stream)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stages.http2.engine import ENHANCE_YOUR_CALM, INTERNAL_ERROR, PROTOCOL_ERROR, Settings
-from stages.messages import DATA, Data
+from stages.messages import Data
 from stages.upstream.risky import LARGE, LONG, MANY, SMALL, exceeds, is_large
 from tests.upstream.playbook import Http2Link, Play
 
@@ -49,7 +49,7 @@ def ends(link: Http2Link, code: int = ENHANCE_YOUR_CALM, last: int = -1, debug: 
 
 
 def trails(play: Play, sid: int, trailers: bytes = b"x-sum: 1\r\n") -> None:
-    play.tell(Data(DATA, sid, b"body", True, "", True, None, trailers))
+    play.tell(Data(sid, b"body", True, "", True, None, trailers))
 
 
 # -- what is too much --------------------------------------------------------------------------------

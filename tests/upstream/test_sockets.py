@@ -19,7 +19,7 @@ import uvloop
 from config.model import Upstream
 from config.parts import Backend
 from stages.lookups import Address, Lookups
-from stages.messages import CREDIT, DATA, RESPONSE, WINDOW
+from stages.messages import WINDOW, Credit, Data, Response
 from stages.upstream.dial import TCP_FASTOPEN_CONNECT, socket_options
 from tests.e2e.waiting import free_port
 from tests.upstream.playbook import OK, Play
@@ -60,12 +60,12 @@ class Wire(Play):
 
         while True:
             await self.until(more)
-            parts = [part for part in self.heard[sid] if part[0] in (RESPONSE, DATA)]
+            parts = [part for part in self.heard[sid] if isinstance(part, Response | Data)]
             for part in self.heard[sid][given:]:
-                if part[0] == DATA:
+                if isinstance(part, Data):
                     self.credits(sid, len(part.payload))
             given = len(self.heard[sid])
-            if parts and (parts[-1].ended or (parts[-1][0] == DATA and parts[-1].error)):
+            if parts and (parts[-1].ended or (isinstance(parts[-1], Data) and parts[-1].error)):
                 body = parts[0].body + b"".join(part.payload for part in parts[1:])
                 return parts[0].status, body, "" if parts[-1].ended else parts[-1].error
 
@@ -472,7 +472,7 @@ async def test_a_body_that_ends_with_the_connection_is_complete_after_a_close_an
     async with origin(until_close) as it:
         wire.serves(f"127.0.0.1:{it.port}")
         sid = wire.asks()
-        await wire.until(lambda: sum(len(p.body if p[0] == RESPONSE else p.payload) for p in wire.heard.get(sid, ())) == 1000)
+        await wire.until(lambda: sum(len(p.body if isinstance(p, Response) else p.payload) for p in wire.heard.get(sid, ())) == 1000)
         go.set()
         assert await wire.answer(sid) == (200, b"x" * 1000, "" if how == "close" else "bad_gateway")
 
@@ -513,7 +513,7 @@ async def test_a_long_download_arrives_whole_and_waits_for_credit(wire: Wire, fr
         sid = wire.asks()
 
         def got() -> int:
-            return sum(len(part.body if part[0] == RESPONSE else part.payload) for part in wire.heard.get(sid, ()))
+            return sum(len(part.body if isinstance(part, Response) else part.payload) for part in wire.heard.get(sid, ()))
 
         await wire.until(lambda: got() >= WINDOW)
         for _ in range(20):
@@ -559,7 +559,7 @@ async def test_a_long_upload_arrives_whole_at_the_backends_pace(wire: Wire, leng
         sent = 0
 
         def credit() -> int:
-            return sum(part.bytes for part in wire.heard.get(sid, ()) if part[0] == CREDIT) - sent
+            return sum(part.bytes for part in wire.heard.get(sid, ()) if isinstance(part, Credit)) - sent
 
         def send() -> None:
             nonlocal sent

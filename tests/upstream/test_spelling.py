@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.model import Server
-from stages.messages import DATA, UNKNOWN, Data, Interim
+from stages.messages import UNKNOWN, Data, Interim
 from tests.upstream.playbook import OK, Link, Play
 
 KEEPS = {"web": Server(addr=(), preserve_header_case=True)}
@@ -70,8 +70,8 @@ async def test_trailers_of_a_request_are_written_so_too(play: Play) -> None:
     play.serves(preserve_header_case=True)
     sid = play.uploads(headers=b"host: example\r\n", length=UNKNOWN, spelled=(b"HOST", b"x-SUM"))
     await play.turn()
-    play.tell(Data(DATA, sid, b"ok", False, "", True))
-    play.tell(Data(DATA, sid, b"", True, "", True, None, b"x-sum: 1\r\nx-more: 2\r\n"))
+    play.tell(Data(sid, b"ok", False, "", True))
+    play.tell(Data(sid, b"", True, "", True, None, b"x-sum: 1\r\nx-more: 2\r\n"))
     assert play.backend().link.hears() == (
         b"POST / HTTP/1.1\r\nHOST: example\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-SUM: 1\r\nX-More: 2\r\n\r\n"
     )

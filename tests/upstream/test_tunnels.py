@@ -31,7 +31,7 @@ async def switched(play: Play, rest: bytes = b"", **more: object) -> tuple[int, 
     (to, response), (granted_by, credit) = play.hears()
     assert (to, response.status, response.length, response.body, response.ended) == (ACCEPT, 101, UNKNOWN, rest, False)
     assert response.headers == b"sec-websocket-accept: y\r\n"
-    assert (granted_by, credit) == (ACCEPT, Credit(68, sid, WINDOW, credit.wanter))
+    assert (granted_by, credit) == (ACCEPT, Credit(sid, WINDOW, credit.wanter))
     return sid, link
 
 
@@ -195,7 +195,7 @@ async def test_trailers_of_a_request_follow_its_chunks(play: Play) -> None:
     await play.turn()
     link = play.backend().link
     link.hears()
-    play.tell(Data(67, sid, b"ab", True, "", True, None, b"x-sum: 1\r\n"))
+    play.tell(Data(sid, b"ab", True, "", True, None, b"x-sum: 1\r\n"))
     assert link.hears() == b"2\r\nab\r\n0\r\nx-sum: 1\r\n\r\n"
     link.says(OK)
 

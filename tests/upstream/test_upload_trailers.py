@@ -6,7 +6,7 @@ import pytest
 
 from stages.headers import without_names_of
 from stages.itinerary import NO_TRAILERS
-from stages.messages import DATA, Data
+from stages.messages import Data
 from tests.upstream.playbook import OK, Play
 
 HEAD = b"host: example\r\nx-user: nobody\r\n"
@@ -32,7 +32,7 @@ async def test_trailers_of_names_that_the_head_or_the_location_decides_are_dropp
     play.hears_credit(sid)
     link = play.backend().link
     play.sends(sid, b"hello")
-    play.tell(Data(DATA, sid, b"", True, "", True, None, trailers))
+    play.tell(Data(sid, b"", True, "", True, None, trailers))
     assert link.hears().endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n%b\r\n" % passed)
     link.says(OK)
     play.hears_response(sid)
@@ -45,7 +45,7 @@ async def test_none_pass_when_plugins_have_removed_lines_that_they_might_bring_b
     play.hears_credit(sid)
     link = play.backend().link
     play.sends(sid, b"hello")
-    play.tell(Data(DATA, sid, b"", True, "", True, None, b"x-role: root\r\n"))
+    play.tell(Data(sid, b"", True, "", True, None, b"x-role: root\r\n"))
     assert link.hears().endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
     link.says(OK)
     play.hears_response(sid)

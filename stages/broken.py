@@ -1,0 +1,32 @@
+"""Streams of which a message got lost, because it held what no message of its kind may: they must not hang.
+
+A plugin that puts a `datetime` where text belongs is the everyday case. Nobody else is waiting for that message to fail.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bus.actor import Actor
+from bus.envelope import Message, WireError, kind_of
+from stages import messages
+from stages.messages import Broken, accept_of
+
+_CLASSES: Final = [one for one in vars(messages).values() if isinstance(one, type) and one.__module__ == messages.__name__]
+OF_STREAMS: Final = frozenset(kind_of(one) for one in _CLASSES if issubclass(one, Message) and one.__struct_fields__[0] == "sid")
+"""Kinds of messages that belong to a stream."""
+
+
+class OfStreams(Actor):
+    """An actor through which streams go: what breaks one is told to the accept actor that owns it."""
+
+    def unreadable(self, error: WireError) -> None:
+        if error.kind in OF_STREAMS:
+            self.broken(Broken(error.key, self.context.id, str(error)))
+
+    def unsent(self, message: Any, error: Exception) -> None:
+        if isinstance(message, Message) and kind_of(type(message)) in OF_STREAMS:
+            self.broken(Broken(message.sid, self.context.id, f"{type(message).__name__}: {error}"))  # type: ignore[attr-defined]
+
+    def broken(self, broken: Broken) -> None:
+        self.context.send(accept_of(broken.sid), broken)

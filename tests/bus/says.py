@@ -1,0 +1,13 @@
+"""A message for tests of the bus."""
+
+from __future__ import annotations
+
+from bus.envelope import Payload
+
+
+class Said(Payload, frozen=True, tag=64):
+    """Its number is its sid."""
+
+
+def say(number: int, payload: bytes = b"") -> Said:
+    return Said(number, payload)

@@ -1,0 +1,30 @@
+"""What becomes of a message on its way to another process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bus import envelope as wire
+from bus import messages as of_bus
+from stages import messages as of_stages
+
+MESSAGES: list[type[wire.Message]] = [
+    one
+    for module in (of_bus, of_stages)
+    for one in vars(module).values()
+    if isinstance(one, type) and issubclass(one, wire.Message) and one.__module__ == module.__name__
+]
+
+
+def _refuse(error: wire.WireError) -> None:
+    raise error
+
+
+_READER = wire.Reader(MESSAGES, _refuse)
+
+
+def over_the_wire(envelope: Any) -> Any:
+    """What arrives of it. Raises what `bus.envelope.pack` does, and WireError for what its receiver would refuse."""
+    head, *attachments = wire.pack([envelope])
+    unpack = _READER.unpack if isinstance(envelope, wire.Message) else wire.unpack
+    return unpack(head, attachments)[0]
