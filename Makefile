@@ -36,6 +36,7 @@ check: lint types imports tests
 
 lint:
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 
 types:
 	$(BIN)/mypy

@@ -21,8 +21,8 @@ from importlib.util import find_spec
 import uvloop
 
 from bench.processes import cpu_seconds
-from stages.http2.engine import Head, Settings
-from stages.http2.engines import MakeEngine, engine
+from pingap.stages.http2.engine import Head, Settings
+from pingap.stages.http2.engines import MakeEngine, engine
 from tests.e2e.waiting import free_port, until
 
 BODY = b"x" * 112

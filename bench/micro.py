@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bus import envelope as wire
-from bus.link import Link
-from bus.members import READY, Members
-from stages.http1.engine import ENGINES
-from stages.http1.rules import Limits
-from stages.messages import Affinity, Peer, Report, Request, Response
+from pingap.bus import envelope as wire
+from pingap.bus.link import Link
+from pingap.bus.members import READY, Members
+from pingap.stages.http1.engine import ENGINES
+from pingap.stages.http1.rules import Limits
+from pingap.stages.messages import Affinity, Peer, Report, Request, Response
 
 HEAD = (
     b"GET /api/items?page=2 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: application/json\r\n"

@@ -12,12 +12,12 @@ import sys
 from time import perf_counter
 from typing import Any
 
-from bus.fake import FakeContext
-from config.model import Location, Server, Snapshot
-from config.parts import Listen
-from stages.messages import Affinity, Peer, Report, Response, Routed
-from stages.plugins.actor import PluginsActor
-from stages.plugins.registry import plans
+from pingap.bus.fake import FakeContext
+from pingap.config.model import Location, Server, Snapshot
+from pingap.config.parts import Listen
+from pingap.stages.messages import Affinity, Peer, Report, Response, Routed
+from pingap.stages.plugins.actor import PluginsActor
+from pingap.stages.plugins.registry import plans
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 HEADERS = (

@@ -16,14 +16,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bus.fake import FakeContext
-from config.addresses import parse_backend
-from config.model import Location, Server, Snapshot, Upstream
-from config.parts import HostRule, Listen, PathRule, Rewrite
-from stages.messages import Affinity, Peer, Request, Routed
-from stages.routing.actor import RoutingActor
-from stages.routing.core import Router
-from stages.upstream.compiled import Compiler
+from pingap.bus.fake import FakeContext
+from pingap.config.addresses import parse_backend
+from pingap.config.model import Location, Server, Snapshot, Upstream
+from pingap.config.parts import HostRule, Listen, PathRule, Rewrite
+from pingap.stages.messages import Affinity, Peer, Request, Routed
+from pingap.stages.routing.actor import RoutingActor
+from pingap.stages.routing.core import Router
+from pingap.stages.upstream.compiled import Compiler
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 AFFINITY = Affinity(2, 3, 4)

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
-from bus.descriptors import Descriptors
-from bus.envelope import WireError
-from bus.local import Receivers
-from bus.members import Members
-from bus.pipes import Pipes
+from pingap.bus.descriptors import Descriptors
+from pingap.bus.envelope import WireError
+from pingap.bus.local import Receivers
+from pingap.bus.members import Members
+from pingap.bus.pipes import Pipes
 
 
 class Context(Protocol):

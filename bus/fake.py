@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bus.descriptors import UNBOUNDED, Descriptors
-from bus.members import Members
-from bus.messages import Echo
-from bus.pipes import Pipes
+from pingap.bus.descriptors import UNBOUNDED, Descriptors
+from pingap.bus.members import Members
+from pingap.bus.messages import Echo
+from pingap.bus.pipes import Pipes
 
 
 class FakeContext:

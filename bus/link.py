@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import zmq
 
-from bus import envelope as wire
-from bus.local import LocalMail, Receivers
-from bus.members import Members
-from bus.sockets import NOBLOCK, NOBLOCK_MORE, Pair, Publisher, Router, Watched, rest_of
+from pingap.bus import envelope as wire
+from pingap.bus.local import LocalMail, Receivers
+from pingap.bus.members import Members
+from pingap.bus.sockets import NOBLOCK, NOBLOCK_MORE, Pair, Publisher, Router, Watched, rest_of
 
 IPC: Final = "ipc://"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from bus.envelope import Message
+from pingap.bus.envelope import Message
 
 
 class SnapshotAsk(Message, frozen=True, tag=32):

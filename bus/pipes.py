@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from bus.messages import Echo, Mark
+from pingap.bus.messages import Echo, Mark
 
 STEP: Final = 512 * 1024
 LIMIT: Final = 4 * 1024 * 1024

@@ -13,12 +13,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from bus import descriptors, output, strays
-from bus import envelope as wire
-from bus.actor import Actor
-from bus.descriptors import Descriptors
-from bus.envelope import Message, kind_of
-from bus.kinds import (
+from pingap.bus import descriptors, output, strays
+from pingap.bus import envelope as wire
+from pingap.bus.actor import Actor
+from pingap.bus.descriptors import Descriptors
+from pingap.bus.envelope import Message, kind_of
+from pingap.bus.kinds import (
     BOOT_FAILED,
     DRAIN,
     DRAINED,
@@ -28,16 +28,16 @@ from bus.kinds import (
     STOP,
     TELL,
 )
-from bus.link import Curve, Link
-from bus.liveness import BEAT, SILENCE
-from bus.local import Receivers
-from bus.members import READY as READY_STATE
-from bus.members import Members
-from bus.messages import Echo, Mark, Snapshot, SnapshotAsk, Update, Wanted
-from bus.repeats import Repeats
-from bus.replica import Copy, Original
-from bus.seat import Seat, SeatContext
-from bus.sockets import Pair, Publisher
+from pingap.bus.link import Curve, Link
+from pingap.bus.liveness import BEAT, SILENCE
+from pingap.bus.local import Receivers
+from pingap.bus.members import READY as READY_STATE
+from pingap.bus.members import Members
+from pingap.bus.messages import Echo, Mark, Snapshot, SnapshotAsk, Update, Wanted
+from pingap.bus.repeats import Repeats
+from pingap.bus.replica import Copy, Original
+from pingap.bus.seat import Seat, SeatContext
+from pingap.bus.sockets import Pair, Publisher
 
 T = TypeVar("T")
 

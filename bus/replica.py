@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from bus.messages import Snapshot, Update
+from pingap.bus.messages import Snapshot, Update
 
 
 class Original:

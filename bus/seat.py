@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bus.actor import ActorFactory
-from bus.kinds import COUNT, LOG, READY, REPORT
-from bus.members import Members
-from bus.pipes import Pipes
-from bus.sockets import Publisher
+from pingap.bus.actor import ActorFactory
+from pingap.bus.kinds import COUNT, LOG, READY, REPORT
+from pingap.bus.members import Members
+from pingap.bus.pipes import Pipes
+from pingap.bus.sockets import Publisher
 
 if TYPE_CHECKING:
-    from bus.process import Process
+    from pingap.bus.process import Process
 
 EVENT_GATHER: Final = 0.02
 """Seconds for which events wait for company on their way to logging."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import zmq
 
-from bus import envelope as wire
+from pingap.bus import envelope as wire
 
 DRAIN: Final = 64
 """Messages taken from one socket before the loop gets a turn for the others."""

@@ -6,9 +6,9 @@ import ipaddress
 import re
 from typing import Any
 
-from config.parts import Backend, Listen
-from config.problems import BadValue
-from config.quantities import text_of
+from pingap.config.parts import Backend, Listen
+from pingap.config.problems import BadValue
+from pingap.config.quantities import text_of
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")

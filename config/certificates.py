@@ -8,11 +8,11 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from config.addresses import host_name
-from config.model import Certificate
-from config.pem import labels_of
-from config.problems import BadValue, Problem, path_of
-from config.quantities import text_of
+from pingap.config.addresses import host_name
+from pingap.config.model import Certificate
+from pingap.config.pem import labels_of
+from pingap.config.problems import BadValue, Problem, path_of
+from pingap.config.quantities import text_of
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509

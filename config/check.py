@@ -15,14 +15,14 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Final
 
-from config import unsupported
-from config.addresses import is_host_name
-from config.certificates import check_certificates
-from config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
-from config.parts import Listen
-from config.problems import Problem, choices, nearest, path_of
-from config.quantities import describe
-from config.tls_library import check_with_library
+from pingap.config import unsupported
+from pingap.config.addresses import is_host_name
+from pingap.config.certificates import check_certificates
+from pingap.config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
+from pingap.config.parts import Listen
+from pingap.config.problems import Problem, choices, nearest, path_of
+from pingap.config.quantities import describe
+from pingap.config.tls_library import check_with_library
 
 Declared = Mapping[str, frozenset[str]]
 """By section, the names that the files give items, also of items that are not usable."""
@@ -35,9 +35,7 @@ _ENDS_IN_DOTS: Final = re.compile(r"/(?:\.|%2[Ee]){1,2}\Z")
 _REPLACEMENT = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
 
 
-def check(
-    snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], builtin_plugins: frozenset[str]
-) -> Iterator[Problem]:
+def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], builtin_plugins: frozenset[str]) -> Iterator[Problem]:
     """Everything that is wrong between the items of a configuration.
 
     `partial` are the paths of items some keys of which could not be used: nothing is said of what they lack.
@@ -182,9 +180,7 @@ def _listen_addresses(servers: Mapping[str, Server]) -> Iterator[Problem]:
                     hint = "two servers cannot share an address; one may have locations of many hosts, and certificates for each"
                     yield Problem(path, f"{listen} is also in {other_path}", hint)
                 elif _covers(listen, other) and not shared:
-                    yield Problem(
-                        path, f"{listen} and {other} ({other_path}) overlap", "keep the wildcard or the other"
-                    )
+                    yield Problem(path, f"{listen} and {other} ({other_path}) overlap", "keep the wildcard or the other")
             seen.append((path, listen, server))
 
 
@@ -196,9 +192,7 @@ def _covers(one: Listen, other: Listen) -> bool:
     return "::" in (one.host, other.host) and ":" in one.host and ":" in other.host
 
 
-def _location(
-    path: str, location: Location, declared: Declared, partial: bool, builtin_plugins: frozenset[str]
-) -> Iterator[Problem]:
+def _location(path: str, location: Location, declared: Declared, partial: bool, builtin_plugins: frozenset[str]) -> Iterator[Problem]:
     regexes = [("path", location.path.value)] if location.path.kind == "regex" else []
     regexes += [("host", rule.value) for rule in location.host if rule.kind == "regex"]
     regexes += [("rewrite", location.rewrite.pattern)] if location.rewrite else []

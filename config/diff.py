@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from config.model import Snapshot
-from config.problems import path_of
+from pingap.config.model import Snapshot
+from pingap.config.problems import path_of
 
 _NAMED = ("servers", "locations", "upstreams", "certificates", "plugins", "stages")
 _SINGLE = ("basic", "bus")

@@ -26,7 +26,7 @@ class Parsed:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
-        from config.values import PARSERS
+        from pingap.config.values import PARSERS
 
         return core_schema.no_info_plain_validator_function(PARSERS[self.form])
 
@@ -40,7 +40,7 @@ class EachParsed:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
-        from config.values import PARSERS
+        from pingap.config.values import PARSERS
 
         entry = core_schema.no_info_plain_validator_function(PARSERS[self.form])
         return core_schema.tuple_schema([entry], variadic_item_index=0)

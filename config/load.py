@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from config import check, unsupported
-from config.certificates import domains_of
-from config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
-from config.problems import BadValue, ConfigRefused, Problem, choices, nearest, path_of
-from config.quantities import describe
-from config.storage import file
-from config.storage.file import Document
+from pingap.config import check, unsupported
+from pingap.config.certificates import domains_of
+from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
+from pingap.config.problems import BadValue, ConfigRefused, Problem, choices, nearest, path_of
+from pingap.config.quantities import describe
+from pingap.config.storage import file
+from pingap.config.storage.file import Document
 
 PluginChecker = Callable[[str, dict[str, Any]], list[Problem]]
 """Given the name of a [plugins.X] section and the section: what is wrong with it, by full path."""
@@ -158,9 +158,7 @@ class _Raw:
         places = [(path, rank, name) for rank, (path, name) in enumerate(self.origins.items())]
         ranked = []
         for problem in self.problems:
-            rank, origin = next(
-                ((rank, name) for path, rank, name in places if _is_within(problem.path, path)), (-1, "")
-            )
+            rank, origin = next(((rank, name) for path, rank, name in places if _is_within(problem.path, path)), (-1, ""))
             ranked.append((rank, Problem(problem.path, problem.message, problem.hint, origin if several else "")))
         return [problem for _, problem in sorted(ranked, key=lambda pair: pair[0])]
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from config import wire
-from config.fields import STRICT, Between, EachParsed, Parsed
-from config.parts import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
+from pingap.config import wire
+from pingap.config.fields import STRICT, Between, EachParsed, Parsed
+from pingap.config.parts import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
 
 RESTART: dict[str, bool] = {"restart": True}
 

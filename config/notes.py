@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from config.certificates import out_of_time
-from config.model import Snapshot
-from config.problems import path_of
+from pingap.config.certificates import out_of_time
+from pingap.config.model import Snapshot
+from pingap.config.problems import path_of
 
 _NAMED = 5
 """Items that one note names; of more it gives the number."""

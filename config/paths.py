@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from config.model import Snapshot
-from config.problems import Problem, path_of
+from pingap.config.model import Snapshot
+from pingap.config.problems import Problem, path_of
 
 STREAMS: Final = ("", "/dev/stderr", "/dev/stdout")
 """Log targets that are a stream of the process and no file of their own."""

@@ -13,8 +13,8 @@ import os
 import re
 from typing import Any, Final
 
-from config.problems import BadValue
-from config.quantities import text_of
+from pingap.config.problems import BadValue
+from pingap.config.quantities import text_of
 
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,60})-----\r?\n((?:(?!-----).)*)-----END \1-----", re.DOTALL)
 _LABEL: Final = re.compile(r"^-----BEGIN ([A-Z0-9 ]{1,60})-----", re.MULTILINE)

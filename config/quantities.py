@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from config.problems import BadValue
+from pingap.config.problems import BadValue
 
 # The units of the Rust crate humantime, with which the reference reads durations.
 _UNITS = {

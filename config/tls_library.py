@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
-from config.model import Certificate, Snapshot
-from config.problems import Problem, path_of
+from pingap.config.model import Certificate, Snapshot
+from pingap.config.problems import Problem, path_of
 
 
 def check_with_library(snapshot: Snapshot, but: AbstractSet[str]) -> Iterator[Problem]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from config.addresses import is_host_name, parse_backend
-from config.problems import BadValue, Problem, path_of
-from config.values import parse_access_log
+from pingap.config.addresses import is_host_name, parse_backend
+from pingap.config.problems import BadValue, Problem, path_of
+from pingap.config.values import parse_access_log
 
 SECTIONS = {"storages": "shared values and includes"}
 

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
-from config.addresses import host_name, parse_backend, parse_endpoint, parse_listen_list, parse_network, parse_sni
-from config.certificates import parse_domains
-from config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
-from config.pem import parse_pem
-from config.problems import BadValue, choices, nearest
-from config.quantities import parse_duration, parse_limit, parse_size, text_of
+from pingap.config.addresses import host_name, parse_backend, parse_endpoint, parse_listen_list, parse_network, parse_sni
+from pingap.config.certificates import parse_domains
+from pingap.config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
+from pingap.config.pem import parse_pem
+from pingap.config.problems import BadValue, choices, nearest
+from pingap.config.quantities import parse_duration, parse_limit, parse_size, text_of
 
 _ALGORITHMS = ("round_robin", "hash", "least_conn", "p2c")
 ALPNS = ("h1", "h2", "h2h1")
@@ -33,9 +33,7 @@ ESCAPED_PATHS = "paths arrive percent-encoded: write (?i:%C3%BC) for ü"
 _Z85 = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
 # Written by pingap itself from what it knows of each connection (design.md, section 8).
-_NOT_TO_SET = frozenset(
-    ("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
-)
+_NOT_TO_SET = frozenset(("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"))
 
 
 def parse_header(value: Any) -> tuple[str, str]:
@@ -161,9 +159,7 @@ def parse_rewrite(value: Any) -> Rewrite | None:
     if not parts:
         return None
     if len(parts) > 2:
-        raise BadValue(
-            f"{text!r} has {len(parts)} parts", 'write "pattern replacement"; for a space in the pattern, \\s'
-        )
+        raise BadValue(f"{text!r} has {len(parts)} parts", 'write "pattern replacement"; for a space in the pattern, \\s')
     if len(parts) == 1 and "$" in parts[0].rstrip("$"):
         return Rewrite(".*", parts[0])
     ascii_regex(parts[0], ESCAPED_PATHS)

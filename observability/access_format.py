@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from observability import timings
-from observability.escape import plain, text
-from observability.records import Access
-from observability.units import duration_human, size_human
+from pingap.observability import timings
+from pingap.observability.escape import plain, text
+from pingap.observability.records import Access
+from pingap.observability.units import duration_human, size_human
 
 Render = Callable[[Sequence[Any]], str]
 

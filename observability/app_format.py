@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from observability.access_format import when, when_utc
-from observability.escape import plain
+from pingap.observability.access_format import when, when_utc
+from pingap.observability.escape import plain
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 OFF: Final = len(LEVELS)

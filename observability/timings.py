@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from observability.records import Access
+from pingap.observability.records import Access
 
 STAGES: Final = ("accept", "routing", "plugins", "upstream", "backend", "bus", "respond", "body")
 """In the order of a request's way; their sum is `total`.

@@ -11,8 +11,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
-from bus import output
 from pingap import limits, terminal, topology
+from pingap.bus import output
 from pingap.face import RESTARTED
 from pingap.rundir import RunDir
 from pingap.spawning import SpawnerFailed, SpawnerHandle
@@ -20,7 +20,7 @@ from pingap.spawning import SpawnerFailed, SpawnerHandle
 if TYPE_CHECKING:
     import socket
 
-    from config.model import Snapshot
+    from pingap.config.model import Snapshot
     from pingap.listeners import Listeners
     from pingap.plan_words import Role
     from pingap.rows import Row
@@ -96,7 +96,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
 
 
 async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> int:
-    from config.problems import ConfigRefused
+    from pingap.config.problems import ConfigRefused
     from pingap.listeners import BindFailed
     from pingap.pid_file import PidFileError
 
@@ -154,9 +154,9 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     loading = asyncio.ensure_future(spawner.load(launch.loader, launch.options.source, launch.options.text))
     await asyncio.sleep(0)  # the request is on its way; what follows is imported meanwhile
     import pingap.supervisor  # noqa: F401
-    from config.model import Snapshot
-    from config.paths import logs_of, why_no_log, why_not_opened
-    from config.problems import ConfigRefused, Problem
+    from pingap.config.model import Snapshot
+    from pingap.config.paths import logs_of, why_no_log, why_not_opened
+    from pingap.config.problems import ConfigRefused, Problem
     from pingap.listeners import BindFailed, Listeners
 
     plain = await loading

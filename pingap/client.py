@@ -7,9 +7,9 @@ import os
 import time
 from typing import Any, Final
 
-from bus.kinds import ASK, REPLY
-from bus.link import Link
 from pingap import rundir
+from pingap.bus.kinds import ASK, REPLY
+from pingap.bus.link import Link
 from pingap.polling import ready
 
 DEADLINE: Final = 5.0

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from bus.kinds import ASK, BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPLY, REPORT, STOP, TELL
-from bus.link import Link
-from bus.sockets import Router
+from pingap.bus.kinds import ASK, BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPLY, REPORT, STOP, TELL
+from pingap.bus.link import Link
+from pingap.bus.sockets import Router
 from pingap.plan import Fleet
 from pingap.plan_words import (
     Announce,

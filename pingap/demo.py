@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, cast
 
 import httptools
 
-from bus.actor import Actor, Context
+from pingap.bus.actor import Actor, Context
 
 MOST_BODY: Final = 1024 * 1024
 """Bytes of a request body that are echoed; what is longer is counted only."""

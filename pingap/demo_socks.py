@@ -20,6 +20,6 @@ def bind() -> tuple[socket.socket, ...]:
 
 def configuration(socks: Sequence[socket.socket]) -> str:
     """The embedded configuration with these as its backends."""
-    from config.default import embedded
+    from pingap.config.default import embedded
 
     return embedded([f"127.0.0.1:{sock.getsockname()[1]}" for sock in socks])

@@ -22,12 +22,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from bus.kinds import ACCESS, COUNT, LOG
-from bus.link import Link
-from observability import timings
-from observability.records import Access
 from pingap import client, rundir
+from pingap.bus.kinds import ACCESS, COUNT, LOG
+from pingap.bus.link import Link
 from pingap.client import NotRunning
+from pingap.observability import timings
+from pingap.observability.records import Access
 
 __all__ = ["TOPICS", "AccessEvent", "CountEvent", "Event", "LogEvent", "NotRunning", "astream", "stream"]
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bus import descriptors as counts
-from bus.descriptors import PER_PEER, kept, limit_now
+from pingap.bus import descriptors as counts
+from pingap.bus.descriptors import PER_PEER, kept, limit_now
 
 THREADS: Final = 2
 """That ZeroMQ starts in each process."""

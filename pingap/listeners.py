@@ -12,9 +12,9 @@ import socket
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from config.model import Server
-from config.parts import Listen
-from config.problems import path_of
+from pingap.config.model import Server
+from pingap.config.parts import Listen
+from pingap.config.problems import path_of
 
 BACKLOG: Final = 4096
 

@@ -12,14 +12,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from config.load import load as load_source
-from config.load import load_text
-from config.model import Snapshot
-from config.paths import check_paths
-from config.problems import BadValue, ConfigRefused, Problem, path_of
-from config.storage import file
-from config.values import parse_access_log
-from observability.access_format import problems as format_problems
+from pingap.config.load import load as load_source
+from pingap.config.load import load_text
+from pingap.config.model import Snapshot
+from pingap.config.paths import check_paths
+from pingap.config.problems import BadValue, ConfigRefused, Problem, path_of
+from pingap.config.storage import file
+from pingap.config.values import parse_access_log
+from pingap.observability.access_format import problems as format_problems
 
 
 def load(source: str | None, *, text: str | None = None, tries: bool = True) -> Snapshot:
@@ -27,7 +27,7 @@ def load(source: str | None, *, text: str | None = None, tries: bool = True) -> 
 
     tries: code of users is first run in a child (stages/plugins/trial.py); False where that was done a moment ago.
     """
-    from stages.plugins import registry
+    from pingap.stages.plugins import registry
 
     checker = registry.Checker(_base(source), tries)
     checks: dict[str, Any] = {"plugin_checker": checker, "builtin_plugins": registry.BUILTIN_INSTANCES}

@@ -10,7 +10,7 @@ import fcntl
 import os
 from contextlib import suppress
 
-from config.paths import why_no_pid_file
+from pingap.config.paths import why_no_pid_file
 
 
 class PidFileError(Exception):

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bus.liveness import SILENCE
-from bus.members import DRAINING, READY, STARTING
+from pingap.bus.liveness import SILENCE
+from pingap.bus.members import DRAINING, READY, STARTING
 from pingap.plan_state import (
     BOOT,
     BOOTS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from bus.liveness import SILENCE
-from bus.members import DRAINING, STARTING
+from pingap.bus.liveness import SILENCE
+from pingap.bus.members import DRAINING, STARTING
 from pingap.plan_words import Role
 
 STOPPING: Final = "stopping"

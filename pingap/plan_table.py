@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bus.members import DRAINING, READY, STARTING
+from pingap.bus.members import DRAINING, READY, STARTING
 from pingap.plan_state import STOPPING, Process
 from pingap.plan_words import Announce
 

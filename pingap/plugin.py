@@ -7,9 +7,9 @@ This module and what it names stay as they are within a major version.
 
 from __future__ import annotations
 
-from stages.header_view import Headers
-from stages.plugins.api import Duration, HeaderLine, Host, Plugin, Settings, Size, Status, Step, Trouble
-from stages.plugins.exchange import (
+from pingap.stages.header_view import Headers
+from pingap.stages.plugins.api import Duration, HeaderLine, Host, Plugin, Settings, Size, Status, Step, Trouble
+from pingap.stages.plugins.exchange import (
     CONTINUE,
     SKIP,
     Action,

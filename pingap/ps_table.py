@@ -11,6 +11,7 @@ from pingap.rows import Row, cpus_text
 SINGLE: Final = ("supervisor", "spawner")
 """Rows that are no stage and have no replica."""
 
+
 class Column(NamedTuple):
     """One column."""
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from bus.members import READY, STARTING
 from pingap import limits, rundir
+from pingap.bus.members import READY, STARTING
 from pingap.plan import Fleet
 from pingap.plan_state import WAITING
 

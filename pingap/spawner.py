@@ -31,8 +31,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from bus import output
 from pingap import limits
+from pingap.bus import output
 from pingap.polling import ready
 
 PACKET: Final = 256 * 1024
@@ -180,9 +180,9 @@ class Spawner:
 
 def host(order: dict[str, Any], listeners: dict[int, int], supervisor: int) -> int:
     """In a child: hosts the actors of the order until they end; the exit code."""
-    from bus.link import Curve
-    from bus.process import run
-    from bus.seat import Seat
+    from pingap.bus.link import Curve
+    from pingap.bus.process import run
+    from pingap.bus.seat import Seat
 
     _title(order["title"])
     limits.try_threads()

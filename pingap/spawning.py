@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from bus.liveness import SILENCE
 from pingap import limits
+from pingap.bus.liveness import SILENCE
 from pingap.polling import WRITABLE, ready
 from pingap.spawner import MOST_FDS, PACKET, SIGNALS
 

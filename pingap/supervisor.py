@@ -17,15 +17,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from bus import output
-from bus.kinds import LOG
-from bus.link import Curve, Link
-from bus.liveness import BEAT, SILENCE
-from bus.members import STARTING, Members
-from config.model import Snapshot
 from pingap import limits, topology
 from pingap.about import version
 from pingap.boot import Face, Prepared
+from pingap.bus import output
+from pingap.bus.kinds import LOG
+from pingap.bus.link import Curve, Link
+from pingap.bus.liveness import BEAT, SILENCE
+from pingap.bus.members import STARTING, Members
+from pingap.config.model import Snapshot
 from pingap.control import Control
 from pingap.face import since_start
 from pingap.listeners import BindFailed
@@ -108,9 +108,7 @@ class Supervisor:
         self._curve = [bus.public_key, bus.secret_key] if bus.public_key and bus.secret_key else None
         self._link = Link(self._loop, Curve(*(key.encode() for key in self._curve)) if self._curve else None)
         timings = Timings(basic.graceful_shutdown_timeout, basic.grace_period)
-        self._fleet = Fleet(
-            prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all()))
-        )
+        self._fleet = Fleet(prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all())))
         self._control = Control(self._link, run_dir.path, self._fleet, self._feed, self._reported, self._questions())
         self._link.subscriber(f"ipc://{run_dir.path}/config.pub", [b"config"], self._published)
 

@@ -20,13 +20,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bus import descriptors
-from config.model import SCALED_STAGES, Snapshot
 from pingap import limits
+from pingap.bus import descriptors
+from pingap.config.model import SCALED_STAGES, Snapshot
 from pingap.plan_words import Role
 
 if TYPE_CHECKING:
-    from bus.actor import Actor, Context
+    from pingap.bus.actor import Actor, Context
 
 SPLIT: Final = "split"
 COLOCATED: Final = "colocated"
@@ -48,14 +48,14 @@ class StageRow:
 
 
 ROWS: Final = (
-    StageRow("logging", "stages.logging.actor:LoggingActor", 2, True),
+    StageRow("logging", "pingap.stages.logging.actor:LoggingActor", 2, True),
     StageRow("config", "pingap.topology:config_actor", 1),
-    StageRow("discovery", "stages.discovery.actor:DiscoveryActor", 1),
-    StageRow("metrics", "stages.metrics.actor:MetricsActor", 2, True),
-    StageRow("accept", "stages.accept.actor:AcceptActor", 0, True),
-    StageRow("routing", "stages.routing.actor:RoutingActor", 1, True),
-    StageRow("plugins", "stages.plugins.actor:PluginsActor", 1, True),
-    StageRow("upstream", "stages.upstream.actor:UpstreamActor", 1, True),
+    StageRow("discovery", "pingap.stages.discovery.actor:DiscoveryActor", 1),
+    StageRow("metrics", "pingap.stages.metrics.actor:MetricsActor", 2, True),
+    StageRow("accept", "pingap.stages.accept.actor:AcceptActor", 0, True),
+    StageRow("routing", "pingap.stages.routing.actor:RoutingActor", 1, True),
+    StageRow("plugins", "pingap.stages.plugins.actor:PluginsActor", 1, True),
+    StageRow("upstream", "pingap.stages.upstream.actor:UpstreamActor", 1, True),
     StageRow(DEMO, "pingap.demo:DemoActor", 1),
 )
 """In the order in which they are forked: those that others wait for come first."""
@@ -164,8 +164,8 @@ def settings(stage: str, role: Role, ids: tuple[int, ...], options: Options, log
 def config_actor(context: Context) -> Actor:
     """The config stage with what only this package knows: how plugins are checked and what they plan."""
     from pingap.loading import load
-    from stages.config.actor import ConfigActor
-    from stages.plugins.registry import plans
+    from pingap.stages.config.actor import ConfigActor
+    from pingap.stages.plugins.registry import plans
 
     # The loader of this start has tried the plugins' code a moment ago. A config stage that came back cannot know.
     is_tried = not os.path.exists(os.path.join(context.run_dir, "config.last"))
@@ -202,5 +202,6 @@ def modules(rows: tuple[StageRow, ...] = ROWS, loader: str = LOADER) -> list[str
     """What the spawner imports, so that no process has to."""
     paths = [row.actor for row in rows] + [loader]
     named = [path.partition(":")[0] for path in paths]
-    hidden = ["stages.config.actor", "stages.plugins.registry"] if any(row.actor.endswith(":config_actor") for row in rows) else []
-    return list(dict.fromkeys(["bus.process", "setproctitle", *named, *hidden]))
+    has_config = any(row.actor.endswith(":config_actor") for row in rows)
+    hidden = ["pingap.stages.config.actor", "pingap.stages.plugins.registry"] if has_config else []
+    return list(dict.fromkeys(["pingap.bus.process", "setproctitle", *named, *hidden]))

@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from bus.kinds import ACCESS, LOG
-from observability import timings
-from observability.access_format import compile_format, when_utc
-from observability.app_format import as_json as json_line
-from observability.app_format import as_text, level_number
-from observability.escape import plain, text
-from observability.records import Access
 from pingap import events, terminal
+from pingap.bus.kinds import ACCESS, LOG
+from pingap.observability import timings
+from pingap.observability.access_format import compile_format, when_utc
+from pingap.observability.app_format import as_json as json_line
+from pingap.observability.app_format import as_text, level_number
+from pingap.observability.escape import plain, text
+from pingap.observability.records import Access
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ from collections import deque
 from functools import partial
 from typing import Final, Protocol
 
-from bus.pipes import Pipes
+from pingap.bus.pipes import Pipes
 
 LONG: Final = 16 * 1024
 """A read of fewer bytes is nothing to mind."""

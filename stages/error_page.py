@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Final
 
-from stages.errors import KINDS, Kind
+from pingap.stages.errors import KINDS, Kind
 
 DEFAULT: Final = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{error_type}}</title></head>'

@@ -12,8 +12,8 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
-from stages.headers import cutter, value_of, values_of
-from stages.messages import Peer
+from pingap.stages.headers import cutter, value_of, values_of
+from pingap.stages.messages import Peer
 
 FOR: Final = b"x-forwarded-for"
 REAL_IP: Final = b"x-real-ip"

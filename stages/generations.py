@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, Generic, TypeVar
 
-from bus.actor import Context
-from config.model import Snapshot
-from stages.messages import Accepted, InUse, Refused
+from pingap.bus.actor import Context
+from pingap.config.model import Snapshot
+from pingap.stages.messages import Accepted, InUse, Refused
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import re
 from http import HTTPStatus
 from typing import Final
 
-from stages.errors import KINDS
-from stages.headers import cutter, value_of
+from pingap.stages.errors import KINDS
+from pingap.stages.headers import cutter, value_of
 
 GRPC: Final = re.compile(rb"application/grpc(\+[!#$&^_.+a-z0-9-]+)?(?=[ \t]*(?:;|$))", re.IGNORECASE)
 """Its first group is what the messages are, `+proto` say."""

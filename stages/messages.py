@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import astuple, replace
 
-from bus.envelope import Message, Part, Payload
+from pingap.bus.envelope import Message, Part, Payload
 
 WINDOW: Final = 1024 * 1024
 """Body bytes that a response may send before the first CREDIT."""

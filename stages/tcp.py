@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from time import monotonic
 
-from stages.lookups import Lookups
+from pingap.stages.lookups import Lookups
 
 
 async def open_socket(

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from stages.client_hello import server_name
-from stages.http1.direct import DirectWriter
-from stages.tls_output import READ, RECORD, TlsOutput
+from pingap.stages.client_hello import server_name
+from pingap.stages.http1.direct import DirectWriter
+from pingap.stages.tls_output import READ, RECORD, TlsOutput
 
 TURN: Final = 0.002
 """Seconds of one turn of the loop that handshakes may take: an RSA key makes each cost a millisecond."""

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from stages.forwarded import forwarded_for
-from stages.headers import cutter, value_of
-from stages.messages import Peer, Routed
+from pingap.stages.forwarded import forwarded_for
+from pingap.stages.headers import cutter, value_of
+from pingap.stages.messages import Peer, Routed
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stages.headers import values_of
+from pingap.stages.headers import values_of
 
 _VERSIONS: Final = {10: b"1.0", 11: b"1.1", 20: b"2.0"}
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from stages.lookups import Address, Lookups, NoSlot, literal
+from pingap.stages.lookups import Address, Lookups, NoSlot, literal
 
 
 class Resolver:

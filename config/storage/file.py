@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.problems import ConfigRefused, Problem
+from pingap.config.problems import ConfigRefused, Problem
 
 Print = tuple[str, int, int, int, int]
 """Of a file: path, inode, size, times of the last change of its content and of anything of it in nanoseconds.
@@ -39,9 +39,7 @@ def locate(source: str | Path) -> Path:
     text = str(source)
     if "://" in text:
         scheme = text.partition("://")[0]
-        raise ConfigRefused(
-            [Problem(text, f"not supported yet: configuration in {scheme}", "give a file or directory")]
-        )
+        raise ConfigRefused([Problem(text, f"not supported yet: configuration in {scheme}", "give a file or directory")])
     path, _, query = text.partition("?")
     wrong = [part for part in query.split("&") if part and part.partition("=")[0] != "separation"]
     if wrong:

@@ -72,8 +72,8 @@ class Span(_Kind):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
-        from config.problems import BadValue
-        from config.quantities import parse_duration
+        from pingap.config.problems import BadValue
+        from pingap.config.quantities import parse_duration
 
         text = str(value).strip()
         try:

@@ -28,8 +28,8 @@ def _since(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 def _stages(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> frozenset[str]:
-    from config.model import STAGES
-    from config.problems import choices, nearest
+    from pingap.config.model import STAGES
+    from pingap.config.problems import choices, nearest
 
     known = (*STAGES, "config", "supervisor", "worker")
     for value in values:
@@ -47,9 +47,7 @@ def _stages(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option("--level", type=click.Choice(["debug", "info", "warn", "error"]), default="info", show_default=True, help="The least shown.")
 @options.as_json
 @options.run_dir
-def logs(
-    follow: bool, most: int | None, since: float, stages: frozenset[str], level: str, as_json: bool, run_dir: str | None
-) -> None:
+def logs(follow: bool, most: int | None, since: float, stages: frozenset[str], level: str, as_json: bool, run_dir: str | None) -> None:
     """Show the newest records of the application log of the running instance.
 
     They are at most the 1000 that the running logging stage has written last; older

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import click
 
-from bus import output
 from pingap import flags, rundir, terminal
+from pingap.bus import output
 from pingap.commands import options
 from pingap.commands.options import BAD_USAGE, Function, Number, fail
 
@@ -119,8 +119,8 @@ def check(conf: str | None) -> None:
 
 
 def _check(source: str | None) -> None:
-    from config.notes import notes_on
-    from config.problems import ConfigRefused
+    from pingap.config.notes import notes_on
+    from pingap.config.problems import ConfigRefused
     from pingap.loading import load
     from pingap.topology import limits_of
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sized
 from typing import Final
 
-from bus.actor import Context
-from bus.kinds import LINES
-from config.model import Snapshot
-from observability.access_format import Render, compile_format
-from observability.records import Access
-from stages.accept.event import access_event
-from stages.accept.hidden import Hidden
-from stages.accept.stream import Stream
+from pingap.bus.actor import Context
+from pingap.bus.kinds import LINES
+from pingap.config.model import Snapshot
+from pingap.observability.access_format import Render, compile_format
+from pingap.observability.records import Access
+from pingap.stages.accept.event import access_event
+from pingap.stages.accept.hidden import Hidden
+from pingap.stages.accept.stream import Stream
 
 GATHER: Final = 0.02
 """Seconds that a line waits for others."""

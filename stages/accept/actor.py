@@ -9,27 +9,27 @@ from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
 
-from bus.actor import Context
-from bus.local import Receivers
-from bus.members import Members
-from bus.repeats import Repeats
-from stages.accept.access_lines import AccessLines
-from stages.accept.client import Client, Held
-from stages.accept.compiled import Compiled, compile_generation
-from stages.accept.core import State, crews, protocol_to_tunnel
-from stages.accept.departures import Departures
-from stages.accept.doors import Door, Doors
-from stages.accept.event import refused_stream
-from stages.accept.own_answers import as_read_by, error_answer, refusal
-from stages.accept.recovery import Recovery
-from stages.accept.stream import Stream
-from stages.broken import OfStreams
-from stages.bulk import Bulk
-from stages.error_page import ErrorPages
-from stages.generations import Generations
-from stages.http1.rules import RequestHead
-from stages.messages import Affinity, Broken, Cancel, Credit, Data, Done, GoesOn, Interim, Recalled, Request, Response, Stranded
-from stages.tls import Lane
+from pingap.bus.actor import Context
+from pingap.bus.local import Receivers
+from pingap.bus.members import Members
+from pingap.bus.repeats import Repeats
+from pingap.stages.accept.access_lines import AccessLines
+from pingap.stages.accept.client import Client, Held
+from pingap.stages.accept.compiled import Compiled, compile_generation
+from pingap.stages.accept.core import State, crews, protocol_to_tunnel
+from pingap.stages.accept.departures import Departures
+from pingap.stages.accept.doors import Door, Doors
+from pingap.stages.accept.event import refused_stream
+from pingap.stages.accept.own_answers import as_read_by, error_answer, refusal
+from pingap.stages.accept.recovery import Recovery
+from pingap.stages.accept.stream import Stream
+from pingap.stages.broken import OfStreams
+from pingap.stages.bulk import Bulk
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.generations import Generations
+from pingap.stages.http1.rules import RequestHead
+from pingap.stages.messages import Affinity, Broken, Cancel, Credit, Data, Done, GoesOn, Interim, Recalled, Request, Response, Stranded
+from pingap.stages.tls import Lane
 
 SWEEP: Final = 0.5
 """Seconds between two looks at the deadlines: they are seconds long, one timer each would cost a µs a request."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from config.model import Certificate, Server, Snapshot
-from config.tls_library import load_into
+from pingap.config.model import Certificate, Server, Snapshot
+from pingap.config.tls_library import load_into
 
 _VERSIONS: Final = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
 

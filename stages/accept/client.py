@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from stages.messages import Data, Interim, Peer, Response
+from pingap.stages.messages import Data, Interim, Peer, Response
 
 if TYPE_CHECKING:
-    from stages.accept.stream import Stream
+    from pingap.stages.accept.stream import Stream
 
 
 MAPPED: Final = "::ffff:"

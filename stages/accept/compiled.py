@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.model import Server, Snapshot
-from observability.access_format import Render
-from stages.accept.access_lines import compile_lines
-from stages.accept.certificates import Choice, compile_choices
-from stages.accept.hidden import Hidden
-from stages.error_page import ErrorPages
-from stages.forwarded import Trust
+from pingap.config.model import Server, Snapshot
+from pingap.observability.access_format import Render
+from pingap.stages.accept.access_lines import compile_lines
+from pingap.stages.accept.certificates import Choice, compile_choices
+from pingap.stages.accept.hidden import Hidden
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.forwarded import Trust
 
 
 @dataclass(frozen=True, slots=True)

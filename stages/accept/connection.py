@@ -7,13 +7,13 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import Arrival
-from stages.http1.direct import DirectWriter, reset, taken
-from stages.messages import STREAM_WINDOW, WINDOW
+from pingap.stages.accept.client import Arrival
+from pingap.stages.http1.direct import DirectWriter, reset, taken
+from pingap.stages.messages import STREAM_WINDOW, WINDOW
 
 if TYPE_CHECKING:
-    from stages.accept.actor import AcceptActor
-    from stages.accept.doors import Door
+    from pingap.stages.accept.actor import AcceptActor
+    from pingap.stages.accept.doors import Door
 
 TOP_UP: Final = WINDOW // 4
 STREAM_TOP_UP: Final = STREAM_WINDOW // 4

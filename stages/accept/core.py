@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Affinity
+from pingap.stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Affinity
 
 
 class State(enum.IntEnum):

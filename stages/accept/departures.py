@@ -10,14 +10,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from stages.accept.client import Client
-from stages.accept.connection import TOP_UP
-from stages.accept.core import State
-from stages.accept.stream import Stream
-from stages.messages import Data, GoesOn, Interim, Response, closing
+from pingap.stages.accept.client import Client
+from pingap.stages.accept.connection import TOP_UP
+from pingap.stages.accept.core import State
+from pingap.stages.accept.stream import Stream
+from pingap.stages.messages import Data, GoesOn, Interim, Response, closing
 
 if TYPE_CHECKING:
-    from stages.accept.actor import AcceptActor
+    from pingap.stages.accept.actor import AcceptActor
 
 
 class Departures:

@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from config.model import Server
-from stages.accept.certificates import Choice, Chooser
-from stages.accept.entry import Entry
-from stages.accept.http1 import Http1Connection
-from stages.forwarded import Trust
-from stages.http1.engine import ENGINES, Engine
-from stages.http1.rules import Limits
-from stages.http2.engines import MakeEngine, engine
+from pingap.config.model import Server
+from pingap.stages.accept.certificates import Choice, Chooser
+from pingap.stages.accept.entry import Entry
+from pingap.stages.accept.http1 import Http1Connection
+from pingap.stages.forwarded import Trust
+from pingap.stages.http1.engine import ENGINES, Engine
+from pingap.stages.http1.rules import Limits
+from pingap.stages.http2.engines import MakeEngine, engine
 
 if TYPE_CHECKING:
-    from stages.accept.actor import AcceptActor
+    from pingap.stages.accept.actor import AcceptActor
 
 AT_ONCE: Final = 16
 """Connections that asyncio's own loop accepts before anybody can count them; libuv accepts one."""

@@ -11,16 +11,16 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import Arrival, Secured, origin_of
-from stages.accept.http1 import Http1Connection
-from stages.accept.http2 import Http2Connection
-from stages.accept.proxy_protocol import BadHeader, parse
-from stages.messages import Peer
-from stages.tls import NoContext, TlsTransport
+from pingap.stages.accept.client import Arrival, Secured, origin_of
+from pingap.stages.accept.http1 import Http1Connection
+from pingap.stages.accept.http2 import Http2Connection
+from pingap.stages.accept.proxy_protocol import BadHeader, parse
+from pingap.stages.messages import Peer
+from pingap.stages.tls import NoContext, TlsTransport
 
 if TYPE_CHECKING:
-    from stages.accept.actor import AcceptActor
-    from stages.accept.doors import Door
+    from pingap.stages.accept.actor import AcceptActor
+    from pingap.stages.accept.doors import Door
 
 
 QUIET: Final = 60.0

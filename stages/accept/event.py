@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from bus.kinds import ACCESS
-from observability.records import Access
-from stages.accept.stream import Stream
-from stages.errors import KINDS
-from stages.http1.rules import RequestHead, new
-from stages.messages import Affinity, Report, Request
+from pingap.bus.kinds import ACCESS
+from pingap.observability.records import Access
+from pingap.stages.accept.stream import Stream
+from pingap.stages.errors import KINDS
+from pingap.stages.http1.rules import RequestHead, new
+from pingap.stages.messages import Affinity, Report, Request
 
 if TYPE_CHECKING:
-    from stages.accept.client import Client
+    from pingap.stages.accept.client import Client
 
 _NO_REPORT: Final = Report("", "", "", 0, False, 0, (), (), "", {}, "")
 """Of a stream that no stage has told anything of."""
@@ -75,7 +75,8 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
 
 def refused_stream(connection: Client, server: str, head: RequestHead, at: float) -> Stream:
     """A record of a request that never became a stream."""
-    request = Request(0,
+    request = Request(
+        0,
         0,
         Affinity(0, 0, 0),
         server,

@@ -12,7 +12,7 @@ import binascii
 import re
 from typing import Final
 
-from stages.http1.rules import RequestHead, tokens
+from pingap.stages.http1.rules import RequestHead, tokens
 
 PRIOR_KNOWLEDGE: Final = b"PRI * HTTP/2.0\r\n\r\n"
 """The part of the preface that looks like a request head."""

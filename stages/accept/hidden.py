@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from config.model import Snapshot
-from observability.records import Access
-from stages.spellings import one_case, parameter
+from pingap.config.model import Snapshot
+from pingap.observability.records import Access
+from pingap.stages.spellings import one_case, parameter
 
 MASK: Final = b"***"
 

@@ -14,24 +14,24 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import Arrival, origin_of
-from stages.accept.core import State
-from stages.accept.h2c import PRIOR_KNOWLEDGE, asked_settings
-from stages.accept.http1_output import Http1Output
-from stages.accept.http2 import Http2Connection
-from stages.accept.intake import Intake, decoder_of, tunnel_of
-from stages.accept.stream import Stream
-from stages.bulk import LONG
-from stages.date import dated
-from stages.http1.refused import start_of
-from stages.http1.render import CONTINUE, STATUS_LINES, status_line
-from stages.http1.rules import ProtocolError, RequestHead, head_too_large
-from stages.http2.engine import Http2Error
-from stages.messages import Peer, Response
+from pingap.stages.accept.client import Arrival, origin_of
+from pingap.stages.accept.core import State
+from pingap.stages.accept.h2c import PRIOR_KNOWLEDGE, asked_settings
+from pingap.stages.accept.http1_output import Http1Output
+from pingap.stages.accept.http2 import Http2Connection
+from pingap.stages.accept.intake import Intake, decoder_of, tunnel_of
+from pingap.stages.accept.stream import Stream
+from pingap.stages.bulk import LONG
+from pingap.stages.date import dated
+from pingap.stages.http1.refused import start_of
+from pingap.stages.http1.render import CONTINUE, STATUS_LINES, status_line
+from pingap.stages.http1.rules import ProtocolError, RequestHead, head_too_large
+from pingap.stages.http2.engine import Http2Error
+from pingap.stages.messages import Peer, Response
 
 if TYPE_CHECKING:
-    from stages.accept.actor import AcceptActor
-    from stages.accept.doors import Door
+    from pingap.stages.accept.actor import AcceptActor
+    from pingap.stages.accept.doors import Door
 
 BACKLOG: Final = 64 * 1024
 """Bytes of pipelined requests that wait in the buffer before reading pauses."""

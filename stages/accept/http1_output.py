@@ -5,17 +5,17 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.connection import BODILESS, TOP_UP, Connection
-from stages.accept.stream import Stream
-from stages.date import dated
-from stages.http1.direct import reset
-from stages.http1.render import LAST_CHUNK, STATUS_LINES, chunk, status_line
-from stages.http1.rules import reads_trailers
-from stages.http1.spelling import Spelled, respelled
-from stages.messages import UNKNOWN, Data, Interim, Response
+from pingap.stages.accept.connection import BODILESS, TOP_UP, Connection
+from pingap.stages.accept.stream import Stream
+from pingap.stages.date import dated
+from pingap.stages.http1.direct import reset
+from pingap.stages.http1.render import LAST_CHUNK, STATUS_LINES, chunk, status_line
+from pingap.stages.http1.rules import reads_trailers
+from pingap.stages.http1.spelling import Spelled, respelled
+from pingap.stages.messages import UNKNOWN, Data, Interim, Response
 
 if TYPE_CHECKING:
-    from stages.accept.intake import Intake
+    from pingap.stages.accept.intake import Intake
 
 ONE_PIECE: Final = 16 * 1024
 """Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""

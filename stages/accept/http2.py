@@ -11,17 +11,17 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import Arrival
-from stages.accept.connection import STREAM_TOP_UP
-from stages.accept.core import State
-from stages.accept.http2_intake import Http2Intake
-from stages.accept.http2_output import Http2Output
-from stages.accept.http2_stream import Http2Stream
-from stages.bulk import LONG
-from stages.date import dated
-from stages.http1.refused import sketch
-from stages.http1.rules import ProtocolError, RequestHead
-from stages.http2.engine import (
+from pingap.stages.accept.client import Arrival
+from pingap.stages.accept.connection import STREAM_TOP_UP
+from pingap.stages.accept.core import State
+from pingap.stages.accept.http2_intake import Http2Intake
+from pingap.stages.accept.http2_output import Http2Output
+from pingap.stages.accept.http2_stream import Http2Stream
+from pingap.stages.bulk import LONG
+from pingap.stages.date import dated
+from pingap.stages.http1.refused import sketch
+from pingap.stages.http1.rules import ProtocolError, RequestHead
+from pingap.stages.http2.engine import (
     LARGEST_WINDOW,
     LAST_STREAM,
     NO_ERROR,
@@ -39,13 +39,13 @@ from stages.http2.engine import (
     Trailers,
     Unread,
 )
-from stages.http2.fields import Malformed, request_head, response_fields, sketch_of, trailer_block
-from stages.http2.guard import Guard, for_lists_of
-from stages.messages import UNKNOWN
+from pingap.stages.http2.fields import Malformed, request_head, response_fields, sketch_of, trailer_block
+from pingap.stages.http2.guard import Guard, for_lists_of
+from pingap.stages.messages import UNKNOWN
 
 if TYPE_CHECKING:
-    from stages.accept.actor import AcceptActor
-    from stages.accept.doors import Door
+    from pingap.stages.accept.actor import AcceptActor
+    from pingap.stages.accept.doors import Door
 
 DRAINING: Final = b"draining"
 """Payload of the PING whose return tells that the client knows of the GOAWAY before it."""

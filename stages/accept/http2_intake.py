@@ -10,13 +10,13 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept import intake
-from stages.accept.stream import Stream
-from stages.http1.rules import RequestHead
-from stages.messages import INLINE, UNKNOWN
+from pingap.stages.accept import intake
+from pingap.stages.accept.stream import Stream
+from pingap.stages.http1.rules import RequestHead
+from pingap.stages.messages import INLINE, UNKNOWN
 
 if TYPE_CHECKING:
-    from stages.accept.http2 import Http2Connection
+    from pingap.stages.accept.http2 import Http2Connection
 
 _CONTINUE: Final = ((b":status", b"100"),)
 

@@ -10,14 +10,14 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.connection import WRITE_BUFFER, Connection
-from stages.http2.engine import Engine, Fields
-from stages.http2.guard import Guard
+from pingap.stages.accept.connection import WRITE_BUFFER, Connection
+from pingap.stages.http2.engine import Engine, Fields
+from pingap.stages.http2.guard import Guard
 
 if TYPE_CHECKING:
-    from stages.accept.actor import AcceptActor
-    from stages.accept.doors import Door
-    from stages.accept.http2_stream import Http2Stream
+    from pingap.stages.accept.actor import AcceptActor
+    from pingap.stages.accept.doors import Door
+    from pingap.stages.accept.http2_stream import Http2Stream
 
 BACKLOG: Final = 4 * WRITE_BUFFER
 """Bytes that may wait for the socket before nothing more is read. Bodies stop at a quarter of it; heads have no windows."""

@@ -11,20 +11,20 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.client import Arrival
-from stages.accept.connection import BODILESS, STREAM_TOP_UP
-from stages.accept.http2_intake import Http2Intake
-from stages.accept.own_answers import status_of_cut
-from stages.accept.stream import Stream
-from stages.date import dated
-from stages.headers import cutter, value_of
-from stages.http1.rules import ProtocolError, RequestHead
-from stages.http2.engine import CANCEL, INTERNAL_ERROR
-from stages.http2.fields import response_fields, trailer_fields
-from stages.messages import UNKNOWN, Data, Interim, Response
+from pingap.stages.accept.client import Arrival
+from pingap.stages.accept.connection import BODILESS, STREAM_TOP_UP
+from pingap.stages.accept.http2_intake import Http2Intake
+from pingap.stages.accept.own_answers import status_of_cut
+from pingap.stages.accept.stream import Stream
+from pingap.stages.date import dated
+from pingap.stages.headers import cutter, value_of
+from pingap.stages.http1.rules import ProtocolError, RequestHead
+from pingap.stages.http2.engine import CANCEL, INTERNAL_ERROR
+from pingap.stages.http2.fields import response_fields, trailer_fields
+from pingap.stages.messages import UNKNOWN, Data, Interim, Response
 
 if TYPE_CHECKING:
-    from stages.accept.http2 import Http2Connection
+    from pingap.stages.accept.http2 import Http2Connection
 
 PORTION: Final = 64 * 1024
 """Bytes of one answer that are written before the next stream has its turn."""

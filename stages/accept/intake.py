@@ -11,13 +11,13 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.accept.stream import Stream
-from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
-from stages.http1.rules import RequestHead
-from stages.messages import INLINE, UNKNOWN
+from pingap.stages.accept.stream import Stream
+from pingap.stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
+from pingap.stages.http1.rules import RequestHead
+from pingap.stages.messages import INLINE, UNKNOWN
 
 if TYPE_CHECKING:
-    from stages.accept.http1 import Http1Connection
+    from pingap.stages.accept.http1 import Http1Connection
 
 PAUSE: Final = 0.02
 """Seconds without a byte after which a small body is not waited for any more: its client may wait for an answer to what it has

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from stages.accept.core import State
-from stages.accept.stream import Stream
-from stages.error_page import ErrorPages
-from stages.grpc import error_for, trailers_for
-from stages.http1.rules import RequestHead
-from stages.messages import UNKNOWN, Request, Response
+from pingap.stages.accept.core import State
+from pingap.stages.accept.stream import Stream
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.grpc import error_for, trailers_for
+from pingap.stages.http1.rules import RequestHead
+from pingap.stages.messages import UNKNOWN, Request, Response
 
 
 def error_answer(stream: Stream, kind: str, pages: ErrorPages, source: int) -> Response:

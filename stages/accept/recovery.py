@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from bus.members import Members
-from stages.accept.core import Fate, State, after_recall, fate
-from stages.accept.stream import Stream
-from stages.messages import Recall, Recalled, Stranded
+from pingap.bus.members import Members
+from pingap.stages.accept.core import Fate, State, after_recall, fate
+from pingap.stages.accept.stream import Stream
+from pingap.stages.messages import Recall, Recalled, Stranded
 
 if TYPE_CHECKING:
-    from stages.accept.actor import AcceptActor
+    from pingap.stages.accept.actor import AcceptActor
 
 MAX_WAITING: Final = 4096
 """Streams that may wait for a crew; beyond it 503."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stages.accept.core import State
-from stages.http1.methods import IDEMPOTENT
-from stages.messages import Request, Response
+from pingap.stages.accept.core import State
+from pingap.stages.http1.methods import IDEMPOTENT
+from pingap.stages.messages import Request, Response
 
 if TYPE_CHECKING:
-    from stages.accept.client import Client
+    from pingap.stages.accept.client import Client
 
 
 class Stream:

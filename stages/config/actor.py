@@ -13,17 +13,17 @@ from typing import Any, ClassVar, Final
 
 import msgpack
 
-from bus.actor import Actor, Context
-from bus.local import Receivers
-from bus.members import Members
-from config.certificates import files_of
-from config.model import Snapshot
-from config.problems import ConfigRefused
-from config.storage import file
-from stages import keepsake
-from stages.config import last
-from stages.config.aside import aside
-from stages.config.core import (
+from pingap.bus.actor import Actor, Context
+from pingap.bus.local import Receivers
+from pingap.bus.members import Members
+from pingap.config.certificates import files_of
+from pingap.config.model import Snapshot
+from pingap.config.problems import ConfigRefused
+from pingap.config.storage import file
+from pingap.stages import keepsake
+from pingap.stages.config import last
+from pingap.stages.config.aside import aside
+from pingap.stages.config.core import (
     DEADLINE,
     RELOAD,
     ROLLBACK,
@@ -43,9 +43,9 @@ from stages.config.core import (
     UseTold,
     Who,
 )
-from stages.config.watch import Watch
-from stages.messages import Accepted, InUse, Refused
-from stages.modules import origin
+from pingap.stages.config.watch import Watch
+from pingap.stages.messages import Accepted, InUse, Refused
+from pingap.stages.modules import origin
 
 READING: Final = 20.0
 """Seconds that reading and checking may take."""
@@ -253,7 +253,6 @@ class ConfigActor(Actor):
         self._report(tell)
         if tell.problems and not tell.number and self._first is not None and not self._first.done():
             self._first.set_exception(RuntimeError("\n".join((tell.message, *tell.problems))))
-
 
     def _report(self, tell: Tell) -> None:
         outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}

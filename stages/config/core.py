@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from config.diff import diff
-from config.model import Snapshot
-from config.notes import notes_on
-from config.problems import path_of
+from pingap.config.diff import diff
+from pingap.config.model import Snapshot
+from pingap.config.notes import notes_on
+from pingap.config.problems import path_of
 
 WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
 """Stages whose actors must have compiled a generation before it is committed."""

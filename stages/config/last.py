@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from config.model import Snapshot
-from stages import keepsake
-from stages.config.core import Loaded, Stored
+from pingap.config.model import Snapshot
+from pingap.stages import keepsake
+from pingap.stages.config.core import Loaded, Stored
 
 NAME: Final = "config.last"
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from bus.actor import Actor, Context
-from config.model import Snapshot
-from stages import keepsake
-from stages.discovery.core import Checked, Configured, Core, Event, Plan, Publish, Resolved, Start, Stop, Target, Turned, plans_of
-from stages.discovery.probe import ProbeFailed, Prober
-from stages.generations import Generations
-from stages.lookups import Lookups, NoSlot
+from pingap.bus.actor import Actor, Context
+from pingap.config.model import Snapshot
+from pingap.stages import keepsake
+from pingap.stages.discovery.core import Checked, Configured, Core, Event, Plan, Publish, Resolved, Start, Stop, Target, Turned, plans_of
+from pingap.stages.discovery.probe import ProbeFailed, Prober
+from pingap.stages.generations import Generations
+from pingap.stages.lookups import Lookups, NoSlot
 
 AT_ONCE: Final = 64
 """Checks under way at the same time, of all upstreams together."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from config.addresses import is_host_name
-from config.model import Snapshot
-from config.parts import Backend, HealthCheck
+from pingap.config.addresses import is_host_name
+from pingap.config.model import Snapshot
+from pingap.config.parts import Backend, HealthCheck
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from typing import Final
 
 import h11
 
-from bus.descriptors import is_short
-from config.parts import HealthCheck
-from stages.discovery.core import Target
-from stages.lookups import Lookups, NoSlot
-from stages.tcp import open_socket
+from pingap.bus.descriptors import is_short
+from pingap.config.parts import HealthCheck
+from pingap.stages.discovery.core import Target
+from pingap.stages.lookups import Lookups, NoSlot
+from pingap.stages.tcp import open_socket
 
 MOST_HEAD: Final = 16 * 1024
 """Bytes of the longest head of an answer."""

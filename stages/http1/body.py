@@ -6,7 +6,7 @@ import re
 from collections.abc import Container
 from typing import Final, Protocol
 
-from stages.http1.rules import NOT_IN_TRAILERS, TOKEN, VALUE, ProtocolError
+from pingap.stages.http1.rules import NOT_IN_TRAILERS, TOKEN, VALUE, ProtocolError
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """No white space around the size, not even the "bad" one before an extension (RFC 9112 section 7.1.1): parsers differ on it."""

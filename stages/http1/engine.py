@@ -15,10 +15,10 @@ from typing import Any, Final, Protocol
 import h11
 import httptools
 
-from stages.http1.lines import quick_request, quick_response
-from stages.http1.methods import METHODS, is_forwarded
-from stages.http1.reasons import reason_of
-from stages.http1.rules import (
+from pingap.stages.http1.lines import quick_request, quick_response
+from pingap.stages.http1.methods import METHODS, is_forwarded
+from pingap.stages.http1.reasons import reason_of
+from pingap.stages.http1.rules import (
     READS_TRAILERS,
     SPECIAL,
     TARGET,
@@ -42,8 +42,8 @@ from stages.http1.rules import (
     split_absolute,
     with_escaped_target,
 )
-from stages.http1.spelling import spelled_in
-from stages.messages import UNKNOWN
+from pingap.stages.http1.spelling import spelled_in
+from pingap.stages.messages import UNKNOWN
 
 _START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 

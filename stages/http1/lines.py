@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from stages.http1.methods import METHODS
-from stages.http1.reasons import reason_of
-from stages.http1.rules import (
+from pingap.stages.http1.methods import METHODS
+from pingap.stages.http1.reasons import reason_of
+from pingap.stages.http1.rules import (
     SPECIAL,
     TARGET,
     TOKEN,
@@ -30,8 +30,8 @@ from stages.http1.rules import (
     check_host,
     new,
 )
-from stages.http1.spelling import spelled_in
-from stages.messages import UNKNOWN
+from pingap.stages.http1.spelling import spelled_in
+from pingap.stages.messages import UNKNOWN
 
 REMEMBERED: Final = 4096
 """Lines. When there are more, all are forgotten: the ones that matter are back at once."""

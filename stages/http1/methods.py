@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stages.http1.rules import TOKEN
+from pingap.stages.http1.rules import TOKEN
 
 METHODS: Final = frozenset(
     b"GET HEAD POST PUT DELETE PATCH OPTIONS PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH REPORT MKACTIVITY CHECKOUT"

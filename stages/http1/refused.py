@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from stages.http1.rules import VALUE, RequestHead
-from stages.messages import UNKNOWN
+from pingap.stages.http1.rules import VALUE, RequestHead
+from pingap.stages.messages import UNKNOWN
 
 MOST: Final = 2048
 """Bytes of a target that the log gets to see."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from stages.http1.reasons import REASONS, UNKNOWN_STATUS
-from stages.http1.rules import reads_trailers
-from stages.messages import EMPTY, UNKNOWN
+from pingap.stages.http1.reasons import REASONS, UNKNOWN_STATUS
+from pingap.stages.http1.rules import reads_trailers
+from pingap.stages.messages import EMPTY, UNKNOWN
 
 STATUS_LINES: Final[dict[int, bytes]] = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, UNKNOWN_STATUS)) for status in range(100, 1000)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Container
 from typing import Final, NamedTuple
 
-from stages.messages import UNKNOWN
+from pingap.stages.messages import UNKNOWN
 
 new: Final = tuple.__new__
 """Makes a named tuple from all its fields at half the price of calling it: `new(RequestHead, (method, …))`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Final
 
-from stages.http2.engine import Engine, Settings
+from pingap.stages.http2.engine import Engine, Settings
 
 NAMES: Final = ("h2", "ngh2")
 DEFAULT: Final = "h2"
@@ -22,11 +22,11 @@ def is_installed(name: str) -> bool:
 def engine(name: str) -> MakeEngine:
     """Raises ImportError when the engine's library is not installed."""
     if name == "ngh2":
-        from stages.http2.ngh2_engine import Ngh2Engine
+        from pingap.stages.http2.ngh2_engine import Ngh2Engine
 
         return Ngh2Engine
     if name == "h2":
-        from stages.http2.h2_engine import H2Engine
+        from pingap.stages.http2.h2_engine import H2Engine
 
         return H2Engine
     raise ValueError(f"no HTTP/2 engine is called {name!r}")

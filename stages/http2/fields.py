@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from stages.http1.lines import PRIVATE
-from stages.http1.methods import is_forwarded
-from stages.http1.refused import sketch, with_headers
-from stages.http1.rules import (
+from pingap.stages.http1.lines import PRIVATE
+from pingap.stages.http1.methods import is_forwarded
+from pingap.stages.http1.refused import sketch, with_headers
+from pingap.stages.http1.rules import (
     NOT_IN_TRAILERS,
     TARGET,
     TOKEN,
@@ -26,8 +26,8 @@ from stages.http1.rules import (
     escaped,
     new,
 )
-from stages.http2.engine import Fields
-from stages.messages import EMPTY, UNKNOWN
+from pingap.stages.http2.engine import Fields
+from pingap.stages.messages import EMPTY, UNKNOWN
 
 REMEMBERED: Final = 4096
 LONGEST: Final = 256

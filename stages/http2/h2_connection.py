@@ -24,8 +24,8 @@ from h2.stream import StreamClosedBy, StreamState
 from hyperframe.exceptions import HyperframeError, InvalidDataError, InvalidPaddingError
 from hyperframe.frame import FRAMES, Frame, SettingsFrame
 
-from stages.http1.rules import new
-from stages.http2.engine import (
+from pingap.stages.http1.rules import new
+from pingap.stages.http2.engine import (
     ANY_SIZE,
     GOAWAY,
     LAST_STREAM,
@@ -43,7 +43,7 @@ from stages.http2.engine import (
     Settings,
     SettingsChanged,
 )
-from stages.http2.hpack_tables import BlockDecoder, BlockEncoder
+from pingap.stages.http2.hpack_tables import BlockDecoder, BlockEncoder
 
 DATA_FRAME, HEADERS_FRAME, _PRIORITY, _RST, SETTINGS_FRAME, _PUSH, _PING, _GOAWAY, _WINDOW, CONTINUATION_FRAME = range(10)
 ACK: Final = 0x1

@@ -9,7 +9,7 @@ from h2.exceptions import ProtocolError
 from h2.stream import StreamClosedBy, StreamInputs, StreamState
 from h2.utilities import SizeLimitDict
 
-from stages.http2.engine import (
+from pingap.stages.http2.engine import (
     INTERNAL_ERROR,
     LAST_STREAM,
     NO_ERROR,
@@ -18,7 +18,7 @@ from stages.http2.engine import (
     Http2Error,
     Settings,
 )
-from stages.http2.h2_receiver import Receiver
+from pingap.stages.http2.h2_receiver import Receiver
 
 _REMEMBERED_ENDS: Final = 1024
 """Streams of which a connection knows how they ended; frames for older ones break the connection."""

@@ -13,8 +13,8 @@ from h2.connection import AllowedStreamIDs
 from h2.errors import ErrorCodes
 from h2.stream import H2Stream, StreamClosedBy, StreamInputs, StreamState
 
-from stages.http1.rules import new
-from stages.http2.engine import (
+from pingap.stages.http1.rules import new
+from pingap.stages.http2.engine import (
     BODY,
     FRAME,
     FRAME_SIZE_ERROR,
@@ -36,7 +36,7 @@ from stages.http2.engine import (
     Trailers,
     Unread,
 )
-from stages.http2.h2_connection import ACK, CLOSED, CONTINUATION_FRAME, DATA_FRAME, HEADERS_FRAME, SETTINGS_FRAME, Connection
+from pingap.stages.http2.h2_connection import ACK, CLOSED, CONTINUATION_FRAME, DATA_FRAME, HEADERS_FRAME, SETTINGS_FRAME, Connection
 
 MAX_BLOCK: Final = 256 * 1024
 """Bytes of one header block over all its frames. guard.py stops a peer long before that."""

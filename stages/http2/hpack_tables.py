@@ -17,7 +17,7 @@ from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
-from stages.http2.engine import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Fields, Http2Error
+from pingap.stages.http2.engine import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Fields, Http2Error
 
 _BLOCKS: Final = 64
 _LONGEST_BLOCK: Final = 512

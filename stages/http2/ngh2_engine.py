@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import ngh2
 
-from stages.http1.rules import new
-from stages.http2.engine import (
+from pingap.stages.http1.rules import new
+from pingap.stages.http2.engine import (
     ANY_SIZE,
     BODY,
     ENHANCE_YOUR_CALM,

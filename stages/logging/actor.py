@@ -9,17 +9,17 @@ from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from bus.actor import Actor, Context
-from bus.kinds import ACCESS, COUNT, LINES, LOG
-from bus.local import Receivers
-from bus.members import Members
-from bus.messages import Wanted
-from observability.app_format import as_json, as_text
-from observability.records import Access
-from stages.generations import Generations
-from stages.logging.compiled import Compiled, compile_generation
-from stages.logging.core import Audience, Recent, Threshold, Trouble
-from stages.logging.sink import Sink
+from pingap.bus.actor import Actor, Context
+from pingap.bus.kinds import ACCESS, COUNT, LINES, LOG
+from pingap.bus.local import Receivers
+from pingap.bus.members import Members
+from pingap.bus.messages import Wanted
+from pingap.observability.app_format import as_json, as_text
+from pingap.observability.records import Access
+from pingap.stages.generations import Generations
+from pingap.stages.logging.compiled import Compiled, compile_generation
+from pingap.stages.logging.core import Audience, Recent, Threshold, Trouble
+from pingap.stages.logging.sink import Sink
 
 TOPICS: Final = {ACCESS: "access", LOG: "log", COUNT: "count"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.model import Snapshot
+from pingap.config.model import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
-from observability.app_format import is_level, level_number
+from pingap.observability.app_format import is_level, level_number
 
 TOPICS: Final = ("access", "log", "count")
 """Of the events socket; one for each kind of event."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from bus.output import Target
-from config.paths import LOG_MODE
-from stages.logging.core import Trouble
+from pingap.bus.output import Target
+from pingap.config.paths import LOG_MODE
+from pingap.stages.logging.core import Trouble
 
 KEPT: Final = 1024 * 1024
 """Bytes that wait for a target that takes nothing; the newest lines beyond it are lost."""

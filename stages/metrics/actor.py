@@ -6,13 +6,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar
 
-from bus.actor import Actor, Context
-from bus.kinds import ACCESS, COUNT
-from bus.local import Receivers
-from config.model import Snapshot
-from stages.generations import Generations
-from stages.messages import Scrape, Scraped
-from stages.metrics.core import Scope, Sums
+from pingap.bus.actor import Actor, Context
+from pingap.bus.kinds import ACCESS, COUNT
+from pingap.bus.local import Receivers
+from pingap.config.model import Snapshot
+from pingap.stages.generations import Generations
+from pingap.stages.messages import Scrape, Scraped
+from pingap.stages.metrics.core import Scope, Sums
 
 
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Scope:
@@ -71,7 +71,7 @@ class MetricsActor(Actor):
 
     def _scraped(self, scrape: Scrape) -> None:
         # prometheus-client costs 4 MB, which an instance that nobody scrapes does not need.
-        from stages.metrics.page import CONTENT_TYPE, page
+        from pingap.stages.metrics.page import CONTENT_TYPE, page
 
         payload = page(self._sums, scrape.server, monotonic())
         self.context.send(scrape.asker, Scraped(scrape.sid, payload, CONTENT_TYPE))

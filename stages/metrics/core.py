@@ -11,8 +11,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from observability import timings
-from observability.records import Access
+from pingap.observability import timings
+from pingap.observability.records import Access
 
 CODES: Final = ("unknown", "1xx", "2xx", "3xx", "4xx", "5xx")
 

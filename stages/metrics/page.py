@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, UntypedMetricFamily
 from prometheus_client.registry import Collector
 
-from observability.figures import CONNECTIONS, IN_USE
-from stages.metrics.core import CODES, Histogram, LocationSums, Sums, UpstreamSums
+from pingap.observability.figures import CONNECTIONS, IN_USE
+from pingap.stages.metrics.core import CODES, Histogram, LocationSums, Sums, UpstreamSums
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -8,23 +8,37 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from bus.actor import Context
-from bus.local import Receivers
-from bus.members import Members
-from bus.repeats import Repeats
-from stages.broken import OfStreams
-from stages.error_page import ErrorPages
-from stages.generations import Generations
-from stages.messages import NOT_BEGUN, WILL_ANSWER, Cancel, Claim, Claimed, Credit, Data, Done, Interim, Recall, Recalled, Response, Routed
-from stages.plugins.answers import Answers
-from stages.plugins.chain import Compiled, Compiler
-from stages.plugins.claims import Claims
-from stages.plugins.exchange import Exchange
-from stages.plugins.guard import Guard, failure
-from stages.plugins.host import StageHost
-from stages.plugins.registry import Made
-from stages.plugins.requests import Requests
-from stages.plugins.stream import Stream
+from pingap.bus.actor import Context
+from pingap.bus.local import Receivers
+from pingap.bus.members import Members
+from pingap.bus.repeats import Repeats
+from pingap.stages.broken import OfStreams
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.generations import Generations
+from pingap.stages.messages import (
+    NOT_BEGUN,
+    WILL_ANSWER,
+    Cancel,
+    Claim,
+    Claimed,
+    Credit,
+    Data,
+    Done,
+    Interim,
+    Recall,
+    Recalled,
+    Response,
+    Routed,
+)
+from pingap.stages.plugins.answers import Answers
+from pingap.stages.plugins.chain import Compiled, Compiler
+from pingap.stages.plugins.claims import Claims
+from pingap.stages.plugins.exchange import Exchange
+from pingap.stages.plugins.guard import Guard, failure
+from pingap.stages.plugins.host import StageHost
+from pingap.stages.plugins.registry import Made
+from pingap.stages.plugins.requests import Requests
+from pingap.stages.plugins.stream import Stream
 
 REMEMBERED: Final = 4096
 """Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""

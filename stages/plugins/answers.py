@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from stages.error_page import ErrorPages
-from stages.errors import KINDS
-from stages.messages import UNKNOWN, Cancel, Data, Report, Response, accept_of
-from stages.plugins import user_code
-from stages.plugins.bodies import PORTION, Download, report_of, stages_of, trailers_of
-from stages.plugins.chain import Chain
-from stages.plugins.core import BodyTooLarge, Replied
-from stages.plugins.exchange import Exchange, HookError, Overloaded, Reply, ResponseHead
-from stages.plugins.runner import run, run_on
-from stages.plugins.stream import Stream
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.errors import KINDS
+from pingap.stages.messages import UNKNOWN, Cancel, Data, Report, Response, accept_of
+from pingap.stages.plugins import user_code
+from pingap.stages.plugins.bodies import PORTION, Download, report_of, stages_of, trailers_of
+from pingap.stages.plugins.chain import Chain
+from pingap.stages.plugins.core import BodyTooLarge, Replied
+from pingap.stages.plugins.exchange import Exchange, HookError, Overloaded, Reply, ResponseHead
+from pingap.stages.plugins.runner import run, run_on
+from pingap.stages.plugins.stream import Stream
 
 if TYPE_CHECKING:
-    from stages.plugins.actor import PluginsActor
+    from pingap.stages.plugins.actor import PluginsActor
 
 _BODILESS: Final = frozenset((204, 304))
 

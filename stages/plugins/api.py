@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from config.quantities import parse_duration, parse_size
-from config.values import parse_header, parse_request_path
-from stages.plugins.exchange import Exchange, Hook, Result
+from pingap.config.quantities import parse_duration, parse_size
+from pingap.config.values import parse_header, parse_request_path
+from pingap.stages.plugins.exchange import Exchange, Hook, Result
 
 Step = Literal["early_request", "request", "proxy_upstream", "upstream_response", "response"]
 STEPS: Final[tuple[Step, ...]] = ("early_request", "request", "proxy_upstream", "upstream_response", "response")

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from stages.headers import without_names_of
-from stages.messages import INLINE, UNKNOWN, WINDOW, Credit, Data, Report, Response, window
-from stages.plugins.core import Collector, Flow
-from stages.plugins.exchange import Exchange, Transformer
-from stages.plugins.guard import Guard
-from stages.plugins.stream import Stream
+from pingap.stages.headers import without_names_of
+from pingap.stages.messages import INLINE, UNKNOWN, WINDOW, Credit, Data, Report, Response, window
+from pingap.stages.plugins.core import Collector, Flow
+from pingap.stages.plugins.exchange import Exchange, Transformer
+from pingap.stages.plugins.guard import Guard
+from pingap.stages.plugins.stream import Stream
 
 if TYPE_CHECKING:
-    from stages.plugins.actor import PluginsActor
+    from pingap.stages.plugins.actor import PluginsActor
 
 PORTION: Final = 256 * 1024
 """Most bytes in one envelope."""

@@ -13,17 +13,17 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from config.model import Code, Snapshot
-from config.problems import Problem, path_of
-from stages.error_page import ErrorPages
-from stages.plugins import user_code
-from stages.plugins.api import Step
-from stages.plugins.driving import Driven
-from stages.plugins.exchange import Hook
-from stages.plugins.guard import USUAL, Bounds, Guard
-from stages.plugins.guarded import Guarded
-from stages.plugins.host import StageHost
-from stages.plugins.registry import Made, PluginRefused, make, section_of, used
+from pingap.config.model import Code, Snapshot
+from pingap.config.problems import Problem, path_of
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.plugins import user_code
+from pingap.stages.plugins.api import Step
+from pingap.stages.plugins.driving import Driven
+from pingap.stages.plugins.exchange import Hook
+from pingap.stages.plugins.guard import USUAL, Bounds, Guard
+from pingap.stages.plugins.guarded import Guarded
+from pingap.stages.plugins.host import StageHost
+from pingap.stages.plugins.registry import Made, PluginRefused, make, section_of, used
 
 
 class Live:

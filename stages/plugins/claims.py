@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, Final
 
-from bus.actor import Context
-from bus.members import Members
-from stages.messages import Claim, Done, accept_of
-from stages.messages import Claimed as ClaimedMessage
-from stages.plugins.api import Claimed
-from stages.plugins.exchange import Exchange
-from stages.plugins.limits import INFLIGHT, Limits
+from pingap.bus.actor import Context
+from pingap.bus.members import Members
+from pingap.stages.messages import Claim, Done, accept_of
+from pingap.stages.messages import Claimed as ClaimedMessage
+from pingap.stages.plugins.api import Claimed
+from pingap.stages.plugins.exchange import Exchange
+from pingap.stages.plugins.limits import INFLIGHT, Limits
 
 WAIT: Final = 1.0
 """Seconds that the owner of a key has to answer; then the request passes."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Generator, Iterable, Sequence
 from typing import Any, Final
 
-from stages.plugins.exchange import Exchange, Reply, Transformer, WholeBody, body_bytes
+from pingap.stages.plugins.exchange import Exchange, Reply, Transformer, WholeBody, body_bytes
 
 PIECE: Final = 64 * 1024
 """Most bytes that a transformer gets at once."""

@@ -21,7 +21,7 @@ from contextvars import ContextVar, copy_context
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
-from stages.plugins.guard import Bounds, Guard, HookFailed
+from pingap.stages.plugins.guard import Bounds, Guard, HookFailed
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from stages.header_view import Headers, Pairs, block_of
-from stages.messages import UNKNOWN, Report, Routed
-from stages.spellings import one_case, parameter
-from stages.variables import host_name
+from pingap.stages.header_view import Headers, Pairs, block_of
+from pingap.stages.messages import UNKNOWN, Report, Routed
+from pingap.stages.spellings import one_case, parameter
+from pingap.stages.variables import host_name
 
 
 class Action(enum.Enum):

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from stages.header_view import Headers
-from stages.plugins.driving import Driven
-from stages.plugins.exchange import Exchange, Hook, HookError, Reply, Transformer, body_bytes
-from stages.plugins.guard import Bounds, Guard, HookFailed
+from pingap.stages.header_view import Headers
+from pingap.stages.plugins.driving import Driven
+from pingap.stages.plugins.exchange import Exchange, Hook, HookError, Reply, Transformer, body_bytes
+from pingap.stages.plugins.guard import Bounds, Guard, HookFailed
 
 T = TypeVar("T")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from bus.actor import Context
-from stages.plugins.api import Claimed
-from stages.plugins.claims import Claims
-from stages.plugins.exchange import Exchange
-from stages.plugins.threads import Threads
+from pingap.bus.actor import Context
+from pingap.stages.plugins.api import Claimed
+from pingap.stages.plugins.claims import Claims
+from pingap.stages.plugins.exchange import Exchange
+from pingap.stages.plugins.threads import Threads
 
 _PLAIN: Final = (str, int, float, bool, type(None))
 

@@ -10,26 +10,26 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from config.model import Code, Snapshot
-from config.problems import BadValue, Problem, choices, nearest, path_of
-from config.quantities import describe
-from config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
-from stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
-from stages.plugins import trial, user_code
-from stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
-from stages.plugins.builtin.basic_auth import BasicAuth
-from stages.plugins.builtin.compression import Compression
-from stages.plugins.builtin.ip_restriction import IpRestriction
-from stages.plugins.builtin.key_auth import KeyAuth
-from stages.plugins.builtin.limit import Limit
-from stages.plugins.builtin.mock import Mock
-from stages.plugins.builtin.ping import Ping
-from stages.plugins.builtin.redirect import Redirect
-from stages.plugins.builtin.request_id import RequestId
-from stages.plugins.builtin.response_headers import ResponseHeaders
-from stages.plugins.builtin.sub_filter import SubFilter
-from stages.plugins.exchange import Hook
-from stages.plugins.guard import LONGEST, Bounds, Guard
+from pingap.config.model import Code, Snapshot
+from pingap.config.problems import BadValue, Problem, choices, nearest, path_of
+from pingap.config.quantities import describe
+from pingap.config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
+from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
+from pingap.stages.plugins import trial, user_code
+from pingap.stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
+from pingap.stages.plugins.builtin.basic_auth import BasicAuth
+from pingap.stages.plugins.builtin.compression import Compression
+from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
+from pingap.stages.plugins.builtin.key_auth import KeyAuth
+from pingap.stages.plugins.builtin.limit import Limit
+from pingap.stages.plugins.builtin.mock import Mock
+from pingap.stages.plugins.builtin.ping import Ping
+from pingap.stages.plugins.builtin.redirect import Redirect
+from pingap.stages.plugins.builtin.request_id import RequestId
+from pingap.stages.plugins.builtin.response_headers import ResponseHeaders
+from pingap.stages.plugins.builtin.sub_filter import SubFilter
+from pingap.stages.plugins.exchange import Hook
+from pingap.stages.plugins.guard import LONGEST, Bounds, Guard
 
 CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "basic_auth": BasicAuth,
@@ -156,7 +156,7 @@ class Checker:
         return []
 
 
-JUDGE: Final = "stages.plugins.registry:judge"
+JUDGE: Final = "pingap.stages.plugins.registry:judge"
 
 
 def judge(name: str, section: dict[str, Any], base: str, code: Code) -> list[Problem]:

@@ -6,18 +6,18 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from stages.http1.rules import NOT_IN_TRAILERS
-from stages.itinerary import NO_TRAILERS, REQUEST_BODY
-from stages.messages import Routed
-from stages.plugins.bodies import Upload, stages_of
-from stages.plugins.chain import Chain
-from stages.plugins.core import Replied
-from stages.plugins.exchange import Exchange, Reply
-from stages.plugins.runner import run, run_on
-from stages.plugins.stream import Stream
+from pingap.stages.http1.rules import NOT_IN_TRAILERS
+from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY
+from pingap.stages.messages import Routed
+from pingap.stages.plugins.bodies import Upload, stages_of
+from pingap.stages.plugins.chain import Chain
+from pingap.stages.plugins.core import Replied
+from pingap.stages.plugins.exchange import Exchange, Reply
+from pingap.stages.plugins.runner import run, run_on
+from pingap.stages.plugins.stream import Stream
 
 if TYPE_CHECKING:
-    from stages.plugins.actor import PluginsActor
+    from pingap.stages.plugins.actor import PluginsActor
 
 
 class Requests:

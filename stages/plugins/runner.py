@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from stages.plugins.chain import Hooks
-from stages.plugins.exchange import CONTINUE, SKIP, Exchange, HookError, Reply
-from stages.plugins.guard import Guard
+from pingap.stages.plugins.chain import Hooks
+from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, HookError, Reply
+from pingap.stages.plugins.guard import Guard
 
 WANTS_BODY: Final = object()
 """A hook wants the whole request body before the next hook runs."""

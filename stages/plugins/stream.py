@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from stages.messages import Data, Response, accept_of
-from stages.plugins.exchange import Exchange
+from pingap.stages.messages import Data, Response, accept_of
+from pingap.stages.plugins.exchange import Exchange
 
 if TYPE_CHECKING:
-    from stages.plugins.bodies import Download, Upload
-    from stages.plugins.chain import Chain
+    from pingap.stages.plugins.bodies import Download, Upload
+    from pingap.stages.plugins.chain import Chain
 
 
 class Stream:

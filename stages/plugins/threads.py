@@ -13,9 +13,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from stages.plugins.driving import CURRENT, Driven
-from stages.plugins.exchange import Overloaded
-from stages.plugins.guard import failure
+from pingap.stages.plugins.driving import CURRENT, Driven
+from pingap.stages.plugins.exchange import Overloaded
+from pingap.stages.plugins.guard import failure
 
 USUAL_THREADS: Final = 8
 MOST_THREADS: Final = 256

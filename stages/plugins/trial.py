@@ -25,15 +25,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from config.model import Code
-from config.problems import Problem, path_of
+from pingap.config.model import Code
+from pingap.config.problems import Problem, path_of
 
 PATIENCE: Final = 10.0
 """Seconds until a trial is killed. Code that signals reach is stopped sooner, and with its line (guard.py)."""
 
 REMEMBERED: Final = 1024
 
-_START: Final = "import sys; sys.path[:] = {path!r}; from stages.plugins.trial import child; child({order}, {answer})"
+_START: Final = "import sys; sys.path[:] = {path!r}; from pingap.stages.plugins.trial import child; child({order}, {answer})"
 
 _passed: dict[str, None] = {}
 

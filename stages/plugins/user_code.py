@@ -20,11 +20,11 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
-from config.model import Code
-from stages.modules import origin
-from stages.plugins.api import Duration, Plugin, Settings
-from stages.plugins.guard import USUAL, Bounds, Guard, HookFailed
-from stages.plugins.threads import MOST_THREADS, USUAL_THREADS
+from pingap.config.model import Code
+from pingap.stages.modules import origin
+from pingap.stages.plugins.api import Duration, Plugin, Settings
+from pingap.stages.plugins.guard import USUAL, Bounds, Guard, HookFailed
+from pingap.stages.plugins.threads import MOST_THREADS, USUAL_THREADS
 
 CATEGORY: Final = "python"
 WHOLE: Final = 30.0

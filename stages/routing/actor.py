@@ -14,15 +14,15 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from bus.actor import Context
-from bus.local import Receivers
-from bus.members import Members
-from bus.repeats import Repeats
-from stages.broken import OfStreams
-from stages.error_page import ErrorPages
-from stages.generations import Generations
-from stages.itinerary import REQUEST_PLUGINS
-from stages.messages import (
+from pingap.bus.actor import Context
+from pingap.bus.local import Receivers
+from pingap.bus.members import Members
+from pingap.bus.repeats import Repeats
+from pingap.stages.broken import OfStreams
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.generations import Generations
+from pingap.stages.itinerary import REQUEST_PLUGINS
+from pingap.stages.messages import (
     INLINE,
     Cancel,
     Claim,
@@ -42,8 +42,8 @@ from stages.messages import (
     accept_of,
     window,
 )
-from stages.routing.core import Limited, MetricsAsked, OptionsAsked, Outcome, Refused, Router
-from stages.routing.processing import Processing
+from pingap.stages.routing.core import Limited, MetricsAsked, OptionsAsked, Outcome, Refused, Router
+from pingap.stages.routing.processing import Processing
 
 SWEEP: Final = 0.25
 """Seconds between two looks at the deadlines."""

@@ -12,16 +12,16 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import astuple
 
-from config.model import Location, Server, Snapshot
-from stages.error_page import ErrorPages
-from stages.forwarded import Trust
-from stages.itinerary import REQUEST_PLUGINS
-from stages.messages import Peer, Request, Routed
-from stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
-from stages.routing.normalize import Unclear, is_tidy, normalize, tidy
-from stages.routing.options import passed_on
-from stages.routing.rewrite import Rewriter
-from stages.via import Via
+from pingap.config.model import Location, Server, Snapshot
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.forwarded import Trust
+from pingap.stages.itinerary import REQUEST_PLUGINS
+from pingap.stages.messages import Peer, Request, Routed
+from pingap.stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
+from pingap.stages.routing.normalize import Unclear, is_tidy, normalize, tidy
+from pingap.stages.routing.options import passed_on
+from pingap.stages.routing.rewrite import Rewriter
+from pingap.stages.via import Via
 
 Clock = Callable[[], float]
 

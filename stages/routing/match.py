@@ -13,12 +13,12 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import re2
 
-from config.model import Conditions, Location
-from config.parts import HostRule, PathRule
-from stages.headers import value_of, values_of
-from stages.routing.normalize import spellings
-from stages.spellings import as_sent, both_cases, one_case, parameter
-from stages.variables import host_name
+from pingap.config.model import Conditions, Location
+from pingap.config.parts import HostRule, PathRule
+from pingap.stages.headers import value_of, values_of
+from pingap.stages.routing.normalize import spellings
+from pingap.stages.spellings import as_sent, both_cases, one_case, parameter
+from pingap.stages.variables import host_name
 
 ANY: Final = 0
 EXACT: Final = 1

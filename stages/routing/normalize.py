@@ -17,9 +17,7 @@ _RAW: Final = frozenset(range(0x21, 0x7F)) - frozenset(b"%/?#;\\")
 
 # Something to do or to refuse: a doubled slash, one that leans the other way, parameters, a dot segment, an escape of
 # what needs none, with small digits, of a slash, or that is none.
-_UNTIDY: Final = re.compile(
-    rb"//|[\\;]|/\.\.?(?=/|\Z)|%(?!0[1-9A-F]|[189A-F][0-9A-F]|2[0-9ABC]|3[AC-F]|40|5[BDE]|60|7[BCDF])"
-)
+_UNTIDY: Final = re.compile(rb"//|[\\;]|/\.\.?(?=/|\Z)|%(?!0[1-9A-F]|[189A-F][0-9A-F]|2[0-9ABC]|3[AC-F]|40|5[BDE]|60|7[BCDF])")
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _HIDDEN: Final = re.compile(rb"%2F|%5C|%3B|;")
 """What some backends take for a slash, or for the beginning of parameters, after they have undone escapes."""

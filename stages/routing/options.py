@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stages.headers import cutter, value_of
+from pingap.stages.headers import cutter, value_of
 
 _LIMIT: Final = b"max-forwards"
 _DIGITS: Final = 9

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from config.parts import Rewrite
-from stages.routing.match import Captures, Pattern
-from stages.spellings import as_sent
+from pingap.config.parts import Rewrite
+from pingap.stages.routing.match import Captures, Pattern
+from pingap.stages.spellings import as_sent
 
 _REFERENCE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
 

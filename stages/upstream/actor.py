@@ -7,19 +7,19 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
-from bus.actor import Context
-from bus.descriptors import Exhausted
-from bus.local import Receivers
-from bus.members import Members
-from bus.repeats import Repeats
-from observability.figures import CONNECTIONS, IN_USE
-from stages.broken import OfStreams
-from stages.bulk import Bulk
-from stages.error_page import ErrorPages
-from stages.generations import Generations
-from stages.itinerary import RESPONSE_PLUGINS
-from stages.lookups import Lookups
-from stages.messages import (
+from pingap.bus.actor import Context
+from pingap.bus.descriptors import Exhausted
+from pingap.bus.local import Receivers
+from pingap.bus.members import Members
+from pingap.bus.repeats import Repeats
+from pingap.observability.figures import CONNECTIONS, IN_USE
+from pingap.stages.broken import OfStreams
+from pingap.stages.bulk import Bulk
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.generations import Generations
+from pingap.stages.itinerary import RESPONSE_PLUGINS
+from pingap.stages.lookups import Lookups
+from pingap.stages.messages import (
     ANSWER_LOST,
     NOT_BEGUN,
     WILL_ANSWER,
@@ -33,11 +33,11 @@ from stages.messages import (
     Routed,
     accept_of,
 )
-from stages.upstream.compiled import NO_RULES, Compiled, Compiler
-from stages.upstream.core import EVERYDAY, Failure, Memory, so_far
-from stages.upstream.dial import Connection, dial
-from stages.upstream.exchange import Exchange
-from stages.upstream.pool import BackendState, Group
+from pingap.stages.upstream.compiled import NO_RULES, Compiled, Compiler
+from pingap.stages.upstream.core import EVERYDAY, Failure, Memory, so_far
+from pingap.stages.upstream.dial import Connection, dial
+from pingap.stages.upstream.exchange import Exchange
+from pingap.stages.upstream.pool import BackendState, Group
 
 SWEEP: Final = 0.25
 """Seconds between two looks at the deadlines."""

@@ -8,19 +8,19 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from stages.http1.methods import IDEMPOTENT
-from stages.upstream.connecting import Connecting
-from stages.upstream.core import Attempt, Failure, may_retry
-from stages.upstream.http1_flow import SETTLED
-from stages.upstream.pool import BackendState, Group
+from pingap.stages.http1.methods import IDEMPOTENT
+from pingap.stages.upstream.connecting import Connecting
+from pingap.stages.upstream.core import Attempt, Failure, may_retry
+from pingap.stages.upstream.http1_flow import SETTLED
+from pingap.stages.upstream.pool import BackendState, Group
 
 if TYPE_CHECKING:
-    from stages.messages import Routed
-    from stages.upstream.actor import UpstreamActor
-    from stages.upstream.channel import Channel
-    from stages.upstream.compiled import LocationRules
-    from stages.upstream.grpc_web import Bridge
-    from stages.upstream.upload import Upload
+    from pingap.stages.messages import Routed
+    from pingap.stages.upstream.actor import UpstreamActor
+    from pingap.stages.upstream.channel import Channel
+    from pingap.stages.upstream.compiled import LocationRules
+    from pingap.stages.upstream.grpc_web import Bridge
+    from pingap.stages.upstream.upload import Upload
 
 
 class Attempts:

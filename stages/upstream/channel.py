@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from stages.upstream.exchange import Exchange
-    from stages.upstream.pool import BackendState
+    from pingap.stages.upstream.exchange import Exchange
+    from pingap.stages.upstream.pool import BackendState
 
 
 class Channel(Protocol):

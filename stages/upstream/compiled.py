@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from config.model import Location, Snapshot
-from stages.error_page import ErrorPages
-from stages.forwarded import Trust, extend, overwrite
-from stages.headers import Cut, cutter
-from stages.http1.spelling import Spelled
-from stages.messages import Routed
-from stages.upstream.core import Rules
-from stages.upstream.pool import Group
-from stages.variables import Edit, compile_rules, host_name, source_of
-from stages.via import Via
+from pingap.config.model import Location, Snapshot
+from pingap.stages.error_page import ErrorPages
+from pingap.stages.forwarded import Trust, extend, overwrite
+from pingap.stages.headers import Cut, cutter
+from pingap.stages.http1.spelling import Spelled
+from pingap.stages.messages import Routed
+from pingap.stages.upstream.core import Rules
+from pingap.stages.upstream.pool import Group
+from pingap.stages.variables import Edit, compile_rules, host_name, source_of
+from pingap.stages.via import Via
 
 DEFAULT_RULES: Final = Rules(None, None)
 NOTHING_CUT: Final = cutter(())

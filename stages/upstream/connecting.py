@@ -6,15 +6,15 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from bus.descriptors import is_short
-from stages.lookups import NoSlot
-from stages.upstream.core import Failure
-from stages.upstream.http1 import BackendConnection
-from stages.upstream.pool import BackendState
+from pingap.bus.descriptors import is_short
+from pingap.stages.lookups import NoSlot
+from pingap.stages.upstream.core import Failure
+from pingap.stages.upstream.http1 import BackendConnection
+from pingap.stages.upstream.pool import BackendState
 
 if TYPE_CHECKING:
-    from stages.upstream.actor import UpstreamActor
-    from stages.upstream.attempts import Attempts
+    from pingap.stages.upstream.actor import UpstreamActor
+    from pingap.stages.upstream.attempts import Attempts
 
 
 class Connecting:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from stages.http1.methods import IDEMPOTENT
-from stages.http1.rules import Limits
-from stages.http2.engine import HTTP_1_1_REQUIRED, REFUSED_STREAM
+from pingap.stages.http1.methods import IDEMPOTENT
+from pingap.stages.http1.rules import Limits
+from pingap.stages.http2.engine import HTTP_1_1_REQUIRED, REFUSED_STREAM
 
 T = TypeVar("T")
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from config.model import Upstream
-from stages.lookups import Lookups
-from stages.tcp import open_socket
-from stages.tls import TlsTransport
-from stages.upstream.http1 import BackendConnection
-from stages.upstream.http2 import Http2Connection
-from stages.upstream.pool import LONGEST_WAIT, BackendState
-from stages.upstream.secure import Handshake
+from pingap.config.model import Upstream
+from pingap.stages.lookups import Lookups
+from pingap.stages.tcp import open_socket
+from pingap.stages.tls import TlsTransport
+from pingap.stages.upstream.http1 import BackendConnection
+from pingap.stages.upstream.http2 import Http2Connection
+from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
+from pingap.stages.upstream.secure import Handshake
 
 Connection = BackendConnection | Http2Connection
 P = TypeVar("P", bound=asyncio.Protocol)

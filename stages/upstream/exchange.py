@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from stages.headers import value_of
-from stages.http1.rules import ProtocolError, ResponseHead
-from stages.http1.spelling import Spelled
-from stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
-from stages.messages import EMPTY, WINDOW, Data, Interim, Report, Response, Routed, accept_of, window
-from stages.upstream.attempts import Attempts
-from stages.upstream.core import LIMITS, SPELLED, so_far
-from stages.upstream.grpc_web import Bridge, bridge_of
-from stages.upstream.request_id import told
-from stages.upstream.upload import Upload
+from pingap.stages.headers import value_of
+from pingap.stages.http1.rules import ProtocolError, ResponseHead
+from pingap.stages.http1.spelling import Spelled
+from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
+from pingap.stages.messages import EMPTY, WINDOW, Data, Interim, Report, Response, Routed, accept_of, window
+from pingap.stages.upstream.attempts import Attempts
+from pingap.stages.upstream.core import LIMITS, SPELLED, so_far
+from pingap.stages.upstream.grpc_web import Bridge, bridge_of
+from pingap.stages.upstream.request_id import told
+from pingap.stages.upstream.upload import Upload
 
 if TYPE_CHECKING:
-    from stages.upstream.actor import UpstreamActor
-    from stages.upstream.channel import Channel
-    from stages.upstream.compiled import LocationRules
-    from stages.upstream.pool import Group
+    from pingap.stages.upstream.actor import UpstreamActor
+    from pingap.stages.upstream.channel import Channel
+    from pingap.stages.upstream.compiled import LocationRules
+    from pingap.stages.upstream.pool import Group
 
 BULK: Final = 1024 * 1024
 """A response body of which more than this has come is bulk: its reads are gathered."""

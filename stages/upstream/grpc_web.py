@@ -11,10 +11,10 @@ from binascii import Error as BadBase64
 from binascii import a2b_base64, b2a_base64
 from typing import Final
 
-from stages.grpc import GRPC, GRPC_WEB, lines_of_cut
-from stages.headers import cutter, joined, value_of
-from stages.http1.rules import READS_TRAILERS, ProtocolError, ResponseHead, reads_trailers
-from stages.messages import UNKNOWN
+from pingap.stages.grpc import GRPC, GRPC_WEB, lines_of_cut
+from pingap.stages.headers import cutter, joined, value_of
+from pingap.stages.http1.rules import READS_TRAILERS, ProtocolError, ResponseHead, reads_trailers
+from pingap.stages.messages import UNKNOWN
 
 PREFIX: Final = 5
 """Bytes before each message: flags, then its length in 4 bytes, most significant first."""

@@ -12,24 +12,24 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
-from stages.bulk import LONG
-from stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
-from stages.http1.direct import DirectWriter
-from stages.http1.engine import Httptools
-from stages.http1.lenient import end_of_head, mended
-from stages.http1.lines import quick_response
-from stages.http1.methods import IDEMPOTENT
-from stages.http1.render import LAST_CHUNK, chunk, request_head
-from stages.http1.rules import Limits, ProtocolError, ResponseHead
-from stages.http1.spelling import Spelled, respelled
-from stages.messages import UNKNOWN
-from stages.upstream.core import LIMITS, Failure
-from stages.upstream.http1_flow import Http1Flow
-from stages.upstream.pool import LONGEST_WAIT, BackendState
-from stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key, lacks_key
+from pingap.stages.bulk import LONG
+from pingap.stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
+from pingap.stages.http1.direct import DirectWriter
+from pingap.stages.http1.engine import Httptools
+from pingap.stages.http1.lenient import end_of_head, mended
+from pingap.stages.http1.lines import quick_response
+from pingap.stages.http1.methods import IDEMPOTENT
+from pingap.stages.http1.render import LAST_CHUNK, chunk, request_head
+from pingap.stages.http1.rules import Limits, ProtocolError, ResponseHead
+from pingap.stages.http1.spelling import Spelled, respelled
+from pingap.stages.messages import UNKNOWN
+from pingap.stages.upstream.core import LIMITS, Failure
+from pingap.stages.upstream.http1_flow import Http1Flow
+from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
+from pingap.stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key, lacks_key
 
 if TYPE_CHECKING:
-    from stages.upstream.exchange import Exchange
+    from pingap.stages.upstream.exchange import Exchange
 
 MAX_INTERIM: Final = 100
 """Interim answers (1xx) before the final one."""

@@ -8,13 +8,13 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.http1.body import BodyDecoder
-from stages.http1.direct import has_unread
-from stages.upstream.core import Failure
-from stages.upstream.pool import LONGEST_WAIT, BackendState
+from pingap.stages.http1.body import BodyDecoder
+from pingap.stages.http1.direct import has_unread
+from pingap.stages.upstream.core import Failure
+from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
 
 if TYPE_CHECKING:
-    from stages.upstream.exchange import Exchange
+    from pingap.stages.upstream.exchange import Exchange
 
 SETTLED: Final = 1.0
 """Seconds of idleness after which a connection is looked at before it is used again."""

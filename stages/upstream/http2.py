@@ -7,9 +7,9 @@ from math import inf
 from time import monotonic
 from typing import Final, Literal
 
-from stages.bulk import LONG
-from stages.http1.direct import DirectWriter
-from stages.http2.engine import (
+from pingap.stages.bulk import LONG
+from pingap.stages.http1.direct import DirectWriter
+from pingap.stages.http2.engine import (
     ANY_SIZE,
     HTTP_1_1_REQUIRED,
     LARGEST_WINDOW,
@@ -30,14 +30,14 @@ from stages.http2.engine import (
     SettingsChanged,
     Trailers,
 )
-from stages.http2.guard import Bucket, Floods, Guard
-from stages.upstream.core import Failure
-from stages.upstream.http2_output import Http2Output
-from stages.upstream.http2_stream import Http2Stream
-from stages.upstream.places import Places
-from stages.upstream.pool import BackendState
-from stages.upstream.risky import LONG as LONGEST
-from stages.upstream.words import words_of
+from pingap.stages.http2.guard import Bucket, Floods, Guard
+from pingap.stages.upstream.core import Failure
+from pingap.stages.upstream.http2_output import Http2Output
+from pingap.stages.upstream.http2_stream import Http2Stream
+from pingap.stages.upstream.places import Places
+from pingap.stages.upstream.pool import BackendState
+from pingap.stages.upstream.risky import LONG as LONGEST
+from pingap.stages.upstream.words import words_of
 
 OURS: Final = Settings(max_streams=0, connection_window=LARGEST_WINDOW, header_list=128 * 1024)
 """What we tell backends. They open no streams: push is off. What may come is bounded by the window of each stream: one for

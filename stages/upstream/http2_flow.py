@@ -7,13 +7,13 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from stages.http2.fields import trailer_fields
-from stages.upstream.core import Failure
-from stages.upstream.pool import LONGEST_WAIT
+from pingap.stages.http2.fields import trailer_fields
+from pingap.stages.upstream.core import Failure
+from pingap.stages.upstream.pool import LONGEST_WAIT
 
 if TYPE_CHECKING:
-    from stages.upstream.exchange import Exchange
-    from stages.upstream.http2 import Http2Connection
+    from pingap.stages.upstream.exchange import Exchange
+    from pingap.stages.upstream.http2 import Http2Connection
 
 
 class Http2Flow:

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stages.http2.engine import Engine
-from stages.http2.guard import Guard
-from stages.upstream.pool import BackendState
+from pingap.stages.http2.engine import Engine
+from pingap.stages.http2.guard import Guard
+from pingap.stages.upstream.pool import BackendState
 
 if TYPE_CHECKING:
-    from stages.upstream.http2_flow import Http2Flow
-    from stages.upstream.http2_stream import Http2Stream
+    from pingap.stages.upstream.http2_flow import Http2Flow
+    from pingap.stages.upstream.http2_stream import Http2Stream
 
 
 class Http2Output(asyncio.Protocol):

@@ -7,21 +7,21 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from stages.grpc import is_call, timeout_of
-from stages.http1.rules import ProtocolError, ResponseHead
-from stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields
-from stages.http2.fields import request_fields, response_head, trailer_block
-from stages.messages import EMPTY, UNKNOWN
-from stages.upstream.core import EVERYDAY, LIMITS, Failure, meaning_of_cancel, meaning_of_reset
-from stages.upstream.http1 import MAX_INTERIM
-from stages.upstream.http2_flow import Http2Flow
-from stages.upstream.pool import LONGEST_WAIT, BackendState
-from stages.upstream.risky import exceeds, is_large
-from stages.upstream.websocket import WEBSOCKET, answered_over_http2, with_key
+from pingap.stages.grpc import is_call, timeout_of
+from pingap.stages.http1.rules import ProtocolError, ResponseHead
+from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields
+from pingap.stages.http2.fields import request_fields, response_head, trailer_block
+from pingap.stages.messages import EMPTY, UNKNOWN
+from pingap.stages.upstream.core import EVERYDAY, LIMITS, Failure, meaning_of_cancel, meaning_of_reset
+from pingap.stages.upstream.http1 import MAX_INTERIM
+from pingap.stages.upstream.http2_flow import Http2Flow
+from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
+from pingap.stages.upstream.risky import exceeds, is_large
+from pingap.stages.upstream.websocket import WEBSOCKET, answered_over_http2, with_key
 
 if TYPE_CHECKING:
-    from stages.upstream.exchange import Exchange
-    from stages.upstream.http2 import Http2Connection
+    from pingap.stages.upstream.exchange import Exchange
+    from pingap.stages.upstream.http2 import Http2Connection
 
 NO_BODY: Final = (204, 304)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stages.http2.guard import Bucket
+from pingap.stages.http2.guard import Bucket
 
 if TYPE_CHECKING:
-    from stages.upstream.http2 import Http2Connection
+    from pingap.stages.upstream.http2 import Http2Connection
 
 RESETS: Final = Bucket(200, 20)
 """Streams that we may reset on a connection before it takes no new ones. Backends end connections on which many are, because

@@ -12,23 +12,23 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, overload
 from urllib.parse import unquote_plus
 
-from config.model import Upstream
-from config.parts import Backend
-from stages.grpc import is_call
-from stages.headers import value_of, values_of
-from stages.http2 import engines
-from stages.messages import Routed
-from stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
-from stages.upstream.risky import announces_trailers, is_large
-from stages.upstream.secure import Sessions, context_for
+from pingap.config.model import Upstream
+from pingap.config.parts import Backend
+from pingap.stages.grpc import is_call
+from pingap.stages.headers import value_of, values_of
+from pingap.stages.http2 import engines
+from pingap.stages.messages import Routed
+from pingap.stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
+from pingap.stages.upstream.risky import announces_trailers, is_large
+from pingap.stages.upstream.secure import Sessions, context_for
 
 if TYPE_CHECKING:
     import ssl
 
-    from stages.upstream.attempts import Attempts
-    from stages.upstream.connecting import Connecting
-    from stages.upstream.http1 import BackendConnection
-    from stages.upstream.http2 import Http2Connection
+    from pingap.stages.upstream.attempts import Attempts
+    from pingap.stages.upstream.connecting import Connecting
+    from pingap.stages.upstream.http1 import BackendConnection
+    from pingap.stages.upstream.http2 import Http2Connection
 
 
 LONGEST_WAIT: Final = 300.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from stages.headers import cutter
+from pingap.stages.headers import cutter
 
 _cut: Final = cutter((b"x-request-id",))
 _CONTROLS: Final = bytes({*range(32), 127})

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from stages.itinerary import NO_TRAILERS
-from stages.messages import Routed
+from pingap.stages.itinerary import NO_TRAILERS
+from pingap.stages.messages import Routed
 
 SMALL: Final = 480
 """Bytes of header block and target up to which nothing can be too much of anything."""

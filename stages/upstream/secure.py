@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from config.model import Upstream
-from stages.tls import TlsTransport
+from pingap.config.model import Upstream
+from pingap.stages.tls import TlsTransport
 
 MAX_NAMES: Final = 64
 """Names of one backend whose sessions are kept."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stages.headers import without_names_of
-from stages.http1.rules import ProtocolError
-from stages.itinerary import NO_TRAILERS, REQUEST_BODY
-from stages.messages import UNKNOWN, WINDOW, Credit, Data, accept_of
+from pingap.stages.headers import without_names_of
+from pingap.stages.http1.rules import ProtocolError
+from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY
+from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, accept_of
 
 if TYPE_CHECKING:
-    from stages.upstream.exchange import Exchange
+    from pingap.stages.upstream.exchange import Exchange
 
 TOP_UP: Final = WINDOW // 4
 """Bytes that have gone on before as much new credit is given."""

@@ -11,7 +11,7 @@ import hashlib
 import os
 from typing import Final
 
-from stages.headers import cutter, value_of
+from pingap.stages.headers import cutter, value_of
 
 WEBSOCKET: Final = b"websocket"
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

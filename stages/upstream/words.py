@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stages.http2.engine import LAST_STREAM, NO_ERROR, GoAway
+from pingap.stages.http2.engine import LAST_STREAM, NO_ERROR, GoAway
 
 NAMES: Final = (
     "NO_ERROR",

@@ -16,30 +16,30 @@ from typing import Any, Final
 import msgpack
 import pytest
 
-from bus.envelope import WireError
-from bus.fake import FakeContext
-from bus.members import Members
-from config.model import Basic, Server, Snapshot
-from observability.records import Access
-from stages.accept import actor as actor_module
-from stages.accept import connection as shared_module
-from stages.accept import entry as entry_module
-from stages.accept import http1 as http1_module
-from stages.accept import http1_output as http1_output_module
-from stages.accept import http2 as http2_module
-from stages.accept import http2_intake as http2_intake_module
-from stages.accept import http2_output as http2_output_module
-from stages.accept import http2_stream as http2_stream_module
-from stages.accept import intake as intake_module
-from stages.accept import recovery as recovery_module
-from stages.accept.actor import AcceptActor
-from stages.accept.doors import Door, limits_of
-from stages.accept.entry import Entry
-from stages.accept.http1 import Http1Connection
-from stages.date import DateLine
-from stages.forwarded import Trust
-from stages.http1.engine import ENGINES
-from stages.messages import UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
+from pingap.bus.envelope import WireError
+from pingap.bus.fake import FakeContext
+from pingap.bus.members import Members
+from pingap.config.model import Basic, Server, Snapshot
+from pingap.observability.records import Access
+from pingap.stages.accept import actor as actor_module
+from pingap.stages.accept import connection as shared_module
+from pingap.stages.accept import entry as entry_module
+from pingap.stages.accept import http1 as http1_module
+from pingap.stages.accept import http1_output as http1_output_module
+from pingap.stages.accept import http2 as http2_module
+from pingap.stages.accept import http2_intake as http2_intake_module
+from pingap.stages.accept import http2_output as http2_output_module
+from pingap.stages.accept import http2_stream as http2_stream_module
+from pingap.stages.accept import intake as intake_module
+from pingap.stages.accept import recovery as recovery_module
+from pingap.stages.accept.actor import AcceptActor
+from pingap.stages.accept.doors import Door, limits_of
+from pingap.stages.accept.entry import Entry
+from pingap.stages.accept.http1 import Http1Connection
+from pingap.stages.date import DateLine
+from pingap.stages.forwarded import Trust
+from pingap.stages.http1.engine import ENGINES
+from pingap.stages.messages import UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
@@ -238,9 +238,9 @@ class Play:
         http2_modules = (http2_module, http2_intake_module, http2_output_module, http2_stream_module)
         for module in (actor_module, recovery_module, entry_module, shared_module, *http1_modules, *http2_modules):
             monkeypatch.setattr(module, "monotonic", self.clock)
-        monkeypatch.setattr("stages.date._now", DateLine(lambda: 0.0))
-        monkeypatch.setattr("stages.accept.intake.PAUSE", 3600.0)  # real time: a slow machine must not make clients pause
-        monkeypatch.setattr("stages.bulk.TURN", 1 << 40)  # who pauses for others is in tests/upstream/test_bulk.py
+        monkeypatch.setattr("pingap.stages.date._now", DateLine(lambda: 0.0))
+        monkeypatch.setattr("pingap.stages.accept.intake.PAUSE", 3600.0)  # real time: a slow machine must not make clients pause
+        monkeypatch.setattr("pingap.stages.bulk.TURN", 1 << 40)  # who pauses for others is in tests/upstream/test_bulk.py
         self.context = FakeContext("accept", ACCEPT)
         self.actor = AcceptActor(self.context)
         self.receivers = self.actor.receivers()

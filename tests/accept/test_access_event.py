@@ -7,8 +7,8 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from config.model import Server
-from stages.messages import InUse, Report
+from pingap.config.model import Server
+from pingap.stages.messages import InUse, Report
 from tests.accept.playbook import CREW, PLUGINS, UPSTREAM, Play, get, post
 
 CONFIG = 5
@@ -208,7 +208,7 @@ async def test_a_stream_that_is_sent_again_carries_the_newest_generation(play: P
 
 async def test_a_report_that_grows_late_is_told(play: Play) -> None:
     """Compression knows its ratio at the end of the body only."""
-    from stages.messages import Data
+    from pingap.stages.messages import Data
 
     client = play.connects()
     client.says(get())

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bus.fake import FakeContext
-from bus.kinds import LINES
-from config.model import Server, Snapshot
-from config.parts import AccessLog, Listen
-from observability.records import Access
-from stages.accept.access_lines import MOST, AccessLines, compile_lines
+from pingap.bus.fake import FakeContext
+from pingap.bus.kinds import LINES
+from pingap.config.model import Server, Snapshot
+from pingap.config.parts import AccessLog, Listen
+from pingap.observability.records import Access
+from pingap.stages.accept.access_lines import MOST, AccessLines, compile_lines
 from tests.observability.samples import access
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.date import DateLine
-from stages.messages import UNKNOWN, Interim
+from pingap.stages.date import DateLine
+from pingap.stages.messages import UNKNOWN, Interim
 from tests.accept.playbook import DATE, Play, get
 
 

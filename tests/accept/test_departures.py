@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import Location, Server, Snapshot
-from stages.accept.recovery import WAIT
-from stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Done, GoesOn, Interim, Request, closing
+from pingap.config.model import Location, Server, Snapshot
+from pingap.stages.accept.recovery import WAIT
+from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Done, GoesOn, Interim, Request, closing
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get, post
 from tests.accept.test_http2 import Browser
 

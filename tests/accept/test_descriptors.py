@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from bus.descriptors import PER_PEER, Descriptors, kept
-from stages.accept.actor import FULL_PAUSE
-from stages.accept.doors import COPIES, Doors
+from pingap.bus.descriptors import PER_PEER, Descriptors, kept
+from pingap.stages.accept.actor import FULL_PAUSE
+from pingap.stages.accept.doors import COPIES, Doors
 from tests.accept.playbook import Play
 
 LIMIT = 1024
@@ -87,7 +87,7 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
 
     doors = Doors()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stages.accept.doors._factory", lambda actor, door: Taker)
+        patch.setattr("pingap.stages.accept.doors._factory", lambda actor, door: Taker)
         listeners = [{"fd": listener.detach(), "server": "web", "addr": f"127.0.0.1:{port}"}]
         await doors.listen(Actor, listeners, {}, {}, None)  # type: ignore[arg-type]
         clients = [socket.create_connection(("127.0.0.1", port))]

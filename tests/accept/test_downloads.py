@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stages.accept.connection import TOP_UP, WRITE_BUFFER
-from stages.accept.http1_output import ONE_PIECE
-from stages.messages import UNKNOWN, WINDOW
+from pingap.stages.accept.connection import TOP_UP, WRITE_BUFFER
+from pingap.stages.accept.http1_output import ONE_PIECE
+from pingap.stages.messages import UNKNOWN, WINDOW
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get
 from tests.http1.test_bodies import h11_reads
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bus.fake import FakeContext
-from config.model import Server
-from stages.accept.actor import AcceptActor
-from stages.messages import WINDOW, Done
+from pingap.bus.fake import FakeContext
+from pingap.config.model import Server
+from pingap.stages.accept.actor import AcceptActor
+from pingap.stages.messages import WINDOW, Done
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.members import Members
-from stages.accept import recovery as recovery_module
-from stages.accept.core import Fate, State, after_recall, crews, fate
-from stages.accept.recovery import RECALL_WAIT, WAIT
-from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request, Stranded
+from pingap.bus.members import Members
+from pingap.stages.accept import recovery as recovery_module
+from pingap.stages.accept.core import Fate, State, after_recall, crews, fate
+from pingap.stages.accept.recovery import RECALL_WAIT, WAIT
+from pingap.stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request, Stranded
 from tests.accept.playbook import ACCEPT, CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 ALL = {ROUTING, PLUGINS, UPSTREAM}

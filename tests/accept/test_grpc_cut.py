@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from stages.grpc import trailers_for
-from stages.http2 import engine as wire
-from stages.http2.engine import Body, Fields, Reset, Settings, Trailers
-from stages.messages import Data, Request
+from pingap.stages.grpc import trailers_for
+from pingap.stages.http2 import engine as wire
+from pingap.stages.http2.engine import Body, Fields, Reset, Settings, Trailers
+from pingap.stages.messages import Data, Request
 from tests.accept.playbook import PLUGINS, ROUTING, Play
 from tests.accept.test_http2 import POST, Browser, with_fields
 from tests.http2.wire import ENGINES

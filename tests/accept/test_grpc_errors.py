@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.grpc import error_for, timeout_of, trailers_for
-from stages.messages import Report
+from pingap.stages.grpc import error_for, timeout_of, trailers_for
+from pingap.stages.messages import Report
 from tests.accept.playbook import ROUTING, Play, post
 
 GRPC = b"content-type: application/grpc+proto\r\n"

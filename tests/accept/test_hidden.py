@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.kinds import ACCESS, LINES
-from config.model import Location, Server, Snapshot
-from config.parts import AccessLog, Listen
-from observability.records import Access
-from stages.accept.hidden import Hidden, Mask
-from stages.messages import Report
-from stages.plugins.exchange import query_value, without_query
-from stages.plugins.registry import CATEGORIES
-from stages.spellings import parameter
+from pingap.bus.kinds import ACCESS, LINES
+from pingap.config.model import Location, Server, Snapshot
+from pingap.config.parts import AccessLog, Listen
+from pingap.observability.records import Access
+from pingap.stages.accept.hidden import Hidden, Mask
+from pingap.stages.messages import Report
+from pingap.stages.plugins.exchange import query_value, without_query
+from pingap.stages.plugins.registry import CATEGORIES
+from pingap.stages.spellings import parameter
 from tests.accept.playbook import Play, get
 from tests.observability.samples import access
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER
-from stages.accept.http2 import HEARD, ROUND_TRIP
-from stages.accept.http2_output import BACKLOG
-from stages.accept.http2_stream import PORTION
-from stages.http2 import engine as wire
-from stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
-from stages.http2.engines import engine
-from stages.messages import INLINE, STREAM_WINDOW, UNKNOWN, WINDOW, Credit, Data, Request
-from stages.messages import Interim as InterimMessage
+from pingap.stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER
+from pingap.stages.accept.http2 import HEARD, ROUND_TRIP
+from pingap.stages.accept.http2_output import BACKLOG
+from pingap.stages.accept.http2_stream import PORTION
+from pingap.stages.http2 import engine as wire
+from pingap.stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
+from pingap.stages.http2.engines import engine
+from pingap.stages.messages import INLINE, STREAM_WINDOW, UNKNOWN, WINDOW, Credit, Data, Request
+from pingap.stages.messages import Interim as InterimMessage
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play
 from tests.http2.wire import ENGINES, GET, HEADERS, POST, PREFACE, SETTINGS, frame, headers
 
@@ -127,7 +127,7 @@ async def test_a_small_body_travels_inside_the_request(play: Play, name: str) ->
 async def test_a_small_body_that_pauses_leaves_as_far_as_it_has_come(
     play: Play, name: str, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
-    monkeypatch.setattr("stages.accept.intake.PAUSE", 0.0)
+    monkeypatch.setattr("pingap.stages.accept.intake.PAUSE", 0.0)
     browser = Browser(play, name)
     stream_id = browser.asks(with_fields(POST, (b"content-length", b"5")), False)
     if first:

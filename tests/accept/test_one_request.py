@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import UNKNOWN, Affinity, Interim
+from pingap.stages.messages import UNKNOWN, Affinity, Interim
 from tests.accept.playbook import CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 

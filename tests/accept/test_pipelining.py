@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.accept.http1 import BACKLOG
-from stages.messages import WINDOW, Request
+from pingap.stages.accept.http1 import BACKLOG
+from pingap.stages.messages import WINDOW, Request
 from tests.accept.playbook import KERNEL_READ, Client, Play, get, post
 
 ENGINES = pytest.mark.parametrize("engine", ["httptools", "h11"])

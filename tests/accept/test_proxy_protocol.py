@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.accept.proxy_protocol import LARGEST, BadHeader, Header, crc32c, parse
+from pingap.stages.accept.proxy_protocol import LARGEST, BadHeader, Header, crc32c, parse
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 V4 = bytes([192, 0, 2, 1, 203, 0, 113, 9]) + struct.pack("!HH", 56324, 443)

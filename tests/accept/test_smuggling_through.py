@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from stages.messages import UNKNOWN, WINDOW, Request
+from pingap.stages.messages import UNKNOWN, WINDOW, Request
 from tests.accept.playbook import Client, Play, get, post
 from tests.http1.test_smuggling import CHUNKS, CODINGS, LENGTHS
 

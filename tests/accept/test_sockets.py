@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import uvloop
 
-from bus.fake import FakeContext
-from bus.members import Members
-from config.model import Server, Snapshot
-from stages.accept.actor import AcceptActor
-from stages.accept.connection import WRITE_BUFFER
-from stages.http1.body import ChunkedBody
-from stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
+from pingap.bus.fake import FakeContext
+from pingap.bus.members import Members
+from pingap.config.model import Server, Snapshot
+from pingap.stages.accept.actor import AcceptActor
+from pingap.stages.accept.connection import WRITE_BUFFER
+from pingap.stages.http1.body import ChunkedBody
+from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
 from tests.accept.playbook import CREW, UPSTREAM, get, post
 
 LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import Basic, Location, Server, Snapshot, Upstream
-from config.parts import Backend
-from stages.accept.compiled import compile_generation
-from stages.messages import UNKNOWN, Data, Interim
+from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
+from pingap.config.parts import Backend
+from pingap.stages.accept.compiled import compile_generation
+from pingap.stages.messages import UNKNOWN, Data, Interim
 from tests.accept.playbook import Play, get
 
 ADDRS = (Backend("127.0.0.1", 1),)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.accept.connection import LINGER, WRITE_BUFFER
-from stages.messages import WINDOW
+from pingap.stages.accept.connection import LINGER, WRITE_BUFFER
+from pingap.stages.messages import WINDOW
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}

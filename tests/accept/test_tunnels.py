@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import INLINE, UNKNOWN, WINDOW, Data, Interim, Request
+from pingap.stages.messages import INLINE, UNKNOWN, WINDOW, Data, Interim, Request
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get, post
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from stages.accept import intake
-from stages.messages import INLINE, UNKNOWN, WINDOW, Interim
+from pingap.stages.accept import intake
+from pingap.stages.messages import INLINE, UNKNOWN, WINDOW, Interim
 from tests.accept.playbook import KERNEL_READ, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 LONG = INLINE + 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bus.link import Curve, Link
+from pingap.bus.link import Curve, Link
 
 
 class Net:

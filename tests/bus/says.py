@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus.envelope import Payload
+from pingap.bus.envelope import Payload
 
 
 class Said(Payload, frozen=True, tag=64):

@@ -9,8 +9,8 @@ import msgpack
 import pytest
 import zmq
 
-from bus.link import Curve, Link
-from bus.members import Members
+from pingap.bus.link import Curve, Link
+from pingap.bus.members import Members
 from tests.bus.conftest import Net
 from tests.bus.says import Said, say
 from tests.e2e.waiting import free_port
@@ -55,7 +55,7 @@ async def test_who_has_the_key_is_heard(net: Net) -> None:
 async def test_who_has_no_key_or_another_one_or_only_the_public_half_is_not_heard(net: Net) -> None:
     curve, other = keys(), keys()
     inbox = Inbox(net.link(curve))
-    message = b"\x01\x00" + msgpack.packb([[64, 666, b'']])
+    message = b"\x01\x00" + msgpack.packb([[64, 666, b""]])
     with zmq.Context() as context:
         plain, foreign = context.socket(zmq.PUSH), context.socket(zmq.PUSH)
         foreign.curve_serverkey, foreign.curve_publickey, foreign.curve_secretkey = curve.public, other.public, other.secret

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus import descriptors as module
-from bus.descriptors import PER_PEER, Descriptors, kept
+from pingap.bus import descriptors as module
+from pingap.bus.descriptors import PER_PEER, Descriptors, kept
 
 
 @given(limit=st.integers(0, 1 << 21), peers=st.integers(0, 2000), held=st.integers(0, 5000), takers=st.integers(0, 2))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.envelope import ATTACH, MAX_ATTACHMENTS, VERSION, Reader, WireError, attachment_count, pack, unpack
-from bus.messages import Echo
+from pingap.bus.envelope import ATTACH, MAX_ATTACHMENTS, VERSION, Reader, WireError, attachment_count, pack, unpack
+from pingap.bus.messages import Echo
 from tests.bus.says import Said, say
 
 PLAIN = st.recursive(

@@ -13,11 +13,11 @@ import msgpack
 import pytest
 import zmq
 
-from bus import envelope as wire
-from bus import link as module
-from bus import sockets
-from bus.link import Link
-from bus.members import Members
+from pingap.bus import envelope as wire
+from pingap.bus import link as module
+from pingap.bus import sockets
+from pingap.bus.link import Link
+from pingap.bus.members import Members
 from tests.bus.conftest import Net
 from tests.bus.says import Said, say
 

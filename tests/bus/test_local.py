@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from bus import local
-from bus.messages import Wanted
+from pingap.bus import local
+from pingap.bus.messages import Wanted
 from tests.bus.conftest import Net
 from tests.bus.says import Said, say
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from bus import output
-from bus.output import KEPT, Output, Target
+from pingap.bus import output
+from pingap.bus.output import KEPT, Output, Target
 
 Ends = tuple[int, int]
 NOTICE = re.compile(rb"pingap \(pid \d+\): (\d+) lines? dropped here, for nobody read them\n")
@@ -201,7 +201,7 @@ def test_a_closed_descriptor_has_no_target() -> None:
 
 CHILD = """
 import os, subprocess, sys, threading
-from bus import output
+from pingap.bus import output
 output.never_wait()
 output.never_wait()
 print("out" * 100_000)

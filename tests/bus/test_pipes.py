@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bus.messages import Echo, Mark
-from bus.pipes import LIMIT, STEP, Pipes
+from pingap.bus.messages import Echo, Mark
+from pingap.bus.pipes import LIMIT, STEP, Pipes
 
 ME, YOU, OTHER = 1, 2, 3
 

@@ -13,18 +13,17 @@ from typing import Any
 
 import pytest
 
-from bus import process as module
-from bus.actor import Actor, Context
-from bus.kinds import BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPORT, STOP, TELL
-from bus.link import Link
-from bus.members import Members
-from bus.process import Process
-from bus.seat import Seat
+from pingap.bus import process as module
+from pingap.bus.actor import Actor, Context
+from pingap.bus.kinds import BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPORT, STOP, TELL
+from pingap.bus.link import Link
+from pingap.bus.members import Members
+from pingap.bus.process import Process
+from pingap.bus.seat import Seat
 from tests.bus.conftest import Net
 from tests.bus.says import Said, say
 
 pytestmark = pytest.mark.alone
-
 
 
 class Talker(Actor):

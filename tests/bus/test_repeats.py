@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bus import repeats as module
-from bus.fake import FakeContext
-from bus.repeats import MOST, Repeats
+from pingap.bus import repeats as module
+from pingap.bus.fake import FakeContext
+from pingap.bus.repeats import MOST, Repeats
 
 ROOT = Path(__file__).resolve().parents[2]
 

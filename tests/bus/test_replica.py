@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.replica import Copy, Original
+from pingap.bus.replica import Copy, Original
 
 EPOCH = 77
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bus.link import Link
-from bus.members import Members
+from pingap.bus.link import Link
+from pingap.bus.members import Members
 from tests.bus.conftest import Net
 from tests.bus.says import Said, say
 

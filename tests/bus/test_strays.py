@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from bus import strays
+from pingap.bus import strays
 
 
 class Faulty:

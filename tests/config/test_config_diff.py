@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from config.diff import Changes, diff
-from config.load import load_text
-from config.model import Basic, Bus, Stage
+from pingap.config.diff import Changes, diff
+from pingap.config.load import load_text
+from pingap.config.model import Basic, Bus, Stage
 
 BASE = load_text("""
 [servers.web]

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.default import embedded
-from config.load import SECTIONS, load, load_text
-from config.model import Snapshot
-from config.parts import Backend, HealthCheck, Listen
-from config.problems import ConfigRefused, Problem
+from pingap.config.default import embedded
+from pingap.config.load import SECTIONS, load, load_text
+from pingap.config.model import Snapshot
+from pingap.config.parts import Backend, HealthCheck, Listen
+from pingap.config.problems import ConfigRefused, Problem
 
 SERVER = '[servers.web]\naddr = "127.0.0.1:80"\n'
 
@@ -83,18 +83,14 @@ def test_bad_syntax_in_one_file_does_not_blame_the_others(tmp_path: Path) -> Non
     assert [path for path, _ in refused_paths(root)] == ["b.toml:1:15", "basic.threads"]
 
 
-@pytest.mark.parametrize(
-    "source", ["etcd://127.0.0.1:2379/pingap", "conf?enable_history=true", "pingap.hcl", "pingap.kdl"]
-)
+@pytest.mark.parametrize("source", ["etcd://127.0.0.1:2379/pingap", "conf?enable_history=true", "pingap.hcl", "pingap.kdl"])
 def test_storages_that_come_later_say_so(source: str) -> None:
     with pytest.raises(ConfigRefused, match="not supported yet"):
         load(source)
 
 
 def test_a_source_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
-    assert refused_paths(tmp_path / "none.toml") == [
-        (str(tmp_path / "none.toml"), "cannot be read: no such file or directory")
-    ]
+    assert refused_paths(tmp_path / "none.toml") == [(str(tmp_path / "none.toml"), "cannot be read: no such file or directory")]
     assert refused_paths(tmp_path) == [(str(tmp_path), "the directory holds no .toml file")]
     (tmp_path / "x.hcl").write_text("")
     assert refused_paths(tmp_path) == [(str(tmp_path), "not supported yet: HCL and KDL")]
@@ -146,15 +142,11 @@ def test_the_default_configuration_is_sound() -> None:
 
 def test_many_problems_are_counted_and_one_is_not_plural() -> None:
     assert str(ConfigRefused([Problem("a", "b")])) == "1 problem in the configuration:\n  a: b"
-    assert str(ConfigRefused([Problem("a", "b", "c"), Problem("d", "e")])) == (
-        "2 problems in the configuration:\n  a: b\n      c\n  d: e"
-    )
+    assert str(ConfigRefused([Problem("a", "b", "c"), Problem("d", "e")])) == ("2 problems in the configuration:\n  a: b\n      c\n  d: e")
 
 
 def test_wildcards_on_one_port_may_share_it_with_reuse_port() -> None:
-    text = (
-        "[servers]\na = {{ addr = '0.0.0.0:80', reuse_port = {0} }}\nb = {{ addr = '127.0.0.1:80', reuse_port = {0} }}"
-    )
+    text = "[servers]\na = {{ addr = '0.0.0.0:80', reuse_port = {0} }}\nb = {{ addr = '127.0.0.1:80', reuse_port = {0} }}"
     assert load_text(text.format("true"))
     assert "overlap" in refused(text.format("false"))[0].message
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import parts
-from config.fields import EachParsed, Parsed
-from config.load import load_text
-from config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
-from config.quantities import format_duration, format_size
-from config.unsupported import KEYS
-from config.values import PARSERS
+from pingap.config import parts
+from pingap.config.fields import EachParsed, Parsed
+from pingap.config.load import load_text
+from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
+from pingap.config.quantities import format_duration, format_size
+from pingap.config.unsupported import KEYS
+from pingap.config.values import PARSERS
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.problems import BadValue
-from config.quantities import format_duration, format_size, parse_duration, parse_size
+from pingap.config.problems import BadValue
+from pingap.config.quantities import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,7 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "10", "s", "10x", "-1s", "1s,", "1e3s", "10 parsecs", "9999999y", 10, 1.5, True, None]
-)
+@pytest.mark.parametrize("text", ["", " ", "10", "s", "10x", "-1s", "1s,", "1e3s", "10 parsecs", "9999999y", 10, 1.5, True, None])
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(BadValue):
         parse_duration(text)

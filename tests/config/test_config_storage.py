@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config.problems import ConfigRefused
-from config.storage.file import Document, Fingerprint, fingerprint, locate, read
+from pingap.config.problems import ConfigRefused
+from pingap.config.storage.file import Document, Fingerprint, fingerprint, locate, read
 from tests.e2e.waiting import until
 
 

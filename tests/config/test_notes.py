@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import Certificate, Server, Snapshot
-from config.notes import notes_on
+from pingap.config.model import Certificate, Server, Snapshot
+from pingap.config.notes import notes_on
 
 PLAIN, SECURE = Server(addr=()), Server(addr=(), global_certificates=True)
 
@@ -19,9 +19,7 @@ def told(server: Server, **certificates: Certificate) -> tuple[str, ...]:
 
 
 def test_a_certificate_that_no_server_uses_is_named() -> None:
-    assert told(PLAIN, site=certificate("a.example")) == (
-        "certificates.site is without effect: no server has global_certificates = true",
-    )
+    assert told(PLAIN, site=certificate("a.example")) == ("certificates.site is without effect: no server has global_certificates = true",)
     assert told(SECURE, site=certificate("a.example")) == ()
     assert told(PLAIN) == told(SECURE) == ()
 

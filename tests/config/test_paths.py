@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from config.model import Basic, FilePath, Server, Snapshot
-from config.parts import AccessLog, Listen
-from config.paths import check_paths, why_no_log, why_not_opened
+from pingap.config.model import Basic, FilePath, Server, Snapshot
+from pingap.config.parts import AccessLog, Listen
+from pingap.config.paths import check_paths, why_no_log, why_not_opened
 
 
 def with_log(path: str) -> Snapshot:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Certificate
-from config.pem import blocks_of, parse_pem
-from config.problems import BadValue
-from config.tls_library import load_into
+from pingap.config.model import Certificate
+from pingap.config.pem import blocks_of, parse_pem
+from pingap.config.problems import BadValue
+from pingap.config.tls_library import load_into
 from tests.e2e.certificate import self_signed
 from tests.e2e.conftest import needs
 

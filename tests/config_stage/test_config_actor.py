@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from bus.fake import FakeContext
-from bus.members import Members
-from config.load import load
-from config.model import Code, Snapshot
+from pingap.bus.fake import FakeContext
+from pingap.bus.members import Members
+from pingap.config.load import load
+from pingap.config.model import Code, Snapshot
 from pingap.loading import load as load_all
-from stages.config import last, watch
-from stages.config.actor import ConfigActor
-from stages.messages import Accepted, InUse, Refused
+from pingap.stages.config import last, watch
+from pingap.stages.config.actor import ConfigActor
+from pingap.stages.messages import Accepted, InUse, Refused
 
 GOOD = """
 [servers.web]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Basic, Certificate, Code, Location, Server, Snapshot, Upstream
-from config.parts import Backend, Listen
-from stages.config import last
-from stages.config.core import (
+from pingap.config.model import Basic, Certificate, Code, Location, Server, Snapshot, Upstream
+from pingap.config.parts import Backend, Listen
+from pingap.stages.config import last
+from pingap.stages.config.core import (
     DEADLINE,
     KEPT,
     ROLLBACK,

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bus.envelope import pack, unpack
-from bus.fake import FakeContext
-from bus.members import Members
-from config.model import Basic, Snapshot
-from stages.generations import Generations
-from stages.messages import Accepted, InUse, Refused
+from pingap.bus.envelope import pack, unpack
+from pingap.bus.fake import FakeContext
+from pingap.bus.members import Members
+from pingap.config.model import Basic, Snapshot
+from pingap.stages.generations import Generations
+from pingap.stages.messages import Accepted, InUse, Refused
 
 ME, CONFIG = 7, 2
 

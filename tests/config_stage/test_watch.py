@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.config.watch import LOOK, PATIENCE, SETTLE, Watch
+from pingap.stages.config.watch import LOOK, PATIENCE, SETTLE, Watch
 
 
 def looks(watch: Watch, *script: tuple[float, str]) -> list[float]:

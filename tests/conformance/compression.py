@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hpack
 
-from stages.http2.engine import COMPRESSION_ERROR
+from pingap.stages.http2.engine import COMPRESSION_ERROR
 from tests.conformance.peer import Peer
 from tests.conformance.steps import GET, Case, Step, acknowledges, answers, case, dies, fields, get, settings
 from tests.http2.wire import END, END_HEADERS, HEADERS, block, frame

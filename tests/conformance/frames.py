@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.http2.engine import (
+from pingap.stages.http2.engine import (
     FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR,
     PROTOCOL_ERROR,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.http2.engine import PROTOCOL_ERROR, STREAM_CLOSED, Fields
+from pingap.stages.http2.engine import PROTOCOL_ERROR, STREAM_CLOSED, Fields
 from tests.conformance.peer import Peer
 from tests.conformance.steps import GET, POST, Case, Step, answers, breaks, case, fields, get, lives, only_breaks, post, refuses, request
 from tests.http2.wire import END, HEADERS, data

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import hpack
 
-from stages.http2.engine import PREFACE, Fields
+from pingap.stages.http2.engine import PREFACE, Fields
 from tests.http2.wire import ACK, CONTINUATION, DATA, END, END_HEADERS, GOAWAY, HAS_PRIORITY, HEADERS, PADDED, PING, RST, SETTINGS, frame
 
 DEADLINE = 5.0

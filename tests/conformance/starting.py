@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.http2.engine import COMPRESSION_ERROR, FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR
+from pingap.stages.http2.engine import COMPRESSION_ERROR, FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR
 from tests.conformance.peer import Peer
 from tests.conformance.steps import (
     GET,

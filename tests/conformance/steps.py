@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from stages.http2 import engine as e
-from stages.http2.engine import Fields
+from pingap.stages.http2 import engine as e
+from pingap.stages.http2.engine import Fields
 from tests.conformance.peer import Closed, Frame, Peer
 from tests.http2.wire import ACK, DATA, END, END_HEADERS, GOAWAY, HEADERS, PING, PRIORITY, RST, SETTINGS, WINDOW, block, frame, u32
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.http2.engine import CANCEL, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED
+from pingap.stages.http2.engine import CANCEL, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED
 from tests.conformance.peer import Frame, Peer
 from tests.conformance.steps import (
     GET,

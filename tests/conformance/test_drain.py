@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stages.http2.engine import LAST_STREAM, NO_ERROR, REFUSED_STREAM
+from pingap.stages.http2.engine import LAST_STREAM, NO_ERROR, REFUSED_STREAM
 from tests.conformance.conftest import free_ports, listeners
 from tests.conformance.peer import Peer
 from tests.conformance.steps import fields, get, request

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stages.http2.engine import (
+from pingap.stages.http2.engine import (
     COMPRESSION_ERROR,
     ENHANCE_YOUR_CALM,
     FRAME_SIZE_ERROR,

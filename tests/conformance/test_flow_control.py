@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from stages.http2.engine import CANCEL, FLOW_CONTROL_ERROR, NO_ERROR
+from pingap.stages.http2.engine import CANCEL, FLOW_CONTROL_ERROR, NO_ERROR
 from tests.conformance.backend import BIG, PORTION
 from tests.conformance.conftest import Server
 from tests.conformance.peer import Frame, Peer

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from stages.http2.engine import FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR
+from pingap.stages.http2.engine import FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR
 from tests.conformance.conftest import Server
 from tests.conformance.peer import Peer, speaking
 from tests.conformance.steps import answers, dies, get, sends, window

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from bus.fake import FakeContext
-from bus.members import Members
-from config.model import Snapshot, Upstream
-from config.parts import Backend, HealthCheck
-from stages.discovery import actor as module
-from stages.discovery.actor import DiscoveryActor
-from stages.lookups import Address, Lookups
-from stages.messages import Accepted
+from pingap.bus.fake import FakeContext
+from pingap.bus.members import Members
+from pingap.config.model import Snapshot, Upstream
+from pingap.config.parts import Backend, HealthCheck
+from pingap.stages.discovery import actor as module
+from pingap.stages.discovery.actor import DiscoveryActor
+from pingap.stages.lookups import Address, Lookups
+from pingap.stages.messages import Accepted
 from tests.discovery.origin import OK, Origin, listening, origin
 from tests.e2e.waiting import free_port
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from config.model import Snapshot, Upstream
-from config.parts import Backend, HealthCheck
-from stages.discovery.core import (
+from pingap.config.model import Snapshot, Upstream
+from pingap.config.parts import Backend, HealthCheck
+from pingap.stages.discovery.core import (
     Checked,
     Command,
     Configured,

@@ -8,10 +8,10 @@ from time import monotonic
 
 import pytest
 
-from config.parts import HealthCheck
-from stages.discovery.core import Target
-from stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
-from stages.lookups import Lookups, Resolve, ask_system
+from pingap.config.parts import HealthCheck
+from pingap.stages.discovery.core import Target
+from pingap.stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
+from pingap.stages.lookups import Lookups, Resolve, ask_system
 from tests.discovery.origin import OK, Origin, origin
 from tests.e2e.waiting import free_port
 

@@ -12,7 +12,7 @@ from types import TracebackType
 
 import pytest
 
-from stages.http2.engine import Fields
+from pingap.stages.http2.engine import Fields
 from tests.conformance.peer import Closed, Peer
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Nginx
@@ -54,9 +54,7 @@ class Streams:
     def advance(self, rounds: int) -> None:
         """Waits until every connection has had so many rounds more."""
         goals = [done + rounds for done in self.rounds]
-        until(
-            lambda: self.wrong or all(done >= goal for done, goal in zip(self.rounds, goals, strict=True)), 15, f"{rounds} rounds more"
-        )
+        until(lambda: self.wrong or all(done >= goal for done, goal in zip(self.rounds, goals, strict=True)), 15, f"{rounds} rounds more")
 
     def _run(self, number: int) -> None:
         try:

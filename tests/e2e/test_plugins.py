@@ -51,7 +51,7 @@ def proxy(placement: str, shared_origin: Origin) -> Iterator[Pingap]:
 
     def text(exchange: Exchange) -> None:
         exchange.read_body()
-        exchange.reply(TEXT, headers="Content-Type: text/html\r\nX-Secret: s\r\nX-Set: old\r\nETag: \"v1\"\r\n")
+        exchange.reply(TEXT, headers='Content-Type: text/html\r\nX-Secret: s\r\nX-Set: old\r\nETag: "v1"\r\n')
 
     for path in ("/headers", "/gzip", "/sub", "/builtin", "/chain"):
         shared_origin.on[path] = text

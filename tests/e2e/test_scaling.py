@@ -26,9 +26,7 @@ def scaled(proxy: Pingap, stage: str, count: int, seconds: float = 15) -> None:
     """Scales and waits until exactly that many replicas are there, all of them ready."""
     done = proxy.command("scale", f"{stage}={count}")
     assert done.returncode == 0, done.stderr
-    until(
-        lambda: [row.state for row in proxy.ps() if row.stage == stage] == ["ready"] * count, seconds, f"{stage} has {count} replicas"
-    )
+    until(lambda: [row.state for row in proxy.ps() if row.stage == stage] == ["ready"] * count, seconds, f"{stage} has {count} replicas")
 
 
 @pytest.mark.parametrize("stage", REQUEST_PATH)

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from stages.http1.engine import ENGINES, Engine, Httptools
-from stages.http1.rules import Limits, ProtocolError, RequestHead, ResponseHead
+from pingap.stages.http1.engine import ENGINES, Engine, Httptools
+from pingap.stages.http1.rules import Limits, ProtocolError, RequestHead, ResponseHead
 
 LIMITS: Final = Limits()
 

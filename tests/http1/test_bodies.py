@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.http1.body import MAX_LINE, MAX_OVERHEAD, BodyDecoder, ChunkedBody, CloseBody, LengthBody
-from stages.http1.render import LAST_CHUNK, chunk
-from stages.http1.rules import EVERY_NAME, ProtocolError
+from pingap.stages.http1.body import MAX_LINE, MAX_OVERHEAD, BodyDecoder, ChunkedBody, CloseBody, LengthBody
+from pingap.stages.http1.render import LAST_CHUNK, chunk
+from pingap.stages.http1.rules import EVERY_NAME, ProtocolError
 
 
 def cut(wire: bytes, cuts: list[int]) -> list[bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stages.http1.direct import DirectWriter, has_unread
+from pingap.stages.http1.direct import DirectWriter, has_unread
 
 
 class Queue(asyncio.Transport):

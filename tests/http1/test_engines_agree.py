@@ -8,10 +8,10 @@ from typing import Any, Final
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stages.http1 import lines
-from stages.http1.engine import ENGINES
-from stages.http1.methods import METHODS, is_forwarded
-from stages.http1.rules import TARGET, TOKEN, VALUE, RequestHead
+from pingap.stages.http1 import lines
+from pingap.stages.http1.engine import ENGINES
+from pingap.stages.http1.methods import METHODS, is_forwarded
+from pingap.stages.http1.rules import TARGET, TOKEN, VALUE, RequestHead
 from tests.http1.heads import ALL, crlf, request, response
 
 EXPLAINED: Final = [

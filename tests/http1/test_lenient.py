@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.http1.engine import Engine
-from stages.http1.lenient import end_of_head, mended
+from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.lenient import end_of_head, mended
 from tests.http1.heads import ALL, crlf, every_engine, ok, response, rows
 
 SOUND = rows(

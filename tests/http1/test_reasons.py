@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.http1.engine import Engine
-from stages.http1.reasons import LONGEST, REASONS, reason_of
-from stages.http1.render import STATUS_LINES, status_line
-from stages.http1.rules import ResponseHead
+from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.reasons import LONGEST, REASONS, reason_of
+from pingap.stages.http1.render import STATUS_LINES, status_line
+from pingap.stages.http1.rules import ResponseHead
 from tests.http1.heads import ALL, crlf, every_engine, response, rows
 
 KEPT = rows(

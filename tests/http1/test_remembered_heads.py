@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stages.http1 import lines
-from stages.http1.engine import ENGINES
-from stages.http1.rules import Limits, ProtocolError
+from pingap.stages.http1 import lines
+from pingap.stages.http1.engine import ENGINES
+from pingap.stages.http1.rules import Limits, ProtocolError
 
 ENGINE = ENGINES["httptools"]
 WIDE = Limits()

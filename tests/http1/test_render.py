@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.http1.engine import ENGINES
-from stages.http1.methods import LONGEST, METHODS, is_forwarded
-from stages.http1.reasons import REASONS
-from stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk, request_head
-from stages.http1.rules import TARGET, TOKEN, VALUE, Limits, ResponseHead
-from stages.messages import EMPTY, UNKNOWN
+from pingap.stages.http1.engine import ENGINES
+from pingap.stages.http1.methods import LONGEST, METHODS, is_forwarded
+from pingap.stages.http1.reasons import REASONS
+from pingap.stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk, request_head
+from pingap.stages.http1.rules import TARGET, TOKEN, VALUE, Limits, ResponseHead
+from pingap.stages.messages import EMPTY, UNKNOWN
 from tests.http1.heads import request, response
 
 LIMITS = Limits()

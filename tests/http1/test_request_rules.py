@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from stages.http1.engine import Engine
-from stages.http1.methods import IDEMPOTENT, METHODS
-from stages.http1.rules import EVERY_NAME, Limits, check_host, split_absolute
-from stages.messages import UNKNOWN
+from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.methods import IDEMPOTENT, METHODS
+from pingap.stages.http1.rules import EVERY_NAME, Limits, check_host, split_absolute
+from pingap.stages.messages import UNKNOWN
 from tests.http1.heads import accepted, crlf, every_engine, get, post, request, rows
 
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -308,7 +308,7 @@ def test_the_target_is_capped_to_the_byte(engine: Engine) -> None:
 
 
 def test_hosts_that_are_remembered_do_not_fill_the_memory() -> None:
-    from stages.http1 import rules
+    from pingap.stages.http1 import rules
 
     for number in range(5000):
         check_host(b"h%d.example" % number)

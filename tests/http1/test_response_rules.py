@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stages.http1.engine import Engine
-from stages.http1.rules import Limits, ResponseHead
-from stages.messages import UNKNOWN
+from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.rules import Limits, ResponseHead
+from pingap.stages.messages import UNKNOWN
 from tests.http1.heads import crlf, every_engine, ok, response, rows
 
 BROKEN = rows(

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import pytest
 
-from stages.http1.body import MAX_LINE, ChunkedBody
-from stages.http1.engine import Engine
-from stages.http1.rules import ProtocolError, RequestHead
-from stages.messages import UNKNOWN
+from pingap.stages.http1.body import MAX_LINE, ChunkedBody
+from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.rules import ProtocolError, RequestHead
+from pingap.stages.messages import UNKNOWN
 from tests.http1.heads import crlf, every_engine, post, request, rows
 
 CODINGS = rows(

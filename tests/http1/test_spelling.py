@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.http1.engine import Engine
-from stages.http1.rules import SPECIAL, Limits, RequestHead, ResponseHead
-from stages.http1.spelling import respelled, spelled_in, usual
+from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.rules import SPECIAL, Limits, RequestHead, ResponseHead
+from pingap.stages.http1.spelling import respelled, spelled_in, usual
 from tests.http1.heads import ALL, LIMITS, crlf, every_engine, get, ok, request, response
 
 KEEPING = LIMITS._replace(keeps_case=True)

@@ -6,9 +6,9 @@ import gc
 
 import pytest
 
-from stages.http2 import engine as e
-from stages.http2.engine import PREFACE, Body, GoAway, Head, Http2Error, Interim, Pong, Reset, Room, Settings, Trailers, Unread
-from stages.http2.engines import engine
+from pingap.stages.http2 import engine as e
+from pingap.stages.http2.engine import PREFACE, Body, GoAway, Head, Http2Error, Interim, Pong, Reset, Room, Settings, Trailers, Unread
+from pingap.stages.http2.engines import engine
 from tests.http2.wire import (
     ACK,
     CONTINUATION,

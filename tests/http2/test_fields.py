@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.http1.engine import ENGINES as HTTP1
-from stages.http1.rules import Limits, ProtocolError
-from stages.http2.engine import Fields
-from stages.http2.fields import (
+from pingap.stages.http1.engine import ENGINES as HTTP1
+from pingap.stages.http1.rules import Limits, ProtocolError
+from pingap.stages.http2.engine import Fields
+from pingap.stages.http2.fields import (
     Malformed,
     request_fields,
     request_head,
@@ -18,7 +18,7 @@ from stages.http2.fields import (
     trailer_block,
     trailer_fields,
 )
-from stages.messages import EMPTY, UNKNOWN
+from pingap.stages.messages import EMPTY, UNKNOWN
 from tests.http2.wire import GET, POST
 
 LIMITS = Limits()

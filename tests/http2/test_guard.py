@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from stages.http2.engine import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR, Http2Error
-from stages.http2.guard import DEFAULT, Guard, for_lists_of
+from pingap.stages.http2.engine import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR, Http2Error
+from pingap.stages.http2.guard import DEFAULT, Guard, for_lists_of
 from tests.http2.wire import (
     CONTINUATION,
     DATA,

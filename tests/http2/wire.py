@@ -5,8 +5,8 @@ from __future__ import annotations
 import hpack
 import pytest
 
-from stages.http2.engine import PREFACE, Engine, Event, Fields, Settings
-from stages.http2.engines import NAMES, engine, is_installed
+from pingap.stages.http2.engine import PREFACE, Engine, Event, Fields, Settings
+from pingap.stages.http2.engines import NAMES, engine, is_installed
 
 ENGINES = [pytest.param(name, marks=pytest.mark.skipif(not is_installed(name), reason=f"{name} is not installed")) for name in NAMES]
 

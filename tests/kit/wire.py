@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bus import envelope as wire
-from bus import messages as of_bus
-from stages import messages as of_stages
+from pingap.bus import envelope as wire
+from pingap.bus import messages as of_bus
+from pingap.stages import messages as of_stages
 
 MESSAGES: list[type[wire.Message]] = [
     one

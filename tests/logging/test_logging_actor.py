@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from bus.envelope import pack
-from bus.fake import FakeContext
-from bus.kinds import COUNT, LINES
-from bus.members import Members
-from bus.messages import Wanted
-from config.model import Basic, Server, Snapshot
-from config.parts import AccessLog, Listen
-from stages.logging.actor import LoggingActor
+from pingap.bus.envelope import pack
+from pingap.bus.fake import FakeContext
+from pingap.bus.kinds import COUNT, LINES
+from pingap.bus.members import Members
+from pingap.bus.messages import Wanted
+from pingap.config.model import Basic, Server, Snapshot
+from pingap.config.parts import AccessLog, Listen
+from pingap.stages.logging.actor import LoggingActor
 from tests.observability.samples import access, log
 
 Start = Callable[..., Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.logging.core import Audience, Recent, Threshold, Trouble
+from pingap.stages.logging.core import Audience, Recent, Threshold, Trouble
 
 
 def test_without_readers_only_log_records_are_wanted() -> None:

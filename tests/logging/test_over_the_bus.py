@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bus.actor import Actor
-from bus.kinds import LINES
-from bus.members import Members
-from bus.process import Process
-from bus.seat import Seat
-from config.model import Server, Snapshot
-from config.parts import AccessLog, Listen
 from pingap import events
+from pingap.bus.actor import Actor
+from pingap.bus.kinds import LINES
+from pingap.bus.members import Members
+from pingap.bus.process import Process
+from pingap.bus.seat import Seat
+from pingap.config.model import Server, Snapshot
+from pingap.config.parts import AccessLog, Listen
 from pingap.rundir import RunDir
-from stages.logging.actor import LoggingActor
-from stages.messages import Scrape, Scraped
-from stages.metrics.actor import MetricsActor
+from pingap.stages.logging.actor import LoggingActor
+from pingap.stages.messages import Scrape, Scraped
+from pingap.stages.metrics.actor import MetricsActor
 from tests.observability.samples import access, log
 
 DEADLINE = 5.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.logging import sink as module
-from stages.logging.sink import Sink
+from pingap.stages.logging import sink as module
+from pingap.stages.logging.sink import Sink
 
 
 @pytest.fixture

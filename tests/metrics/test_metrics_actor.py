@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bus.fake import FakeContext
-from config.model import Server, Snapshot
-from config.parts import Listen
-from stages.messages import Scrape, Scraped
-from stages.metrics.actor import MetricsActor
+from pingap.bus.fake import FakeContext
+from pingap.config.model import Server, Snapshot
+from pingap.config.parts import Listen
+from pingap.stages.messages import Scrape, Scraped
+from pingap.stages.metrics.actor import MetricsActor
 from tests.observability.samples import access
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.metrics import core
-from stages.metrics.core import CODES, Histogram, Scope, Sums
+from pingap.stages.metrics import core
+from pingap.stages.metrics.core import CODES, Histogram, Scope, Sums
 from tests.observability.samples import access
 
 SCOPE = Scope({"web": ("api", "static")}, frozenset({"backend"}), "web")

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from stages.metrics.core import Scope, Sums
-from stages.metrics.page import page
+from pingap.stages.metrics.core import Scope, Sums
+from pingap.stages.metrics.page import page
 from tests.observability.samples import access
 
 

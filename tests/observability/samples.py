@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bus.kinds import ACCESS, LOG
-from observability.records import Access
+from pingap.bus.kinds import ACCESS, LOG
+from pingap.observability.records import Access
 
 STARTED = 1000.0
 

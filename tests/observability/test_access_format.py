@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.access_format import CONTEXT, TAGS, compile_format, problems
+from pingap.observability.access_format import CONTEXT, TAGS, compile_format, problems
 from tests.observability.samples import SAMPLE, access
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from observability.app_format import as_json, as_text, level_number
+from pingap.observability.app_format import as_json, as_text, level_number
 from tests.observability.samples import log
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from bus.kinds import COUNT
-from bus.link import Link
-from bus.sockets import Publisher
 from pingap import events, watch
+from pingap.bus.kinds import COUNT
+from pingap.bus.link import Link
+from pingap.bus.sockets import Publisher
 from pingap.rundir import RunDir
 from tests.observability.samples import access, log
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability import timings
+from pingap.observability import timings
 from tests.observability.samples import access
 
 

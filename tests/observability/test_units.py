@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from observability.units import duration_human, size_human
+from pingap.observability.units import duration_human, size_human
 
 
 @pytest.mark.parametrize(

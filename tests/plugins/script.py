@@ -7,14 +7,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bus.fake import FakeContext
-from bus.members import READY, Members
-from config.model import Basic, Location, Server, Snapshot, Upstream
-from config.parts import Listen
-from config.values import PARSERS
-from stages.messages import Accepted, Affinity, Credit, Data, Peer, Refused, Report, Response, Routed
-from stages.plugins import registry
-from stages.plugins.actor import PluginsActor
+from pingap.bus.fake import FakeContext
+from pingap.bus.members import READY, Members
+from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
+from pingap.config.parts import Listen
+from pingap.config.values import PARSERS
+from pingap.stages.messages import Accepted, Affinity, Credit, Data, Peer, Refused, Report, Response, Routed
+from pingap.stages.plugins import registry
+from pingap.stages.plugins.actor import PluginsActor
 
 ACCEPT, ROUTING, PLUGINS, UPSTREAM, OTHER, CONFIG = 1, 2, 3, 4, 5, 6
 SID = (ACCEPT << 32) + 7

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from stages.messages import Cancel, Response, Routed
+from pingap.stages.messages import Cancel, Response, Routed
 from tests.plugins.script import SID, Stage, lines
 
 Section = dict[str, Any]

@@ -10,7 +10,7 @@ import brotli
 import pytest
 import zstandard
 
-from stages.messages import UNKNOWN, WINDOW, Data, Response, Routed
+from pingap.stages.messages import UNKNOWN, WINDOW, Data, Response, Routed
 from tests.plugins.script import Stage, bodies, data, lines
 
 TEXT = b"All that is gold does not glitter. " * 40

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pingap.loading import load
-from stages.messages import Response
-from stages.plugins.api import Settings
-from stages.plugins.registry import BUILTIN_SECTIONS, CATEGORIES
-from stages.plugins.user_code import PythonSettings
+from pingap.stages.messages import Response
+from pingap.stages.plugins.api import Settings
+from pingap.stages.plugins.registry import BUILTIN_SECTIONS, CATEGORIES
+from pingap.stages.plugins.user_code import PythonSettings
 from tests.plugins.script import Stage
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from stages.messages import Cancel, Claim, Claimed, Done, Response, Routed
-from stages.plugins import claims as claims_module
-from stages.plugins.limits import INFLIGHT, RATE, Limits
+from pingap.stages.messages import Cancel, Claim, Claimed, Done, Response, Routed
+from pingap.stages.plugins import claims as claims_module
+from pingap.stages.plugins.limits import INFLIGHT, RATE, Limits
 from tests.plugins.script import ACCEPT, CONFIG, OTHER, PLUGINS, ROUTING, SID, UPSTREAM, Stage
 
 Section = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages.messages import NOT_BEGUN, UNKNOWN, WILL_ANSWER, WINDOW, Cancel, Data, Interim, Recall, Recalled, Response, Routed
+from pingap.stages.messages import NOT_BEGUN, UNKNOWN, WILL_ANSWER, WINDOW, Cancel, Data, Interim, Recall, Recalled, Response, Routed
 from tests.plugins.script import ACCEPT, CONFIG, PLUGINS, ROUTING, SID, UPSTREAM, Stage, bodies, credit, data, granted, lines
 
 TOUCH: dict[str, Any] = {"p": {"category": "response_headers", "set_headers": ["X: 1"]}}

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.header_view import Headers
-from stages.plugins.builtin.encodings import BrotliDecoder, GzipDecoder, choose, qualities
-from stages.plugins.builtin.substitution import LONGEST, longest_match, parse
-from stages.plugins.core import Flow
-from stages.plugins.exchange import Transformer
+from pingap.stages.header_view import Headers
+from pingap.stages.plugins.builtin.encodings import BrotliDecoder, GzipDecoder, choose, qualities
+from pingap.stages.plugins.builtin.substitution import LONGEST, longest_match, parse
+from pingap.stages.plugins.core import Flow
+from pingap.stages.plugins.exchange import Transformer
 
 NAMES = st.sampled_from(["a", "A", "b", "ab", "x-b", "host"])
 VALUES = st.text("ab: ,\xe9", max_size=4).map(str.strip)

@@ -12,10 +12,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from bus.repeats import MOST
-from stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
-from stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Done, Response, Routed
-from stages.plugins import registry
+from pingap.bus.repeats import MOST
+from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
+from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Done, Response, Routed
+from pingap.stages.plugins import registry
 from tests.plugins.script import ACCEPT, SID, UPSTREAM, Stage, bodies, credit, data, granted, lines, snapshot
 
 HEAD = "from pingap.plugin import *\nimport asyncio, time\n"

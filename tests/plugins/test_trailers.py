@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from stages.itinerary import NO_TRAILERS
-from stages.messages import UNKNOWN, Data, Response, Routed
+from pingap.stages.itinerary import NO_TRAILERS
+from pingap.stages.messages import UNKNOWN, Data, Response, Routed
 from tests.plugins.script import SID, Stage, data
 from tests.plugins.test_python_plugins import plugin, section
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from config.problems import Problem
-from stages.modules import origin
-from stages.plugins import registry, trial
+from pingap.config.problems import Problem
+from pingap.stages.modules import origin
+from pingap.stages.plugins import registry, trial
 
 GOOD = """
 from pingap.plugin import CONTINUE, Action, Exchange, Plugin, Settings

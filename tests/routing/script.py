@@ -6,12 +6,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from config.model import Basic, Location, Server, Snapshot, Upstream
-from config.parts import Listen
-from config.values import PARSERS
-from stages.messages import Affinity, Peer, Request, Routed
-from stages.routing.core import Router
-from stages.upstream.compiled import Compiler
+from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
+from pingap.config.parts import Listen
+from pingap.config.values import PARSERS
+from pingap.stages.messages import Affinity, Peer, Request, Routed
+from pingap.stages.routing.core import Router
+from pingap.stages.upstream.compiled import Compiler
 
 SID = (1 << 32) + 7
 ACCEPT, ROUTING, PLUGINS, UPSTREAM = 1, 2, 3, 4

@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.error_page import ErrorPages, product_version, render
-from stages.errors import KINDS
+from pingap.stages.error_page import ErrorPages, product_version, render
+from pingap.stages.errors import KINDS
 
 NOT_FOUND = KINDS["not_found"]
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from config.model import Basic
-from stages.forwarded import Trust, address_of
-from stages.messages import Routed
-from stages.routing.core import Router
+from pingap.config.model import Basic
+from pingap.stages.forwarded import Trust, address_of
+from pingap.stages.messages import Routed
+from pingap.stages.routing.core import Router
 from tests.routing.script import leaving, location, request, snapshot
 
 TRUSTED = ("192.0.2.0/24", "10.0.0.0/8", "fd00::/8")

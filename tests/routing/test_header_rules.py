@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from config.model import Basic
-from stages import variables
-from stages.messages import Routed
-from stages.routing.core import Router
-from stages.variables import Source, compile_rules, source_of
+from pingap.config.model import Basic
+from pingap.stages import variables
+from pingap.stages.messages import Routed
+from pingap.stages.routing.core import Router
+from pingap.stages.variables import Source, compile_rules, source_of
 from tests.routing.script import PEER, leaving, left, lines, location, request, snapshot
 
 ENVIRON = {"REGION": "eu-1", "EVIL": "a\r\nx-evil: 1", "EMPTY": ""}

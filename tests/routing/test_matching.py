@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.model import Location
-from config.parts import HostRule, PathRule
-from stages.messages import Routed
-from stages.routing import match
-from stages.routing.core import Refused, Router
-from stages.routing.match import Entry, HostIndex, weight_of
+from pingap.config.model import Location
+from pingap.config.parts import HostRule, PathRule
+from pingap.stages.messages import Routed
+from pingap.stages.routing import match
+from pingap.stages.routing.core import Refused, Router
+from pingap.stages.routing.match import Entry, HostIndex, weight_of
 from tests.routing.script import location, request, snapshot
 
 

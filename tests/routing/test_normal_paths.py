@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Location
-from stages.http1.rules import TARGET
-from stages.messages import Routed
-from stages.routing.core import MetricsAsked, OptionsAsked, Outcome, Refused, Router
-from stages.routing.normalize import Unclear, is_tidy, normalize
+from pingap.config.model import Location
+from pingap.stages.http1.rules import TARGET
+from pingap.stages.messages import Routed
+from pingap.stages.routing.core import MetricsAsked, OptionsAsked, Outcome, Refused, Router
+from pingap.stages.routing.normalize import Unclear, is_tidy, normalize
 from tests.routing.script import location, request, snapshot
 
 BOTH = pytest.mark.parametrize("mode", ["match", "forward"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import Location
-from stages.messages import Response, Routed
-from stages.routing.core import OptionsAsked, Outcome, Refused, Router
+from pingap.config.model import Location
+from pingap.stages.messages import Response, Routed
+from pingap.stages.routing.core import OptionsAsked, Outcome, Refused, Router
 from tests.routing.script import SID, lines, location, request, snapshot
 from tests.routing.test_routing_actor import Script, script
 

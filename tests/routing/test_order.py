@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from config.model import Basic
-from stages.itinerary import REQUEST_PLUGINS
-from stages.messages import Response, Routed
-from stages.plugins import registry
-from stages.routing.core import Refused, Router
-from stages.upstream.compiled import Compiler
+from pingap.config.model import Basic
+from pingap.stages.itinerary import REQUEST_PLUGINS
+from pingap.stages.messages import Response, Routed
+from pingap.stages.plugins import registry
+from pingap.stages.routing.core import Refused, Router
+from pingap.stages.upstream.compiled import Compiler
 from tests.plugins.script import Sections, Stage
 from tests.plugins.test_python_plugins import plugin, section
 from tests.routing.script import lines, location, request, snapshot

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.parts import Rewrite
-from stages.http1.rules import TARGET
-from stages.messages import Routed
-from stages.routing.core import Outcome, Refused, Router
-from stages.routing.rewrite import Rewriter
+from pingap.config.parts import Rewrite
+from pingap.stages.http1.rules import TARGET
+from pingap.stages.messages import Routed
+from pingap.stages.routing.core import Outcome, Refused, Router
+from pingap.stages.routing.rewrite import Rewriter
 from tests.routing.script import location, request, snapshot
 
 

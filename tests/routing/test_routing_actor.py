@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from msgspec.structs import astuple
 
-from bus.fake import FakeContext
-from bus.members import DRAINING, READY, Members
-from bus.repeats import MOST
-from config.model import Basic, Location, Snapshot
-from stages.errors import KINDS
-from stages.itinerary import REQUEST_PLUGINS
-from stages.messages import (
+from pingap.bus.fake import FakeContext
+from pingap.bus.members import DRAINING, READY, Members
+from pingap.bus.repeats import MOST
+from pingap.config.model import Basic, Location, Snapshot
+from pingap.stages.errors import KINDS
+from pingap.stages.itinerary import REQUEST_PLUGINS
+from pingap.stages.messages import (
     INLINE,
     UNKNOWN,
     WINDOW,
@@ -36,8 +36,8 @@ from stages.messages import (
     Stranded,
     closing,
 )
-from stages.routing import actor as module
-from stages.routing.actor import RoutingActor
+from pingap.stages.routing import actor as module
+from pingap.stages.routing.actor import RoutingActor
 from tests.routing.script import ACCEPT, PLUGINS, ROUTING, SID, UPSTREAM, location, request, snapshot
 
 OTHER, METRICS, CONFIG, SECOND_ACCEPT = 20, 30, 40, 50
@@ -181,7 +181,7 @@ async def test_a_crash_is_answered_with_500_and_logged(script: Script, monkeypat
     def crash(*args: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("stages.routing.core.Router.route", crash)
+    monkeypatch.setattr("pingap.stages.routing.core.Router.route", crash)
     response = script.answer(request())
     assert response.status == 500
     [(level, _, fields)] = script.context.logged

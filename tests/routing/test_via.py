@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from config.model import Snapshot
-from stages.messages import Routed
-from stages.routing.core import Outcome, Refused, Router
+from pingap.config.model import Snapshot
+from pingap.stages.messages import Routed
+from pingap.stages.routing.core import Outcome, Refused, Router
 from tests.routing.script import left, lines, location, request, snapshot
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import hpack
 
-from stages.http2.engine import PREFACE
+from pingap.stages.http2.engine import PREFACE
 from tests.http2.wire import ACK, GOAWAY, HEADERS, RST, SETTINGS, frame, headers
 from tests.smuggling.book import Request
 from tests.smuggling.lab import DEADLINE, Answer, Door, Lab

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.http2.engine import Fields
+from pingap.stages.http2.engine import Fields
 from tests.http2.wire import data, headers
 from tests.smuggling.book import Request
 from tests.smuggling.payload import SMUGGLED

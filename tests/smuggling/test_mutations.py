@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from stages.http2.engine import Fields
+from pingap.stages.http2.engine import Fields
 from tests.http2.wire import data, headers
 from tests.smuggling.book import Request, escaped
 from tests.smuggling.lab import Lab, Run

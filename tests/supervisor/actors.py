@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bus.actor import Actor
-from bus.kinds import LOG
-from config.load import load, load_text
-from config.problems import ConfigRefused
+from pingap.bus.actor import Actor
+from pingap.bus.kinds import LOG
+from pingap.config.load import load, load_text
+from pingap.config.problems import ConfigRefused
 
 
 def load_plain(source: str | None, text: str | None) -> dict[str, Any]:

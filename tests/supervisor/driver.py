@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from bus import output
 from pingap import boot, rundir, topology
+from pingap.bus import output
 from pingap.face import ConsoleFace
 from pingap.spawning import SpawnerHandle
 

@@ -38,9 +38,7 @@ WORKER = Role("worker", ("accept", "routing", "plugins", "upstream"), 1, True, (
 class Play:
     """A fleet with its clock. Announcements and log lines count only where a script expects some of their kind."""
 
-    def __init__(
-        self, *roles: Role, fast: float = 5, graceful: float = 300, too_many: Callable[[int], str] = lambda actors: ""
-    ) -> None:
+    def __init__(self, *roles: Role, fast: float = 5, graceful: float = 300, too_many: Callable[[int], str] = lambda actors: "") -> None:
         timings = Timings(fast, graceful)
         self.fleet = Fleet(roles, lambda stage, replica, actor: f"{stage}.{replica}.{actor}", timings, too_many)
         self.now = 1000.0

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bus.fake import FakeContext
 from pingap import demo_socks
+from pingap.bus.fake import FakeContext
 from pingap.demo import DemoActor
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from config.load import load_text
 from pingap import limits, topology
+from pingap.config.load import load_text
 from pingap.polling import WRITABLE, ready
 from tests.supervisor.conftest import ROOT, Instance
 

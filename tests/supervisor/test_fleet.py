@@ -28,12 +28,16 @@ pytestmark = pytest.mark.alone
 
 def test_all_processes_are_forked_at_once_each_announced_before_its_fork() -> None:
     play = Play(CONFIG, UPSTREAM)
-    play >> Began() << [
-        "announce config.0#1=starting",
-        "fork config.0 as 1",
-        "announce config.0#1=starting upstream.0#2=starting",
-        "fork upstream.0 as 2",
-    ]
+    (
+        play
+        >> Began()
+        << [
+            "announce config.0#1=starting",
+            "fork config.0 as 1",
+            "announce config.0#1=starting upstream.0#2=starting",
+            "fork upstream.0 as 2",
+        ]
+    )
 
 
 def test_pingap_is_ready_when_every_process_is_and_says_so_once() -> None:
@@ -47,9 +51,13 @@ def test_pingap_is_ready_when_every_process_is_and_says_so_once() -> None:
 def test_a_worker_is_ready_when_all_four_of_its_actors_are() -> None:
     play = Play(WORKER)
     play >> Began() >> Forked(1, 101)
-    play >> BecameReady((1,)) >> BecameReady((2,)) >> BecameReady((3,)) << [
-        "announce accept.0#1=ready routing.0#2=ready plugins.0#3=ready upstream.0#4=starting"
-    ]
+    (
+        play
+        >> BecameReady((1,))
+        >> BecameReady((2,))
+        >> BecameReady((3,))
+        << ["announce accept.0#1=ready routing.0#2=ready plugins.0#3=ready upstream.0#4=starting"]
+    )
     play >> BecameReady((4,)) << ["ready"]
 
 
@@ -98,11 +106,15 @@ def test_a_process_that_is_not_ready_in_time_is_killed_and_replaced() -> None:
 def test_a_dead_process_is_announced_without_and_replaced_at_once() -> None:
     play = Play(CONFIG, UPSTREAM).up()
     play.quiet(60)
-    play >> Exited(2, "was killed by SIGKILL") << [
-        "say error: upstream.0 was killed by SIGKILL: started again at once",
-        "announce config.0#1=ready upstream.0#3=starting",
-        "fork upstream.0 as 3",
-    ]
+    (
+        play
+        >> Exited(2, "was killed by SIGKILL")
+        << [
+            "say error: upstream.0 was killed by SIGKILL: started again at once",
+            "announce config.0#1=ready upstream.0#3=starting",
+            "fork upstream.0 as 3",
+        ]
+    )
 
 
 def test_restarts_are_delayed_by_doubling_while_the_process_keeps_dying_young() -> None:
@@ -183,9 +195,15 @@ def test_a_process_that_comes_after_it_was_given_up_is_killed() -> None:
 def test_scaling_up_adds_the_next_replicas_and_answers_when_they_are_ready() -> None:
     play = Play(UPSTREAM).up()
     play >> ScaleAsked(7, "upstream", 3) << ["fork upstream.1 as 2", "fork upstream.2 as 3"]
-    play >> Forked(2, 102) >> Forked(3, 103) >> BecameReady((2,)) << [
-        "announce upstream.0#1=ready upstream.1#2=ready upstream.2#3=starting",
-    ]
+    (
+        play
+        >> Forked(2, 102)
+        >> Forked(3, 103)
+        >> BecameReady((2,))
+        << [
+            "announce upstream.0#1=ready upstream.1#2=ready upstream.2#3=starting",
+        ]
+    )
     play >> BecameReady((3,)) << ["answer 7 yes: {'stage': 'upstream', 'before': 1, 'replicas': 3, 'starting': 0, 'draining': 0}"]
 
 
@@ -199,11 +217,15 @@ def test_scaling_up_answers_in_time_even_when_the_new_ones_are_not_ready() -> No
 def test_scaling_down_announces_the_highest_as_draining_then_drains_then_stops_it() -> None:
     play = Play(UPSTREAM, graceful=30).up()
     play >> ScaleAsked(1, "upstream", 2) >> Forked(2, 102) >> BecameReady((2,))
-    play >> ScaleAsked(2, "upstream", 1) << [
-        "retire upstream.1",
-        "announce upstream.0#1=ready upstream.1#2=draining",
-        "answer 2 yes: {'stage': 'upstream', 'before': 2, 'replicas': 1, 'starting': 0, 'draining': 1}",
-    ]
+    (
+        play
+        >> ScaleAsked(2, "upstream", 1)
+        << [
+            "retire upstream.1",
+            "announce upstream.0#1=ready upstream.1#2=draining",
+            "answer 2 yes: {'stage': 'upstream', 'before': 2, 'replicas': 1, 'starting': 0, 'draining': 1}",
+        ]
+    )
     play.at(0.3) >> Ticked() << ["drain 2 (2) for 30"]
     play.at(2) >> Drained((2,), 0) << ["stop 2", "announce upstream.0#1=ready"]
     play >> Exited(2, "exited with status 0") << []
@@ -225,10 +247,14 @@ def test_a_replica_that_dies_while_it_drains_is_not_replaced() -> None:
 def test_scaling_up_while_an_old_replica_of_that_number_drains_starts_a_new_one_beside_it() -> None:
     play = Play(UPSTREAM).up()
     play >> ScaleAsked(1, "upstream", 2) >> Forked(2, 102) >> BecameReady((2,)) >> ScaleAsked(2, "upstream", 1)
-    play >> ScaleAsked(3, "upstream", 2) << [
-        "announce upstream.0#1=ready upstream.1#2=draining upstream.1#3=starting",
-        "fork upstream.1 as 3",
-    ]
+    (
+        play
+        >> ScaleAsked(3, "upstream", 2)
+        << [
+            "announce upstream.0#1=ready upstream.1#2=draining upstream.1#3=starting",
+            "fork upstream.1 as 3",
+        ]
+    )
     play >> Forked(3, 103) >> BecameReady((3,)) >> Exited(2, "exited with status 0")
     assert play.fleet.processes.keys() == {1, 3}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config.model import Server
-from config.parts import Listen
+from pingap.config.model import Server
+from pingap.config.parts import Listen
 from pingap.listeners import BindFailed, Listeners
 from tests.e2e.waiting import free_port
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from config.default import embedded
-from config.problems import ConfigRefused
 from pingap import loading
+from pingap.config.default import embedded
+from pingap.config.problems import ConfigRefused
 
 SERVER = '[servers.a]\naddr = "127.0.0.1:7000"\nlocations = ["x"]\n'
 PLUGIN = """

@@ -16,7 +16,7 @@ import pytest
 from pingap import rundir
 from pingap.pid_file import PidFile, PidFileError
 from pingap.rundir import RunDir, RunDirError
-from stages import keepsake
+from pingap.stages import keepsake
 
 
 @pytest.fixture

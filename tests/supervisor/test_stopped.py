@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bus.liveness import SILENCE
 from pingap import spawning
+from pingap.bus.liveness import SILENCE
 from pingap.spawning import SpawnerHandle
 from tests.e2e.waiting import until
 from tests.supervisor.conftest import Instance

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from config.model import Basic, Server, Snapshot, Stage
-from config.parts import Listen
 from pingap import topology
+from pingap.config.model import Basic, Server, Snapshot, Stage
+from pingap.config.parts import Listen
 from pingap.topology import COLOCATED, BadOptions, Options
 
 SERVER = {"web": Server(addr=(Listen("127.0.0.1", 80),))}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bus.kinds import LOG
-from observability.records import Access
+from pingap.bus.kinds import LOG
+from pingap.observability.records import Access
 from pingap.watch import Requests, Wanted, status_filter
 from tests.observability.samples import access
 

@@ -9,7 +9,7 @@ import tempfile
 from functools import cache
 from typing import Any
 
-from stages.tls import Lane, TlsTransport
+from pingap.stages.tls import Lane, TlsTransport
 from tests.e2e.certificate import self_signed
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from config.model import Certificate, Server, Snapshot
-from stages.accept.certificates import Choice, compile_choices
+from pingap.config.model import Certificate, Server, Snapshot
+from pingap.stages.accept.certificates import Choice, compile_choices
 from tests.e2e.certificate import self_signed
 
 WEB = Server(addr=(), global_certificates=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.client_hello import server_name
+from pingap.stages.client_hello import server_name
 
 
 def hello(name: str | None = "site.example", newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:

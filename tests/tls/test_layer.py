@@ -10,8 +10,8 @@ import weakref
 
 import pytest
 
-from stages import tls, tls_output
-from stages.tls import Lane, TlsTransport
+from pingap.stages import tls, tls_output
+from pingap.stages.tls import Lane, TlsTransport
 from tests.tls.ends import Inner, Peer, Raw, contexts, turn
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

@@ -15,24 +15,24 @@ from typing import Any, Final
 import msgpack
 import pytest
 
-from bus.fake import FakeContext
-from bus.members import Members
-from config import parts
-from config.model import Basic, Location, Server, Snapshot, Upstream
-from config.parts import Balance
-from stages.http2 import engine, engines
-from stages.http2.engine import Settings
-from stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Response, Routed
-from stages.upstream import actor as actor_module
-from stages.upstream import attempts as attempts_module
-from stages.upstream import connecting as connecting_module
-from stages.upstream import exchange as exchange_module
-from stages.upstream import http1, http1_flow, http2, http2_flow, http2_stream
-from stages.upstream.actor import SWEEP, UpstreamActor
-from stages.upstream.dial import Connection
-from stages.upstream.http1 import BackendConnection
-from stages.upstream.http2 import Http2Connection
-from stages.upstream.pool import BackendState, Group
+from pingap.bus.fake import FakeContext
+from pingap.bus.members import Members
+from pingap.config import parts
+from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
+from pingap.config.parts import Balance
+from pingap.stages.http2 import engine, engines
+from pingap.stages.http2.engine import Settings
+from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Response, Routed
+from pingap.stages.upstream import actor as actor_module
+from pingap.stages.upstream import attempts as attempts_module
+from pingap.stages.upstream import connecting as connecting_module
+from pingap.stages.upstream import exchange as exchange_module
+from pingap.stages.upstream import http1, http1_flow, http2, http2_flow, http2_stream
+from pingap.stages.upstream.actor import SWEEP, UpstreamActor
+from pingap.stages.upstream.dial import Connection
+from pingap.stages.upstream.http1 import BackendConnection
+from pingap.stages.upstream.http2 import Http2Connection
+from pingap.stages.upstream.pool import BackendState, Group
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
@@ -364,7 +364,7 @@ class Play:
     def __init__(self, monkeypatch: pytest.MonkeyPatch | None) -> None:
         """Without monkeypatch: real sockets and real time."""
         if monkeypatch is not None:
-            monkeypatch.setattr("stages.bulk.TURN", 1 << 40)  # who pauses for others is in test_bulk.py
+            monkeypatch.setattr("pingap.stages.bulk.TURN", 1 << 40)  # who pauses for others is in test_bulk.py
         self.clock = Clock()
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
@@ -373,7 +373,7 @@ class Play:
             for module in (actor_module, attempts_module, connecting_module, exchange_module, *protocols):
                 monkeypatch.setattr(module, "monotonic", self.clock)
             monkeypatch.setattr(actor_module, "dial", self._dial)
-            monkeypatch.setattr("stages.upstream.http1_flow.has_unread", FakeSocket.has_unread)
+            monkeypatch.setattr("pingap.stages.upstream.http1_flow.has_unread", FakeSocket.has_unread)
         self.receivers = self.actor.receivers()
         self.backends: dict[str, Backend] = {}
         self.generation = 0
@@ -498,7 +498,8 @@ class Play:
             sid = self._sid = self._sid + 1
         ended = length is None
         self.tell(
-            Routed(sid,
+            Routed(
+                sid,
                 self.generation if generation is None else generation,
                 Affinity(ROUTING, PLUGINS, UPSTREAM),
                 "web",

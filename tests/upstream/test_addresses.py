@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import Upstream
-from config.parts import Backend
-from observability.figures import CONNECTIONS
-from stages.upstream.pool import Group
+from pingap.config.model import Upstream
+from pingap.config.parts import Backend
+from pingap.observability.figures import CONNECTIONS
+from pingap.stages.upstream.pool import Group
 from tests.upstream.playbook import OK, Play
 
 NAME = "many.example:80"

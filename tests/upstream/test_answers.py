@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.messages import UNKNOWN
-from stages.upstream.http1 import MAX_INTERIM
+from pingap.stages.messages import UNKNOWN
+from pingap.stages.upstream.http1 import MAX_INTERIM
 from tests.upstream.playbook import OK, Link, Play
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

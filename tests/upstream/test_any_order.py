@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.http1.methods import IDEMPOTENT
-from stages.messages import WINDOW, Credit, Data, Response
-from stages.upstream.http1 import BackendConnection
-from stages.upstream.pool import BackendState
+from pingap.stages.http1.methods import IDEMPOTENT
+from pingap.stages.messages import WINDOW, Credit, Data, Response
+from pingap.stages.upstream.http1 import BackendConnection
+from pingap.stages.upstream.pool import BackendState
 from tests.upstream.playbook import ACCEPT, CREW, OK, PLUGINS, Http2Link, Link, Play
 
 LENGTH = re.compile(rb"content-length: (\d+)")

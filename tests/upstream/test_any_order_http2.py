@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.http1.methods import IDEMPOTENT
-from stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Settings
-from stages.upstream.pool import BackendState
+from pingap.stages.http1.methods import IDEMPOTENT
+from pingap.stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Settings
+from pingap.stages.upstream.pool import BackendState
 from tests.upstream.playbook import ACCEPT, Http2Link, Link, Play
 from tests.upstream.test_any_order import ADDRESSES, SELDOM, Stream, Walk
 

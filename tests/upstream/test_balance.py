@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.upstream.balance import MAX_CYCLE, Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin, cycle_of
+from pingap.stages.upstream.balance import MAX_CYCLE, Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin, cycle_of
 from tests.upstream.playbook import Play
 
 
@@ -244,8 +244,8 @@ async def owner(play: Play, **request: object) -> str:
 async def test_what_is_equal_goes_to_one_backend_and_what_differs_to_several(
     play: Play, by: str, key: str, same: tuple[dict[str, object], dict[str, object]], differs: Callable[[int], dict[str, object]]
 ) -> None:
-    from config.model import Upstream
-    from config.parts import Backend, Balance
+    from pingap.config.model import Upstream
+    from pingap.config.parts import Backend, Balance
 
     backends = tuple(Backend("b", port) for port in range(1, 6))
     play.serves(more={"hashed": Upstream(addrs=backends, algo=Balance("hash", by, key))})  # type: ignore[arg-type]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bus.messages import Echo
-from bus.pipes import LIMIT, Pipes
-from stages.bulk import AT_ONCE, TURN, Bulk
+from pingap.bus.messages import Echo
+from pingap.bus.pipes import LIMIT, Pipes
+from pingap.stages.bulk import AT_ONCE, TURN, Bulk
 
 TO = 9
 READ = 256 * 1024

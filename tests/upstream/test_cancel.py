@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import WINDOW
+from pingap.stages.messages import WINDOW
 from tests.upstream.playbook import OK, Play
 
 

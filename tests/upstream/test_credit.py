@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.messages import STREAM_WINDOW, WINDOW, Data, Response
-from stages.upstream.exchange import BULK, GATHER_SECONDS
+from pingap.stages.messages import STREAM_WINDOW, WINDOW, Data, Response
+from pingap.stages.upstream.exchange import BULK, GATHER_SECONDS
 from tests.upstream.playbook import KERNEL_READ, Link, Play
 
 KIB_64 = 64 * 1024

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bus.descriptors import Descriptors, kept
-from stages.upstream.actor import SHORT_PAUSE
+from pingap.bus.descriptors import Descriptors, kept
+from pingap.stages.upstream.actor import SHORT_PAUSE
 from tests.upstream.playbook import OK, Play
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Response
+from pingap.stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Response
 from tests.upstream.playbook import ACCEPT, OK, PLUGINS, ROUTING, Play
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stages.http1.rules import ProtocolError, ResponseHead
-from stages.messages import UNKNOWN
-from stages.upstream.grpc_web import NO_STATUS, Bridge, bridge_of, trailers_frame
+from pingap.stages.http1.rules import ProtocolError, ResponseHead
+from pingap.stages.messages import UNKNOWN
+from pingap.stages.upstream.grpc_web import NO_STATUS, Bridge, bridge_of, trailers_frame
 
 OK = b"grpc-status: 0\r\n"
 BYTES = st.binary(max_size=20)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from config.model import Location, Server, Snapshot, Upstream
-from config.parts import Backend, Listen
-from stages.messages import UNKNOWN, WINDOW, Data, Response
+from pingap.config.model import Location, Server, Snapshot, Upstream
+from pingap.config.parts import Backend, Listen
+from pingap.stages.messages import UNKNOWN, WINDOW, Data, Response
 from tests.upstream.playbook import ACCEPT, Link, Play
 
 TEXT = b"host: example\r\ncontent-type: application/grpc-web-text\r\n"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from config.model import Upstream
-from config.parts import Backend as Address
-from stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, Settings
-from stages.messages import UNKNOWN, WINDOW, Credit, Data, Response
-from stages.upstream import http2
-from stages.upstream.actor import MAX_WAIT
-from stages.upstream.http2 import OURS
+from pingap.config.model import Upstream
+from pingap.config.parts import Backend as Address
+from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, Settings
+from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Response
+from pingap.stages.upstream import http2
+from pingap.stages.upstream.actor import MAX_WAIT
+from pingap.stages.upstream.http2 import OURS
 from tests.upstream.playbook import ACCEPT, OK, Http2Link, Play
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stages.http2.engine import HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, Settings
-from stages.messages import UNKNOWN, Response
-from stages.upstream.pool import HTTP1_FOR
+from pingap.stages.http2.engine import HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, Settings
+from pingap.stages.messages import UNKNOWN, Response
+from pingap.stages.upstream.pool import HTTP1_FOR
 from tests.upstream.playbook import ACCEPT, OK, Http2Link, Link, Play
 from tests.upstream.test_http2 import KEY, heard, served, switches
 

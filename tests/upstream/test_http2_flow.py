@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stages.http2.engine import Settings
-from stages.messages import WINDOW, Response
-from stages.upstream.places import RESETS
+from pingap.stages.http2.engine import Settings
+from pingap.stages.messages import WINDOW, Response
+from pingap.stages.upstream.places import RESETS
 from tests.upstream.playbook import Http2Link, Play
 from tests.upstream.test_http2 import heard, served, switches
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stages.http2.engine import ENHANCE_YOUR_CALM, INTERNAL_ERROR, PROTOCOL_ERROR, Settings
-from stages.messages import Data
-from stages.upstream.risky import LARGE, LONG, MANY, SMALL, exceeds, is_large
+from pingap.stages.http2.engine import ENHANCE_YOUR_CALM, INTERNAL_ERROR, PROTOCOL_ERROR, Settings
+from pingap.stages.messages import Data
+from pingap.stages.upstream.risky import LARGE, LONG, MANY, SMALL, exceeds, is_large
 from tests.upstream.playbook import Http2Link, Play
 
 HOST = b"host: example\r\n"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import Snapshot, Upstream
-from config.parts import Backend
-from stages.messages import WINDOW
-from stages.upstream.actor import MAX_WAIT
+from pingap.config.model import Snapshot, Upstream
+from pingap.config.parts import Backend
+from pingap.stages.messages import WINDOW
+from pingap.stages.upstream.actor import MAX_WAIT
 from tests.upstream.playbook import OK, Play
 
 BUSY = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"

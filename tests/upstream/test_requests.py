@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import UNKNOWN
+from pingap.stages.messages import UNKNOWN
 from tests.upstream.playbook import OK, Play
 
 
@@ -79,11 +79,12 @@ async def test_a_value_cannot_end_its_line(play: Play) -> None:
 async def test_a_whole_body_has_a_length_whatever_was_said_of_it(play: Play, body: bytes) -> None:
     """A stage that hands over a whole body of "unknown" length must not make it the beginning of the next request."""
     play.serves()
-    from stages.messages import Affinity, Peer, Routed
+    from pingap.stages.messages import Affinity, Peer, Routed
 
     peer = Peer("192.0.2.7", 5000, "192.0.2.1", 80, "http", 17)
     play.tell(
-        Routed((9 << 32) + 1,
+        Routed(
+            (9 << 32) + 1,
             play.generation,
             Affinity(11, 12, 13),
             "web",

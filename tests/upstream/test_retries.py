@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.http1.methods import IDEMPOTENT
-from stages.messages import Response
-from stages.upstream.core import DEFAULT_RETRIES, Attempt, Failure, Memory, Rules, may_retry, meaning_of_cancel
+from pingap.stages.http1.methods import IDEMPOTENT
+from pingap.stages.messages import Response
+from pingap.stages.upstream.core import DEFAULT_RETRIES, Attempt, Failure, Memory, Rules, may_retry, meaning_of_cancel
 from tests.upstream.playbook import OK, Play
 
 CONNECTS = {Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.NO_LOOKUP}

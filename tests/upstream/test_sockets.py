@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from config.model import Upstream
-from config.parts import Backend
-from stages.lookups import Address, Lookups
-from stages.messages import WINDOW, Credit, Data, Response
-from stages.upstream.dial import TCP_FASTOPEN_CONNECT, socket_options
+from pingap.config.model import Upstream
+from pingap.config.parts import Backend
+from pingap.stages.lookups import Address, Lookups
+from pingap.stages.messages import WINDOW, Credit, Data, Response
+from pingap.stages.upstream.dial import TCP_FASTOPEN_CONNECT, socket_options
 from tests.e2e.waiting import free_port
 from tests.upstream.playbook import OK, Play
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.model import Server
-from stages.messages import UNKNOWN, Data, Interim
+from pingap.config.model import Server
+from pingap.stages.messages import UNKNOWN, Data, Interim
 from tests.upstream.playbook import OK, Link, Play
 
 KEEPS = {"web": Server(addr=(), preserve_header_case=True)}

@@ -6,9 +6,9 @@ import base64
 
 import pytest
 
-from stages.messages import UNKNOWN, WINDOW, Credit, Data, Interim, Response
-from stages.upstream.core import Failure
-from stages.upstream.websocket import accept_of_key, fresh_key
+from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Interim, Response
+from pingap.stages.upstream.core import Failure
+from pingap.stages.upstream.websocket import accept_of_key, fresh_key
 from tests.upstream.playbook import ACCEPT, OK, PLUGINS, Link, Play
 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: y\r\n\r\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stages.headers import without_names_of
-from stages.itinerary import NO_TRAILERS
-from stages.messages import Data
+from pingap.stages.headers import without_names_of
+from pingap.stages.itinerary import NO_TRAILERS
+from pingap.stages.messages import Data
 from tests.upstream.playbook import OK, Play
 
 HEAD = b"host: example\r\nx-user: nobody\r\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.messages import WINDOW
-from stages.upstream.upload import TOP_UP
+from pingap.stages.messages import WINDOW
+from pingap.stages.upstream.upload import TOP_UP
 from tests.upstream.playbook import OK, Link, Play
 
 KIB_64 = 64 * 1024

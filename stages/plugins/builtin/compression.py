@@ -12,10 +12,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from stages.header_view import Headers
-from stages.plugins.api import Host, Plugin, Settings, Step, Trouble
-from stages.plugins.builtin.encodings import BR, DECODERS, GZIP, ZSTD, Encoder, choose, codings_of, qualities, weaken
-from stages.plugins.exchange import CONTINUE, SKIP, Exchange, Hook, ResponseHead, Result
+from pingap.stages.header_view import Headers
+from pingap.stages.plugins.api import Host, Plugin, Settings, Step, Trouble
+from pingap.stages.plugins.builtin.encodings import BR, DECODERS, GZIP, ZSTD, Encoder, choose, codings_of, qualities, weaken
+from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Hook, ResponseHead, Result
 
 _KEPT: Final = 1024
 """Values of Accept-Encoding and Content-Type whose verdict is remembered."""

@@ -10,9 +10,9 @@ from typing import Any, Final
 import brotli
 import zstandard
 
-from stages.header_view import Headers
-from stages.plugins.api import Host
-from stages.plugins.exchange import Exchange, Transformer
+from pingap.stages.header_view import Headers
+from pingap.stages.plugins.api import Host
+from pingap.stages.plugins.exchange import Exchange, Transformer
 
 GZIP: Final = "gzip"
 BR: Final = "br"

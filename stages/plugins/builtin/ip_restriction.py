@@ -8,9 +8,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from stages.forwarded import Trust
-from stages.plugins.api import Plugin, Settings, Trouble
-from stages.plugins.exchange import CONTINUE, Exchange, Result, reply
+from pingap.stages.forwarded import Trust
+from pingap.stages.plugins.api import Plugin, Settings, Trouble
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result, reply
 
 _KEPT: Final = 4096
 """Addresses whose verdict is remembered; past it they are forgotten all at once."""

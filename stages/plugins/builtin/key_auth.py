@@ -9,10 +9,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.header_view import writable
-from stages.plugins.api import Duration, Plugin, Settings, Trouble
-from stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, query_value, reply, without_query
-from stages.spellings import parameter
+from pingap.stages.header_view import writable
+from pingap.stages.plugins.api import Duration, Plugin, Settings, Trouble
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, query_value, reply, without_query
+from pingap.stages.spellings import parameter
 
 
 class KeyAuthSettings(Settings):

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from stages.header_view import writable
-from stages.plugins.api import Claimed, Duration, Host, Plugin, Settings, Trouble
-from stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, reply
-from stages.plugins.limits import INFLIGHT, RATE
+from pingap.stages.header_view import writable
+from pingap.stages.plugins.api import Claimed, Duration, Host, Plugin, Settings, Trouble
+from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, reply
+from pingap.stages.plugins.limits import INFLIGHT, RATE
 
 
 class LimitSettings(Settings):

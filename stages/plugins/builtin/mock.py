@@ -7,9 +7,9 @@ from collections.abc import Awaitable
 
 from pydantic import Field
 
-from stages.plugins.api import Duration, HeaderLine, Plugin, RequestPath, Settings, Status
-from stages.plugins.exchange import SKIP, Exchange, Reply, Result, reply
-from stages.spellings import is_path
+from pingap.stages.plugins.api import Duration, HeaderLine, Plugin, RequestPath, Settings, Status
+from pingap.stages.plugins.exchange import SKIP, Exchange, Reply, Result, reply
+from pingap.stages.spellings import is_path
 
 
 class MockSettings(Settings):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.plugins.api import Plugin, RequestPath, Settings
-from stages.plugins.exchange import CONTINUE, Exchange, Result, reply
-from stages.spellings import is_path
+from pingap.stages.plugins.api import Plugin, RequestPath, Settings
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result, reply
+from pingap.stages.spellings import is_path
 
 
 class PingSettings(Settings):

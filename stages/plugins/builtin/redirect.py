@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from stages.plugins.api import Plugin, Settings
-from stages.plugins.exchange import SKIP, Exchange, Result, reply
-from stages.spellings import as_sent
-from stages.variables import host_name
+from pingap.stages.plugins.api import Plugin, Settings
+from pingap.stages.plugins.exchange import SKIP, Exchange, Result, reply
+from pingap.stages.spellings import as_sent
+from pingap.stages.variables import host_name
 
 
 class RedirectSettings(Settings):

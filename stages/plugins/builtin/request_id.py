@@ -9,9 +9,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from stages.header_view import writable
-from stages.plugins.api import Plugin, Settings, Trouble
-from stages.plugins.exchange import CONTINUE, Exchange, Result
+from pingap.stages.header_view import writable
+from pingap.stages.plugins.api import Plugin, Settings, Trouble
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result
 
 _ALPHABET: Final = bytes(b"_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[byte & 63] for byte in range(256))
 """Byte → character: 256 is a multiple of 64, so that all are equally likely."""

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from config.problems import BadValue
-from config.quantities import text_of
-from stages.header_view import writable
-from stages.plugins.api import HeaderLine, Plugin, Settings, Step, Trouble
-from stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
-from stages.variables import Source, Template, source_of
-from stages.variables import compile as compile_template
+from pingap.config.problems import BadValue
+from pingap.config.quantities import text_of
+from pingap.stages.header_view import writable
+from pingap.stages.plugins.api import HeaderLine, Plugin, Settings, Step, Trouble
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
+from pingap.stages.variables import Source, Template, source_of
+from pingap.stages.variables import compile as compile_template
 
 
 def _name(value: Any) -> str:

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import re2
 from pydantic import Field
 
-from config.problems import BadValue
-from config.values import ESCAPED_PATHS, ascii_regex
-from stages.plugins.api import Plugin, Settings, Trouble
-from stages.plugins.builtin.encodings import codings_of, weaken
-from stages.plugins.builtin.substitution import parse
-from stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, Transformer
+from pingap.config.problems import BadValue
+from pingap.config.values import ESCAPED_PATHS, ascii_regex
+from pingap.stages.plugins.api import Plugin, Settings, Trouble
+from pingap.stages.plugins.builtin.encodings import codings_of, weaken
+from pingap.stages.plugins.builtin.substitution import parse
+from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, Transformer
 
 
 class SubFilterSettings(Settings):

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import re2
 
-from config.problems import BadValue
-from stages.plugins.exchange import Transformer
+from pingap.config.problems import BadValue
+from pingap.stages.plugins.exchange import Transformer
 
 LONGEST: Final = 64 * 1024
 """Bytes that a pattern without a bound may match across pieces."""
