@@ -1,11 +1,17 @@
-"""The layout of design.md section 9, as far as import-linter does not see to it by itself."""
+"""The layout and the house rules (docs/design.md), as far as import-linter does not see to them by itself.
+
+What does not hold yet is listed in leftovers.toml, exactly: whoever mends an entry takes it off, and none is added.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import tomllib
+from collections import Counter
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +24,7 @@ PARTS = ("bus", "config", "observability", "stages")
 """Folders that are packages in pingap: by links, so that one name is installed (docs/decisions/0008)."""
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 PACKAGES = sorted({init.parent for root in ("pingap", *PARTS) for init in (ROOT / root).rglob("__init__.py")})
+LEFTOVERS: dict[str, Any] = tomllib.loads((ROOT / "tests/leftovers.toml").read_text())
 SHARED = {"http1", "http2"}
 """Packages in stages/ that are no stage: what several stages share."""
 
@@ -62,16 +69,22 @@ def test_one_name_is_installed_and_every_part_is_in_it() -> None:
     assert all((ROOT / "pingap" / part).resolve() == ROOT / part for part in PARTS)
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Modules that a file names in its imports, those for types included."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+    return frozenset(found)
 
 
 def test_parts_are_imported_by_their_one_name() -> None:
@@ -87,3 +100,85 @@ def test_no_part_imports_the_command() -> None:
         for path in (ROOT / part).rglob("*.py"):
             ours = {name.split(".")[1] for name in imports(path) if name.startswith("pingap.")}
             assert ours <= set(PARTS), path
+
+
+# -- no circle of files, no name twice, no halves ------------------------------------
+
+
+def sources() -> dict[str, Path]:
+    """Module name to file, of all that is installed. Each file once, though `pingap` has links to the other folders."""
+    found = {}
+    for folder in ("pingap", *PARTS):
+        for path in (ROOT / folder).rglob("*.py"):
+            if any(parent.is_symlink() for parent in path.parents):
+                continue
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts if folder == "pingap" else ("pingap", *parts))
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components with more than one member: who in them reaches each other."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    reach = {one: reached(one) for one in graph}
+    groups = {frozenset(other for other in reach[one] if one in reach[other]) for one in graph}
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Who imports whom among our files. `from pingap.bus import kinds` is an import of the file kinds."""
+    files = sources()
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        named: set[str] = set()
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Import):
+                named.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                named.update(name if name in files else node.module for name in names)
+        graph[module] = named & files.keys() - {module}
+    return graph
+
+
+def test_circles_are_found_through_any_number_of_files() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}, "f": {"a", "d"}}
+    assert circles(graph) == [["a", "b", "c"], ["d", "e"]]
+
+
+def test_files_import_each_other_in_no_circle() -> None:
+    """Imports under TYPE_CHECKING count, for a reader follows them. Where two know each other, one keeps a Protocol."""
+    exact(circles(import_graph()), [sorted(one["files"]) for one in LEFTOVERS.get("circle", [])], "circle")
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    """So that grep finds what a name means."""
+    names = Counter(node.name for path in sources().values() for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef))
+    twice = [[name, times] for name, times in names.items() if times > 1]
+    exact(twice, [list(one) for one in LEFTOVERS.get("class_names", {}).items()], "class name")
+
+
+def test_no_class_of_the_stages_is_a_half_that_another_fills() -> None:
+    def halves(path: Path) -> int:
+        raised = [ast.unparse(node.exc) for node in ast.walk(tree(path)) if isinstance(node, ast.Raise) and node.exc]
+        return sum("NotImplementedError" in what for what in raised)
+
+    found = [[name, halves(path)] for name, path in sources().items() if name.startswith("pingap.stages.") and halves(path)]
+    exact(found, [list(one) for one in LEFTOVERS.get("not_implemented", {}).items()], "NotImplementedError")
+
+
+def exact(found: list[Any], listed: list[Any], what: str) -> None:
+    new = "".join(f"\n  a {what} that is not to be: {one}" for one in found if one not in listed)
+    mended = "".join(f"\n  a {what} that is no more: {one}; take it off tests/leftovers.toml" for one in listed if one not in found)
+    if new or mended:
+        pytest.fail(new + mended, pytrace=False)
