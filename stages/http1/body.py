@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 from pingap.stages.http1.rules import NOT_IN_TRAILERS, TOKEN, VALUE, ProtocolError
 
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")
-"""No white space around the size, not even the "bad" one before an extension (RFC 9112 section 7.1.1): parsers differ on it."""
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?")
+"""White space only before an extension, where a recipient has to take it (BWS, RFC 9112 section 7.1.1), and neither around a bare size."""
 
 _PADDED_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """For backends: several pad their sizes to a fixed width. No request is read so."""

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import h11
 
+import tests.kit.by_the_book  # noqa: F401 - mends h11
+
 _BEYOND = re.compile(rb"([^ ]+ (?:[A-Za-z]+://[!-.0-~]*)?)(/[^ ]*)( [ -~]+)", re.DOTALL)
 _ABSOLUTE = re.compile(rb"(?i)https?://([^/?]+)(.*)", re.DOTALL)
 
