@@ -10,6 +10,7 @@
     headers.py, header_view.py, variables.py, forwarded.py, via.py    header blocks: read, changed, filled in
     http1/, http2/  HTTP in bytes, for accept and upstream        tls.py, tls_output.py    TLS under it
     keepsake.py     what survives a restart        bulk.py    long bodies take turns on a loop
+    read_gate.py    why a connection is not read
 
 A stage never imports another; what two need is here. Only `pingap` knows them all.
 """

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from pingap.bus.pipes import Pipes
+from pingap.stages.read_gate import BULK, ReadGate
 
 LONG: Final = 16 * 1024
 """A read of fewer bytes is nothing to mind."""
@@ -25,16 +26,6 @@ AT_ONCE: Final = 4
 """Readers that go on in one turn: each reads up to 256 KB before it is the next one's turn."""
 
 
-class Reader(Protocol):
-    """A connection that long bodies come in on."""
-
-    transport: asyncio.Transport
-
-    @property
-    def may_read(self) -> bool:
-        """False while it is stopped for a reason of its own: who ends that lets it read."""
-
-
 class Bulk:
     """Of one actor."""
 
@@ -42,18 +33,18 @@ class Bulk:
         self._loop = loop
         self._pipes = pipes
         self._left = TURN
-        self._waiting: deque[tuple[Reader, int]] = deque()
+        self._waiting: deque[tuple[ReadGate, int]] = deque()
         self._is_scheduled = False
 
-    def took(self, size: int, reader: Reader, to: int) -> None:
-        """So many bytes were read, for the actor `to` (0: for none yet). The reader may have to pause."""
+    def took(self, size: int, gate: ReadGate, to: int) -> None:
+        """So many bytes came through a gate, for the actor `to` (0: for none yet). It may be shut."""
         if to:
             self._pipes.sent(to, size)
         self._left -= size
         is_too_much = self._waiting or self._left <= 0 or (to and self._pipes.is_full(to))
-        if is_too_much and not reader.transport.is_closing():
-            reader.transport.pause_reading()
-            self._waiting.append((reader, to))
+        if is_too_much:
+            gate.shut(BULK)
+            self._waiting.append((gate, to))
         if not self._is_scheduled:
             self._schedule()
 
@@ -67,16 +58,17 @@ class Bulk:
         waiting, pipes = self._waiting, self._pipes
         go_on = AT_ONCE
         while waiting and go_on:
-            reader, to = waiting.popleft()
+            gate, to = waiting.popleft()
             if to and pipes.is_full(to):
-                pipes.when_open(to, partial(self._again, reader, to))
-            elif reader.may_read and not reader.transport.is_closing():
-                reader.transport.resume_reading()
-                go_on -= 1
+                pipes.when_open(to, partial(self._again, gate, to))
+            else:
+                gate.open(BULK)
+                if not gate.reasons:
+                    go_on -= 1
         if waiting:
             self._schedule()
 
-    def _again(self, reader: Reader, to: int) -> None:
-        self._waiting.append((reader, to))
+    def _again(self, gate: ReadGate, to: int) -> None:
+        self._waiting.append((gate, to))
         if not self._is_scheduled:
             self._schedule()

@@ -18,6 +18,7 @@ from typing import Final
 
 from pingap.stages.client_hello import server_name
 from pingap.stages.http1.direct import DirectWriter
+from pingap.stages.read_gate import INNER, TLS, ReadGate
 from pingap.stages.tls_output import READ, RECORD, TlsOutput
 
 TURN: Final = 0.002
@@ -85,13 +86,12 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         "_early",
         "_end_of_reading",
         "_failed",
+        "_gate",
         "_has_begun",
         "_hello",
         "_hostname",
         "_incoming",
-        "_is_full",
         "_lane",
-        "_paused",
         "_session",
         "_started",
         "_stays_open",
@@ -127,14 +127,11 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         self._protocol = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._paused = False
         self._is_closing = False
         self._end_of_reading = False
         self._stays_open = False
         """The peer has ended its half, and the protocol goes on with the other one."""
         self._has_begun = False
-        self._is_full = False
-        """The plain transport was told to stop reading until the handshake has had its turn."""
         self._early = b""
         """What was read before its time, for it had to be read before our own close_notify."""
         self._started = 0.0
@@ -145,6 +142,7 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = transport  # type: ignore[assignment]
+        self._gate = ReadGate(self._raw)
         self._writer = DirectWriter(self._raw)
         self._send = self._writer.write
         self._started = monotonic()
@@ -180,9 +178,8 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
                 if not self._is_chosen(data):
                     return
             self._incoming.write(data)
-            if self._incoming.pending > EARLY and not self._is_full:
-                self._is_full = True
-                self._raw.pause_reading()
+            if self._incoming.pending > EARLY:
+                self._gate.shut(TLS)
             self._lane.put(self)
 
     def _is_chosen(self, data: bytes) -> bool:
@@ -252,9 +249,7 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
             return
         if self._is_closing:
             return
-        if self._is_full:
-            self._is_full = False
-            self._raw.resume_reading()
+        self._gate.open(TLS)
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
@@ -287,8 +282,8 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         """Hands on what is complete. One record, as a small request is, costs one call and no exception."""
         protocol = self._protocol
         assert protocol is not None
-        read, incoming, tls = self._ssl.read, self._incoming, self._ssl
-        while not self._paused and not self._is_closing and not self._end_of_reading:
+        read, incoming, tls, gate = self._ssl.read, self._incoming, self._ssl, self._gate
+        while not gate.reasons and not self._is_closing and not self._end_of_reading:
             if self._early:
                 early, self._early = self._early, b""
                 protocol.data_received(early)
@@ -399,17 +394,13 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         self._flush()
 
     def pause_reading(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self._raw.pause_reading()
+        self._gate.shut(INNER)
 
     def resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
-            if not self._is_closing:
-                self._raw.resume_reading()
-                if self._incoming.pending or self._ssl.pending() or self._early:
-                    asyncio.get_running_loop().call_soon(self._go_on_reading)
+        if self._gate.reasons and not self._is_closing:
+            self._gate.open(INNER)
+            if self._incoming.pending or self._ssl.pending() or self._early:
+                asyncio.get_running_loop().call_soon(self._go_on_reading)
 
     def _go_on_reading(self) -> None:
         if self._protocol is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pingap.stages.accept.client import Arrival
 from pingap.stages.http1.direct import DirectWriter, reset, taken
 from pingap.stages.messages import STREAM_WINDOW, WINDOW
+from pingap.stages.read_gate import ReadGate
 
 if TYPE_CHECKING:
     from pingap.stages.accept.actor import AcceptActor
@@ -31,7 +32,7 @@ BODILESS: Final = frozenset((204, 304))
 class Connection(asyncio.Protocol):
     """The part that HTTP/1.1 and HTTP/2 share."""
 
-    __slots__ = ("_taken", "_writer", "actor", "arrival", "deadline", "door", "served", "transport", "write", "write_deadline")
+    __slots__ = ("_taken", "_writer", "actor", "arrival", "deadline", "door", "gate", "served", "transport", "write", "write_deadline")
 
     transport: asyncio.Transport
     arrival: Arrival
@@ -45,8 +46,9 @@ class Connection(asyncio.Protocol):
         self._taken = 0
 
     def take_over(self, transport: asyncio.BaseTransport) -> None:
-        """From now on it writes to this transport."""
+        """From now on it writes to this transport, and says whether it is read."""
         self.transport = transport  # type: ignore[assignment]
+        self.gate = ReadGate(self.transport)
         self._writer = DirectWriter(self.transport)
         self.write = self._writer.write
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)

@@ -28,12 +28,13 @@ from pingap.stages.http1.render import CONTINUE, STATUS_LINES, status_line
 from pingap.stages.http1.rules import ProtocolError, RequestHead, head_too_large
 from pingap.stages.http2.engine import Http2Error
 from pingap.stages.messages import Peer, Response
+from pingap.stages.read_gate import BACKLOG, CREDIT
 
 if TYPE_CHECKING:
     from pingap.stages.accept.actor import AcceptActor
     from pingap.stages.accept.doors import Door
 
-BACKLOG: Final = 64 * 1024
+AHEAD: Final = 64 * 1024
 """Bytes of pipelined requests that wait in the buffer before reading pauses."""
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
@@ -42,7 +43,7 @@ _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 class Http1Connection(Http1Output):
     """One connection; at most one stream at a time."""
 
-    __slots__ = ("_buffer", "_head_started", "_is_half_closed", "_lingering", "_parse", "_paused")
+    __slots__ = ("_buffer", "_head_started", "_is_half_closed", "_lingering", "_parse")
 
     def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival | None = None) -> None:
         """arrival: of a connection that the actor knows already; None for one that begins here."""
@@ -52,7 +53,6 @@ class Http1Connection(Http1Output):
         self._head_started = 0.0
         self._intake = None
         self._stream = None
-        self._paused = False
         self._choked = False
         self._lingering = False
         """Nothing more is wanted of the client."""
@@ -130,7 +130,7 @@ class Http1Connection(Http1Output):
             self._next(self._buffer + data if self._buffer else data)
         elif self._intake is not None:
             if len(data) >= LONG:
-                self.actor.bulk.took(len(data), self, self._stream.wanter if self._stream is not None else 0)
+                self.actor.bulk.took(len(data), self.gate, self._stream.wanter if self._stream is not None else 0)
             try:
                 self._intake.arrived(data)
             except ProtocolError as error:
@@ -140,24 +140,8 @@ class Http1Connection(Http1Output):
                     self._refuse(error.kind, error.detail, self._head_started or monotonic())
         elif not self._lingering:  # else read only so that the answer is not reset away
             self._buffer += data
-            if len(self._buffer) > BACKLOG:
-                self.pause()
-
-    @property
-    def may_read(self) -> bool:
-        """Nobody waits for what it has read."""
-        return not self._paused
-
-    def pause(self) -> None:
-        """Stops reading, until `resume`."""
-        if not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self.transport.resume_reading()
+            if len(self._buffer) > AHEAD:
+                self.gate.shut(BACKLOG)
 
     # -- requests -----------------------------------------------------------
 
@@ -179,13 +163,13 @@ class Http1Connection(Http1Output):
                     return
                 self.deadline = inf
                 self._stream = self.actor.open(self, self.door, head, started, 0, b"", True)
-                if len(self._buffer) > BACKLOG:
-                    self.pause()
-                elif self._paused:
-                    self.resume()
+                if len(self._buffer) > AHEAD:
+                    self.gate.shut(BACKLOG)
+                elif self.gate.reasons:
+                    self.gate.open(BACKLOG)
                 return
             rest, self._buffer = self._buffer, b""
-            self.resume()
+            self.gate.open(BACKLOG)
             self._head_started = started  # until it is a stream
             self._intake = Intake(self, decoder_of(head), self.door.settings.downstream_read_timeout)
             self._intake.begin(head, started, rest)
@@ -212,7 +196,7 @@ class Http1Connection(Http1Output):
             self._head_started = monotonic()
             self.deadline = self._head_started + self.door.settings.header_timeout
         self._buffer = data
-        self.resume()
+        self.gate.open(BACKLOG)
 
     def open(self, head: RequestHead, started: float, length: int, body: bytes, ended: bool) -> Stream:
         """For the intake: the request is complete, or complete enough."""
@@ -278,7 +262,8 @@ class Http1Connection(Http1Output):
         self._lingering = True
         rest, self._buffer = begun + self._buffer, b""
         self.actor.handed_over(self, connection)
-        self.resume()
+        connection.gate = self.gate
+        self.gate.open(BACKLOG)
         if rest:
             connection.data_received(rest)
 
@@ -299,7 +284,7 @@ class Http1Connection(Http1Output):
         headers = b"%bconnection: upgrade\r\nupgrade: %b\r\n" % (response.headers, protocol)
         self.write(b"%b%b\r\n" % (status_line(101, response.reason), self._written(headers, response.spelled)))
         self._intake = tunnel_of(self)
-        self.resume()
+        self.gate.open(BACKLOG)
         self._intake.tunnel(stream, rest)
         if response.body:
             self.write(response.body)
@@ -327,13 +312,13 @@ class Http1Connection(Http1Output):
         if self._choked:
             # Who does not read shall not ask for more: pipelined answers would fill the memory.
             self.deadline = inf
-            self.pause()
+            self.gate.shut(BACKLOG)
             return
         self.deadline = now + self.door.settings.keepalive_timeout
         if self._buffer:  # not from here: a long pipeline of refusals would go too deep
             self.actor.context.loop.call_soon(self._next_pipelined)
-        elif self._paused:
-            self.resume()
+        elif self.gate.reasons:
+            self.gate.open(BACKLOG)
 
     def _next_pipelined(self) -> None:
         if self._buffer and self._stream is None and self._intake is None and not self._lingering:
@@ -375,7 +360,7 @@ class Http1Connection(Http1Output):
         self._lingering = True
         self._intake = None
         self._buffer = b""
-        self.resume()
+        self.gate.open(BACKLOG | CREDIT)
         self.say_last()
 
     def close_if_idle(self) -> None:

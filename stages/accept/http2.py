@@ -156,7 +156,7 @@ class Http2Connection(Http2Output):
         if self._is_over:
             return  # read only so that the last frames are not reset away
         if len(data) >= LONG:
-            self.actor.bulk.took(len(data), self, 0)
+            self.actor.bulk.took(len(data), self.gate, 0)
         now = monotonic()
         guard, engine = self.guard, self.engine
         try:

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Final
 from pingap.stages.accept.connection import WRITE_BUFFER, Connection
 from pingap.stages.http2.engine import Engine, Fields
 from pingap.stages.http2.guard import Guard
+from pingap.stages.read_gate import BACKLOG
 
 if TYPE_CHECKING:
     from pingap.stages.accept.actor import AcceptActor
     from pingap.stages.accept.doors import Door
     from pingap.stages.accept.http2_stream import Http2Stream
 
-BACKLOG: Final = 4 * WRITE_BUFFER
+UNREAD: Final = 4 * WRITE_BUFFER
 """Bytes that may wait for the socket before nothing more is read. Bodies stop at a quarter of it; heads have no windows."""
 
 
 class Http2Output(Connection):
     """The streams of one connection share what goes out. `engine` and `guard` are set by who reads."""
 
-    __slots__ = ("_is_over", "_is_paused", "_is_scheduled", "_moved", "blocked", "choked", "engine", "guard")
+    __slots__ = ("_is_over", "_is_scheduled", "_moved", "blocked", "choked", "engine", "guard")
 
     engine: Engine
     guard: Guard
@@ -39,7 +40,6 @@ class Http2Output(Connection):
         self._moved = -inf
         """Monotonic seconds at which one of them last had its turn."""
         self._is_scheduled = False
-        self._is_paused = False
         self._is_over = False
         """Nothing more is wanted of the client, and nothing more is said to it."""
 
@@ -49,20 +49,12 @@ class Http2Output(Connection):
 
     def resume_writing(self) -> None:
         self.choked = False
-        if self._is_paused:
-            self._is_paused = False
-            self.transport.resume_reading()
-
-    @property
-    def may_read(self) -> bool:
-        """It takes what it is answered."""
-        return not self._is_paused
+        self.gate.open(BACKLOG)
 
     def _mind_backlog(self) -> None:
         """Who does not read shall not ask for more: answers without a body would fill the memory."""
-        if not self._is_paused and self.transport.get_write_buffer_size() > BACKLOG:
-            self._is_paused = True
-            self.transport.pause_reading()
+        if self.transport.get_write_buffer_size() > UNREAD:
+            self.gate.shut(BACKLOG)
 
     # -- for the streams ------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pingap.stages.accept.stream import Stream
 from pingap.stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from pingap.stages.http1.rules import RequestHead
 from pingap.stages.messages import INLINE, UNKNOWN
+from pingap.stages.read_gate import CREDIT
 
 if TYPE_CHECKING:
     from pingap.stages.accept.http1 import Http1Connection
@@ -184,7 +185,7 @@ class Intake:
                 payload = payload[stream.credit :]
                 stream.credit = 0
             self._pending = payload
-            connection.pause()
+            connection.gate.shut(CREDIT)
             connection.deadline = inf  # the client is not the one to wait for
 
     def credited(self) -> None:
@@ -192,9 +193,10 @@ class Intake:
         if self.is_dropped or self._stream is None:
             return
         self._upload(b"")
-        if not self._pending and not self._stream.upload_done:
-            self._await_more()
-            self._connection.resume()
+        if not self._pending:
+            if not self._stream.upload_done:
+                self._await_more()
+            self._connection.gate.open(CREDIT)
 
     # -- its end ------------------------------------------------------------------
 
@@ -203,7 +205,7 @@ class Intake:
         self.is_dropped = True
         self._pending = b""
         self._connection.deadline = now + DISCARD
-        self._connection.resume()
+        self._connection.gate.open(CREDIT)
         self.drop(b"")
 
     def drop(self, data: bytes) -> None:

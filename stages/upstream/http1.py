@@ -23,6 +23,7 @@ from pingap.stages.http1.render import LAST_CHUNK, chunk, request_head
 from pingap.stages.http1.rules import Limits, ProtocolError, ResponseHead
 from pingap.stages.http1.spelling import Spelled, respelled
 from pingap.stages.messages import UNKNOWN
+from pingap.stages.read_gate import CREDIT, ReadGate
 from pingap.stages.upstream.core import LIMITS, Failure
 from pingap.stages.upstream.http1_flow import Http1Flow
 from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
@@ -87,7 +88,6 @@ class BackendConnection(Http1Flow):
         self._key = b""
         """Of a WebSocket handshake for a client that has none."""
         self._got_bytes = False
-        self._paused = False
         self._taken = -inf
         self.choked = False
         self.is_closed = False
@@ -104,6 +104,7 @@ class BackendConnection(Http1Flow):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self.gate = ReadGate(self.transport)
         self._writer = DirectWriter(self.transport)
         self.write = self._writer.write
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
@@ -125,7 +126,10 @@ class BackendConnection(Http1Flow):
     def _read_the_rest(self) -> None:
         """A write failed, and what the backend said before it stopped listening has not been read: an early answer, perhaps."""
         try:
-            while self.exchange is not None and not self._paused and (data := self._socket.recv(LAST_READ, socket.MSG_DONTWAIT)):
+            while self.exchange is not None and not self.gate.reasons & CREDIT:
+                data = self._socket.recv(LAST_READ, socket.MSG_DONTWAIT)
+                if not data:
+                    break
                 self.data_received(data)
         except OSError:
             return
@@ -167,7 +171,7 @@ class BackendConnection(Http1Flow):
             self.close()  # nobody asked
             return
         if len(data) >= LONG:
-            exchange.actor.bulk.took(len(data), self, exchange.answers_to)
+            exchange.actor.bulk.took(len(data), self.gate, exchange.answers_to)
         decoder = self._decoder
         try:
             if decoder is not None:

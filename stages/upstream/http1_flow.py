@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pingap.stages.http1.body import BodyDecoder
 from pingap.stages.http1.direct import has_unread
+from pingap.stages.read_gate import CREDIT, ReadGate
 from pingap.stages.upstream.core import Failure
 from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
 
@@ -23,7 +24,7 @@ SETTLED: Final = 1.0
 class Http1Flow(asyncio.Protocol):
     """Its state is set by who speaks HTTP: what may be waited for depends on what has been said."""
 
-    __slots__ = ("_decoder", "_paused", "_socket", "_taken", "backend", "choked", "deadline", "exchange", "is_closed", "transport")
+    __slots__ = ("_decoder", "_socket", "_taken", "backend", "choked", "deadline", "exchange", "gate", "is_closed", "transport")
 
     transport: asyncio.Transport
     backend: BackendState
@@ -32,7 +33,7 @@ class Http1Flow(asyncio.Protocol):
     """Under TLS what it holds is no HTTP, but that it holds anything still tells something."""
     _decoder: BodyDecoder | None
     """Of an answer whose head has come."""
-    _paused: bool
+    gate: ReadGate
     _taken: float
     """Bytes of the request's body that the socket had taken when that was last looked at."""
     choked: bool
@@ -58,7 +59,7 @@ class Http1Flow(asyncio.Protocol):
         elif self.choked:
             self._taken = exchange.uploaded - self.transport.get_write_buffer_size()
             self.deadline = monotonic() + exchange.write_timeout
-        elif self._paused:
+        elif self.gate.reasons & CREDIT:
             self.deadline = inf  # the client is slow, not the backend
         else:
             # While the request is on its way it is the client whose turn it is, and accept that watches it.
@@ -66,22 +67,14 @@ class Http1Flow(asyncio.Protocol):
             self.deadline = monotonic() + (exchange.read_timeout if waits_for_backend else LONGEST_WAIT)
 
     def pause(self) -> None:
-        if not self._paused:
-            self._paused = True
+        if not self.gate.reasons & CREDIT:
+            self.gate.shut(CREDIT)
             self.watch()
-            self.transport.pause_reading()
 
     def resume(self) -> None:
-        if self._paused:
-            self._paused = False
+        if self.gate.reasons & CREDIT:
+            self.gate.open(CREDIT)
             self.watch()
-            if not self.is_closed:
-                self.transport.resume_reading()
-
-    @property
-    def may_read(self) -> bool:
-        """No slow client has stopped it."""
-        return not self._paused
 
     def has_spoken(self) -> bool:
         """Bytes are here that the loop has not read: of an idle connection nobody asked for them, and they answer nothing."""

@@ -31,6 +31,7 @@ from pingap.stages.http2.engine import (
     Trailers,
 )
 from pingap.stages.http2.guard import Bucket, Floods, Guard
+from pingap.stages.read_gate import ReadGate
 from pingap.stages.upstream.core import Failure
 from pingap.stages.upstream.http2_output import Http2Output
 from pingap.stages.upstream.http2_stream import Http2Stream
@@ -62,6 +63,7 @@ class Http2Connection(Http2Output):
 
     __slots__ = (
         "_forced",
+        "_gate",
         "_heard_at",
         "_is_ending",
         "_last_words",
@@ -153,6 +155,7 @@ class Http2Connection(Http2Output):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self._gate = ReadGate(self.transport)
         self._loop = asyncio.get_running_loop()
         self._writer = DirectWriter(self.transport)
         self._write = self._writer.write
@@ -219,13 +222,9 @@ class Http2Connection(Http2Output):
     def _mind_bulk(self, size: int) -> None:
         exchange = next((stream.exchange for stream in self._streams.values() if stream.exchange is not None), None)
         if exchange is not None:
+            # Slow clients stop streams, never a connection.
             # Whoever else it is for: what one connection brings is mostly for one accept, if there are not many.
-            exchange.actor.bulk.took(size, self, exchange.answers_to)
-
-    @property
-    def may_read(self) -> bool:
-        """Slow clients stop streams, never a connection."""
-        return True
+            exchange.actor.bulk.took(size, self._gate, exchange.answers_to)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Room):

@@ -9,7 +9,7 @@ import pytest
 
 from pingap.stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER
 from pingap.stages.accept.http2 import HEARD, ROUND_TRIP
-from pingap.stages.accept.http2_output import BACKLOG
+from pingap.stages.accept.http2_output import UNREAD
 from pingap.stages.accept.http2_stream import PORTION
 from pingap.stages.http2 import engine as wire
 from pingap.stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
@@ -886,7 +886,7 @@ async def test_who_reads_nothing_may_not_ask_without_end(play: Play, name: str) 
             play.answers(request, headers=b"location: /%b\r\n" % (b"x" * 4000))
         await play.turn()
     assert asked < 1000
-    assert len(client.transport.unsent) < BACKLOG + 64 * 1024
+    assert len(client.transport.unsent) < UNREAD + 64 * 1024
     client.reads()
     await play.turn()
     assert len(play.stages_hear()) > 0, "it goes on when the client reads"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pingap.stages.accept.http1 import BACKLOG
+from pingap.stages.accept.http1 import AHEAD
 from pingap.stages.messages import WINDOW, Request
 from tests.accept.playbook import KERNEL_READ, Client, Play, get, post
 
@@ -90,12 +90,12 @@ async def test_what_waits_behind_a_request_is_bounded(play: Play) -> None:
     client.says(get(b"/slow"))
     request = play.hears_request()
     client.says(get(b"/next") * 100_000)
-    assert len(client.connection._buffer) <= BACKLOG + KERNEL_READ
+    assert len(client.connection._buffer) <= AHEAD + KERNEL_READ
     assert client.unread > 1_000_000
     for _ in range(50):
         play.answers(request)
         await play.turn()
-        assert len(client.connection._buffer) <= BACKLOG + KERNEL_READ
+        assert len(client.connection._buffer) <= AHEAD + KERNEL_READ
         request = play.hears_request()
     assert not client.is_closed
 

@@ -51,6 +51,9 @@ class Raw(asyncio.Transport):
     def abort(self) -> None:
         self.is_closed = self.is_aborted = True
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
     def pause_reading(self) -> None:
         self.is_paused = True
 

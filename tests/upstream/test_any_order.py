@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import WINDOW, Credit, Data, Response
+from pingap.stages.read_gate import CREDIT
 from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.pool import BackendState
 from tests.upstream.playbook import ACCEPT, CREW, OK, PLUGINS, Http2Link, Link, Play
@@ -331,7 +332,8 @@ class Walk:
             assert sum(held) == 1, "every exchange has exactly one thing to wait for"
             if exchange.channel is not None:
                 assert exchange.channel.exchange is exchange
-                waits_for_us = exchange.channel._paused if isinstance(exchange.channel, BackendConnection) else exchange.channel._is_paused
+                is_http1 = isinstance(exchange.channel, BackendConnection)
+                waits_for_us = exchange.channel.gate.reasons & CREDIT if is_http1 else exchange.channel._is_paused
                 assert exchange.channel.deadline < float("inf") or waits_for_us, "every wait has an end"
 
     async def end(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pingap.bus.messages import Echo
 from pingap.bus.pipes import LIMIT, Pipes
 from pingap.stages.bulk import AT_ONCE, TURN, Bulk
+from pingap.stages.read_gate import CREDIT, ReadGate
 
 TO = 9
 READ = 256 * 1024
@@ -20,8 +21,8 @@ class Reader:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self.transport: Any = self
-        self.may_read = True
+        transport: Any = self
+        self.gate = ReadGate(transport)
         self.is_reading = True
         self.is_lost = False
         self.reads = 0
@@ -43,7 +44,7 @@ class Reader:
             if not self.is_reading:
                 return
             self.reads += 1
-            self._bench.bulk.took(READ, self, TO)
+            self._bench.bulk.took(READ, self.gate, TO)
 
 
 class Bench:
@@ -104,13 +105,14 @@ async def test_into_a_full_pipe_nobody_reads_until_it_has_room() -> None:
     assert all(reader.is_reading for reader in bench.readers)
 
 
-@pytest.mark.parametrize("why", ["is_lost", "may_read"])
+@pytest.mark.parametrize("why", ["gone", "stopped"])
 async def test_who_is_gone_or_stopped_by_others_stays_so(why: str) -> None:
     bench = Bench(2)
     await bench.turn()
     first, second = bench.readers
-    setattr(first, why, why == "is_lost")
-    first.is_reading = False
+    first.gate.shut(CREDIT)
+    first.is_lost = why == "gone"
+    assert not first.is_reading
     for _ in range(5):
         await bench.turn()
     assert not first.is_reading
@@ -121,12 +123,12 @@ async def test_the_last_that_came_of_a_lost_connection_stops_nothing() -> None:
     bench = Bench(2)
     await bench.turn()
     bench.readers[0].is_lost = True
-    bench.bulk.took(READ, bench.readers[0], TO)
+    bench.bulk.took(READ, bench.readers[0].gate, TO)
 
 
 async def test_short_reads_are_not_scheduled_for_ever() -> None:
     bench = Bench(1)
-    bench.bulk.took(20_000, bench.readers[0], 0)
+    bench.bulk.took(20_000, bench.readers[0].gate, 0)
     await asyncio.sleep(0)
     assert bench.readers[0].is_reading
     assert not bench.bulk._is_scheduled
