@@ -7,10 +7,10 @@
     secure.py       TLS to backends: contexts, sessions, handshakes
     connecting.py   a connection that is being opened, and the exchanges that wait for it
     channel.py      what an exchange sees of that which carries it
-    http1.py        HTTP/1.1 client side on one backend connection, which is a channel; http1_flow.py: its flow, time and end
-    http2.py        HTTP/2 client side on one backend connection; http2_output.py: its writing half
+    http1.py        HTTP/1.1 client side on one backend connection, which is a channel
+    http2.py        HTTP/2 client side on one backend connection
     places.py       how many streams that may have; risky.py: pure: requests over which backends end all of them
-    http2_stream.py one stream of that, which is a channel; http2_flow.py: its flow and time
+    http2_stream.py one stream of that, which is a channel
     words.py        what the log says of a GOAWAY; request_id.py: the line that tells a client its request's id
     websocket.py    the key of a WebSocket handshake where only one side has one
     grpc_web.py     pure: gRPC-Web of a client into gRPC and back

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.upstream.connecting import Connecting
 from pingap.stages.upstream.core import Attempt, Failure, may_retry
-from pingap.stages.upstream.http1_flow import SETTLED
+from pingap.stages.upstream.http1 import SETTLED
 from pingap.stages.upstream.pool import BackendState, Group
 
 if TYPE_CHECKING:

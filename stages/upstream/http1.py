@@ -1,7 +1,7 @@
 """HTTP/1.1 client side on one backend connection (RFC 9112).
 
 Hot path, like accept/http1.py: bytes become messages without command objects
-between them. Whose turn it is, and for how long, is in http1_flow.py.
+between them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pingap.stages.bulk import LONG
 from pingap.stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
-from pingap.stages.http1.direct import DirectWriter
+from pingap.stages.http1.direct import DirectWriter, has_unread
 from pingap.stages.http1.engine import Httptools
 from pingap.stages.http1.lenient import end_of_head, mended
 from pingap.stages.http1.lines import quick_response
@@ -25,7 +25,6 @@ from pingap.stages.http1.spelling import Spelled, respelled
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.read_gate import CREDIT, ReadGate
 from pingap.stages.upstream.core import LIMITS, Failure
-from pingap.stages.upstream.http1_flow import Http1Flow
 from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
 from pingap.stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key, lacks_key
 
@@ -42,28 +41,41 @@ ONE_PIECE: Final = 16 * 1024
 
 LAST_READ: Final = 64 * 1024
 
+SETTLED: Final = 1.0
+"""Seconds of idleness after which a connection is looked at before it is used again."""
+
 _HTTP: Final = b"HTTP/1."
 _parse: Final = Httptools().parse_whole_response
 
 
-class BackendConnection(Http1Flow):
+class BackendConnection(asyncio.Protocol):
     """One connection to a backend; carries one exchange at a time."""
 
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_decoder",
         "_got_bytes",
         "_keep",
         "_key",
+        "_socket",
         "_switches",
+        "_taken",
         "_writer",
+        "backend",
+        "choked",
         "connect_seconds",
+        "deadline",
+        "exchange",
+        "gate",
         "idle_since",
+        "is_closed",
         "is_counted",
         "is_doubtful",
         "name",
         "opened",
         "served",
+        "transport",
         "write",
     )
 
@@ -75,10 +87,12 @@ class BackendConnection(Http1Flow):
         self.backend = backend
         self.name = name
         self._socket = sock
+        """Under TLS what it holds is no HTTP, but that it holds anything still tells something."""
         self.connect_seconds: tuple[float, ...] = ()
         """TCP connect, TLS handshake."""
-        self.exchange = None
-        self._decoder = None
+        self.exchange: Exchange | None = None
+        self._decoder: BodyDecoder | None = None
+        """Of an answer whose head has come."""
         self._buffer = b""
         self._keep = True
         self._chunks = False
@@ -89,7 +103,9 @@ class BackendConnection(Http1Flow):
         """Of a WebSocket handshake for a client that has none."""
         self._got_bytes = False
         self._taken = -inf
+        """Bytes of the request's body that the socket had taken when that was last looked at."""
         self.choked = False
+        """The backend takes less than it is sent."""
         self.is_closed = False
         self.is_counted = False
         """It is one of `backend.open`, which its loss has to tell; until its exchange has it, that one answers for it."""
@@ -103,7 +119,7 @@ class BackendConnection(Http1Flow):
     # -- the transport's side --------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.gate = ReadGate(self.transport)
         self._writer = DirectWriter(self.transport)
         self.write = self._writer.write
@@ -359,6 +375,95 @@ class BackendConnection(Http1Flow):
         else:
             exchange.note(error.detail)
             exchange.attempt_failed(Failure.INVALID)
+
+    # -- flow, time, the end ---------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        self.choked = True
+        self.watch()
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        if self.exchange is not None:
+            self.watch()
+            self.exchange.drained()
+
+    def watch(self) -> None:
+        """Sets the deadline, by whose turn it is."""
+        exchange = self.exchange
+        if exchange is None:
+            self.deadline = inf
+        elif self.choked:
+            self._taken = exchange.uploaded - self.transport.get_write_buffer_size()
+            self.deadline = monotonic() + exchange.write_timeout
+        elif self.gate.reasons & CREDIT:
+            self.deadline = inf  # the client is slow, not the backend
+        else:
+            # While the request is on its way it is the client whose turn it is, and accept that watches it.
+            waits_for_backend = exchange.upload_done or exchange.is_tunnel
+            self.deadline = monotonic() + (exchange.read_timeout if waits_for_backend else LONGEST_WAIT)
+
+    def pause(self) -> None:
+        if not self.gate.reasons & CREDIT:
+            self.gate.shut(CREDIT)
+            self.watch()
+
+    def resume(self) -> None:
+        if self.gate.reasons & CREDIT:
+            self.gate.open(CREDIT)
+            self.watch()
+
+    def has_spoken(self) -> bool:
+        """Bytes are here that the loop has not read: of an idle connection nobody asked for them, and they answer nothing."""
+        return has_unread(self._socket)
+
+    def is_stale(self) -> bool:
+        """Looks at the socket: an idle connection with anything to read (data or EOF) is of no use any more."""
+        if self.is_closed or self.transport.is_closing():
+            return True
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def expired(self, now: float) -> None:
+        """The deadline has passed: for the answer, or for taking some of the request."""
+        exchange = self.exchange
+        if exchange is None:  # the last of a tunnel is on its way
+            left = self.transport.get_write_buffer_size()
+            if left and -left > self._taken:
+                self._taken = -left
+                self.deadline = now + self.backend.group.write_timeout
+            else:
+                self.close()
+        else:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent and exchange.uploaded - unsent > self._taken:
+                self._taken = exchange.uploaded - unsent
+                self.deadline = now + exchange.write_timeout  # slow, but it takes the request
+                return
+            self.close()
+            if self._decoder is not None:
+                exchange.backend_failed("gateway_timeout", "nothing came any more of the body of its answer")
+            else:
+                exchange.attempt_failed(Failure.TIMEOUT)
+
+    def finish(self) -> None:
+        """Both halves of a tunnel have ended: closed when the backend has taken what was written, or takes nothing any more."""
+        self.exchange = None
+        self._taken = -self.transport.get_write_buffer_size()
+        self.deadline = monotonic() + self.backend.group.write_timeout
+        self.transport.close()
+
+    def close(self) -> None:
+        """Drops the connection; its exchange, if any, hears no more of it."""
+        self.exchange = None
+        self.deadline = inf
+        if not self.is_closed:
+            self.transport.abort()
 
 
 def _whole_head(block: bytes, limits: Limits) -> ResponseHead:

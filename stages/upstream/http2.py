@@ -1,4 +1,7 @@
-"""HTTP/2 client side on one backend connection (RFC 9113): what all its streams have in common."""
+"""HTTP/2 client side on one backend connection (RFC 9113): what all its streams have in common.
+
+What the engine has to say leaves once a turn of the loop, however many exchanges had a part in it.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,6 @@ from pingap.stages.http2.engine import (
 from pingap.stages.http2.guard import Bucket, Floods, Guard
 from pingap.stages.read_gate import ReadGate
 from pingap.stages.upstream.core import Failure
-from pingap.stages.upstream.http2_output import Http2Output
 from pingap.stages.upstream.http2_stream import Http2Stream
 from pingap.stages.upstream.places import Places
 from pingap.stages.upstream.pool import BackendState
@@ -58,21 +60,33 @@ SPARE_IDS: Final = 20_000
 """A connection takes no new streams when it has fewer ids than this left."""
 
 
-class Http2Connection(Http2Output):
+class Http2Connection(asyncio.Protocol):
     """Carries several exchanges at a time, each on a stream of its own."""
 
     __slots__ = (
+        "_calls_line",
         "_forced",
         "_gate",
+        "_guard",
         "_heard_at",
         "_is_ending",
+        "_is_flushing",
         "_last_words",
+        "_loop",
+        "_sent",
+        "_streams",
         "_unasked",
+        "_write",
         "_writer",
+        "backend",
+        "blocked",
+        "choked",
         "connect_seconds",
+        "engine",
         "header_list",
         "idle_since",
         "is_apart",
+        "is_closed",
         "is_counted",
         "last_code",
         "lonely",
@@ -81,6 +95,7 @@ class Http2Connection(Http2Output):
         "places",
         "served",
         "settled",
+        "transport",
     )
 
     is_single: Literal[False] = False
@@ -92,6 +107,7 @@ class Http2Connection(Http2Output):
         self.connect_seconds: tuple[float, ...] = ()
         """TCP connect, TLS handshake."""
         self.choked = False
+        """The socket takes less than it is sent."""
         self.is_closed = False
         self.is_apart = False
         """It is for one request at a time: for those over which the backend may end it."""
@@ -110,18 +126,22 @@ class Http2Connection(Http2Output):
         self.places = Places(self)
         self._guard = Guard(0, FLOODS)
         self._forced = 0
-        self._streams = {}
+        self._streams: dict[int, Http2Stream] = {}
         self._unasked: dict[Http2Stream, None] = {}
         """Handed out, and without a stream id yet."""
-        self.blocked = {}
+        self.blocked: dict[Http2Stream, None] = {}
+        """Those that hold bytes for want of room, in the order of their turns."""
         self.lonely: list[Http2Stream] = []
         """Those whose answer's head came in this read, and nothing of its body yet."""
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The backend's settings have come. Before that nobody knows how many streams it takes, or whether it speaks HTTP/2 at all."""
         self._is_ending = False
         self._is_flushing = False
+        """What the engine has leaves at the end of this turn, or of this read."""
         self._calls_line = False
+        """A stream has ended, and others wait."""
         self._sent = 0
+        """Bytes handed to the socket."""
 
     # -- for those who look for a connection ---------------------------------------
 
@@ -154,7 +174,7 @@ class Http2Connection(Http2Output):
     # -- the transport's side --------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self._gate = ReadGate(self.transport)
         self._loop = asyncio.get_running_loop()
         self._writer = DirectWriter(self.transport)
@@ -349,6 +369,60 @@ class Http2Connection(Http2Output):
             self.engine.ping(TRAILERS_READ)
             self.flush_soon()
 
+    # -- what leaves for the backend ---------------------------------------------------
+
+    def pause_writing(self) -> None:
+        self.choked = True
+        for stream in list(self._streams.values()):
+            stream.watch()
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        self.blocked.clear()
+        for stream in list(self._streams.values()):
+            stream.go_on()
+        self.flush_soon()
+
+    def _make_use_of_room(self, stream_id: int) -> None:
+        """The backend has made some, on a stream or (0) on the connection."""
+        if not self.blocked:
+            return
+        if stream_id:
+            stream = self._streams.get(stream_id)
+            if stream is not None and stream in self.blocked:
+                del self.blocked[stream]
+                stream.go_on()
+            return
+        blocked, self.blocked = self.blocked, {}
+        for waiting in blocked:
+            waiting.go_on()
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the socket has taken."""
+        return self._sent - self.transport.get_write_buffer_size()
+
+    def flush_soon(self) -> None:
+        """What the engine has for the backend leaves at the end of this turn of the loop."""
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._calls_line:
+            self._calls_line = False
+            self.backend.serve_line()
+            if self.is_unused and (self.backend.pending or not self.backend.keeps_idle):
+                self.close()  # those who wait want another name, or have gone
+        self._is_flushing = False
+        if self.is_closed or self.transport.is_closing():
+            return
+        data = self.engine.outgoing()
+        if data:
+            self._sent += len(data)
+            self._guard.sent(len(data))
+            self._write(data)
+
     # -- time, end ---------------------------------------------------------------------
 
     @property
@@ -393,3 +467,15 @@ class Http2Connection(Http2Output):
             self.places.shut()
             self.engine.goaway(NO_ERROR)
             self._end()
+
+    def _end(self) -> None:
+        """The last frames, and no more."""
+        if self.transport.is_closing():
+            return
+        data = self.engine.outgoing()
+        if data:
+            self._write(data)
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # it takes nothing: not to be waited for
+        else:
+            self.transport.close()

@@ -27,7 +27,7 @@ from pingap.stages.upstream import actor as actor_module
 from pingap.stages.upstream import attempts as attempts_module
 from pingap.stages.upstream import connecting as connecting_module
 from pingap.stages.upstream import exchange as exchange_module
-from pingap.stages.upstream import http1, http1_flow, http2, http2_flow, http2_stream
+from pingap.stages.upstream import http1, http2, http2_stream
 from pingap.stages.upstream.actor import SWEEP, UpstreamActor
 from pingap.stages.upstream.dial import Connection
 from pingap.stages.upstream.http1 import BackendConnection
@@ -369,11 +369,11 @@ class Play:
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
         if monkeypatch is not None:
-            protocols = (http1, http1_flow, http2, http2_flow, http2_stream)
+            protocols = (http1, http2, http2_stream)
             for module in (actor_module, attempts_module, connecting_module, exchange_module, *protocols):
                 monkeypatch.setattr(module, "monotonic", self.clock)
             monkeypatch.setattr(actor_module, "dial", self._dial)
-            monkeypatch.setattr("pingap.stages.upstream.http1_flow.has_unread", FakeSocket.has_unread)
+            monkeypatch.setattr("pingap.stages.upstream.http1.has_unread", FakeSocket.has_unread)
         self.receivers = self.actor.receivers()
         self.backends: dict[str, Backend] = {}
         self.generation = 0
