@@ -12,9 +12,11 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
 import zmq
+from zmq.utils import z85
 
 from pingap.bus import envelope as wire
 from pingap.bus.local import LocalMail, Receivers
@@ -31,6 +33,7 @@ REFUSED_PAUSE: Final = 60.0
 
 OUTBOX_ENVELOPES: Final = 4096
 """Envelopes that may wait for an actor that the table does not name yet, or in one loop turn."""
+
 PIPE_MESSAGES: Final = 1000
 """High-water mark of a pipe, in messages (batches), each side."""
 
@@ -44,15 +47,27 @@ class Curve:
     public: bytes
     secret: bytes
 
+    def of_actor(self, actor: int) -> Curve:
+        """The pair of an actor's inbox, which everybody who has this one can work out.
+
+        A tcp address is used again by the next incarnation, and a PUSH socket comes back to it by itself with what it still
+        holds: with the key of its predecessor it finds no hearing there.
+        """
+        secret = z85.encode(blake2b(b"%d" % actor, key=z85.decode(self.secret), digest_size=32).digest())
+        return Curve(zmq.curve_public(secret), secret)
+
 
 class _Outbox:
     """What waits for one peer; a batch leaves at the end of the loop turn."""
 
-    __slots__ = ("socket", "stuck", "waiting")
+    __slots__ = ("early", "socket", "stuck", "waiting")
 
     def __init__(self) -> None:
         self.socket: zmq.Socket[bytes] | None = None
         self.waiting: list[Any] = []
+        """Of this loop turn."""
+        self.early: list[Any] = []
+        """For an actor that the table does not name yet."""
         self.stuck: list[list[bytes]] = []
 
 
@@ -97,7 +112,7 @@ class Link:
         """
         self._local.addressees[actor] = receivers
         options = {zmq.RCVHWM: PIPE_MESSAGES, zmq.MAXMSGSIZE: wire.MAX_FRAME, zmq.LINGER: 0}
-        socket = self._open(zmq.PULL, endpoint, True, options)
+        socket = self._open(zmq.PULL, endpoint, True, options, actor)
         unpack = self.reader(receivers, unreadable).unpack if batch is None else wire.unpack
 
         def take() -> None:
@@ -203,7 +218,7 @@ class Link:
     def can_send(self, to: int) -> bool:
         """False when the outbox for that actor is over its bound: new work for it must be shed."""
         outbox = self._outboxes.get(to)
-        return outbox is None or (not outbox.stuck and len(outbox.waiting) < OUTBOX_ENVELOPES)
+        return outbox is None or (not outbox.stuck and len(outbox.waiting) + len(outbox.early) < OUTBOX_ENVELOPES)
 
     def offer(self, to: int, envelope: Any) -> None:
         """Like send, for what may be lost: dropped and counted when the pipe is full."""
@@ -232,11 +247,17 @@ class Link:
         if socket is None:
             socket = self._connect(to, outbox)
             if socket is None:
-                if len(outbox.waiting) > OUTBOX_ENVELOPES:
-                    self.dropped += len(outbox.waiting) - OUTBOX_ENVELOPES
-                    del outbox.waiting[OUTBOX_ENVELOPES:]
+                # Out of `waiting`, which must be empty after each turn: else the next send would not ask for a flush.
+                early = outbox.early
+                early += outbox.waiting
+                outbox.waiting = []
+                if len(early) > OUTBOX_ENVELOPES:
+                    self.dropped += len(early) - OUTBOX_ENVELOPES
+                    del early[OUTBOX_ENVELOPES:]
                 return
         batch, outbox.waiting = outbox.waiting, []
+        if outbox.early:
+            batch, outbox.early = outbox.early + batch, []
         parts = (
             [batch]
             if len(batch) <= wire.MAX_ATTACHMENTS
@@ -297,7 +318,7 @@ class Link:
         if member is None:
             return None
         options = {zmq.SNDHWM: PIPE_MESSAGES, zmq.LINGER: 200, zmq.RECONNECT_IVL: 10, zmq.RECONNECT_IVL_MAX: 100}
-        outbox.socket = self._open(zmq.PUSH, member.endpoint, False, options)
+        outbox.socket = self._open(zmq.PUSH, member.endpoint, False, options, to)
         return outbox.socket
 
     def set_members(self, members: Members) -> None:
@@ -305,11 +326,11 @@ class Link:
         self.members = members
         for to, outbox in list(self._outboxes.items()):
             if members.is_dead(to):
-                self.dropped += len(outbox.waiting)
+                self.dropped += len(outbox.waiting) + len(outbox.early)
                 if outbox.socket is not None:
                     outbox.socket.close(linger=0)
                 del self._outboxes[to]
-            elif outbox.waiting and outbox.socket is None:
+            elif outbox.early and outbox.socket is None:
                 self._flush_one(to, outbox)
 
     # -- the other patterns --------------------------------------------------
@@ -369,8 +390,11 @@ class Link:
 
     # -- opening and closing -----------------------------------------------------
 
-    def _open(self, kind: int, endpoint: str, is_server: bool, options: dict[Any, int]) -> zmq.Socket[bytes]:
-        """A socket with its options, bound or connected. A failure leaves no socket behind: it would keep `close` waiting."""
+    def _open(self, kind: int, endpoint: str, is_server: bool, options: dict[Any, int], actor: int = 0) -> zmq.Socket[bytes]:
+        """A socket with its options, bound or connected. A failure leaves no socket behind: it would keep `close` waiting.
+
+        actor: whose inbox is at that endpoint.
+        """
         if endpoint.startswith("tcp://") and self._curve is None:
             raise PermissionError(f"{endpoint}: tcp is refused without CURVE keys ([bus] public_key, secret_key)")
         socket = self._context.socket(kind)
@@ -378,7 +402,7 @@ class Link:
             for option, value in options.items():
                 socket.setsockopt(option, value)
             if self._curve is not None and endpoint.startswith("tcp://"):
-                self._secure(socket, self._curve, is_server)
+                self._secure(socket, self._curve, is_server, actor)
             if is_server:
                 socket.bind(endpoint)
             else:
@@ -388,11 +412,13 @@ class Link:
             raise
         return socket
 
-    def _secure(self, socket: zmq.Socket[bytes], curve: Curve, is_server: bool) -> None:
-        socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public)
+    def _secure(self, socket: zmq.Socket[bytes], curve: Curve, is_server: bool, actor: int) -> None:
+        server = curve.of_actor(actor)
+        own = server if is_server else curve
+        socket.setsockopt(zmq.CURVE_SECRETKEY, own.secret)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, own.public)
         if not is_server:
-            socket.setsockopt(zmq.CURVE_SERVERKEY, curve.public)
+            socket.setsockopt(zmq.CURVE_SERVERKEY, server.public)
             return
         if self._auth is None:
             from zmq.auth.thread import ThreadAuthenticator
@@ -420,9 +446,7 @@ class _OneKey:
     """CURVE admission: exactly the deployment's own key."""
 
     def __init__(self, public: bytes) -> None:
-        import zmq.utils.z85
-
-        self._public = zmq.utils.z85.decode(public)
+        self._public = z85.decode(public)
 
     def callback(self, domain: str, key: bytes) -> bool:
-        return key in (self._public, zmq.utils.z85.encode(self._public))
+        return key in (self._public, z85.encode(self._public))

@@ -23,6 +23,9 @@ EVENT_GATHER: Final = 0.02
 MOST_EVENTS: Final = 256
 """Events that leave at once, however short they waited."""
 
+_MOST: Final = 2**63 - 1
+"""That a counter can tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -93,8 +96,7 @@ class SeatContext:
         """Sends what was counted since the last time and the figures of now, if anybody reads them."""
         if "count" in self.wanted:
             counts, self._counts = self._counts, {}
-            rows = [[k, {}, v] if isinstance(k, str) else [k[0], dict(k[1:]), v] for k, v in counts.items()]
-            self.emit((COUNT, self.stage, self.replica, rows, figures))
+            self.emit((COUNT, self.stage, self.replica, [_row(key, value) for key, value in counts.items()], figures))
 
     def beat(self) -> None:
         self._process.beat()
@@ -137,3 +139,15 @@ class SeatContext:
             take(topic.decode(errors="replace"), envelopes)
 
         return self._link.subscriber(f"ipc://{self.run_dir}/events.pub", [t.encode() for t in topics], taken).close
+
+
+def _row(key: Any, value: Any) -> list[Any]:
+    """A counter as COUNT has it. What cannot travel is made so that it can: it must not cost the stage's other counters."""
+    name, *labels = (key,) if isinstance(key, str) else key
+    number = max(-_MOST, min(_MOST, value)) if type(value) is int else float(value)
+    return [_text(name), {_text(label): _text(text) for label, text in labels}, number]
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else str(value)
+    return text if text.isascii() else text.encode(errors="replace").decode()  # a lone surrogate is no text to MessagePack

@@ -119,7 +119,7 @@ class Pair:
     def send(self, *envelopes: Any) -> bool:
         """False when the pipe is full (the peer is dead or stopped)."""
         try:
-            self.watched.socket.send(wire.pack(list(envelopes))[0], NOBLOCK)
+            self.watched.socket.send_multipart(wire.pack(list(envelopes)), NOBLOCK)
         except zmq.Again:
             return False
         finally:
@@ -152,7 +152,7 @@ class Router:
     def send(self, peer: bytes, *envelopes: Any) -> bool:
         """False when the peer is gone or its pipe is full."""
         try:
-            self.watched.socket.send_multipart([peer, wire.pack(list(envelopes))[0]], NOBLOCK)
+            self.watched.socket.send_multipart([peer, *wire.pack(list(envelopes))], NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 return False

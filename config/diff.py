@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +14,15 @@ _SINGLE = ("basic", "bus")
 
 # A server is a socket that the supervisor binds, a stage is processes that it starts, [bus] is its sockets' keys.
 _RESTARTED_AS_A_WHOLE = ("servers", "stages")
+
+MOST_NAMED = 20
+"""Of a list in a line for the log."""
+
+
+def shortened(texts: Sequence[str], separator: str = ", ") -> str:
+    """The first of them, and how many there are besides: an edit may concern thousands."""
+    more = len(texts) - MOST_NAMED
+    return separator.join((*texts[:MOST_NAMED], f"{more} more") if more > 0 else texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +47,14 @@ class Changes:
 
     def describe(self) -> str:
         """One line for the log: `added locations.x; changed upstreams.y.addrs; needs a restart: servers.z.addr`."""
+        restart = frozenset(self.restart)
         parts = [
-            f"{word} {', '.join(path for path in paths if path not in self.restart)}"
+            f"{word} {shortened([path for path in paths if path not in restart])}"
             for word, paths in (("added", self.added), ("removed", self.removed), ("changed", self.changed))
-            if set(paths) - set(self.restart)
+            if set(paths) - restart
         ]
         if self.restart:
-            parts.append(f"needs a restart: {', '.join(self.restart)}")
+            parts.append(f"needs a restart: {shortened(self.restart)}")
         return "; ".join(parts) or "nothing changed"
 
 

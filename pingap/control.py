@@ -60,7 +60,10 @@ class Control:
         self._keys: dict[bytes, int] = {}
         self._tickets: dict[int, tuple[bytes, int]] = {}
         self._next_ticket = 0
-        self._reloads: list[tuple[bytes, int, asyncio.TimerHandle, str]] = []
+        self._reloads: list[tuple[bytes, int, asyncio.TimerHandle, str, int]] = []
+        """Who waits for an outcome: peer, its number, timer, word, number of the TELL."""
+        self._told = 0
+        """TELLs so far."""
         self.figures: dict[int, dict[str, float]] = {}
         """What each actor said of itself with its last heartbeat."""
         self._router: Router = link.router(f"ipc://{run_dir}/control", self._take)
@@ -87,9 +90,10 @@ class Control:
     def tell(self, word: str, stage: str = "") -> bool:
         """TELL to the processes that host a stage, or to all; False when there is none."""
         told = False
+        self._told += 1
         for process in self._fleet.processes.values():
             if not stage or stage in process.role.stages:
-                told = self._send(process.key, (TELL, word, ())) or told
+                told = self._send(process.key, (TELL, word, (self._told,))) or told
         return told
 
     def forget(self, key: int) -> None:
@@ -193,18 +197,21 @@ class Control:
             self._reply(peer, number, False, "the config stage is not running: it reads the configuration anew when it is back")
             return
         timer = self._loop.call_later(ANSWER, self._reload_timed_out, peer, number)
-        self._reloads.append((peer, number, timer, word))
+        self._reloads.append((peer, number, timer, word, self._told))
 
     def _reload_timed_out(self, peer: bytes, number: int) -> None:
         self._reloads = [entry for entry in self._reloads if entry[:2] != (peer, number)]
         self._reply(peer, number, False, f"no outcome within {ANSWER:g} s: see the log")
 
     def reloaded(self, outcome: Any) -> None:
-        """The outcome of reading the configuration, of a dry run or of a rollback, for all who wait for one."""
-        word = outcome.get("word", OF_CONFIG[0])
-        waiting = [entry for entry in self._reloads if entry[3] == word]
-        self._reloads = [entry for entry in self._reloads if entry[3] != word]
-        for peer, number, timer, _ in waiting:
+        """The outcome of reading the configuration, of a dry run or of a rollback, for those who had asked before that began.
+
+        Of a change that config noticed by itself it answers nobody: what is read after the question may be another text.
+        """
+        word, newest = outcome.get("word", OF_CONFIG[0]), outcome.get("asked", 0)
+        waiting = [entry for entry in self._reloads if entry[3] == word and entry[4] <= newest]
+        self._reloads = [entry for entry in self._reloads if entry not in waiting]
+        for peer, number, timer, _, _ in waiting:
             timer.cancel()
             self._reply(peer, number, True, outcome)
 

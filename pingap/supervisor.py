@@ -290,8 +290,7 @@ class Supervisor:
         if word == "generation":
             if _is_remembered(value):
                 self._outcome = outcome_of(value, time.time())
-            if value.get("asked", True):  # a change that config noticed by itself answers nobody's question
-                self._control.reloaded(value)
+            self._control.reloaded(value)
         else:
             self._log("info", f"{word}: {value}")
 

@@ -17,6 +17,7 @@ from pingap.bus.actor import Actor, Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.config.certificates import files_of
+from pingap.config.diff import shortened
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage import file
@@ -76,6 +77,8 @@ class ConfigActor(Actor):
         self._ticker: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._reload = asyncio.Event()
+        self._asked = 0
+        """The number of the newest question for a reload that no read has begun for; 0 when there is none."""
         self._code: tuple[str, ...] = ()
         """Files of plugins that the user wrote."""
         self._kept: tuple[Stored, int] | None = None
@@ -114,7 +117,7 @@ class ConfigActor(Actor):
 
     async def _first_generation(self, watch: Watch) -> None:
         self._first = self.context.loop.create_future()
-        await self._read(watch, False)
+        await self._read(watch, 0)
         try:
             await asyncio.wait_for(self._first, DEADLINE + 1)
         except TimeoutError:
@@ -132,13 +135,15 @@ class ConfigActor(Actor):
                     await task
 
     def told(self, word: str, args: Any) -> None:
+        number = args[0] if args else 1
         if word == RELOAD:
+            self._asked = number
             self._reload.set()
         elif word == ROLLBACK:
-            self._feed(RollbackAsked())
+            self._feed(RollbackAsked(number))
         elif word == DRY_RUN:
             self._trials = [one for one in self._trials if not one.done()]
-            self._trials.append(self.context.loop.create_task(self._dry_run()))
+            self._trials.append(self.context.loop.create_task(self._dry_run(number)))
 
     def look_at_run_dir(self) -> None:
         if self._kept is not None and last.is_lost(self.context.run_dir, self._kept[1]):
@@ -154,7 +159,7 @@ class ConfigActor(Actor):
             try:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._reload.wait(), watch.wait)
-                asked = self._reload.is_set()
+                asked, self._asked = self._asked, 0
                 self._reload.clear()
                 if asked or watch.look(self._seen(), monotonic()):
                     await self._read(watch, asked)
@@ -170,7 +175,7 @@ class ConfigActor(Actor):
                 source = file.fingerprint(self._source)
         return source, _prints(self._code)
 
-    async def _dry_run(self) -> None:
+    async def _dry_run(self, asked: int) -> None:
         """Reads and checks what is there now, tells what taking it would do, and takes nothing."""
         changed, notes, problems = "", (), ()  # type: tuple[str, tuple[str, ...], tuple[str, ...]]
         try:
@@ -182,9 +187,9 @@ class ConfigActor(Actor):
                 problems = found
         except (TimeoutError, RuntimeError) as error:
             problems = (_why_not_checked(error),)
-        self._report(Tell("info", "", self._core.committed, problems, notes, changed, True, DRY_RUN))
+        self._report(Tell("info", "", self._core.committed, problems, notes, changed, asked, DRY_RUN))
 
-    async def _read(self, watch: Watch, asked: bool) -> None:
+    async def _read(self, watch: Watch, asked: int) -> None:
         """Reads, checks and offers what is there now."""
         self._reads += 1
         source, code = self._seen()
@@ -248,7 +253,7 @@ class ConfigActor(Actor):
             fields["changed"] = tell.changed
         for key, texts in (("notes", tell.notes), ("problems", tell.problems)):
             if texts:
-                fields[key] = "; ".join(_on_one_line(text) for text in texts)
+                fields[key] = shortened([_on_one_line(text) for text in texts], "; ")
         self.context.log(tell.level, tell.message, **fields)
         self._report(tell)
         if tell.problems and not tell.number and self._first is not None and not self._first.done():
@@ -256,7 +261,7 @@ class ConfigActor(Actor):
 
     def _report(self, tell: Tell) -> None:
         outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}
-        self.context.report("generation", outcome | {"word": tell.word})
+        self.context.report("generation", outcome | {"word": tell.word, "asked": tell.asked})
 
 
 def _why_not_checked(error: TimeoutError | RuntimeError) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pingap.config.diff import diff
+from pingap.config.diff import diff, shortened
 from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.problems import path_of
@@ -67,10 +67,10 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The configuration was read. asked: somebody waits for the outcome."""
+    """The configuration was read. asked: the number of the newest question that this answers (TELL), 0 when nobody asked."""
 
     loaded: Loaded
-    asked: bool = False
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class ReadFailed:
     """It was read and is broken."""
 
     problems: tuple[str, ...]
-    asked: bool = False
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,8 @@ class Ticked:
 class RollbackAsked:
     """Somebody wants the generation before, and waits for the outcome."""
 
+    asked: int = 1
+
 
 Event = Read | RollbackAsked | ReadFailed | AnswerCame | UseTold | MembersCame | Ticked
 
@@ -147,7 +149,8 @@ class Tell:
     notes: tuple[str, ...] = ()
     changed: str = ""
     """One line that names what changed."""
-    asked: bool = False
+    asked: int = 0
+    """As in Read."""
     word: str = RELOAD
     """What it is the outcome of."""
 
@@ -160,7 +163,7 @@ class _Candidate:
     number: int
     loaded: Loaded
     deadline: float
-    asked: bool
+    asked: int
     word: str = RELOAD
     accepted: set[int] = field(default_factory=set)
 
@@ -211,8 +214,8 @@ class Core:
                 return self._read(event, now)
             case ReadFailed(problems, asked):
                 return self._broken(problems, asked)
-            case RollbackAsked():
-                return self._roll_back(now)
+            case RollbackAsked(asked):
+                return self._roll_back(asked, now)
             case AnswerCame():
                 return self._answered(event, now)
             case UseTold(actor, oldest):
@@ -231,8 +234,7 @@ class Core:
     def _read(self, read: Read, now: float) -> list[Command]:
         if self._candidate is not None:
             # Only the last of several edits counts, but who asked for one of them is still owed an outcome.
-            asked = read.asked or (self._queued is not None and self._queued.asked)
-            self._queued = Read(read.loaded, asked)
+            self._queued = Read(read.loaded, max(read.asked, self._queued.asked if self._queued is not None else 0))
             return []
         loaded, current = read.loaded, self._current
         if current is not None and _is_same(current, loaded):
@@ -247,36 +249,36 @@ class Core:
             return [Publish(self.value())] if was_broken else []
         return self._offer(loaded, now, read.asked, RELOAD)
 
-    def _offer(self, loaded: Loaded, now: float, asked: bool, word: str) -> list[Command]:
+    def _offer(self, loaded: Loaded, now: float, asked: int, word: str) -> list[Command]:
         self._problems = ()
         self._candidate = _Candidate(self._next, loaded, now + DEADLINE, asked, word)
         self._next += 1
         return [Publish(self.value()), *self._settled(now)]
 
-    def _roll_back(self, now: float) -> list[Command]:
+    def _roll_back(self, asked: int, now: float) -> list[Command]:
         reason = ""
         if self._candidate is not None:
             reason = f"generation {self._candidate.number} is being taken at this moment: ask again"
         elif self._previous is None:
             reason = "no generation before this one is known"
         if reason or self._previous is None:
-            return [Tell("warn", "no rollback", self._committed, (reason,), asked=True, word=ROLLBACK)]
-        return self._offer(self._previous, now, True, ROLLBACK)
+            return [Tell("warn", "no rollback", self._committed, (reason,), asked=asked, word=ROLLBACK)]
+        return self._offer(self._previous, now, asked, ROLLBACK)
 
     def compare(self, loaded: Loaded) -> tuple[str, tuple[str, ...]]:
         """(what taking it would change in one line, what would be said of it), changing nothing."""
         changed = "" if self._current is None else _changed(self._current.snapshot, loaded.snapshot)
         return changed or "nothing changed", self._notes(loaded)
 
-    def _broken(self, problems: tuple[str, ...], asked: bool) -> list[Command]:
+    def _broken(self, problems: tuple[str, ...], asked: int) -> list[Command]:
         if self._queued is not None:  # the file has moved on from what waits: it must not be tried any more
-            asked, self._queued = asked or self._queued.asked, None
+            asked, self._queued = max(asked, self._queued.asked), None
         if problems == self._problems and not asked:
             return []
         self._problems = problems
         return [Publish(self.value()), self._refusal("configuration refused", problems, asked)]
 
-    def _refusal(self, message: str, problems: tuple[str, ...], asked: bool, word: str = RELOAD) -> Tell:
+    def _refusal(self, message: str, problems: tuple[str, ...], asked: int, word: str = RELOAD) -> Tell:
         stays = f": generation {self._committed} goes on" if self._committed else ""
         return Tell("error", message + stays, self._committed, problems, asked=asked, word=word)
 
@@ -379,4 +381,5 @@ def _changed(old: Snapshot, new: Snapshot) -> str:
     code = sorted(name for name in old.code.keys() & new.code.keys() if old.code[name] != new.code[name])
     if not code:
         return changes.describe()
-    return "; ".join([*([changes.describe()] if changes else []), f"the code of {', '.join(path_of('plugins', name) for name in code)}"])
+    codes = f"the code of {shortened([path_of('plugins', name) for name in code])}"
+    return "; ".join([*([changes.describe()] if changes else []), codes])

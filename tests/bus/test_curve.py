@@ -58,7 +58,7 @@ async def test_who_has_no_key_or_another_one_or_only_the_public_half_is_not_hear
     message = b"\x01\x00" + msgpack.packb([[64, 666, b""]])
     with zmq.Context() as context:
         plain, foreign = context.socket(zmq.PUSH), context.socket(zmq.PUSH)
-        foreign.curve_serverkey, foreign.curve_publickey, foreign.curve_secretkey = curve.public, other.public, other.secret
+        foreign.curve_serverkey, foreign.curve_publickey, foreign.curve_secretkey = curve.of_actor(YOU).public, other.public, other.secret
         for stranger in (plain, foreign):
             stranger.linger = 0
             stranger.connect(inbox.endpoint)
@@ -80,3 +80,23 @@ async def test_a_server_with_another_key_is_not_told_anything(net: Net) -> None:
     mine.send(YOU, say(1))
     await asyncio.sleep(0.3)
     assert inbox.got == []
+
+
+async def test_what_was_for_an_actor_never_reaches_its_successor_at_the_same_address(net: Net) -> None:
+    """A PUSH socket comes back to a tcp address by itself, before the table says whose it is now."""
+    curve = keys()
+    inbox = Inbox(first := net.link(curve))
+    mine = net.link(curve)
+    mine.set_members(inbox.table)
+    mine.send(YOU, say(1))
+    await net.until(lambda: inbox.got)
+    net.close(first)
+    successor, got = YOU + 1, list[Any]()
+    net.link(curve).attach(successor, inbox.endpoint, {Said: got.append})
+    mine.send(YOU, say(2))
+    await asyncio.sleep(0.5)  # it reconnects within 0.1 s
+    assert got == []
+    mine.set_members(Members.of(2, 9, [(successor, "test", 0, inbox.endpoint, "ready")]))
+    mine.send(successor, say(3))
+    await net.until(lambda: got)
+    assert got == [say(3)]

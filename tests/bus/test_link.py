@@ -143,6 +143,16 @@ async def test_what_waits_for_a_table_is_bounded(net: Net, monkeypatch: pytest.M
     await asyncio.sleep(0)
     assert mine.dropped == 15
     assert not mine.can_send(YOU)
+    for turn in range(3):  # what comes later is bounded as well
+        for number in range(25, 30):
+            mine.send(YOU, say(number))
+        await asyncio.sleep(0)
+        assert mine.dropped == 15 + 5 * (turn + 1)
+    yours = net.link()
+    inbox = Inbox(net, yours, YOU)
+    mine.set_members(table(net, YOU, seq=2))
+    mine.send(YOU, say(99))
+    await net.until(lambda: inbox.numbers == [*range(10), 99])
 
 
 async def test_nothing_is_sent_to_the_dead_nor_kept_for_them(net: Net) -> None:
@@ -371,6 +381,20 @@ async def test_control_goes_both_ways_and_the_router_tells_peers_apart(net: Net)
         assert router.send(peer, (8, envelope[1][0]))
     await net.until(lambda: all(answers.values()))
     assert answers == {1: [(8, 1)], 2: [(8, 2)]}
+
+
+async def test_what_is_long_goes_over_the_control_connection_too(net: Net) -> None:
+    supervisor, other = net.link(), net.link()
+    heard: list[tuple[bytes, Any]] = []
+    router = supervisor.router(net.at("control"), lambda peer, envelopes: heard.extend((peer, each) for each in envelopes))
+    answers: list[Any] = []
+    dealer = other.dealer(net.at("control"), answers.extend)
+    long = bytes(wire.ATTACH)
+    assert dealer.send(say(1, long))
+    await net.until(lambda: heard)
+    assert router.send(heard[0][0], say(2, long))
+    await net.until(lambda: answers)
+    assert (heard[0][1], answers) == ((64, 1, long), [(64, 2, long)])
 
 
 async def test_a_peer_that_is_gone_is_told_to_the_sender_and_stops_nobody(net: Net) -> None:

@@ -137,7 +137,9 @@ async def test_it_is_ready_when_the_first_generation_was_accepted(path: Path) ->
         run.accept()
         await run.until(lambda: run.context.is_ready)
         assert run.port == 1
-        assert run.outcomes == [{"number": run.value["committed"], "problems": [], "notes": [], "changed": "", "word": "reload"}]
+        assert run.outcomes == [
+            {"number": run.value["committed"], "problems": [], "notes": [], "changed": "", "word": "reload", "asked": 0}
+        ]
 
 
 async def test_a_first_configuration_that_a_stage_refuses_is_a_boot_failure_with_the_reason(path: Path) -> None:
@@ -202,6 +204,37 @@ async def test_reload_reads_at_once_and_always_has_an_outcome(path: Path) -> Non
         assert run.outcomes[-1]["problems"]
         run.actor.told("reload", ())
         await run.until(lambda: len(run.outcomes) == 4, 0.4)
+
+
+async def test_an_outcome_names_the_newest_question_that_was_asked_before_the_files_were_read(path: Path) -> None:
+    async with running(path) as run:
+        run.write("not toml")
+        await run.until(lambda: len(run.outcomes) == 2)
+        run.write(GOOD.format(port=1))
+        run.actor.told("reload", (5,))
+        run.actor.told("reload", (6,))
+        await run.until(lambda: len(run.outcomes) == 3)
+        assert [(bool(one["problems"]), one["asked"]) for one in run.outcomes[1:]] == [(True, 0), (False, 6)]
+        run.actor.told("dry-run", (7,))
+        await run.until(lambda: len(run.outcomes) == 4)
+        run.actor.told("rollback", (8,))
+        await run.until(lambda: len(run.outcomes) == 5)
+        assert [(one["word"], one["asked"]) for one in run.outcomes[3:]] == [("dry-run", 7), ("rollback", 8)]
+
+
+async def test_a_line_of_the_log_stays_short_when_thousands_of_keys_change(path: Path) -> None:
+    many = "".join(f"[locations.l{number}]\nupstream = 'api'\n" for number in range(5000))
+    broken = "".join(f"[locations.b{number}]\nupstream = 'none'\n" for number in range(100))
+    async with running(path) as run:
+        await run.take(lambda: run.write(GOOD.format(port=1) + many))
+        level, message, fields = run.context.logged[-1]
+        assert (level, message) == ("info", "configuration committed")
+        assert fields["changed"].startswith("added locations.l0, locations.l1, ") and fields["changed"].endswith(", 4980 more")
+        assert len(fields["changed"]) < 500
+        run.write(GOOD.format(port=1) + broken)
+        await run.until(lambda: run.outcomes[-1]["problems"])
+        assert run.context.logged[-1][2]["problems"].endswith("; 80 more")
+        assert len(run.outcomes[-1]["problems"]) == 100, "who asks gets all of them"
 
 
 async def test_a_file_of_a_directory_that_comes_or_goes_is_an_edit(tmp_path: Path) -> None:

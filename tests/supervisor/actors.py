@@ -139,7 +139,7 @@ class Config(Actor):
                 self._number -= 1
             else:
                 self._publish(value)
-            self.context.report("generation", {"number": self._number, "problems": self.problems, "notes": []})
+            self.context.report("generation", {"number": self._number, "problems": self.problems, "notes": [], "asked": args[0]})
 
 
 def never_loads(source: str | None, text: str | None) -> dict[str, Any]:
