@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -72,6 +76,23 @@ def test_one_name_is_installed_and_every_part_is_in_it() -> None:
 @cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+def test_what_is_built_has_every_file_under_the_one_name(tmp_path: Path) -> None:
+    """Also from a source archive, as package builders do it."""
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
+    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True, timeout=50)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path)
+    subprocess.run(
+        [*build, "-t", "wheel"], cwd=tmp_path / archive.name.removesuffix(".tar.gz"), check=True, capture_output=True, timeout=50
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    ours = {path.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*") if path.suffix in (".py", ".md", ".typed")}
+    ours |= {path.relative_to(ROOT / "pingap") for path in (ROOT / "pingap").glob("*.py")}
+    assert {f"pingap/{path}" for path in ours} <= names
+    assert {name.split("/")[0] for name in names} == {"pingap"}
 
 
 @cache
