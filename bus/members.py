@@ -49,23 +49,3 @@ class Members:
     def is_dead(self, actor: int) -> bool:
         """Known to be gone; an id newer than the table is not dead but not yet announced."""
         return actor <= self.newest and actor not in self.by_id
-
-    def owner(self, stage: str, key: str) -> int:
-        """The one ready actor of a stage that owns a key (rendezvous hashing), 0 when there is none.
-
-        When the table changes only the keys of the replicas that came or went move.
-        """
-        best, best_score = 0, -1
-        for member in self.ready(stage):
-            score = hash_of(f"{key}\0{member.replica}")
-            if score > best_score:
-                best, best_score = member.id, score
-        return best
-
-
-def hash_of(text: str) -> int:
-    """FNV-1a, 64 bit: the same in every process, unlike hash()."""
-    value = 0xCBF29CE484222325
-    for byte in text.encode():
-        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    return value

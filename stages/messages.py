@@ -224,7 +224,7 @@ class Cancel(Message, frozen=True, tag=69):
 
 
 class Claim(Message, frozen=True, tag=70):
-    """A replica → the replica of the same stage that owns a key, so that a limit is the limit however many replicas there are."""
+    """A replica → the replica of the same stage that owns a key: `stages/claims.py`."""
 
     sid: int
     asker: int

@@ -4,7 +4,7 @@
     builtin/      one file a plugin       registry.py   which there are; checks sections, plans itineraries
     chain.py      the hooks of a location, in order, made once per generation
     core.py       a body on its way through transformers, within credit: decides, does nothing
-    limits.py     the counters behind `limit`: decides     claims.py   asks their owner, keeps them honest
+    limits.py     what `limit` counts by: decides    claims.py   `host.claim`
     actor.py      messages in and out      stream.py   one request that is still here
     bodies.py     moves bodies            host.py     what plugins may ask of the stage
     user_code.py  loads a user's plugin

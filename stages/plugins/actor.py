@@ -13,6 +13,7 @@ from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.bus.repeats import Repeats
 from pingap.stages.broken import OfStreams
+from pingap.stages.claims import Claims
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
 from pingap.stages.messages import (
@@ -32,10 +33,11 @@ from pingap.stages.messages import (
 )
 from pingap.stages.plugins.answers import Answers
 from pingap.stages.plugins.chain import Compiled, Compiler
-from pingap.stages.plugins.claims import Claims
+from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.guard import Guard, failure
 from pingap.stages.plugins.host import StageHost
+from pingap.stages.plugins.limits import Limits
 from pingap.stages.plugins.registry import Made
 from pingap.stages.plugins.requests import Requests
 from pingap.stages.plugins.stream import Stream
@@ -59,7 +61,8 @@ class PluginsActor(OfStreams):
         """For requests of which no generation is known."""
         self.answers = Answers(self)
         self._requests = Requests(self)
-        self._claims = Claims(context)
+        self._claims = Claims(context, Limits().judge, "limit_claims_unanswered")
+        self._host_claims = PluginClaims(self._claims, context.loop)
         base: str = context.settings.get("base", "")
         self._compiler = Compiler(self.guard, self._host, context.log, self.answers.late, base)
         self._generations: Generations[Compiled] = Generations(context, self._compiler.compile, self._committed)
@@ -95,7 +98,7 @@ class PluginsActor(OfStreams):
             self.context.ready()
 
     def _host(self, name: str, made: Made) -> StageHost:
-        return StageHost(name, self.context, self._claims, made.threads, made.bounds.whole if made.bounds is not None else None)
+        return StageHost(name, self.context, self._host_claims, made.threads, made.bounds.whole if made.bounds is not None else None)
 
     def held(self) -> int:
         return len(self.streams)
@@ -108,6 +111,7 @@ class PluginsActor(OfStreams):
             stream.stop()
         self.streams.clear()
         self._generations.stop()
+        self._claims.stop()
         await self._compiler.close()
         self.guard.uninstall()
 

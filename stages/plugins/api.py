@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pingap.config.quantities import parse_duration, parse_size
 from pingap.config.values import parse_header, parse_request_path
+from pingap.stages.leases import Verdict
 from pingap.stages.plugins.exchange import Exchange, Hook, Result
 
 Step = Literal["early_request", "request", "proxy_upstream", "upstream_response", "response"]
@@ -70,15 +71,8 @@ class Host(Protocol):
         Waiting for one of them to be free is not the hook's time. Raises Overloaded when too many calls wait already.
         """
 
-    def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Claimed | Awaitable[Claimed]:
+    def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Verdict | Awaitable[Verdict]:
         """Asks the one replica that counts for `key` whether this request is within a limit. args: see limits.py."""
-
-
-class Claimed(NamedTuple):
-    """Whether a claim was allowed, and what the count came to."""
-
-    allowed: bool
-    value: float
 
 
 class Plugin(Generic[S]):

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from pingap.bus.actor import Context
-from pingap.stages.plugins.api import Claimed
-from pingap.stages.plugins.claims import Claims
+from pingap.stages.leases import Verdict
+from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.threads import Threads
 
@@ -17,11 +17,11 @@ _PLAIN: Final = (str, int, float, bool, type(None))
 class StageHost:
     """The `Host` of one plugin."""
 
-    def __init__(self, name: str, context: Context, claims: Claims, threads: int, waits: float | None) -> None:
+    def __init__(self, name: str, context: Context, claims: PluginClaims, threads: int, waits: float | None) -> None:
         """threads, waits: see threads.py."""
         self.name = name
         self.loop = context.loop
-        self.claim: Callable[[Exchange, str, tuple[Any, ...]], Claimed | Awaitable[Claimed]] = claims.claim
+        self.claim: Callable[[Exchange, str, tuple[Any, ...]], Verdict | Awaitable[Verdict]] = claims.claim
         self._context = context
         self._threads = Threads(context.loop, name, threads, waits)
 

@@ -1,12 +1,11 @@
 """Routing: which location a request belongs to, and what it looks like from there on.
 
-    core.py        pure: a request in; a routed request, a refusal or a question out. The hot path
-    match.py       weight, hosts, paths and conditions of locations; the index by host
-    normalize.py   `normalize_path` of a server: one spelling of a path
-    rewrite.py     the `rewrite` of a location
-    options.py     OPTIONS that ends here
-    processing.py  max_processing: who is counted where
-    actor.py       receives, asks, answers, keeps deadlines
+    core.py       pure: a request in; a routed request, a refusal or a question out. The hot path
+    match.py      weight, hosts, paths and conditions of locations; the index by host
+    normalize.py  `normalize_path` of a server: one spelling of a path
+    rewrite.py    the `rewrite` of a location
+    options.py    OPTIONS that ends here
+    actor.py      receives, asks, answers, keeps deadlines
 
 A generation of the configuration is compiled into one `core.Router`, which never
 changes but for its memory of hosts: everything that depends on the host alone
@@ -17,6 +16,5 @@ Headers go on as the client sent them, so that plugins see nothing else: header 
 forwarded headers and the Via line are written by upstream, when a request leaves.
 
 max_processing is counted by one routing replica per location, so that the limit is
-the limit whatever the number of replicas. The replica that routed a stream claims
-a place there, hears of the stream's end (DONE or CANCEL), and passes that on.
+the limit whatever the number of replicas (stages/claims.py).
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -19,9 +20,11 @@ from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.bus.repeats import Repeats
 from pingap.stages.broken import OfStreams
+from pingap.stages.claims import Claims
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
 from pingap.stages.itinerary import REQUEST_PLUGINS
+from pingap.stages.leases import Leases, Verdict
 from pingap.stages.messages import (
     INLINE,
     Cancel,
@@ -43,26 +46,12 @@ from pingap.stages.messages import (
     window,
 )
 from pingap.stages.routing.core import Limited, MetricsAsked, OptionsAsked, Outcome, Refused, Router
-from pingap.stages.routing.processing import Processing
 
 SWEEP: Final = 0.25
 """Seconds between two looks at the deadlines."""
 
-CLAIM_WAIT: Final = 1.0
-"""Seconds that the owner of a location has to answer CLAIM; then the request passes."""
-
 SCRAPE_WAIT: Final = 2.0
 """Seconds that metrics has for its page; then 503."""
-
-
-class _Claiming(NamedTuple):
-    """A request that waits for a place in its location."""
-
-    request: Request
-    outcome: Limited
-    router: Router
-    asked: int
-    deadline: float
 
 
 class _Scraping(NamedTuple):
@@ -98,13 +87,9 @@ class RoutingActor(OfStreams):
         self._clock = clock
         self._generations: Generations[Router] = Generations(context, Router, self._committed)
         self._send = context.send
-        self._waiting: dict[int, _Claiming | _Scraping] = {}
+        self._waiting: dict[int, _Scraping] = {}
         self._pages: dict[int, _Page] = {}
-        self._processing = Processing()
-        self._claimed_at: dict[int, int] = {}
-        """Streams that (may) have a place with another replica, and which; kept until they end."""
-        self._owners: dict[str, int] = {}
-        """`Members.owner` by location, as long as the table stays: hashing a name costs more than routing a request."""
+        self._claims = Claims(context, by_max_processing, "claims_unanswered", clock)
         self._fallback = ErrorPages()
         self._repeats = Repeats(context)
         self._timer: asyncio.TimerHandle | None = None
@@ -118,8 +103,8 @@ class RoutingActor(OfStreams):
             Cancel: self._ended,
             Done: self._ended,
             Credit: self._credited,
-            Claim: self._claim_asked,
-            Claimed: self._claimed,
+            Claim: self._claims.asked,
+            Claimed: self._claims.claimed,
             Scraped: self._scraped,
         }
 
@@ -134,12 +119,13 @@ class RoutingActor(OfStreams):
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._claims.stop()
 
     def figures(self) -> dict[str, float]:
         return {"requests": self._requests, "in_flight": self.held()}
 
     def held(self) -> int:
-        return len(self._waiting) + len(self._pages)
+        return len(self._waiting) + len(self._pages) + self._claims.waiting
 
     # -- requests -------------------------------------------------------------
 
@@ -248,23 +234,17 @@ class RoutingActor(OfStreams):
 
     def _admit(self, request: Request, router: Router, outcome: Limited) -> None:
         """Lets a request into its location if there is a place, or asks the replica that knows."""
-        location = outcome.routed.location
-        owner = self._owners.get(location)
-        if owner is None:
-            # While no replica is ready there is nobody to disagree with.
-            owner = self._owners[location] = self.context.members.owner("routing", location) or self.context.id
-        sid = request.sid
-        if owner == self.context.id:
-            self._judge(request, router, outcome, self._processing.enter(location, sid, owner, outcome.limit))
-            return
-        self._claimed_at[sid] = owner
-        self._wait(sid, _Claiming(request, outcome, router, owner, self._clock() + CLAIM_WAIT))
-        self._send(owner, Claim(sid, self.context.id, location, (outcome.limit,)))
+        sid, location, args = request.sid, outcome.routed.location, (outcome.limit,)
+        verdict = self._claims.judged_here(sid, location, args)
+        if verdict is not None:
+            self._judged(request, router, outcome, verdict)
+        else:
+            self._claims.ask(sid, location, args, partial(self._judged, request, router, outcome))
 
-    def _judge(self, request: Request, router: Router, outcome: Limited, is_allowed: bool) -> None:
+    def _judged(self, request: Request, router: Router, outcome: Limited, verdict: Verdict) -> None:
         routed = outcome.routed
         reached = routed.stamps[0]
-        if not is_allowed:
+        if not verdict.allowed:
             refused = Refused("too_many_requests", routed.location, routed.upstream, routed.client_ip, "")
             self._answer(request, router.pages, refused, reached)
             return
@@ -273,30 +253,12 @@ class RoutingActor(OfStreams):
         routed = replace(routed, stamps=(reached, self._clock()), watchers=(self.context.id,))
         self._send(routed.affinity[1 if routed.plan & REQUEST_PLUGINS else 2], routed)
 
-    def _claim_asked(self, claim: Claim) -> None:
-        is_allowed = self._processing.enter(claim.key, claim.sid, claim.asker, claim.args[0])
-        self._send(claim.asker, Claimed(claim.sid, claim.key, is_allowed))
-
-    def _claimed(self, claimed: Claimed) -> None:
-        waiting = self._waiting.get(claimed.sid)
-        if not isinstance(waiting, _Claiming):
-            return  # it passed at the deadline, or ended; the place is given back with its end
-        del self._waiting[claimed.sid]
-        if not claimed.allowed:
-            self._claimed_at.pop(claimed.sid, None)
-        self._judge(waiting.request, waiting.router, waiting.outcome, claimed.allowed)
-
     def _ended(self, message: Done | Cancel) -> None:
         """DONE and CANCEL: nothing more will come of this stream, and nothing is owed."""
         sid = message.sid
         self._waiting.pop(sid, None)
         self._pages.pop(sid, None)
-        owner = self._claimed_at.pop(sid, None)
-        if owner is not None:
-            # Behind CLAIM on the same way, so that the owner cannot count a stream after its end.
-            self._send(owner, Done(sid))
-        else:
-            self._processing.leave(sid)
+        self._claims.ended(sid)
 
     # -- metrics --------------------------------------------------------------
 
@@ -311,7 +273,7 @@ class RoutingActor(OfStreams):
 
     def _scraped(self, scraped: Scraped) -> None:
         waiting = self._waiting.get(scraped.sid)
-        if not isinstance(waiting, _Scraping):
+        if waiting is None:
             return
         del self._waiting[scraped.sid]
         headers = b"content-type: " + scraped.content_type.encode() + b"\r\n"
@@ -319,7 +281,7 @@ class RoutingActor(OfStreams):
 
     # -- deadlines and deaths -------------------------------------------------
 
-    def _wait(self, sid: int, what: _Claiming | _Scraping) -> None:
+    def _wait(self, sid: int, what: _Scraping) -> None:
         self._waiting[sid] = what
         if self._timer is None:
             self._timer = self.context.loop.call_later(SWEEP, self._swept)
@@ -337,29 +299,23 @@ class RoutingActor(OfStreams):
             del self._waiting[sid]
             self._give_up(waiting)
 
-    def _give_up(self, waiting: _Claiming | _Scraping) -> None:
-        if isinstance(waiting, _Claiming):
-            self.context.count("claims_unanswered")
-            self._judge(waiting.request, waiting.router, waiting.outcome, True)
-        else:
-            self.context.count("scrapes_unanswered")
-            refused = Refused("overloaded", "", "", waiting.client_ip, "")
-            self._answer(waiting.request, waiting.router.pages, refused, waiting.reached)
+    def _give_up(self, waiting: _Scraping) -> None:
+        self.context.count("scrapes_unanswered")
+        refused = Refused("overloaded", "", "", waiting.client_ip, "")
+        self._answer(waiting.request, waiting.router.pages, refused, waiting.reached)
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
-        self._owners.clear()
+        self._claims.members_changed(gone)
         if not gone:
             return
-        self._processing.forget(gone)
-        for sid in [sid for sid in self._claimed_at if accept_of(sid) in gone or self._claimed_at[sid] in gone]:
-            del self._claimed_at[sid]
         for sid in [sid for sid in self._pages if accept_of(sid) in gone]:
             del self._pages[sid]
         for sid, waiting in [(sid, w) for sid, w in self._waiting.items() if accept_of(sid) in gone or w.asked in gone]:
             del self._waiting[sid]
-            if accept_of(sid) in gone:
-                continue
-            if isinstance(waiting, _Claiming):
-                self._admit(waiting.request, waiting.router, waiting.outcome)  # the location has another owner now
-            else:
+            if accept_of(sid) not in gone:
                 self._give_up(waiting)
+
+
+def by_max_processing(leases: Leases, claim: Claim, now: float) -> Verdict:
+    """The judge of this stage's claims: key, a location; args, (its max_processing,)."""
+    return leases.take(claim, claim.args[0])

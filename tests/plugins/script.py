@@ -16,10 +16,11 @@ from pingap.stages.messages import Accepted, Affinity, Credit, Data, Peer, Refus
 from pingap.stages.plugins import registry
 from pingap.stages.plugins.actor import PluginsActor
 
-ACCEPT, ROUTING, PLUGINS, UPSTREAM, OTHER, CONFIG = 1, 2, 3, 4, 5, 6
+ACCEPT, ROUTING, PLUGINS, UPSTREAM, OTHER, CONFIG, FAR = 1, 2, 3, 4, 5, 6, 9
 SID = (ACCEPT << 32) + 7
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
-STAGES = {ACCEPT: "accept", ROUTING: "routing", PLUGINS: "plugins", UPSTREAM: "upstream", OTHER: "plugins", CONFIG: "config"}
+STAGES = {ACCEPT: "accept", ROUTING: "routing", PLUGINS: "plugins", UPSTREAM: "upstream", OTHER: "plugins", CONFIG: "config", FAR: "accept"}
+"""FAR: another accept actor than the one of SID."""
 
 Sections = dict[str, dict[str, Any]]
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from pingap.stages import claims
+from pingap.stages.leases import Leases
 from pingap.stages.messages import Cancel, Claim, Claimed, Done, Response, Routed
-from pingap.stages.plugins import claims as claims_module
 from pingap.stages.plugins.limits import INFLIGHT, RATE, Limits
-from tests.plugins.script import ACCEPT, CONFIG, OTHER, PLUGINS, ROUTING, SID, UPSTREAM, Stage
+from tests.plugins.script import ACCEPT, CONFIG, FAR, OTHER, PLUGINS, ROUTING, SID, UPSTREAM, Stage
 
 Section = dict[str, Any]
 PAIR: Section = {"category": "limit", "type": "inflight", "max": 2}
@@ -19,12 +20,19 @@ PAIR: Section = {"category": "limit", "type": "inflight", "max": 2}
 # -- counting ------------------------------------------------------------------
 
 
+def verdicts(limits: Limits) -> Any:
+    """(key, args, now) → what the judge says."""
+    leases = Leases()
+    return lambda key, args, now: limits.judge(leases, Claim(SID, PLUGINS, key, args), now)
+
+
 def test_a_rate_blends_the_window_before_with_the_current_one() -> None:
-    limits = Limits()
+    verdict = verdicts(Limits())
     args = (RATE, 1.0, 10.0, 0.25)
 
     def value(now: float) -> float:
-        return limits.claim("k", args, 1, 1, now)[1]
+        result: float = verdict("k", args, now).value
+        return result
 
     assert [value(100.0 + second) for second in range(4)] == pytest.approx([0.025, 0.05, 0.075, 0.1])
     assert value(110.0) == pytest.approx((4 * 0.75 + 1 * 0.25) / 10)
@@ -33,32 +41,20 @@ def test_a_rate_blends_the_window_before_with_the_current_one() -> None:
 
 
 def test_weight_0_goes_by_the_window_before_alone() -> None:
-    limits = Limits()
+    verdict = verdicts(Limits())
     args = (RATE, 0.2, 10.0, 0.0)
-    assert all(limits.claim("k", args, 1, 1, 100.0)[0] for _ in range(9))
-    assert limits.claim("k", args, 1, 1, 110.0) == (False, 0.9)
+    assert all(verdict("k", args, 100.0).allowed for _ in range(9))
+    assert verdict("k", args, 110.0) == (False, 0.9)
 
 
 def test_rates_are_forgotten_from_the_least_recent_one_on() -> None:
     limits = Limits(keys=3)
+    verdict = verdicts(limits)
     for name in "abcabd":
-        limits.claim(name, (RATE, 1.0, 10.0, 1.0), 1, 1, 100.0)
-    assert limits.size == 3
-    assert limits.claim("a", (RATE, 1.0, 10.0, 1.0), 1, 1, 100.0)[1] == pytest.approx(0.3)
-    assert limits.claim("c", (RATE, 1.0, 10.0, 1.0), 1, 1, 100.0)[1] == pytest.approx(0.1)
-
-
-def test_places_in_flight_are_given_back_once_and_leave_nothing() -> None:
-    limits = Limits()
-    args = (INFLIGHT, 2)
-    assert [limits.claim("k", args, sid, 1, 0.0) for sid in (1, 2, 3)] == [(True, 1), (True, 2), (False, 3)]
-    limits.release(3)
-    assert limits.claim("k", args, 4, 1, 0.0) == (False, 3)
-    limits.release(1)
-    limits.release(1)
-    assert limits.claim("k", args, 4, 1, 0.0) == (True, 2)
-    limits.forget(lambda sid, asker: True)
-    assert limits.size == 0
+        verdict(name, (RATE, 1.0, 10.0, 1.0), 100.0)
+    assert len(limits) == 3
+    assert verdict("a", (RATE, 1.0, 10.0, 1.0), 100.0).value == pytest.approx(0.3)
+    assert verdict("c", (RATE, 1.0, 10.0, 1.0), 100.0).value == pytest.approx(0.1)
 
 
 # -- one replica ------------------------------------------------------------------
@@ -145,7 +141,7 @@ async def test_a_rate_says_what_it_is_and_what_it_may_be() -> None:
 
 
 def two(stage: Stage) -> None:
-    stage.members(ACCEPT, ROUTING, PLUGINS, UPSTREAM, OTHER, CONFIG)
+    stage.members(ACCEPT, FAR, ROUTING, PLUGINS, UPSTREAM, OTHER, CONFIG)
 
 
 async def of_other(stage: Stage) -> dict[str, Any]:
@@ -185,7 +181,7 @@ async def test_a_claim_that_the_owner_refuses_is_429_with_its_count() -> None:
 
 
 async def test_an_owner_that_is_silent_lets_requests_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims_module, "WAIT", 0.01)
+    monkeypatch.setattr(claims, "WAIT", 0.01)
     async with Stage({"p": {**PAIR, "max": 1}}) as stage:
         two(stage)
         theirs = await of_other(stage)
@@ -198,7 +194,7 @@ async def test_an_owner_that_is_silent_lets_requests_pass(monkeypatch: pytest.Mo
 async def test_this_replica_counts_for_others_until_they_or_their_clients_are_gone() -> None:
     async with Stage({"p": PAIR}) as stage:
         two(stage)
-        far = 9 << 32  # another accept actor's streams
+        far = FAR << 32
 
         def claim(sid: int, asker: int) -> Any:
             [answer] = stage.feed(Claim(sid, asker, "key", (INFLIGHT, 2)))
@@ -209,7 +205,7 @@ async def test_this_replica_counts_for_others_until_they_or_their_clients_are_go
         assert claim(SID + 2, OTHER) == Claimed(SID + 2, "key", False, 3)
         stage.feed(Done(far))
         assert claim(SID + 2, OTHER).allowed
-        stage.members(ACCEPT, ROUTING, PLUGINS, UPSTREAM, CONFIG)
+        stage.members(ACCEPT, FAR, ROUTING, PLUGINS, UPSTREAM, CONFIG)
         assert claim(SID + 3, PLUGINS) == Claimed(SID + 3, "key", True, 1)
-        stage.members(ROUTING, PLUGINS, UPSTREAM, CONFIG)
-        assert claim(SID + 4, PLUGINS).value == 1
+        stage.members(FAR, ROUTING, PLUGINS, UPSTREAM, CONFIG)
+        assert claim(far + 4, PLUGINS).value == 1

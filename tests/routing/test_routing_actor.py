@@ -36,6 +36,7 @@ from pingap.stages.messages import (
     Stranded,
     closing,
 )
+from pingap.stages.owners import owner_of
 from pingap.stages.routing import actor as module
 from pingap.stages.routing.actor import RoutingActor
 from tests.routing.script import ACCEPT, PLUGINS, ROUTING, SID, UPSTREAM, location, request, snapshot
@@ -55,11 +56,13 @@ class Script:
         self.members(routing=[ROUTING])
 
     def members(self, routing: list[int], draining: tuple[int, ...] = (), metrics: bool = True, gone: set[int] | None = None) -> None:
-        rows: list[tuple[Any, ...]] = [(ACCEPT, "accept", 0, "", READY), (CONFIG, "config", 0, "", READY)]
+        dead = frozenset(gone or ())
+        rows: list[tuple[Any, ...]] = [(CONFIG, "config", 0, "", READY)]
+        rows += [(actor, "accept", number, "", READY) for number, actor in enumerate((ACCEPT, SECOND_ACCEPT)) if actor not in dead]
         rows += [(actor, "routing", number, "", DRAINING if actor in draining else READY) for number, actor in enumerate(routing)]
         rows += [(METRICS, "metrics", 0, "", READY)] if metrics else []
         self.context.members = Members.of(self.context.members.seq + 1, 99, rows)
-        self.actor.members_changed(self.context.members, frozenset(gone or ()))
+        self.actor.members_changed(self.context.members, dead)
 
     def commit(self, config: Snapshot, plans: dict[str, int] | None = None) -> None:
         self.generation += 1
@@ -72,6 +75,11 @@ class Script:
         """Hands a message over; what the actor sent because of it."""
         self.receivers[type(message)](message)
         return self.taken()
+
+    def sweep(self) -> None:
+        """What the timers do."""
+        self.actor.sweep()
+        self.actor._claims.sweep()
 
     def taken(self) -> list[tuple[int, Any]]:
         sent, self.context.sent = self.context.sent, []
@@ -303,7 +311,7 @@ async def test_the_places_of_a_dead_accept_actor_are_free_again(script: Script) 
 def owned_by(script: Script, owner: int, **keys: Any) -> str:
     """Commits a location that the replica `owner` counts, with two replicas; its name."""
     script.members([ROUTING, OTHER])
-    name = next(f"l{n}" for n in range(100) if script.context.members.owner("routing", f"l{n}") == owner)
+    name = next(f"l{n}" for n in range(100) if owner_of(f"l{n}", script.context.members.ready("routing")) == owner)
     committed(script, **{name: location(max_processing=1, **keys)})
     return name
 
@@ -330,8 +338,8 @@ async def test_a_claim_that_is_refused_is_answered_with_429(script: Script) -> N
 
 async def test_the_owner_counts_what_others_claim(script: Script) -> None:
     name = owned_by(script, ROUTING)
-    assert script.receive(Claim(SID, OTHER, name, (1,))) == [(OTHER, Claimed(SID, name, True))]
-    assert script.receive(Claim(SID + 1, OTHER, name, (1,))) == [(OTHER, Claimed(SID + 1, name, False))]
+    assert script.receive(Claim(SID, OTHER, name, (1,))) == [(OTHER, Claimed(SID, name, True, 1))]
+    assert script.receive(Claim(SID + 1, OTHER, name, (1,))) == [(OTHER, Claimed(SID + 1, name, False, 2))]
     assert script.answer(request(sid=SID + 2)).status == 429
     script.receive(Done(SID))
     assert script.receive(request(sid=SID + 3))[0][0] == UPSTREAM
@@ -348,10 +356,10 @@ async def test_an_unanswered_claim_lets_the_request_pass_after_a_second(script: 
     name = owned_by(script, OTHER)
     script.receive(request())
     script.now += 0.99
-    script.actor.sweep()
+    script.sweep()
     assert script.taken() == []
     script.now += 0.01
-    script.actor.sweep()
+    script.sweep()
     [(to, routed)] = script.taken()
     assert (to, type(routed)) == (UPSTREAM, Routed)
     assert script.context.counted == {"claims_unanswered": 1}
@@ -383,7 +391,7 @@ async def test_nobody_waits_for_a_dead_accept_actor(script: Script) -> None:
     script.members([ROUTING, OTHER], gone={ACCEPT})
     assert script.actor.held() == 0
     script.now += 5
-    script.actor.sweep()
+    script.sweep()
     assert script.taken() == []
 
 
@@ -396,13 +404,13 @@ async def test_a_replica_that_alone_is_left_and_drains_counts_by_itself(script: 
 
 async def test_the_sweep_runs_by_itself_while_something_waits(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SWEEP", 0.0)
-    owned_by(script, OTHER)
-    script.receive(request())
-    script.now += 1
+    with_metrics(script)
+    script.receive(request("/metrics"))
+    script.now += 2
     async with asyncio.timeout(5):
         while script.actor.held():
             await asyncio.sleep(0)
-    assert script.taken()[0][0] == UPSTREAM
+    assert script.taken()[0][1].status == 503
 
 
 # -- metrics --------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pingap.stages.header_view import writable
-from pingap.stages.plugins.api import Claimed, Duration, Host, Plugin, Settings, Trouble
+from pingap.stages.leases import Verdict
+from pingap.stages.plugins.api import Duration, Host, Plugin, Settings, Trouble
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, reply
 from pingap.stages.plugins.limits import INFLIGHT, RATE
 
@@ -81,14 +82,14 @@ class Limit(Plugin[LimitSettings]):
         if not value:
             return SKIP  # as documented: who has no key is not limited by it
         assert self._host is not None
-        claimed = self._host.claim(exchange, self._prefix + value, self._args)
-        if isinstance(claimed, Claimed):
-            return CONTINUE if claimed.allowed else self._refused(claimed)
-        return self._later(claimed)
+        verdict = self._host.claim(exchange, self._prefix + value, self._args)
+        if isinstance(verdict, Verdict):
+            return CONTINUE if verdict.allowed else self._refused(verdict)
+        return self._later(verdict)
 
-    async def _later(self, waits: Awaitable[Claimed]) -> Result:
-        claimed = await waits
-        return CONTINUE if claimed.allowed else self._refused(claimed)
+    async def _later(self, waits: Awaitable[Verdict]) -> Result:
+        verdict = await waits
+        return CONTINUE if verdict.allowed else self._refused(verdict)
 
-    def _refused(self, claimed: Claimed) -> Result:
-        return reply(429, f"Plugin limit, exceed limit {claimed.value:.15g}/{self._max:.15g}")
+    def _refused(self, verdict: Verdict) -> Result:
+        return reply(429, f"Plugin limit, exceed limit {verdict.value:.15g}/{self._max:.15g}")
