@@ -21,7 +21,7 @@ from importlib.util import find_spec
 import uvloop
 
 from bench.processes import cpu_seconds
-from pingap.stages.http2.engine import Head, Settings
+from pingap.stages.http2.engine import Head, LocalSettings
 from pingap.stages.http2.engines import MakeEngine, engine
 from tests.e2e.waiting import free_port, until
 
@@ -36,7 +36,7 @@ def ours(name: str) -> Callable[[], asyncio.Protocol]:
     class Server(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-            self.engine = make(False, Settings())
+            self.engine = make(False, LocalSettings())
             self.engine.start()
 
         def data_received(self, data: bytes) -> None:

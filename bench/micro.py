@@ -15,7 +15,7 @@ from pingap.bus import envelope as wire
 from pingap.bus.link import Link
 from pingap.bus.members import READY, Members
 from pingap.stages.http1.engine import ENGINES
-from pingap.stages.http1.rules import Limits
+from pingap.stages.http1.rules import HeadLimits
 from pingap.stages.messages import Affinity, Peer, Report, Request, Response
 
 HEAD = (
@@ -53,8 +53,8 @@ def timed(work: Callable[[], Any], seconds: float = 0.4) -> float:
 def messages() -> tuple[Request, Response]:
     """A request and a response as they cross the bus in the `small` work."""
     engine = ENGINES["httptools"]
-    head = engine.parse_request(HEAD, Limits())
-    answer = engine.parse_response(ANSWER, Limits())
+    head = engine.parse_request(HEAD, HeadLimits())
+    answer = engine.parse_response(ANSWER, HeadLimits())
     peer = Peer("127.0.0.1", 40000, "127.0.0.1", 6188, "http", 1)
     crew = Affinity(2, 3, 4)
     line = (head.method, head.target, head.version, head.host)
@@ -65,7 +65,7 @@ def messages() -> tuple[Request, Response]:
 
 def parts() -> Iterator[tuple[str, float]]:
     """(what, microseconds)."""
-    limits = Limits()
+    limits = HeadLimits()
     for name, engine in ENGINES.items():
         yield f"request head with 7 headers, {name}", timed(lambda engine=engine: engine.parse_request(HEAD, limits))  # type: ignore[misc]
         yield f"response head with 6 headers, {name}", timed(lambda engine=engine: engine.parse_response(ANSWER, limits))  # type: ignore[misc]

@@ -13,8 +13,8 @@ from pingap.stages.accept.certificates import Choice, Chooser
 from pingap.stages.accept.entry import Entry
 from pingap.stages.accept.http1 import Http1Connection
 from pingap.stages.forwarded import Trust
-from pingap.stages.http1.engine import ENGINES, Engine
-from pingap.stages.http1.rules import Limits
+from pingap.stages.http1.engine import ENGINES, HeadParser
+from pingap.stages.http1.rules import HeadLimits
 from pingap.stages.http2.engines import MakeEngine, engine
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Door:
     """One server section as the connections of its listeners see it; a reload changes it in place."""
 
     name: str
-    engine: Engine
+    engine: HeadParser
     settings: Server
-    limits: Limits
+    limits: HeadLimits
     chooser: Chooser | None
     """Of certificates; None where clients speak plainly."""
     trust: Trust = field(default_factory=lambda: Trust(()))
@@ -142,8 +142,8 @@ class Doors:
         self._open.clear()
 
 
-def limits_of(settings: Server, keeps_case: bool = False) -> Limits:
-    return Limits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes, settings.escape_target, keeps_case)
+def limits_of(settings: Server, keeps_case: bool = False) -> HeadLimits:
+    return HeadLimits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes, settings.escape_target, keeps_case)
 
 
 def _factory(actor: AcceptActor, door: Door) -> Callable[[], asyncio.Protocol]:

@@ -33,14 +33,14 @@ from pingap.stages.http2.engine import (
     GoAway,
     Head,
     Http2Error,
+    LocalSettings,
     Pong,
     Reset,
-    Settings,
     Trailers,
     Unread,
 )
 from pingap.stages.http2.fields import Malformed, request_head, response_fields, sketch_of, trailer_block
-from pingap.stages.http2.guard import Guard, for_lists_of
+from pingap.stages.http2.guard import FloodGuard, for_lists_of
 from pingap.stages.messages import UNKNOWN
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class Http2Connection(Http2Output):
         make = door.make_http2
         assert make is not None
         self.engine = make(
-            False, Settings(max_streams=settings.http2_max_streams, header_list=settings.max_header_bytes, enable_connect=True)
+            False, LocalSettings(max_streams=settings.http2_max_streams, header_list=settings.max_header_bytes, enable_connect=True)
         )
-        self.guard = Guard(len(PREFACE), for_lists_of(settings.max_header_bytes))
+        self.guard = FloodGuard(len(PREFACE), for_lists_of(settings.max_header_bytes))
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
         self.heard: dict[Http2Intake, None] = {}

@@ -11,8 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from pingap.stages.accept.connection import WRITE_BUFFER, Connection
-from pingap.stages.http2.engine import Engine, Fields
-from pingap.stages.http2.guard import Guard
+from pingap.stages.http2.engine import Fields, Http2Engine
+from pingap.stages.http2.guard import FloodGuard
 from pingap.stages.read_gate import BACKLOG
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Http2Output(Connection):
 
     __slots__ = ("_is_over", "_is_scheduled", "_moved", "blocked", "choked", "engine", "guard")
 
-    engine: Engine
-    guard: Guard
+    engine: Http2Engine
+    guard: FloodGuard
 
     def __init__(self, actor: AcceptActor, door: Door) -> None:
         super().__init__(actor, door)

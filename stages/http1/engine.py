@@ -24,10 +24,10 @@ from pingap.stages.http1.rules import (
     TARGET,
     TOKEN,
     VALUE,
-    Limits,
+    AnswerHead,
+    HeadLimits,
     ProtocolError,
     RequestHead,
-    ResponseHead,
     Special,
     check_block,
     check_count,
@@ -48,11 +48,11 @@ from pingap.stages.messages import UNKNOWN
 _START: Final = re.compile(rb"([!#-'*+\-.0-9A-Z^-z|~]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9])\r\n")
 
 
-class Engine(Protocol):
-    def parse_request(self, head: bytes, limits: Limits) -> RequestHead:
+class HeadParser(Protocol):
+    def parse_request(self, head: bytes, limits: HeadLimits) -> RequestHead:
         """Raises ProtocolError."""
 
-    def parse_response(self, head: bytes, limits: Limits) -> ResponseHead:
+    def parse_response(self, head: bytes, limits: HeadLimits) -> AnswerHead:
         """Raises ProtocolError of kind bad_gateway."""
 
 
@@ -91,13 +91,13 @@ _NO_PROTOCOL: Final = "backend switched to no protocol: 101 without Upgrade"
 class Httptools:
     """The engine of the hot path: llhttp through httptools, for all that `lines.py` does not find ordinary."""
 
-    def parse_request(self, head: bytes, limits: Limits) -> RequestHead:
+    def parse_request(self, head: bytes, limits: HeadLimits) -> RequestHead:
         return quick_request(head, limits) or self.parse_whole_request(head, limits)
 
-    def parse_response(self, head: bytes, limits: Limits) -> ResponseHead:
+    def parse_response(self, head: bytes, limits: HeadLimits) -> AnswerHead:
         return quick_response(head, limits) or self.parse_whole_response(head, limits)
 
-    def parse_whole_request(self, head: bytes, limits: Limits) -> RequestHead:
+    def parse_whole_request(self, head: bytes, limits: HeadLimits) -> RequestHead:
         if len(head) > limits.head:
             raise head_too_large(head, limits)
         check_count(head, limits)
@@ -122,7 +122,7 @@ class Httptools:
         version = 11 if head[len(start)] == 49 else 10
         return finish_request(head, method, target, version, fields.lines, fields.special or _NOTHING_SPECIAL, limits)
 
-    def parse_whole_response(self, head: bytes, limits: Limits) -> ResponseHead:
+    def parse_whole_response(self, head: bytes, limits: HeadLimits) -> AnswerHead:
         _check_response(head, limits)
         fields = _Fields()
         parser = httptools.HttpResponseParser(fields)
@@ -141,7 +141,7 @@ class Httptools:
 class H11:
     """The second engine: h11, stricter in grammar, with the raw checks that it lacks."""
 
-    def parse_request(self, head: bytes, limits: Limits) -> RequestHead:
+    def parse_request(self, head: bytes, limits: HeadLimits) -> RequestHead:
         if len(head) > limits.head:
             raise head_too_large(head, limits)
         check_count(head, limits)
@@ -158,7 +158,7 @@ class H11:
         version = 11 if event.http_version == b"1.1" else 10
         return finish_request(head, event.method, event.target, version, lines, special, limits)
 
-    def parse_response(self, head: bytes, limits: Limits) -> ResponseHead:
+    def parse_response(self, head: bytes, limits: HeadLimits) -> AnswerHead:
         try:
             _check_response(head, limits)
             check_block(head)
@@ -174,7 +174,7 @@ class H11:
         return finish_response(head, event.status_code, 11 if event.http_version == b"1.1" else 10, lines, special, limits)
 
 
-def _check_response(head: bytes, limits: Limits) -> None:
+def _check_response(head: bytes, limits: HeadLimits) -> None:
     if len(head) > limits.head:
         raise ProtocolError("bad_gateway", "backend's response head is too large")
     if len(head) > 4 * limits.headers and head.count(b"\n") > limits.headers + 2:
@@ -218,7 +218,7 @@ def _collect(head: bytes, event: Any, kind: str) -> tuple[list[bytes], Special]:
 
 
 def finish_request(
-    head: bytes, method: bytes, target: bytes, version: int, lines: list[bytes], special: Special, limits: Limits
+    head: bytes, method: bytes, target: bytes, version: int, lines: list[bytes], special: Special, limits: HeadLimits
 ) -> RequestHead:
     """The rules of section 8 on a parsed request head."""
     if not is_forwarded(method):
@@ -271,7 +271,7 @@ def finish_request(
     )
 
 
-def finish_response(head: bytes, status: int, version: int, lines: list[bytes], special: Special, limits: Limits) -> ResponseHead:
+def finish_response(head: bytes, status: int, version: int, lines: list[bytes], special: Special, limits: HeadLimits) -> AnswerHead:
     """The rules for a backend's response head, which a parser has taken."""
     if not 100 <= status <= 999:
         raise ProtocolError("bad_gateway", f"backend's status {status}")
@@ -289,7 +289,7 @@ def finish_response(head: bytes, status: int, version: int, lines: list[bytes], 
     named = not_in_trailers(special.connection) if chunked and special.connection else ()
     reason = reason_of(head[: head.index(b"\r\n")])
     spelled = spelled_in(head) if limits.keeps_case else ()
-    return new(ResponseHead, (status, version, headers, length, chunked, keep_alive, special.upgraded(), named, reason, spelled))
+    return new(AnswerHead, (status, version, headers, length, chunked, keep_alive, special.upgraded(), named, reason, spelled))
 
 
 def _replace_host(headers: bytes, host: bytes) -> bytes:
@@ -297,7 +297,7 @@ def _replace_host(headers: bytes, host: bytes) -> bytes:
     return b"".join((b"host: " + host if line.startswith(b"host:") else line) + b"\r\n" for line in lines)
 
 
-def _request_error(head: bytes, error: httptools.HttpParserError, limits: Limits) -> ProtocolError:
+def _request_error(head: bytes, error: httptools.HttpParserError, limits: HeadLimits) -> ProtocolError:
     """What llhttp's refusal means to the client."""
     match = _START.match(head)
     if match is None or match[3] not in (b"1.1", b"1.0"):
@@ -319,4 +319,4 @@ def _bad_start(head: bytes) -> ProtocolError:
     return ProtocolError("bad_request", "malformed request line")
 
 
-ENGINES: Final[dict[str, Engine]] = {"httptools": Httptools(), "h11": H11()}
+ENGINES: Final[dict[str, HeadParser]] = {"httptools": Httptools(), "h11": H11()}

@@ -23,10 +23,10 @@ from pingap.stages.http1.rules import (
     TARGET,
     TOKEN,
     VALUE,
-    Limits,
+    AnswerHead,
+    HeadLimits,
     ProtocolError,
     RequestHead,
-    ResponseHead,
     check_host,
     new,
 )
@@ -55,8 +55,8 @@ _DROPPED: Final[_Special] = (_DROP, b"", b"")
 _CONNECTION: Final[dict[bytes, _Special]] = {b"keep-alive": (_KEEP, b"", b""), b"close": (_CLOSE, b"", b"")}
 
 _lines: dict[bytes, bytes | _Special] = {}
-_requests: dict[bytes, tuple[Limits, RequestHead]] = {}
-_responses: dict[bytes, tuple[Limits, ResponseHead]] = {}
+_requests: dict[bytes, tuple[HeadLimits, RequestHead]] = {}
+_responses: dict[bytes, tuple[HeadLimits, AnswerHead]] = {}
 _status_lines: dict[bytes, tuple[int, bytes]] = {}
 
 
@@ -94,7 +94,7 @@ def _special(name: bytes, value: bytes) -> _Special | None:
     return _DROPPED
 
 
-def _remember(heads: dict[bytes, tuple[Limits, T]], head: bytes, limits: Limits, parsed: T) -> None:
+def _remember(heads: dict[bytes, tuple[HeadLimits, T]], head: bytes, limits: HeadLimits, parsed: T) -> None:
     """Keeps a head of which every line was remembered already: so none that is private, and none that comes once only."""
     if len(head) <= LONGEST_HEAD:
         if len(heads) >= HEADS:
@@ -102,7 +102,7 @@ def _remember(heads: dict[bytes, tuple[Limits, T]], head: bytes, limits: Limits,
         heads[head] = (limits, parsed)
 
 
-def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
+def quick_request(head: bytes, limits: HeadLimits) -> RequestHead | None:
     """An ordinary HTTP/1.1 request head in origin form, or None."""
     remembered = _requests.get(head)
     if remembered is not None and remembered[0] is limits:
@@ -162,7 +162,7 @@ def quick_request(head: bytes, limits: Limits) -> RequestHead | None:
     return parsed
 
 
-def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
+def quick_response(head: bytes, limits: HeadLimits) -> AnswerHead | None:
     """An ordinary final HTTP/1.1 response head, or None."""
     remembered = _responses.get(head)
     if remembered is not None and remembered[0] is limits:
@@ -204,7 +204,7 @@ def quick_response(head: bytes, limits: Limits) -> ResponseHead | None:
     if chunked and length != UNKNOWN:
         return None
     spelled = spelled_in(head) if limits.keeps_case else ()
-    parsed = new(ResponseHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b"", (), reason, spelled))
+    parsed = new(AnswerHead, (status, 11, b"".join(normal), length, chunked, keep_alive, b"", (), reason, spelled))
     if is_known:
         _remember(_responses, head, limits, parsed)
     return parsed

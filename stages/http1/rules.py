@@ -12,7 +12,7 @@ new: Final = tuple.__new__
 """Makes a named tuple from all its fields at half the price of calling it: `new(RequestHead, (method, …))`."""
 
 
-class Limits(NamedTuple):
+class HeadLimits(NamedTuple):
     """Caps on one head."""
 
     head: int = 64 * 1024
@@ -60,7 +60,7 @@ class RequestHead(NamedTuple):
     """Names as they were written (spelling.py); () when nobody wants to know."""
 
 
-class ResponseHead(NamedTuple):
+class AnswerHead(NamedTuple):
     status: int
     version: int
     headers: bytes
@@ -152,14 +152,14 @@ def reads_trailers(headers: bytes) -> bool:
     return READS_TRAILERS in headers and (_READS_TRAILERS_LATER in headers or headers.startswith(READS_TRAILERS))
 
 
-def head_too_large(data: bytes, limits: Limits) -> ProtocolError:
+def head_too_large(data: bytes, limits: HeadLimits) -> ProtocolError:
     """For a head, perhaps unfinished, of more than `limits.head` bytes: 414 when its target alone is too long, else 431."""
     if data.find(b"\r\n", 0, limits.target + 32) < 0:
         return ProtocolError("target_too_long", "target too long")
     return ProtocolError("headers_too_large", "head too large")
 
 
-def check_count(head: bytes, limits: Limits) -> None:
+def check_count(head: bytes, limits: HeadLimits) -> None:
     """Header lines are counted as they came: also those that are dropped cost a parser its time."""
     if len(head) > 4 * limits.headers and head.count(b"\n") > limits.headers + 2:
         raise ProtocolError("headers_too_large", "too many headers")

@@ -40,7 +40,7 @@ class Http2Error(Exception):
         self.detail = detail
 
 
-class Settings(NamedTuple):
+class LocalSettings(NamedTuple):
     """What we tell the peer of ourselves, and the caps behind it."""
 
     max_streams: int = 128
@@ -67,7 +67,7 @@ class Head(NamedTuple):
     ended: bool
 
 
-class Interim(NamedTuple):
+class InterimHead(NamedTuple):
     """A 1xx answer."""
 
     kind: int
@@ -137,10 +137,10 @@ class Pong(NamedTuple):
     payload: bytes
 
 
-Event = Head | Interim | Body | Trailers | Reset | Unread | Room | GoAway | SettingsChanged | Pong
+Event = Head | InterimHead | Body | Trailers | Reset | Unread | Room | GoAway | SettingsChanged | Pong
 
 
-class Engine(Protocol):
+class Http2Engine(Protocol):
     """One connection. What is sent on a stream that is gone is dropped: its Reset is on the way, or was an event already."""
 
     @property

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Final
 
-from pingap.stages.http2.engine import Engine, Settings
+from pingap.stages.http2.engine import Http2Engine, LocalSettings
 
 NAMES: Final = ("h2", "ngh2")
 DEFAULT: Final = "h2"
 
-MakeEngine = Callable[[bool, Settings], Engine]
+MakeEngine = Callable[[bool, LocalSettings], Http2Engine]
 """(is_client, settings) → an engine for one connection."""
 
 

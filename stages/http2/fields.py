@@ -18,10 +18,10 @@ from pingap.stages.http1.rules import (
     TARGET,
     TOKEN,
     VALUE,
-    Limits,
+    AnswerHead,
+    HeadLimits,
     ProtocolError,
     RequestHead,
-    ResponseHead,
     check_host,
     escaped,
     new,
@@ -49,9 +49,9 @@ _PORTS: Final = {b"http": b":80", b"https": b":443"}
 _HOST, _LENGTH, _DROP, _EXPECT, _COOKIE = range(5)
 _Special = tuple[int, bytes]
 _lines: dict[tuple[bytes, bytes], bytes | _Special] = {}
-_whole_requests: dict[Fields, tuple[Limits, RequestHead]] = {}
-_requests_to_end: dict[Fields, tuple[Limits, RequestHead]] = {}
-_responses: dict[Fields, tuple[Limits, ResponseHead]] = {}
+_whole_requests: dict[Fields, tuple[HeadLimits, RequestHead]] = {}
+_requests_to_end: dict[Fields, tuple[HeadLimits, RequestHead]] = {}
+_responses: dict[Fields, tuple[HeadLimits, AnswerHead]] = {}
 _pairs: dict[bytes, tuple[bytes, bytes]] = {}
 _lists: dict[bytes, Fields] = {}
 _STATUS: Final = {status: (b":status", b"%d" % status) for status in range(100, 1000)}
@@ -64,7 +64,7 @@ class Malformed(ProtocolError):
         super().__init__("bad_request", detail)
 
 
-def request_head(fields: Fields, ended: bool, limits: Limits) -> RequestHead:
+def request_head(fields: Fields, ended: bool, limits: HeadLimits) -> RequestHead:
     """A request's fields as HTTP/1.1 would have given them; version 20.
 
     ended: END_STREAM came with them. `length` is 0 then, else what Content-Length says or UNKNOWN. Extended CONNECT
@@ -159,7 +159,7 @@ def _pseudo(fields: Fields, allowed: frozenset[bytes]) -> tuple[dict[bytes, byte
     return pseudo, at
 
 
-def _check_start(method: bytes | None, path: bytes | None, scheme: bytes | None, protocol: bytes | None, limits: Limits) -> None:
+def _check_start(method: bytes | None, path: bytes | None, scheme: bytes | None, protocol: bytes | None, limits: HeadLimits) -> None:
     """RFC 9113 section 8.3.1."""
     if not method or method.translate(None, TOKEN):
         raise Malformed("missing or malformed :method")
@@ -237,7 +237,7 @@ def _remember(table: dict[Fields, T], fields: Fields, what: T) -> None:
     table[fields] = what
 
 
-def response_head(fields: Fields, limits: Limits) -> ResponseHead:
+def response_head(fields: Fields, limits: HeadLimits) -> AnswerHead:
     """A backend's response, version 20; `length` is what Content-Length says, or UNKNOWN. Also for interim ones.
 
     Raises ProtocolError("bad_gateway").
@@ -280,7 +280,7 @@ def response_head(fields: Fields, limits: Limits) -> ResponseHead:
             length = UNKNOWN
     except Malformed as error:
         raise ProtocolError("bad_gateway", f"backend's response: {error.detail}") from error
-    parsed = new(ResponseHead, (code, 20, headers, length, False, True, b"", (), b"", ()))
+    parsed = new(AnswerHead, (code, 20, headers, length, False, True, b"", (), b"", ()))
     if is_known and len(headers) <= LONGEST_LIST:
         _remember(_responses, fields, (limits, parsed))
     return parsed

@@ -67,7 +67,7 @@ def for_lists_of(size: int) -> Floods:
     return DEFAULT._replace(block=block, continuations=max(DEFAULT.continuations, 2 * block // FRAME))
 
 
-class Guard:
+class FloodGuard:
     """For one connection. Feed it what comes, before the engine; begin after the client's preface."""
 
     __slots__ = (

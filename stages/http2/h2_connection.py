@@ -37,10 +37,10 @@ from pingap.stages.http2.engine import (
     Event,
     GoAway,
     Http2Error,
+    LocalSettings,
     Pong,
     Reset,
     Room,
-    Settings,
     SettingsChanged,
 )
 from pingap.stages.http2.hpack_tables import BlockDecoder, BlockEncoder
@@ -62,10 +62,10 @@ class _Quiet:
 _QUIET: Final = _Quiet()
 
 
-class Connection(H2Connection):
+class H2State(H2Connection):
     """Streams, settings and windows."""
 
-    def __init__(self, is_client: bool, settings: Settings) -> None:
+    def __init__(self, is_client: bool, settings: LocalSettings) -> None:
         super().__init__(
             H2Configuration(
                 client_side=is_client,

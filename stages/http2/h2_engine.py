@@ -16,7 +16,7 @@ from pingap.stages.http2.engine import (
     Event,
     Fields,
     Http2Error,
-    Settings,
+    LocalSettings,
 )
 from pingap.stages.http2.h2_receiver import Receiver
 
@@ -27,7 +27,7 @@ _REMEMBERED_ENDS: Final = 1024
 class H2Engine:
     __slots__ = ("_connection", "_settings", "_streams")
 
-    def __init__(self, is_client: bool, settings: Settings) -> None:
+    def __init__(self, is_client: bool, settings: LocalSettings) -> None:
         self._connection = Receiver(is_client, settings)
         self._connection._closed_streams = SizeLimitDict(size_limit=_REMEMBERED_ENDS)
         self._settings = settings

@@ -31,12 +31,12 @@ from pingap.stages.http2.engine import (
     Fields,
     Head,
     Http2Error,
-    Interim,
-    Settings,
+    InterimHead,
+    LocalSettings,
     Trailers,
     Unread,
 )
-from pingap.stages.http2.h2_connection import ACK, CLOSED, CONTINUATION_FRAME, DATA_FRAME, HEADERS_FRAME, SETTINGS_FRAME, Connection
+from pingap.stages.http2.h2_connection import ACK, CLOSED, CONTINUATION_FRAME, DATA_FRAME, HEADERS_FRAME, SETTINGS_FRAME, H2State
 
 MAX_BLOCK: Final = 256 * 1024
 """Bytes of one header block over all its frames. guard.py stops a peer long before that."""
@@ -46,10 +46,10 @@ MAX_CONTINUATIONS: Final = 64
 _END_STREAM, _END_HEADERS, _PADDED, _PRIORITY_FLAG = 0x1, 0x4, 0x8, 0x20
 
 
-class Receiver(Connection):
+class Receiver(H2State):
     """A connection that is given bytes, and returns events of ours."""
 
-    def __init__(self, is_client: bool, settings: Settings) -> None:
+    def __init__(self, is_client: bool, settings: LocalSettings) -> None:
         super().__init__(is_client, settings)
         self._rest = b""
         self._preface = b"" if is_client else PREFACE
@@ -146,7 +146,7 @@ class Receiver(Connection):
             if ended:
                 self._reset_by_force(stream_id, PROTOCOL_ERROR, events)
             else:
-                events.append(new(Interim, (INTERIM, stream_id, fields)))
+                events.append(new(InterimHead, (INTERIM, stream_id, fields)))
             return
         is_first = not machine.headers_received
         machine.process_input(StreamInputs.RECV_HEADERS)

@@ -36,11 +36,11 @@ from pingap.stages.http2.engine import (
     GoAway,
     Head,
     Http2Error,
-    Interim,
+    InterimHead,
+    LocalSettings,
     Pong,
     Reset,
     Room,
-    Settings,
     SettingsChanged,
     Trailers,
     Unread,
@@ -75,7 +75,7 @@ class Ngh2Engine:
         "remote_max_streams",
     )
 
-    def __init__(self, is_client: bool, settings: Settings) -> None:
+    def __init__(self, is_client: bool, settings: LocalSettings) -> None:
         self._is_client = is_client
         self._settings = settings
         self._connection = ngh2.Connection(
@@ -189,7 +189,7 @@ class Ngh2Engine:
                     self._told.add(event.stream_id)
                     events.append(new(Reset, (RESET, event.stream_id, event.error_code, False)))
             elif seen is ngh2.InformationalResponseReceived:
-                events.append(new(Interim, (INTERIM, event.stream_id, event.headers)))
+                events.append(new(InterimHead, (INTERIM, event.stream_id, event.headers)))
             elif seen is ngh2.SettingsReceived:
                 self._learn_settings()
                 events.append(new(SettingsChanged, (SETTINGS,)))

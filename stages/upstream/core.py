@@ -6,12 +6,12 @@ import enum
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from pingap.stages.http1.methods import IDEMPOTENT
-from pingap.stages.http1.rules import Limits
+from pingap.stages.http1.rules import HeadLimits
 from pingap.stages.http2.engine import HTTP_1_1_REQUIRED, REFUSED_STREAM
 
 T = TypeVar("T")
 
-LIMITS: Final = Limits(head=128 * 1024, headers=256)
+LIMITS: Final = HeadLimits(head=128 * 1024, headers=256)
 """Caps on a backend's response head."""
 
 SPELLED: Final = LIMITS._replace(keeps_case=True)

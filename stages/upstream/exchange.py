@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from pingap.stages.headers import value_of
-from pingap.stages.http1.rules import ProtocolError, ResponseHead
+from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http1.spelling import Spelled
 from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
 from pingap.stages.messages import EMPTY, WINDOW, Data, Interim, Report, Response, Routed, accept_of, window
@@ -152,7 +152,7 @@ class Exchange(Attempts):
 
     # -- the answer ---------------------------------------------------------------
 
-    def head_arrived(self, head: ResponseHead, body: bytes, ended: bool) -> float:
+    def head_arrived(self, head: AnswerHead, body: bytes, ended: bool) -> float:
         """The answer's head, and what came with it. Returns the time."""
         routed, actor = self.routed, self.actor
         self.responded = True
@@ -198,7 +198,7 @@ class Exchange(Attempts):
         else:
             self.actor.send(self.answers_to, interim)
 
-    def tunnel_opened(self, head: ResponseHead, rest: bytes) -> None:
+    def tunnel_opened(self, head: AnswerHead, rest: bytes) -> None:
         """The backend has switched protocols. Plugins have no part in what follows, so it goes on without them."""
         self.is_tunnel = True
         self.upload_done = False

@@ -13,7 +13,7 @@ from typing import Final
 
 from pingap.stages.grpc import GRPC, GRPC_WEB, lines_of_cut
 from pingap.stages.headers import cutter, joined, value_of
-from pingap.stages.http1.rules import READS_TRAILERS, ProtocolError, ResponseHead, reads_trailers
+from pingap.stages.http1.rules import READS_TRAILERS, AnswerHead, ProtocolError, reads_trailers
 from pingap.stages.messages import UNKNOWN
 
 PREFIX: Final = 5
@@ -71,7 +71,7 @@ class Bridge:
         """More of the request's body. Raises ProtocolError for what is no base64."""
         return payload if self._decoder is None else self._decoder.decode(payload, ended)
 
-    def answer(self, head: ResponseHead, body: bytes, ended: bool) -> tuple[ResponseHead, bytes]:
+    def answer(self, head: AnswerHead, body: bytes, ended: bool) -> tuple[AnswerHead, bytes]:
         """The answer's head and what came with it. One that is not gRPC, an error page say, passes as it is.
 
         A status in the head (an answer of trailers only) stays there: PROTOCOL-WEB.md wants it so.

@@ -20,7 +20,7 @@ from pingap.stages.http1.lenient import end_of_head, mended
 from pingap.stages.http1.lines import quick_response
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.http1.render import LAST_CHUNK, chunk, request_head
-from pingap.stages.http1.rules import Limits, ProtocolError, ResponseHead
+from pingap.stages.http1.rules import AnswerHead, HeadLimits, ProtocolError
 from pingap.stages.http1.spelling import Spelled, respelled
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.read_gate import CREDIT, ReadGate
@@ -306,7 +306,7 @@ class BackendConnection(asyncio.Protocol):
         if decoder.done:
             self._finish(exchange, b"")
 
-    def _switch(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
+    def _switch(self, exchange: Exchange, head: AnswerHead, rest: bytes) -> None:
         """The backend switches protocols (RFC 9110 section 15.2.2): to the one that was asked for, or it is out of its mind."""
         if not self._switches or head.upgrade != self._switches:
             raise ProtocolError("bad_gateway", "backend switched to a protocol that was not asked for")
@@ -330,7 +330,7 @@ class BackendConnection(asyncio.Protocol):
             raise ProtocolError("bad_gateway", "backend does not speak HTTP/1")
         self._buffer = data
 
-    def _answered(self, exchange: Exchange, head: ResponseHead, body: bytes, rest: bytes) -> None:
+    def _answered(self, exchange: Exchange, head: AnswerHead, body: bytes, rest: bytes) -> None:
         """Head and whole body are here."""
         self.exchange = None
         self.deadline = inf
@@ -466,7 +466,7 @@ class BackendConnection(asyncio.Protocol):
             self.transport.abort()
 
 
-def _whole_head(block: bytes, limits: Limits) -> ResponseHead:
+def _whole_head(block: bytes, limits: HeadLimits) -> AnswerHead:
     """Of an answer that is not ordinary. Raises ProtocolError."""
     sound = mended(block)
     head = _parse(sound, limits)

@@ -25,15 +25,15 @@ from pingap.stages.http2.engine import (
     GoAway,
     Head,
     Http2Error,
-    Interim,
+    InterimHead,
+    LocalSettings,
     Pong,
     Reset,
     Room,
-    Settings,
     SettingsChanged,
     Trailers,
 )
-from pingap.stages.http2.guard import Bucket, Floods, Guard
+from pingap.stages.http2.guard import Bucket, FloodGuard, Floods
 from pingap.stages.read_gate import ReadGate
 from pingap.stages.upstream.core import Failure
 from pingap.stages.upstream.http2_stream import Http2Stream
@@ -42,7 +42,7 @@ from pingap.stages.upstream.pool import BackendState
 from pingap.stages.upstream.risky import LONG as LONGEST
 from pingap.stages.upstream.words import words_of
 
-OURS: Final = Settings(max_streams=0, connection_window=LARGEST_WINDOW, header_list=128 * 1024)
+OURS: Final = LocalSettings(max_streams=0, connection_window=LARGEST_WINDOW, header_list=128 * 1024)
 """What we tell backends. They open no streams: push is off. What may come is bounded by the window of each stream: one for
 all of them would be used up by a few slow clients, and everybody else on the connection would wait for those."""
 
@@ -124,7 +124,7 @@ class Http2Connection(asyncio.Protocol):
         """Answers so far."""
         self.engine = backend.group.make_engine(True, OURS)
         self.places = Places(self)
-        self._guard = Guard(0, FLOODS)
+        self._guard = FloodGuard(0, FLOODS)
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
         self._unasked: dict[Http2Stream, None] = {}
@@ -267,7 +267,7 @@ class Http2Connection(asyncio.Protocol):
                 stream.took_head(event.fields, event.ended)
             elif isinstance(event, Trailers):
                 stream.took_trailers(event.fields)
-            elif isinstance(event, Interim):
+            elif isinstance(event, InterimHead):
                 stream.took_interim(event.fields)
             elif isinstance(event, Reset):
                 stream.was_reset(event.code, event.is_ours)

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from pingap.stages.grpc import is_call, timeout_of
-from pingap.stages.http1.rules import ProtocolError, ResponseHead
+from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields
 from pingap.stages.http2.fields import request_fields, response_head, trailer_block, trailer_fields
 from pingap.stages.messages import EMPTY, UNKNOWN
@@ -56,7 +56,7 @@ class Http2Stream:
         self.exchange: Exchange | None = None
         self.deadline = inf
         self.id = 0
-        self._head: ResponseHead | None = None
+        self._head: AnswerHead | None = None
         """Of an answer that has not been passed on: the rest of it may be in the same read."""
         self._has_begun = False
         """The answer's head has been passed on."""
@@ -166,7 +166,7 @@ class Http2Stream:
             self._head = head
             self.connection.lonely.append(self)
 
-    def _open_tunnel(self, exchange: Exchange, head: ResponseHead, ended: bool) -> None:
+    def _open_tunnel(self, exchange: Exchange, head: AnswerHead, ended: bool) -> None:
         """A 2xx to an extended CONNECT is to the client what a 101 is (RFC 8441 section 5)."""
         assert self._tunnel is not None
         headers = answered_over_http2(self._tunnel, head.headers)
@@ -227,7 +227,7 @@ class Http2Stream:
             exchange.head_arrived(head, b"", False)
         self._finish(exchange, b"", trailers)
 
-    def _answered(self, exchange: Exchange, head: ResponseHead, body: bytes) -> None:
+    def _answered(self, exchange: Exchange, head: AnswerHead, body: bytes) -> None:
         """Head and whole body are here."""
         self._got_end = True
         exchange.head_arrived(head, body, True)

@@ -8,7 +8,7 @@ import pytest
 
 from pingap.stages.grpc import trailers_for
 from pingap.stages.http2 import engine as wire
-from pingap.stages.http2.engine import Body, Fields, Reset, Settings, Trailers
+from pingap.stages.http2.engine import Body, Fields, LocalSettings, Reset, Trailers
 from pingap.stages.messages import Data, Request
 from tests.accept.playbook import PLUGINS, ROUTING, Play
 from tests.accept.test_http2 import POST, Browser, with_fields
@@ -134,7 +134,7 @@ async def test_a_client_that_still_streams_gets_its_status_and_what_it_sends_is_
 
 
 async def test_what_waits_for_the_clients_window_comes_before_the_status_and_the_log_does_not_wait(play: Play, name: str) -> None:
-    browser, request = await begun(play, name, MESSAGE * 10, settings=Settings(window=25, connection_window=1 << 20))
+    browser, request = await begun(play, name, MESSAGE * 10, settings=LocalSettings(window=25, connection_window=1 << 20))
     play.streams(request, b"", error="bad_gateway")
     events = await browser.listens()
     assert b"".join(event.data for event in events if isinstance(event, Body)) == (MESSAGE * 10)[:25]
@@ -150,7 +150,7 @@ async def test_what_waits_for_the_clients_window_comes_before_the_status_and_the
 
 
 async def test_while_it_waits_nothing_more_is_asked_of_its_client_or_taken_from_it(play: Play, name: str) -> None:
-    browser, request = await begun(play, name, MESSAGE * 10, ended=False, settings=Settings(window=25, connection_window=1 << 20))
+    browser, request = await begun(play, name, MESSAGE * 10, ended=False, settings=LocalSettings(window=25, connection_window=1 << 20))
     play.grants(request, 1000)
     await play.turn()
     play.stages_hear()
@@ -170,7 +170,7 @@ async def test_while_it_waits_nothing_more_is_asked_of_its_client_or_taken_from_
 
 
 async def test_an_answer_that_had_come_to_its_end_keeps_its_own_status_when_its_upstream_dies(play: Play, name: str) -> None:
-    browser, request = await begun(play, name, MESSAGE * 10, settings=Settings(window=25, connection_window=1 << 20))
+    browser, request = await begun(play, name, MESSAGE * 10, settings=LocalSettings(window=25, connection_window=1 << 20))
     play.tell(Data(request.sid, b"", True, "", False, None, b"grpc-status: 0\r\n"))
     told = await browser.listens()
     play.members((ROUTING, "routing"), (PLUGINS, "plugins"), (14, "upstream"))
@@ -188,7 +188,7 @@ async def test_an_answer_that_had_come_to_its_end_keeps_its_own_status_when_its_
 
 @pytest.mark.parametrize("how", ["resets", "leaves", "waits"])
 async def test_a_client_that_does_not_take_what_waits_is_logged_once(play: Play, name: str, how: str) -> None:
-    browser, request = await begun(play, name, MESSAGE * 10, settings=Settings(window=25, connection_window=1 << 20))
+    browser, request = await begun(play, name, MESSAGE * 10, settings=LocalSettings(window=25, connection_window=1 << 20))
     play.streams(request, b"", error="bad_gateway")
     await browser.listens()
     if how == "resets":

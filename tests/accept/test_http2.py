@@ -12,10 +12,9 @@ from pingap.stages.accept.http2 import HEARD, ROUND_TRIP
 from pingap.stages.accept.http2_output import UNREAD
 from pingap.stages.accept.http2_stream import PORTION
 from pingap.stages.http2 import engine as wire
-from pingap.stages.http2.engine import Body, Fields, GoAway, Head, Interim, Reset, Settings, Trailers
+from pingap.stages.http2.engine import Body, Fields, GoAway, Head, InterimHead, LocalSettings, Reset, Trailers
 from pingap.stages.http2.engines import engine
-from pingap.stages.messages import INLINE, STREAM_WINDOW, UNKNOWN, WINDOW, Credit, Data, Request
-from pingap.stages.messages import Interim as InterimMessage
+from pingap.stages.messages import INLINE, STREAM_WINDOW, UNKNOWN, WINDOW, Credit, Data, Interim, Request
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play
 from tests.http2.wire import ENGINES, GET, HEADERS, POST, PREFACE, SETTINGS, frame, headers
 
@@ -32,10 +31,10 @@ WEBSOCKET: Fields = (
 class Browser:
     """An HTTP/2 client on a connection of the playbook; `hears` gives the events that its engine makes of what came."""
 
-    def __init__(self, play: Play, name: str, settings: Settings | None = None, **server: Any) -> None:
+    def __init__(self, play: Play, name: str, settings: LocalSettings | None = None, **server: Any) -> None:
         self.play = play
         self.client: Client = play.connects(enabled_h2=True, http2_engine=name, **server)
-        self.engine = engine("h2")(True, settings or Settings(window=16 * WINDOW, connection_window=16 * WINDOW))
+        self.engine = engine("h2")(True, settings or LocalSettings(window=16 * WINDOW, connection_window=16 * WINDOW))
         self.engine.start()
         self._events: list[Any] = []
         self.speaks()
@@ -58,7 +57,7 @@ class Browser:
             self._events += self.engine.receive(data)
             self.speaks()
         told, self._events = self._events, []
-        return [event for event in told if isinstance(event, Head | Interim | Body | Trailers | Reset | GoAway)]
+        return [event for event in told if isinstance(event, Head | InterimHead | Body | Trailers | Reset | GoAway)]
 
     def asks(self, fields: Fields = GET, ended: bool = True) -> int:
         stream_id = self.engine.request(fields, ended)
@@ -137,8 +136,8 @@ async def test_a_small_body_that_pauses_leaves_as_far_as_it_has_come(
     assert (request.length, request.body, request.ended) == (5, b"", False)
     play.grants(request, WINDOW)
     assert play.hears_data(request) == ([(b"he", False)] if first else [])
-    play.tell(InterimMessage(request.sid, 103, b""))
-    assert any(isinstance(event, Interim) for event in await browser.listens())
+    play.tell(Interim(request.sid, 103, b""))
+    assert any(isinstance(event, InterimHead) for event in await browser.listens())
     browser.sends(stream_id, b"hello"[len(first) :], True)
     await play.turn()
     assert play.hears_data(request) == [(b"hello"[len(first) :], True)]
@@ -180,10 +179,10 @@ async def test_a_client_sends_no_more_than_its_window_while_nobody_takes_its_bod
         browser.sends(stream_id, b"x" * min(room, 16384))
         sent += min(room, 16384)
         await browser.listens()
-    assert sent == Settings().window
+    assert sent == LocalSettings().window
     play.grants(request, sent)
     await browser.listens()
-    assert browser.engine.room(stream_id) == Settings().window
+    assert browser.engine.room(stream_id) == LocalSettings().window
     assert sum(len(payload) for payload, _ in play.hears_data(request)) == sent
 
 
@@ -223,7 +222,7 @@ async def test_interim_answers_and_trailers_pass(play: Play, name: str) -> None:
     browser = Browser(play, name)
     browser.asks()
     request = play.hears_request()
-    play.tell(InterimMessage(request.sid, 103, b"link: </a.css>\r\n", b"no phrases here"))
+    play.tell(Interim(request.sid, 103, b"link: </a.css>\r\n", b"no phrases here"))
     play.answers(request, ended=False, body=b"x", reason=b"and none here")
     play.tell(Data(request.sid, b"y", True, "", False, None, b"grpc-status: 0\r\n"))
     interim, head, *bodies, trailers = await browser.listens()
@@ -248,7 +247,7 @@ async def test_trailers_of_a_request_go_with_its_end(play: Play, name: str) -> N
 
 
 async def test_what_windows_have_no_room_for_waits_and_holds_back_its_sender(play: Play, name: str) -> None:
-    browser = Browser(play, name, Settings(window=1000, connection_window=16 * WINDOW))
+    browser = Browser(play, name, LocalSettings(window=1000, connection_window=16 * WINDOW))
     stream_id = browser.asks()
     request = play.hears_request()
     play.answers(request, body=b"a" * 1500, ended=False)
@@ -274,7 +273,7 @@ async def test_what_windows_have_no_room_for_waits_and_holds_back_its_sender(pla
 @pytest.mark.parametrize("is_inline", [True, False])
 async def test_an_answer_that_has_come_whole_is_not_cut_when_its_upstream_dies(play: Play, name: str, is_inline: bool) -> None:
     """The client is slow; nothing more is to come from there."""
-    browser = Browser(play, name, Settings(window=1000, connection_window=16 * WINDOW))
+    browser = Browser(play, name, LocalSettings(window=1000, connection_window=16 * WINDOW))
     whole = browser.asks()
     play.answers(first := play.hears_request(), body=b"a" * 5000, ended=is_inline)
     if not is_inline:
@@ -296,7 +295,7 @@ async def test_an_answer_that_has_come_whole_is_not_cut_when_its_upstream_dies(p
 
 
 async def test_a_stream_without_room_does_not_stop_another(play: Play, name: str) -> None:
-    browser = Browser(play, name, Settings(window=1000, connection_window=16 * WINDOW))
+    browser = Browser(play, name, LocalSettings(window=1000, connection_window=16 * WINDOW))
     browser.asks()
     stuck = play.hears_request()
     play.answers(stuck, body=b"a" * 5000, ended=False)
@@ -738,7 +737,7 @@ async def test_a_body_that_waits_for_credit_is_nobodys_fault(play: Play, name: s
 
 
 async def test_a_client_that_makes_no_room_loses_that_stream_only(play: Play, name: str) -> None:
-    browser = Browser(play, name, Settings(window=1000, connection_window=16 * WINDOW), downstream_write_timeout=5.0)
+    browser = Browser(play, name, LocalSettings(window=1000, connection_window=16 * WINDOW), downstream_write_timeout=5.0)
     stuck = browser.asks()
     play.answers(play.hears_request(), body=b"x" * 5000, ended=False)
     await browser.listens()
@@ -834,7 +833,7 @@ async def test_who_shuts_its_side_and_does_not_read_its_answer_is_not_waited_for
 @pytest.mark.parametrize("is_narrow", [True, False], ids=["a small window for all", "a slow socket"])
 async def test_a_slow_client_gets_some_of_each_answer_and_loses_none(play: Play, name: str, is_narrow: bool) -> None:
     """Each waits longer for its turn than a client may leave an answer alone."""
-    settings = Settings(window=16 * WINDOW, connection_window=65535 if is_narrow else 64 * WINDOW)
+    settings = LocalSettings(window=16 * WINDOW, connection_window=65535 if is_narrow else 64 * WINDOW)
     browser = Browser(play, name, settings, downstream_write_timeout=5.0)
     asked: dict[int, Request] = {}
     for _ in range(12):
@@ -862,7 +861,7 @@ async def test_a_slow_client_gets_some_of_each_answer_and_loses_none(play: Play,
 
 
 async def test_a_window_for_all_that_never_opens_ends_the_streams_that_wait_for_it(play: Play, name: str) -> None:
-    browser = Browser(play, name, Settings(window=16 * WINDOW, connection_window=65535), downstream_write_timeout=5.0)
+    browser = Browser(play, name, LocalSettings(window=16 * WINDOW, connection_window=65535), downstream_write_timeout=5.0)
     for _ in range(3):
         browser.asks()
         play.answers(play.hears_request(), body=b"x" * PORTION, ended=False)

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import pytest
 
-from pingap.stages.http1.engine import ENGINES, Engine, Httptools
-from pingap.stages.http1.rules import Limits, ProtocolError, RequestHead, ResponseHead
+from pingap.stages.http1.engine import ENGINES, HeadParser, Httptools
+from pingap.stages.http1.rules import AnswerHead, HeadLimits, ProtocolError, RequestHead
 
-LIMITS: Final = Limits()
+LIMITS: Final = HeadLimits()
 
 
 class Whole:
@@ -19,7 +19,7 @@ class Whole:
     parse_response = Httptools.parse_whole_response
 
 
-ALL: Final[dict[str, Engine]] = {"httptools": ENGINES["httptools"], "llhttp": Whole(), "h11": ENGINES["h11"]}
+ALL: Final[dict[str, HeadParser]] = {"httptools": ENGINES["httptools"], "llhttp": Whole(), "h11": ENGINES["h11"]}
 
 every_engine = pytest.mark.parametrize("engine", ALL.values(), ids=ALL)
 
@@ -44,7 +44,7 @@ def ok(*lines: bytes) -> bytes:
     return crlf(b"HTTP/1.1 200 OK", *lines)
 
 
-def request(engine: Engine, head: bytes, limits: Limits = LIMITS) -> RequestHead | str:
+def request(engine: HeadParser, head: bytes, limits: HeadLimits = LIMITS) -> RequestHead | str:
     """The parsed head, or the kind of its refusal. Any other exception is a bug and fails the test."""
     try:
         return engine.parse_request(head, limits)
@@ -52,7 +52,7 @@ def request(engine: Engine, head: bytes, limits: Limits = LIMITS) -> RequestHead
         return error.kind
 
 
-def response(engine: Engine, head: bytes, limits: Limits = LIMITS) -> ResponseHead | str:
+def response(engine: HeadParser, head: bytes, limits: HeadLimits = LIMITS) -> AnswerHead | str:
     """The same for a response head."""
     try:
         return engine.parse_response(head, limits)
@@ -60,7 +60,7 @@ def response(engine: Engine, head: bytes, limits: Limits = LIMITS) -> ResponseHe
         return error.kind
 
 
-def accepted(engine: Engine, head: bytes) -> RequestHead:
+def accepted(engine: HeadParser, head: bytes) -> RequestHead:
     """The parsed head of a request that must be accepted."""
     parsed = request(engine, head)
     assert isinstance(parsed, RequestHead), parsed

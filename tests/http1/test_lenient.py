@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.engine import HeadParser
 from pingap.stages.http1.lenient import end_of_head, mended
 from tests.http1.heads import ALL, crlf, every_engine, ok, response, rows
 
@@ -29,7 +29,7 @@ def with_bare_lf(head: bytes) -> list[bytes]:
 
 @every_engine
 @pytest.mark.parametrize("head", SOUND)
-def test_a_bare_lf_ends_a_line_of_an_answer_as_crlf_does(engine: Engine, head: bytes) -> None:
+def test_a_bare_lf_ends_a_line_of_an_answer_as_crlf_does(engine: HeadParser, head: bytes) -> None:
     for lax in with_bare_lf(head):
         assert end_of_head(lax + b"body\n\nmore\r\n\r\n") == len(lax)
         assert mended(lax) == head
@@ -38,7 +38,7 @@ def test_a_bare_lf_ends_a_line_of_an_answer_as_crlf_does(engine: Engine, head: b
 
 @every_engine
 @pytest.mark.parametrize("minor", [b"2", b"3", b"9"])
-def test_a_later_minor_version_of_a_backend_is_read_as_1_1(engine: Engine, minor: bytes) -> None:
+def test_a_later_minor_version_of_a_backend_is_read_as_1_1(engine: HeadParser, minor: bytes) -> None:
     head = ok(b"Content-Length: 5", b"X-A: HTTP/1.2 200")
     assert response(engine, mended(b"HTTP/1." + minor + head[8:])) == response(engine, head)
 
@@ -66,13 +66,13 @@ UNMENDED = rows(
 
 @every_engine
 @pytest.mark.parametrize("head", UNMENDED)
-def test_nothing_else_is_forgiven(engine: Engine, head: bytes) -> None:
+def test_nothing_else_is_forgiven(engine: HeadParser, head: bytes) -> None:
     assert response(engine, mended(head)) == "bad_gateway"
 
 
 @every_engine
 @pytest.mark.parametrize("head", SOUND)
-def test_an_engine_by_itself_takes_no_bare_lf(engine: Engine, head: bytes) -> None:
+def test_an_engine_by_itself_takes_no_bare_lf(engine: HeadParser, head: bytes) -> None:
     for lax in with_bare_lf(head):
         if lax.endswith(b"\r\n\r\n"):  # as whoever calls an engine promises
             assert response(engine, lax) == "bad_gateway"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.engine import HeadParser
 from pingap.stages.http1.reasons import LONGEST, REASONS, reason_of
 from pingap.stages.http1.render import STATUS_LINES, status_line
-from pingap.stages.http1.rules import ResponseHead
+from pingap.stages.http1.rules import AnswerHead
 from tests.http1.heads import ALL, crlf, every_engine, response, rows
 
 KEPT = rows(
@@ -39,11 +39,11 @@ KEPT = rows(
 
 @every_engine
 @pytest.mark.parametrize(("line", "reason"), KEPT)
-def test_a_reason_is_taken_if_it_is_text_and_not_the_usual_one(engine: Engine, line: bytes, reason: bytes) -> None:
+def test_a_reason_is_taken_if_it_is_text_and_not_the_usual_one(engine: HeadParser, line: bytes, reason: bytes) -> None:
     head = crlf(line, b"X-A: b")
     for _ in range(3):  # the second time its line is known, the third time all of it
         parsed = response(engine, head)
-        assert isinstance(parsed, ResponseHead)
+        assert isinstance(parsed, AnswerHead)
         assert (parsed.status, parsed.reason) == (int(line[9:12]), reason)
 
 
@@ -51,13 +51,13 @@ def test_a_reason_is_taken_if_it_is_text_and_not_the_usual_one(engine: Engine, l
 def test_whatever_is_passed_on_is_one_line_that_reads_back_as_the_same_answer(status: int, reason: bytes) -> None:
     for engine in ALL.values():
         parsed = response(engine, crlf(b"HTTP/1.1 %d %b" % (status, reason), b"X-A: b"))
-        if isinstance(parsed, ResponseHead):
+        if isinstance(parsed, AnswerHead):
             line = status_line(parsed.status, parsed.reason)
             assert line.count(b"\r") == line.count(b"\n") == 1 and len(line.decode("latin-1").splitlines()) == 1
             assert len(line) <= LONGEST + 15
             for reader in ALL.values():
                 again = response(reader, line + b"x-a: b\r\n\r\n")
-                assert isinstance(again, ResponseHead)
+                assert isinstance(again, AnswerHead)
                 assert (again.status, again.headers, again.reason) == (parsed.status, b"x-a: b\r\n", parsed.reason)
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from pingap.stages.http1 import lines
 from pingap.stages.http1.engine import ENGINES
-from pingap.stages.http1.rules import Limits, ProtocolError
+from pingap.stages.http1.rules import HeadLimits, ProtocolError
 
 ENGINE = ENGINES["httptools"]
-WIDE = Limits()
+WIDE = HeadLimits()
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +47,9 @@ def test_what_one_server_takes_another_with_closer_limits_refuses() -> None:
     for _ in range(3):
         ENGINE.parse_request(head, WIDE)
     for limits, kind in (
-        (Limits(headers=2), "headers_too_large"),
-        (Limits(target=4), "target_too_long"),
-        (Limits(head=20), "headers_too_large"),
+        (HeadLimits(headers=2), "headers_too_large"),
+        (HeadLimits(target=4), "target_too_long"),
+        (HeadLimits(head=20), "headers_too_large"),
     ):
         with pytest.raises(ProtocolError) as refused:
             ENGINE.parse_request(head, limits)

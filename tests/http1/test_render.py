@@ -11,11 +11,11 @@ from pingap.stages.http1.engine import ENGINES
 from pingap.stages.http1.methods import LONGEST, METHODS, is_forwarded
 from pingap.stages.http1.reasons import REASONS
 from pingap.stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk, request_head
-from pingap.stages.http1.rules import TARGET, TOKEN, VALUE, Limits, ResponseHead
+from pingap.stages.http1.rules import TARGET, TOKEN, VALUE, AnswerHead, HeadLimits
 from pingap.stages.messages import EMPTY, UNKNOWN
 from tests.http1.heads import request, response
 
-LIMITS = Limits()
+LIMITS = HeadLimits()
 names = st.lists(st.sampled_from(sorted(TOKEN)), min_size=1, max_size=12).map(lambda octets: b"x" + bytes(octets).lower())
 values = st.lists(st.sampled_from(sorted(VALUE)), max_size=20).map(lambda octets: bytes(octets).strip(b" \t"))
 targets = st.lists(st.sampled_from(sorted(TARGET)), max_size=30).map(lambda octets: b"/" + bytes(octets))
@@ -82,7 +82,7 @@ def test_every_status_has_a_line_that_every_engine_read(status: int) -> None:
     for engine in ENGINES.values():
         headers = b"connection: upgrade\r\nupgrade: x\r\n" if status == 101 else b""
         parsed = response(engine, STATUS_LINES[status] + headers + b"\r\n")
-        assert isinstance(parsed, ResponseHead)
+        assert isinstance(parsed, AnswerHead)
         assert parsed.status == status
 
 

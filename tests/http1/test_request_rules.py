@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.engine import HeadParser
 from pingap.stages.http1.methods import IDEMPOTENT, METHODS
-from pingap.stages.http1.rules import EVERY_NAME, Limits, check_host, split_absolute
+from pingap.stages.http1.rules import EVERY_NAME, HeadLimits, check_host, split_absolute
 from pingap.stages.messages import UNKNOWN
 from tests.http1.heads import accepted, crlf, every_engine, get, post, request, rows
 
@@ -142,7 +142,7 @@ REFUSED = rows(
 
 @every_engine
 @pytest.mark.parametrize(("head", "kind"), REFUSED)
-def test_a_request_that_breaks_a_rule_is_refused_with_the_kind_that_says_how(engine: Engine, head: bytes, kind: str) -> None:
+def test_a_request_that_breaks_a_rule_is_refused_with_the_kind_that_says_how(engine: HeadParser, head: bytes, kind: str) -> None:
     assert request(engine, head) == kind
 
 
@@ -230,20 +230,20 @@ ACCEPTED = rows(
 
 @every_engine
 @pytest.mark.parametrize(("head", "fields"), ACCEPTED)
-def test_a_request_that_obeys_is_accepted_with_these_fields(engine: Engine, head: bytes, fields: dict[str, object]) -> None:
+def test_a_request_that_obeys_is_accepted_with_these_fields(engine: HeadParser, head: bytes, fields: dict[str, object]) -> None:
     parsed = accepted(engine, head)
     assert {name: getattr(parsed, name) for name in fields} == fields
 
 
 @every_engine
 @pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_of_the_list_is_known_to_the_engine(engine: Engine, method: bytes) -> None:
+def test_every_method_of_the_list_is_known_to_the_engine(engine: HeadParser, method: bytes) -> None:
     assert accepted(engine, crlf(method + b" / HTTP/1.1", b"Host: a")).method == method
 
 
 @every_engine
 @pytest.mark.parametrize("byte", range(256))
-def test_one_byte_in_the_target_is_taken_as_it_is_or_refused(engine: Engine, byte: int) -> None:
+def test_one_byte_in_the_target_is_taken_as_it_is_or_refused(engine: HeadParser, byte: int) -> None:
     target = b"/a%bb" % bytes([byte])
     parsed = request(engine, crlf(b"GET " + target + b" HTTP/1.1", b"Host: a"))
     assert parsed == "bad_request" if byte <= 32 or byte >= 127 or byte == ord("#") else parsed.target == target  # type: ignore[union-attr]
@@ -251,7 +251,7 @@ def test_one_byte_in_the_target_is_taken_as_it_is_or_refused(engine: Engine, byt
 
 @every_engine
 @pytest.mark.parametrize("byte", range(256))
-def test_one_byte_in_a_value_is_taken_as_it_is_or_refused(engine: Engine, byte: int) -> None:
+def test_one_byte_in_a_value_is_taken_as_it_is_or_refused(engine: HeadParser, byte: int) -> None:
     value = b"a%bb" % bytes([byte])
     parsed = request(engine, get(b"X-A: " + value))
     if byte == 9 or 32 <= byte <= 126 or byte >= 128:
@@ -262,7 +262,7 @@ def test_one_byte_in_a_value_is_taken_as_it_is_or_refused(engine: Engine, byte: 
 
 @every_engine
 @pytest.mark.parametrize("byte", range(256))
-def test_one_byte_in_a_name_is_taken_or_refused(engine: Engine, byte: int) -> None:
+def test_one_byte_in_a_name_is_taken_or_refused(engine: HeadParser, byte: int) -> None:
     name = b"xa%bb" % bytes([byte])
     parsed = request(engine, get(name + b": 1"))
     if chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) in "!#$%&'*+-.^_`|~"):
@@ -274,34 +274,34 @@ def test_one_byte_in_a_name_is_taken_or_refused(engine: Engine, byte: int) -> No
 
 
 @every_engine
-def test_the_head_is_capped_in_bytes(engine: Engine) -> None:
+def test_the_head_is_capped_in_bytes(engine: HeadParser) -> None:
     head = get(b"X-A: " + b"a" * 100)
-    assert request(engine, head, Limits(head=len(head))) != "headers_too_large"
-    assert request(engine, head, Limits(head=len(head) - 1)) == "headers_too_large"
+    assert request(engine, head, HeadLimits(head=len(head))) != "headers_too_large"
+    assert request(engine, head, HeadLimits(head=len(head) - 1)) == "headers_too_large"
 
 
 @every_engine
-def test_a_head_too_large_because_of_its_target_is_414(engine: Engine) -> None:
-    limits = Limits(head=1000, target=200)
+def test_a_head_too_large_because_of_its_target_is_414(engine: HeadParser) -> None:
+    limits = HeadLimits(head=1000, target=200)
     assert request(engine, crlf(b"GET /" + b"a" * 2000 + b" HTTP/1.1", b"Host: a"), limits) == "target_too_long"
 
 
 @every_engine
-def test_the_number_of_lines_is_capped(engine: Engine) -> None:
-    limits = Limits(headers=10)
+def test_the_number_of_lines_is_capped(engine: HeadParser) -> None:
+    limits = HeadLimits(headers=10)
     assert request(engine, get(*[b"X-A: 1"] * 9), limits) != "headers_too_large"
     assert request(engine, get(*[b"X-A: 1"] * 10), limits) == "headers_too_large"
 
 
 @every_engine
 @pytest.mark.parametrize("line", [b"TE:", b"Keep-Alive: 1", b"Trailer: x", b"Connection: x", b"Upgrade: x", b"a:"])
-def test_lines_that_are_dropped_count_too(engine: Engine, line: bytes) -> None:
+def test_lines_that_are_dropped_count_too(engine: HeadParser, line: bytes) -> None:
     assert request(engine, get(*[line] * 100)) == "headers_too_large"
 
 
 @every_engine
-def test_the_target_is_capped_to_the_byte(engine: Engine) -> None:
-    limits = Limits(target=100)
+def test_the_target_is_capped_to_the_byte(engine: HeadParser) -> None:
+    limits = HeadLimits(target=100)
     assert accepted(engine, crlf(b"GET /" + b"a" * 99 + b" HTTP/1.1", b"Host: a")).target == b"/" + b"a" * 99
     assert request(engine, crlf(b"GET /" + b"a" * 99 + b" HTTP/1.1", b"Host: a"), limits) != "target_too_long"
     assert request(engine, crlf(b"GET /" + b"a" * 100 + b" HTTP/1.1", b"Host: a"), limits) == "target_too_long"
@@ -339,7 +339,7 @@ def test_an_absolute_target_falls_into_authority_and_origin_form(target: bytes, 
         b"A" * 32,
     ],
 )
-def test_any_other_token_is_a_method_and_frames_a_body_as_every_method_does(engine: Engine, method: bytes) -> None:
+def test_any_other_token_is_a_method_and_frames_a_body_as_every_method_does(engine: HeadParser, method: bytes) -> None:
     for lines, length in (((), 0), ((b"Content-Length: 5",), 5), ((b"Transfer-Encoding: chunked",), UNKNOWN)):
         parsed = accepted(engine, crlf(method + b" /a?b=c HTTP/1.1", b"Host: a.example", b"X-A: 1", *lines))
         assert (parsed.method, parsed.target, parsed.length) == (method, b"/a?b=c", length)
@@ -360,6 +360,6 @@ def test_any_other_token_is_a_method_and_frames_a_body_as_every_method_does(engi
         ((b"Content-Length: 0", b"Connection: x, close"), True),
     ],
 )
-def test_a_body_of_no_bytes_is_told_from_none(engine: Engine, lines: tuple[bytes, ...], is_framed: bool) -> None:
+def test_a_body_of_no_bytes_is_told_from_none(engine: HeadParser, lines: tuple[bytes, ...], is_framed: bool) -> None:
     assert accepted(engine, get(*lines)).is_framed == is_framed
     assert accepted(engine, crlf(b"PROPFIND / HTTP/1.1", b"Host: a", *lines)).is_framed == is_framed

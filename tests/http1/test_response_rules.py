@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pingap.stages.http1.engine import Engine
-from pingap.stages.http1.rules import Limits, ResponseHead
+from pingap.stages.http1.engine import HeadParser
+from pingap.stages.http1.rules import AnswerHead, HeadLimits
 from pingap.stages.messages import UNKNOWN
 from tests.http1.heads import crlf, every_engine, ok, response, rows
 
@@ -67,7 +67,7 @@ BROKEN = rows(
 
 @every_engine
 @pytest.mark.parametrize("head", BROKEN)
-def test_a_response_that_breaks_a_rule_is_a_bad_gateway(engine: Engine, head: bytes) -> None:
+def test_a_response_that_breaks_a_rule_is_a_bad_gateway(engine: HeadParser, head: bytes) -> None:
     assert response(engine, head) == "bad_gateway"
 
 
@@ -108,14 +108,14 @@ TAKEN = rows(
 
 @every_engine
 @pytest.mark.parametrize(("head", "fields"), TAKEN)
-def test_a_response_that_obeys_is_taken_with_these_fields(engine: Engine, head: bytes, fields: dict[str, object]) -> None:
+def test_a_response_that_obeys_is_taken_with_these_fields(engine: HeadParser, head: bytes, fields: dict[str, object]) -> None:
     parsed = response(engine, head)
-    assert isinstance(parsed, ResponseHead), parsed
+    assert isinstance(parsed, AnswerHead), parsed
     assert {name: getattr(parsed, name) for name in fields} == fields
 
 
 @every_engine
-def test_a_response_head_is_capped_in_bytes_and_lines(engine: Engine) -> None:
-    assert response(engine, ok(b"X-A: " + b"a" * 1000), Limits(head=1000)) == "bad_gateway"
-    assert response(engine, ok(*[b"X-A: 1"] * 11), Limits(headers=10)) == "bad_gateway"
-    assert response(engine, ok(*[b"X-A: 1"] * 10), Limits(headers=10)) != "bad_gateway"
+def test_a_response_head_is_capped_in_bytes_and_lines(engine: HeadParser) -> None:
+    assert response(engine, ok(b"X-A: " + b"a" * 1000), HeadLimits(head=1000)) == "bad_gateway"
+    assert response(engine, ok(*[b"X-A: 1"] * 11), HeadLimits(headers=10)) == "bad_gateway"
+    assert response(engine, ok(*[b"X-A: 1"] * 10), HeadLimits(headers=10)) != "bad_gateway"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 
 from pingap.stages.http1.body import MAX_LINE, ChunkedBody
-from pingap.stages.http1.engine import Engine
+from pingap.stages.http1.engine import HeadParser
 from pingap.stages.http1.rules import ProtocolError, RequestHead
 from pingap.stages.messages import UNKNOWN
 from tests.http1.heads import crlf, every_engine, post, request, rows
@@ -100,7 +100,7 @@ CODINGS = rows(
 
 @every_engine
 @pytest.mark.parametrize(("line", "verdict"), CODINGS)
-def test_a_coding_is_plainly_chunked_or_the_request_is_refused(engine: Engine, line: bytes, verdict: str | int) -> None:
+def test_a_coding_is_plainly_chunked_or_the_request_is_refused(engine: HeadParser, line: bytes, verdict: str | int) -> None:
     parsed = request(engine, post(line))
     assert (parsed.length if isinstance(parsed, RequestHead) else parsed) == verdict
 
@@ -108,7 +108,7 @@ def test_a_coding_is_plainly_chunked_or_the_request_is_refused(engine: Engine, l
 @every_engine
 @pytest.mark.parametrize(("line", "verdict"), CODINGS)
 @pytest.mark.parametrize("first", [True, False], ids=["length-first", "coding-first"])
-def test_no_coding_whatsoever_is_taken_beside_a_length(engine: Engine, line: bytes, verdict: str | int, first: bool) -> None:
+def test_no_coding_whatsoever_is_taken_beside_a_length(engine: HeadParser, line: bytes, verdict: str | int, first: bool) -> None:
     length = b"Content-Length: 6"
     parsed = request(engine, post(length, line) if first else post(line, length))
     assert parsed in ("bad_request", "not_implemented")
@@ -116,14 +116,14 @@ def test_no_coding_whatsoever_is_taken_beside_a_length(engine: Engine, line: byt
 
 @every_engine
 @pytest.mark.parametrize(("line", "verdict"), CODINGS)
-def test_no_coding_whatsoever_is_taken_in_http_1_0(engine: Engine, line: bytes, verdict: str | int) -> None:
+def test_no_coding_whatsoever_is_taken_in_http_1_0(engine: HeadParser, line: bytes, verdict: str | int) -> None:
     parsed = request(engine, crlf(b"POST / HTTP/1.0", b"Host: a", line))
     assert parsed in ("bad_request", "not_implemented")
 
 
 @every_engine
 @pytest.mark.parametrize("name", [b"X-Transfer-Encoding", b"Transfer-Encodings", b"Transfer-Encodin", b"Transfer.Encoding"])
-def test_a_name_that_only_looks_like_it_frames_nothing_and_is_passed_on_as_it_is(engine: Engine, name: bytes) -> None:
+def test_a_name_that_only_looks_like_it_frames_nothing_and_is_passed_on_as_it_is(engine: HeadParser, name: bytes) -> None:
     parsed = request(engine, post(name + b": chunked"))
     assert isinstance(parsed, RequestHead)
     assert parsed.length == 0
@@ -132,7 +132,7 @@ def test_a_name_that_only_looks_like_it_frames_nothing_and_is_passed_on_as_it_is
 
 @every_engine
 @pytest.mark.parametrize("line", [b"Transfer_Encoding: chunked", b"Content_Length: 5", b"CONTENT_LENGTH: 5"])
-def test_a_name_that_a_backend_could_map_to_the_same_variable_is_dropped(engine: Engine, line: bytes) -> None:
+def test_a_name_that_a_backend_could_map_to_the_same_variable_is_dropped(engine: HeadParser, line: bytes) -> None:
     parsed = request(engine, post(line, b"Content-Length: 7"))
     assert isinstance(parsed, RequestHead)
     assert (parsed.length, parsed.headers) == (7, b"host: a.example\r\n")
@@ -189,7 +189,7 @@ LENGTHS = rows(
 
 @every_engine
 @pytest.mark.parametrize(("line", "verdict"), LENGTHS)
-def test_a_length_is_plainly_a_number_or_the_request_is_refused(engine: Engine, line: bytes, verdict: str | int) -> None:
+def test_a_length_is_plainly_a_number_or_the_request_is_refused(engine: HeadParser, line: bytes, verdict: str | int) -> None:
     parsed = request(engine, post(line))
     assert (parsed.length if isinstance(parsed, RequestHead) else parsed) == verdict
 

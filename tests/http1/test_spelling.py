@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.stages.http1.engine import Engine
-from pingap.stages.http1.rules import SPECIAL, Limits, RequestHead, ResponseHead
+from pingap.stages.http1.engine import HeadParser
+from pingap.stages.http1.rules import SPECIAL, AnswerHead, HeadLimits, RequestHead
 from pingap.stages.http1.spelling import respelled, spelled_in, usual
 from tests.http1.heads import ALL, LIMITS, crlf, every_engine, get, ok, request, response
 
@@ -35,7 +35,7 @@ def test_an_answer_in_any_spelling_is_written_in_the_same(pairs: list[tuple[str,
     head = ok(*lines_of(pairs))
     for engine in ALL.values():
         parsed = response(engine, head, KEEPING)
-        assert isinstance(parsed, ResponseHead)
+        assert isinstance(parsed, AnswerHead)
         assert respelled(parsed.headers, parsed.spelled) == b"".join(line + b"\r\n" for line in head.split(b"\r\n")[1:-2])
 
 
@@ -49,13 +49,13 @@ def test_spellings_change_the_case_of_names_and_nothing_else(pairs: list[tuple[s
 
 
 @every_engine
-def test_nothing_is_collected_for_those_who_do_not_want_it(engine: Engine) -> None:
-    for limits, spelled in [(LIMITS, ()), (KEEPING, (b"HOST", b"x-a", b"X-B")), (Limits(), ())] * 3:  # remembered heads, too
+def test_nothing_is_collected_for_those_who_do_not_want_it(engine: HeadParser) -> None:
+    for limits, spelled in [(LIMITS, ()), (KEEPING, (b"HOST", b"x-a", b"X-B")), (HeadLimits(), ())] * 3:  # remembered heads, too
         parsed = request(engine, crlf(b"GET / HTTP/1.1", b"HOST: a", b"x-a: 1", b"X-B: 2"), limits)
         assert isinstance(parsed, RequestHead)
         assert parsed.spelled == spelled
         answer = response(engine, ok(b"HOST-A: a", b"x-a: 1", b"X-B: 2"), limits)
-        assert isinstance(answer, ResponseHead)
+        assert isinstance(answer, AnswerHead)
         assert answer.spelled == tuple(name.replace(b"HOST", b"HOST-A") for name in spelled)
 
 

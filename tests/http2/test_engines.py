@@ -7,7 +7,20 @@ import gc
 import pytest
 
 from pingap.stages.http2 import engine as e
-from pingap.stages.http2.engine import PREFACE, Body, GoAway, Head, Http2Error, Interim, Pong, Reset, Room, Settings, Trailers, Unread
+from pingap.stages.http2.engine import (
+    PREFACE,
+    Body,
+    GoAway,
+    Head,
+    Http2Error,
+    InterimHead,
+    LocalSettings,
+    Pong,
+    Reset,
+    Room,
+    Trailers,
+    Unread,
+)
 from pingap.stages.http2.engines import engine
 from tests.http2.wire import (
     ACK,
@@ -62,7 +75,7 @@ def test_an_exchange_with_everything_in_it(server_name: str, client_name: str) -
     server.send_trailers(stream, ((b"grpc-status", b"0"),))
     _, seen = pump(server, client)
     assert seen == [
-        Interim(e.INTERIM, stream, ((b":status", b"103"), (b"link", b"</a>"))),
+        InterimHead(e.INTERIM, stream, ((b":status", b"103"), (b"link", b"</a>"))),
         Head(e.HEAD, stream, (*OK, (b"x", b"y")), False),
         Body(e.BODY, stream, b"body", 4, False),
         Trailers(e.TRAILERS, stream, ((b"grpc-status", b"0"),)),
@@ -158,7 +171,7 @@ def test_larger_frames_only_when_the_peer_takes_them(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_window_opens_only_when_bytes_are_acknowledged(name: str) -> None:
-    server = settled_server(name, Settings(window=65535, connection_window=200000))
+    server = settled_server(name, LocalSettings(window=65535, connection_window=200000))
     server.receive(headers(1, POST) + headers(3, POST))
     for _ in range(4):
         server.receive(data(1, b"x" * 16383))
@@ -173,7 +186,7 @@ def test_a_window_opens_only_when_bytes_are_acknowledged(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_more_than_the_window_breaks_the_rule(name: str) -> None:
-    server = settled_server(name, Settings(window=65535))
+    server = settled_server(name, LocalSettings(window=65535))
     server.receive(headers(1, POST))
     try:
         seen = server.receive(b"".join(data(1, b"x" * 16384) for _ in range(5)))
@@ -184,7 +197,7 @@ def test_more_than_the_window_breaks_the_rule(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_bytes_of_a_reset_stream_go_back_to_the_connection(name: str) -> None:
-    server = settled_server(name, Settings(window=65535, connection_window=65535))
+    server = settled_server(name, LocalSettings(window=65535, connection_window=65535))
     for stream in range(1, 41, 2):
         server.receive(headers(stream, POST) + data(stream, b"x" * 10000))
         if stream % 4 == 1:
@@ -198,7 +211,7 @@ def test_bytes_of_a_reset_stream_go_back_to_the_connection(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_data_in_flight_to_a_stream_that_was_reset_by_us_is_ignored_and_its_window_returned(name: str) -> None:
-    server = settled_server(name, Settings(window=65535, connection_window=65535))
+    server = settled_server(name, LocalSettings(window=65535, connection_window=65535))
     server.receive(headers(1, POST))
     server.reset(1, e.CANCEL)
     server.outgoing()
@@ -280,7 +293,7 @@ def test_a_response_shorter_than_its_length_is_a_reset(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_streams_above_the_cap_are_refused_while_the_client_cannot_know_it(name: str) -> None:
-    server = engine(name)(False, Settings(max_streams=1))
+    server = engine(name)(False, LocalSettings(max_streams=1))
     server.start()
     server.outgoing()
     seen = server.receive(PREFACE + frame(SETTINGS) + headers(1, GET, True) + headers(3, GET, True))
@@ -363,7 +376,7 @@ def test_trailers_that_do_not_end_the_stream_reset_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_without_the_preface_there_is_no_connection(name: str) -> None:
-    server = engine(name)(False, Settings())
+    server = engine(name)(False, LocalSettings())
     server.start()
     with pytest.raises(Http2Error):
         server.receive(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -371,7 +384,7 @@ def test_without_the_preface_there_is_no_connection(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_first_frame_is_settings(name: str) -> None:
-    server = engine(name)(False, Settings())
+    server = engine(name)(False, LocalSettings())
     server.start()
     with pytest.raises(Http2Error):
         server.receive(PREFACE + headers(1, GET, True))
@@ -435,7 +448,7 @@ def test_settings_of_the_peer_are_known(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_extended_connect_is_announced_by_a_server_that_takes_it(name: str) -> None:
-    server, client = pair(name, "h2", Settings(enable_connect=True))
+    server, client = pair(name, "h2", LocalSettings(enable_connect=True))
     assert client.connect_enabled
     assert not server.connect_enabled
     assert not pair(name, "h2")[1].connect_enabled
@@ -443,7 +456,7 @@ def test_extended_connect_is_announced_by_a_server_that_takes_it(name: str) -> N
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_connection_that_was_http_1_begins_with_stream_1(name: str) -> None:
-    server = engine(name)(False, Settings())
+    server = engine(name)(False, LocalSettings())
     server.upgrade(b"\0\x04" + u32(100), False)
     server.receive(PREFACE + frame(SETTINGS, 0, 0, b"\0\x04" + u32(50)))
     server.outgoing()
@@ -457,7 +470,7 @@ def test_a_connection_that_was_http_1_begins_with_stream_1(name: str) -> None:
 @pytest.mark.parametrize("name", ENGINES)
 def test_bad_settings_in_an_upgrade_are_an_error(name: str) -> None:
     with pytest.raises(Http2Error):
-        engine(name)(False, Settings()).upgrade(b"abc", False)
+        engine(name)(False, LocalSettings()).upgrade(b"abc", False)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -470,7 +483,7 @@ def test_a_ping_comes_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_field_list_that_unpacks_to_far_too_much_ends_the_connection_or_the_stream(name: str) -> None:
-    server = settled_server(name, Settings(header_list=8192))
+    server = settled_server(name, LocalSettings(header_list=8192))
     bomb = b"\x40\x01a" + b"\x7f\xa1\x1e" + b"x" * 4000 + b"\xbe" * 200
     with pytest.raises(Http2Error) as caught:
         server.receive(frame(HEADERS, END | END_HEADERS, 1, block(GET) + bomb))
@@ -525,7 +538,7 @@ def test_what_still_comes_of_a_stream_that_was_reset_long_ago_is_passed_over(nam
 @pytest.mark.parametrize("name", ENGINES)
 def test_room_for_the_rest_of_a_request_is_there_before_its_answer_ends(name: str) -> None:
     """Again and again on one connection, beside bytes that nobody has acknowledged."""
-    server, client = pair(name, "h2", Settings(window=1000, connection_window=65535))
+    server, client = pair(name, "h2", LocalSettings(window=1000, connection_window=65535))
     beside = client.request(POST, False)
     client.send_data(beside, bytes(900), False)
     for rest in (500_000, 200_000, 1 << 30, 1 << 30):

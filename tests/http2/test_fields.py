@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.stages.http1.engine import ENGINES as HTTP1
-from pingap.stages.http1.rules import Limits, ProtocolError
+from pingap.stages.http1.rules import HeadLimits, ProtocolError
 from pingap.stages.http2.engine import Fields
 from pingap.stages.http2.fields import (
     Malformed,
@@ -21,7 +21,7 @@ from pingap.stages.http2.fields import (
 from pingap.stages.messages import EMPTY, UNKNOWN
 from tests.http2.wire import GET, POST
 
-LIMITS = Limits()
+LIMITS = HeadLimits()
 
 
 def with_pseudo(**changes: bytes | None) -> Fields:
@@ -346,6 +346,6 @@ def test_a_status_of_no_class_passes_in_both_directions(status: int) -> None:
 
 def test_bytes_beyond_ascii_in_a_path_are_escaped_or_refused() -> None:
     fields = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", "/café?ü".encode()))
-    assert request_head(fields, True, Limits(escapes=True)).target == b"/caf%C3%A9?%C3%BC"
+    assert request_head(fields, True, HeadLimits(escapes=True)).target == b"/caf%C3%A9?%C3%BC"
     with pytest.raises((ProtocolError, Malformed)):
-        request_head(fields, True, Limits())
+        request_head(fields, True, HeadLimits())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pingap.stages.http2.engine import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR, Http2Error
-from pingap.stages.http2.guard import DEFAULT, Guard, for_lists_of
+from pingap.stages.http2.guard import DEFAULT, FloodGuard, for_lists_of
 from tests.http2.wire import (
     CONTINUATION,
     DATA,
@@ -41,7 +41,7 @@ FLOODS: dict[str, tuple[bytes, int]] = {
 }
 
 
-def count_until_refused(guard: Guard, feed: Callable[[Guard, int], None], most: int = 10000) -> int:
+def count_until_refused(guard: FloodGuard, feed: Callable[[FloodGuard, int], None], most: int = 10000) -> int:
     for count in range(most):
         try:
             feed(guard, count)
@@ -54,35 +54,35 @@ def count_until_refused(guard: Guard, feed: Callable[[Guard, int], None], most: 
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_is_stopped_at_its_cap(name: str) -> None:
     raw, cap = FLOODS[name]
-    assert count_until_refused(Guard(), lambda guard, _: guard.came(raw, 0.0)) == cap
+    assert count_until_refused(FloodGuard(), lambda guard, _: guard.came(raw, 0.0)) == cap
 
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_is_the_same_in_single_bytes(name: str) -> None:
     raw, cap = FLOODS[name]
 
-    def feed(guard: Guard, _: int) -> None:
+    def feed(guard: FloodGuard, _: int) -> None:
         for at in range(len(raw)):
             guard.came(raw[at : at + 1], 0.0)
 
-    assert count_until_refused(Guard(), feed) == cap
+    assert count_until_refused(FloodGuard(), feed) == cap
 
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_the_same_frames_slowly_are_no_flood(name: str) -> None:
     raw, _ = FLOODS[name]
-    assert count_until_refused(Guard(), lambda guard, count: guard.came(raw, count * 1.0), 3000) == 3000
+    assert count_until_refused(FloodGuard(), lambda guard, count: guard.came(raw, count * 1.0), 3000) == 3000
 
 
 def test_ordinary_traffic_is_never_counted() -> None:
-    guard = Guard(len(PREFACE))
+    guard = FloodGuard(len(PREFACE))
     guard.came(PREFACE + frame(SETTINGS), 0.0)
     for _ in range(5000):
         guard.came(headers(1, GET, True) + headers(3, GET) + data(3, b"x" * 100) + data(3, b"", True), 0.0)
 
 
 def test_window_updates_for_what_was_sent_are_no_flood() -> None:
-    guard = Guard()
+    guard = FloodGuard()
     for _ in range(10000):
         guard.sent(16384)
         guard.came(frame(WINDOW, 0, 1, u32(16384)) + frame(WINDOW, 0, 0, u32(16384)), 0.0)
@@ -92,7 +92,7 @@ def test_window_updates_for_what_was_sent_are_no_flood() -> None:
 def test_what_answers_a_small_message_is_no_flood(name: str) -> None:
     """grpc-go pings with every message that it gets, and there are clients that open both windows with each."""
     raw, _ = FLOODS[name]
-    guard = Guard()
+    guard = FloodGuard()
     for _ in range(10000):
         guard.sent(5)
         guard.came(raw * (2 if name == "window update" else 1), 0.0)
@@ -101,7 +101,7 @@ def test_what_answers_a_small_message_is_no_flood(name: str) -> None:
 def test_as_many_resets_as_answers_are_no_flood() -> None:
     """A channel that carries the calls of many users: some of them leave, or set deadlines."""
     raw, cap = FLOODS["rapid reset"]
-    guard = Guard()
+    guard = FloodGuard()
     for _ in range(10000):
         guard.came(raw, 0.0)
         guard.answered += 1
@@ -117,7 +117,7 @@ FOR_EACH_STREAM = {
 @pytest.mark.parametrize("name", FOR_EACH_STREAM)
 def test_one_for_every_answered_stream_is_no_flood_and_no_store_for_one(name: str) -> None:
     raw, cap = FOR_EACH_STREAM[name]
-    guard = Guard()
+    guard = FloodGuard()
     for _ in range(10000):
         guard.came(raw, 0.0)
         guard.answered += 1
@@ -125,7 +125,7 @@ def test_one_for_every_answered_stream_is_no_flood_and_no_store_for_one(name: st
 
 
 def test_what_answers_are_worth_is_counted_for_each_kind_by_itself() -> None:
-    guard = Guard()
+    guard = FloodGuard()
     for _ in range(3000):
         for raw, _ in FOR_EACH_STREAM.values():
             if raw[3] not in (PRIORITY, 0x10):  # those two share a counter
@@ -135,19 +135,19 @@ def test_what_answers_are_worth_is_counted_for_each_kind_by_itself() -> None:
 
 def test_messages_long_ago_are_worth_no_flood_of_pings_now() -> None:
     raw, cap = FLOODS["ping"]
-    guard = Guard()
+    guard = FloodGuard()
     for _ in range(10000):
         guard.sent(5)
     assert count_until_refused(guard, lambda guard, _: guard.came(raw, 0.0)) == cap
 
 
 def test_resets_that_we_were_made_to_send_are_counted() -> None:
-    assert count_until_refused(Guard(), lambda guard, _: guard.forced(1, 0.0)) == 100
+    assert count_until_refused(FloodGuard(), lambda guard, _: guard.forced(1, 0.0)) == 100
 
 
 @pytest.mark.parametrize("size", [0, 1, 8192])
 def test_a_header_block_in_too_many_pieces_is_stopped(size: int) -> None:
-    guard = Guard()
+    guard = FloodGuard()
     guard.came(frame(HEADERS, END, 1, block(GET)), 0.0)
     stopped = count_until_refused(guard, lambda guard, _: guard.came(frame(CONTINUATION, 0, 1, b"x" * size), 0.0))
     assert stopped <= 32
@@ -156,7 +156,7 @@ def test_a_header_block_in_too_many_pieces_is_stopped(size: int) -> None:
 
 def test_a_server_that_allows_longer_heads_takes_longer_blocks() -> None:
     floods = for_lists_of(1_000_000)
-    guard = Guard(0, floods)
+    guard = FloodGuard(0, floods)
     guard.came(frame(HEADERS, END, 1, b"x" * 16384), 0.0)
     stopped = count_until_refused(guard, lambda guard, _: guard.came(frame(CONTINUATION, 0, 1, b"x" * 16384), 0.0))
     assert 1_000_000 < stopped * 16384 < 2_100_000
@@ -164,7 +164,7 @@ def test_a_server_that_allows_longer_heads_takes_longer_blocks() -> None:
 
 
 def test_large_heads_in_a_few_pieces_are_ordinary() -> None:
-    guard = Guard()
+    guard = FloodGuard()
     for stream in range(1, 1001, 2):
         guard.came(frame(HEADERS, END, stream, b"x" * 16384) + frame(CONTINUATION, 0, stream, b"x" * 16384), 0.0)
         guard.came(frame(CONTINUATION, END_HEADERS, stream, b"x" * 16384), 0.0)
@@ -172,13 +172,13 @@ def test_large_heads_in_a_few_pieces_are_ordinary() -> None:
 
 def test_a_frame_larger_than_we_announced_is_refused_before_it_is_collected() -> None:
     with pytest.raises(Http2Error) as caught:
-        Guard().came(frame(DATA, 0, 1, b"x" * 16385)[:9], 0.0)
+        FloodGuard().came(frame(DATA, 0, 1, b"x" * 16385)[:9], 0.0)
     assert caught.value.code == FRAME_SIZE_ERROR
 
 
 def test_priority_on_stream_0_is_an_error_whichever_the_engine() -> None:
     with pytest.raises(Http2Error) as caught:
-        Guard().came(frame(PRIORITY, 0, 1 << 31, u32(0) + b"\0"), 0.0)
+        FloodGuard().came(frame(PRIORITY, 0, 1 << 31, u32(0) + b"\0"), 0.0)
     assert caught.value.code == PROTOCOL_ERROR
 
 
@@ -186,7 +186,7 @@ def test_priority_on_stream_0_is_an_error_whichever_the_engine() -> None:
 def test_the_last_stream_of_a_goaway_is_taken_out_wherever_the_reads_end(size: int) -> None:
     goodbye = frame(GOAWAY, 0, 0, u32(2**31 - 1) + u32(0) + b"last words")
     came = PREFACE + headers(1, GET) + goodbye + data(1, b"\xff" * 40) + goodbye
-    guard = Guard(len(PREFACE))
+    guard = FloodGuard(len(PREFACE))
     passed = b""
     for at in range(0, len(came), size):
         piece = came[at : at + size]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hpack
 import pytest
 
-from pingap.stages.http2.engine import PREFACE, Engine, Event, Fields, Settings
+from pingap.stages.http2.engine import PREFACE, Event, Fields, Http2Engine, LocalSettings
 from pingap.stages.http2.engines import NAMES, engine, is_installed
 
 ENGINES = [pytest.param(name, marks=pytest.mark.skipif(not is_installed(name), reason=f"{name} is not installed")) for name in NAMES]
@@ -52,32 +52,32 @@ def frames(raw: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
-def settled_server(name: str, settings: Settings | None = None) -> Engine:
+def settled_server(name: str, settings: LocalSettings | None = None) -> Http2Engine:
     """A server that has seen the preface and the client's SETTINGS and whose own are acknowledged."""
-    server = engine(name)(False, settings or Settings())
+    server = engine(name)(False, settings or LocalSettings())
     server.start()
     server.receive(PREFACE + frame(SETTINGS) + frame(SETTINGS, ACK))
     server.outgoing()
     return server
 
 
-def settled_client(name: str, settings: Settings | None = None, remote: bytes = b"") -> Engine:
-    client = engine(name)(True, settings or Settings())
+def settled_client(name: str, settings: LocalSettings | None = None, remote: bytes = b"") -> Http2Engine:
+    client = engine(name)(True, settings or LocalSettings())
     client.start()
     client.receive(frame(SETTINGS, 0, 0, remote) + frame(SETTINGS, ACK))
     client.outgoing()
     return client
 
 
-def pair(server_name: str, client_name: str, settings: Settings | None = None) -> tuple[Engine, Engine]:
-    server, client = engine(server_name)(False, settings or Settings()), engine(client_name)(True, settings or Settings())
+def pair(server_name: str, client_name: str, settings: LocalSettings | None = None) -> tuple[Http2Engine, Http2Engine]:
+    server, client = engine(server_name)(False, settings or LocalSettings()), engine(client_name)(True, settings or LocalSettings())
     server.start()
     client.start()
     pump(server, client)
     return server, client
 
 
-def pump(server: Engine, client: Engine) -> tuple[list[Event], list[Event]]:
+def pump(server: Http2Engine, client: Http2Engine) -> tuple[list[Event], list[Event]]:
     """Carries bytes until there are none: (the server's events, the client's events)."""
     at_server: list[Event] = []
     at_client: list[Event] = []

@@ -21,7 +21,7 @@ from pingap.config import parts
 from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Balance
 from pingap.stages.http2 import engine, engines
-from pingap.stages.http2.engine import Settings
+from pingap.stages.http2.engine import LocalSettings
 from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Response, Routed
 from pingap.stages.upstream import actor as actor_module
 from pingap.stages.upstream import attempts as attempts_module
@@ -219,7 +219,7 @@ class Link:
 class Http2Link(Link):
     """A connection on which the backend speaks HTTP/2, with an engine of its own."""
 
-    def __init__(self, state: BackendState, name: str, settings: Settings) -> None:
+    def __init__(self, state: BackendState, name: str, settings: LocalSettings) -> None:
         super().__init__(state, name, True)
         self.engine = engines.engine(engines.DEFAULT)(False, settings)
         self.engine.start()
@@ -305,7 +305,7 @@ class Backend:
         """Connects, whatever became of them."""
         self.agrees_to = "h2"
         """By ALPN, where it is asked."""
-        self.settings = Settings()
+        self.settings = LocalSettings()
         """Of its HTTP/2."""
         self.greeting = b""
         """What it says in their place."""

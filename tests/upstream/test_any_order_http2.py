@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pingap.stages.http1.methods import IDEMPOTENT
-from pingap.stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Settings
+from pingap.stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, LocalSettings
 from pingap.stages.upstream.pool import BackendState
 from tests.upstream.playbook import ACCEPT, Http2Link, Link, Play
 from tests.upstream.test_any_order import ADDRESSES, SELDOM, Stream, Walk
@@ -141,7 +141,7 @@ class SharedWalk(Walk):
     async def agree(self, number: int) -> None:
         for address in ADDRESSES:
             self.play.backend(address).agrees_to = "http/1.1" if number % 4 == 0 else "h2"
-            self.play.backend(address).settings = Settings(max_streams=1 + number % 5)
+            self.play.backend(address).settings = LocalSettings(max_streams=1 + number % 5)
 
     async def turn(self, number: int) -> None:
         await self.play.turn()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pingap.stages.http1.rules import ProtocolError, ResponseHead
+from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.upstream.grpc_web import NO_STATUS, Bridge, bridge_of, trailers_frame
 
@@ -18,8 +18,8 @@ BYTES = st.binary(max_size=20)
 CUTS = st.lists(st.integers(0, 200), max_size=12)
 
 
-def head(headers: bytes = b"content-type: application/grpc\r\n", status: int = 200, length: int = UNKNOWN) -> ResponseHead:
-    return ResponseHead(status, 20, headers, length, False, True, b"")
+def head(headers: bytes = b"content-type: application/grpc\r\n", status: int = 200, length: int = UNKNOWN) -> AnswerHead:
+    return AnswerHead(status, 20, headers, length, False, True, b"")
 
 
 def bridge(content_type: bytes = b"application/grpc-web+proto", accept: bytes = b"") -> Bridge:

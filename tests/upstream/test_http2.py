@@ -9,7 +9,7 @@ import pytest
 
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend as Address
-from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, Settings
+from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, LocalSettings
 from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Response
 from pingap.stages.upstream import http2
 from pingap.stages.upstream.actor import MAX_WAIT
@@ -188,7 +188,7 @@ async def test_those_for_whom_no_stream_comes_free_are_told_so(play: Play, serve
 
 async def test_a_backend_that_allows_fewer_streams_gets_no_more_and_this_is_remembered(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(max_streams=1)
+    play.backend().settings = LocalSettings(max_streams=1)
     await served(play)
     sids = [play.asks(), play.asks()]
     await play.turn()
@@ -702,7 +702,7 @@ async def test_an_upload_waits_for_the_backends_window_and_asks_for_no_more_mean
     for at in range(0, len(body), 65536):
         play.sends(sid, body[at : at + 65536])
     await heard(play)
-    window = Settings().window
+    window = LocalSettings().window
     assert link.bodies[stream] == body[:window]
     granted = play.hears_credit(sid)
     assert granted <= window
@@ -722,7 +722,7 @@ async def test_an_upload_waits_for_the_backends_window_and_asks_for_no_more_mean
 
 async def test_uploads_take_turns_where_the_connection_has_little_room(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(window=256 * 1024, connection_window=256 * 1024)
+    play.backend().settings = LocalSettings(window=256 * 1024, connection_window=256 * 1024)
     sids = [play.uploads(), play.uploads()]
     link, streams = await heard(play)
     link.acknowledges = False
@@ -741,7 +741,7 @@ async def test_uploads_take_turns_where_the_connection_has_little_room(play: Pla
 
 async def test_a_socket_that_takes_nothing_holds_uploads_until_it_does(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(window=8 * WINDOW, connection_window=16 * WINDOW)
+    play.backend().settings = LocalSettings(window=8 * WINDOW, connection_window=16 * WINDOW)
     sid = play.uploads()
     link, (stream,) = await heard(play)
     play.hears_credit(sid)
@@ -833,7 +833,7 @@ async def test_a_backend_that_opens_no_window_is_given_up(play: Play, serves: An
     await heard(play)
     play.hears()
     await play.passes(8)
-    link.engine.acknowledge(stream, Settings().window)
+    link.engine.acknowledge(stream, LocalSettings().window)
     link.speaks()
     await heard(play)
     await play.passes(8)
@@ -844,7 +844,7 @@ async def test_a_backend_that_opens_no_window_is_given_up(play: Play, serves: An
 
 async def test_a_socket_that_takes_little_is_slow_and_one_that_takes_nothing_is_dead(play: Play, serves: Any) -> None:
     serves(write_timeout=10.0)
-    play.backend().settings = Settings(window=8 * WINDOW, connection_window=16 * WINDOW)
+    play.backend().settings = LocalSettings(window=8 * WINDOW, connection_window=16 * WINDOW)
     sid = play.uploads()
     link, _ = await heard(play)
     link.stops_reading()
@@ -872,7 +872,7 @@ def switches(play: Play, headers: bytes = b"host: example\r\nsec-websocket-versi
 async def test_a_tunnel_of_a_client_of_http2_gets_a_key_of_ours(play: Play, serves: Any) -> None:
     """The backend may be a proxy that goes on in HTTP/1.1, and has none of its own (Envoy)."""
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play, b"host: example\r\nsec-websocket-version: 13\r\n", version=20)
     link, (stream,) = await heard(play)
     assert len(base64.b64decode(link.streams[stream][b"sec-websocket-key"])) == 16
@@ -885,7 +885,7 @@ async def test_a_tunnel_of_a_client_of_http2_gets_a_key_of_ours(play: Play, serv
 
 async def test_a_handshake_of_http1_without_a_key_gets_none(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play, b"host: example\r\n")
     link, (stream,) = await heard(play)
     assert b"sec-websocket-key" not in link.streams[stream]
@@ -894,7 +894,7 @@ async def test_a_handshake_of_http1_without_a_key_gets_none(play: Play, serves: 
 
 async def test_an_upgrade_with_a_body_is_an_ordinary_request_where_all_is_http2(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = play.posts(b"{json}", upgrade=b"tcp")
     link, (stream,) = await heard(play)
     assert link.streams[stream][b":method"] == b"POST" and b":protocol" not in link.streams[stream]
@@ -905,7 +905,7 @@ async def test_an_upgrade_with_a_body_is_an_ordinary_request_where_all_is_http2(
 
 async def test_an_upgrade_becomes_a_tunnel(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play)
     link, (stream,) = await heard(play)
     assert link.streams[stream] == {
@@ -938,7 +938,7 @@ async def test_an_upgrade_becomes_a_tunnel(play: Play, serves: Any) -> None:
 
 async def test_the_client_may_end_its_half_of_a_tunnel_first(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play, b"host: example\r\n")
     link, (stream,) = await heard(play)
     link.starts(stream)
@@ -955,7 +955,7 @@ async def test_the_client_may_end_its_half_of_a_tunnel_first(play: Play, serves:
 
 async def test_a_refused_upgrade_is_an_ordinary_answer(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play)
     link, (stream,) = await heard(play)
     link.answers(stream, b"no", 403)
@@ -977,7 +977,7 @@ async def test_a_backend_without_extended_connect_is_a_bad_gateway_that_the_log_
 
 async def test_a_tunnel_whose_stream_is_reset_is_cut_off(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play)
     link, (stream,) = await heard(play)
     link.starts(stream)
@@ -1036,7 +1036,7 @@ async def test_a_backend_that_does_not_speak_http2_is_a_bad_gateway(play: Play, 
 
 async def test_a_backend_that_lets_us_open_no_streams_cannot_be_used(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(max_streams=0)
+    play.backend().settings = LocalSettings(max_streams=0)
     sid = play.asks()
     await play.turn()
     assert play.hears_response(sid).status == 502

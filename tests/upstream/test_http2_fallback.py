@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.http2.engine import HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, Settings
+from pingap.stages.http2.engine import HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, LocalSettings
 from pingap.stages.messages import UNKNOWN, Response
 from pingap.stages.upstream.pool import HTTP1_FOR
 from tests.upstream.playbook import ACCEPT, OK, Http2Link, Link, Play
@@ -117,7 +117,7 @@ async def test_the_first_upgrade_finds_out_and_those_after_it_know(play: Play, s
 @pytest.mark.parametrize("known", [False, True])
 async def test_an_upgrade_with_a_body_goes_over_http1_even_past_extended_connect(play: Play, serves: Any, known: bool) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     if known:
         await served(play)
     sid = play.posts(b"{json}", headers=b"host: example\r\n", upgrade=b"tcp")
@@ -129,7 +129,7 @@ async def test_an_upgrade_with_a_body_goes_over_http1_even_past_extended_connect
 
 async def test_with_extended_connect_an_upgrade_stays_on_http2(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play)
     link, (stream,) = await heard(play)
     assert link.streams[stream][b":protocol"] == b"websocket"
@@ -143,7 +143,7 @@ async def test_a_backend_that_has_learnt_extended_connect_gets_it_from_its_next_
     play.cancels(switches(play))
     await play.turn()
     play.backend().links[0].closes()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     await served(play)
     sid = switches(play)
     link, (stream,) = await heard(play)
@@ -153,7 +153,7 @@ async def test_a_backend_that_has_learnt_extended_connect_gets_it_from_its_next_
 
 async def test_extended_connect_that_is_reset_for_http1_goes_on_there(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play)
     shared, (stream,) = await heard(play)
     shared.drops(stream, HTTP_1_1_REQUIRED)

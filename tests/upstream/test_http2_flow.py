@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.http2.engine import Settings
+from pingap.stages.http2.engine import LocalSettings
 from pingap.stages.messages import WINDOW, Response
 from pingap.stages.upstream.places import RESETS
 from tests.upstream.playbook import Http2Link, Play
@@ -45,7 +45,7 @@ async def test_a_hundred_slow_clients_leave_room_for_a_fast_one(play: Play, serv
 
 async def test_a_choke_that_is_over_is_no_deadline_for_those_that_had_nothing_to_send(play: Play, serves: Any) -> None:
     serves(write_timeout=10.0)
-    play.backend().settings = Settings(window=8 * WINDOW, connection_window=16 * WINDOW)
+    play.backend().settings = LocalSettings(window=8 * WINDOW, connection_window=16 * WINDOW)
     quiet, loud = play.uploads(), play.uploads()
     link, _ = await heard(play)
     link.stops_reading()
@@ -81,7 +81,7 @@ async def test_the_backends_time_begins_when_its_window_is_full(play: Play, serv
 
 async def test_the_last_bytes_of_a_tunnel_wait_for_room(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play)
     link, (stream,) = await heard(play)
     link.starts(stream)
@@ -91,7 +91,7 @@ async def test_the_last_bytes_of_a_tunnel_wait_for_room(play: Play, serves: Any)
     await heard(play)
     assert len(link.bodies[stream]) < 512 * 1024
     link.acknowledges = True
-    link.engine.acknowledge(stream, Settings().window)
+    link.engine.acknowledge(stream, LocalSettings().window)
     link.speaks()
     await heard(play)
     await heard(play)
@@ -101,7 +101,7 @@ async def test_the_last_bytes_of_a_tunnel_wait_for_room(play: Play, serves: Any)
 
 async def test_the_last_bytes_of_a_tunnel_wait_though_the_backend_ends_its_half_after_them(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(enable_connect=True)
+    play.backend().settings = LocalSettings(enable_connect=True)
     sid = switches(play)
     link, (stream,) = await heard(play)
     link.starts(stream)
@@ -110,7 +110,7 @@ async def test_the_last_bytes_of_a_tunnel_wait_though_the_backend_ends_its_half_
     await heard(play)
     link.sends(stream, b"", ended=True)
     link.acknowledges = True
-    link.engine.acknowledge(stream, Settings().window)
+    link.engine.acknowledge(stream, LocalSettings().window)
     link.speaks()
     await heard(play)
     await heard(play)
@@ -147,7 +147,7 @@ async def test_a_connection_that_allows_no_streams_any_more_is_closed_after_its_
 
 async def test_a_goaway_that_leaves_out_many_ends_nothing_of_what_it_names(play: Play, serves: Any) -> None:
     serves(max_h2_streams=300)
-    play.backend().settings = Settings(max_streams=400)
+    play.backend().settings = LocalSettings(max_streams=400)
     await served(play)
     sids = [play.asks() for _ in range(200)]
     link, streams = await heard(play)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.http2.engine import ENHANCE_YOUR_CALM, INTERNAL_ERROR, PROTOCOL_ERROR, Settings
+from pingap.stages.http2.engine import ENHANCE_YOUR_CALM, INTERNAL_ERROR, PROTOCOL_ERROR, LocalSettings
 from pingap.stages.messages import Data
 from pingap.stages.upstream.risky import LARGE, LONG, MANY, SMALL, exceeds, is_large
 from tests.upstream.playbook import Http2Link, Play
@@ -253,7 +253,7 @@ async def test_what_a_goaway_with_an_error_has_not_touched_is_repeated_whatever_
 
 async def test_a_head_beyond_what_the_backend_announces_is_431_and_never_sent(play: Play, serves: Any) -> None:
     serves()
-    play.backend().settings = Settings(header_list=2048)
+    play.backend().settings = LocalSettings(header_list=2048)
     small = play.asks()
     link, (stream,) = await heard(play)
     for more in ({"headers": HOST + b"x: %b\r\n" % (b"x" * 2000)}, {"target": b"/" + b"q" * 2000}, {"headers": HOST + b"x: 1\r\n" * 60}):
