@@ -3,6 +3,7 @@
     api.py        what a plugin is made of (pingap/plugin.py re-exports it)
     builtin/      one file a plugin       registry.py   which there are; checks sections, plans itineraries
     chain.py      the hooks of a location, in order, made once per generation
+    context.py    what plugins tell each other, and what of it can travel
     core.py       a body on its way through transformers, within credit: decides, does nothing
     limits.py     what `limit` counts by: decides    claims.py   `host.claim`
     actor.py      messages in and out      stream.py   one request that is still here

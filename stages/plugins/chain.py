@@ -43,7 +43,7 @@ class Live:
         self.reads_request_body = made.plugin.reads_request_body
         self.hooks: dict[Step, Hook] = dict(made.hooks)
         if made.bounds is not None:
-            guarded = Guarded(guard, name, made.bounds, late)
+            guarded = Guarded(guard, name, made.bounds, late, made.plugin.reads_request_body)
             self.hooks = {step: guarded.hook(hook) for step, hook in self.hooks.items()}
 
 

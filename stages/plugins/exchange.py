@@ -6,10 +6,9 @@ import enum
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-import msgpack
-
 from pingap.stages.header_view import Headers, Pairs, block_of
 from pingap.stages.messages import UNKNOWN, Report, Routed
+from pingap.stages.plugins.context import ExchangeContext
 from pingap.stages.spellings import one_case, parameter
 from pingap.stages.variables import host_name
 
@@ -103,42 +102,6 @@ WholeBody = Callable[["Exchange", bytes], "bytes | Reply | Awaitable[bytes | Rep
 """Gets a whole body; returns another one, None for no change, or a reply instead of it."""
 
 
-class Context(dict[str, Any]):
-    """Text → what can travel to other processes: text, numbers, bytes, None, and lists and tables of them.
-
-    Raises TypeError when anything else is put in: its request would not reach the next stage.
-    """
-
-    __slots__ = ()
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if type(key) is not str or type(value) is not str:
-            _travels(key, value)
-        super().__setitem__(key, value)
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        if key not in self:
-            self[key] = default
-        return self[key]
-
-    def update(self, *args: Any, **more: Any) -> None:
-        for key, value in dict(*args, **more).items():
-            self[key] = value
-
-    def __ior__(self, other: Any) -> Context:  # type: ignore[override,misc]
-        self.update(other)
-        return self
-
-
-def _travels(key: Any, value: Any) -> None:
-    if type(key) is not str:
-        raise TypeError(f"a key of the context is text, not {type(key).__name__}")
-    try:
-        msgpack.packb(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"context[{key!r}] cannot hold this {type(value).__name__}: {error}") from None
-
-
 class ResponseHead:
     """The head of the backend's answer; what hooks change is what the client gets."""
 
@@ -190,10 +153,10 @@ class Exchange:
         self._routed = routed
         self._reached = reached
         self._target = routed.target
-        self._context: Context | None = None
+        self._context: ExchangeContext | None = None
         self._request_stages: list[Any] | None = None
         self._response_stages: list[Any] | None = None
-        self._wrap: Callable[[Any], Any] | None = None
+        self._wrap: Callable[[Exchange, Any, bool], Any] | None = None
         self._watches = False
         self._body_is_settled = False
         self._wants_body = False
@@ -282,7 +245,7 @@ class Exchange:
         """Captures of host and path, and whatever plugins put there: `{:key}` in access logs, `:key` in headers."""
         context = self._context
         if context is None:
-            context = self._context = Context(self._routed.variables)
+            context = self._context = ExchangeContext(self._routed.variables)
         return context
 
     @property
@@ -343,7 +306,7 @@ class Exchange:
         if not isinstance(stage, Transformer | tuple):
             raise TypeError(f"a body is changed by a Transformer, not by {type(stage).__name__}")
         if self._wrap is not None:
-            stage = self._wrap(stage)
+            stage = self._wrap(self, stage, is_request)
         if is_request:
             if self._body_is_settled:
                 raise RuntimeError("what becomes of the request body is decided in early_request and request")

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 _END: Final = object()
 
+WANTED: Final = "reads_request_body = True"
+
 
 @contextmanager
 def owned(name: str) -> Iterator[None]:
@@ -33,12 +35,15 @@ def owned(name: str) -> Iterator[None]:
 class Guarded:
     """The guard around one plugin."""
 
-    def __init__(self, guard: Guard, name: str, bounds: Bounds, late: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self, guard: Guard, name: str, bounds: Bounds, late: Callable[[str, BaseException], None], reads_request_body: bool
+    ) -> None:
         """late: told what goes wrong in hooks whose requests have ended, with the plugin's name."""
         self.guard = guard
         self.name = name
         self.bounds = bounds
         self._late = late
+        self._reads_request_body = reads_request_body
 
     def run(self, call: Callable[..., T], *args: Any) -> T:
         """A call that does not await."""
@@ -53,14 +58,8 @@ class Guarded:
     def hook(self, hook: Hook) -> Hook:
         """The same hook, also for what it awaits and for the bodies that it asks for."""
 
-        def wrap(stage: Any) -> Any:
-            if isinstance(stage, Transformer):
-                return GuardedTransformer(self, stage)
-            collect, limit, bypass = stage
-            return (self._collector(collect), limit, bypass)
-
         def guarded(exchange: Exchange) -> Any:
-            exchange._wrap = wrap
+            exchange._wrap = self.stage
             try:
                 result = self.run(hook, exchange)
             except BaseException:
@@ -79,26 +78,43 @@ class Guarded:
         finally:
             exchange._wrap = None
 
-    # -- whole bodies -----------------------------------------------------------------
+    # -- bodies -----------------------------------------------------------------------
+
+    def stage(self, exchange: Exchange, stage: Any, is_request: bool) -> Any:
+        """What a hook wants done with a body, guarded."""
+        if is_request and not self._reads_request_body:
+            raise RuntimeError(f"a plugin that wants request bodies has to say so in its class: {WANTED}")
+        if isinstance(stage, Transformer):
+            return GuardedTransformer(self, exchange, stage)
+        collect, limit, bypass = stage
+        return (self._collector(collect), limit, bypass)
 
     def _collector(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(exchange: Exchange, body: bytes) -> Any:
             with owned(self.name):
                 result = self.run(call, exchange, body)
-                return self._collected_later(result) if isinstance(result, Awaitable) else _collected(result)
+                return self._collected_later(exchange, result) if isinstance(result, Awaitable) else _collected(exchange, result)
 
         return guarded
 
-    async def _collected_later(self, waits: Awaitable[Any]) -> Any:
+    async def _collected_later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
         with owned(self.name):
-            return _collected(await self.wait(waits))
+            return _collected(exchange, await self.wait(waits))
 
 
 def _checked(exchange: Exchange, result: Any) -> Any:
     """The result of a hook, of whatever type: that is looked at where hooks are run."""
     if type(exchange.headers) is not Headers:
         raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
+    _check_context(exchange)
     return _sound(result) if isinstance(result, Reply) else result
+
+
+def _check_context(exchange: Exchange) -> None:
+    """Here it is still known whose code has put into a list or table of the context what cannot travel."""
+    context = exchange._context
+    if context is not None:
+        context.check()
 
 
 def _sound(reply: Reply) -> Reply:
@@ -108,7 +124,8 @@ def _sound(reply: Reply) -> Reply:
     raise TypeError("a reply is made with reply(status, body, headers)")
 
 
-def _collected(result: Any) -> bytes | Reply | None:
+def _collected(exchange: Exchange, result: Any) -> bytes | Reply | None:
+    _check_context(exchange)
     if result is None:
         return None
     if isinstance(result, Reply):
@@ -119,8 +136,9 @@ def _collected(result: Any) -> bytes | Reply | None:
 class GuardedTransformer(Transformer):
     """A user's transformer, each call of which has the bounds of its plugin."""
 
-    def __init__(self, guarded: Guarded, inner: Transformer) -> None:
+    def __init__(self, guarded: Guarded, exchange: Exchange, inner: Transformer) -> None:
         self._guarded = guarded
+        self._exchange = exchange
         self._inner = inner
         self._has_given = False
         """The last piece that was awaited had something in it."""
@@ -128,17 +146,22 @@ class GuardedTransformer(Transformer):
     def feed(self, data: bytes, ended: bool) -> Any:
         with owned(self._guarded.name):
             result: Any = self._guarded.run(self._inner.feed, data, ended)
+            _check_context(self._exchange)
             if type(result) is bytes:
                 return result
             return self._later(result) if isinstance(result, Awaitable) else self._settled(result)
 
     def flush(self) -> bytes:
         with owned(self._guarded.name):
-            return body_bytes(self._guarded.run(self._inner.flush), "flush returns bytes")
+            data = self._guarded.run(self._inner.flush)
+            _check_context(self._exchange)
+            return body_bytes(data, "flush returns bytes")
 
     async def _later(self, waits: Awaitable[Any]) -> Any:
         with owned(self._guarded.name):
-            return self._settled(await self._guarded.wait(waits))
+            result = await self._guarded.wait(waits)
+            _check_context(self._exchange)
+            return self._settled(result)
 
     def _settled(self, result: Any) -> bytes | Iterator[Any]:
         if isinstance(result, Iterable) and not isinstance(result, str | bytes | bytearray | memoryview):
@@ -161,6 +184,7 @@ class GuardedTransformer(Transformer):
             before = guard.held
             with owned(guarded.name):
                 piece = guarded.run(next, iterator, _END)
+                _check_context(self._exchange)
                 if piece is _END:
                     return
                 is_later = isinstance(piece, Awaitable)
@@ -183,5 +207,6 @@ class GuardedTransformer(Transformer):
     async def _piece_later(self, waits: Awaitable[Any]) -> bytes:
         with owned(self._guarded.name):
             piece = body_bytes(await self._guarded.wait(waits), "a generator of feed gives bytes")
+            _check_context(self._exchange)
             self._has_given = bool(piece)
             return piece

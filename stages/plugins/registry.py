@@ -30,6 +30,7 @@ from pingap.stages.plugins.builtin.response_headers import ResponseHeaders
 from pingap.stages.plugins.builtin.sub_filter import SubFilter
 from pingap.stages.plugins.exchange import Hook
 from pingap.stages.plugins.guard import LONGEST, Bounds, Guard
+from pingap.stages.plugins.guarded import WANTED
 
 CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "basic_auth": BasicAuth,
@@ -249,6 +250,10 @@ def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard,
         raise PluginRefused([Problem(where, f"{file}: {kind.__name__} overrides no step and would do nothing", choices(STEPS))])
     if bad := [step for step in hooks if step not in STEPS or not callable(hooks[step])]:
         raise PluginRefused([Problem(where, f"{file}: hooks() names {bad[0]!r}, which is no step", choices(STEPS))])
+    if not plugin.reads_request_body and (use := user_code.reader_of_bodies(kind)) is not None:
+        name, reader, line = use
+        message = f"{reader}:{line}: {kind.__name__} uses {name}, but does not say that it reads request bodies"
+        raise PluginRefused([Problem(where, message, f"write {WANTED} in the class, or larger bodies would pass by it")])
     return Made(plugin, hooks, host.bounds, host.threads, fingerprint, code)
 
 

@@ -8,6 +8,7 @@ the checks; from then on its text belongs to the configuration generation (`Snap
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import importlib
 import importlib.util
@@ -15,6 +16,8 @@ import os
 import sys
 import traceback
 import types
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -29,6 +32,8 @@ from pingap.stages.plugins.threads import MOST_THREADS, USUAL_THREADS
 CATEGORY: Final = "python"
 WHOLE: Final = 30.0
 """Seconds that a hook may take unless its section says otherwise."""
+
+_BODY_READERS: Final = frozenset(("transform_request", "collect_request"))
 
 KEPT: Final = 64
 """Modules that are remembered by content; the oldest is forgotten first (requests may still run in it)."""
@@ -139,6 +144,44 @@ def _class_of(module: types.ModuleType, path: str, name: str | None) -> type[Plu
         what = f"{len(found)} plugin classes ({', '.join(found)}): name one with `class`" if found else "no subclass of Plugin"
         raise Broken(f"{path}: {what}")
     return next(iter(found.values()))
+
+
+def reader_of_bodies(kind: type[Plugin[Any]]) -> tuple[str, str, int] | None:
+    """(name, file, line) of a use of `transform_request` or `collect_request` in the methods of a class; None as far as can be seen.
+
+    Only what is written in the class and the classes that it is made of: whatever a function elsewhere does turns out when it is called.
+    """
+    owned = {name for one in kind.__mro__ for name in vars(one)}
+    wanted = _BODY_READERS - owned  # methods of its own that are called so
+    for one in kind.__mro__:
+        if one is Plugin:
+            break
+        for member in vars(one).values():
+            for code in _codes(member):
+                if (found := _use(code, wanted)) is not None:
+                    return found
+    return None
+
+
+def _codes(member: Any) -> Iterator[types.CodeType]:
+    """The code of a method, and of what a decorator has put itself around."""
+    while isinstance(member, staticmethod | classmethod):
+        member = member.__func__
+    while isinstance(member, types.FunctionType):
+        yield member.__code__
+        member = vars(member).get("__wrapped__")
+
+
+def _use(code: types.CodeType, wanted: AbstractSet[str]) -> tuple[str, str, int] | None:
+    if not wanted.isdisjoint(code.co_names):
+        for step in dis.get_instructions(code):
+            if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in wanted:
+                line = step.positions.lineno if step.positions is not None else None
+                return step.argval, code.co_filename, line or code.co_firstlineno
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType) and (found := _use(inner, wanted)) is not None:
+            return found
+    return None
 
 
 def _reason(error: BaseException, path: str) -> str:

@@ -387,12 +387,44 @@ async def test_an_answer_that_is_too_large_for_a_hook_goes_by_or_fails(tmp_path:
         assert (out[1].status, out[1].report.error) == (502, "bad_gateway")
 
 
-async def test_body_hooks_have_to_be_declared(tmp_path: Path) -> None:
-    code = plugin("def request(self, exchange): exchange.transform_request(Transformer())")
+UNDECLARED = {
+    "direct": "def request(self, exchange): exchange.transform_request(Transformer())",
+    "whole": "def request(self, exchange): exchange.collect_request(lambda exchange, body: None)",
+    "within": "def request(self, exchange):\n    def later(): exchange.transform_request(Transformer())\n    later()",
+    "static": "@staticmethod\ndef work(ex): ex.transform_request(Transformer())\ndef request(self, exchange): self.work(exchange)",
+}
+
+
+@pytest.mark.parametrize("how", UNDECLARED)
+def test_a_plugin_that_uses_request_bodies_and_does_not_say_so_is_refused(tmp_path: Path, how: str) -> None:
+    [problem] = registry.check("p", section(tmp_path, plugin(UNDECLARED[how])))
+    assert "does not say that it reads request bodies" in problem.message and "reads_request_body = True" in problem.hint
+    [(number, _)] = [(number, line) for number, line in enumerate((tmp_path / "mine.py").read_text().split("\n"), 1) if "_request(" in line]
+    assert f"mine.py:{number}:" in problem.message
+    assert not registry.check("p", section(tmp_path, plugin("reads_request_body = True\n" + UNDECLARED[how])))
+
+
+def test_a_method_of_ones_own_may_have_any_name(tmp_path: Path) -> None:
+    code = "def transform_request(self, text): return text\ndef request(self, exchange): self.transform_request('x')"
+    assert not registry.check("p", section(tmp_path, plugin(code)))
+
+
+@pytest.mark.parametrize("body", [b"", b"ten bytes.", None], ids=["none", "small", "large"])
+async def test_body_hooks_have_to_be_declared_however_large_the_body(tmp_path: Path, body: bytes | None) -> None:
+    code = "def helper(exchange): exchange.transform_request(Transformer())\n" + plugin("def request(self, exchange): helper(exchange)")
     async with Stage({"p": section(tmp_path, code)}) as stage:
-        [failed] = await served(stage, stage.request(body=None))
-        assert failed.status == 500
-        assert "reads_request_body" in stage.context.logged[-1][2]["error"]
+        [failed] = await served(stage, stage.request(body=body))
+        assert (failed.status, failed.report.error) == (500, "plugin_failed")
+        said = stage.context.logged[-1][2]
+        assert "reads_request_body" in said["error"] and "mine.py:3" in said["where"]
+
+
+async def test_that_another_plugin_reads_bodies_declares_it_for_nobody_else(tmp_path: Path) -> None:
+    reader = plugin("reads_request_body = True\ndef request(self, exchange): pass")
+    code = "def helper(exchange): exchange.transform_request(Transformer())\n" + plugin("def request(self, exchange): helper(exchange)")
+    async with Stage({"p": section(tmp_path, reader), "q": section(tmp_path, code, "other")}) as stage:
+        [failed] = await served(stage, stage.request(body=b"x"))
+        assert failed.status == 500 and stage.context.logged[-1][2]["plugin"] == "q"
 
 
 async def test_a_body_that_no_hook_wants_this_time_does_not_come_here(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import textwrap
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from pingap.stages.messages import Cancel, Response, Routed
@@ -184,6 +186,28 @@ REACHES = {
     "context by update": "exchange.context.update(x={1, 2})",
     "context by default": "exchange.context.setdefault(7, 'x')",
     "context too large": "exchange.context['x'] = 2 ** 70",
+    "context of half a surrogate": "exchange.context['x'] = chr(0xD800)",
+    "context with such a key": "exchange.context[chr(0xD800)] = 'x'",
+    **{
+        f"context of {what}": f"exchange.context['x'] = {value}"
+        for what, value in {
+            "a date": "__import__('datetime').datetime.now()",
+            "a set": "{1}",
+            "a frozen set": "frozenset()",
+            "a UUID": "__import__('uuid').uuid4()",
+            "a decimal": "__import__('decimal').Decimal(1)",
+            "a dataclass": "__import__('dataclasses').make_dataclass('D', ['a'])(1)",
+            "a complex number": "1j",
+            "a negative number too large": "-2 ** 63 - 1",
+            "a set in a list": "[{'a': [set()]}]",
+            "bytes that change, in a list": "[bytearray(b'x')]",
+            "a table with numbers as keys": "{1: 2}",
+            "a function": "print",
+        }.items()
+    },
+    "context that holds itself": "d = {}; d['d'] = d; exchange.context['x'] = d",
+    "context that holds itself later": "d = exchange.context['x'] = {}; d['d'] = d",
+    "context that changes later": "exchange.context['x'] = []; exchange.context['x'].append(object())",
     "whole": "exchange.collect_response(7)",
     "limit": "exchange.collect_response(lambda exchange, body: None, limit='1mb')",
     "transformer": "exchange.transform_response(Feed)",
@@ -211,6 +235,48 @@ async def test_a_reply_of_wrong_types_is_an_answer_and_a_log_line(tmp_path: Path
 async def test_what_an_exchange_cannot_hold_is_an_answer_and_a_log_line(tmp_path: Path, place: str, what: str) -> None:
     async with Stage({"mine": section(tmp_path, code_of(place, REACHES[what]))}) as stage:
         await fails(stage)
+
+
+IN_CONTEXT = {
+    "at once": "exchange.context['x'] = BAD",
+    "within what is there": "exchange.context['x'] = {}; exchange.context['x']['y'] = BAD",
+}
+
+
+@pytest.mark.parametrize("how", IN_CONTEXT)
+@pytest.mark.parametrize("place", [place for place in PLACES if "thread" not in place])
+async def test_what_cannot_travel_is_found_wherever_it_is_put_into_the_context(tmp_path: Path, place: str, how: str) -> None:
+    code = code_of(place, IN_CONTEXT[how].replace("BAD", "{3}"))
+    if "feed" in place or "flush" in place:
+        code = code.replace("Transformer):", "Transformer):\n    def __init__(self, exchange): self.exchange = exchange")
+        code = re.sub(r"(Feed|Later|Pieces|Flush)\(\)", r"\1(exchange)", code).replace("exchange.context", "self.exchange.context")
+        code = code.replace("self.self.", "self.")
+    async with Stage({"mine": section(tmp_path, code)}) as stage:
+        said = await fails(stage)
+        assert "context['x']" in said and "set" in said
+        if how == "at once":
+            [(_, _, fields)] = [entry for entry in stage.context.logged if entry[0] == "error"]
+            line = int(fields["where"].rpartition("mine.py:")[2])
+            assert "{3}" in (tmp_path / "mine.py").read_text().split("\n")[line - 1]
+
+
+async def test_a_kind_of_text_or_number_is_kept_as_plain(tmp_path: Path) -> None:
+    code = plugin(
+        """
+        def request(self, exchange):
+            import enum, http
+            class Word(str): pass
+            class Kind(enum.StrEnum):
+                A = "a"
+            exchange.context.update(a=Word("w"), b=Kind.A, c=http.HTTPStatus.OK, d=bytearray(b"x"), e=2**64 - 1, f=-2**63, g=(1, [None]))
+        """
+    )
+    async with Stage({"mine": section(tmp_path, code)}) as stage:
+        [routed] = await stage.run(stage.request())
+        expected = {"a": "w", "b": "a", "c": 200, "d": b"x", "e": 2**64 - 1, "f": -(2**63), "g": (1, [None])}
+        assert routed.variables == expected
+        assert [type(value) for value in routed.variables.values()] == [str, str, int, bytes, int, int, tuple]
+        assert msgpack.unpackb(msgpack.packb(routed.variables)) == expected | {"g": [1, [None]]}
 
 
 async def test_every_kind_of_bytes_and_number_of_a_status_will_do(tmp_path: Path) -> None:
