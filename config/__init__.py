@@ -2,7 +2,7 @@
 
     storage/     where the text is: one TOML file or a directory of them, and its fingerprint for watching
     load.py      text -> tables -> `Snapshot`; the only place that needs pydantic
-    check.py     what one section alone cannot show: references, regexes, addresses taken twice
+    check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
     tls_library.py  what only OpenSSL can say of a certificate
     notes.py     what is said in vain: told, and taken
     unsupported.py  the keys that pingap knows but this version does not do yet: THE table of them
@@ -10,7 +10,7 @@
     wire.py      a snapshot as plain data, for MessagePack
     diff.py      what a new snapshot changes, and what of it only a restart applies
     parts.py     what packed text becomes: addresses, rules, the health check
-    values.py    takes it apart; addresses.py, quantities.py and certificates.py help
+    values.py    takes it apart; addresses.py, quantities.py and pem.py help
     default.py   the configuration of `pingap up` without a file
 
 Rules. A load gives every problem at once, each with the path of its key and a

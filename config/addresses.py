@@ -1,4 +1,4 @@
-"""Addresses and host names: `host:port` in its forms, to listen on, to connect to, to believe."""
+"""Addresses and host names: `host:port` in its forms, to listen on, to connect to, to believe; the domains of a certificate."""
 
 from __future__ import annotations
 
@@ -142,3 +142,16 @@ def parse_endpoint(value: Any) -> str | None:
         # libzmq would look it up on every connect, in the one thread that moves all messages of a process.
         raise BadValue(f"{host!r} is a name", "write the IP address: a name that DNS does not answer would stop all messages")
     return f"tcp://{Listen(host, port)}"
+
+
+def parse_domains(value: Any) -> tuple[str, ...]:
+    """`example.com, *.example.org` to names in lower case."""
+    names = tuple(name.strip().lower() for name in text_of(value, 'names such as "example.com, *.example.org"').split(",") if name.strip())
+    domains = []
+    for name in names:
+        plain = name.removeprefix("*.")
+        try:
+            domains.append(name[: -len(plain)] + host_name(plain))
+        except BadValue as error:
+            raise BadValue(f"{name!r} is not a domain", "write example.com or *.example.com") from error
+    return tuple(domains)

@@ -1,4 +1,4 @@
-"""Certificates: whose they are, and what is wrong with one alone or with several beside each other."""
+"""Certificates: what is wrong with one alone or with several beside each other, and what one says of itself."""
 
 from __future__ import annotations
 
@@ -8,27 +8,12 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pingap.config.addresses import host_name
 from pingap.config.model import Certificate
 from pingap.config.pem import labels_of
-from pingap.config.problems import BadValue, Problem, path_of
-from pingap.config.quantities import text_of
+from pingap.config.problems import Problem, path_of
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
-
-
-def parse_domains(value: Any) -> tuple[str, ...]:
-    """`example.com, *.example.org` to names in lower case."""
-    names = tuple(name.strip().lower() for name in text_of(value, 'names such as "example.com, *.example.org"').split(",") if name.strip())
-    domains = []
-    for name in names:
-        plain = name.removeprefix("*.")
-        try:
-            domains.append(name[: -len(plain)] + host_name(plain))
-        except BadValue as error:
-            raise BadValue(f"{name!r} is not a domain", "write example.com or *.example.com") from error
-    return tuple(domains)
 
 
 def check_certificates(certificates: Mapping[str, Certificate], partial: AbstractSet[str]) -> Iterator[Problem]:

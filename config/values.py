@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
-from pingap.config.addresses import host_name, parse_backend, parse_endpoint, parse_listen_list, parse_network, parse_sni
-from pingap.config.certificates import parse_domains
+from pingap.config.addresses import host_name, parse_backend, parse_domains, parse_endpoint, parse_listen_list, parse_network, parse_sni
 from pingap.config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from pingap.config.pem import parse_pem
 from pingap.config.problems import BadValue, choices, nearest

@@ -1,7 +1,7 @@
 """The command: what is run, by whom it is watched, and how it is spoken to.
 
     cli.py         the command line            client.py   asks the running instance
-    boot.py        configuration, sockets, then the supervisor      face.py   what is printed meanwhile
+    boot.py        configuration, sockets, then the supervisor (launch.py: what it is handed)      face.py   what is printed meanwhile
     supervisor.py  one loop: acts              plan.py     decides (plan_words.py, plan_state.py, plan_table.py: its words and memory)
     control.py     the control socket          listeners.py   the listening sockets
     spawner.py     forks all processes         spawning.py    the supervisor's end of it

@@ -8,22 +8,14 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from pingap import limits, terminal, topology
 from pingap.bus import output
 from pingap.face import RESTARTED
+from pingap.launch import Face, Launch, Prepared
 from pingap.rundir import RunDir
 from pingap.spawning import SpawnerFailed, SpawnerHandle
-
-if TYPE_CHECKING:
-    import socket
-
-    from pingap.config.model import Snapshot
-    from pingap.listeners import Listeners
-    from pingap.plan_words import Role
-    from pingap.rows import Row
 
 STOPPED: Final = 0
 FAILED: Final = 1
@@ -32,41 +24,6 @@ AGAIN: Final = -1
 """No exit code: it is to be started again."""
 
 Result = TypeVar("Result")
-
-
-class Face(Protocol):
-    """What the operator sees of the start and of a failure."""
-
-    def ready(self, rows: list[Row], urls: list[str]) -> None:
-        """Every process serves."""
-
-    def failed(self, reason: str) -> None:
-        """It did not start, or it ended in failure."""
-
-    def note(self, text: str) -> None:
-        """Something that the operator should know."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What `pingap up` was asked for; tests put their own actors and loader in."""
-
-    options: topology.Options
-    threads: int | None = None
-    demo: tuple[socket.socket, ...] = ()
-    """Listening sockets of the demo backends, bound."""
-    rows: tuple[topology.StageRow, ...] = topology.ROWS
-    loader: str = topology.LOADER
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """All that the supervisor needs to start processes."""
-
-    launch: Launch
-    snapshot: Snapshot
-    roles: list[Role]
-    listeners: Listeners
 
 
 def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> int:

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from pingap import limits, topology
 from pingap.about import version
-from pingap.boot import Face, Prepared
 from pingap.bus import output
 from pingap.bus.kinds import LOG
 from pingap.bus.link import Curve, Link
@@ -28,6 +27,7 @@ from pingap.bus.members import STARTING, Members
 from pingap.config.model import Snapshot
 from pingap.control import Control
 from pingap.face import since_start
+from pingap.launch import Face, Prepared
 from pingap.listeners import BindFailed
 from pingap.pid_file import PidFile, PidFileError
 from pingap.plan import Fleet

@@ -76,6 +76,7 @@ def up(
         return
     from pingap import boot, demo_socks, limits, topology
     from pingap.face import ConsoleFace
+    from pingap.launch import Launch
     from pingap.spawning import SpawnerFailed, SpawnerHandle
 
     limits.raise_descriptors()
@@ -93,7 +94,7 @@ def up(
     level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
     text = demo_socks.configuration(socks) if is_demo else None
     asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo)
-    code = boot.up(boot.Launch(asked, threads, socks), held, spawner, ConsoleFace(held.path, is_demo))
+    code = boot.up(Launch(asked, threads, socks), held, spawner, ConsoleFace(held.path, is_demo))
     if code:
         output.drain(LAST_WORDS)
     sys.exit(code)

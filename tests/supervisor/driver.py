@@ -8,6 +8,7 @@ import sys
 from pingap import boot, rundir, topology
 from pingap.bus import output
 from pingap.face import ConsoleFace
+from pingap.launch import Launch
 from pingap.spawning import SpawnerHandle
 
 HERE = "tests.supervisor.actors"
@@ -40,7 +41,7 @@ def main() -> None:
         scale=asked.get("scale"),
         log=asked["log"],
     )
-    launch = boot.Launch(options, rows=rows, loader=loader)
+    launch = Launch(options, rows=rows, loader=loader)
     sys.exit(boot.up(launch, run_dir, spawner, ConsoleFace(run_dir.path, False)))
 
 

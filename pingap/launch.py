@@ -1,0 +1,51 @@
+"""What boot.py hands to the supervisor: what was asked for, what was made ready, and who tells the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pingap import topology
+
+if TYPE_CHECKING:  # imported while the spawner loads the configuration, which begins before
+    import socket
+
+    from pingap.config.model import Snapshot
+    from pingap.listeners import Listeners
+    from pingap.plan_words import Role
+    from pingap.rows import Row
+
+
+class Face(Protocol):
+    """What the operator sees of the start and of a failure."""
+
+    def ready(self, rows: list[Row], urls: list[str]) -> None:
+        """Every process serves."""
+
+    def failed(self, reason: str) -> None:
+        """It did not start, or it ended in failure."""
+
+    def note(self, text: str) -> None:
+        """Something that the operator should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What `pingap up` was asked for; tests put their own actors and loader in."""
+
+    options: topology.Options
+    threads: int | None = None
+    demo: tuple[socket.socket, ...] = ()
+    """Listening sockets of the demo backends, bound."""
+    rows: tuple[topology.StageRow, ...] = topology.ROWS
+    loader: str = topology.LOADER
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that the supervisor needs to start processes."""
+
+    launch: Launch
+    snapshot: Snapshot
+    roles: list[Role]
+    listeners: Listeners
