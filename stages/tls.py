@@ -2,7 +2,7 @@
 
 The loop's own TLS costs about 4 µs more a small request (docs/decisions/0007), and it decides things that are ours:
 how much of a turn of the loop handshakes may take, what becomes of a connection whose other end stops without saying so,
-and which protocol goes on once it is known what was agreed. Handshakes and reading are here, writing is in tls_output.py.
+and which protocol goes on once it is known what was agreed. Whose handshake has its turn is in lane.py.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from asyncio import AbstractEventLoop
-from collections import deque
-from collections.abc import Callable
+from asyncio import Transport
+from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from pingap.stages.client_hello import server_name
 from pingap.stages.http1.direct import DirectWriter
+from pingap.stages.lane import Lane
 from pingap.stages.read_gate import INNER, TLS, ReadGate
-from pingap.stages.tls_output import READ, RECORD, TlsOutput
 
-TURN: Final = 0.002
-"""Seconds of one turn of the loop that handshakes may take: an RSA key makes each cost a millisecond."""
+RECORD: Final = 16 * 1024
+"""Most plaintext bytes of one record (RFC 8446 section 5.1), and so of one read: OpenSSL hands out one at a time."""
+
+READ: Final = 256 * 1024
+"""Most plaintext bytes that are handed on at once."""
+
+ANSWERS: Final = 4 * 1024 * 1024
+"""Bytes that may wait for a peer which asks for key updates and does not read what they are answered with."""
 
 EARLY: Final = 64 * 1024
 """Bytes that may wait for the turn of their handshake; more are left to the kernel."""
@@ -39,41 +44,7 @@ class NoContext(Exception):
     """There is none for the name that the client asks for."""
 
 
-class Lane:
-    """Lets handshakes pass one after the other, a few a turn of the loop, so that what is served already goes on."""
-
-    __slots__ = ("_is_called", "_loop", "_waiting")
-
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiting: deque[TlsTransport] = deque()
-        self._is_called = False
-
-    def put(self, transport: TlsTransport) -> None:
-        """`transport` has got bytes of its handshake."""
-        self._waiting.append(transport)
-        self._call()
-
-    def _call(self) -> None:
-        if not self._is_called:
-            self._is_called = True
-            self._loop.call_soon(self._pass)
-
-    def _pass(self) -> None:
-        until = monotonic() + TURN
-        waiting = self._waiting
-        try:
-            while waiting:
-                waiting.popleft().shake()
-                if monotonic() >= until:
-                    break
-        finally:  # an error in one must not stop those behind it
-            self._is_called = False
-            if waiting:
-                self._call()
-
-
-class TlsTransport(TlsOutput, asyncio.Protocol):
+class TlsTransport(Transport, asyncio.Protocol):
     """To the plain transport a protocol, to the protocol inside a transport.
 
     agreed: called when the handshake is done; it returns the protocol that goes on, which then gets `connection_made`,
@@ -83,6 +54,7 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
     __slots__ = (
         "_agreed",
         "_choose",
+        "_context",
         "_early",
         "_end_of_reading",
         "_failed",
@@ -91,8 +63,14 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         "_hello",
         "_hostname",
         "_incoming",
+        "_is_closing",
         "_lane",
+        "_outgoing",
+        "_protocol",
+        "_raw",
+        "_send",
         "_session",
+        "_ssl",
         "_started",
         "_stays_open",
         "_writer",
@@ -124,7 +102,12 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         """What has come of the client's first message, until its context is chosen."""
         self._hostname = hostname
         self._session = session
-        self._protocol = None
+        self._raw: Transport
+        """The plain transport."""
+        self._ssl: ssl.SSLObject
+        self._send: Callable[[bytes], None]
+        self._protocol: asyncio.Protocol | None = None
+        """The one inside, once the handshake is done."""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._is_closing = False
@@ -170,44 +153,41 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
         else:
             if not self._has_begun:
                 self._has_begun = True
-                if data[0] != _HANDSHAKE and self._is_plain(data):
+                if data[0] != _HANDSHAKE and data[:3].isalpha():
+                    self._answer_plainly()
                     return
             if self._choose is not None:
                 data = self._hello + data
-                self._hello = b""
-                if not self._is_chosen(data):
+                self._choose_context(data)
+                if self._choose is not None or self._is_closing:
                     return
             self._incoming.write(data)
             if self._incoming.pending > EARLY:
                 self._gate.shut(TLS)
             self._lane.put(self)
 
-    def _is_chosen(self, data: bytes) -> bool:
-        """Chooses the context by what the client has said, if that is enough to know the name."""
+    def _choose_context(self, hello: bytes) -> None:
+        """Chooses by what the client has said, if that is enough to know the name. hello: all of that."""
         assert self._choose is not None
-        name = server_name(data)
-        if name is None and len(data) <= EARLY:
-            self._hello = data
-            return False
+        name = server_name(hello)
+        if name is None and len(hello) <= EARLY:
+            self._hello = hello
+            return
         context = self._choose(name or b"")
-        self._choose = None
+        self._choose, self._hello = None, b""
         if context is None:
             self._send(_UNRECOGNIZED_NAME)
             self._give_up(NoContext())
-            return False
-        self._context = context
-        self._begin()
-        return True
+        else:
+            self._context = context
+            self._begin()
 
-    def _is_plain(self, data: bytes) -> bool:
+    def _answer_plainly(self) -> None:
         """A client that does not speak TLS here is told so if it seems to speak HTTP; it would find an alert odd."""
-        if not data[:3].isalpha():
-            return False
         body = b"This port speaks TLS: use https.\n"
         head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self._send(head % len(body) + body)
         self._give_up(ssl.SSLError(1, "plain HTTP on a TLS port"))
-        return True
 
     def eof_received(self) -> bool:
         if self._protocol is None:
@@ -359,7 +339,62 @@ class TlsTransport(TlsOutput, asyncio.Protocol):
             protocol.connection_lost(error)
         self._raw.abort()
 
-    # -- the inner protocol's side, as far as reading goes --------------------------------
+    # -- the inner protocol's side ----------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._is_closing:
+            return
+        if len(data) <= RECORD:
+            self._ssl.write(data)
+        else:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._ssl.write(rest[:RECORD]) :]
+                if self._outgoing.pending >= READ:
+                    self._send(self._outgoing.read())
+        self._send(self._outgoing.read())
+
+    def writelines(self, pieces: Iterable[Any]) -> None:
+        self.write(b"".join(pieces))
+
+    def _flush(self) -> None:
+        """Sends what TLS itself has to say: a step of the handshake, an alert, the answer to a key update."""
+        if self._outgoing.pending:
+            self._send(self._outgoing.read())
+            if self._raw.get_write_buffer_size() > ANSWERS:
+                self.abort()
+
+    def abort(self) -> None:
+        self._is_closing = True
+        self._raw.abort()
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def get_write_buffer_size(self) -> int:
+        return self._raw.get_write_buffer_size()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._raw.set_write_buffer_limits(high, low)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol  # type: ignore[assignment]
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol is not None
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return self._ssl
+        if name == "sslcontext":
+            return self._context
+        return self._raw.get_extra_info(name, default)
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """To go on with on another connection; with TLS 1.3 known only after the first answer."""
+        return self._ssl.session
 
     def close(self) -> None:
         """Says so, and closes when what waits has been taken. What the peer still says is not waited for."""

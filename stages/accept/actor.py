@@ -28,8 +28,8 @@ from pingap.stages.bulk import Bulk
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
 from pingap.stages.http1.rules import RequestHead
+from pingap.stages.lane import Lane
 from pingap.stages.messages import Affinity, Broken, Cancel, Credit, Data, Done, GoesOn, Interim, Recalled, Request, Response, Stranded
-from pingap.stages.tls import Lane
 
 SWEEP: Final = 0.5
 """Seconds between two looks at the deadlines: they are seconds long, one timer each would cost a µs a request."""

@@ -9,7 +9,8 @@ import tempfile
 from functools import cache
 from typing import Any
 
-from pingap.stages.tls import Lane, TlsTransport
+from pingap.stages.lane import Lane
+from pingap.stages.tls import TlsTransport
 from tests.e2e.certificate import self_signed
 
 

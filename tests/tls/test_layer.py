@@ -10,8 +10,10 @@ import weakref
 
 import pytest
 
-from pingap.stages import tls, tls_output
-from pingap.stages.tls import Lane, TlsTransport
+from pingap.stages import lane as lane_module
+from pingap.stages import tls
+from pingap.stages.lane import Lane
+from pingap.stages.tls import TlsTransport
 from tests.tls.ends import Inner, Peer, Raw, contexts, turn
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -309,7 +311,7 @@ async def test_before_its_handshake_a_client_cannot_make_us_keep_much() -> None:
 async def test_what_a_peer_makes_tls_say_waits_for_it_up_to_a_bound() -> None:
     peer = Peer()
     await peer.shakes()
-    peer.raw.unread = tls_output.ANSWERS + 1
+    peer.raw.unread = tls.ANSWERS + 1
     peer.layer._outgoing.write(b"the answer to a key update")
     peer.says(b"x")
     peer.deliver(b"\x17\x03\x03")  # a part of a record: the reader runs dry
@@ -321,7 +323,7 @@ async def test_what_a_peer_makes_tls_say_waits_for_it_up_to_a_bound() -> None:
 
 async def test_handshakes_take_a_bounded_part_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(tls, "monotonic", lambda: now[0])
+    monkeypatch.setattr(lane_module, "monotonic", lambda: now[0])
     lane = Lane(asyncio.get_running_loop())
     order: list[int] = []
 
