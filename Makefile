@@ -1,5 +1,6 @@
 # make up      a working proxy on 127.0.0.1:6188, from nothing but Python 3.11+
-# make test    installs what the checks need and runs all of them
+# make quick   what to run while you work: lint, types, and every test that starts no process (a minute or two)
+# make test    what must pass before a change lands: installs what the checks need and runs all of them (under 20 minutes)
 # make check   the same without installing
 # make bench   what a request costs, stage by stage and end to end
 #
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UP :=
 
-.PHONY: up install test check lint types imports tests bench clean
+.PHONY: up install quick test check lint types imports tests bench clean
 
 up: $(VENV)/.installed
 	$(BIN)/pingap up $(UP)
@@ -28,6 +29,9 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+quick: $(VENV)/.installed-dev lint types imports
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --quick $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(MAKE) --no-print-directory --keep-going check

@@ -223,6 +223,7 @@ raise ValueError("a traceback at the end")
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("make", [pipe, terminal])
 def test_a_process_waits_for_nobody(make: Callable[[], Ends]) -> None:
     """print, C code, threads, a forked child, the traceback at its end."""

@@ -230,6 +230,7 @@ async def test_without_a_supervisor_a_process_finishes_what_it_holds_and_ends(
     net.links.remove(process.link)
 
 
+@pytest.mark.processes
 async def test_a_supervisor_that_is_silent_but_alive_is_waited_for_and_a_dead_one_is_known_at_once(
     net: Net, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_whatever_bytes_stand_around_them_the_blocks_come_out(before: bytes, bet
     assert blocks_of(text) == CERT + KEY
 
 
+@pytest.mark.processes
 def test_a_trusted_certificate_is_the_certificate_in_it(tmp_path: Path) -> None:
     needs("openssl")
     openssl = str(shutil.which("openssl"))

@@ -87,6 +87,7 @@ def test_gauges_of_actors_that_fell_silent_are_left_out(sums: Sums) -> None:
     assert not metrics["pingap_upstream_connections"].samples
 
 
+@pytest.mark.processes
 def test_promtool_finds_nothing_to_object_to(sums: Sums) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:

@@ -155,6 +155,7 @@ def test_an_unknown_topic_is_refused(tmp_path: Path) -> None:
         events.stream(str(tmp_path), ("acces",))
 
 
+@pytest.mark.processes
 def test_the_example_prints_slow_requests(instance: Instance) -> None:
     instance.on("access", ("access", [access(), access(ended=1002.0, target=b"/slow")]))
     with _run([str(ROOT / "examples/events/slow.py")], instance) as process:
@@ -290,6 +291,7 @@ def test_a_status_that_is_none_is_refused_before_anything_else() -> None:
         watch.status_filter("404,6xx")
 
 
+@pytest.mark.processes
 def test_ctrl_c_ends_tap_with_0(instance: Instance) -> None:
     instance.on("access", ("access", [access()]))
     with _run(["-c", "import sys; from pingap import watch; sys.exit(watch.tap(None))"], instance) as process:

@@ -57,6 +57,7 @@ def problems(tmp_path: Path, code: str, key: str = "path") -> list[Problem]:
     return registry.check("p", {"category": "python", key: "mine.py" if key == "path" else "mine"}, str(tmp_path))
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("code", DEADLY.values(), ids=DEADLY)
 def test_code_that_ends_its_process_is_a_problem(tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ def limited(soft: int, hard: int, code: str, *args: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.processes
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     done = limited(200, 300, "from pingap import limits; limits.raise_descriptors(); print(resource.getrlimit(resource.RLIMIT_NOFILE))")
     assert done.stdout == "(300, 300)\n", done.stderr
@@ -54,6 +55,7 @@ def test_check_says_what_the_limit_means(monkeypatch: pytest.MonkeyPatch, hard: 
     assert said in "".join(notes)
 
 
+@pytest.mark.processes
 def test_an_instance_with_more_addresses_than_descriptors_says_so_and_ends(tmp_path: Path) -> None:
     socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(260)]
     addresses = ",".join(f"127.0.0.1:{sock.getsockname()[1]}" for sock in socks)
@@ -68,6 +70,7 @@ def test_an_instance_with_more_addresses_than_descriptors_says_so_and_ends(tmp_p
     os.rmdir(f"/tmp/pgl-{os.getpid()}")
 
 
+@pytest.mark.processes
 def test_ps_knows_the_limit_and_the_use(launch: Callable[..., Instance]) -> None:
     instance = launch().ready()
     rows = instance.ps()
@@ -79,6 +82,7 @@ def test_ps_knows_the_limit_and_the_use(launch: Callable[..., Instance]) -> None
     assert instance.row("accept")["open_files"] >= before + 5
 
 
+@pytest.mark.processes
 def test_more_replicas_than_descriptors_are_refused(launch: Callable[..., Instance]) -> None:
     instance = launch().ready()
     resource.prlimit(instance.process.pid, resource.RLIMIT_NOFILE, (256, HARD))

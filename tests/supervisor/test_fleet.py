@@ -21,8 +21,6 @@ from pingap.plan_words import (
 )
 from tests.supervisor.playbook import ACCEPT, CONFIG, LOGGING, UPSTREAM, WORKER, Play
 
-pytestmark = pytest.mark.alone
-
 # -- start ------------------------------------------------------------------------
 
 

@@ -84,6 +84,7 @@ def test_sockets_left_behind_are_removed_and_nothing_else(path: Path) -> None:
     assert (path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.processes
 def test_processes_of_a_killed_instance_are_ended(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as left:
         held = RunDir(str(path))
@@ -93,6 +94,7 @@ def test_processes_of_a_killed_instance_are_ended(path: Path) -> None:
         held.release()
 
 
+@pytest.mark.processes
 def test_a_process_that_only_has_the_same_pid_is_left_alone(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
         held = RunDir(str(path))
@@ -172,6 +174,7 @@ def test_a_directory_that_cannot_be_made_anew_is_told_and_nothing_of_others_is_t
     assert (path / "run").read_text() == "somebody else's"
 
 
+@pytest.mark.processes
 def test_a_living_supervisors_processes_are_no_orphans_even_without_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
         started = rundir.start_time(other.pid)

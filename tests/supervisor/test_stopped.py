@@ -16,6 +16,7 @@ from tests.e2e.waiting import until
 from tests.supervisor.conftest import Instance
 
 
+@pytest.mark.processes
 def test_a_supervisor_that_was_stopped_for_long_finds_everybody_there(instance: Instance) -> None:
     before = {row["pid"] for row in instance.ps()}
     line = instance.connect()
@@ -29,6 +30,7 @@ def test_a_supervisor_that_was_stopped_for_long_finds_everybody_there(instance: 
     assert "drains" not in instance.log()
 
 
+@pytest.mark.processes
 def test_a_stopped_spawner_is_replaced_and_who_dies_meanwhile_comes_back(instance: Instance) -> None:
     spawner, upstream, accept = instance.pid("spawner"), instance.pid("upstream"), instance.pid("accept")
     os.kill(spawner, signal.SIGSTOP)
@@ -46,6 +48,7 @@ def test_a_stopped_spawner_is_replaced_and_who_dies_meanwhile_comes_back(instanc
     assert instance.wait() == 0
 
 
+@pytest.mark.processes
 def test_a_killed_supervisor_is_known_at_once(launch: Callable[..., Instance]) -> None:
     instance = launch().ready()
     began = time.monotonic()
@@ -55,6 +58,7 @@ def test_a_killed_supervisor_is_known_at_once(launch: Callable[..., Instance]) -
     assert time.monotonic() - began < SILENCE
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("pause", [0.0, 100.0])
 def test_a_spawner_is_not_silent_because_the_supervisor_was_stopped(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
     spawner = SpawnerHandle(["json"])

@@ -16,7 +16,7 @@ from pingap.rundir import supervisor_of
 from tests.e2e.waiting import is_alive, title, until
 from tests.supervisor.conftest import Instance
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.processes]
 
 Launch = Callable[..., Instance]
 
