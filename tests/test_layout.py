@@ -78,6 +78,7 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@pytest.mark.processes
 def test_what_is_built_has_every_file_under_the_one_name(tmp_path: Path) -> None:
     """Also from a source archive, as package builders do it."""
     build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
