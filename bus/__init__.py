@@ -12,7 +12,7 @@ sockets). The actor cannot tell which.
     members.py    who is there                     liveness.py  who is still alive
     sockets.py    one socket on the loop, and what each pattern says
     pipes.py      what lies between two actors     fake.py      a context for tests
-    replica.py    replicated state (Clone pattern)
+    replication.py  replicated state (Clone pattern), as replica.py decides
     strays.py     what goes to the log instead of stderr
     output.py     stdout and stderr, which never make a process wait
     descriptors.py  how many connections leave enough descriptors to the bus

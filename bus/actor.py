@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from pingap.bus.descriptors import Descriptors
@@ -11,6 +11,7 @@ from pingap.bus.envelope import WireError
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.bus.pipes import Pipes
+from pingap.bus.replication import NO_BLOBS, Change
 
 
 class Context(Protocol):
@@ -62,10 +63,19 @@ class Context(Protocol):
         """Tells the supervisor something that the operator must hear."""
 
     def follow(self, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
-        """Replicates a topic of the stage `publisher`; `changed(value)` now and at each change."""
+        """Replicates a topic of the stage `publisher`; `changed(value)` soon and at each change."""
 
-    def publish(self, topic: str, value: Any) -> Callable[[Any], None]:
-        """Starts publishing a topic of this stage; the result publishes a new value."""
+    def fetch(self, topic: str, publisher: str, digests: Iterable[bytes], got: Callable[[dict[bytes, bytes]], None]) -> Callable[[], None]:
+        """Asks for blobs that a topic's value names by their digests, until `got(packed by digest)`; the result gives it up.
+
+        Those that the publisher's value names no more never come: who hears of a new value gives up what it waits for.
+        """
+
+    def publish(self, topic: str, value: Any, blobs: Mapping[bytes, bytes] = NO_BLOBS) -> Change:
+        """Starts publishing a topic of this stage; the result publishes a new value.
+
+        Every follower gets the whole value each time: what is large is a blob, named in it by a digest. blobs: all of those.
+        """
 
     def publish_events(self, topics_changed: Callable[[frozenset[str]], None]) -> Callable[[str, bytes], None]:
         """Logging only: opens the events socket. Returns forward(topic, raw batch)."""

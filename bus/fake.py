@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pingap.bus.descriptors import UNBOUNDED, Descriptors
 from pingap.bus.members import Members
 from pingap.bus.messages import Echo
 from pingap.bus.pipes import Pipes
+from pingap.bus.replication import NO_BLOBS, Change
 
 
 class FakeContext:
@@ -35,6 +36,10 @@ class FakeContext:
         self.stuck: set[int] = set()
         self.following: dict[str, Callable[[Any], None]] = {}
         self.published: dict[str, list[Any]] = {}
+        self.blobs: dict[bytes, bytes] = {}
+        """Those that this actor publishes, and those that it finds when it fetches."""
+        self.fetching: list[tuple[frozenset[bytes], Callable[[dict[bytes, bytes]], None]]] = []
+        """What it fetches and has not found."""
         self.events: list[tuple[str, Any]] = []
         self.topics_changed: Callable[[frozenset[str]], None] = lambda topics: None
         self.subscriptions: list[tuple[tuple[str, ...], Callable[[str, list[Any]], None]]] = []
@@ -76,9 +81,28 @@ class FakeContext:
     def follow(self, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
         self.following[topic] = changed
 
-    def publish(self, topic: str, value: Any) -> Callable[[Any], None]:
-        values = self.published.setdefault(topic, [value])
-        return values.append
+    def fetch(self, topic: str, publisher: str, digests: Iterable[bytes], got: Callable[[dict[bytes, bytes]], None]) -> Callable[[], None]:
+        fetch = frozenset(digests), got
+        self.fetching.append(fetch)
+        self.blobs_came()
+        return lambda: self.fetching.remove(fetch) if fetch in self.fetching else None
+
+    def blobs_came(self, blobs: Mapping[bytes, bytes] = NO_BLOBS) -> None:
+        """Hands over what is fetched and here."""
+        self.blobs |= blobs
+        for fetch in [fetch for fetch in self.fetching if fetch[0] <= self.blobs.keys()]:
+            self.fetching.remove(fetch)
+            fetch[1]({digest: self.blobs[digest] for digest in fetch[0]})
+
+    def publish(self, topic: str, value: Any, blobs: Mapping[bytes, bytes] = NO_BLOBS) -> Change:
+        values = self.published.setdefault(topic, [])
+
+        def change(value: Any, blobs: Mapping[bytes, bytes] = NO_BLOBS) -> None:
+            values.append(value)
+            self.blobs = dict(blobs)
+
+        change(value, blobs)
+        return change
 
     def publish_events(self, topics_changed: Callable[[frozenset[str]], None]) -> Callable[[str, bytes], None]:
         self.topics_changed = topics_changed

@@ -25,13 +25,37 @@ class Snapshot(Message, frozen=True, tag=33):
 
 
 class Update(Message, frozen=True, tag=34):
-    """On the publisher's socket: a new value, or the last one once more."""
+    """On the publisher's socket: a new value."""
 
     topic: str
     epoch: int
     seq: int
     value: msgspec.Raw
     """As in Snapshot."""
+
+
+class Repeat(Message, frozen=True, tag=37):
+    """On the publisher's socket: the number of the last UPDATE once more, for those whom that did not reach."""
+
+    topic: str
+    epoch: int
+    seq: int
+
+
+class BlobAsk(Message, frozen=True, tag=38):
+    """Follower → publisher's actor: send the blobs that have these digests."""
+
+    asker: int
+    topic: str
+    digests: list[bytes]
+
+
+class Blob(Message, frozen=True, tag=39):
+    """The answer to BLOB_ASK, one for each that the topic's value of now names."""
+
+    topic: str
+    digest: bytes
+    packed: bytes
 
 
 class Mark(Message, frozen=True, tag=35):

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import random
 import signal
 import time
 import traceback
@@ -33,19 +32,15 @@ from pingap.bus.liveness import BEAT, SILENCE
 from pingap.bus.local import Receivers
 from pingap.bus.members import READY as READY_STATE
 from pingap.bus.members import Members
-from pingap.bus.messages import Echo, Mark, Snapshot, SnapshotAsk, Update, Wanted
+from pingap.bus.messages import Echo, Mark, Wanted
 from pingap.bus.repeats import Repeats
-from pingap.bus.replica import Copy, Original
+from pingap.bus.replication import Replication
 from pingap.bus.seat import Seat, SeatContext
-from pingap.bus.sockets import Pair, Publisher
+from pingap.bus.sockets import Pair
 
 T = TypeVar("T")
 
 VERSION: Final = 1
-FIRST_REPEAT: Final = 0.05
-REPEATS_END: Final = 1.0
-"""Seconds after which an update is published again, then after twice that and so on, until the waits are this long."""
-
 ARRIVALS: Final = 0.05
 """Seconds between the begin of a drain and the first look at what is still held."""
 
@@ -80,9 +75,7 @@ class Process:
         self._orphaned = False
         self._exit_code = 0
         self._heard = time.monotonic()
-        self._copies: list[tuple[int, str, Copy, Callable[[Any], None]]] = []
-        self._originals: dict[str, Original] = {}
-        self._publishers: dict[str, Publisher] = {}
+        self.replication = Replication(self.link, run_dir, loop)
         self.control: Pair = self.link.dealer(f"ipc://{run_dir}/control", self._controlled)
         self.contexts = {seat.id: SeatContext(self, seat) for seat in seats}
         self._repeats = Repeats(next(iter(self.contexts.values())))
@@ -92,13 +85,8 @@ class Process:
         for seat in seats:
             actor = self.actors[seat.id] = seat.factory(self.contexts[seat.id])
             self._speaks_to.update(actor.speaks_to)
-            receivers = actor.receivers() | {
-                Snapshot: self._replicated,
-                SnapshotAsk: self._snapshot_asked,
-                Mark: self._marked(seat.id),
-                Echo: self.contexts[seat.id].pipes.echoed,
-                Wanted: self._wanted(seat.id),
-            }
+            receivers = actor.receivers() | self.replication.receivers()
+            receivers |= {Mark: self._marked(seat.id), Echo: self.contexts[seat.id].pipes.echoed, Wanted: self._wanted(seat.id)}
             self.link.attach(seat.id, seat.endpoint, receivers, self._batched(actor, receivers), actor.unreadable)
 
         self.link.unsent = self._unsent
@@ -134,7 +122,7 @@ class Process:
                 await asyncio.wait_for(actor.stop(), 2)
             except Exception:  # one actor that cannot close must not keep the others from it
                 traceback.print_exc()
-        self._originals.clear()  # nothing is repeated from here on
+        self.replication.stop()
         for context in self.contexts.values():
             context.ship_events()
         self.link.close()
@@ -173,7 +161,7 @@ class Process:
         output.retry()
         for _ in range(2):
             await asyncio.sleep(BEAT / 2)
-            self._ask_snapshots()
+            self.replication.ask()
             self._look_at_drains()
         now = time.monotonic()
         if self._supervisor >= 0:
@@ -255,15 +243,12 @@ class Process:
         shippers = members.of_stage("logging")
         self.logging_actor = shippers[-1].id if shippers else 0
         gone = frozenset(before.by_id) - frozenset(members.by_id)
-        born = {member.stage for actor, member in members.by_id.items() if actor not in before.by_id}
-        for _, publisher, copy, _ in self._copies:
-            # A new publisher's first update is lost on those whose SUB had not found it again by then.
-            copy.needs_snapshot |= publisher in born
+        born = frozenset(member.stage for actor, member in members.by_id.items() if actor not in before.by_id)
         for context in self.contexts.values():
             context.pipes.forget(gone)
         for actor in self.actors.values():
             actor.members_changed(members, gone)
-        self._ask_snapshots()
+        self.replication.members_changed(born)
 
     def _drain(self, actor: int, seconds: float) -> None:
         if actor in self.actors and actor not in self._draining:
@@ -282,64 +267,7 @@ class Process:
                 if self._orphaned and not self._draining:
                     self._done.set()
 
-    # -- replicated state -----------------------------------------------------
-
-    def follow(self, actor: int, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
-        copy = Copy(topic)
-        self._copies.append((actor, publisher, copy, changed))
-
-        def take(_: bytes, envelopes: list[Any]) -> None:
-            for update in envelopes:
-                if copy.take(update):
-                    self._tell(changed, copy)
-                elif copy.needs_snapshot:
-                    self._ask_snapshots()
-
-        self.link.subscriber(f"ipc://{self.run_dir}/{publisher}.pub", [topic.encode()], take, [Update])
-        self._ask_snapshots()
-
-    def _ask_snapshots(self) -> None:
-        for actor, publisher, copy, _ in self._copies:
-            if copy.needs_snapshot:
-                for member in self.link.members.of_stage(publisher):
-                    self.link.send(member.id, SnapshotAsk(actor, copy.topic))
-
-    def _replicated(self, snapshot: Snapshot) -> None:
-        for _, _, copy, changed in self._copies:
-            if copy.topic == snapshot.topic and copy.take(snapshot):
-                self._tell(changed, copy)
-
-    def _tell(self, changed: Callable[[Any], None], copy: Copy) -> None:
-        try:
-            changed(copy.value)
-        except Exception as error:  # of one actor: the others of this process follow the same topic
-            self.loop.call_exception_handler({"message": f"a follower of topic {copy.topic} failed", "exception": error})
-
-    def publish(self, stage: str, topic: str, value: Any) -> Callable[[Any], None]:
-        original = self._originals[topic] = Original(topic, random.getrandbits(53), value)
-        if stage not in self._publishers:
-            self._publishers[stage] = self.link.publisher(f"ipc://{self.run_dir}/{stage}.pub")
-        publisher = self._publishers[stage]
-
-        def repeat(seq: int, wait: float) -> None:
-            # A subscription is known to the publisher some time after the subscriber connected, and its snapshot may be
-            # older than that: what was published in between reached nobody there, and perhaps nothing follows it.
-            if original.seq == seq and self._originals.get(topic) is original:
-                publisher.send(topic.encode(), original.again())
-                if wait < REPEATS_END:
-                    self.loop.call_later(wait, repeat, seq, wait * 2)
-
-        def change(new: Any) -> None:
-            publisher.send(topic.encode(), original.change(new))
-            self.loop.call_later(FIRST_REPEAT, repeat, original.seq, FIRST_REPEAT * 2)
-
-        change(value)  # tells old subscribers of the new epoch
-        return change
-
-    def _snapshot_asked(self, ask: SnapshotAsk) -> None:
-        original = self._originals.get(ask.topic)
-        if original is not None:
-            self.link.send(ask.asker, original.snapshot())
+    # -- messages of every actor -------------------------------------------------
 
     def _unsent(self, message: Any, error: Exception) -> None:
         for actor in self.actors.values():

@@ -1,16 +1,17 @@
 """Replicated state: snapshot plus numbered updates (Clone pattern, ZeroMQ guide ch. 5; PROTOCOL.md section 5).
 
-`Copy` and `Original` decide only; sockets and timers belong to `process.py`.
+`Copy` and `Original` decide only; sockets and timers belong to `replication.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgpack
 import msgspec
 
-from pingap.bus.messages import Snapshot, Update
+from pingap.bus.messages import Repeat, Snapshot, Update
 
 
 class Original:
@@ -21,6 +22,8 @@ class Original:
         self.epoch = epoch
         self.seq = 0
         self.value = value
+        self.blobs: Mapping[bytes, bytes] = {}
+        """By digest, what the value names."""
         self._packed = _packed(value)
 
     def change(self, value: Any) -> Update:
@@ -28,11 +31,11 @@ class Original:
         self.seq += 1
         self.value = value
         self._packed = _packed(value)
-        return self.again()
-
-    def again(self) -> Update:
-        """The last UPDATE once more, for who was not yet subscribed when it went out."""
         return Update(self.topic, self.epoch, self.seq, self._packed)
+
+    def repeat(self) -> Repeat:
+        """Says which UPDATE was the last, for who was not yet subscribed when it went out."""
+        return Repeat(self.topic, self.epoch, self.seq)
 
     def snapshot(self) -> Snapshot:
         """The answer to SNAPSHOT_ASK."""
@@ -49,13 +52,18 @@ class Copy:
         self._epoch = 0
         self._seq = -1
 
-    def take(self, told: Snapshot | Update) -> bool:
-        """True if the value changed."""
+    @property
+    def has_value(self) -> bool:
+        """False before the first snapshot."""
+        return self._seq >= 0
+
+    def take(self, told: Snapshot | Update | Repeat) -> bool:
+        """True if the value changed. Numbers are looked at first: what is not new is not unpacked."""
         epoch, seq = told.epoch, told.seq
         if isinstance(told, Snapshot):
             if epoch == self._epoch and seq < self._seq:
                 return False  # an answer to an older question
-            changed = self.needs_snapshot or epoch != self._epoch or seq != self._seq
+            changed = epoch != self._epoch or seq != self._seq
             self._epoch, self._seq, self.needs_snapshot = epoch, seq, False
             if changed:
                 self.value = _unpacked(told.value)
@@ -65,7 +73,7 @@ class Copy:
             return False
         if seq <= self._seq:
             return False
-        if seq != self._seq + 1:
+        if isinstance(told, Repeat) or seq != self._seq + 1:
             self.needs_snapshot = True  # one is missing
             return False
         self._seq, self.value = seq, _unpacked(told.value)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from pingap.bus.actor import ActorFactory
+from pingap.bus.descriptors import Descriptors
 from pingap.bus.kinds import COUNT, LOG, READY, REPORT
+from pingap.bus.link import Link
 from pingap.bus.members import Members
 from pingap.bus.pipes import Pipes
-from pingap.bus.sockets import Publisher
-
-if TYPE_CHECKING:
-    from pingap.bus.process import Process
+from pingap.bus.replication import NO_BLOBS, Change, Replication
+from pingap.bus.sockets import Pair, Publisher
 
 EVENT_GATHER: Final = 0.02
 """Seconds for which events wait for company on their way to logging."""
@@ -39,10 +40,27 @@ class Seat:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+class Hosting(Protocol):
+    """What a seat needs of the process that it is in."""
+
+    run_dir: str
+    loop: asyncio.AbstractEventLoop
+    link: Link
+    descriptors: Descriptors
+    replication: Replication
+    control: Pair
+    logging_actor: int
+    """The actor that takes events, 0 while there is none."""
+
+    def beat(self) -> object: ...
+
+    def boot_failed(self, reason: str) -> None: ...
+
+
 class SeatContext:
     """`Context` of one actor (see bus/actor.py for what each member promises)."""
 
-    def __init__(self, process: Process, seat: Seat) -> None:
+    def __init__(self, process: Hosting, seat: Seat) -> None:
         self._process = process
         self._link = process.link
         self.id, self.stage, self.replica = seat.id, seat.stage, seat.replica
@@ -111,10 +129,13 @@ class SeatContext:
         self._process.control.send((REPORT, self.id, word, value))
 
     def follow(self, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
-        self._process.follow(self.id, topic, publisher, changed)
+        self._process.replication.follow(self.id, topic, publisher, changed)
 
-    def publish(self, topic: str, value: Any) -> Callable[[Any], None]:
-        return self._process.publish(self.stage, topic, value)
+    def fetch(self, topic: str, publisher: str, digests: Iterable[bytes], got: Callable[[dict[bytes, bytes]], None]) -> Callable[[], None]:
+        return self._process.replication.fetch(self.id, topic, publisher, digests, got)
+
+    def publish(self, topic: str, value: Any, blobs: Mapping[bytes, bytes] = NO_BLOBS) -> Change:
+        return self._process.replication.publish(self.stage, topic, value, blobs)
 
     def publish_events(self, topics_changed: Callable[[frozenset[str]], None]) -> Callable[[str, bytes], None]:
         topics: set[str] = set()

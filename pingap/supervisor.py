@@ -20,10 +20,12 @@ from typing import Any, Final
 from pingap import limits, topology
 from pingap.about import version
 from pingap.bus import output
+from pingap.bus.envelope import kind_of
 from pingap.bus.kinds import LOG
 from pingap.bus.link import Curve, Link
 from pingap.bus.liveness import BEAT, SILENCE
 from pingap.bus.members import STARTING, Members
+from pingap.bus.messages import Update
 from pingap.config.model import Snapshot
 from pingap.control import Control
 from pingap.face import since_start
@@ -296,7 +298,7 @@ class Supervisor:
 
     def _published(self, topic: bytes, envelopes: list[Any]) -> None:
         """A new generation may change how long drains may take; all else in it is for the stages."""
-        for _, _, _, _, value in envelopes:
+        for _, _, _, _, value in (update for update in envelopes if update[0] == kind_of(Update)):
             if value.get("current") and value["committed"] != self._committed:
                 self._committed = value["committed"]
                 basic = Snapshot.from_wire({"basic": value["current"]["snapshot"].get("basic", {})}).basic

@@ -331,7 +331,7 @@ async def test_an_update_that_was_lost_is_made_good_by_the_next_one(net: Net, su
     publish = source.context.publish("health", 0)
     await net.until(lambda: follower.values)
     process, _ = supervisor.running[1]
-    publisher = process._publishers["source"]
+    publisher = process.replication._publishers["source"]
     send, publisher.send = publisher.send, lambda topic, *envelopes: None  # type: ignore[method-assign]
     publish(1)
     publisher.send = send  # type: ignore[method-assign]
@@ -347,27 +347,11 @@ async def test_an_update_that_was_lost_is_made_good_although_none_follows(net: N
     publish = source.context.publish("health", 0)
     await net.until(lambda: follower.values)
     process, _ = supervisor.running[1]
-    publisher = process._publishers["source"]
+    publisher = process.replication._publishers["source"]
     send, publisher.send = publisher.send, lambda topic, *envelopes: None  # type: ignore[method-assign]
     publish(1)
     publisher.send = send  # type: ignore[method-assign]
     await net.until(lambda: follower.values == [0, 1], 1)
-
-
-async def test_a_follower_that_fails_does_not_keep_the_value_from_others(net: Net, supervisor: Supervisor) -> None:
-    (source,) = supervisor.start("source")
-    one, two = supervisor.start("a", "b", follows=True)
-
-    class Failing(list[Any]):
-        def append(self, value: Any) -> None:
-            raise ValueError("cannot take it")
-
-    await net.until(lambda: len(supervisor.of(READY)) == 3)
-    process, _ = supervisor.running[2]
-    process._copies = [(a, p, c, Failing().append if a == 2 else changed) for a, p, c, changed in process._copies]
-    source.context.publish("health", "value")
-    await net.until(lambda: two.values == ["value"])
-    assert one.values == []
 
 
 FACTORIES = [asyncio.new_event_loop, pytest.param("uvloop", id="uvloop")]

@@ -87,6 +87,18 @@ def test_a_snapshot_of_what_is_known_is_no_change() -> None:
     assert not copy.take(source.snapshot())
 
 
+def test_a_repeat_asks_only_for_what_is_not_known() -> None:
+    source, copy = synced()
+    assert not copy.take(source.repeat()) and not copy.needs_snapshot
+    copy.take(source.change("one"))
+    assert not copy.take(source.repeat()) and not copy.needs_snapshot
+    source.change("lost")
+    assert not copy.take(source.repeat()) and copy.needs_snapshot
+    assert copy.take(source.snapshot())
+    assert copy.value == "lost"
+    assert not copy.take(original(epoch=EPOCH + 1).repeat()) and copy.needs_snapshot
+
+
 @given(st.lists(st.sampled_from(["change", "lose", "ask", "restart"]), max_size=40))
 def test_after_any_losses_and_restarts_one_answered_question_makes_the_copy_true(script: list[str]) -> None:
     epoch = EPOCH
