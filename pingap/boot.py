@@ -120,6 +120,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     if "problems" in plain:
         raise ConfigRefused(Problem(*row) for row in plain["problems"])
     snapshot = Snapshot.from_wire(plain["snapshot"])
+    launch = dataclasses.replace(launch, options=dataclasses.replace(launch.options, passed=plain.get("passed", {})))
     if launch.threads is not None:
         snapshot = dataclasses.replace(snapshot, basic=dataclasses.replace(snapshot.basic, threads=launch.threads))
     if launch.options.log and (reason := why_no_log(launch.options.log)):

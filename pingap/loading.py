@@ -22,14 +22,14 @@ from pingap.config.values import parse_access_log
 from pingap.observability.access_format import problems as format_problems
 
 
-def load(source: str | None, *, text: str | None = None, tries: bool = True) -> Snapshot:
+def load(source: str | None, *, text: str | None = None) -> Snapshot:
     """Reads the file or directory `source`, or `text` when there is none. Raises ConfigRefused with all problems.
 
-    tries: code of users is first run in a child (stages/plugins/trial.py); False where that was done a moment ago.
+    Code of users is run in children only (stages/plugins/trial.py).
     """
     from pingap.stages.plugins import registry
 
-    checker = registry.Checker(_base(source), tries)
+    checker = registry.Checker(_base(source))
     checks: dict[str, Any] = {"plugin_checker": checker, "builtin_plugins": registry.BUILTIN_INSTANCES}
     try:
         snapshot = load_text(text or "", name="the embedded one", **checks) if source is None else load_source(source, **checks)
@@ -78,8 +78,13 @@ def _written(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
-    """As `load`, for another process: {"snapshot": wire form}, or {"problems": [[path, message, hint, source], …]}."""
+    """As `load`, for another process: {"snapshot": wire form, "passed": of stages/plugins/trial.py}.
+
+    Or {"problems": [[path, message, hint, source], …]}.
+    """
+    from pingap.stages.plugins import trial
+
     try:
-        return {"snapshot": load(source, text=text).to_wire()}
+        return {"snapshot": load(source, text=text).to_wire(), "passed": trial.passed()}
     except ConfigRefused as refused:
         return {"problems": [[p.path, p.message, p.hint, p.source] for p in refused.problems]}

@@ -17,7 +17,8 @@ import os
 import resource
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pingap import limits
@@ -78,6 +79,8 @@ class Options:
     log: str | None = None
     level: str | None = None
     has_demo: bool = False
+    passed: Mapping[str, int] = field(default_factory=dict)
+    """Code of plugins that the loader has tried (stages/plugins/trial.py), so that the config stage need not."""
 
 
 class BadOptions(Exception):
@@ -157,7 +160,7 @@ def settings(stage: str, role: Role, ids: tuple[int, ...], options: Options, log
     if stage == "logging":
         return {"log": log, "level": options.level}
     if stage == "config":
-        return {"source": options.source, "text": options.text}
+        return {"source": options.source, "text": options.text, "passed": dict(options.passed)}
     return {}
 
 
@@ -165,17 +168,11 @@ def config_actor(context: Context) -> Actor:
     """The config stage with what only this package knows: how plugins are checked and what they plan."""
     from pingap.loading import load
     from pingap.stages.config.actor import ConfigActor
+    from pingap.stages.plugins import trial
     from pingap.stages.plugins.registry import plans
 
-    # The loader of this start has tried the plugins' code a moment ago. A config stage that came back cannot know.
-    is_tried = not os.path.exists(os.path.join(context.run_dir, "config.last"))
-
-    def load_again(source: str | None) -> Snapshot:
-        nonlocal is_tried
-        tries, is_tried = not is_tried, False
-        return load(source, text=context.settings["text"], tries=tries)
-
-    return ConfigActor(context, load=load_again, plans=plans)
+    trial.know(context.settings["passed"])
+    return ConfigActor(context, load=partial(load, text=context.settings["text"]), plans=plans)
 
 
 def cpu_count() -> int:

@@ -8,7 +8,7 @@
     limits.py     what `limit` counts by: decides    claims.py   `host.claim`
     actor.py      messages in and out      stream.py   one request that is still here
     bodies.py     moves bodies            host.py     what plugins may ask of the stage
-    user_code.py  loads a user's plugin
+    user_code.py  loads a user's plugin          trial.py   tries it in a child before
     guard.py      a deadline for its code, and turns     driving.py  the same for what it awaits
     guarded.py    puts both around a plugin              threads.py  the threads of one plugin
 

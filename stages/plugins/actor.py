@@ -47,7 +47,7 @@ REMEMBERED: Final = 4096
 
 
 class PluginsActor(OfStreams):
-    """settings: "base", the directory that relative paths of python plugins start at; the current one without it."""
+    """See above."""
 
     stage: ClassVar[str] = "plugins"
     speaks_to: ClassVar[tuple[str, ...]] = ("accept", "upstream")
@@ -63,8 +63,7 @@ class PluginsActor(OfStreams):
         self._requests = Requests(self)
         self._claims = Claims(context, Limits().judge, "limit_claims_unanswered")
         self._host_claims = PluginClaims(self._claims, context.loop)
-        base: str = context.settings.get("base", "")
-        self._compiler = Compiler(self.guard, self._host, context.log, self.answers.late, base)
+        self._compiler = Compiler(self.guard, self._host, context.log, self.answers.late)
         self._generations: Generations[Compiled] = Generations(context, self._compiler.compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
         self._refused: OrderedDict[int, None] = OrderedDict()

@@ -110,15 +110,12 @@ class Compiler:
         host: Callable[[str, Made], StageHost],
         log: Callable[..., None],
         late: Callable[[str, BaseException], None],
-        base: str = "",
     ) -> None:
-        """host: what the plugin of a name gets to know of the stage. late: told what goes wrong in hooks whose requests
-        have ended. base: the directory that paths of plugins start at."""
+        """host: what the plugin of a name gets to know of the stage. late: told what goes wrong in hooks whose requests have ended."""
         self._guard = guard
         self._host = host
         self._log = log
         self._late = late
-        self._base = base
         self._live: weakref.WeakValueDictionary[tuple[str, str, str], Live] = weakref.WeakValueDictionary()
         self._stopping: set[asyncio.Task[None]] = set()
 
@@ -161,7 +158,7 @@ class Compiler:
         return _compiled(snapshot, lives)
 
     def _take(self, name: str, section: dict[str, Any], code: Code | None) -> Live | _Start:
-        made = make(name, section, self._base, self._guard, code)
+        made = make(name, section, self._guard, code)
         key = (name, json.dumps(section, sort_keys=True), made.fingerprint)
         live = self._live.get(key)
         if live is not None:

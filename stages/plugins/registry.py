@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +30,7 @@ from pingap.stages.plugins.builtin.sub_filter import SubFilter
 from pingap.stages.plugins.exchange import Hook
 from pingap.stages.plugins.guard import LONGEST, Bounds, Guard
 from pingap.stages.plugins.guarded import WANTED
+from pingap.stages.plugins.trial import Tried
 
 CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "basic_auth": BasicAuth,
@@ -71,7 +71,7 @@ OUR_THREADS: Final = 2
 """Of a plugin of ours: compression makes use of them, and of the processor alone."""
 
 _load_guard: Final = Guard()
-"""Deadline for the import of a user's plugin in checks; the stage brings its own."""
+"""Deadline for what a user's plugin does in a trial; the stage brings its own."""
 
 
 class PluginRefused(Exception):
@@ -114,55 +114,44 @@ class Made:
 
 
 class Checker:
-    """Tells everything that is wrong with [plugins.NAME], and keeps the code that it found good."""
+    """Tells everything that is wrong with [plugins.NAME], and keeps the code that it found good. Runs none of it: trial.py does."""
 
-    def __init__(self, base: str = "", tries: bool = True) -> None:
-        """base: the directory that relative paths start at; "" is the current one. tries: a user's code is first run in a child."""
+    def __init__(self, base: str = "") -> None:
+        """base: the directory that relative paths start at; "" is the current one."""
         self._base = base
-        self._tries = tries
         self.code: dict[str, Code] = {}
         """By plugin, of those that users wrote: for `Snapshot.code`."""
 
     def __call__(self, name: str, section: dict[str, Any]) -> list[Problem]:
         """Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot know the same file."""
-        code = self._code_of(section) if self._tries else None
-        if code is not None and (problems := trial.try_out(JUDGE, name, section, self._base, code)):
-            return problems
-        return self.judged(name, section, code)
-
-    def _code_of(self, section: dict[str, Any]) -> Code | None:
-        """The code that a section of a python plugin names; None when it cannot be had, which making the plugin says."""
-        if section.get("category") != user_code.CATEGORY:
-            return None
-        with suppress(ValidationError, user_code.Broken):
-            settings = user_code.PythonSettings.model_validate(section)
-            if (settings.path is None) != (settings.module is None):
-                return user_code.read(settings, self._base)
-        return None
-
-    def judged(self, name: str, section: dict[str, Any], code: Code | None) -> list[Problem]:
-        """The same in this process. code: of the plugin's file, None to read it."""
         try:
-            _load_guard.install(None)
-            try:
-                made = make(name, section, self._base, _load_guard, code)
-            finally:
-                _load_guard.uninstall()
+            if section.get("category") != user_code.CATEGORY:
+                make(name, section, _load_guard)
+                return []
+            code = _code_of(name, section, self._base)
         except PluginRefused as refused:
             return list(refused.problems)
-        if made.code is not None:
-            self.code[name] = made.code
-            if "path" in section:
-                section["path"] = made.code.path
-        return []
+        absolute = section | {"path": code.path} if "path" in section else section
+        problems = trial.try_out(JUDGE, name, absolute, code).problems
+        if not problems:
+            section.update(absolute)
+            self.code[name] = code
+        return problems
 
 
 JUDGE: Final = "pingap.stages.plugins.registry:judge"
 
 
-def judge(name: str, section: dict[str, Any], base: str, code: Code) -> list[Problem]:
-    """What is wrong with a plugin of that code, found in this process: for the child of a trial."""
-    return Checker(base, tries=False).judged(name, section, code)
+def judge(name: str, section: dict[str, Any], code: Code) -> Tried:
+    """What there is to say of a plugin of that code, found by running it in this process: for the child of a trial."""
+    _load_guard.install(None)
+    try:
+        made = make(name, section, _load_guard, code)
+    except PluginRefused as refused:
+        return Tried(list(refused.problems), 0)
+    finally:
+        _load_guard.uninstall()
+    return Tried([], made.plan)
 
 
 def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:
@@ -170,13 +159,25 @@ def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:
     return Checker(base)(name, section)
 
 
-def plans(snapshot: Snapshot, base: str = "") -> dict[str, int]:
-    """Itinerary flags (stages/itinerary.py) of each location. Raises PluginRefused."""
-    made = {name: make(name, section_of(snapshot, name), base, _load_guard, snapshot.code.get(name)) for name in used(snapshot)}
+def plans(snapshot: Snapshot, trusts: bool = False) -> dict[str, int]:
+    """Itinerary flags (stages/itinerary.py) of each location. Raises PluginRefused.
+
+    trusts: the code of users may run in this process.
+    """
+    found = {name: _plan(name, section_of(snapshot, name), snapshot.code.get(name), trusts) for name in used(snapshot)}
     return {
-        name: plan_of([made[plugin].plan for plugin in location.plugins], bool(location.upstream))
+        name: plan_of([found[plugin] for plugin in location.plugins], bool(location.upstream))
         for name, location in snapshot.locations.items()
     }
+
+
+def _plan(name: str, section: dict[str, Any], code: Code | None, trusts: bool) -> int:
+    if trusts or section.get("category") != user_code.CATEGORY:
+        return make(name, section, _load_guard, code).plan
+    tried = trial.try_out(JUDGE, name, section, code or _code_of(name, section, ""))
+    if tried.problems:
+        raise PluginRefused(tried.problems)
+    return tried.plan
 
 
 def plan_of(wanted: Iterable[int], has_upstream: bool) -> int:
@@ -203,12 +204,12 @@ def section_of(snapshot: Snapshot, name: str) -> dict[str, Any]:
     return section
 
 
-def make(name: str, section: Mapping[str, Any], base: str, guard: Guard, code: Code | None = None) -> Made:
+def make(name: str, section: Mapping[str, Any], guard: Guard, code: Code | None = None) -> Made:
     """A plugin from its section. code: what a user's plugin is made of; None reads it from disk. Raises PluginRefused."""
     path = path_of("plugins", name)
     category = section.get("category")
     if category == user_code.CATEGORY:
-        return _make_python(path, section, base, guard, code)
+        return _make_python(name, section, guard, code or _code_of(name, section, ""))
     kind = CATEGORIES.get(category) if isinstance(category, str) else None
     if kind is None:
         raise PluginRefused([_unknown(f"{path}.category", category)])
@@ -216,7 +217,18 @@ def make(name: str, section: Mapping[str, Any], base: str, guard: Guard, code: C
     return Made(plugin, plugin.hooks(), None)
 
 
-def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard, code: Code | None) -> Made:
+def _code_of(name: str, section: Mapping[str, Any], base: str) -> Code:
+    """The code that a section of a python plugin names, as it is on disk. Raises PluginRefused."""
+    host = _host_keys(name, section)
+    try:
+        return user_code.read(host, base)
+    except user_code.Broken as error:
+        raise PluginRefused([Problem(_place(name, host), str(error))]) from error
+
+
+def _host_keys(name: str, section: Mapping[str, Any]) -> user_code.PythonSettings:
+    """The keys that every python plugin has. Raises PluginRefused."""
+    path = path_of("plugins", name)
     host: user_code.PythonSettings = _validated(path, user_code.PythonSettings, section)
     if (host.path is None) == (host.module is None):
         hint = 'path = "my_plugin.py", or module = "package.my_plugin"'
@@ -226,11 +238,17 @@ def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard,
     if host.hold_timeout is not None and not 0 < host.hold_timeout <= LONGEST:
         hint = "a hook holds up all other requests until it awaits; after 3 s of silence the whole process counts as dead"
         raise PluginRefused([Problem(f"{path}.hold_timeout", f"must be more than 0 and at most {LONGEST:g}s", hint)])
-    where = f"{path}.{'path' if host.path is not None else 'module'}"
-    file = code.path if code is not None else ""
+    return host
+
+
+def _place(name: str, host: user_code.PythonSettings) -> str:
+    return path_of("plugins", name, "path" if host.path is not None else "module")
+
+
+def _make_python(name: str, section: Mapping[str, Any], guard: Guard, code: Code) -> Made:
+    host = _host_keys(name, section)
+    path, where, file = path_of("plugins", name), _place(name, host), code.path
     try:
-        code = code or user_code.read(host, base)
-        file = code.path
         kind, fingerprint = user_code.load(host, code, guard)
         if taken := sorted(user_code.HOST_KEYS.intersection(_keys(kind.model))):
             raise user_code.Broken(f"{file}: {kind.__name__}.model has a key {taken[0]!r}, which every python plugin has already")
@@ -251,8 +269,8 @@ def _make_python(path: str, section: Mapping[str, Any], base: str, guard: Guard,
     if bad := [step for step in hooks if step not in STEPS or not callable(hooks[step])]:
         raise PluginRefused([Problem(where, f"{file}: hooks() names {bad[0]!r}, which is no step", choices(STEPS))])
     if not plugin.reads_request_body and (use := user_code.reader_of_bodies(kind)) is not None:
-        name, reader, line = use
-        message = f"{reader}:{line}: {kind.__name__} uses {name}, but does not say that it reads request bodies"
+        hook, reader, line = use
+        message = f"{reader}:{line}: {kind.__name__} uses {hook}, but does not say that it reads request bodies"
         raise PluginRefused([Problem(where, message, f"write {WANTED} in the class, or larger bodies would pass by it")])
     return Made(plugin, hooks, host.bounds, host.threads, fingerprint, code)
 

@@ -1,16 +1,17 @@
-"""Runs the code of a plugin in a process of its own before ours depends on it.
+"""Runs the code of a plugin in a process of its own, so that nobody who checks a configuration runs it.
 
 Checking a plugin means importing it, and what is imported may do anything: leave the process, crash it, or never
-end in C code where no signal reaches. The config stage would die of such a file, again after each restart. Here it
-costs a child, and is a problem of the configuration like any other.
+end, now or only the second time. Here it costs a child with a deadline, and is a problem of the configuration like any
+other. What the child found out is all that is known of the plugin until the plugins stage starts it.
 
 A process with one thread (`pingap check`, the loader of `pingap up`) forks itself, which takes some milliseconds. One
-with several (the config stage, which is ZeroMQ's too) must not: it starts a Python, about 0.2 s. What has passed once
-in a process passes again without a trial.
+with several (the config stage, which is ZeroMQ's too) must not: it starts a Python, about 0.3 s. What has passed once
+is not tried again, by the processes that the loader has told of it either.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import importlib
 import json
@@ -23,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pingap.config.model import Code
 from pingap.config.problems import Problem, path_of
@@ -35,21 +36,38 @@ REMEMBERED: Final = 1024
 
 _START: Final = "import sys; sys.path[:] = {path!r}; from pingap.stages.plugins.trial import child; child({order}, {answer})"
 
-_passed: dict[str, None] = {}
+_passed: Final[dict[str, int]] = {}
 
 
-def try_out(judge: str, name: str, section: dict[str, Any], base: str, code: Code) -> list[Problem]:
-    """What is wrong with the plugin `name`, tried in a child; nothing when it may be imported here.
+class Tried(NamedTuple):
+    """What a trial has shown."""
 
-    judge: `module:function`, what the child asks, of (name, section, base, code). section: [plugins.NAME]; base: where its
-    relative paths start.
+    problems: list[Problem]
+    plan: int
+    """Itinerary flags that the plugin asks for; 0 when it has problems."""
+
+
+def passed() -> dict[str, int]:
+    """What has passed here, for `know` in another process of the same pingap."""
+    return dict(_passed)
+
+
+def know(passed: dict[str, int]) -> None:
+    """Takes another process's word for what has passed there."""
+    _passed.update(passed)
+
+
+def try_out(judge: str, name: str, section: dict[str, Any], code: Code) -> Tried:
+    """Tries the plugin `name` in a child.
+
+    judge: `module:function`, what the child asks, of (name, section, code): a Tried. section: [plugins.NAME].
     """
     path = code.path
-    asked = {"judge": judge, "name": name, "section": section, "base": base, "path": path, "code": code.text.decode("latin-1")}
+    asked = {"judge": judge, "name": name, "section": section, "path": path, "code": code.text.decode("latin-1"), "patience": PATIENCE}
     order = json.dumps(asked)
     key = hashlib.sha256(order.encode()).hexdigest()
-    if key in _passed:
-        return []
+    if (plan := _passed.get(key)) is not None:
+        return Tried([], plan)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         start = _forked if threading.active_count() == 1 else _started
@@ -60,16 +78,20 @@ def try_out(judge: str, name: str, section: dict[str, Any], base: str, code: Cod
     finally:
         os.close(writing)
     said, status = _await(pid, reading, reap)
-    key_path = path_of("plugins", name, "path" if "path" in section else "module")
     if said is None:
         how = f"takes longer than {PATIENCE:g} s" if status is None else f"ends the process that does it ({_how(status)})"
-        return [Problem(key_path, f"{path}: importing it {how}", "a plugin is loaded into processes of pingap and must leave them alive")]
-    problems = [Problem(*row) for row in said]
-    if not problems:
-        _passed[key] = None
+        hint = "a plugin is loaded into processes of pingap and must leave them alive"
+        return Tried([Problem(_key_path(name, section), f"{path}: importing it {how}", hint)], 0)
+    tried = Tried([Problem(*row) for row in said["problems"]], said["plan"])
+    if not tried.problems:
+        _passed[key] = tried.plan
         while len(_passed) > REMEMBERED:
             del _passed[next(iter(_passed))]
-    return problems
+    return tried
+
+
+def _key_path(name: str, section: dict[str, Any]) -> str:
+    return path_of("plugins", name, "path" if "path" in section else "module")
 
 
 def _forked(order: str, answer: int) -> tuple[int, Callable[[], int]]:
@@ -118,21 +140,24 @@ def _judge(order: str, answer: int) -> None:
     for fd in (0, 1, 2):
         os.dup2(nowhere, fd)
     asked = json.loads(order)
+    # Whoever waits kills it sooner. But should they die, nobody would.
+    faulthandler.dump_traceback_later(asked["patience"] + 1, exit=True, file=nowhere)
     name, section = asked["name"], asked["section"]
     code = Code(asked["path"], asked["code"].encode("latin-1"))
     try:
         module, _, function = asked["judge"].partition(":")
-        found = getattr(importlib.import_module(module), function)(name, section, asked["base"], code)
+        tried: Tried = getattr(importlib.import_module(module), function)(name, section, code)
     except BaseException as error:  # what is no Exception passes through all that catches
-        key = path_of("plugins", name, "path" if "path" in section else "module")
-        found = [Problem(key, f"{code.path}: importing it raises {type(error).__name__}" + (f": {error}" if str(error) else ""))]
-    said = json.dumps([[one.path, one.message, one.hint, one.source] for one in found]).encode() + b"\n"
+        text = f"{code.path}: importing it raises {type(error).__name__}" + (f": {error}" if str(error) else "")
+        tried = Tried([Problem(_key_path(name, section), text)], 0)
+    problems = [[one.path, one.message, one.hint, one.source] for one in tried.problems]
+    said = json.dumps({"problems": problems, "plan": tried.plan}).encode() + b"\n"
     while said:
         said = said[os.write(answer, said) :]
     os._exit(0)
 
 
-def _await(pid: int, reading: int, reap: Callable[[], int]) -> tuple[list[Any] | None, int | None]:
+def _await(pid: int, reading: int, reap: Callable[[], int]) -> tuple[dict[str, Any] | None, int | None]:
     """(what the child said, its exit status); None for the first when it said nothing, for the second when its time was up."""
     handle = os.pidfd_open(pid)
     poll = select.poll()  # select.select takes no descriptor above 1023

@@ -51,10 +51,8 @@ def lines(raw: bytes) -> list[str]:
 class Stage:
     """A plugins actor that is fed by hand. Use as `async with Stage(plugins) as stage`."""
 
-    def __init__(
-        self, plugins: Sections, upstream: str = "u", names: list[str] | None = None, base: str = "", actor: int = PLUGINS
-    ) -> None:
-        self.context = FakeContext("plugins", actor, {"base": base})
+    def __init__(self, plugins: Sections, upstream: str = "u", names: list[str] | None = None, actor: int = PLUGINS) -> None:
+        self.context = FakeContext("plugins", actor)
         self.members(ACCEPT, ROUTING, actor, UPSTREAM, CONFIG)
         self.actor = PluginsActor(self.context)
         self.generation = 0
@@ -84,7 +82,7 @@ class Stage:
     def load(self, plugins: Sections, upstream: str = "u", names: list[str] | None = None) -> None:
         """One more generation, committed at once, as config would do it."""
         made = snapshot(plugins, upstream, names)
-        plans = registry.plans(made, self.context.settings["base"])
+        plans = registry.plans(made, trusts=True)
         self.plan = plans["l"]
         self.publish({"snapshot": made.to_wire(), "plans": plans})
 

@@ -670,7 +670,7 @@ async def test_paths_start_at_the_configuration_and_are_told_on_absolute(tmp_pat
     checked = dict(relative)
     assert registry.check("p", checked, str(tmp_path)) == []
     assert checked["path"] == str(tmp_path / "mine.py")
-    async with Stage({"p": relative}, base=str(tmp_path)) as stage:
+    async with Stage({"p": checked}) as stage:
         assert (await stage.one(stage.request())).status == 200
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import select
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep
 
+import msgpack
 import pytest
 
 from pingap.config.problems import Problem
+from pingap.loading import load
+from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.modules import origin
 from pingap.stages.plugins import registry, trial
 
@@ -120,3 +128,99 @@ def test_a_module_is_found_without_running_any(tmp_path: Path, monkeypatch: pyte
     assert origin(package.name) == str(package / "__init__.py")
     for missing in (f"{package.name}.nothing", "nothing.at.all", f"{package.name}.inner.mine.deeper", "sys", ""):
         assert origin(missing) is None
+
+
+SECOND_TIME = """
+import os
+with open(MARK, "a") as file:
+    print(os.getpid(), file=file)
+with open(MARK) as file:
+    while len(file.readlines()) > 1:
+        pass
+"""
+
+
+@pytest.mark.usefixtures("threads")
+def test_who_checks_a_configuration_runs_no_code_of_users(tmp_path: Path) -> None:
+    """One that loops only the second time it is imported: in the config stage that would be a thread that nobody can end."""
+    mark = tmp_path / "mark"
+    (tmp_path / "mine.py").write_text(SECOND_TIME.replace("MARK", repr(str(mark))) + GOOD)
+    source = tmp_path / "pingap.toml"
+    source.write_text(CONF)
+    over: list[dict[str, int]] = []
+
+    def check() -> None:
+        snapshot = load(str(source))
+        over.append(registry.plans(snapshot))
+
+    thread = threading.Thread(target=check, daemon=True)
+    if threading.active_count() > 1:
+        thread.start()
+        thread.join(20)
+    else:
+        check()
+    assert over == [{"l": REQUEST_PLUGINS}], "it is at work still"
+    [pid] = mark.read_text().split()
+    assert int(pid) != os.getpid()
+
+
+CONF = """
+[servers.s]
+addr = "127.0.0.1:8080"
+locations = ["l"]
+[locations.l]
+plugins = ["p"]
+[plugins.p]
+category = "python"
+path = "mine.py"
+"""
+
+
+@pytest.mark.usefixtures("threads")
+def test_what_another_process_has_tried_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_passed", {})
+    assert not problems(tmp_path, GOOD)
+    told = msgpack.unpackb(msgpack.packb(trial.passed()))
+    monkeypatch.setattr(trial, "_passed", {})
+    for name in ("_forked", "_started"):
+        monkeypatch.setattr(trial, name, _never)
+    with pytest.raises(AssertionError, match="tried"):
+        problems(tmp_path, GOOD)
+    trial.know(told)
+    assert not problems(tmp_path, GOOD)
+
+
+ORPHANS_IT = """
+import os, sys
+from pingap.stages.plugins import registry, trial
+trial.PATIENCE = 0.5
+trial._await = lambda pid, reading, reap: os._exit(0)
+registry.check("p", {"category": "python", "path": "mine.py"}, sys.argv[1])
+"""
+
+
+NEVER_ENDS = {
+    "catches all": "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+    "hears no signals": "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\nwhile True: signal.pause()",
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("loop", NEVER_ENDS.values(), ids=NEVER_ENDS)
+def test_a_child_whose_parent_has_died_ends_too(tmp_path: Path, loop: str) -> None:
+    (tmp_path / "mine.py").write_text(f"import os\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n{loop}\n")
+    subprocess.run([sys.executable, "-c", ORPHANS_IT, str(tmp_path)], check=True)
+    until = monotonic() + 20
+    while monotonic() < until:
+        with suppress(FileNotFoundError, ValueError):
+            child = int((tmp_path / "pid").read_text())
+            handle = os.pidfd_open(child)
+            break
+        sleep(0.01)
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    is_over = poll.poll(20_000)
+    if not is_over:
+        os.kill(child, 9)
+    os.close(handle)
+    assert is_over, "it goes on for ever"

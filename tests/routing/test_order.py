@@ -38,7 +38,7 @@ class Trip:
     def __init__(self, plugins: Sections, trusted: tuple[str, ...] = (), via: str = "", **keys: Any) -> None:
         made = snapshot(Basic(trusted_proxies=trusted), l=location(plugins=tuple(plugins), **keys))
         self.made = dataclasses.replace(made, plugins=plugins, servers={"s": dataclasses.replace(made.servers["s"], via=via)})
-        plans = registry.plans(self.made, "")
+        plans = registry.plans(self.made, trusts=True)
         self.router = Router(self.made, plans)
         self.stage = Stage(plugins)
         self.wire = {"snapshot": self.made.to_wire(), "plans": plans}
