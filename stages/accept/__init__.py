@@ -3,13 +3,13 @@
     core.py         pure: which replicas a stream visits, what becomes of it when one of them dies
     stream.py       one request and its answer, its states
     doors.py        the listeners, and the settings of the server that each belongs to
-    connection.py   what connections have in common, whatever they speak
+    outlet.py       what connections hold to write, whatever they speak
     client.py       what the actor asks of a connection, whatever it speaks
     entry.py        what comes before that: the PROXY protocol (proxy_protocol.py, pure), TLS
-    http1.py        HTTP/1.x server side on one connection; http1_output.py: its writing half
+    http1.py        HTTP/1.x server side on one connection
     intake.py       the body of an HTTP/1.x request, or a tunnel's upward half
-    http2.py        HTTP/2 server side on one connection; http2_output.py: its writing half
-    http2_stream.py one stream of that; http2_intake.py: the body of its request
+    http2.py        HTTP/2 server side on one connection
+    http2_stream.py one stream of that
     h2c.py          how plain clients ask for HTTP/2
     event.py        the event of a stream that has ended; access_lines.py: its line in the access log
     departures.py   clients that close early, and requests that go on

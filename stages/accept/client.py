@@ -41,8 +41,10 @@ class Held(Protocol):
     transport: asyncio.Transport
     deadline: float
     """Monotonic seconds until which the client may take to send what is expected of it; inf for none."""
-    write_deadline: float
-    """The same for taking some of what waits for it."""
+
+    @property
+    def write_deadline(self) -> float:
+        """The same for taking some of what waits for it."""
 
     def close_if_idle(self) -> None:
         """On draining: closes it when nothing of a request has come."""

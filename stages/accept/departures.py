@@ -11,8 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pingap.stages.accept.client import Client
-from pingap.stages.accept.connection import TOP_UP
 from pingap.stages.accept.core import State
+from pingap.stages.accept.outlet import TOP_UP
 from pingap.stages.accept.stream import Stream
 from pingap.stages.messages import Data, GoesOn, Interim, Response, closing
 

@@ -1,15 +1,15 @@
 """HTTP/1.x server side on one client connection (RFC 9112).
 
-Hot path: bytes become a stream here, and an answer becomes bytes in http1_output.py,
-without command objects between; they would cost about 2 µs of the 6 that a request
-may spend here. Decisions that are not about bytes live in core.py, the way of a
-request's body in intake.py.
+Hot path: bytes become a stream here, and an answer becomes bytes, without command
+objects between; they would cost about 2 µs of the 6 that a request may spend here.
+The way of a request's body is in intake.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Final
 from pingap.stages.accept.client import Arrival, origin_of
 from pingap.stages.accept.core import State
 from pingap.stages.accept.h2c import PRIOR_KNOWLEDGE, asked_settings
-from pingap.stages.accept.http1_output import Http1Output
 from pingap.stages.accept.http2 import Http2Connection
 from pingap.stages.accept.intake import Intake, decoder_of, tunnel_of
+from pingap.stages.accept.outlet import BODILESS, LINGER, TOP_UP, Outlet
 from pingap.stages.accept.stream import Stream
 from pingap.stages.bulk import LONG
 from pingap.stages.date import dated
+from pingap.stages.http1.direct import reset
 from pingap.stages.http1.refused import start_of
-from pingap.stages.http1.render import CONTINUE, STATUS_LINES, status_line
-from pingap.stages.http1.rules import ProtocolError, RequestHead, head_too_large
+from pingap.stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk, status_line
+from pingap.stages.http1.rules import ProtocolError, RequestHead, head_too_large, reads_trailers
+from pingap.stages.http1.spelling import Spelled, respelled
 from pingap.stages.http2.engine import Http2Error
-from pingap.stages.messages import Peer, Response
-from pingap.stages.read_gate import BACKLOG, CREDIT
+from pingap.stages.messages import UNKNOWN, Data, Interim, Peer, Response
+from pingap.stages.read_gate import BACKLOG, CREDIT, ReadGate
 
 if TYPE_CHECKING:
     from pingap.stages.accept.actor import AcceptActor
@@ -37,23 +39,54 @@ if TYPE_CHECKING:
 AHEAD: Final = 64 * 1024
 """Bytes of pipelined requests that wait in the buffer before reading pauses."""
 
+ONE_PIECE: Final = 16 * 1024
+"""Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""
+
+_FINAL: Final = {status: line for status, line in STATUS_LINES.items() if status >= 200}
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 
 
-class Http1Connection(Http1Output):
+class Http1Connection(asyncio.Protocol):
     """One connection; at most one stream at a time."""
 
-    __slots__ = ("_buffer", "_head_started", "_is_half_closed", "_lingering", "_parse")
+    __slots__ = (
+        "_buffer",
+        "_head_started",
+        "_intake",
+        "_is_half_closed",
+        "_lingering",
+        "_outlet",
+        "_parse",
+        "_stream",
+        "actor",
+        "arrival",
+        "deadline",
+        "door",
+        "gate",
+        "served",
+        "transport",
+        "write",
+    )
+
+    arrival: Arrival
+    transport: asyncio.Transport
+    gate: ReadGate
+    write: Callable[[bytes], None]
+    _outlet: Outlet
 
     def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival | None = None) -> None:
         """arrival: of a connection that the actor knows already; None for one that begins here."""
-        super().__init__(actor, door)
+        self.actor = actor
+        self.door = door
+        self.deadline = inf
+        self.served = 0
         self._parse = door.engine.parse_request
         self._buffer = b""
         self._head_started = 0.0
-        self._intake = None
-        self._stream = None
-        self._choked = False
+        self._intake: Intake | None = None
+        """Of a request whose body has not all come, or whose answer has not waited for it."""
+        self._stream: Stream | None = None
+        """The request that waits for its answer, or is being answered."""
         self._lingering = False
         """Nothing more is wanted of the client."""
         self._is_half_closed = False
@@ -64,7 +97,9 @@ class Http1Connection(Http1Output):
     # -- the transport's side ------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.take_over(transport)
+        outlet = self._outlet = Outlet(transport, self.door)  # type: ignore[arg-type]
+        self.transport, self.write = outlet.transport, outlet.writer.write
+        self.gate = ReadGate(outlet.transport)
         now = monotonic()
         if not hasattr(self, "arrival"):
             peer = Peer(*origin_of(transport), "http", self.actor.connected(self, self.door))
@@ -72,7 +107,8 @@ class Http1Connection(Http1Output):
         self.deadline = now + self.door.settings.header_timeout
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.lost()
+        self._outlet.lost()
+        self.deadline = inf
         # Pipelined requests die with their connection: nothing that is still scheduled may open a stream on it.
         self._lingering = True
         self._buffer = b""
@@ -111,14 +147,14 @@ class Http1Connection(Http1Output):
         return False
 
     def pause_writing(self) -> None:
-        self._choked = True
-        self.watch_writing()
+        self._outlet.choked = True
+        self._outlet.watch()
 
     def resume_writing(self) -> None:
-        self._choked = False
+        self._outlet.choked = False
         if self._lingering:
             return  # the last bytes: they are watched to the end
-        self.write_deadline = inf
+        self._outlet.deadline = inf
         if self._stream is not None:
             if self._stream.unacked:
                 self.actor.give_credit(self._stream)
@@ -262,10 +298,159 @@ class Http1Connection(Http1Output):
         self._lingering = True
         rest, self._buffer = begun + self._buffer, b""
         self.actor.handed_over(self, connection)
-        connection.gate = self.gate
+        connection.gate = self.gate  # Bulk may hold it
         self.gate.open(BACKLOG)
         if rest:
             connection.data_received(rest)
+
+    # -- the answer: how it is framed, and when it is cut (RFC 9112 section 6) --
+
+    def respond(self, stream: Stream, response: Response, now: float) -> None:
+        request = stream.request
+        status, length, body = response.status, response.length, response.body
+        framing = b""
+        if status == 101:
+            self._open_tunnel(stream, response, now)
+            return
+        if request.method == b"HEAD" or status in BODILESS:
+            stream.bodiless = True
+            body = b""  # a stage may have answered HEAD like GET: the client would take it for the next answer
+            if length != UNKNOWN and status != 204:
+                framing = b"content-length: %d\r\n" % length
+        elif response.ended:
+            framing = b"content-length: %d\r\n" % len(body)
+        elif length != UNKNOWN:
+            framing = b"content-length: %d\r\n" % length
+        elif request.version >= 11:
+            stream.chunked = True
+            framing = b"transfer-encoding: chunked\r\n"
+        else:
+            stream.keep_alive = False
+        settings = self.door.settings
+        if self.actor.draining or not settings.keepalive_timeout:
+            stream.keep_alive = False
+        if not stream.upload_done:
+            intake = self._intake
+            if status >= 400 or intake is None or intake.is_expected:
+                stream.keep_alive = False
+            if intake is not None:
+                intake.is_expected = False  # this is the final answer: 100 must not come after it
+        if not stream.keep_alive:
+            framing += b"connection: close\r\n"
+        elif request.version < 11:
+            framing += b"connection: keep-alive\r\n"
+        if stream.chunked:
+            body = chunk(body)
+        headers = response.headers
+        start = _FINAL[status]
+        if response.reason:
+            start = status_line(status, response.reason)
+        date = dated(headers, now)
+        if settings.preserve_header_case:
+            headers, date, framing = respelled(b"%b%b%b" % (headers, date, framing), response.spelled), b"", b""
+        out = b"%b%b%b%b\r\n%b" % (start, headers, date, framing, body)
+        stream.responded = now
+        self.write(out)
+        if response.ended:
+            stream.sent = len(body)
+            self._finish(stream, now)
+        else:
+            stream.unacked = len(response.body)
+            stream.sent = 0 if stream.bodiless else stream.unacked
+
+    def interim(self, stream: Stream, interim: Interim) -> None:
+        if stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
+            headers = self._written(interim.headers, interim.spelled)
+            self.write(b"%b%b\r\n" % (status_line(interim.status, interim.reason), headers))
+
+    def _written(self, block: bytes, spelled: Spelled) -> bytes:
+        """A block in normal form as this server's clients get it."""
+        return respelled(block, spelled) if self.door.settings.preserve_header_case else block
+
+    def body(self, stream: Stream, data: Data) -> None:
+        response = stream.response
+        assert response is not None
+        if data.error:
+            stream.failed = data.error
+            if data.payload and response.length == UNKNOWN and not stream.bodiless:
+                self._end_cut(stream, data.payload)
+            else:
+                self.cut(stream)
+            return
+        payload = data.payload
+        size = len(payload)
+        stream.unacked += size
+        if not stream.bodiless:
+            stream.sent += size
+            if stream.chunked:
+                if data.trailers and reads_trailers(stream.request.headers):
+                    self._write_chunk(payload, False)
+                    self.write(b"0\r\n%b\r\n" % self._written(data.trailers, response.spelled))
+                else:
+                    self._write_chunk(payload, data.ended)
+            elif response.length == UNKNOWN or stream.sent <= response.length:
+                if size:
+                    self.write(payload)
+            else:
+                excess = stream.sent - response.length
+                stream.sent = response.length
+                if size > excess:
+                    self.write(payload[:-excess])
+                stream.failed = "bad_gateway"  # more than was promised: the client would take it for the next answer
+                self.cut(stream)
+                return
+        if data.ended:
+            if data.context and response.report is not None:
+                response.report.context.update(data.context)
+            if stream.is_tunnel and not stream.upload_done:
+                self._half_shut(stream)
+            elif response.length in (UNKNOWN, stream.sent) or stream.bodiless:
+                self._finish(stream, monotonic())
+            else:
+                stream.failed = "bad_gateway"  # less than was promised: only a close can tell the client
+                self.cut(stream)
+        elif not self._outlet.choked and stream.unacked >= TOP_UP:
+            self.actor.give_credit(stream)
+
+    def _write_chunk(self, payload: bytes, ended: bool) -> None:
+        size = len(payload)
+        if size > ONE_PIECE:
+            self._outlet.writer.writelines((b"%x\r\n" % size, payload, b"\r\n0\r\n\r\n" if ended else b"\r\n"))
+        elif size:
+            self.write(b"%x\r\n%b\r\n0\r\n\r\n" % (size, payload) if ended else b"%x\r\n%b\r\n" % (size, payload))
+        elif ended:
+            self.write(LAST_CHUNK)
+
+    def _half_shut(self, stream: Stream) -> None:
+        """The backend's half of a tunnel has ended."""
+        if self.transport.can_write_eof():
+            stream.is_half_shut = True
+            self.transport.write_eof()
+        else:
+            self._finish(stream, monotonic())
+
+    def fail(self, stream: Stream, kind: str) -> None:
+        self.respond(stream, self.actor.own_answer(stream, kind), monotonic())
+
+    def cut(self, stream: Stream) -> None:
+        self._stream = None
+        self.actor.ended(stream, monotonic(), stream.failed or "cut")
+        response = stream.response
+        if response is not None and response.length == UNKNOWN and not stream.chunked and not stream.bodiless:
+            reset(self.transport)  # its end is the connection's end, so an orderly close would say that all is there
+        else:
+            self._close()
+
+    def _end_cut(self, stream: Stream, last: bytes) -> None:
+        """An answer that is cut off and says so at its end, which is an orderly one."""
+        self._stream = None
+        stream.sent += len(last)
+        if stream.chunked:
+            self._write_chunk(last, True)
+        else:
+            self.write(last)
+        self.actor.ended(stream, monotonic(), stream.failed)
+        self._close()
 
     # -- a tunnel -------------------------------------------------------------
 
@@ -309,7 +494,7 @@ class Http1Connection(Http1Output):
             self._await_next(now)
 
     def _await_next(self, now: float) -> None:
-        if self._choked:
+        if self._outlet.choked:
             # Who does not read shall not ask for more: pipelined answers would fill the memory.
             self.deadline = inf
             self.gate.shut(BACKLOG)
@@ -350,7 +535,7 @@ class Http1Connection(Http1Output):
         self._intake = None
         self._buffer = b""
         self.deadline = inf
-        self.close_when_taken()
+        self._outlet.close_when_taken()
 
     def _linger(self) -> None:
         """Ends the answer but goes on reading for a moment: closing now would reset it away."""
@@ -361,7 +546,8 @@ class Http1Connection(Http1Output):
         self._intake = None
         self._buffer = b""
         self.gate.open(BACKLOG | CREDIT)
-        self.say_last()
+        self.deadline = monotonic() + LINGER
+        self._outlet.say_last()
 
     def close_if_idle(self) -> None:
         if self._lingering:
@@ -374,13 +560,26 @@ class Http1Connection(Http1Output):
 
     # -- time ---------------------------------------------------------------
 
+    @property
+    def write_deadline(self) -> float:
+        return self._outlet.deadline
+
     def expired(self, now: float) -> None:
-        if self.is_stuck(now) or self.deadline > now:
+        outlet = self._outlet
+        if outlet.deadline <= now:
+            if outlet.is_stuck():
+                outlet.give_up()
+                return
+            outlet.watch_on()
+        if self.deadline > now:
             return
         self.deadline = inf
         dropping = self._intake is not None and self._intake.is_dropped
         if self._lingering or dropping:
-            self.has_lingered(now)
+            if self.transport.get_write_buffer_size():
+                self.deadline = now + LINGER  # not for who has not got all of it yet
+            else:
+                self.transport.abort()
         elif self._stream is not None or self._intake is not None or self._head_started:
             self._refuse("request_timeout", "the request took too long to arrive", self._head_started or now, self._buffer)
         else:

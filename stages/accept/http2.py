@@ -1,22 +1,23 @@
 """HTTP/2 server side on one client connection (RFC 9113): an engine's events become streams, answers become frames.
 
-How answers share the connection is in http2_output.py, the way of one request in
-http2_stream.py; which frames are too many of their kind is for stages/http2/guard.py to say.
+What is written is collected and leaves once a turn of the loop: a batch of answers from
+the bus is one write. Answers take turns, and never outgrow the socket's buffer. The way of
+one request is in http2_stream.py; which frames are too many of their kind is for
+stages/http2/guard.py to say.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from pingap.stages.accept.client import Arrival
-from pingap.stages.accept.connection import STREAM_TOP_UP
 from pingap.stages.accept.core import State
-from pingap.stages.accept.http2_intake import Http2Intake
-from pingap.stages.accept.http2_output import Http2Output
 from pingap.stages.accept.http2_stream import Http2Stream
+from pingap.stages.accept.outlet import LINGER, STREAM_TOP_UP, WRITE_BUFFER, Outlet
 from pingap.stages.bulk import LONG
 from pingap.stages.date import dated
 from pingap.stages.http1.refused import sketch
@@ -30,6 +31,7 @@ from pingap.stages.http2.engine import (
     REFUSED_STREAM,
     Body,
     Event,
+    Fields,
     GoAway,
     Head,
     Http2Error,
@@ -42,10 +44,14 @@ from pingap.stages.http2.engine import (
 from pingap.stages.http2.fields import Malformed, request_head, response_fields, sketch_of, trailer_block
 from pingap.stages.http2.guard import FloodGuard, for_lists_of
 from pingap.stages.messages import UNKNOWN
+from pingap.stages.read_gate import BACKLOG, ReadGate
 
 if TYPE_CHECKING:
     from pingap.stages.accept.actor import AcceptActor
     from pingap.stages.accept.doors import Door
+
+UNREAD: Final = 4 * WRITE_BUFFER
+"""Bytes that may wait for the socket before nothing more is read. Bodies stop at a quarter of it; heads have no windows."""
 
 DRAINING: Final = b"draining"
 """Payload of the PING whose return tells that the client knows of the GOAWAY before it."""
@@ -60,22 +66,45 @@ ROUND_TRIP: Final = 1.0
 """Seconds that a client has to answer that PING."""
 
 
-class Http2Connection(Http2Output):
+class Http2Connection(asyncio.Protocol):
     """One connection with any number of streams."""
 
     __slots__ = (
         "_client_leaves",
         "_forced",
         "_idle_by",
+        "_is_over",
+        "_is_scheduled",
         "_leaving_by",
+        "_moved",
+        "_outlet",
         "_streams",
         "_unfinished",
+        "_write",
+        "actor",
+        "arrival",
+        "blocked",
+        "deadline",
+        "door",
+        "engine",
+        "gate",
+        "guard",
         "heard",
+        "served",
+        "transport",
     )
 
+    transport: asyncio.Transport
+    gate: ReadGate
+    _outlet: Outlet
+    _write: Callable[[bytes], None]
+
     def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival) -> None:
-        super().__init__(actor, door)
+        self.actor = actor
+        self.door = door
         self.arrival = arrival
+        self.deadline = inf
+        self.served = 0
         settings = door.settings
         make = door.make_http2
         assert make is not None
@@ -85,7 +114,14 @@ class Http2Connection(Http2Output):
         self.guard = FloodGuard(len(PREFACE), for_lists_of(settings.max_header_bytes))
         self._forced = 0
         self._streams: dict[int, Http2Stream] = {}
-        self.heard: dict[Http2Intake, None] = {}
+        self.blocked: dict[Http2Stream, None] = {}
+        """Streams whose answer waits for room, in turn."""
+        self._moved = -inf
+        """Monotonic seconds at which one of them last had its turn."""
+        self._is_scheduled = False
+        self._is_over = False
+        """Nothing more is wanted of the client, and nothing more is said to it."""
+        self.heard: dict[Http2Stream, None] = {}
         """Streams of whose body something came in this read."""
         self._unfinished: dict[int, float] = {}
         """Streams that were answered before the client had said all, and the monotonic seconds at which they are reset."""
@@ -98,12 +134,14 @@ class Http2Connection(Http2Output):
     # -- the transport's side ------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.take_over(transport)
+        self._take_over(transport)
         self.engine.start()
         self._flush()
 
-    def take_over(self, transport: asyncio.BaseTransport) -> None:
-        super().take_over(transport)
+    def _take_over(self, transport: asyncio.BaseTransport) -> None:
+        outlet = self._outlet = Outlet(transport, self.door)  # type: ignore[arg-type]
+        self.transport, self._write = outlet.transport, outlet.writer.write
+        self.gate = ReadGate(outlet.transport)
         self._idle_by = self.deadline = monotonic() + self.door.settings.header_timeout
 
     def upgraded(self, transport: asyncio.Transport, settings: bytes, head: RequestHead, started: float) -> None:
@@ -112,14 +150,15 @@ class Http2Connection(Http2Output):
         settings: payload of HTTP2-Settings. Raises Http2Error, with nothing written, when they are none.
         """
         self.engine.upgrade(settings, head.method == b"HEAD")
-        self.take_over(transport)
+        self._take_over(transport)
         transport.set_protocol(self)
-        self.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
+        self._write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
         self._begin(1, head._replace(version=20, upgrade=b""), started, True)
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.lost()
+        self._outlet.lost()
+        self.deadline = inf
         self._is_over = True
         self._abandon()
         self.actor.disconnected(self, self.door)
@@ -140,14 +179,24 @@ class Http2Connection(Http2Output):
         else:
             self._is_over = True
             self.deadline = inf
-            self.close_when_taken()
+            self._outlet.close_when_taken()
         return False
 
+    @property
+    def choked(self) -> bool:
+        """The client does not take what is written."""
+        return self._outlet.choked
+
+    def pause_writing(self) -> None:
+        self._outlet.choked = True
+        self._outlet.watch()
+
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self._outlet.choked = False
+        self.gate.open(BACKLOG)
         if self._is_over:
             return
-        self.write_deadline = inf
+        self._outlet.deadline = inf
         for stream in [s.stream for s in self._streams.values() if s.stream is not None and s.stream.unacked >= STREAM_TOP_UP]:
             self.actor.give_credit(stream)
         self._pump()
@@ -182,8 +231,8 @@ class Http2Connection(Http2Output):
             for stream in heard:
                 stream.settle()
         self._end_turn()
-        if self.choked:
-            self._mind_backlog()
+        if self._outlet.choked and self.transport.get_write_buffer_size() > UNREAD:
+            self.gate.shut(BACKLOG)
 
     def _take(self, event: Event, now: float) -> None:
         if isinstance(event, Head):
@@ -295,7 +344,68 @@ class Http2Connection(Http2Output):
             self._answered_early(stream_id)
         self.schedule()
 
+    # -- the end of a turn ------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Something waits for the end of the turn."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self.actor.context.loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._is_scheduled = False
+        if self.blocked and not self._outlet.choked:
+            self._pump()
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self._is_over:
+            data = self.engine.outgoing()
+            if data:
+                self._write(data)
+
+    def _pump(self) -> None:
+        """Goes on with the answers that wait, a portion each in turn, as far as windows and socket have room."""
+        moved = True
+        while moved and self.blocked and not self._outlet.choked:
+            moved = False
+            for stream in list(self.blocked):
+                if not stream.pump():
+                    continue
+                moved = True
+                if stream in self.blocked:  # behind those that room was not enough for: the next begins with them
+                    del self.blocked[stream]
+                    self.blocked[stream] = None
+                self._flush()
+                if self._outlet.choked:
+                    break
+            if moved:
+                self._moved = monotonic()
+
+    def has_others_before(self, now: float) -> bool:
+        """Whether a stream that waits for room may only wait for its turn: what all share is full, and the client takes of it."""
+        if self._outlet.choked:
+            return True  # that it takes something is watched: see `is_stuck`
+        return not self.engine.connection_room and now < self._moved + self.door.settings.downstream_write_timeout
+
     # -- for the streams ------------------------------------------------------------------
+
+    def send_head(self, stream_id: int, fields: Fields, ended: bool) -> None:
+        self.engine.send_head(stream_id, fields, ended)
+        self.schedule()
+
+    def send_data(self, stream_id: int, payload: bytes, ended: bool) -> None:
+        self.engine.send_data(stream_id, payload, ended)
+        self.guard.sent(len(payload))
+        self.schedule()
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+        self.engine.send_trailers(stream_id, fields)
+        self.schedule()
+
+    def acknowledge(self, stream_id: int, count: int) -> None:
+        self.engine.acknowledge(stream_id, count)
+        self.schedule()
 
     def look_at(self, deadline: float) -> None:
         """A stream has a deadline."""
@@ -372,7 +482,8 @@ class Http2Connection(Http2Output):
         self._flush()
         self._is_over = True
         self._abandon()
-        self.say_last()
+        self.deadline = monotonic() + LINGER
+        self._outlet.say_last()
 
     def close_if_idle(self) -> None:
         """RFC 9113 section 6.8: first a GOAWAY that lets through what is on its way, then, a round trip later, the last one."""
@@ -399,11 +510,24 @@ class Http2Connection(Http2Output):
 
     # -- time ---------------------------------------------------------------------------------
 
+    @property
+    def write_deadline(self) -> float:
+        return self._outlet.deadline
+
     def expired(self, now: float) -> None:
-        if self.is_stuck(now) or self.deadline > now:
+        outlet = self._outlet
+        if outlet.deadline <= now:
+            if outlet.is_stuck():
+                outlet.give_up()
+                return
+            outlet.watch_on()
+        if self.deadline > now:
             return
         if self._is_over:
-            self.has_lingered(now)
+            if self.transport.get_write_buffer_size():
+                self.deadline = now + LINGER  # not for who has not got all of it yet
+            else:
+                self.transport.abort()
             return
         if not self._streams and self._idle_by <= now:
             self._leave()

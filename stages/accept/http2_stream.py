@@ -1,7 +1,8 @@
-"""One request on an HTTP/2 connection and its answer on the way out (RFC 9113 section 8); its body is in http2_intake.py.
+"""One request on an HTTP/2 connection and its answer (RFC 9113 section 8).
 
-A slow side holds back its own stream, never the connection: what the client's windows
-have no room for waits here, which in turn holds back the credit of its sender.
+A slow side holds back its own stream, never the connection: what the bus has no credit for
+stays unacknowledged in the stream's window, and what the client's windows have no room for
+waits here, which in turn holds back the credit of its sender.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from pingap.stages.accept import intake
 from pingap.stages.accept.client import Arrival
-from pingap.stages.accept.connection import BODILESS, STREAM_TOP_UP
-from pingap.stages.accept.http2_intake import Http2Intake
+from pingap.stages.accept.outlet import BODILESS, STREAM_TOP_UP
 from pingap.stages.accept.own_answers import status_of_cut
 from pingap.stages.accept.stream import Stream
 from pingap.stages.date import dated
@@ -21,10 +22,12 @@ from pingap.stages.headers import cutter, value_of
 from pingap.stages.http1.rules import ProtocolError, RequestHead
 from pingap.stages.http2.engine import CANCEL, INTERNAL_ERROR
 from pingap.stages.http2.fields import response_fields, trailer_fields
-from pingap.stages.messages import UNKNOWN, Data, Interim, Response
+from pingap.stages.messages import INLINE, UNKNOWN, Data, Interim, Response
 
 if TYPE_CHECKING:
     from pingap.stages.accept.http2 import Http2Connection
+
+_CONTINUE: Final = ((b":status", b"100"),)
 
 PORTION: Final = 64 * 1024
 """Bytes of one answer that are written before the next stream has its turn."""
@@ -32,29 +35,47 @@ PORTION: Final = 64 * 1024
 _without_accept: Final = cutter([b"sec-websocket-accept"])
 
 
-class Http2Stream(Http2Intake):
+class Http2Stream:
     """The client of one `Stream`, as `Http1Connection` is that of one at a time."""
 
     __slots__ = (
         "_answered",
+        "_connection",
+        "_has_moved",
+        "_head",
+        "_is_collecting",
+        "_is_expected",
+        "_is_watched",
+        "_pending",
+        "_pending_size",
+        "_request_trailers",
         "_started",
         "_taken",
         "_trailers",
         "_waiting",
+        "client_ended",
+        "read_by",
+        "stream",
+        "stream_id",
         "write_by",
     )
 
     def __init__(self, connection: Http2Connection, stream_id: int, head: RequestHead, now: float) -> None:
         self._connection = connection
         self.stream_id = stream_id
-        self.stream = None
+        self.stream: Stream | None = None
+        """None while its body is being collected, and after its end."""
         self._head = head
         self._started = now
         self._is_collecting = False
         self._is_expected = False
+        """The client waits for 100 Continue."""
         self._is_watched = False
+        """Whether the body that is being collected pauses will be looked at soon."""
         self._has_moved = False
-        self._pending = []
+        """Some of it has come since that was last looked at."""
+        self._pending: list[bytes] = []
+        """Request body bytes that nobody has taken yet."""
         self._pending_size = 0
         self._request_trailers = b""
         self.client_ended = False
@@ -66,6 +87,7 @@ class Http2Stream(Http2Intake):
         """The stages have given all of the answer."""
         self._trailers = b""
         self.read_by = inf
+        """Monotonic seconds until which the client may send nothing of its body."""
         self.write_by = inf
         """Monotonic seconds until which the client may make no room for its answer."""
 
@@ -93,6 +115,131 @@ class Http2Stream(Http2Intake):
     def _open(self, length: int, body: bytes, ended: bool) -> None:
         connection = self._connection
         self.stream = connection.actor.open(self, connection.door, self._head, self._started, length, body, ended)
+
+    def begin(self, ended: bool) -> None:
+        """The head is here. ended: there is no body."""
+        head = self._head
+        if ended or head.upgrade:
+            self.client_ended = ended
+            self._open(0, b"", True)
+        elif head.expects_continue or head.length > INLINE:
+            self._is_expected = head.expects_continue
+            self._open(head.length, b"", False)
+            self._await_more()
+        else:
+            # As over HTTP/1.1: small bodies travel inside REQUEST, one of unknown length if its end comes with its head.
+            self._is_collecting = True
+            self._connection.heard[self] = None
+
+    def arrived(self, data: bytes, padding: int, ended: bool) -> None:
+        """Bytes of the request's body, or of a tunnel."""
+        self._is_expected = False
+        self.client_ended = ended
+        if padding:
+            self._connection.engine.acknowledge(self.stream_id, padding)
+        if data:
+            self._pending.append(data)
+            self._pending_size += len(data)
+        if self.stream is not None:
+            self.stream.received += len(data)
+        self._connection.heard[self] = None
+
+    def trailed(self, trailers: bytes) -> None:
+        """The end of the request's body, with trailers, which a tunnel has none of (RFC 9113 section 8.5)."""
+        self.client_ended = True
+        self._request_trailers = b"" if self._head.upgrade else trailers
+        self._connection.heard[self] = None
+
+    def settle(self) -> None:
+        """All that came in one read is here: a client's frames are short, and one envelope for many of them is cheaper."""
+        if self._is_collecting:
+            self._collect()
+        elif self.stream is not None:
+            self._upload()
+
+    def _collect(self) -> None:
+        streams = self._head.length == UNKNOWN and not self.client_ended
+        if streams or self._pending_size > INLINE or self._request_trailers:
+            self._stop_collecting()
+        elif self.client_ended:
+            body, size = b"".join(self._pending), self._pending_size
+            self._pending, self._pending_size = [], 0
+            self._is_collecting, self.read_by = False, inf
+            self._connection.engine.acknowledge(self.stream_id, size)
+            self._open(size, body, True)
+        else:
+            self._await_more()
+            self._has_moved = self._is_watched
+            if not self._is_watched:
+                self._is_watched = True
+                self._connection.actor.context.loop.call_later(intake.PAUSE, self._look)
+
+    def _look(self) -> None:
+        """As over HTTP/1.1: a client that pauses may wait for an answer to what it has sent."""
+        if not self._is_collecting:
+            return
+        if self._has_moved:
+            self._has_moved = False
+            self._connection.actor.context.loop.call_later(intake.PAUSE, self._look)
+        else:
+            self._stop_collecting()
+
+    def _stop_collecting(self) -> None:
+        """The body is not here yet: it streams."""
+        self._is_collecting = False
+        self._open(self._head.length, b"", False)
+        assert self.stream is not None
+        self.stream.received = self._pending_size
+        self._await_more()
+
+    def _upload(self) -> None:
+        """Sends request body bytes as far as credit goes; the rest stays in the client's window."""
+        stream = self.stream
+        if stream is None or stream.upload_done:
+            return
+        if not stream.wanter:
+            self._await_more()
+            return
+        size, ended = self._pending_size, self.client_ended
+        if size > stream.credit:
+            size, ended = stream.credit, False
+        whole = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        payload = whole[:size]
+        self._pending = [whole[size:]] if len(whole) > size else []
+        self._pending_size -= size
+        if payload or ended:
+            stream.credit -= size
+            stream.upload_done = ended
+            self._connection.actor.send_body(stream, payload, ended, self._request_trailers if ended else b"")
+            self._connection.acknowledge(self.stream_id, size)
+        if ended:
+            self.read_by = inf
+            if stream.is_half_shut:
+                self._finish(monotonic())
+        else:
+            self._await_more()
+
+    def _await_more(self) -> None:
+        """The client is the one to wait for, unless it has done its part or the others have not."""
+        stream = self.stream
+        others_wait = bool(self._pending) and not self._is_collecting
+        if self.client_ended or others_wait or self._is_expected or (stream is not None and stream.is_tunnel):
+            self.read_by = inf
+        else:
+            self.read_by = monotonic() + self._connection.door.settings.downstream_read_timeout
+            self._connection.look_at(self.read_by)
+
+    def credited(self, stream: Stream) -> None:
+        if self._is_expected:
+            self._is_expected = False
+            self._connection.send_head(self.stream_id, _CONTINUE, False)
+            self._await_more()
+        self._upload()
+
+    @property
+    def unread(self) -> int:
+        """Bytes of the client's window that were not given back."""
+        return self._pending_size
 
     # -- the answer -----------------------------------------------------------------------
 

@@ -22,15 +22,12 @@ from pingap.bus.members import Members
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.observability.records import Access
 from pingap.stages.accept import actor as actor_module
-from pingap.stages.accept import connection as shared_module
 from pingap.stages.accept import entry as entry_module
 from pingap.stages.accept import http1 as http1_module
-from pingap.stages.accept import http1_output as http1_output_module
 from pingap.stages.accept import http2 as http2_module
-from pingap.stages.accept import http2_intake as http2_intake_module
-from pingap.stages.accept import http2_output as http2_output_module
 from pingap.stages.accept import http2_stream as http2_stream_module
 from pingap.stages.accept import intake as intake_module
+from pingap.stages.accept import outlet as outlet_module
 from pingap.stages.accept import recovery as recovery_module
 from pingap.stages.accept.actor import AcceptActor
 from pingap.stages.accept.doors import Door, limits_of
@@ -234,9 +231,9 @@ class Play:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
-        http1_modules = (http1_module, http1_output_module, intake_module)
-        http2_modules = (http2_module, http2_intake_module, http2_output_module, http2_stream_module)
-        for module in (actor_module, recovery_module, entry_module, shared_module, *http1_modules, *http2_modules):
+        http1_modules = (http1_module, intake_module)
+        http2_modules = (http2_module, http2_stream_module)
+        for module in (actor_module, recovery_module, entry_module, outlet_module, *http1_modules, *http2_modules):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("pingap.stages.date._now", DateLine(lambda: 0.0))
         monkeypatch.setattr("pingap.stages.accept.intake.PAUSE", 3600.0)  # real time: a slow machine must not make clients pause

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pingap.stages.accept.connection import TOP_UP, WRITE_BUFFER
-from pingap.stages.accept.http1_output import ONE_PIECE
+from pingap.stages.accept.http1 import ONE_PIECE
+from pingap.stages.accept.outlet import TOP_UP, WRITE_BUFFER
 from pingap.stages.messages import UNKNOWN, WINDOW
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get
 from tests.http1.test_bodies import h11_reads

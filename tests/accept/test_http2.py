@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.accept.connection import STREAM_TOP_UP, WRITE_BUFFER
-from pingap.stages.accept.http2 import HEARD, ROUND_TRIP
-from pingap.stages.accept.http2_output import UNREAD
+from pingap.stages.accept.http2 import HEARD, ROUND_TRIP, UNREAD
 from pingap.stages.accept.http2_stream import PORTION
+from pingap.stages.accept.outlet import STREAM_TOP_UP, WRITE_BUFFER
 from pingap.stages.http2 import engine as wire
 from pingap.stages.http2.engine import Body, Fields, GoAway, Head, InterimHead, LocalSettings, Reset, Trailers
 from pingap.stages.http2.engines import engine

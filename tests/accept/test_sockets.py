@@ -16,7 +16,7 @@ from pingap.bus.fake import FakeContext
 from pingap.bus.members import Members
 from pingap.config.model import Server, Snapshot
 from pingap.stages.accept.actor import AcceptActor
-from pingap.stages.accept.connection import WRITE_BUFFER
+from pingap.stages.accept.outlet import WRITE_BUFFER
 from pingap.stages.http1.body import ChunkedBody
 from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
 from tests.accept.playbook import CREW, UPSTREAM, get, post

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pingap.stages.accept.connection import LINGER, WRITE_BUFFER
+from pingap.stages.accept.outlet import LINGER, WRITE_BUFFER
 from pingap.stages.messages import WINDOW
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Play, get, post
 

@@ -1,0 +1,84 @@
+"""A client's connection as one writes to it: a transport, a way to write at once, an eye on who takes nothing, an end that is heard."""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from pingap.stages.http1.direct import DirectWriter, reset, taken
+from pingap.stages.messages import STREAM_WINDOW, WINDOW
+
+if TYPE_CHECKING:
+    from pingap.stages.accept.doors import Door
+
+TOP_UP: Final = WINDOW // 4
+STREAM_TOP_UP: Final = STREAM_WINDOW // 4
+"""Credit is returned in portions of at least this many bytes, over HTTP/1.1 and HTTP/2."""
+
+WRITE_BUFFER: Final = 256 * 1024
+"""Response bytes that may wait for the socket before credit is held back."""
+
+LINGER: Final = 2.0
+"""Seconds that a client gets to read an answer that came before its body was all sent (RFC 9112 section 9.6)."""
+
+BODILESS: Final = frozenset((204, 304))
+
+
+class Outlet:
+    """Of one connection, whatever it speaks."""
+
+    __slots__ = ("_door", "_taken", "choked", "deadline", "transport", "writer")
+
+    def __init__(self, transport: asyncio.Transport, door: Door) -> None:
+        self.transport = transport
+        self.writer = DirectWriter(transport)
+        self.choked = False
+        """The client does not take what is written."""
+        self.deadline = inf
+        """Monotonic seconds until which it must take some of that."""
+        self._door = door
+        self._taken = 0
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+    def lost(self) -> None:
+        """The transport is gone."""
+        self.writer.end()
+        self.deadline = inf
+
+    # -- who takes nothing ------------------------------------------------------
+
+    def watch(self) -> None:
+        """From now on the client must take something within each time-out."""
+        self._taken = taken(self.transport)
+        self.deadline = monotonic() + self._door.settings.downstream_write_timeout
+
+    def is_stuck(self) -> bool:
+        """Whether something waits for the client, which has taken nothing since it was last looked at."""
+        return self.transport.get_write_buffer_size() > 0 and taken(self.transport) <= self._taken
+
+    def watch_on(self) -> None:
+        """The time-out has passed, and the client has read, if slowly."""
+        if self.transport.get_write_buffer_size():
+            self.watch()
+        else:
+            self.deadline = inf
+
+    def give_up(self) -> None:
+        """Closes with a reset: else the kernel would keep what waits, megabytes perhaps, and try for minutes."""
+        reset(self.transport)
+
+    # -- ends ---------------------------------------------------------------------
+
+    def close_when_taken(self) -> None:
+        """Closes once the client has taken what waits for it."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():  # asked now: under TLS closing writes something too
+            self.watch()
+
+    def say_last(self) -> None:
+        """Ends this side. Reading goes on, for LINGER: closing now would reset away what the client has not read yet."""
+        self.transport.write_eof()
+        if self.transport.get_write_buffer_size():
+            self.watch()
