@@ -1,4 +1,4 @@
-"""THE table of processes, actors, sockets and settings of one pingap.
+"""THE table of processes, actors, sockets, internal destinations and settings of one pingap.
 
 | socket | path in the run dir | bound by |
 | --- | --- | --- |
@@ -25,6 +25,7 @@ from pingap import limits
 from pingap.bus import descriptors
 from pingap.config.model import SCALED_STAGES, Snapshot
 from pingap.plan_words import Role
+from pingap.stages.itinerary import METRICS, OPTIONS
 
 if TYPE_CHECKING:
     from pingap.bus.actor import Actor, Context
@@ -46,15 +47,17 @@ class StageRow:
     """As in Role."""
     is_drained: bool = False
     """It has something in flight to finish before it is stopped."""
+    answers: tuple[str, ...] = ()
+    """Internal destinations (stages/itinerary.py): routing sends it ROUTED, and it answers accept as upstream does."""
 
 
 ROWS: Final = (
     StageRow("logging", "pingap.stages.logging.actor:LoggingActor", 2, True),
     StageRow("config", "pingap.topology:config_actor", 1),
     StageRow("discovery", "pingap.stages.discovery.actor:DiscoveryActor", 1),
-    StageRow("metrics", "pingap.stages.metrics.actor:MetricsActor", 2, True),
+    StageRow("metrics", "pingap.stages.metrics.actor:MetricsActor", 2, True, (METRICS,)),
     StageRow("accept", "pingap.stages.accept.actor:AcceptActor", 0, True),
-    StageRow("routing", "pingap.stages.routing.actor:RoutingActor", 1, True),
+    StageRow("routing", "pingap.stages.routing.actor:RoutingActor", 1, True, (OPTIONS,)),
     StageRow("plugins", "pingap.stages.plugins.actor:PluginsActor", 1, True),
     StageRow("upstream", "pingap.stages.upstream.actor:UpstreamActor", 1, True),
     StageRow(DEMO, "pingap.demo:DemoActor", 1),
@@ -159,9 +162,16 @@ def settings(stage: str, role: Role, ids: tuple[int, ...], options: Options, log
         return {"crew": {name: actor for name, actor in zip(role.stages, ids, strict=True) if name != "accept"}}
     if stage == "logging":
         return {"log": log, "level": options.level}
+    if stage == "routing":
+        return {"destinations": destinations()}
     if stage == "config":
         return {"source": options.source, "text": options.text, "passed": dict(options.passed)}
     return {}
+
+
+def destinations(rows: tuple[StageRow, ...] = ROWS) -> dict[str, str]:
+    """Which stage answers, by the name of each internal destination."""
+    return {name: row.name for row in rows for name in row.answers}
 
 
 def config_actor(context: Context) -> Actor:

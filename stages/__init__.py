@@ -9,6 +9,7 @@
     generations.py  a configuration from candidate to retirement, as every stage keeps it
     headers.py, header_view.py, variables.py, forwarded.py, via.py    header blocks: read, changed, filled in
     http1/, http2/  HTTP in bytes, for accept and upstream        tls.py, lane.py    TLS under it
+    answers.py      what an actor says by itself    waits.py    what waits for another's answer
     claims.py, leases.py, owners.py    what is counted exactly, however many replicas there are
     keepsake.py     what survives a restart        bulk.py    long bodies take turns on a loop
     read_gate.py    why a connection is not read

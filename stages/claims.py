@@ -17,7 +17,6 @@ passes it on, behind CLAIM on the same way, so that no owner counts a stream aft
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Set
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -26,6 +25,7 @@ from pingap.bus.actor import Context
 from pingap.stages.leases import Leases, Verdict
 from pingap.stages.messages import Claim, Claimed, Done, accept_of
 from pingap.stages.owners import Owners
+from pingap.stages.waits import Waits
 
 WAIT: Final = 1.0
 """Seconds that the owner of a key has to answer; then the request passes."""
@@ -40,10 +40,8 @@ class _Unanswered(NamedTuple):
     """A claim whose owner has not answered yet."""
 
     claim: Claim
-    owner: int
     heard: Heard
     holds: bool
-    deadline: float
 
 
 class Claims:
@@ -58,11 +56,10 @@ class Claims:
         self._me = context.id
         self._owners = Owners(context)
         self._leases = Leases()
-        self._open: dict[tuple[int, str], _Unanswered] = {}
-        """By stream and key, the earliest deadline first."""
+        self._open: Waits[tuple[int, str], _Unanswered] = Waits(context, WAIT, clock, self._owner_was_silent)
+        """By stream and key."""
         self._asked: dict[int, dict[str, int]] = {}
         """Stream → key → the other replica that was asked: as long as the claim is open, or may have left a lease there."""
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -87,15 +84,13 @@ class Claims:
         """
         owner = self._owners.of(key)
         claim = Claim(sid, self._me, key, args)
-        self._open[sid, key] = _Unanswered(claim, owner, heard, holds, self._clock() + WAIT)
+        self._open.add((sid, key), _Unanswered(claim, heard, holds))
         self._asked.setdefault(sid, {})[key] = owner
-        if self._timer is None:
-            self._timer = self._context.loop.call_later(WAIT, self._timed)
         self._context.send(owner, claim)
 
     def claimed(self, claimed: Claimed) -> None:
         """CLAIMED: the owner has answered."""
-        asked = self._open.pop((claimed.sid, claimed.key), None)
+        asked = self._open.take((claimed.sid, claimed.key))
         if asked is None:
             return  # it passed at the deadline, or has ended; the lease is given back with its end
         if not (asked.holds and claimed.allowed):
@@ -114,7 +109,7 @@ class Claims:
         if sid in self._asked:
             owners = set()
             for key, owner in self._asked.pop(sid).items():
-                asked = self._open.pop((sid, key), None)
+                asked = self._open.take((sid, key))
                 if asked is None or asked.holds:
                     owners.add(owner)
             for owner in owners:
@@ -133,27 +128,15 @@ class Claims:
 
     # -- deadlines and deaths -------------------------------------------------------
 
-    def _timed(self) -> None:
-        self._timer = None
-        try:
-            self.sweep()
-        finally:
-            if self._open:
-                first = next(iter(self._open.values())).deadline
-                self._timer = self._context.loop.call_later(max(0.0, first - self._clock()), self._timed)
+    def _owner_was_silent(self, at: tuple[int, str], asked: _Unanswered) -> None:
+        if not asked.holds:
+            self._forget(*at)
+        self._context.count(self._unanswered)
+        asked.heard(Verdict(True, 0.0))
 
     def sweep(self) -> None:
         """Allows every claim whose owner has been silent for too long."""
-        now = self._clock()
-        while self._open:
-            at, asked = next(iter(self._open.items()))
-            if asked.deadline > now:
-                break
-            del self._open[at]
-            if not asked.holds:
-                self._forget(*at)
-            self._context.count(self._unanswered)
-            asked.heard(Verdict(True, 0.0))
+        self._open.sweep()
 
     def members_changed(self, gone: Set[int]) -> None:
         """A new table of actors; `gone` are those that it no longer names."""
@@ -164,15 +147,15 @@ class Claims:
         for sid in [sid for sid in self._asked if accept_of(sid) in gone]:
             # Owners see the same table: nobody need tell them that its streams are over.
             for key in self._asked.pop(sid):
-                self._open.pop((sid, key), None)
+                self._open.take((sid, key))
         again = []
         for sid, keys in list(self._asked.items()):
             for key in [key for key, owner in keys.items() if owner in gone]:
                 self._forget(sid, key)
-                asked = self._open.pop((sid, key), None)
+                asked = self._open.take((sid, key))
                 if asked is not None:
                     again.append(asked)
-        for claim, _, heard, holds, _ in again:
+        for claim, heard, holds in again:
             verdict = self.judged_here(claim.sid, claim.key, claim.args)
             if verdict is not None:
                 heard(verdict)
@@ -181,6 +164,4 @@ class Claims:
 
     def stop(self) -> None:
         """No deadline is kept any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._open.stop()

@@ -2,6 +2,9 @@
 
 A stage with nothing to do is not visited: without a flag the request goes from
 routing straight to upstream, and the response from upstream straight to accept.
+
+A request for an internal destination visits that one only: an actor of ours answers it. Who does
+is in the table of pingap/topology.py.
 """
 
 from __future__ import annotations
@@ -19,3 +22,9 @@ RESPONSE_PLUGINS: Final = 4
 
 NO_TRAILERS: Final = 8
 """Set by plugins: a hook has removed lines from the request's head, which its trailers might bring back. They end here."""
+
+METRICS: Final = "metrics"
+"""Internal destination: the page of metrics of `Routed.server`."""
+
+OPTIONS: Final = "options"
+"""Internal destination: OPTIONS for pingap itself; that it is there is the answer."""

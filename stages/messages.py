@@ -291,19 +291,10 @@ ANSWER_LOST: Final = 2
 """Begun, perhaps done, but the answer cannot reach accept any more."""
 
 
-class Scrape(Message, frozen=True, tag=80):
-    """routing → metrics: somebody asked for the metrics page."""
+class Answered(Message, frozen=True, tag=80):
+    """An internal destination → the routing actor that sent it ROUTED: the answer is on its way to accept."""
 
     sid: int
-    asker: int
-    server: str = ""
-    """The server that was asked: its metrics are answered; "" for those of all."""
-
-
-class Scraped(Payload, frozen=True, tag=81):
-    """The answer to SCRAPE."""
-
-    content_type: str
 
 
 class Accepted(Message, frozen=True, tag=40):

@@ -307,7 +307,8 @@ class AcceptActor(OfStreams):
 
     def _data(self, data: Data) -> None:
         stream = self.streams.get(data.sid)
-        if stream is not None and stream.response is not None:
+        # After an answer that came in one piece it is of another answer, which was too late (PROTOCOL.md, internal destinations).
+        if stream is not None and stream.response is not None and not stream.response.ended:
             try:
                 stream.connection.body(stream, data)
             except Exception as error:  # what cannot be written must not be missing unseen from the middle of a body

@@ -1,8 +1,8 @@
-"""The metrics stage: a side-consumer that counts events and answers SCRAPE with the metrics page.
+"""The metrics stage: a side-consumer that counts events, and an internal destination, which answers with the metrics page.
 
     core.py   the sums: plain numbers in bounded sets, from ACCESS and COUNT events
     page.py   the sums as prometheus-client metrics, and their text
-    actor.py  subscribes while some server has `prometheus_metrics`, answers SCRAPE
+    actor.py  subscribes while some server has `prometheus_metrics`, answers ROUTED
 
 Labels come from the configuration only (servers, locations, upstreams) and from
 fixed sets (status classes); what requests bring in never becomes a label. A

@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from pingap.bus.actor import Actor, Context
+from pingap.bus.actor import Context
 from pingap.bus.kinds import ACCESS, COUNT
 from pingap.bus.local import Receivers
+from pingap.bus.members import Members
+from pingap.bus.repeats import Repeats
 from pingap.config.model import Snapshot
+from pingap.stages.answers import OwnAnswers
+from pingap.stages.broken import OfStreams
+from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
-from pingap.stages.messages import Scrape, Scraped
+from pingap.stages.messages import Cancel, Credit, Done, Routed
 from pingap.stages.metrics.core import Scope, Sums
 
 
-def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Scope:
+class Measured(NamedTuple):
+    """What a generation of the configuration is to this stage."""
+
+    scope: Scope
+    pages: ErrorPages
+
+
+def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Measured:
     """The servers that have metrics, and the names that may become labels."""
     servers = snapshot.servers
     locations = {name: server.locations for name, server in servers.items() if server.prometheus_metrics}
-    return Scope(locations, frozenset(snapshot.upstreams), next(iter(servers)) if len(servers) == 1 else "")
+    scope = Scope(locations, frozenset(snapshot.upstreams), next(iter(servers)) if len(servers) == 1 else "")
+    return Measured(scope, ErrorPages(snapshot.basic.error_template))
 
 
-class MetricsActor(Actor):
+class MetricsActor(OfStreams):
     """Counts from its start on; the sums live and die with the process."""
 
     stage: ClassVar[str] = "metrics"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._generations: Generations[Scope] = Generations(context, compile_generation, self._committed)
+        self._generations: Generations[Measured] = Generations(context, compile_generation, self._committed)
         self._sums = Sums()
         self._unsubscribe: Callable[[], None] | None = None
+        self._answers = OwnAnswers(context)
+        self._pages = ErrorPages()
+        self._repeats = Repeats(context)
         self._is_ready = False
         self._events = 0
 
     def receivers(self) -> Receivers:
-        return {Scrape: self._scraped}
+        answers = self._answers
+        return {Routed: self._asked, Credit: answers.credited, Cancel: answers.ended, Done: answers.ended}
 
     async def start(self) -> None:
         self._generations.start()
@@ -46,9 +64,13 @@ class MetricsActor(Actor):
             self._unsubscribe()
 
     def figures(self) -> dict[str, float]:
-        return {"events": self._events}
+        return {"events": self._events, "in_flight": self.held()}
 
-    def _committed(self, generation: int, scope: Scope) -> None:
+    def held(self) -> int:
+        return len(self._answers)
+
+    def _committed(self, generation: int, measured: Measured) -> None:
+        scope, self._pages = measured
         self._sums.configure(scope)
         if scope.locations and self._unsubscribe is None:
             self._unsubscribe = self.context.subscribe_events(("access", "count"), self._take)
@@ -69,9 +91,18 @@ class MetricsActor(Actor):
             elif kind == COUNT:
                 self._sums.take_count(envelope, monotonic())
 
-    def _scraped(self, scrape: Scrape) -> None:
+    def _asked(self, routed: Routed) -> None:
+        """ROUTED: the page of the server that the request came to."""
         # prometheus-client costs 4 MB, which an instance that nobody scrapes does not need.
         from pingap.stages.metrics.page import CONTENT_TYPE, page
 
-        payload = page(self._sums, scrape.server, monotonic())
-        self.context.send(scrape.asker, Scraped(scrape.sid, payload, CONTENT_TYPE))
+        try:
+            body = page(self._sums, routed.server, monotonic())
+        except Exception as error:  # whatever it was, the client gets its answer
+            self._repeats.log("error", "the page of metrics cannot be made", error=repr(error), traceback=traceback.format_exc())
+            self._answers.answer(routed, *self._pages.page("internal"), error="internal")
+        else:
+            self._answers.answer(routed, 200, b"content-type: %b\r\n" % CONTENT_TYPE.encode(), body)
+
+    def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        self._answers.forget(gone)

@@ -1,11 +1,12 @@
 """Routing: which location a request belongs to, and what it looks like from there on.
 
-    core.py       pure: a request in; a routed request, a refusal or a question out. The hot path
-    match.py      weight, hosts, paths and conditions of locations; the index by host
-    normalize.py  `normalize_path` of a server: one spelling of a path
-    rewrite.py    the `rewrite` of a location
-    options.py    OPTIONS that ends here
-    actor.py      receives, asks, answers, keeps deadlines
+    core.py          pure: a request in; a routed request, a refusal or a question out. The hot path
+    match.py         weight, hosts, paths and conditions of locations; the index by host
+    normalize.py     `normalize_path` of a server: one spelling of a path
+    rewrite.py       the `rewrite` of a location
+    options.py       OPTIONS that ends here
+    destinations.py  requests that an actor of ours answers
+    actor.py         receives, asks, answers, keeps deadlines
 
 A generation of the configuration is compiled into one `core.Router`, which never
 changes but for its memory of hosts: everything that depends on the host alone

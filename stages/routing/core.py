@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 from pingap.config.model import Location, Server, Snapshot
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.forwarded import Trust
-from pingap.stages.itinerary import REQUEST_PLUGINS
+from pingap.stages.itinerary import METRICS, OPTIONS, REQUEST_PLUGINS
 from pingap.stages.messages import Peer, Request, Routed
 from pingap.stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
 from pingap.stages.routing.normalize import Unclear, is_tidy, normalize, tidy
@@ -48,19 +48,15 @@ class Limited(NamedTuple):
     limit: int
 
 
-class MetricsAsked(NamedTuple):
-    """The request is for the page of metrics."""
+class Inward(NamedTuple):
+    """The request is answered by an actor of ours."""
 
-    client_ip: str
-
-
-class OptionsAsked(NamedTuple):
-    """The request is OPTIONS for pingap itself: that it is there is the answer."""
-
-    client_ip: str
+    routed: Routed
+    destination: str
+    """Its name (stages/itinerary.py)."""
 
 
-Outcome = Routed | Limited | Refused | MetricsAsked | OptionsAsked
+Outcome = Routed | Limited | Refused | Inward
 
 
 class _Route:
@@ -153,11 +149,11 @@ class Router:
                     return Refused("bad_request", "", "", self._client(peer, headers), "")
                 original, target = target, compared
             if table.metrics and target.startswith(table.metrics) and target.partition(b"?")[0] == table.metrics:
-                return MetricsAsked(self._client(peer, headers))
+                return self._inward(request, METRICS, reached, clock())
         if method == b"OPTIONS":
             passed = passed_on(target, headers)
             if passed is None:
-                return OptionsAsked(self._client(peer, headers))
+                return self._inward(request, OPTIONS, reached, clock())
             headers = passed
         if table.via is not None and table.via.is_loop(headers):
             return Refused("loop_detected", "", "", self._client(peer, headers), "")
@@ -216,6 +212,18 @@ class Router:
         )
         # fmt: on
         return Limited(routed, route.max_processing) if route.max_processing else routed
+
+    def _inward(self, request: Request, destination: str, reached: float, now: float) -> Inward:
+        """As the client sent it: it belongs to no location."""
+        # fmt: off
+        (sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started, upgrade,
+         is_framed, spelled) = astuple(request)
+        routed = Routed(
+            sid, generation, affinity, server, peer, method, target, version, host, headers, length, body, ended, started,
+            upgrade, self._client(peer, headers), "", "", 0, {}, (reached, now), b"", (), is_framed, spelled,
+        )
+        # fmt: on
+        return Inward(routed, destination)
 
     def _client(self, peer: Peer, headers: bytes) -> str:
         return self._trust.client_ip(peer.ip, headers)

@@ -269,6 +269,21 @@ async def test_what_windows_have_no_room_for_waits_and_holds_back_its_sender(pla
     assert play.event.sent == got
 
 
+async def test_of_two_answers_the_first_is_heard_and_no_byte_of_the_other(play: Play, name: str) -> None:
+    """Routing has given up a destination of ours, whose answer is on its way all the same (PROTOCOL.md section 8)."""
+    browser = Browser(play, name, LocalSettings(window=1000, connection_window=16 * WINDOW))
+    stream_id = browser.asks()
+    request = play.hears_request()
+    play.answers(request, 503, body=b"a" * 1500, source=ROUTING)
+    play.answers(request, length=2000, ended=False, source=99)
+    play.streams(request, b"b" * 2000, ended=True)
+    head, first = await browser.listens()
+    browser.engine.acknowledge(stream_id, 1000)
+    browser.speaks()
+    (last,) = await browser.listens()
+    assert (dict(head.fields)[b":status"], first.data + last.data, last.ended) == (b"503", b"a" * 1500, True)
+
+
 @pytest.mark.parametrize("is_inline", [True, False])
 async def test_an_answer_that_has_come_whole_is_not_cut_when_its_upstream_dies(play: Play, name: str, is_inline: bool) -> None:
     """The client is slow; nothing more is to come from there."""

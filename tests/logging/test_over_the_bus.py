@@ -21,15 +21,16 @@ from pingap.config.model import Server, Snapshot
 from pingap.config.parts import AccessLog, Listen
 from pingap.rundir import RunDir
 from pingap.stages.logging.actor import LoggingActor
-from pingap.stages.messages import Scrape, Scraped
+from pingap.stages.messages import Affinity, Answered, Data, Response
 from pingap.stages.metrics.actor import MetricsActor
+from tests.metrics.test_metrics_actor import routed
 from tests.observability.samples import access, log
 
 DEADLINE = 5.0
 
 
 class Client(Actor):
-    """Stands for accept and routing: emits events, scrapes."""
+    """Stands for accept and routing: emits events, asks for the page."""
 
     stage: ClassVar[str] = "accept"
 
@@ -38,7 +39,11 @@ class Client(Actor):
         self.pages: list[bytes] = []
 
     def receivers(self) -> dict[type, Callable[[Any], None]]:
-        return {Scraped: lambda answer: self.pages.append(answer.payload)}
+        return {
+            Response: lambda answer: self.pages.append(answer.body),
+            Data: lambda data: self.pages.append(data.payload),
+            Answered: lambda answered: None,
+        }
 
     def figures(self) -> dict[str, float]:
         return {"in_flight": 3}
@@ -137,7 +142,8 @@ async def test_events_reach_the_file_the_consumers_and_the_metrics_page_also_aft
     client.context.ship_counts(client.figures())
 
     def scrape() -> None:
-        client.context.send(metrics.context.id, Scrape(1, client.context.id, "web"))
+        me = client.context.id
+        client.context.send(metrics.context.id, routed(sid=me << 32, affinity=Affinity(me, 0, 0)))
 
     await until(lambda: b"pingap_accept_connections_refused_total 2.0" in b"".join(client.pages), scrape)
     assert b'pingap_http_requests_current{location="",server="web"} 3.0' in client.pages[-1]

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
 from pingap.bus.fake import FakeContext
-from pingap.config.model import Server, Snapshot
+from pingap.config.model import Basic, Server, Snapshot
 from pingap.config.parts import Listen
-from pingap.stages.messages import Scrape, Scraped
+from pingap.stages.messages import WINDOW, Affinity, Answered, Credit, Data, Done, Peer, Response, Routed
 from pingap.stages.metrics.actor import MetricsActor
 from tests.observability.samples import access
+
+ACCEPT, ROUTING = 1, 5
+SID = (ACCEPT << 32) + 77
+
+
+def routed(**more: Any) -> Routed:
+    """A request for the page, as routing sends it."""
+    peer = Peer("192.0.2.7", 51234, "192.0.2.1", 80, "http", 1)
+    # fmt: off
+    plain = Routed(
+        SID, 1, Affinity(ROUTING, 3, 4), "web", peer, b"GET", b"/metrics", 11, b"example.com", b"", 0, b"", True, 0.5, b"",
+        "192.0.2.9", "", "", 0, {}, (1.0, 2.0), b"", (),
+    )
+    # fmt: on
+    return replace(plain, **more)
 
 
 def commit(context: FakeContext, number: int, **metrics: str | None) -> None:
     servers = {name: Server(addr=(Listen("127.0.0.1", 1),), prometheus_metrics=path, locations=("api",)) for name, path in metrics.items()}
-    snapshot = {"snapshot": Snapshot(servers=servers).to_wire(), "plans": {}}
+    snapshot = {"snapshot": Snapshot(basic=Basic(error_template="<{{error_type}}>"), servers=servers).to_wire(), "plans": {}}
     value = {"committed": number, "current": snapshot, "candidate": 0, "next": None, "oldest": number, "problems": []}
     context.following["config"](value)
 
 
-def scrape(context: FakeContext, actor: MetricsActor, server: str = "") -> Scraped:
-    actor.receivers()[Scrape](Scrape(77, 5, server))
-    to, answer = context.sent[-1]
-    assert isinstance(answer, Scraped)
-    assert (to, answer.sid) == (5, 77)
-    return answer
+def scrape(context: FakeContext, actor: MetricsActor, server: str = "web", **more: Any) -> Response:
+    """What accept gets for ROUTED."""
+    context.sent.clear()
+    actor.receivers()[Routed](routed(server=server, **more))
+    (to, response), *rest, (back, answered) = context.sent
+    assert isinstance(response, Response)
+    assert (to, response.sid, response.source) == (ACCEPT, SID, 8)
+    assert (back, answered) == (ROUTING, Answered(SID))
+    assert [to for to, _ in rest] == [ACCEPT] * len(rest)
+    return response
 
 
 async def start() -> tuple[FakeContext, MetricsActor]:
@@ -49,12 +73,45 @@ async def test_a_scrape_is_answered_with_what_was_counted() -> None:
     take = context.subscriptions[0][1]
     take("access", [access(), access(server="other")])
     take("count", [(98, "accept", 0, [["refused", {}, 1]], {"in_flight": 2})])
-    answer = scrape(context, actor, "web")
-    assert b'pingap_http_requests_total{location="api",server="web"} 1.0' in answer.payload
-    assert b"pingap_accept_refused_total 1.0" in answer.payload
-    assert b'server="other"' not in answer.payload
-    assert answer.content_type.startswith("text/plain; version=0.0.4")
-    assert actor.figures() == {"events": 3}
+    answer = scrape(context, actor)
+    assert b'pingap_http_requests_total{location="api",server="web"} 1.0' in answer.body
+    assert b"pingap_accept_refused_total 1.0" in answer.body
+    assert b'server="other"' not in answer.body
+    assert answer.headers.startswith(b"content-type: text/plain; version=0.0.4") and answer.headers.endswith(b"\r\n")
+    assert (answer.status, answer.length, answer.ended, answer.watchers) == (200, len(answer.body), True, ())
+    assert answer.report is not None
+    assert (answer.report.error, answer.report.client_ip, answer.report.stamps) == ("", "192.0.2.9", (1.0, 2.0))
+    assert actor.figures() == {"events": 3, "in_flight": 0}
+
+
+async def test_an_answer_to_head_says_the_length_of_the_page_and_has_none() -> None:
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    page = scrape(context, actor)
+    head = scrape(context, actor, method=b"HEAD")
+    assert (head.length, head.body, head.ended) == (page.length, b"", True)
+
+
+async def test_a_page_that_cannot_be_made_is_the_error_page_of_this_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    monkeypatch.setattr("pingap.stages.metrics.page.page", lambda *args: 1 / 0)
+    answer = scrape(context, actor)
+    assert (answer.status, answer.body, answer.report and answer.report.error) == (500, b"<internal>", "internal")
+    [(level, message, _)] = context.logged
+    assert (level, message) == ("error", "the page of metrics cannot be made")
+
+
+async def test_a_long_page_waits_for_credit_and_its_client_may_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    monkeypatch.setattr("pingap.stages.metrics.page.page", lambda *args: bytes(2 * WINDOW))
+    answer = scrape(context, actor)
+    assert (answer.ended, answer.watchers, actor.held()) == (False, (8,), 1)
+    actor.receivers()[Credit](Credit(SID, 1000, ACCEPT))
+    assert context.sent[-1] == (ACCEPT, Data(SID, bytes(1000), False, ""))
+    actor.receivers()[Done](Done(SID))
+    assert actor.held() == 0
 
 
 async def test_counters_go_on_across_reloads() -> None:
@@ -63,7 +120,7 @@ async def test_counters_go_on_across_reloads() -> None:
     context.subscriptions[0][1]("access", [access()])
     commit(context, 2, web="/other")
     context.subscriptions[0][1]("access", [access()])
-    assert b'pingap_http_requests_total{location="",server="web"} 2.0' in scrape(context, actor).payload
+    assert b'pingap_http_requests_total{location="",server="web"} 2.0' in scrape(context, actor).body
 
 
 async def test_stopping_ends_the_subscription() -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from pingap.config.model import Location
 from pingap.stages.http1.rules import TARGET
+from pingap.stages.itinerary import METRICS, OPTIONS
 from pingap.stages.messages import Routed
-from pingap.stages.routing.core import MetricsAsked, OptionsAsked, Outcome, Refused, Router
+from pingap.stages.routing.core import Inward, Outcome, Refused, Router
 from pingap.stages.routing.normalize import Unclear, is_tidy, normalize
 from tests.routing.script import location, request, snapshot
 
@@ -213,13 +214,15 @@ def test_a_location_with_escapes_that_stay_takes_both_cases(mode: str, path: str
 
 @BOTH
 def test_the_page_of_metrics_has_all_its_spellings(mode: str) -> None:
-    assert isinstance(route(mode, "//metri%63s?x", metrics="/metrics", any=location()), MetricsAsked)
+    asked = route(mode, "//metri%63s?x", metrics="/metrics", any=location())
+    assert isinstance(asked, Inward) and (asked.destination, asked.routed.target) == (METRICS, b"//metri%63s?x")
     assert landing(route("off", "//metri%63s?x", metrics="/metrics", any=location())) == "any"
 
 
 @BOTH
 def test_options_of_the_whole_server_has_no_path(mode: str) -> None:
-    assert isinstance(route(mode, "*", method=b"OPTIONS", any=location()), OptionsAsked)
+    asked = route(mode, "*", method=b"OPTIONS", any=location())
+    assert isinstance(asked, Inward) and asked.destination == OPTIONS
 
 
 @BOTH

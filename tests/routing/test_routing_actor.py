@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from msgspec.structs import astuple
 
+from pingap import topology
 from pingap.bus.fake import FakeContext
 from pingap.bus.members import DRAINING, READY, Members
 from pingap.bus.repeats import MOST
@@ -18,26 +18,21 @@ from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.messages import (
     INLINE,
     UNKNOWN,
-    WINDOW,
     Accepted,
     Affinity,
+    Answered,
     Cancel,
     Claim,
     Claimed,
-    Credit,
-    Data,
     Done,
     GoesOn,
     Refused,
     Response,
     Routed,
-    Scrape,
-    Scraped,
     Stranded,
     closing,
 )
 from pingap.stages.owners import owner_of
-from pingap.stages.routing import actor as module
 from pingap.stages.routing.actor import RoutingActor
 from tests.routing.script import ACCEPT, PLUGINS, ROUTING, SID, UPSTREAM, location, request, snapshot
 
@@ -49,7 +44,7 @@ class Script:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.context = FakeContext("routing", ROUTING)
+        self.context = FakeContext("routing", ROUTING, {"destinations": topology.destinations()})
         self.actor = RoutingActor(self.context, lambda: self.now)
         self.receivers = self.actor.receivers()
         self.generation = 0
@@ -78,8 +73,8 @@ class Script:
 
     def sweep(self) -> None:
         """What the timers do."""
-        self.actor.sweep()
         self.actor._claims.sweep()
+        self.actor._destinations.sweep()
 
     def taken(self) -> list[tuple[int, Any]]:
         sent, self.context.sent = self.context.sent, []
@@ -402,18 +397,7 @@ async def test_a_replica_that_alone_is_left_and_drains_counts_by_itself(script: 
     assert script.answer(request(sid=SID + 1)).status == 429
 
 
-async def test_the_sweep_runs_by_itself_while_something_waits(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SWEEP", 0.0)
-    with_metrics(script)
-    script.receive(request("/metrics"))
-    script.now += 2
-    async with asyncio.timeout(5):
-        while script.actor.held():
-            await asyncio.sleep(0)
-    assert script.taken()[0][1].status == 503
-
-
-# -- metrics --------------------------------------------------------------------------
+# -- internal destinations -----------------------------------------------------------------
 
 
 def with_metrics(script: Script, **locations: Location) -> Script:
@@ -422,14 +406,21 @@ def with_metrics(script: Script, **locations: Location) -> Script:
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST"])
-async def test_the_page_of_metrics_comes_from_metrics(script: Script, method: bytes) -> None:
+async def test_the_page_of_metrics_is_for_metrics_to_answer(script: Script, method: bytes) -> None:
     with_metrics(script, l=location())
-    assert script.receive(request("/metrics?x=1", method=method)) == [(METRICS, Scrape(SID, ROUTING, "s"))]
-    response = script.answer(Scraped(SID, b"up 1\n", "text/plain; version=0.0.4"))
-    assert (response.status, response.headers) == (200, b"content-type: text/plain; version=0.0.4\r\n")
-    assert (response.length, response.body, response.ended) == (5, b"" if method == b"HEAD" else b"up 1\n", True)
-    assert response.report is not None
-    assert response.report.error == ""
+    asked = request("/metrics?x=1", method=method)
+    [(to, routed)] = script.receive(asked)
+    assert to == METRICS
+    assert isinstance(routed, Routed)
+    assert (*astuple(routed)[:15], routed.is_framed, routed.spelled) == astuple(asked)
+    assert (routed.client_ip, routed.location, routed.upstream, routed.plan) == ("192.0.2.7", "", "", 0)
+    assert (routed.stamps, routed.original, routed.watchers) == ((100.0, 100.0), b"", ())
+    assert script.actor.held() == 1
+    assert script.receive(Answered(SID)) == []
+    assert script.actor.held() == 0
+    script.now += 5
+    script.sweep()
+    assert script.taken() == []
 
 
 @pytest.mark.parametrize("target", ["/metrics/", "/metric", "/metricsx", "/a/metrics", "/?/metrics"])
@@ -443,55 +434,86 @@ async def test_without_the_key_the_path_is_like_any_other(script: Script) -> Non
     assert script.receive(request("/metrics"))[0][0] == UPSTREAM
 
 
-async def test_without_metrics_the_page_is_503_at_once(script: Script) -> None:
+async def test_options_for_pingap_itself_is_answered_by_routing(script: Script) -> None:
+    committed(script, l=location())
+    [(to, routed)] = script.receive(request("*", method=b"OPTIONS"))
+    assert to == ROUTING
+    (to, response), (back, answered) = script.receive(routed)
+    assert (to, back, answered) == (ACCEPT, ROUTING, Answered(SID))
+    assert (response.status, response.headers, response.length, response.body, response.ended) == (200, b"", 0, b"", True)
+    assert (response.report.error, response.report.client_ip, response.watchers) == ("", "192.0.2.7", ())
+    script.receive(answered)
+    assert script.actor.held() == 0
+
+
+async def test_routing_that_drains_alone_still_answers_its_own_destination(script: Script) -> None:
+    committed(script)
+    script.members([ROUTING], draining=(ROUTING,))
+    assert script.receive(request("*", method=b"OPTIONS"))[0][0] == ROUTING
+
+
+def given_up(script: Script, answer: tuple[int, Any], why: str) -> bool:
+    """The answer is 503, and the log says why."""
+    to, response = answer
+    [(level, message, _)] = script.context.logged
+    assert (to, response.status, response.report.error) == (ACCEPT, 503, "overloaded")
+    assert (level, message) == ("warn", f"internal destination metrics {why}")
+    assert message == response.report.reason
+    assert script.context.counted == {"destinations_unanswered": 1}
+    return script.actor.held() == 0
+
+
+async def test_a_destination_without_anybody_is_503_at_once(script: Script) -> None:
     with_metrics(script)
     script.members([ROUTING], metrics=False)
-    assert script.answer(request("/metrics")).status == 503
+    [answer] = script.receive(request("/metrics"))
+    assert given_up(script, answer, "has nobody to answer")
 
 
-async def test_metrics_that_do_not_come_in_two_seconds_are_503(script: Script) -> None:
+async def test_a_destination_that_is_silent_for_two_seconds_is_503_and_told(script: Script) -> None:
     with_metrics(script)
     script.receive(request("/metrics"))
-    script.now += 2
-    script.actor.sweep()
-    [(to, response)] = script.taken()
-    assert (to, response.status) == (ACCEPT, 503)
-    assert script.receive(Scraped(SID, b"late", "text/plain")) == []
+    script.now += 1.99
+    script.sweep()
+    assert script.taken() == []
+    script.now += 0.01
+    script.sweep()
+    [cancel, answer] = script.taken()
+    assert cancel == (METRICS, Cancel(SID, "deadline"))
+    assert given_up(script, answer, "was silent for 2 s")
+    assert script.receive(Answered(SID)) == []
 
 
-async def test_metrics_that_die_are_503_at_once(script: Script) -> None:
+async def test_a_destination_that_dies_is_503_at_once(script: Script) -> None:
     with_metrics(script)
     script.receive(request("/metrics"))
     script.members([ROUTING], metrics=False, gone={METRICS})
-    assert script.taken()[0][1].status == 503
+    [answer] = script.taken()
+    assert given_up(script, answer, "died")
 
 
-async def test_a_long_page_travels_under_credit(script: Script) -> None:
-    page = bytes(range(256)) * (WINDOW // 128)  # twice the window
-    assert len(page) > WINDOW > INLINE
+async def test_the_end_of_a_stream_is_passed_on_to_its_destination(script: Script) -> None:
     with_metrics(script)
     script.receive(request("/metrics"))
-    (_, response), (_, first) = script.receive(Scraped(SID, page, "text/plain"))
-    assert (response.ended, response.length, response.body) == (False, len(page), b"")
-    assert (type(first), len(first.payload), first.ended) == (Data, WINDOW, False)
-    assert script.actor.held() == 1
-    [(to, second)] = script.receive(Credit(SID, 1000, ACCEPT))
-    assert (to, len(second.payload), second.ended) == (ACCEPT, 1000, False)
-    [(_, third)] = script.receive(Credit(SID, WINDOW, ACCEPT))
-    assert isinstance(third, Data)
-    assert third.ended
-    assert first.payload + second.payload + third.payload == page
+    assert script.receive(Cancel(SID, "client")) == [(METRICS, Cancel(SID, "gone"))]
     assert script.actor.held() == 0
-    assert script.receive(Credit(SID, 5, ACCEPT)) == []
+    script.members([ROUTING], metrics=False, gone={METRICS})
+    assert script.taken() == []
 
 
-async def test_a_cancelled_page_is_dropped(script: Script) -> None:
+async def test_nobody_is_answered_for_a_dead_accept_actor(script: Script) -> None:
     with_metrics(script)
     script.receive(request("/metrics"))
-    script.receive(Scraped(SID, bytes(2 * WINDOW), "text/plain"))
-    script.receive(Cancel(SID, "client"))
+    script.members([ROUTING], metrics=False, gone={METRICS, ACCEPT})
+    assert (script.taken(), script.actor.held()) == ([], 0)
+
+
+async def test_an_error_page_that_is_too_long_for_one_envelope_travels_under_credit(script: Script) -> None:
+    script.commit(snapshot(Basic(error_template="x" * (INLINE + 1))))
+    (_, response), (_, data) = script.receive(request("/"))
+    assert (response.status, response.length, response.body, response.ended, response.watchers) == (404, INLINE + 1, b"", False, (ROUTING,))
+    assert (data.payload, data.ended) == (b"x" * (INLINE + 1), True)
     assert script.actor.held() == 0
-    assert script.receive(Credit(SID, 1000, ACCEPT)) == []
 
 
 async def test_figures_count_requests_and_what_is_held(script: Script) -> None:

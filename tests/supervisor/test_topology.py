@@ -9,6 +9,7 @@ import pytest
 from pingap import topology
 from pingap.config.model import Basic, Server, Snapshot, Stage
 from pingap.config.parts import Listen
+from pingap.stages.itinerary import METRICS, OPTIONS
 from pingap.topology import COLOCATED, BadOptions, Options
 
 SERVER = {"web": Server(addr=(Listen("127.0.0.1", 80),))}
@@ -82,3 +83,10 @@ def test_accept_in_a_worker_is_told_its_crew() -> None:
     (worker,) = [role for role in topology.roles(Snapshot(servers=SERVER), Options(placement=COLOCATED)) if role.name == "worker"]
     settings = topology.settings("accept", worker, (5, 6, 7, 8), Options(), None)
     assert settings == {"crew": {"routing": 6, "plugins": 7, "upstream": 8}}
+
+
+def test_each_internal_destination_is_answered_by_one_stage_of_which_routing_is_told() -> None:
+    names = [name for row in topology.ROWS for name in row.answers]
+    assert sorted(names) == sorted({METRICS, OPTIONS}) == sorted(topology.destinations())
+    role = next(role for role in topology.roles(Snapshot(servers=SERVER), Options()) if role.name == "routing")
+    assert topology.settings("routing", role, (3,), Options(), None) == {"destinations": {"metrics": "metrics", "options": "routing"}}
