@@ -4,14 +4,19 @@
 # make check   the same without installing
 # make bench   what a request costs, stage by stage and end to end
 #
+# make coverage     the tests of quick with coverage, which has a floor
+# make constraints  writes down the newest versions of what we depend on (CONTRIBUTING.md)
+#
 # PYTHON=/path/to/python chooses the interpreter; without it tools/choose-python takes the fastest.
+# CONSTRAINTS= installs whatever versions pyproject.toml allows.
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CONSTRAINTS := constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
 UP :=
 
-.PHONY: up install quick test check lint types imports tests bench clean
+.PHONY: up install quick test check lint types imports tests coverage constraints bench clean
 
 up: $(VENV)/.installed
 	$(BIN)/pingap up $(UP)
@@ -22,11 +27,11 @@ $(BIN)/python:
 	tools/choose-python venv $(VENV)
 
 # Editable, so that `git pull` needs no second installation unless the dependencies changed.
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
@@ -56,6 +61,18 @@ else
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"; parallel=$$?; \
 	$(BIN)/python -m pytest -m alone && exit $$parallel
 endif
+
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --quick --cov $(ARGS)
+
+constraints:
+	rm -rf build/newest
+	mkdir -p build
+	tools/choose-python venv build/newest
+	build/newest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	{ sed '/^[^#]/,$$d' constraints.txt; build/newest/bin/python -m pip freeze --exclude-editable; } >build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/newest
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench.run $(ARGS)

@@ -204,3 +204,31 @@ def exact(found: list[Any], listed: list[Any], what: str) -> None:
     mended = "".join(f"\n  a {what} that is no more: {one}; take it off tests/leftovers.toml" for one in listed if one not in found)
     if new or mended:
         pytest.fail(new + mended, pytrace=False)
+
+
+# -- what is installed, and on what it is checked ----------------------------------------
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def normal(requirement: str) -> str:
+    """The name in a requirement as registries compare it."""
+    found = re.match(r"[\w.-]+", requirement)
+    assert found
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+def test_whatever_we_depend_on_has_a_version_in_the_constraints() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    versions = {normal(line): line.partition("==")[2] for line in lines if not line.startswith("#")}
+    assert all(versions.values())
+    wanted = {normal(one) for one in PROJECT["dependencies"]}
+    wanted |= {normal(one) for extra in PROJECT["optional-dependencies"].values() for one in extra}
+    assert wanted - {"pingap"} <= versions.keys()
+
+
+def test_ci_runs_on_every_python_that_we_say_we_work_with() -> None:
+    said = [one.rpartition(" ")[2] for one in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", one)]
+    matrices = re.findall(r"^ +python: \[(.*)\]$", (ROOT / ".github/workflows/checks.yml").read_text(), re.MULTILINE)
+    assert len(matrices) == 2
+    assert all(re.findall(r"[\d.]+", one) == said for one in matrices)
