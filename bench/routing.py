@@ -23,7 +23,7 @@ from pingap.config.parts import HostRule, Listen, PathRule, Rewrite
 from pingap.stages.messages import Affinity, Peer, Request, Routed
 from pingap.stages.routing.actor import RoutingActor
 from pingap.stages.routing.core import Router
-from pingap.stages.upstream.compiled import Compiler
+from pingap.stages.upstream.compiled import UpstreamCompiler
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 AFFINITY = Affinity(2, 3, 4)
@@ -87,7 +87,7 @@ def measure(name: str, locations: dict[str, Location], requests: Iterable[Reques
 def _leaving(snapshot: Snapshot, batch: list[Request], repeats: int) -> float:
     """µs in upstream for what the location writes."""
     router = Router(snapshot, {})
-    rules = Compiler().compile(snapshot, {}).rules
+    rules = UpstreamCompiler().compile(snapshot, {}).rules
     routed = [outcome for outcome in (router.route(message, monotonic) for message in batch) if isinstance(outcome, Routed)]
     best = 1e9
     for _ in range(repeats):

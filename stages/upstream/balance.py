@@ -70,12 +70,16 @@ class RoundRobin:
 
     def pick(self, key: str, usable: Usable | None) -> int:
         cycle = self._cycle
+        if usable is None and cycle:
+            at = self._next
+            self._next = at + 1 if at + 1 < len(cycle) else 0
+            return cycle[at]
         for _ in range(len(cycle)):
             index = cycle[self._next]
             self._next += 1
             if self._next == len(cycle):
                 self._next = 0
-            if usable is None or usable(index):
+            if usable is not None and usable(index):
                 return index
         return -1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from random import randrange
 from typing import Final
 
 from pingap.config.model import Location, Snapshot
@@ -13,12 +14,12 @@ from pingap.stages.forwarded import Trust, extend, overwrite
 from pingap.stages.headers import Cut, cutter
 from pingap.stages.http1.spelling import Spelled
 from pingap.stages.messages import Routed
-from pingap.stages.upstream.core import Rules
+from pingap.stages.upstream.core import RetryRules
 from pingap.stages.upstream.pool import Group
 from pingap.stages.variables import Edit, compile_rules, host_name, source_of
 from pingap.stages.via import Via
 
-DEFAULT_RULES: Final = Rules(None, None)
+DEFAULT_RULES: Final = RetryRules(None, None)
 NOTHING_CUT: Final = cutter(())
 NOBODY: Final = Trust(())
 
@@ -27,7 +28,7 @@ NOBODY: Final = Trust(())
 class LocationRules:
     """The keys of a location that take effect here."""
 
-    retry: Rules = DEFAULT_RULES
+    retry: RetryRules = DEFAULT_RULES
     max_body: int = 0
     """Bytes of a body whose length the head did not tell; 0 is no limit."""
     edit: Edit | None = None
@@ -67,7 +68,7 @@ class LocationRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledUpstreams:
     groups: dict[str, Group]
     rules: dict[str, LocationRules]
     pages: ErrorPages
@@ -79,23 +80,23 @@ NO_RULES = LocationRules()
 
 
 @dataclass(slots=True)
-class Compiler:
+class UpstreamCompiler:
     """Compiles snapshots; a group whose section did not change keeps its pools and its place in the cycle."""
 
     groups: dict[str, Group] = field(default_factory=dict)
     """Those of the committed generation: a candidate may be withdrawn."""
 
-    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
+    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> CompiledUpstreams:
         groups: dict[str, Group] = {}
         for name, settings in snapshot.upstreams.items():
             known = self.groups.get(name)
-            groups[name] = known if known is not None and known.settings == settings else Group(name, settings)
+            groups[name] = known if known is not None and known.settings == settings else Group(name, settings, randrange)
         grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
         trust = Trust(snapshot.basic.trusted_proxies)
         vias = {name: Via(server.via) for name, server in snapshot.servers.items() if server.via}
         keeps_case = frozenset(name for name, server in snapshot.servers.items() if server.preserve_header_case)
         rules = {name: _rules(location, grpc_web, trust, vias, keeps_case) for name, location in snapshot.locations.items()}
-        return Compiled(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
+        return CompiledUpstreams(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
 
 
 _LONGEST: Final = 255
@@ -109,7 +110,7 @@ def _rules(
     names = [name for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)]
     edit = compile_rules(location.proxy_set_headers, location.proxy_add_headers)
     return LocationRules(
-        Rules(location.max_retries, location.max_retry_window),
+        RetryRules(location.max_retries, location.max_retry_window),
         location.client_max_body_size,
         edit,
         location.enable_reverse_proxy_headers,

@@ -21,74 +21,122 @@ DEFAULT_RETRIES: Final = 3
 """Further attempts after the first when the location does not say: enough to pass a few dead backends."""
 
 
-class Failure(enum.Enum):
-    """How an attempt ended without an answer. The value names the error in stages/errors.py."""
+MAX_INTERIM: Final = 100
+"""Interim answers (1xx) before the final one."""
 
-    CONNECT = "connect_failed"
+
+class Outcome(enum.Enum):
+    """How an attempt ended. The value is what metrics and logs call it, `kind` the error in stages/errors.py that a client gets of it."""
+
+    ANSWERED = "answered"
+    """Its answer has come to the end, whatever that says."""
+
+    # -- without an answer
+    CONNECT = "connect"
     """No connection: the backend has seen nothing."""
-    CONNECT_TIMEOUT = "gateway_timeout"
-    NO_LOOKUP = "overloaded"
+    CONNECT_TIMEOUT = "connect_timeout"
+    NO_LOOKUP = "no_lookup"
     """Its name could not be looked up, because too many others wait for answers: nothing is said of the backend."""
-    NO_DESCRIPTOR = "overloaded "
+    NO_DESCRIPTOR = "no_descriptor"
     """This process may have no more sockets: nothing is said of the backend, and no other one is nearer."""
-    CLOSED_REUSED = "bad_gateway"
+    CLOSED_REUSED = "closed_reused"
     """A kept-alive connection closed before any byte of an answer came."""
-    CLOSED_FRESH = "bad_gateway "
+    CLOSED_FRESH = "closed_fresh"
     """A fresh connection closed before any byte of an answer came."""
-    TIMEOUT = "gateway_timeout "
-    """The backend has the request and is silent."""
-    INVALID = "bad_gateway  "
+    TIMEOUT = "timeout"
+    """The backend has the request and is silent, or has begun an answer and does not go on."""
+    INVALID = "invalid"
     """An answer that breaks the rules of HTTP."""
-    REFUSED = "bad_gateway   "
+    REFUSED = "refused"
     """The backend has said that it has not touched the request (RFC 9113 section 8.7)."""
-    RESET = "bad_gateway    "
-    """The backend has ended this one stream without an answer, whatever it has done by then."""
-    CANCELLED = "call_cancelled"
+    RESET = "reset"
+    """The backend has ended this one stream without an answer, or within it, whatever it has done by then."""
+    CANCELLED = "cancelled"
     """The backend has cancelled a call of gRPC."""
-    DEADLINE = "deadline_exceeded"
+    DEADLINE = "deadline"
     """The same, because the call's own deadline has passed."""
-    HEAD_TOO_LARGE = "headers_too_large"
+    HEAD_TOO_LARGE = "head_too_large"
     """The backend has ended a connection of HTTP/2 over the size of this request's head."""
-    HTTP1_REQUIRED = "bad_gateway     "
+    HTTP1_REQUIRED = "http1_required"
     """The backend wants this request over HTTP/1.1, and may have it so."""
+
+    # -- within the answer's body: TIMEOUT, INVALID, RESET, CANCELLED, DEADLINE, and
+    CUT = "cut"
+    """The connection closed within the body of an answer."""
+
+    # -- by us, which says nothing of the backend
+    NO_CONNECTION = "no_connection"
+    """All its connections were in use: the line was full, or none came free in time."""
+    MOVED = "moved"
+    """It was no backend any more before a connection came free."""
+    CALLED_OFF = "called_off"
+    """Nobody wanted the answer any more."""
+    GIVEN_UP = "given_up"
+    """The request's own fault, or ours: a body that may not be, a stage that was lost."""
 
     @property
     def kind(self) -> str:
-        return self.value.strip()
+        return _KINDS[self]
 
 
-def meaning_of_reset(code: int, is_ours: bool, heard: bool, may_fall_back: bool) -> tuple[Failure, str]:
+_KINDS: Final = {
+    Outcome.ANSWERED: "",
+    Outcome.CONNECT: "connect_failed",
+    Outcome.CONNECT_TIMEOUT: "gateway_timeout",
+    Outcome.NO_LOOKUP: "overloaded",
+    Outcome.NO_DESCRIPTOR: "overloaded",
+    Outcome.CLOSED_REUSED: "bad_gateway",
+    Outcome.CLOSED_FRESH: "bad_gateway",
+    Outcome.TIMEOUT: "gateway_timeout",
+    Outcome.INVALID: "bad_gateway",
+    Outcome.REFUSED: "bad_gateway",
+    Outcome.RESET: "bad_gateway",
+    Outcome.CANCELLED: "call_cancelled",
+    Outcome.DEADLINE: "deadline_exceeded",
+    Outcome.HEAD_TOO_LARGE: "headers_too_large",
+    Outcome.HTTP1_REQUIRED: "bad_gateway",
+    Outcome.CUT: "bad_gateway",
+    Outcome.NO_CONNECTION: "overloaded",
+    Outcome.MOVED: "no_backend",
+    Outcome.CALLED_OFF: "client_closed",
+    Outcome.GIVEN_UP: "internal",
+}
+
+NO_ANSWER: Final = tuple(Outcome)[1 : tuple(Outcome).index(Outcome.CUT)]
+"""Those after which there may be another attempt."""
+
+EVERYDAY: Final = (Outcome.CANCELLED, Outcome.DEADLINE)
+"""What says nothing bad about a backend."""
+
+
+def meaning_of_reset(code: int, is_ours: bool, heard: bool, may_fall_back: bool) -> tuple[Outcome, str]:
     """What a stream that was reset is for its request, and what the log says of it.
 
     is_ours: because of what the backend did to it. heard: something of an answer had come. may_fall_back: the request may go over
     HTTP/1.1 as well.
     """
     if is_ours:
-        return Failure.INVALID, f"the backend's answer breaks the rules of HTTP/2 (error {code})"
+        return Outcome.INVALID, f"the backend's answer breaks the rules of HTTP/2 (error {code})"
     if code == REFUSED_STREAM and not heard:
-        return Failure.REFUSED, "stream refused"
+        return Outcome.REFUSED, "stream refused"
     if code == HTTP_1_1_REQUIRED and not heard:
         # Nothing was done with it: the backend wants all of it again in another form.
         why = "the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED)"
-        return (Failure.HTTP1_REQUIRED, why) if may_fall_back else (Failure.RESET, f"{why}, which alpn, or gRPC, rules out")
-    return Failure.RESET, f"stream reset (error {code})"
+        return (Outcome.HTTP1_REQUIRED, why) if may_fall_back else (Outcome.RESET, f"{why}, which alpn, or gRPC, rules out")
+    return Outcome.RESET, f"stream reset (error {code})"
 
 
-def meaning_of_cancel(timeout: float | None, elapsed: float) -> tuple[Failure, str]:
+def meaning_of_cancel(timeout: float | None, elapsed: float) -> tuple[Outcome, str]:
     """What a server of gRPC means that resets a stream with CANCEL: as a rule that the call's deadline has passed.
 
     timeout: of the call, in seconds; None when it has none. elapsed: seconds since it came here.
     """
     if timeout is not None and elapsed >= timeout:
-        return Failure.DEADLINE, "the call's deadline has passed"
-    return Failure.CANCELLED, "the backend cancelled the call"
+        return Outcome.DEADLINE, "the call's deadline has passed"
+    return Outcome.CANCELLED, "the backend cancelled the call"
 
 
-EVERYDAY: Final = (Failure.CANCELLED, Failure.DEADLINE)
-"""What says nothing bad about a backend."""
-
-
-class Rules(NamedTuple):
+class RetryRules(NamedTuple):
     """A location's retry keys."""
 
     max_retries: int | None
@@ -97,10 +145,10 @@ class Rules(NamedTuple):
     """Seconds from the first attempt on."""
 
 
-class Attempt(NamedTuple):
-    """The state in which an attempt failed."""
+class FailedAttempt(NamedTuple):
+    """The state in which an attempt ended without an answer."""
 
-    failure: Failure
+    outcome: Outcome
     method: bytes
     body_whole: bool
     """The whole body (or none) is here, so it can be sent again."""
@@ -114,22 +162,22 @@ class Attempt(NamedTuple):
     """Seconds since the first attempt began."""
 
 
-def may_retry(attempt: Attempt, rules: Rules) -> bool:
+def may_retry(attempt: FailedAttempt, rules: RetryRules) -> bool:
     """Failed connects always, on another backend; a connection that closed under us only for what may be sent twice.
 
     What a backend has refused untouched may be sent again whatever the method, to the same one if there is no other.
     That it goes on over HTTP/1.1 is agreed with its backend, and is no retry: only what is gone of the body rules it out.
     """
-    if attempt.failure is Failure.HTTP1_REQUIRED:
+    if attempt.outcome is Outcome.HTTP1_REQUIRED:
         return not attempt.body_begun
     limit = DEFAULT_RETRIES if rules.max_retries is None else rules.max_retries
     if attempt.tries > limit or (rules.window is not None and attempt.elapsed >= rules.window):
         return False
-    if attempt.failure in (Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.NO_LOOKUP):
+    if attempt.outcome in (Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Outcome.NO_LOOKUP):
         return attempt.others > 0 and not attempt.body_begun
-    if attempt.failure is Failure.CLOSED_REUSED:
+    if attempt.outcome is Outcome.CLOSED_REUSED:
         return attempt.method in IDEMPOTENT and attempt.body_whole
-    return attempt.failure is Failure.REFUSED and not attempt.body_begun
+    return attempt.outcome is Outcome.REFUSED and not attempt.body_begun
 
 
 _PLUGINS: Final = 4

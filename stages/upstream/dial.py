@@ -14,8 +14,9 @@ from pingap.stages.tcp import open_socket
 from pingap.stages.tls import TlsTransport
 from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.http2 import Http2Connection
+from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
-from pingap.stages.upstream.secure import Handshake
+from pingap.stages.upstream.secure import Handshake, TlsClient
 
 Connection = BackendConnection | Http2Connection
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -26,11 +27,12 @@ TCP_FASTOPEN_CONNECT: Final = 30
 
 
 async def dial(
-    loop: asyncio.AbstractEventLoop, lookups: Lookups, backend: BackendState, name: str = "", only_http1: bool = False
+    loop: asyncio.AbstractEventLoop, lookups: Lookups, tls: TlsClient, keeper: Keeper, backend: BackendState, name: str, only_http1: bool
 ) -> Connection:
     """A fresh connection, in use by nobody yet. Raises OSError; TimeoutError when a time-out has passed; NoSlot.
 
-    name: whom the backend has to prove to be; "" without TLS. only_http1: HTTP/2 is not offered, whatever `alpn` says.
+    keeper: of the connection, once it stands. name: whom the backend has to prove to be; "" without TLS.
+    only_http1: HTTP/2 is not offered, whatever `alpn` says.
     """
     settings = backend.group.settings
     connection: Connection
@@ -48,12 +50,12 @@ async def dial(
     async with asyncio.timeout(max(0.0, total - (monotonic() - began))):
         seconds: tuple[float, ...] = (monotonic() - began,)
         if name:
-            connection, tls_seconds = await _secure(loop, backend, name, sock, only_http1)
+            connection, tls_seconds = await _secure(loop, tls, keeper, backend, name, sock, only_http1)
             seconds = (*seconds, tls_seconds)
         elif backend.group.may_share:
-            connection = await _attach(loop, lambda: Http2Connection(backend), sock, Http2Connection.close)
+            connection = await _attach(loop, lambda: Http2Connection(keeper, backend), sock, Http2Connection.close)
         else:
-            connection = await _attach(loop, lambda: BackendConnection(backend, sock), sock, BackendConnection.close)
+            connection = await _attach(loop, lambda: BackendConnection(keeper, backend, sock), sock, BackendConnection.close)
         connection.connect_seconds = seconds
         if isinstance(connection, Http2Connection):
             await _await_settings(connection, settings)
@@ -99,18 +101,24 @@ async def _attach(loop: asyncio.AbstractEventLoop, factory: Callable[[], P], soc
 
 
 async def _secure(
-    loop: asyncio.AbstractEventLoop, backend: BackendState, name: str, sock: socket.socket, only_http1: bool
+    loop: asyncio.AbstractEventLoop,
+    tls: TlsClient,
+    keeper: Keeper,
+    backend: BackendState,
+    name: str,
+    sock: socket.socket,
+    only_http1: bool,
 ) -> tuple[Connection, float]:
     """The same under TLS, and the seconds that the handshake took."""
     group = backend.group
-    context, sessions = (group.http1_tls, backend.http1_sessions) if only_http1 else (group.tls, backend.sessions)
+    context, sessions = tls.context(group, only_http1), tls.sessions(backend, only_http1)
 
     def choose(agreed: str) -> asyncio.Protocol:
         if agreed == "h2":
-            return Http2Connection(backend, name)
+            return Http2Connection(keeper, backend, name)
         if group.settings.alpn == "h2":
             raise ConnectionError(f"the backend does not agree to HTTP/2 by ALPN, but to {agreed or 'nothing'}")
-        return BackendConnection(backend, sock, name)
+        return BackendConnection(keeper, backend, sock, name)
 
     handshake = Handshake(context, name, sessions.get(name), choose)
     transport = handshake.transport

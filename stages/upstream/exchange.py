@@ -1,9 +1,10 @@
-"""One request to one upstream: what is sent of it, its answer and the flow of that, its end. Who carries it is for attempts.py."""
+"""One request to one upstream: its attempts, what is sent of it, its answer and the flow of that, its end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -12,17 +13,16 @@ from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http1.spelling import Spelled
 from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
 from pingap.stages.messages import EMPTY, WINDOW, Data, Interim, Report, Response, Routed, accept_of, window
-from pingap.stages.upstream.attempts import Attempts
-from pingap.stages.upstream.core import LIMITS, SPELLED, so_far
+from pingap.stages.upstream.attempt import Attempt
+from pingap.stages.upstream.channel import Channel
+from pingap.stages.upstream.compiled import LocationRules
+from pingap.stages.upstream.core import LIMITS, SPELLED, FailedAttempt, Outcome, may_retry, so_far
 from pingap.stages.upstream.grpc_web import Bridge, bridge_of
+from pingap.stages.upstream.pool import Group
+from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.request_id import told
-from pingap.stages.upstream.upload import Upload
-
-if TYPE_CHECKING:
-    from pingap.stages.upstream.actor import UpstreamActor
-    from pingap.stages.upstream.channel import Channel
-    from pingap.stages.upstream.compiled import LocationRules
-    from pingap.stages.upstream.pool import Group
+from pingap.stages.upstream.troubles import Troubles
+from pingap.stages.upstream.upload import UploadToBackend
 
 BULK: Final = 1024 * 1024
 """A response body of which more than this has come is bulk: its reads are gathered."""
@@ -35,10 +35,24 @@ GATHER_SECONDS: Final = 0.001
 """So many reads, or so long, are gathered at the most."""
 
 
-class Exchange(Attempts):
+class ExchangeHost(Protocol):
+    """What an exchange needs of its actor."""
+
+    id: int
+    send: Callable[[int, Any], None]
+    pools: Pools
+    troubles: Troubles
+
+    def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
+        """Our own answer to a request that no backend answered."""
+
+    def exchange_over(self, exchange: UpstreamExchange) -> None: ...
+
+
+class UpstreamExchange:
     """Lives from ROUTED until the answer has been handed over."""
 
-    # One is made per request: here too what usually stays at its default is a class attribute.
+    # One is made per request, and what usually stays at its default is a class attribute, which costs nothing until it is set.
     _window = WINDOW
     _sent_at = 0.0
     _arrived = 0
@@ -48,12 +62,18 @@ class Exchange(Attempts):
     """Interim answers so far."""
     _kept_interims: list[Interim] | None = None
     """Those of a request that may become a tunnel: its final answer tells the way that all go."""
+    bridge: Bridge | None = None
+    """Translates, when the client speaks gRPC-Web."""
+    _upload: UploadToBackend | None = None
+    """Passes on a request body that did not come whole, or a tunnel's bytes."""
     uploaded = 0
-    """Request body bytes handed to the connection."""
+    """Request body bytes handed to the channel."""
     upload_done = True
-    """The whole request has been handed to the connection."""
+    """The whole request has been handed to the channel."""
     limits = LIMITS
     """Of the head of its answer."""
+    _status = 0
+    """Of the backend's answer, once it has begun."""
     responded = False
     is_over = False
     is_tunnel = False
@@ -61,7 +81,7 @@ class Exchange(Attempts):
     is_half_shut = False
     """The backend's half of a tunnel has ended; the client's has not, or has not been taken yet."""
 
-    def __init__(self, actor: UpstreamActor, routed: Routed, group: Group, rules: LocationRules) -> None:
+    def __init__(self, actor: ExchangeHost, routed: Routed, group: Group, rules: LocationRules) -> None:
         self.actor = actor
         self.routed = routed
         self._group = group
@@ -69,6 +89,8 @@ class Exchange(Attempts):
         self.sid = routed.sid
         self.method = routed.method
         self.began = monotonic()
+        """At which the request reached this stage."""
+        self.attempt = Attempt()
         self.answers_to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else routed.sid >> 32
         """The actor that gets the answer: accept, or plugins."""
         self.read_timeout = group.read_timeout
@@ -76,7 +98,7 @@ class Exchange(Attempts):
             self.uploaded = len(routed.body)
             if not routed.ended:
                 self.upload_done = False
-                self._upload = Upload(self)
+                self._upload = UploadToBackend(self)
         if rules.grpc_web and routed.server in rules.grpc_web:
             self.bridge = bridge_of(routed.method, routed.headers)
         if rules.keeps_case and routed.version < 20 and routed.server in rules.keeps_case:
@@ -87,7 +109,12 @@ class Exchange(Attempts):
         return self._group.write_timeout
 
     @property
-    def needs(self) -> int:
+    def spelled(self) -> Spelled:
+        """Names of its headers as the client wrote them, and as the location's rules have them, which come after."""
+        return self.routed.spelled + self.rules.spelled
+
+    @property
+    def needed_plugins(self) -> int:
         """The plugins replica without which this one cannot end as it should; 0 when there is none."""
         routed = self.routed
         if self.is_tunnel:
@@ -99,9 +126,9 @@ class Exchange(Attempts):
     def watchers(self) -> tuple[int, ...]:
         return self.routed.watchers
 
-    # -- the request ------------------------------------------------------------
+    # -- attempts ---------------------------------------------------------------
 
-    def _translate(self, bridge: Bridge) -> bool:
+    def translate(self, bridge: Bridge) -> bool:
         """Makes the request one in gRPC; False when that was answered with an error."""
         routed = self.routed
         try:
@@ -112,22 +139,143 @@ class Exchange(Attempts):
         self.routed = replace(routed, headers=headers, length=length, body=body)
         return True
 
+    def begin(self) -> None:
+        """Picks a backend and a connection to it, and sends the request; or waits for one."""
+        attempt, group = self.attempt, self._group
+        backend = group.pick(self.routed, attempt.tried)
+        if backend is None:
+            tries = attempt.tries
+            self.fail("connect_failed" if tries else "no_backend", "no other backend" if tries else "no healthy backend")
+            return
+        channel = attempt.begin(group, backend, self.routed, self.began)
+        if channel is not None:
+            self._send(channel, self.began if attempt.tries == 1 else monotonic())
+        elif not attempt.wait(self, group, self.actor.pools):
+            self._find_no_connection("max_pending")
+
+    def _go_on(self) -> None:
+        """With an attempt that has begun."""
+        attempt, group = self.attempt, self._group
+        channel = None if group.is_plain_pool else attempt.find_by_name(group, self.routed)
+        if channel is not None:
+            self._send(channel, monotonic())
+        elif not attempt.wait(self, group, self.actor.pools):
+            self._find_no_connection("max_pending")
+
+    def _find_no_connection(self, reason: str) -> None:
+        self.attempt.settle(Outcome.NO_CONNECTION, 0)
+        self.fail("overloaded", reason)
+
+    # What an attempt waited for comes in somebody else's turn: a fault of ours here must not be taken for one of theirs.
+
+    def served(self, channel: Channel | None) -> None:
+        """A connection came free (or room for one) for one that was in line."""
+        attempt = self.attempt
+        attempt.place = None
+        if channel is None:
+            attempt.open(self, self.actor.pools)
+            return
+        attempt.tries += 1
+        try:
+            self._send(channel, monotonic())
+        except Exception as error:
+            self.crashed(error)
+
+    def connected(self, channel: Channel, seconds: tuple[float, ...]) -> None:
+        """seconds: TCP connect, TLS handshake; none when it is another exchange for which the connection was opened."""
+        self.attempt.connecting = None
+        self.attempt.connect_seconds = seconds
+        try:
+            self._send(channel, monotonic())
+        except Exception as error:
+            self.crashed(error)
+
+    def connect_failed(self, outcome: Outcome, detail: str) -> None:
+        self.attempt.connecting = None
+        self.attempt_failed(outcome, detail)
+
+    def connect_once_more(self) -> None:
+        """The connection came, but has no room for this one."""
+        self.attempt.connecting = None
+        self.attempt.tries -= 1
+        try:
+            self._go_on()
+        except Exception as error:
+            self.crashed(error)
+
+    def go_over_http1(self) -> None:
+        """The channel cannot carry this one, and has asked nothing yet."""
+        self.attempt.let_go(self)
+        self.attempt.needs_http1 = True
+        self.connect_once_more()
+
+    def go_elsewhere(self) -> None:
+        """The backend at which it was in line is none any more."""
+        attempt = self.attempt
+        attempt.place = None
+        attempt.settle(Outcome.MOVED, 0)
+        try:
+            self.begin()
+        except Exception as error:
+            self.crashed(error)
+
+    def waited_too_long(self) -> None:
+        """No connection came free in time."""
+        self.attempt.place = None
+        self._find_no_connection("no connection came free in time")
+
+    def attempt_failed(self, outcome: Outcome, detail: str = "") -> None:
+        """No answer from this attempt: another one if the rules allow it, else an error. detail: what was wrong, for the log."""
+        attempt, group = self.attempt, self._group
+        backend = attempt.backend
+        assert backend is not None
+        attempt.let_go(self)
+        attempt.settle(outcome, 0)
+        tried = attempt.tried = attempt.tried or set()
+        if outcome is not Outcome.CLOSED_REUSED:
+            tried.add(backend)
+        has_begun = self._upload is not None and self._upload.has_begun
+        others = group.others(tried)
+        failed = FailedAttempt(outcome, self.method, self.routed.ended, has_begun, attempt.tries, others, monotonic() - self.began)
+        retry = may_retry(failed, self.rules.retry)
+        self.actor.troubles.attempt_failed(group, backend, outcome, detail, retry)
+        if not retry:
+            self.fail(outcome.kind, detail or outcome.value.replace("_", " "))
+            return
+        try:
+            # After CLOSED_REUSED the other idle connections are as old: a fresh one.
+            is_same = outcome in (Outcome.CLOSED_REUSED, Outcome.HTTP1_REQUIRED) or (outcome is Outcome.REFUSED and not others)
+            if is_same:
+                attempt.begin_again(backend)
+                self._go_on()
+            else:
+                self.begin()
+        except Exception as error:
+            self.crashed(error)
+
+    def lost_with_others(self) -> None:
+        """Its connection of HTTP/2 is gone, and with it other requests. Whose fault that was nobody knows: from the second time on
+        it is asked alone, so that what ends connections takes no more of them with it."""
+        self.attempt.losses += 1
+
+    # -- the request ------------------------------------------------------------
+
     def _send(self, channel: Channel, now: float) -> None:
-        routed, backend = self.routed, channel.backend
+        routed, attempt = self.routed, self.attempt
+        backend = attempt.backend
+        assert backend is not None
         self._sent_at = now
-        self.channel = channel
-        channel.begin(self, now)
+        attempt.channel = channel
         headers = routed.headers
         if self.rules.writes:
             headers = self.rules.leaving(headers, routed, backend.address)
         if not routed.host and value_of(headers, b"host") is None:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
             headers = b"host: %b\r\n%b" % (backend.entry.encode(), headers)
-        body = routed.body
-        length = len(body) if routed.ended else routed.length
+        length = len(routed.body) if routed.ended else routed.length
         if not length and routed.is_framed:
             length = EMPTY  # signatures cover it, and some servers insist
-        channel.ask(self.method, routed.target, headers, length, body, routed.upgrade)
+        channel.ask(self, now, headers, length)
         if self._upload is not None and not self.is_over:
             self._upload.attempt_begun()
 
@@ -147,18 +295,18 @@ class Exchange(Attempts):
         if not self.upload_done:
             if self._upload is not None:
                 self._upload.drained()
-        elif self.is_half_shut and self.channel is not None:
-            self._end_tunnel(self.channel)
+        elif self.is_half_shut and self.attempt.channel is not None:
+            self._end_tunnel(self.attempt.channel)
 
     # -- the answer ---------------------------------------------------------------
 
     def head_arrived(self, head: AnswerHead, body: bytes, ended: bool) -> float:
         """The answer's head, and what came with it. Returns the time."""
-        routed, actor = self.routed, self.actor
+        routed, actor, attempt = self.routed, self.actor, self.attempt
         self.responded = True
         if self.bridge is not None:
             head, body = self.bridge.answer(head, body, ended)
-        backend, channel = self._backend, self.channel
+        backend, channel = attempt.backend, attempt.channel
         assert backend is not None and channel is not None
         headers = head.headers
         if routed.variables and (request_id := routed.variables.get("request_id")):
@@ -172,10 +320,12 @@ class Exchange(Attempts):
         if self.interims and self._kept_interims:
             for interim in self._kept_interims:
                 actor.send(self.answers_to, interim)
+        self._status = head.status
+        seconds = attempt.connect_seconds
         # fmt: off
         report = Report(
-            routed.location, routed.upstream, backend.address, head.status, not self.connect_seconds, self._tries, stamps,
-            self.connect_seconds, "", routed.variables, routed.client_ip, channel.opened, backend.open,
+            routed.location, routed.upstream, backend.address, head.status, not seconds, attempt.tries, stamps, seconds, "",
+            routed.variables, routed.client_ip, channel.opened, len(backend.connections) + len(backend.connecting),
         )
         actor.send(self.answers_to, Response(
             self.sid, actor.id, head.status, headers, head.length, body, ended, report, routed.watchers, head.reason,
@@ -183,7 +333,8 @@ class Exchange(Attempts):
         ))
         # fmt: on
         if ended:
-            self._over()
+            attempt.channel = None
+            self._over(Outcome.ANSWERED)
         else:
             self._window = window(routed.version) - len(body)
             if self._window <= 0:
@@ -204,7 +355,7 @@ class Exchange(Attempts):
         self.upload_done = False
         self.answers_to = accept_of(self.sid)
         self.head_arrived(head, rest, False)
-        self._upload = Upload(self)
+        self._upload = UploadToBackend(self)
         self._upload.grant(WINDOW)
 
     def body_arrived(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
@@ -222,25 +373,27 @@ class Exchange(Attempts):
         elif self._arrived > BULK and len(payload) >= BULK_READ and not ended:
             # A long download is not in a hurry for one read: several in one batch cost a third of the wake-ups.
             self._held = [payload]
-            self.actor.context.loop.call_later(GATHER_SECONDS, self._release_held, False)
+            self.actor.pools.loop.call_later(GATHER_SECONDS, self._release_held, False)
         else:
             self.actor.send(self.answers_to, Data(self.sid, payload, ended, "", False, None, trailers))
+        attempt = self.attempt
         if ended:
             if not self.is_tunnel:
-                self._over()
+                attempt.channel = None
+                self._over(Outcome.ANSWERED)
                 return
             self.is_half_shut = True
-            if self.upload_done and self.channel is not None:
-                self._end_tunnel(self.channel)
-        elif self._window <= 0 and self.channel is not None:
-            self.channel.pause()
+            if self.upload_done and attempt.channel is not None:
+                self._end_tunnel(attempt.channel)
+        elif self._window <= 0 and attempt.channel is not None:
+            attempt.channel.pause()
 
     def _end_tunnel(self, channel: Channel) -> None:
         """Both halves have ended: over as soon as the backend has room for what came of the client's."""
         if not channel.choked:
-            self.channel = None
+            self.attempt.channel = None
             channel.finish()
-            self._over()
+            self._over(Outcome.ANSWERED)
 
     def _release_held(self, ended: bool, trailers: bytes = b"") -> None:
         held, self._held = self._held, None
@@ -252,22 +405,27 @@ class Exchange(Attempts):
 
     def credited(self, count: int) -> None:
         self._window += count
-        if self._window > 0 and self.channel is not None:
-            self.channel.resume()
+        if self._window > 0 and self.attempt.channel is not None:
+            self.attempt.channel.resume()
 
     # -- the end ----------------------------------------------------------------------
 
-    def backend_failed(self, kind: str, detail: str) -> None:
+    def answer_cut(self, outcome: Outcome, detail: str) -> None:
         """The answer had begun, and its backend does not end it as it should."""
-        if self._backend is not None and not self.is_tunnel:  # those end as they like
-            self.actor.answer_cut(self._group, self._backend, kind, detail)
-        self.fail(kind, detail)
+        backend = self.attempt.backend
+        if backend is not None and not self.is_tunnel:  # those end as they like
+            self.actor.troubles.answer_cut(self._group, backend, outcome, detail)
+        self.fail(outcome.kind, detail, outcome)
 
-    def fail(self, kind: str, reason: str = "") -> None:
-        """Ends it with an error: our answer, or when it is too late for that a body that must not look complete. reason: for the log."""
+    def fail(self, kind: str, reason: str = "", outcome: Outcome = Outcome.GIVEN_UP) -> None:
+        """Ends it with an error: our answer, or when it is too late for that a body that must not look complete.
+
+        kind: in stages/errors.py. reason: for the log. outcome: of the attempt, if one is being made.
+        """
         if self.is_over:
             return
-        self._let_go()
+        attempt = self.attempt
+        attempt.let_go(self)
         if self.responded:
             self._release_held(False)
             last = b"" if self.bridge is None else self.bridge.cut(kind)
@@ -281,27 +439,27 @@ class Exchange(Attempts):
                 "",
                 0,
                 False,
-                self._tries,
+                attempt.tries,
                 (*so_far(routed.stamps), self.began, self._sent_at, self._sent_at, 0.0),
-                self.connect_seconds,
+                attempt.connect_seconds,
                 kind,
                 routed.variables,
                 routed.client_ip,
                 reason=reason,
             )
             self.actor.answer_error(self.answers_to, routed, kind, report)
-        self._over()
+        self._over(outcome)
 
     def head_too_large(self, limit: int) -> None:
         """The backend has said that it wants no field lists over `limit` bytes, and may end the connection over one."""
-        assert self.channel is not None
-        addr, size = self.channel.backend.address, len(self.routed.headers) + len(self.routed.target)
-        self.actor.context.log("debug", "head too large for the backend", upstream=self._group.name, addr=addr, bytes=size, limit=limit)
+        backend = self.attempt.backend
+        assert backend is not None
+        self.actor.troubles.head_too_large(self._group, backend, len(self.routed.headers) + len(self.routed.target), limit)
         self.fail("headers_too_large", "for the backend")
 
     def crashed(self, error: Exception) -> None:
         """A fault of ours must not leave the client waiting."""
-        self.actor.repeats.log("error", "request failed", error=repr(error))
+        self.actor.troubles.crashed(error)
         self.fail("internal")
 
     def give_up(self, kind: str) -> None:
@@ -313,12 +471,16 @@ class Exchange(Attempts):
         """Nobody wants the answer any more: the backend hears of it by the closed connection."""
         if not self.is_over:
             self._held = None
-            self._let_go()
-            self._over()
+            self.attempt.let_go(self)
+            self._over(Outcome.CALLED_OFF)
 
-    def _over(self) -> None:
+    def _over(self, outcome: Outcome) -> None:
+        """outcome: of the attempt, if one is being made."""
         if not self.is_over:
             self.is_over = True
-            if self._backend is not None:
-                self._backend.active -= 1
+            attempt = self.attempt
+            backend = attempt.backend
+            if backend is not None:  # as Attempt.settle, without that call
+                attempt.backend = None
+                backend.settled(outcome, self._status)
             self.actor.exchange_over(self)

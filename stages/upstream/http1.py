@@ -10,7 +10,7 @@ import asyncio
 import socket
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
 
 from pingap.stages.bulk import LONG
 from pingap.stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
@@ -21,18 +21,14 @@ from pingap.stages.http1.lines import quick_response
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.http1.render import LAST_CHUNK, chunk, request_head
 from pingap.stages.http1.rules import AnswerHead, HeadLimits, ProtocolError
-from pingap.stages.http1.spelling import Spelled, respelled
+from pingap.stages.http1.spelling import respelled
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.read_gate import CREDIT, ReadGate
-from pingap.stages.upstream.core import LIMITS, Failure
+from pingap.stages.upstream.channel import Carried
+from pingap.stages.upstream.core import LIMITS, MAX_INTERIM, Outcome
+from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
 from pingap.stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key, lacks_key
-
-if TYPE_CHECKING:
-    from pingap.stages.upstream.exchange import Exchange
-
-MAX_INTERIM: Final = 100
-"""Interim answers (1xx) before the final one."""
 
 WRITE_BUFFER: Final = 256 * 1024
 
@@ -57,6 +53,7 @@ class BackendConnection(asyncio.Protocol):
         "_decoder",
         "_got_bytes",
         "_keep",
+        "_keeper",
         "_key",
         "_socket",
         "_switches",
@@ -70,7 +67,6 @@ class BackendConnection(asyncio.Protocol):
         "gate",
         "idle_since",
         "is_closed",
-        "is_counted",
         "is_doubtful",
         "name",
         "opened",
@@ -79,18 +75,18 @@ class BackendConnection(asyncio.Protocol):
         "write",
     )
 
-    is_single: Literal[True] = True
     has_room = True
 
-    def __init__(self, backend: BackendState, sock: socket.socket, name: str = "") -> None:
+    def __init__(self, keeper: Keeper, backend: BackendState, sock: socket.socket, name: str = "") -> None:
         """name: whom the backend has proved to be; "" without TLS."""
+        self._keeper = keeper
         self.backend = backend
         self.name = name
         self._socket = sock
         """Under TLS what it holds is no HTTP, but that it holds anything still tells something."""
         self.connect_seconds: tuple[float, ...] = ()
         """TCP connect, TLS handshake."""
-        self.exchange: Exchange | None = None
+        self.exchange: Carried | None = None
         self._decoder: BodyDecoder | None = None
         """Of an answer whose head has come."""
         self._buffer = b""
@@ -107,8 +103,6 @@ class BackendConnection(asyncio.Protocol):
         self.choked = False
         """The backend takes less than it is sent."""
         self.is_closed = False
-        self.is_counted = False
-        """It is one of `backend.open`, which its loss has to tell; until its exchange has it, that one answers for it."""
         self.is_doubtful = False
         """Its last answer had no body by the rules; there are backends that send one all the same, a moment later."""
         self.deadline = inf
@@ -132,10 +126,8 @@ class BackendConnection(asyncio.Protocol):
             self._read_the_rest()
         self.deadline = inf
         exchange, self.exchange = self.exchange, None
-        if exchange is None:
-            self.backend.forget(self)
-        if self.is_counted:
-            self.backend.lost_one()
+        self.backend.forget(self)
+        self._keeper.lost(self.backend, self)
         if exchange is not None:
             self._broke_off(exchange)
 
@@ -170,15 +162,14 @@ class BackendConnection(asyncio.Protocol):
         self.transport.abort()
         return False
 
-    def _broke_off(self, exchange: Exchange) -> None:
+    def _broke_off(self, exchange: Carried) -> None:
         """No more will come, and the answer is not complete."""
         if self._decoder is not None:
-            exchange.backend_failed("bad_gateway", "closed within the body of its answer")
+            exchange.answer_cut(Outcome.CUT, "closed within the body of its answer")
         elif self._got_bytes:
-            exchange.note("closed within the head of its answer")
-            exchange.attempt_failed(Failure.INVALID)
+            exchange.attempt_failed(Outcome.INVALID, "closed within the head of its answer")
         else:
-            exchange.attempt_failed(Failure.CLOSED_REUSED if self.served else Failure.CLOSED_FRESH)
+            exchange.attempt_failed(Outcome.CLOSED_REUSED if self.served else Outcome.CLOSED_FRESH)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -187,7 +178,7 @@ class BackendConnection(asyncio.Protocol):
             self.close()  # nobody asked
             return
         if len(data) >= LONG:
-            exchange.actor.bulk.took(len(data), self.gate, exchange.answers_to)
+            self._keeper.bulk.took(len(data), self.gate, exchange.answers_to)
         decoder = self._decoder
         try:
             if decoder is not None:
@@ -206,24 +197,23 @@ class BackendConnection(asyncio.Protocol):
 
     # -- one exchange -------------------------------------------------------------
 
-    def begin(self, exchange: Exchange, now: float) -> None:
-        """The connection now belongs to an exchange, which writes its request."""
+    def ask(self, exchange: Carried, now: float, headers: bytes, length: int) -> None:
+        """The connection now belongs to an exchange: writes its head and what there is of its body. length: as in `request_head`."""
         self.exchange = exchange
         self._got_bytes = False
         self._taken = -inf
         self.deadline = now + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
-
-    def ask(self, method: bytes, target: bytes, headers: bytes, length: int, body: bytes, upgrade: bytes) -> None:
-        """Writes the request's head and what there is of its body. length: as in `request_head`."""
+        routed = exchange.routed
         self._chunks = length == UNKNOWN
-        self._switches = upgrade
-        if upgrade and upgrade == WEBSOCKET and self.exchange is not None and lacks_key(headers, self.exchange.routed.version):
+        self._switches = upgrade = routed.upgrade
+        if upgrade and upgrade == WEBSOCKET and lacks_key(headers, routed.version):
             self._key = fresh_key()
             headers = b"%bsec-websocket-key: %b\r\n" % (headers, self._key)
-        head = request_head(method, target, headers, length, upgrade)
+        head = request_head(exchange.method, routed.target, headers, length, upgrade)
         if self.backend.keeps_case:
             start, end, block = head.partition(b"\r\n")
-            head = start + end + respelled(block, self._spelled())
+            head = start + end + respelled(block, exchange.spelled)
+        body = routed.body
         self.write(head + body if body else head)
 
     def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
@@ -239,16 +229,11 @@ class BackendConnection(asyncio.Protocol):
         elif payload:
             self.write(chunk(payload))
         if ended:
-            if trailers and self.backend.keeps_case:
-                trailers = respelled(trailers, self._spelled())
+            if trailers and self.backend.keeps_case and self.exchange is not None:
+                trailers = respelled(trailers, self.exchange.spelled)
             self.write(b"0\r\n%b\r\n" % trailers if trailers else LAST_CHUNK)
 
-    def _spelled(self) -> Spelled:
-        """Names as the client wrote them, or the location's rules, which come after it."""
-        exchange = self.exchange
-        return () if exchange is None else exchange.routed.spelled + exchange.rules.spelled
-
-    def _take_head(self, exchange: Exchange, data: bytes) -> None:
+    def _take_head(self, exchange: Carried, data: bytes) -> None:
         while True:
             end = data.find(b"\r\n\r\n") + 4
             head = None
@@ -306,7 +291,7 @@ class BackendConnection(asyncio.Protocol):
         if decoder.done:
             self._finish(exchange, b"")
 
-    def _switch(self, exchange: Exchange, head: AnswerHead, rest: bytes) -> None:
+    def _switch(self, exchange: Carried, head: AnswerHead, rest: bytes) -> None:
         """The backend switches protocols (RFC 9110 section 15.2.2): to the one that was asked for, or it is out of its mind."""
         if not self._switches or head.upgrade != self._switches:
             raise ProtocolError("bad_gateway", "backend switched to a protocol that was not asked for")
@@ -330,7 +315,7 @@ class BackendConnection(asyncio.Protocol):
             raise ProtocolError("bad_gateway", "backend does not speak HTTP/1")
         self._buffer = data
 
-    def _answered(self, exchange: Exchange, head: AnswerHead, body: bytes, rest: bytes) -> None:
+    def _answered(self, exchange: Carried, head: AnswerHead, body: bytes, rest: bytes) -> None:
         """Head and whole body are here."""
         self.exchange = None
         self.deadline = inf
@@ -340,7 +325,7 @@ class BackendConnection(asyncio.Protocol):
         now = exchange.head_arrived(head, body, True)
         self._release(exchange, self._keep, now)
 
-    def _finish(self, exchange: Exchange, payload: bytes) -> None:
+    def _finish(self, exchange: Carried, payload: bytes) -> None:
         decoder = self._decoder
         assert decoder is not None
         self.exchange = self._decoder = None
@@ -349,32 +334,31 @@ class BackendConnection(asyncio.Protocol):
         exchange.body_arrived(payload, True, decoder.trailers if decoder.__class__ is ChunkedBody else b"")
         self._release(exchange, self._keep and not decoder.rest, monotonic())
 
-    def _release(self, exchange: Exchange, keep: bool, now: float) -> None:
+    def _release(self, exchange: Carried, keep: bool, now: float) -> None:
         """It has done its part: back to the pool, on to one who waits, or closed."""
-        exchange.channel = None
         backend = self.backend
         if not keep or not exchange.upload_done or self.choked or self.is_closed:
             # An answer that came before the request was all sent leaves the connection in mid-request.
             self.close()  # its loss lets the next one who waits open another
         elif backend.pending:
-            first = backend.pending[0]
-            if first.name != self.name or self.has_spoken() or (first.method not in IDEMPOTENT and self.is_stale()):
+            first = backend.first_in_line()
+            if first.name != self.name or self.has_spoken() or (first.waiter.method not in IDEMPOTENT and self.is_stale()):
                 self.close()
             else:
-                backend.next_waiting().next_in_line(self)
+                del backend.pending[first]
+                first.waiter.served(self)
         elif backend.keeps_idle:
             self.idle_since = now
             backend.idle.append(self)
         else:
             self.close()
 
-    def _broke(self, exchange: Exchange, error: ProtocolError) -> None:
+    def _broke(self, exchange: Carried, error: ProtocolError) -> None:
         self.close()
         if self._decoder is not None:
-            exchange.backend_failed("bad_gateway", error.detail)
+            exchange.answer_cut(Outcome.INVALID, error.detail)
         else:
-            exchange.note(error.detail)
-            exchange.attempt_failed(Failure.INVALID)
+            exchange.attempt_failed(Outcome.INVALID, error.detail)
 
     # -- flow, time, the end ---------------------------------------------------------
 
@@ -447,9 +431,9 @@ class BackendConnection(asyncio.Protocol):
                 return
             self.close()
             if self._decoder is not None:
-                exchange.backend_failed("gateway_timeout", "nothing came any more of the body of its answer")
+                exchange.answer_cut(Outcome.TIMEOUT, "nothing came any more of the body of its answer")
             else:
-                exchange.attempt_failed(Failure.TIMEOUT)
+                exchange.attempt_failed(Outcome.TIMEOUT)
 
     def finish(self) -> None:
         """Both halves of a tunnel have ended: closed when the backend has taken what was written, or takes nothing any more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import monotonic
-from typing import Final, Literal
+from typing import Final
 
 from pingap.stages.bulk import LONG
 from pingap.stages.http1.direct import DirectWriter
@@ -35,8 +35,9 @@ from pingap.stages.http2.engine import (
 )
 from pingap.stages.http2.guard import Bucket, FloodGuard, Floods
 from pingap.stages.read_gate import ReadGate
-from pingap.stages.upstream.core import Failure
-from pingap.stages.upstream.http2_stream import Http2Stream
+from pingap.stages.upstream.core import Outcome
+from pingap.stages.upstream.http2_stream import BackendStream
+from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.places import Places
 from pingap.stages.upstream.pool import BackendState
 from pingap.stages.upstream.risky import LONG as LONGEST
@@ -71,6 +72,7 @@ class Http2Connection(asyncio.Protocol):
         "_heard_at",
         "_is_ending",
         "_is_flushing",
+        "_keeper",
         "_last_words",
         "_loop",
         "_sent",
@@ -87,21 +89,19 @@ class Http2Connection(asyncio.Protocol):
         "idle_since",
         "is_apart",
         "is_closed",
-        "is_counted",
         "last_code",
-        "lonely",
         "name",
         "opened",
         "places",
         "served",
         "settled",
         "transport",
+        "unshown",
     )
 
-    is_single: Literal[False] = False
-
-    def __init__(self, backend: BackendState, name: str = "") -> None:
+    def __init__(self, keeper: Keeper, backend: BackendState, name: str = "") -> None:
         """name: whom the backend has proved to be; "" without TLS."""
+        self._keeper = keeper
         self.backend = backend
         self.name = name
         self.connect_seconds: tuple[float, ...] = ()
@@ -117,8 +117,6 @@ class Http2Connection(asyncio.Protocol):
         """What its GOAWAY has said, if that was because of an error."""
         self.last_code = NO_ERROR
         """The code of that."""
-        self.is_counted = False
-        """It is one of `backend.open`, which its loss has to tell."""
         self.opened = self.idle_since = self._heard_at = monotonic()
         self.served = 0
         """Answers so far."""
@@ -126,12 +124,12 @@ class Http2Connection(asyncio.Protocol):
         self.places = Places(self)
         self._guard = FloodGuard(0, FLOODS)
         self._forced = 0
-        self._streams: dict[int, Http2Stream] = {}
-        self._unasked: dict[Http2Stream, None] = {}
+        self._streams: dict[int, BackendStream] = {}
+        self._unasked: dict[BackendStream, None] = {}
         """Handed out, and without a stream id yet."""
-        self.blocked: dict[Http2Stream, None] = {}
+        self.blocked: dict[BackendStream, None] = {}
         """Those that hold bytes for want of room, in the order of their turns."""
-        self.lonely: list[Http2Stream] = []
+        self.unshown: list[BackendStream] = []
         """Those whose answer's head came in this read, and nothing of its body yet."""
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The backend's settings have come. Before that nobody knows how many streams it takes, or whether it speaks HTTP/2 at all."""
@@ -147,7 +145,7 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def has_room(self) -> bool:
-        return self.places.left > 0
+        return self.places.free > 0
 
     @property
     def in_use(self) -> int:
@@ -163,12 +161,12 @@ class Http2Connection(asyncio.Protocol):
         self.is_apart = is_apart
         self.places.open()
 
-    def channel(self) -> Http2Stream:
+    def channel(self) -> BackendStream:
         """For one exchange, which asks at once. Only while it has room."""
-        stream = Http2Stream(self)
+        stream = BackendStream(self)
         self._unasked[stream] = None
         if self.in_use >= self.places.limit:
-            self.places.look()
+            self.places.put_on_shelf()
         return stream
 
     # -- the transport's side --------------------------------------------------------
@@ -186,10 +184,8 @@ class Http2Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._writer.end()
         self.is_closed = True
-        self.places.look()
-        was_counted, self.is_counted = self.is_counted, False
-        if was_counted:
-            self.backend.lost_one()
+        self.places.put_on_shelf()
+        self._keeper.lost(self.backend, self)
         self._drop_streams(self._last_words or ("" if error is None else str(error)), None)
 
     def eof_received(self) -> bool:
@@ -218,9 +214,9 @@ class Http2Connection(asyncio.Protocol):
         try:
             for event in engine.receive(data):
                 self._take(event)
-            if self.lonely:
-                lonely, self.lonely = self.lonely, []
-                for stream in lonely:
+            if self.unshown:
+                unshown, self.unshown = self.unshown, []
+                for stream in unshown:
                     stream.show_head()
         except Http2Error as error:
             self._broke(error)
@@ -244,7 +240,7 @@ class Http2Connection(asyncio.Protocol):
         if exchange is not None:
             # Slow clients stop streams, never a connection.
             # Whoever else it is for: what one connection brings is mostly for one accept, if there are not many.
-            exchange.actor.bulk.took(size, self._gate, exchange.answers_to)
+            self._keeper.bulk.took(size, self._gate, exchange.answers_to)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Room):
@@ -280,16 +276,15 @@ class Http2Connection(asyncio.Protocol):
         if not self.settled.done():
             self.settled.set_result(None)
         self.places.learn()
-        if self.places.limit <= 0 and self.is_counted and self.is_unused:
+        if self.places.limit <= 0 and self.is_unused and self in self.backend.connections:
             self.close()  # of no use any more, and among the idle ones it would not be found
-        if self.backend.pending:
-            self.backend.serve_line()
+        self._keeper.serve_line(self.backend)
 
     def _going_away(self, event: GoAway) -> None:
         """No new streams; those that the backend has not touched go elsewhere (RFC 9113 section 6.8)."""
         self.places.shut()
         if event.code == HTTP_1_1_REQUIRED:
-            self.backend.wants_http1(monotonic())
+            self.backend.asked_for_http1(monotonic())
         why = words_of(event)
         is_lost = event.code != NO_ERROR and len(self._streams) > 1
         if event.code:
@@ -306,7 +301,7 @@ class Http2Connection(asyncio.Protocol):
     def scheme(self) -> bytes:
         return b"https" if self.name else b"http"
 
-    def open_stream(self, stream: Http2Stream, fields: Fields, ended: bool) -> int:
+    def open_stream(self, stream: BackendStream, fields: Fields, ended: bool) -> int:
         """Sends a request's field list; the new stream's id."""
         del self._unasked[stream]
         stream_id = self.engine.request(fields, ended)
@@ -331,13 +326,13 @@ class Http2Connection(asyncio.Protocol):
         """The backend takes fewer streams than it has said."""
         self.places.refused(len(self._streams) - 1)
 
-    def left(self, stream: Http2Stream) -> None:
+    def parted(self, stream: BackendStream) -> None:
         """A stream has ended, in whatever way."""
         self._streams.pop(stream.id, None)
         self._unasked.pop(stream, None)
         self.blocked.pop(stream, None)
         places = self.places
-        places.one_left()
+        places.one_ended()
         if self.is_unused:
             self.idle_since = monotonic()
             if places.is_shut or places.limit <= 0 or not (self.backend.pending or self.backend.keeps_idle):
@@ -346,8 +341,9 @@ class Http2Connection(asyncio.Protocol):
         self._calls_line = bool(self.backend.pending)
         self.flush_soon()
 
-    def takes_trailers(self, size: int) -> bool:
-        """Trailers of a request may be sent: they were read before, or nobody else is here, who would go with the connection.
+    def admit_trailers(self, size: int) -> bool:
+        """Whether trailers of a request may be sent: they were read before, or nobody else is here, who would go with the connection
+        (and nobody comes any more).
 
         size: bytes of them. Else they are dropped, as RFC 9110 section 6.5.1 allows; who has announced them is apart.
         """
@@ -411,7 +407,7 @@ class Http2Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self._calls_line:
             self._calls_line = False
-            self.backend.serve_line()
+            self._keeper.serve_line(self.backend)
             if self.is_unused and (self.backend.pending or not self.backend.keeps_idle):
                 self.close()  # those who wait want another name, or have gone
         self._is_flushing = False
@@ -443,21 +439,21 @@ class Http2Connection(asyncio.Protocol):
             self._drop_streams("nothing came any more", None)
             self.transport.abort()
 
-    def _all(self) -> list[Http2Stream]:
+    def _all(self) -> list[BackendStream]:
         return [*self._streams.values(), *self._unasked]
 
-    def _drop_streams(self, why: str, failure: Failure | None) -> None:
+    def _drop_streams(self, why: str, outcome: Outcome | None) -> None:
         if not self.settled.done():
             self.settled.set_exception(ConnectionError(f"no HTTP/2: {why or 'closed'}"))
         streams = self._all()
         for stream in streams:
-            stream.lost(why, failure, len(streams) > 1)
+            stream.lost(why, outcome, len(streams) > 1)
 
     def _broke(self, error: Http2Error) -> None:
         """The backend has broken the protocol, or floods us. The GOAWAY that says so is queued."""
         self.places.shut()
         self._is_ending = True
-        self._drop_streams(error.detail, Failure.INVALID)
+        self._drop_streams(error.detail, Outcome.INVALID)
         self._end()
 
     def close(self) -> None:

@@ -5,27 +5,72 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from pingap.stages.grpc import is_call, timeout_of
 from pingap.stages.http1.rules import AnswerHead, ProtocolError
-from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields
+from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields, Http2Engine
 from pingap.stages.http2.fields import request_fields, response_head, trailer_block, trailer_fields
 from pingap.stages.messages import EMPTY, UNKNOWN
-from pingap.stages.upstream.core import EVERYDAY, LIMITS, Failure, meaning_of_cancel, meaning_of_reset
-from pingap.stages.upstream.http1 import MAX_INTERIM
+from pingap.stages.upstream.channel import Carried
+from pingap.stages.upstream.core import LIMITS, MAX_INTERIM, Outcome, meaning_of_cancel, meaning_of_reset
 from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
 from pingap.stages.upstream.risky import exceeds, is_large
 from pingap.stages.upstream.websocket import WEBSOCKET, answered_over_http2, with_key
 
-if TYPE_CHECKING:
-    from pingap.stages.upstream.exchange import Exchange
-    from pingap.stages.upstream.http2 import Http2Connection
-
 NO_BODY: Final = (204, 304)
 
 
-class Http2Stream:
+class Multiplexer(Protocol):
+    """The connection, as its streams know it (http2.py)."""
+
+    backend: BackendState
+    engine: Http2Engine
+    opened: float
+    served: int
+    """Answers so far."""
+    choked: bool
+    """The socket takes less than it is sent."""
+    blocked: dict[BackendStream, None]
+    """Those that hold bytes for want of room, in the order of their turns."""
+    unshown: list[BackendStream]
+    """Those whose answer's head came in this read, and nothing of its body yet."""
+    header_list: int
+    """Bytes of the largest field list that the backend wants to get."""
+    last_code: int
+    """Of its GOAWAY."""
+
+    @property
+    def scheme(self) -> bytes: ...
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the socket has taken."""
+
+    def open_stream(self, stream: BackendStream, fields: Fields, ended: bool) -> int:
+        """Sends a request's field list; the new stream's id."""
+
+    def admit_trailers(self, size: int) -> bool:
+        """Whether trailers of a request may be sent, of so many bytes."""
+
+    def sent_trailers(self) -> None: ...
+
+    def reset_stream(self, stream_id: int, code: int) -> None: ...
+
+    def answered(self) -> None:
+        """A whole answer has come on a stream."""
+
+    def refused_one(self) -> None:
+        """The backend takes fewer streams than it has said."""
+
+    def parted(self, stream: BackendStream) -> None:
+        """A stream has ended, in whatever way."""
+
+    def flush_soon(self) -> None:
+        """What the engine has for the backend leaves at the end of this turn of the loop."""
+
+
+class BackendStream:
     """What comes of an answer is passed on at once.
 
     What the backend's window has no room for of a request waits here; the credit that was given bounds it. While the
@@ -51,9 +96,9 @@ class Http2Stream:
         "id",
     )
 
-    def __init__(self, connection: Http2Connection) -> None:
+    def __init__(self, connection: Multiplexer) -> None:
         self.connection = connection
-        self.exchange: Exchange | None = None
+        self.exchange: Carried | None = None
         self.deadline = inf
         self.id = 0
         self._head: AnswerHead | None = None
@@ -87,38 +132,35 @@ class Http2Stream:
 
     # -- the request -----------------------------------------------------------------
 
-    def begin(self, exchange: Exchange, now: float) -> None:
+    def ask(self, exchange: Carried, now: float, headers: bytes, length: int) -> None:
+        """Of an exchange from now on: sends the request's head and what there is of its body. length: bytes of all of it, or UNKNOWN."""
         self.exchange = exchange
-        self.deadline = now + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
-
-    def ask(self, method: bytes, target: bytes, headers: bytes, length: int, body: bytes, upgrade: bytes) -> None:
-        exchange, connection = self.exchange, self.connection
-        assert exchange is not None
-        if upgrade and length in (
-            0,
-            EMPTY,
-        ):  # before an extended CONNECT there is no room for a body: the upgrade is ignored, as a server may
-            self._ask_for_tunnel(exchange, target, headers, upgrade)
+        ended = exchange.upload_done
+        self.deadline = now + (exchange.read_timeout if ended else LONGEST_WAIT)
+        connection, routed = self.connection, exchange.routed
+        if routed.upgrade and length in (0, EMPTY):
+            # Before an extended CONNECT there is no room for a body: the upgrade is ignored then, as a server may.
+            self._ask_for_tunnel(exchange, routed.target, headers, routed.upgrade)
             return
-        if exceeds(connection.header_list, target, headers):
+        if exceeds(connection.header_list, routed.target, headers):
             exchange.head_too_large(connection.header_list)
             return
-        ended = exchange.upload_done
-        fields = request_fields(method, target, connection.scheme, headers, length)
+        body = routed.body
+        fields = request_fields(exchange.method, routed.target, connection.scheme, headers, length)
         self.id = connection.open_stream(self, fields, ended and not body)
         if body:
             self.send_body(body, ended, b"")
         else:
             self._ends = self._sent_end = ended
 
-    def _ask_for_tunnel(self, exchange: Exchange, target: bytes, headers: bytes, upgrade: bytes) -> None:
+    def _ask_for_tunnel(self, exchange: Carried, target: bytes, headers: bytes, upgrade: bytes) -> None:
         """Extended CONNECT, if the backend's settings say that it takes that (RFC 8441 section 3); else it is asked over HTTP/1.1."""
         if not self.connection.engine.connect_enabled:
             if self.backend.may_fall_back(exchange.routed):
                 exchange.go_over_http1()
             else:
-                exchange.note('the backend does not take extended CONNECT over HTTP/2 (RFC 8441), and alpn = "h2" rules out HTTP/1.1')
-                exchange.attempt_failed(Failure.INVALID)
+                why = 'the backend does not take extended CONNECT over HTTP/2 (RFC 8441), and alpn = "h2" rules out HTTP/1.1'
+                exchange.attempt_failed(Outcome.INVALID, why)
             return
         self._tunnel = headers
         if exceeds(self.connection.header_list, target, headers):
@@ -164,9 +206,9 @@ class Http2Stream:
             self._answered(exchange, head, b"")
         else:
             self._head = head
-            self.connection.lonely.append(self)
+            self.connection.unshown.append(self)
 
-    def _open_tunnel(self, exchange: Exchange, head: AnswerHead, ended: bool) -> None:
+    def _open_tunnel(self, exchange: Carried, head: AnswerHead, ended: bool) -> None:
         """A 2xx to an extended CONNECT is to the client what a 101 is (RFC 8441 section 5)."""
         assert self._tunnel is not None
         headers = answered_over_http2(self._tunnel, head.headers)
@@ -227,24 +269,23 @@ class Http2Stream:
             exchange.head_arrived(head, b"", False)
         self._finish(exchange, b"", trailers)
 
-    def _answered(self, exchange: Exchange, head: AnswerHead, body: bytes) -> None:
+    def _answered(self, exchange: Carried, head: AnswerHead, body: bytes) -> None:
         """Head and whole body are here."""
         self._got_end = True
         exchange.head_arrived(head, body, True)
-        self._part(exchange)
+        self._part()
 
-    def _finish(self, exchange: Exchange, payload: bytes, trailers: bytes) -> None:
+    def _finish(self, exchange: Carried, payload: bytes, trailers: bytes) -> None:
         self._got_end = True
         exchange.body_arrived(payload, True, trailers)
         if self.exchange is None:
             return
         if exchange.is_over:
-            self._part(exchange)
+            self._part()
         else:
             self.watch()  # the other half of a tunnel goes on
 
-    def _part(self, exchange: Exchange) -> None:
-        exchange.channel = None
+    def _part(self) -> None:
         self.connection.answered()
         # An answer that came before the request was all sent: the backend wants no more of it (RFC 9113 section 8.1).
         self._leave(CANCEL)
@@ -257,7 +298,7 @@ class Http2Stream:
 
     def send_body(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         self._ends = ended
-        self._trailers = trailers if trailers and self.connection.takes_trailers(len(trailers)) else b""
+        self._trailers = trailers if trailers and self.connection.admit_trailers(len(trailers)) else b""
         was_waiting = bool(self._held)
         if payload:
             self._held.append(memoryview(payload))
@@ -349,9 +390,9 @@ class Http2Stream:
                 self.deadline = now + waited  # slow, but the socket takes what there is
                 return 0.0
         if self._has_begun:
-            exchange.backend_failed("gateway_timeout", "nothing came any more of the body of its answer")
+            exchange.answer_cut(Outcome.TIMEOUT, "nothing came any more of the body of its answer")
         else:
-            exchange.attempt_failed(Failure.TIMEOUT)
+            exchange.attempt_failed(Outcome.TIMEOUT)
         return waited
 
     # -- the end without an answer ---------------------------------------------------------
@@ -360,22 +401,22 @@ class Http2Stream:
         exchange = self.exchange
         assert exchange is not None
         self._leave(PROTOCOL_ERROR)
-        self._fail(exchange, Failure.INVALID, error.detail)
+        self._fail(exchange, Outcome.INVALID, error.detail)
 
     def was_reset(self, code: int, is_ours: bool) -> None:
         """The stream is gone. is_ours: because of what the backend did to it."""
         exchange = self.exchange
         assert exchange is not None
         self._got_end = self._sent_end = True  # there is nothing left for us to reset
-        failure, why = meaning_of_reset(code, is_ours, self._heard, self.backend.may_fall_back(exchange.routed))
+        outcome, why = meaning_of_reset(code, is_ours, self._heard, self.backend.may_fall_back(exchange.routed))
         headers = exchange.routed.headers
-        if failure is Failure.RESET and code == CANCEL and is_call(headers):
-            failure, why = meaning_of_cancel(timeout_of(headers), monotonic() - exchange.began)
-        elif failure is Failure.REFUSED:
+        if outcome is Outcome.RESET and code == CANCEL and is_call(headers):
+            outcome, why = meaning_of_cancel(timeout_of(headers), monotonic() - exchange.began)
+        elif outcome is Outcome.REFUSED:
             self.connection.refused_one()
-        elif failure is Failure.HTTP1_REQUIRED:
-            self.backend.wants_http1(monotonic())
-        self._fail(exchange, failure, why)
+        elif outcome is Outcome.HTTP1_REQUIRED:
+            self.backend.asked_for_http1(monotonic())
+        self._fail(exchange, outcome, why)
 
     def was_refused(self, why: str, is_lost: bool) -> None:
         """By a GOAWAY: the backend has not touched it. is_lost: its connection ends in an error, with others on it."""
@@ -383,38 +424,36 @@ class Http2Stream:
         assert exchange is not None
         if is_lost:
             exchange.lost_with_others()
-        self._fail(exchange, Failure.REFUSED if not self._heard else Failure.RESET, why)
+        self._fail(exchange, Outcome.REFUSED if not self._heard else Outcome.RESET, why)
 
-    def lost(self, why: str, failure: Failure | None = None, with_others: bool = False) -> None:
-        """The connection is gone. failure: what that is when nothing of an answer has come. with_others: other streams are too."""
+    def lost(self, why: str, outcome: Outcome | None = None, with_others: bool = False) -> None:
+        """The connection is gone. outcome: what that is when nothing of an answer has come. with_others: other streams are too."""
         exchange = self.exchange
         if exchange is None:
             return
         if self._heard:
-            self._fail(exchange, Failure.INVALID, why or "closed within its answer")
+            self._fail(exchange, Outcome.CUT if self._has_begun else Outcome.INVALID, why or "closed within its answer")
         elif with_others:
             exchange.lost_with_others()
-            self._fail(exchange, Failure.CLOSED_REUSED, why)
+            self._fail(exchange, Outcome.CLOSED_REUSED, why)
         elif self.connection.last_code == ENHANCE_YOUR_CALM and is_large(exchange.routed.target, exchange.routed.headers):
-            self._fail(exchange, Failure.HEAD_TOO_LARGE, why)
+            self._fail(exchange, Outcome.HEAD_TOO_LARGE, why)
         else:
-            closed = Failure.CLOSED_REUSED if self.connection.served else Failure.CLOSED_FRESH
-            self._fail(exchange, failure or closed, why)
+            closed = Outcome.CLOSED_REUSED if self.connection.served else Outcome.CLOSED_FRESH
+            self._fail(exchange, outcome or closed, why)
 
-    def _fail(self, exchange: Exchange, failure: Failure, detail: str) -> None:
+    def _fail(self, exchange: Carried, outcome: Outcome, detail: str) -> None:
         if self._has_begun:
-            kind = failure.kind if failure in EVERYDAY else "bad_gateway"
-            exchange.backend_failed(kind, detail)  # so that what has come of the body does not look complete
+            exchange.answer_cut(outcome, detail)  # so that what has come of the body does not look complete
         else:
-            exchange.note(detail)
-            exchange.attempt_failed(failure)
+            exchange.attempt_failed(outcome, detail)
 
     def finish(self) -> None:
         if self.exchange is not None:
-            self._part(self.exchange)
+            self._part()
 
     def close(self) -> None:
-        if self.exchange is not None:
+        if self.exchange is not None or not self.id:  # it may have been handed out, and not have asked
             self._leave(CANCEL)
 
     def _leave(self, code: int) -> None:
@@ -423,4 +462,4 @@ class Http2Stream:
         self.deadline = inf
         if self.id and not (self._got_end and self._sent_end):
             self.connection.reset_stream(self.id, code)
-        self.connection.left(self)
+        self.connection.parted(self)

@@ -1,15 +1,13 @@
 """Backends, their connections with room for more, and the exchanges that wait for one.
 
-No I/O here: connections are opened and closed by others; this file knows which there are.
+It decides and does no I/O: what is to be closed or served it says to whom it was asked by (pools.py).
 """
 
 from __future__ import annotations
 
-import random
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, overload
+from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
 from pingap.config.model import Upstream
@@ -19,17 +17,9 @@ from pingap.stages.headers import value_of, values_of
 from pingap.stages.http2 import engines
 from pingap.stages.messages import Routed
 from pingap.stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
+from pingap.stages.upstream.channel import Channel, Shared, Single
+from pingap.stages.upstream.core import Outcome
 from pingap.stages.upstream.risky import announces_trailers, is_large
-from pingap.stages.upstream.secure import Sessions, context_for
-
-if TYPE_CHECKING:
-    import ssl
-
-    from pingap.stages.upstream.attempts import Attempts
-    from pingap.stages.upstream.connecting import Connecting
-    from pingap.stages.upstream.http1 import BackendConnection
-    from pingap.stages.upstream.http2 import Http2Connection
-
 
 LONGEST_WAIT: Final = 300.0
 """Seconds; no wait is without an end even where the configuration sets none."""
@@ -41,29 +31,77 @@ HTTP1_FOR: Final = 300.0
 """Seconds for which a backend that asks for HTTP/1.1 gets nothing else: then HTTP/2 is tried again, at the price of one refusal."""
 
 
+class Waiter(Protocol):
+    """One who waits for a connection: an exchange."""
+
+    routed: Routed
+    method: bytes
+
+    def served(self, channel: Channel | None) -> None:
+        """A connection came free (or room for one) for one that was in line, and is there no more."""
+
+    def go_elsewhere(self) -> None:
+        """The backend at which it was in line is none any more."""
+
+    def waited_too_long(self) -> None:
+        """No connection came free in time; it is in line no more."""
+
+    def connected(self, channel: Channel, seconds: tuple[float, ...]) -> None:
+        """seconds: TCP connect, TLS handshake; none when it is another exchange for which the connection was opened."""
+
+    def connect_failed(self, outcome: Outcome, detail: str) -> None: ...
+
+    def connect_once_more(self) -> None:
+        """The connection came, but has no room for this one."""
+
+
+class Place:
+    """In the line for a connection to one backend."""
+
+    __slots__ = ("name", "needs_http1", "since", "waiter")
+
+    def __init__(self, waiter: Waiter, name: str, needs_http1: bool, since: float) -> None:
+        """since: monotonic seconds."""
+        self.waiter = waiter
+        self.name = name
+        self.needs_http1 = needs_http1
+        self.since = since
+
+
+class Opening(Protocol):
+    """A connection that is being opened (connecting.py)."""
+
+    name: str
+    room: int
+    """Exchanges that it will have room for, as far as is known."""
+    waiting: list[Waiter]
+
+    def leave(self, waiter: Waiter) -> None:
+        """One that waited does so no longer."""
+
+
 class BackendState:
     """One backend of one upstream, as this process sees it."""
 
     __slots__ = (
+        "__weakref__",
         "active",
         "address",
         "apart",
         "connecting",
+        "connections",
         "entry",
         "group",
         "healthy",
         "host",
-        "http1_sessions",
         "http1_until",
         "idle",
         "is_http1",
         "keeps_case",
         "keeps_idle",
         "name",
-        "open",
         "pending",
         "port",
-        "sessions",
         "shared",
         "streams",
         "takes_trailers",
@@ -85,26 +123,23 @@ class BackendState:
         self.keeps_case = group.settings.preserve_header_case
         """Over HTTP/1.1 it gets header names as they were written."""
         self.active = 0
-        """Exchanges at it now."""
-        self.open = 0
-        """Connections, idle ones and those being opened included."""
-        self.idle: list[BackendConnection] = []
-        """HTTP/1.1, most recently used last: that one is taken, so the others can age and close."""
-        self.shared: list[Http2Connection] = []
-        """HTTP/2 with room for another stream."""
-        self.apart: list[Http2Connection] = []
-        """HTTP/2 for one request at a time, of those over which a backend may end its connection (risky.py); used by none now."""
-        self.connecting: dict[Connecting, None] = {}
+        """Attempts that are made at it now."""
+        self.connections: set[object] = set()
+        """That stand, whatever they do."""
+        self.connecting: dict[Opening, None] = {}
         """Being opened, oldest first."""
+        self.idle: list[Single] = []
+        """HTTP/1.1, most recently used last: that one is taken, so the others can age and close."""
+        self.shared: list[Shared] = []
+        """HTTP/2 with room for another stream."""
+        self.apart: list[Shared] = []
+        """HTTP/2 for one request at a time, of those over which a backend may end its connection (risky.py); used by none now."""
         self.is_http1 = not group.may_share
         """By its protocol, or by what it agreed to the last time: a connection is good for one exchange at a time."""
         self.streams = min(group.settings.max_h2_streams, USUAL_STREAMS)
         """How many it let us have on an HTTP/2 connection the last time."""
-        self.pending: deque[Attempts] = deque()
-        """Waiting for a connection, when max_connections is reached."""
-        self.sessions = Sessions()
-        self.http1_sessions = Sessions()
-        """Of connections for which nothing but HTTP/1.1 was offered: a session goes on only under the offer that it began with."""
+        self.pending: dict[Place, None] = {}
+        """The line for a connection when max_connections is reached, in its order."""
         self.takes_tunnels = True
         """Its HTTP/2 allows extended CONNECT (RFC 8441), by what it said the last time."""
         self.takes_trailers = False
@@ -116,21 +151,32 @@ class BackendState:
         """A request that its HTTP/2 does not carry may come over HTTP/1.1. gRPC may not: there is none over HTTP/1.1."""
         return self.group.settings.alpn == "h2h1" and not is_call(routed.headers)
 
-    def wants_http1(self, now: float) -> None:
+    def asked_for_http1(self, now: float) -> None:
         """It has reset a stream, or said goodbye, with HTTP_1_1_REQUIRED."""
         self.http1_until = now + HTTP1_FOR
 
     def is_for_http1(self, routed: Routed, now: float) -> bool:
         """HTTP/2 to this backend will not carry the request, as far as is known, and HTTP/1.1 may."""
-        if now >= self.http1_until:
-            self.http1_until = 0.0
         # An extended CONNECT has no room for a request's body.
         no_tunnel = routed.upgrade and (routed.length or not self.takes_tunnels)
-        return bool(self.http1_until or no_tunnel) and self.may_fall_back(routed)
+        return bool(now < self.http1_until or no_tunnel) and self.may_fall_back(routed)
 
     def is_at_risk(self, routed: Routed) -> bool:
         """A connection of HTTP/2 to it may end over this request."""
         return is_large(routed.target, routed.headers) or (not self.takes_trailers and announces_trailers(routed))
+
+    # -- attempts -------------------------------------------------------------------
+
+    def settled(self, outcome: Outcome, status: int) -> None:
+        """An attempt at it has ended. Each that was counted in `active` comes here once. status: of its answer; 0 if none came."""
+        self.active -= 1
+
+    # -- connections ------------------------------------------------------------------
+
+    @property
+    def open(self) -> int:
+        """Connections, idle ones and those being opened included."""
+        return len(self.connections) + len(self.connecting)
 
     @property
     def is_full(self) -> bool:
@@ -138,7 +184,7 @@ class BackendState:
         limit = self.group.settings.max_connections
         return bool(limit) and self.open >= limit
 
-    def take_idle(self, name: str) -> BackendConnection | None:
+    def take_idle(self, name: str) -> Single | None:
         """The idle connection that was used last, for requests of this name."""
         idle = self.idle
         for at in range(len(idle) - 1, -1, -1):
@@ -146,14 +192,14 @@ class BackendState:
                 return idle.pop(at)
         return None
 
-    def with_room(self, name: str, apart: bool = False) -> Http2Connection | None:
+    def with_room(self, name: str, apart: bool = False) -> Shared | None:
         """A shared connection for one more request of this name; or one that nobody else is on, or will be (apart)."""
         for connection in self.apart if apart else self.shared:
             if connection.name == name and not connection.transport.is_closing():  # which it may not have been told yet
                 return connection
         return None
 
-    def coming(self, name: str, needs_http1: bool) -> Connecting | None:
+    def coming(self, name: str, needs_http1: bool) -> Opening | None:
         """A connection that is being opened and will, as far as is known, have room for one more of this name."""
         if self.is_http1 or needs_http1:
             return None
@@ -162,7 +208,7 @@ class BackendState:
                 return connecting
         return None
 
-    def idle_connections(self) -> Iterator[BackendConnection | Http2Connection]:
+    def idle_connections(self) -> Iterator[Single | Shared]:
         """Those that carry nothing now."""
         yield from self.idle
         for connection in self.shared:
@@ -170,77 +216,71 @@ class BackendState:
                 yield connection
         yield from self.apart
 
-    def keep_idle(self, keeps: bool) -> None:
-        """Whether connections are kept for the next request from now on."""
+    def keep_idle(self, keeps: bool) -> list[Single | Shared]:
+        """Whether connections are kept for the next request from now on. Returns those to be closed."""
         self.keeps_idle = keeps
-        if not keeps:
-            for connection in list(self.idle_connections()):
-                self.forget(connection)
-                connection.close()
+        unwanted = [] if keeps else list(self.idle_connections())
+        for connection in unwanted:
+            self.forget(connection)
+        return unwanted
 
-    def make_room(self) -> None:
-        """The cap is reached: if a connection idles that is of no use to who waits, that gives way."""
-        unused = list(self.idle_connections())
-        if unused:
-            oldest = min(unused, key=lambda connection: connection.idle_since)
+    def give_way(self) -> Single | Shared | None:
+        """The cap is reached, and somebody waits to whom those that idle are of no use: the oldest of them, to be closed."""
+        oldest = min(self.idle_connections(), key=lambda connection: connection.idle_since, default=None)
+        if oldest is not None:
             self.forget(oldest)
-            oldest.close()
+        return oldest
 
-    def forget(self, connection: BackendConnection | Http2Connection) -> None:
+    def forget(self, connection: Single | Shared) -> None:
         """A connection is not to be used for anything new."""
-        known: list[BackendConnection] | list[Http2Connection] = self.shelf(connection)
-        if connection in known:
-            known.remove(connection)  # type: ignore[arg-type]
-
-    @overload
-    def shelf(self, connection: BackendConnection) -> list[BackendConnection]: ...
-
-    @overload
-    def shelf(self, connection: Http2Connection) -> list[Http2Connection]: ...
-
-    def shelf(self, connection: BackendConnection | Http2Connection) -> list[BackendConnection] | list[Http2Connection]:
-        """Where it stands while it may be used for something new."""
-        return self.idle if connection.is_single else self.apart if connection.is_apart else self.shared
-
-    def next_waiting(self) -> Attempts:
-        """Takes the first exchange out of the line."""
-        self.group.pending -= 1
-        return self.pending.popleft()
-
-    def leave(self, exchange: Attempts) -> None:
-        """One that waited does so no longer."""
-        self.group.pending -= 1
-        self.pending.remove(exchange)
-
-    def lost_one(self) -> None:
-        """A connection is gone (or never came to be): whoever waits may open another."""
-        self.open -= 1
-        if self.pending:
-            self.serve_line()
-
-    def serve_line(self) -> None:
-        """There may be room: those who wait are let in as far as it goes."""
-        by_host = self.group.by_host
-        for exchange in tuple(self.pending):
-            if exchange.waits and not self._let_in(exchange) and not (by_host or exchange.needs_http1):
+        shelf: list[Single] | list[Shared]
+        for shelf in (self.idle, self.shared, self.apart):
+            if connection in shelf:
+                shelf.remove(connection)  # type: ignore[arg-type]
                 return
 
-    def _let_in(self, exchange: Attempts) -> bool:
-        needs_http1 = exchange.needs_http1
-        connection = self.with_room(exchange.name) if self.shared and not needs_http1 else None
-        if connection is None and self.is_full and self.coming(exchange.name, needs_http1) is None:
-            return False
-        self.leave(exchange)
-        exchange.next_in_line(None if connection is None else connection.channel())
-        return True
+    # -- the line ---------------------------------------------------------------------
+
+    def assign(self) -> Iterator[tuple[Waiter, Channel | None]]:
+        """Lets those in line in as far as there is room: with a channel, or with None for a new connection.
+
+        Each is out of the line then, and to be served before the next is asked for.
+        """
+        by_host = self.group.by_host
+        for place in tuple(self.pending):
+            if place not in self.pending:
+                continue
+            shared = self.with_room(place.name) if self.shared and not place.needs_http1 else None
+            if shared is None and self.is_full and self.coming(place.name, place.needs_http1) is None:
+                if not (by_host or place.needs_http1):
+                    return
+                continue
+            del self.pending[place]
+            yield place.waiter, None if shared is None else shared.channel()
+
+    def first_in_line(self) -> Place:
+        return next(iter(self.pending))
+
+    def waited_since(self, limit: float) -> list[Waiter]:
+        """Takes those out of the line that have been in it since `limit`, in monotonic seconds, or longer."""
+        late = []
+        for place in self.pending:
+            if place.since > limit:
+                break
+            late.append(place)
+        for place in late:
+            del self.pending[place]
+        return [place.waiter for place in late]
 
 
 class Group:
     """One upstream section with its backends and balancer."""
 
-    def __init__(self, name: str, settings: Upstream) -> None:
+    def __init__(self, name: str, settings: Upstream, below: Callable[[int], int]) -> None:
+        """below(n): a random integer from 0 to n - 1."""
         self.name = name
         self.settings = settings
+        self._below = below
         self.is_tls = bool(settings.sni)
         self.may_share = settings.alpn == "h2" or (settings.alpn == "h2h1" and self.is_tls)
         """HTTP/2: connections may be for many exchanges at a time."""
@@ -251,8 +291,6 @@ class Group:
         self.read_timeout = settings.read_timeout or LONGEST_WAIT
         self.write_timeout = settings.write_timeout or LONGEST_WAIT
         self.keeps_idle = True
-        self.pending = 0
-        """Exchanges that wait for a connection, over all backends."""
         self.needs_key = settings.algo.kind == "hash"
         self.backends: list[BackendState] = []
         self.leaving: list[BackendState] = []
@@ -260,10 +298,16 @@ class Group:
         self._balance()
         self.set_addresses({})
 
-    def set_addresses(self, addresses: Mapping[str, Sequence[str]]) -> None:
+    @property
+    def pending(self) -> int:
+        """Places in the lines of all backends."""
+        return sum(len(backend.pending) for backend in self.backends)
+
+    def set_addresses(self, addresses: Mapping[str, Sequence[str]]) -> tuple[list[Single | Shared], list[Waiter]]:
         """Takes discovery's word: an entry with a host name → its IP addresses. An entry of which nothing is known is itself a backend.
 
-        Who stays keeps everything; who leaves ends what it has begun, and gets nothing new.
+        Who stays keeps everything; who leaves ends what it has begun, and gets nothing new. Returns the connections to be closed,
+        and those who waited for one and have to go elsewhere.
         """
         known = {(backend.address, backend.entry): backend for backend in self.backends}
         places: dict[str, tuple[BackendState, int]] = {}
@@ -277,18 +321,20 @@ class Group:
                     places[address] = known.get((address, entry.address)) or BackendState(self, host, entry), entry.weight
         backends = [backend for backend, _ in places.values()]
         if backends == self.backends and all(backend.weight == weight for backend, weight in places.values()):
-            return
+            return [], []
         for backend, weight in places.values():
             backend.weight = weight
         gone = [backend for backend in self.backends if backend not in backends]
         self.backends = backends
         self._balance()
-        self.leaving = [backend for backend in (*self.leaving, *gone) if backend.open or backend.pending]
+        unwanted: list[Single | Shared] = []
+        waiters: list[Waiter] = []
         for backend in gone:
-            backend.keep_idle(False)
-            for exchange in tuple(backend.pending):
-                if exchange.waits:
-                    exchange.go_elsewhere()
+            unwanted += backend.keep_idle(False)
+            waiters += [place.waiter for place in backend.pending]
+            backend.pending.clear()
+        self.leaving = [backend for backend in (*self.leaving, *gone) if backend.open]
+        return unwanted, waiters
 
     def _balance(self) -> None:
         backends, algo = self.backends, self.settings.algo
@@ -301,10 +347,10 @@ class Group:
         elif algo.kind == "least_conn":
             self._balancer = LeastConnections(backends)
         elif algo.kind == "p2c":
-            self._balancer = PowerOfTwo(backends, random.randrange)
+            self._balancer = PowerOfTwo(backends, self._below)
         else:
             # Processes start at different places, or N of them would march in step.
-            self._balancer = RoundRobin(weights, random.randrange(4096))
+            self._balancer = RoundRobin(weights, self._below(4096))
 
     def pick(self, routed: Routed, tried: set[BackendState] | None) -> BackendState | None:
         """The backend for a request, or None when no healthy one is left untried."""
@@ -322,21 +368,11 @@ class Group:
         """Healthy backends that were not tried."""
         return sum(1 for backend in self.backends if backend.healthy and backend.weight and backend not in tried)
 
-    def set_health(self, health: dict[str, bool]) -> None:
+    def set_health(self, health: Mapping[str, bool]) -> None:
         """Takes discovery's word: address → healthy; one that is not named is healthy."""
         for backend in self.backends:
             backend.healthy = health.get(backend.address, True)
         self.all_healthy = all(backend.healthy for backend in self.backends)
-
-    @cached_property
-    def tls(self) -> ssl.SSLContext:
-        """Made when it is first needed: reading the system's authorities takes some 20 ms."""
-        return context_for(self.settings, self.settings.alpn)
-
-    @cached_property
-    def http1_tls(self) -> ssl.SSLContext:
-        """Offers HTTP/1.1 alone, where HTTP/2 would be preferred and will not do."""
-        return context_for(self.settings, "h1")
 
     @cached_property
     def make_engine(self) -> engines.MakeEngine:
@@ -351,15 +387,15 @@ class Group:
             return host[1:].partition("]")[0]
         return host.partition(":")[0].rstrip(".") or backend.name  # certificates and SNI are without the dot of the root (RFC 6066)
 
-    def idle_connections(self) -> Iterator[BackendConnection | Http2Connection]:
+    def idle_connections(self) -> Iterator[tuple[BackendState, Single | Shared]]:
         for backend in self.backends:
-            yield from backend.idle_connections()
+            for connection in backend.idle_connections():
+                yield backend, connection
 
-    def keep_idle(self, keeps: bool) -> None:
-        """Whether connections are kept for the next request from now on."""
+    def keep_idle(self, keeps: bool) -> list[Single | Shared]:
+        """Whether connections are kept for the next request from now on. Returns those to be closed."""
         self.keeps_idle = keeps
-        for backend in self.backends:
-            backend.keep_idle(keeps)
+        return [connection for backend in self.backends for connection in backend.keep_idle(keeps)]
 
     def _key(self, routed: Routed) -> str:
         algo = self.settings.algo

@@ -5,24 +5,60 @@ The upward half of a tunnel is an upload too, of a body without framing. Small b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from pingap.stages.headers import without_names_of
 from pingap.stages.http1.rules import ProtocolError
 from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY
-from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, accept_of
-
-if TYPE_CHECKING:
-    from pingap.stages.upstream.exchange import Exchange
+from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Routed, accept_of
+from pingap.stages.upstream.attempt import Attempt
+from pingap.stages.upstream.channel import Channel
+from pingap.stages.upstream.compiled import LocationRules
+from pingap.stages.upstream.grpc_web import Bridge
+from pingap.stages.upstream.troubles import Troubles
 
 TOP_UP: Final = WINDOW // 4
 """Bytes that have gone on before as much new credit is given."""
 
 
-class Upload:
+class Sender(Protocol):
+    """The actor."""
+
+    id: int
+    send: Callable[[int, Any], None]
+    troubles: Troubles
+
+
+class Uploading(Protocol):
+    """The exchange whose request it is."""
+
+    sid: int
+    routed: Routed
+    rules: LocationRules
+    bridge: Bridge | None
+    attempt: Attempt
+    uploaded: int
+    is_tunnel: bool
+    is_over: bool
+
+    @property
+    def actor(self) -> Sender: ...
+
+    def upload_ended(self, channel: Channel) -> None:
+        """The whole body has been handed to the channel."""
+
+    def fail(self, kind: str, reason: str = "") -> None:
+        """Ends the exchange with an error."""
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more."""
+
+
+class UploadToBackend:
     __slots__ = ("_early", "_exchange", "_granted", "_unacked", "has_begun")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Uploading) -> None:
         self._exchange = exchange
         self._granted = 0
         """Bytes granted to the sender and not yet arrived."""
@@ -40,7 +76,7 @@ class Upload:
         if self._early:
             early, self._early = self._early, []
             for data in early:
-                self._exchange.upload(data)
+                self.take(data)
 
     def grant(self, count: int) -> None:
         exchange = self._exchange
@@ -55,7 +91,7 @@ class Upload:
         if data.error:
             exchange.cancel()
             return
-        channel = exchange.channel
+        channel = exchange.attempt.channel
         if channel is None:
             self._early.append(data)
             return
@@ -95,7 +131,7 @@ class Upload:
             return False
         if length not in (UNKNOWN, uploaded) and (uploaded > length or ended):
             # The backend would take what is too much for the next request, and wait for what is missing.
-            exchange.actor.repeats.log("error", "a stage sent another body than it announced", announced=length, sent=uploaded)
+            exchange.actor.troubles.wrong_length(length, uploaded)
             exchange.fail("internal")
             return False
         return True

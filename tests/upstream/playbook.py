@@ -24,14 +24,17 @@ from pingap.stages.http2 import engine, engines
 from pingap.stages.http2.engine import LocalSettings
 from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Response, Routed
 from pingap.stages.upstream import actor as actor_module
-from pingap.stages.upstream import attempts as attempts_module
+from pingap.stages.upstream import attempt as attempt_module
 from pingap.stages.upstream import connecting as connecting_module
 from pingap.stages.upstream import exchange as exchange_module
 from pingap.stages.upstream import http1, http2, http2_stream
+from pingap.stages.upstream import pools as pools_module
+from pingap.stages.upstream import troubles as troubles_module
 from pingap.stages.upstream.actor import SWEEP, UpstreamActor
 from pingap.stages.upstream.dial import Connection
 from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.http2 import Http2Connection
+from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import BackendState, Group
 from tests.kit.wire import over_the_wire
 
@@ -161,12 +164,13 @@ class FakeSocket:
 class Link:
     """One backend connection, seen from the backend."""
 
-    def __init__(self, state: BackendState, name: str = "", is_http2: bool = False) -> None:
+    def __init__(self, keeper: Keeper, state: BackendState, name: str = "", is_http2: bool = False) -> None:
         self.unread: list[bytes] = []
         """What the kernel has and the proxy has not read."""
         self.eof = False
         self._heard = 0
-        self.connection: Any = Http2Connection(state, name) if is_http2 else BackendConnection(state, FakeSocket(self), name)  # type: ignore[arg-type]
+        own: Any = FakeSocket(self)
+        self.connection: Any = Http2Connection(keeper, state, name) if is_http2 else BackendConnection(keeper, state, own, name)
         self.transport = FakeTransport(self.connection, self)
 
     def hears(self) -> bytes:
@@ -219,8 +223,8 @@ class Link:
 class Http2Link(Link):
     """A connection on which the backend speaks HTTP/2, with an engine of its own."""
 
-    def __init__(self, state: BackendState, name: str, settings: LocalSettings) -> None:
-        super().__init__(state, name, True)
+    def __init__(self, keeper: Keeper, state: BackendState, name: str, settings: LocalSettings) -> None:
+        super().__init__(keeper, state, name, True)
         self.engine = engines.engine(engines.DEFAULT)(False, settings)
         self.engine.start()
         self.streams: dict[int, dict[bytes, bytes]] = {}
@@ -311,7 +315,7 @@ class Backend:
         """What it says in their place."""
         self._dialing: list[asyncio.Future[None]] = []
 
-    async def connect(self, state: BackendState, name: str = "", only_http1: bool = False) -> Connection:
+    async def connect(self, keeper: Keeper, state: BackendState, name: str = "", only_http1: bool = False) -> Connection:
         self.asked += 1
         if self.hangs:
             waiting = asyncio.get_running_loop().create_future()
@@ -325,9 +329,9 @@ class Backend:
         if self.refuses is not None:
             raise self.refuses
         if state.group.may_share and self.agrees_to == "h2" and not only_http1:
-            link: Link = Http2Link(state, name, self.settings)
+            link: Link = Http2Link(keeper, state, name, self.settings)
         else:
-            link = Link(state, name)
+            link = Link(keeper, state, name)
         self.links.append(link)
         link.connection.connection_made(link.transport)
         if isinstance(link, Http2Link):
@@ -370,9 +374,9 @@ class Play:
         self.actor = UpstreamActor(self.context)
         if monkeypatch is not None:
             protocols = (http1, http2, http2_stream)
-            for module in (actor_module, attempts_module, connecting_module, exchange_module, *protocols):
+            for module in (actor_module, attempt_module, connecting_module, exchange_module, troubles_module, *protocols):
                 monkeypatch.setattr(module, "monotonic", self.clock)
-            monkeypatch.setattr(actor_module, "dial", self._dial)
+            monkeypatch.setattr(pools_module, "dial", self._dial)
             monkeypatch.setattr("pingap.stages.upstream.http1.has_unread", FakeSocket.has_unread)
         self.receivers = self.actor.receivers()
         self.backends: dict[str, Backend] = {}
@@ -387,8 +391,10 @@ class Play:
         await self.actor.start()
         self.members(*CREW)
 
-    async def _dial(self, loop: object, lookups: object, state: BackendState, name: str, only_http1: bool) -> Connection:
-        return await self.backend(state.address).connect(state, name, only_http1)
+    async def _dial(
+        self, loop: object, lookups: object, tls: object, keeper: Keeper, state: BackendState, name: str, only_http1: bool
+    ) -> Connection:
+        return await self.backend(state.address).connect(keeper, state, name, only_http1)
 
     def backend(self, address: str = "a:1") -> Backend:
         return self.backends.setdefault(address, Backend())
@@ -443,7 +449,7 @@ class Play:
         )
 
     def group(self, name: str = "api") -> Group:
-        return self.actor._groups[name]
+        return self.actor.pools.groups[name]
 
     def state(self, address: str = "a:1", name: str = "api") -> BackendState:
         return next(state for state in self.group(name).backends if state.address == address)

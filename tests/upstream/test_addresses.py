@@ -114,7 +114,7 @@ async def test_without_a_host_a_request_names_the_backend_as_configured(play: Pl
 
 
 def test_the_name_that_a_backend_proves_to_be_is_that_of_its_entry() -> None:
-    group = Group("api", Upstream(addrs=(Backend("many.example", 443),), sni="$host"))
+    group = Group("api", Upstream(addrs=(Backend("many.example", 443),), sni="$host"), lambda n: 0)
     group.set_addresses({"many.example:443": ["10.0.0.1"]})
     routed = type("Routed", (), {"host": b""})()
     assert group.name_for(routed, group.backends[0]) == "many.example"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.stages.messages import UNKNOWN
-from pingap.stages.upstream.http1 import MAX_INTERIM
+from pingap.stages.upstream.core import MAX_INTERIM
 from tests.upstream.playbook import OK, Link, Play
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -308,7 +308,7 @@ class Walk:
     def look_at_counts(self) -> None:
         actor: Any = self.play.actor
         groups = {group for compiled in actor._generations._compiled.values() for group in compiled.groups.values()}
-        at = Counter(exchange._backend for exchange in actor._exchanges.values() if exchange._backend is not None)
+        at = Counter(each.attempt.backend for each in actor._exchanges.values() if each.attempt.backend is not None)
         for group in groups:
             assert group.pending == sum(len(state.pending) for state in group.backends) <= group.settings.max_pending
             for state in group.backends:
@@ -319,8 +319,9 @@ class Walk:
                 assert all(connection.exchange is None for connection in state.idle)
                 if state.open < group.settings.max_connections:
                     assert not state.pending, "nobody waits where there is room"
-                for exchange in state.pending:
-                    assert not exchange.is_over
+                for place in state.pending:
+                    assert not place.waiter.is_over
+                    assert place.waiter.attempt.place is place
         self.look_at_exchanges()
 
     def look_at_shared(self, state: BackendState) -> None:
@@ -328,13 +329,14 @@ class Walk:
 
     def look_at_exchanges(self) -> None:
         for exchange in self.play.actor._exchanges.values():
-            held = [exchange.channel is not None, exchange._connecting is not None, exchange.waits]
+            attempt = exchange.attempt
+            channel: Any = attempt.channel
+            held = [channel is not None, attempt.connecting is not None, attempt.place is not None]
             assert sum(held) == 1, "every exchange has exactly one thing to wait for"
-            if exchange.channel is not None:
-                assert exchange.channel.exchange is exchange
-                is_http1 = isinstance(exchange.channel, BackendConnection)
-                waits_for_us = exchange.channel.gate.reasons & CREDIT if is_http1 else exchange.channel._is_paused
-                assert exchange.channel.deadline < float("inf") or waits_for_us, "every wait has an end"
+            if channel is not None:
+                assert channel.exchange is exchange
+                waits_for_us = channel.gate.reasons & CREDIT if isinstance(channel, BackendConnection) else channel._is_paused
+                assert channel.deadline < float("inf") or waits_for_us, "every wait has an end"
 
     async def end(self) -> None:
         for sid in self.streams:

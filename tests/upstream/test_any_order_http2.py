@@ -188,16 +188,16 @@ class SharedWalk(Walk):
     def look_at_shared(self, state: BackendState) -> None:
         assert len(set(map(id, state.shared))) == len(state.shared)
         for connection in state.shared:
-            assert connection.places.left > 0 or connection.transport.is_closing()
+            assert connection.places.free > 0 or connection.transport.is_closing()
         for connecting in state.connecting:
             assert connecting.waiting, "nobody opens a connection for nobody"
 
     def look_at_lines(self) -> None:
         for group in {group for compiled in self.play.actor._generations._compiled.values() for group in compiled.groups.values()}:
             for state in group.backends:
-                for exchange in state.pending:
-                    assert exchange.needs_http1 or state.with_room(exchange.name) is None, "nobody waits where there is room"
-                    assert state.coming(exchange.name, exchange.needs_http1) is None
+                for place in state.pending:
+                    assert place.needs_http1 or state.with_room(place.name) is None, "nobody waits where there is room"
+                    assert state.coming(place.name, place.needs_http1) is None
 
 
 OFTEN = ["ask"] * 8 + ["respond"] * 10 + ["answer", "answer", "more", "turn", "turn", "upload", "upload"] * 2

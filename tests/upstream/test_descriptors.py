@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pingap.bus.descriptors import Descriptors, kept
-from pingap.stages.upstream.actor import SHORT_PAUSE
+from pingap.stages.upstream.troubles import SHORT_PAUSE
 from tests.upstream.playbook import OK, Play
 
 
@@ -24,7 +24,7 @@ def may_have(play: Play, connections: int) -> None:
     for limit in range(connections + 64, 10_000):
         descriptors = Descriptors(limit)
         if limit - kept(limit) == connections:
-            play.actor._descriptors = descriptors
+            play.actor.pools.descriptors = descriptors
             break
 
 

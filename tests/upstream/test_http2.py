@@ -12,8 +12,8 @@ from pingap.config.parts import Backend as Address
 from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, LocalSettings
 from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Response
 from pingap.stages.upstream import http2
-from pingap.stages.upstream.actor import MAX_WAIT
 from pingap.stages.upstream.http2 import OURS
+from pingap.stages.upstream.pools import MAX_WAIT
 from tests.upstream.playbook import ACCEPT, OK, Http2Link, Play
 
 

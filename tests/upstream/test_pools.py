@@ -7,7 +7,7 @@ import pytest
 from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend
 from pingap.stages.messages import WINDOW
-from pingap.stages.upstream.actor import MAX_WAIT
+from pingap.stages.upstream.pools import MAX_WAIT
 from tests.upstream.playbook import OK, Play
 
 BUSY = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"

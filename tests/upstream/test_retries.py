@@ -11,47 +11,47 @@ from hypothesis import strategies as st
 
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Response
-from pingap.stages.upstream.core import DEFAULT_RETRIES, Attempt, Failure, Memory, Rules, may_retry, meaning_of_cancel
+from pingap.stages.upstream.core import DEFAULT_RETRIES, NO_ANSWER, FailedAttempt, Memory, Outcome, RetryRules, may_retry, meaning_of_cancel
 from tests.upstream.playbook import OK, Play
 
-CONNECTS = {Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.NO_LOOKUP}
+CONNECTS = {Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Outcome.NO_LOOKUP}
 METHODS = [b"GET", b"HEAD", b"PUT", b"DELETE", b"POST", b"PATCH", b"LOCK"]
 BODIES = {"whole": (True, False), "streaming": (False, False), "begun": (False, True)}
 
-cases = list(itertools.product(Failure, METHODS, BODIES, [None, 0, 1, 5], [None, 2.0], [1, 2, 4], [0, 2], [0.0, 2.0, 9.0]))
+cases = list(itertools.product(NO_ANSWER, METHODS, BODIES, [None, 0, 1, 5], [None, 2.0], [1, 2, 4], [0, 2], [0.0, 2.0, 9.0]))
 
 
 def test_the_table_of_retries() -> None:
     for failure, method, state, limit, window, tries, others, elapsed in cases:
         whole, begun = BODIES[state]
-        allowed = may_retry(Attempt(failure, method, whole, begun, tries, others, elapsed), Rules(limit, window))
+        allowed = may_retry(FailedAttempt(failure, method, whole, begun, tries, others, elapsed), RetryRules(limit, window))
         in_bounds = tries <= (DEFAULT_RETRIES if limit is None else limit) and (window is None or elapsed < window)
         if failure in CONNECTS:
             expected = in_bounds and others > 0 and not begun
-        elif failure is Failure.CLOSED_REUSED:
+        elif failure is Outcome.CLOSED_REUSED:
             expected = in_bounds and method in IDEMPOTENT and whole
-        elif failure is Failure.REFUSED:
+        elif failure is Outcome.REFUSED:
             expected = in_bounds and not begun
         else:
-            expected = failure is Failure.HTTP1_REQUIRED and not begun  # an agreement with the backend, and no retry
+            expected = failure is Outcome.HTTP1_REQUIRED and not begun  # an agreement with the backend, and no retry
         assert allowed is expected, (failure, method, state, limit, window, tries, others, elapsed)
 
 
 def test_zero_retries_means_none_at_all() -> None:
-    for failure in set(Failure) - {Failure.HTTP1_REQUIRED}:
-        assert not may_retry(Attempt(failure, b"GET", True, False, 1, 9, 0.0), Rules(0, None))
+    for failure in set(NO_ANSWER) - {Outcome.HTTP1_REQUIRED}:
+        assert not may_retry(FailedAttempt(failure, b"GET", True, False, 1, 9, 0.0), RetryRules(0, None))
 
 
 def test_every_failure_has_an_answer_of_its_own() -> None:
     http = {"connect_failed", "gateway_timeout", "bad_gateway"}
-    assert {failure.kind for failure in Failure} == http | {"overloaded", "call_cancelled", "deadline_exceeded", "headers_too_large"}
-    assert len(set(Failure)) == 14
+    assert {failure.kind for failure in NO_ANSWER} == http | {"overloaded", "call_cancelled", "deadline_exceeded", "headers_too_large"}
+    assert len(set(NO_ANSWER)) == 14
 
 
 def test_a_call_that_is_cancelled_when_its_time_is_up_has_met_its_deadline() -> None:
-    assert meaning_of_cancel(0.3, 0.3)[0] is Failure.DEADLINE
-    assert meaning_of_cancel(0.3, 0.2)[0] is Failure.CANCELLED
-    assert meaning_of_cancel(None, 1000.0)[0] is Failure.CANCELLED
+    assert meaning_of_cancel(0.3, 0.3)[0] is Outcome.DEADLINE
+    assert meaning_of_cancel(0.3, 0.2)[0] is Outcome.CANCELLED
+    assert meaning_of_cancel(None, 1000.0)[0] is Outcome.CANCELLED
 
 
 def test_memory_keeps_the_last_ones_and_stays_bounded() -> None:

@@ -336,7 +336,7 @@ async def test_a_name_is_looked_up(wire: Wire) -> None:
 async def test_of_a_names_addresses_the_first_that_answers_is_taken(wire: Wire) -> None:
     async with origin(keeps) as it, deaf("127.0.0.3", it.port):
         hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
-        wire.actor.lookups = Lookups(asyncio.get_running_loop(), lambda host, family: [Address(2, (ip, 0)) for ip in hosts])
+        wire.actor.pools.lookups = Lookups(asyncio.get_running_loop(), lambda host, family: [Address(2, (ip, 0)) for ip in hosts])
         wire.serves(f"many.example:{it.port}", connection_timeout=0.3)
         assert await wire.gets() == (200, b"ok", "")
         await wire.actor.stop()
@@ -356,7 +356,7 @@ async def test_a_name_that_nobody_answers_costs_its_own_requests_their_time_and_
 
     try:
         async with origin(keeps) as it:
-            wire.actor.lookups = Lookups(asyncio.get_running_loop(), silent)
+            wire.actor.pools.lookups = Lookups(asyncio.get_running_loop(), silent)
             dead = {f"dead{n}": Upstream(addrs=(Backend(f"dead{n}.example", 80),), **{key: 0.3}) for n in range(12)}
             wire.serves(f"127.0.0.1:{it.port}", more=dead)
             began = time.monotonic()
@@ -384,7 +384,7 @@ async def test_a_name_that_could_not_be_looked_up_for_want_of_a_thread_is_503(wi
         return []
 
     try:
-        wire.actor.lookups = Lookups(asyncio.get_running_loop(), silent, most=1)
+        wire.actor.pools.lookups = Lookups(asyncio.get_running_loop(), silent, most=1)
         late_one = Upstream(addrs=(Backend("x.example", 80),), connection_timeout=0.1)
         wire.serves("first.example:80", connection_timeout=5.0, more={"late": late_one})
         first = wire.asks()

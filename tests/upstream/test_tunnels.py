@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Interim, Response
-from pingap.stages.upstream.core import Failure
+from pingap.stages.upstream.core import Outcome
 from pingap.stages.upstream.websocket import accept_of_key, fresh_key
 from tests.upstream.playbook import ACCEPT, OK, PLUGINS, Link, Play
 
@@ -136,7 +136,7 @@ async def test_a_switch_that_nobody_asked_for_is_502(play: Play) -> None:
     await play.turn()
     play.backend().link.says(SWITCHED)
     assert play.hears_response(sid).status == 502
-    assert Failure.INVALID.kind == "bad_gateway"
+    assert Outcome.INVALID.kind == "bad_gateway"
 
 
 async def test_interim_answers_are_passed_on_and_100_is_not(play: Play) -> None:

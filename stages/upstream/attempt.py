@@ -1,0 +1,141 @@
+"""What an exchange has of its upstream: a backend, and there a part in a connect, a place in line, or a channel."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from pingap.stages.http1.methods import IDEMPOTENT
+from pingap.stages.messages import Routed
+from pingap.stages.upstream.channel import Channel
+from pingap.stages.upstream.connecting import Connecting
+from pingap.stages.upstream.core import Outcome
+from pingap.stages.upstream.http1 import SETTLED
+from pingap.stages.upstream.pool import BackendState, Group, Opening, Place, Waiter
+from pingap.stages.upstream.pools import Pools
+
+
+class Attempt:
+    """One at a time, each begun by `begin` or `begin_again` and ended by `settle`; what is known of those before stays here.
+
+    Of the three it holds one at a time, and `let_go` gives back whichever it is.
+    """
+
+    # One is made per request, and what usually stays at its default is a class attribute: 0.1 µs less than to set them all.
+    backend: BackendState | None = None
+    channel: Channel | None = None
+    connecting: Opening | None = None
+    place: Place | None = None
+    name = ""
+    """Whom the backend has to prove to be, once a connection was looked for."""
+    needs_http1 = False
+    """HTTP/2 to its backend does not carry it."""
+    is_apart = False
+    """Over HTTP/2 it is to have nobody beside it."""
+    losses = 0
+    """Connections of HTTP/2 that were lost with this request and others on them."""
+    connect_seconds: tuple[float, ...] = ()
+    """TCP connect, TLS handshake, if a connection was opened for it."""
+    tries = 0
+    """How many there were; those that only waited do not count."""
+    tried: set[BackendState] | None = None
+    """Not to be asked again."""
+
+    def begin(self, group: Group, backend: BackendState, routed: Routed, began: float) -> Channel | None:
+        """One at this backend. Returns the channel for it, if there is one already. began: monotonic seconds at which the request came."""
+        self.backend = backend
+        backend.active += 1
+        if not group.is_plain_pool:
+            return self.find_by_name(group, routed)
+        idle = backend.idle
+        while idle:
+            connection = idle.pop()
+            # What came before this request did, but for moments, has been read (bus/sockets.py), and its connection is no
+            # longer here. An end is worth a look where a second try is not allowed or time has passed; so are more bytes
+            # where they are likely.
+            must_live = routed.method not in IDEMPOTENT or began - connection.idle_since > SETTLED
+            if connection.is_stale() if must_live else connection.is_doubtful and connection.has_spoken():
+                connection.close()
+                continue
+            self.tries += 1
+            return connection
+        return None
+
+    def begin_again(self, backend: BackendState) -> None:
+        """Another one at a backend that has had one."""
+        self.backend = backend
+        backend.active += 1
+
+    def settle(self, outcome: Outcome, status: int) -> None:
+        """It has ended, and what it held is given back already. status: of its answer; 0 if none has come."""
+        backend = self.backend
+        if backend is not None:
+            self.backend = None
+            backend.settled(outcome, status)
+
+    # -- a connection ---------------------------------------------------------------
+
+    def find_by_name(self, group: Group, routed: Routed) -> Channel | None:
+        """The same where connections are shared (HTTP/2), or are for requests of one name only."""
+        backend = self.backend
+        assert backend is not None
+        name = self.name = group.name_for(routed, backend)
+        if (routed.upgrade or backend.http1_until) and not self.needs_http1:
+            self.needs_http1 = backend.is_for_http1(routed, monotonic())
+        shared = None
+        if not self.needs_http1:
+            self.is_apart = self.losses > 1 or backend.is_at_risk(routed)
+            if self.is_apart:
+                shared = backend.with_room(name, True)
+            if shared is None and (not self.is_apart or backend.is_full):
+                shared = backend.with_room(name)
+        if shared is not None:
+            self.tries += 1
+            return shared.channel()
+        while (connection := backend.take_idle(name)) is not None:
+            if connection.is_stale():
+                connection.close()
+                continue
+            self.tries += 1
+            return connection
+        return None
+
+    def wait(self, waiter: Waiter, group: Group, pools: Pools) -> bool:
+        """For a connection to be opened, or for one to come free; False when too many wait for that."""
+        backend = self.backend
+        assert backend is not None
+        self.name = group.name_for(waiter.routed, backend)
+        if not backend.is_full or backend.coming(self.name, self.needs_http1) is not None:
+            self.open(waiter, pools)
+            return True
+        if group.pending >= group.settings.max_pending:
+            return False
+        self.place = Place(waiter, self.name, self.needs_http1, monotonic())
+        backend.pending[self.place] = None
+        pools.has_line(group)
+        if group.by_host or self.needs_http1 or backend.apart:
+            pools.give_way(backend)
+        return True
+
+    def open(self, waiter: Waiter, pools: Pools) -> None:
+        """A connection of its own, or a share in one that is being opened already."""
+        backend = self.backend
+        assert backend is not None
+        self.tries += 1
+        is_apart = self.is_apart and not backend.is_full
+        coming: Opening | None = None if is_apart else backend.coming(self.name, self.needs_http1)
+        connecting = coming or Connecting(pools, backend, self.name, self.needs_http1, is_apart)
+        connecting.waiting.append(waiter)
+        self.connecting = connecting
+
+    def let_go(self, waiter: Waiter) -> None:
+        """Of what it holds."""
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
+        elif self.connecting is not None:
+            connecting, self.connecting = self.connecting, None
+            connecting.leave(waiter)
+        elif self.place is not None:
+            place, self.place = self.place, None
+            if self.backend is not None:
+                self.backend.pending.pop(place, None)
