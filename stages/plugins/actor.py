@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
@@ -14,7 +13,6 @@ from pingap.bus.members import Members
 from pingap.bus.repeats import Repeats
 from pingap.stages.broken import OfStreams
 from pingap.stages.claims import Claims
-from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
 from pingap.stages.messages import (
     NOT_BEGUN,
@@ -32,39 +30,40 @@ from pingap.stages.messages import (
     Routed,
 )
 from pingap.stages.plugins.answers import Answers
-from pingap.stages.plugins.chain import Compiled, Compiler
+from pingap.stages.plugins.chain import CompiledPlugins, PluginCompiler
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.exchange import Exchange
-from pingap.stages.plugins.guard import Guard, failure
+from pingap.stages.plugins.failures import Failures
+from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.host import StageHost
-from pingap.stages.plugins.limits import Limits
+from pingap.stages.plugins.limits import LimitCounters
 from pingap.stages.plugins.registry import Made
-from pingap.stages.plugins.requests import Requests
-from pingap.stages.plugins.stream import Stream
+from pingap.stages.plugins.requests import RequestRunner
+from pingap.stages.plugins.stream import PluginStream, PluginStreams
 
 REMEMBERED: Final = 4096
 """Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""
 
 
 class PluginsActor(OfStreams):
-    """See above."""
+    """Finds the stream of each message; the requests of all locations that have plugins come here."""
 
     stage: ClassVar[str] = "plugins"
     speaks_to: ClassVar[tuple[str, ...]] = ("accept", "upstream")
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.repeats = Repeats(context)
-        self.guard = Guard()
-        self.streams: dict[int, Stream] = {}
-        self.pages = ErrorPages()
-        """For requests of which no generation is known."""
-        self.answers = Answers(self)
-        self._requests = Requests(self)
-        self._claims = Claims(context, Limits().judge, "limit_claims_unanswered")
+        self.guard = HookGuard()
+        self.streams = PluginStreams(context.loop)
+        self._by_sid = self.streams.by_sid
+        self._repeats = Repeats(context)
+        failures = Failures(self._repeats, context.count)
+        self._answers = Answers(context.send, context.id, self.streams, self.guard, failures)
+        self._requests = RequestRunner(context.send, context.id, self.streams, self.guard, self._answers)
+        self._claims = Claims(context, LimitCounters().judge, "limit_claims_unanswered")
         self._host_claims = PluginClaims(self._claims, context.loop)
-        self._compiler = Compiler(self.guard, self._host, context.log, self.answers.late)
-        self._generations: Generations[Compiled] = Generations(context, self._compiler.compile, self._committed)
+        self._compiler = PluginCompiler(self.guard, self._host, context.log, failures.late)
+        self._generations: Generations[CompiledPlugins] = Generations(context, self._compiler.compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
         self._refused: OrderedDict[int, None] = OrderedDict()
         self._count = 0
@@ -90,8 +89,8 @@ class PluginsActor(OfStreams):
         self.guard.install(self.context.loop, self.context.beat)
         self._generations.start()
 
-    def _committed(self, generation: int, compiled: Compiled) -> None:
-        self.pages = compiled.pages
+    def _committed(self, generation: int, compiled: CompiledPlugins) -> None:
+        self._answers.pages = compiled.pages
         if not self._is_ready:
             self._is_ready = True
             self.context.ready()
@@ -100,38 +99,17 @@ class PluginsActor(OfStreams):
         return StageHost(name, self.context, self._host_claims, made.threads, made.bounds.whole if made.bounds is not None else None)
 
     def held(self) -> int:
-        return len(self.streams)
+        return len(self._by_sid)
 
     def figures(self) -> dict[str, float]:
-        return {"requests": self._count, "in_flight": len(self.streams)}
+        return {"requests": self._count, "in_flight": len(self._by_sid)}
 
     async def stop(self) -> None:
-        for stream in list(self.streams.values()):
-            stream.stop()
-        self.streams.clear()
+        self.streams.stop()
         self._generations.stop()
         self._claims.stop()
         await self._compiler.close()
         self.guard.uninstall()
-
-    def spawn(self, stream: Stream, work: Coroutine[Any, Any, None], failed: Callable[[Stream, Exception], None]) -> asyncio.Task[None]:
-        """A task of `stream`. failed: called when it ends without having done its work, however that comes about."""
-
-        def over(task: asyncio.Task[None]) -> None:
-            error = asyncio.CancelledError() if task.cancelled() else task.exception()
-            # Cancelled by `Stream.stop` it is no failure: then the stream is not here any more.
-            if error is not None and self.streams.get(stream.sid) is stream:
-                failed(stream, error if isinstance(error, Exception) else failure(error))
-
-        task = self.context.loop.create_task(work)
-        task.add_done_callback(over)
-        return task
-
-    def drop(self, stream: Stream) -> None:
-        """The stream is over for this stage."""
-        if self.streams.get(stream.sid) is stream:
-            del self.streams[stream.sid]
-        stream.stop()
 
     # -- messages -----------------------------------------------------------------
 
@@ -146,16 +124,16 @@ class PluginsActor(OfStreams):
         if compiled is None:
             compiled = self._other_generation(routed.generation)
             if compiled is None:
-                self.answers.error(exchange, None, "overloaded")
+                self._answers.error(exchange, None, "overloaded")
                 return
         chain = compiled.chains.get(routed.location)
         if chain is None:
-            self.repeats.log("error", "no such location", location=routed.location, generation=routed.generation)
-            self.answers.error(exchange, None, "overloaded")
+            self._repeats.log("error", "no such location", location=routed.location, generation=routed.generation)
+            self._answers.error(exchange, None, "overloaded")
             return
         self._requests.serve(exchange, chain)
 
-    def _other_generation(self, wanted: int) -> Compiled | None:
+    def _other_generation(self, wanted: int) -> CompiledPlugins | None:
         """A replica that has just started has only the newest generation, and accept may not have heard of that yet.
 
         Nothing that was there before can be asked for any more, so the plugins of the newest are the ones to run.
@@ -163,28 +141,28 @@ class PluginsActor(OfStreams):
         newest = self._generations.newest
         if wanted < newest:
             return self._generations.get(newest)
-        self.repeats.log("error", "no such configuration generation", generation=wanted)
+        self._repeats.log("error", "no such configuration generation", generation=wanted)
         return None
 
     def _responded(self, response: Response) -> None:
-        stream = self.streams.get(response.sid)
+        stream = self._by_sid.get(response.sid)
         if stream is not None and stream.response is None and stream.is_forwarded:
-            self.answers.arrived(stream, response)
+            self._answers.arrived(stream, response)
         elif not response.ended:
             self._send(response.source, Cancel(response.sid, "gone"))
 
     def _interim(self, interim: Interim) -> None:
         """No hook sees these; they come through here so that they are not overtaken by the final answer."""
-        stream = self.streams.get(interim.sid)
+        stream = self._by_sid.get(interim.sid)
         if stream is not None and stream.response is None and stream.is_forwarded:
             self._send(stream.to_accept, interim)
 
     def _data(self, data: Data) -> None:
-        stream = self.streams.get(data.sid)
+        stream = self._by_sid.get(data.sid)
         if stream is None:
             return
         if not data.is_upload:
-            self.answers.data(stream, data)
+            self._answers.data(stream, data)
         elif stream.upload is not None:
             if data.error:
                 self._forget(stream, data.error)
@@ -192,7 +170,7 @@ class PluginsActor(OfStreams):
                 stream.upload.offer(data.payload, data.ended, data.trailers)
 
     def _credited(self, credit: Credit) -> None:
-        stream = self.streams.get(credit.sid)
+        stream = self._by_sid.get(credit.sid)
         if stream is None:
             return
         if credit.wanter != stream.to_accept:
@@ -206,16 +184,16 @@ class PluginsActor(OfStreams):
     def _cancelled(self, cancel: Cancel) -> None:
         sid = cancel.sid
         self._claims.ended(sid)
-        stream = self.streams.get(sid)
+        stream = self._by_sid.get(sid)
         if stream is None:
             self._refuse(sid)  # it may have overtaken the request, which comes by way of routing
         else:
             self._forget(stream, cancel.reason)
 
-    def _forget(self, stream: Stream, reason: str) -> None:
+    def _forget(self, stream: PluginStream, reason: str) -> None:
         if stream.is_forwarded:
             self._send(stream.to_upstream, Cancel(stream.sid, reason))
-        self.drop(stream)
+        self.streams.drop(stream)
 
     def _refuse(self, sid: int) -> None:
         self._refused[sid] = None
@@ -224,13 +202,13 @@ class PluginsActor(OfStreams):
 
     def _done(self, done: Done) -> None:
         self._claims.ended(done.sid)
-        stream = self.streams.get(done.sid)
+        stream = self._by_sid.get(done.sid)
         if stream is not None:
-            self.drop(stream)  # the answer did not wait for the rest of the request body
+            self.streams.drop(stream)  # the answer did not wait for the rest of the request body
 
     def _recalled(self, recall: Recall) -> None:
         """How far has it come? What has been passed on is upstream's to answer for, though the answer will come through here."""
-        stream = self.streams.get(recall.sid)
+        stream = self._by_sid.get(recall.sid)
         state = NOT_BEGUN
         if stream is None:
             self._refuse(recall.sid)
@@ -239,15 +217,15 @@ class PluginsActor(OfStreams):
         elif not stream.is_forwarded:
             # Upstream will say the same and refuse it from then on, so it cannot go on here either.
             self._refuse(recall.sid)
-            self.drop(stream)
+            self.streams.drop(stream)
         self._send(recall.asker, Recalled(recall.sid, self.context.id, state))
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         self._claims.members_changed(gone)
         if not gone:
             return
-        for stream in list(self.streams.values()):
+        for stream in list(self._by_sid.values()):
             if stream.to_accept in gone:
                 self._forget(stream, "accept is gone")
             elif stream.to_upstream in gone and stream.is_forwarded:
-                self.answers.lost(stream)
+                self._answers.lost(stream)

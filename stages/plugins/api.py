@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pingap.config.quantities import parse_duration, parse_size
 from pingap.config.values import parse_header, parse_request_path
 from pingap.stages.leases import Verdict
-from pingap.stages.plugins.exchange import Exchange, Hook, Result
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
 
 Step = Literal["early_request", "request", "proxy_upstream", "upstream_response", "response"]
 STEPS: Final[tuple[Step, ...]] = ("early_request", "request", "proxy_upstream", "upstream_response", "response")
@@ -115,20 +115,20 @@ class Plugin(Generic[S]):
 
     def early_request(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """Before the `request` hooks of all plugins of the location."""
-        raise NotImplementedError
+        return CONTINUE
 
     def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """The usual place."""
-        raise NotImplementedError
+        return CONTINUE
 
     def proxy_upstream(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """Just before the request is sent to an upstream; not when something else answers it."""
-        raise NotImplementedError
+        return CONTINUE
 
     def upstream_response(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """The head of a backend's answer has come."""
-        raise NotImplementedError
+        return CONTINUE
 
     def response(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """After the `upstream_response` hooks of all plugins of the location."""
-        raise NotImplementedError
+        return CONTINUE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -16,17 +16,30 @@ from pingap.stages.headers import without_names_of
 from pingap.stages.messages import INLINE, UNKNOWN, WINDOW, Credit, Data, Report, Response, window
 from pingap.stages.plugins.core import Collector, Flow
 from pingap.stages.plugins.exchange import Exchange, Transformer
-from pingap.stages.plugins.guard import Guard
-from pingap.stages.plugins.stream import Stream
-
-if TYPE_CHECKING:
-    from pingap.stages.plugins.actor import PluginsActor
+from pingap.stages.plugins.guard import HookGuard
 
 PORTION: Final = 256 * 1024
 """Most bytes in one envelope."""
 
 _MISSING: Final = object()
-_NEW: Final = tuple.__new__
+
+Send = Callable[[int, Any], None]
+
+
+class BodyOwner(Protocol):
+    """What a body needs to know of its stream."""
+
+    sid: int
+    exchange: Exchange
+    to_accept: int
+    to_upstream: int
+    response: Response | None
+    """The answer as it came."""
+    is_forwarded: bool
+    responded: bool
+    """Accept has the head: set with it."""
+    told: dict[str, Any]
+    """The context as it went out with the head: set with it."""
 
 
 def report_of(exchange: Exchange, response: Response) -> Report | None:
@@ -35,7 +48,7 @@ def report_of(exchange: Exchange, response: Response) -> Report | None:
     return report if report is None or context is None else replace(report, context=context)
 
 
-def trailers_of(stream: Stream, trailers: bytes) -> bytes:
+def trailers_of(stream: BodyOwner, trailers: bytes) -> bytes:
     """An answer's trailers without those of names that hooks have set, added or removed in its head: what they say stands."""
     before, now = stream.response, stream.exchange.response
     if before is None or now is None:
@@ -44,21 +57,21 @@ def trailers_of(stream: Stream, trailers: bytes) -> bytes:
     return without_names_of(trailers, b"\r\n".join((*changed, *now.headers.removed)))
 
 
-def stages_of(stream: Stream, wanted: Sequence[Any]) -> list[Transformer]:
+def stages_of(stream: BodyOwner, wanted: Sequence[Any]) -> list[Transformer]:
     """What hooks asked for, as transformers."""
     return [stage if isinstance(stage, Transformer) else Collector(stream.exchange, *stage) for stage in wanted]
 
 
-class _Mover:
+class _Body:
     """What both directions have in common."""
 
     __slots__ = (
         "_awaits_whole",
         "_granted_from",
+        "_me",
         "_send",
         "_top_up",
         "_wake",
-        "actor",
         "flow",
         "guard",
         "has_input",
@@ -67,18 +80,19 @@ class _Mover:
         "trailers",
     )
 
-    def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer], credit: int) -> None:
-        self.actor = actor
+    def __init__(self, stream: BodyOwner, stages: Sequence[Transformer], credit: int, send: Send, me: int, guard: HookGuard) -> None:
+        """send: (actor, message). me: id of this actor. credit: bytes that may be sent before the receiver grants more."""
         self.stream = stream
         self.flow = Flow(stages, credit)
-        self.guard: Guard = actor.guard
+        self.guard = guard
         self._awaits_whole = any(isinstance(stage, Collector) for stage in stages)
         self.task: asyncio.Task[None] | None = None
         self.has_input = True
         """The sender has not said yet that it is done."""
         self.trailers = b""
         """What came with the end; no hook sees them, and they end what goes on."""
-        self._send: Callable[[int, Any], None] = actor.context.send
+        self._send = send
+        self._me = me
         self._wake: asyncio.Future[None] | None = None
         self._granted_from = 0
         """Who gets credit as input is done with; 0 for nobody."""
@@ -100,7 +114,7 @@ class _Mover:
             self._wake.set_result(None)
 
     async def wait(self) -> None:
-        self._wake = self.actor.context.loop.create_future()
+        self._wake = asyncio.get_running_loop().create_future()
         await self._wake
         self._wake = None
 
@@ -109,60 +123,49 @@ class _Mover:
         flow = self.flow
         if flow.owed >= self._top_up and self.has_input and self._granted_from:
             owed, flow.owed = flow.owed, 0
-            self._send(self._granted_from, Credit(self.stream.sid, owed, self.actor.context.id))
+            self._send(self._granted_from, Credit(self.stream.sid, owed, self._me))
 
-    async def work(self, pending: Awaitable[Any] | None) -> None:
-        """Until all of the body has been sent."""
-        flow = self.flow
-        while True:
-            if pending is not None:
-                flow.resolve(await pending)
-            # Also at first: a task begins a turn after it was made, and what came meanwhile found nobody to wake.
-            pending = self.advance()
-            if pending is not None:
-                continue
-            if flow.is_over:
-                return
-            if self.guard.is_busy:
-                await self.guard.free()
-            else:
-                await self.wait()
+
+class Advancing(Protocol):
+    """A body in either direction."""
+
+    flow: Flow
+    guard: HookGuard
 
     def advance(self) -> Awaitable[Any] | None:
         """Does what can be done now. Returns what has to be awaited, to go on with its result."""
-        raise NotImplementedError
+
+    async def wait(self) -> None:
+        """Until there is something to do."""
 
 
-class Download(_Mover):
+async def carry(body: Advancing, pending: Awaitable[Any] | None) -> None:
+    """Until all of the body has been sent. pending: what `advance` has returned. Raises what transformers raise."""
+    flow = body.flow
+    while True:
+        if pending is not None:
+            flow.resolve(await pending)
+        # Also at first: a task begins a turn after it was made, and what came meanwhile found nobody to wake.
+        pending = body.advance()
+        if pending is not None:
+            continue
+        if flow.is_over:
+            return
+        if body.guard.is_busy:
+            await body.guard.free()
+        else:
+            await body.wait()
+
+
+class DownloadBody(_Body):
     """The body of an answer, on its way to accept."""
 
     __slots__ = ("_is_ended",)
 
-    def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer]) -> None:
-        super().__init__(actor, stream, stages, window(stream.exchange.routed.version))
+    def __init__(self, stream: BodyOwner, stages: Sequence[Transformer], send: Send, me: int, guard: HookGuard) -> None:
+        super().__init__(stream, stages, window(stream.exchange.routed.version), send, me, guard)
         self._granted_from = stream.to_upstream if stream.is_forwarded else 0
         self._is_ended = False
-
-    def begin(self) -> None:
-        """Does what can be done at once; a task does the rest."""
-        actor, stream = self.actor, self.stream
-        try:
-            pending = self.advance()
-        except Exception as error:
-            actor.answers.failed(stream, error)
-            return
-        if self.flow.is_over and stream.responded:
-            actor.drop(stream)
-        else:
-            self.task = actor.spawn(stream, self._run(pending), actor.answers.failed)
-
-    async def _run(self, pending: Awaitable[Any] | None) -> None:
-        try:
-            await self.work(pending)
-        except Exception as error:
-            self.actor.answers.failed(self.stream, error)
-        else:
-            self.actor.drop(self.stream)
 
     def advance(self) -> Awaitable[Any] | None:
         flow = self.flow
@@ -208,7 +211,7 @@ class Download(_Mover):
         if not ended:
             stream.told = dict(stream.exchange.context)
         reason = response.reason if head.status == response.status else b""
-        raw, me, watchers = head.headers.raw, self.actor.context.id, response.watchers
+        raw, me, watchers = head.headers.raw, self._me, response.watchers
         message = Response(stream.sid, me, head.status, raw, length, body, ended, report, watchers, reason, response.spelled)
         self._send(stream.to_accept, message)
         return not ended
@@ -223,13 +226,13 @@ class Download(_Mover):
         self._send(self.stream.to_accept, Data(self.stream.sid, data, ended, "", False, late or None, trailers))
 
 
-class Upload(_Mover):
+class UploadBody(_Body):
     """The body of a request, on its way to upstream."""
 
     __slots__ = ("_is_ended", "_wants", "count")
 
-    def __init__(self, actor: PluginsActor, stream: Stream, stages: Sequence[Transformer]) -> None:
-        super().__init__(actor, stream, stages, 0)
+    def __init__(self, stream: BodyOwner, stages: Sequence[Transformer], send: Send, me: int, guard: HookGuard) -> None:
+        super().__init__(stream, stages, 0, send, me, guard)
         self.count = len(stages)
         """Transformers that it has."""
         self._granted_from = stream.to_accept
@@ -246,7 +249,7 @@ class Upload(_Mover):
         """Lets the client begin."""
         if self._wants:
             self._wants = False
-            self._send(self.stream.to_accept, Credit(self.stream.sid, WINDOW, self.actor.context.id))
+            self._send(self.stream.to_accept, Credit(self.stream.sid, WINDOW, self._me))
 
     async def prepare(self) -> None:
         """Before the request goes on: until hooks have had the whole body that they wait for.

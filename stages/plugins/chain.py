@@ -20,7 +20,7 @@ from pingap.stages.plugins import user_code
 from pingap.stages.plugins.api import Step
 from pingap.stages.plugins.driving import Driven
 from pingap.stages.plugins.exchange import Hook
-from pingap.stages.plugins.guard import USUAL, Bounds, Guard
+from pingap.stages.plugins.guard import USUAL, Bounds, HookGuard
 from pingap.stages.plugins.guarded import Guarded
 from pingap.stages.plugins.host import StageHost
 from pingap.stages.plugins.registry import Made, PluginRefused, make, section_of, used
@@ -34,7 +34,7 @@ class Live:
     end: weakref.finalize[..., Live]
     """Stops it, once."""
 
-    def __init__(self, name: str, made: Made, guard: Guard, late: Callable[[str, BaseException], None]) -> None:
+    def __init__(self, name: str, made: Made, guard: HookGuard, late: Callable[[str, BaseException], None]) -> None:
         self.name = name
         self.plugin = made.plugin
         self.path = made.path
@@ -81,7 +81,7 @@ class Chain:
         self.pages = pages
 
 
-class Compiled:
+class CompiledPlugins:
     """One configuration generation."""
 
     __slots__ = ("chains", "pages")
@@ -101,12 +101,12 @@ STOP: Final = 1.5
 _OURS: Final = Bounds(USUAL, START)
 
 
-class Compiler:
+class PluginCompiler:
     """Makes chains, and remembers which plugins live."""
 
     def __init__(
         self,
-        guard: Guard,
+        guard: HookGuard,
         host: Callable[[str, Made], StageHost],
         log: Callable[..., None],
         late: Callable[[str, BaseException], None],
@@ -124,7 +124,7 @@ class Compiler:
         """Plugins that are started and not stopped."""
         return len(self._live)
 
-    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Compiled | Awaitable[Compiled]:
+    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> CompiledPlugins | Awaitable[CompiledPlugins]:
         """Starts what is new; to be awaited if some of that awaits. Raises PluginRefused with the reason.
 
         One generation at a time: a plugin that is being started would be started twice.
@@ -144,7 +144,7 @@ class Compiler:
             raise
         return self._started(snapshot, lives, waits) if waits else _compiled(snapshot, lives)
 
-    async def _started(self, snapshot: Snapshot, lives: dict[str, Live], waits: dict[str, _Start]) -> Compiled:
+    async def _started(self, snapshot: Snapshot, lives: dict[str, Live], waits: dict[str, _Start]) -> CompiledPlugins:
         outcomes = await asyncio.gather(*(start.waits for start in waits.values()), return_exceptions=True)
         refused: BaseException | None = None
         for (name, start), outcome in zip(waits.items(), outcomes, strict=True):
@@ -241,11 +241,11 @@ def _told(name: str, made: Made) -> Iterator[None]:
         raise PluginRefused([Problem(path_of("plugins", name), text)]) from error
 
 
-def _compiled(snapshot: Snapshot, lives: dict[str, Live]) -> Compiled:
+def _compiled(snapshot: Snapshot, lives: dict[str, Live]) -> CompiledPlugins:
     pages = ErrorPages(snapshot.basic.error_template)
     chains = {
         name: Chain([lives[plugin] for plugin in location.plugins], pages)
         for name, location in snapshot.locations.items()
         if location.plugins
     }
-    return Compiled(chains, pages)
+    return CompiledPlugins(chains, pages)

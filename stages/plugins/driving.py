@@ -21,7 +21,7 @@ from contextvars import ContextVar, copy_context
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
-from pingap.stages.plugins.guard import Bounds, Guard, HookFailed
+from pingap.stages.plugins.guard import Bounds, HookFailed, HookGuard
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class Driven(Generic[T]):
     )
 
     def __init__(
-        self, guard: Guard, bounds: Bounds, waits: Awaitable[T], late: Callable[[BaseException], None] = lambda error: None
+        self, guard: HookGuard, bounds: Bounds, waits: Awaitable[T], late: Callable[[BaseException], None] = lambda error: None
     ) -> None:
         """late: told what goes wrong when nobody waits for the result any more."""
         self._guard = guard

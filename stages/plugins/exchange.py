@@ -91,7 +91,7 @@ class Transformer:
         When more may come out than a few times what went in, return a generator: it is asked for the next
         piece only when there is room for it. Large waits belong into an awaitable.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no `feed`: it says what becomes of a body")
 
     def flush(self) -> bytes:
         """What is held back and may go out now: called when the sender pauses."""

@@ -63,7 +63,7 @@ def failure(error: BaseException) -> HookFailed:
     return HookFailed(f"it raised {type(error).__name__}{': ' if text else ''}{text}")
 
 
-class Guard:
+class HookGuard:
     """One for each process. Without `install` (no main thread, no event loop) it lets code run without a deadline."""
 
     def __init__(self) -> None:

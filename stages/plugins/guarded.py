@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from pingap.stages.header_view import Headers
 from pingap.stages.plugins.driving import Driven
 from pingap.stages.plugins.exchange import Exchange, Hook, HookError, Reply, Transformer, body_bytes
-from pingap.stages.plugins.guard import Bounds, Guard, HookFailed
+from pingap.stages.plugins.guard import Bounds, HookFailed, HookGuard
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Guarded:
     """The guard around one plugin."""
 
     def __init__(
-        self, guard: Guard, name: str, bounds: Bounds, late: Callable[[str, BaseException], None], reads_request_body: bool
+        self, guard: HookGuard, name: str, bounds: Bounds, late: Callable[[str, BaseException], None], reads_request_body: bool
     ) -> None:
         """late: told what goes wrong in hooks whose requests have ended, with the plugin's name."""
         self.guard = guard

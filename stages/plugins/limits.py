@@ -22,7 +22,7 @@ KEYS: Final = 65536
 """Most rates remembered; the one that was asked for least recently is forgotten first."""
 
 
-class Limits:
+class LimitCounters:
     """The judge of this stage's claims."""
 
     def __init__(self, keys: int = KEYS) -> None:

@@ -28,7 +28,7 @@ from pingap.stages.plugins.builtin.request_id import RequestId
 from pingap.stages.plugins.builtin.response_headers import ResponseHeaders
 from pingap.stages.plugins.builtin.sub_filter import SubFilter
 from pingap.stages.plugins.exchange import Hook
-from pingap.stages.plugins.guard import LONGEST, Bounds, Guard
+from pingap.stages.plugins.guard import LONGEST, Bounds, HookGuard
 from pingap.stages.plugins.guarded import WANTED
 from pingap.stages.plugins.trial import Tried
 
@@ -70,7 +70,7 @@ MOST_TIMEOUT: Final = 3600.0
 OUR_THREADS: Final = 2
 """Of a plugin of ours: compression makes use of them, and of the processor alone."""
 
-_load_guard: Final = Guard()
+_load_guard: Final = HookGuard()
 """Deadline for what a user's plugin does in a trial; the stage brings its own."""
 
 
@@ -204,7 +204,7 @@ def section_of(snapshot: Snapshot, name: str) -> dict[str, Any]:
     return section
 
 
-def make(name: str, section: Mapping[str, Any], guard: Guard, code: Code | None = None) -> Made:
+def make(name: str, section: Mapping[str, Any], guard: HookGuard, code: Code | None = None) -> Made:
     """A plugin from its section. code: what a user's plugin is made of; None reads it from disk. Raises PluginRefused."""
     path = path_of("plugins", name)
     category = section.get("category")
@@ -222,7 +222,7 @@ def _code_of(name: str, section: Mapping[str, Any], base: str) -> Code:
     host = _host_keys(name, section)
     try:
         return user_code.read(host, base)
-    except user_code.Broken as error:
+    except user_code.BrokenCode as error:
         raise PluginRefused([Problem(_place(name, host), str(error))]) from error
 
 
@@ -245,19 +245,19 @@ def _place(name: str, host: user_code.PythonSettings) -> str:
     return path_of("plugins", name, "path" if host.path is not None else "module")
 
 
-def _make_python(name: str, section: Mapping[str, Any], guard: Guard, code: Code) -> Made:
+def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: Code) -> Made:
     host = _host_keys(name, section)
     path, where, file = path_of("plugins", name), _place(name, host), code.path
     try:
         kind, fingerprint = user_code.load(host, code, guard)
         if taken := sorted(user_code.HOST_KEYS.intersection(_keys(kind.model))):
-            raise user_code.Broken(f"{file}: {kind.__name__}.model has a key {taken[0]!r}, which every python plugin has already")
+            raise user_code.BrokenCode(f"{file}: {kind.__name__}.model has a key {taken[0]!r}, which every python plugin has already")
         own = {key: value for key, value in section.items() if key not in user_code.HOST_KEYS}
         plugin = guard.run(
             host.bounds.hold, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), user_code.HOST_KEYS)
         )
         hooks = dict(guard.run(host.bounds.hold, plugin.hooks))
-    except user_code.Broken as error:
+    except user_code.BrokenCode as error:
         raise PluginRefused([Problem(where, str(error))]) from error
     except PluginRefused:
         raise

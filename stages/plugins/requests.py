@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pingap.stages.http1.rules import NOT_IN_TRAILERS
 from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY
 from pingap.stages.messages import Routed
-from pingap.stages.plugins.bodies import Upload, stages_of
+from pingap.stages.plugins.answers import Answers
+from pingap.stages.plugins.bodies import UploadBody, carry, stages_of
 from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.core import Replied
 from pingap.stages.plugins.exchange import Exchange, Reply
+from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.runner import run, run_on
-from pingap.stages.plugins.stream import Stream
-
-if TYPE_CHECKING:
-    from pingap.stages.plugins.actor import PluginsActor
+from pingap.stages.plugins.stream import PluginStream, PluginStreams
 
 
-class Requests:
+class RequestRunner:
     """The request half of the stage. A request that nothing has to wait for leaves no state behind."""
 
-    def __init__(self, actor: PluginsActor) -> None:
-        self._actor = actor
-        self._send = actor.context.send
-        self._me = actor.context.id
+    def __init__(self, send: Callable[[int, Any], None], me: int, streams: PluginStreams, guard: HookGuard, answers: Answers) -> None:
+        """send: (actor, message). me: id of this actor."""
+        self._send = send
+        self._me = me
+        self._streams = streams
+        self._guard = guard
+        self._answers = answers
 
     def serve(self, exchange: Exchange, chain: Chain) -> None:
         """All that can be done at once; a task does the rest."""
-        actor, routed = self._actor, exchange.routed
-        guard = actor.guard if chain.is_guarded else None
+        routed, answers = exchange.routed, self._answers
+        guard = self._guard if chain.is_guarded else None
         try:
             at, result = run(chain.before, exchange, 0, guard)
             if result is None:
@@ -40,61 +43,60 @@ class Requests:
                     return
                 exchange._body_is_settled = True
                 if not routed.upstream:
-                    actor.answers.error(exchange, chain, "not_found")
+                    answers.error(exchange, chain, "not_found")
                     return
                 at, result = run(chain.proxy, exchange, 0, guard)
                 if result is None:
                     if chain.respond.calls:
-                        stream = actor.streams[routed.sid] = Stream(exchange, chain)
-                        stream.is_forwarded = True
+                        self._streams.open(exchange, chain).is_forwarded = True
                     self._forward(exchange, routed.length, routed.body, routed.ended, routed.plan & ~REQUEST_BODY)
                     return
             if isinstance(result, Reply):
-                actor.answers.reply(exchange, chain, result)
+                answers.reply(exchange, chain, result)
             else:
                 self._later(exchange, chain, exchange._body_is_settled, at, result)
         except Exception as error:
-            actor.streams.pop(routed.sid, None)
-            actor.answers.hook_failed(exchange, chain, error)
+            self._streams.forget(routed.sid)
+            answers.hook_failed(exchange, chain, error)
 
     def _later(self, exchange: Exchange, chain: Chain, is_proxy_step: bool, at: int, waits: Any) -> None:
-        stream = self._actor.streams[exchange.routed.sid] = Stream(exchange, chain)
-        stream.task = self._actor.spawn(stream, self._serve(stream, is_proxy_step, at, waits), self._failed)
+        stream = self._streams.open(exchange, chain)
+        stream.task = self._streams.spawn(stream, self._serve(stream, is_proxy_step, at, waits), self._failed)
 
-    def _failed(self, stream: Stream, error: Exception) -> None:
+    def _failed(self, stream: PluginStream, error: Exception) -> None:
         if stream.is_forwarded:
-            self._actor.answers.upload_failed(stream, error)
+            self._answers.upload_failed(stream, error)
         else:
-            self._actor.drop(stream)
-            self._actor.answers.hook_failed(stream.exchange, stream.chain, error)
+            self._streams.drop(stream)
+            self._answers.hook_failed(stream.exchange, stream.chain, error)
 
-    async def _serve(self, stream: Stream, is_proxy_step: bool, at: int, waits: Any) -> None:
-        actor = self._actor
+    async def _serve(self, stream: PluginStream, is_proxy_step: bool, at: int, waits: Any) -> None:
+        answers = self._answers
         try:
             reply = await self._ask(stream, is_proxy_step, at, waits)
         except Replied as replied:
             reply = replied.reply
         except Exception as error:
-            actor.streams.pop(stream.sid, None)
-            actor.answers.hook_failed(stream.exchange, stream.chain, error)
+            self._streams.forget(stream.sid)
+            answers.hook_failed(stream.exchange, stream.chain, error)
             return
         if reply is not None:
-            actor.streams.pop(stream.sid, None)
-            actor.answers.reply(stream.exchange, stream.chain, reply)
+            self._streams.forget(stream.sid)
+            answers.reply(stream.exchange, stream.chain, reply)
             return
         try:
             if stream.is_forwarded:
                 if stream.upload is not None and not stream.upload.flow.is_over:
-                    await stream.upload.work(None)
+                    await carry(stream.upload, None)
                 if not stream.chain.respond.calls:
-                    actor.drop(stream)
+                    self._streams.drop(stream)
         except Exception as error:
-            actor.answers.upload_failed(stream, error)
+            answers.upload_failed(stream, error)
 
-    async def _ask(self, stream: Stream, is_proxy_step: bool, at: int, waits: Any) -> Reply | None:
+    async def _ask(self, stream: PluginStream, is_proxy_step: bool, at: int, waits: Any) -> Reply | None:
         """Runs what is left of the hooks, and sends the request on unless one of them answers."""
         exchange, chain, routed = stream.exchange, stream.chain, stream.exchange.routed
-        guard = self._actor.guard if chain.is_guarded else None
+        guard = self._guard if chain.is_guarded else None
         if not is_proxy_step:
             reply = await run_on(chain.before, exchange, at, waits, guard, partial(self._prepare_body, stream))
             if reply is not None:
@@ -103,8 +105,8 @@ class Requests:
             exchange._body_is_settled = True
             await self._prepare_body(stream)
             if not routed.upstream:
-                self._actor.streams.pop(stream.sid, None)
-                self._actor.answers.error(exchange, chain, "not_found")
+                self._streams.forget(stream.sid)
+                self._answers.error(exchange, chain, "not_found")
                 return None
         reply = await run_on(chain.proxy, exchange, at, waits, guard)
         if reply is not None:
@@ -121,7 +123,7 @@ class Requests:
         self._forward(exchange, length, body, ended, routed.plan | REQUEST_BODY, keeps_upgrade=False)
         return None
 
-    async def _prepare_body(self, stream: Stream) -> None:
+    async def _prepare_body(self, stream: PluginStream) -> None:
         """Gives the body to those who wait for all of it, as far as hooks have asked until now."""
         exchange, routed, upload = stream.exchange, stream.exchange.routed, stream.upload
         wanted = exchange._request_stages
@@ -130,7 +132,7 @@ class Requests:
         if not routed.ended and not routed.plan & REQUEST_BODY:
             raise RuntimeError("a plugin that wants request bodies has to say so: reads_request_body = True")
         if upload is None:
-            upload = stream.upload = Upload(self._actor, stream, stages_of(stream, wanted))
+            upload = stream.upload = UploadBody(stream, stages_of(stream, wanted), self._send, self._me, self._guard)
             upload.task = stream.task
             if routed.ended:
                 upload.offer(routed.body, True)

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from pingap.stages.plugins.chain import Hooks
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, HookError, Reply
-from pingap.stages.plugins.guard import Guard
+from pingap.stages.plugins.guard import HookGuard
 
 WANTS_BODY: Final = object()
 """A hook wants the whole request body before the next hook runs."""
 
 
-def run(hooks: Hooks, exchange: Exchange, at: int, guard: Guard | None) -> tuple[int, Any]:
+def run(hooks: Hooks, exchange: Exchange, at: int, guard: HookGuard | None) -> tuple[int, Any]:
     """Runs hooks from number `at` on. Raises HookError.
 
     Returns how many have been called, and None when that was all, or a Reply, or what has to be awaited, or WANTS_BODY.
@@ -40,7 +40,7 @@ def run(hooks: Hooks, exchange: Exchange, at: int, guard: Guard | None) -> tuple
 
 
 async def run_on(
-    hooks: Hooks, exchange: Exchange, at: int, waits: Any, guard: Guard | None, prepare: Callable[[], Awaitable[None]] | None = None
+    hooks: Hooks, exchange: Exchange, at: int, waits: Any, guard: HookGuard | None, prepare: Callable[[], Awaitable[None]] | None = None
 ) -> Reply | None:
     """As `run`, awaiting what has to be awaited: `waits` first, unless it is None. prepare: called for WANTS_BODY."""
     while True:

@@ -1,19 +1,19 @@
-"""A request that is still here: it waits for a hook, a body or its answer."""
+"""Requests that are still here: each waits for a hook, a body or its answer."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from pingap.stages.messages import Data, Response, accept_of
+from pingap.stages.plugins.bodies import DownloadBody, UploadBody
+from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.exchange import Exchange
-
-if TYPE_CHECKING:
-    from pingap.stages.plugins.bodies import Download, Upload
-    from pingap.stages.plugins.chain import Chain
+from pingap.stages.plugins.guard import failure
 
 
-class Stream:
+class PluginStream:
     """Mutable record; who changes what is said at each field."""
 
     __slots__ = (
@@ -42,8 +42,8 @@ class Stream:
         self.to_upstream = routed.affinity.upstream
         self.task: asyncio.Task[None] | None = None
         """Hooks of the request, then its body; or hooks of the response."""
-        self.upload: Upload | None = None
-        self.download: Download | None = None
+        self.upload: UploadBody | None = None
+        self.download: DownloadBody | None = None
         self.response: Response | None = None
         """What upstream sent (or a plugin made), as it came."""
         self.early: list[Data] = []
@@ -66,3 +66,53 @@ class Stream:
         for task in (self.task, *tasks):
             if task is not None and task is not current:
                 task.cancel()
+
+
+class PluginStreams:
+    """Those that are here, and the tasks that work for them."""
+
+    __slots__ = ("_loop", "by_sid")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.by_sid: dict[int, PluginStream] = {}
+
+    def open(self, exchange: Exchange, chain: Chain) -> PluginStream:
+        stream = PluginStream(exchange, chain)
+        self.by_sid[stream.sid] = stream
+        return stream
+
+    def has(self, stream: PluginStream) -> bool:
+        """It is not over."""
+        return self.by_sid.get(stream.sid) is stream
+
+    def forget(self, sid: int) -> None:
+        """The stream is over, and whoever works for it knows."""
+        self.by_sid.pop(sid, None)
+
+    def drop(self, stream: PluginStream) -> None:
+        """The stream is over for this stage."""
+        if self.has(stream):
+            del self.by_sid[stream.sid]
+        stream.stop()
+
+    def stop(self) -> None:
+        """All of them are over."""
+        for stream in list(self.by_sid.values()):
+            stream.stop()
+        self.by_sid.clear()
+
+    def spawn(
+        self, stream: PluginStream, work: Coroutine[Any, Any, None], failed: Callable[[PluginStream, Exception], None]
+    ) -> asyncio.Task[None]:
+        """A task of `stream`. failed: called when it ends without having done its work, however that comes about."""
+
+        def over(task: asyncio.Task[None]) -> None:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            # Cancelled by `PluginStream.stop` it is no failure: then the stream is not here any more.
+            if error is not None and self.has(stream):
+                failed(stream, error if isinstance(error, Exception) else failure(error))
+
+        task = self._loop.create_task(work)
+        task.add_done_callback(over)
+        return task

@@ -26,7 +26,7 @@ from pydantic import ConfigDict, Field
 from pingap.config.model import Code
 from pingap.stages.modules import origin
 from pingap.stages.plugins.api import Duration, Plugin, Settings
-from pingap.stages.plugins.guard import USUAL, Bounds, Guard, HookFailed
+from pingap.stages.plugins.guard import USUAL, Bounds, HookFailed, HookGuard
 from pingap.stages.plugins.threads import MOST_THREADS, USUAL_THREADS
 
 CATEGORY: Final = "python"
@@ -66,7 +66,7 @@ HOST_KEYS: Final = frozenset(("path", "module", "class", "timeout", "hold_timeou
 """Keys that the stage reads itself; a plugin's own settings cannot be called so."""
 
 
-class Broken(Exception):
+class BrokenCode(Exception):
     """The code of a plugin cannot be used; the text says where and why."""
 
 
@@ -74,30 +74,30 @@ _modules: dict[tuple[str, str], types.ModuleType] = {}
 
 
 def locate(settings: PythonSettings, base: str) -> str:
-    """The file of a plugin, as an absolute path. Raises Broken."""
+    """The file of a plugin, as an absolute path. Raises BrokenCode."""
     if settings.path is not None:
         return os.path.normpath(os.path.join(os.path.abspath(base), os.path.expanduser(settings.path)))
     assert settings.module is not None
     try:
         found = origin(settings.module)
     except Exception as error:  # of a finder that is not Python's own
-        raise Broken(f"module {settings.module}: {_reason(error, '')}") from error
+        raise BrokenCode(f"module {settings.module}: {_reason(error, '')}") from error
     if not found:
-        raise Broken(f"module {settings.module!r} cannot be found")
+        raise BrokenCode(f"module {settings.module!r} cannot be found")
     return found
 
 
 def read(settings: PythonSettings, base: str) -> Code:
-    """What is in the file of a plugin now. Raises Broken."""
+    """What is in the file of a plugin now. Raises BrokenCode."""
     path = locate(settings, base)
     try:
         return Code(path, Path(path).read_bytes())
     except OSError as error:
-        raise Broken(f"{path}: {error.strerror or error}") from error
+        raise BrokenCode(f"{path}: {error.strerror or error}") from error
 
 
-def load(settings: PythonSettings, code: Code, guard: Guard) -> tuple[type[Plugin[Any]], str]:
-    """(class of the plugin, fingerprint of its code). Raises Broken."""
+def load(settings: PythonSettings, code: Code, guard: HookGuard) -> tuple[type[Plugin[Any]], str]:
+    """(class of the plugin, fingerprint of its code). Raises BrokenCode."""
     path = code.path
     digest = hashlib.sha256(code.text).hexdigest()[:16]
     module = _modules.get((path, digest))
@@ -110,7 +110,7 @@ def load(settings: PythonSettings, code: Code, guard: Guard) -> tuple[type[Plugi
     return _class_of(module, path, settings.class_), digest
 
 
-def _execute(path: str, code: bytes, digest: str, name: str | None, guard: Guard) -> types.ModuleType:
+def _execute(path: str, code: bytes, digest: str, name: str | None, guard: HookGuard) -> types.ModuleType:
     # The name is unique, and in sys.modules while the module lives: pydantic and dataclasses look annotations up there.
     parent = name.rpartition(".")[0] if name else ""
     unique = f"{parent}._pingap_{digest}" if parent else f"pingap_plugin_{Path(path).stem}_{digest}"
@@ -126,7 +126,7 @@ def _execute(path: str, code: bytes, digest: str, name: str | None, guard: Guard
         guard.run(USUAL, exec, compiled, module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[unique]
-        raise Broken(_reason(error, path)) from error
+        raise BrokenCode(_reason(error, path)) from error
     return module
 
 
@@ -139,10 +139,10 @@ def _class_of(module: types.ModuleType, path: str, name: str | None) -> type[Plu
     if name is not None:
         if name in found:
             return found[name]
-        raise Broken(f"{path}: no plugin class {name!r}" + (f", but {', '.join(found)}" if found else ""))
+        raise BrokenCode(f"{path}: no plugin class {name!r}" + (f", but {', '.join(found)}" if found else ""))
     if len(found) != 1:
         what = f"{len(found)} plugin classes ({', '.join(found)}): name one with `class`" if found else "no subclass of Plugin"
-        raise Broken(f"{path}: {what}")
+        raise BrokenCode(f"{path}: {what}")
     return next(iter(found.values()))
 
 

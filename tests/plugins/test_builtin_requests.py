@@ -77,7 +77,7 @@ async def test_mock_waits_before_it_answers() -> None:
     async with Stage({"p": {"category": "mock", "delay": "20ms", "data": "x"}}) as stage:
         assert await stage.run(stage.request()) == []
         assert stage.actor.held() == 1
-        await stage.actor.streams[SID].task  # type: ignore[misc]
+        await stage.actor.streams.by_sid[SID].task  # type: ignore[misc]
         [late] = stage.out()
         assert late.body == b"x"
         assert stage.actor.held() == 0
@@ -214,7 +214,7 @@ async def test_basic_auth_delays_only_failures() -> None:
     section = {**ACCOUNTS, "delay": "20ms"}
     async with Stage({"p": section}) as stage:
         assert await stage.run(stage.request(headers=basic("a:b"))) == []
-        await stage.actor.streams[SID].task  # type: ignore[misc]
+        await stage.actor.streams.by_sid[SID].task  # type: ignore[misc]
         assert [refused.status for refused in stage.out()] == [401]
         assert len(await stage.run(stage.request(headers=basic("admin:secret")))) == 1
 

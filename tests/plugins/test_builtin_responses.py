@@ -321,7 +321,7 @@ async def test_a_bomb_is_unpacked_no_faster_than_the_client_reads() -> None:
         await stage.run(stage.request())
         out = await stage.run(stage.response("content-encoding: gzip", bomb[:200000], ended=False))
         assert len(bodies(out)) == WINDOW
-        flow = stage.actor.streams[(1 << 32) + 7].download.flow  # type: ignore[union-attr]
+        flow = stage.actor.streams.by_sid[(1 << 32) + 7].download.flow  # type: ignore[union-attr]
         assert flow.ready <= 128 * 1024
 
 
@@ -346,7 +346,7 @@ async def test_long_pieces_at_costly_levels_are_compressed_beside_the_loop() -> 
     async with Stage({"p": {"category": "compression", "br_level": 9}}) as stage:
         await stage.run(stage.request(headers="accept-encoding: br"))
         out = stage.feed(stage.response("content-type: text/html", body))
-        stream = next(iter(stage.actor.streams.values()))
+        stream = next(iter(stage.actor.streams.by_sid.values()))
         assert stream.download is not None and stream.download.task is not None
         await stream.download.task
         out += stage.out()
@@ -432,7 +432,7 @@ async def test_replacements_that_grow_do_so_no_faster_than_the_client_reads() ->
         await stage.run(stage.request())
         out = await stage.run(stage.response("", b"a" * 200_000, ended=False))
         assert len(bodies(out)) == WINDOW
-        stream = next(iter(stage.actor.streams.values()))
+        stream = next(iter(stage.actor.streams.by_sid.values()))
         assert stream.download is not None and stream.download.flow.ready < 200_000
 
 

@@ -10,7 +10,7 @@ import pytest
 from pingap.stages import claims
 from pingap.stages.leases import Leases
 from pingap.stages.messages import Cancel, Claim, Claimed, Done, Response, Routed
-from pingap.stages.plugins.limits import INFLIGHT, RATE, Limits
+from pingap.stages.plugins.limits import INFLIGHT, RATE, LimitCounters
 from tests.plugins.script import ACCEPT, CONFIG, FAR, OTHER, PLUGINS, ROUTING, SID, UPSTREAM, Stage
 
 Section = dict[str, Any]
@@ -20,14 +20,14 @@ PAIR: Section = {"category": "limit", "type": "inflight", "max": 2}
 # -- counting ------------------------------------------------------------------
 
 
-def verdicts(limits: Limits) -> Any:
+def verdicts(limits: LimitCounters) -> Any:
     """(key, args, now) → what the judge says."""
     leases = Leases()
     return lambda key, args, now: limits.judge(leases, Claim(SID, PLUGINS, key, args), now)
 
 
 def test_a_rate_blends_the_window_before_with_the_current_one() -> None:
-    verdict = verdicts(Limits())
+    verdict = verdicts(LimitCounters())
     args = (RATE, 1.0, 10.0, 0.25)
 
     def value(now: float) -> float:
@@ -41,14 +41,14 @@ def test_a_rate_blends_the_window_before_with_the_current_one() -> None:
 
 
 def test_weight_0_goes_by_the_window_before_alone() -> None:
-    verdict = verdicts(Limits())
+    verdict = verdicts(LimitCounters())
     args = (RATE, 0.2, 10.0, 0.0)
     assert all(verdict("k", args, 100.0).allowed for _ in range(9))
     assert verdict("k", args, 110.0) == (False, 0.9)
 
 
 def test_rates_are_forgotten_from_the_least_recent_one_on() -> None:
-    limits = Limits(keys=3)
+    limits = LimitCounters(keys=3)
     verdict = verdicts(limits)
     for name in "abcabd":
         verdict(name, (RATE, 1.0, 10.0, 1.0), 100.0)
@@ -186,7 +186,7 @@ async def test_an_owner_that_is_silent_lets_requests_pass(monkeypatch: pytest.Mo
         two(stage)
         theirs = await of_other(stage)
         await stage.run(stage.request(**theirs))
-        await stage.actor.streams[SID].task  # type: ignore[misc]
+        await stage.actor.streams.by_sid[SID].task  # type: ignore[misc]
         assert [type(envelope) for envelope in stage.out()] == [Routed]
         assert stage.context.counted["limit_claims_unanswered"] == 1
 

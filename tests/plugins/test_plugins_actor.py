@@ -38,7 +38,7 @@ async def test_a_slow_client_bounds_what_is_held() -> None:
     async with Stage(GROW) as stage:
         await stage.run(stage.request())
         await stage.run(stage.response("", b"a" * WINDOW, ended=False))
-        flow = stage.actor.streams[SID].download.flow  # type: ignore[union-attr]
+        flow = stage.actor.streams.by_sid[SID].download.flow  # type: ignore[union-attr]
         for _ in range(20):
             out = await stage.run(credit(1000))
             assert len(bodies(out)) == 1000

@@ -36,7 +36,7 @@ async def served(stage: Stage, *envelopes: Any) -> list[Any]:
     """Feeds envelopes and waits until no task of the stage is at work (real time, for hooks that use it)."""
     out = await stage.run(*envelopes)
     while stage.actor.guard.is_busy or any(
-        task for stream in stage.actor.streams.values() for task in [stream.task] if task and not task.done()
+        task for stream in stage.actor.streams.by_sid.values() for task in [stream.task] if task and not task.done()
     ):
         await asyncio.sleep(0.005)
     return out + stage.out()

@@ -68,7 +68,7 @@ class Literal(Transformer):
         return 0
 
 
-class Pattern(Transformer):
+class PatternReplacer(Transformer):
     """Replaces matches of a regex."""
 
     def __init__(self, pattern: Any, longest: int, expand: Expand, is_global: bool) -> None:
@@ -130,7 +130,7 @@ def parse(rule: str) -> tuple[Callable[[], Transformer], bool]:
     if directive == "sub_filter":
         options.literal = True
         pattern = re2.compile(text.encode(), options)
-        return lambda: Pattern(pattern, 4 * len(text) + 4, lambda match: replacement, is_global), True
+        return lambda: PatternReplacer(pattern, 4 * len(text) + 4, lambda match: replacement, is_global), True
     try:
         pattern = re2.compile(text.encode(), options)
     except re2.error as error:
@@ -138,7 +138,7 @@ def parse(rule: str) -> tuple[Callable[[], Transformer], bool]:
         raise BadValue(f"the regex is refused: {reason}", "the syntax is that of google-re2") from error
     expand = _expander(replacement, pattern)
     longest = longest_match(text)
-    return lambda: Pattern(pattern, longest, expand, is_global), True
+    return lambda: PatternReplacer(pattern, longest, expand, is_global), True
 
 
 def longest_match(pattern: str) -> int:
