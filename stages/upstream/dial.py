@@ -13,12 +13,12 @@ from pingap.stages.lookups import Lookups
 from pingap.stages.tcp import open_socket
 from pingap.stages.tls import TlsTransport
 from pingap.stages.upstream.http1 import BackendConnection
-from pingap.stages.upstream.http2 import Http2Connection
+from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
 from pingap.stages.upstream.secure import Handshake, TlsClient
 
-Connection = BackendConnection | Http2Connection
+Connection = BackendConnection | SharedConnection
 P = TypeVar("P", bound=asyncio.Protocol)
 
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
@@ -53,18 +53,18 @@ async def dial(
             connection, tls_seconds = await _secure(loop, tls, keeper, backend, name, sock, only_http1)
             seconds = (*seconds, tls_seconds)
         elif backend.group.may_share:
-            connection = await _attach(loop, lambda: Http2Connection(keeper, backend), sock, Http2Connection.close)
+            connection = await _attach(loop, lambda: SharedConnection(keeper, backend), sock, SharedConnection.close)
         else:
             connection = await _attach(loop, lambda: BackendConnection(keeper, backend, sock), sock, BackendConnection.close)
         connection.connect_seconds = seconds
-        if isinstance(connection, Http2Connection):
+        if isinstance(connection, SharedConnection):
             await _await_settings(connection, settings)
     if connection.is_closed or connection.transport.is_closing():
         raise ConnectionResetError("closed before it was asked anything")
     return connection
 
 
-async def _await_settings(connection: Http2Connection, settings: Upstream) -> None:
+async def _await_settings(connection: SharedConnection, settings: Upstream) -> None:
     """Until the backend has said what it takes, with which it also shows that it speaks HTTP/2."""
     try:
         async with asyncio.timeout(settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT):
@@ -115,7 +115,7 @@ async def _secure(
 
     def choose(agreed: str) -> asyncio.Protocol:
         if agreed == "h2":
-            return Http2Connection(keeper, backend, name)
+            return SharedConnection(keeper, backend, name)
         if group.settings.alpn == "h2":
             raise ConnectionError(f"the backend does not agree to HTTP/2 by ALPN, but to {agreed or 'nothing'}")
         return BackendConnection(keeper, backend, sock, name)

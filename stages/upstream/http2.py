@@ -61,7 +61,7 @@ SPARE_IDS: Final = 20_000
 """A connection takes no new streams when it has fewer ids than this left."""
 
 
-class Http2Connection(asyncio.Protocol):
+class SharedConnection(asyncio.Protocol):
     """Carries several exchanges at a time, each on a stream of its own."""
 
     __slots__ = (

@@ -33,7 +33,7 @@ from pingap.stages.upstream import troubles as troubles_module
 from pingap.stages.upstream.actor import SWEEP, UpstreamActor
 from pingap.stages.upstream.dial import Connection
 from pingap.stages.upstream.http1 import BackendConnection
-from pingap.stages.upstream.http2 import Http2Connection
+from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import BackendState, Group
 from tests.kit.wire import over_the_wire
@@ -170,7 +170,7 @@ class Link:
         self.eof = False
         self._heard = 0
         own: Any = FakeSocket(self)
-        self.connection: Any = Http2Connection(keeper, state, name) if is_http2 else BackendConnection(keeper, state, own, name)
+        self.connection: Any = SharedConnection(keeper, state, name) if is_http2 else BackendConnection(keeper, state, own, name)
         self.transport = FakeTransport(self.connection, self)
 
     def hears(self) -> bytes:

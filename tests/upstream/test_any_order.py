@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import WINDOW, Credit, Data, Response
 from pingap.stages.read_gate import CREDIT
+from pingap.stages.upstream.attempt import Attempt
+from pingap.stages.upstream.core import NO_ANSWER, Outcome
 from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.pool import BackendState
 from tests.upstream.playbook import ACCEPT, CREW, OK, PLUGINS, Http2Link, Link, Play
@@ -32,15 +34,51 @@ class Stream:
         self.method, self.to = method, to
         self.upload_left, self.credit = upload_left, 0
         self.responded = self.over = self.cancelled = False
+        self.is_answered = False
+        """All of a backend's answer has come."""
         self.body = b""
         self.times_sent = 0
+
+
+class Ledger:
+    """The attempts that were begun, and how each has ended: where passive health and the circuit breaker are to listen."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.begun: Counter[BackendState] = Counter()
+        self.ended: Counter[BackendState] = Counter()
+        self.outcomes: Counter[Outcome] = Counter()
+        begin, begin_again, settled = Attempt.begin, Attempt.begin_again, BackendState.settled
+
+        def begins(attempt: Attempt, group: Any, backend: BackendState, *more: Any) -> Any:
+            self.begun[backend] += 1
+            return begin(attempt, group, backend, *more)
+
+        def begins_again(attempt: Attempt, backend: BackendState) -> None:
+            self.begun[backend] += 1
+            begin_again(attempt, backend)
+
+        def settles(backend: BackendState, outcome: Outcome, status: int) -> None:
+            self.ended[backend] += 1
+            self.outcomes[outcome] += 1
+            if outcome is Outcome.ANSWERED:
+                assert status >= 200
+            settled(backend, outcome, status)
+
+        patch.setattr(Attempt, "begin", begins)
+        patch.setattr(Attempt, "begin_again", begins_again)
+        patch.setattr(BackendState, "settled", settles)
+
+    @property
+    def failed(self) -> int:
+        return sum(count for outcome, count in self.outcomes.items() if outcome in (*NO_ANSWER, Outcome.CUT))
 
 
 class Walk:
     """A playbook that chance writes, and the checks after every line of it."""
 
-    def __init__(self, play: Play) -> None:
+    def __init__(self, play: Play, patch: pytest.MonkeyPatch) -> None:
         self.play = play
+        self.ledger = Ledger(patch)
         self.streams: dict[int, Stream] = {}
         self.asked_of: dict[int, tuple[Link, int, bytes]] = {}
         """Link → the request that it has last heard of: (link, number, method)."""
@@ -260,6 +298,7 @@ class Walk:
                 assert kind is Data and stream.responded
                 stream.body = (stream.body + envelope.payload[:20])[:40]
                 stream.over = bool(envelope.error)
+            stream.is_answered = envelope.ended and not stream.over
             stream.over = stream.over or envelope.ended
             own = b"<%d>" % self.number(sid)
             if stream.method == b"HEAD":
@@ -308,7 +347,13 @@ class Walk:
     def look_at_counts(self) -> None:
         actor: Any = self.play.actor
         groups = {group for compiled in actor._generations._compiled.values() for group in compiled.groups.values()}
+        ledger = self.ledger
+        assert ledger.outcomes[Outcome.ANSWERED] == sum(stream.is_answered for stream in self.streams.values())
+        counted = self.play.context.counted.get("upstream_failures", 0)
+        assert ledger.failed == counted, "metrics hear of each"
         at = Counter(each.attempt.backend for each in actor._exchanges.values() if each.attempt.backend is not None)
+        for state in ledger.begun:
+            assert ledger.begun[state] - ledger.ended[state] == at[state], "each attempt ends in one outcome"
         for group in groups:
             assert group.pending == sum(len(state.pending) for state in group.backends) <= group.settings.max_pending
             for state in group.backends:
@@ -364,7 +409,7 @@ async def test_whatever_happens_answers_keep_to_their_requests_and_nothing_stays
     with pytest.MonkeyPatch.context() as patch:
         play = Play(patch)
         await play.begin()
-        walk = Walk(play)
+        walk = Walk(play, patch)
         walk.serve()
         for word, number in steps:
             await walk.step(word, number)

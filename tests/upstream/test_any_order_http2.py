@@ -16,8 +16,8 @@ from tests.upstream.test_any_order import ADDRESSES, SELDOM, Stream, Walk
 
 
 class SharedWalk(Walk):
-    def __init__(self, play: Play, engine: str) -> None:
-        super().__init__(play)
+    def __init__(self, play: Play, patch: pytest.MonkeyPatch, engine: str) -> None:
+        super().__init__(play, patch)
         self.engine = engine
         self.owing: dict[tuple[int, int], tuple[Http2Link, int]] = {}
         """(link, stream) → the link and the number of the request, while the backend owes an answer."""
@@ -216,7 +216,7 @@ def test_whatever_happens_streams_keep_to_their_requests_and_nothing_stays_behin
             with pytest.MonkeyPatch.context() as patch:
                 play = Play(patch)
                 await play.begin()
-                walk = SharedWalk(play, engine)
+                walk = SharedWalk(play, patch, engine)
                 walk.serve()
                 try:
                     for word, number in steps:
