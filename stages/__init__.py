@@ -2,7 +2,7 @@
 
     accept/ routing/ plugins/ upstream/     a request's way, in this order
     logging/ config/ discovery/ metrics/    beside it
-    in each: core.py decides without I/O, actor.py acts
+    in each: actor.py acts; what decides has no I/O
 
     messages.py     THE list of what stages send one another (bus/PROTOCOL.md sections 6 to 8)
     itinerary.py    which stages a request visits        errors.py, error_page.py, grpc.py    how it can fail, and what is said then
@@ -11,6 +11,7 @@
     http1/, http2/  HTTP in bytes, for accept and upstream        tls.py, lane.py    TLS under it
     answers.py      what an actor says by itself    waits.py    what waits for another's answer
     claims.py, leases.py, owners.py    what is counted exactly, however many replicas there are
+    streams.py      owning streams: stream.py one of them, client.py who asks, fate.py, recovery.py when an actor dies
     keepsake.py     what survives a restart        bulk.py    long bodies take turns on a loop
     read_gate.py    why a connection is not read
 

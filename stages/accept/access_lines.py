@@ -18,7 +18,7 @@ from pingap.observability.access_format import Render, compile_format
 from pingap.observability.records import Access
 from pingap.stages.accept.event import access_event
 from pingap.stages.accept.hidden import Hidden
-from pingap.stages.accept.stream import Stream
+from pingap.stages.stream import OwnedStream
 
 GATHER: Final = 0.02
 """Seconds that a line waits for others."""
@@ -51,7 +51,7 @@ class AccessLines:
         self.hidden: Hidden | None = None
         """The credentials that are not shown; None for none."""
 
-    def record(self, stream: Stream, now: float, left: Sized) -> None:
+    def record(self, stream: OwnedStream, now: float, left: Sized) -> None:
         """Makes of an ended stream what somebody reads: its line, the event. left: the streams of this replica that go on."""
         render = self.renders.get(stream.request.server)
         is_wanted = "access" in self._context.wanted

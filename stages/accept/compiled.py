@@ -14,7 +14,7 @@ from pingap.stages.forwarded import Trust
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class AcceptGeneration:
     servers: dict[str, Server]
     pages: ErrorPages
     lines: dict[str, Render]
@@ -30,13 +30,13 @@ class Compiled:
     """Credentials that no log and no event shows."""
 
 
-def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Compiled:
+def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> AcceptGeneration:
     """Raises ValueError for what cannot be served. plans: itinerary flags by location, of no interest here."""
     patient = {name for name, location in snapshot.locations.items() if location.ignore_client_close}
     keeping = {name for name, upstream in snapshot.upstreams.items() if upstream.preserve_header_case}
     # A capture may name any upstream.
     spelled = {name for name, location in snapshot.locations.items() if location.upstream in keeping or location.upstream[:1] == "$"}
-    return Compiled(
+    return AcceptGeneration(
         dict(snapshot.servers),
         ErrorPages(snapshot.basic.error_template),
         compile_lines(snapshot),

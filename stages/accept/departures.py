@@ -8,56 +8,53 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pingap.stages.accept.client import Client
-from pingap.stages.accept.core import State
 from pingap.stages.accept.outlet import TOP_UP
-from pingap.stages.accept.stream import Stream
+from pingap.stages.fate import State
 from pingap.stages.messages import Data, GoesOn, Interim, Response, closing
-
-if TYPE_CHECKING:
-    from pingap.stages.accept.actor import AcceptActor
+from pingap.stages.stream import OwnedStream
+from pingap.stages.streams import Streams
 
 
 class Departures:
-    def __init__(self, actor: AcceptActor) -> None:
-        self._actor = actor
-        self._send: Callable[[int, Any], None] = actor.context.send
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._send: Callable[[int, Any], None] = streams.context.send
         self.servers: frozenset[str] = frozenset()
         """Those with a location that ignores a client's close, in the committed generation."""
 
-    def may_go_on(self, stream: Stream) -> bool:
+    def may_go_on(self, stream: OwnedStream) -> bool:
         """The request is all here, and its location, which is not known yet, may be one of those."""
         if not self.servers or stream.goes_on is False or stream.is_tunnel or not stream.upload_done or stream.state is State.WAITING:
             return False
         return stream.request.server in self.servers
 
-    def half_closed(self, stream: Stream, give_up: Callable[[], None]) -> None:
+    def half_closed(self, stream: OwnedStream, give_up: Callable[[], None]) -> None:
         """The client has shut its side of a request that may go on. give_up: called if it does not."""
         if not stream.goes_on:
             stream.give_up = give_up
             self._ask(stream)
 
-    def left(self, stream: Stream) -> bool:
-        """The client is gone. False when the request is to be given up now; else it goes on, at least until routing says no."""
-        if type(stream.connection) is Gone or not self.may_go_on(stream):
-            return False
-        stream.connection = Gone(self._actor, stream.connection)
+    def left(self, stream: OwnedStream) -> None:
+        """The client is gone. Its request is given up now, or when routing says that it does not go on."""
+        if not self.may_go_on(stream):
+            self._streams.abandon(stream, "client_closed")
+            return
+        stream.client = Gone(self._streams, stream)
         if stream.unacked:
-            self._actor.give_credit(stream)
+            self._streams.give_credit(stream)
         if not stream.goes_on:
-            stream.give_up = lambda: self._actor.client_left(stream)
+            stream.give_up = lambda: self._streams.abandon(stream, "client_closed")
             self._ask(stream)
-        return True
 
-    def _ask(self, stream: Stream) -> None:
+    def _ask(self, stream: OwnedStream) -> None:
         request = stream.request
         self._send(request.affinity.routing, closing(request))
 
     def told(self, answer: GoesOn) -> None:
         """What routing says. Should it die before, the request goes on: it ends by itself."""
-        stream = self._actor.streams.get(answer.sid)
+        stream = self._streams.by_sid.get(answer.sid)
         if stream is None:
             return
         give_up, stream.give_up = stream.give_up, None
@@ -67,52 +64,53 @@ class Departures:
 
     def held(self) -> int:
         """Requests that go on without a client."""
-        return sum(type(stream.connection) is Gone for stream in self._actor.streams.values()) if self.servers else 0
+        return sum(type(stream.client) is Gone for stream in self._streams.by_sid.values()) if self.servers else 0
 
 
 class Gone:
     """In place of a client that has left: the answer is taken, and nobody gets it. The log has its status, and `client_closed`."""
 
-    def __init__(self, actor: AcceptActor, before: Client) -> None:
-        self._actor = actor
-        self.arrival = before.arrival
-        self.served = before.served
+    def __init__(self, streams: Streams, stream: OwnedStream) -> None:
+        self._streams = streams
+        self._stream = stream
+        self.arrival = stream.client.arrival
+        self.nth = stream.nth
 
-    def respond(self, stream: Stream, response: Response, now: float) -> None:
+    def respond(self, response: Response, now: float) -> None:
         if response.status == 101:
-            self._actor.ended(stream, now, "client")  # a tunnel to nobody
+            self._streams.ended(self._stream, now, "client")  # a tunnel to nobody
         elif response.ended:
-            self._finish(stream)
+            self._finish()
         else:
-            self._take(stream, len(response.body))
+            self._take(len(response.body))
 
-    def interim(self, stream: Stream, interim: Interim) -> None:
+    def interim(self, interim: Interim) -> None:
         pass
 
-    def body(self, stream: Stream, data: Data) -> None:
+    def body(self, data: Data) -> None:
         if data.error:
-            stream.failed = data.error
-            self.cut(stream)
+            self._stream.failed = data.error
+            self.cut()
         elif data.ended:
-            self._finish(stream)
+            self._finish()
         else:
-            self._take(stream, len(data.payload))
+            self._take(len(data.payload))
 
-    def _take(self, stream: Stream, size: int) -> None:
-        stream.unacked += size
-        if stream.unacked >= TOP_UP:
-            self._actor.give_credit(stream)
+    def _take(self, size: int) -> None:
+        self._stream.unacked += size
+        if self._stream.unacked >= TOP_UP:
+            self._streams.give_credit(self._stream)
 
-    def _finish(self, stream: Stream) -> None:
-        stream.failed = "client_closed"
-        self._actor.ended(stream, monotonic())
+    def _finish(self) -> None:
+        self._stream.failed = "client_closed"
+        self._streams.ended(self._stream, monotonic())
 
-    def credited(self, stream: Stream) -> None:
+    def credited(self) -> None:
         pass
 
-    def fail(self, stream: Stream, kind: str) -> None:
-        stream.failed = kind
-        self._actor.ended(stream, monotonic(), kind)
+    def fail(self, kind: str) -> None:
+        self._stream.failed = kind
+        self._streams.ended(self._stream, monotonic(), kind)
 
-    def cut(self, stream: Stream) -> None:
-        self._actor.ended(stream, monotonic(), stream.failed or "cut")
+    def cut(self) -> None:
+        self._streams.ended(self._stream, monotonic(), self._stream.failed or "cut")

@@ -1,24 +1,20 @@
-"""The listeners of this replica, and what their connections need to know of the server they belong to."""
+"""The listeners of this replica."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pingap.config.model import Server
 from pingap.stages.accept.certificates import Choice, Chooser
-from pingap.stages.accept.entry import Entry
-from pingap.stages.accept.http1 import Http1Connection
+from pingap.stages.accept.connections import Connections
+from pingap.stages.accept.door import Door, limits_of
+from pingap.stages.accept.entry import ConnectionEntry
+from pingap.stages.accept.http1 import Http1ClientConnection
 from pingap.stages.forwarded import Trust
-from pingap.stages.http1.engine import ENGINES, HeadParser
-from pingap.stages.http1.rules import HeadLimits
-from pingap.stages.http2.engines import MakeEngine, engine
-
-if TYPE_CHECKING:
-    from pingap.stages.accept.actor import AcceptActor
+from pingap.stages.http1.engine import ENGINES
 
 AT_ONCE: Final = 16
 """Connections that asyncio's own loop accepts before anybody can count them; libuv accepts one."""
@@ -32,36 +28,6 @@ COPIES: Final = 3
 every connection costs a third of what short connections cost (measured: 72 µs a request, 47 with three copies, 43 with seven)."""
 
 
-@dataclass(slots=True)
-class Door:
-    """One server section as the connections of its listeners see it; a reload changes it in place."""
-
-    name: str
-    engine: HeadParser
-    settings: Server
-    limits: HeadLimits
-    chooser: Chooser | None
-    """Of certificates; None where clients speak plainly."""
-    trust: Trust = field(default_factory=lambda: Trust(()))
-    """Who may say that a connection is another's (`proxy_protocol`)."""
-    connections: int = 0
-    make_http2: MakeEngine | None = None
-    """Of engines for HTTP/2; None where it is not spoken."""
-    told: dict[str, float] = field(default_factory=dict)
-    """What was wrong with connections to it → monotonic seconds at which the log was last told so."""
-
-    def __post_init__(self) -> None:
-        self.allow_http2()
-
-    def allow_http2(self) -> None:
-        """Takes over `enabled_h2`. Its library is imported now and not when the first client waits for it."""
-        self.make_http2 = engine(self.settings.http2_engine) if self.settings.enabled_h2 else None
-
-    @property
-    def scheme(self) -> str:
-        return "http" if self.chooser is None else "https"
-
-
 class Doors:
     """All servers of this replica."""
 
@@ -71,6 +37,8 @@ class Doors:
         self._open: list[tuple[socket.socket, Door]] = []
         """What the supervisor has bound."""
         self._copies = COPIES
+        self._connections: Connections | None = None
+        """Who registers those that come; None until there are listeners."""
         self.is_paused = False
 
     def update(self, servers: Mapping[str, Server], choices: Mapping[str, Choice], trust: Trust, spelled: Set[str] = NONE) -> None:
@@ -86,7 +54,7 @@ class Doors:
 
     async def listen(
         self,
-        actor: AcceptActor,
+        connections: Connections,
         listeners: list[dict[str, Any]],
         servers: Mapping[str, Server],
         choices: Mapping[str, Choice],
@@ -95,7 +63,8 @@ class Doors:
     ) -> None:
         """Accepts from the sockets that the supervisor has bound: `{fd, server, addr}` each."""
         places = {name: place for place, name in enumerate(sorted({listener["server"] for listener in listeners}))}
-        descriptors = actor.context.descriptors
+        self._connections = connections
+        descriptors = connections.context.descriptors
         if listeners:  # hundreds of addresses do without copies
             self._copies = min(COPIES, descriptors.limit // 8 // len(listeners))
         descriptors.hold(len(listeners) * (1 + self._copies))
@@ -108,14 +77,14 @@ class Doors:
                 limits = limits_of(settings, name in spelled)
                 door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits, chooser, trust)
             self._open.append((socket.socket(fileno=listener["fd"]), door))
-        await self._serve(actor)
+        await self._serve(connections)
 
-    async def _serve(self, actor: AcceptActor) -> None:
-        loop = actor.context.loop
+    async def _serve(self, connections: Connections) -> None:
+        loop = connections.loop
         for sock, door in self._open:
             # The descriptor itself and its copies, and all are closed on draining: while one is open, the port takes connections.
             for one in (sock, *(sock.dup() for _ in range(self._copies))):
-                self._listeners.append(await loop.create_server(_factory(actor, door), sock=one, backlog=AT_ONCE))
+                self._listeners.append(await loop.create_server(_factory(connections, door), sock=one, backlog=AT_ONCE))
             sock.listen(BACKLOG)
 
     def pause(self) -> None:
@@ -125,12 +94,13 @@ class Doors:
         self._open = kept
         self.is_paused = True
 
-    async def resume(self, actor: AcceptActor) -> None:
+    async def resume(self) -> None:
         """After `pause`."""
         self.is_paused = False
-        await self._serve(actor)
-        if actor.draining:
-            self.close()
+        if self._connections is not None:
+            await self._serve(self._connections)
+            if self._connections.draining:
+                self.close()
 
     def close(self) -> None:
         """No new connections from now on."""
@@ -142,11 +112,7 @@ class Doors:
         self._open.clear()
 
 
-def limits_of(settings: Server, keeps_case: bool = False) -> HeadLimits:
-    return HeadLimits(settings.max_header_bytes, settings.max_headers, settings.max_target_bytes, settings.escape_target, keeps_case)
-
-
-def _factory(actor: AcceptActor, door: Door) -> Callable[[], asyncio.Protocol]:
+def _factory(connections: Connections, door: Door) -> Callable[[], asyncio.Protocol]:
     if door.chooser is not None:
-        return lambda: Entry(actor, door)
-    return lambda: Entry(actor, door) if door.settings.proxy_protocol else Http1Connection(actor, door)
+        return lambda: ConnectionEntry(connections, door)
+    return lambda: ConnectionEntry(connections, door) if door.settings.proxy_protocol else Http1ClientConnection(connections, door)

@@ -9,34 +9,32 @@ import asyncio
 import ssl
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from pingap.stages.accept.client import Arrival, Secured, origin_of
-from pingap.stages.accept.http1 import Http1Connection
-from pingap.stages.accept.http2 import Http2Connection
+from pingap.stages.accept.connections import Connections
+from pingap.stages.accept.door import Door
+from pingap.stages.accept.http1 import Http1ClientConnection
+from pingap.stages.accept.http2 import Http2ClientConnection
+from pingap.stages.accept.origin import origin_of
 from pingap.stages.accept.proxy_protocol import BadHeader, parse
+from pingap.stages.client import Arrival, Secured
 from pingap.stages.messages import Peer
 from pingap.stages.tls import NoContext, TlsTransport
-
-if TYPE_CHECKING:
-    from pingap.stages.accept.actor import AcceptActor
-    from pingap.stages.accept.doors import Door
-
 
 QUIET: Final = 60.0
 """Seconds between two warnings of a server that somebody connects in the same wrong way."""
 
 
-class Entry(asyncio.Protocol):
+class ConnectionEntry(asyncio.Protocol):
     """On the plain transport first; under TLS it goes on beside `TlsTransport`, which calls it back."""
 
-    __slots__ = ("_actor", "_begun", "_door", "_why", "arrival", "deadline", "transport", "write_deadline")
+    __slots__ = ("_begun", "_connections", "_door", "_why", "arrival", "deadline", "transport", "write_deadline")
 
     transport: asyncio.Transport
     arrival: Arrival
 
-    def __init__(self, actor: AcceptActor, door: Door) -> None:
-        self._actor = actor
+    def __init__(self, connections: Connections, door: Door) -> None:
+        self._connections = connections
         self._door = door
         self._begun = b""
         self._why = "it left before it said who it is"
@@ -45,7 +43,7 @@ class Entry(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         now = monotonic()
-        number = self._actor.connected(self, self._door)
+        number = self._connections.connected(self, self._door)
         self.arrival = Arrival(Peer(*origin_of(transport), self._door.scheme, number), now, None)
         if not self._door.settings.proxy_protocol:
             self._secure(b"")
@@ -59,8 +57,8 @@ class Entry(asyncio.Protocol):
 
     def _left(self, why: str) -> None:
         self.deadline = inf
-        self._actor.context.log("debug", "connection ended at its beginning", client=self.arrival.peer.ip, reason=why)
-        self._actor.disconnected(self, self._door)
+        self._connections.context.log("debug", "connection ended at its beginning", client=self.arrival.peer.ip, reason=why)
+        self._connections.disconnected(self, self._door)
 
     # -- the PROXY protocol -----------------------------------------------------------
 
@@ -90,8 +88,8 @@ class Entry(asyncio.Protocol):
         if now >= door.told.get(why, -inf) + QUIET:
             door.told[why] = now
             details = {"reason": reason} if reason else {}
-            self._actor.context.log("warn", f"closed: {why}", client=self.arrival.peer.ip, server=door.name, **details)
-        self._actor.context.count("proxy_headers_refused")
+            self._connections.context.log("warn", f"closed: {why}", client=self.arrival.peer.ip, server=door.name, **details)
+        self._connections.context.count("proxy_headers_refused")
         self._why = reason or why
         self.transport.abort()
 
@@ -107,7 +105,7 @@ class Entry(asyncio.Protocol):
         else:
             self.deadline = monotonic() + door.settings.tls_handshake_timeout
             chooser = door.chooser
-            inner = TlsTransport(chooser.context, self._agreed, self._failed, lane=self._actor.lane, choose=chooser.context_for)
+            inner = TlsTransport(chooser.context, self._agreed, self._failed, lane=self._connections.lane, choose=chooser.context_for)
             self.transport.set_protocol(inner)
             inner.connection_made(self.transport)
         if rest:
@@ -116,29 +114,29 @@ class Entry(asyncio.Protocol):
     def _agreed(self, tls: TlsTransport) -> asyncio.Protocol:
         details = tls.get_extra_info("ssl_object")
         secured = Secured(details.version() or "", (details.cipher() or ("",))[0], tls.seconds)
-        self._actor.context.count("tls_handshakes", version=secured.version)
+        self._connections.context.count("tls_handshakes", version=secured.version)
         return self._speak(secured, details.selected_alpn_protocol() or "", b"")
 
     def _speak(self, secured: Secured | None, protocol: str, rest: bytes) -> asyncio.Protocol:
         arrival = self.arrival._replace(secured=secured)
-        connection: Http1Connection | Http2Connection
+        connection: Http1ClientConnection | Http2ClientConnection
         if protocol == "h2" and self._door.make_http2 is not None:
-            connection = Http2Connection(self._actor, self._door, arrival)
+            connection = Http2ClientConnection(self._connections, self._door, arrival)
         else:
-            connection = Http1Connection(self._actor, self._door, arrival)
+            connection = Http1ClientConnection(self._connections, self._door, arrival)
         self.deadline = inf
-        self._actor.handed_over(self, connection)
+        self._connections.handed_over(self, connection)
         return connection
 
     def _failed(self, error: Exception | None) -> None:
-        self._actor.context.count("tls_handshakes_failed")
+        self._connections.context.count("tls_handshakes_failed")
         why = "it left in the TLS handshake" if error is None else f"TLS: {error}"
         is_nobodys = isinstance(error, NoContext) or (isinstance(error, ssl.SSLError) and error.reason == "CALLBACK_FAILED")
         if is_nobodys and self._door.chooser is not None:
             why = f"TLS: no certificate for {self._door.chooser.unknown or 'a client that names nobody'}, and none is the default"
         self._left(why)
 
-    # -- what the actor asks of a client ----------------------------------------------
+    # -- what is asked of all connections ----------------------------------------------
 
     def expired(self, now: float) -> None:
         self.deadline = inf

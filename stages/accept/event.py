@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pingap.bus.kinds import ACCESS
 from pingap.observability.records import Access
-from pingap.stages.accept.stream import Stream
+from pingap.stages.client import Client
 from pingap.stages.errors import KINDS
 from pingap.stages.http1.rules import RequestHead, new
 from pingap.stages.messages import Affinity, Report, Request
-
-if TYPE_CHECKING:
-    from pingap.stages.accept.client import Client
+from pingap.stages.stream import OwnedStream
 
 _NO_REPORT: Final = Report("", "", "", 0, False, 0, (), (), "", {}, "")
 """Of a stream that no stage has told anything of."""
 
 
-def access_event(stream: Stream, now: float, in_flight: int) -> Access:
+def access_event(stream: OwnedStream, now: float, in_flight: int) -> Access:
     """now: monotonic seconds at the end. in_flight: streams of this replica that are left."""
-    request, response, connection = stream.request, stream.response, stream.connection
+    request, response, arrival = stream.request, stream.response, stream.client.arrival
     if response is not None:
         status, headers, report = response.status, response.headers, response.report or _NO_REPORT
     else:
         status, headers, report = KINDS[stream.failed or "client_closed"].status, b"", _NO_REPORT
-    secured = connection.arrival.secured
+    secured = arrival.secured
     context = report.context
     if secured is not None:
         context = {**context, "tls_version": secured.version, "tls_cipher": secured.cipher}
@@ -65,7 +63,7 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
             report.connect,
             stream.failed or report.error,
             context,
-            connection.arrival.at,
+            arrival.at,
             report.opened,
             report.connections,
             stream.reason or report.reason,
@@ -73,14 +71,14 @@ def access_event(stream: Stream, now: float, in_flight: int) -> Access:
     )
 
 
-def refused_stream(connection: Client, server: str, head: RequestHead, at: float) -> Stream:
+def refused_stream(client: Client, server: str, head: RequestHead, at: float) -> OwnedStream:
     """A record of a request that never became a stream."""
     request = Request(
         0,
         0,
         Affinity(0, 0, 0),
         server,
-        connection.arrival.peer,
+        client.arrival.peer,
         head.method,
         head.target,
         head.version,
@@ -92,4 +90,4 @@ def refused_stream(connection: Client, server: str, head: RequestHead, at: float
         at,
         b"",
     )
-    return Stream(0, connection, request, False)
+    return OwnedStream(0, client, request, False)

@@ -12,17 +12,20 @@ import re
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from pingap.stages.accept.client import Arrival, origin_of
-from pingap.stages.accept.core import State
+from pingap.stages.accept.connections import Connections
+from pingap.stages.accept.door import Door
 from pingap.stages.accept.h2c import PRIOR_KNOWLEDGE, asked_settings
-from pingap.stages.accept.http2 import Http2Connection
+from pingap.stages.accept.http2 import Http2ClientConnection
 from pingap.stages.accept.intake import Intake, decoder_of, tunnel_of
+from pingap.stages.accept.origin import origin_of
 from pingap.stages.accept.outlet import BODILESS, LINGER, TOP_UP, Outlet
-from pingap.stages.accept.stream import Stream
+from pingap.stages.accept.refusals import as_read_by
 from pingap.stages.bulk import LONG
+from pingap.stages.client import Arrival
 from pingap.stages.date import dated
+from pingap.stages.fate import State
 from pingap.stages.http1.direct import reset
 from pingap.stages.http1.refused import start_of
 from pingap.stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk, status_line
@@ -31,10 +34,7 @@ from pingap.stages.http1.spelling import Spelled, respelled
 from pingap.stages.http2.engine import Http2Error
 from pingap.stages.messages import UNKNOWN, Data, Interim, Peer, Response
 from pingap.stages.read_gate import BACKLOG, CREDIT, ReadGate
-
-if TYPE_CHECKING:
-    from pingap.stages.accept.actor import AcceptActor
-    from pingap.stages.accept.doors import Door
+from pingap.stages.stream import OwnedStream
 
 AHEAD: Final = 64 * 1024
 """Bytes of pipelined requests that wait in the buffer before reading pauses."""
@@ -46,11 +46,12 @@ _FINAL: Final = {status: line for status, line in STATUS_LINES.items() if status
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)+")
 
 
-class Http1Connection(asyncio.Protocol):
+class Http1ClientConnection(asyncio.Protocol):
     """One connection; at most one stream at a time."""
 
     __slots__ = (
         "_buffer",
+        "_connections",
         "_head_started",
         "_intake",
         "_is_half_closed",
@@ -58,12 +59,12 @@ class Http1Connection(asyncio.Protocol):
         "_outlet",
         "_parse",
         "_stream",
-        "actor",
+        "_streams",
         "arrival",
         "deadline",
         "door",
         "gate",
-        "served",
+        "nth",
         "transport",
         "write",
     )
@@ -74,18 +75,20 @@ class Http1Connection(asyncio.Protocol):
     write: Callable[[bytes], None]
     _outlet: Outlet
 
-    def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival | None = None) -> None:
-        """arrival: of a connection that the actor knows already; None for one that begins here."""
-        self.actor = actor
+    def __init__(self, connections: Connections, door: Door, arrival: Arrival | None = None) -> None:
+        """arrival: of a connection that is registered already; None for one that begins here."""
+        self._connections = connections
+        self._streams = connections.streams
         self.door = door
         self.deadline = inf
-        self.served = 0
+        self.nth = 0
+        """Requests so far, the present one included."""
         self._parse = door.engine.parse_request
         self._buffer = b""
         self._head_started = 0.0
         self._intake: Intake | None = None
         """Of a request whose body has not all come, or whose answer has not waited for it."""
-        self._stream: Stream | None = None
+        self._stream: OwnedStream | None = None
         """The request that waits for its answer, or is being answered."""
         self._lingering = False
         """Nothing more is wanted of the client."""
@@ -102,7 +105,7 @@ class Http1Connection(asyncio.Protocol):
         self.gate = ReadGate(outlet.transport)
         now = monotonic()
         if not hasattr(self, "arrival"):
-            peer = Peer(*origin_of(transport), "http", self.actor.connected(self, self.door))
+            peer = Peer(*origin_of(transport), "http", self._connections.connected(self, self.door))
             self.arrival = Arrival(peer, now, None)
         self.deadline = now + self.door.settings.header_timeout
 
@@ -116,15 +119,16 @@ class Http1Connection(asyncio.Protocol):
         self._intake = None
         stream, self._stream = self._stream, None
         if stream is not None:
-            self.actor.client_left(stream)
-        self.actor.disconnected(self, self.door)
+            self._connections.departures.left(stream)
+        self._connections.disconnected(self, self.door)
 
     def _collected_in_vain(self) -> None:
         """The client has left. If a request's body was being collected, nobody but us knows of that request."""
         intake = self._intake
         if intake is not None and intake.head is not None:
-            started, size = self._head_started or monotonic(), intake.collected
-            self.actor.refused(self, self.door, intake.head, "client_closed", "gone before its body was here", started, received=size)
+            self.nth += 1
+            started, size, why = self._head_started or monotonic(), intake.collected, "gone before its body was here"
+            self._connections.answers.record(self, self.door, intake.head, "client_closed", why, started, received=size)
 
     def eof_received(self) -> bool:
         # A client that shuts its side before the answer has come is taken for gone, as nginx does:
@@ -136,11 +140,11 @@ class Http1Connection(asyncio.Protocol):
         elif stream.is_tunnel and self._intake is not None and self.transport.can_write_eof():
             self._intake.ended()
             return True
-        elif self.actor.departures.may_go_on(stream) and self.transport.can_write_eof():
+        elif self._connections.departures.may_go_on(stream) and self.transport.can_write_eof():
             self._is_half_closed = True
             if not self._buffer:  # else there are requests in it, which came before the end
                 stream.keep_alive = False
-            self.actor.departures.half_closed(stream, self.transport.abort)
+            self._connections.departures.half_closed(stream, self.transport.abort)
             return True
         else:
             self.transport.abort()
@@ -157,7 +161,7 @@ class Http1Connection(asyncio.Protocol):
         self._outlet.deadline = inf
         if self._stream is not None:
             if self._stream.unacked:
-                self.actor.give_credit(self._stream)
+                self._streams.give_credit(self._stream)
         elif self._intake is None:
             self._await_next(monotonic())
 
@@ -166,7 +170,7 @@ class Http1Connection(asyncio.Protocol):
             self._next(self._buffer + data if self._buffer else data)
         elif self._intake is not None:
             if len(data) >= LONG:
-                self.actor.bulk.took(len(data), self.gate, self._stream.wanter if self._stream is not None else 0)
+                self._connections.bulk.took(len(data), self.gate, self._stream.wanter if self._stream is not None else 0)
             try:
                 self._intake.arrived(data)
             except ProtocolError as error:
@@ -198,7 +202,8 @@ class Http1Connection(asyncio.Protocol):
                 if head.upgrade and self._speaks_http2 and self._upgrade(head, head_block, started):
                     return
                 self.deadline = inf
-                self._stream = self.actor.open(self, self.door, head, started, 0, b"", True)
+                self.nth += 1
+                self._stream = self._streams.open(self, self.door.name, head, started, 0, b"", True)
                 if len(self._buffer) > AHEAD:
                     self.gate.shut(BACKLOG)
                 elif self.gate.reasons:
@@ -207,10 +212,10 @@ class Http1Connection(asyncio.Protocol):
             rest, self._buffer = self._buffer, b""
             self.gate.open(BACKLOG)
             self._head_started = started  # until it is a stream
-            self._intake = Intake(self, decoder_of(head), self.door.settings.downstream_read_timeout)
+            self._intake = Intake(self, self._streams, decoder_of(head), self.door.settings.downstream_read_timeout)
             self._intake.begin(head, started, rest)
         except ProtocolError as error:
-            if head_block == PRIOR_KNOWLEDGE and self._speaks_http2 and not self.served:
+            if head_block == PRIOR_KNOWLEDGE and self._speaks_http2 and not self.nth:
                 self._begin_http2(head_block)
             else:
                 self._refuse(error.kind, error.detail, started, head_block)
@@ -234,12 +239,13 @@ class Http1Connection(asyncio.Protocol):
         self._buffer = data
         self.gate.open(BACKLOG)
 
-    def open(self, head: RequestHead, started: float, length: int, body: bytes, ended: bool) -> Stream:
+    def open(self, head: RequestHead, started: float, length: int, body: bytes, ended: bool) -> OwnedStream:
         """For the intake: the request is complete, or complete enough."""
         self._head_started = 0.0
         if ended:
             self.deadline = inf
-        self._stream = self.actor.open(self, self.door, head, started, length, body, ended)
+        self.nth += 1
+        self._stream = self._streams.open(self, self.door.name, head, started, length, body, ended)
         return self._stream
 
     def is_taken_by(self, intake: Intake) -> bool:
@@ -256,9 +262,9 @@ class Http1Connection(asyncio.Protocol):
         elif self._stream is not None and self._stream.is_half_shut:
             self._finish(self._stream, monotonic())
 
-    def credited(self, stream: Stream) -> None:
+    def credited(self) -> None:
         intake = self._intake
-        if stream is not self._stream or intake is None:
+        if intake is None:
             return
         if intake.is_expected:
             intake.is_expected = False
@@ -273,7 +279,7 @@ class Http1Connection(asyncio.Protocol):
         return self.door.make_http2 is not None and self.door.chooser is None
 
     def _begin_http2(self, preface: bytes) -> None:
-        connection = Http2Connection(self.actor, self.door, self.arrival)
+        connection = Http2ClientConnection(self._connections, self.door, self.arrival)
         self.transport.set_protocol(connection)
         connection.connection_made(self.transport)
         self._hand_over(connection, preface)
@@ -283,8 +289,8 @@ class Http1Connection(asyncio.Protocol):
         settings = asked_settings(head, block)
         if settings is None:
             return False
-        connection = Http2Connection(self.actor, self.door, self.arrival)
-        connection.served = self.served
+        connection = Http2ClientConnection(self._connections, self.door, self.arrival)
+        connection.served = self.nth
         try:
             connection.upgraded(self.transport, settings, head, started)
         except Http2Error:
@@ -292,12 +298,12 @@ class Http1Connection(asyncio.Protocol):
         self._hand_over(connection, b"")
         return True
 
-    def _hand_over(self, connection: Http2Connection, begun: bytes) -> None:
+    def _hand_over(self, connection: Http2ClientConnection, begun: bytes) -> None:
         """begun: what this one has taken out of its buffer."""
         self.deadline = inf
         self._lingering = True
         rest, self._buffer = begun + self._buffer, b""
-        self.actor.handed_over(self, connection)
+        self._connections.handed_over(self, connection)
         connection.gate = self.gate  # Bulk may hold it
         self.gate.open(BACKLOG)
         if rest:
@@ -305,8 +311,12 @@ class Http1Connection(asyncio.Protocol):
 
     # -- the answer: how it is framed, and when it is cut (RFC 9112 section 6) --
 
-    def respond(self, stream: Stream, response: Response, now: float) -> None:
+    def respond(self, response: Response, now: float) -> None:
+        stream = self._stream
+        assert stream is not None
         request = stream.request
+        if response.status >= 400:
+            response = as_read_by(stream, response)
         status, length, body = response.status, response.length, response.body
         framing = b""
         if status == 101:
@@ -327,7 +337,7 @@ class Http1Connection(asyncio.Protocol):
         else:
             stream.keep_alive = False
         settings = self.door.settings
-        if self.actor.draining or not settings.keepalive_timeout:
+        if self._connections.draining or not settings.keepalive_timeout:
             stream.keep_alive = False
         if not stream.upload_done:
             intake = self._intake
@@ -358,8 +368,8 @@ class Http1Connection(asyncio.Protocol):
             stream.unacked = len(response.body)
             stream.sent = 0 if stream.bodiless else stream.unacked
 
-    def interim(self, stream: Stream, interim: Interim) -> None:
-        if stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
+    def interim(self, interim: Interim) -> None:
+        if self._stream is not None and self._stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
             headers = self._written(interim.headers, interim.spelled)
             self.write(b"%b%b\r\n" % (status_line(interim.status, interim.reason), headers))
 
@@ -367,7 +377,9 @@ class Http1Connection(asyncio.Protocol):
         """A block in normal form as this server's clients get it."""
         return respelled(block, spelled) if self.door.settings.preserve_header_case else block
 
-    def body(self, stream: Stream, data: Data) -> None:
+    def body(self, data: Data) -> None:
+        stream = self._stream
+        assert stream is not None
         response = stream.response
         assert response is not None
         if data.error:
@@ -375,7 +387,7 @@ class Http1Connection(asyncio.Protocol):
             if data.payload and response.length == UNKNOWN and not stream.bodiless:
                 self._end_cut(stream, data.payload)
             else:
-                self.cut(stream)
+                self.cut()
             return
         payload = data.payload
         size = len(payload)
@@ -397,7 +409,7 @@ class Http1Connection(asyncio.Protocol):
                 if size > excess:
                     self.write(payload[:-excess])
                 stream.failed = "bad_gateway"  # more than was promised: the client would take it for the next answer
-                self.cut(stream)
+                self.cut()
                 return
         if data.ended:
             if data.context and response.report is not None:
@@ -408,9 +420,9 @@ class Http1Connection(asyncio.Protocol):
                 self._finish(stream, monotonic())
             else:
                 stream.failed = "bad_gateway"  # less than was promised: only a close can tell the client
-                self.cut(stream)
+                self.cut()
         elif not self._outlet.choked and stream.unacked >= TOP_UP:
-            self.actor.give_credit(stream)
+            self._streams.give_credit(stream)
 
     def _write_chunk(self, payload: bytes, ended: bool) -> None:
         size = len(payload)
@@ -421,7 +433,7 @@ class Http1Connection(asyncio.Protocol):
         elif ended:
             self.write(LAST_CHUNK)
 
-    def _half_shut(self, stream: Stream) -> None:
+    def _half_shut(self, stream: OwnedStream) -> None:
         """The backend's half of a tunnel has ended."""
         if self.transport.can_write_eof():
             stream.is_half_shut = True
@@ -429,19 +441,22 @@ class Http1Connection(asyncio.Protocol):
         else:
             self._finish(stream, monotonic())
 
-    def fail(self, stream: Stream, kind: str) -> None:
-        self.respond(stream, self.actor.own_answer(stream, kind), monotonic())
+    def fail(self, kind: str) -> None:
+        if self._stream is not None:
+            self.respond(self._connections.answers.answer(self._stream, kind), monotonic())
 
-    def cut(self, stream: Stream) -> None:
-        self._stream = None
-        self.actor.ended(stream, monotonic(), stream.failed or "cut")
+    def cut(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        self._streams.ended(stream, monotonic(), stream.failed or "cut")
         response = stream.response
         if response is not None and response.length == UNKNOWN and not stream.chunked and not stream.bodiless:
             reset(self.transport)  # its end is the connection's end, so an orderly close would say that all is there
         else:
             self._close()
 
-    def _end_cut(self, stream: Stream, last: bytes) -> None:
+    def _end_cut(self, stream: OwnedStream, last: bytes) -> None:
         """An answer that is cut off and says so at its end, which is an orderly one."""
         self._stream = None
         stream.sent += len(last)
@@ -449,12 +464,12 @@ class Http1Connection(asyncio.Protocol):
             self._write_chunk(last, True)
         else:
             self.write(last)
-        self.actor.ended(stream, monotonic(), stream.failed)
+        self._streams.ended(stream, monotonic(), stream.failed)
         self._close()
 
     # -- a tunnel -------------------------------------------------------------
 
-    def _open_tunnel(self, stream: Stream, response: Response, now: float) -> None:
+    def _open_tunnel(self, stream: OwnedStream, response: Response, now: float) -> None:
         """The backend has agreed to switch (RFC 9110 section 7.8): from now on the bytes are theirs."""
         if not stream.request.upgrade:
             raise ValueError("101 that nobody asked for")
@@ -468,7 +483,7 @@ class Http1Connection(asyncio.Protocol):
         protocol = stream.request.upgrade
         headers = b"%bconnection: upgrade\r\nupgrade: %b\r\n" % (response.headers, protocol)
         self.write(b"%b%b\r\n" % (status_line(101, response.reason), self._written(headers, response.spelled)))
-        self._intake = tunnel_of(self)
+        self._intake = tunnel_of(self, self._streams)
         self.gate.open(BACKLOG)
         self._intake.tunnel(stream, rest)
         if response.body:
@@ -477,9 +492,9 @@ class Http1Connection(asyncio.Protocol):
 
     # -- between requests ---------------------------------------------------
 
-    def _finish(self, stream: Stream, now: float) -> None:
+    def _finish(self, stream: OwnedStream, now: float) -> None:
         self._stream = None
-        self.actor.ended(stream, now)
+        self._streams.ended(stream, now)
         if not stream.keep_alive:
             if self._buffer or not stream.upload_done:
                 self._linger()
@@ -501,7 +516,7 @@ class Http1Connection(asyncio.Protocol):
             return
         self.deadline = now + self.door.settings.keepalive_timeout
         if self._buffer:  # not from here: a long pipeline of refusals would go too deep
-            self.actor.context.loop.call_soon(self._next_pipelined)
+            self._connections.loop.call_soon(self._next_pipelined)
         elif self.gate.reasons:
             self.gate.open(BACKLOG)
 
@@ -518,11 +533,13 @@ class Http1Connection(asyncio.Protocol):
         self._head_started = 0.0
         if stream is not None and stream.state is State.RESPONDING:
             stream.failed = kind
-            self.cut(stream)
+            self.cut()
             return
         self._stream = None
         refused = stream or (intake.head if intake is not None else None) or start_of(block)
-        status, headers, body = self.actor.refusal(self, self.door, refused, kind, detail, started)
+        if stream is None:
+            self.nth += 1
+        status, headers, body = self._connections.answers.refuse(self, self.door, refused, kind, detail, started)
         headers = b"%b%bcontent-length: %d\r\nconnection: close\r\n" % (headers, dated(headers, monotonic()), len(body))
         self.write(b"%b%b\r\n%b" % (STATUS_LINES[status], self._written(headers, ()), body))
         self._linger()

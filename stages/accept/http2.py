@@ -12,14 +12,16 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from pingap.stages.accept.client import Arrival
-from pingap.stages.accept.core import State
-from pingap.stages.accept.http2_stream import Http2Stream
+from pingap.stages.accept.connections import Connections
+from pingap.stages.accept.door import Door
+from pingap.stages.accept.http2_stream import Http2ClientStream
 from pingap.stages.accept.outlet import LINGER, STREAM_TOP_UP, WRITE_BUFFER, Outlet
 from pingap.stages.bulk import LONG
+from pingap.stages.client import Arrival
 from pingap.stages.date import dated
+from pingap.stages.fate import State
 from pingap.stages.http1.refused import sketch
 from pingap.stages.http1.rules import ProtocolError, RequestHead
 from pingap.stages.http2.engine import (
@@ -46,10 +48,6 @@ from pingap.stages.http2.guard import FloodGuard, for_lists_of
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.read_gate import BACKLOG, ReadGate
 
-if TYPE_CHECKING:
-    from pingap.stages.accept.actor import AcceptActor
-    from pingap.stages.accept.doors import Door
-
 UNREAD: Final = 4 * WRITE_BUFFER
 """Bytes that may wait for the socket before nothing more is read. Bodies stop at a quarter of it; heads have no windows."""
 
@@ -66,11 +64,12 @@ ROUND_TRIP: Final = 1.0
 """Seconds that a client has to answer that PING."""
 
 
-class Http2Connection(asyncio.Protocol):
+class Http2ClientConnection(asyncio.Protocol):
     """One connection with any number of streams."""
 
     __slots__ = (
         "_client_leaves",
+        "_connections",
         "_forced",
         "_idle_by",
         "_is_over",
@@ -81,16 +80,18 @@ class Http2Connection(asyncio.Protocol):
         "_streams",
         "_unfinished",
         "_write",
-        "actor",
+        "answers",
         "arrival",
         "blocked",
         "deadline",
+        "departures",
         "door",
         "engine",
         "gate",
         "guard",
         "heard",
         "served",
+        "streams",
         "transport",
     )
 
@@ -99,12 +100,16 @@ class Http2Connection(asyncio.Protocol):
     _outlet: Outlet
     _write: Callable[[bytes], None]
 
-    def __init__(self, actor: AcceptActor, door: Door, arrival: Arrival) -> None:
-        self.actor = actor
+    def __init__(self, connections: Connections, door: Door, arrival: Arrival) -> None:
+        self._connections = connections
+        self.streams = connections.streams
+        self.answers = connections.answers
+        self.departures = connections.departures
         self.door = door
         self.arrival = arrival
         self.deadline = inf
         self.served = 0
+        """Requests so far."""
         settings = door.settings
         make = door.make_http2
         assert make is not None
@@ -113,15 +118,15 @@ class Http2Connection(asyncio.Protocol):
         )
         self.guard = FloodGuard(len(PREFACE), for_lists_of(settings.max_header_bytes))
         self._forced = 0
-        self._streams: dict[int, Http2Stream] = {}
-        self.blocked: dict[Http2Stream, None] = {}
+        self._streams: dict[int, Http2ClientStream] = {}
+        self.blocked: dict[Http2ClientStream, None] = {}
         """Streams whose answer waits for room, in turn."""
         self._moved = -inf
         """Monotonic seconds at which one of them last had its turn."""
         self._is_scheduled = False
         self._is_over = False
         """Nothing more is wanted of the client, and nothing more is said to it."""
-        self.heard: dict[Http2Stream, None] = {}
+        self.heard: dict[Http2ClientStream, None] = {}
         """Streams of whose body something came in this read."""
         self._unfinished: dict[int, float] = {}
         """Streams that were answered before the client had said all, and the monotonic seconds at which they are reset."""
@@ -161,7 +166,7 @@ class Http2Connection(asyncio.Protocol):
         self.deadline = inf
         self._is_over = True
         self._abandon()
-        self.actor.disconnected(self, self.door)
+        self._connections.disconnected(self, self.door)
 
     def _abandon(self) -> None:
         """All streams are lost."""
@@ -198,14 +203,14 @@ class Http2Connection(asyncio.Protocol):
             return
         self._outlet.deadline = inf
         for stream in [s.stream for s in self._streams.values() if s.stream is not None and s.stream.unacked >= STREAM_TOP_UP]:
-            self.actor.give_credit(stream)
+            self.streams.give_credit(stream)
         self._pump()
 
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return  # read only so that the last frames are not reset away
         if len(data) >= LONG:
-            self.actor.bulk.took(len(data), self.gate, 0)
+            self._connections.bulk.took(len(data), self.gate, 0)
         now = monotonic()
         guard, engine = self.guard, self.engine
         try:
@@ -261,8 +266,8 @@ class Http2Connection(asyncio.Protocol):
         elif isinstance(event, Unread):
             # RFC 9113 section 8.1.1, as in `_malformed`.
             head = sketch(b"", b"", 20)
-            stream = Http2Stream(self, event.stream_id, head, now)
-            self.actor.refused(stream, self.door, head, "bad_request", "malformed, says the engine", now)
+            stream = Http2ClientStream(self, event.stream_id, head, now)
+            self.answers.record(stream, self.door, head, "bad_request", "malformed, says the engine", now)
         # Room is looked at when all is taken; of settings the engine has taken care; no client has interim answers to give.
 
     def _unwanted(self, event: Body) -> None:
@@ -285,15 +290,15 @@ class Http2Connection(asyncio.Protocol):
         try:
             head = request_head(event.fields, event.ended, self.door.limits)
         except Malformed as error:
-            self._malformed(Http2Stream(self, stream_id, sketch_of(event.fields), now), error, now)
+            self._malformed(Http2ClientStream(self, stream_id, sketch_of(event.fields), now), error, now)
         except ProtocolError as error:
-            self._answer_refusal(Http2Stream(self, stream_id, sketch_of(event.fields), now), error, event.ended)
+            self._answer_refusal(Http2ClientStream(self, stream_id, sketch_of(event.fields), now), error, event.ended)
             self._rest_if_idle()
         else:
             self._begin(stream_id, head, now, event.ended)
 
     def _begin(self, stream_id: int, head: RequestHead, now: float, ended: bool) -> None:
-        stream = self._streams[stream_id] = Http2Stream(self, stream_id, head, now)
+        stream = self._streams[stream_id] = Http2ClientStream(self, stream_id, head, now)
         self._idle_by = inf
         stream.begin(ended)
 
@@ -310,28 +315,28 @@ class Http2Connection(asyncio.Protocol):
             stream.release()
             self._rest_if_idle()
 
-    def _malformed(self, stream: Http2Stream, error: Malformed, now: float) -> None:
+    def _malformed(self, stream: Http2ClientStream, error: Malformed, now: float) -> None:
         """RFC 9113 section 8.1.1: reset, and nobody guesses what was meant. It is in the log as 400."""
-        self.actor.refused(stream, self.door, stream.refused, error.kind, error.detail, now)
+        self.answers.record(stream, self.door, stream.refused, error.kind, error.detail, now)
         self.engine.reset(stream.stream_id, PROTOCOL_ERROR)
         self.guard.forced(1, now)
 
-    def refuse(self, stream: Http2Stream, error: ProtocolError) -> None:
+    def refuse(self, stream: Http2ClientStream, error: ProtocolError) -> None:
         """A request breaks the rules after its head."""
         known = stream.stream
         if known is not None and known.state is State.RESPONDING:
             known.failed = error.kind
-            stream.cut(known)
+            stream.cut()
             return
         self._forget(stream.stream_id)
         self._answer_refusal(stream, error, stream.client_ended)
         stream.release()
         self._rest_if_idle()
 
-    def _answer_refusal(self, stream: Http2Stream, error: ProtocolError, ended: bool) -> None:
+    def _answer_refusal(self, stream: Http2ClientStream, error: ProtocolError, ended: bool) -> None:
         engine, stream_id = self.engine, stream.stream_id
         at = monotonic()
-        status, headers, body = self.actor.refusal(stream, self.door, stream.refused, error.kind, error.detail, at)
+        status, headers, body = self.answers.refuse(stream, self.door, stream.refused, error.kind, error.detail, at)
         if not ended:
             self.let_rest_in(stream_id, UNKNOWN)
         if len(body) > engine.room(stream_id):
@@ -350,7 +355,7 @@ class Http2Connection(asyncio.Protocol):
         """Something waits for the end of the turn."""
         if not self._is_scheduled:
             self._is_scheduled = True
-            self.actor.context.loop.call_soon(self._end_turn)
+            self._connections.loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._is_scheduled = False
@@ -411,7 +416,7 @@ class Http2Connection(asyncio.Protocol):
         """A stream has a deadline."""
         self.deadline = min(self.deadline, deadline)
 
-    def stream_over(self, stream: Http2Stream, code: int | None = None) -> None:
+    def stream_over(self, stream: Http2ClientStream, code: int | None = None) -> None:
         """A stream needs nothing more. code: of the reset that ends it; None when it was answered."""
         self._forget(stream.stream_id)
         if code is not None:
@@ -440,7 +445,7 @@ class Http2Connection(asyncio.Protocol):
         self._unfinished[stream_id] = monotonic() + HEARD
         self.look_at(self._unfinished[stream_id])
 
-    def _forget(self, stream_id: int) -> Http2Stream | None:
+    def _forget(self, stream_id: int) -> Http2ClientStream | None:
         stream = self._streams.pop(stream_id, None)
         if stream is not None:
             self.blocked.pop(stream, None)
@@ -452,7 +457,7 @@ class Http2Connection(asyncio.Protocol):
             return
         idle = self.door.settings.keepalive_timeout
         if self._client_leaves or self._leaving_by == -inf or not idle:
-            self.actor.context.loop.call_soon(self._leave_if_idle)
+            self._connections.loop.call_soon(self._leave_if_idle)
         else:
             self._idle_by = monotonic() + idle
             self.look_at(self._idle_by)
@@ -465,7 +470,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _broke(self, error: Http2Error, is_said: bool) -> None:
         """The connection cannot go on: GOAWAY says why. is_said: the engine has made that already."""
-        context = self.actor.context
+        context = self._connections.context
         context.count("http2_connection_errors", code=str(error.code))
         context.log("debug", "HTTP/2 connection error", code=error.code, detail=error.detail, client=self.arrival.peer.ip)
         if not is_said:

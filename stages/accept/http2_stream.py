@@ -7,25 +7,26 @@ waits here, which in turn holds back the credit of its sender.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from pingap.stages.accept import intake
-from pingap.stages.accept.client import Arrival
+from pingap.stages.accept.departures import Departures
+from pingap.stages.accept.door import Door
 from pingap.stages.accept.outlet import BODILESS, STREAM_TOP_UP
-from pingap.stages.accept.own_answers import status_of_cut
-from pingap.stages.accept.stream import Stream
+from pingap.stages.accept.refusals import ErrorAnswers, as_read_by, status_of_cut
+from pingap.stages.client import Arrival
 from pingap.stages.date import dated
 from pingap.stages.headers import cutter, value_of
 from pingap.stages.http1.rules import ProtocolError, RequestHead
-from pingap.stages.http2.engine import CANCEL, INTERNAL_ERROR
+from pingap.stages.http2.engine import CANCEL, INTERNAL_ERROR, Fields, Http2Engine
 from pingap.stages.http2.fields import response_fields, trailer_fields
 from pingap.stages.messages import INLINE, UNKNOWN, Data, Interim, Response
-
-if TYPE_CHECKING:
-    from pingap.stages.accept.http2 import Http2Connection
+from pingap.stages.stream import OwnedStream
+from pingap.stages.streams import Streams
 
 _CONTINUE: Final = ((b":status", b"100"),)
 
@@ -35,8 +36,56 @@ PORTION: Final = 64 * 1024
 _without_accept: Final = cutter([b"sec-websocket-accept"])
 
 
-class Http2Stream:
-    """The client of one `Stream`, as `Http1Connection` is that of one at a time."""
+class Carrier(Protocol):
+    """The connection that a stream is one of (http2.py)."""
+
+    arrival: Arrival
+    served: int
+    """Requests so far."""
+    door: Door
+    engine: Http2Engine
+    streams: Streams
+    answers: ErrorAnswers
+    departures: Departures
+    blocked: dict[Http2ClientStream, None]
+    """Streams whose answer waits for room, in turn."""
+    heard: dict[Http2ClientStream, None]
+    """Streams of whose body something came in this read."""
+
+    @property
+    def choked(self) -> bool:
+        """The client does not take what is written."""
+
+    def has_others_before(self, now: float) -> bool:
+        """Whether a stream that waits for room may only wait for its turn."""
+
+    def look_at(self, deadline: float) -> None:
+        """A stream has a deadline."""
+
+    def schedule(self) -> None:
+        """Something waits for the end of the turn."""
+
+    def send_head(self, stream_id: int, fields: Fields, ended: bool) -> None: ...
+
+    def send_data(self, stream_id: int, payload: bytes, ended: bool) -> None: ...
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None: ...
+
+    def acknowledge(self, stream_id: int, count: int) -> None:
+        """So many bytes of its request are dealt with."""
+
+    def let_rest_in(self, stream_id: int, rest: int) -> None:
+        """The answer is about to end and the request has not, of which `rest` bytes are to come, or UNKNOWN."""
+
+    def refuse(self, stream: Http2ClientStream, error: ProtocolError) -> None:
+        """A request breaks the rules after its head."""
+
+    def stream_over(self, stream: Http2ClientStream, code: int | None = None) -> None:
+        """A stream needs nothing more. code: of the reset that ends it; None when it was answered."""
+
+
+class Http2ClientStream:
+    """The client of one `OwnedStream`, as `Http1ClientConnection` is that of one at a time."""
 
     __slots__ = (
         "_answered",
@@ -53,17 +102,21 @@ class Http2Stream:
         "_taken",
         "_trailers",
         "_waiting",
+        "arrival",
         "client_ended",
+        "nth",
         "read_by",
         "stream",
         "stream_id",
         "write_by",
     )
 
-    def __init__(self, connection: Http2Connection, stream_id: int, head: RequestHead, now: float) -> None:
+    def __init__(self, connection: Carrier, stream_id: int, head: RequestHead, now: float) -> None:
         self._connection = connection
+        self.arrival = connection.arrival
+        self.nth = connection.served = connection.served + 1
         self.stream_id = stream_id
-        self.stream: Stream | None = None
+        self.stream: OwnedStream | None = None
         """None while its body is being collected, and after its end."""
         self._head = head
         self._started = now
@@ -91,30 +144,16 @@ class Http2Stream:
         self.write_by = inf
         """Monotonic seconds until which the client may make no room for its answer."""
 
-    # -- what the actor asks of a client ------------------------------------------
-
-    @property
-    def arrival(self) -> Arrival:
-        return self._connection.arrival
-
-    @property
-    def served(self) -> int:
-        return self._connection.served
-
-    @served.setter
-    def served(self, count: int) -> None:
-        self._connection.served = count
-
     # -- the request ------------------------------------------------------------------
 
     @property
-    def refused(self) -> Stream | RequestHead:
+    def refused(self) -> OwnedStream | RequestHead:
         """What is refused if this request breaks the rules now: a stream, or a head whose body is awaited."""
         return self.stream or self._head
 
     def _open(self, length: int, body: bytes, ended: bool) -> None:
         connection = self._connection
-        self.stream = connection.actor.open(self, connection.door, self._head, self._started, length, body, ended)
+        self.stream = connection.streams.open(self, connection.door.name, self._head, self._started, length, body, ended)
 
     def begin(self, ended: bool) -> None:
         """The head is here. ended: there is no body."""
@@ -172,7 +211,7 @@ class Http2Stream:
             self._has_moved = self._is_watched
             if not self._is_watched:
                 self._is_watched = True
-                self._connection.actor.context.loop.call_later(intake.PAUSE, self._look)
+                asyncio.get_running_loop().call_later(intake.PAUSE, self._look)
 
     def _look(self) -> None:
         """As over HTTP/1.1: a client that pauses may wait for an answer to what it has sent."""
@@ -180,7 +219,7 @@ class Http2Stream:
             return
         if self._has_moved:
             self._has_moved = False
-            self._connection.actor.context.loop.call_later(intake.PAUSE, self._look)
+            asyncio.get_running_loop().call_later(intake.PAUSE, self._look)
         else:
             self._stop_collecting()
 
@@ -210,7 +249,7 @@ class Http2Stream:
         if payload or ended:
             stream.credit -= size
             stream.upload_done = ended
-            self._connection.actor.send_body(stream, payload, ended, self._request_trailers if ended else b"")
+            self._connection.streams.send_body(stream, payload, ended, self._request_trailers if ended else b"")
             self._connection.acknowledge(self.stream_id, size)
         if ended:
             self.read_by = inf
@@ -229,7 +268,7 @@ class Http2Stream:
             self.read_by = monotonic() + self._connection.door.settings.downstream_read_timeout
             self._connection.look_at(self.read_by)
 
-    def credited(self, stream: Stream) -> None:
+    def credited(self) -> None:
         if self._is_expected:
             self._is_expected = False
             self._connection.send_head(self.stream_id, _CONTINUE, False)
@@ -243,8 +282,11 @@ class Http2Stream:
 
     # -- the answer -----------------------------------------------------------------------
 
-    def respond(self, stream: Stream, response: Response, now: float) -> None:
-        connection = self._connection
+    def respond(self, response: Response, now: float) -> None:
+        connection, stream = self._connection, self.stream
+        assert stream is not None
+        if response.status >= 400:
+            response = as_read_by(stream, response)
         status, headers, length, body, ended = response.status, response.headers, response.length, response.body, response.ended
         if status == 101:
             if not stream.request.upgrade:
@@ -259,11 +301,11 @@ class Http2Stream:
                 headers = _without_accept(headers)
         elif self._head.upgrade and 200 <= status < 300:
             # A backend that did not switch: the client would take its 2xx for an open tunnel.
-            connection.actor.cancel(stream, "no tunnel")
+            connection.streams.cancel(stream, "no tunnel")
             addr = response.report.addr if response.report is not None else ""
             path = self._head.target.partition(b"?")[0].decode()  # a query may hold what no log should
-            connection.actor.repeats.log("warn", "backend opened no tunnel", f"no tunnel {addr}", addr=addr, status=status, path=path)
-            response = connection.actor.own_answer(stream, "bad_gateway")
+            connection.streams.repeats.log("warn", "backend opened no tunnel", f"no tunnel {addr}", addr=addr, status=status, path=path)
+            response = connection.answers.answer(stream, "bad_gateway")
             status, headers, length, body, ended = response.status, response.headers, response.length, response.body, True
         elif stream.request.method == b"HEAD" or status in BODILESS:
             stream.bodiless = True
@@ -287,15 +329,17 @@ class Http2Stream:
         elif body:
             self._give(body)
 
-    def interim(self, stream: Stream, interim: Interim) -> None:
+    def interim(self, interim: Interim) -> None:
         self._connection.send_head(self.stream_id, response_fields(interim.status, interim.headers, UNKNOWN), False)
 
-    def body(self, stream: Stream, data: Data) -> None:
+    def body(self, data: Data) -> None:
+        stream = self.stream
+        assert stream is not None
         response = stream.response
         assert response is not None
         if data.error:
             stream.failed = data.error
-            self.cut(stream, data.payload)
+            self.cut(data.payload)
             return
         payload = data.payload
         size = len(payload)
@@ -306,13 +350,13 @@ class Http2Stream:
             if data.ended:
                 self._finish(monotonic())
             elif stream.unacked >= STREAM_TOP_UP:
-                self._connection.actor.give_credit(stream)
+                self._connection.streams.give_credit(stream)
             return
         taken = self._taken = self._taken + size
         promised = response.length
         if promised != UNKNOWN and not stream.is_tunnel and (taken > promised or (data.ended and taken < promised)):
             stream.failed = "bad_gateway"  # the client would wait for what is missing; what is too much is nobody's
-            self.cut(stream)
+            self.cut()
             return
         if data.ended:
             self._answered = True
@@ -373,7 +417,7 @@ class Http2Stream:
         if not ended:
             connection.send_data(self.stream_id, payload, False)
             if stream.unacked >= STREAM_TOP_UP and not connection.choked:
-                connection.actor.give_credit(stream)
+                connection.streams.give_credit(stream)
             return
         self._let_rest_in()
         trailers = self._trailers
@@ -398,19 +442,23 @@ class Http2Stream:
     def _finish(self, now: float) -> None:
         assert self.stream is not None
         if not self.stream.is_cut:
-            self._connection.actor.ended(self.stream, now)
+            self._connection.streams.ended(self.stream, now)
         self._connection.stream_over(self)
 
-    def fail(self, stream: Stream, kind: str) -> None:
-        self.respond(stream, self._connection.actor.own_answer(stream, kind), monotonic())
+    def fail(self, kind: str) -> None:
+        if self.stream is not None:
+            self.respond(self._connection.answers.answer(self.stream, kind), monotonic())
 
-    def cut(self, stream: Stream, last: bytes = b"") -> None:
+    def cut(self, last: bytes = b"") -> None:
         """A reset, so that what there is cannot be taken for all; a gRPC client gets that, and a status.
 
         last: how the body ends all the same, if it says so itself.
         """
+        stream = self.stream
+        if stream is None:
+            return
         trailers = b"" if self._answered else status_of_cut(stream)
-        self._connection.actor.ended(stream, monotonic(), stream.failed or "cut")
+        self._connection.streams.ended(stream, monotonic(), stream.failed or "cut")
         if trailers or last:
             stream.is_cut = stream.upload_done = self._answered = True
             self._trailers, self.read_by = trailers, inf
@@ -420,15 +468,19 @@ class Http2Stream:
 
     def left(self, kind: str = "client_closed") -> None:
         """The stream is gone, as a rule because the client left: whoever holds the request forgets it."""
-        actor, stream = self._connection.actor, self.stream
+        connection, stream = self._connection, self.stream
         if stream is None:
-            detail = "gone before its body was here"
-            actor.refused(self, self._connection.door, self._head, kind, detail, self._started, received=self._pending_size)
-        elif not stream.is_cut:
-            actor.client_left(stream, kind)
+            why, size = "gone before its body was here", self._pending_size
+            connection.answers.record(self, connection.door, self._head, kind, why, self._started, received=size)
+        elif stream.is_cut:
+            pass  # it is in the log already
+        elif kind == "client_closed":
+            connection.departures.left(stream)
+        else:
+            connection.streams.abandon(stream, kind)
 
     def release(self) -> None:
-        """It is over. What it held must not wait for the garbage collector, which comes seldom: it and its Stream name each other."""
+        """It is over. What it held must not wait for the garbage collector, which comes seldom: it and its OwnedStream name each other."""
         self.stream = None
         self._is_collecting = False
         self._waiting.clear()

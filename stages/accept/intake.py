@@ -7,18 +7,17 @@ upward half of a tunnel is an intake too, of a body without framing.
 
 from __future__ import annotations
 
+import asyncio
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from pingap.stages.accept.stream import Stream
 from pingap.stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from pingap.stages.http1.rules import RequestHead
 from pingap.stages.messages import INLINE, UNKNOWN
-from pingap.stages.read_gate import CREDIT
-
-if TYPE_CHECKING:
-    from pingap.stages.accept.http1 import Http1Connection
+from pingap.stages.read_gate import CREDIT, ReadGate
+from pingap.stages.stream import OwnedStream
+from pingap.stages.streams import Streams
 
 PAUSE: Final = 0.02
 """Seconds without a byte after which a small body is not waited for any more: its client may wait for an answer to what it has
@@ -28,8 +27,25 @@ DISCARD: Final = 30.0
 """Seconds that the rest of a request body may take to arrive after its answer, so that the connection can be kept."""
 
 
+class Bringer(Protocol):
+    """The connection that a body comes in on."""
+
+    deadline: float
+    """Monotonic seconds until which something more of the body must have come."""
+    gate: ReadGate
+
+    def open(self, head: RequestHead, started: float, length: int, body: bytes, ended: bool) -> OwnedStream:
+        """The request is complete, or complete enough."""
+
+    def is_taken_by(self, intake: Intake) -> bool:
+        """What comes from the client goes to this intake."""
+
+    def intake_over(self, rest: bytes) -> None:
+        """It has taken all that there was. rest: what follows the body."""
+
+
 class Intake:
-    """Made by a connection for a head that announces a body; it ends with `Http1Connection.intake_over`."""
+    """Made by a connection for a head that announces a body; it ends with `intake_over`."""
 
     __slots__ = (
         "_connection",
@@ -40,18 +56,20 @@ class Intake:
         "_pending",
         "_started",
         "_stream",
+        "_streams",
         "_timeout",
         "is_dropped",
         "is_expected",
     )
 
-    def __init__(self, connection: Http1Connection, decoder: BodyDecoder, timeout: float) -> None:
+    def __init__(self, connection: Bringer, streams: Streams, decoder: BodyDecoder, timeout: float) -> None:
         """timeout: seconds that the client may send nothing of it; inf where others watch."""
         self._connection = connection
+        self._streams = streams
         self._decoder = decoder
         self._timeout = timeout
         self._pending = b""
-        self._stream: Stream | None = None
+        self._stream: OwnedStream | None = None
         self._head: RequestHead | None = None
         self._started = 0.0
         self._parts: list[bytes] | None = None
@@ -93,13 +111,13 @@ class Intake:
             self._collect(rest)
             if self._parts is not None:
                 self._has_moved = False
-                connection.actor.context.loop.call_later(PAUSE, self._look)
+                asyncio.get_running_loop().call_later(PAUSE, self._look)
             return
         self._stream = connection.open(head, started, head.length, b"", False)
         if rest:
             self._upload(self._decoder.feed(rest))
 
-    def tunnel(self, stream: Stream, rest: bytes) -> None:
+    def tunnel(self, stream: OwnedStream, rest: bytes) -> None:
         """Takes what the client sends from now on, `rest` first, for a stream that has become a tunnel."""
         self._stream = stream
         if rest:
@@ -145,7 +163,7 @@ class Intake:
             return  # all of it has come, or nobody wants it any more
         if self._has_moved:
             self._has_moved = False
-            self._connection.actor.context.loop.call_later(PAUSE, self._look)
+            asyncio.get_running_loop().call_later(PAUSE, self._look)
         else:
             self._end_collecting(head, parts)
 
@@ -174,14 +192,14 @@ class Intake:
             self._pending = b""
             stream.credit -= len(payload)
             if decoder.done:
-                connection.actor.send_body(stream, payload, True, _trailers(decoder))
+                self._streams.send_body(stream, payload, True, _trailers(decoder))
                 stream.upload_done = True
                 connection.intake_over(decoder.rest)
             elif payload:
-                connection.actor.send_body(stream, payload, False)
+                self._streams.send_body(stream, payload, False)
         else:
             if stream.credit:
-                connection.actor.send_body(stream, payload[: stream.credit], False)
+                self._streams.send_body(stream, payload[: stream.credit], False)
                 payload = payload[stream.credit :]
                 stream.credit = 0
             self._pending = payload
@@ -220,9 +238,9 @@ def decoder_of(head: RequestHead) -> BodyDecoder:
     return ChunkedBody(head.named) if head.length == UNKNOWN else LengthBody(head.length)
 
 
-def tunnel_of(connection: Http1Connection) -> Intake:
+def tunnel_of(connection: Bringer, streams: Streams) -> Intake:
     """The upward half of a tunnel. How long it may be silent is for upstream to say, which sees both halves."""
-    return Intake(connection, CloseBody(), inf)
+    return Intake(connection, streams, CloseBody(), inf)
 
 
 def _trailers(decoder: BodyDecoder) -> bytes:

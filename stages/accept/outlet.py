@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from pingap.stages.accept.door import Door
 from pingap.stages.http1.direct import DirectWriter, reset, taken
 from pingap.stages.messages import STREAM_WINDOW, WINDOW
-
-if TYPE_CHECKING:
-    from pingap.stages.accept.doors import Door
 
 TOP_UP: Final = WINDOW // 4
 STREAM_TOP_UP: Final = STREAM_WINDOW // 4

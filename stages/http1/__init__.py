@@ -4,6 +4,7 @@
     lines.py     the quick way through ordinary heads; anything else goes to a whole parser
     engine.py    the whole head parsers: httptools (llhttp) by default, h11 as the strict, slower second
     lenient.py   what backends are forgiven in a head; requests are forgiven nothing
+    upgrade.py   which protocol that a client offers a backend gets to see
     methods.py   which methods are forwarded, and which may be sent twice
     reasons.py   reason phrases: the registry's, and which of a backend's are passed on
     refused.py   what a refused head has said of itself, for the log

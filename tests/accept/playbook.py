@@ -1,4 +1,4 @@
-"""Playbooks for accept: a real AcceptActor and real Http1Connections, between fake clients and fake stages.
+"""Playbooks for accept: a real AcceptActor and real connections, between fake clients and fake stages.
 
 `Client` stands for the other end of a TCP connection with its buffers in between; the stages are the test itself, which
 reads what accept has sent and answers. All envelopes go through MessagePack, as between processes. Time stands still
@@ -21,18 +21,22 @@ from pingap.bus.fake import FakeContext
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.observability.records import Access
+from pingap.stages import recovery as recovery_module
+from pingap.stages import streams as streams_module
 from pingap.stages.accept import actor as actor_module
+from pingap.stages.accept import connections as connections_module
+from pingap.stages.accept import departures as departures_module
 from pingap.stages.accept import entry as entry_module
 from pingap.stages.accept import http1 as http1_module
 from pingap.stages.accept import http2 as http2_module
 from pingap.stages.accept import http2_stream as http2_stream_module
 from pingap.stages.accept import intake as intake_module
 from pingap.stages.accept import outlet as outlet_module
-from pingap.stages.accept import recovery as recovery_module
+from pingap.stages.accept import refusals as refusals_module
 from pingap.stages.accept.actor import AcceptActor
-from pingap.stages.accept.doors import Door, limits_of
-from pingap.stages.accept.entry import Entry
-from pingap.stages.accept.http1 import Http1Connection
+from pingap.stages.accept.door import Door, limits_of
+from pingap.stages.accept.entry import ConnectionEntry
+from pingap.stages.accept.http1 import Http1ClientConnection
 from pingap.stages.date import DateLine
 from pingap.stages.forwarded import Trust
 from pingap.stages.http1.engine import ENGINES
@@ -168,8 +172,8 @@ class Client:
 
     def __init__(self, play: Play, door: Door) -> None:
         self.play = play
-        begin = Entry if door.settings.proxy_protocol else Http1Connection
-        self.transport = FakeTransport(begin(play.actor, door))
+        begin = ConnectionEntry if door.settings.proxy_protocol else Http1ClientConnection
+        self.transport = FakeTransport(begin(play.actor.connections, door))
         self._heard = 0
         self._unread: list[bytes] = []
         self.connection.connection_made(self.transport)
@@ -233,7 +237,8 @@ class Play:
         self.clock = Clock()
         http1_modules = (http1_module, intake_module)
         http2_modules = (http2_module, http2_stream_module)
-        for module in (actor_module, recovery_module, entry_module, outlet_module, *http1_modules, *http2_modules):
+        actor_modules = (actor_module, connections_module, departures_module, refusals_module, streams_module, recovery_module)
+        for module in (*actor_modules, entry_module, outlet_module, *http1_modules, *http2_modules):
             monkeypatch.setattr(module, "monotonic", self.clock)
         monkeypatch.setattr("pingap.stages.date._now", DateLine(lambda: 0.0))
         monkeypatch.setattr("pingap.stages.accept.intake.PAUSE", 3600.0)  # real time: a slow machine must not make clients pause
@@ -405,7 +410,7 @@ class Play:
 
     @property
     def is_holding(self) -> int:
-        return len(self.actor.streams)
+        return len(self.actor.streams.by_sid)
 
     async def end(self) -> None:
         """All clients leave; nothing may be left of them."""
@@ -416,11 +421,11 @@ class Play:
         actor = self.actor
         if actor._sweeper is not None:
             actor._sweeper.cancel()
-        assert actor.streams == {}, "a stream was left behind"
-        assert not actor._connections, "a connection was left behind"
-        assert not actor._recovery._recalling, "a recall was left behind"
+        assert actor.streams.by_sid == {}, "a stream was left behind"
+        assert not actor.connections.held, "a connection was left behind"
+        assert not actor.streams._recovery._recalling, "a recall was left behind"
         assert all(door.connections == 0 for door in self.doors)
-        connections = [client.connection for client in self.clients if isinstance(client.connection, Http1Connection)]
+        connections = [client.connection for client in self.clients if isinstance(client.connection, Http1ClientConnection)]
         assert not any(one._buffer or one._intake is not None for one in connections), "bytes were left behind"
 
 

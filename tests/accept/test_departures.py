@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pingap.config.model import Location, Server, Snapshot
-from pingap.stages.accept.recovery import WAIT
 from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Done, GoesOn, Interim, Request, closing
+from pingap.stages.recovery import WAIT
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get, post
 from tests.accept.test_http2 import Browser
 

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from pingap.bus.descriptors import PER_PEER, Descriptors, kept
-from pingap.stages.accept.actor import FULL_PAUSE
+from pingap.stages.accept.connections import FULL_PAUSE
 from pingap.stages.accept.doors import COPIES, Doors
 from tests.accept.playbook import Play
 
@@ -17,7 +17,7 @@ LIMIT = 1024
 
 def may_have(play: Play, connections: int) -> Descriptors:
     """Peers are what takes the rest away."""
-    descriptors = play.actor._descriptors = Descriptors(LIMIT)
+    descriptors = play.actor.connections._descriptors = Descriptors(LIMIT)
     descriptors.hold(LIMIT - kept(LIMIT) - connections)
     assert descriptors.most == connections
     return descriptors
@@ -78,18 +78,18 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             served.append(transport)
 
-    class Actor:
+    class Registry:
         draining = False
+        loop = asyncio.get_running_loop()
 
         class context:
-            loop = asyncio.get_running_loop()
             descriptors = Descriptors(LIMIT)
 
     doors = Doors()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pingap.stages.accept.doors._factory", lambda actor, door: Taker)
+        patch.setattr("pingap.stages.accept.doors._factory", lambda connections, door: Taker)
         listeners = [{"fd": listener.detach(), "server": "web", "addr": f"127.0.0.1:{port}"}]
-        await doors.listen(Actor, listeners, {}, {}, None)  # type: ignore[arg-type]
+        await doors.listen(Registry, listeners, {}, {}, None)  # type: ignore[arg-type]
         clients = [socket.create_connection(("127.0.0.1", port))]
         await until(lambda: len(served) == 1)
         for _ in range(2):
@@ -98,7 +98,7 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
             clients += [socket.create_connection(("127.0.0.1", port)) for _ in range(10)]
             await asyncio.sleep(0.05)
             assert len(served) == before
-            await doors.resume(Actor)  # type: ignore[arg-type]
+            await doors.resume()
             await until(lambda before=before: len(served) == before + 10)  # type: ignore[misc]
         doors.pause()
         doors.close()
@@ -112,11 +112,11 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
 
 
 async def test_hundreds_of_addresses_do_without_copies() -> None:
-    class Actor:
+    class Registry:
         draining = False
+        loop = asyncio.get_running_loop()
 
         class context:
-            loop = asyncio.get_running_loop()
             descriptors = Descriptors(LIMIT)
 
     for count, copies in ((1, COPIES), (32, COPIES), (64, 2), (100, 1), (200, 0)):
@@ -125,7 +125,7 @@ async def test_hundreds_of_addresses_do_without_copies() -> None:
             patch.setattr(Doors, "_serve", no_serving)
             socks = [socket.socket() for _ in range(count)]
             listeners = [{"fd": sock.detach(), "server": "web", "addr": ""} for sock in socks]
-            await doors.listen(Actor, listeners, {}, {}, None)  # type: ignore[arg-type]
+            await doors.listen(Registry, listeners, {}, {}, None)  # type: ignore[arg-type]
         assert doors._copies == copies
         doors.close()
 

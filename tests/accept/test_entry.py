@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pingap.stages.accept.client import origin_of
+from pingap.stages.accept.origin import origin_of
 from tests.accept.playbook import Client, Play, get
 
 LINE = b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n"

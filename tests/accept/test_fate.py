@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pingap.bus.members import Members
-from pingap.stages.accept import recovery as recovery_module
-from pingap.stages.accept.core import Fate, State, after_recall, crews, fate
-from pingap.stages.accept.recovery import RECALL_WAIT, WAIT
+from pingap.stages import recovery as recovery_module
+from pingap.stages.fate import Fate, State, after_recall, crews, fate
 from pingap.stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request, Stranded
+from pingap.stages.recovery import RECALL_WAIT, WAIT
 from tests.accept.playbook import ACCEPT, CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 ALL = {ROUTING, PLUGINS, UPSTREAM}
@@ -583,7 +583,7 @@ async def test_no_stream_is_sent_more_than_twice_nor_repeated_with_harm_nor_left
                 dead = next((i for i, stage in alive.items() if stage == how), 0)
                 alive.pop(dead, None)
                 if how == "upstream":
-                    held = (r for r in asked if r.affinity.upstream == dead and r.sid in play.actor.streams)
+                    held = (r for r in asked if r.affinity.upstream == dead and r.sid in play.actor.streams.by_sid)
                     upstream_died_with |= {r.target for r in held if len(sent[r.target]) == 1}  # the second is the last anyhow
                 play.members(*alive.items())
             elif what == "born":

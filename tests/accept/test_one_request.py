@@ -30,7 +30,7 @@ async def test_an_ipv4_client_on_a_dual_listener_has_its_ipv4_address(play: Play
     del client.connection.arrival
     client.connection.connection_made(client.transport)
     assert client.connection.arrival.peer.ip == "192.0.2.9"
-    play.actor._connections.discard(client.connection)
+    play.actor.connections.held.discard(client.connection)
     play.doors[0].connections -= 1
 
 

@@ -155,7 +155,7 @@ async def serve(play: Play, client: Client, portions: list[bytes]) -> list[tuple
                 body += envelope.payload
         for _, envelope in play.stages_hear():
             body += envelope.payload
-        if open_request is not None and (open_request.ended or play.actor.streams[open_request.sid].upload_done):
+        if open_request is not None and (open_request.ended or play.actor.streams.by_sid[open_request.sid].upload_done):
             seen.append((open_request.method, open_request.target, body))
             finished, open_request = open_request, None
             play.answers(finished, body=b"x")

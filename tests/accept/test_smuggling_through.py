@@ -30,7 +30,7 @@ async def run(play: Play, client: Client, wire: bytes) -> tuple[list[bytes], lis
                     await play.turn()
             elif hasattr(envelope, "payload"):
                 bodies[-1] += envelope.payload
-        if play.is_holding and play.actor.streams[request.sid].upload_done:
+        if play.is_holding and play.actor.streams.by_sid[request.sid].upload_done:
             play.answers(request)
     return targets, bodies
 

@@ -84,9 +84,9 @@ def play(new_loop: Callable[[], asyncio.AbstractEventLoop], script: Callable[[St
         finally:
             writer.close()
             await actor.stop()
-            while actor._connections:
+            while actor.connections.held:
                 await asyncio.sleep(0)
-            assert actor.streams == {}
+            assert actor.streams.by_sid == {}
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
@@ -187,7 +187,7 @@ def test_a_client_that_does_not_read_holds_its_sender_back(new_loop: Callable[[]
             granted += more
             if not more and sent + len(payload) > granted and not held_back:
                 held_back = True
-                (connection,) = stages.actor._connections
+                (connection,) = stages.actor.connections.held
                 assert connection.transport.get_write_buffer_size() <= WRITE_BUFFER + WINDOW
                 writer.transport.resume_reading()  # type: ignore[attr-defined]
             if held_back:
@@ -254,7 +254,7 @@ def test_pieces_of_all_sizes_keep_their_order_when_the_client_reads_slowly(new_l
         await stages.until(lambda: any(isinstance(envelope, Request) for _, envelope in stages.sent))
         (request,) = [envelope for _, envelope in stages.sent if isinstance(envelope, Request)]
         await asyncio.sleep(0)
-        (connection,) = stages.actor._connections
+        (connection,) = stages.actor.connections.held
         descriptor = writer.get_extra_info("socket").fileno()
         wire, waited = bytearray(), 0
         for number, piece in enumerate(pieces):

@@ -132,7 +132,7 @@ async def test_a_client_that_sends_faster_than_it_is_wanted_is_not_read(play: Pl
         intake = client.connection._intake
         assert intake is None or len(intake._pending) <= KERNEL_READ
     assert sent == size
-    assert play.actor.streams[request.sid].upload_done
+    assert play.actor.streams.by_sid[request.sid].upload_done
 
 
 async def test_who_was_not_read_is_read_again_when_its_last_bytes_are_wanted(play: Play) -> None:

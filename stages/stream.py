@@ -1,19 +1,16 @@
-"""One request and its answer, as accept sees them."""
+"""One request and its answer, as the actor sees them that owns the stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from pingap.stages.accept.core import State
+from pingap.stages.client import Client
+from pingap.stages.fate import State
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Request, Response
 
-if TYPE_CHECKING:
-    from pingap.stages.accept.client import Client
 
-
-class Stream:
+class OwnedStream:
     """Mutable record; who changes what is said at each field.
 
     One is made per request: what usually stays at its default is a class attribute,
@@ -35,7 +32,7 @@ class Stream:
     needs_plugins = False
     """While WAITING: a crew without plugins is of no use to it."""
     failed = ""
-    """Name of the error (stages/errors.py) when the answer is accept's own."""
+    """Name of the error (stages/errors.py) when it did not end as it should."""
     reason = ""
     """What `failed` comes of, in words."""
     deadline = 0.0
@@ -63,12 +60,12 @@ class Stream:
     is_half_shut = False
     """The backend's half of a tunnel has ended and the client's has not."""
 
-    def __init__(self, sid: int, connection: Client, request: Request, keep_alive: bool) -> None:
+    def __init__(self, sid: int, client: Client, request: Request, keep_alive: bool) -> None:
         self.sid = sid
-        self.connection = connection
+        self.client = client
         self.request = request
         self.keep_alive = keep_alive
-        self.nth = connection.served
+        self.nth = client.nth
         """Its place among the requests of its connection, from 1."""
         if request.length:
             self.received = len(request.body)

@@ -1,11 +1,10 @@
-"""What accept decides without I/O: the crew of a stream, and its fate when an actor dies (bus/PROTOCOL.md section 8)."""
+"""The crew of a stream, and its fate when an actor of that dies (bus/PROTOCOL.md section 8). Pure."""
 
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from pingap.stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Affinity
 
@@ -31,34 +30,19 @@ class Fate(enum.Enum):
     CUT = "the connection is closed in mid-answer"
 
 
-_PROTOCOL: Final = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]+(?:/[!#-'*+\-.0-9A-Z^-z|~]+)?")
-
-
-def protocol_to_tunnel(upgrade: bytes) -> bytes:
-    """Of the protocols of an Upgrade header (lower case) the one to ask the backend for, or b"" (RFC 9110 section 7.8).
-
-    HTTP/2 and TLS would be spoken on this hop only, and behind a tunnel nobody would look at their requests.
-    """
-    for name in upgrade.split(b","):
-        name = name.strip(b" \t")
-        if _PROTOCOL.fullmatch(name) and not name.startswith((b"h2", b"tls/")):
-            return name
-    return b""
-
-
-class Ready(Protocol):
+class ReadyActor(Protocol):
     @property
     def id(self) -> int: ...
 
 
-class Table(Protocol):
+class ActorTable(Protocol):
     """What is asked of the table of actors (bus.members.Members)."""
 
-    def ready(self, stage: str) -> Sequence[Ready]:
+    def ready(self, stage: str) -> Sequence[ReadyActor]:
         """Actors of a stage that take new streams."""
 
 
-def crews(members: Table, own: Mapping[str, int] | None) -> list[Affinity]:
+def crews(members: ActorTable, own: Mapping[str, int] | None) -> list[Affinity]:
     """The affinities to hand out in turn; empty when routing or upstream has nobody ready. Without plugins only those
     requests wait that need one, which routing tells.
 
