@@ -12,12 +12,12 @@ import sys
 from time import perf_counter
 from typing import Any
 
-from pingap.bus.fake import FakeContext
 from pingap.config.model import Location, Server, Snapshot
 from pingap.config.parts import Listen
 from pingap.stages.messages import Affinity, Peer, Report, Response, Routed
 from pingap.stages.plugins.actor import PluginsActor
 from pingap.stages.plugins.registry import plans
+from tests.kit.context import FakeContext
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 HEADERS = (
@@ -38,9 +38,16 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+class Here(FakeContext):
+    """As in one process: what is sent is handed over as it is."""
+
+    def send(self, to: int, envelope: Any) -> None:
+        self.sent.append((to, envelope))
+
+
 async def case(plugins: dict[str, dict[str, Any]], rounds: int) -> tuple[float, float]:
     """Best µs of a request and of a response; 0 when the response does not come here."""
-    context = FakeContext("plugins", 3)
+    context = Here("plugins", 3)
     actor = PluginsActor(context)
     await actor.start()
     snapshot = Snapshot(

@@ -16,7 +16,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pingap.bus.fake import FakeContext
 from pingap.config.addresses import parse_backend
 from pingap.config.model import Location, Server, Snapshot, Upstream
 from pingap.config.parts import HostRule, Listen, PathRule, Rewrite
@@ -24,6 +23,7 @@ from pingap.stages.messages import Affinity, Peer, Request, Routed
 from pingap.stages.routing.actor import RoutingActor
 from pingap.stages.routing.core import Router
 from pingap.stages.upstream.compiled import UpstreamCompiler
+from tests.kit.context import FakeContext
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 AFFINITY = Affinity(2, 3, 4)

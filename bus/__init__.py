@@ -11,7 +11,7 @@ sockets). The actor cannot tell which.
     kinds.py      the bus's own message kinds      envelope.py  the wire form
     members.py    who is there                     liveness.py  who is still alive
     sockets.py    one socket on the loop, and what each pattern says
-    pipes.py      what lies between two actors     fake.py      a context for tests
+    pipes.py      what lies between two actors
     replication.py  replicated state (Clone pattern), as replica.py decides
     strays.py     what goes to the log instead of stderr
     output.py     stdout and stderr, which never make a process wait

@@ -15,7 +15,7 @@ from pingap.bus.replication import NO_BLOBS, Change
 
 
 class Context(Protocol):
-    """An actor's view of its process. `bus.fake.FakeContext` stands in for it in tests."""
+    """An actor's view of its process. `tests.kit.context.FakeContext` stands in for it in tests."""
 
     id: int
     stage: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from pingap.bus.fake import FakeContext
 from pingap.stages.answers import OwnAnswers, report_on
 from pingap.stages.messages import INLINE, STREAM_WINDOW, WINDOW, Answered, Cancel, Credit, Data, Done, Response
+from tests.kit.context import FakeContext
 from tests.metrics.test_metrics_actor import ACCEPT, ROUTING, SID, routed
 
 ME = 8

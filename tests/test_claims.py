@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import READY, Member, Members
 from pingap.stages.claims import WAIT, Claims
 from pingap.stages.leases import Leases, Verdict
 from pingap.stages.messages import Claim, Claimed, Done
 from pingap.stages.owners import KEPT, Owners, owner_of
+from tests.kit.context import FakeContext
 
 KEYS = [f"location-{number}" for number in range(10_000)]
 ACCEPT, SECOND_ACCEPT = 1, 2

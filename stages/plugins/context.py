@@ -55,13 +55,22 @@ class ExchangeContext(dict[str, Any]):
         return value
 
     def check(self) -> None:
-        """Looks once more at lists and tables: what they hold may have changed since. Raises TypeError."""
+        """Looks once more at lists and tables: what they hold may have changed since.
+
+        Raises TypeError, and lets go of what cannot travel: the answer that tells of the failure has to.
+        """
+        bad: dict[str, _CannotTravel] = {}
         for key, value in self.items():
             if type(value) not in _SCALARS:
                 try:
                     _check(value, 0)
                 except _CannotTravel as problem:
-                    raise TypeError(f"context[{key!r:.100}] was given what it cannot hold: {problem}") from None
+                    bad[key] = problem
+        for key in bad:
+            del self[key]
+        if bad:
+            first = next(iter(bad))
+            raise TypeError(f"context[{first!r:.100}] was given what it cannot hold: {bad[first]}")
 
 
 class _CannotTravel(Exception):

@@ -17,7 +17,6 @@ import msgpack
 import pytest
 
 from pingap.bus.envelope import WireError
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.observability.records import Access
@@ -41,6 +40,7 @@ from pingap.stages.date import DateLine
 from pingap.stages.forwarded import Trust
 from pingap.stages.http1.engine import ENGINES
 from pingap.stages.messages import UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
+from tests.kit.context import FakeContext
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pingap.bus.fake import FakeContext
 from pingap.bus.kinds import LINES
 from pingap.config.model import Server, Snapshot
 from pingap.config.parts import AccessLog, Listen
 from pingap.observability.records import Access
 from pingap.stages.accept.access_lines import MOST, AccessLines, compile_lines
+from tests.kit.context import FakeContext
 from tests.observability.samples import access
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pingap.bus.fake import FakeContext
 from pingap.config.model import Server
 from pingap.stages.accept.actor import AcceptActor
 from pingap.stages.messages import WINDOW, Done
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Play, get, post
+from tests.kit.context import FakeContext
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}
 

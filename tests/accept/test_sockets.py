@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import uvloop
 
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import Members
 from pingap.config.model import Server, Snapshot
 from pingap.stages.accept.actor import AcceptActor
@@ -20,6 +19,7 @@ from pingap.stages.accept.outlet import WRITE_BUFFER
 from pingap.stages.http1.body import ChunkedBody
 from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
 from tests.accept.playbook import CREW, UPSTREAM, get, post
+from tests.kit.context import FakeContext
 
 LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 PATIENCE = 10

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pingap.bus import repeats as module
-from pingap.bus.fake import FakeContext
 from pingap.bus.repeats import MOST, Repeats
+from tests.kit.context import FakeContext
 
 ROOT = Path(__file__).resolve().parents[2]
 

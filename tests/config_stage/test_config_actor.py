@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import Members
 from pingap.config.load import load
 from pingap.config.model import Code, Snapshot
@@ -20,6 +19,7 @@ from pingap.loading import load as load_all
 from pingap.stages.config import last, watch
 from pingap.stages.config.actor import ConfigActor
 from pingap.stages.messages import Accepted, InUse, Refused
+from tests.kit.context import FakeContext
 
 GOOD = """
 [servers.web]
@@ -138,7 +138,7 @@ async def test_it_is_ready_when_the_first_generation_was_accepted(path: Path) ->
         await run.until(lambda: run.context.is_ready)
         assert run.port == 1
         assert run.outcomes == [
-            {"number": run.value["committed"], "problems": [], "notes": [], "changed": "", "word": "reload", "asked": 0}
+            {"number": run.value["committed"], "problems": (), "notes": (), "changed": "", "word": "reload", "asked": 0}
         ]
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from pingap.bus.envelope import pack, unpack
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Snapshot
 from pingap.stages.generations import Generations
 from pingap.stages.messages import Accepted, InUse, Refused
+from tests.kit.context import FakeContext
 
 ME, CONFIG = 7, 2
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import Members
 from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend, HealthCheck
@@ -23,6 +22,7 @@ from pingap.stages.lookups import Address, Lookups
 from pingap.stages.messages import Accepted
 from tests.discovery.origin import OK, Origin, listening, origin
 from tests.e2e.waiting import free_port
+from tests.kit.context import FakeContext
 
 FAST = HealthCheck("http", "x", "/", check_frequency=0.02, failure=2, success=2, read_timeout=0.5)
 

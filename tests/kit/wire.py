@@ -28,3 +28,8 @@ def over_the_wire(envelope: Any) -> Any:
     head, *attachments = wire.pack([envelope])
     unpack = _READER.unpack if isinstance(envelope, wire.Message) else wire.unpack
     return unpack(head, attachments)[0]
+
+
+def plain(value: Any) -> Any:
+    """What arrives of plain data (replicated state, fields of a log line): tuples for lists."""
+    return over_the_wire((0, value))[1]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pingap.bus.envelope import pack
-from pingap.bus.fake import FakeContext
 from pingap.bus.kinds import COUNT, LINES
 from pingap.bus.members import Members
 from pingap.bus.messages import Wanted
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.config.parts import AccessLog, Listen
 from pingap.stages.logging.actor import LoggingActor
+from tests.kit.context import FakeContext
 from tests.observability.samples import access, log
 
 Start = Callable[..., Any]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pingap.bus.fake import FakeContext
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.config.parts import Listen
 from pingap.stages.messages import WINDOW, Affinity, Answered, Credit, Data, Done, Peer, Response, Routed
 from pingap.stages.metrics.actor import MetricsActor
+from tests.kit.context import FakeContext
 from tests.observability.samples import access
 
 ACCEPT, ROUTING = 1, 5

@@ -7,7 +7,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import READY, Members
 from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Listen
@@ -15,6 +14,7 @@ from pingap.config.values import PARSERS
 from pingap.stages.messages import Accepted, Affinity, Credit, Data, Peer, Refused, Report, Response, Routed
 from pingap.stages.plugins import registry
 from pingap.stages.plugins.actor import PluginsActor
+from tests.kit.context import FakeContext
 
 ACCEPT, ROUTING, PLUGINS, UPSTREAM, OTHER, CONFIG, FAR = 1, 2, 3, 4, 5, 6, 9
 SID = (ACCEPT << 32) + 7

@@ -273,9 +273,9 @@ async def test_a_kind_of_text_or_number_is_kept_as_plain(tmp_path: Path) -> None
     )
     async with Stage({"mine": section(tmp_path, code)}) as stage:
         [routed] = await stage.run(stage.request())
-        expected = {"a": "w", "b": "a", "c": 200, "d": b"x", "e": 2**64 - 1, "f": -(2**63), "g": (1, [None])}
+        expected = {"a": "w", "b": "a", "c": 200, "d": b"x", "e": 2**64 - 1, "f": -(2**63), "g": [1, [None]]}
         assert routed.variables == expected
-        assert [type(value) for value in routed.variables.values()] == [str, str, int, bytes, int, int, tuple]
+        assert [type(value) for value in routed.variables.values()] == [str, str, int, bytes, int, int, list]
         assert msgpack.unpackb(msgpack.packb(routed.variables)) == expected | {"g": [1, [None]]}
 
 

@@ -9,7 +9,6 @@ import pytest
 from msgspec.structs import astuple
 
 from pingap import topology
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import DRAINING, READY, Members
 from pingap.bus.repeats import MOST
 from pingap.config.model import Basic, Location, Snapshot
@@ -34,6 +33,7 @@ from pingap.stages.messages import (
 )
 from pingap.stages.owners import owner_of
 from pingap.stages.routing.actor import RoutingActor
+from tests.kit.context import FakeContext
 from tests.routing.script import ACCEPT, PLUGINS, ROUTING, SID, UPSTREAM, location, request, snapshot
 
 OTHER, METRICS, CONFIG, SECOND_ACCEPT = 20, 30, 40, 50

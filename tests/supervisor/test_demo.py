@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pingap import demo_socks
-from pingap.bus.fake import FakeContext
 from pingap.demo import DemoActor
+from tests.kit.context import FakeContext
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgpack
 import pytest
 
-from pingap.bus.fake import FakeContext
 from pingap.bus.members import Members
 from pingap.config import parts
 from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
@@ -36,6 +35,7 @@ from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import BackendState, Group
+from tests.kit.context import FakeContext
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9

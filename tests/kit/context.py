@@ -1,4 +1,8 @@
-"""A context for tests: remembers what an actor sends, hands it what the test says."""
+"""A context for tests: remembers what an actor sends, hands it what the test says.
+
+All of it goes through the wire's form first, as it does between processes: a message with wrong types, or with what
+MessagePack cannot carry, fails the test that sends it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pingap.bus.members import Members
 from pingap.bus.messages import Echo
 from pingap.bus.pipes import Pipes
 from pingap.bus.replication import NO_BLOBS, Change
+from tests.kit.wire import over_the_wire, plain
 
 
 class FakeContext:
@@ -49,7 +54,7 @@ class FakeContext:
         return asyncio.get_running_loop()
 
     def send(self, to: int, envelope: Any) -> None:
-        self.sent.append((to, envelope))
+        self.sent.append((to, over_the_wire(envelope)))
 
     def _echo(self, to: int, mark: Any) -> None:
         self.pipes.echoed(Echo(to, mark.sent))
@@ -58,10 +63,12 @@ class FakeContext:
         return to not in self.stuck
 
     def emit(self, envelope: Any) -> None:
-        self.emitted.append(envelope)
+        arrived = over_the_wire(envelope)
+        named = getattr(type(envelope), "_make", None)  # records are named tuples, and so again for who reads them
+        self.emitted.append(named(arrived) if named else arrived)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
-        self.logged.append((level, message, fields))
+        self.logged.append((level, message, plain(fields)))
 
     def count(self, name: str, delta: float = 1, **labels: str) -> None:
         self.counted[name] = self.counted.get(name, 0) + delta
@@ -76,10 +83,10 @@ class FakeContext:
         self.boot_failure = reason
 
     def report(self, word: str, value: Any) -> None:
-        self.reported.append((word, value))
+        self.reported.append((word, plain(value)))
 
     def follow(self, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
-        self.following[topic] = changed
+        self.following[topic] = lambda value: changed(plain(value))
 
     def fetch(self, topic: str, publisher: str, digests: Iterable[bytes], got: Callable[[dict[bytes, bytes]], None]) -> Callable[[], None]:
         fetch = frozenset(digests), got
@@ -98,7 +105,7 @@ class FakeContext:
         values = self.published.setdefault(topic, [])
 
         def change(value: Any, blobs: Mapping[bytes, bytes] = NO_BLOBS) -> None:
-            values.append(value)
+            values.append(plain(value))
             self.blobs = dict(blobs)
 
         change(value, blobs)
@@ -109,7 +116,7 @@ class FakeContext:
         return lambda topic, raw: self.events.append((topic, raw))
 
     def publish_event(self, topic: str, envelopes: list[Any]) -> None:
-        self.events.append((topic, envelopes))
+        self.events.append((topic, [over_the_wire(envelope) for envelope in envelopes]))
 
     def subscribe_events(self, topics: Sequence[str], take: Callable[[str, list[Any]], None]) -> Callable[[], None]:
         subscription = (tuple(topics), take)
