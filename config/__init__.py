@@ -1,7 +1,8 @@
 """Configuration: text in; a frozen model, or the full list of problems, out.
 
-    storage/     where the text is: one TOML file or a directory of them, and its fingerprint for watching
-    load.py      text -> tables -> `Snapshot`; the only place that needs pydantic
+    storage/     where the text is: it is read, watched and written there
+    text/        text -> tables, whatever the language
+    load.py      tables -> `Snapshot`; the only place that needs pydantic
     check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
     tls_library.py  what only OpenSSL can say of a certificate
     notes.py     what is said in vain: told, and taken
@@ -17,5 +18,7 @@ Rules. A load gives every problem at once, each with the path of its key and a
 hint, or a snapshot that needs no further checks. What a file may say is decided
 here; what a plugin section may say is decided by the plugin, through the
 `plugin_checker` that the caller passes in. Nothing of ours is imported, nothing
-runs in the background, and no stage parses configuration text.
+runs in the background, and no stage parses configuration text: config asks here, all others get the
+snapshot. What is compiled where it is used was checked here: templates, regexes, and the tables of plugins,
+which keep the form that they were written in.
 """

@@ -1,6 +1,6 @@
 """Text to a checked `Snapshot`, or to every problem at once.
 
-The steps: read the files, parse TOML, put the files together, fill in
+The steps: read the documents, parse them (config/text), put them together, fill in
 `$ENV:NAME`, set aside what is not supported yet, validate each item by itself
 (pydantic, strict, from the model), then check what spans items. A step goes on
 with what the one before could use, so that one misspelling hides no other.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -25,8 +24,11 @@ from pingap.config.certificates import domains_of
 from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
 from pingap.config.problems import BadValue, ConfigRefused, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
-from pingap.config.storage import file
-from pingap.config.storage.file import Document
+from pingap.config.storage.base import Document, Storage
+from pingap.config.storage.file import SINGLE
+from pingap.config.storage.memory import MemoryStorage
+from pingap.config.storage.places import storage_of
+from pingap.config.text.formats import tables_of
 
 PluginChecker = Callable[[str, dict[str, Any]], list[Problem]]
 """Given the name of a [plugins.X] section and the section: what is wrong with it, by full path."""
@@ -35,7 +37,6 @@ Item = TypeVar("Item")
 Table = dict[str, Any]
 
 SECTIONS = ("basic", "servers", "locations", "upstreams", "certificates", "plugins", "stages", "bus")
-_SINGLE = ("basic", "bus")
 _VARIABLE = re.compile(r"\$ENV:([A-Za-z_][A-Za-z0-9_]*)")
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
@@ -47,8 +48,6 @@ _STAND_INS: Mapping[str, Any] = {
 }
 """For keys that an item cannot be made without; neither gives rise to a problem."""
 
-_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-
 
 def load(
     source: str | Path,
@@ -58,7 +57,7 @@ def load(
     env: Mapping[str, str] = os.environ,
 ) -> Snapshot:
     """Reads a file or a directory. Raises ConfigRefused with all problems."""
-    return _load(file.read(source), plugin_checker, builtin_plugins, env)
+    return load_from(storage_of(source), plugin_checker=plugin_checker, builtin_plugins=builtin_plugins, env=env)
 
 
 def load_text(
@@ -70,17 +69,19 @@ def load_text(
     env: Mapping[str, str] = os.environ,
 ) -> Snapshot:
     """As `load`, for text in hand; `name` stands for the file in problems."""
-    return _load((Document(name, text),), plugin_checker, builtin_plugins, env)
+    return load_from(MemoryStorage(text, name), plugin_checker=plugin_checker, builtin_plugins=builtin_plugins, env=env)
 
 
-def _load(
-    documents: Iterable[Document],
-    plugin_checker: PluginChecker | None,
-    builtin_plugins: frozenset[str],
-    env: Mapping[str, str],
+def load_from(
+    storage: Storage,
+    *,
+    plugin_checker: PluginChecker | None = None,
+    builtin_plugins: frozenset[str] = unsupported.BUILTIN_PLUGINS,
+    env: Mapping[str, str] = os.environ,
 ) -> Snapshot:
+    """As `load`, from any storage."""
     raw = _Raw()
-    for document in documents:
+    for document in storage.read().documents:
         raw.add(document)
     raw.tables = {section: _with_variables(table, (section,), env, raw) for section, table in raw.tables.items()}
     snapshot = Snapshot(
@@ -115,16 +116,15 @@ class _Raw:
     unset: set[str] = field(default_factory=set)
     """The paths of texts that name an environment variable which is not set."""
     is_whole: bool = True
-    """Every file was TOML."""
+    """Every document could be parsed."""
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, document: Document) -> None:
         """Takes in one file."""
-        try:
-            tables = tomllib.loads(document.text)
-        except tomllib.TOMLDecodeError as error:
+        tables = tables_of(document)
+        if isinstance(tables, Problem):
             self.is_whole = False
-            self.problems.append(_syntax_problem(document, str(error)))
+            self.problems.append(tables)
             return
         for section, table in tables.items():
             if section in unsupported.SECTIONS:
@@ -134,7 +134,7 @@ class _Raw:
                 self.problems.append(Problem(path_of(section), "unknown section", hint))
             elif not isinstance(table, dict):
                 self.problems.append(Problem(section, f"expected a table, got {describe(table)}", f"write [{section}]"))
-            elif section in _SINGLE:
+            elif section in SINGLE:
                 self._put(section, (section,), table, document)
             else:
                 for name, item in table.items():
@@ -147,7 +147,7 @@ class _Raw:
             self.problems.append(Problem(path, message, "keep one"))
             return
         self.origins[path] = document.name
-        if section in _SINGLE:
+        if section in SINGLE:
             self.tables[section] = item
         else:
             self.tables.setdefault(section, {})[place[-1]] = item
@@ -165,16 +165,6 @@ class _Raw:
 
 def _is_within(path: str, outer: str) -> bool:
     return path == outer or path.startswith((f"{outer}.", f"{outer}["))
-
-
-def _syntax_problem(document: Document, error: str) -> Problem:
-    place = _TOML_PLACE.search(error)
-    message = error[: place.start()] if place else error
-    if place and place[1]:
-        return Problem(f"{document.name}:{place[1]}:{place[2]}", f"not TOML: {message}")
-    last = document.text.count("\n") + 1
-    column = len(document.text) - document.text.rfind("\n")
-    return Problem(f"{document.name}:{last}:{column}", f"not TOML: {message} at the end of the file")
 
 
 def _with_variables(value: Any, path: tuple[str | int, ...], env: Mapping[str, str], raw: _Raw) -> Any:

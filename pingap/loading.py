@@ -6,18 +6,18 @@ It pulls in pydantic and all plugins, so the supervisor never imports it.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from pingap.config.load import load as load_source
-from pingap.config.load import load_text
+from pingap.config.load import load_from
 from pingap.config.model import Snapshot
 from pingap.config.paths import check_paths
 from pingap.config.problems import BadValue, ConfigRefused, Problem, path_of
-from pingap.config.storage import file
+from pingap.config.storage.base import Storage
+from pingap.config.storage.places import storage_of
+from pingap.config.text.formats import as_written
 from pingap.config.values import parse_access_log
 from pingap.observability.access_format import problems as format_problems
 
@@ -29,27 +29,16 @@ def load(source: str | None, *, text: str | None = None) -> Snapshot:
     """
     from pingap.stages.plugins import registry
 
-    checker = registry.Checker(_base(source))
-    checks: dict[str, Any] = {"plugin_checker": checker, "builtin_plugins": registry.BUILTIN_INSTANCES}
+    storage = storage_of(source, text)
+    checker = registry.Checker(storage.base)
     try:
-        snapshot = load_text(text or "", name="the embedded one", **checks) if source is None else load_source(source, **checks)
+        snapshot = load_from(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
     except ConfigRefused as refused:
-        texts = [text or ""] if source is None else _texts(source)
-        raise ConfigRefused([*refused.problems, *_access_logs(_written(texts))]) from None
+        raise ConfigRefused([*refused.problems, *_access_logs(_written(storage))]) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
     if problems := [*_access_logs(formats), *check_paths(snapshot)]:
         raise ConfigRefused(problems)
     return replace(snapshot, code=checker.code)
-
-
-def _base(source: str | None) -> str:
-    """Where the relative paths of a configuration start."""
-    if source is None:
-        return ""
-    with suppress(ConfigRefused):
-        path = file.locate(source)
-        return str(path if path.is_dir() else path.parent)
-    return ""
 
 
 def _access_logs(formats: Iterable[tuple[str, str]]) -> Iterator[Problem]:
@@ -59,22 +48,14 @@ def _access_logs(formats: Iterable[tuple[str, str]]) -> Iterator[Problem]:
             yield Problem(path_of("servers", server, "access_log"), message, hint)
 
 
-def _texts(source: str) -> Iterator[str]:
-    with suppress(ConfigRefused):
-        for document in file.read(source):
-            yield document.text
-
-
-def _written(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _written(storage: Storage) -> Iterator[tuple[str, str]]:
     """Access log formats of a configuration that has other problems, so that these are told as well."""
-    for text in texts:
-        with suppress(tomllib.TOMLDecodeError):
-            servers = tomllib.loads(text).get("servers")
-            for name, server in servers.items() if isinstance(servers, dict) else ():
-                written = server.get("access_log") if isinstance(server, dict) else None
-                with suppress(BadValue):
-                    if isinstance(written, str) and (log := parse_access_log(written)):
-                        yield name, log.format
+    with suppress(ConfigRefused):
+        for name, server in as_written(storage.read().documents, "servers").items():
+            written = server.get("access_log") if isinstance(server, dict) else None
+            with suppress(BadValue):
+                if isinstance(written, str) and (log := parse_access_log(written)):
+                    yield name, log.format
 
 
 def to_plain(source: str | None, text: str | None) -> dict[str, Any]:

@@ -1,1 +1,6 @@
-"""Where configuration text is kept: files so far. A storage reads text and says when it changed; it judges nothing."""
+"""Where configuration text is kept. A storage reads texts, says when they changed and writes them; it judges nothing.
+
+base.py    what a storage is: documents, their version, and the errors of writing
+file.py    a file, or a directory of them      memory.py   no file at all
+places.py  which of them a `--conf` value names
+"""

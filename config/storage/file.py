@@ -1,88 +1,173 @@
-"""Configuration in files: one TOML file, or a directory whose TOML files make one configuration.
+"""Configuration in files: one file, or a directory whose files make one configuration.
 
 A directory is read with all below it, in the order of the names, through symbolic links too, each directory
 once; names that begin with a dot are left out (editors and Kubernetes keep their own there).
-`?separation=true` after the path is accepted, for it is only about writing.
+
+A document is written into a new file beside the old one, which then takes its place: a reader, and whoever comes back
+after a loss of power, finds the old text or the new one as a whole. A link stays a link, and what it leads to is replaced.
+Writers of ours take turns by a lock on the directory. An editor knows nothing of that: what it writes in the instant
+between our last look and the replacement is lost.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pingap.config.problems import ConfigRefused, Problem
+from pingap.config.storage.base import Document, Fingerprint, NotWritten, Outdated, Print, Reading, same_version, with_document
+from pingap.config.text.formats import FORMATS, LATER, TOML
 
-Print = tuple[str, int, int, int, int]
-"""Of a file: path, inode, size, times of the last change of its content and of anything of it in nanoseconds.
-
-The second time cannot be set by anybody: an edit that restores size and time (`touch -r`, `rsync -t`) is seen by it.
-"""
-
-Fingerprint = tuple[Print, ...]
-"""For each file; one that is not there has zeros."""
+SINGLE = ("basic", "bus")
+"""Sections without items."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """The text of one file."""
+class FileStorage:
+    """See `Storage`. is_separate: each new item gets a file of its own."""
 
-    name: str
-    """The path: relative to the directory, or as given for a single file."""
-    text: str
+    def __init__(self, path: str | Path, is_separate: bool = False) -> None:
+        self.root = Path(os.path.expanduser(path))
+        self._is_separate = is_separate
 
+    @property
+    def base(self) -> str:
+        return str(self.root if self.root.is_dir() else self.root.parent)
 
-def locate(source: str | Path) -> Path:
-    """The path that a `--conf` value names, `~` being the home directory; raises ConfigRefused for other storages."""
-    text = str(source)
-    if "://" in text:
-        scheme = text.partition("://")[0]
-        raise ConfigRefused([Problem(text, f"not supported yet: configuration in {scheme}", "give a file or directory")])
-    path, _, query = text.partition("?")
-    wrong = [part for part in query.split("&") if part and part.partition("=")[0] != "separation"]
-    if wrong:
-        raise ConfigRefused([Problem(path, f"not supported yet: {part.partition('=')[0]!r}") for part in wrong])
-    return Path(os.path.expanduser(path))
+    def read(self) -> Reading:
+        documents: list[Document] = []
+        problems: list[Problem] = []
+        for path in _files(self.root, problems):
+            try:
+                # A byte order mark is what some editors put first, and TOML has no place for it.
+                documents.append(Document(self._name(path), path.read_bytes().decode("utf-8-sig")))
+            except OSError as error:
+                problems.append(_unreadable(path, error))
+            except UnicodeDecodeError as error:
+                problems.append(Problem(str(path), f"not UTF-8 at byte {error.start}", "TOML files are UTF-8"))
+        if problems:
+            raise ConfigRefused(problems)
+        return Reading(tuple(documents))
 
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path != self.root else str(path)
 
-def read(source: str | Path) -> tuple[Document, ...]:
-    """All the text of a source. Raises ConfigRefused with a problem for each file that cannot be read."""
-    root = locate(source)
-    documents: list[Document] = []
-    problems: list[Problem] = []
-    for path in _files(root, problems):
-        name = str(path.relative_to(root)) if path != root else str(path)
+    def changes(self) -> Fingerprint:
+        """Costs one `stat` a file. What cannot be looked at counts as not there, and reading it says why."""
+        return prints_of(_files(self.root, []))
+
+    # -- writing ------------------------------------------------------------------
+
+    def home_of(self, section: str, name: str) -> str:
+        if not self.root.is_dir():
+            return str(self.root)
+        if not self._is_separate or section in SINGLE:
+            return f"{section}{TOML}"
+        if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+            raise NotWritten(f"{name!r} cannot be the name of a file")
+        return f"{section}/{name}{TOML}"
+
+    def write(self, document: Document, version: str) -> str:
+        path = self._path_of(document.name)
         try:
-            # A byte order mark is what some editors put first, and TOML has no place for it.
-            documents.append(Document(name, path.read_bytes().decode("utf-8-sig")))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _turn(path.parent if self.root != path else self.root.parent):
+                before = self.changes()
+                reading = self._reading()
+                same_version(reading, version)
+                new = _beside(path, document.text.encode())
+                try:
+                    if self.changes() != before:
+                        raise Outdated("the configuration is being changed at this moment: read it again")
+                    os.replace(new, path)
+                except BaseException:
+                    with suppress(OSError):
+                        os.unlink(new)
+                    raise
+                _flush(path.parent)
         except OSError as error:
-            problems.append(_unreadable(path, error))
-        except UnicodeDecodeError as error:
-            problems.append(Problem(str(path), f"not UTF-8 at byte {error.start}", "TOML files are UTF-8"))
-    if problems:
-        raise ConfigRefused(problems)
-    return tuple(documents)
+            raise NotWritten(f"{document.name} cannot be written: {(error.strerror or str(error)).lower()}") from error
+        return Reading(with_document(reading.documents, document)).version
+
+    def _reading(self) -> Reading:
+        try:
+            return self.read()
+        except ConfigRefused as refused:
+            raise Outdated(f"the configuration cannot be read any more: {refused.problems[0]}") from None
+
+    def _path_of(self, name: str) -> Path:
+        """Where a document is in truth: links are followed. Raises NotWritten for a name that is not one of this storage."""
+        if not self.root.is_dir():
+            if name != str(self.root):
+                raise NotWritten(f"{name}: there is one document here, {self.root}")
+            return Path(os.path.realpath(self.root))
+        parts = Path(name).parts
+        if os.path.isabs(name) or not parts or any(part.startswith(".") for part in parts) or "\0" in name:
+            raise NotWritten(f"{name!r} is no file of the directory")
+        if Path(name).suffix not in FORMATS:
+            raise NotWritten(f"{name!r} would not be read: it has no suffix such as {TOML}")
+        return Path(os.path.realpath(self.root / name))
 
 
-def fingerprint(source: str | Path, also: Iterable[str | Path] = ()) -> Fingerprint:
-    """What changes when a file of the source changes, comes or goes; `also` names more files to look at.
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Until no other writer of ours is at work there."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
-    Two equal fingerprints mean that nothing needs reading again. It never fails: what cannot be looked at counts
-    as not there, and reading it says why. Costs one `stat` a file.
-    """
-    return tuple(_print_of(path) for path in (*_files(locate(source), []), *map(Path, also)))
+
+def _beside(path: Path, content: bytes) -> str:
+    """A new file with the content, on the disk, with the permissions of the one that it is to replace. Its name."""
+    fd, name = tempfile.mkstemp(".new", f".{path.name}.", path.parent)  # readable by its owner alone: there may be keys in it
+    try:
+        with os.fdopen(fd, "wb") as file:
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                with suppress(PermissionError):  # it is another user's, who lets us write: then it is ours from now on
+                    os.fchown(file.fileno(), status.st_uid, status.st_gid)
+                os.fchmod(file.fileno(), status.st_mode & 0o7777)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(name)
+        raise
+    return name
+
+
+def _flush(folder: Path) -> None:
+    """The names in a directory are on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+# -- looking ----------------------------------------------------------------------
+
+
+def prints_of(files: Iterable[str | Path]) -> Fingerprint:
+    """What changes when one of the files changes, comes or goes. It never fails."""
+    return tuple(_print_of(Path(path)) for path in files)
 
 
 def _files(root: Path, problems: list[Problem]) -> list[Path]:
     """The files of a source; appends to `problems` why there are none."""
     if not root.is_dir():
-        if root.suffix in (".hcl", ".kdl"):
-            problems.append(Problem(str(root), f"not supported yet: {root.suffix[1:].upper()}", "write TOML"))
+        if root.suffix in LATER:
+            problems.append(Problem(str(root), f"not supported yet: {LATER[root.suffix]}", "write TOML"))
             return []
         return [root]
-    found: dict[str, list[Path]] = {".toml": [], ".hcl": [], ".kdl": []}
+    found: list[Path] = []
+    others: list[Path] = []
 
     def note(error: OSError) -> None:
         problems.append(_unreadable(error.filename, error))
@@ -95,17 +180,18 @@ def _files(root: Path, problems: list[Problem]) -> list[Path]:
             if (one := _identity(os.path.join(folder, name))) not in seen:
                 seen.add(one)
                 folders.append(name)
-        for name in sorted(names):
+        for name in sorted(name for name in names if not name.startswith(".")):
             suffix = os.path.splitext(name)[1]
-            if suffix in found and not name.startswith("."):
-                found[suffix].append(Path(folder, name))
-            elif not suffix and not name.startswith(".") and not os.path.exists(os.path.join(folder, name)):
+            if suffix in FORMATS:
+                found.append(Path(folder, name))
+            elif suffix in LATER:
+                others.append(Path(folder, name))
+            elif not suffix and not os.path.exists(os.path.join(folder, name)):
                 problems.append(Problem(os.path.join(folder, name), "a link that leads nowhere", "was it meant to be a directory?"))
-    if not found[".toml"] and not problems:
-        others = found[".hcl"] + found[".kdl"]
-        message = "not supported yet: HCL and KDL" if others else "the directory holds no .toml file"
+    if not found and not problems:
+        message = f"not supported yet: {' and '.join(LATER.values())}" if others else f"the directory holds no {TOML} file"
         problems.append(Problem(str(root), message, "write TOML" if others else ""))
-    return found[".toml"]
+    return found
 
 
 def _print_of(path: Path) -> Print:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -20,7 +19,10 @@ from pingap.config.certificates import files_of
 from pingap.config.diff import shortened
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
-from pingap.config.storage import file
+from pingap.config.storage.base import Fingerprint, Storage
+from pingap.config.storage.file import prints_of
+from pingap.config.storage.places import storage_of
+from pingap.config.text.formats import as_written
 from pingap.stages import keepsake
 from pingap.stages.config import last
 from pingap.stages.config.aside import aside
@@ -167,13 +169,10 @@ class ConfigActor(Actor):
                 self.context.log("error", "watching the configuration failed", error=repr(error))
                 await asyncio.sleep(1)
 
-    def _seen(self) -> tuple[file.Fingerprint, file.Fingerprint]:
+    def _seen(self) -> tuple[Fingerprint, Fingerprint]:
         """Fingerprints of the configuration and of the plugins' code."""
-        source: file.Fingerprint = ()
-        if self._source is not None:
-            with suppress(ConfigRefused):  # a source that is no file; reading it says so
-                source = file.fingerprint(self._source)
-        return source, _prints(self._code)
+        storage = _storage(self._source)
+        return storage.changes() if storage is not None else (), prints_of(self._code)
 
     async def _dry_run(self, asked: int) -> None:
         """Reads and checks what is there now, tells what taking it would do, and takes nothing."""
@@ -204,7 +203,7 @@ class ConfigActor(Actor):
         self._code = code_files
         # What changed while it was read has yet to be read. Files that were not looked at before count as they are now.
         before = {entry[0]: entry for entry in code}
-        watch.read((source, tuple(before.get(entry[0], entry) for entry in _prints(self._code))))
+        watch.read((source, tuple(before.get(entry[0], entry) for entry in prints_of(self._code))))
         self._feed(event)
 
     # -- messages ------------------------------------------------------------------------
@@ -291,16 +290,20 @@ def _load(load: Load, plans: Plans, source: str | None) -> tuple[Loaded | tuple[
     return problems, (*_code_files(_raw_items("plugins", source), source), *_certificate_files(source))
 
 
+def _storage(source: str | None) -> Storage | None:
+    """Where the text of a configuration is; None where there is no such place, as reading says, or nothing to look at."""
+    with suppress(ConfigRefused):
+        return storage_of(source) if source is not None else None
+    return None
+
+
 def _raw_items(section: str, source: str | None) -> dict[str, Any]:
     """The items of a section as they are written, as far as they can be read."""
-    found: dict[str, Any] = {}
-    if source is not None:
+    storage = _storage(source)
+    if storage is not None:
         with suppress(ConfigRefused):
-            for document in file.read(source):
-                with suppress(tomllib.TOMLDecodeError):
-                    items = tomllib.loads(document.text).get(section, {})
-                    found |= items if isinstance(items, dict) else {}
-    return found
+            return as_written(storage.read().documents, section)
+    return {}
 
 
 def _certificate_files(source: str | None) -> tuple[str, ...]:
@@ -311,11 +314,8 @@ def _certificate_files(source: str | None) -> tuple[str, ...]:
 def _code_files(plugins: Mapping[str, Any], source: str | None = None) -> tuple[str, ...]:
     """The files of plugins of category `python`. source: whose directory relative paths start from; checked ones are absolute."""
     files: set[str] = set()
-    base = ""
-    if source is not None:
-        with suppress(ConfigRefused):
-            root = file.locate(source)
-            base = str(root if root.is_dir() else root.parent)
+    storage = _storage(source)
+    base = storage.base if storage is not None else ""
     for table in plugins.values():
         if not isinstance(table, dict) or table.get("category") != "python":
             continue
@@ -326,7 +326,3 @@ def _code_files(plugins: Mapping[str, Any], source: str | None = None) -> tuple[
                 if found := origin(module):
                     files.add(found)
     return tuple(sorted(files))
-
-
-def _prints(files: tuple[str, ...]) -> file.Fingerprint:
-    return file.fingerprint(files[0], files[1:]) if files else ()

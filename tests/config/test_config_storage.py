@@ -7,8 +7,18 @@ from pathlib import Path
 import pytest
 
 from pingap.config.problems import ConfigRefused
-from pingap.config.storage.file import Document, Fingerprint, fingerprint, locate, read
+from pingap.config.storage.base import Document, Fingerprint
+from pingap.config.storage.file import FileStorage, prints_of
+from pingap.config.storage.places import storage_of
 from tests.e2e.waiting import until
+
+
+def read(source: str | Path) -> tuple[Document, ...]:
+    return storage_of(source).read().documents
+
+
+def fingerprint(source: str | Path) -> Fingerprint:
+    return storage_of(source).changes()
 
 
 def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -24,7 +34,9 @@ def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
 
 def test_the_home_directory_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/case")
-    assert locate("~/pingap.toml") == Path("/home/case/pingap.toml")
+    storage = storage_of("~/pingap.toml")
+    assert isinstance(storage, FileStorage)
+    assert (storage.root, storage.base) == (Path("/home/case/pingap.toml"), "/home/case")
 
 
 def test_a_fingerprint_stays_while_nothing_changes(tmp_path: Path) -> None:
@@ -67,12 +79,13 @@ def test_a_fingerprint_of_what_is_not_there_has_zeros(tmp_path: Path) -> None:
     assert fingerprint(file) != before
 
 
-def test_more_files_may_be_watched(tmp_path: Path) -> None:
-    config, plugin = tmp_path / "pingap.toml", tmp_path / "plugin.py"
-    config.write_text("x")
-    before = fingerprint(config, [plugin])
+def test_any_files_may_be_watched(tmp_path: Path) -> None:
+    first, plugin = tmp_path / "a.py", tmp_path / "plugin.py"
+    first.write_text("x")
+    before = prints_of([first, plugin])
     plugin.write_text("x")
-    assert fingerprint(config, [plugin]) != before
+    assert prints_of([first, plugin]) != before
+    assert prints_of([]) == ()
 
 
 def test_a_directory_without_permission_is_a_problem(tmp_path: Path) -> None:

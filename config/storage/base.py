@@ -1,0 +1,88 @@
+"""What a storage of configuration text is, whatever is behind it: a file, a directory, memory, later etcd.
+
+A storage keeps **documents**: named texts that together are one configuration. It judges nothing: what a text means is
+for `config.text`. Whoever changes something says which version he has read, so that nobody overwrites what he has not
+seen; a version is made of the texts alone, and is the same for the same texts wherever and whenever they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+Print = tuple[str, int, int, int, int]
+"""Of a file: path, inode, size, times of the last change of its content and of anything of it in nanoseconds.
+
+The second time cannot be set by anybody: an edit that restores size and time (`touch -r`, `rsync -t`) is seen by it.
+"""
+
+Fingerprint = tuple[Print, ...]
+"""For each file; one that is not there has zeros. Of what is not in files: one entry, whose numbers say what they like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text of a configuration."""
+
+    name: str
+    """Of a file its path: relative to the directory, or as given for a single file. Its suffix says the language."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All the texts of a storage, as they were at one time."""
+
+    documents: tuple[Document, ...]
+
+    @property
+    def version(self) -> str:
+        """The same for the same texts under the same names; fit for an ETag."""
+        digest = blake2b(digest_size=16)
+        for document in self.documents:
+            for part in (document.name.encode("utf-8", "surrogateescape"), document.text.encode()):
+                digest.update(len(part).to_bytes(8, "big") + part)
+        return digest.hexdigest()
+
+
+class NotWritten(Exception):
+    """A document could not be written; the old one is still there. The text says why."""
+
+
+class Outdated(NotWritten):
+    """Somebody has changed the configuration since that version was read."""
+
+
+class Storage(Protocol):
+    @property
+    def base(self) -> str:
+        """The directory at which relative paths of the configuration start; "" for the current one."""
+
+    def read(self) -> Reading:
+        """All there is. Raises ConfigRefused with a problem for each document that cannot be read."""
+
+    def changes(self) -> Fingerprint:
+        """Cheap to ask again and again: two equal ones mean that nothing needs reading again. It never fails."""
+
+    def write(self, document: Document, version: str) -> str:
+        """Replaces a document, or adds one, as a whole and durably, if `version` is still that of all documents.
+
+        The new version. Raises NotWritten, Outdated.
+        """
+
+    def home_of(self, section: str, name: str) -> str:
+        """The name of the document for an item that is in none yet. Raises NotWritten for a name that none can have."""
+
+
+def same_version(reading: Reading, version: str) -> None:
+    """Raises Outdated."""
+    if reading.version != version:
+        raise Outdated("the configuration has changed since it was read: read it again, and make the change in that")
+
+
+def with_document(documents: Iterable[Document], new: Document) -> tuple[Document, ...]:
+    """`documents` with one of them replaced, or with one more, in the order of their names."""
+    by_name = {document.name: document for document in documents} | {new.name: new}
+    return tuple(by_name[name] for name in sorted(by_name))

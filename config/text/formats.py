@@ -1,0 +1,35 @@
+"""THE table of configuration languages, by the suffix of a document's name."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from pingap.config.problems import Problem
+from pingap.config.storage.base import Document
+from pingap.config.text import toml
+
+TOML: Final = ".toml"
+FORMATS: Final[dict[str, Callable[[str, str], dict[str, Any] | Problem]]] = {TOML: toml.parse}
+"""(name, text) of a document → its tables, or what is wrong with it."""
+
+LATER: Final = {".hcl": "HCL", ".kdl": "KDL"}
+"""Languages that pingap does not read yet."""
+
+
+def tables_of(document: Document) -> dict[str, Any] | Problem:
+    """The tables of a document; a name without a known suffix is taken for TOML, as `--conf` takes any file for it."""
+    parse = FORMATS.get(os.path.splitext(document.name)[1], toml.parse)
+    return parse(document.name, document.text)
+
+
+def as_written(documents: Iterable[Document], section: str) -> dict[str, Any]:
+    """The items of a section as far as they can be read, unchecked: for who must know of files that they name."""
+    found: dict[str, Any] = {}
+    for document in documents:
+        tables = tables_of(document)
+        items = tables.get(section) if isinstance(tables, dict) else None
+        if isinstance(items, dict):
+            found |= items
+    return found
