@@ -100,7 +100,7 @@ async def calls() -> list[CodeType]:
     finally:
         for actor in process.actors.values():
             await actor.stop()
-        process._originals.clear()
+        process.replication.stop()
         process.link.close()
         shutil.rmtree(run_dir, ignore_errors=True)
 
