@@ -2,6 +2,7 @@
 
     storage/     where the text is: it is read, watched and written there
     text/        text -> tables, whatever the language
+    edit.py      one item, put into the text where it is or belongs
     load.py      tables -> `Snapshot`; the only place that needs pydantic
     check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
     tls_library.py  what only OpenSSL can say of a certificate

@@ -27,3 +27,74 @@ def _problem(name: str, text: str, error: str) -> Problem:
     last = text.count("\n") + 1
     column = len(text) - text.rfind("\n")
     return Problem(f"{name}:{last}:{column}", f"not TOML: {message} at the end of the file")
+
+
+def edited(text: str, section: str, name: str, item: dict[str, Any] | None) -> str:
+    """The text with one item replaced, added, or, for None, taken out; all else stays as it was written, comments too.
+
+    name: "" for a section that is itself the item. Raises ValueError when that cannot be done to this text. Takes a while
+    (tomlkit is written for exactness), so it is not for the loop of a stage.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    wanted = _with_item(tomllib.loads(text), section, name, item)
+    if wanted == tomllib.loads(text):
+        return text  # byte for byte
+    for is_anew in (False, True):  # of the few forms of nested tables that the first cannot do, the second can do most
+        try:
+            written = tomlkit.parse(text)
+            _edit(written, [section, name] if name else [section], item, is_anew)
+            result = tomlkit.dumps(written)
+            if tomllib.loads(result) == wanted:
+                return result
+        except (TOMLKitError, tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError, ValueError) as error:
+            if is_anew:
+                raise ValueError(f"it cannot be written as TOML: {error}") from error
+    raise ValueError("its text is of a form that is not understood well enough to be changed: change it by hand")
+
+
+def _with_item(tables: dict[str, Any], section: str, name: str, item: dict[str, Any] | None) -> dict[str, Any]:
+    """What the edited text must come to."""
+    outer = tables if not name else tables.setdefault(section, {})
+    key = name or section
+    if item is None:
+        outer.pop(key, None)
+        if name and not outer:
+            del tables[section]
+    else:
+        outer[key] = item
+    return tables
+
+
+def _edit(table: Any, place: list[str], item: dict[str, Any] | None, is_anew: bool) -> None:
+    """Does it to a table of tomlkit; unless `is_anew`, key by key, so that the comments of keys that stay stay with them."""
+    import tomlkit
+
+    key, *inner = place
+    if inner:
+        if key not in table:
+            table.add(key, tomlkit.table(is_super_table=True))
+        _edit(table[key], inner, item, is_anew)
+        if not table[key]:
+            del table[key]
+    elif item is None:
+        del table[key]
+    elif key in table and not is_anew:
+        _update(table[key], item)
+    else:
+        if key in table:
+            del table[key]
+        table.add(key, item)
+
+
+def _update(table: Any, item: dict[str, Any]) -> None:
+    for key in [key for key in table if key not in item]:
+        del table[key]
+    for key, value in item.items():
+        if key not in table:
+            table.add(key, value)
+        elif isinstance(value, dict) and hasattr(table[key], "add"):
+            _update(table[key], value)
+        elif table[key] != value or type(table[key]) is bool or isinstance(value, bool):
+            table[key] = value
