@@ -18,6 +18,7 @@ from pingap.stages.messages import Affinity, Peer, Report, Response, Routed
 from pingap.stages.plugins.actor import PluginsActor
 from pingap.stages.plugins.registry import plans
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 HEADERS = (
@@ -56,8 +57,7 @@ async def case(plugins: dict[str, dict[str, Any]], rounds: int) -> tuple[float, 
         plugins=plugins,
     )
     plan = plans(snapshot)
-    wire = {"snapshot": snapshot.to_wire(), "plans": plan}
-    context.following["config"]({"committed": 1, "current": wire, "candidate": 0, "next": None, "oldest": 1, "problems": []})
+    say_config(context, (1, snapshot, plan), oldest=1)
     receivers = actor.receivers()
     best = [1.0, 1.0]
     sids = range(1 << 32, (1 << 32) + ROUND)

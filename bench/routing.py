@@ -24,6 +24,7 @@ from pingap.stages.routing.actor import RoutingActor
 from pingap.stages.routing.core import Router
 from pingap.stages.upstream.compiled import UpstreamCompiler
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 AFFINITY = Affinity(2, 3, 4)
@@ -67,8 +68,7 @@ def measure(name: str, locations: dict[str, Location], requests: Iterable[Reques
     context = _Nowhere("routing", 2)
     actor = RoutingActor(context)
     actor._generations.start()
-    state = {"committed": 1, "current": {"snapshot": snapshot.to_wire(), "plans": {}}, "candidate": 0, "next": None, "oldest": 1}
-    context.following["config"](state)
+    say_config(context, (1, snapshot, {}), oldest=1)
     receive = actor.receivers()[Request]
     batch = list(requests)
     batch = (batch * (ROUND // len(batch) + 1))[:ROUND]

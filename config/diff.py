@@ -58,6 +58,11 @@ class Changes:
         return "; ".join(parts) or "nothing changed"
 
 
+def restarted_only(snapshot: Snapshot) -> Snapshot:
+    """A snapshot without the sections all of which running stages take over."""
+    return Snapshot(basic=snapshot.basic, servers=snapshot.servers, stages=snapshot.stages, bus=snapshot.bus)
+
+
 def diff(old: Snapshot, new: Snapshot) -> Changes:
     """What `new` has that `old` has not, and the other way round."""
     added: list[str] = []

@@ -21,13 +21,14 @@ _REVIVERS: dict[type, tuple[tuple[str, Revive], ...]] = {}
 
 def to_wire(item: Any) -> dict[str, Any]:
     """The fields of a dataclass that do not have their default, as MessagePack can carry them."""
-    plain: dict[str, Any] = {}
+    return {name: _plain(value) for name, value in set_fields(item).items()}
+
+
+def set_fields(item: Any) -> dict[str, Any]:
+    """The fields of a dataclass that do not have their default, as they are."""
     kind = type(item)
-    for name, default in _DEFAULTS.get(kind) or _DEFAULTS.setdefault(kind, _defaults(kind)):
-        value = getattr(item, name)
-        if default is MISSING or value != default:
-            plain[name] = _plain(value)
-    return plain
+    defaults = _DEFAULTS.get(kind) or _DEFAULTS.setdefault(kind, _defaults(kind))
+    return {name: value for name, default in defaults if (value := getattr(item, name)) is not default and value != default}
 
 
 def from_wire(kind: type[T], data: Mapping[str, Any]) -> T:

@@ -20,13 +20,10 @@ from typing import Any, Final
 from pingap import limits, topology
 from pingap.about import version
 from pingap.bus import output
-from pingap.bus.envelope import kind_of
 from pingap.bus.kinds import LOG
 from pingap.bus.link import Curve, Link
 from pingap.bus.liveness import BEAT, SILENCE
 from pingap.bus.members import STARTING, Members
-from pingap.bus.messages import Update
-from pingap.config.model import Snapshot
 from pingap.control import Control
 from pingap.face import since_start
 from pingap.launch import Face, Prepared
@@ -112,7 +109,6 @@ class Supervisor:
         timings = Timings(basic.graceful_shutdown_timeout, basic.grace_period)
         self._fleet = Fleet(prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all())))
         self._control = Control(self._link, run_dir.path, self._fleet, self._feed, self._reported, self._questions())
-        self._link.subscriber(f"ipc://{run_dir.path}/config.pub", [b"config"], self._published)
 
     def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
         return {"ps": lambda _: self.rows(), "restart": lambda _: self._may_restart(), "kill": lambda args: self._kill_one(*args)}
@@ -293,16 +289,11 @@ class Supervisor:
             if _is_remembered(value):
                 self._outcome = outcome_of(value, time.time())
             self._control.reloaded(value)
+            if value["number"] != self._committed and value.get("timings"):
+                self._committed = value["number"]
+                self._feed(TimingsChanged(Timings(*value["timings"])))  # all else in a generation is for the stages
         else:
             self._log("info", f"{word}: {value}")
-
-    def _published(self, topic: bytes, envelopes: list[Any]) -> None:
-        """A new generation may change how long drains may take; all else in it is for the stages."""
-        for _, _, _, _, value in (update for update in envelopes if update[0] == kind_of(Update)):
-            if value.get("current") and value["committed"] != self._committed:
-                self._committed = value["committed"]
-                basic = Snapshot.from_wire({"basic": value["current"]["snapshot"].get("basic", {})}).basic
-                self._feed(TimingsChanged(Timings(basic.graceful_shutdown_timeout, basic.grace_period)))
 
     # -- commands out ------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
     messages.py     THE list of what stages send one another (bus/PROTOCOL.md sections 6 to 8)
     itinerary.py    which stages a request visits        errors.py, error_page.py, grpc.py    how it can fail, and what is said then
     generations.py  a configuration from candidate to retirement, as every stage keeps it
+    making.py, bundles.py, steps.py, slices.py    how one gets there: in parts, and a slice a loop turn
     headers.py, header_view.py, variables.py, forwarded.py, via.py    header blocks: read, changed, filled in
     http1/, http2/  HTTP in bytes, for accept and upstream        tls.py, lane.py    TLS under it
     answers.py      what an actor says by itself    waits.py    what waits for another's answer

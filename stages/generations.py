@@ -7,13 +7,11 @@ higher numbers, so nothing compiled is ever mistaken for something else.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from inspect import isawaitable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Collection
+from typing import Any, Generic, TypeVar, cast
 
 from pingap.bus.actor import Context
-from pingap.config.model import Snapshot
+from pingap.stages.making import Compile, Making
 from pingap.stages.messages import Accepted, InUse, Refused
 
 T = TypeVar("T")
@@ -22,26 +20,32 @@ T = TypeVar("T")
 class Generations(Generic[T]):
     """What a stage compiled of each generation that a stream may still carry.
 
+    sections: those of a snapshot that it needs (stages/bundles.py); in what is compiled the others are empty.
     compile: of a snapshot and its itinerary flags by location; whatever it raises
-    refuses the generation, with the text as the reason. What is to be awaited is
-    awaited, one generation at a time.
+    refuses the generation, with the text as the reason. What comes in steps is taken a
+    slice a loop turn, and what is to be awaited is awaited, one generation at a time.
     committed: called with each number from which new streams are to be served.
     """
 
     def __init__(
         self,
         context: Context,
-        compile: Callable[[Snapshot, dict[str, int]], T | Awaitable[T]],
+        sections: Collection[str],
+        compile: Compile[T],
         committed: Callable[[int, T], None] | None = None,
     ) -> None:
         self.newest = 0
         """The newest committed generation; 0 before the first."""
         self._context = context
+        self._sections = sections
         self._compile = compile
         self._committed = committed
         self._compiled: dict[int, T] = {}
         self._failed: dict[int, str] = {}
-        self._compiling: asyncio.Task[None] | None = None
+        self._making: Making[T] | None = None
+        self._is_looking = False
+        self._blobs: dict[bytes, bytes] = {}
+        """Bundles of the generation that was unpacked last: the next one has most of them too."""
         self._value: Any = None
         """What config said last."""
         self._answered: dict[int, frozenset[int]] = {}
@@ -56,8 +60,8 @@ class Generations(Generic[T]):
 
     def stop(self) -> None:
         """Compiles no further."""
-        if self._compiling is not None:
-            self._compiling.cancel()
+        if self._making is not None:
+            self._making.stop()
 
     def get(self, number: int) -> T | None:
         """What was compiled of a generation; None if it is retired, refused or not known here."""
@@ -88,8 +92,18 @@ class Generations(Generic[T]):
         self._look()
 
     def _look(self) -> None:
-        value = self._value
+        self._is_looking = True
+        try:
+            self._look_at(self._value)
+        finally:
+            self._is_looking = False
+
+    def _look_at(self, value: Any) -> None:
         committed, candidate = value["committed"], value["candidate"]
+        making = self._making
+        if making is not None and making.is_fetching and making.number not in (committed, candidate):
+            making.stop()  # it was withdrawn: the rest of it never comes
+            self._making = None
         if committed:
             self._take(committed, value["current"])
         if committed and committed != self.newest and committed in self._compiled:
@@ -101,34 +115,29 @@ class Generations(Generic[T]):
         self._retire(value["oldest"], candidate)
         self._tell_use()
 
-    def _take(self, number: int, wire: Any) -> None:
+    def _take(self, number: int, contents: Any) -> None:
         """Compiles a generation once and answers for it once to each config actor."""
         if number not in self._compiled and number not in self._failed:
-            if self._compiling is not None:
-                return  # `_look` comes again when that is done
-            try:
-                made = self._compile(Snapshot.from_wire(wire["snapshot"]), wire["plans"])
-            except Exception as error:  # whatever it is, config must hear it, or every stage would wait for this one
-                self._refuse(number, error)
-            else:
-                if isawaitable(made):
-                    self._compiling = self._context.loop.create_task(self._compile_on(number, made))
-                    return
-                self._compiled[number] = made
+            if self._making is None:
+                self._making = Making(self._context, number, contents, self._sections, self._compile)
+                self._making.start(self._blobs, self._made)
+            if number not in self._compiled and number not in self._failed:
+                return  # `_look` comes again when what is being made is done
         me, reason = self._context.id, self._failed.get(number)
         actors = self._config_actors()
         for actor in actors - self._answered.get(number, frozenset()):
             self._context.send(actor, Accepted(me, number) if reason is None else Refused(me, number, reason))
         self._answered[number] = actors
 
-    async def _compile_on(self, number: int, waits: Awaitable[T]) -> None:
-        try:
-            self._compiled[number] = await waits
-        except Exception as error:
-            self._refuse(number, error)
-        finally:
-            self._compiling = None
-        self._look()
+    def _made(self, making: Making[T]) -> None:
+        self._making = None
+        self._blobs = making.blobs
+        if making.error is None:
+            self._compiled[making.number] = cast(T, making.result)
+        else:
+            self._refuse(making.number, making.error)
+        if not self._is_looking:
+            self._look()
 
     def _refuse(self, number: int, error: Exception) -> None:
         self._failed[number] = str(error) or type(error).__name__

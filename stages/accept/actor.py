@@ -24,13 +24,17 @@ SWEEP: Final = 0.5
 """Seconds between two looks at the deadlines: they are seconds long, one timer each would cost a µs a request."""
 
 
+SECTIONS: Final = ("basic", "servers", "locations", "upstreams", "plugins", "certificates")
+"""Of a configuration, what this stage needs."""
+
+
 class AcceptActor(OfStreams):
     stage: ClassVar[str] = "accept"
     speaks_to: ClassVar[tuple[str, ...]] = ("routing", "plugins", "upstream")
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._generations: Generations[AcceptGeneration] = Generations(context, compile_generation, self._committed)
+        self._generations: Generations[AcceptGeneration] = Generations(context, SECTIONS, compile_generation, self._committed)
         self._lines = AccessLines(context)
         self.streams = Streams(context, self._generations, self._lines.record)
         self._departures = Departures(self.streams)

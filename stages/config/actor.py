@@ -10,11 +10,10 @@ from functools import partial
 from time import monotonic, time
 from typing import Any, ClassVar, Final
 
-import msgpack
-
 from pingap.bus.actor import Actor, Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
+from pingap.bus.replication import Change
 from pingap.config.certificates import files_of
 from pingap.config.diff import shortened
 from pingap.config.model import Snapshot
@@ -74,7 +73,7 @@ class ConfigActor(Actor):
         self._plans = plans
         self._source: str | None = context.settings.get("source")
         self._core = Core(0)
-        self._publish: Callable[[Any], None] | None = None
+        self._publish: Change | None = None
         self._first: asyncio.Future[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -105,7 +104,8 @@ class ConfigActor(Actor):
         if stored is not None:
             self._kept = stored, keepsake.run_of(self.context.run_dir)
         self._core = Core(int(time() * 1000), stored)
-        self._publish = self.context.publish("config", self._core.value())
+        first = self._core.publication()
+        self._publish = self.context.publish("config", first.value, first.blobs)
         self.members_changed(self.context.members, frozenset())
         if stored is not None:
             self.context.log("warn", "the config stage came back and goes on with the generation from before", generation=stored.number)
@@ -227,8 +227,8 @@ class ConfigActor(Actor):
         assert self._publish is not None
         for command in self._core.handle(event, monotonic()):
             match command:
-                case Publish(value):
-                    self._publish(value)
+                case Publish(value, blobs):
+                    self._publish(value, blobs)
                 case Keep(stored):
                     try:
                         self._kept = stored, last.save(self.context.run_dir, stored)
@@ -260,7 +260,7 @@ class ConfigActor(Actor):
 
     def _report(self, tell: Tell) -> None:
         outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}
-        self.context.report("generation", outcome | {"word": tell.word, "asked": tell.asked})
+        self.context.report("generation", outcome | {"word": tell.word, "asked": tell.asked, "timings": self._core.timings})
 
 
 def _why_not_checked(error: TimeoutError | RuntimeError) -> str:
@@ -280,9 +280,8 @@ def _load(load: Load, plans: Plans, source: str | None) -> tuple[Loaded | tuple[
     problems: tuple[str, ...]
     try:
         snapshot = load(source)
-        wire = {"snapshot": snapshot.to_wire(), "plans": plans(snapshot)}
-        msgpack.packb(wire, use_bin_type=True)  # what cannot travel is refused here rather than lost on the way
-        return Loaded(snapshot, wire), (*_code_files(snapshot.plugins), *_certificate_files(source))
+        loaded = Loaded.of(snapshot, plans(snapshot))  # what cannot travel is refused here rather than lost on the way
+        return loaded, (*_code_files(snapshot.plugins), *_certificate_files(source))
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))
     except Exception as error:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pingap.config.diff import diff, shortened
+from pingap.config.diff import diff, restarted_only, shortened
 from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.problems import path_of
+from pingap.stages.bundles import Packed, packed
 
 WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
 """Stages whose actors must have compiled a generation before it is committed."""
@@ -33,8 +34,15 @@ class Loaded:
     """A configuration that was read and checked."""
 
     snapshot: Snapshot
-    wire: dict[str, Any]
-    """{"snapshot", "plans"}, as published."""
+    plans: Mapping[str, int]
+    """Itinerary flags by location."""
+    packed: Packed
+    """Both, as published."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, plans: Mapping[str, int]) -> Loaded:
+        """Packs it. Raises TypeError and the like for what cannot travel."""
+        return cls(snapshot, plans, packed(snapshot, plans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,7 @@ class Stored:
     number: int
     loaded: Loaded
     booted: Snapshot
+    """What pingap was started with, as far as only a restart changes it."""
     previous: Loaded | None = None
     """What ran before it: a rollback goes there."""
     rejected: Loaded | None = None
@@ -128,6 +137,8 @@ class Publish:
     """The value of topic config has changed."""
 
     value: dict[str, Any]
+    blobs: dict[bytes, bytes]
+    """The bundles of the generations in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +203,14 @@ class Core:
         return self._committed
 
     @property
+    def timings(self) -> tuple[float, float] | None:
+        """How long drains may take by the running generation (basic.graceful_shutdown_timeout, basic.grace_period)."""
+        if self._current is None:
+            return None
+        basic = self._current.snapshot.basic
+        return basic.graceful_shutdown_timeout, basic.grace_period
+
+    @property
     def deadline(self) -> float | None:
         """When `Ticked` is wanted (monotonic seconds), None for never."""
         return self._candidate.deadline if self._candidate else None
@@ -200,12 +219,19 @@ class Core:
         """The value of topic config."""
         return {
             "committed": self._committed,
-            "current": self._current.wire if self._current else None,
+            "current": self._current.packed.contents if self._current else None,
             "candidate": self._candidate.number if self._candidate else 0,
-            "next": self._candidate.loaded.wire if self._candidate else None,
+            "next": self._candidate.loaded.packed.contents if self._candidate else None,
             "oldest": self._oldest,
             "problems": list(self._problems),
         }
+
+    def publication(self) -> Publish:
+        """What every stage is to hear now."""
+        blobs = dict(self._current.packed.blobs) if self._current else {}
+        if self._candidate:
+            blobs |= self._candidate.loaded.packed.blobs
+        return Publish(self.value(), blobs)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """What is to be done, in this order. `now`: monotonic seconds."""
@@ -242,18 +268,18 @@ class Core:
             if not (was_broken or read.asked):
                 return []
             told = Tell("info", "configuration unchanged", self._committed, (), self._notes(loaded), "nothing changed", read.asked)
-            return [Publish(self.value()), told] if was_broken else [told]
+            return [self.publication(), told] if was_broken else [told]
         if self._rejected is not None and not read.asked and _is_same(self._rejected, loaded):
             # The files still say what was gone back from: only an edit, or a reload, takes them again.
             was_broken, self._problems = bool(self._problems), ()
-            return [Publish(self.value())] if was_broken else []
+            return [self.publication()] if was_broken else []
         return self._offer(loaded, now, read.asked, RELOAD)
 
     def _offer(self, loaded: Loaded, now: float, asked: int, word: str) -> list[Command]:
         self._problems = ()
         self._candidate = _Candidate(self._next, loaded, now + DEADLINE, asked, word)
         self._next += 1
-        return [Publish(self.value()), *self._settled(now)]
+        return [self.publication(), *self._settled(now)]
 
     def _roll_back(self, asked: int, now: float) -> list[Command]:
         reason = ""
@@ -276,7 +302,7 @@ class Core:
         if problems == self._problems and not asked:
             return []
         self._problems = problems
-        return [Publish(self.value()), self._refusal("configuration refused", problems, asked)]
+        return [self.publication(), self._refusal("configuration refused", problems, asked)]
 
     def _refusal(self, message: str, problems: tuple[str, ...], asked: int, word: str = RELOAD) -> Tell:
         stays = f": generation {self._committed} goes on" if self._committed else ""
@@ -318,7 +344,7 @@ class Core:
         before, loaded = self._current, candidate.loaded
         self._committed, self._current, self._candidate = candidate.number, loaded, None
         self._previous, self._rejected = before, before if candidate.word == ROLLBACK else None
-        self._booted = self._booted or loaded.snapshot
+        self._booted = self._booted or restarted_only(loaded.snapshot)
         self._history = [*self._history, candidate.number][-KEPT:]
         self._oldest = self._oldest_in_use()
         changed = "" if before is None else _changed(before.snapshot, loaded.snapshot)
@@ -326,7 +352,7 @@ class Core:
         message = "configuration rolled back" if candidate.word == ROLLBACK else "configuration committed"
         return [
             Keep(Stored(candidate.number, loaded, self._booted, self._previous, self._rejected)),
-            Publish(self.value()),
+            self.publication(),
             Tell("warn" if notes else "info", message, candidate.number, (), notes, changed, candidate.asked, candidate.word),
             *self._next_one(now),
         ]
@@ -335,7 +361,7 @@ class Core:
         assert self._candidate is not None
         asked, word, self._candidate = self._candidate.asked, self._candidate.word, None
         self._problems = problems
-        return [Publish(self.value()), self._refusal("configuration withdrawn", problems, asked, word), *self._next_one(now)]
+        return [self.publication(), self._refusal("configuration withdrawn", problems, asked, word), *self._next_one(now)]
 
     def _next_one(self, now: float) -> list[Command]:
         queued, self._queued = self._queued, None
@@ -343,7 +369,7 @@ class Core:
 
     def _notes(self, loaded: Loaded) -> tuple[str, ...]:
         """What is said in vain, and what differs from that with which this pingap was started and waits for a restart."""
-        pending = diff(self._booted, loaded.snapshot).restart if self._booted is not None else ()
+        pending = diff(self._booted, restarted_only(loaded.snapshot)).restart if self._booted is not None else ()
         return (*(f"{path}: needs a restart of pingap" for path in pending), *notes_on(loaded.snapshot))
 
     # -- retiring ----------------------------------------------------------------------
@@ -353,7 +379,7 @@ class Core:
         oldest = self._oldest_in_use()
         if self._committed and oldest == self._committed and oldest != self._oldest:
             self._oldest = oldest
-            return [Publish(self.value())]
+            return [self.publication()]
         return []
 
     def _oldest_in_use(self) -> int:
@@ -373,7 +399,7 @@ class Core:
 def _is_same(old: Loaded, new: Loaded) -> bool:
     # New code under an unchanged configuration is a new generation.
     same_code = old.snapshot.code == new.snapshot.code
-    return same_code and old.wire["plans"] == new.wire["plans"] and not diff(old.snapshot, new.snapshot)
+    return same_code and old.plans == new.plans and not diff(old.snapshot, new.snapshot)
 
 
 def _changed(old: Snapshot, new: Snapshot) -> str:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from pingap.config.model import Snapshot
 from pingap.stages import keepsake
+from pingap.stages.bundles import Packed, digests, unpacked
 from pingap.stages.config.core import Loaded, Stored
+from pingap.stages.steps import finished
 
 NAME: Final = "config.last"
 
 
 def save(run_dir: str, stored: Stored) -> int:
     """Replaces the file as a whole; the run that it names. Raises OSError."""
-    loaded = stored.loaded
-    plain = {"number": stored.number, "wire": loaded.wire, "booted": stored.booted.to_wire()}
-    plain |= {"previous": stored.previous and stored.previous.wire, "rejected": stored.rejected and stored.rejected.wire}
+    blobs: dict[bytes, bytes] = {}
+    plain: dict[str, Any] = {"number": stored.number, "booted": stored.booted.to_wire(), "blobs": blobs}
+    for name, loaded in (("loaded", stored.loaded), ("previous", stored.previous), ("rejected", stored.rejected)):
+        plain[name] = loaded and {"contents": loaded.packed.contents, "rest": _rest(loaded.snapshot).to_wire()}
+        blobs |= loaded.packed.blobs if loaded else {}
     return keepsake.save(run_dir, NAME, plain)
 
 
@@ -33,11 +38,21 @@ def restore(run_dir: str) -> Stored | None:
     if plain is None:
         return None
     try:
-        previous, rejected = plain["previous"] and _loaded(plain["previous"]), plain["rejected"] and _loaded(plain["rejected"])
-        return Stored(plain["number"], _loaded(plain["wire"]), Snapshot.from_wire(plain["booted"]), previous, rejected)
-    except (LookupError, TypeError, AttributeError) as error:
+        loaded, previous, rejected = (plain[name] and _loaded(plain[name], plain["blobs"]) for name in ("loaded", "previous", "rejected"))
+        return Stored(plain["number"], loaded, Snapshot.from_wire(plain["booted"]), previous, rejected)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def _loaded(wire: dict[str, Any]) -> Loaded:
-    return Loaded(Snapshot.from_wire(wire["snapshot"]), wire)
+def _rest(snapshot: Snapshot) -> Snapshot:
+    """What is in no bundle."""
+    return Snapshot(stages=snapshot.stages, bus=snapshot.bus)
+
+
+def _loaded(plain: dict[str, Any], blobs: dict[bytes, bytes]) -> Loaded:
+    contents = plain["contents"]
+    snapshot, plans = finished(unpacked(contents, blobs))
+    rest = Snapshot.from_wire(plain["rest"])
+    whole = replace(snapshot, stages=rest.stages, bus=rest.bus)
+    used = digests(contents)
+    return Loaded(whole, plans, Packed(contents, {digest: blob for digest, blob in blobs.items() if digest in used}))

@@ -34,6 +34,9 @@ LEAST_PAUSE: Final = 0.1
 JITTER: Final = 0.05
 """Seconds over which the first checks of the upstreams are spread; later rounds spread over half their frequency."""
 
+SECTIONS: Final = ("upstreams",)
+"""Of a configuration, what this stage needs."""
+
 
 class DiscoveryActor(Actor):
     stage: ClassVar[str] = "discovery"
@@ -41,7 +44,7 @@ class DiscoveryActor(Actor):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._core = Core()
-        self._generations: Generations[dict[str, Plan]] = Generations(context, _compile, self._committed)
+        self._generations: Generations[dict[str, Plan]] = Generations(context, SECTIONS, _compile, self._committed)
         self._topics: tuple[_Topic, ...] = ()
         self._publisher: asyncio.TimerHandle | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -36,6 +36,9 @@ PATIENCE: Final = 2.0
 EARLY: Final = 4096
 """Events kept until the configuration says where they go."""
 
+SECTIONS: Final = ("basic", "servers")
+"""Of a configuration, what this stage needs."""
+
 
 class LoggingActor(Actor):
     """settings: "log", the path of the application log, None for what [basic] says; "level", None for the same."""
@@ -44,7 +47,7 @@ class LoggingActor(Actor):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._generations: Generations[Compiled] = Generations(context, compile_generation, self._committed)
+        self._generations: Generations[Compiled] = Generations(context, SECTIONS, compile_generation, self._committed)
         self._audience = Audience()
         self._threshold = Threshold(context.settings.get("level"))
         self._recent = Recent()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from pingap.bus.actor import Context
 from pingap.bus.kinds import ACCESS, COUNT
@@ -36,6 +36,10 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Measured:
     return Measured(scope, ErrorPages(snapshot.basic.error_template))
 
 
+SECTIONS: Final = ("basic", "servers", "upstreams")
+"""Of a configuration, what this stage needs."""
+
+
 class MetricsActor(OfStreams):
     """Counts from its start on; the sums live and die with the process."""
 
@@ -43,7 +47,7 @@ class MetricsActor(OfStreams):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._generations: Generations[Measured] = Generations(context, compile_generation, self._committed)
+        self._generations: Generations[Measured] = Generations(context, SECTIONS, compile_generation, self._committed)
         self._sums = Sums()
         self._unsubscribe: Callable[[], None] | None = None
         self._answers = OwnAnswers(context)

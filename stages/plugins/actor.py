@@ -44,6 +44,9 @@ from pingap.stages.plugins.stream import PluginStream, PluginStreams
 REMEMBERED: Final = 4096
 """Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""
 
+SECTIONS: Final = ("basic", "locations", "plugins", "code")
+"""Of a configuration, what this stage needs."""
+
 
 class PluginsActor(OfStreams):
     """Finds the stream of each message; the requests of all locations that have plugins come here."""
@@ -63,7 +66,7 @@ class PluginsActor(OfStreams):
         self._claims = Claims(context, LimitCounters().judge, "limit_claims_unanswered")
         self._host_claims = PluginClaims(self._claims, context.loop)
         self._compiler = PluginCompiler(self.guard, self._host, context.log, failures.late)
-        self._generations: Generations[CompiledPlugins] = Generations(context, self._compiler.compile, self._committed)
+        self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
         self._refused: OrderedDict[int, None] = OrderedDict()
         self._count = 0

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from msgspec.structs import replace
 
@@ -38,6 +38,9 @@ from pingap.stages.messages import (
 from pingap.stages.routing.core import Inward, Limited, Outcome, Refused, Router
 from pingap.stages.routing.destinations import Destinations
 
+SECTIONS: Final = ("basic", "servers", "locations", "upstreams", "plans")
+"""Of a configuration, what this stage needs."""
+
 
 class RoutingActor(OfStreams):
     """See bus/PROTOCOL.md section 8 for what it owes to whom.
@@ -51,7 +54,7 @@ class RoutingActor(OfStreams):
     def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(context)
         self._clock = clock
-        self._generations: Generations[Router] = Generations(context, Router, self._committed)
+        self._generations: Generations[Router] = Generations(context, SECTIONS, Router, self._committed)
         self._send = context.send
         self._claims = Claims(context, by_max_processing, "claims_unanswered", clock)
         self._destinations = Destinations(context, context.settings.get("destinations", {}), clock, self._unanswered)

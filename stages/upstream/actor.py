@@ -41,6 +41,9 @@ SWEEP: Final = 0.25
 REMEMBERED: Final = 16384
 """Streams that are not to be begun any more, or were answered through plugins: remembered so that none is done twice."""
 
+SECTIONS: Final = ("basic", "servers", "locations", "upstreams")
+"""Of a configuration, what this stage needs."""
+
 
 class UpstreamActor(OfStreams):
     stage: ClassVar[str] = "upstream"
@@ -53,7 +56,7 @@ class UpstreamActor(OfStreams):
         self.pools = Pools(context)
         self.troubles = Troubles(context, self.pools)
         self._compiler = UpstreamCompiler()
-        self._generations: Generations[CompiledUpstreams] = Generations(context, self._compiler.compile, self._committed)
+        self._generations: Generations[CompiledUpstreams] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
         self._current: CompiledUpstreams | None = None
         self._exchanges: dict[int, UpstreamExchange] = {}
         self._refused: Memory[bool] = Memory(REMEMBERED)

@@ -41,6 +41,7 @@ from pingap.stages.forwarded import Trust
 from pingap.stages.http1.engine import ENGINES
 from pingap.stages.messages import UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
@@ -270,9 +271,7 @@ class Play:
     ) -> None:
         """The configuration actor commits a generation: `snapshot`, or one of these servers only."""
         snapshot = snapshot or Snapshot(basic=Basic(error_template=template), servers=servers or {})
-        wire = msgpack.unpackb(msgpack.packb({"snapshot": snapshot.to_wire(), "plans": {}}))
-        value = {"committed": generation, "current": wire, "candidate": 0, "next": None, "oldest": oldest or generation, "problems": []}
-        self.context.following["config"](value)
+        say_config(self.context, (generation, snapshot, {}), oldest=oldest or generation)
 
     def members(self, *rows: tuple[int, str], draining: Iterable[int] = ()) -> None:
         """The supervisor announces who lives."""

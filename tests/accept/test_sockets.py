@@ -20,6 +20,7 @@ from pingap.stages.http1.body import ChunkedBody
 from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Request, Response
 from tests.accept.playbook import CREW, UPSTREAM, get, post
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 
 LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 PATIENCE = 10
@@ -73,9 +74,7 @@ def play(new_loop: Callable[[], asyncio.AbstractEventLoop], script: Callable[[St
         actor = stages.actor = AcceptActor(stages)
         await actor.start()
         actor.members_changed(stages.members, frozenset())
-        snapshot = Snapshot(servers={"web": Server(addr=())}).to_wire()
-        current = {"snapshot": snapshot, "plans": {}}
-        stages.following["config"]({"committed": 1, "current": current, "candidate": 0, "next": None, "oldest": 1, "problems": []})
+        say_config(stages, (1, Snapshot(servers={"web": Server(addr=())}), {}), oldest=1)
         await stages.until(lambda: stages.is_ready)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:

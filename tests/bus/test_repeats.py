@@ -94,8 +94,8 @@ def test_on_the_way_of_requests_every_warning_goes_through_it() -> None:
     not_per_request = {
         ("accept/entry.py", 'f"closed: {why}"'),  # once a minute by itself, for each server
         # once a minute by themselves
-        ("accept/actor.py", '"no more connections are accepted until others end: too few file descriptors (ulimit -n)"'),
-        ("upstream/actor.py", '"requests are refused until connections end: too few file descriptors (ulimit -n)"'),
+        ("accept/connections.py", '"no more connections are accepted until others end: too few file descriptors (ulimit -n)"'),
+        ("upstream/troubles.py", '"requests are refused until connections end: too few file descriptors (ulimit -n)"'),
         ("plugins/chain.py", '"a plugin failed to stop"'),  # once a generation
     }
     found = set()

@@ -14,11 +14,13 @@ import pytest
 
 from pingap.bus.members import Members
 from pingap.config.load import load
-from pingap.config.model import Code, Snapshot
+from pingap.config.model import Basic, Code, Snapshot
 from pingap.loading import load as load_all
+from pingap.stages.bundles import unpacked
 from pingap.stages.config import last, watch
 from pingap.stages.config.actor import ConfigActor
 from pingap.stages.messages import Accepted, InUse, Refused
+from pingap.stages.steps import finished
 from tests.kit.context import FakeContext
 
 GOOD = """
@@ -69,9 +71,15 @@ class Run:
         return [value for word, value in self.context.reported if word == "generation"]
 
     @property
+    def snapshot(self) -> Snapshot:
+        """The running generation, as a stage that uses all of it gets it."""
+        snapshot, _ = finished(unpacked(self.value["current"], self.context.blobs))
+        return snapshot
+
+    @property
     def port(self) -> int:
         """What the running generation says."""
-        return int(Snapshot.from_wire(self.value["current"]["snapshot"]).upstreams["api"].addrs[0].port)
+        return int(self.snapshot.upstreams["api"].addrs[0].port)
 
     async def until(self, is_so: Callable[[], object], seconds: float = 5) -> None:
         limit = monotonic() + seconds
@@ -137,9 +145,10 @@ async def test_it_is_ready_when_the_first_generation_was_accepted(path: Path) ->
         run.accept()
         await run.until(lambda: run.context.is_ready)
         assert run.port == 1
-        assert run.outcomes == [
-            {"number": run.value["committed"], "problems": (), "notes": (), "changed": "", "word": "reload", "asked": 0}
-        ]
+        (outcome,) = run.outcomes
+        assert outcome == {"number": run.value["committed"], "problems": (), "notes": (), "changed": "", "word": "reload", "asked": 0} | {
+            "timings": (Basic().graceful_shutdown_timeout, Basic().grace_period)
+        }
 
 
 async def test_a_first_configuration_that_a_stage_refuses_is_a_boot_failure_with_the_reason(path: Path) -> None:
@@ -265,7 +274,7 @@ async def test_accepted_code_belongs_to_the_generation_whatever_the_file_says_la
     path.write_text(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = 'mine.py'\n")
     accepted = {"mine": Code(str(plugin), PLUGIN.format(word="good").encode())}
     async with running(path, load=load_all) as run:
-        assert Snapshot.from_wire(run.value["current"]["snapshot"]).code == accepted
+        assert run.snapshot.code == accepted
         plugin.write_text("broken (")
         await run.until(lambda: len(run.outcomes) == 2)
         assert run.outcomes[-1]["problems"]
@@ -273,7 +282,7 @@ async def test_accepted_code_belongs_to_the_generation_whatever_the_file_says_la
     async with started(Run(path, path.parent, load=load_all)) as again:
         await again.until(lambda: again.outcomes)
         assert again.value["committed"] == number
-        assert Snapshot.from_wire(again.value["current"]["snapshot"]).code == accepted
+        assert again.snapshot.code == accepted
 
 
 async def test_mending_the_code_of_a_plugin_that_broke_the_configuration_is_enough(path: Path, tmp_path: Path) -> None:

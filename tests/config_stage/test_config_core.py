@@ -55,7 +55,7 @@ def loaded(addr: str = "10.0.0.1", listen: int = 80, code: bytes = b"") -> Loade
         upstreams={"api": Upstream(addrs=(Backend(addr),))},
         code={"mine": Code("/etc/mine.py", code)} if code else {},
     )
-    return Loaded(snapshot, {"snapshot": snapshot.to_wire(), "plans": {"all": 0}})
+    return Loaded.of(snapshot, {"all": 0})
 
 
 class Script:
@@ -94,11 +94,11 @@ def test_the_first_configuration_is_offered_and_committed_when_every_stage_accep
     script = Script()
     script.on(STARTING, Read(loaded()))
     assert (script.published["committed"], script.published["candidate"]) == (0, FIRST)
-    assert script.published["next"] == loaded().wire
+    assert script.published["next"] == loaded().packed.contents
     assert script.accept(FIRST, ACCEPT) == []
     script.accept(FIRST, ROUTING)
     assert (script.published["committed"], script.published["candidate"], script.published["next"]) == (FIRST, 0, None)
-    assert script.published["current"] == loaded().wire
+    assert script.published["current"] == loaded().packed.contents
 
 
 def test_it_is_kept_for_the_next_life_before_anybody_hears_of_the_commit() -> None:
@@ -173,7 +173,7 @@ def test_the_answer_to_an_older_candidate_counts_for_nothing() -> None:
     assert script.accept(FIRST + 1, ACCEPT, ROUTING) == []
     assert script.on(AnswerCame(ROUTING, FIRST + 1, "no")) == []
     script.accept(FIRST + 2, ACCEPT, ROUTING)
-    assert script.published["current"] == loaded("10.0.0.3").wire
+    assert script.published["current"] == loaded("10.0.0.3").packed.contents
 
 
 def test_of_several_edits_during_a_candidate_only_the_last_is_tried_after_it() -> None:
@@ -182,7 +182,7 @@ def test_of_several_edits_during_a_candidate_only_the_last_is_tried_after_it() -
     assert script.on(Read(loaded("10.0.0.3"), asked=True), Read(loaded("10.0.0.4"))) == []
     script.accept(FIRST + 1, ACCEPT, ROUTING)
     assert script.published["candidate"] == FIRST + 2
-    assert script.published["next"] == loaded("10.0.0.4").wire
+    assert script.published["next"] == loaded("10.0.0.4").packed.contents
     script.accept(FIRST + 2, ACCEPT, ROUTING)
     assert [told.asked for told in script.told] == [True], "who asked for the edit in between is answered by the last"
 
@@ -295,7 +295,7 @@ def stored() -> Stored:
 def test_a_restarted_actor_goes_on_with_what_was_committed_and_with_higher_numbers() -> None:
     script = Script(Core(FIRST, stored()))  # the clock may even have gone back
     assert script.core.value()["committed"] == FIRST + 5
-    assert script.core.value()["current"] == loaded().wire
+    assert script.core.value()["current"] == loaded().packed.contents
     assert script.on(READY, Read(loaded())) == []
     script.on(Read(loaded("10.0.0.2")))
     assert script.published["candidate"] == FIRST + 6
@@ -360,7 +360,7 @@ def test_whatever_happens_numbers_rise_and_the_value_is_consistent(events: list[
 def test_a_changed_remark_is_no_new_generation() -> None:
     script = running()
     snapshot = replace(loaded().snapshot, locations={"all": Location(upstream="api", remark="hello")})
-    assert script.on(Read(Loaded(snapshot, {"snapshot": snapshot.to_wire(), "plans": {"all": 0}}))) == []
+    assert script.on(Read(Loaded.of(snapshot, {"all": 0}))) == []
 
 
 # -- going back ---------------------------------------------------------------------
@@ -381,9 +381,9 @@ def test_a_rollback_is_a_generation_like_any_other() -> None:
     script.on(Read(loaded("10.0.0.2")))
     script.accept(FIRST + 1, ACCEPT, ROUTING)
     script.on(RollbackAsked())
-    assert script.published["candidate"] == FIRST + 2 and script.published["next"] == loaded().wire
+    assert script.published["candidate"] == FIRST + 2 and script.published["next"] == loaded().packed.contents
     script.accept(FIRST + 2, ACCEPT, ROUTING)
-    assert script.published["current"] == loaded().wire and script.published["committed"] == FIRST + 2
+    assert script.published["current"] == loaded().packed.contents and script.published["committed"] == FIRST + 2
     [told] = script.told
     assert (told.word, told.asked, told.message) == (ROLLBACK, True, "configuration rolled back")
     assert told.changed == "changed upstreams.api.addrs"
@@ -426,7 +426,7 @@ def test_the_files_that_were_gone_back_from_are_taken_by_a_reload_or_an_edit_onl
     script.on(Read(loaded("10.0.0.2"), asked=True))
     assert script.published["candidate"] == FIRST + 3
     script.accept(FIRST + 3, ACCEPT, ROUTING)
-    assert script.published["current"] == loaded("10.0.0.2").wire
+    assert script.published["current"] == loaded("10.0.0.2").packed.contents
 
     script = rolled_back()
     script.on(Read(loaded("10.0.0.3")))
@@ -437,7 +437,7 @@ def test_two_rollbacks_go_forth_again() -> None:
     script = rolled_back()
     script.on(RollbackAsked())
     script.accept(FIRST + 3, ACCEPT, ROUTING)
-    assert script.published["current"] == loaded("10.0.0.2").wire
+    assert script.published["current"] == loaded("10.0.0.2").packed.contents
 
 
 def test_a_comparison_changes_nothing() -> None:

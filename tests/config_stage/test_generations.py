@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+from time import sleep
 from typing import Any
 
 import pytest
 
-from pingap.bus.envelope import pack, unpack
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Snapshot
 from pingap.stages.generations import Generations
 from pingap.stages.messages import Accepted, InUse, Refused
+from pingap.stages.slices import LOOK, SLICE
+from pingap.stages.steps import Steps
 from tests.kit.context import FakeContext
+from tests.kit.generations import Generation, blobs_of, say_config, value_of
+from tests.kit.loop import Turns
 
 ME, CONFIG = 7, 2
 
 
-def content(name: str) -> dict[str, Any]:
-    return {"snapshot": Snapshot(basic=Basic(name=name)).to_wire(), "plans": {"all": 3}}
+class WithTurns(FakeContext):
+    """Its loop is the test's."""
+
+    turns = Turns()
+
+    @property
+    def loop(self) -> Any:
+        return self.turns
+
+
+def content(number: int, name: str) -> Generation:
+    return number, Snapshot(basic=Basic(name=name)), {"all": 3}
 
 
 class Stage:
     """A stage that compiles a generation to the name in it; `bad` does not compile."""
 
-    def __init__(self, stage: str = "routing") -> None:
-        self.context = FakeContext(stage, ME)
+    def __init__(self, stage: str = "routing", context: type[FakeContext] = FakeContext) -> None:
+        self.context = context(stage, ME)
         self.members(CONFIG)
         self.committed: list[tuple[int, str]] = []
         self.compiled: list[str] = []
-        self.generations: Generations[str] = Generations(self.context, self.compile, lambda *what: self.committed.append(what))
+        sections, committed = ("basic", "plans"), lambda *what: self.committed.append(what)
+        self.generations: Generations[str] = Generations(self.context, sections, self.compile, committed)
         self.generations.start()
 
     def members(self, *config: int) -> None:
@@ -44,10 +59,9 @@ class Stage:
     def hears(self, committed: int = 0, candidate: int = 0, oldest: int = 0, **names: str) -> list[Any]:
         """A value of topic config; names: current, next. Returns what was sent."""
         self.context.sent.clear()
-        current = content(names.get("current", f"g{committed}")) if committed else None
-        then = content(names.get("next", f"g{candidate}")) if candidate else None
-        value = {"committed": committed, "current": current, "candidate": candidate, "next": then, "oldest": oldest, "problems": []}
-        self.context.following["config"](value)
+        current = content(committed, names.get("current", f"g{committed}")) if committed else None
+        then = content(candidate, names.get("next", f"g{candidate}")) if candidate else None
+        say_config(self.context, current, then, oldest)
         return list(self.context.sent)
 
 
@@ -147,12 +161,6 @@ def test_only_accept_tells_what_is_in_use() -> None:
     assert in_use(stage.hears(committed=5, oldest=5)) == []
 
 
-def test_a_stage_sees_the_sections_of_plugins_as_the_file_has_them_though_they_came_over_the_bus() -> None:
-    section = {"category": "mine", "rows": [["a", "b"], {"c": [1, 2]}], "n": 1}
-    ((_, _, wire),) = unpack(pack([(34, 1, {"snapshot": Snapshot(plugins={"mine": section}).to_wire()})])[0])
-    assert Snapshot.from_wire(wire["snapshot"]).plugins == {"mine": section}
-
-
 def test_the_message_names_its_kind() -> None:
     stage = Stage("accept")
     kinds = {type(envelope) for _, envelope in stage.hears(committed=5)}
@@ -165,3 +173,78 @@ def test_what_runs_here_is_never_retired_even_when_the_clock_went_back(oldest: i
     stage.hears(committed=900, oldest=900)
     stage.hears(committed=5, oldest=oldest)
     assert (stage.generations.newest, stage.generations.get(5)) == (5, "g5")
+
+
+# -- bundles that come later, compiling that takes long ------------------------------------
+
+
+def hears_without_bundles(stage: Stage, committed: Generation | None = None, candidate: Generation | None = None) -> None:
+    stage.context.blobs = {}
+    stage.context.following["config"](value_of(committed, candidate))
+
+
+def test_a_generation_is_fetched_once_and_compiled_when_its_bundles_are_there() -> None:
+    stage = Stage()
+    fifth = content(5, "g5")
+    hears_without_bundles(stage, candidate=fifth)
+    hears_without_bundles(stage, candidate=fifth)
+    assert (len(stage.context.fetching), stage.compiled) == (1, [])
+    stage.context.blobs_came(blobs_of(fifth))
+    assert stage.compiled == ["g5"]
+    assert stage.context.sent == [(CONFIG, Accepted(ME, 5))]
+
+
+def test_only_bundles_that_are_not_known_are_fetched() -> None:
+    stage = Stage()
+    stage.hears(committed=5)
+    hears_without_bundles(stage, content(5, "g5"), content(6, "g6"))
+    ((wanted, _),) = stage.context.fetching
+    assert wanted == blobs_of(content(6, "g6")).keys() - blobs_of(content(5, "g5")).keys()
+    assert len(wanted) == 1, "the plans are the same"
+
+
+def test_a_candidate_that_is_withdrawn_while_it_is_fetched_holds_up_nothing() -> None:
+    stage = Stage()
+    stage.hears(committed=5)
+    hears_without_bundles(stage, content(5, "g5"), content(6, "g6"))
+    hears_without_bundles(stage, content(5, "g5"), content(7, "g7"))
+    assert len(stage.context.fetching) == 1
+    stage.context.blobs_came(blobs_of(content(7, "g7")))
+    assert stage.compiled == ["g5", "g7"]
+
+
+def test_what_is_compiled_in_steps_is_accepted_when_it_is_done() -> None:
+    stage, turns = Stage(context=WithTurns), WithTurns.turns
+
+    def compile(snapshot: Snapshot, plans: dict[str, int]) -> Steps[str]:
+        for _ in range(3):
+            sleep(SLICE)  # so that each step takes a slice of its own
+            yield LOOK
+        if snapshot.basic.name == "bad":
+            raise ValueError("bad name")
+        return snapshot.basic.name
+
+    stage.generations = Generations(stage.context, ("basic", "plans"), compile, lambda *what: stage.committed.append(what))
+    stage.generations.start()
+    assert stage.hears(committed=5) == []
+    assert stage.hears(committed=5, candidate=6, next="bad") == []
+    while turns.take():
+        pass
+    assert stage.context.sent == [(CONFIG, Accepted(ME, 5)), (CONFIG, Refused(ME, 6, "bad name"))]
+    assert (stage.committed, stage.generations.get(5)) == ([(5, "g5")], "g5")
+
+
+def test_a_stage_that_stops_compiles_no_further() -> None:
+    stage = Stage()
+    hears_without_bundles(stage, candidate=content(5, "g5"))
+    stage.generations.stop()
+    assert stage.context.fetching == []
+
+
+def test_a_candidate_that_compiled_is_kept_until_it_is_committed() -> None:
+    stage = Stage()
+    stage.hears(committed=5, oldest=5)
+    stage.hears(committed=5, candidate=6, oldest=5)
+    stage.hears(committed=5, candidate=6, oldest=5)
+    stage.hears(committed=6, oldest=6)
+    assert (stage.compiled, stage.generations.get(6)) == (["g5", "g6"], "g6")

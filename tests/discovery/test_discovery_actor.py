@@ -23,6 +23,7 @@ from pingap.stages.messages import Accepted
 from tests.discovery.origin import OK, Origin, listening, origin
 from tests.e2e.waiting import free_port
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 
 FAST = HealthCheck("http", "x", "/", check_frequency=0.02, failure=2, success=2, read_timeout=0.5)
 
@@ -42,9 +43,7 @@ class Run:
 
     def configure(self, **upstreams: Upstream) -> None:
         self.number += 1
-        wire = {"snapshot": Snapshot(upstreams=upstreams).to_wire(), "plans": {}}
-        value = {"committed": self.number, "current": wire, "candidate": 0, "next": None, "oldest": 0, "problems": []}
-        self.context.following["config"](value)
+        say_config(self.context, (self.number, Snapshot(upstreams=upstreams), {}))
 
     @property
     def value(self) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from pingap.config.model import Basic, Server, Snapshot
 from pingap.config.parts import AccessLog, Listen
 from pingap.stages.logging.actor import LoggingActor
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 from tests.observability.samples import access, log
 
 Start = Callable[..., Any]
@@ -39,9 +40,7 @@ class Rig:
 
     def commit_servers(self, servers: dict[str, Server], basic: Basic | None = None) -> None:
         self.generation += 1
-        snapshot = {"snapshot": Snapshot(basic=basic or Basic(), servers=servers).to_wire(), "plans": {}}
-        value = {"committed": self.generation, "current": snapshot, "candidate": 0, "next": None, "oldest": self.generation}
-        self.context.following["config"]({**value, "problems": []})
+        say_config(self.context, (self.generation, Snapshot(basic=basic or Basic(), servers=servers), {}), oldest=self.generation)
 
     def members(self, *ids: int) -> None:
         seq = self.context.members.seq + 1

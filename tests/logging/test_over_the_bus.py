@@ -23,6 +23,7 @@ from pingap.rundir import RunDir
 from pingap.stages.logging.actor import LoggingActor
 from pingap.stages.messages import Affinity, Answered, Data, Response
 from pingap.stages.metrics.actor import MetricsActor
+from tests.kit.generations import blobs_of, value_of
 from tests.metrics.test_metrics_actor import routed
 from tests.observability.samples import access, log
 
@@ -55,9 +56,8 @@ class Config(Actor):
     stage: ClassVar[str] = "config"
 
     async def start(self) -> None:
-        current = {"snapshot": self.context.settings["snapshot"].to_wire(), "plans": {}}
-        value = {"committed": 1, "current": current, "candidate": 0, "next": None, "oldest": 1, "problems": []}
-        self.context.publish("config", value)
+        generation = (1, self.context.settings["snapshot"], {})  # type: Generation
+        self.context.publish("config", value_of(generation, oldest=1), blobs_of(generation))
 
 
 class World:

@@ -12,6 +12,7 @@ from pingap.config.parts import Listen
 from pingap.stages.messages import WINDOW, Affinity, Answered, Credit, Data, Done, Peer, Response, Routed
 from pingap.stages.metrics.actor import MetricsActor
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 from tests.observability.samples import access
 
 ACCEPT, ROUTING = 1, 5
@@ -32,9 +33,8 @@ def routed(**more: Any) -> Routed:
 
 def commit(context: FakeContext, number: int, **metrics: str | None) -> None:
     servers = {name: Server(addr=(Listen("127.0.0.1", 1),), prometheus_metrics=path, locations=("api",)) for name, path in metrics.items()}
-    snapshot = {"snapshot": Snapshot(basic=Basic(error_template="<{{error_type}}>"), servers=servers).to_wire(), "plans": {}}
-    value = {"committed": number, "current": snapshot, "candidate": 0, "next": None, "oldest": number, "problems": []}
-    context.following["config"](value)
+    snapshot = Snapshot(basic=Basic(error_template="<{{error_type}}>"), servers=servers)
+    say_config(context, (number, snapshot, {}), oldest=number)
 
 
 def scrape(context: FakeContext, actor: MetricsActor, server: str = "web", **more: Any) -> Response:

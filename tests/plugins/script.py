@@ -15,6 +15,7 @@ from pingap.stages.messages import Accepted, Affinity, Credit, Data, Peer, Refus
 from pingap.stages.plugins import registry
 from pingap.stages.plugins.actor import PluginsActor
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 
 ACCEPT, ROUTING, PLUGINS, UPSTREAM, OTHER, CONFIG, FAR = 1, 2, 3, 4, 5, 6, 9
 SID = (ACCEPT << 32) + 7
@@ -84,12 +85,11 @@ class Stage:
         made = snapshot(plugins, upstream, names)
         plans = registry.plans(made, trusts=True)
         self.plan = plans["l"]
-        self.publish({"snapshot": made.to_wire(), "plans": plans})
+        self.publish(made, plans)
 
-    def publish(self, wire: Any) -> None:
+    def publish(self, made: Snapshot, plans: dict[str, int]) -> None:
         self.generation += 1
-        value = {"committed": self.generation, "current": wire, "candidate": 0, "next": None, "oldest": 1, "problems": []}
-        self.context.following["config"](value)
+        say_config(self.context, (self.generation, made, plans), oldest=1)
 
     def answers_to_config(self) -> list[str]:
         """The reason of each REFUSED, "" for each ACCEPTED, so far."""

@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
 
 from pingap.bus.repeats import MOST
@@ -648,8 +647,7 @@ async def test_a_broken_file_refuses_the_generation_and_says_where(
 ) -> None:
     good = {"p": section(tmp_path, plugin("def request(self, exchange): return reply(200, 'old')"))}
     async with Stage(good) as stage:
-        wire = {"snapshot": _wire({"p": section(tmp_path, code, name="bad")}), "plans": {"l": 1}}
-        stage.publish(wire)
+        stage.publish(snapshot({"p": section(tmp_path, code, name="bad")}), {"l": 1})
         [refusal] = stage.answers_to_config()
         assert reason in refusal
         assert "plugins.p.path: " in refusal or "plugins.p: " in refusal
@@ -657,10 +655,6 @@ async def test_a_broken_file_refuses_the_generation_and_says_where(
         stage.generation -= 1
         [answered] = await served(stage, stage.request())
         assert answered.body == b"old"
-
-
-def _wire(plugins: dict[str, Any]) -> Any:
-    return snapshot(plugins).to_wire()
 
 
 async def test_paths_start_at_the_configuration_and_are_told_on_absolute(tmp_path: Path) -> None:
@@ -700,10 +694,10 @@ async def test_a_process_that_starts_later_runs_the_code_that_was_accepted(tmp_p
     made = replace(snapshot({"p": mine}), code=checker.code)
     file = Path(mine["path"])
     file.write_text(change) if change is not None else file.unlink()
-    wire = {"snapshot": msgpack.unpackb(msgpack.packb(made.to_wire())), "plans": registry.plans(made)}
+    plans = registry.plans(made)
     async with Stage({}) as stage:
-        stage.plan = wire["plans"]["l"]
-        stage.publish(wire)
+        stage.plan = plans["l"]
+        stage.publish(made, plans)
         assert stage.answers_to_config() == [""]
         assert (await stage.one(stage.request())).body == b"accepted"
 

@@ -303,7 +303,7 @@ def loaded(stage: Stage, tmp_path: Path, code: str, **keys: Any) -> None:
     """A further generation."""
     from tests.plugins.script import snapshot
 
-    stage.publish({"snapshot": snapshot({"mine": section(tmp_path, code, "next", **keys)}).to_wire(), "plans": {"l": 1}})
+    stage.publish(snapshot({"mine": section(tmp_path, code, "next", **keys)}), {"l": 1})
 
 
 ANSWERS = "\ndef request(self, exchange): return reply(200, 'STATE')"

@@ -41,12 +41,12 @@ class Trip:
         plans = registry.plans(self.made, trusts=True)
         self.router = Router(self.made, plans)
         self.stage = Stage(plugins)
-        self.wire = {"snapshot": self.made.to_wire(), "plans": plans}
+        self.plans = plans
 
     async def sends(self, target: str = "/", headers: str = "", **more: Any) -> Routed | Response:
         """The request as its backend gets it, or the answer of a plugin."""
         async with self.stage as stage:
-            stage.publish(self.wire)
+            stage.publish(self.made, self.plans)
             assert not any(stage.answers_to_config())
             outcome: Any = self.router.route(request(target, headers=headers, generation=stage.generation, **more), lambda: 1.0)
             assert isinstance(outcome, Routed)
@@ -121,7 +121,7 @@ async def test_every_step_sees_what_the_client_sent_and_the_rewritten_target(ste
     plugins = {"p": section(tmp_path, plugin(note))}
     trip = Trip(plugins, proxy_set_headers=rules, enable_reverse_proxy_headers=True, rewrite="^/a /b", via="edge")
     async with trip.stage as stage:
-        stage.publish(trip.wire)
+        stage.publish(trip.made, trip.plans)
         outcome: Any = trip.router.route(request("/a?q=1", headers=sent, generation=stage.generation), lambda: 1.0)
         stage.answers_to_config()
         outcome = await stage.one(outcome)
@@ -135,7 +135,7 @@ async def test_what_the_client_accepts_decides_about_compression_whatever_the_ba
     plugins: Sections = {"p": {"category": "compression", "gzip_level": 6}}
     trip = Trip(plugins, proxy_set_headers=["Accept-Encoding: identity"])
     async with trip.stage as stage:
-        stage.publish(trip.wire)
+        stage.publish(trip.made, trip.plans)
         stage.answers_to_config()
         routed: Any = trip.router.route(request(headers="accept-encoding: gzip", generation=stage.generation), lambda: 1.0)
         await stage.run(routed)
@@ -150,7 +150,7 @@ async def test_variables_of_response_headers_mean_what_the_client_sent() -> None
     }
     trip = Trip(plugins, proxy_set_headers=["Origin: http://inner", "X-Key: back"], enable_reverse_proxy_headers=True)
     async with trip.stage as stage:
-        stage.publish(trip.wire)
+        stage.publish(trip.made, trip.plans)
         stage.answers_to_config()
         sent = request(headers="origin: http://site\nx-key: front\nx-forwarded-for: 6.6.6.6", generation=stage.generation)
         routed: Any = trip.router.route(sent, lambda: 1.0)

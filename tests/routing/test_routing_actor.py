@@ -34,6 +34,7 @@ from pingap.stages.messages import (
 from pingap.stages.owners import owner_of
 from pingap.stages.routing.actor import RoutingActor
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 from tests.routing.script import ACCEPT, PLUGINS, ROUTING, SID, UPSTREAM, location, request, snapshot
 
 OTHER, METRICS, CONFIG, SECOND_ACCEPT = 20, 30, 40, 50
@@ -61,9 +62,7 @@ class Script:
 
     def commit(self, config: Snapshot, plans: dict[str, int] | None = None) -> None:
         self.generation += 1
-        state = {"snapshot": config.to_wire(), "plans": plans or {}}
-        value = {"committed": self.generation, "current": state, "candidate": 0, "next": None, "oldest": 1, "problems": []}
-        self.context.following["config"](value)
+        say_config(self.context, (self.generation, config, plans or {}), oldest=1)
         self.context.sent.clear()
 
     def receive(self, message: Any) -> list[tuple[int, Any]]:
@@ -225,16 +224,14 @@ async def test_a_generation_that_nobody_knows_is_answered_with_503(script: Scrip
 
 
 async def test_a_location_that_nobody_could_answer_refuses_its_generation(script: Script) -> None:
-    state = {"snapshot": snapshot(l=location(upstream="", plugins=("p",))).to_wire(), "plans": {"l": 0}}
-    script.context.following["config"]({"committed": 0, "current": None, "candidate": 3, "next": state, "oldest": 0, "problems": []})
+    say_config(script.context, candidate=(3, snapshot(l=location(upstream="", plugins=("p",))), {"l": 0}))
     [(to, refused)] = script.taken()
     assert (to, type(refused), refused.generation) == (CONFIG, Refused, 3)
     assert "locations.l" in refused.reason
 
 
 async def test_a_generation_that_compiles_is_accepted(script: Script) -> None:
-    state = {"snapshot": snapshot(l=location()).to_wire(), "plans": {"l": 0}}
-    script.context.following["config"]({"committed": 0, "current": None, "candidate": 3, "next": state, "oldest": 0, "problems": []})
+    say_config(script.context, candidate=(3, snapshot(l=location()), {"l": 0}))
     assert [(to, type(message)) for to, message in script.taken()] == [(CONFIG, Accepted)]
 
 

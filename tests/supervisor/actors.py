@@ -12,6 +12,7 @@ from typing import Any
 from pingap.bus.actor import Actor
 from pingap.bus.kinds import LOG
 from pingap.config.load import load, load_text
+from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
 
 
@@ -116,30 +117,28 @@ class Logging(Actor):
 
 
 class Config(Actor):
-    """Reads the file again when told; publishes it as config does, without asking anybody."""
+    """Reads the file again when told, and reports it as config does, without asking anybody."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
-        self._number = 1
+        self._number = 0
 
     async def start(self) -> None:
-        self._publish = self.context.publish("config", self._value())
+        self._report(0)
         self.context.ready()
 
-    def _value(self) -> dict[str, Any]:
+    def _report(self, asked: int) -> None:
         plain = load_plain(self.context.settings["source"], self.context.settings["text"])
-        self.problems = [f"{path}: {message}" for path, message, *_ in plain.get("problems", ())]
-        return {"committed": self._number, "current": {"snapshot": plain.get("snapshot", {}), "plans": {}}, "candidate": 0}
+        problems = [f"{path}: {message}" for path, message, *_ in plain.get("problems", ())]
+        basic = Snapshot.from_wire(plain.get("snapshot", {})).basic
+        timings = basic.graceful_shutdown_timeout, basic.grace_period
+        self._number += not problems
+        outcome = {"number": self._number, "problems": problems, "notes": [], "asked": asked, "timings": timings}
+        self.context.report("generation", outcome)
 
     def told(self, word: str, args: Any) -> None:
         if word == "reload":
-            self._number += 1
-            value = self._value()
-            if self.problems:
-                self._number -= 1
-            else:
-                self._publish(value)
-            self.context.report("generation", {"number": self._number, "problems": self.problems, "notes": [], "asked": args[0]})
+            self._report(args[0])
 
 
 def never_loads(source: str | None, text: str | None) -> dict[str, Any]:

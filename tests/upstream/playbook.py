@@ -12,7 +12,6 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgpack
 import pytest
 
 from pingap.bus.members import Members
@@ -36,6 +35,7 @@ from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import BackendState, Group
 from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
@@ -433,20 +433,8 @@ class Play:
         self, committed: int, current: Snapshot, candidate: int = 0, coming: Snapshot | None = None, oldest: int | None = None
     ) -> None:
         """The configuration actor says so."""
-
-        def wire(snapshot: Snapshot | None) -> Any:
-            return None if snapshot is None else msgpack.unpackb(msgpack.packb({"snapshot": snapshot.to_wire(), "plans": {}}))
-
-        self.context.following["config"](
-            {
-                "committed": committed,
-                "current": wire(current),
-                "candidate": candidate,
-                "next": wire(coming),
-                "oldest": committed if oldest is None else oldest,
-                "problems": [],
-            }
-        )
+        then = None if coming is None else (candidate, coming, {})
+        say_config(self.context, (committed, current, {}), then, committed if oldest is None else oldest)
 
     def group(self, name: str = "api") -> Group:
         return self.actor.pools.groups[name]

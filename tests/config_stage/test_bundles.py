@@ -1,0 +1,92 @@
+"""Generations in bundles: what goes in comes out, and an edit changes few of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pingap.config.load import load_text
+from pingap.config.model import Code, Location, Snapshot
+from pingap.stages.bundles import SECTIONS, digests, packed, unpacked
+from pingap.stages.steps import finished
+
+TEXT = """
+[basic]
+name = "x"
+trusted_proxies = ["10.0.0.0/8"]
+[servers.web]
+addr = "127.0.0.1:6188"
+locations = ["all"]
+access_log = "/tmp/log combined"
+[locations.all]
+path = "~^/(?<id>\\\\d+)"
+host = "a.example, *.b.example"
+upstream = "api"
+match_headers = ["x-a:1", "x-b"]
+proxy_set_headers = ["x:y"]
+rewrite = "^/a /b"
+max_retry_window = "3s"
+plugins = ["mine"]
+[upstreams.api]
+addrs = ["127.0.0.1:9 5", "[::1]:80"]
+algo = "hash:header:x"
+health_check = "http://name/path?check_frequency=3s"
+read_timeout = "5s"
+[plugins.mine]
+category = "mine"
+rows = [["a", "b"], {c = [1, 2]}]
+"""
+
+
+def everything() -> Snapshot:
+    snapshot = load_text(TEXT)
+    assert snapshot.locations["all"].rewrite
+    return replace(snapshot, code={"mine": Code("/mine.py", b"\xff\x00")})
+
+
+def many(*without: int) -> Snapshot:
+    numbers = (number for number in range(5000) if number not in without)
+    return Snapshot(locations={f"l{number}": Location(upstream=f"u{number}") for number in numbers})
+
+
+def test_what_is_packed_comes_out_as_it_was() -> None:
+    snapshot, plans = everything(), {"all": 3}
+    whole = packed(snapshot, plans)
+    assert finished(unpacked(whole.contents, whole.blobs)) == (snapshot, plans)
+
+
+def test_plugins_see_arrays_as_the_lists_that_the_file_has() -> None:
+    whole = packed(everything(), {})
+    snapshot, _ = finished(unpacked(whole.contents, whole.blobs, ("plugins",)))
+    assert snapshot.plugins["mine"]["rows"] == [["a", "b"], {"c": [1, 2]}]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_stage_needs_the_bundles_of_its_sections_only(section: str) -> None:
+    snapshot, plans = everything(), {"all": 3}
+    whole = packed(snapshot, plans)
+    needed = digests(whole.contents, (section,))
+    found = finished(unpacked(whole.contents, {digest: whole.blobs[digest] for digest in needed}, (section,)))
+    expected: Any = Snapshot() if section == "plans" else replace(Snapshot(), **{section: getattr(snapshot, section)})
+    assert found == (expected, plans if section == "plans" else {})
+
+
+@pytest.mark.parametrize("without", [(), (0,), (2500,), (4999,)])
+def test_an_edit_makes_few_new_bundles(without: tuple[int, ...]) -> None:
+    before, after = packed(many(1234), {}), packed(many(*without), {})
+    assert len(before.blobs) > 20
+    assert len(after.blobs.keys() - before.blobs.keys()) <= 4
+    assert list(finished(unpacked(after.contents, after.blobs))[0].locations) == list(many(*without).locations)
+
+
+def test_a_name_that_comes_twice_in_a_bundles_life_is_cut_after_so_many_items_at_the_latest() -> None:
+    whole = packed(Snapshot(locations={f"l{number}": Location() for number in range(20_000)}), {})
+    sizes = [len(blob) for blob in whole.blobs.values()]
+    assert max(sizes) < 16 * 1024
+
+
+def test_what_cannot_travel_is_an_error_where_it_is_packed() -> None:
+    with pytest.raises(OverflowError):
+        packed(Snapshot(plugins={"mine": {"n": 2**70}}), {})
