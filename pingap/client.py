@@ -34,7 +34,7 @@ class Ended(NotRunning):
     """One ran there, and ended before it had answered."""
 
 
-class Refused(Exception):
+class AskRefused(Exception):
     """The running pingap said no, or nothing; the text is its reason."""
 
 
@@ -90,17 +90,17 @@ class Instance:
         return True
 
     def ask(self, word: str, *args: Any, deadline: float = DEADLINE) -> Any:
-        """One question, one answer. Raises NotRunning when it ends instead of that, and Refused."""
+        """One question, one answer. Raises NotRunning when it ends instead of that, and AskRefused."""
         try:
             return asyncio.run(_ask(os.path.abspath(self._run_dir), self._handle, word, args, deadline))
         except Ended:
             raise Ended(f"pingap in {self._run_dir} (pid {self.pid}) ended before it answered") from None
         except TimeoutError:
-            raise Refused(f"pingap in {self._run_dir} did not answer within {deadline:g} s") from None
+            raise AskRefused(f"pingap in {self._run_dir} did not answer within {deadline:g} s") from None
 
 
 def ask(run_dir: str, word: str, *args: Any, deadline: float = DEADLINE) -> Any:
-    """One question, one answer. Raises NotRunning and Refused."""
+    """One question, one answer. Raises NotRunning and AskRefused."""
     with Instance(run_dir) as instance:
         return instance.ask(word, *args, deadline=deadline)
 
@@ -132,5 +132,5 @@ async def _ask(run_dir: str, handle: int, word: str, args: tuple[Any, ...], dead
     finally:
         link.close()
     if not ok:
-        raise Refused(str(value))
+        raise AskRefused(str(value))
     return value

@@ -32,7 +32,7 @@ from pingap.plan_state import (
     STOP,
     STOPPING,
     Ending,
-    Process,
+    Incarnation,
     Slot,
     Ticket,
 )
@@ -62,7 +62,7 @@ from pingap.plan_words import (
     Stop,
     StopAsked,
     TellReady,
-    Ticked,
+    TimePassed,
     Timings,
     TimingsChanged,
 )
@@ -81,7 +81,7 @@ class Fleet:
         """endpoint_of: stage, replica, actor id → where its inbox is. too_many: why so many actors cannot be had, "" when they can."""
         self.roles = {role.name: role for role in roles}
         self.slots: dict[tuple[str, int], Slot] = {}
-        self.processes: dict[int, Process] = {}
+        self.processes: dict[int, Incarnation] = {}
         self._dying: dict[int, float] = {}
         """Killed, no longer in the table, not yet gone: key → when to stop waiting for it."""
         self.table = Table(endpoint_of)
@@ -130,13 +130,13 @@ class Fleet:
                 self._stop_asked(event, now)
             case TimingsChanged(timings):
                 self.timings = timings
-            case Ticked():
+            case TimePassed():
                 pass
         self._settle(now)
         return self._out
 
     def deadline(self, now: float) -> float:
-        """When Ticked is wanted, at the latest half a second from now."""
+        """When TimePassed is wanted, at the latest half a second from now."""
         times = [now + 0.5]
         times += [slot.due for slot in self.slots.values() if slot.due is not None]
         for process in self.processes.values():
@@ -144,7 +144,7 @@ class Fleet:
         times += [ticket.until for ticket in self._tickets.values()]
         return max(now, min(times))
 
-    def of_actor(self, actor: int) -> Process | None:
+    def of_actor(self, actor: int) -> Incarnation | None:
         """The process that hosts an actor."""
         return next((p for p in self.processes.values() if actor in p.ids), None)
 
@@ -200,7 +200,7 @@ class Fleet:
                 if left:
                     self._say("warn", f"{process.name} was stopped before it had finished", left=left)
 
-    def _lose(self, process: Process, why: str, now: float) -> None:
+    def _lose(self, process: Incarnation, why: str, now: float) -> None:
         """A process is no more, or as good as: out of the table, and a new one if its slot is still wanted."""
         del self.processes[process.key]
         slot = self._slot_of(process)
@@ -294,7 +294,7 @@ class Fleet:
         self._tickets.clear()
         self._out.append(CloseListeners())
 
-    def _drain(self, process: Process, seconds: float, now: float, settle: float = 0.0) -> None:
+    def _drain(self, process: Incarnation, seconds: float, now: float, settle: float = 0.0) -> None:
         if process.state == STARTING or not process.role.drained:
             self._stop(process, now)
         elif process.state == READY:
@@ -302,12 +302,12 @@ class Fleet:
             process.undrained = {i for i, stage in zip(process.ids, process.role.stages, strict=True) if stage in process.role.drained}
             process.drain_at, process.drain_by = now + settle, now + settle + seconds + DRAIN_MARGIN
 
-    def _stop(self, process: Process, now: float) -> None:
+    def _stop(self, process: Incarnation, now: float) -> None:
         if process.state != STOPPING:
             process.state, process.drain_at, process.kill_at = STOPPING, None, now + STOP
             self._out.append(Stop(process.key))
 
-    def _kill(self, process: Process, now: float) -> None:
+    def _kill(self, process: Incarnation, now: float) -> None:
         self._out.append(Kill(process.key))
         self._dying[process.key] = now + REAP
 
@@ -331,13 +331,13 @@ class Fleet:
 
     def _start(self, slot: Slot, now: float) -> None:
         ids = self.table.new_ids(len(slot.role.stages))
-        process = Process(slot.role, slot.replica, ids, now, now, restarts=slot.restarts)
+        process = Incarnation(slot.role, slot.replica, ids, now, now, restarts=slot.restarts)
         self.processes[process.key] = process
         slot.process, slot.due = process.key, None
         self._announce()  # before the fork, so that nobody takes the newcomer for a stranger
         self._out.append(Fork(process.key, slot.role, slot.replica, ids))
 
-    def _look_at(self, process: Process, now: float) -> None:
+    def _look_at(self, process: Incarnation, now: float) -> None:
         if process.state == STOPPING:
             if process.kill_at is not None and now >= process.kill_at:
                 self._say("warn", f"{process.name} did not stop: killed", pid=process.pid)
@@ -397,7 +397,7 @@ class Fleet:
 
     # -- small ----------------------------------------------------------------------------
 
-    def _slot_of(self, process: Process) -> Slot | None:
+    def _slot_of(self, process: Incarnation) -> Slot | None:
         slot = self.slots.get((process.role.name, process.replica))
         # A scaled-away replica that still drains may have a successor of the same number: not its slot any more.
         return slot if slot is not None and slot.process == process.key else None

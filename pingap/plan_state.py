@@ -59,7 +59,7 @@ class Slot:
 
 
 @dataclass(slots=True)
-class Process:
+class Incarnation:
     """One incarnation of a replica."""
 
     role: Role

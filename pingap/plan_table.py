@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pingap.bus.members import DRAINING, READY, STARTING
-from pingap.plan_state import STOPPING, Process
+from pingap.plan_state import STOPPING, Incarnation
 from pingap.plan_words import Announce
 
 Rows = tuple[tuple[int, str, int, str, str], ...]
@@ -25,7 +25,7 @@ class Table:
         self._newest += count
         return tuple(range(first, self._newest + 1))
 
-    def update(self, processes: Iterable[Process]) -> bool:
+    def update(self, processes: Iterable[Incarnation]) -> bool:
         """Takes over who runs now; whether that is anything new."""
         rows = self._rows_of(processes)
         if rows == self._rows:
@@ -34,7 +34,7 @@ class Table:
         self._seq += 1
         return True
 
-    def _rows_of(self, processes: Iterable[Process]) -> Rows:
+    def _rows_of(self, processes: Iterable[Incarnation]) -> Rows:
         rows: list[tuple[int, str, int, str, str]] = []
         for process in processes:
             if process.state == STOPPING:

@@ -100,12 +100,23 @@ class TimingsChanged(NamedTuple):
     timings: Timings
 
 
-class Ticked(NamedTuple):
+class TimePassed(NamedTuple):
     """Time has passed; `Fleet.deadline` says when this is wanted next."""
 
 
 Event = (
-    Began | Forked | Exited | SpawnerLost | Heard | BecameReady | BootFailed | Drained | ScaleAsked | StopAsked | TimingsChanged | Ticked
+    Began
+    | Forked
+    | Exited
+    | SpawnerLost
+    | Heard
+    | BecameReady
+    | BootFailed
+    | Drained
+    | ScaleAsked
+    | StopAsked
+    | TimingsChanged
+    | TimePassed
 )
 
 # -- commands -------------------------------------------------------------------

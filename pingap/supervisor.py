@@ -50,7 +50,7 @@ from pingap.plan_words import (
     Stop,
     StopAsked,
     TellReady,
-    Ticked,
+    TimePassed,
     Timings,
     TimingsChanged,
 )
@@ -151,7 +151,7 @@ class Supervisor:
         if self._timer is not None:
             self._timer.cancel()
         events, self._events = self._events, deque()
-        for event in events or (Ticked(),):
+        for event in events or (TimePassed(),):
             if isinstance(event, StopAsked):
                 self._before_stop(event)
             for command in self._fleet.handle(event, time.monotonic()):

@@ -64,7 +64,7 @@ class Screen:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RecordFilter:
     """Which records `pingap logs` shows."""
 
     level: str = "info"
@@ -94,7 +94,7 @@ class Wanted:
         return found if self.most is None else found[max(0, len(found) - self.most) :]
 
 
-def logs(run_dir: str | None, follow: bool, as_json: bool, wanted: Wanted = Wanted(), out: TextIO | None = None) -> int:
+def logs(run_dir: str | None, follow: bool, as_json: bool, wanted: RecordFilter = RecordFilter(), out: TextIO | None = None) -> int:
     """Prints the newest records of the application log (at most 1000); with `follow` also those to come, and each request.
 
     The records are those that the running logging stage has written: older ones are in the log file. Returns the exit
@@ -258,7 +258,7 @@ def _until_stopped(screen: Screen, batches: Iterator[list[Any]], show: Callable[
     return 0
 
 
-def _followed(path: str, recent: str, wanted: Wanted) -> Iterator[list[Any]]:
+def _followed(path: str, recent: str, wanted: RecordFilter) -> Iterator[list[Any]]:
     """The recent records, and then each new one, none twice; and each request."""
     seen: dict[tuple[Any, ...], None] = {}
     has_recent = False

@@ -42,7 +42,7 @@ def down(graceful: bool, timeout: float | None, run_dir: str | None) -> None:
                 fail(f"{instance} is still stopping after {seconds:g} s")
     except client.Ended:
         pass  # somebody else had stopped it already
-    except (client.NotRunning, client.Refused) as error:
+    except (client.NotRunning, client.AskRefused) as error:
         fail(str(error))
     terminal.say("stopped")
 
@@ -73,7 +73,7 @@ def restart(graceful: bool, timeout: float | None, unchecked: bool, run_dir: str
                 terminal.say(f"ready again after {took:.1f} s (pid {instance.pid})")
                 return
             fail(f"{instance} is not back after {seconds:g} s: see its log")
-    except (client.NotRunning, client.Refused) as error:
+    except (client.NotRunning, client.AskRefused) as error:
         fail(str(error))
 
 
@@ -89,7 +89,7 @@ def _await_again(instance: Instance, uptime: float, seconds: float) -> float:
                 return now - began
         except client.Ended:
             fail(f"{instance} ended instead of starting anew: see its output")
-        except client.Refused:
+        except client.AskRefused:
             pass  # between the two
         time.sleep(LOOK)
     return 0.0

@@ -102,7 +102,7 @@ def ask(directory: str | None, word: str, *args: Any, **more: Any) -> Any:
 
     try:
         return client.ask(directory or rundir.default(), word, *args, **more)
-    except (client.NotRunning, client.Refused) as error:
+    except (client.NotRunning, client.AskRefused) as error:
         fail(str(error))
 
 

@@ -56,7 +56,7 @@ def logs(follow: bool, most: int | None, since: float, stages: frozenset[str], l
     from pingap import client, watch
 
     try:
-        sys.exit(watch.logs(run_dir, follow, as_json, watch.Wanted(level, stages, since, most)))
+        sys.exit(watch.logs(run_dir, follow, as_json, watch.RecordFilter(level, stages, since, most)))
     except client.NotRunning as error:
         fail(str(error))
 

@@ -11,7 +11,20 @@ from typing import Any, ClassVar, Final
 from pingap.bus.actor import Actor, Context
 from pingap.config.model import Snapshot
 from pingap.stages import keepsake
-from pingap.stages.discovery.core import Checked, Configured, Core, Event, Plan, Publish, Resolved, Start, Stop, Target, Turned, plans_of
+from pingap.stages.discovery.core import (
+    Checked,
+    CheckTarget,
+    Configured,
+    Discovery,
+    Event,
+    Plan,
+    PublishBackends,
+    Resolved,
+    StartChecks,
+    StopChecks,
+    Turned,
+    plans_of,
+)
 from pingap.stages.discovery.probe import ProbeFailed, Prober
 from pingap.stages.generations import Generations
 from pingap.stages.lookups import Lookups, NoSlot
@@ -43,7 +56,7 @@ class DiscoveryActor(Actor):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._core = Core()
+        self._core = Discovery()
         self._generations: Generations[dict[str, Plan]] = Generations(context, SECTIONS, _compile, self._committed)
         self._topics: tuple[_Topic, ...] = ()
         self._publisher: asyncio.TimerHandle | None = None
@@ -57,7 +70,7 @@ class DiscoveryActor(Actor):
 
     async def start(self) -> None:
         """Ready with the first configuration: what was not judged yet counts as healthy."""
-        self._core = Core(self._restored(HEALTH), self._restored(BACKENDS))
+        self._core = Discovery(self._restored(HEALTH), self._restored(BACKENDS))
         self._generations.start()
 
     async def stop(self) -> None:
@@ -98,11 +111,11 @@ class DiscoveryActor(Actor):
     def _feed(self, event: Event) -> None:
         for command in self._core.handle(event):
             match command:
-                case Start(upstream, plan):
+                case StartChecks(upstream, plan):
                     self._tasks[upstream] = self.context.loop.create_task(self._watch(upstream, plan))
-                case Stop(upstream):
+                case StopChecks(upstream):
                     self._stop_watching(upstream)
-                case Publish():
+                case PublishBackends():
                     if self._publisher is None:
                         self._publisher = self.context.loop.call_later(GATHER, self._publish_now)
                 case Turned():
@@ -164,12 +177,12 @@ class DiscoveryActor(Actor):
             for check in checks:
                 group.create_task(check)
 
-    async def _renew(self, upstream: str, plan: Plan, entry: Target, prober: Prober) -> None:
+    async def _renew(self, upstream: str, plan: Plan, entry: CheckTarget, prober: Prober) -> None:
         """Looks up a name, and checks those of its addresses that are new."""
         await self._look_up(upstream, plan, entry)
         await self._round([self._check(upstream, plan, target, prober) for target in self._core.unjudged(upstream, entry)])
 
-    async def _look_up(self, upstream: str, plan: Plan, entry: Target) -> None:
+    async def _look_up(self, upstream: str, plan: Plan, entry: CheckTarget) -> None:
         """A name that cannot be resolved is a backend that fails, as long as no address of it is known."""
         async with self._gate:
             self._checks += 1
@@ -184,7 +197,7 @@ class DiscoveryActor(Actor):
                 event = Resolved(upstream, entry.address, tuple(address.host for address in found))
         self._feed(event)
 
-    async def _check(self, upstream: str, plan: Plan, target: Target, prober: Prober) -> None:
+    async def _check(self, upstream: str, plan: Plan, target: CheckTarget, prober: Prober) -> None:
         """Checks one backend; one that was never judged, until it is. A name is looked up, and its addresses are checked."""
         pause, core = AGAIN, self._core
         while True:
@@ -198,7 +211,7 @@ class DiscoveryActor(Actor):
             await asyncio.sleep(min(pause, plan.check.check_frequency))
             pause *= 2
 
-    async def _probe(self, upstream: str, target: Target, prober: Prober) -> None:
+    async def _probe(self, upstream: str, target: CheckTarget, prober: Prober) -> None:
         async with self._gate:
             self._checks += 1
             failure = None

@@ -11,7 +11,7 @@ from pingap.config.parts import Backend, HealthCheck
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CheckTarget:
     """A backend to check."""
 
     address: str
@@ -32,7 +32,7 @@ class Plan:
     """How the backends of one upstream are checked."""
 
     check: HealthCheck
-    targets: tuple[Target, ...]
+    targets: tuple[CheckTarget, ...]
     ipv4_only: bool = False
 
 
@@ -40,7 +40,7 @@ def plans_of(snapshot: Snapshot) -> dict[str, Plan]:
     """What there is to check, by the name of the upstream."""
     plans = {}
     for name, upstream in snapshot.upstreams.items():
-        targets = {backend.address: Target(backend.address, backend.host, backend.port) for backend in upstream.addrs}
+        targets = {backend.address: CheckTarget(backend.address, backend.host, backend.port) for backend in upstream.addrs}
         plans[name] = Plan(upstream.health_check, tuple(targets.values()), upstream.ipv4_only)
     return plans
 
@@ -81,7 +81,7 @@ Event = Configured | Checked | Resolved
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartChecks:
     """Check this upstream from now on, every backend at once."""
 
     upstream: str
@@ -89,15 +89,15 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopChecks:
     """Check it no longer."""
 
     upstream: str
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
-    """`Core.value`, or `Core.addresses`, may have changed."""
+class PublishBackends:
+    """`Discovery.value`, or `Discovery.addresses`, may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Turned:
     reason: str = ""
 
 
-Command = Start | Stop | Publish | Turned
+Command = StartChecks | StopChecks | PublishBackends | Turned
 
 
 @dataclass(slots=True)
@@ -135,14 +135,14 @@ class _Upstream:
     told: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Those that upstream goes by."""
 
-    def of(self, entry: Target) -> list[Target]:
+    def of(self, entry: CheckTarget) -> list[CheckTarget]:
         """What an entry stands for: the addresses of its name if they are known, else itself."""
         hosts = self.hosts.get(entry.address)
         if not hosts:
             return [entry]
-        return [Target(Backend(host, entry.port).address, host, entry.port, entry.address) for host in hosts]
+        return [CheckTarget(Backend(host, entry.port).address, host, entry.port, entry.address) for host in hosts]
 
-    def targets(self) -> tuple[Target, ...]:
+    def targets(self) -> tuple[CheckTarget, ...]:
         """Everything to check, once each."""
         return tuple({target.address: target for entry in self.plan.targets for target in self.of(entry)}.values())
 
@@ -159,7 +159,7 @@ class _Upstream:
                 self.told[entry.address] = hosts
 
 
-class Core:
+class Discovery:
     """What one life of the discovery actor knows. before, names: the verdicts and the addresses that the life before has published."""
 
     def __init__(self, before: Mapping[str, Mapping[str, bool]] | None = None, names: Addresses | None = None) -> None:
@@ -185,17 +185,17 @@ class Core:
         """The value of topic backends."""
         return {name: dict(upstream.told) for name, upstream in self._upstreams.items() if upstream.told}
 
-    def targets(self, upstream: str) -> tuple[Target, ...]:
+    def targets(self, upstream: str) -> tuple[CheckTarget, ...]:
         """What there is to check of an upstream; none if it has gone."""
         known = self._upstreams.get(upstream)
         return known.targets() if known else ()
 
-    def unjudged(self, upstream: str, entry: Target) -> list[Target]:
+    def unjudged(self, upstream: str, entry: CheckTarget) -> list[CheckTarget]:
         """The addresses of an entry that have no verdict yet."""
         known = self._upstreams.get(upstream)
         return [t for t in known.of(entry) if not (t.is_name or self.is_judged(upstream, t.address))] if known else []
 
-    def lost(self, upstream: str) -> list[Target]:
+    def lost(self, upstream: str) -> list[CheckTarget]:
         """Entries whose name had better be looked up again: no address that is known of it is healthy."""
         known = self._upstreams.get(upstream)
         if known is None:
@@ -228,7 +228,7 @@ class Core:
         commands: list[Command] = []
         for name in self._upstreams.keys() - plans.keys():
             del self._upstreams[name]
-            commands.append(Stop(name))
+            commands.append(StopChecks(name))
         for name, plan in plans.items():
             known = self._upstreams.get(name)
             if known is not None and known.plan == plan:
@@ -243,10 +243,10 @@ class Core:
             entries = {target.address for target in plan.targets if target.is_name}
             self._upstreams[name] = _Upstream(plan, hosts={entry: found for entry, found in hosts.items() if entry in entries})
             self._upstreams[name].arrange({address: _Backend(verdict) for address, verdict in verdicts.items()})
-            commands += [Stop(name)] if known is not None else []
-            commands += [Start(name, plan)] if plan.targets else []
+            commands += [StopChecks(name)] if known is not None else []
+            commands += [StartChecks(name, plan)] if plan.targets else []
         self._before, self._names = {}, {}  # an upstream that goes and comes again later is a new one
-        return commands if (self.value(), self.addresses()) == old else [*commands, Publish()]
+        return commands if (self.value(), self.addresses()) == old else [*commands, PublishBackends()]
 
     def _resolved(self, resolved: Resolved) -> list[Command]:
         upstream = self._upstreams.get(resolved.upstream)
@@ -256,7 +256,7 @@ class Core:
             return []  # in another order, perhaps: many servers turn them
         upstream.hosts[resolved.entry] = tuple(dict.fromkeys(resolved.hosts))
         upstream.arrange(upstream.backends)
-        return [Publish()]
+        return [PublishBackends()]
 
     def _checked(self, checked: Checked) -> list[Command]:
         upstream = self._upstreams.get(checked.upstream)
@@ -267,7 +267,7 @@ class Core:
         if backend.is_healthy is None and has_passed:
             backend.is_healthy, backend.streak = True, 0
             upstream.tell()
-            return [Publish()]  # nothing has turned: it was taken for healthy anyway
+            return [PublishBackends()]  # nothing has turned: it was taken for healthy anyway
         if backend.is_healthy is has_passed:
             backend.streak = 0
             return []
@@ -276,4 +276,4 @@ class Core:
             return []
         backend.is_healthy, backend.streak = has_passed, 0
         upstream.tell()
-        return [Turned(checked.upstream, checked.address, has_passed, checked.failure or ""), Publish()]
+        return [Turned(checked.upstream, checked.address, has_passed, checked.failure or ""), PublishBackends()]

@@ -11,7 +11,7 @@ import h11
 
 from pingap.bus.descriptors import is_short
 from pingap.config.parts import HealthCheck
-from pingap.stages.discovery.core import Target
+from pingap.stages.discovery.core import CheckTarget
 from pingap.stages.lookups import Lookups, NoSlot
 from pingap.stages.tcp import open_socket
 
@@ -51,7 +51,7 @@ class Prober:
         self._kept: dict[str, _Open] = {}
         """Connections for the next check, by address."""
 
-    async def probe(self, target: Target) -> None:
+    async def probe(self, target: CheckTarget) -> None:
         """Returns if the backend passes. Raises ProbeFailed; ends within the two time-outs of the check.
 
         stages.lookups.NoSlot: its name could not be looked up, or there was no descriptor for a socket, and nothing is known.
@@ -74,11 +74,11 @@ class Prober:
             connection.writer.transport.abort()
         self._kept.clear()
 
-    async def _tcp(self, target: Target) -> None:
+    async def _tcp(self, target: CheckTarget) -> None:
         _, writer = await self._connect(target)
         writer.transport.abort()
 
-    async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, target: CheckTarget) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         limit = self._check.connection_timeout
         loop = asyncio.get_running_loop()
         try:
@@ -95,7 +95,7 @@ class Prober:
 
     # -- http ---------------------------------------------------------------------------
 
-    async def _http(self, target: Target) -> None:
+    async def _http(self, target: CheckTarget) -> None:
         connection = self._kept.pop(target.address, None)
         if connection is not None:
             connection.protocol.start_next_cycle()
@@ -107,7 +107,7 @@ class Prober:
         reader, writer = await self._connect(target)
         await self._exchange(target, _Open(reader, writer, h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD)))
 
-    async def _exchange(self, target: Target, connection: _Open) -> None:
+    async def _exchange(self, target: CheckTarget, connection: _Open) -> None:
         limit = self._check.read_timeout
         is_kept = False
         try:
@@ -125,7 +125,7 @@ class Prober:
             else:
                 connection.writer.transport.abort()
 
-    async def _ask(self, target: Target, connection: _Open) -> bool:
+    async def _ask(self, target: CheckTarget, connection: _Open) -> bool:
         """One GET; True if the connection can be used again. Raises ProbeFailed unless the answer is 200."""
         protocol, reader, writer = connection.protocol, connection.reader, connection.writer
         headers = [("host", self._check.host or target.entry or target.address), ("user-agent", "pingap-health-check"), ("accept", "*/*")]

@@ -35,7 +35,7 @@ from pingap.stages.messages import (
     Stranded,
     accept_of,
 )
-from pingap.stages.routing.core import Inward, Limited, Outcome, Refused, Router
+from pingap.stages.routing.core import Inward, Limited, Outcome, Refusal, Router
 from pingap.stages.routing.destinations import Destinations
 
 SECTIONS: Final = ("basic", "servers", "locations", "upstreams", "plans")
@@ -114,7 +114,7 @@ class RoutingActor(OfStreams):
                 self._decided(request, router, outcome)
         except Exception as error:  # whatever it was, the client gets its answer
             self._repeats.log("error", "routing failed", sid=request.sid, error=repr(error), traceback=traceback.format_exc())
-            self._answer(request, router.pages, Refused("internal", "", "", request.peer.ip, ""), self._clock())
+            self._answer(request, router.pages, Refusal("internal", "", "", request.peer.ip, ""), self._clock())
 
     def _closing(self, request: Request) -> None:
         """Its client closes: the request is looked at once more, as nothing of it is kept here."""
@@ -133,7 +133,7 @@ class RoutingActor(OfStreams):
             self._requested(replace(request, generation=newest))
             return
         self._repeats.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
-        self._answer(request, self._fallback, Refused("overloaded", "", "", request.peer.ip, ""), self._clock())
+        self._answer(request, self._fallback, Refusal("overloaded", "", "", request.peer.ip, ""), self._clock())
 
     def _strand(self, request: Request) -> None:
         """It needs plugins, and nobody was ready when it began: it comes again when somebody is."""
@@ -147,17 +147,17 @@ class RoutingActor(OfStreams):
                 self._strand(request)  # before it takes a place
             else:
                 self._admit(request, router, outcome)
-        elif isinstance(outcome, Refused):
+        elif isinstance(outcome, Refusal):
             if outcome.reason:
                 self._log_refusal(outcome)
             self._answer(request, router.pages, outcome, self._clock())
         elif isinstance(outcome, Inward):
             self._destinations.send(outcome.routed, outcome.destination)
 
-    def _log_refusal(self, refused: Refused) -> None:
+    def _log_refusal(self, refused: Refusal) -> None:
         self._repeats.log("warn", refused.reason, f"refused {refused.location}", error=refused.error, client_ip=refused.client_ip)
 
-    def _answer(self, request: Request | Routed, pages: ErrorPages, refused: Refused, reached: float) -> None:
+    def _answer(self, request: Request | Routed, pages: ErrorPages, refused: Refusal, reached: float) -> None:
         """The error page as the response."""
         stamps = (reached, self._clock())
         report = report_on(refused.client_ip, stamps, refused.location, refused.upstream, refused.error, refused.reason)
@@ -178,7 +178,7 @@ class RoutingActor(OfStreams):
         routed = outcome.routed
         reached = routed.stamps[0]
         if not verdict.allowed:
-            refused = Refused("too_many_requests", routed.location, routed.upstream, routed.client_ip, "")
+            refused = Refusal("too_many_requests", routed.location, routed.upstream, routed.client_ip, "")
             self._answer(request, router.pages, refused, reached)
             return
         # Accept tells this replica of the end, whoever keeps the count: CANCEL comes here too, and only this replica
@@ -203,7 +203,7 @@ class RoutingActor(OfStreams):
         self._repeats.log("warn", f"internal destination {destination} {why}", server=routed.server, client_ip=routed.client_ip)
         router = self._generations.get(routed.generation)
         pages = router.pages if router is not None else self._fallback
-        refused = Refused("overloaded", "", "", routed.client_ip, f"internal destination {destination} {why}")
+        refused = Refusal("overloaded", "", "", routed.client_ip, f"internal destination {destination} {why}")
         self._answer(routed, pages, refused, routed.stamps[0])
 
     # -- deaths -------------------------------------------------------------------

@@ -29,7 +29,7 @@ _NEW: Final = tuple.__new__
 """A named tuple without its Python-level constructor: 0.2 µs less for one of this size."""
 
 
-class Refused(NamedTuple):
+class Refusal(NamedTuple):
     """The request is answered here."""
 
     error: str
@@ -56,7 +56,7 @@ class Inward(NamedTuple):
     """Its name (stages/itinerary.py)."""
 
 
-Outcome = Routed | Limited | Refused | Inward
+Outcome = Routed | Limited | Refusal | Inward
 
 
 class _Route:
@@ -139,14 +139,14 @@ class Router:
         # fmt: on
         table = self._tables.get(server)
         if table is None:
-            return Refused("not_found", "", "", self._client(peer, headers), f"server {server!r} is not configured")
+            return Refusal("not_found", "", "", self._client(peer, headers), f"server {server!r} is not configured")
         original = normal = b""
         if not table.is_plain:
             if table.normalizes and not is_tidy(target):
                 try:
                     compared, normal = normalize(target)
                 except Unclear:
-                    return Refused("bad_request", "", "", self._client(peer, headers), "")
+                    return Refusal("bad_request", "", "", self._client(peer, headers), "")
                 original, target = target, compared
             if table.metrics and target.startswith(table.metrics) and target.partition(b"?")[0] == table.metrics:
                 return self._inward(request, METRICS, reached, clock())
@@ -156,7 +156,7 @@ class Router:
                 return self._inward(request, OPTIONS, reached, clock())
             headers = passed
         if table.via is not None and table.via.is_loop(headers):
-            return Refused("loop_detected", "", "", self._client(peer, headers), "")
+            return Refusal("loop_detected", "", "", self._client(peer, headers), "")
         candidates = table.views.get(host)
         if candidates is None:
             candidates = table.index.view(host)
@@ -182,7 +182,7 @@ class Router:
             if not conditions or all(holds(headers, target) for holds in conditions):
                 break
         else:
-            return Refused("not_found", "", "", self._client(peer, headers), "")
+            return Refusal("not_found", "", "", self._client(peer, headers), "")
 
         client_ip = self._trust.client_ip(peer.ip, headers) if self._is_trusting else peer.ip
         upstream = route.upstream
@@ -191,7 +191,7 @@ class Router:
             target = normal
         if not route.is_plain:
             if route.max_body and (length > route.max_body or len(body) > route.max_body):
-                return Refused("body_too_large", route.name, upstream, client_ip, "")
+                return Refusal("body_too_large", route.name, upstream, client_ip, "")
             if route.rewriter is not None:
                 rewritten, named = route.rewriter.apply(target, variables)
                 variables.update(named)
@@ -201,7 +201,7 @@ class Router:
                 upstream = variables.get(route.upstream_capture, "")
                 if upstream not in self._upstreams:
                     reason = f"locations.{route.name}: {route.upstream} is {upstream!r}, which is no upstream"
-                    return Refused("no_backend", route.name, "", client_ip, reason)
+                    return Refusal("no_backend", route.name, "", client_ip, reason)
         if normal and target == normal and (not table.forwards_normal or original == normal):
             original, target = b"", original  # nothing but the locations was to see it
         # fmt: off

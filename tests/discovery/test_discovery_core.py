@@ -6,16 +6,16 @@ from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend, HealthCheck
 from pingap.stages.discovery.core import (
     Checked,
+    CheckTarget,
     Command,
     Configured,
-    Core,
+    Discovery,
     Event,
     Plan,
-    Publish,
+    PublishBackends,
     Resolved,
-    Start,
-    Stop,
-    Target,
+    StartChecks,
+    StopChecks,
     Turned,
     plans_of,
 )
@@ -24,7 +24,7 @@ CHECK = HealthCheck(success=2, failure=3)
 
 
 def plan(*addresses: str, check: HealthCheck = CHECK) -> Plan:
-    return Plan(check, tuple(Target(address, "127.0.0.1", 1) for address in addresses))
+    return Plan(check, tuple(CheckTarget(address, "127.0.0.1", 1) for address in addresses))
 
 
 def up(address: str, upstream: str = "api") -> Checked:
@@ -37,7 +37,7 @@ def down(address: str, upstream: str = "api") -> Checked:
 
 class Script:
     def __init__(self, before: dict[str, dict[str, bool]] | None = None, **plans: Plan) -> None:
-        self.core = Core(before)
+        self.core = Discovery(before)
         self.first = self.on(Configured(plans))
 
     def on(self, *events: Event) -> list[Command]:
@@ -54,21 +54,21 @@ def test_a_backend_without_a_verdict_is_not_named() -> None:
     script.on(down("a:1"), down("a:1"))
     assert script.value == {}
     assert not script.core.is_judged("api", "a:1")
-    assert script.on(up("b:1")) == [Publish()]
+    assert script.on(up("b:1")) == [PublishBackends()]
     assert script.value == {"api": {"b:1": True}}
     assert script.core.is_judged("api", "b:1")
 
 
 def test_every_new_configuration_starts_its_checks_and_is_published_though_there_is_nothing_to_check() -> None:
-    assert Script().first == [Publish()]
-    assert Script(api=plan("a:1"), none=plan()).first == [Start("api", plan("a:1")), Publish()]
+    assert Script().first == [PublishBackends()]
+    assert Script(api=plan("a:1"), none=plan()).first == [StartChecks("api", plan("a:1")), PublishBackends()]
 
 
 def test_a_healthy_backend_needs_the_configured_failures_in_a_row_to_become_unhealthy() -> None:
     script = Script(api=plan("a:1"))
     script.on(up("a:1"))
     assert script.on(down("a:1"), down("a:1"), up("a:1"), down("a:1"), down("a:1")) == []
-    assert script.on(down("a:1")) == [Turned("api", "a:1", False, "refused"), Publish()]
+    assert script.on(down("a:1")) == [Turned("api", "a:1", False, "refused"), PublishBackends()]
     assert script.value == {"api": {"a:1": False}}
     assert script.core.unhealthy == 1
 
@@ -78,13 +78,13 @@ def test_an_unhealthy_backend_needs_the_configured_successes_in_a_row_to_become_
     script.on(down("a:1"), down("a:1"), down("a:1"))
     assert script.value == {"api": {"a:1": False}}
     assert script.on(up("a:1"), down("a:1"), up("a:1")) == []
-    assert script.on(up("a:1")) == [Turned("api", "a:1", True), Publish()]
+    assert script.on(up("a:1")) == [Turned("api", "a:1", True), PublishBackends()]
     assert script.value == {"api": {"a:1": True}}
 
 
 def test_what_stays_as_it_was_is_not_published_again() -> None:
     script = Script(api=plan("a:1"))
-    assert script.on(*[up("a:1")] * 5) == [Publish()]
+    assert script.on(*[up("a:1")] * 5) == [PublishBackends()]
     assert script.on(Configured({"api": plan("a:1")})) == []
 
 
@@ -101,7 +101,7 @@ def test_a_new_configuration_touches_only_the_upstreams_that_changed() -> None:
     script = Script(api=plan("a:1"), web=plan("w:1"))
     script.on(up("a:1"), *[down("w:1", "web")] * 3)
     changed = plan("a:1", "b:1")
-    assert script.on(Configured({"api": changed, "web": plan("w:1")})) == [Stop("api"), Start("api", changed)]
+    assert script.on(Configured({"api": changed, "web": plan("w:1")})) == [StopChecks("api"), StartChecks("api", changed)]
     assert script.value == {"api": {"a:1": True}, "web": {"w:1": False}}, "what was known stays, what is new is not named yet"
     script.on(*[down("b:1")] * 3)
     assert script.value == {"api": {"a:1": True, "b:1": False}, "web": {"w:1": False}}
@@ -110,7 +110,7 @@ def test_a_new_configuration_touches_only_the_upstreams_that_changed() -> None:
 def test_an_upstream_that_is_gone_is_checked_and_named_no_longer() -> None:
     script = Script(api=plan("a:1"), web=plan("w:1"))
     script.on(up("a:1"), up("w:1", "web"))
-    assert script.on(Configured({"api": plan("a:1")})) == [Stop("web"), Publish()]
+    assert script.on(Configured({"api": plan("a:1")})) == [StopChecks("web"), PublishBackends()]
     assert script.value == {"api": {"a:1": True}}
     assert script.on(down("w:1", "web")) == []
 
@@ -119,7 +119,7 @@ def test_new_rules_judge_by_results_from_then_on() -> None:
     script = Script(api=plan("a:1"))
     script.on(up("a:1"), down("a:1"), down("a:1"))
     strict = plan("a:1", check=HealthCheck(failure=1))
-    assert script.on(Configured({"api": strict})) == [Stop("api"), Start("api", strict)]
+    assert script.on(Configured({"api": strict})) == [StopChecks("api"), StartChecks("api", strict)]
     script.on(down("a:1"))
     assert script.value == {"api": {"a:1": False}}
 
@@ -128,13 +128,15 @@ def test_the_configuration_of_an_upstream_says_what_is_checked_each_backend_once
     check = HealthCheck("http", "name", "/ping")
     upstream = Upstream(addrs=(Backend("::1", 81, 2), Backend("10.0.0.1"), Backend("10.0.0.1")), health_check=check, ipv4_only=True)
     assert plans_of(Snapshot(upstreams={"api": upstream})) == {
-        "api": Plan(check, (Target("[::1]:81", "::1", 81), Target("10.0.0.1:80", "10.0.0.1", 80)), True)
+        "api": Plan(check, (CheckTarget("[::1]:81", "::1", 81), CheckTarget("10.0.0.1:80", "10.0.0.1", 80)), True)
     }
 
 
 # -- names ------------------------------------------------------------------------------
 
-NAMED = Plan(HealthCheck(success=1, failure=1), (Target("many.example:80", "many.example", 80), Target("10.0.0.9:80", "10.0.0.9", 80)))
+NAMED = Plan(
+    HealthCheck(success=1, failure=1), (CheckTarget("many.example:80", "many.example", 80), CheckTarget("10.0.0.9:80", "10.0.0.9", 80))
+)
 ENTRY = NAMED.targets[0]
 
 
@@ -146,7 +148,7 @@ def test_a_name_is_one_backend_until_its_addresses_are_known_and_judged() -> Non
     script = Script(api=NAMED)
     assert script.core.targets("api") == NAMED.targets
     script.on(resolved("10.0.0.1", "::1"))
-    one, two = Target("10.0.0.1:80", "10.0.0.1", 80, ENTRY.address), Target("[::1]:80", "::1", 80, ENTRY.address)
+    one, two = CheckTarget("10.0.0.1:80", "10.0.0.1", 80, ENTRY.address), CheckTarget("[::1]:80", "::1", 80, ENTRY.address)
     assert script.core.targets("api") == (one, two, NAMED.targets[1])
     assert script.core.unjudged("api", ENTRY) == [one, two]
     script.on(up("10.0.0.1:80"))
@@ -188,10 +190,10 @@ def test_a_new_configuration_and_a_new_life_keep_the_addresses() -> None:
     script = Script(api=NAMED)
     script.on(resolved("10.0.0.1"), up("10.0.0.1:80"))
     told = {"api": {"many.example:80": ("10.0.0.1",)}}
-    more = Plan(CHECK, (*NAMED.targets, Target("x:1", "10.0.0.8", 1)))
-    assert script.on(Configured({"api": more})) == [Stop("api"), Start("api", more)]
+    more = Plan(CHECK, (*NAMED.targets, CheckTarget("x:1", "10.0.0.8", 1)))
+    assert script.on(Configured({"api": more})) == [StopChecks("api"), StartChecks("api", more)]
     assert script.core.addresses() == told
-    again = Core({"api": {"10.0.0.1:80": True}}, {"api": {"many.example:80": ["10.0.0.1"]}})
+    again = Discovery({"api": {"10.0.0.1:80": True}}, {"api": {"many.example:80": ["10.0.0.1"]}})
     again.handle(Configured({"api": NAMED}))
     assert again.addresses() == told
     script.on(Configured({"api": Plan(CHECK, NAMED.targets, ipv4_only=True)}))

@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from pingap.config.parts import HealthCheck
-from pingap.stages.discovery.core import Target
+from pingap.stages.discovery.core import CheckTarget
 from pingap.stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
 from pingap.stages.lookups import Lookups, Resolve, ask_system
 from tests.discovery.origin import OK, Origin, origin
@@ -20,8 +20,8 @@ def prober_of(check: HealthCheck, *, ipv4_only: bool = False, resolve: Resolve =
     return Prober(check, ipv4_only, Lookups(asyncio.get_running_loop(), resolve, most))
 
 
-def target(at: Origin) -> Target:
-    return Target(at.address, "127.0.0.1", at.port)
+def target(at: Origin) -> CheckTarget:
+    return CheckTarget(at.address, "127.0.0.1", at.port)
 
 
 def http(**more: object) -> HealthCheck:
@@ -49,7 +49,7 @@ async def test_tcp_passes_when_the_backend_accepts_and_leaves_nothing_open() -> 
 async def test_a_backend_that_refuses_connections_fails(check: HealthCheck) -> None:
     port = free_port()
     with pytest.raises(ProbeFailed, match="cannot connect"):
-        await prober_of(check).probe(Target(f"127.0.0.1:{port}", "127.0.0.1", port))
+        await prober_of(check).probe(CheckTarget(f"127.0.0.1:{port}", "127.0.0.1", port))
 
 
 @pytest.mark.parametrize("check", [HealthCheck(connection_timeout=0.05), http(connection_timeout=0.05)])
@@ -63,20 +63,20 @@ async def test_a_backend_that_takes_no_connection_fails_at_the_deadline(check: H
             filler.connect_ex(("127.0.0.1", port))
         began = monotonic()
         with pytest.raises(ProbeFailed, match=r"no connection within 0\.05 s"):
-            await prober_of(check).probe(Target(f"127.0.0.1:{port}", "127.0.0.1", port))
+            await prober_of(check).probe(CheckTarget(f"127.0.0.1:{port}", "127.0.0.1", port))
         assert monotonic() - began < 2
 
 
 async def test_a_name_that_does_not_resolve_fails() -> None:
     with pytest.raises(ProbeFailed, match="cannot be resolved"):
-        await prober_of(HealthCheck()).probe(Target("x:1", "no-such-host.invalid", 1))
+        await prober_of(HealthCheck()).probe(CheckTarget("x:1", "no-such-host.invalid", 1))
 
 
 async def test_a_name_is_resolved_to_ipv4_only_when_that_is_asked() -> None:
     with pytest.raises(ProbeFailed):
-        await prober_of(HealthCheck(), ipv4_only=True).probe(Target("[::1]:1", "::1", 1))
+        await prober_of(HealthCheck(), ipv4_only=True).probe(CheckTarget("[::1]:1", "::1", 1))
     async with origin() as backend:
-        await prober_of(HealthCheck(), ipv4_only=True).probe(Target("localhost", "localhost", backend.port))
+        await prober_of(HealthCheck(), ipv4_only=True).probe(CheckTarget("localhost", "localhost", backend.port))
 
 
 async def test_http_passes_on_200_and_asks_for_the_path_under_the_host_of_the_check() -> None:

@@ -13,7 +13,7 @@ from pingap.config.model import Location
 from pingap.config.parts import HostRule, PathRule
 from pingap.stages.messages import Routed
 from pingap.stages.routing import match
-from pingap.stages.routing.core import Refused, Router
+from pingap.stages.routing.core import Refusal, Router
 from pingap.stages.routing.match import Entry, HostIndex, weight_of
 from tests.routing.script import location, request, snapshot
 
@@ -21,7 +21,7 @@ from tests.routing.script import location, request, snapshot
 def winner(locations: dict[str, Location], *args: str, **more: str) -> str:
     """Name of the location that answers, "" for none."""
     outcome = Router(snapshot(**locations), {}).route(request(*args, **more), lambda: 1.0)
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Refusal):
         assert outcome.error == "not_found"
         return ""
     assert isinstance(outcome, Routed)
@@ -312,7 +312,7 @@ def test_the_index_finds_what_a_plain_scan_finds(locations: list[Location], aske
         outcome = router.route(message, lambda: 1.0)
         expected = _scan(locations, host, path, x)
         if expected is None:
-            assert isinstance(outcome, Refused)
+            assert isinstance(outcome, Refusal)
         else:
             assert isinstance(outcome, Routed)
             assert (outcome.location, outcome.variables) == (f"l{expected[0]}", expected[1])

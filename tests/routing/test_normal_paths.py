@@ -17,7 +17,7 @@ from pingap.config.model import Location
 from pingap.stages.http1.rules import TARGET
 from pingap.stages.itinerary import METRICS, OPTIONS
 from pingap.stages.messages import Routed
-from pingap.stages.routing.core import Inward, Outcome, Refused, Router
+from pingap.stages.routing.core import Inward, Outcome, Refusal, Router
 from pingap.stages.routing.normalize import Unclear, is_tidy, normalize
 from tests.routing.script import location, request, snapshot
 
@@ -35,7 +35,7 @@ def route(mode: str, target: str, /, metrics: str | None = None, method: bytes =
 
 def landing(outcome: Outcome) -> str:
     """The location, or the error of a refusal."""
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Refusal):
         return outcome.error
     assert isinstance(outcome, Routed)
     return outcome.location

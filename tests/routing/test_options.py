@@ -7,7 +7,7 @@ import pytest
 from pingap.config.model import Location
 from pingap.stages.itinerary import OPTIONS
 from pingap.stages.messages import Response, Routed
-from pingap.stages.routing.core import Inward, Outcome, Refused, Router
+from pingap.stages.routing.core import Inward, Outcome, Refusal, Router
 from tests.routing.script import ACCEPT, ROUTING, SID, lines, location, request, snapshot
 from tests.routing.test_routing_actor import Script, script
 
@@ -72,7 +72,7 @@ def test_of_other_methods_it_is_just_a_header() -> None:
 
 def test_a_path_that_no_location_has_is_404_for_options_too() -> None:
     outcome = route("/b", "", l=location(path="/a"))
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, Refusal)
     assert outcome.error == "not_found"
 
 

@@ -17,7 +17,7 @@ from pingap.config.model import Basic
 from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.messages import Response, Routed
 from pingap.stages.plugins import registry
-from pingap.stages.routing.core import Refused, Router
+from pingap.stages.routing.core import Refusal, Router
 from pingap.stages.upstream.compiled import UpstreamCompiler
 from tests.plugins.script import Sections, Stage
 from tests.plugins.test_python_plugins import plugin, section
@@ -231,7 +231,7 @@ async def test_the_location_is_found_by_the_target_before_the_rewrite_and_the_he
     trip = Trip({}, path="/outer", rewrite="^/outer /inner", match_headers=["x-a: 1"], proxy_set_headers=["X-A: 2"])
     assert (await trip.sends("/outer", "x-a: 1")).target == b"/inner"  # type: ignore[union-attr]
     for target, headers in (("/inner", "x-a: 1"), ("/outer", "x-a: 2")):
-        assert isinstance(trip.router.route(request(target, headers=headers), lambda: 1.0), Refused)
+        assert isinstance(trip.router.route(request(target, headers=headers), lambda: 1.0), Refusal)
 
 
 async def test_captures_of_the_rewrite_are_known_to_plugins_and_rules(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pingap.config.parts import Rewrite
 from pingap.stages.http1.rules import TARGET
 from pingap.stages.messages import Routed
-from pingap.stages.routing.core import Outcome, Refused, Router
+from pingap.stages.routing.core import Outcome, Refusal, Router
 from pingap.stages.routing.rewrite import Rewriter
 from tests.routing.script import location, request, snapshot
 
@@ -90,7 +90,7 @@ def test_a_capture_names_the_upstream(target: str, host: str, keys: dict[str, st
 
 def test_a_capture_that_names_no_upstream_is_answered_with_503_and_logged() -> None:
     outcome = route("/", "red.example.com", ("blue",), host="~^(?<u>\\w+)\\.", upstream="$u")
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, Refusal)
     assert outcome.error == "no_backend"
     assert "red" in outcome.reason
     # What a client makes up never becomes a label of a metric.
@@ -99,7 +99,7 @@ def test_a_capture_that_names_no_upstream_is_answered_with_503_and_logged() -> N
 
 def test_a_group_that_took_no_part_names_no_upstream() -> None:
     outcome = route("/", "", ("blue",), path="~^/(?<u>blue)?", upstream="$u")
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, Refusal)
     assert outcome.error == "no_backend"
 
 

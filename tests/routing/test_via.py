@@ -9,7 +9,7 @@ import pytest
 
 from pingap.config.model import Snapshot
 from pingap.stages.messages import Routed
-from pingap.stages.routing.core import Outcome, Refused, Router
+from pingap.stages.routing.core import Outcome, Refusal, Router
 from tests.routing.script import left, lines, location, request, snapshot
 
 
@@ -40,7 +40,7 @@ def test_it_comes_behind_those_of_the_hops_before() -> None:
 @pytest.mark.parametrize("seen", ["via: 1.1 edge", "via: 1.1 a, 2.0 EDGE (here)", "via: 1.1 a\nvia: HTTP/1.1 edge"])
 def test_a_request_that_was_here_before_is_a_loop(seen: str) -> None:
     outcome = route(seen)
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, Refusal)
     assert outcome.error == "loop_detected"
 
 

@@ -24,7 +24,7 @@ from pingap.plan_words import (
     Say,
     Stop,
     TellReady,
-    Ticked,
+    TimePassed,
     Timings,
 )
 
@@ -75,7 +75,7 @@ class Play:
             self.now = min(self.now + step, 1000 + until)
             for process in self.fleet.processes.values():
                 process.heard = self.now
-            self >> Ticked()
+            self >> TimePassed()
             done += self.lines
         return done
 

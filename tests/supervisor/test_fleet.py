@@ -15,7 +15,7 @@ from pingap.plan_words import (
     ScaleAsked,
     SpawnerLost,
     StopAsked,
-    Ticked,
+    TimePassed,
     Timings,
     TimingsChanged,
 )
@@ -43,7 +43,7 @@ def test_pingap_is_ready_when_every_process_is_and_says_so_once() -> None:
     play >> Began() >> Forked(1, 101) >> Forked(2, 102)
     play >> BecameReady((2,)) << ["announce config.0#1=starting upstream.0#2=ready"]
     play >> BecameReady((1,)) << ["announce config.0#1=ready upstream.0#2=ready", "ready"]
-    play >> Ticked() << []
+    play >> TimePassed() << []
 
 
 def test_a_worker_is_ready_when_all_four_of_its_actors_are() -> None:
@@ -66,7 +66,7 @@ def test_a_boot_that_fails_three_times_stops_everything_with_its_reason() -> Non
     play >> Exited(2, "exited with status 1") << ["fork upstream.0 as 3"]
     play >> Forked(3, 103) >> BootFailed(3, "OSError: no such disk")
     play >> Exited(3, "exited with status 1") << ["say error: upstream.0 failed to start: OSError: no such disk: again in 0.1 s"]
-    play.at(0.1) >> Ticked() << ["fork upstream.0 as 4"]
+    play.at(0.1) >> TimePassed() << ["fork upstream.0 as 4"]
     play >> Forked(4, 104) >> BootFailed(4, "OSError: no such disk")
     play >> Exited(4, "exited with status 1") << ["close listeners", "stop 1"]
     play >> Exited(1, "exited with status 0") << ["finish 1: upstream.0 failed to start: OSError: no such disk"]
@@ -76,7 +76,7 @@ def test_a_process_that_dies_before_it_is_ready_counts_as_a_failed_boot() -> Non
     play = Play(UPSTREAM)
     play >> Began() >> Forked(1, 101) >> Exited(1, "was killed by SIGSEGV")
     play >> Forked(2, 102) >> Exited(2, "was killed by SIGSEGV")
-    play.at(0.1) >> Ticked() >> Forked(3, 103)
+    play.at(0.1) >> TimePassed() >> Forked(3, 103)
     play >> Exited(3, "was killed by SIGSEGV") << ["close listeners", "finish 1: upstream.0 was killed by SIGSEGV"]
 
 
@@ -95,7 +95,7 @@ def test_a_process_that_is_not_ready_in_time_is_killed_and_replaced() -> None:
     play = Play(UPSTREAM)
     play >> Began() >> Forked(1, 101)
     play.quiet(10)
-    play.at(10.1) >> Ticked() << ["kill 1", "fork upstream.0 as 2"]
+    play.at(10.1) >> TimePassed() << ["kill 1", "fork upstream.0 as 2"]
 
 
 # -- death ---------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_restarts_are_delayed_by_doubling_while_the_process_keeps_dying_young() 
         play >> Exited(key, "was killed by SIGKILL")
         while key + 1 not in play.fleet.processes:
             play.now = play.fleet.deadline(play.now)
-            play >> Ticked()
+            play >> TimePassed()
         delays.append(round(play.now - died, 2))
         play >> Forked(key + 1, 200 + key) >> BecameReady((key + 1,))
     assert delays == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
@@ -158,7 +158,7 @@ def test_a_silent_process_is_killed_and_replaced_without_waiting_for_its_end() -
 def test_after_a_pause_of_its_own_the_supervisor_blames_nobody() -> None:
     play = Play(CONFIG, UPSTREAM).up()
     play.quiet(1)
-    play.at(60) >> Ticked() << []
+    play.at(60) >> TimePassed() << []
     play.at(63.1) >> Heard(1) << []  # again a pause
     play.at(64) >> Heard(1) << []
     play.at(65) >> Heard(1) << []
@@ -176,7 +176,7 @@ def test_forks_that_a_dead_spawner_owed_are_asked_of_its_successor_and_count_as_
 def test_a_spawner_that_makes_no_process_is_killed() -> None:
     play = Play(UPSTREAM)
     play >> Began()
-    play.at(10.1) >> Ticked() << ["kill spawner"]
+    play.at(10.1) >> TimePassed() << ["kill spawner"]
     play.at(10.2) >> SpawnerLost() << ["fork upstream.0 as 2"]
 
 
@@ -224,7 +224,7 @@ def test_scaling_down_announces_the_highest_as_draining_then_drains_then_stops_i
             "answer 2 yes: {'stage': 'upstream', 'before': 2, 'replicas': 1, 'starting': 0, 'draining': 1}",
         ]
     )
-    play.at(0.3) >> Ticked() << ["drain 2 (2) for 30"]
+    play.at(0.3) >> TimePassed() << ["drain 2 (2) for 30"]
     play.at(2) >> Drained((2,), 0) << ["stop 2", "announce upstream.0#1=ready"]
     play >> Exited(2, "exited with status 0") << []
 
@@ -268,7 +268,7 @@ def test_a_replica_that_waits_for_its_restart_is_scaled_away_without_a_process()
 def test_a_worker_drains_its_clients_only() -> None:
     play = Play(WORKER, graceful=30).up()
     play >> ScaleAsked(1, "worker", 2) >> Forked(5, 105) >> BecameReady((5, 6, 7, 8)) >> ScaleAsked(2, "worker", 1)
-    play.at(0.3) >> Ticked() << ["drain 5 (5) for 30"]
+    play.at(0.3) >> TimePassed() << ["drain 5 (5) for 30"]
     play >> Drained((5,), 0) << ["stop 5"]
 
 

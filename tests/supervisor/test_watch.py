@@ -8,7 +8,7 @@ import pytest
 
 from pingap.bus.kinds import LOG
 from pingap.observability.records import Access
-from pingap.watch import Requests, Wanted, status_filter
+from pingap.watch import RecordFilter, Requests, status_filter
 from tests.observability.samples import access
 
 
@@ -20,18 +20,18 @@ def record(**more: Any) -> Access:
 @pytest.mark.parametrize(
     ("wanted", "count"),
     [
-        (Wanted(), 2),
-        (Wanted("debug"), 3),
-        (Wanted("error"), 1),
-        (Wanted("debug", most=2), 2),
-        (Wanted("debug", most=0), 0),
-        (Wanted("debug", stages=frozenset(["config"])), 1),
-        (Wanted("debug", stages=frozenset(["upstream.1"])), 1),
-        (Wanted("debug", stages=frozenset(["upstream.0"])), 0),
-        (Wanted("debug", since=20.0), 2),
+        (RecordFilter(), 2),
+        (RecordFilter("debug"), 3),
+        (RecordFilter("error"), 1),
+        (RecordFilter("debug", most=2), 2),
+        (RecordFilter("debug", most=0), 0),
+        (RecordFilter("debug", stages=frozenset(["config"])), 1),
+        (RecordFilter("debug", stages=frozenset(["upstream.1"])), 1),
+        (RecordFilter("debug", stages=frozenset(["upstream.0"])), 0),
+        (RecordFilter("debug", since=20.0), 2),
     ],
 )
-def test_logs(wanted: Wanted, count: int) -> None:
+def test_logs(wanted: RecordFilter, count: int) -> None:
     records = [
         (LOG, 10.0, "debug", "accept", 0, "one", {}),
         (LOG, 20.0, "info", "config", 0, "two", {}),
@@ -43,8 +43,8 @@ def test_logs(wanted: Wanted, count: int) -> None:
 
 
 def test_requests_are_records_of_accept_at_info() -> None:
-    assert Wanted().has(access()) and Wanted(stages=frozenset(["accept"])).has(access())
-    assert not Wanted("warn").has(access()) and not Wanted(stages=frozenset(["upstream"])).has(access())
+    assert RecordFilter().has(access()) and RecordFilter(stages=frozenset(["accept"])).has(access())
+    assert not RecordFilter("warn").has(access()) and not RecordFilter(stages=frozenset(["upstream"])).has(access())
 
 
 @pytest.mark.parametrize(
