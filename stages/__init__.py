@@ -13,6 +13,7 @@
     answers.py      what an actor says by itself    waits.py    what waits for another's answer
     claims.py, leases.py, owners.py    what is counted exactly, however many replicas there are
     streams.py      owning streams: stream.py one of them, client.py who asks, fate.py, recovery.py when an actor dies
+    states.py       state machines as tables; stream_states.py: that of a stream
     keepsake.py     what survives a restart        bulk.py    long bodies take turns on a loop
     read_gate.py    why a connection is not read
 

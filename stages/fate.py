@@ -7,19 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pingap.stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Affinity
-
-
-class State(enum.IntEnum):
-    """A stream's states, in order."""
-
-    WAITING = 0
-    """No crew is complete; sent as soon as one is."""
-    ASKED = 1
-    """REQUEST is out, no response head yet."""
-    RECALLING = 2
-    """An actor of it died; the survivors were asked how far it had come."""
-    RESPONDING = 3
-    """The response head has come."""
+from pingap.stages.stream_states import ANSWERING, WAITING, WHOLE, StreamState
 
 
 class Fate(enum.Enum):
@@ -57,16 +45,16 @@ def crews(members: ActorTable, own: Mapping[str, int] | None) -> list[Affinity]:
     return [Affinity(*(rank[turn % len(rank)] for rank in ranks)) for turn in range(max(map(len, ranks)))]
 
 
-def fate(state: State, affinity: Affinity, source: int, gone: frozenset[int], replayable: bool, resent: bool, is_whole: bool) -> Fate:
+def fate(state: StreamState, affinity: Affinity, source: int, gone: frozenset[int], replayable: bool, resent: bool) -> Fate:
     """What becomes of a stream when the actors `gone` died.
 
-    source: who sends its response body. is_whole: all of that is here, and only the client has to take it.
+    source: who sends its response body.
     """
-    if state is State.RESPONDING:
+    if state >= ANSWERING:
         # A body that comes through plugins comes from upstream too; one that plugins made up does not, but then
         # plugins ends it by itself: it tells by DATA with an error, so only the direct source counts here.
-        return Fate.CUT if source in gone and not is_whole else Fate.KEEP
-    if state is State.WAITING or gone.isdisjoint(affinity):
+        return Fate.CUT if source in gone and state is not WHOLE else Fate.KEEP
+    if state is WAITING or gone.isdisjoint(affinity):
         return Fate.KEEP
     again = Fate.ANSWER if resent else Fate.RESEND
     if affinity.upstream in gone:

@@ -12,9 +12,10 @@ from typing import Any, Final, Protocol
 
 from pingap.bus.actor import Context
 from pingap.bus.members import Members
-from pingap.stages.fate import Fate, State, after_recall, fate
+from pingap.stages.fate import Fate, after_recall, fate
 from pingap.stages.messages import Recall, Recalled, Stranded
 from pingap.stages.stream import OwnedStream
+from pingap.stages.stream_states import ASKED, RECALLING, WAITING
 
 MAX_WAITING: Final = 4096
 """Streams that may wait for a crew; beyond it 503."""
@@ -61,7 +62,7 @@ class Recovery:
 
     def await_crew(self, stream: OwnedStream) -> None:
         """It is sent as soon as there is one."""
-        stream.state = State.WAITING
+        stream.state = WAITING
         stream.deadline = monotonic() + WAIT
         if len(self._waiting) >= MAX_WAITING:
             self._context.loop.call_soon(self._owner.shed, stream, stream.sid)
@@ -72,7 +73,7 @@ class Recovery:
         """All that wait may go, but those that need plugins while there are none."""
         waiting, self._waiting = self._waiting, deque()
         for stream in waiting:
-            if stream.state is State.WAITING and stream.sid in self._owner.by_sid:
+            if stream.state is WAITING and stream.sid in self._owner.by_sid:
                 if has_plugins or not stream.needs_plugins:
                     self._owner.send_again(stream)
                 else:
@@ -81,7 +82,7 @@ class Recovery:
     def stranded(self, stranded: Stranded) -> None:
         """Routing has found that it needs plugins, of which nobody was ready when it began."""
         stream = self._owner.by_sid.get(stranded.sid)
-        if stream is None or stream.state not in (State.ASKED, State.RECALLING):
+        if stream is None or stream.state not in (ASKED, RECALLING):
             return
         self.settled(stream)
         stream.needs_plugins = True
@@ -94,16 +95,16 @@ class Recovery:
 
     def actors_died(self, streams: Iterable[OwnedStream], gone: frozenset[int], members: Members) -> None:
         """Looks at all streams that were on their way. members: the table without the dead."""
-        for stream in [s for s in streams if s.state is not State.WAITING]:
+        for stream in [s for s in streams if s.state is not WAITING]:
             source = stream.response.source if stream.response is not None else 0
-            verdict = fate(stream.state, stream.request.affinity, source, gone, stream.replayable, stream.resent, stream.is_whole)
+            verdict = fate(stream.state, stream.request.affinity, source, gone, stream.replayable, stream.resent)
             if verdict is Fate.RECALL:
                 self._recall(stream, members)
             else:
                 self._carry_out(stream, verdict)
 
     def _recall(self, stream: OwnedStream, members: Members) -> None:
-        stream.state = State.RECALLING
+        stream.state = RECALLING
         stream.deadline = monotonic() + RECALL_WAIT
         # By the table, not by who died just now: this may be the second death while the stream is asked after.
         survivors = {a for a in (stream.request.affinity.plugins, stream.request.affinity.upstream) if a in members.by_id}
@@ -115,14 +116,14 @@ class Recovery:
     def recalled(self, answer: Recalled) -> None:
         """A survivor says how far a stream had come."""
         stream = self._owner.by_sid.get(answer.sid)
-        if stream is None or stream.state is not State.RECALLING or stream.answers is None:
+        if stream is None or stream.state is not RECALLING or stream.answers is None:
             return
         stream.answers[answer.actor] = answer.state
         answers = {actor: state for actor, state in stream.answers.items() if state is not None}
         if len(answers) < len(stream.answers):
             return
         self._recalling.discard(stream)
-        stream.state = State.ASKED
+        stream.state = ASKED
         self._carry_out(stream, after_recall(answers, stream.replayable, stream.resent))
 
     def _carry_out(self, stream: OwnedStream, verdict: Fate) -> None:
@@ -149,7 +150,7 @@ class Recovery:
         waiting = self._waiting
         while waiting and (waiting[0].deadline <= now or waiting[0].sid not in self._owner.by_sid):
             stream = waiting.popleft()
-            if stream.state is State.WAITING:
+            if stream.state is WAITING:
                 self._owner.shed(stream, stream.sid)
         for stream in [s for s in self._recalling if s.deadline <= now]:
             self._recalling.discard(stream)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pingap.stages.client import Client
-from pingap.stages.fate import State
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Request, Response
+from pingap.stages.stream_states import ASKED, StreamState
 
 
 class OwnedStream:
@@ -17,7 +17,8 @@ class OwnedStream:
     which costs nothing until it is set.
     """
 
-    state = State.ASKED
+    state: StreamState = ASKED
+    """Moves as in stream_states.py."""
     response: Response | None = None
     responded = 0.0
     """Monotonic seconds at which the response head was written."""
@@ -51,14 +52,6 @@ class OwnedStream:
     """No response body may be written: HEAD, 204, 304."""
     upload_done = True
     """The whole request body has been taken from the client; of a tunnel: its half of it."""
-    is_whole = False
-    """The whole answer is here; the client has not taken it all yet (HTTP/2). Of a tunnel never: its other half may go on."""
-    is_tunnel = False
-    """The backend has switched protocols: bytes flow both ways until both sides have ended."""
-    is_cut = False
-    """Its answer broke off, and that is all in the log; the client still gets what there is of it, and a status (gRPC)."""
-    is_half_shut = False
-    """The backend's half of a tunnel has ended and the client's has not."""
 
     def __init__(self, sid: int, client: Client, request: Request, keep_alive: bool) -> None:
         self.sid = sid

@@ -18,12 +18,13 @@ from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.bus.repeats import Repeats
 from pingap.stages.client import Client
-from pingap.stages.fate import State, crews
+from pingap.stages.fate import crews
 from pingap.stages.http1.rules import RequestHead
 from pingap.stages.http1.upgrade import protocol_to_tunnel
 from pingap.stages.messages import Affinity, Broken, Cancel, Credit, Data, Done, Interim, Recalled, Request, Response, Stranded
 from pingap.stages.recovery import Recovery
 from pingap.stages.stream import OwnedStream
+from pingap.stages.stream_states import ANSWERING, ASKED, ENDED, RECALLING, WAITING, WHOLE
 
 ONE_ENVELOPE_MAY_CARRY: Final = 256 * 1024
 
@@ -132,7 +133,7 @@ class Streams:
         stream.request = replace(stream.request, sid=sid, generation=self._generations.newest, affinity=affinity)
         self.by_sid[sid] = stream
         if self._crews:
-            stream.state = State.ASKED
+            stream.state = ASKED
             self._send(affinity.routing, stream.request)
         else:
             self._recovery.await_crew(stream)
@@ -147,13 +148,13 @@ class Streams:
     def give_credit(self, stream: OwnedStream) -> None:
         """Returns what the client has dealt with to whoever sends the response body."""
         response = stream.response
-        if response is not None and not stream.is_whole and not response.ended:
+        if response is not None and stream.state is not WHOLE and not response.ended:
             self._send(response.source, Credit(stream.sid, stream.unacked, self.context.id))
             stream.unacked = 0
 
     def cancel(self, stream: OwnedStream, reason: str) -> None:
         """Has the actors that may be at work on it forget it."""
-        if stream.state is State.WAITING:
+        if stream.state is WAITING:
             return
         message = Cancel(stream.sid, reason)
         for actor in stream.request.affinity:
@@ -176,6 +177,7 @@ class Streams:
                 self._send(watcher, Done(stream.sid))
         if why or not stream.upload_done:  # an answer that did not wait for the body leaves somebody who still wants it
             self.cancel(stream, why or "answered")
+        stream.state = ENDED
         self._record(stream, now, self.by_sid)
 
     def abandon(self, stream: OwnedStream, kind: str) -> None:
@@ -206,11 +208,13 @@ class Streams:
             if not response.ended:
                 self._send(response.source, Cancel(response.sid, "gone"))
             return
-        if stream.state is State.RESPONDING:
-            return
-        if stream.state is State.RECALLING:
-            self._recovery.settled(stream)
-        stream.state = State.RESPONDING
+        state = stream.state
+        if state is not ASKED:
+            if state >= ANSWERING:
+                return
+            if state is RECALLING:
+                self._recovery.settled(stream)
+        stream.state = ANSWERING
         stream.response = response
         try:
             stream.client.respond(response, monotonic())
@@ -220,7 +224,7 @@ class Streams:
 
     def _interim(self, interim: Interim) -> None:
         stream = self.by_sid.get(interim.sid)
-        if stream is not None and stream.state is not State.RESPONDING:
+        if stream is not None and stream.state < ANSWERING:
             stream.client.interim(interim)
 
     def _data(self, data: Data) -> None:
@@ -279,7 +283,7 @@ class Streams:
         newest = self._generations.newest
         if self._all_carry == newest:
             return newest
-        oldest = min((s.request.generation for s in self.by_sid.values() if s.state is not State.RESPONDING), default=newest)
+        oldest = min((s.request.generation for s in self.by_sid.values() if s.state < ANSWERING), default=newest)
         if oldest == newest:
             self._all_carry = newest  # nothing older can come any more
         return oldest

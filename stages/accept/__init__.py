@@ -5,7 +5,7 @@
     connections.py  all connections: how many there may be, whose time is up
     entry.py        how one begins: origin.py, the PROXY protocol (proxy_protocol.py, pure), TLS
     outlet.py       what connections hold to write, whatever they speak
-    http1.py        HTTP/1.x server side on one connection
+    http1.py        HTTP/1.x server side on one connection; states.py: its states, checks.py holds them against the table
     intake.py       the body of an HTTP/1.x request, or a tunnel's upward half
     http2.py        HTTP/2 server side on one connection; http2_stream.py: one stream of that
     h2c.py          how plain clients ask for HTTP/2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from time import monotonic
 from typing import ClassVar, Final
 
@@ -10,6 +11,7 @@ from pingap.bus.actor import Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.stages.accept.access_lines import AccessLines
+from pingap.stages.accept.checks import check_states
 from pingap.stages.accept.compiled import AcceptGeneration, compile_generation
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.departures import Departures
@@ -19,6 +21,9 @@ from pingap.stages.broken import OfStreams
 from pingap.stages.generations import Generations
 from pingap.stages.messages import Broken, GoesOn
 from pingap.stages.streams import Streams
+
+if sys.flags.dev_mode:
+    check_states()
 
 SWEEP: Final = 0.5
 """Seconds between two looks at the deadlines: they are seconds long, one timer each would cost a µs a request."""

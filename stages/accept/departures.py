@@ -11,9 +11,9 @@ from time import monotonic
 from typing import Any
 
 from pingap.stages.accept.outlet import TOP_UP
-from pingap.stages.fate import State
 from pingap.stages.messages import Data, GoesOn, Interim, Response, closing
 from pingap.stages.stream import OwnedStream
+from pingap.stages.stream_states import HALF_SHUT, TUNNEL, WAITING
 from pingap.stages.streams import Streams
 
 
@@ -26,7 +26,7 @@ class Departures:
 
     def may_go_on(self, stream: OwnedStream) -> bool:
         """The request is all here, and its location, which is not known yet, may be one of those."""
-        if not self.servers or stream.goes_on is False or stream.is_tunnel or not stream.upload_done or stream.state is State.WAITING:
+        if not self.servers or stream.goes_on is False or not stream.upload_done or stream.state in (WAITING, TUNNEL, HALF_SHUT):
             return False
         return stream.request.server in self.servers
 

@@ -2,7 +2,7 @@
 
 Hot path: bytes become a stream here, and an answer becomes bytes, without command
 objects between; they would cost about 2 µs of the 6 that a request may spend here.
-The way of a request's body is in intake.py.
+The way of a request's body is in intake.py, the states in states.py.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pingap.stages.accept.intake import Intake, decoder_of, tunnel_of
 from pingap.stages.accept.origin import origin_of
 from pingap.stages.accept.outlet import BODILESS, LINGER, TOP_UP, Outlet
 from pingap.stages.accept.refusals import as_read_by
+from pingap.stages.accept.states import BUSY, CHOKED, CLOSED, COLLECTING, DROPPING, HEAD, IDLE, LINGERING
 from pingap.stages.bulk import LONG
 from pingap.stages.client import Arrival
 from pingap.stages.date import dated
-from pingap.stages.fate import State
 from pingap.stages.http1.direct import reset
 from pingap.stages.http1.refused import start_of
 from pingap.stages.http1.render import CONTINUE, LAST_CHUNK, STATUS_LINES, chunk, status_line
@@ -35,6 +35,7 @@ from pingap.stages.http2.engine import Http2Error
 from pingap.stages.messages import UNKNOWN, Data, Interim, Peer, Response
 from pingap.stages.read_gate import BACKLOG, CREDIT, ReadGate
 from pingap.stages.stream import OwnedStream
+from pingap.stages.stream_states import ANSWERING, HALF_SHUT, TUNNEL
 
 AHEAD: Final = 64 * 1024
 """Bytes of pipelined requests that wait in the buffer before reading pauses."""
@@ -55,9 +56,9 @@ class Http1ClientConnection(asyncio.Protocol):
         "_head_started",
         "_intake",
         "_is_half_closed",
-        "_lingering",
         "_outlet",
         "_parse",
+        "_state",
         "_stream",
         "_streams",
         "arrival",
@@ -90,8 +91,7 @@ class Http1ClientConnection(asyncio.Protocol):
         """Of a request whose body has not all come, or whose answer has not waited for it."""
         self._stream: OwnedStream | None = None
         """The request that waits for its answer, or is being answered."""
-        self._lingering = False
-        """Nothing more is wanted of the client."""
+        self._state = IDLE
         self._is_half_closed = False
         """The client has shut its side, and its requests go on."""
         if arrival is not None:
@@ -113,7 +113,7 @@ class Http1ClientConnection(asyncio.Protocol):
         self._outlet.lost()
         self.deadline = inf
         # Pipelined requests die with their connection: nothing that is still scheduled may open a stream on it.
-        self._lingering = True
+        self._state = CLOSED
         self._buffer = b""
         self._collected_in_vain()
         self._intake = None
@@ -137,7 +137,7 @@ class Http1ClientConnection(asyncio.Protocol):
         if stream is None:
             self._collected_in_vain()
             self._close()
-        elif stream.is_tunnel and self._intake is not None and self.transport.can_write_eof():
+        elif stream.state in (TUNNEL, HALF_SHUT) and self._intake is not None and self.transport.can_write_eof():
             self._intake.ended()
             return True
         elif self._connections.departures.may_go_on(stream) and self.transport.can_write_eof():
@@ -156,29 +156,32 @@ class Http1ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._outlet.choked = False
-        if self._lingering:
+        if self._state is LINGERING or self._state is CLOSED:
             return  # the last bytes: they are watched to the end
         self._outlet.deadline = inf
-        if self._stream is not None:
-            if self._stream.unacked:
-                self._streams.give_credit(self._stream)
-        elif self._intake is None:
+        if self._state is CHOKED:
             self._await_next(monotonic())
+        elif self._stream is not None and self._stream.unacked:
+            self._streams.give_credit(self._stream)
 
     def data_received(self, data: bytes) -> None:
-        if self._stream is None and self._intake is None and not self._lingering:
+        state = self._state
+        if state is IDLE or state is HEAD:
             self._next(self._buffer + data if self._buffer else data)
         elif self._intake is not None:
             if len(data) >= LONG:
                 self._connections.bulk.took(len(data), self.gate, self._stream.wanter if self._stream is not None else 0)
             try:
-                self._intake.arrived(data)
+                if state is DROPPING:
+                    self._intake.drop(data)
+                else:
+                    self._intake.arrived(data)
             except ProtocolError as error:
-                if self._intake is not None and self._intake.is_dropped:
+                if state is DROPPING:
                     self._close()
                 else:
                     self._refuse(error.kind, error.detail, self._head_started or monotonic())
-        elif not self._lingering:  # else read only so that the answer is not reset away
+        elif state is BUSY or state is CHOKED:  # else read only so that the answer is not reset away
             self._buffer += data
             if len(self._buffer) > AHEAD:
                 self.gate.shut(BACKLOG)
@@ -202,6 +205,7 @@ class Http1ClientConnection(asyncio.Protocol):
                 if head.upgrade and self._speaks_http2 and self._upgrade(head, head_block, started):
                     return
                 self.deadline = inf
+                self._state = BUSY
                 self.nth += 1
                 self._stream = self._streams.open(self, self.door.name, head, started, 0, b"", True)
                 if len(self._buffer) > AHEAD:
@@ -211,6 +215,7 @@ class Http1ClientConnection(asyncio.Protocol):
                 return
             rest, self._buffer = self._buffer, b""
             self.gate.open(BACKLOG)
+            self._state = COLLECTING
             self._head_started = started  # until it is a stream
             self._intake = Intake(self, self._streams, decoder_of(head), self.door.settings.downstream_read_timeout)
             self._intake.begin(head, started, rest)
@@ -233,7 +238,8 @@ class Http1ClientConnection(asyncio.Protocol):
                 self._refuse("bad_request", "bare LF in the head", self._head_started or monotonic(), data)
                 return
             at = data.find(b"\n", at + 1)
-        if data and not self._head_started:
+        if data and self._state is IDLE:
+            self._state = HEAD
             self._head_started = monotonic()
             self.deadline = self._head_started + self.door.settings.header_timeout
         self._buffer = data
@@ -241,6 +247,7 @@ class Http1ClientConnection(asyncio.Protocol):
 
     def open(self, head: RequestHead, started: float, length: int, body: bytes, ended: bool) -> OwnedStream:
         """For the intake: the request is complete, or complete enough."""
+        self._state = BUSY
         self._head_started = 0.0
         if ended:
             self.deadline = inf
@@ -254,12 +261,12 @@ class Http1ClientConnection(asyncio.Protocol):
 
     def intake_over(self, rest: bytes) -> None:
         """For the intake: it has taken all that there was. rest: what follows the body."""
-        intake, self._intake = self._intake, None
+        self._intake = None
         self._buffer = rest
         self.deadline = inf
-        if intake is not None and intake.is_dropped:
+        if self._state is DROPPING:
             self._await_next(monotonic())
-        elif self._stream is not None and self._stream.is_half_shut:
+        elif self._stream is not None and self._stream.state is HALF_SHUT:
             self._finish(self._stream, monotonic())
 
     def credited(self) -> None:
@@ -301,7 +308,7 @@ class Http1ClientConnection(asyncio.Protocol):
     def _hand_over(self, connection: Http2ClientConnection, begun: bytes) -> None:
         """begun: what this one has taken out of its buffer."""
         self.deadline = inf
-        self._lingering = True
+        self._state = CLOSED
         rest, self._buffer = begun + self._buffer, b""
         self._connections.handed_over(self, connection)
         connection.gate = self.gate  # Bulk may hold it
@@ -414,7 +421,7 @@ class Http1ClientConnection(asyncio.Protocol):
         if data.ended:
             if data.context and response.report is not None:
                 response.report.context.update(data.context)
-            if stream.is_tunnel and not stream.upload_done:
+            if stream.state is TUNNEL and not stream.upload_done:
                 self._half_shut(stream)
             elif response.length in (UNKNOWN, stream.sent) or stream.bodiless:
                 self._finish(stream, monotonic())
@@ -436,7 +443,7 @@ class Http1ClientConnection(asyncio.Protocol):
     def _half_shut(self, stream: OwnedStream) -> None:
         """The backend's half of a tunnel has ended."""
         if self.transport.can_write_eof():
-            stream.is_half_shut = True
+            stream.state = HALF_SHUT
             self.transport.write_eof()
         else:
             self._finish(stream, monotonic())
@@ -452,6 +459,7 @@ class Http1ClientConnection(asyncio.Protocol):
         self._streams.ended(stream, monotonic(), stream.failed or "cut")
         response = stream.response
         if response is not None and response.length == UNKNOWN and not stream.chunked and not stream.bodiless:
+            self._state = CLOSED
             reset(self.transport)  # its end is the connection's end, so an orderly close would say that all is there
         else:
             self._close()
@@ -475,7 +483,7 @@ class Http1ClientConnection(asyncio.Protocol):
             raise ValueError("101 that nobody asked for")
         if self._intake is not None:
             raise ValueError("101 before the request was sent")  # the rest of its body would be taken for the tunnel's bytes
-        stream.is_tunnel = True
+        stream.state = TUNNEL
         stream.keep_alive = stream.upload_done = False
         stream.credit = 0  # that was for the request's body; the tunnel's comes behind the 101
         stream.responded = now
@@ -501,6 +509,7 @@ class Http1ClientConnection(asyncio.Protocol):
             else:
                 self._close()
         elif self._intake is not None:
+            self._state = DROPPING
             try:
                 self._intake.begin_drop(now)
             except ProtocolError:
@@ -510,10 +519,12 @@ class Http1ClientConnection(asyncio.Protocol):
 
     def _await_next(self, now: float) -> None:
         if self._outlet.choked:
+            self._state = CHOKED
             # Who does not read shall not ask for more: pipelined answers would fill the memory.
             self.deadline = inf
             self.gate.shut(BACKLOG)
             return
+        self._state = IDLE
         self.deadline = now + self.door.settings.keepalive_timeout
         if self._buffer:  # not from here: a long pipeline of refusals would go too deep
             self._connections.loop.call_soon(self._next_pipelined)
@@ -521,7 +532,7 @@ class Http1ClientConnection(asyncio.Protocol):
             self.gate.open(BACKLOG)
 
     def _next_pipelined(self) -> None:
-        if self._buffer and self._stream is None and self._intake is None and not self._lingering:
+        if self._buffer and self._state is IDLE:
             data, self._buffer = self._buffer, b""
             self._next(data)
             if self._is_half_closed and not self.eof_received():  # for this request, too
@@ -531,7 +542,7 @@ class Http1ClientConnection(asyncio.Protocol):
         """Answers a request that broke the rules, and closes. block: what came of its head, if that is what broke them."""
         stream, intake = self._stream, self._intake
         self._head_started = 0.0
-        if stream is not None and stream.state is State.RESPONDING:
+        if stream is not None and stream.state >= ANSWERING:
             stream.failed = kind
             self.cut()
             return
@@ -548,7 +559,7 @@ class Http1ClientConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Closes once the client has taken what waits for it."""
-        self._lingering = True
+        self._state = CLOSED
         self._intake = None
         self._buffer = b""
         self.deadline = inf
@@ -559,7 +570,7 @@ class Http1ClientConnection(asyncio.Protocol):
         if not self.transport.can_write_eof():
             self._close()
             return
-        self._lingering = True
+        self._state = LINGERING
         self._intake = None
         self._buffer = b""
         self.gate.open(BACKLOG | CREDIT)
@@ -567,12 +578,9 @@ class Http1ClientConnection(asyncio.Protocol):
         self._outlet.say_last()
 
     def close_if_idle(self) -> None:
-        if self._lingering:
-            return
-        if self._intake is not None:
-            if self._intake.is_dropped:
-                self._linger()  # the rest of that body no longer matters
-        elif self._stream is None and not self._head_started:
+        if self._state is DROPPING:
+            self._linger()  # the rest of that body no longer matters
+        elif self._state is IDLE or self._state is CHOKED:
             self._close()
 
     # -- time ---------------------------------------------------------------
@@ -591,13 +599,12 @@ class Http1ClientConnection(asyncio.Protocol):
         if self.deadline > now:
             return
         self.deadline = inf
-        dropping = self._intake is not None and self._intake.is_dropped
-        if self._lingering or dropping:
+        if self._state is LINGERING or self._state is DROPPING:
             if self.transport.get_write_buffer_size():
                 self.deadline = now + LINGER  # not for who has not got all of it yet
             else:
                 self.transport.abort()
-        elif self._stream is not None or self._intake is not None or self._head_started:
+        elif self._state is HEAD or self._state is COLLECTING or self._state is BUSY:
             self._refuse("request_timeout", "the request took too long to arrive", self._head_started or now, self._buffer)
         else:
             self._close()

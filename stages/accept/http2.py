@@ -21,7 +21,6 @@ from pingap.stages.accept.outlet import LINGER, STREAM_TOP_UP, WRITE_BUFFER, Out
 from pingap.stages.bulk import LONG
 from pingap.stages.client import Arrival
 from pingap.stages.date import dated
-from pingap.stages.fate import State
 from pingap.stages.http1.refused import sketch
 from pingap.stages.http1.rules import ProtocolError, RequestHead
 from pingap.stages.http2.engine import (
@@ -47,6 +46,7 @@ from pingap.stages.http2.fields import Malformed, request_head, response_fields,
 from pingap.stages.http2.guard import FloodGuard, for_lists_of
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.read_gate import BACKLOG, ReadGate
+from pingap.stages.stream_states import ANSWERING
 
 UNREAD: Final = 4 * WRITE_BUFFER
 """Bytes that may wait for the socket before nothing more is read. Bodies stop at a quarter of it; heads have no windows."""
@@ -324,7 +324,7 @@ class Http2ClientConnection(asyncio.Protocol):
     def refuse(self, stream: Http2ClientStream, error: ProtocolError) -> None:
         """A request breaks the rules after its head."""
         known = stream.stream
-        if known is not None and known.state is State.RESPONDING:
+        if known is not None and known.state >= ANSWERING:
             known.failed = error.kind
             stream.cut()
             return

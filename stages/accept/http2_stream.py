@@ -26,6 +26,7 @@ from pingap.stages.http2.engine import CANCEL, INTERNAL_ERROR, Fields, Http2Engi
 from pingap.stages.http2.fields import response_fields, trailer_fields
 from pingap.stages.messages import INLINE, UNKNOWN, Data, Interim, Response
 from pingap.stages.stream import OwnedStream
+from pingap.stages.stream_states import ANSWERING, ENDED, HALF_SHUT, TUNNEL, WHOLE
 from pingap.stages.streams import Streams
 
 _CONTINUE: Final = ((b":status", b"100"),)
@@ -253,7 +254,7 @@ class Http2ClientStream:
             self._connection.acknowledge(self.stream_id, size)
         if ended:
             self.read_by = inf
-            if stream.is_half_shut:
+            if stream.state is HALF_SHUT:
                 self._finish(monotonic())
         else:
             self._await_more()
@@ -262,7 +263,7 @@ class Http2ClientStream:
         """The client is the one to wait for, unless it has done its part or the others have not."""
         stream = self.stream
         others_wait = bool(self._pending) and not self._is_collecting
-        if self.client_ended or others_wait or self._is_expected or (stream is not None and stream.is_tunnel):
+        if self.client_ended or others_wait or self._is_expected or (stream is not None and stream.state in (TUNNEL, HALF_SHUT)):
             self.read_by = inf
         else:
             self.read_by = monotonic() + self._connection.door.settings.downstream_read_timeout
@@ -293,8 +294,6 @@ class Http2ClientStream:
                 raise ValueError("101 that nobody asked for")
             # RFC 8441 section 5: what HTTP/1.1 says with 101 is 200 here, and keys are of no use; but a proxy whose own client began
             # in HTTP/1.1 may send that one's (Envoy), and then it needs the answer to it.
-            stream.is_tunnel = True
-            stream.upload_done = False
             self.read_by = inf
             status, length = 200, UNKNOWN
             if value_of(self._head.headers, b"sec-websocket-key") is None:
@@ -318,7 +317,12 @@ class Http2ClientStream:
         stream.responded = now
         is_whole = ended and not body
         self._taken = len(body)
-        self._answered = stream.is_whole = ended
+        self._answered = ended
+        if response.status == 101:
+            stream.state = TUNNEL
+            stream.upload_done = False
+        elif ended:
+            stream.state = WHOLE
         if is_whole or (stream.bodiless and ended):
             self._let_rest_in()
         connection.send_head(self.stream_id, fields, is_whole or stream.bodiless)
@@ -354,13 +358,14 @@ class Http2ClientStream:
             return
         taken = self._taken = self._taken + size
         promised = response.length
-        if promised != UNKNOWN and not stream.is_tunnel and (taken > promised or (data.ended and taken < promised)):
+        if promised != UNKNOWN and stream.state is ANSWERING and (taken > promised or (data.ended and taken < promised)):
             stream.failed = "bad_gateway"  # the client would wait for what is missing; what is too much is nobody's
             self.cut()
             return
         if data.ended:
             self._answered = True
-            stream.is_whole = not stream.is_tunnel
+            if stream.state is ANSWERING:
+                stream.state = WHOLE
             self._trailers = data.trailers
         if size or data.ended:
             self._give(payload)
@@ -425,23 +430,23 @@ class Http2ClientStream:
             connection.send_data(self.stream_id, payload, not trailers)
         if trailers:
             connection.send_trailers(self.stream_id, trailer_fields(trailers))
-        if stream.is_tunnel and not stream.upload_done:
-            stream.is_half_shut = True
+        if stream.state is TUNNEL and not stream.upload_done:
+            stream.state = HALF_SHUT
         else:
             self._finish(monotonic())
 
     def _let_rest_in(self) -> None:
         """Nothing but the end of the answer is to come."""
         stream = self.stream
-        if not self.client_ended and stream is not None and not stream.is_tunnel:
+        if not self.client_ended and stream is not None and stream.state is not TUNNEL:
             length = self._head.length
-            self._connection.let_rest_in(self.stream_id, length if length == UNKNOWN else length - stream.received)
+            self._connection.let_rest_in(self.stream_id, length if length == UNKNOWN else max(0, length - stream.received))
 
     # -- the end ----------------------------------------------------------------------------
 
     def _finish(self, now: float) -> None:
         assert self.stream is not None
-        if not self.stream.is_cut:
+        if self.stream.state is not ENDED:
             self._connection.streams.ended(self.stream, now)
         self._connection.stream_over(self)
 
@@ -460,7 +465,7 @@ class Http2ClientStream:
         trailers = b"" if self._answered else status_of_cut(stream)
         self._connection.streams.ended(stream, monotonic(), stream.failed or "cut")
         if trailers or last:
-            stream.is_cut = stream.upload_done = self._answered = True
+            stream.upload_done = self._answered = True
             self._trailers, self.read_by = trailers, inf
             self._give(last)
         else:
@@ -472,7 +477,7 @@ class Http2ClientStream:
         if stream is None:
             why, size = "gone before its body was here", self._pending_size
             connection.answers.record(self, connection.door, self._head, kind, why, self._started, received=size)
-        elif stream.is_cut:
+        elif stream.state is ENDED:
             pass  # it is in the log already
         elif kind == "client_closed":
             connection.departures.left(stream)

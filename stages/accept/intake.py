@@ -58,7 +58,6 @@ class Intake:
         "_stream",
         "_streams",
         "_timeout",
-        "is_dropped",
         "is_expected",
     )
 
@@ -77,8 +76,6 @@ class Intake:
         """Some of the body that is being collected has come since that was last looked at."""
         self.is_expected = False
         """The client waits for 100 Continue."""
-        self.is_dropped = False
-        """The answer is complete: what still comes is for nobody."""
 
     @property
     def head(self) -> RequestHead | None:
@@ -129,8 +126,6 @@ class Intake:
         """Bytes from the client. Raises ProtocolError."""
         if self._parts is not None:
             self._collect(data)
-        elif self.is_dropped:
-            self.drop(data)
         else:
             self._await_more()
             self._upload(self._decoder.feed(data))
@@ -208,7 +203,7 @@ class Intake:
 
     def credited(self) -> None:
         """More of it may be sent."""
-        if self.is_dropped or self._stream is None:
+        if self._stream is None:
             return
         self._upload(b"")
         if not self._pending:
@@ -220,14 +215,13 @@ class Intake:
 
     def begin_drop(self, now: float) -> None:
         """The answer was complete before the request: what is left of the body is read and dropped, then comes the next."""
-        self.is_dropped = True
         self._pending = b""
         self._connection.deadline = now + DISCARD
         self._connection.gate.open(CREDIT)
         self.drop(b"")
 
     def drop(self, data: bytes) -> None:
-        """Raises ProtocolError."""
+        """Bytes from the client after that. Raises ProtocolError."""
         if not self._decoder.done:  # it may be: all of the body was here and waited for credit
             self._decoder.feed(data)
         if self._decoder.done:

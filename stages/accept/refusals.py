@@ -12,11 +12,11 @@ from pingap.stages.accept.door import Door
 from pingap.stages.accept.event import refused_stream
 from pingap.stages.client import Client
 from pingap.stages.error_page import ErrorPages
-from pingap.stages.fate import State
 from pingap.stages.grpc import error_for, trailers_for
 from pingap.stages.http1.rules import RequestHead
 from pingap.stages.messages import UNKNOWN, Response
 from pingap.stages.stream import OwnedStream
+from pingap.stages.stream_states import ANSWERING, HALF_SHUT, TUNNEL
 from pingap.stages.streams import Streams
 
 
@@ -35,7 +35,7 @@ class ErrorAnswers:
     def answer(self, stream: OwnedStream, kind: str) -> Response:
         """Makes the error page the stream's response (kind as in stages/errors.py)."""
         stream.failed = kind
-        stream.state = State.RESPONDING
+        stream.state = ANSWERING
         status, headers, body = self.pages.page(kind)
         length = len(body)
         if stream.request.method == b"HEAD":
@@ -104,6 +104,6 @@ def status_of_cut(stream: OwnedStream) -> bytes:
     One that has told its length is among those: its client counts.
     """
     response = stream.response
-    if response is None or response.length != UNKNOWN or stream.bodiless or stream.is_tunnel:
+    if response is None or response.length != UNKNOWN or stream.bodiless or stream.state in (TUNNEL, HALF_SHUT):
         return b""
     return trailers_for(stream.request.headers, response.headers, stream.failed or "overloaded")  # "" when accept has to stop

@@ -21,6 +21,7 @@ from pingap.bus.members import Members
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.observability.records import Access
 from pingap.stages import recovery as recovery_module
+from pingap.stages import states
 from pingap.stages import streams as streams_module
 from pingap.stages.accept import actor as actor_module
 from pingap.stages.accept import connections as connections_module
@@ -33,6 +34,7 @@ from pingap.stages.accept import intake as intake_module
 from pingap.stages.accept import outlet as outlet_module
 from pingap.stages.accept import refusals as refusals_module
 from pingap.stages.accept.actor import AcceptActor
+from pingap.stages.accept.checks import check_states
 from pingap.stages.accept.door import Door, limits_of
 from pingap.stages.accept.entry import ConnectionEntry
 from pingap.stages.accept.http1 import Http1ClientConnection
@@ -50,6 +52,9 @@ CREW: Final = ((ROUTING, "routing"), (PLUGINS, "plugins"), (UPSTREAM, "upstream"
 DATE: Final = b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
 KERNEL_READ: Final = 256 * 1024
 """Most bytes that one data_received brings, as in asyncio and uvloop."""
+
+
+check_states()
 
 
 class Clock:
@@ -235,6 +240,7 @@ class Play:
     """The stage on which a playbook runs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        states.broken.clear()
         self.clock = Clock()
         http1_modules = (http1_module, intake_module)
         http2_modules = (http2_module, http2_stream_module)
@@ -420,6 +426,7 @@ class Play:
         actor = self.actor
         if actor._sweeper is not None:
             actor._sweeper.cancel()
+        assert states.broken == [], "a move that no table has"
         assert actor.streams.by_sid == {}, "a stream was left behind"
         assert not actor.connections.held, "a connection was left behind"
         assert not actor.streams._recovery._recalling, "a recall was left behind"

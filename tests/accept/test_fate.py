@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from pingap.bus.members import Members
 from pingap.stages import recovery as recovery_module
-from pingap.stages.fate import Fate, State, after_recall, crews, fate
+from pingap.stages.fate import Fate, after_recall, crews, fate
 from pingap.stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, WINDOW, Affinity, Cancel, Recall, Request, Stranded
 from pingap.stages.recovery import RECALL_WAIT, WAIT
+from pingap.stages.stream_states import StreamState
 from tests.accept.playbook import ACCEPT, CREW, PLUGINS, ROUTING, UPSTREAM, Play, get, post
 
 ALL = {ROUTING, PLUGINS, UPSTREAM}
@@ -32,24 +33,24 @@ subsets = [frozenset(gone) for size in range(5) for gone in itertools.combinatio
 def test_before_an_answer_fate_depends_on_who_died_and_on_what_may_be_repeated(
     gone: frozenset[int], replayable: bool, resent: bool
 ) -> None:
-    for state in (State.ASKED, State.RECALLING):
-        verdict = fate(state, AFFINITY, 0, gone, replayable, resent, False)
+    for state in (StreamState.ASKED, StreamState.RECALLING):
+        verdict = fate(state, AFFINITY, 0, gone, replayable, resent)
         if not gone & ALL:
             assert verdict is Fate.KEEP
         elif UPSTREAM in gone:
             assert verdict is (Fate.RESEND if replayable and not resent else Fate.ANSWER)
         else:
             assert verdict is Fate.RECALL
-    assert fate(State.WAITING, Affinity(0, 0, 0), 0, gone, replayable, resent, False) is Fate.KEEP
+    assert fate(StreamState.WAITING, Affinity(0, 0, 0), 0, gone, replayable, resent) is Fate.KEEP
 
 
 @pytest.mark.parametrize("gone", subsets, ids=str)
 @pytest.mark.parametrize("source", [ROUTING, PLUGINS, UPSTREAM])
 def test_after_an_answer_only_the_death_of_its_sender_matters(gone: frozenset[int], source: int) -> None:
     for replayable, resent in itertools.product((False, True), repeat=2):
-        verdict = fate(State.RESPONDING, AFFINITY, source, gone, replayable, resent, False)
+        verdict = fate(StreamState.ANSWERING, AFFINITY, source, gone, replayable, resent)
         assert verdict is (Fate.CUT if source in gone else Fate.KEEP)
-        assert fate(State.RESPONDING, AFFINITY, source, gone, replayable, resent, True) is Fate.KEEP, "nothing more is to come"
+        assert fate(StreamState.WHOLE, AFFINITY, source, gone, replayable, resent) is Fate.KEEP, "nothing more is to come"
 
 
 states = (NOT_BEGUN, WILL_ANSWER, ANSWER_LOST)
