@@ -8,11 +8,13 @@ This module and what it names stay as they are within a major version.
 from __future__ import annotations
 
 from pingap.stages.header_view import Headers
-from pingap.stages.plugins.api import Duration, HeaderLine, Host, Plugin, Settings, Size, Status, Step, Trouble
+from pingap.stages.leases import Verdict
+from pingap.stages.plugins.api import Duration, HeaderLine, Host, Plugin, RequestPath, Settings, Size, Status, Step, Trouble
 from pingap.stages.plugins.exchange import (
     CONTINUE,
     SKIP,
     Action,
+    BackendAnswer,
     Exchange,
     Hook,
     Overloaded,
@@ -21,13 +23,21 @@ from pingap.stages.plugins.exchange import (
     Result,
     Transformer,
     WholeBody,
+    query_value,
     reply,
+    without_query,
 )
+from pingap.stages.plugins.limits import INFLIGHT, RATE
+from pingap.stages.variables import Template
+from pingap.stages.variables import compile as template
 
 __all__ = [
     "CONTINUE",
+    "INFLIGHT",
+    "RATE",
     "SKIP",
     "Action",
+    "BackendAnswer",
     "Duration",
     "Exchange",
     "HeaderLine",
@@ -37,14 +47,20 @@ __all__ = [
     "Overloaded",
     "Plugin",
     "Reply",
+    "RequestPath",
     "ResponseHead",
     "Result",
     "Settings",
     "Size",
     "Status",
     "Step",
+    "Template",
     "Transformer",
     "Trouble",
+    "Verdict",
     "WholeBody",
+    "query_value",
     "reply",
+    "template",
+    "without_query",
 ]

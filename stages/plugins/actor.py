@@ -44,7 +44,7 @@ from pingap.stages.plugins.stream import PluginStream, PluginStreams
 REMEMBERED: Final = 4096
 """Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""
 
-SECTIONS: Final = ("basic", "locations", "plugins", "code")
+SECTIONS: Final = ("basic", "locations", "upstreams", "plugins", "code")
 """Of a configuration, what this stage needs."""
 
 
@@ -122,13 +122,11 @@ class PluginsActor(OfStreams):
         if self._refused and sid in self._refused:
             return  # accept was told that it never began, or does not want it any more
         self._count += 1
-        exchange = Exchange(routed, reached)
-        compiled = self._generations.get(routed.generation)
+        compiled = self._generations.get(routed.generation) or self._other_generation(routed.generation)
         if compiled is None:
-            compiled = self._other_generation(routed.generation)
-            if compiled is None:
-                self._answers.error(exchange, None, "overloaded")
-                return
+            self._answers.error(Exchange(routed, reached), None, "overloaded")
+            return
+        exchange = Exchange(routed, reached, compiled.upstreams)
         chain = compiled.chains.get(routed.location)
         if chain is None:
             self._repeats.log("error", "no such location", location=routed.location, generation=routed.generation)

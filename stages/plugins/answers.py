@@ -17,6 +17,7 @@ from pingap.stages.plugins.core import BodyTooLarge, Replied
 from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead
 from pingap.stages.plugins.failures import Failures, answer_to
 from pingap.stages.plugins.guard import HookGuard
+from pingap.stages.plugins.pieces import Pieces
 from pingap.stages.plugins.runner import run, run_on
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
 
@@ -46,7 +47,7 @@ class Answers:
             return
         exchange, chain = stream.exchange, stream.chain
         exchange.response = ResponseHead(response.status, response.headers, response.length)
-        exchange.report = response.report
+        exchange._report = response.report
         try:
             at, result = run(chain.respond, exchange, 0, self._guard if chain.is_guarded else None)
         except HookError as error:
@@ -173,27 +174,49 @@ class Answers:
     def reply(self, exchange: Exchange, chain: Chain, reply: Reply, response: Response | None = None) -> None:
         """A plugin answers itself. response: the backend's, if there was one already."""
         headers, body = reply.headers, reply.body
+        if type(body) is not bytes:
+            self._reply_in_pieces(exchange, chain, reply, response)
+            return
         length = UNKNOWN if reply.status in _BODILESS else len(body)
-        if exchange.routed.method == b"HEAD" or reply.status in _BODILESS:
+        if exchange._routed.method == b"HEAD" or reply.status in _BODILESS:
             body = b""
         made = self._made(exchange, reply.status, headers, length, body, "", response)
         if not chain.outermost.calls and len(body) <= PORTION:
             self._send(accept_of(made.sid), made)
             return
+        stream = self._replied(exchange, chain, made)
+        if stream is None:
+            return
+        if exchange._response_stages is None and len(body) > PORTION:
+            exchange._response_stages = []
+        self._respond(stream)
+
+    def _reply_in_pieces(self, exchange: Exchange, chain: Chain, reply: Reply, response: Response | None) -> None:
+        pieces = reply.body
+        assert isinstance(pieces, Pieces)
+        made = self._made(exchange, reply.status, reply.headers, UNKNOWN, b"", "", response)
+        stream = self._replied(exchange, chain, made)
+        if stream is None or not exchange.has_response_body:
+            pieces.close()
+        if stream is not None:
+            stream.pieces = pieces
+            exchange._response_stages = [pieces, *(exchange._response_stages or ())]
+            self._respond(stream)
+
+    def _replied(self, exchange: Exchange, chain: Chain, made: Response) -> PluginStream | None:
+        """A stream for an answer that is made here, when the outermost plugins have had its head; None if they failed."""
         stream = self._streams.open(exchange, chain)
         stream.response = made
-        exchange.response = ResponseHead(made.status, headers, length)
-        exchange.report = made.report
+        exchange.response = ResponseHead(made.status, made.headers, made.length)
+        exchange._report = made.report
         exchange._response_stages = None
         try:
             if run(chain.outermost, exchange, 0, None)[1] is not None:
                 raise TypeError("an outermost plugin neither replies nor waits when another plugin has replied")
         except Exception as error:
             self.failed(stream, error)
-            return
-        if exchange._response_stages is None and len(body) > PORTION:
-            exchange._response_stages = []
-        self._respond(stream)
+            return None
+        return stream
 
     def _replace(self, stream: PluginStream, reply: Reply) -> None:
         """A plugin replies in place of the backend's answer."""
@@ -206,19 +229,19 @@ class Answers:
         pages: ErrorPages = chain.pages if chain is not None else self.pages
         status, headers, body = pages.page(kind)
         length = len(body)
-        if exchange.routed.method == b"HEAD":
+        if exchange._routed.method == b"HEAD":
             body = b""
-        self._send(accept_of(exchange.routed.sid), self._made(exchange, status, headers, length, body, kind, response))
+        self._send(accept_of(exchange._routed.sid), self._made(exchange, status, headers, length, body, kind, response))
 
     def _made(
         self, exchange: Exchange, status: int, headers: bytes, length: int, body: bytes, error: str, response: Response | None
     ) -> Response:
-        routed = exchange.routed
+        routed = exchange._routed
         report = response.report if response is not None else None
         context = routed.variables if exchange._context is None else exchange._context
         if report is None:
             stamps = (*routed.stamps[:2], exchange._reached, monotonic())
-            report = Report(routed.location, routed.upstream, "", 0, False, 0, stamps, (), error, context, routed.client_ip)
+            report = Report(routed.location, exchange._upstream, "", 0, False, 0, stamps, (), error, context, routed.client_ip)
         else:
             report = replace(report, error=error, context=context)
         watchers = (*routed.watchers, self._me) if exchange._watches else routed.watchers

@@ -96,7 +96,7 @@ class _Body:
         self._wake: asyncio.Future[None] | None = None
         self._granted_from = 0
         """Who gets credit as input is done with; 0 for nobody."""
-        self._top_up = window(stream.exchange.routed.version) // 4
+        self._top_up = window(stream.exchange._routed.version) // 4
         """Credit is returned in portions of at least this many bytes."""
 
     def offer(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
@@ -163,7 +163,7 @@ class DownloadBody(_Body):
     __slots__ = ("_is_ended",)
 
     def __init__(self, stream: BodyOwner, stages: Sequence[Transformer], send: Send, me: int, guard: HookGuard) -> None:
-        super().__init__(stream, stages, window(stream.exchange.routed.version), send, me, guard)
+        super().__init__(stream, stages, window(stream.exchange._routed.version), send, me, guard)
         self._granted_from = stream.to_upstream if stream.is_forwarded else 0
         self._is_ended = False
 
@@ -236,7 +236,7 @@ class UploadBody(_Body):
         self.count = len(stages)
         """Transformers that it has."""
         self._granted_from = stream.to_accept
-        self._wants = not stream.exchange.routed.ended
+        self._wants = not stream.exchange._routed.ended
         self._is_ended = False
 
     def extend(self, stages: Sequence[Transformer]) -> None:
@@ -280,7 +280,7 @@ class UploadBody(_Body):
         flow = self.flow
         if not flow.is_complete or self.trailers:
             untouched = flow.is_untouched
-            return self.stream.exchange.routed.length if untouched else UNKNOWN, b"", False
+            return self.stream.exchange._routed.length if untouched else UNKNOWN, b"", False
         if flow.ready > INLINE:
             return flow.ready, b"", False
         length = flow.ready

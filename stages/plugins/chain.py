@@ -84,12 +84,14 @@ class Chain:
 class CompiledPlugins:
     """One configuration generation."""
 
-    __slots__ = ("chains", "pages")
+    __slots__ = ("chains", "pages", "upstreams")
 
-    def __init__(self, chains: dict[str, Chain], pages: ErrorPages) -> None:
+    def __init__(self, chains: dict[str, Chain], pages: ErrorPages, upstreams: frozenset[str]) -> None:
         self.chains = chains
         """By location; those without plugins have none."""
         self.pages = pages
+        self.upstreams = upstreams
+        """Names."""
 
 
 START: Final = 4.0
@@ -248,4 +250,4 @@ def _compiled(snapshot: Snapshot, lives: dict[str, Live]) -> CompiledPlugins:
         for name, location in snapshot.locations.items()
         if location.plugins
     }
-    return CompiledPlugins(chains, pages)
+    return CompiledPlugins(chains, pages, frozenset(snapshot.upstreams))

@@ -25,7 +25,7 @@ class PluginClaims:
         holds = args[0] == INFLIGHT
         if holds:
             exchange._watches = True
-        sid = exchange.routed.sid
+        sid = exchange._routed.sid
         verdict = self._claims.judged_here(sid, key, args)
         if verdict is not None:
             return verdict

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Set
 from typing import Any, Final, NamedTuple
 
 from pingap.stages.header_view import Headers, Pairs, block_of
 from pingap.stages.messages import UNKNOWN, Report, Routed
 from pingap.stages.plugins.context import ExchangeContext
 from pingap.stages.spellings import one_case, parameter
-from pingap.stages.variables import host_name
+from pingap.stages.variables import Source, host_name, source_of
 
 
 class Action(enum.Enum):
@@ -30,11 +30,14 @@ class Reply(NamedTuple):
     status: int
     headers: bytes
     """Header block in normal form."""
-    body: bytes
+    body: bytes | AsyncIterable[bytes]
 
 
-def reply(status: int = 200, body: str | bytes = b"", headers: Pairs = ()) -> Reply:
+def reply(status: int = 200, body: str | bytes | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
     """An answer. Text is sent as text/plain in UTF-8 and nothing is cached, unless `headers` say otherwise.
+
+    body: what an asynchronous iterator gives is sent piece by piece, as the client takes it. A generator is closed when the
+    client leaves; one that raises cuts the body off, so that it does not look complete.
 
     Raises ValueError for headers that cannot be sent and for a status that is not 200 to 599, TypeError for other types.
     """
@@ -46,7 +49,9 @@ def reply(status: int = 200, body: str | bytes = b"", headers: Pairs = ()) -> Re
         if body:
             block.setdefault("content-type", "text/plain; charset=utf-8")
     block.setdefault("cache-control", "private, no-cache")
-    return Reply(status, block.raw, body_bytes(body, "the body of a reply is text or bytes"))
+    if isinstance(body, AsyncIterable):
+        return Reply(status, block.raw, body)
+    return Reply(status, block.raw, body_bytes(body, "the body of a reply is text, bytes or an asynchronous iterator"))
 
 
 def body_bytes(data: Any, rule: str) -> bytes:
@@ -129,6 +134,24 @@ class ResponseHead:
         return None if self._length == UNKNOWN else self._length
 
 
+class BackendAnswer(NamedTuple):
+    """Who gave the answer."""
+
+    address: str
+    """`host:port`."""
+    status: int
+    """Of its answer; hooks may have changed that of `exchange.response`."""
+    tries: int
+    """Backends that were asked, this one among them."""
+    is_reused: bool
+    """Its connection was there already."""
+    seconds: float
+    """From the request sent to the head of the answer."""
+
+
+NO_UPSTREAMS: Final[Set[str]] = frozenset()
+
+
 class Exchange:
     """One request and, from upstream_response on, its answer."""
 
@@ -136,23 +159,28 @@ class Exchange:
         "_body_is_settled",
         "_context",
         "_reached",
+        "_report",
         "_request_stages",
         "_response_stages",
         "_routed",
         "_state",
         "_target",
+        "_upstream",
+        "_upstreams",
         "_wants_body",
         "_watches",
         "_wrap",
         "headers",
-        "report",
         "response",
     )
 
-    def __init__(self, routed: Routed, reached: float = 0.0) -> None:
+    def __init__(self, routed: Routed, reached: float = 0.0, upstreams: Set[str] = NO_UPSTREAMS) -> None:
+        """The stage makes it. reached: monotonic seconds. upstreams: the names that `upstream` may be set to."""
         self._routed = routed
         self._reached = reached
         self._target = routed.target
+        self._upstream = routed.upstream
+        self._upstreams = upstreams
         self._context: ExchangeContext | None = None
         self._request_stages: list[Any] | None = None
         self._response_stages: list[Any] | None = None
@@ -164,8 +192,7 @@ class Exchange:
         """The request's header lines, as the client sent them; the location's header rules come when it leaves for a backend."""
         self.response: ResponseHead | None = None
         """The answer; None until upstream_response."""
-        self.report: Report | None = None
-        """How the backend was reached; None until upstream_response."""
+        self._report: Report | None = None
         self._state: dict[Any, Any] | None = None
 
     # -- the request --------------------------------------------------------
@@ -232,9 +259,65 @@ class Exchange:
         return self._routed.client_ip
 
     @property
-    def routed(self) -> Routed:
-        """The message that brought the request: everything else about it. Not to be changed."""
-        return self._routed
+    def client_port(self) -> int:
+        """Of the connection, at the other end of which there may be a proxy."""
+        return self._routed.peer.port
+
+    @property
+    def local_ip(self) -> str:
+        """The address of ours that was connected to."""
+        return self._routed.peer.local_ip
+
+    @property
+    def local_port(self) -> int:
+        return self._routed.peer.local_port
+
+    @property
+    def server(self) -> str:
+        """The name of its [servers.X]."""
+        return self._routed.server
+
+    @property
+    def location(self) -> str:
+        """The name of its [locations.X]."""
+        return self._routed.location
+
+    @property
+    def upstream(self) -> str:
+        """The name of the [upstreams.X] that it goes to; "" for none. It can be set until the request goes there.
+
+        Raises ValueError for a name that is not configured, RuntimeError when it is too late.
+        """
+        return self._upstream
+
+    @upstream.setter
+    def upstream(self, name: str) -> None:
+        if name not in self._upstreams:
+            raise ValueError(f"there is no upstream {name!r} in the configuration")
+        if self.response is not None:
+            raise RuntimeError("the request has its answer already: say where it goes in early_request, request or proxy_upstream")
+        self._upstream = str(name)
+
+    @property
+    def backend(self) -> BackendAnswer | None:
+        """Who gave the answer; None until upstream_response, and when it was no backend."""
+        report = self._report
+        if report is None or not report.addr:
+            return None
+        stamps = report.stamps
+        seconds = stamps[7] - stamps[6] if len(stamps) > 7 else 0.0
+        return BackendAnswer(report.addr, report.upstream_status, report.tries, report.reused, seconds)
+
+    @property
+    def variables(self) -> Source:
+        """What the variables in a `Template` stand for, as it is now. Only templates look into it."""
+        routed, report = self._routed, self._report
+        known: dict[str, Any] = self.context
+        addr = ""
+        if report is not None:
+            addr = report.addr
+            known = {"upstream_status": report.upstream_status, "upstream_reused": report.reused, **known}
+        return source_of(routed, addr, routed.client_ip != routed.peer.ip, known)
 
     @property
     def has_request_body(self) -> bool:

@@ -6,7 +6,7 @@ is of the type that it has to be.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -15,6 +15,7 @@ from pingap.stages.header_view import Headers
 from pingap.stages.plugins.driving import Driven
 from pingap.stages.plugins.exchange import Exchange, Hook, HookError, Reply, Transformer, body_bytes
 from pingap.stages.plugins.guard import Bounds, HookFailed, HookGuard
+from pingap.stages.plugins.pieces import Pieces
 
 T = TypeVar("T")
 
@@ -68,15 +69,32 @@ class Guarded:
             if isinstance(result, Awaitable):
                 return self._later(exchange, result)
             exchange._wrap = None
-            return _checked(exchange, result)
+            return self._checked(exchange, result)
 
         return guarded
 
     async def _later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
         try:
-            return _checked(exchange, await self.wait(waits))
+            return self._checked(exchange, await self.wait(waits))
         finally:
             exchange._wrap = None
+
+    def _checked(self, exchange: Exchange, result: Any) -> Any:
+        """The result of a hook, of whatever type: that is looked at where hooks are run."""
+        if type(exchange.headers) is not Headers:
+            raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
+        _check_context(exchange)
+        return self._sound(result) if isinstance(result, Reply) else result
+
+    def _sound(self, reply: Reply) -> Reply:
+        """One that was made by hand may be anything."""
+        if type(reply.status) is int and type(reply.headers) is bytes:
+            if type(reply.body) is bytes:
+                return reply
+            if isinstance(reply.body, AsyncIterable):
+                pieces: Any = Pieces(self.name, reply.body, self.wait, self._late)
+                return reply._replace(body=pieces)
+        raise TypeError("a reply is made with reply(status, body, headers)")
 
     # -- bodies -----------------------------------------------------------------------
 
@@ -93,21 +111,21 @@ class Guarded:
         def guarded(exchange: Exchange, body: bytes) -> Any:
             with owned(self.name):
                 result = self.run(call, exchange, body)
-                return self._collected_later(exchange, result) if isinstance(result, Awaitable) else _collected(exchange, result)
+                return self._collected_later(exchange, result) if isinstance(result, Awaitable) else self._collected(exchange, result)
 
         return guarded
 
     async def _collected_later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
         with owned(self.name):
-            return _collected(exchange, await self.wait(waits))
+            return self._collected(exchange, await self.wait(waits))
 
-
-def _checked(exchange: Exchange, result: Any) -> Any:
-    """The result of a hook, of whatever type: that is looked at where hooks are run."""
-    if type(exchange.headers) is not Headers:
-        raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
-    _check_context(exchange)
-    return _sound(result) if isinstance(result, Reply) else result
+    def _collected(self, exchange: Exchange, result: Any) -> bytes | Reply | None:
+        _check_context(exchange)
+        if result is None:
+            return None
+        if isinstance(result, Reply):
+            return self._sound(result)
+        return body_bytes(result, "a hook for a whole body returns bytes, a reply or None")
 
 
 def _check_context(exchange: Exchange) -> None:
@@ -115,22 +133,6 @@ def _check_context(exchange: Exchange) -> None:
     context = exchange._context
     if context is not None:
         context.check()
-
-
-def _sound(reply: Reply) -> Reply:
-    """One that was made by hand may be anything."""
-    if type(reply.status) is int and type(reply.headers) is bytes and type(reply.body) is bytes:
-        return reply
-    raise TypeError("a reply is made with reply(status, body, headers)")
-
-
-def _collected(exchange: Exchange, result: Any) -> bytes | Reply | None:
-    _check_context(exchange)
-    if result is None:
-        return None
-    if isinstance(result, Reply):
-        return _sound(result)
-    return body_bytes(result, "a hook for a whole body returns bytes, a reply or None")
 
 
 class GuardedTransformer(Transformer):

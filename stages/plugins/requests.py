@@ -33,7 +33,7 @@ class RequestRunner:
 
     def serve(self, exchange: Exchange, chain: Chain) -> None:
         """All that can be done at once; a task does the rest."""
-        routed, answers = exchange.routed, self._answers
+        routed, answers = exchange._routed, self._answers
         guard = self._guard if chain.is_guarded else None
         try:
             at, result = run(chain.before, exchange, 0, guard)
@@ -42,7 +42,7 @@ class RequestRunner:
                     self._later(exchange, chain, False, at, None)
                     return
                 exchange._body_is_settled = True
-                if not routed.upstream:
+                if not exchange._upstream:
                     answers.error(exchange, chain, "not_found")
                     return
                 at, result = run(chain.proxy, exchange, 0, guard)
@@ -95,7 +95,7 @@ class RequestRunner:
 
     async def _ask(self, stream: PluginStream, is_proxy_step: bool, at: int, waits: Any) -> Reply | None:
         """Runs what is left of the hooks, and sends the request on unless one of them answers."""
-        exchange, chain, routed = stream.exchange, stream.chain, stream.exchange.routed
+        exchange, chain, routed = stream.exchange, stream.chain, stream.exchange._routed
         guard = self._guard if chain.is_guarded else None
         if not is_proxy_step:
             reply = await run_on(chain.before, exchange, at, waits, guard, partial(self._prepare_body, stream))
@@ -104,7 +104,7 @@ class RequestRunner:
             at, waits = 0, None
             exchange._body_is_settled = True
             await self._prepare_body(stream)
-            if not routed.upstream:
+            if not exchange._upstream:
                 self._streams.forget(stream.sid)
                 self._answers.error(exchange, chain, "not_found")
                 return None
@@ -125,7 +125,7 @@ class RequestRunner:
 
     async def _prepare_body(self, stream: PluginStream) -> None:
         """Gives the body to those who wait for all of it, as far as hooks have asked until now."""
-        exchange, routed, upload = stream.exchange, stream.exchange.routed, stream.upload
+        exchange, routed, upload = stream.exchange, stream.exchange._routed, stream.upload
         wanted = exchange._request_stages
         if wanted is None or (upload is not None and upload.count == len(wanted)):
             return
@@ -141,7 +141,7 @@ class RequestRunner:
         await upload.prepare()
 
     def _forward(self, exchange: Exchange, length: int, body: bytes, ended: bool, plan: int, keeps_upgrade: bool = True) -> None:
-        routed = exchange.routed
+        routed = exchange._routed
         context = exchange._context
         if not ended and exchange.headers.removed and _may_come_back(exchange.headers.removed):
             plan |= NO_TRAILERS
@@ -149,7 +149,7 @@ class RequestRunner:
         self._send(routed.affinity.upstream, Routed(
             routed.sid, routed.generation, routed.affinity, routed.server, routed.peer, routed.method, exchange._target, routed.version,
             routed.host, exchange.headers.raw, length, body, ended, routed.started, routed.upgrade if keeps_upgrade else b"",
-            routed.client_ip, routed.location, routed.upstream, plan, routed.variables if context is None else context,
+            routed.client_ip, routed.location, exchange._upstream, plan, routed.variables if context is None else context,
             (*routed.stamps[:2], exchange._reached, monotonic()), routed.original,
             (*routed.watchers, self._me) if exchange._watches else routed.watchers, routed.is_framed,
             routed.spelled,

@@ -11,6 +11,7 @@ from pingap.stages.plugins.bodies import DownloadBody, UploadBody
 from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.guard import failure
+from pingap.stages.plugins.pieces import Pieces
 
 
 class PluginStream:
@@ -23,6 +24,7 @@ class PluginStream:
         "exchange",
         "is_forwarded",
         "passes",
+        "pieces",
         "responded",
         "response",
         "sid",
@@ -34,7 +36,7 @@ class PluginStream:
     )
 
     def __init__(self, exchange: Exchange, chain: Chain) -> None:
-        routed = exchange.routed
+        routed = exchange._routed
         self.sid = routed.sid
         self.exchange = exchange
         self.chain = chain
@@ -50,6 +52,8 @@ class PluginStream:
         """Body bytes that came while hooks of the response were at work."""
         self.is_forwarded = False
         """Upstream has the request."""
+        self.pieces: Pieces | None = None
+        """Where a reply's body comes from, when that is a generator: to be closed with the stream."""
         self.responded = False
         """Accept has the head of the answer."""
         self.passes = False
@@ -59,6 +63,8 @@ class PluginStream:
 
     def stop(self) -> None:
         """Ends what still runs for it, the caller excepted."""
+        if self.pieces is not None:
+            self.pieces.close()
         tasks = [mover.task for mover in (self.upload, self.download) if mover is not None]
         if self.task is None and not tasks:
             return

@@ -7,7 +7,6 @@ from typing import Literal
 from pingap.stages.plugins.api import Plugin, Settings
 from pingap.stages.plugins.exchange import SKIP, Exchange, Result, reply
 from pingap.stages.spellings import as_sent
-from pingap.stages.variables import host_name
 
 
 class RedirectSettings(Settings):
@@ -30,16 +29,15 @@ class Redirect(Plugin[RedirectSettings]):
         self._status = settings.status
 
     def request(self, exchange: Exchange) -> Result:
-        routed = exchange.routed
         target, prefix = exchange.raw_target, self._prefix
         if target.startswith(prefix) and target[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?"):
             prefix = b""
-        is_other_scheme = routed.peer.scheme != self._scheme
+        is_other_scheme = exchange.scheme != self._scheme
         if not (is_other_scheme or prefix):
             return SKIP
         # The port belongs to the scheme: the other scheme is served at its usual one.
-        authority = host_name(routed.host) if is_other_scheme else routed.host
+        authority = exchange.host if is_other_scheme else exchange.authority
         if not authority:  # HTTP/1.0 need not name a host
-            authority = routed.peer.local_ip.encode()
-        location = b"%b://%b%b%b" % (self._scheme.encode(), authority, prefix, target)
-        return reply(self._status, b"", (("location", location.decode("latin-1")),))
+            authority = exchange.local_ip
+        location = f"{self._scheme}://{authority}{(prefix + target).decode('latin-1')}"
+        return reply(self._status, b"", (("location", location),))

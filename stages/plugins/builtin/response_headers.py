@@ -13,7 +13,8 @@ from pingap.config.quantities import text_of
 from pingap.stages.header_view import writable
 from pingap.stages.plugins.api import HeaderLine, Plugin, Settings, Step, Trouble
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
-from pingap.stages.variables import Source, Template, source_of
+from pingap.stages.variables import Source as Variables
+from pingap.stages.variables import Template
 from pingap.stages.variables import compile as compile_template
 
 
@@ -82,19 +83,19 @@ class ResponseHeaders(Plugin[ResponseHeadersSettings]):
         """The operations, in the order of the reference."""
         assert exchange.response is not None
         headers = exchange.response.headers
-        source = None if self._is_constant else _source(exchange)
+        variables = None if self._is_constant else exchange.variables
         for name, template in self._adds:
-            if value := _render(template, source):
+            if value := _render(template, variables):
                 headers.add(name, value)
         for name in self.settings.remove_headers:
             headers.remove(name)
         for name, template in self._sets:
-            if value := _render(template, source):
+            if value := _render(template, variables):
                 headers.set(name, value)
             else:
                 headers.remove(name)
         for name, template in self._defaults:
-            if name not in headers and (value := _render(template, source)):
+            if name not in headers and (value := _render(template, variables)):
                 headers.add(name, value)
         for old, new in self.settings.rename_headers:
             for renamed in headers.remove(old):
@@ -102,16 +103,7 @@ class ResponseHeaders(Plugin[ResponseHeadersSettings]):
         return CONTINUE
 
 
-def _render(template: Template, source: Source | None) -> bytes:
-    if source is None or template.constant is not None:
+def _render(template: Template, variables: Variables | None) -> bytes:
+    if variables is None or template.constant is not None:
         return template.constant or b""
-    return template.render(source)
-
-
-def _source(exchange: Exchange) -> Source:
-    routed, report = exchange.routed, exchange.report
-    known, addr = exchange.context, ""
-    if report is not None:
-        addr = report.addr
-        known = {"upstream_status": report.upstream_status, "upstream_reused": report.reused, **known}
-    return source_of(routed, addr, routed.client_ip != routed.peer.ip, known)
+    return template.render(variables)

@@ -1,0 +1,84 @@
+"""The body of a reply that a plugin makes piece by piece: `reply(200, generator())`.
+
+It stands where transformers stand, in front of all others: asked for a piece when there is room for it, so that
+a client that reads slowly slows it down. A generator that is begun is ended in any case: by its own end, by what its
+wait is broken off with when the client leaves, or by `aclose` when it was waiting to be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Final
+
+from pingap.stages.plugins.exchange import HookError, Transformer, body_bytes
+
+Wait = Callable[[Awaitable[Any]], Awaitable[Any]]
+"""Awaits something of a plugin, within its bounds."""
+
+_closing: Final[set[asyncio.Task[None]]] = set()
+"""The loop holds its tasks weakly."""
+
+
+class Pieces(Transformer):
+    """See above."""
+
+    def __init__(self, name: str, body: AsyncIterable[bytes], wait: Wait, late: Callable[[str, BaseException], None]) -> None:
+        """name: of the plugin. late: told what goes wrong when nobody waits for the body any more."""
+        self._name = name
+        self._body = body
+        self._wait = wait
+        self._late = late
+        self._iterator: AsyncIterator[bytes] | None = None
+        self._is_asked = False
+        """A piece is being waited for."""
+        self._is_over = False
+
+    def feed(self, data: bytes, ended: bool) -> bytes | Iterator[Any]:
+        return self._pieces() if ended else b""
+
+    def _pieces(self) -> Iterator[Any]:
+        while not self._is_over:
+            yield self._next()
+            yield b""  # the last piece is kept in hand until the next comes: this is that, so none waits for a later one
+
+    async def _next(self) -> bytes:
+        try:
+            if self._iterator is None:
+                self._iterator = aiter(self._body)
+            self._is_asked = True
+            piece = await self._wait(_one(self._iterator))
+            if piece is None:
+                self._is_over = True
+                return b""
+            return body_bytes(piece, "the pieces of a reply are bytes")
+        except Exception as error:
+            self._is_over = True
+            raise HookError(self._name) from error
+        except asyncio.CancelledError:
+            self._is_over = True  # the client has left, and the generator hears of it where it waits
+            raise
+        finally:
+            self._is_asked = False
+
+    def close(self) -> None:
+        """Nobody wants the rest."""
+        if self._is_over or self._is_asked:
+            return
+        self._is_over = True
+        end = getattr(self._body if self._iterator is None else self._iterator, "aclose", None)
+        if end is not None:
+            task = asyncio.get_running_loop().create_task(self._close(end))
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
+
+    async def _close(self, end: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await self._wait(end())
+        except Exception as error:
+            self._late(self._name, error)
+
+
+async def _one(iterator: AsyncIterator[bytes]) -> Any:
+    """None at the end: what comes of a task must not be StopAsyncIteration."""
+    return await anext(iterator, None)
