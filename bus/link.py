@@ -21,7 +21,7 @@ from zmq.utils import z85
 from pingap.bus import envelope as wire
 from pingap.bus.local import LocalMail, Receivers
 from pingap.bus.members import Members
-from pingap.bus.sockets import NOBLOCK, NOBLOCK_MORE, Pair, Publisher, Router, Watched, rest_of
+from pingap.bus.sockets import NOBLOCK, NOBLOCK_MORE, Pair, Publisher, RouterSocket, Watched, rest_of
 
 IPC: Final = "ipc://"
 
@@ -342,11 +342,11 @@ class Link:
         self._watched.append(pair.watched)
         return pair
 
-    def router(self, endpoint: str, take: Callable[[bytes, list[Any]], None]) -> Router:
+    def router(self, endpoint: str, take: Callable[[bytes, list[Any]], None]) -> RouterSocket:
         """The supervisor's side of all control connections."""
         # ROUTER_MANDATORY: an unknown peer is an error to see, not a silent loss.
         socket = self._open(zmq.ROUTER, endpoint, True, {zmq.LINGER: 200, zmq.ROUTER_MANDATORY: 1, zmq.ROUTER_HANDOVER: 1})
-        router = Router(self._loop, socket, take, self.refuse)
+        router = RouterSocket(self._loop, socket, take, self.refuse)
         self._bind_watch(router.watched, endpoint)
         return router
 

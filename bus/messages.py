@@ -14,7 +14,7 @@ class SnapshotAsk(Message, frozen=True, tag=32):
     topic: str
 
 
-class Snapshot(Message, frozen=True, tag=33):
+class TopicSnapshot(Message, frozen=True, tag=33):
     """The answer to SNAPSHOT_ASK."""
 
     topic: str
@@ -31,7 +31,7 @@ class Update(Message, frozen=True, tag=34):
     epoch: int
     seq: int
     value: msgspec.Raw
-    """As in Snapshot."""
+    """As in TopicSnapshot."""
 
 
 class Repeat(Message, frozen=True, tag=37):

@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from pingap.bus.messages import Repeat, Snapshot, Update
+from pingap.bus.messages import Repeat, TopicSnapshot, Update
 
 
 class Original:
@@ -37,9 +37,9 @@ class Original:
         """Says which UPDATE was the last, for who was not yet subscribed when it went out."""
         return Repeat(self.topic, self.epoch, self.seq)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> TopicSnapshot:
         """The answer to SNAPSHOT_ASK."""
-        return Snapshot(self.topic, self.epoch, self.seq, self._packed)
+        return TopicSnapshot(self.topic, self.epoch, self.seq, self._packed)
 
 
 class Copy:
@@ -57,10 +57,10 @@ class Copy:
         """False before the first snapshot."""
         return self._seq >= 0
 
-    def take(self, told: Snapshot | Update | Repeat) -> bool:
+    def take(self, told: TopicSnapshot | Update | Repeat) -> bool:
         """True if the value changed. Numbers are looked at first: what is not new is not unpacked."""
         epoch, seq = told.epoch, told.seq
-        if isinstance(told, Snapshot):
+        if isinstance(told, TopicSnapshot):
             if epoch == self._epoch and seq < self._seq:
                 return False  # an answer to an older question
             changed = epoch != self._epoch or seq != self._seq

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
-from pingap.bus.messages import Blob, BlobAsk, Repeat, Snapshot, SnapshotAsk, Update
+from pingap.bus.messages import Blob, BlobAsk, Repeat, SnapshotAsk, TopicSnapshot, Update
 from pingap.bus.replica import Copy, Original
 from pingap.bus.sockets import Publisher, Watched
 
@@ -90,7 +90,7 @@ class Replication:
 
     def receivers(self) -> Receivers:
         """Of every actor of the process."""
-        return {Snapshot: self._snapshot, SnapshotAsk: self._snapshot_asked, Blob: self._blob, BlobAsk: self._blobs_asked}
+        return {TopicSnapshot: self._snapshot, SnapshotAsk: self._snapshot_asked, Blob: self._blob, BlobAsk: self._blobs_asked}
 
     def members_changed(self, born: frozenset[str]) -> None:
         """born: stages with an actor that the table did not name before."""
@@ -149,7 +149,7 @@ class Replication:
         self._link.subscriber(f"ipc://{self._run_dir}/{publisher}.pub", [topic.encode()], take, [Update, Repeat])
         self._ask(publisher, SnapshotAsk(actor, topic))
 
-    def _snapshot(self, snapshot: Snapshot) -> None:
+    def _snapshot(self, snapshot: TopicSnapshot) -> None:
         followed = self._followed.get(snapshot.topic)
         if followed is not None and followed.copy.take(snapshot):
             self._tell_all(followed)

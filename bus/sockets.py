@@ -127,7 +127,7 @@ class Pair:
         return True
 
 
-class Router:
+class RouterSocket:
     """A ROUTER: single envelopes to and from many peers, told apart by their socket's identity."""
 
     def __init__(

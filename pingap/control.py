@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pingap.bus.kinds import ASK, BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPLY, REPORT, STOP, TELL
 from pingap.bus.link import Link
-from pingap.bus.sockets import Router
+from pingap.bus.sockets import RouterSocket
 from pingap.plan import Fleet
 from pingap.plan_words import (
     Announce,
@@ -66,7 +66,7 @@ class Control:
         """TELLs so far."""
         self.figures: dict[int, dict[str, float]] = {}
         """What each actor said of itself with its last heartbeat."""
-        self._router: Router = link.router(f"ipc://{run_dir}/control", self._take)
+        self._router: RouterSocket = link.router(f"ipc://{run_dir}/control", self._take)
 
     # -- to processes ------------------------------------------------------------
 

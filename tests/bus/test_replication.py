@@ -9,7 +9,7 @@ import pytest
 
 from pingap.bus.envelope import Reader, pack
 from pingap.bus.members import Members
-from pingap.bus.messages import Blob, BlobAsk, Repeat, Snapshot, SnapshotAsk, Update
+from pingap.bus.messages import Blob, BlobAsk, Repeat, SnapshotAsk, TopicSnapshot, Update
 from pingap.bus.replica import Copy
 from pingap.bus.replication import Replication
 
@@ -19,7 +19,7 @@ SOURCE = 1
 def carried(message: Any) -> Any:
     """As it is after its way over a socket."""
     refused: list[Any] = []
-    (read,) = Reader([Update, Repeat, Snapshot, SnapshotAsk, Blob, BlobAsk], refused.append).unpack(pack([message])[0])
+    (read,) = Reader([Update, Repeat, TopicSnapshot, SnapshotAsk, Blob, BlobAsk], refused.append).unpack(pack([message])[0])
     assert not refused
     return read
 
@@ -141,7 +141,7 @@ def test_several_actors_of_a_process_share_a_subscription_and_each_hears_of_ever
     worker.follow(3, "t", "source", two.append)
     change(1)
     worker.follow(4, "t", "source", late.append)
-    assert (len(net.takes), len(net.of(Snapshot))) == (1, 1)
+    assert (len(net.takes), len(net.of(TopicSnapshot))) == (1, 1)
     assert (one, two, late) == ([0, 1], [0, 1], [1])
 
 
