@@ -118,7 +118,7 @@ class Reader:
         if not attachments and head[:2] == _PLAIN:
             try:
                 return self._decode(memoryview(head)[2:])
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass  # of one perhaps
         return [message for envelope in unpack(head, attachments) if (message := self.read(envelope)) is not None]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.bus.envelope import ATTACH, MAX_ATTACHMENTS, VERSION, Reader, WireError, attachment_count, pack, unpack
+from pingap.bus.envelope import ATTACH, MAX_ATTACHMENTS, VERSION, Message, Reader, WireError, attachment_count, pack, unpack
 from pingap.bus.messages import Echo
 from tests.bus.says import Said, say
 
@@ -83,6 +83,21 @@ def test_an_envelope_that_is_no_message_of_these_costs_the_others_nothing(batch:
 
 def test_a_message_of_a_newer_sender_is_read_as_far_as_it_is_known() -> None:
     assert through([(64, 1, b"x", "what was appended later")], reader().unpack) == [say(1, b"x")]
+
+
+NO_TEXT = b"\xa4\xc2\xa0\xc2\xc0"
+"""Of four bytes, which are not UTF-8."""
+
+
+class Noted(Message, frozen=True, tag=65):
+    text: str
+    more: Any
+
+
+@pytest.mark.parametrize("garbage", [b"\x91\x93\x41" + NO_TEXT + b"\x00", b"\x91\x93\x41\xa1x" + b"\x91" * 100_000 + b"\x00"])
+def test_what_is_no_text_and_what_has_no_end_is_refused_like_other_garbage(garbage: bytes) -> None:
+    with pytest.raises(WireError):
+        Reader([Noted], list[WireError]().append).unpack(HEAD + garbage)
 
 
 HEAD = bytes((VERSION, 0))
