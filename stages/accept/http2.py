@@ -18,6 +18,7 @@ from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door
 from pingap.stages.accept.http2_stream import Http2ClientStream
 from pingap.stages.accept.outlet import LINGER, STREAM_TOP_UP, WRITE_BUFFER, Outlet
+from pingap.stages.accept.states import LEAVING, LEFT, OPEN, OVER
 from pingap.stages.bulk import LONG
 from pingap.stages.client import Arrival
 from pingap.stages.date import dated
@@ -72,11 +73,11 @@ class Http2ClientConnection(asyncio.Protocol):
         "_connections",
         "_forced",
         "_idle_by",
-        "_is_over",
         "_is_scheduled",
-        "_leaving_by",
+        "_last_word_by",
         "_moved",
         "_outlet",
+        "_state",
         "_streams",
         "_unfinished",
         "_write",
@@ -124,14 +125,13 @@ class Http2ClientConnection(asyncio.Protocol):
         self._moved = -inf
         """Monotonic seconds at which one of them last had its turn."""
         self._is_scheduled = False
-        self._is_over = False
-        """Nothing more is wanted of the client, and nothing more is said to it."""
+        self._state = OPEN
         self.heard: dict[Http2ClientStream, None] = {}
         """Streams of whose body something came in this read."""
         self._unfinished: dict[int, float] = {}
         """Streams that were answered before the client had said all, and the monotonic seconds at which they are reset."""
-        self._leaving_by: float | None = None
-        """On draining: monotonic seconds until which new streams are still taken; -inf when they are no longer."""
+        self._last_word_by = inf
+        """While LEAVING: monotonic seconds until which new streams are still taken."""
         self._client_leaves = False
         """The client has sent GOAWAY: it opens no more streams."""
         self._idle_by = inf
@@ -164,7 +164,7 @@ class Http2ClientConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._outlet.lost()
         self.deadline = inf
-        self._is_over = True
+        self._state = OVER
         self._abandon()
         self._connections.disconnected(self, self.door)
 
@@ -182,7 +182,7 @@ class Http2ClientConnection(asyncio.Protocol):
         if self._streams:
             self.transport.abort()
         else:
-            self._is_over = True
+            self._state = OVER
             self.deadline = inf
             self._outlet.close_when_taken()
         return False
@@ -199,7 +199,7 @@ class Http2ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._outlet.choked = False
         self.gate.open(BACKLOG)
-        if self._is_over:
+        if self._state is OVER:
             return
         self._outlet.deadline = inf
         for stream in [s.stream for s in self._streams.values() if s.stream is not None and s.stream.unacked >= STREAM_TOP_UP]:
@@ -207,7 +207,7 @@ class Http2ClientConnection(asyncio.Protocol):
         self._pump()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_over:
+        if self._state is OVER:
             return  # read only so that the last frames are not reset away
         if len(data) >= LONG:
             self._connections.bulk.took(len(data), self.gate, 0)
@@ -261,7 +261,7 @@ class Http2ClientConnection(asyncio.Protocol):
         elif isinstance(event, GoAway):
             self._client_leaves = True
             self._rest_if_idle()
-        elif isinstance(event, Pong) and event.payload == DRAINING and self._leaving_by is not None:
+        elif isinstance(event, Pong) and event.payload == DRAINING and self._state is not OPEN:
             self._say_last()
         elif isinstance(event, Unread):
             # RFC 9113 section 8.1.1, as in `_malformed`.
@@ -284,7 +284,7 @@ class Http2ClientConnection(asyncio.Protocol):
 
     def _head(self, event: Head, now: float) -> None:
         stream_id = event.stream_id
-        if self._leaving_by == -inf:
+        if self._state is LEFT:
             self.engine.reset(stream_id, REFUSED_STREAM)
             return
         try:
@@ -364,7 +364,7 @@ class Http2ClientConnection(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        if not self._is_over:
+        if self._state is not OVER:
             data = self.engine.outgoing()
             if data:
                 self._write(data)
@@ -390,7 +390,7 @@ class Http2ClientConnection(asyncio.Protocol):
     def has_others_before(self, now: float) -> bool:
         """Whether a stream that waits for room may only wait for its turn: what all share is full, and the client takes of it."""
         if self._outlet.choked:
-            return True  # that it takes something is watched: see `is_stuck`
+            return True  # that it takes something is watched (outlet.py)
         return not self.engine.connection_room and now < self._moved + self.door.settings.downstream_write_timeout
 
     # -- for the streams ------------------------------------------------------------------
@@ -412,7 +412,7 @@ class Http2ClientConnection(asyncio.Protocol):
         self.engine.acknowledge(stream_id, count)
         self.schedule()
 
-    def look_at(self, deadline: float) -> None:
+    def wake_by(self, deadline: float) -> None:
         """A stream has a deadline."""
         self.deadline = min(self.deadline, deadline)
 
@@ -443,7 +443,7 @@ class Http2ClientConnection(asyncio.Protocol):
         Not at once: there are clients that throw away an answer when its reset comes in the same read.
         """
         self._unfinished[stream_id] = monotonic() + HEARD
-        self.look_at(self._unfinished[stream_id])
+        self.wake_by(self._unfinished[stream_id])
 
     def _forget(self, stream_id: int) -> Http2ClientStream | None:
         stream = self._streams.pop(stream_id, None)
@@ -453,17 +453,17 @@ class Http2ClientConnection(asyncio.Protocol):
         return stream
 
     def _rest_if_idle(self) -> None:
-        if self._streams or self._is_over:
+        if self._streams or self._state is OVER:
             return
         idle = self.door.settings.keepalive_timeout
-        if self._client_leaves or self._leaving_by == -inf or not idle:
+        if self._client_leaves or self._state is LEFT or not idle:
             self._connections.loop.call_soon(self._leave_if_idle)
         else:
             self._idle_by = monotonic() + idle
-            self.look_at(self._idle_by)
+            self.wake_by(self._idle_by)
 
     def _leave_if_idle(self) -> None:
-        if not self._streams and not self._is_over:
+        if not self._streams and self._state is not OVER:
             self._leave()
 
     # -- the end --------------------------------------------------------------------------------
@@ -485,29 +485,30 @@ class Http2ClientConnection(asyncio.Protocol):
     def _say_and_close(self) -> None:
         """Writes the last frames, and nothing after them."""
         self._flush()
-        self._is_over = True
+        self._state = OVER
         self._abandon()
         self.deadline = monotonic() + LINGER
         self._outlet.say_last()
 
     def close_if_idle(self) -> None:
         """RFC 9113 section 6.8: first a GOAWAY that lets through what is on its way, then, a round trip later, the last one."""
-        if self._is_over:
+        if self._state is OVER:
             return
         now = monotonic()
-        if self._leaving_by is None:
-            self._leaving_by = now + ROUND_TRIP
+        if self._state is OPEN:
+            self._state = LEAVING
+            self._last_word_by = now + ROUND_TRIP
             self.engine.goaway(NO_ERROR, LAST_STREAM)
             self._flush()  # before the PING, which libnghttp2 would put first
             self.engine.ping(DRAINING)
             self._flush()
-        elif now >= self._leaving_by:
+        elif now >= self._last_word_by:
             self._say_last()
 
     def _say_last(self) -> None:
         """No stream that comes from now on is looked at."""
-        if self._leaving_by != -inf:
-            self._leaving_by = -inf
+        if self._state is not LEFT:
+            self._state = LEFT
             self.engine.goaway(NO_ERROR)
             self._flush()
         if not self._streams:
@@ -528,7 +529,7 @@ class Http2ClientConnection(asyncio.Protocol):
             outlet.watch_on()
         if self.deadline > now:
             return
-        if self._is_over:
+        if self._state is OVER:
             if self.transport.get_write_buffer_size():
                 self.deadline = now + LINGER  # not for who has not got all of it yet
             else:

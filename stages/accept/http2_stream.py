@@ -60,7 +60,7 @@ class Carrier(Protocol):
     def has_others_before(self, now: float) -> bool:
         """Whether a stream that waits for room may only wait for its turn."""
 
-    def look_at(self, deadline: float) -> None:
+    def wake_by(self, deadline: float) -> None:
         """A stream has a deadline."""
 
     def schedule(self) -> None:
@@ -212,15 +212,15 @@ class Http2ClientStream:
             self._has_moved = self._is_watched
             if not self._is_watched:
                 self._is_watched = True
-                asyncio.get_running_loop().call_later(intake.PAUSE, self._look)
+                asyncio.get_running_loop().call_later(intake.PAUSE, self._pause_passed)
 
-    def _look(self) -> None:
+    def _pause_passed(self) -> None:
         """As over HTTP/1.1: a client that pauses may wait for an answer to what it has sent."""
         if not self._is_collecting:
             return
         if self._has_moved:
             self._has_moved = False
-            asyncio.get_running_loop().call_later(intake.PAUSE, self._look)
+            asyncio.get_running_loop().call_later(intake.PAUSE, self._pause_passed)
         else:
             self._stop_collecting()
 
@@ -267,7 +267,7 @@ class Http2ClientStream:
             self.read_by = inf
         else:
             self.read_by = monotonic() + self._connection.door.settings.downstream_read_timeout
-            self._connection.look_at(self.read_by)
+            self._connection.wake_by(self.read_by)
 
     def credited(self) -> None:
         if self._is_expected:
@@ -410,7 +410,7 @@ class Http2ClientStream:
 
     def _await_room(self) -> None:
         self.write_by = monotonic() + self._connection.door.settings.downstream_write_timeout
-        self._connection.look_at(self.write_by)
+        self._connection.wake_by(self.write_by)
 
     def _write(self, payload: bytes, ended: bool) -> None:
         """Bytes for which there is room. ended: the answer is complete with them."""

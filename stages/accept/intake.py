@@ -87,10 +87,6 @@ class Intake:
         """Bytes of that body so far."""
         return sum(map(len, self._parts or ()))
 
-    @property
-    def is_done(self) -> bool:
-        return self._decoder.done
-
     # -- its beginning --------------------------------------------------------
 
     def begin(self, head: RequestHead, started: float, rest: bytes) -> None:
@@ -108,7 +104,7 @@ class Intake:
             self._collect(rest)
             if self._parts is not None:
                 self._has_moved = False
-                asyncio.get_running_loop().call_later(PAUSE, self._look)
+                asyncio.get_running_loop().call_later(PAUSE, self._pause_passed)
             return
         self._stream = connection.open(head, started, head.length, b"", False)
         if rest:
@@ -151,14 +147,14 @@ class Intake:
             return
         self._end_collecting(head, parts)
 
-    def _look(self) -> None:
-        """Is the rest of a small body still on its way?"""
+    def _pause_passed(self) -> None:
+        """If nothing of a small body has come in it, it is not waited for any more."""
         head, parts = self._head, self._parts
         if head is None or parts is None or not self._connection.is_taken_by(self):
             return  # all of it has come, or nobody wants it any more
         if self._has_moved:
             self._has_moved = False
-            asyncio.get_running_loop().call_later(PAUSE, self._look)
+            asyncio.get_running_loop().call_later(PAUSE, self._pause_passed)
         else:
             self._end_collecting(head, parts)
 

@@ -1,11 +1,17 @@
-"""The states of an HTTP/1.x connection (http1.py), which has one request at a time.
+"""The states of a connection.
+
+Over HTTP/1.x (http1.py), which has one request at a time:
 
     IDLE → HEAD → COLLECTING → BUSY → IDLE      one request after the other; without a body straight to BUSY
     BUSY → DROPPING → IDLE                      the answer was complete before the request
     BUSY or DROPPING → CHOKED → IDLE            the client asks, and does not read
     LINGERING → CLOSED                          from everywhere
 
-What the request that it is BUSY with has come to is in stages/stream_states.py.
+Over HTTP/2 (http2.py), beside the states of its streams:
+
+    OPEN → LEAVING → LEFT → OVER                OVER also from each of the others
+
+What has become of a request is in stages/stream_states.py.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from typing import Final
 from pingap.stages.states import Moves
 
 
-class ConnectionState(enum.Enum):
+class Http1State(enum.Enum):
     IDLE = "idle"
     """Nothing of the next request is here, or all of it, and its turn comes in this turn of the loop."""
     HEAD = "head"
@@ -36,16 +42,16 @@ class ConnectionState(enum.Enum):
 
 
 # By these names they are one look-up where they are used.
-IDLE: Final = ConnectionState.IDLE
-HEAD: Final = ConnectionState.HEAD
-COLLECTING: Final = ConnectionState.COLLECTING
-BUSY: Final = ConnectionState.BUSY
-DROPPING: Final = ConnectionState.DROPPING
-CHOKED: Final = ConnectionState.CHOKED
-LINGERING: Final = ConnectionState.LINGERING
-CLOSED: Final = ConnectionState.CLOSED
+IDLE: Final = Http1State.IDLE
+HEAD: Final = Http1State.HEAD
+COLLECTING: Final = Http1State.COLLECTING
+BUSY: Final = Http1State.BUSY
+DROPPING: Final = Http1State.DROPPING
+CHOKED: Final = Http1State.CHOKED
+LINGERING: Final = Http1State.LINGERING
+CLOSED: Final = Http1State.CLOSED
 
-MOVES: Final[Moves] = {
+HTTP1_MOVES: Final[Moves] = {
     IDLE: {HEAD, COLLECTING, BUSY, LINGERING, CLOSED},
     HEAD: {COLLECTING, BUSY, LINGERING, CLOSED},
     COLLECTING: {BUSY, LINGERING, CLOSED},
@@ -54,4 +60,27 @@ MOVES: Final[Moves] = {
     CHOKED: {IDLE, LINGERING, CLOSED},
     LINGERING: {CLOSED},
     CLOSED: {CLOSED},  # closed, and then lost
+}
+
+
+class Http2State(enum.Enum):
+    OPEN = "open"
+    LEAVING = "leaving"
+    """On draining: the GOAWAY is out that lets through what is on its way (RFC 9113 section 6.8)."""
+    LEFT = "left"
+    """The last GOAWAY is out: no stream that comes from now on is looked at."""
+    OVER = "over"
+    """Nothing more is wanted of the client, and nothing more is said to it."""
+
+
+OPEN: Final = Http2State.OPEN
+LEAVING: Final = Http2State.LEAVING
+LEFT: Final = Http2State.LEFT
+OVER: Final = Http2State.OVER
+
+HTTP2_MOVES: Final[Moves] = {
+    OPEN: {LEAVING, OVER},
+    LEAVING: {LEFT, OVER},
+    LEFT: {OVER},
+    OVER: {OVER},  # and then lost
 }

@@ -10,7 +10,7 @@ import pytest
 from pingap.stages import states as machine
 from pingap.stages import stream_states
 from pingap.stages.accept import states
-from pingap.stages.accept.states import BUSY, CLOSED, IDLE, LINGERING
+from pingap.stages.accept.states import BUSY, CLOSED, IDLE, LINGERING, OPEN
 from pingap.stages.states import IllegalMove, Moves, check_moves
 from pingap.stages.stream_states import ANSWERING, ASKED, ENDED, WAITING, WHOLE, StreamState
 from tests.accept.playbook import Play, get
@@ -43,7 +43,7 @@ def reached(moves: Moves, start: Any) -> set[Any]:
     return seen | {start}
 
 
-@pytest.mark.parametrize(("moves", "start"), [(stream_states.MOVES, ASKED), (states.MOVES, IDLE)])
+@pytest.mark.parametrize(("moves", "start"), [(stream_states.MOVES, ASKED), (states.HTTP1_MOVES, IDLE), (states.HTTP2_MOVES, OPEN)])
 def test_every_state_is_in_the_table_and_can_be_come_to_and_left(moves: Moves, start: Any) -> None:
     assert set(moves) == set(type(start)) == reached(moves, start)
     last = [state for state in moves if not moves[state] - {state}]

@@ -1,0 +1,187 @@
+"""Owning streams without a connection: the client is whoever keeps to what client.py says, here one that wants a whole answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any
+
+import pytest
+
+from pingap.bus.members import Members
+from pingap.stages.client import Arrival
+from pingap.stages.http1.rules import RequestHead
+from pingap.stages.messages import INLINE, WINDOW, Broken, Cancel, Credit, Data, Interim, Peer, Request, Response, accept_of
+from pingap.stages.recovery import WAIT
+from pingap.stages.stream import OwnedStream
+from pingap.stages.stream_states import ENDED, WAITING
+from pingap.stages.streams import Streams
+from tests.kit.context import FakeContext
+
+OWNER = 20
+ROUTING, UPSTREAM, OTHER_UPSTREAM = 11, 13, 14
+ORIGIN = Arrival(Peer("", 0, "", 0, "http", 0), 0.0, None)
+
+
+class Fetch:
+    """One request of a task: it gathers the answer, and gives credit as it comes."""
+
+    arrival = ORIGIN
+    nth = 1
+
+    def __init__(self, owner: Owner, method: bytes = b"GET", body: bytes = b"") -> None:
+        head = RequestHead(method, b"/jwks", 11, b"issuer.example", b"host: issuer.example\r\n", len(body), True, False, b"")
+        self._streams = owner.streams
+        self.answer = b""
+        self.status = 0
+        self.hints = 0
+        self.error = ""
+        self.may_send = 0
+        inline = len(body) <= INLINE
+        self.stream = owner.streams.open(self, "fetches", head, 1.0, len(body), body if inline else b"", inline)
+
+    def respond(self, response: Response, now: float) -> None:
+        self.status = response.status
+        self._take(response.body, response.ended, now)
+
+    def interim(self, interim: Interim) -> None:
+        self.hints += 1
+
+    def body(self, data: Data) -> None:
+        self.error = data.error
+        if data.error:
+            self.cut()
+        else:
+            self._take(data.payload, data.ended, 0.0)
+
+    def _take(self, payload: bytes, ended: bool, now: float) -> None:
+        self.answer += payload
+        self.stream.unacked += len(payload)
+        if ended:
+            self._streams.ended(self.stream, now)
+        else:
+            self._streams.give_credit(self.stream)
+
+    def credited(self) -> None:
+        self.may_send = self.stream.credit
+
+    def fail(self, kind: str) -> None:
+        self.error = self.stream.failed = kind
+        self._streams.ended(self.stream, 0.0, kind)
+
+    def cut(self) -> None:
+        self._streams.ended(self.stream, 0.0, "cut")
+
+
+class Generation:
+    newest = 5
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.context = FakeContext("plugins", OWNER)
+        self.recorded: list[OwnedStream] = []
+        self.streams = Streams(self.context, Generation(), self._record)
+        self._read = 0
+
+    def _record(self, stream: OwnedStream, now: float, left: Sized) -> None:
+        self.recorded.append(stream)
+
+    def members(self, *upstream: int) -> None:
+        rows = [(ROUTING, "routing", 0, "", "ready"), *((one, "upstream", 0, "", "ready") for one in upstream)]
+        before, after = self.context.members, Members.of(1, 20, rows)
+        self.context.members = after
+        self.streams.members_changed(after, frozenset(before.by_id) - frozenset(after.by_id))
+
+    def hears(self) -> list[tuple[int, Any]]:
+        """What was sent since the last time."""
+        new = self.context.sent[self._read :]
+        self._read = len(self.context.sent)
+        return new
+
+    def hears_request(self) -> Request:
+        ((to, request),) = self.hears()
+        assert to == ROUTING
+        assert isinstance(request, Request)
+        return request
+
+    def tell(self, message: Any) -> None:
+        self.streams.receivers()[type(message)](message)
+
+
+@pytest.fixture
+async def owner() -> Owner:
+    owner = Owner()
+    owner.members(UPSTREAM)
+    return owner
+
+
+def answer(request: Request, body: bytes, ended: bool = True) -> Response:
+    return Response(request.sid, request.affinity.upstream, 200, b"", len(body), body, ended, None, ())
+
+
+async def test_a_task_gets_the_answer_to_a_request_of_its_own(owner: Owner) -> None:
+    fetch = Fetch(owner)
+    request = owner.hears_request()
+    assert (accept_of(request.sid), request.generation, request.server) == (OWNER, 5, "fetches")
+    owner.tell(Interim(request.sid, 103, b""))
+    owner.tell(answer(request, b"ke", ended=False))
+    assert owner.hears() == [(UPSTREAM, Credit(request.sid, 2, OWNER))]
+    owner.tell(Data(request.sid, b"ys", True, ""))
+    assert (fetch.status, fetch.answer, fetch.hints) == (200, b"keys", 1)
+    assert owner.recorded == [fetch.stream]
+    assert fetch.stream.state is ENDED
+    assert not owner.streams.by_sid
+
+
+async def test_its_body_goes_to_who_wants_it(owner: Owner) -> None:
+    body = b"x" * (INLINE + 1)
+    fetch = Fetch(owner, b"POST", body)
+    request = owner.hears_request()
+    owner.tell(Credit(request.sid, WINDOW, UPSTREAM))
+    assert fetch.may_send == WINDOW
+    owner.streams.send_body(fetch.stream, body, True)
+    ((to, data),) = owner.hears()
+    assert (to, data.payload, data.ended) == (UPSTREAM, body, True)
+
+
+async def test_it_is_sent_again_when_its_backend_side_dies_and_once_only(owner: Owner) -> None:
+    fetch = Fetch(owner)
+    first = owner.hears_request()
+    owner.members(OTHER_UPSTREAM)
+    again = owner.hears()[-1][1]
+    assert isinstance(again, Request)
+    assert again.sid != first.sid
+    assert again.affinity.upstream == OTHER_UPSTREAM
+    owner.members(UPSTREAM)
+    assert fetch.error == "stage_lost"
+    assert owner.recorded == [fetch.stream]
+
+
+async def test_without_a_crew_it_waits_and_not_for_ever() -> None:
+    owner = Owner()
+    fetch, other = Fetch(owner), Fetch(owner)
+    assert fetch.stream.state is WAITING
+    owner.streams.sweep(fetch.stream.deadline - WAIT / 2)
+    assert not fetch.error
+    owner.streams.sweep(fetch.stream.deadline)
+    owner.streams.sweep(other.stream.deadline)
+    assert (fetch.error, other.error) == ("overloaded", "overloaded")
+    assert owner.hears() == [], "nobody knows of them"
+
+
+async def test_one_that_is_given_up_is_forgotten_by_all(owner: Owner) -> None:
+    fetch = Fetch(owner)
+    request = owner.hears_request()
+    owner.streams.abandon(fetch.stream, "client_closed")
+    assert {(to, type(message)) for to, message in owner.hears()} == {(ROUTING, Cancel), (UPSTREAM, Cancel)}
+    owner.tell(answer(request, b"too late", ended=False))
+    assert owner.hears() == [(UPSTREAM, Cancel(request.sid, "gone"))]
+    assert fetch.stream.failed == "client_closed"
+
+
+async def test_a_lost_message_fails_it(owner: Owner) -> None:
+    fetch = Fetch(owner)
+    request = owner.hears_request()
+    owner.tell(Broken(request.sid, ROUTING, "could not be packed"))
+    assert fetch.error == "internal"
+    assert owner.recorded == [fetch.stream]
