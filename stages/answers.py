@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
+from typing import Any
 
 from pingap.bus.actor import Context
 from pingap.stages.messages import INLINE, Answered, Cancel, Credit, Data, Done, Report, Request, Response, Routed, accept_of, window
@@ -19,9 +20,12 @@ def report_on(
     upstream: str = "",
     error: str = "",
     reason: str = "",
+    variables: dict[str, Any] | None = None,
+    tries: int = 0,
+    connect_seconds: tuple[float, ...] = (),
 ) -> Report:
-    """What accept is told of an answer that no backend gave. stamps: as in Report, as far as the request came."""
-    return Report(location, upstream, "", 0, False, 0, stamps, (), error, {}, client_ip, reason=reason)
+    """What accept is told of an answer that no backend gave. All as in Report; stamps: as far as the request came."""
+    return Report(location, upstream, "", 0, False, tries, stamps, connect_seconds, error, variables or {}, client_ip, reason=reason)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from pingap.bus.actor import Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.observability.figures import CONNECTIONS, IN_USE
+from pingap.stages.answers import report_on
 from pingap.stages.broken import OfStreams
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
@@ -144,7 +145,7 @@ class UpstreamActor(OfStreams):
 
     def _refuse(self, routed: Routed, kind: str) -> None:
         stamps = (*so_far(routed.stamps), monotonic())
-        report = Report(routed.location, routed.upstream, "", 0, False, 0, stamps, (), kind, routed.variables, routed.client_ip)
+        report = report_on(routed.client_ip, stamps, routed.location, routed.upstream, kind, variables=routed.variables)
         to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else accept_of(routed.sid)
         self.answer_error(to, routed, kind, report)
 

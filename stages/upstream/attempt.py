@@ -111,7 +111,7 @@ class Attempt:
             return False
         self.place = Place(waiter, self.name, self.needs_http1, monotonic())
         backend.pending[self.place] = None
-        pools.has_line(group)
+        pools.watch_line(group)
         if group.by_host or self.needs_http1 or backend.apart:
             pools.give_way(backend)
         return True

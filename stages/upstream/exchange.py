@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
+from pingap.stages.answers import report_on
 from pingap.stages.headers import value_of
 from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http1.spelling import Spelled
@@ -433,20 +434,9 @@ class UpstreamExchange:
         else:
             self.responded = True
             routed = self.routed
-            report = Report(
-                routed.location,
-                routed.upstream,
-                "",
-                0,
-                False,
-                attempt.tries,
-                (*so_far(routed.stamps), self.began, self._sent_at, self._sent_at, 0.0),
-                attempt.connect_seconds,
-                kind,
-                routed.variables,
-                routed.client_ip,
-                reason=reason,
-            )
+            stamps = (*so_far(routed.stamps), self.began, self._sent_at, self._sent_at, 0.0)
+            about = (routed.location, routed.upstream, kind, reason, routed.variables)
+            report = report_on(routed.client_ip, stamps, *about, attempt.tries, attempt.connect_seconds)
             self.actor.answer_error(self.answers_to, routed, kind, report)
         self._over(outcome)
 

@@ -111,8 +111,8 @@ class Pools:
 
     # -- lines -----------------------------------------------------------------------------
 
-    def has_line(self, group: Group) -> None:
-        """Somebody waits for a connection."""
+    def watch_line(self, group: Group) -> None:
+        """Somebody waits there for a connection, and not for ever."""
         self._lines.add(group)
 
     def serve_line(self, backend: BackendState) -> None:

@@ -102,7 +102,7 @@ class UploadToBackend:
         exchange.uploaded += size
         trailers = data.trailers
         if not exchange.is_tunnel:
-            if not self._is_allowed(data.ended):
+            if not self._check(data.ended):
                 return
             if exchange.bridge is not None:
                 try:
@@ -122,8 +122,8 @@ class UploadToBackend:
         if not exchange.is_over and not channel.choked:
             channel.watch()
 
-    def _is_allowed(self, ended: bool) -> bool:
-        """False when there is more of it than may be, or it is not as long as the head said. The exchange has failed then."""
+    def _check(self, ended: bool) -> bool:
+        """Fails the exchange (False) when there is more of it than may be, or it is not as long as the head said."""
         exchange = self._exchange
         uploaded, length, cap = exchange.uploaded, exchange.routed.length, exchange.rules.max_body
         if cap and uploaded > cap:
