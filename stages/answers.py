@@ -1,4 +1,5 @@
-"""Answers that no backend gave: what an actor says by itself, as RESPONSE and, where that is too long for one envelope, DATA.
+"""Answers that no backend gave: their reports, error pages, and what an actor says by itself, as RESPONSE and, where that is
+too long for one envelope, DATA.
 
 The actor hands CREDIT, CANCEL and DONE on to `OwnAnswers`, and tells it which actors are gone.
 """
@@ -25,7 +26,28 @@ def report_on(
     connect_seconds: tuple[float, ...] = (),
 ) -> Report:
     """What accept is told of an answer that no backend gave. All as in Report; stamps: as far as the request came."""
-    return Report(location, upstream, "", 0, False, tries, stamps, connect_seconds, error, variables or {}, client_ip, reason=reason)
+    return Report(
+        location,
+        upstream,
+        "",
+        0,
+        False,
+        tries,
+        stamps,
+        connect_seconds,
+        error,
+        {} if variables is None else variables,
+        client_ip,
+        reason=reason,
+    )
+
+
+def page_response(
+    sid: int, source: int, page: tuple[int, bytes, bytes], method: bytes, report: Report | None, watchers: tuple[int, ...] = ()
+) -> Response:
+    """An error page (`ErrorPages.page`) in one piece. method: of the request, for HEAD is told the length alone."""
+    status, headers, body = page
+    return Response(sid, source, status, headers, len(body), b"" if method == b"HEAD" else body, True, report, watchers)
 
 
 @dataclass(slots=True)

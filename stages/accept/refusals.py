@@ -10,6 +10,7 @@ from pingap.bus.actor import Context
 from pingap.stages.accept.access_lines import AccessLines
 from pingap.stages.accept.door import Door
 from pingap.stages.accept.event import refused_stream
+from pingap.stages.answers import page_response
 from pingap.stages.client import Client
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.grpc import error_for, trailers_for
@@ -36,11 +37,8 @@ class ErrorAnswers:
         """Makes the error page the stream's response (kind as in stages/errors.py)."""
         stream.failed = kind
         stream.state = ANSWERING
-        status, headers, body = self.pages.page(kind)
-        length = len(body)
-        if stream.request.method == b"HEAD":
-            body = b""
-        response = stream.response = Response(stream.sid, self._context.id, status, headers, length, body, True, None, ())
+        response = page_response(stream.sid, self._context.id, self.pages.page(kind), stream.request.method, None)
+        stream.response = response
         return response
 
     def refuse(

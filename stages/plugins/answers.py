@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from pingap.stages.answers import page_response, report_on
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.errors import KINDS
 from pingap.stages.messages import UNKNOWN, Cancel, Data, Report, Response, accept_of
@@ -227,25 +228,29 @@ class Answers:
     def error(self, exchange: Exchange, chain: Chain | None, kind: str, response: Response | None = None) -> None:
         """An error page."""
         pages: ErrorPages = chain.pages if chain is not None else self.pages
-        status, headers, body = pages.page(kind)
-        length = len(body)
-        if exchange._routed.method == b"HEAD":
-            body = b""
-        self._send(accept_of(exchange._routed.sid), self._made(exchange, status, headers, length, body, kind, response))
+        routed = exchange._routed
+        report = self._report(exchange, kind, response)
+        answer = page_response(routed.sid, self._me, pages.page(kind), routed.method, report, self._watchers(exchange))
+        self._send(accept_of(routed.sid), answer)
 
     def _made(
         self, exchange: Exchange, status: int, headers: bytes, length: int, body: bytes, error: str, response: Response | None
     ) -> Response:
+        report = self._report(exchange, error, response)
+        return Response(exchange._routed.sid, self._me, status, headers, length, body, True, report, self._watchers(exchange))
+
+    def _report(self, exchange: Exchange, error: str, response: Response | None) -> Report:
+        """On an answer that is made here, perhaps in place of a backend's."""
         routed = exchange._routed
-        report = response.report if response is not None else None
         context = routed.variables if exchange._context is None else exchange._context
-        if report is None:
-            stamps = (*routed.stamps[:2], exchange._reached, monotonic())
-            report = Report(routed.location, exchange._upstream, "", 0, False, 0, stamps, (), error, context, routed.client_ip)
-        else:
-            report = replace(report, error=error, context=context)
-        watchers = (*routed.watchers, self._me) if exchange._watches else routed.watchers
-        return Response(routed.sid, self._me, status, headers, length, body, True, report, watchers)
+        if response is not None and response.report is not None:
+            return replace(response.report, error=error, context=context)
+        stamps = (*routed.stamps[:2], exchange._reached, monotonic())
+        return report_on(routed.client_ip, stamps, routed.location, exchange._upstream, error, variables=context)
+
+    def _watchers(self, exchange: Exchange) -> tuple[int, ...]:
+        watchers = exchange._routed.watchers
+        return (*watchers, self._me) if exchange._watches else watchers
 
     # -- failures --------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pingap.bus.actor import Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.observability.figures import CONNECTIONS, IN_USE
-from pingap.stages.answers import report_on
+from pingap.stages.answers import page_response, report_on
 from pingap.stages.broken import OfStreams
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
@@ -26,7 +26,6 @@ from pingap.stages.messages import (
     Recall,
     Recalled,
     Report,
-    Response,
     Routed,
     accept_of,
 )
@@ -204,20 +203,17 @@ class UpstreamActor(OfStreams):
             if actor in gone:
                 del self._promised[sid]
                 if sid not in self._exchanges and accept_of(sid) not in gone:
-                    self._error(accept_of(sid), sid, "stage_lost", None, watchers, False)
+                    self._error(accept_of(sid), sid, "stage_lost", None, watchers, b"")
 
     # -- what exchanges ask for -------------------------------------------------
 
     def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
         """Our own answer to a request that no backend answered."""
-        self._error(to, routed.sid, kind, report, routed.watchers, routed.method == b"HEAD")
+        self._error(to, routed.sid, kind, report, routed.watchers, routed.method)
 
-    def _error(self, to: int, sid: int, kind: str, report: Report | None, watchers: tuple[int, ...], is_head: bool) -> None:
-        status, headers, body = (self._current.pages if self._current is not None else ErrorPages()).page(kind)
-        length = len(body)
-        if is_head:
-            body = b""
-        self.send(to, Response(sid, self.id, status, headers, length, body, True, report, watchers))
+    def _error(self, to: int, sid: int, kind: str, report: Report | None, watchers: tuple[int, ...], method: bytes) -> None:
+        pages = self._current.pages if self._current is not None else ErrorPages()
+        self.send(to, page_response(sid, self.id, pages.page(kind), method, report, watchers))
 
     def exchange_over(self, exchange: UpstreamExchange) -> None:
         sid = exchange.sid
