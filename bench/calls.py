@@ -24,6 +24,7 @@ from pingap.bus.seat import Seat
 from pingap.config.model import Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen
 from pingap.stages.accept.actor import AcceptActor
+from pingap.stages.bundles import packed
 from pingap.stages.routing.actor import RoutingActor
 from pingap.stages.upstream.actor import UpstreamActor
 
@@ -40,8 +41,9 @@ class Config(Actor):
     stage: ClassVar[str] = "config"
 
     async def start(self) -> None:
-        current = {"snapshot": self.context.settings["snapshot"].to_wire(), "plans": {}}
-        self.context.publish("config", {"committed": 1, "current": current, "candidate": 0, "next": None, "oldest": 1, "problems": []})
+        made = packed(self.context.settings["snapshot"], {})
+        value = {"committed": 1, "current": made.contents, "candidate": 0, "next": None, "oldest": 1, "problems": []}
+        self.context.publish("config", value, made.blobs)
 
 
 def origin() -> int:

@@ -120,6 +120,6 @@ def test_of_a_backend_that_leaves_its_idle_connections_and_those_in_line() -> No
     leaves.connections |= {idle, object()}
     waiters = lines_up(leaves, "", "")
     assert group.set_addresses({"many:1": ["10.0.0.2"]}) == ([idle], waiters)
-    assert group.pending == 0
+    assert not leaves.pending
     assert group.leaving == [leaves], "until what it has begun is done"
     assert group.set_addresses({"many:1": ["10.0.0.2"]}) == ([], [])
