@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from msgspec.structs import astuple
+
 from pingap.bus import envelope as wire
 from pingap.bus.link import Link
 from pingap.bus.members import READY, Members
@@ -26,8 +28,10 @@ ANSWER = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 22 Nov 2026 21:00:00 GMT\r\nContent-Type: application/json\r\nContent-Length: 112\r\n"
     b"Connection: keep-alive\r\nCache-Control: public, max-age=60\r\n\r\n"
 )
-PING = 200
-"""A kind of our own, for the echo."""
+
+
+class Ping(Request, frozen=True, tag=200):
+    """A kind of our own, for the echo: as large as a request."""
 
 
 def timed(work: Callable[[], Any], seconds: float = 0.4) -> float:
@@ -100,7 +104,7 @@ def echo(run_dir: str) -> None:
         loop = asyncio.get_running_loop()
         link = Link(loop)
         link.set_members(_members(run_dir))
-        link.attach(2, f"ipc://{run_dir}/far", {PING: lambda envelope: link.send(1, envelope)}, {})
+        link.attach(2, f"ipc://{run_dir}/far", {Ping: lambda envelope: link.send(1, envelope)})
         parent = os.getppid()
         while os.getppid() == parent:
             await asyncio.sleep(0.2)
@@ -112,7 +116,7 @@ def echo(run_dir: str) -> None:
 def hops(sizes: tuple[int, ...] = (1, 4, 16, 64, 256), seconds: float = 1.0) -> Iterator[tuple[int, float, float]]:
     """(envelopes on the way at once, CPU microseconds of both processes for one hop, round trip in ms)."""
     request, _ = messages()
-    payload = (PING, 0, *request[2:])
+    payload = Ping(*astuple(request))
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as run_dir:
         far = subprocess.Popen([sys.executable, "-c", f"from bench.micro import echo; echo({run_dir!r})"])
         try:
@@ -139,7 +143,7 @@ def hops(sizes: tuple[int, ...] = (1, 4, 16, 64, 256), seconds: float = 1.0) -> 
                         link.send(2, payload)
 
                 endpoint = f"ipc://{run_dir}/near"
-                link.attach(1, endpoint, {PING: back}, {})
+                link.attach(1, endpoint, {Ping: back})
                 link.set_members(_members(run_dir))
                 end = time.monotonic() + 0.3
                 for _ in range(size):

@@ -68,8 +68,9 @@ async def case(plugins: dict[str, dict[str, Any]], rounds: int) -> tuple[float, 
     block = b"content-type: application/json\r\nserver: nginx\r\n"
     responses = [Response(sid, 4, 200, block, len(BODY), BODY, True, report, ()) for sid in sids]
     # fmt: on
+    by_kind: list[tuple[type, list[Any]]] = [(Routed, requests), (Response, responses)]
     for _ in range(rounds):
-        for number, (kind, messages) in enumerate(((Routed, requests), (Response, responses))):
+        for number, (kind, messages) in enumerate(by_kind):
             receive = receivers[kind]
             context.sent.clear()
             began = perf_counter()

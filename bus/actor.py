@@ -25,11 +25,13 @@ class Context(Protocol):
     """What the supervisor hands to this actor at its start: plain data (see pingap/topology.py)."""
     wanted: frozenset[str]
     """Event topics that somebody reads ("access", "log", "count"): make no event that nobody wants."""
-    loop: asyncio.AbstractEventLoop
     pipes: Pipes
     """What lies in the pipes to other actors of what this one has sent, as far as it has told."""
     descriptors: Descriptors
     """How many connections there may be: `join` it, and have no more than its `most`."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
 
     @property
     def members(self) -> Members:

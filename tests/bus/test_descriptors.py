@@ -43,7 +43,7 @@ def test_how_many_are_in_use_is_known_whatever_the_kernel(monkeypatch: pytest.Mo
     class Old:
         st_size = 0
 
-    monkeypatch.setattr(module.os, "stat", lambda path: Old)
+    monkeypatch.setattr(os, "stat", lambda path: Old)
     assert abs(module.in_use() - before - 20) <= 1  # the listing is one itself
     for fd in more:
         os.close(fd)
@@ -51,7 +51,7 @@ def test_how_many_are_in_use_is_known_whatever_the_kernel(monkeypatch: pytest.Mo
 
 
 def test_a_limit_of_any_number_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert Descriptors(module.limit_now()).most > 1_000_000_000
 
 

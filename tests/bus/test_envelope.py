@@ -32,7 +32,7 @@ SAID = st.builds(Said, st.integers(0, 2**63), PAYLOADS)
 
 
 def reader(refused: list[WireError] | None = None) -> Reader:
-    return Reader([Said, Echo], [].append if refused is None else refused.append)
+    return Reader([Said, Echo], list[WireError]().append if refused is None else refused.append)
 
 
 def through(batch: list[Any], unpack: Callable[..., list[Any]] = unpack) -> list[Any]:

@@ -53,7 +53,7 @@ def not_opened_anew(patch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> int:
         raise PermissionError(errno.EACCES, "no")
 
-    patch.setattr(output.os, "open", refused)
+    patch.setattr(os, "open", refused)
 
 
 def only_looked_at(patch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def only_looked_at(patch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.EOPNOTSUPP, "no")
 
     not_opened_anew(patch)
-    patch.setattr(output.os, "pwritev", unknown)
+    patch.setattr(os, "pwritev", unknown)
 
 
 @pytest.fixture(autouse=True)

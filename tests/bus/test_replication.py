@@ -124,8 +124,13 @@ def test_who_missed_the_update_and_some_of_its_repeats_asks_at_the_next_one(net:
 def test_the_number_is_looked_at_before_the_value_is_unpacked(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     source, follower = net.process(SOURCE), net.process(2)
     values: list[Any] = []
-    unpacked = []
-    monkeypatch.setattr("pingap.bus.replica._unpacked", lambda raw: unpacked.append(raw) or len(unpacked))
+    unpacked: list[bytes] = []
+
+    def counted(raw: bytes) -> int:
+        unpacked.append(raw)
+        return len(unpacked)
+
+    monkeypatch.setattr("pingap.bus.replica._unpacked", counted)
     source.publish("source", "t", "zero")
     follower.follow(2, "t", "source", values.append)
     for _ in range(3):
@@ -146,10 +151,13 @@ def test_several_actors_of_a_process_share_a_subscription_and_each_hears_of_ever
 
 
 def test_a_follower_that_fails_does_not_keep_the_value_from_others(net: Net) -> None:
+    def fails(value: Any) -> None:
+        raise ZeroDivisionError
+
     source, worker = net.process(SOURCE), net.process(2)
     values: list[Any] = []
     source.publish("source", "t", "value")
-    worker.follow(2, "t", "source", lambda value: 1 / 0)
+    worker.follow(2, "t", "source", fails)
     worker.follow(3, "t", "source", values.append)
     assert values == ["value"]
     assert [type(failure["exception"]) for failure in net.failures] == [ZeroDivisionError]

@@ -7,7 +7,7 @@ from dataclasses import MISSING, FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

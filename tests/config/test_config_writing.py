@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -170,7 +171,7 @@ def test_an_edit_in_the_middle_of_a_write_is_seen(root: Path, monkeypatch: pytes
 def test_a_writer_waits_for_the_one_before_and_sees_what_he_wrote(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = storage_of(root)
     old = version(storage)
-    flock = module.fcntl.flock
+    flock = fcntl.flock
     has_come = threading.Event()
 
     def comes(fd: int, how: int) -> None:
@@ -178,8 +179,8 @@ def test_a_writer_waits_for_the_one_before_and_sees_what_he_wrote(root: Path, mo
         flock(fd, how)
 
     before = os.open(root, os.O_RDONLY)
-    flock(before, module.fcntl.LOCK_EX)
-    monkeypatch.setattr(module.fcntl, "flock", comes)
+    flock(before, fcntl.LOCK_EX)
+    monkeypatch.setattr(fcntl, "flock", comes)
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(storage.write, Document("a.toml", "a = 2\n"), old)
         assert has_come.wait(10)
@@ -327,7 +328,7 @@ def test_a_disk_that_fails_to_keep_it_leaves_the_old_text(root: Path, monkeypatc
     def fails(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(module.os, "fsync", fails)
+    monkeypatch.setattr(os, "fsync", fails)
     storage = storage_of(root)
     with pytest.raises(NotWritten, match="cannot be written: input/output error"):
         storage.write(Document("a.toml", "a = 2\n"), version(storage))

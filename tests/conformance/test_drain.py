@@ -8,15 +8,17 @@ from collections.abc import Iterator
 import pytest
 
 from pingap.stages.http2.engine import LAST_STREAM, NO_ERROR, REFUSED_STREAM
+from pingap.stages.http2.engines import NAMES as ENGINE_NAMES
+from pingap.stages.http2.engines import is_installed
 from tests.conformance.conftest import free_ports, listeners
 from tests.conformance.peer import Peer
 from tests.conformance.steps import fields, get, request
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Origin
-from tests.http2.wire import ACK, ENGINES, GOAWAY, PING, data, frame
+from tests.http2.wire import ACK, GOAWAY, PING, data, frame
 
 WAYS = [pytest.param(("split", signal.SIGTERM), id="TERM, split"), pytest.param(("colocated", signal.SIGQUIT), id="QUIT, colocated")]
-NAMES = [name for parameter in ENGINES if not parameter.marks[0].args[0] for name in parameter.values]
+NAMES = [name for name in ENGINE_NAMES if is_installed(name)]
 
 
 @pytest.fixture(params=WAYS)

@@ -6,8 +6,9 @@ import hashlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -112,6 +113,10 @@ def test_a_connection_without_a_window_goes_on_when_it_opens(server: Server) -> 
         peer.send(window(0, BIG))
         answers(3, body=b"hello\n")(peer)
         assert is_whole(peer.answer(1, 20).body)
+
+
+def have_begun(peer: Peer, streams: Iterable[int], _: Frame) -> bool:
+    return all(stream in peer.answers for stream in streams)
 
 
 def test_a_larger_initial_window_lets_waiting_answers_go_on(server: Server) -> None:
@@ -224,7 +229,7 @@ def test_what_clients_left_behind_is_let_go(server: Server) -> None:
         with server.peer(NO_WINDOW) as peer:
             streams = range(1, 41, 2)
             peer.send(b"".join(get(stream, path=b"/big") for stream in streams))
-            peer.until(lambda _, peer=peer, streams=streams: all(one in peer.answers for one in streams), "all answers begin")
+            peer.until(partial(have_begun, peer, streams), "all answers begin")
             peer.ping()
         sizes.append(server.instance.memory())
     assert min(sizes[3:]) - max(sizes[:2]) < 24 * MIB, sizes

@@ -111,7 +111,7 @@ async def test_a_damaged_keepsake_is_told_and_does_no_harm(tmp_path: Path) -> No
 
 
 async def test_many_verdicts_are_published_together() -> None:
-    async with origin() as backend, running(**{f"u{n}": upstream(backend.port) for n in range(50)}) as run:
+    async with origin() as backend, running(None, **{f"u{n}": upstream(backend.port) for n in range(50)}) as run:
         await run.until(lambda: run.value and len(run.value) == 50)
         assert len(run.context.published["health"]) < 20
 

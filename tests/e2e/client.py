@@ -7,6 +7,7 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 TRUSTING = ssl.create_default_context()
 TRUSTING.check_hostname = False
@@ -61,7 +62,7 @@ class Client:
         if tls:
             self.sock = TRUSTING.wrap_socket(self.sock, server_hostname="test.local")
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -94,6 +94,7 @@ class Peer:
         metadata = self._note("Fail", context)
         context.set_trailing_metadata((*TRAILING, ("grpc-status-details-bin", b"\x08\x05details")))
         context.abort(code_of(int(metadata["code"])), message.decode())
+        raise AssertionError("abort has raised")
 
     def _fail_late(self, message: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Two messages, then the status `code: N`."""

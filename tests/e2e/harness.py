@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tests.e2e.client import Client, Response
 from tests.e2e.waiting import free_port, is_alive, pss, session_members, until
@@ -128,7 +128,7 @@ class Pingap:
         self.kill_all()
         shutil.rmtree(self.dir, ignore_errors=True)
 
-    def __enter__(self) -> Pingap:
+    def __enter__(self) -> Self:
         self.start()
         self.running.append(self)
         return self
@@ -246,7 +246,7 @@ class Follower:
         except AssertionError as error:
             raise AssertionError(f"{error}; lines: {self.lines()[-20:]}") from None
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

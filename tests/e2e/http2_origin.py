@@ -136,7 +136,7 @@ class _Connection:
 
     def take(self, event: Any) -> None:
         if isinstance(event, RequestReceived):
-            request = Request(self.number, event.stream_id, dict(event.headers))
+            request = Request(self.number, event.stream_id, {str(name): str(value) for name, value in event.headers})
             self.requests[event.stream_id] = request
             self.origin.requests.append(request)
             self.call("on", request)
@@ -148,7 +148,7 @@ class _Connection:
             if request.path == "/ws":
                 self.h2.send_data(event.stream_id, event.data)
         elif isinstance(event, TrailersReceived):
-            self.requests[event.stream_id].trailers = dict(event.headers)
+            self.requests[event.stream_id].trailers = {str(name): str(value) for name, value in event.headers}
         elif isinstance(event, StreamEnded):
             self.call("end", self.requests[event.stream_id])
         elif isinstance(event, StreamReset):

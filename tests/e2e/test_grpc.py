@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -37,7 +38,9 @@ class Proxy:
     """That of the backend which tests start and kill."""
     is_split: bool
 
-    def stub(self, tls: bool = False, **options: object) -> Stub:
+    def stub(self, tls: bool = False, authority: str = "", **options: Any) -> Stub:
+        if authority:
+            options["grpc.default_authority"] = authority
         if tls:
             return Stub(f"127.0.0.1:{self.tls_port}", self.certificate, **options)
         return Stub(f"127.0.0.1:{self.instance.port}", **options)
@@ -215,13 +218,13 @@ def test_a_method_that_the_server_does_not_have_is_unimplemented(stub: Stub) -> 
     ],
 )
 def test_an_error_of_ours_is_a_status_with_a_text(proxy: Proxy, host: str, code: grpc.StatusCode, details: str) -> None:
-    with proxy.stub(**{"grpc.default_authority": host}) as stub:
+    with proxy.stub(authority=host) as stub:
         error = error_of(lambda: stub.echo(b"x", timeout=WITHIN))
         assert (error.code(), error.details()) == (code, details)
 
 
 def test_response_plugins_leave_messages_and_trailers_alone(proxy: Proxy) -> None:
-    with proxy.stub(**{"grpc.default_authority": "plugged.local"}) as stub:
+    with proxy.stub(authority="plugged.local") as stub:
         call = stub.count(b"20", metadata=[("size", "5000"), ("accept-encoding", "gzip")], timeout=WITHIN)
         assert [len(message) for message in call] == [len(b"%d" % number) + 5000 for number in range(20)]
         assert pairs(call.initial_metadata()) >= {*INITIAL, ("x-seen", "yes")} and pairs(call.trailing_metadata()) >= set(TRAILING)
@@ -268,7 +271,7 @@ def test_a_backend_that_dies_makes_its_calls_unavailable_and_may_come_back(proxy
             return False
 
     to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    with proxy.stub(**{"grpc.default_authority": "spare.local"}) as stub:
+    with proxy.stub(authority="spare.local") as stub:
         backend = serve()
         try:
             until(lambda: answers(stub), WITHIN, "the backend answers")
@@ -296,7 +299,7 @@ def test_a_backend_that_dies_makes_its_calls_unavailable_and_may_come_back(proxy
 
 @pytest.mark.parametrize("where", ["boundary", "middle"])
 def test_a_stream_that_breaks_off_is_unavailable_after_the_messages_that_are_whole(proxy: Proxy, where: str) -> None:
-    with proxy.stub(**{"grpc.default_authority": "broken.local"}) as stub:
+    with proxy.stub(authority="broken.local") as stub:
         call = stub.channel.unary_stream(f"/grpc-{where}")(b"", timeout=WITHIN)
         assert next(call) == b"one"
         assert where == "middle" or next(call) == b"two"
@@ -305,7 +308,7 @@ def test_a_stream_that_breaks_off_is_unavailable_after_the_messages_that_are_who
 
 
 def test_a_call_that_its_server_cancels_is_cancelled(proxy: Proxy) -> None:
-    with proxy.stub(**{"grpc.default_authority": "broken.local"}) as stub:
+    with proxy.stub(authority="broken.local") as stub:
         call = stub.channel.unary_stream("/grpc-cancelled")(b"", timeout=WITHIN)
         assert next(call) == b"one"
         assert error_of(lambda: next(call)).code() is grpc.StatusCode.CANCELLED
@@ -313,7 +316,7 @@ def test_a_call_that_its_server_cancels_is_cancelled(proxy: Proxy) -> None:
 
 def test_a_stream_in_which_the_backend_falls_silent_is_unavailable(proxy: Proxy) -> None:
     to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    with proxy.stub(**{"grpc.default_authority": "impatient.local"}) as stub:
+    with proxy.stub(authority="impatient.local") as stub:
         call = stub.chat(iter(to_send.get, None), timeout=WITHIN)
         to_send.put(b"one")
         assert next(call) == b"ONE"
@@ -374,7 +377,7 @@ def test_compressed_messages_pass_as_they_are(stub: Stub) -> None:
 
 
 def test_keepalive_pings_are_answered_while_a_call_is_silent(proxy: Proxy) -> None:
-    options = {"grpc.keepalive_time_ms": 200, "grpc.http2.ping_timeout_ms": 1200, "grpc.http2.max_pings_without_data": 0}
+    options: dict[str, Any] = {"grpc.keepalive_time_ms": 200, "grpc.http2.ping_timeout_ms": 1200, "grpc.http2.max_pings_without_data": 0}
     to_send: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     with proxy.stub(**options) as stub:
         call = stub.chat(iter(to_send.get, None), timeout=WITHIN)

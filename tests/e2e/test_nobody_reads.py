@@ -10,6 +10,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,9 @@ def test_nothing_waits_for_a_reader(unread: Unread) -> None:
         assert unread.get(path).status == 200
         assert time.monotonic() - began < QUICK
 
+    def is_other(before: int) -> bool:
+        return unread.row("logging").pid not in (0, before)
+
     for _ in range(3):
         quick("/loud")
     for _ in range(2):
@@ -120,7 +124,7 @@ def test_nothing_waits_for_a_reader(unread: Unread) -> None:
         os.kill(logging, signal.SIGKILL)
         for _ in range(30):
             quick("/loud")
-        until(lambda before=logging: unread.row("logging").pid not in (0, before), 10, "logging is back")
+        until(partial(is_other, logging), 10, "logging is back")
     assert unread.command("scale", "upstream=2").returncode == 0
     # Somebody reads after all.
     if os.isatty(unread.theirs):

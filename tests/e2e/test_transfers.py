@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import io
 import os
 import random
 import socket
@@ -17,6 +18,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import cast
 
 import pytest
 
@@ -88,7 +90,7 @@ class Source:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with sock, sock.makefile("rb", MB) as file, suppress(OSError):
+        with sock, cast(io.BufferedReader, sock.makefile("rb", MB)) as file, suppress(OSError):
             while line := file.readline():
                 method, target, _ = line.split()
                 length = None

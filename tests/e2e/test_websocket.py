@@ -153,7 +153,7 @@ async def test_big_messages_pass_byte_for_byte(place: Place, scheme: str) -> Non
 
 
 async def test_a_subprotocol_is_chosen_by_the_backend(place: Place, scheme: str) -> None:
-    async with place.open("/echo", scheme, subprotocols=["other", "superchat"]) as socket:  # type: ignore[list-item]
+    async with place.open("/echo", scheme, subprotocols=["other", "superchat"]) as socket:
         assert socket.subprotocol == "superchat"
 
 

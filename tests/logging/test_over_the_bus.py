@@ -23,7 +23,7 @@ from pingap.rundir import RunDir
 from pingap.stages.logging.actor import LoggingActor
 from pingap.stages.messages import Affinity, Answered, Data, Response
 from pingap.stages.metrics.actor import MetricsActor
-from tests.kit.generations import blobs_of, value_of
+from tests.kit.generations import Generation, blobs_of, value_of
 from tests.metrics.test_metrics_actor import routed
 from tests.observability.samples import access, log
 
@@ -56,7 +56,7 @@ class Config(Actor):
     stage: ClassVar[str] = "config"
 
     async def start(self) -> None:
-        generation = (1, self.context.settings["snapshot"], {})  # type: Generation
+        generation: Generation = (1, self.context.settings["snapshot"], {})
         self.context.publish("config", value_of(generation, oldest=1), blobs_of(generation))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import brotli
@@ -254,11 +255,12 @@ async def test_the_tag_of_an_answer_to_head_is_that_of_get() -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
 async def test_each_piece_of_a_slow_body_can_be_read_when_it_comes(coding: str) -> None:
-    reader: Any = {
+    readers: dict[str, Callable[[], Any]] = {
         "gzip": lambda: zlib.decompressobj(31).decompress,
         "br": lambda: brotli.Decompressor().process,
         "zstd": lambda: zstandard.ZstdDecompressor().decompressobj().decompress,
-    }[coding]()
+    }
+    reader = readers[coding]()
     async with Stage({"p": ALL}) as stage:
         await stage.run(stage.request(headers=f"accept-encoding: {coding}"))
         [head] = await stage.run(stage.response("content-type: text/html", b"", ended=False))

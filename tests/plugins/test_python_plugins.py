@@ -183,7 +183,14 @@ async def test_a_plugin_stops_when_no_generation_has_it_any_more(tmp_path: Path)
     async with Stage({"p": section(tmp_path, code, remark=str(mark))}) as stage:
         stage.load({"p": {"category": "ping", "path": "/"}})
         assert not mark.exists()
-        value = {"committed": stage.generation, "current": None, "candidate": 0, "next": None, "oldest": stage.generation, "problems": []}
+        value: dict[str, Any] = {
+            "committed": stage.generation,
+            "current": None,
+            "candidate": 0,
+            "next": None,
+            "oldest": stage.generation,
+            "problems": [],
+        }
         stage.context.following["config"](value)
         assert mark.read_text() == "stopped"
 

@@ -344,7 +344,7 @@ async def test_start_and_stop_are_awaited(tmp_path: Path) -> None:
     async with Stage({"mine": section(tmp_path, plugin(ANSWERS))}) as stage:
         loaded(stage, tmp_path, code)
         assert stage.answers_to_config() == []  # nobody is told before it has begun
-        value = {"committed": 1, "current": None, "candidate": 0, "next": None, "oldest": 1, "problems": []}
+        value: dict[str, Any] = {"committed": 1, "current": None, "candidate": 0, "next": None, "oldest": 1, "problems": []}
         stage.generation = 1
         assert (await answered(stage)).body == b"STATE"  # and nobody waits for it
         told = await verdict(stage)

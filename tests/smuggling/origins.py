@@ -174,7 +174,7 @@ class Asgi(Recorder):
             self._app,
             host="127.0.0.1",
             port=self.port,
-            http=self.name.removeprefix("uvicorn-"),  # type: ignore[arg-type]
+            http=self.name.removeprefix("uvicorn-"),
             ws="none",
             interface="asgi3",
             lifespan="off",

@@ -62,7 +62,8 @@ def ended_by(trailers: Fields) -> bytes:
 
 def but(name: bytes, value: bytes | None, start: Fields = GET) -> Fields:
     """A start with another value of one pseudo field, or without it."""
-    return tuple((known, value if known == name else old) for known, old in start if known != name or value is not None)
+    changed = ((known, value if known == name else old) for known, old in start)
+    return tuple((known, new) for known, new in changed if new is not None)
 
 
 injected = Http2Family("H2: bytes in names and values")
@@ -287,7 +288,7 @@ pseudo.refused("extended CONNECT that ends at once", headers(1, _CONNECT, True))
 pseudo.refused("extended CONNECT with a length", headers(1, (*_CONNECT, (b"content-length", b"5"))) + data(1, b"hello", True))
 
 trailers = Http2Family("H2: trailers and cookies")
-for _name, _fields in (
+for _name, _trailers in (
     ("pseudo field", ((b":path", b"/smuggled/mark0000"),)),
     (":status", ((b":status", b"200"),)),
     ("transfer-encoding", ((b"transfer-encoding", b"chunked"),)),
@@ -299,8 +300,8 @@ for _name, _fields in (
     ("empty name", ((b"", b"1"),)),
     ("colon in a name", ((b"x-a:", b"1"),)),
 ):
-    trailers.refused(_name, ended_by(_fields))
-for _name, _fields in (
+    trailers.refused(_name, ended_by(_trailers))
+for _name, _trailers in (
     ("plain", ((b"x-a", b"1"),)),
     ("host", ((b"host", b"b.example"),)),
     ("authorization", ((b"authorization", b"x"),)),
@@ -313,7 +314,7 @@ for _name, _fields in (
     ("a line that pingap removes", ((b"x-gone", b"1"),)),
     ("a line of the head", ((b"x-mark", b"forged"),)),
 ):
-    trailers.passed(_name, ended_by(_fields), body=SMUGGLED)
+    trailers.passed(_name, ended_by(_trailers), body=SMUGGLED)
 trailers.either("content-length", ended_by(((b"content-length", b"5"),)), body=SMUGGLED)
 X_A: Fields = ((b"x-a", b"1"),)
 trailers.refused("without END_STREAM", headers(1, (*START, MARKED)) + data(1, SMUGGLED) + headers(1, X_A))

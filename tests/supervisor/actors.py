@@ -103,7 +103,12 @@ class Logging(Actor):
         return {tuple: self._log}
 
     def receive_batch(self) -> Callable[[bytes, list[Any]], None]:
-        return lambda raw, envelopes: [self._log(envelope) for envelope in envelopes if envelope[0] == LOG][:0] and None
+        def came(raw: bytes, envelopes: list[Any]) -> None:
+            for envelope in envelopes:
+                if envelope[0] == LOG:
+                    self._log(envelope)
+
+        return came
 
     def _log(self, record: Any) -> None:
         self._write(f"{record[3]}: {record[5]}")

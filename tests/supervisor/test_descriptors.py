@@ -48,7 +48,7 @@ def test_who_has_room_for_a_few_connections_starts_and_who_has_not_is_told_what_
 
 @pytest.mark.parametrize(("hard", "count", "said"), [(1 << 20, 1, ""), (1024, 1, "room for"), (256, 260, "260 addresses")])
 def test_check_says_what_the_limit_means(monkeypatch: pytest.MonkeyPatch, hard: int, count: int, said: str) -> None:
-    monkeypatch.setattr(topology.resource, "getrlimit", lambda kind: (256, hard))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, hard))
     addresses = ",".join(f"127.0.0.1:{port}" for port in range(20000, 20000 + count))
     notes = topology.limits_of(load_text(f'[servers.web]\naddr = "{addresses}"\n'))
     assert len(notes) == bool(said)

@@ -32,7 +32,7 @@ def record(**more: Any) -> Access:
     ],
 )
 def test_logs(wanted: RecordFilter, count: int) -> None:
-    records = [
+    records: list[tuple[Any, ...]] = [
         (LOG, 10.0, "debug", "accept", 0, "one", {}),
         (LOG, 20.0, "info", "config", 0, "two", {}),
         (LOG, 30.0, "error", "upstream", 1, "three", {}),

@@ -75,6 +75,6 @@ def test_a_reload_makes_anew_only_what_has_changed(known: dict[str, Certificate]
     assert after.exact["a.example"] is before.exact["a.example"]
     assert after.wildcard["w.example"] is not before.wildcard["w.example"]
     for changed in ({"tls_min_version": "tlsv1.3"}, {"tls_cipher_list": "ECDHE-ECDSA-AES128-GCM-SHA256"}, {"enabled_h2": True}):
-        other = choices(known, web=replace(WEB, **changed))["web"].exact["a.example"]  # type: ignore[arg-type]
+        other = choices(known, web=replace(WEB, **changed))["web"].exact["a.example"]
         assert other is not before.exact["a.example"], changed
     assert before.exact["a.example"].minimum_version is ssl.TLSVersion.TLSv1_2, "the old one is as it was"

@@ -207,7 +207,7 @@ async def test_an_end_without_a_word_is_an_end_for_a_server() -> None:
 
 async def test_an_end_without_a_word_is_an_error_for_a_client() -> None:
     server, client = contexts()
-    raw, inner, failures = Raw(), Inner(), []
+    raw, inner, failures = Raw(), Inner(), list[Exception | None]()
     layer = TlsTransport(client, lambda _: inner, failures.append, hostname="a.example")
     layer.connection_made(raw)
     into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
