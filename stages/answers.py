@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pingap.bus.actor import Context
-from pingap.stages.messages import INLINE, Answered, Cancel, Credit, Data, Done, Report, Request, Response, Routed, accept_of, window
+from pingap.stages.messages import INLINE, Answered, Cancel, Credit, Data, Done, Report, Request, Response, Routed, owner_of, window
 
 
 def report_on(
@@ -79,7 +79,7 @@ class OwnAnswers:
         first = body if ended else b""
         # Accept tells of the end of a stream, whatever it is, to who watches it: then the rest is not wanted any more.
         watchers = () if ended else (me,)
-        self._context.send(accept_of(sid), Response(sid, me, status, headers, length, first, ended, report, watchers))
+        self._context.send(owner_of(sid), Response(sid, me, status, headers, length, first, ended, report, watchers))
         if not ended:
             self._rests[sid] = _Rest(body, 0, window(request.version))
             self._go_on(sid)
@@ -96,7 +96,7 @@ class OwnAnswers:
         rest.credit -= len(part)
         ended = rest.sent == len(rest.payload)
         if part:
-            self._context.send(accept_of(sid), Data(sid, part, ended, ""))
+            self._context.send(owner_of(sid), Data(sid, part, ended, ""))
         if ended:
             del self._rests[sid]
 
@@ -113,5 +113,5 @@ class OwnAnswers:
 
     def forget(self, gone: Set[int]) -> None:
         """Actors are gone; what went to those of accept is of no use."""
-        for sid in [sid for sid in self._rests if accept_of(sid) in gone]:
+        for sid in [sid for sid in self._rests if owner_of(sid) in gone]:
             del self._rests[sid]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pingap.bus.actor import Actor
 from pingap.bus.envelope import Message, WireError, kind_of
 from pingap.stages import messages
-from pingap.stages.messages import Broken, accept_of
+from pingap.stages.messages import Broken, owner_of
 
 _CLASSES: Final = [one for one in vars(messages).values() if isinstance(one, type) and one.__module__ == messages.__name__]
 OF_STREAMS: Final = frozenset(kind_of(one) for one in _CLASSES if issubclass(one, Message) and one.__struct_fields__[0] == "sid")
@@ -29,4 +29,4 @@ class OfStreams(Actor):
             self.broken(Broken(message.sid, self.context.id, f"{type(message).__name__}: {error}"))  # type: ignore[attr-defined]
 
     def broken(self, broken: Broken) -> None:
-        self.context.send(accept_of(broken.sid), broken)
+        self.context.send(owner_of(broken.sid), broken)

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from pingap.bus.actor import Context
 from pingap.stages.leases import Leases, Verdict
-from pingap.stages.messages import Claim, Claimed, Done, accept_of
+from pingap.stages.messages import Claim, Claimed, Done, owner_of
 from pingap.stages.owners import Owners
 from pingap.stages.waits import Waits
 
@@ -73,7 +73,7 @@ class Claims:
         when the stream has ended, if the judge gives leases for such a claim."""
         if self._owners.of(key) != self._me:
             return None
-        if self._context.members.is_dead(accept_of(sid)):
+        if self._context.members.is_dead(owner_of(sid)):
             return Verdict(False, 0.0)  # nobody would give the lease back
         return self._judge(self._leases, Claim(sid, self._me, key, args), self._clock())
 
@@ -121,7 +121,7 @@ class Claims:
     def asked(self, claim: Claim) -> None:
         """CLAIM: another replica asks."""
         members = self._context.members
-        if members.is_dead(claim.asker) or members.is_dead(accept_of(claim.sid)):
+        if members.is_dead(claim.asker) or members.is_dead(owner_of(claim.sid)):
             return  # nobody waits for the answer, and nobody would give the lease back
         verdict = self._judge(self._leases, claim, self._clock())
         self._context.send(claim.asker, Claimed(claim.sid, claim.key, verdict.allowed, verdict.value))
@@ -144,7 +144,7 @@ class Claims:
         if not gone:
             return
         self._leases.forget(gone)
-        for sid in [sid for sid in self._asked if accept_of(sid) in gone]:
+        for sid in [sid for sid in self._asked if owner_of(sid) in gone]:
             # Owners see the same table: nobody need tell them that its streams are over.
             for key in self._asked.pop(sid):
                 self._open.take((sid, key))

@@ -329,6 +329,6 @@ def window(version: int) -> int:
     return STREAM_WINDOW if version >= 20 else WINDOW
 
 
-def accept_of(sid: int) -> int:
-    """Id of the accept actor that owns the stream."""
+def owner_of(sid: int) -> int:
+    """Id of the actor that owns the stream (streams.py): accept, for all that clients ask."""
     return sid >> 32

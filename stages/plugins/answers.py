@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pingap.stages.answers import page_response, report_on
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.errors import KINDS
-from pingap.stages.messages import UNKNOWN, Cancel, Data, Report, Response, accept_of
+from pingap.stages.messages import UNKNOWN, Cancel, Data, Report, Response, owner_of
 from pingap.stages.plugins.bodies import PORTION, DownloadBody, carry, report_of, stages_of, trailers_of
 from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.core import BodyTooLarge, Replied
@@ -183,7 +183,7 @@ class Answers:
             body = b""
         made = self._made(exchange, reply.status, headers, length, body, "", response)
         if not chain.outermost.calls and len(body) <= PORTION:
-            self._send(accept_of(made.sid), made)
+            self._send(owner_of(made.sid), made)
             return
         stream = self._replied(exchange, chain, made)
         if stream is None:
@@ -231,7 +231,7 @@ class Answers:
         routed = exchange._routed
         report = self._report(exchange, kind, response)
         answer = page_response(routed.sid, self._me, pages.page(kind), routed.method, report, self._watchers(exchange))
-        self._send(accept_of(routed.sid), answer)
+        self._send(owner_of(routed.sid), answer)
 
     def _made(
         self, exchange: Exchange, status: int, headers: bytes, length: int, body: bytes, error: str, response: Response | None

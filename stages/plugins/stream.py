@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from pingap.stages.messages import Data, Response, accept_of
+from pingap.stages.messages import Data, Response, owner_of
 from pingap.stages.plugins.bodies import DownloadBody, UploadBody
 from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.exchange import Exchange
@@ -40,7 +40,7 @@ class PluginStream:
         self.sid = routed.sid
         self.exchange = exchange
         self.chain = chain
-        self.to_accept = accept_of(routed.sid)
+        self.to_accept = owner_of(routed.sid)
         self.to_upstream = routed.affinity.upstream
         self.task: asyncio.Task[None] | None = None
         """Hooks of the request, then its body; or hooks of the response."""

@@ -33,7 +33,7 @@ from pingap.stages.messages import (
     Request,
     Routed,
     Stranded,
-    accept_of,
+    owner_of,
 )
 from pingap.stages.routing.core import Inward, Limited, Outcome, Refusal, Router
 from pingap.stages.routing.destinations import Destinations
@@ -120,7 +120,7 @@ class RoutingActor(OfStreams):
         """Its client closes: the request is looked at once more, as nothing of it is kept here."""
         router = self._generations.get(request.generation) or self._generations.get(self._generations.newest)
         is_so = router is not None and router.goes_on(request, self._clock)
-        self._send(accept_of(request.sid), GoesOn(request.sid, is_so))
+        self._send(owner_of(request.sid), GoesOn(request.sid, is_so))
 
     def _generation_missed(self, request: Request) -> None:
         """A replica that has just started has the committed generation only, and accept may not have heard of that yet.
@@ -138,7 +138,7 @@ class RoutingActor(OfStreams):
     def _strand(self, request: Request) -> None:
         """It needs plugins, and nobody was ready when it began: it comes again when somebody is."""
         self._requests -= 1
-        self._send(accept_of(request.sid), Stranded(request.sid))
+        self._send(owner_of(request.sid), Stranded(request.sid))
 
     def _decided(self, request: Request, router: Router, outcome: Outcome) -> None:
         """The outcomes that are not the rule."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import Final, NamedTuple
 
 from pingap.bus.actor import Context
-from pingap.stages.messages import Answered, Cancel, Routed, accept_of
+from pingap.stages.messages import Answered, Cancel, Routed, owner_of
 from pingap.stages.waits import Waits
 
 WAIT: Final = 2.0
@@ -73,7 +73,7 @@ class Destinations:
     def members_changed(self, gone: Set[int]) -> None:
         """A new table of actors; `gone` are those that it no longer names."""
         for sid, away in self._away.those() if gone else ():
-            if accept_of(sid) in gone:
+            if owner_of(sid) in gone:
                 self._away.take(sid)
             elif away.actor in gone:
                 self._away.take(sid)

@@ -27,7 +27,7 @@ from pingap.stages.messages import (
     Recalled,
     Report,
     Routed,
-    accept_of,
+    owner_of,
 )
 from pingap.stages.upstream.compiled import NO_RULES, CompiledUpstreams, UpstreamCompiler
 from pingap.stages.upstream.core import Memory, so_far
@@ -145,7 +145,7 @@ class UpstreamActor(OfStreams):
     def _refuse(self, routed: Routed, kind: str) -> None:
         stamps = (*so_far(routed.stamps), monotonic())
         report = report_on(routed.client_ip, stamps, routed.location, routed.upstream, kind, variables=routed.variables)
-        to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else accept_of(routed.sid)
+        to = routed.affinity.plugins if routed.plan & RESPONSE_PLUGINS else owner_of(routed.sid)
         self.answer_error(to, routed, kind, report)
 
     def _data(self, data: Data) -> None:
@@ -194,7 +194,7 @@ class UpstreamActor(OfStreams):
             return
         for exchange in list(self._exchanges.values()):
             sid = exchange.sid
-            if accept_of(sid) in gone or (exchange.responded and exchange.answers_to in gone):
+            if owner_of(sid) in gone or (exchange.responded and exchange.answers_to in gone):
                 exchange.cancel()  # the client is gone, or the rest of a begun answer would go nowhere
             elif exchange.needed_plugins in gone and (exchange.responded or sid in self._promised):
                 exchange.give_up("stage_lost")
@@ -202,8 +202,8 @@ class UpstreamActor(OfStreams):
         for sid, (actor, watchers) in list(self._promised.items()):
             if actor in gone:
                 del self._promised[sid]
-                if sid not in self._exchanges and accept_of(sid) not in gone:
-                    self._error(accept_of(sid), sid, "stage_lost", None, watchers, b"")
+                if sid not in self._exchanges and owner_of(sid) not in gone:
+                    self._error(owner_of(sid), sid, "stage_lost", None, watchers, b"")
 
     # -- what exchanges ask for -------------------------------------------------
 

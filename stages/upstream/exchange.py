@@ -13,7 +13,7 @@ from pingap.stages.headers import value_of
 from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http1.spelling import Spelled
 from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
-from pingap.stages.messages import EMPTY, WINDOW, Data, Interim, Report, Response, Routed, accept_of, window
+from pingap.stages.messages import EMPTY, WINDOW, Data, Interim, Report, Response, Routed, owner_of, window
 from pingap.stages.upstream.attempt import Attempt
 from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.compiled import LocationRules
@@ -345,7 +345,7 @@ class UpstreamExchange:
     def interim_arrived(self, status: int, headers: bytes, reason: bytes = b"", spelled: Spelled = ()) -> None:
         """An interim answer, for the client to see now: it goes the way that the final one will."""
         interim = Interim(self.sid, status, headers, reason, spelled)
-        if self.routed.upgrade and self.answers_to != accept_of(self.sid):
+        if self.routed.upgrade and self.answers_to != owner_of(self.sid):
             self._kept_interims = [*(self._kept_interims or ()), interim]
         else:
             self.actor.send(self.answers_to, interim)
@@ -354,7 +354,7 @@ class UpstreamExchange:
         """The backend has switched protocols. Plugins have no part in what follows, so it goes on without them."""
         self.is_tunnel = True
         self.upload_done = False
-        self.answers_to = accept_of(self.sid)
+        self.answers_to = owner_of(self.sid)
         self.head_arrived(head, rest, False)
         self._upload = UploadToBackend(self)
         self._upload.grant(WINDOW)
@@ -454,7 +454,7 @@ class UpstreamExchange:
 
     def give_up(self, kind: str) -> None:
         """The replica that was to get the answer is gone: accept gets an error."""
-        self.answers_to = accept_of(self.sid)
+        self.answers_to = owner_of(self.sid)
         self.fail(kind)
 
     def cancel(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from pingap.stages.headers import without_names_of
 from pingap.stages.http1.rules import ProtocolError
 from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY
-from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Routed, accept_of
+from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Routed, owner_of
 from pingap.stages.upstream.attempt import Attempt
 from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.compiled import LocationRules
@@ -82,7 +82,7 @@ class UploadToBackend:
         exchange = self._exchange
         self._granted += count
         through = exchange.routed.plan & REQUEST_BODY and not exchange.is_tunnel
-        sender = exchange.routed.affinity.plugins if through else accept_of(exchange.sid)
+        sender = exchange.routed.affinity.plugins if through else owner_of(exchange.sid)
         exchange.actor.send(sender, Credit(exchange.sid, count, exchange.actor.id))
 
     def take(self, data: Data) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pingap.bus.members import Members
 from pingap.stages.client import Arrival
 from pingap.stages.http1.rules import RequestHead
-from pingap.stages.messages import INLINE, WINDOW, Broken, Cancel, Credit, Data, Interim, Peer, Request, Response, accept_of
+from pingap.stages.messages import INLINE, WINDOW, Broken, Cancel, Credit, Data, Interim, Peer, Request, Response, owner_of
 from pingap.stages.recovery import WAIT
 from pingap.stages.stream import OwnedStream
 from pingap.stages.stream_states import ENDED, WAITING
@@ -122,7 +122,7 @@ def answer(request: Request, body: bytes, ended: bool = True) -> Response:
 async def test_a_task_gets_the_answer_to_a_request_of_its_own(owner: Owner) -> None:
     fetch = Fetch(owner)
     request = owner.hears_request()
-    assert (accept_of(request.sid), request.generation, request.server) == (OWNER, 5, "fetches")
+    assert (owner_of(request.sid), request.generation, request.server) == (OWNER, 5, "fetches")
     owner.tell(Interim(request.sid, 103, b""))
     owner.tell(answer(request, b"ke", ended=False))
     assert owner.hears() == [(UPSTREAM, Credit(request.sid, 2, OWNER))]
