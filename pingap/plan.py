@@ -99,6 +99,11 @@ class Fleet:
     def is_stopping(self) -> bool:
         return self._ending is not None
 
+    @property
+    def starts_again(self) -> bool:
+        """It stops in order to be started again."""
+        return self._ending is not None and self._ending.is_restart
+
     def handle(self, event: Event, now: float) -> list[Command]:
         """What is to be done about an event, in this order."""
         self._out = []
@@ -263,7 +268,7 @@ class Fleet:
         is_fast_signal = not asked.ticket and not asked.graceful
         ending = self._ending
         if ending is None:
-            ending = self._ending = Ending(now + seconds, asked.graceful)
+            ending = self._ending = Ending(now + seconds, asked.graceful, is_restart=asked.is_restart)
             self._say("info", f"stopping: requests in flight have {seconds:g} s")
             self._close_down()
         elif is_fast_signal and ending.is_signalled:
@@ -277,6 +282,7 @@ class Fleet:
         else:
             self._say("info", f"stopping already: requests in flight have {max(0.0, ending.deadline - now):.1f} s left")
         ending.is_signalled |= is_fast_signal
+        ending.is_restart &= asked.is_restart  # who stops it while it stops for a restart wants it gone
         if asked.ticket:
             self._out.append(Answer(asked.ticket, True, max(0.0, ending.deadline - now)))
 

@@ -121,5 +121,7 @@ class Ending:
     graceful: bool
     is_signalled: bool = False
     """TERM or INT has come: another ends everything at once."""
+    is_restart: bool = False
+    """When all have stopped, the same command line is run anew."""
     code: int = 0
     reason: str = ""

@@ -97,8 +97,6 @@ class Supervisor:
         self._handles: dict[int, int] = {}
         """Process key → its pidfd: no pid that was given to another process is ever killed."""
         self._committed = 0
-        self.starts_again = False
-        """Somebody asked for a restart: when all have stopped, the same command line is run anew in this process."""
         self._outcome: dict[str, Any] | None = None
         """The last configuration that was taken or refused."""
         basic, bus = prepared.snapshot.basic, prepared.snapshot.bus
@@ -153,7 +151,7 @@ class Supervisor:
         events, self._events = self._events, deque()
         for event in events or (TimePassed(),):
             if isinstance(event, StopAsked):
-                self._before_stop(event)
+                self._tell_stop(event)
             for command in self._fleet.handle(event, time.monotonic()):
                 try:
                     self._perform(command)
@@ -186,12 +184,14 @@ class Supervisor:
         if restored:
             self._log("warn", f"made anew in the run dir, where somebody had removed it: {', '.join(restored)}")
 
-    def _before_stop(self, asked: StopAsked) -> None:
-        if self._fleet.is_stopping:  # who stops it while it stops for a restart wants it gone
-            self.starts_again = self.starts_again and asked.is_restart
-        else:
-            self.starts_again = asked.is_restart
-            what = "pingap restarts" if self.starts_again else "pingap goes down"
+    @property
+    def starts_again(self) -> bool:
+        """Somebody asked for a restart: the same command line is to be run anew in this process."""
+        return self._fleet.starts_again
+
+    def _tell_stop(self, asked: StopAsked) -> None:
+        if not self._fleet.is_stopping:
+            what = "pingap restarts" if asked.is_restart else "pingap goes down"
             self._log("info", what, version=version(), uptime=span(time.monotonic() - self._began))
 
     def _may_restart(self) -> bool:

@@ -322,6 +322,29 @@ def test_a_second_term_ends_at_once() -> None:
     play >> Exited(1, "") >> Exited(2, "") >> Exited(3, "") >> Exited(4, "") << ["finish 0"]
 
 
+RESTART = StopAsked(True, 1, is_restart=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "starts_again"),
+    [
+        ([RESTART], True),
+        ([RESTART, RESTART], True),
+        ([StopAsked(True)], False),
+        ([RESTART, StopAsked(False)], False),
+        ([RESTART, StopAsked(True, 2)], False),
+        ([RESTART, StopAsked(False, 2), RESTART], False),
+        ([StopAsked(False), RESTART], False),
+    ],
+)
+def test_it_starts_again_if_everybody_who_stopped_it_wanted_that(asked: list[StopAsked], starts_again: bool) -> None:
+    play = everything()
+    assert not play.fleet.starts_again
+    for one in asked:
+        play >> one
+    assert (play.fleet.is_stopping, play.fleet.starts_again) == (True, starts_again)
+
+
 @pytest.mark.parametrize("first", [StopAsked(False), StopAsked(True), StopAsked(False, 1), StopAsked(True, 1), StopAsked(False, 1, 30)])
 @pytest.mark.parametrize("second", [StopAsked(False, 2), StopAsked(True, 2), StopAsked(False, 2, 40), StopAsked(True, 2, 40)])
 def test_a_command_never_cuts_off_at_once(first: StopAsked, second: StopAsked) -> None:
