@@ -27,6 +27,7 @@ from pingap.stages.plugins.exchange import (
     reply,
     without_query,
 )
+from pingap.stages.plugins.fetch import FetchAnswer, FetchFailed
 from pingap.stages.plugins.limits import INFLIGHT, RATE
 from pingap.stages.variables import Template
 from pingap.stages.variables import compile as template
@@ -40,6 +41,8 @@ __all__ = [
     "BackendAnswer",
     "Duration",
     "Exchange",
+    "FetchAnswer",
+    "FetchFailed",
     "HeaderLine",
     "Headers",
     "Hook",

@@ -158,7 +158,7 @@ def endpoint(run_dir: str, snapshot: Snapshot, stage: str, replica: int, actor: 
 
 def settings(stage: str, role: Role, ids: tuple[int, ...], options: Options, log: str | None) -> dict[str, Any]:
     """What an actor of `stage` in a process of `role` is told at its start, listeners aside (`Seat.settings`)."""
-    if stage == "accept" and len(role.stages) > 1:
+    if stage in ("accept", "plugins") and len(role.stages) > 1:
         return {"crew": {name: actor for name, actor in zip(role.stages, ids, strict=True) if name != "accept"}}
     if stage == "logging":
         return {"log": log, "level": options.level}

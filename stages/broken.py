@@ -18,7 +18,7 @@ OF_STREAMS: Final = frozenset(kind_of(one) for one in _CLASSES if issubclass(one
 
 
 class OfStreams(Actor):
-    """An actor through which streams go: what breaks one is told to the accept actor that owns it."""
+    """An actor through which streams go: what breaks one is told to the actor that owns it."""
 
     def unreadable(self, error: WireError) -> None:
         if error.kind in OF_STREAMS:

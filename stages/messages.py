@@ -271,7 +271,7 @@ class GoesOn(Message, frozen=True, tag=78):
 
 
 class Broken(Message, frozen=True, tag=79):
-    """any → accept: a message of this stream could not be sent, or not be read. It gets an answer all the same."""
+    """any → its owner: a message of this stream could not be sent, or not be read. It gets an answer all the same."""
 
     sid: int
     source: int
@@ -330,5 +330,5 @@ def window(version: int) -> int:
 
 
 def owner_of(sid: int) -> int:
-    """Id of the actor that owns the stream (streams.py): accept, for all that clients ask."""
+    """Id of the actor that owns the stream: accept, for all that clients ask, or plugins, for what plugins ask themselves."""
     return sid >> 32

@@ -17,6 +17,7 @@ from pingap.stages.generations import Generations
 from pingap.stages.messages import (
     NOT_BEGUN,
     WILL_ANSWER,
+    Broken,
     Cancel,
     Claim,
     Claimed,
@@ -28,12 +29,14 @@ from pingap.stages.messages import (
     Recalled,
     Response,
     Routed,
+    owner_of,
 )
 from pingap.stages.plugins.answers import Answers
 from pingap.stages.plugins.chain import CompiledPlugins, PluginCompiler
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.failures import Failures
+from pingap.stages.plugins.fetch import Fetches
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.host import StageHost
 from pingap.stages.plugins.limits import LimitCounters
@@ -64,6 +67,7 @@ class PluginsActor(OfStreams):
         self._answers = Answers(context.send, context.id, self.streams, self.guard, failures)
         self._requests = RequestRunner(context.send, context.id, self.streams, self.guard, self._answers)
         self._claims = Claims(context, LimitCounters().judge, "limit_claims_unanswered")
+        self._fetches = Fetches(context)
         self._host_claims = PluginClaims(self._claims, context.loop)
         self._compiler = PluginCompiler(self.guard, self._host, context.log, failures.late)
         self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
@@ -84,6 +88,7 @@ class PluginsActor(OfStreams):
             Claim: self._claims.asked,
             Claimed: self._claims.claimed,
             Recall: self._recalled,
+            Broken: self._fetches.broken,
         }
 
     # -- life -------------------------------------------------------------------
@@ -94,21 +99,24 @@ class PluginsActor(OfStreams):
 
     def _committed(self, generation: int, compiled: CompiledPlugins) -> None:
         self._answers.pages = compiled.pages
+        self._fetches.committed(generation, compiled.upstreams)
         if not self._is_ready:
             self._is_ready = True
             self.context.ready()
 
     def _host(self, name: str, made: Made) -> StageHost:
-        return StageHost(name, self.context, self._host_claims, made.threads, made.bounds.whole if made.bounds is not None else None)
+        waits = made.bounds.whole if made.bounds is not None else None
+        return StageHost(name, self.context, self._host_claims, self._fetches, made.threads, waits)
 
     def held(self) -> int:
-        return len(self._by_sid)
+        return len(self._by_sid) + len(self._fetches)
 
     def figures(self) -> dict[str, float]:
         return {"requests": self._count, "in_flight": len(self._by_sid)}
 
     async def stop(self) -> None:
         self.streams.stop()
+        self._fetches.stop()
         self._generations.stop()
         self._claims.stop()
         await self._compiler.close()
@@ -149,7 +157,7 @@ class PluginsActor(OfStreams):
         stream = self._by_sid.get(response.sid)
         if stream is not None and stream.response is None and stream.is_forwarded:
             self._answers.arrived(stream, response)
-        elif not response.ended:
+        elif not self._fetches.responded(response) and not response.ended:
             self._send(response.source, Cancel(response.sid, "gone"))
 
     def _interim(self, interim: Interim) -> None:
@@ -161,6 +169,7 @@ class PluginsActor(OfStreams):
     def _data(self, data: Data) -> None:
         stream = self._by_sid.get(data.sid)
         if stream is None:
+            self._fetches.data(data)
             return
         if not data.is_upload:
             self._answers.data(stream, data)
@@ -173,6 +182,7 @@ class PluginsActor(OfStreams):
     def _credited(self, credit: Credit) -> None:
         stream = self._by_sid.get(credit.sid)
         if stream is None:
+            self._fetches.credited(credit)
             return
         if credit.wanter != stream.to_accept:
             if stream.upload is not None:
@@ -221,8 +231,15 @@ class PluginsActor(OfStreams):
             self.streams.drop(stream)
         self._send(recall.asker, Recalled(recall.sid, self.context.id, state))
 
+    def broken(self, broken: Broken) -> None:
+        if owner_of(broken.sid) == self.context.id:
+            self._fetches.broken(broken)
+        else:
+            super().broken(broken)
+
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         self._claims.members_changed(gone)
+        self._fetches.members_changed(members, gone)
         if not gone:
             return
         for stream in list(self._by_sid.values()):

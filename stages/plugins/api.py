@@ -9,8 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pingap.config.quantities import parse_duration, parse_size
 from pingap.config.values import parse_header, parse_request_path
+from pingap.stages.header_view import Pairs
 from pingap.stages.leases import Verdict
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
+from pingap.stages.plugins.fetch import LARGEST, FetchAnswer
 
 Step = Literal["early_request", "request", "proxy_upstream", "upstream_response", "response"]
 STEPS: Final[tuple[Step, ...]] = ("early_request", "request", "proxy_upstream", "upstream_response", "response")
@@ -51,6 +53,9 @@ Trouble = tuple[str, str] | tuple[str, str, str]
 """Key, what is wrong with it, and perhaps what to do about it."""
 
 
+FETCH_SECONDS: Final = 10.0
+
+
 class Host(Protocol):
     """What a plugin may ask of the stage."""
 
@@ -69,6 +74,24 @@ class Host(Protocol):
         """Runs `call(*args)` in a thread of the plugin's own: for work that would hold up all other requests.
 
         Waiting for one of them to be free is not the hook's time. Raises Overloaded when too many calls wait already.
+        """
+
+    async def fetch(
+        self,
+        upstream: str,
+        method: str,
+        target: str,
+        headers: Pairs = (),
+        body: str | bytes = b"",
+        timeout: float = FETCH_SECONDS,
+        limit: int = LARGEST,
+    ) -> FetchAnswer:
+        """Sends a request to a configured upstream, with its pools, TLS, health and retries, and waits for the whole answer.
+
+        target: path and query, percent-encoded. Host is the backend's address unless `headers` say otherwise. timeout: seconds
+        for all of it. limit: bytes of the answer's body. Whatever the status is, it is an answer.
+        Raises FetchFailed when there is none, or not all of it; ValueError for what is no request and for an upstream that is not
+        configured; Overloaded when too many wait already.
         """
 
     def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Verdict | Awaitable[Verdict]:

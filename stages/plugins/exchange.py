@@ -41,7 +41,7 @@ def reply(status: int = 200, body: str | bytes | AsyncIterable[bytes] = b"", hea
 
     Raises ValueError for headers that cannot be sent and for a status that is not 200 to 599, TypeError for other types.
     """
-    if not 200 <= (status := _whole(status, "the status of a reply")) <= 599:
+    if not 200 <= (status := whole(status, "the status of a reply")) <= 599:
         raise ValueError(f"{status} is not the status of an answer")
     block = Headers(block_of(headers))
     if isinstance(body, str):
@@ -64,7 +64,7 @@ def body_bytes(data: Any, rule: str) -> bytes:
     raise TypeError(f"{rule}, not {type(data).__name__}")
 
 
-def _whole(number: Any, what: str) -> int:
+def whole(number: Any, what: str) -> int:
     if isinstance(number, int):
         return int(number)  # http.HTTPStatus is none that could travel
     raise TypeError(f"{what} is a whole number, not {type(number).__name__}")
@@ -123,7 +123,7 @@ class ResponseHead:
 
     @status.setter
     def status(self, status: int) -> None:
-        status = _whole(status, "a status")
+        status = whole(status, "a status")
         if not 200 <= status <= 599 or self._status < 200:
             raise ValueError(f"the status of an answer cannot be changed from {self._status} to {status}")
         self._status = status
@@ -208,9 +208,7 @@ class Exchange:
 
     @target.setter
     def target(self, value: str) -> None:
-        if not value.startswith("/") or not value.isascii() or not value.isprintable() or " " in value or "#" in value:
-            raise ValueError(f"{value!r} is not a request target: a path and query, percent-encoded")
-        self._target = value.encode()
+        self._target = request_target(value)
 
     @property
     def raw_target(self) -> bytes:
@@ -403,7 +401,14 @@ class Exchange:
 def _collecting(hook: Any, limit: Any, bypass: Any) -> tuple[Any, int, bool]:
     if not callable(hook):
         raise TypeError(f"a whole body goes to a function, not to {type(hook).__name__}")
-    return hook, _whole(limit, "the limit of a whole body"), bool(bypass)
+    return hook, whole(limit, "the limit of a whole body"), bool(bypass)
+
+
+def request_target(text: str) -> bytes:
+    """A path and query as they are sent. Raises ValueError for what is none."""
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or " " in text or "#" in text:
+        raise ValueError(f"{text!r} is not a request target: a path and query, percent-encoded")
+    return text.encode()
 
 
 def query_value(target: bytes, name: bytes) -> str | None:

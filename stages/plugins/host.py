@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from pingap.bus.actor import Context
+from pingap.stages.header_view import Pairs
 from pingap.stages.leases import Verdict
+from pingap.stages.plugins.api import FETCH_SECONDS
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.exchange import Exchange
+from pingap.stages.plugins.fetch import LARGEST, FetchAnswer, Fetches
 from pingap.stages.plugins.threads import Threads
 
 _PLAIN: Final = (str, int, float, bool, type(None))
@@ -17,12 +20,13 @@ _PLAIN: Final = (str, int, float, bool, type(None))
 class StageHost:
     """The `Host` of one plugin."""
 
-    def __init__(self, name: str, context: Context, claims: PluginClaims, threads: int, waits: float | None) -> None:
+    def __init__(self, name: str, context: Context, claims: PluginClaims, fetches: Fetches, threads: int, waits: float | None) -> None:
         """threads, waits: see threads.py."""
         self.name = name
         self.loop = context.loop
         self.claim: Callable[[Exchange, str, tuple[Any, ...]], Verdict | Awaitable[Verdict]] = claims.claim
         self._context = context
+        self._fetches = fetches
         self._threads = Threads(context.loop, name, threads, waits)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
@@ -36,6 +40,18 @@ class StageHost:
 
     def in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         return self._threads.run(call, *args)
+
+    async def fetch(
+        self,
+        upstream: str,
+        method: str,
+        target: str,
+        headers: Pairs = (),
+        body: str | bytes = b"",
+        timeout: float = FETCH_SECONDS,
+        limit: int = LARGEST,
+    ) -> FetchAnswer:
+        return await self._fetches.fetch(self.name, upstream, method, target, headers, body, timeout, limit)
 
     def close(self) -> None:
         """Nobody has the plugin any more."""

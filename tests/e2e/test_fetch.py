@@ -1,0 +1,109 @@
+"""Plugins that ask upstreams themselves: the example of forward authentication, long answers, and the death of upstream."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Pingap, site
+from tests.e2e.origins import Exchange, Origin
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "forward-auth"
+
+
+def forward_auth(origin: Origin, service: Origin) -> str:
+    text = (EXAMPLE / "pingap.toml").read_text()
+    for old, new in {
+        "127.0.0.1:6188": "127.0.0.1:{port}",
+        "127.0.0.1:5001": f"127.0.0.1:{origin.port}",
+        "127.0.0.1:5002": f"127.0.0.1:{service.port}",
+        '"forward_auth.py"': f'"{EXAMPLE / "forward_auth.py"}"',
+        'patience = "2s"': 'patience = "20s"',
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture
+def service() -> Origin:
+    server = Origin(judge)
+    yield server
+    server.stop()
+    assert not server.errors, server.errors
+
+
+def judge(exchange: Exchange) -> None:
+    name = (exchange.get("authorization") or "").removeprefix("Bearer ")
+    if name:
+        exchange.reply(b"", "204 No Content", f"X-User: {name}\r\n")
+    else:
+        exchange.reply(b"Who are you?\n", "401 Unauthorized", "WWW-Authenticate: Bearer\r\n")
+
+
+def test_forward_authentication(placement: str, origin: Origin, service: Origin) -> None:
+    with Pingap(forward_auth(origin, service), placement) as proxy, proxy.client() as client:
+        refused = client.get("/x?y=1", headers={"X-User": "admin"})
+        assert (refused.status, refused.body, refused.get("www-authenticate")) == (401, b"Who are you?\n", "Bearer")
+        assert not origin.requests
+        for name in ("ada", "bob", "eve"):
+            assert client.get("/x?y=1", headers={"Authorization": f"Bearer {name}", "X-User": "admin"}).status == 200
+            assert origin.requests[-1].all("x-user") == [name]
+        asked = service.requests[-1]
+        assert (asked.method, asked.target, asked.get("x-forwarded-uri")) == ("GET", "/auth", "/x?y=1")
+        assert (asked.get("host"), asked.get("x-forwarded-host")) == (f"127.0.0.1:{service.port}", "test.local")
+        assert service.connections <= 2, "its connections are kept"
+
+
+def test_a_service_that_is_down_is_503(placement: str, origin: Origin, service: Origin) -> None:
+    config = forward_auth(origin, service)
+    service.stop()
+    with Pingap(config, placement) as proxy:
+        assert proxy.get("/x").status == 503
+        proxy.wait_output("connect_failed")
+
+
+def test_an_upstream_that_dies_with_a_fetch_is_an_error_and_no_hang(origin: Origin, service: Origin) -> None:
+    """The client gets what the plugin makes of that, or accept has heard of the death before and sends the request once more."""
+    go = threading.Event()
+
+    def first(exchange: Exchange) -> None:
+        service.on["/auth"] = judge
+        go.wait(20)
+        exchange.close()
+
+    service.on["/auth"] = first
+    with Pingap(forward_auth(origin, service), "split") as proxy, proxy.client() as client:
+        client.send(b"GET /x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ada\r\n\r\n")
+        service.wait("/auth")
+        old = proxy.pid("upstream")
+        os.kill(old, signal.SIGKILL)
+        assert client.response().status in (200, 503)
+        assert proxy.wait_output("stage_lost")
+        go.set()
+        proxy.wait_restarted("upstream", old)
+        assert client.get("/x", headers={"Authorization": "Bearer ada"}).status == 200
+
+
+LONG = """
+from pingap.plugin import Plugin, reply
+
+class Long(Plugin):
+    def start(self, host):
+        self.host = host
+    async def request(self, exchange):
+        answer = await self.host.fetch("origin", "POST", "/echo", {}, bytes(3_000_000), limit=4_000_000)
+        return reply(200, str(len(answer.body)))
+"""
+
+
+def test_long_bodies_go_there_and_back_with_credit(placement: str, origin: Origin, tmp_path: Path) -> None:
+    origin.on["/echo"] = lambda exchange: exchange.reply(exchange.read_body())
+    (tmp_path / "long.py").write_text(LONG)
+    more = f'[plugins.long]\ncategory = "python"\npath = "{tmp_path / "long.py"}"'
+    with Pingap(site([origin.port], location='plugins = ["long"]', more=more), placement) as proxy:
+        assert proxy.get("/x").body == b"3000000"
