@@ -22,6 +22,7 @@ from pingap.config.parts import HostRule, Listen, PathRule, Rewrite
 from pingap.stages.messages import Affinity, Peer, Request, Routed
 from pingap.stages.routing.actor import RoutingActor
 from pingap.stages.routing.core import Router
+from pingap.stages.steps import finished
 from pingap.stages.upstream.compiled import UpstreamCompiler
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
@@ -87,7 +88,7 @@ def measure(name: str, locations: dict[str, Location], requests: Iterable[Reques
 def _leaving(snapshot: Snapshot, batch: list[Request], repeats: int) -> float:
     """µs in upstream for what the location writes."""
     router = Router(snapshot, {})
-    rules = UpstreamCompiler().compile(snapshot, {}).rules
+    rules = finished(UpstreamCompiler().compile(snapshot, {})).rules
     routed = [outcome for outcome in (router.route(message, monotonic) for message in batch) if isinstance(outcome, Routed)]
     best = 1e9
     for _ in range(repeats):

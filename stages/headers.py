@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 Cut = Callable[[bytes], bytes]
 
@@ -48,7 +49,12 @@ def without_names_of(block: bytes, headers: bytes) -> bytes:
 
 def cutter(names: Iterable[bytes]) -> Cut:
     """A function that returns a block without the lines of these names (lower case)."""
-    wanted = tuple(dict.fromkeys(names))
+    return _cutter(tuple(dict.fromkeys(names)))
+
+
+@lru_cache(1024)
+def _cutter(wanted: tuple[bytes, ...]) -> Cut:
+    # Thousands of locations have the same few rules, and compiling a pattern costs more than all else of a location.
     if not wanted:
         return lambda headers: headers
     first = tuple(name + b": " for name in wanted)

@@ -245,9 +245,9 @@ def _told(name: str, made: Made) -> Iterator[None]:
 
 def _compiled(snapshot: Snapshot, lives: dict[str, Live]) -> CompiledPlugins:
     pages = ErrorPages(snapshot.basic.error_template)
-    chains = {
-        name: Chain([lives[plugin] for plugin in location.plugins], pages)
-        for name, location in snapshot.locations.items()
-        if location.plugins
+    # Thousands of locations have the same few plugins.
+    shared = {
+        plugins: Chain([lives[plugin] for plugin in plugins], pages) for plugins in {one.plugins for one in snapshot.locations.values()}
     }
+    chains = {name: shared[location.plugins] for name, location in snapshot.locations.items() if location.plugins}
     return CompiledPlugins(chains, pages, frozenset(snapshot.upstreams))

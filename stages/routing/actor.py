@@ -35,7 +35,7 @@ from pingap.stages.messages import (
     Stranded,
     owner_of,
 )
-from pingap.stages.routing.core import Inward, Limited, Outcome, Refusal, Router
+from pingap.stages.routing.core import Inward, Limited, Outcome, Refusal, Router, RouterCompiler
 from pingap.stages.routing.destinations import Destinations
 
 SECTIONS: Final = ("basic", "servers", "locations", "upstreams", "plans")
@@ -54,7 +54,7 @@ class RoutingActor(OfStreams):
     def __init__(self, context: Context, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(context)
         self._clock = clock
-        self._generations: Generations[Router] = Generations(context, SECTIONS, Router, self._committed)
+        self._generations: Generations[Router] = Generations(context, SECTIONS, RouterCompiler().compile, self._committed)
         self._send = context.send
         self._claims = Claims(context, by_max_processing, "claims_unanswered", clock)
         self._destinations = Destinations(context, context.settings.get("destinations", {}), clock, self._unanswered)

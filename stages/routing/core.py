@@ -8,6 +8,7 @@ or says why not; the actor sends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from msgspec.structs import astuple
@@ -21,6 +22,7 @@ from pingap.stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, Hos
 from pingap.stages.routing.normalize import Unclear, is_tidy, normalize, tidy
 from pingap.stages.routing.options import passed_on
 from pingap.stages.routing.rewrite import Rewriter
+from pingap.stages.steps import Steps, finished
 from pingap.stages.via import Via
 
 Clock = Callable[[], float]
@@ -95,10 +97,10 @@ class _Table:
 
     __slots__ = ("forwards_normal", "index", "is_plain", "metrics", "normalizes", "via", "views")
 
-    def __init__(self, server: Server, routes: Mapping[str, Entry[_Route]]) -> None:
+    def __init__(self, server: Server, index: HostIndex[_Route]) -> None:
         self.normalizes = server.normalize_path != "off"
         self.forwards_normal = server.normalize_path == "forward"
-        self.index = HostIndex([routes[name] for name in server.locations if name in routes], self.normalizes)
+        self.index = index
         self.views = self.index.views
         metrics = server.prometheus_metrics.encode() if server.prometheus_metrics else b""
         self.metrics = tidy(metrics) if self.normalizes else metrics
@@ -116,13 +118,35 @@ class Router:
         self._trust = Trust(snapshot.basic.trusted_proxies)
         self._is_trusting = not self._trust.nobody
         self._upstreams = frozenset(snapshot.upstreams)
-        routes = {}
+        self._routes: dict[str, Entry[_Route]] = {}
+        self._patient: set[str] = set()
+        self._tables: dict[str, _Table] = {}
+        finished(self._fill(snapshot, plans, None))
+
+    @classmethod
+    def in_steps(cls, snapshot: Snapshot, plans: Mapping[str, int], before: Router | None) -> Steps[Router]:
+        """As the constructor. before: one of whose locations those are taken over that are the same."""
+        router = cls(replace(snapshot, locations={}, servers={}), {})
+        yield from router._fill(snapshot, plans, before)
+        return router
+
+    def _fill(self, snapshot: Snapshot, plans: Mapping[str, int], before: Router | None) -> Steps[None]:
+        known = before._routes if before is not None else {}
         for name, location in snapshot.locations.items():
+            yield 1
+            plan = plans.get(name, 0)
             if location.plugins and name not in plans:
                 raise ValueError(f"locations.{name}: the plan of its plugins is missing")
-            routes[name] = Entry(location, _Route(name, location, plans.get(name, 0)))
-        self._patient = frozenset(name for name, location in snapshot.locations.items() if location.ignore_client_close)
-        self._tables = {name: _Table(server, routes) for name, server in snapshot.servers.items()}
+            entry = known.get(name)
+            if entry is None or entry.found.plan != plan or entry.location != location:
+                entry = Entry(location, _Route(name, location, plan))
+            self._routes[name] = entry
+            if location.ignore_client_close:
+                self._patient.add(name)
+        for name, server in snapshot.servers.items():
+            entries = [self._routes[location] for location in server.locations if location in self._routes]
+            index = yield from HostIndex.in_steps(entries, server.normalize_path != "off")
+            self._tables[name] = _Table(server, index)
 
     def goes_on(self, request: Request, clock: Clock) -> bool:
         """The location of a request does not mind that its client closes."""
@@ -227,3 +251,15 @@ class Router:
 
     def _client(self, peer: Peer, headers: bytes) -> str:
         return self._trust.client_ip(peer.ip, headers)
+
+
+class RouterCompiler:
+    """Makes a router of each generation; what is the same as in the one before is taken over."""
+
+    def __init__(self) -> None:
+        self._latest: Router | None = None
+
+    def compile(self, snapshot: Snapshot, plans: Mapping[str, int]) -> Steps[Router]:
+        """As Router's constructor."""
+        self._latest = yield from Router.in_steps(snapshot, plans, self._latest)
+        return self._latest

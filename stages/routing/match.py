@@ -9,7 +9,7 @@ may reach, with what their host regexes captured.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import re2
 
@@ -18,6 +18,7 @@ from pingap.config.parts import HostRule, PathRule
 from pingap.stages.headers import value_of, values_of
 from pingap.stages.routing.normalize import spellings
 from pingap.stages.spellings import as_sent, both_cases, one_case, parameter
+from pingap.stages.steps import Steps, finished
 from pingap.stages.variables import host_name
 
 ANY: Final = 0
@@ -29,8 +30,10 @@ T = TypeVar("T")
 Captures = dict[str, str]
 Condition = Callable[[bytes, bytes], bool]
 """(header block, target) → holds."""
-View = tuple[tuple[int, Any, tuple[Condition, ...], T, Captures], ...]
-"""What one host may reach: (path kind, path value, conditions, what to find, captures of the host), first to be tried first."""
+Candidate = tuple[int, Any, tuple[Condition, ...], T, Captures]
+"""(path kind, path value, conditions, what to find, captures of the host)."""
+View = tuple[Candidate[T], ...]
+"""What one host may reach, first to be tried first."""
 
 _EMPTY: Final[Captures] = {}
 _HOST_LIMIT: Final = 255
@@ -157,11 +160,30 @@ def _cookie_condition(name: bytes, expected: bytes | None) -> Condition:
     return holds
 
 
-class Entry(NamedTuple, Generic[T]):
-    """One location in an index."""
+class Entry(Generic[T]):
+    """One location in indexes, and what matching it takes: worked out once, and taken over by the next generation."""
 
-    location: Location
-    found: T
+    __slots__ = ("_normal", "_plain", "found", "location", "rules", "weight")
+
+    def __init__(self, location: Location, found: T) -> None:
+        """Raises re2.error."""
+        self.location = location
+        self.found = found
+        self.weight = weight_of(location)
+        self.rules = tuple((rule, Pattern(rule.value, ignore_case=True) if rule.kind == "regex" else None) for rule in location.host)
+        self._plain: Candidate[T] | None = None
+        self._normal: Candidate[T] | None = None
+
+    def candidate(self, normal: bool) -> Candidate[T]:
+        """normal and errors: as of `compile_path`."""
+        known = self._normal if normal else self._plain
+        if known is None:
+            known = (*compile_path(self.location.path, normal), compile_conditions(self.location), self.found, _EMPTY)
+            if normal:
+                self._normal = known
+            else:
+                self._plain = known
+        return known
 
 
 class HostIndex(Generic[T]):
@@ -169,19 +191,34 @@ class HostIndex(Generic[T]):
 
     def __init__(self, entries: Sequence[Entry[T]], normal: bool = False) -> None:
         """`entries` as the server lists them; among equal weights that order stays. normal and errors: as of `compile_path`."""
-        ordered = sorted(entries, key=lambda entry: -weight_of(entry.location))
-        self._entries: list[tuple[int, Any, tuple[Condition, ...], T, Captures]] = []
+        self._entries: list[Candidate[T]] = []
         self._hosts: list[tuple[tuple[HostRule, Pattern | None], ...]] = []
         self._exact: dict[str, list[int]] = {}
         self._suffix: dict[str, list[int]] = {}
         self._everywhere: list[int] = []
         self.views: dict[bytes, View[T]] = {}
         """Remembered views by authority, as in `Request.host`. Try this before `view`."""
-        for location, found in ordered:
-            path = compile_path(location.path, normal)
+        self._longest_suffix = 0
+        self._rest: View[T] = ()
+        """Shared by all hosts that no rule names, as long as there is no regex to ask."""
+        self._is_rest_plain = True
+        self._views_limit = _VIEWS_LIMIT
+        self._remembered = 0
+        finished(self._fill(entries, normal))
+
+    @classmethod
+    def in_steps(cls, entries: Sequence[Entry[T]], normal: bool = False) -> Steps[HostIndex[T]]:
+        """As the constructor."""
+        index = cls((), normal)
+        yield from index._fill(entries, normal)
+        return index
+
+    def _fill(self, entries: Sequence[Entry[T]], normal: bool) -> Steps[None]:
+        for entry in sorted(entries, key=lambda entry: -entry.weight):
+            yield 1
             number = len(self._entries)
-            self._entries.append((*path, compile_conditions(location), found, _EMPTY))
-            rules = tuple((rule, Pattern(rule.value, ignore_case=True) if rule.kind == "regex" else None) for rule in location.host)
+            self._entries.append(entry.candidate(normal))
+            rules = entry.rules
             self._hosts.append(rules)
             if not rules or any(pattern for _, pattern in rules):
                 self._everywhere.append(number)
@@ -190,11 +227,9 @@ class HostIndex(Generic[T]):
                     table = self._exact if rule.kind == "exact" else self._suffix
                     table.setdefault(rule.value.removesuffix("."), []).append(number)
         self._longest_suffix = max(map(len, self._suffix), default=0)
-        # Shared by all hosts that no rule names, as long as there is no regex to ask.
         self._rest = tuple(self._entries[number] for number in self._everywhere)
         self._is_rest_plain = not any(self._hosts[number] for number in self._everywhere)
         self._views_limit = max(_VIEWS_LIMIT, 2 * len(self._exact))
-        self._remembered = 0
 
     def view(self, authority: bytes) -> View[T]:
         """What a host may reach. `authority` is lower case, with or without a port."""
@@ -225,7 +260,7 @@ class HostIndex(Generic[T]):
                 dot = host.find(".", dot + 1)
         return numbers
 
-    def _candidates(self, host: str, numbers: set[int]) -> list[tuple[int, Any, tuple[Condition, ...], T, Captures]]:
+    def _candidates(self, host: str, numbers: set[int]) -> list[Candidate[T]]:
         numbers.update(self._everywhere)
         candidates = []
         for number in sorted(numbers):

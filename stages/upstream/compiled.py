@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from random import randrange
-from typing import Final
+from typing import Any, Final
 
 from pingap.config.model import Location, Snapshot
 from pingap.stages.error_page import ErrorPages
@@ -14,6 +15,7 @@ from pingap.stages.forwarded import Trust, extend, overwrite
 from pingap.stages.headers import Cut, cutter
 from pingap.stages.http1.spelling import Spelled
 from pingap.stages.messages import Routed
+from pingap.stages.steps import Steps
 from pingap.stages.upstream.core import RetryRules
 from pingap.stages.upstream.pool import Group
 from pingap.stages.variables import Edit, compile_rules, host_name, source_of
@@ -85,23 +87,54 @@ class UpstreamCompiler:
 
     groups: dict[str, Group] = field(default_factory=dict)
     """Those of the committed generation: a candidate may be withdrawn."""
+    _made: dict[tuple[Any, ...], LocationRules] = field(default_factory=dict)
+    """Of the generation that was compiled last, by what of their locations they are made of: many have the same, and most stay."""
+    _around: Any = None
+    """And by what all of them are made of."""
 
-    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> CompiledUpstreams:
+    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Steps[CompiledUpstreams]:
         groups: dict[str, Group] = {}
         for name, settings in snapshot.upstreams.items():
             known = self.groups.get(name)
             groups[name] = known if known is not None and known.settings == settings else Group(name, settings, randrange)
+            yield 1
         grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
         trust = Trust(snapshot.basic.trusted_proxies)
         vias = {name: Via(server.via) for name, server in snapshot.servers.items() if server.via}
         keeps_case = frozenset(name for name, server in snapshot.servers.items() if server.preserve_header_case)
-        rules = {name: _rules(location, grpc_web, trust, vias, keeps_case) for name, location in snapshot.locations.items()}
+        around = (
+            grpc_web,
+            snapshot.basic.trusted_proxies,
+            tuple((name, server.via) for name, server in snapshot.servers.items()),
+            keeps_case,
+        )
+        before = self._made if around == self._around else {}
+        rules: dict[str, LocationRules] = {}
+        made: dict[tuple[Any, ...], LocationRules] = {}
+        for name, location in snapshot.locations.items():
+            key = _PARTS(location)
+            same = made.get(key) or before.get(key)
+            rules[name] = made[key] = same or _rules(location, grpc_web, trust, vias, keeps_case)
+            yield 1
+        self._made, self._around = made, around
         return CompiledUpstreams(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
 
 
 _LONGEST: Final = 255
 """Longest host that is remembered: no DNS name is longer, and clients choose it."""
 _remembered_name: Final = lru_cache(4096)(host_name)
+
+
+_PARTS: Final = attrgetter(
+    "max_retries",
+    "max_retry_window",
+    "client_max_body_size",
+    "proxy_set_headers",
+    "proxy_add_headers",
+    "enable_reverse_proxy_headers",
+    "grpc_web",
+)
+"""What `_rules` reads of a location."""
 
 
 def _rules(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +93,13 @@ def test_a_name_that_comes_twice_in_a_bundles_life_is_cut_after_so_many_items_at
 def test_what_cannot_travel_is_an_error_where_it_is_packed() -> None:
     with pytest.raises(OverflowError):
         packed(Snapshot(plugins={"mine": {"n": 2**70}}), {})
+
+
+@pytest.mark.parametrize("stage", ["accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"])
+def test_what_a_stage_reads_of_a_snapshot_is_what_it_fetches(stage: str) -> None:
+    """A section that is not fetched is empty there, which nobody would notice at once."""
+    module = import_module(f"pingap.stages.{stage}.actor")
+    texts = [path.read_text() for path in Path(module.__file__ or "").parent.rglob("*.py")]
+    read = {name for text in texts for name in re.findall(r"\bsnapshot\.(\w+)", text)} & SECTIONS.keys()
+    assert read - {"plans"} == set(module.SECTIONS) - {"plans"}
+    assert ("certificates" in module.SECTIONS) == (stage == "accept"), "private keys go to accept alone"
