@@ -10,10 +10,13 @@ import pytest
 from pingap.stages import states as machine
 from pingap.stages import stream_states
 from pingap.stages.accept import states
-from pingap.stages.accept.states import BUSY, CLOSED, IDLE, LINGERING, OPEN
+from pingap.stages.accept.outlet import WRITE_BUFFER
+from pingap.stages.accept.states import BUSY, CHOKED, CLOSED, DROPPING, IDLE, LEAVING, LINGERING, OPEN, OVER
+from pingap.stages.messages import INLINE, Stranded
 from pingap.stages.states import IllegalMove, Moves, check_moves
-from pingap.stages.stream_states import ANSWERING, ASKED, ENDED, WAITING, WHOLE, StreamState
-from tests.accept.playbook import Play, get
+from pingap.stages.stream_states import ANSWERING, ASKED, ENDED, RECALLING, WAITING, WHOLE, StreamState
+from tests.accept.playbook import CREW, UPSTREAM, Play, get, post
+from tests.accept.test_http2 import Browser
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +86,62 @@ async def test_playbooks_hold_what_accept_does_against_its_tables(play: Play) ->
     client.resets()
     await play.turn()
     assert client.connection._state is CLOSED
+
+
+# -- moves that other tests do not make ------------------------------------------------------
+
+
+async def test_a_client_that_asks_and_does_not_read_is_choked_until_it_reads_or_leaves(play: Play) -> None:
+    for reads in (True, False):
+        client = play.connects()
+        client.stops_reading()
+        client.says(get())
+        play.answers(play.hears_request(), body=b"x" * (WRITE_BUFFER + 1))
+        assert client.connection._state is CHOKED
+        assert not client.transport.is_reading
+        if reads:
+            client.reads()
+            assert client.connection._state is IDLE
+            assert client.transport.is_reading
+        else:
+            client.resets()
+            await play.turn()
+            assert client.connection._state is CLOSED
+
+
+async def test_who_has_its_body_dropped_may_be_choked_too(play: Play) -> None:
+    size = INLINE + 1
+    client = play.connects()
+    client.stops_reading()
+    client.says(post(b"Content-Length: %d" % size, body=b"x"))
+    request = play.hears_request()
+    play.answers(request, body=b"x" * (WRITE_BUFFER + 1))
+    assert client.connection._state is DROPPING
+    client.says(b"x" * (size - 1))
+    assert client.connection._state is CHOKED
+    client.reads()
+    assert client.connection._state is IDLE
+
+
+async def test_an_http2_client_may_leave_between_the_two_goaways(play: Play) -> None:
+    browser = Browser(play, "h2")
+    browser.asks()
+    play.hears_request()
+    play.actor.begin_drain()
+    assert browser.client.connection._state is LEAVING
+    browser.client.resets()
+    await play.turn()
+    assert browser.client.connection._state is OVER
+
+
+async def test_a_stream_that_is_recalled_may_turn_out_to_need_plugins_that_nobody_is(play: Play) -> None:
+    client = play.connects()
+    client.says(get())
+    request = play.hears_request()
+    stream = play.actor.streams.by_sid[request.sid]
+    play.members((UPSTREAM, "upstream"))
+    assert stream.state is RECALLING
+    play.tell(Stranded(request.sid))
+    assert stream.state is WAITING
+    play.members(*CREW)
+    assert stream.state is ASKED
