@@ -387,11 +387,6 @@ class Group:
             return host[1:].partition("]")[0]
         return host.partition(":")[0].rstrip(".") or backend.name  # certificates and SNI are without the dot of the root (RFC 6066)
 
-    def idle_connections(self) -> Iterator[tuple[BackendState, Single | Shared]]:
-        for backend in self.backends:
-            for connection in backend.idle_connections():
-                yield backend, connection
-
     def keep_idle(self, keeps: bool) -> list[Single | Shared]:
         """Whether connections are kept for the next request from now on. Returns those to be closed."""
         self.keeps_idle = keeps

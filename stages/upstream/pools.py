@@ -34,6 +34,8 @@ class Pools:
         self.descriptors.join()
         self._tls = TlsClient()
         self._connections: set[Connection] = set()
+        self._used: set[BackendState] = set()
+        """Backends that have connections, and some that had: there may be thousands that have none."""
         self._dialing = 0
         """Connections that are being opened."""
         self._lines: set[Group] = set()
@@ -44,33 +46,50 @@ class Pools:
     # -- what is configured and found out ----------------------------------------------
 
     def adopt(self, groups: Mapping[str, Group], most: int) -> None:
-        """From now on these are the groups that get new requests, and `most` of their connections may idle."""
-        for name, group in self.groups.items():
+        """From now on these are the groups that get new requests, and `most` of their connections may idle.
+
+        With thousands of groups a reload looks at those that changed.
+        """
+        known = self.groups
+        for name, group in known.items():
             if groups.get(name) is not group:
                 _close(group.keep_idle(False))
-        for group in groups.values():
-            _close(group.keep_idle(most > 0 and group.settings.idle_timeout > 0))
+        fresh = [name for name, group in groups.items() if known.get(name) is not group]
         self.groups = dict(groups)
+        may_idle = most > 0
+        for name in fresh if may_idle == (self.most > 0) else groups:
+            group = groups[name]
+            _close(group.keep_idle(may_idle and group.settings.idle_timeout > 0))
         self.most = most
-        self._apply_discovery()
+        for name in fresh:
+            self._apply_addresses(name)
+            self._apply_health(name)
 
     def take_addresses(self, addresses: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         """Upstream → entry with a host name → its IP addresses."""
-        self._addresses = addresses
-        self._apply_discovery()
+        before, self._addresses = self._addresses, addresses
+        for name in _changed(before, addresses):
+            self._apply_addresses(name)
+            self._apply_health(name)
 
     def take_health(self, health: Mapping[str, Mapping[str, bool]]) -> None:
         """Upstream → address → whether it is healthy."""
-        self._health = health
-        self._apply_discovery()
+        before, self._health = self._health, health
+        for name in _changed(before, health):
+            self._apply_health(name)
 
-    def _apply_discovery(self) -> None:
-        for name, group in self.groups.items():
+    def _apply_addresses(self, name: str) -> None:
+        group = self.groups.get(name)
+        if group is not None:
             unwanted, waiters = group.set_addresses(self._addresses.get(name, {}))
-            group.set_health(self._health.get(name, {}))
             _close(unwanted)
             for waiter in waiters:
                 waiter.go_elsewhere()
+
+    def _apply_health(self, name: str) -> None:
+        group = self.groups.get(name)
+        if group is not None:
+            group.set_health(self._health.get(name, {}))
 
     # -- connections ---------------------------------------------------------------------
 
@@ -87,6 +106,7 @@ class Pools:
         finally:
             self._dialing -= 1
         self._connections.add(connection)
+        self._used.add(backend)
         return connection
 
     def _make_room(self) -> None:
@@ -94,13 +114,16 @@ class Pools:
         over = len(self._connections) + self._dialing - self.descriptors.most + 1
         if over <= 0:
             return
-        idle = [each for group in self.groups.values() for each in group.idle_connections()]
-        idle.sort(key=lambda each: each[1].idle_since)
+        idle = sorted(self._idle(), key=lambda each: each[1].idle_since)
         for backend, connection in idle[:over]:
             backend.forget(connection)
             connection.close()
         if over > len(idle):
             raise Exhausted
+
+    def _idle(self) -> list[tuple[BackendState, Single | Shared]]:
+        """Those that carry nothing."""
+        return [(backend, connection) for backend in self._used for connection in backend.idle_connections()]
 
     def lost(self, backend: BackendState, connection: object) -> None:
         """It is closed, and not to be used for anything new: whoever waits may open another."""
@@ -146,12 +169,12 @@ class Pools:
 
     def _trim(self, now: float) -> None:
         """Closes idle connections that are too old or over the cap."""
+        self._used = {backend for backend in self._used if backend.connections or backend.connecting}
         idle: list[tuple[BackendState, Single | Shared]] = []
         old: list[tuple[BackendState, Single | Shared]] = []
-        for group in self.groups.values():
-            timeout = group.settings.idle_timeout
-            for each in group.idle_connections():
-                (old if now - each[1].idle_since >= timeout else idle).append(each)
+        for backend, connection in self._idle():
+            timeout = backend.group.settings.idle_timeout
+            (old if now - connection.idle_since >= timeout else idle).append((backend, connection))
         if len(idle) > self.most:
             # Looked at here and not on every return: a burst would close what its next wave needs.
             idle.sort(key=lambda each: each[1].idle_since)
@@ -162,6 +185,11 @@ class Pools:
 
     def stop(self) -> None:
         _close(list(self._connections))
+
+
+def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Names of which the two do not say the same."""
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 def _close(connections: Iterable[Single | Shared | Connection]) -> None:
