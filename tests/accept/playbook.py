@@ -75,7 +75,7 @@ class FakeTransport(asyncio.Transport):
         """What has left for the client."""
         self.unsent = b""
         self.is_stuck = False
-        self.is_reading = True  # type: ignore[assignment]
+        self._reading = True
         self.is_lost = False
         self.was_reset = False
         self.eof_sent = False
@@ -133,10 +133,13 @@ class FakeTransport(asyncio.Transport):
         return True
 
     def pause_reading(self) -> None:
-        self.is_reading = False  # type: ignore[assignment]
+        self._reading = False
 
     def resume_reading(self) -> None:
-        self.is_reading = True  # type: ignore[assignment]
+        self._reading = True
+
+    def is_reading(self) -> bool:
+        return self._reading
 
     def is_closing(self) -> bool:
         return self._closing
@@ -195,7 +198,7 @@ class Client:
         self.pump()
 
     def pump(self) -> None:
-        while self._unread and self.transport.is_reading and not self.transport.is_closing():
+        while self._unread and self.transport.is_reading() and not self.transport.is_closing():
             self.connection.data_received(self._unread.pop(0))
 
     @property

@@ -99,7 +99,7 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
             await asyncio.sleep(0.05)
             assert len(served) == before
             await doors.resume()
-            await until(lambda before=before: len(served) == before + 10)  # type: ignore[misc]
+            await until(lambda before=before: len(served) == before + 10)
         doors.pause()
         doors.close()
     with pytest.raises(OSError):
@@ -107,7 +107,7 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
     for client in clients:
         client.close()
     for transport in served:
-        transport.close()  # type: ignore[attr-defined]
+        transport.close()
     await asyncio.sleep(0)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pingap.stages.accept.http1 import ONE_PIECE
 from pingap.stages.accept.outlet import TOP_UP, WRITE_BUFFER
-from pingap.stages.messages import UNKNOWN, WINDOW
+from pingap.stages.messages import UNKNOWN, WINDOW, Request
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play, get
 from tests.http1.test_bodies import h11_reads
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}
 
 
-async def begin(play: Play, size: int = UNKNOWN, version: bytes = b"1.1", **settings: float):  # type: ignore[no-untyped-def]
+async def begin(play: Play, size: int = UNKNOWN, version: bytes = b"1.1", **settings: Any) -> tuple[Client, Request]:
     client = play.connects(**settings)
     client.says(get(version=version))
     request = play.hears_request()

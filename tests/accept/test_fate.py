@@ -579,6 +579,7 @@ async def test_no_stream_is_sent_more_than_twice_nor_repeated_with_harm_nor_left
             if what == "ask":
                 client = play.connects()
                 clients.append(client)
+                assert isinstance(how, bytes)
                 client.says(b"%b /%d HTTP/1.1\r\nHost: a\r\n\r\n" % (how, number))
             elif what == "die":
                 dead = next((i for i, stage in alive.items() if stage == how), 0)

@@ -11,8 +11,8 @@ from pingap.stages.http2 import engine as wire
 from pingap.stages.http2.engine import Body, Fields, LocalSettings, Reset, Trailers
 from pingap.stages.messages import Data, Request
 from tests.accept.playbook import PLUGINS, ROUTING, Play
-from tests.accept.test_http2 import POST, Browser, with_fields
-from tests.http2.wire import ENGINES
+from tests.accept.test_http2 import Browser, with_fields
+from tests.http2.wire import ENGINES, POST
 
 GRPC = b"content-type: application/grpc\r\n"
 CALL: Fields = with_fields(POST, (b"content-type", b"application/grpc+proto"), (b"te", b"trailers"))

@@ -89,7 +89,7 @@ def test_what_is_covered_is_what_the_plugin_reads_and_removes(pairs: list[tuple[
 async def test_however_a_request_ends_its_key_is_not_told(play: Play, end: str) -> None:
     made = snapshot(p=BY_QUERY, q=BY_HEADER, r=BASIC)
     play.commits(2, snapshot=made)
-    play.context.wanted = {"access"}
+    play.context.wanted = frozenset({"access"})
     client = play.connects()
     lines = (b"Authorization: s3cret", b"X-API-Key: s3cret")
     if end == "refused":

@@ -11,11 +11,11 @@ from pingap.stages.accept.http2 import HEARD, ROUND_TRIP, UNREAD
 from pingap.stages.accept.http2_stream import PORTION
 from pingap.stages.accept.outlet import STREAM_TOP_UP, WRITE_BUFFER
 from pingap.stages.http2 import engine as wire
-from pingap.stages.http2.engine import Body, Fields, GoAway, Head, InterimHead, LocalSettings, Reset, Trailers
+from pingap.stages.http2.engine import PREFACE, Body, Fields, GoAway, Head, InterimHead, LocalSettings, Reset, Trailers
 from pingap.stages.http2.engines import engine
 from pingap.stages.messages import INLINE, STREAM_WINDOW, UNKNOWN, WINDOW, Credit, Data, Interim, Request
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, Play
-from tests.http2.wire import ENGINES, GET, HEADERS, POST, PREFACE, SETTINGS, frame, headers
+from tests.http2.wire import ENGINES, GET, HEADERS, POST, SETTINGS, frame, headers
 
 CREW = {ROUTING, PLUGINS, UPSTREAM}
 WEBSOCKET: Fields = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,7 @@ ENGINES = pytest.mark.parametrize("engine", ["httptools", "h11"])
 
 async def answer_all(play: Play, client: Client) -> list[tuple[bytes, bytes, bytes]]:
     """Answers each request with its own target; (method, target, body) of each."""
-    seen = []
+    seen: list[Any] = []
     while True:
         await play.turn()
         requests = [request for _, request in play.stages_hear() if isinstance(request, Request)]

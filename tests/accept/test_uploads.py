@@ -139,10 +139,10 @@ async def test_who_was_not_read_is_read_again_when_its_last_bytes_are_wanted(pla
     client = play.connects()
     client.says(post(length(LONG), body=b"x" * LONG))
     request = play.hears_request()
-    assert not client.transport.is_reading
+    assert not client.transport.is_reading()
     play.grants(request, LONG)
     assert play.hears_data(request) == [(b"x" * LONG, True)]
-    assert client.transport.is_reading, "else nobody sees that it leaves"
+    assert client.transport.is_reading(), "else nobody sees that it leaves"
 
 
 async def test_a_grant_larger_than_an_envelope_may_carry_is_used_in_portions(play: Play) -> None:

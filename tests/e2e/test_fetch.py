@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def forward_auth(origin: Origin, service: Origin) -> str:
 
 
 @pytest.fixture
-def service() -> Origin:
+def service() -> Iterator[Origin]:
     server = Origin(judge)
     yield server
     server.stop()

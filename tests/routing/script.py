@@ -45,6 +45,13 @@ def snapshot(
     basic: Basic | None = None, metrics: str | None = None, upstreams: tuple[str, ...] = ("u",), **locations: Location
 ) -> Snapshot:
     """One server `s` with these locations, in this order."""
+    return site(locations, basic, metrics, upstreams)
+
+
+def site(
+    locations: dict[str, Location], basic: Basic | None = None, metrics: str | None = None, upstreams: tuple[str, ...] = ("u",)
+) -> Snapshot:
+    """The same for who has them in a table."""
     backend = PARSERS["backend"]("127.0.0.1:9000")
     return Snapshot(
         basic=basic or Basic(),

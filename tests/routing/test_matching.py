@@ -15,12 +15,12 @@ from pingap.stages.messages import Routed
 from pingap.stages.routing import match
 from pingap.stages.routing.core import Refusal, Router
 from pingap.stages.routing.match import Entry, HostIndex, weight_of
-from tests.routing.script import location, request, snapshot
+from tests.routing.script import location, request, site
 
 
 def winner(locations: dict[str, Location], *args: str, **more: str) -> str:
     """Name of the location that answers, "" for none."""
-    outcome = Router(snapshot(**locations), {}).route(request(*args, **more), lambda: 1.0)
+    outcome = Router(site(locations), {}).route(request(*args, **more), lambda: 1.0)
     if isinstance(outcome, Refusal):
         assert outcome.error == "not_found"
         return ""
@@ -306,7 +306,7 @@ def _scan(locations: list[Location], host: str, path: str, x: str | None) -> tup
 @settings(max_examples=400, deadline=None)
 @given(st.lists(_LOCATIONS, max_size=8), st.lists(st.tuples(_HOSTS, _PATHS, st.sampled_from([None, "1", "2"])), min_size=1, max_size=6))
 def test_the_index_finds_what_a_plain_scan_finds(locations: list[Location], asked: list[tuple[str, str, str | None]]) -> None:
-    router = Router(snapshot(**{f"l{number}": rules for number, rules in enumerate(locations)}), {})
+    router = Router(site({f"l{number}": rules for number, rules in enumerate(locations)}), {})
     for host, path, x in asked * 2:  # the second time from memory
         message = request(path, host, f"x: {x}" if x else "")
         outcome = router.route(message, lambda: 1.0)

@@ -19,14 +19,14 @@ from pingap.stages.itinerary import METRICS, OPTIONS
 from pingap.stages.messages import Routed
 from pingap.stages.routing.core import Inward, Outcome, Refusal, Router
 from pingap.stages.routing.normalize import Unclear, is_tidy, normalize
-from tests.routing.script import location, request, snapshot
+from tests.routing.script import location, request, site, snapshot
 
 BOTH = pytest.mark.parametrize("mode", ["match", "forward"])
 
 
-def router(mode: str, metrics: str | None = None, **locations: Location) -> Router:
-    site = snapshot(metrics=metrics, **locations)
-    return Router(replace(site, servers={"s": replace(site.servers["s"], normalize_path=mode)}), {})
+def router(mode: Any, metrics: str | None = None, **locations: Location) -> Router:
+    made = site(locations, metrics=metrics)
+    return Router(replace(made, servers={"s": replace(made.servers["s"], normalize_path=mode)}), {})
 
 
 def route(mode: str, target: str, /, metrics: str | None = None, method: bytes = b"GET", **locations: Location) -> Outcome:

@@ -8,14 +8,14 @@ from pingap.config.model import Location
 from pingap.stages.itinerary import OPTIONS
 from pingap.stages.messages import Response, Routed
 from pingap.stages.routing.core import Inward, Outcome, Refusal, Router
-from tests.routing.script import ACCEPT, ROUTING, SID, lines, location, request, snapshot
+from tests.routing.script import ACCEPT, ROUTING, SID, lines, location, request, site, snapshot
 from tests.routing.test_routing_actor import Script, script
 
 __all__ = ["script"]
 
 
 def route(target: str, headers: str, method: bytes = b"OPTIONS", **locations: Location) -> Outcome:
-    router = Router(snapshot(**(locations or {"l": location(enable_reverse_proxy_headers=False)})), {})
+    router = Router(site(locations or {"l": location(enable_reverse_proxy_headers=False)}), {})
     return router.route(request(target, headers=headers, method=method), lambda: 1.0)
 
 

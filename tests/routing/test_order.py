@@ -57,7 +57,8 @@ class Trip:
                     return outcome
             rules = finished(UpstreamCompiler().compile(self.made, {})).rules["l"]
             assert rules.writes or rules.leaving(outcome.headers, outcome, "") == outcome.headers
-            return structs.replace(outcome, headers=rules.leaving(outcome.headers, outcome, "10.0.0.5:80"))
+            left: Routed = structs.replace(outcome, headers=rules.leaving(outcome.headers, outcome, "10.0.0.5:80"))
+            return left
 
     async def status(self, headers: str = "") -> int:
         """0 when it goes to a backend."""
@@ -74,16 +75,16 @@ class Trip:
 
 @pytest.mark.parametrize("rules", ["proxy_set_headers", "proxy_add_headers"])
 async def test_a_locations_own_header_opens_no_door(rules: str) -> None:
-    trip = {rules: ["X-Key: internal"]}
+    trip: dict[str, Any] = {rules: ["X-Key: internal"]}
     assert await Trip(KEY, **trip).status() == 401
     assert await Trip(KEY, **trip).status("x-key: wrong") == 401
     assert await Trip(KEY, **trip).status("x-key: front") == 0
-    assert await Trip(BASIC, **{rules: [f"Authorization: {FRONT}"]}).status() == 401
+    assert await Trip(BASIC, **dict[str, Any]({rules: [f"Authorization: {FRONT}"]})).status() == 401
 
 
 @pytest.mark.parametrize("value", [BACK, "", "$http_absent", "$upstream_addr", ":connection_id"])
 async def test_a_locations_own_header_closes_no_door(value: str) -> None:
-    trip = {"proxy_set_headers": [f"Authorization: {value}", f"X-Key: {value}"]}
+    trip: dict[str, Any] = {"proxy_set_headers": [f"Authorization: {value}", f"X-Key: {value}"]}
     assert await Trip(BASIC, **trip).status(f"authorization: {FRONT}") == 0
     assert await Trip(BASIC, **trip).status() == 401
     assert await Trip(KEY, **trip).status("x-key: front") == 0
@@ -91,7 +92,7 @@ async def test_a_locations_own_header_closes_no_door(value: str) -> None:
 
 
 async def test_the_backend_gets_the_locations_credentials_and_not_the_clients() -> None:
-    trip = {"proxy_set_headers": [f"Authorization: {BACK}"]}
+    trip: dict[str, Any] = {"proxy_set_headers": [f"Authorization: {BACK}"]}
     for plugins in (BASIC, hidden(BASIC)):
         assert await Trip(plugins, **trip).lines(f"authorization: {FRONT}") == [f"authorization: {BACK}"]
 
@@ -128,7 +129,8 @@ async def test_every_step_sees_what_the_client_sent_and_the_rewritten_target(ste
         outcome = await stage.one(outcome)
         if "response" in step:
             outcome = await stage.one(stage.response())
-        saw = outcome.report.context["saw"] if isinstance(outcome, Response) else outcome.variables["saw"]
+        context = outcome.report.context if isinstance(outcome, Response) and outcome.report else outcome.variables
+        saw = context["saw"]
     assert saw == ["/b?q=1", "host:example.com", *(line.replace(": ", ":") for line in sent.split("\n"))]
 
 

@@ -35,7 +35,7 @@ from pingap.stages.owners import owner_of
 from pingap.stages.routing.actor import RoutingActor
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
-from tests.routing.script import ACCEPT, PLUGINS, ROUTING, SID, UPSTREAM, location, request, snapshot
+from tests.routing.script import ACCEPT, PLUGINS, ROUTING, SID, UPSTREAM, location, request, site, snapshot
 
 OTHER, METRICS, CONFIG, SECOND_ACCEPT = 20, 30, 40, 50
 
@@ -96,7 +96,7 @@ async def script() -> AsyncIterator[Script]:
 
 
 def committed(script: Script, **locations: Location) -> Script:
-    script.commit(snapshot(**locations))
+    script.commit(site(locations))
     return script
 
 
@@ -237,7 +237,7 @@ async def test_a_generation_that_compiles_is_accepted(script: Script) -> None:
 
 async def test_what_needs_plugins_goes_back_while_there_are_none_and_all_else_goes_on(script: Script) -> None:
     needy = {"needy": location(path="/needy"), "full": location(path="/full", max_processing=1), "plain": location(path="/")}
-    script.commit(snapshot(**needy), {"needy": REQUEST_PLUGINS, "full": REQUEST_PLUGINS})
+    script.commit(site(needy), {"needy": REQUEST_PLUGINS, "full": REQUEST_PLUGINS})
     alone = Affinity(ROUTING, 0, UPSTREAM)
     for turn in range(3):
         for target in ("/needy", "/full"):
@@ -398,7 +398,7 @@ async def test_a_replica_that_alone_is_left_and_drains_counts_by_itself(script: 
 
 
 def with_metrics(script: Script, **locations: Location) -> Script:
-    script.commit(snapshot(metrics="/metrics", **locations))
+    script.commit(site(locations, metrics="/metrics"))
     return script
 
 

@@ -20,7 +20,7 @@ from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Balance
 from pingap.stages.http2 import engine, engines
 from pingap.stages.http2.engine import LocalSettings
-from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Response, Routed
+from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Report, Response, Routed
 from pingap.stages.upstream import actor as actor_module
 from pingap.stages.upstream import attempt as attempt_module
 from pingap.stages.upstream import connecting as connecting_module
@@ -35,7 +35,7 @@ from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import BackendState, Group
 from tests.kit.context import FakeContext
-from tests.kit.generations import say_config
+from tests.kit.generations import Generation, say_config
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
@@ -45,6 +45,11 @@ KERNEL_READ: Final = 256 * 1024
 """Most bytes that one data_received brings, as in asyncio and uvloop."""
 
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def report_of(response: Response) -> Report:
+    assert response.report is not None
+    return response.report
 
 
 class Clock:
@@ -245,22 +250,21 @@ class Http2Link(Link):
         known = len(self.streams)
         while heard := self.hears():
             for event in self.engine.receive(heard):
-                kind = event.kind
-                if kind == engine.HEAD:
+                if isinstance(event, engine.Head):
                     self.streams[event.stream_id] = dict(event.fields)
                     self.bodies[event.stream_id] = b""
-                elif kind == engine.BODY:
+                elif isinstance(event, engine.Body):
                     self.bodies[event.stream_id] += event.data
                     if self.acknowledges:
                         self.engine.acknowledge(event.stream_id, event.flow_length)
-                elif kind == engine.TRAILERS:
+                elif isinstance(event, engine.Trailers):
                     self.trailers[event.stream_id] = event.fields
                     self.ended.add(event.stream_id)
-                elif kind == engine.RESET:
+                elif isinstance(event, engine.Reset):
                     self.reset[event.stream_id] = event.code
-                elif kind == engine.GOAWAY:
+                elif isinstance(event, engine.GoAway):
                     self.goodbye = event.code
-                if kind in (engine.HEAD, engine.BODY) and event.ended:
+                if isinstance(event, engine.Head | engine.Body) and event.ended:
                     self.ended.add(event.stream_id)
             self.speaks()
         return list(self.streams)[known:]
@@ -433,7 +437,7 @@ class Play:
         self, committed: int, current: Snapshot, candidate: int = 0, coming: Snapshot | None = None, oldest: int | None = None
     ) -> None:
         """The configuration actor says so."""
-        then = None if coming is None else (candidate, coming, {})
+        then: Generation | None = None if coming is None else (candidate, coming, {})
         say_config(self.context, (committed, current, {}), then, committed if oldest is None else oldest)
 
     def group(self, name: str = "api") -> Group:
@@ -622,9 +626,11 @@ class Play:
             for state in group.backends:
                 assert state.active == 0, f"{state.address}: {state.active} requests were never counted off"
                 assert not state.pending
-                kept = [connection for connection in (*state.idle, *state.shared, *state.apart) if not connection.is_closed]
+                lines: tuple[Any, ...] = (*state.idle, *state.shared, *state.apart)
+                kept = [connection for connection in lines if not connection.is_closed]
                 assert state.open == len(kept), f"{state.address}: {state.open} connections counted, {len(kept)} kept"
-                assert all(connection.exchange is None for connection in state.idle)
+                idle: list[Any] = state.idle
+                assert all(connection.exchange is None for connection in idle)
                 assert all(connection.is_unused for connection in state.shared)
                 assert not state.connecting
         for address, backend in self.backends.items():

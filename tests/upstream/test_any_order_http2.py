@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -187,7 +188,8 @@ class SharedWalk(Walk):
 
     def look_at_shared(self, state: BackendState) -> None:
         assert len(set(map(id, state.shared))) == len(state.shared)
-        for connection in state.shared:
+        shared: list[Any] = state.shared
+        for connection in shared:
             assert connection.places.free > 0 or connection.transport.is_closing()
         for connecting in state.connecting:
             assert connecting.waiting, "nobody opens a connection for nobody"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
-from pingap.config.parts import Backend
+from pingap.config.parts import Backend, PathRule
 from pingap.stages.steps import finished
 from pingap.stages.upstream.compiled import CompiledUpstreams, UpstreamCompiler
 
@@ -27,7 +27,7 @@ def after(before: Snapshot, then: Snapshot) -> tuple[CompiledUpstreams, Compiled
 
 
 def test_locations_that_say_the_same_have_the_same_rules() -> None:
-    other = replace(SITE, upstream="v", path="/other")
+    other = replace(SITE, upstream="v", path=PathRule("prefix", "/other"))
     differs = replace(SITE, max_retries=2)
     rules = finished(UpstreamCompiler().compile(snapshot({"a": SITE, "b": other, "c": differs}), {})).rules
     assert rules["a"] is rules["b"]

@@ -14,7 +14,7 @@ from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Response
 from pingap.stages.upstream import http2
 from pingap.stages.upstream.http2 import OURS
 from pingap.stages.upstream.pools import MAX_WAIT
-from tests.upstream.playbook import ACCEPT, OK, Http2Link, Play
+from tests.upstream.playbook import ACCEPT, OK, Http2Link, Play, report_of
 
 
 @pytest.fixture(params=["h2", "ngh2"], autouse=True)
@@ -293,7 +293,7 @@ async def test_a_backend_that_refuses_all_is_asked_a_few_times_only(play: Play, 
         link, (stream,) = await heard(play)
         link.drops(stream, REFUSED_STREAM)
     response = play.hears_response(sid)
-    assert (response.status, response.report.tries) == (502, 4)
+    assert (response.status, report_of(response).tries) == (502, 4)
 
 
 async def test_another_backend_is_preferred_to_one_that_refused(play: Play, serves: Any) -> None:
@@ -538,7 +538,7 @@ async def test_a_stream_reset_before_its_answer_is_a_bad_gateway(play: Play, ser
     link, (stream,) = await heard(play)
     link.drops(stream, code)
     response = play.hears_response(sid)
-    assert (response.status, response.report.tries) == (502, 1)
+    assert (response.status, report_of(response).tries) == (502, 1)
     assert not link.is_closed
 
 
@@ -563,7 +563,7 @@ async def test_a_call_that_its_server_cancels_is_told_from_an_outage(
     if begun:
         assert play.hears_data(sid) == [(b"", False, kind)]
     else:
-        assert play.hears_response(sid).report.error == kind
+        assert report_of(play.hears_response(sid)).error == kind
     assert not [entry for entry in play.context.logged if entry[0] == "warn"], "it is everyday"
 
 
@@ -1029,7 +1029,7 @@ async def test_a_backend_that_does_not_speak_http2_is_a_bad_gateway(play: Play, 
     sid = play.asks()
     await play.turn()
     response = play.hears_response(sid)
-    assert (response.status, response.report.error) == (502, "connect_failed")
+    assert (response.status, report_of(response).error) == (502, "connect_failed")
     assert peer(play).is_closed
     assert f"no HTTP/2: {reason}" in str(play.context.logged)
 

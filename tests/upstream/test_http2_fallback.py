@@ -9,7 +9,7 @@ import pytest
 from pingap.stages.http2.engine import HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, LocalSettings
 from pingap.stages.messages import UNKNOWN, Response
 from pingap.stages.upstream.pool import HTTP1_FOR
-from tests.upstream.playbook import ACCEPT, OK, Http2Link, Link, Play
+from tests.upstream.playbook import ACCEPT, OK, Http2Link, Link, Play, report_of
 from tests.upstream.test_http2 import KEY, heard, served, switches
 
 SWITCHED = (
@@ -73,7 +73,7 @@ async def test_without_extended_connect_an_upgrade_goes_over_http1_and_the_share
     assert asked.startswith(b"GET / HTTP/1.1\r\n") and KEY in asked and b"\r\nupgrade: websocket\r\n" in asked
     link.says(SWITCHED)
     (to, response), _ = play.hears()
-    assert (to, response.status, response.length, response.report.tries) == (ACCEPT, 101, UNKNOWN, 1)
+    assert (to, response.status, response.length, report_of(response).tries) == (ACCEPT, 101, UNKNOWN, 1)
     play.sends(sid, b"ping")
     assert link.hears() == b"ping"
     link.says(b"pong")
@@ -192,7 +192,7 @@ async def test_a_backend_that_refuses_the_second_connection_is_a_bad_gateway(pla
     sid = switches(play)
     await play.turn()
     ((_, response),) = play.hears()
-    assert (response.sid, response.status, response.report.error) == (sid, 502, "connect_failed")
+    assert (response.sid, response.status, report_of(response).error) == (sid, 502, "connect_failed")
 
 
 async def test_where_only_h2_is_allowed_it_is_a_bad_gateway_that_the_log_explains(play: Play, serves: Any) -> None:
@@ -293,7 +293,7 @@ async def test_what_a_backend_wants_over_http1_it_gets_there_whatever_the_method
     assert asked.startswith(b"POST / HTTP/1.1\r\n") and asked.endswith(b"\r\n\r\norder")
     link.says(OK)
     response = play.hears_response(sid)
-    assert (response.status, response.report.tries) == (200, 2)
+    assert (response.status, report_of(response).tries) == (200, 2)
     assert "HTTP_1_1_REQUIRED" in str(play.context.logged)
 
 

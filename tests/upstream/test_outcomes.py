@@ -161,6 +161,8 @@ async def test_streams_that_are_refused_or_reset(play: Play, heard: Heard) -> No
         await play.turn()
     play.asks()
     await play.turn()
+    link = play.backend().link
+    assert isinstance(link, Http2Link)
     (stream,) = link.listens()
     link.starts(stream, 200)
     link.drops(stream, INTERNAL_ERROR)

@@ -24,7 +24,7 @@ class Idler:
     def channel(self) -> Any:
         self.room -= 1
         if not self.room and self.backend is not None:
-            self.backend.forget(self)  # type: ignore[arg-type]
+            self.backend.forget(self)
         return self
 
     def close(self) -> None:
@@ -96,7 +96,8 @@ def test_the_oldest_idle_connection_gives_way() -> None:
     kept: Any = [old, new]
     backend.idle += kept
     assert backend.give_way() is old
-    assert backend.idle == [new]
+    kept = [new]
+    assert backend.idle == kept
     assert backend.give_way() is new
     assert backend.give_way() is None
 

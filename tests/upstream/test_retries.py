@@ -125,7 +125,7 @@ async def test_when_none_answers_the_connect_it_is_504(play: Play) -> None:
 
 async def test_a_name_that_is_no_name_is_502_and_does_not_hang(play: Play) -> None:
     play.serves()
-    play.backend().refuses = UnicodeError("label too long")  # type: ignore[assignment]
+    play.backend().refuses = UnicodeError("label too long")
     sid = play.asks()
     await play.turn()
     assert play.hears_response(sid).status == 502
@@ -292,7 +292,7 @@ async def test_a_request_that_may_not_be_repeated_is_never_sent_twice(
         for _ in range(20):
             for address in ("a:1", "b:1", "c:1"):
                 backend = play.backend(address)
-                backend.refuses = {"refuses": ConnectionRefusedError("no"), "times out": TimeoutError()}.get(fate)  # type: ignore[assignment]
+                backend.refuses = {"refuses": ConnectionRefusedError("no"), "times out": TimeoutError()}.get(fate)
             await play.turn()
             answers += [envelope.status for _, envelope in play.hears() if isinstance(envelope, Response)]
             if answers:

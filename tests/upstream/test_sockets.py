@@ -66,8 +66,13 @@ class Wire(Play):
                     self.credits(sid, len(part.payload))
             given = len(self.heard[sid])
             if parts and (parts[-1].ended or (isinstance(parts[-1], Data) and parts[-1].error)):
-                body = parts[0].body + b"".join(part.payload for part in parts[1:])
-                return parts[0].status, body, "" if parts[-1].ended else parts[-1].error
+                head, *rest = parts
+                assert isinstance(head, Response)
+                body, error = head.body, ""
+                for part in rest:
+                    assert isinstance(part, Data)
+                    body, error = body + part.payload, part.error
+                return head.status, body, error
 
     async def gets(self, method: bytes = b"GET", **more: Any) -> tuple[int, bytes, str]:
         return await self.answer(self.asks(method, **more))
@@ -102,7 +107,8 @@ def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__name__, run.__module__ = test.__name__, test.__module__
     loops = [asyncio.new_event_loop, uvloop.new_event_loop]
-    return pytest.mark.parametrize("new_loop", loops, ids=["asyncio", "uvloop"])(run)
+    marked: Callable[..., None] = pytest.mark.parametrize("new_loop", loops, ids=["asyncio", "uvloop"])(run)
+    return marked
 
 
 def descriptors() -> int:
@@ -279,7 +285,7 @@ async def test_when_all_refuse_it_is_502(wire: Wire) -> None:
 @on_both_loops
 async def test_a_connect_without_an_answer_is_504_when_its_time_is_up(wire: Wire, key: str) -> None:
     async with deaf() as port:
-        wire.serves(f"127.0.0.1:{port}", **{key: 0.1})
+        wire.serves(f"127.0.0.1:{port}", **dict[str, Any]({key: 0.1}))
         began = time.monotonic()
         status, _, _ = await wire.gets()
         assert status == 504
@@ -357,7 +363,7 @@ async def test_a_name_that_nobody_answers_costs_its_own_requests_their_time_and_
     try:
         async with origin(keeps) as it:
             wire.actor.pools.lookups = Lookups(asyncio.get_running_loop(), silent)
-            dead = {f"dead{n}": Upstream(addrs=(Backend(f"dead{n}.example", 80),), **{key: 0.3}) for n in range(12)}
+            dead = {f"dead{n}": Upstream(addrs=(Backend(f"dead{n}.example", 80),), **dict[str, Any]({key: 0.3})) for n in range(12)}
             wire.serves(f"127.0.0.1:{it.port}", more=dead)
             began = time.monotonic()
             hopeless = [wire.asks(upstream=name) for name in dead for _ in range(3)]
@@ -438,7 +444,8 @@ async def test_the_keys_of_a_connection_become_options_of_its_socket(wire: Wire)
     async with origin(keeps) as it:
         wire.serves(f"127.0.0.1:{it.port}", tcp_idle=7.0, tcp_interval=3.0, tcp_probe_count=5, tcp_user_timeout=2.5, tcp_recv_buf=65536)
         assert await wire.gets() == (200, b"ok", "")
-        sock = wire.group().backends[0].idle[0]._socket
+        kept: Any = wire.group().backends[0].idle[0]
+        sock = kept._socket
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.upstream.playbook import ACCEPT, OK, PLUGINS, Link, Play
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: y\r\n\r\n"
 
 
-async def asked(play: Play, **more: object) -> tuple[int, Link]:
+async def asked(play: Play, **more: Any) -> tuple[int, Link]:
     play.serves(**({"read_timeout": 60.0} | more))
     sid = play.asks(headers=b"host: example\r\nsec-websocket-key: x\r\n", upgrade=b"websocket", plan=4)
     await play.turn()
@@ -25,7 +26,7 @@ async def asked(play: Play, **more: object) -> tuple[int, Link]:
     return sid, link
 
 
-async def switched(play: Play, rest: bytes = b"", **more: object) -> tuple[int, Link]:
+async def switched(play: Play, rest: bytes = b"", **more: Any) -> tuple[int, Link]:
     sid, link = await asked(play, **more)
     link.says(SWITCHED + rest)
     (to, response), (granted_by, credit) = play.hears()
