@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pingap.config.problems import path_of
-from pingap.config.storage.base import Document, NotWritten, Storage, same_version
-from pingap.config.storage.file import SINGLE
+from pingap.config.storage.base import SINGLE, Document, NotWritten, Storage, same_version
 from pingap.config.text import toml
 from pingap.config.text.formats import tables_of
 

@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,10 +23,7 @@ from pingap.config.certificates import domains_of
 from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
 from pingap.config.problems import BadValue, ConfigRefused, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
-from pingap.config.storage.base import Document, Storage
-from pingap.config.storage.file import SINGLE
-from pingap.config.storage.memory import MemoryStorage
-from pingap.config.storage.places import storage_of
+from pingap.config.storage.base import SINGLE, Document, Storage
 from pingap.config.text.formats import tables_of
 
 PluginChecker = Callable[[str, dict[str, Any]], list[Problem]]
@@ -50,36 +46,13 @@ _STAND_INS: Mapping[str, Any] = {
 
 
 def load(
-    source: str | Path,
-    *,
-    plugin_checker: PluginChecker | None = None,
-    builtin_plugins: frozenset[str] = unsupported.BUILTIN_PLUGINS,
-    env: Mapping[str, str] = os.environ,
-) -> Snapshot:
-    """Reads a file or a directory. Raises ConfigRefused with all problems."""
-    return load_from(storage_of(source), plugin_checker=plugin_checker, builtin_plugins=builtin_plugins, env=env)
-
-
-def load_text(
-    text: str,
-    *,
-    name: str = "pingap.toml",
-    plugin_checker: PluginChecker | None = None,
-    builtin_plugins: frozenset[str] = unsupported.BUILTIN_PLUGINS,
-    env: Mapping[str, str] = os.environ,
-) -> Snapshot:
-    """As `load`, for text in hand; `name` stands for the file in problems."""
-    return load_from(MemoryStorage(text, name), plugin_checker=plugin_checker, builtin_plugins=builtin_plugins, env=env)
-
-
-def load_from(
     storage: Storage,
     *,
     plugin_checker: PluginChecker | None = None,
     builtin_plugins: frozenset[str] = unsupported.BUILTIN_PLUGINS,
     env: Mapping[str, str] = os.environ,
 ) -> Snapshot:
-    """As `load`, from any storage."""
+    """Reads all that a storage holds. Raises ConfigRefused with all problems."""
     raw = _Raw()
     for document in storage.read().documents:
         raw.add(document)

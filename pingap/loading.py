@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from pingap.config.load import load_from
+from pingap.config.load import load as load_snapshot
 from pingap.config.model import Snapshot
 from pingap.config.paths import check_paths
 from pingap.config.problems import BadValue, ConfigRefused, Problem, path_of
@@ -32,7 +32,7 @@ def load(source: str | None, *, text: str | None = None) -> Snapshot:
     storage = storage_of(source, text)
     checker = registry.Checker(storage.base)
     try:
-        snapshot = load_from(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
+        snapshot = load_snapshot(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
     except ConfigRefused as refused:
         raise ConfigRefused([*refused.problems, *_access_logs(_written(storage))]) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)

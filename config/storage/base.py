@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
+SINGLE = ("basic", "bus")
+"""Sections that are one item; all others have items with names."""
+
 Print = tuple[str, int, int, int, int]
 """Of a file: path, inode, size, times of the last change of its content and of anything of it in nanoseconds.
 

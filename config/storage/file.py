@@ -19,11 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pingap.config.problems import ConfigRefused, Problem
-from pingap.config.storage.base import Document, Fingerprint, NotWritten, Outdated, Print, Reading, same_version, with_document
+from pingap.config.storage.base import SINGLE, Document, Fingerprint, NotWritten, Outdated, Print, Reading, same_version, with_document
 from pingap.config.text.formats import FORMATS, LATER, TOML
-
-SINGLE = ("basic", "bus")
-"""Sections without items."""
 
 
 class FileStorage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import astuple
 
@@ -26,9 +26,6 @@ from pingap.stages.steps import Steps, finished
 from pingap.stages.via import Via
 
 Clock = Callable[[], float]
-
-_NEW: Final = tuple.__new__
-"""A named tuple without its Python-level constructor: 0.2 µs less for one of this size."""
 
 
 class Refusal(NamedTuple):

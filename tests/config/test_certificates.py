@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from pingap.config.load import load_text
 from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.problems import ConfigRefused
+from tests.kit.config import load_text
 
 SITE = '[servers.web]\naddr = "127.0.0.1:443"\nglobal_certificates = true\n'
 NOW = datetime.now(UTC)

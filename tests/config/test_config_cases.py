@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pingap.config.load import load_text
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
+from tests.kit.config import load_text
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))
 ENV = {"CASE_ADDR": "127.0.0.1:6188", "CASE_SECRET": "c2VjcmV0", "HOME": "/home/case"}

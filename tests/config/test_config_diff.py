@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pingap.config.diff import Changes, diff
-from pingap.config.load import load_text
 from pingap.config.model import Basic, Bus, Stage
+from tests.kit.config import load_text
 
 BASE = load_text("""
 [servers.web]

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pingap.config.default import embedded
-from pingap.config.load import SECTIONS, load, load_text
+from pingap.config.load import SECTIONS
 from pingap.config.model import Snapshot
 from pingap.config.parts import Backend, HealthCheck, Listen
 from pingap.config.problems import ConfigRefused, Problem
+from tests.kit.config import load, load_text
 
 SERVER = '[servers.web]\naddr = "127.0.0.1:80"\n'
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from pingap.config import parts
 from pingap.config.fields import EachParsed, Parsed
-from pingap.config.load import load_text
 from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
 from pingap.config.quantities import format_duration, format_size
 from pingap.config.unsupported import KEYS
 from pingap.config.values import PARSERS
+from tests.kit.config import load_text
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pingap.config.load import load_text
 from pingap.config.model import Code, Location, Snapshot
 from pingap.stages.bundles import SECTIONS, digests, packed, unpacked
 from pingap.stages.steps import finished
+from tests.kit.config import load_text
 
 TEXT = """
 [basic]

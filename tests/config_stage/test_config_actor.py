@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from pingap.bus.members import Members
-from pingap.config.load import load
 from pingap.config.model import Basic, Code, Snapshot
 from pingap.loading import load as load_all
 from pingap.stages.bundles import unpacked
@@ -21,6 +20,7 @@ from pingap.stages.config import last, watch
 from pingap.stages.config.actor import ConfigActor
 from pingap.stages.messages import Accepted, InUse, Refused
 from pingap.stages.steps import finished
+from tests.kit.config import load
 from tests.kit.context import FakeContext
 
 GOOD = """

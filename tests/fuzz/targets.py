@@ -11,7 +11,6 @@ import hpack
 from hypothesis import strategies as st
 
 from pingap.bus import envelope as wire
-from pingap.config.load import load_text
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
 from pingap.stages.accept import proxy_protocol
@@ -62,6 +61,7 @@ from tests.http2.wire import (
     settled_server,
     u32,
 )
+from tests.kit.config import load_text
 from tests.kit.wire import MESSAGES
 from tests.tls.test_client_hello import hello
 

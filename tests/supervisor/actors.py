@@ -11,9 +11,9 @@ from typing import Any
 
 from pingap.bus.actor import Actor
 from pingap.bus.kinds import LOG
-from pingap.config.load import load, load_text
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
+from tests.kit.config import load, load_text
 
 
 def load_plain(source: str | None, text: str | None) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pingap import limits, topology
-from pingap.config.load import load_text
 from pingap.polling import WRITABLE, ready
+from tests.kit.config import load_text
 from tests.supervisor.conftest import ROOT, Instance
 
 HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
