@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar, Final
@@ -33,6 +34,7 @@ from pingap.stages.upstream.compiled import NO_RULES, CompiledUpstreams, Upstrea
 from pingap.stages.upstream.core import Memory, so_far
 from pingap.stages.upstream.exchange import UpstreamExchange
 from pingap.stages.upstream.pools import Pools
+from pingap.stages.upstream.states import check_states
 from pingap.stages.upstream.troubles import Troubles
 
 SWEEP: Final = 0.25
@@ -43,6 +45,10 @@ REMEMBERED: Final = 16384
 
 SECTIONS: Final = ("basic", "servers", "locations", "upstreams")
 """Of a configuration, what this stage needs."""
+
+
+if sys.flags.dev_mode:
+    check_states(UpstreamExchange)
 
 
 class UpstreamActor(OfStreams):
@@ -194,9 +200,9 @@ class UpstreamActor(OfStreams):
             return
         for exchange in list(self._exchanges.values()):
             sid = exchange.sid
-            if owner_of(sid) in gone or (exchange.responded and exchange.answers_to in gone):
+            if owner_of(sid) in gone or (exchange.has_responded and exchange.answers_to in gone):
                 exchange.cancel()  # the client is gone, or the rest of a begun answer would go nowhere
-            elif exchange.needed_plugins in gone and (exchange.responded or sid in self._promised):
+            elif exchange.needed_plugins in gone and (exchange.has_responded or sid in self._promised):
                 exchange.give_up("stage_lost")
             # else accept asks by RECALL
         for sid, (actor, watchers) in list(self._promised.items()):
@@ -215,11 +221,12 @@ class UpstreamActor(OfStreams):
         pages = self._current.pages if self._current is not None else ErrorPages()
         self.send(to, page_response(sid, self.id, pages.page(kind), method, report, watchers))
 
-    def exchange_over(self, exchange: UpstreamExchange) -> None:
+    def exchange_over(self, exchange: UpstreamExchange, has_responded: bool) -> None:
+        """has_responded: somebody got an answer, if only one of our own."""
         sid = exchange.sid
         self._exchanges.pop(sid, None)
         if exchange.answers_to != sid >> 32:
-            if exchange.responded:
+            if has_responded:
                 self._answered.put(sid, (exchange.answers_to, exchange.watchers))
         elif self._promised:
             self._promised.pop(sid, None)

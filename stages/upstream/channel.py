@@ -32,8 +32,12 @@ class Carried(Protocol):
     """The whole request has been handed to the channel."""
     interims: int
     """Interim answers so far."""
-    is_tunnel: bool
-    is_over: bool
+
+    @property
+    def is_tunnel(self) -> bool: ...
+
+    @property
+    def is_over(self) -> bool: ...
 
     @property
     def write_timeout(self) -> float: ...

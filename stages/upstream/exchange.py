@@ -22,6 +22,7 @@ from pingap.stages.upstream.grpc_web import Bridge, bridge_of
 from pingap.stages.upstream.pool import Group
 from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.request_id import told
+from pingap.stages.upstream.states import ANSWERING, ASKING, HALF_SHUT, OVER, TUNNEL
 from pingap.stages.upstream.troubles import Troubles
 from pingap.stages.upstream.upload import UploadToBackend
 
@@ -47,7 +48,8 @@ class ExchangeHost(Protocol):
     def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
         """Our own answer to a request that no backend answered."""
 
-    def exchange_over(self, exchange: UpstreamExchange) -> None: ...
+    def exchange_over(self, exchange: UpstreamExchange, has_responded: bool) -> None:
+        """It is to be forgotten. has_responded: somebody got an answer, if only one of our own."""
 
 
 class UpstreamExchange:
@@ -75,12 +77,7 @@ class UpstreamExchange:
     """Of the head of its answer."""
     _status = 0
     """Of the backend's answer, once it has begun."""
-    responded = False
-    is_over = False
-    is_tunnel = False
-    """The backend has switched protocols."""
-    is_half_shut = False
-    """The backend's half of a tunnel has ended; the client's has not, or has not been taken yet."""
+    state = ASKING
 
     def __init__(self, actor: ExchangeHost, routed: Routed, group: Group, rules: LocationRules) -> None:
         self.actor = actor
@@ -113,6 +110,20 @@ class UpstreamExchange:
     def spelled(self) -> Spelled:
         """Names of its headers as the client wrote them, and as the location's rules have them, which come after."""
         return self.routed.spelled + self.rules.spelled
+
+    @property
+    def has_responded(self) -> bool:
+        """An answer has begun, if only one of our own."""
+        return self.state >= ANSWERING
+
+    @property
+    def is_tunnel(self) -> bool:
+        """The backend has switched protocols."""
+        return self.state is TUNNEL or self.state is HALF_SHUT
+
+    @property
+    def is_over(self) -> bool:
+        return self.state is OVER
 
     @property
     def needed_plugins(self) -> int:
@@ -277,7 +288,7 @@ class UpstreamExchange:
         if not length and routed.is_framed:
             length = EMPTY  # signatures cover it, and some servers insist
         channel.ask(self, now, headers, length)
-        if self._upload is not None and not self.is_over:
+        if self._upload is not None and self.state is not OVER:
             self._upload.attempt_begun()
 
     def upload(self, data: Data) -> None:
@@ -288,7 +299,7 @@ class UpstreamExchange:
     def upload_ended(self, channel: Channel) -> None:
         """The whole body has been handed to the channel."""
         self.upload_done = True
-        if self.is_half_shut:
+        if self.state is HALF_SHUT:
             self._end_tunnel(channel)
 
     def drained(self) -> None:
@@ -296,7 +307,7 @@ class UpstreamExchange:
         if not self.upload_done:
             if self._upload is not None:
                 self._upload.drained()
-        elif self.is_half_shut and self.attempt.channel is not None:
+        elif self.state is HALF_SHUT and self.attempt.channel is not None:
             self._end_tunnel(self.attempt.channel)
 
     # -- the answer ---------------------------------------------------------------
@@ -304,7 +315,7 @@ class UpstreamExchange:
     def head_arrived(self, head: AnswerHead, body: bytes, ended: bool) -> float:
         """The answer's head, and what came with it. Returns the time."""
         routed, actor, attempt = self.routed, self.actor, self.attempt
-        self.responded = True
+        self.state = ANSWERING
         if self.bridge is not None:
             head, body = self.bridge.answer(head, body, ended)
         backend, channel = attempt.backend, attempt.channel
@@ -352,10 +363,10 @@ class UpstreamExchange:
 
     def tunnel_opened(self, head: AnswerHead, rest: bytes) -> None:
         """The backend has switched protocols. Plugins have no part in what follows, so it goes on without them."""
-        self.is_tunnel = True
         self.upload_done = False
         self.answers_to = owner_of(self.sid)
         self.head_arrived(head, rest, False)
+        self.state = TUNNEL
         self._upload = UploadToBackend(self)
         self._upload.grant(WINDOW)
 
@@ -379,11 +390,11 @@ class UpstreamExchange:
             self.actor.send(self.answers_to, Data(self.sid, payload, ended, "", False, None, trailers))
         attempt = self.attempt
         if ended:
-            if not self.is_tunnel:
+            if self.state is ANSWERING:
                 attempt.channel = None
                 self._over(Outcome.ANSWERED)
                 return
-            self.is_half_shut = True
+            self.state = HALF_SHUT
             if self.upload_done and attempt.channel is not None:
                 self._end_tunnel(attempt.channel)
         elif self._window <= 0 and attempt.channel is not None:
@@ -423,16 +434,16 @@ class UpstreamExchange:
 
         kind: in stages/errors.py. reason: for the log. outcome: of the attempt, if one is being made.
         """
-        if self.is_over:
+        if self.state is OVER:
             return
         attempt = self.attempt
         attempt.let_go(self)
-        if self.responded:
+        if self.state is not ASKING:
             self._release_held(False)
             last = b"" if self.bridge is None else self.bridge.cut(kind)
             self.actor.send(self.answers_to, Data(self.sid, last, False, kind))
         else:
-            self.responded = True
+            self.state = ANSWERING
             routed = self.routed
             stamps = (*so_far(routed.stamps), self.began, self._sent_at, self._sent_at, 0.0)
             about = (routed.location, routed.upstream, kind, reason, routed.variables)
@@ -459,18 +470,19 @@ class UpstreamExchange:
 
     def cancel(self) -> None:
         """Nobody wants the answer any more: the backend hears of it by the closed connection."""
-        if not self.is_over:
+        if self.state is not OVER:
             self._held = None
             self.attempt.let_go(self)
             self._over(Outcome.CALLED_OFF)
 
     def _over(self, outcome: Outcome) -> None:
         """outcome: of the attempt, if one is being made."""
-        if not self.is_over:
-            self.is_over = True
+        before = self.state
+        if before is not OVER:
+            self.state = OVER
             attempt = self.attempt
             backend = attempt.backend
             if backend is not None:  # as Attempt.settle, without that call
                 attempt.backend = None
                 backend.settled(outcome, self._status)
-            self.actor.exchange_over(self)
+            self.actor.exchange_over(self, before is not ASKING)

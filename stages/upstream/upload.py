@@ -39,8 +39,12 @@ class Uploading(Protocol):
     bridge: Bridge | None
     attempt: Attempt
     uploaded: int
-    is_tunnel: bool
-    is_over: bool
+
+    @property
+    def is_tunnel(self) -> bool: ...
+
+    @property
+    def is_over(self) -> bool: ...
 
     @property
     def actor(self) -> Sender: ...

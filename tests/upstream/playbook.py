@@ -18,6 +18,7 @@ from pingap.bus.members import Members
 from pingap.config import parts
 from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Balance
+from pingap.stages import states
 from pingap.stages.http2 import engine, engines
 from pingap.stages.http2.engine import LocalSettings
 from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Report, Response, Routed
@@ -34,6 +35,7 @@ from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import BackendState, Group
+from pingap.stages.upstream.states import check_states
 from tests.kit.context import FakeContext
 from tests.kit.generations import Generation, say_config
 from tests.kit.wire import over_the_wire
@@ -43,6 +45,8 @@ ROUTING, PLUGINS, UPSTREAM = 11, 12, 13
 CREW: Final = ((ACCEPT, "accept"), (ROUTING, "routing"), (PLUGINS, "plugins"), (UPSTREAM, "upstream"))
 KERNEL_READ: Final = 256 * 1024
 """Most bytes that one data_received brings, as in asyncio and uvloop."""
+
+check_states(exchange_module.UpstreamExchange)
 
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -373,6 +377,7 @@ class Play:
         """Without monkeypatch: real sockets and real time."""
         if monkeypatch is not None:
             monkeypatch.setattr("pingap.stages.bulk.TURN", 1 << 40)  # who pauses for others is in test_bulk.py
+        states.broken.clear()
         self.clock = Clock()
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
@@ -645,5 +650,6 @@ class Play:
         await self.actor.stop()
         await self.turn()
         assert not any(backend.open for backend in self.backends.values())
+        assert states.broken == [], "a move that no table has"
         problems = [logged for logged in self.context.logged if logged[0] == "error"]
         assert not problems, problems

@@ -450,3 +450,30 @@ async def test_an_answer_read_from_a_dead_connection_does_not_bring_it_back_to_l
     assert fresh is not dead
     fresh.says(OK)
     assert play.hears_response(second).status == 200
+
+
+async def test_a_reload_that_lets_nothing_idle_is_one_for_upstreams_that_it_left_as_they_were(play: Play) -> None:
+    group = play.serves()
+    link = await play.fetches()
+    assert play.serves(basic={"upstream_keepalive_pool_size": 0}) is group
+    assert link.is_closed
+    await play.fetches()
+    assert not play.backend().open
+    assert play.serves() is group
+    assert not (await play.fetches()).is_closed
+
+
+async def test_what_was_said_of_health_before_the_configuration_holds(play: Play) -> None:
+    play.health(api={"a:1": False})
+    play.serves("a:1 b:1")
+    await play.fetches(address="b:1")
+    await play.fetches(address="b:1")
+    play.resolves(api={"a:1": ["a"]})
+    assert not play.state("a:1").healthy
+
+
+async def test_a_new_address_is_as_healthy_as_was_said_of_it(play: Play) -> None:
+    play.serves("many:1")
+    play.health(api={"10.0.0.1:1": False})
+    play.resolves(api={"many:1": ["10.0.0.1", "10.0.0.2"]})
+    assert [state.healthy for state in play.group().backends] == [False, True]
