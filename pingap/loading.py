@@ -22,14 +22,13 @@ from pingap.config.values import parse_access_log
 from pingap.observability.access_format import problems as format_problems
 
 
-def load(source: str | None, *, text: str | None = None) -> Snapshot:
-    """Reads the file or directory `source`, or `text` when there is none. Raises ConfigRefused with all problems.
+def load(storage: Storage) -> Snapshot:
+    """Reads what a storage holds. Raises ConfigRefused with all problems.
 
     Code of users is run in children only (stages/plugins/trial.py).
     """
     from pingap.stages.plugins import registry
 
-    storage = storage_of(source, text)
     checker = registry.Checker(storage.base)
     try:
         snapshot = load_snapshot(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
@@ -66,6 +65,6 @@ def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
     from pingap.stages.plugins import trial
 
     try:
-        return {"snapshot": load(source, text=text).to_wire(), "passed": trial.passed()}
+        return {"snapshot": load(storage_of(source, text)).to_wire(), "passed": trial.passed()}
     except ConfigRefused as refused:
         return {"problems": [[p.path, p.message, p.hint, p.source] for p in refused.problems]}

@@ -18,7 +18,6 @@ import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pingap import limits
@@ -176,13 +175,14 @@ def destinations(rows: tuple[StageRow, ...] = ROWS) -> dict[str, str]:
 
 def config_actor(context: Context) -> Actor:
     """The config stage with what only this package knows: how plugins are checked and what they plan."""
+    from pingap.config.storage.places import storage_of
     from pingap.loading import load
     from pingap.stages.config.actor import ConfigActor
     from pingap.stages.plugins import trial
     from pingap.stages.plugins.registry import plans
 
     trial.know(context.settings["passed"])
-    return ConfigActor(context, load=partial(load, text=context.settings["text"]), plans=plans)
+    return ConfigActor(context, storage_of(context.settings["source"], context.settings["text"]), load=load, plans=plans)
 
 
 def cpu_count() -> int:

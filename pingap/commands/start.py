@@ -122,13 +122,14 @@ def check(conf: str | None) -> None:
 def _check(source: str | None) -> None:
     from pingap.config.notes import notes_on
     from pingap.config.problems import ConfigRefused
+    from pingap.config.storage.places import storage_of
     from pingap.loading import load
     from pingap.topology import limits_of
 
     if source is None:
         fail("there is no ./pingap.toml to check: name a configuration with -c", BAD_USAGE)
     try:
-        snapshot = load(source)
+        snapshot = load(storage_of(source))
     except ConfigRefused as refused:
         fail(str(refused), BAD_USAGE)
     for note in (*notes_on(snapshot), *limits_of(snapshot)):

@@ -20,7 +20,6 @@ from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import Fingerprint, Storage
 from pingap.config.storage.file import prints_of
-from pingap.config.storage.places import storage_of
 from pingap.config.text.formats import as_written
 from pingap.stages import keepsake
 from pingap.stages.config import last
@@ -54,24 +53,24 @@ READING: Final = 20.0
 
 DRY_RUN: Final = "dry-run"
 
-Load = Callable[[str | None], Snapshot]
+Load = Callable[[Storage], Snapshot]
 Plans = Callable[[Snapshot], dict[str, int]]
 
 
 class ConfigActor(Actor):
-    """settings: "source", the path of the configuration, None for the embedded one.
+    """storage: where the configuration is.
 
-    load: a checked snapshot of a source; raises ConfigRefused. plans: the itinerary flags of each location
+    load: a checked snapshot of it; raises ConfigRefused. plans: the itinerary flags of each location
     (stages/itinerary.py). Both are called in a thread of their own.
     """
 
     stage: ClassVar[str] = "config"
 
-    def __init__(self, context: Context, *, load: Load, plans: Plans) -> None:
+    def __init__(self, context: Context, storage: Storage, *, load: Load, plans: Plans) -> None:
         super().__init__(context)
         self._load = load
         self._plans = plans
-        self._source: str | None = context.settings.get("source")
+        self._storage = storage
         self._core = Core(0)
         self._publish: Change | None = None
         self._first: asyncio.Future[None] | None = None
@@ -171,15 +170,14 @@ class ConfigActor(Actor):
 
     def _seen(self) -> tuple[Fingerprint, Fingerprint]:
         """Fingerprints of the configuration and of the plugins' code."""
-        storage = _storage(self._source)
-        return storage.changes() if storage is not None else (), prints_of(self._code)
+        return self._storage.changes(), prints_of(self._code)
 
     async def _dry_run(self, asked: int) -> None:
         """Reads and checks what is there now, tells what taking it would do, and takes nothing."""
         changed, notes, problems = "", (), ()  # type: tuple[str, tuple[str, ...], tuple[str, ...]]
         try:
             async with self._reading:
-                found, _ = await aside(partial(_load, self._load, self._plans, self._source), READING)
+                found, _ = await aside(partial(_load, self._load, self._plans, self._storage), READING)
             if isinstance(found, Loaded):
                 changed, notes = self._core.compare(found)
             else:
@@ -196,7 +194,7 @@ class ConfigActor(Actor):
         event: Event
         try:
             async with self._reading:
-                found, code_files = await aside(partial(_load, self._load, self._plans, self._source), READING)
+                found, code_files = await aside(partial(_load, self._load, self._plans, self._storage), READING)
             event = Read(found, asked) if isinstance(found, Loaded) else ReadFailed(found, asked)
         except (TimeoutError, RuntimeError) as error:
             event = ReadFailed((_why_not_checked(error),), asked)
@@ -275,46 +273,35 @@ def _on_one_line(problem: str) -> str:
     return f"{message} ({' '.join(hints)})" if hints else message
 
 
-def _load(load: Load, plans: Plans, source: str | None) -> tuple[Loaded | tuple[str, ...], tuple[str, ...]]:
+def _load(load: Load, plans: Plans, storage: Storage) -> tuple[Loaded | tuple[str, ...], tuple[str, ...]]:
     """What is there, or all that is wrong with it; and the code files on which that depends."""
     problems: tuple[str, ...]
     try:
-        snapshot = load(source)
+        snapshot = load(storage)
         loaded = Loaded.of(snapshot, plans(snapshot))  # what cannot travel is refused here rather than lost on the way
-        return loaded, (*_code_files(snapshot.plugins), *_certificate_files(source))
+        return loaded, (*_code_files(snapshot.plugins), *_certificate_files(storage))
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))
     except Exception as error:
         problems = (f"checking failed: {type(error).__name__}: {error}",)
-    return problems, (*_code_files(_raw_items("plugins", source), source), *_certificate_files(source))
+    return problems, (*_code_files(_raw_items("plugins", storage), storage.base), *_certificate_files(storage))
 
 
-def _storage(source: str | None) -> Storage | None:
-    """Where the text of a configuration is; None where there is no such place, as reading says, or nothing to look at."""
-    with suppress(ConfigRefused):
-        return storage_of(source) if source is not None else None
-    return None
-
-
-def _raw_items(section: str, source: str | None) -> dict[str, Any]:
+def _raw_items(section: str, storage: Storage) -> dict[str, Any]:
     """The items of a section as they are written, as far as they can be read."""
-    storage = _storage(source)
-    if storage is not None:
-        with suppress(ConfigRefused):
-            return as_written(storage.read().documents, section)
+    with suppress(ConfigRefused):
+        return as_written(storage.read().documents, section)
     return {}
 
 
-def _certificate_files(source: str | None) -> tuple[str, ...]:
+def _certificate_files(storage: Storage) -> tuple[str, ...]:
     """The files of certificates and keys: they are renewed in their place, and taken over then."""
-    return tuple(sorted({path for table in _raw_items("certificates", source).values() for path in files_of(table)}))
+    return tuple(sorted({path for table in _raw_items("certificates", storage).values() for path in files_of(table)}))
 
 
-def _code_files(plugins: Mapping[str, Any], source: str | None = None) -> tuple[str, ...]:
-    """The files of plugins of category `python`. source: whose directory relative paths start from; checked ones are absolute."""
+def _code_files(plugins: Mapping[str, Any], base: str = "") -> tuple[str, ...]:
+    """The files of plugins of category `python`. base: where relative paths start; checked ones are absolute."""
     files: set[str] = set()
-    storage = _storage(source)
-    base = storage.base if storage is not None else ""
     for table in plugins.values():
         if not isinstance(table, dict) or table.get("category") != "python":
             continue

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from pingap.bus.members import Members
+from pingap.config.load import load
 from pingap.config.model import Basic, Code, Snapshot
+from pingap.config.storage.base import Storage
+from pingap.config.storage.places import storage_of
 from pingap.loading import load as load_all
 from pingap.stages.bundles import unpacked
 from pingap.stages.config import last, watch
 from pingap.stages.config.actor import ConfigActor
 from pingap.stages.messages import Accepted, InUse, Refused
 from pingap.stages.steps import finished
-from tests.kit.config import load
 from tests.kit.context import FakeContext
 
 GOOD = """
@@ -46,12 +48,12 @@ STAGES = ("accept", "routing", "upstream")
 class Run:
     """A config actor among stages that the test plays."""
 
-    def __init__(self, path: Path, run_dir: Path, load: Callable[[str | None], Snapshot] = load) -> None:  # type: ignore[assignment]
+    def __init__(self, path: Path, run_dir: Path, load: Callable[[Storage], Snapshot] = load) -> None:
         self.path = path
-        self.context = FakeContext("config", 2, {"source": str(path)})
+        self.context = FakeContext("config", 2)
         self.context.run_dir = str(run_dir)
         self.context.members = Members.of(1, 9, [(10 + i, stage, 0, "", "ready") for i, stage in enumerate(STAGES)])
-        self.actor = ConfigActor(self.context, load=load, plans=lambda snapshot: dict.fromkeys(snapshot.locations, 0))
+        self.actor = ConfigActor(self.context, storage_of(path), load=load, plans=lambda snapshot: dict.fromkeys(snapshot.locations, 0))
         self.starting: asyncio.Task[None] | None = None
 
     def write(self, text: str) -> None:
@@ -289,8 +291,8 @@ async def test_mending_the_code_of_a_plugin_that_broke_the_configuration_is_enou
     plugin = tmp_path / "mine.py"
     plugin.write_text("broken")
 
-    def checked(source: str | None) -> Snapshot:
-        snapshot = load(source or "")
+    def checked(storage: Storage) -> Snapshot:
+        snapshot = load(storage)
         if "mine" in snapshot.plugins and plugin.read_text() == "broken":
             raise ValueError("mine.py is broken")
         return snapshot
@@ -347,9 +349,9 @@ async def test_checks_that_take_long_do_not_hold_up_the_loop(path: Path) -> None
 
     go_on = threading.Event()
 
-    def slow(source: str | None) -> Snapshot:
+    def slow(storage: Storage) -> Snapshot:
         go_on.wait(5)
-        return load(source or "")
+        return load(storage)
 
     async with started(Run(path, path.parent, load=slow)) as run:
         await run.until(lambda: run.actor.figures()["reads"])
@@ -361,8 +363,8 @@ async def test_checks_that_take_long_do_not_hold_up_the_loop(path: Path) -> None
 
 
 async def test_checks_that_exit_the_process_cost_only_the_edit(path: Path) -> None:
-    def exits(source: str | None) -> Snapshot:
-        snapshot = load(source or "")
+    def exits(storage: Storage) -> Snapshot:
+        snapshot = load(storage)
         if snapshot.upstreams["api"].addrs[0].port == 2:
             raise SystemExit(3)
         return snapshot

@@ -16,6 +16,7 @@ import msgpack
 import pytest
 
 from pingap.config.problems import Problem
+from pingap.config.storage.places import storage_of
 from pingap.loading import load
 from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.modules import origin
@@ -150,7 +151,7 @@ def test_who_checks_a_configuration_runs_no_code_of_users(tmp_path: Path) -> Non
     over: list[dict[str, int]] = []
 
     def check() -> None:
-        snapshot = load(str(source))
+        snapshot = load(storage_of(source))
         over.append(registry.plans(snapshot))
 
     thread = threading.Thread(target=check, daemon=True)

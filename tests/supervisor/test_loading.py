@@ -9,6 +9,7 @@ import pytest
 from pingap import loading
 from pingap.config.default import embedded
 from pingap.config.problems import ConfigRefused
+from pingap.config.storage.places import storage_of
 
 SERVER = '[servers.a]\naddr = "127.0.0.1:7000"\nlocations = ["x"]\n'
 PLUGIN = """
@@ -22,12 +23,12 @@ class Mine(Plugin[Settings]):
 
 def problems_of(path: Path) -> list[str]:
     with pytest.raises(ConfigRefused) as refused:
-        loading.load(str(path))
+        loading.load(storage_of(path))
     return [problem.path for problem in refused.value.problems]
 
 
 def test_the_embedded_configuration_has_no_problems() -> None:
-    snapshot = loading.load(None, text=embedded(["127.0.0.1:1", "127.0.0.1:2"]))
+    snapshot = loading.load(storage_of(None, embedded(["127.0.0.1:1", "127.0.0.1:2"])))
     assert [str(addr) for addr in snapshot.servers["demo"].addr] == ["127.0.0.1:6188"]
 
 
@@ -50,5 +51,5 @@ def test_files_of_plugins_are_found_beside_the_configuration(tmp_path: Path) -> 
     path = tmp_path / "good.toml"
     path.write_text(SERVER + '[locations.x]\nplugins = ["mine"]\n[plugins.mine]\ncategory = "python"\npath = "mine.py"\n')
     for source in (path, tmp_path):
-        snapshot = loading.load(str(source))
+        snapshot = loading.load(storage_of(source))
         assert snapshot.plugins["mine"]["path"] == str(tmp_path / "mine.py")
