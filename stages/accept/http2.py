@@ -76,7 +76,6 @@ class Http2ClientConnection(asyncio.Protocol):
         "_is_scheduled",
         "_last_word_by",
         "_moved",
-        "_outlet",
         "_state",
         "_streams",
         "_unfinished",
@@ -91,6 +90,7 @@ class Http2ClientConnection(asyncio.Protocol):
         "gate",
         "guard",
         "heard",
+        "outlet",
         "served",
         "streams",
         "transport",
@@ -98,7 +98,7 @@ class Http2ClientConnection(asyncio.Protocol):
 
     transport: asyncio.Transport
     gate: ReadGate
-    _outlet: Outlet
+    outlet: Outlet
     _write: Callable[[bytes], None]
 
     def __init__(self, connections: Connections, door: Door, arrival: Arrival) -> None:
@@ -144,7 +144,7 @@ class Http2ClientConnection(asyncio.Protocol):
         self._flush()
 
     def _take_over(self, transport: asyncio.BaseTransport) -> None:
-        outlet = self._outlet = Outlet(transport, self.door)  # type: ignore[arg-type]
+        outlet = self.outlet = Outlet(transport, self.door)  # type: ignore[arg-type]
         self.transport, self._write = outlet.transport, outlet.writer.write
         self.gate = ReadGate(outlet.transport)
         self._idle_by = self.deadline = monotonic() + self.door.settings.header_timeout
@@ -162,7 +162,7 @@ class Http2ClientConnection(asyncio.Protocol):
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._outlet.lost()
+        self.outlet.lost()
         self.deadline = inf
         self._state = OVER
         self._abandon()
@@ -184,24 +184,19 @@ class Http2ClientConnection(asyncio.Protocol):
         else:
             self._state = OVER
             self.deadline = inf
-            self._outlet.close_when_taken()
+            self.outlet.close_when_taken()
         return False
 
-    @property
-    def choked(self) -> bool:
-        """The client does not take what is written."""
-        return self._outlet.choked
-
     def pause_writing(self) -> None:
-        self._outlet.choked = True
-        self._outlet.watch()
+        self.outlet.choked = True
+        self.outlet.watch()
 
     def resume_writing(self) -> None:
-        self._outlet.choked = False
+        self.outlet.choked = False
         self.gate.open(BACKLOG)
         if self._state is OVER:
             return
-        self._outlet.deadline = inf
+        self.outlet.deadline = inf
         for stream in [s.stream for s in self._streams.values() if s.stream is not None and s.stream.unacked >= STREAM_TOP_UP]:
             self.streams.give_credit(stream)
         self._pump()
@@ -236,7 +231,7 @@ class Http2ClientConnection(asyncio.Protocol):
             for stream in heard:
                 stream.settle()
         self._end_turn()
-        if self._outlet.choked and self.transport.get_write_buffer_size() > UNREAD:
+        if self.outlet.choked and self.transport.get_write_buffer_size() > UNREAD:
             self.gate.shut(BACKLOG)
 
     def _take(self, event: Event, now: float) -> None:
@@ -359,7 +354,7 @@ class Http2ClientConnection(asyncio.Protocol):
 
     def _end_turn(self) -> None:
         self._is_scheduled = False
-        if self.blocked and not self._outlet.choked:
+        if self.blocked and not self.outlet.choked:
             self._pump()
         self._flush()
 
@@ -372,7 +367,7 @@ class Http2ClientConnection(asyncio.Protocol):
     def _pump(self) -> None:
         """Goes on with the answers that wait, a portion each in turn, as far as windows and socket have room."""
         moved = True
-        while moved and self.blocked and not self._outlet.choked:
+        while moved and self.blocked and not self.outlet.choked:
             moved = False
             for stream in list(self.blocked):
                 if not stream.pump():
@@ -382,14 +377,14 @@ class Http2ClientConnection(asyncio.Protocol):
                     del self.blocked[stream]
                     self.blocked[stream] = None
                 self._flush()
-                if self._outlet.choked:
+                if self.outlet.choked:
                     break
             if moved:
                 self._moved = monotonic()
 
     def has_others_before(self, now: float) -> bool:
         """Whether a stream that waits for room may only wait for its turn: what all share is full, and the client takes of it."""
-        if self._outlet.choked:
+        if self.outlet.choked:
             return True  # that it takes something is watched (outlet.py)
         return not self.engine.connection_room and now < self._moved + self.door.settings.downstream_write_timeout
 
@@ -488,7 +483,7 @@ class Http2ClientConnection(asyncio.Protocol):
         self._state = OVER
         self._abandon()
         self.deadline = monotonic() + LINGER
-        self._outlet.say_last()
+        self.outlet.say_last()
 
     def close_if_idle(self) -> None:
         """RFC 9113 section 6.8: first a GOAWAY that lets through what is on its way, then, a round trip later, the last one."""
@@ -518,10 +513,10 @@ class Http2ClientConnection(asyncio.Protocol):
 
     @property
     def write_deadline(self) -> float:
-        return self._outlet.deadline
+        return self.outlet.deadline
 
     def expired(self, now: float) -> None:
-        outlet = self._outlet
+        outlet = self.outlet
         if outlet.deadline <= now:
             if outlet.is_stuck():
                 outlet.give_up()

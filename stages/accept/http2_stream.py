@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from pingap.stages.accept import intake
 from pingap.stages.accept.departures import Departures
 from pingap.stages.accept.door import Door
-from pingap.stages.accept.outlet import BODILESS, STREAM_TOP_UP
+from pingap.stages.accept.outlet import BODILESS, STREAM_TOP_UP, Outlet
 from pingap.stages.accept.refusals import ErrorAnswers, as_read_by, status_of_cut
 from pingap.stages.client import Arrival
 from pingap.stages.date import dated
@@ -45,6 +45,7 @@ class Carrier(Protocol):
     """Requests so far."""
     door: Door
     engine: Http2Engine
+    outlet: Outlet
     streams: Streams
     answers: ErrorAnswers
     departures: Departures
@@ -52,10 +53,6 @@ class Carrier(Protocol):
     """Streams whose answer waits for room, in turn."""
     heard: dict[Http2ClientStream, None]
     """Streams of whose body something came in this read."""
-
-    @property
-    def choked(self) -> bool:
-        """The client does not take what is written."""
 
     def has_others_before(self, now: float) -> bool:
         """Whether a stream that waits for room may only wait for its turn."""
@@ -374,7 +371,7 @@ class Http2ClientStream:
         """More of the answer: a little of it is written now, if there is room, the rest when the turn ends."""
         connection = self._connection
         size = len(payload)
-        if size <= PORTION and not self._waiting and not connection.choked and size <= connection.engine.room(self.stream_id):
+        if size <= PORTION and not self._waiting and not connection.outlet.choked and size <= connection.engine.room(self.stream_id):
             self._write(payload, self._answered)
             return
         if payload:
@@ -421,7 +418,7 @@ class Http2ClientStream:
         stream.unacked += size
         if not ended:
             connection.send_data(self.stream_id, payload, False)
-            if stream.unacked >= STREAM_TOP_UP and not connection.choked:
+            if stream.unacked >= STREAM_TOP_UP and not connection.outlet.choked:
                 connection.streams.give_credit(stream)
             return
         self._let_rest_in()

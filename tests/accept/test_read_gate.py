@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from pingap.stages.read_gate import BACKLOG, BULK, CREDIT, ReadGate
@@ -62,3 +64,9 @@ def test_a_transport_that_closes_is_left_alone() -> None:
     gate.open(CREDIT)
     gate.shut(BULK)
     assert transport.told == ["pause"]
+
+
+def test_nobody_else_stops_a_transport_or_lets_it_go_on() -> None:
+    for path in (Path(__file__).parents[2] / "stages").rglob("*.py"):
+        if path.name != "read_gate.py":
+            assert not re.search(r"\.(pause|resume)_reading\(", path.read_text()), path
