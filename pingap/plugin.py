@@ -29,6 +29,7 @@ from pingap.stages.plugins.exchange import (
 )
 from pingap.stages.plugins.fetch import FetchAnswer, FetchFailed
 from pingap.stages.plugins.limits import INFLIGHT, RATE
+from pingap.stages.plugins.processes import JobFailed
 from pingap.stages.variables import Template
 from pingap.stages.variables import compile as template
 
@@ -47,6 +48,7 @@ __all__ = [
     "Headers",
     "Hook",
     "Host",
+    "JobFailed",
     "Overloaded",
     "Plugin",
     "Reply",

@@ -8,6 +8,7 @@ socket, one JSON object a packet:
     forget  {"keys": […]}                      close them
     fork    {"process", "title", "run_dir", "seats", "cpus", "curve"}  → forked {"process", "pid"}
     load    {"loader", "source", "text"} + a pipe's end                a child writes the loaded configuration there
+    work    {"job", "at"}                      a child does what `job` names, of `at`, until nobody wants it
     ping    {}                                 → pong {}: it is not stopped, nor does it hang
 
 and it says `unforked {"process", "reason"}` when there is no room for one, and
@@ -98,6 +99,8 @@ class Spawner:
             return self._fork(order)
         elif what == "load":
             return self._load(order, fds[0])
+        elif what == "work":
+            return self._work(order)
         elif what == "ping":
             self._say({"said": "pong"})
         return None
@@ -136,6 +139,13 @@ class Spawner:
         os.close(pipe)
         return None
 
+    def _work(self, order: dict[str, Any]) -> Job | None:
+        with suppress(OSError):  # no room for it: whoever waits for it asks again
+            if os.fork() == 0:
+                self._leave(set())
+                return lambda: work(order["job"], order["at"])
+        return None
+
     def _leave(self, keep: set[int]) -> None:
         """In a child: lets go of all that is the spawner's."""
         signal.set_wakeup_fd(-1)
@@ -159,7 +169,7 @@ class Spawner:
             if not pid:
                 return
             pipe = self._children.pop(pid, None)
-            if pipe is not None:  # else it was a loader
+            if pipe is not None:  # else it was a loader or a worker
                 words = _read_all(pipe)
                 self._say({"said": "exited", "pid": pid, "status": os.waitstatus_to_exitcode(status), "words": words})
 
@@ -198,6 +208,13 @@ def host(order: dict[str, Any], listeners: dict[int, int], supervisor: int) -> i
         seats.append(Seat(seat["id"], seat["stage"], seat["replica"], seat["endpoint"], attribute(seat["actor"]), settings))
     curve = order["curve"]
     return run(order["run_dir"], seats, Curve(curve[0].encode(), curve[1].encode()) if curve else None, supervisor)
+
+
+def work(job: str, at: str) -> int:
+    """In a child: what plugins want done in another process; the exit code."""
+    _title("pingap: worker of plugins")
+    code: int = attribute(job)(at)
+    return code
 
 
 def load_into(pipe: int, order: dict[str, Any]) -> int:

@@ -164,6 +164,10 @@ class SpawnerHandle:
         """Has it fork a process; it will say `forked`."""
         self._send({"do": "fork", **order})
 
+    def work(self, job: str, at: str) -> None:
+        """Has it fork a process that does `job` (`module:function`) of `at`."""
+        self._send({"do": "work", "job": job, "at": at})
+
     async def load(self, loader: str, source: str | None, text: str | None) -> dict[str, Any]:
         """Loads the configuration in a child of it, so that neither keeps the memory. Raises SpawnerFailed."""
         import asyncio

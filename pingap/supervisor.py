@@ -292,6 +292,8 @@ class Supervisor:
             if value["number"] != self._committed and value.get("timings"):
                 self._committed = value["number"]
                 self._feed(TimingsChanged(Timings(*value["timings"])))  # all else in a generation is for the stages
+        elif word == "workers":
+            self._spawner.work(topology.WORKER_JOB, value)
         else:
             self._log("info", f"{word}: {value}")
 

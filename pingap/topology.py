@@ -64,6 +64,8 @@ ROWS: Final = (
 """In the order in which they are forked: those that others wait for come first."""
 
 LOADER: Final = "pingap.loading:to_plain"
+WORKER_JOB: Final = "pingap.stages.plugins.work:work"
+"""What processes do that plugins ask for (`host.in_process`)."""
 """`module:attribute`, a function of a source and a text that gives the configuration in plain data."""
 
 

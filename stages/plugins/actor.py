@@ -38,8 +38,9 @@ from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.failures import Failures
 from pingap.stages.plugins.fetch import Fetches
 from pingap.stages.plugins.guard import HookGuard
-from pingap.stages.plugins.host import StageHost
+from pingap.stages.plugins.host import HostParts, StageHost
 from pingap.stages.plugins.limits import LimitCounters
+from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.registry import Made
 from pingap.stages.plugins.requests import RequestRunner
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
@@ -68,7 +69,8 @@ class PluginsActor(OfStreams):
         self._requests = RequestRunner(context.send, context.id, self.streams, self.guard, self._answers)
         self._claims = Claims(context, LimitCounters().judge, "limit_claims_unanswered")
         self._fetches = Fetches(context)
-        self._host_claims = PluginClaims(self._claims, context.loop)
+        self._processes = JobProcesses(context)
+        self._shared = HostParts(PluginClaims(self._claims, context.loop), self._fetches, self._processes)
         self._compiler = PluginCompiler(self.guard, self._host, context.log, failures.late)
         self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
@@ -106,7 +108,7 @@ class PluginsActor(OfStreams):
 
     def _host(self, name: str, made: Made) -> StageHost:
         waits = made.bounds.whole if made.bounds is not None else None
-        return StageHost(name, self.context, self._host_claims, self._fetches, made.threads, waits)
+        return StageHost(name, self.context, self._shared, made.threads, waits)
 
     def held(self) -> int:
         return len(self._by_sid) + len(self._fetches)
@@ -120,6 +122,7 @@ class PluginsActor(OfStreams):
         self._generations.stop()
         self._claims.stop()
         await self._compiler.close()
+        await self._processes.stop()
         self.guard.uninstall()
 
     # -- messages -----------------------------------------------------------------

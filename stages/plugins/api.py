@@ -54,6 +54,7 @@ Trouble = tuple[str, str] | tuple[str, str, str]
 
 
 FETCH_SECONDS: Final = 10.0
+JOB_SECONDS: Final = 30.0
 
 
 class Host(Protocol):
@@ -74,6 +75,15 @@ class Host(Protocol):
         """Runs `call(*args)` in a thread of the plugin's own: for work that would hold up all other requests.
 
         Waiting for one of them to be free is not the hook's time. Raises Overloaded when too many calls wait already.
+        """
+
+    def in_process(self, call: Callable[..., Any], *args: Any, timeout: float = JOB_SECONDS) -> Awaitable[Any]:
+        """Runs `call(*args)` in another process: for what computes in Python, and would take turns with the loop in a thread.
+
+        call: a function that the other process can import, so none of the plugin's own file. Arguments, result and exceptions
+        are pickled. timeout: seconds for the job, and as many for its wait, which is not the hook's time.
+        Raises what the function raises; JobFailed when its process died or was killed because of its time; Overloaded when too many
+        wait already; ValueError for what cannot be imported.
         """
 
     async def fetch(

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pingap.bus.actor import Context
 from pingap.stages.header_view import Pairs
 from pingap.stages.leases import Verdict
-from pingap.stages.plugins.api import FETCH_SECONDS
+from pingap.stages.plugins.api import FETCH_SECONDS, JOB_SECONDS
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.fetch import LARGEST, FetchAnswer, Fetches
+from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.threads import Threads
 
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
+class HostParts(NamedTuple):
+    """What all plugins of a process use."""
+
+    claims: PluginClaims
+    fetches: Fetches
+    processes: JobProcesses
+
+
 class StageHost:
     """The `Host` of one plugin."""
 
-    def __init__(self, name: str, context: Context, claims: PluginClaims, fetches: Fetches, threads: int, waits: float | None) -> None:
+    def __init__(self, name: str, context: Context, shared: HostParts, threads: int, waits: float | None) -> None:
         """threads, waits: see threads.py."""
         self.name = name
         self.loop = context.loop
-        self.claim: Callable[[Exchange, str, tuple[Any, ...]], Verdict | Awaitable[Verdict]] = claims.claim
+        self.claim: Callable[[Exchange, str, tuple[Any, ...]], Verdict | Awaitable[Verdict]] = shared.claims.claim
         self._context = context
-        self._fetches = fetches
+        self._shared = shared
         self._threads = Threads(context.loop, name, threads, waits)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
@@ -41,6 +50,9 @@ class StageHost:
     def in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         return self._threads.run(call, *args)
 
+    def in_process(self, call: Callable[..., Any], *args: Any, timeout: float = JOB_SECONDS) -> Awaitable[Any]:
+        return self._shared.processes.run(call, *args, timeout=timeout)
+
     async def fetch(
         self,
         upstream: str,
@@ -51,7 +63,7 @@ class StageHost:
         timeout: float = FETCH_SECONDS,
         limit: int = LARGEST,
     ) -> FetchAnswer:
-        return await self._fetches.fetch(self.name, upstream, method, target, headers, body, timeout, limit)
+        return await self._shared.fetches.fetch(self.name, upstream, method, target, headers, body, timeout, limit)
 
     def close(self) -> None:
         """Nobody has the plugin any more."""

@@ -110,6 +110,11 @@ def load(settings: PythonSettings, code: Code, guard: HookGuard) -> tuple[type[P
     return _class_of(module, path, settings.class_), digest
 
 
+def is_of_a_plugin(module: str) -> bool:
+    """A module's name is one that `load` has given: no other process can import it."""
+    return module.rpartition(".")[2].startswith(("_pingap_", "pingap_plugin_"))
+
+
 def _execute(path: str, code: bytes, digest: str, name: str | None, guard: HookGuard) -> types.ModuleType:
     # The name is unique, and in sys.modules while the module lives: pydantic and dataclasses look annotations up there.
     parent = name.rpartition(".")[0] if name else ""

@@ -108,3 +108,32 @@ def test_long_bodies_go_there_and_back_with_credit(placement: str, origin: Origi
     more = f'[plugins.long]\ncategory = "python"\npath = "{tmp_path / "long.py"}"'
     with Pingap(site([origin.port], location='plugins = ["long"]', more=more), placement) as proxy:
         assert proxy.get("/x").body == b"3000000"
+
+
+JOBS = """
+import math, os
+from pingap.plugin import JobFailed, Plugin, reply
+
+class Jobs(Plugin):
+    def start(self, host):
+        self.host = host
+    async def request(self, exchange):
+        try:
+            if exchange.path == "/die":
+                await self.host.in_process(os._exit, 1)
+            pid, mine = await self.host.in_process(os.getpid), os.getpid()
+            return reply(200, f"{pid != mine} {await self.host.in_process(math.factorial, 10)}")
+        except JobFailed as failed:
+            return reply(500, str(failed))
+"""
+
+
+def test_jobs_run_in_processes_that_the_spawner_forks(placement: str, origin: Origin, tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    more = f'[plugins.jobs]\ncategory = "python"\npath = "{tmp_path / "jobs.py"}"'
+    with Pingap(site([origin.port], location='plugins = ["jobs"]', more=more), placement) as proxy:
+        for _ in range(3):
+            assert proxy.get("/x").body == b"True 3628800"
+        died = proxy.get("/die")
+        assert (died.status, died.body) == (500, b"its process died")
+        assert proxy.get("/x").body == b"True 3628800"
