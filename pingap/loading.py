@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from pingap.config.diff import restarted_only
 from pingap.config.load import load as load_snapshot
 from pingap.config.model import Snapshot
 from pingap.config.paths import check_paths
@@ -58,13 +59,14 @@ def _written(storage: Storage) -> Iterator[tuple[str, str]]:
 
 
 def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
-    """As `load`, for another process: {"snapshot": wire form, "passed": of stages/plugins/trial.py}.
+    """As `load`, for the supervisor: {"snapshot": wire form, "passed": of stages/plugins/trial.py}.
 
+    It gets what only a restart changes, and so neither thousands of locations nor private keys.
     Or {"problems": [[path, message, hint, source], …]}.
     """
     from pingap.stages.plugins import trial
 
     try:
-        return {"snapshot": load(storage_of(source, text)).to_wire(), "passed": trial.passed()}
+        return {"snapshot": restarted_only(load(storage_of(source, text))).to_wire(), "passed": trial.passed()}
     except ConfigRefused as refused:
         return {"problems": [[p.path, p.message, p.hint, p.source] for p in refused.problems]}

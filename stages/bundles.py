@@ -36,6 +36,8 @@ SECTIONS: Final[Mapping[str, Any]] = {
 """Section → what its items are. [stages] and [bus] are not for stages: they take effect with a restart, and one has a secret key."""
 
 _SINGLE: Final = "basic"
+_MANY: Final = "locations"
+"""The section of which there may be thousands of items."""
 _DIGEST: Final = 16
 _USUAL: Final = 128
 """Items of a bundle, on average: an edit costs one or two, and unpacking one holds up a loop for less than 1 ms."""
@@ -45,6 +47,39 @@ Contents = Mapping[str, Iterable[bytes]]
 """Section → digests of its bundles, in order. As it is published."""
 
 _pack: Final = msgspec.msgpack.Encoder().encode
+
+
+class OnTheWay(Mapping[str, Any]):
+    """The items of a section, unpacked whenever somebody goes through them, a bundle at a time.
+
+    Thousands of locations take 1 kB each in every process; so those stay of which somebody keeps something, and no others.
+    """
+
+    def __init__(self, unpack: Callable[[bytes], dict[str, Any]], bundles: list[bytes]) -> None:
+        self._unpack = unpack
+        self._bundles = bundles
+
+    def items(self) -> Any:
+        """In order; each once."""
+        return ((name, item) for bundle in self._bundles for name, item in self._unpack(bundle).items())
+
+    def values(self) -> Any:
+        """As of `items`."""
+        return (item for _, item in self.items())
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.items())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.items())
+
+    def __getitem__(self, name: str) -> Any:
+        """Goes through all of them: for who wants one or two."""
+        for bundle in self._bundles:
+            items = self._unpack(bundle)
+            if name in items:
+                return items[name]
+        raise KeyError(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +111,14 @@ def digests(contents: Contents, sections: Iterable[str] = SECTIONS) -> frozenset
 
 
 def unpacked(
-    contents: Contents, blobs: Mapping[bytes, bytes], sections: Iterable[str] = SECTIONS
+    contents: Contents, blobs: Mapping[bytes, bytes], sections: Iterable[str] = SECTIONS, *, keeps: bool = True
 ) -> Steps[tuple[Snapshot, dict[str, int]]]:
-    """(a snapshot with these sections, all others empty; the plans)."""
+    """(a snapshot with these sections, all others empty; the plans). keeps: without it locations are `OnTheWay`."""
     found: dict[str, Any] = {}
     for section in sections:
+        if section == _MANY and not keeps:
+            found[section] = items_of(section, contents[section], blobs)
+            continue
         items = found[section] = {}
         for digest in contents[section]:
             bundle = _unpack(section)(blobs[digest])
@@ -89,6 +127,21 @@ def unpacked(
     plans = found.pop(PLANS, {})
     basic = found.pop(_SINGLE, {}).get(_SINGLE, Basic())
     return Snapshot(basic=basic, **found), plans
+
+
+def items_of(section: str, of: Iterable[bytes], blobs: Mapping[bytes, bytes]) -> OnTheWay:
+    """The items in those bundles of a section whose digests are in `of`."""
+    return OnTheWay(_unpack(section), [blobs[digest] for digest in of])
+
+
+def apart(old: Packed, new: Packed) -> tuple[OnTheWay, OnTheWay]:
+    """Of two generations' locations those that may differ: what is in the bundles that one of them has and the other has not."""
+    before, after = old.contents[_MANY], new.contents[_MANY]
+    same = frozenset(before) & frozenset(after)
+    return (
+        items_of(_MANY, [digest for digest in before if digest not in same], old.blobs),
+        items_of(_MANY, [digest for digest in after if digest not in same], new.blobs),
+    )
 
 
 def _items(section: str, snapshot: Snapshot, plans: Mapping[str, int]) -> Iterator[tuple[str, Any]]:

@@ -15,8 +15,11 @@ from pingap.stages.steps import Steps
 
 T = TypeVar("T")
 
-Compile = Callable[[Snapshot, dict[str, int]], T | Steps[T] | Awaitable[T]]
-"""Of a snapshot and its itinerary flags by location. What comes in steps is taken a slice a loop turn."""
+Compile = Callable[[Snapshot, dict[str, int]], T | Awaitable[T] | Steps[T | Awaitable[T]]]
+"""Of a snapshot and its itinerary flags by location. What comes in steps is taken a slice a loop turn.
+
+Go through the locations once: they are unpacked each time (`bundles.OnTheWay`).
+"""
 
 
 class Making(Generic[T]):
@@ -73,7 +76,7 @@ class Making(Generic[T]):
 
     def _steps(self) -> Steps[None]:
         try:
-            snapshot, plans = yield from unpacked(self._contents, self.blobs, self._sections)
+            snapshot, plans = yield from unpacked(self._contents, self.blobs, self._sections, keeps=False)
             made = self._compile(snapshot, plans)
             if isinstance(made, Generator):
                 made = yield from made

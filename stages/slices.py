@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol
@@ -13,6 +14,10 @@ SLICE: Final = 0.004
 
 LOOK: Final = 64
 """Items between two looks at the clock. So little work is never cut in two."""
+
+MIDDLE: Final = 8
+"""Slices after which the garbage collector looks at its middle generation. Left to itself it would look at hundreds of thousands
+of new objects at once, and take many slices' time."""
 
 
 class Loop(Protocol):
@@ -29,6 +34,7 @@ class Slices:
         self._steps = steps
         self._loop = loop
         self.is_done = False
+        self._turns = 0
         self._run()
 
     def stop(self) -> None:
@@ -47,6 +53,8 @@ class Slices:
                 if items >= LOOK:
                     items = 0
                     if monotonic() >= until:
+                        self._turns += 1
+                        gc.collect(self._turns % MIDDLE == 0)
                         self._loop().call_soon(self._run)
                         return
         except StopIteration:

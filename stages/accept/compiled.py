@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pingap.config.model import Server, Snapshot
 from pingap.observability.access_format import Render
@@ -11,6 +11,7 @@ from pingap.stages.accept.certificates import Choice, compile_choices
 from pingap.stages.accept.hidden import Hidden
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.forwarded import Trust
+from pingap.stages.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,18 @@ class AcceptGeneration:
     """Credentials that no log and no event shows."""
 
 
-def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> AcceptGeneration:
+def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Steps[AcceptGeneration]:
     """Raises ValueError for what cannot be served. plans: itinerary flags by location, of no interest here."""
-    patient = {name for name, location in snapshot.locations.items() if location.ignore_client_close}
     keeping = {name for name, upstream in snapshot.upstreams.items() if upstream.preserve_header_case}
-    # A capture may name any upstream.
-    spelled = {name for name, location in snapshot.locations.items() if location.upstream in keeping or location.upstream[:1] == "$"}
+    patient, spelled, filtered = set(), set(), {}
+    for name, location in snapshot.locations.items():
+        yield 1
+        if location.ignore_client_close:
+            patient.add(name)
+        if location.upstream in keeping or location.upstream[:1] == "$":  # a capture may name any upstream
+            spelled.add(name)
+        if location.plugins:
+            filtered[name] = location
     return AcceptGeneration(
         dict(snapshot.servers),
         ErrorPages(snapshot.basic.error_template),
@@ -44,5 +51,5 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> AcceptGener
         Trust(snapshot.basic.trusted_proxies),
         frozenset(name for name, server in snapshot.servers.items() if not patient.isdisjoint(server.locations)),
         frozenset(name for name, server in snapshot.servers.items() if keeping and not spelled.isdisjoint(server.locations)),
-        Hidden(snapshot),
+        Hidden(replace(snapshot, locations=filtered)),
     )

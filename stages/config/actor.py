@@ -23,7 +23,7 @@ from pingap.config.storage.file import prints_of
 from pingap.config.text.formats import as_written
 from pingap.stages import keepsake
 from pingap.stages.config import last
-from pingap.stages.config.aside import aside
+from pingap.stages.config.aside import aside, give_back
 from pingap.stages.config.core import (
     DEADLINE,
     RELOAD,
@@ -195,6 +195,7 @@ class ConfigActor(Actor):
         try:
             async with self._reading:
                 found, code_files = await aside(partial(_load, self._load, self._plans, self._storage), READING)
+            give_back()
             event = Read(found, asked) if isinstance(found, Loaded) else ReadFailed(found, asked)
         except (TimeoutError, RuntimeError) as error:
             event = ReadFailed((_why_not_checked(error),), asked)

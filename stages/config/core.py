@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from pingap.config.diff import diff, restarted_only, shortened
+from pingap.config.diff import Changes, diff, restarted_only, shortened
 from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.problems import path_of
-from pingap.stages.bundles import Packed, packed
+from pingap.stages.bundles import Packed, apart, items_of, packed
 
 WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
 """Stages whose actors must have compiled a generation before it is committed."""
@@ -34,6 +34,7 @@ class Loaded:
     """A configuration that was read and checked."""
 
     snapshot: Snapshot
+    """Its locations are `OnTheWay`: as objects they would take ten times what they take packed."""
     plans: Mapping[str, int]
     """Itinerary flags by location."""
     packed: Packed
@@ -42,7 +43,9 @@ class Loaded:
     @classmethod
     def of(cls, snapshot: Snapshot, plans: Mapping[str, int]) -> Loaded:
         """Packs it. Raises TypeError and the like for what cannot travel."""
-        return cls(snapshot, plans, packed(snapshot, plans))
+        all_of_it = packed(snapshot, plans)
+        locations = items_of("locations", all_of_it.contents["locations"], all_of_it.blobs)
+        return cls(replace(snapshot, locations=locations), plans, all_of_it)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +296,7 @@ class Core:
 
     def compare(self, loaded: Loaded) -> tuple[str, tuple[str, ...]]:
         """(what taking it would change in one line, what would be said of it), changing nothing."""
-        changed = "" if self._current is None else _changed(self._current.snapshot, loaded.snapshot)
+        changed = "" if self._current is None else _changed(self._current, loaded)
         return changed or "nothing changed", self._notes(loaded)
 
     def _broken(self, problems: tuple[str, ...], asked: int) -> list[Command]:
@@ -347,7 +350,7 @@ class Core:
         self._booted = self._booted or restarted_only(loaded.snapshot)
         self._history = [*self._history, candidate.number][-KEPT:]
         self._oldest = self._oldest_in_use()
-        changed = "" if before is None else _changed(before.snapshot, loaded.snapshot)
+        changed = "" if before is None else _changed(before, loaded)
         notes = self._notes(loaded)
         message = "configuration rolled back" if candidate.word == ROLLBACK else "configuration committed"
         return [
@@ -399,12 +402,18 @@ class Core:
 def _is_same(old: Loaded, new: Loaded) -> bool:
     # New code under an unchanged configuration is a new generation.
     same_code = old.snapshot.code == new.snapshot.code
-    return same_code and old.plans == new.plans and not diff(old.snapshot, new.snapshot)
+    return same_code and old.plans == new.plans and not _difference(old, new)
 
 
-def _changed(old: Snapshot, new: Snapshot) -> str:
-    changes = diff(old, new)
-    code = sorted(name for name in old.code.keys() & new.code.keys() if old.code[name] != new.code[name])
+def _difference(old: Loaded, new: Loaded) -> Changes:
+    before, after = apart(old.packed, new.packed)
+    return diff(replace(old.snapshot, locations=dict(before.items())), replace(new.snapshot, locations=dict(after.items())))
+
+
+def _changed(old: Loaded, new: Loaded) -> str:
+    changes = _difference(old, new)
+    was, is_now = old.snapshot.code, new.snapshot.code
+    code = sorted(name for name in was.keys() & is_now.keys() if was[name] != is_now[name])
     if not code:
         return changes.describe()
     codes = f"the code of {shortened([path_of('plugins', name) for name in code])}"

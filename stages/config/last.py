@@ -51,7 +51,7 @@ def _rest(snapshot: Snapshot) -> Snapshot:
 
 def _loaded(plain: dict[str, Any], blobs: dict[bytes, bytes]) -> Loaded:
     contents = plain["contents"]
-    snapshot, plans = finished(unpacked(contents, blobs))
+    snapshot, plans = finished(unpacked(contents, blobs, keeps=False))
     rest = Snapshot.from_wire(plain["rest"])
     whole = replace(snapshot, stages=rest.stages, bus=rest.bus)
     used = digests(contents)

@@ -11,6 +11,7 @@ import json
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from pingap.config.model import Code, Snapshot
@@ -24,6 +25,7 @@ from pingap.stages.plugins.guard import USUAL, Bounds, HookGuard
 from pingap.stages.plugins.guarded import Guarded
 from pingap.stages.plugins.host import StageHost
 from pingap.stages.plugins.registry import Made, PluginRefused, make, section_of, used
+from pingap.stages.steps import Steps
 
 
 class Live:
@@ -126,11 +128,19 @@ class PluginCompiler:
         """Plugins that are started and not stopped."""
         return len(self._live)
 
-    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> CompiledPlugins | Awaitable[CompiledPlugins]:
+    def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Steps[CompiledPlugins | Awaitable[CompiledPlugins]]:
         """Starts what is new; to be awaited if some of that awaits. Raises PluginRefused with the reason.
 
         One generation at a time: a plugin that is being started would be started twice.
         """
+        filtered = {}
+        for name, location in snapshot.locations.items():
+            yield 1
+            if location.plugins:
+                filtered[name] = location
+        return self._compile(replace(snapshot, locations=filtered))
+
+    def _compile(self, snapshot: Snapshot) -> CompiledPlugins | Awaitable[CompiledPlugins]:
         lives: dict[str, Live] = {}
         waits: dict[str, _Start] = {}
         try:

@@ -8,6 +8,7 @@ from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend
 from pingap.stages.accept.compiled import compile_generation
 from pingap.stages.messages import UNKNOWN, Data, Interim
+from pingap.stages.steps import finished
 from tests.accept.playbook import Play, get
 
 ADDRS = (Backend("127.0.0.1", 1),)
@@ -34,7 +35,7 @@ def test_only_servers_that_lead_to_such_an_upstream_collect_them() -> None:
         made = {name: Location(upstream=name) for name in ("old", "new", "$any", "")}
         servers = {"s": Server(addr=(), locations=locations), "other": Server(addr=(), locations=("new",))}
         snapshot = Snapshot(basic=Basic(), servers=servers, locations=made, upstreams=upstreams)
-        return set(compile_generation(snapshot, {}).spelled)
+        return set(finished(compile_generation(snapshot, {})).spelled)
 
     assert spelled(True, "new", "old") == spelled(True, "$any") == {"s"}
     assert spelled(True, "new", "") == spelled(False, "old", "$any") == set()
