@@ -1,18 +1,12 @@
-"""`python -m bench.run [micro] [end] [memory] [compare]`: all but compare when nothing is named."""
+"""`python -m bench.run [micro] [end] [memory]`: all when nothing is named. `python -m bench.peers` knows more proxies."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 from bench import ends, micro
-from tests.e2e.harness import COMMAND
-
-COMPARE = Path(__file__).resolve().parents[2] / "shared" / "bench" / "compare.py"
-"""A table with Envoy, Traefik, Caddy and haproxy, where the project is checked out beside it."""
 
 
 def show_micro() -> None:
@@ -42,12 +36,12 @@ def show_memory() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", metavar="micro|end|memory|compare")
+    parser.add_argument("what", nargs="*", metavar="micro|end|memory")
     parser.add_argument("--connections", default="1,64")
     parser.add_argument("--seconds", type=float, default=3)
-    args, rest = parser.parse_known_args()
+    args = parser.parse_args()
     what = args.what or ["micro", "end", "memory"]
-    if unknown := set(what) - {"micro", "end", "memory", "compare"}:
+    if unknown := set(what) - {"micro", "end", "memory"}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     if "micro" in what:
         show_micro()
@@ -59,11 +53,6 @@ def main() -> int:
         show_ends(tuple(int(count) for count in args.connections.split(",")), args.seconds)
     if "memory" in what:
         show_memory()
-    if "compare" in what:
-        if not COMPARE.exists():
-            print(f"{COMPARE} is not there")
-            return 1
-        return subprocess.run([sys.executable, str(COMPARE), "--pingap", COMMAND, *rest], check=False).returncode
     return 0
 
 

@@ -1,6 +1,6 @@
 """The ZeroMQ sockets of one process: the only file that opens any.
 
-Three facts rule it (measured, design.md section 1): a batch per destination and
+Three facts rule it (measured, docs/design.md): a batch per destination and
 loop turn is the difference between 5 and 100 µs an envelope; a socket's FD is
 edge-triggered, so it is drained until Again and EVENTS is looked at after every
 send on a socket that also receives; a send never blocks.

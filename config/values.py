@@ -31,7 +31,7 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._~%:@!,;=&'-]*")
 ESCAPED_PATHS = "paths arrive percent-encoded: write (?i:%C3%BC) for ü"
 _Z85 = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
-# Written by pingap itself from what it knows of each connection (design.md, section 8).
+# Written by pingap itself from what it knows of each connection (docs/design.md, Safety).
 _NOT_TO_SET = frozenset(("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"))
 
 

@@ -1,7 +1,7 @@
 """Reading and cutting a header block in its normal form: `name: value\\r\\n` lines, names in lower case.
 
 A block is one bytes value and stays one: splitting it into a table costs more
-than all that a stage wants to know of it (design.md section 1).
+than all that a stage wants to know of it (docs/design.md).
 """
 
 from __future__ import annotations

@@ -232,3 +232,14 @@ def test_ci_runs_on_every_python_that_we_say_we_work_with() -> None:
     matrices = re.findall(r"^ +python: \[(.*)\]$", (ROOT / ".github/workflows/checks.yml").read_text(), re.MULTILINE)
     assert len(matrices) == 2
     assert all(re.findall(r"[\d.]+", one) == said for one in matrices)
+
+
+TEXTS = sorted(path for path in ROOT.rglob("*.md") if not {part for part in path.relative_to(ROOT).parts if part in (".venv", "pingap")})
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_texts_speak_of_what_is_in_the_repository(text: Path) -> None:
+    """Whoever clones it has all that is cited."""
+    links = re.findall(r"\]\(([^)#\s]*)[^)]*\)", text.read_text())
+    assert [link for link in links if link and ":" not in link and not (text.parent / link).exists()] == []
+    assert "../shared" not in text.read_text()

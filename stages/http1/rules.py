@@ -1,4 +1,4 @@
-"""What design.md section 8 asks of every message, on top of a parser (RFC 9112 sections 2 to 7, RFC 9110 section 7.6.1)."""
+"""What docs/design.md ("Safety at the edges") asks of every message, on top of a parser (RFC 9112 sections 2 to 7, RFC 9110 section 7.6.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Field lists to our normal form and back, with every rule on them (RFC 9113 section 8, RFC 9110, design.md section 8).
+"""Field lists to our normal form and back, with every rule on them (RFC 9113 section 8, RFC 9110, docs/design.md).
 
 A list that RFC 9113 calls malformed is `Malformed`: its stream is reset, for nobody can say what is meant. One that
 is well-formed but asks for what we do not do, or whose target or authority cannot be (which that RFC lets us answer),

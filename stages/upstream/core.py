@@ -1,4 +1,4 @@
-"""What upstream decides without I/O: when a failed attempt may be made again (design.md section 6, docs of `max_retries`)."""
+"""What upstream decides without I/O: when a failed attempt may be made again (docs/design.md, docs of `max_retries`)."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Pingap:
         return self
 
     def is_ready(self) -> bool:
-        """It has said that it is ready (the one line of design.md)."""
+        """It has said that it is ready, in one line."""
         return READY_LINE.search(self.output()) is not None
 
     def stop(self, number: int = signal.SIGTERM) -> int:

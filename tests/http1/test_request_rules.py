@@ -1,4 +1,4 @@
-"""The rules of design.md section 8 on request heads: the same verdict from both engines."""
+"""The rules of docs/design.md ("Safety at the edges") on request heads: the same verdict from both engines."""
 
 from __future__ import annotations
 

@@ -1,0 +1,307 @@
+"""How each proxy is told to do the same: one HTTP and one TLS listener in front of one origin, headers for forwarding set."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.e2e.waiting import free_port
+
+BODY = '{"status": "ok", "message": "This is a test response generated successfully.", "source": "nginx-direct-return"}'
+LARGE = 100 << 20
+"""Bytes of a download and of an upload."""
+
+
+class CannotDo(Exception):
+    """The proxy has nothing for this work, or lacks a module for it."""
+
+
+@dataclass
+class Site:
+    """Certificate and files of one run, and the origin that everybody stands in front of."""
+
+    root: Path
+    origin: int = field(default_factory=free_port)
+    work: str = "small"
+
+    def __post_init__(self) -> None:
+        self.cert, self.key = self.root / "cert.pem", self.root / "key.pem"
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        files = ["-keyout", str(self.key), "-out", str(self.cert)]
+        subprocess.run(["openssl", *kind, *names, *files], check=True, capture_output=True)
+        folder = self.root / "www" / "big"
+        folder.mkdir(parents=True)
+        with open(folder / "100m", "wb") as file:
+            file.truncate(LARGE)
+        items = [{"id": i, "name": f"item {i}", "price": i * 7 % 1000 / 10, "tags": ["a", "b", str(i)]} for i in range(140)]
+        (folder / "10k.json").write_text(json.dumps(items, indent=1)[:10240])
+        self.varied = self.write("varied.lua", VARIED)
+        self.write("origin.conf", ORIGIN.format(root=self.root, port=self.origin, body=BODY))
+
+    @property
+    def path(self) -> str:
+        return "/big/10k.json" if self.work == "gzip" else "/"
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.write_text(text)
+        return path
+
+    def needs(self, *works: str) -> None:
+        """Raises CannotDo for a special work that is not among these."""
+        if self.work in ("gzip", "script") and self.work not in works:
+            raise CannotDo(self.work)
+
+
+VARIED = """local n = 0
+request = function()
+  n = n + 1
+  local i = n * 7919 % 1000
+  local cookie = "session=" .. (n * 104729 % 1000003) .. "; theme=dark"
+  return wrk.format("GET", "/items/" .. i .. "?page=" .. i, {["Cookie"] = cookie, ["Accept"] = "application/json"})
+end
+"""
+
+ORIGIN = """worker_processes 1; daemon off; pid {root}/origin.pid; error_log /dev/null;
+events {{ worker_connections 8192; }}
+http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; client_max_body_size 0; client_body_temp_path {root}/t1;
+server {{ listen 127.0.0.1:{port} backlog=4096;
+  location / {{ default_type application/json; return 200 '{body}'; }}
+  location /big/ {{ default_type application/json; root {root}/www; sendfile on; }} }} }}"""
+
+NGINX = """{modules} worker_processes 1; daemon off; pid {root}/ng.pid; error_log /dev/null;
+events {{ worker_connections 8192; }}
+http {{ access_log off; sendfile on; {http} keepalive_requests 100000000; client_max_body_size 0;
+client_body_temp_path {root}/t2; proxy_temp_path {root}/t3;
+upstream u {{ server 127.0.0.1:{origin}; keepalive 512; keepalive_requests 100000000; }}
+server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096;
+  ssl_certificate {root}/cert.pem; ssl_certificate_key {root}/key.pem; ssl_protocols TLSv1.2 TLSv1.3;
+  location / {{ proxy_pass http://u; {script} proxy_http_version 1.1; proxy_request_buffering off; proxy_set_header Connection "";
+    proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }} }}"""
+NGINX_LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
+
+
+def nginx(site: Site, port: int, tls: int) -> list[str]:
+    http = "gzip on; gzip_comp_level 6; gzip_types application/json; gzip_proxied any;" if site.work == "gzip" else ""
+    modules = script = ""
+    if site.work == "script":
+        if not NGINX_LUA.exists():
+            raise CannotDo("libnginx-mod-http-lua is not installed")
+        modules = "load_module modules/ndk_http_module.so; load_module modules/ngx_http_lua_module.so;"
+        script = 'access_by_lua_block { ngx.req.set_header("x-length", #ngx.var.uri) } '
+        script += 'header_filter_by_lua_block { ngx.header["x-seen"] = ngx.var.uri }'
+    text = NGINX.format(root=site.root, origin=site.origin, port=port, tls=tls, http=http, modules=modules, script=script)
+    return ["nginx", "-c", str(site.write("nginx.conf", text)), "-e", "/dev/null"]
+
+
+HAPROXY = """global
+  nbthread 1
+  maxconn 8000
+{load}defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  http-reuse always
+  option forwardfor
+frontend f
+  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{tls} ssl crt {pem} alpn h2,http/1.1
+  default_backend b
+backend b
+{more}  server s 127.0.0.1:{origin} pool-max-conn 512
+"""
+HAPROXY_LUA = """core.register_action("ask", {"http-req"}, function(txn)
+  local p = txn.sf:path(); txn.http:req_set_header("x-length", tostring(#p)); txn:set_var("txn.p", p)
+end, 0)
+core.register_action("answer", {"http-res"}, function(txn) txn.http:res_set_header("x-seen", txn:get_var("txn.p")) end, 0)
+"""
+
+
+def haproxy(site: Site, port: int, tls: int) -> list[str]:
+    pem = site.write("pem", site.cert.read_text() + site.key.read_text())
+    load = more = ""
+    if site.work == "gzip":
+        more = "  compression algo gzip\n  compression type application/json\n"
+    elif site.work == "script":
+        load = f"  lua-load {site.write('ha.lua', HAPROXY_LUA)}\n"
+        more = "  http-request lua.ask\n  http-response lua.answer\n"
+    text = HAPROXY.format(load=load, more=more, port=port, tls=tls, pem=pem, origin=site.origin)
+    return ["haproxy", "-db", "-f", str(site.write("ha.cfg", text))]
+
+
+ENVOY_TYPES = "type.googleapis.com/envoy.extensions"
+
+
+def envoy(site: Site, port: int, tls: int) -> list[str]:
+    """Its configuration as JSON, which is YAML too."""
+    filters: list[dict[str, object]] = []
+    if site.work == "gzip":
+        library = {"@type": f"{ENVOY_TYPES}.compression.gzip.compressor.v3.Gzip", "compression_level": "COMPRESSION_LEVEL_6"}
+        common = {"min_content_length": 100, "content_type": ["application/json"]}
+        compressor: dict[str, object] = {"@type": f"{ENVOY_TYPES}.filters.http.compressor.v3.Compressor"}
+        compressor["response_direction_config"] = {"common_config": common}
+        compressor["compressor_library"] = {"name": "g", "typed_config": library}
+        filters.append({"name": "gzip", "typed_config": compressor})
+    elif site.work == "script":
+        code = 'function envoy_on_request(h) local p = h:headers():get(":path"); h:headers():replace("x-length", tostring(#p)); '
+        code += 'h:streamInfo():dynamicMetadata():set("a", "p", p) end '
+        code += 'function envoy_on_response(h) h:headers():replace("x-seen", h:streamInfo():dynamicMetadata():get("a")["p"]) end'
+        lua = {"@type": f"{ENVOY_TYPES}.filters.http.lua.v3.Lua", "default_source_code": {"inline_string": code}}
+        filters.append({"name": "lua", "typed_config": lua})
+    filters.append({"name": "envoy.filters.http.router", "typed_config": {"@type": f"{ENVOY_TYPES}.filters.http.router.v3.Router"}})
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "c", "timeout": "0s"}}
+    manager = {
+        "@type": f"{ENVOY_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "x",
+        "codec_type": "AUTO",
+        "use_remote_address": True,
+        "route_config": {"virtual_hosts": [{"name": "a", "domains": ["*"], "routes": [route]}]},
+        "http_filters": filters,
+    }
+    chain: dict[str, object] = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    certificate = {"certificate_chain": {"filename": str(site.cert)}, "private_key": {"filename": str(site.key)}}
+    context = {
+        "@type": f"{ENVOY_TYPES}.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [certificate]},
+    }
+    secure = chain | {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context}}
+
+    def at(port: int) -> dict[str, object]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+    endpoint = {"endpoint": {"address": at(site.origin)}}
+    cluster = {
+        "name": "c",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": "c", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    listeners = [{"address": at(port), "filter_chains": [chain]}, {"address": at(tls), "filter_chains": [secure]}]
+    text = json.dumps({"static_resources": {"listeners": listeners, "clusters": [cluster]}})
+    argv = ["-c", str(site.write("envoy.yaml", text)), "--concurrency", "1", "--base-id", str(port), "-l", "error"]
+    return [os.environ.get("ENVOY", "envoy"), *argv]
+
+
+TRAEFIK = """entryPoints: {{web: {{address: "127.0.0.1:{port}"}}, websecure: {{address: "127.0.0.1:{tls}"}}}}
+providers: {{file: {{filename: {routes}}}}}
+log: {{level: ERROR}}
+global: {{checkNewVersion: false, sendAnonymousUsage: false}}
+"""
+TRAEFIK_ROUTES = """http:
+  routers:
+    r: {{rule: "PathPrefix(`/`)", service: s, entryPoints: [web]{used}}}
+    t: {{rule: "PathPrefix(`/`)", service: s, entryPoints: [websecure], tls: {{}}}}
+  services: {{s: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{origin}"}}]}}}}}}
+{declared}tls: {{stores: {{default: {{defaultCertificate: {{certFile: {root}/cert.pem, keyFile: {root}/key.pem}}}}}}}}
+"""
+
+
+def traefik(site: Site, port: int, tls: int) -> list[str]:
+    site.needs("gzip")
+    used = declared = ""
+    if site.work == "gzip":
+        used = ", middlewares: [gz]"
+        declared = "  middlewares: {gz: {compress: {encodings: [gzip], minResponseBodyBytes: 100}}}\n"
+    routes = site.write("routes.yml", TRAEFIK_ROUTES.format(root=site.root, origin=site.origin, used=used, declared=declared))
+    static = site.write("traefik.yml", TRAEFIK.format(port=port, tls=tls, routes=routes))
+    return [os.environ.get("TRAEFIK", "traefik"), f"--configFile={static}"]
+
+
+CADDY = """{{
+  admin off
+  auto_https off
+}}
+http://:{port} {{
+  bind 127.0.0.1
+  {gzip}
+  reverse_proxy 127.0.0.1:{origin}
+}}
+https://localhost:{tls}, https://127.0.0.1:{tls} {{
+  bind 127.0.0.1
+  tls {root}/cert.pem {root}/key.pem
+  reverse_proxy 127.0.0.1:{origin}
+}}
+"""
+
+
+def caddy(site: Site, port: int, tls: int) -> list[str]:
+    site.needs("gzip")
+    gzip = "encode {\n  gzip 6\n  }" if site.work == "gzip" else ""
+    text = CADDY.format(root=site.root, origin=site.origin, port=port, tls=tls, gzip=gzip)
+    return [os.environ.get("CADDY", "caddy"), "run", "--config", str(site.write("Caddyfile", text)), "--adapter", "caddyfile"]
+
+
+PINGAP = """[upstreams.origin]
+addrs = ["127.0.0.1:{origin}"]
+
+[locations.all]
+upstream = "origin"
+enable_reverse_proxy_headers = true
+{used}
+
+[certificates.local]
+tls_cert = "{root}/cert.pem"
+tls_key = "{root}/key.pem"
+is_default = true
+
+[servers.plain]
+addr = "127.0.0.1:{port}"
+locations = ["all"]
+
+[servers.secure]
+addr = "127.0.0.1:{tls}"
+locations = ["all"]
+global_certificates = true
+enabled_h2 = true
+"""
+PLUGIN = """from pingap.plugin import CONTINUE, Plugin, Settings
+
+
+class Nothing(Settings):
+    pass
+
+
+class Lengths(Plugin[Nothing]):
+    model = Nothing
+
+    def request(self, exchange):
+        exchange.headers["x-length"] = str(len(exchange.path))
+        return CONTINUE
+
+    def response(self, exchange):
+        exchange.response.headers["x-seen"] = exchange.path
+        return CONTINUE
+"""
+
+
+def pingap(*arguments: str) -> Callable[[Site, int, int], list[str]]:
+    def build(site: Site, port: int, tls: int) -> list[str]:
+        used = ""
+        if site.work == "gzip":
+            used = 'plugins = ["p"]\n[plugins.p]\ncategory = "compression"\ngzip_level = 6\nmin_length = 100'
+        elif site.work == "script":
+            used = f'plugins = ["p"]\n[plugins.p]\ncategory = "python"\npath = "{site.write("lengths.py", PLUGIN)}"'
+        text = PINGAP.format(root=site.root, origin=site.origin, port=port, tls=tls, used=used)
+        argv = ["up", "-c", str(site.write("pingap.toml", text)), "--run-dir", str(site.root / f"run-{port}"), *arguments]
+        return [sys.executable, "-m", "pingap", *argv]
+
+    return build
+
+
+PROXIES: dict[str, Callable[[Site, int, int], list[str]]] = {
+    "nginx, 1 worker": nginx,
+    "haproxy, 1 thread": haproxy,
+    "Envoy, concurrency 1": envoy,
+    "pingap, colocated, 1 worker": pingap("--placement", "colocated", "--workers", "1"),
+    "Traefik": traefik,
+    "pingap, split": pingap("--placement", "split"),
+    "Caddy": caddy,
+}
+"""Name to what makes its files and says how it is started on these ports."""
