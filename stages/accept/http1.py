@@ -376,7 +376,8 @@ class Http1ClientConnection(asyncio.Protocol):
             stream.sent = 0 if stream.bodiless else stream.unacked
 
     def interim(self, interim: Interim) -> None:
-        if self._stream is not None and self._stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
+        assert self._stream is not None
+        if self._stream.request.version >= 11:  # a client of 1.0 knows none (RFC 9110 section 15.2)
             headers = self._written(interim.headers, interim.spelled)
             self.write(b"%b%b\r\n" % (status_line(interim.status, interim.reason), headers))
 
@@ -449,13 +450,12 @@ class Http1ClientConnection(asyncio.Protocol):
             self._finish(stream, monotonic())
 
     def fail(self, kind: str) -> None:
-        if self._stream is not None:
-            self.respond(self._connections.answers.answer(self._stream, kind), monotonic())
+        assert self._stream is not None
+        self.respond(self._connections.answers.answer(self._stream, kind), monotonic())
 
     def cut(self) -> None:
         stream, self._stream = self._stream, None
-        if stream is None:
-            return
+        assert stream is not None
         self._streams.ended(stream, monotonic(), stream.failed or "cut")
         response = stream.response
         if response is not None and response.length == UNKNOWN and not stream.chunked and not stream.bodiless:

@@ -47,7 +47,7 @@ from pingap.stages.http2.fields import Malformed, request_head, response_fields,
 from pingap.stages.http2.guard import FloodGuard, for_lists_of
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.read_gate import BACKLOG, ReadGate
-from pingap.stages.stream_states import ANSWERING
+from pingap.stages.stream_states import ANSWERING, ENDED
 
 UNREAD: Final = 4 * WRITE_BUFFER
 """Bytes that may wait for the socket before nothing more is read. Bodies stop at a quarter of it; heads have no windows."""
@@ -312,7 +312,8 @@ class Http2ClientConnection(asyncio.Protocol):
 
     def _malformed(self, stream: Http2ClientStream, error: Malformed, now: float) -> None:
         """RFC 9113 section 8.1.1: reset, and nobody guesses what was meant. It is in the log as 400."""
-        self.answers.record(stream, self.door, stream.refused, error.kind, error.detail, now)
+        if stream.stream is None or stream.stream.state is not ENDED:  # one that was cut off is in the log already
+            self.answers.record(stream, self.door, stream.refused, error.kind, error.detail, now)
         self.engine.reset(stream.stream_id, PROTOCOL_ERROR)
         self.guard.forced(1, now)
 

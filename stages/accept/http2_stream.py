@@ -448,8 +448,8 @@ class Http2ClientStream:
         self._connection.stream_over(self)
 
     def fail(self, kind: str) -> None:
-        if self.stream is not None:
-            self.respond(self._connection.answers.answer(self.stream, kind), monotonic())
+        assert self.stream is not None
+        self.respond(self._connection.answers.answer(self.stream, kind), monotonic())
 
     def cut(self, last: bytes = b"") -> None:
         """A reset, so that what there is cannot be taken for all; a gRPC client gets that, and a status.
@@ -457,8 +457,7 @@ class Http2ClientStream:
         last: how the body ends all the same, if it says so itself.
         """
         stream = self.stream
-        if stream is None:
-            return
+        assert stream is not None
         trailers = b"" if self._answered else status_of_cut(stream)
         self._connection.streams.ended(stream, monotonic(), stream.failed or "cut")
         if trailers or last:

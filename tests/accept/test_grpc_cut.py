@@ -9,7 +9,7 @@ import pytest
 from pingap.stages.grpc import trailers_for
 from pingap.stages.http2 import engine as wire
 from pingap.stages.http2.engine import Body, Fields, LocalSettings, Reset, Trailers
-from pingap.stages.messages import Data, Request
+from pingap.stages.messages import WINDOW, Data, Request
 from tests.accept.playbook import PLUGINS, ROUTING, Play
 from tests.accept.test_http2 import Browser, with_fields
 from tests.http2.wire import ENGINES, POST
@@ -263,3 +263,16 @@ async def test_over_http1_it_ends_in_order_too_and_with_it_the_connection(play: 
     assert client.hears() == framed
     assert client.is_closed and not client.transport.was_reset
     assert (play.event.status, play.event.error, play.event.sent) == (200, "bad_gateway", len(MESSAGE + LAST))
+
+
+async def test_a_call_that_was_cut_is_told_once_whatever_its_client_says_afterwards(play: Play, name: str) -> None:
+    settings = LocalSettings(window=len(MESSAGE), connection_window=16 * WINDOW)
+    browser, request = await begun(play, name, ended=False, settings=settings)
+    play.streams(request, MESSAGE)  # waits for the client's window
+    play.members((ROUTING, "routing"), (PLUGINS, "plugins"), (14, "upstream"))
+    assert play.event.error == "stage_lost"
+    browser.engine.send_trailers(1, ((b":path", b"/"),))  # no trailer is called so
+    browser.speaks()
+    await play.turn()
+    assert len(play.events) == 1
+    assert play.is_holding == 0
