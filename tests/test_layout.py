@@ -234,7 +234,8 @@ def test_ci_runs_on_every_python_that_we_say_we_work_with() -> None:
     assert all(re.findall(r"[\d.]+", one) == said for one in matrices)
 
 
-TEXTS = sorted(path for path in ROOT.rglob("*.md") if not {part for part in path.relative_to(ROOT).parts if part in (".venv", "pingap")})
+FOLDERS = [top for top in ROOT.iterdir() if top.is_dir() and top.name not in (".venv", ".git", "build", "node_modules")]
+TEXTS = sorted({*ROOT.glob("*.md"), *(path for top in FOLDERS for path in top.rglob("*.md"))})
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))

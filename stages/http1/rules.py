@@ -1,4 +1,4 @@
-"""What docs/design.md ("Safety at the edges") asks of every message, on top of a parser (RFC 9112 sections 2 to 7, RFC 9110 section 7.6.1)."""
+"""What docs/design.md asks of every message at the edges, on top of a parser (RFC 9112 sections 2 to 7, RFC 9110 section 7.6.1)."""
 
 from __future__ import annotations
 
