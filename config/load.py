@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import CoreConfig, SchemaValidator
 
 from pingap.config import check, unsupported
 from pingap.config.certificates import domains_of
@@ -34,7 +35,7 @@ Table = dict[str, Any]
 
 SECTIONS = ("basic", "servers", "locations", "upstreams", "certificates", "plugins", "stages", "bus")
 _VARIABLE = re.compile(r"\$ENV:([A-Za-z_][A-Za-z0-9_]*)")
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+_VALIDATORS: dict[type, SchemaValidator] = {}
 
 _STAND_INS: Mapping[str, Any] = {
     "addr": "127.0.0.1:0",
@@ -197,10 +198,16 @@ def _date(value: object) -> dict[str, str]:
     return {"date": str(value)}
 
 
+def _validator(kind: type) -> SchemaValidator:
+    # Values are not to stay in the cache of strings: 16,000 of them, scattered, would keep the memory of all else that was read.
+    return SchemaValidator(TypeAdapter(kind).core_schema, CoreConfig(cache_strings="keys"))
+
+
 def _validated(table: Table, kind: type[Item]) -> Item:
     # As JSON: pydantic's strict mode takes lists for tuples and tables for dataclasses only from there.
-    adapter = _ADAPTERS.get(kind) or _ADAPTERS.setdefault(kind, TypeAdapter(kind))
-    item: Item = adapter.validate_json(json.dumps(table, default=_date), strict=True)
+    item: Item = (_VALIDATORS.get(kind) or _VALIDATORS.setdefault(kind, _validator(kind))).validate_json(
+        json.dumps(table, default=_date), strict=True
+    )
     return item
 
 

@@ -195,8 +195,12 @@ class ConfigActor(Actor):
         try:
             async with self._reading:
                 found, code_files = await aside(partial(_load, self._load, self._plans, self._storage), READING)
-            give_back()
-            event = Read(found, asked) if isinstance(found, Loaded) else ReadFailed(found, asked)
+            if isinstance(found, Loaded):
+                found = found.anew()
+                give_back()
+                event = Read(found, asked)
+            else:
+                event = ReadFailed(found, asked)
         except (TimeoutError, RuntimeError) as error:
             event = ReadFailed((_why_not_checked(error),), asked)
         self._code = code_files

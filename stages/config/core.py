@@ -10,7 +10,8 @@ from pingap.config.diff import Changes, diff, restarted_only, shortened
 from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.problems import path_of
-from pingap.stages.bundles import Packed, apart, items_of, packed
+from pingap.stages.bundles import Packed, apart, items_of, packed, unpacked
+from pingap.stages.steps import finished
 
 WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
 """Stages whose actors must have compiled a generation before it is committed."""
@@ -46,6 +47,11 @@ class Loaded:
         all_of_it = packed(snapshot, plans)
         locations = items_of("locations", all_of_it.contents["locations"], all_of_it.blobs)
         return cls(replace(snapshot, locations=locations), plans, all_of_it)
+
+    def anew(self) -> Loaded:
+        """The same out of its bundles. What was read lies in the midst of all that reading left, and keeps the memory of that."""
+        snapshot, plans = finished(unpacked(self.packed.contents, self.packed.blobs, keeps=False))
+        return Loaded(replace(snapshot, stages=self.snapshot.stages, bus=self.snapshot.bus), plans, self.packed)
 
 
 @dataclass(frozen=True, slots=True)
