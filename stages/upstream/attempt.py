@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import Final
 
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Routed
 from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.connecting import Connecting
 from pingap.stages.upstream.core import Outcome
-from pingap.stages.upstream.http1 import SETTLED
 from pingap.stages.upstream.pool import BackendState, Group, Opening, Place, Waiter
 from pingap.stages.upstream.pools import Pools
+
+LOOK_AFTER: Final = 1.0
+"""Seconds of idleness after which a connection is looked at before it is used again."""
 
 
 class Attempt:
@@ -52,7 +55,7 @@ class Attempt:
             # What came before this request did, but for moments, has been read (bus/sockets.py), and its connection is no
             # longer here. An end is worth a look where a second try is not allowed or time has passed; so are more bytes
             # where they are likely.
-            must_live = routed.method not in IDEMPOTENT or began - connection.idle_since > SETTLED
+            must_live = routed.method not in IDEMPOTENT or began - connection.idle_since > LOOK_AFTER
             if connection.is_stale() if must_live else connection.is_doubtful and connection.has_spoken():
                 connection.close()
                 continue

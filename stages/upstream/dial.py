@@ -68,7 +68,7 @@ async def _await_settings(connection: SharedConnection, settings: Upstream) -> N
     """Until the backend has said what it takes, with which it also shows that it speaks HTTP/2."""
     try:
         async with asyncio.timeout(settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT):
-            await connection.settled
+            await connection.greeted
     except TimeoutError as error:
         connection.close()
         raise TimeoutError("no HTTP/2 settings in time") from error

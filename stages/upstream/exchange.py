@@ -32,6 +32,8 @@ BULK: Final = 1024 * 1024
 BULK_READ: Final = 16 * 1024
 """A read of fewer bytes is handed on at once: the sender is not going flat out."""
 
+ANSWERED: Final = Outcome.ANSWERED  # one look-up on the way of each request
+
 GATHER: Final = 8
 GATHER_SECONDS: Final = 0.001
 """So many reads, or so long, are gathered at the most."""
@@ -326,27 +328,28 @@ class UpstreamExchange:
         now, sent_at = monotonic(), self._sent_at
         stamps = routed.stamps
         if len(stamps) == 2:  # plugins was not visited
-            stamps = (*stamps, 0.0, 0.0, self.began, sent_at, sent_at, now)
+            reached, left = stamps
+            stamps = (reached, left, 0.0, 0.0, self.began, sent_at, sent_at, now)
         else:
             stamps = (*so_far(stamps), self.began, sent_at, sent_at, now)
         if self.interims and self._kept_interims:
             for interim in self._kept_interims:
                 actor.send(self.answers_to, interim)
-        self._status = head.status
+        status = self._status = head.status
         seconds = attempt.connect_seconds
         # fmt: off
         report = Report(
-            routed.location, routed.upstream, backend.address, head.status, not seconds, attempt.tries, stamps, seconds, "",
+            routed.location, routed.upstream, backend.address, status, not seconds, attempt.tries, stamps, seconds, "",
             routed.variables, routed.client_ip, channel.opened, len(backend.connections) + len(backend.connecting),
         )
         actor.send(self.answers_to, Response(
-            self.sid, actor.id, head.status, headers, head.length, body, ended, report, routed.watchers, head.reason,
+            self.sid, actor.id, status, headers, head.length, body, ended, report, routed.watchers, head.reason,
             head.spelled,
         ))
         # fmt: on
         if ended:
             attempt.channel = None
-            self._over(Outcome.ANSWERED)
+            self._over(ANSWERED)
         else:
             self._window = window(routed.version) - len(body)
             if self._window <= 0:
@@ -392,7 +395,7 @@ class UpstreamExchange:
         if ended:
             if self.state is ANSWERING:
                 attempt.channel = None
-                self._over(Outcome.ANSWERED)
+                self._over(ANSWERED)
                 return
             self.state = HALF_SHUT
             if self.upload_done and attempt.channel is not None:
@@ -405,7 +408,7 @@ class UpstreamExchange:
         if not channel.choked:
             self.attempt.channel = None
             channel.finish()
-            self._over(Outcome.ANSWERED)
+            self._over(ANSWERED)
 
     def _release_held(self, ended: bool, trailers: bytes = b"") -> None:
         held, self._held = self._held, None

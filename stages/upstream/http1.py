@@ -37,9 +37,6 @@ ONE_PIECE: Final = 16 * 1024
 
 LAST_READ: Final = 64 * 1024
 
-SETTLED: Final = 1.0
-"""Seconds of idleness after which a connection is looked at before it is used again."""
-
 _HTTP: Final = b"HTTP/1."
 _parse: Final = Httptools().parse_whole_response
 

@@ -85,6 +85,7 @@ class SharedConnection(asyncio.Protocol):
         "choked",
         "connect_seconds",
         "engine",
+        "greeted",
         "header_list",
         "idle_since",
         "is_apart",
@@ -94,7 +95,6 @@ class SharedConnection(asyncio.Protocol):
         "opened",
         "places",
         "served",
-        "settled",
         "transport",
         "unshown",
     )
@@ -131,7 +131,7 @@ class SharedConnection(asyncio.Protocol):
         """Those that hold bytes for want of room, in the order of their turns."""
         self.unshown: list[BackendStream] = []
         """Those whose answer's head came in this read, and nothing of its body yet."""
-        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The backend's settings have come. Before that nobody knows how many streams it takes, or whether it speaks HTTP/2 at all."""
         self._is_ending = False
         self._is_flushing = False
@@ -203,7 +203,7 @@ class SharedConnection(asyncio.Protocol):
             self._mind_bulk(len(data))
         engine = self.engine
         try:
-            if data.startswith(b"HTTP/") and not self.settled.done():
+            if data.startswith(b"HTTP/") and not self.greeted.done():
                 raise Http2Error(PROTOCOL_ERROR, "the backend answers in HTTP/1.1")
             self._guard.came(data, now)
         except Http2Error as error:
@@ -273,8 +273,8 @@ class SharedConnection(asyncio.Protocol):
         self.backend.streams = max(1, min(self.backend.group.settings.max_h2_streams, self.engine.remote_max_streams))
         self.backend.takes_tunnels = self.engine.connect_enabled
         self.header_list = self.engine.remote_header_list
-        if not self.settled.done():
-            self.settled.set_result(None)
+        if not self.greeted.done():
+            self.greeted.set_result(None)
         self.places.learn()
         if self.places.limit <= 0 and self.is_unused and self in self.backend.connections:
             self.close()  # of no use any more, and among the idle ones it would not be found
@@ -443,8 +443,8 @@ class SharedConnection(asyncio.Protocol):
         return [*self._streams.values(), *self._unasked]
 
     def _drop_streams(self, why: str, outcome: Outcome | None) -> None:
-        if not self.settled.done():
-            self.settled.set_exception(ConnectionError(f"no HTTP/2: {why or 'closed'}"))
+        if not self.greeted.done():
+            self.greeted.set_exception(ConnectionError(f"no HTTP/2: {why or 'closed'}"))
         streams = self._all()
         for stream in streams:
             stream.lost(why, outcome, len(streams) > 1)

@@ -344,7 +344,7 @@ class Backend:
         link.connection.connection_made(link.transport)
         if isinstance(link, Http2Link):
             link.says(self.greeting) if self.greeting else link.speaks()
-            await link.connection.settled
+            await link.connection.greeted
         made: Connection = link.connection
         return made
 
