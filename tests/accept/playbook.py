@@ -20,19 +20,7 @@ from pingap.bus.envelope import WireError
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.observability.records import Access
-from pingap.stages import recovery as recovery_module
 from pingap.stages import states
-from pingap.stages import streams as streams_module
-from pingap.stages.accept import actor as actor_module
-from pingap.stages.accept import connections as connections_module
-from pingap.stages.accept import departures as departures_module
-from pingap.stages.accept import entry as entry_module
-from pingap.stages.accept import http1 as http1_module
-from pingap.stages.accept import http2 as http2_module
-from pingap.stages.accept import http2_stream as http2_stream_module
-from pingap.stages.accept import intake as intake_module
-from pingap.stages.accept import outlet as outlet_module
-from pingap.stages.accept import refusals as refusals_module
 from pingap.stages.accept.actor import AcceptActor
 from pingap.stages.accept.checks import check_states
 from pingap.stages.accept.door import Door, limits_of
@@ -42,6 +30,7 @@ from pingap.stages.date import DateLine
 from pingap.stages.forwarded import Trust
 from pingap.stages.http1.engine import ENGINES
 from pingap.stages.messages import UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
+from tests.kit.clock import Clock
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
 from tests.kit.wire import over_the_wire
@@ -55,14 +44,6 @@ KERNEL_READ: Final = 256 * 1024
 
 
 check_states()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class FakeTransport(asyncio.Transport):
@@ -245,11 +226,7 @@ class Play:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         states.broken.clear()
         self.clock = Clock()
-        http1_modules = (http1_module, intake_module)
-        http2_modules = (http2_module, http2_stream_module)
-        actor_modules = (actor_module, connections_module, departures_module, refusals_module, streams_module, recovery_module)
-        for module in (*actor_modules, entry_module, outlet_module, *http1_modules, *http2_modules):
-            monkeypatch.setattr(module, "monotonic", self.clock)
+        self.clock.rules(monkeypatch, "pingap.stages")
         monkeypatch.setattr("pingap.stages.date._now", DateLine(lambda: 0.0))
         monkeypatch.setattr("pingap.stages.accept.intake.PAUSE", 3600.0)  # real time: a slow machine must not make clients pause
         monkeypatch.setattr("pingap.stages.bulk.TURN", 1 << 40)  # who pauses for others is in tests/upstream/test_bulk.py

@@ -1,5 +1,10 @@
 """What tests of several packages share: doubles of what a stage has around it, and how messages travel.
 
-wire.py      what arrives of a message that is sent
-context.py   an actor's context without processes or sockets
+wire.py         what arrives of a message that is sent
+context.py      an actor's context without processes or sockets
+clock.py        time that passes when the test says so
+loop.py         a loop whose turns the test takes
+config.py       configurations from text in hand
+generations.py  what the config actor would say
+by_the_book.py  h11, mended where it is not
 """

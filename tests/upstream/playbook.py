@@ -22,13 +22,8 @@ from pingap.stages import states
 from pingap.stages.http2 import engine, engines
 from pingap.stages.http2.engine import LocalSettings
 from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Report, Response, Routed
-from pingap.stages.upstream import actor as actor_module
-from pingap.stages.upstream import attempt as attempt_module
-from pingap.stages.upstream import connecting as connecting_module
 from pingap.stages.upstream import exchange as exchange_module
-from pingap.stages.upstream import http1, http2, http2_stream
 from pingap.stages.upstream import pools as pools_module
-from pingap.stages.upstream import troubles as troubles_module
 from pingap.stages.upstream.actor import SWEEP, UpstreamActor
 from pingap.stages.upstream.dial import Connection
 from pingap.stages.upstream.http1 import BackendConnection
@@ -36,6 +31,7 @@ from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import BackendState, Group
 from pingap.stages.upstream.states import check_states
+from tests.kit.clock import Clock
 from tests.kit.context import FakeContext
 from tests.kit.generations import Generation, say_config
 from tests.kit.wire import over_the_wire
@@ -54,14 +50,6 @@ OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 def report_of(response: Response) -> Report:
     assert response.report is not None
     return response.report
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class FakeTransport(asyncio.Transport):
@@ -382,9 +370,7 @@ class Play:
         self.context = FakeContext("upstream", UPSTREAM)
         self.actor = UpstreamActor(self.context)
         if monkeypatch is not None:
-            protocols = (http1, http2, http2_stream)
-            for module in (actor_module, attempt_module, connecting_module, exchange_module, troubles_module, *protocols):
-                monkeypatch.setattr(module, "monotonic", self.clock)
+            self.clock.rules(monkeypatch, "pingap.stages")
             monkeypatch.setattr(pools_module, "dial", self._dial)
             monkeypatch.setattr("pingap.stages.upstream.http1.has_unread", FakeSocket.has_unread)
         self.receivers = self.actor.receivers()
