@@ -177,7 +177,7 @@ class ConfigActor(Actor):
         changed, notes, problems = "", (), ()  # type: tuple[str, tuple[str, ...], tuple[str, ...]]
         try:
             async with self._reading:
-                found, _ = await aside(partial(_load, self._load, self._plans, self._storage), READING)
+                found, _, _ = await aside(partial(_load, self._load, self._plans, self._storage), READING)
             if isinstance(found, Loaded):
                 changed, notes = self._core.compare(found)
             else:
@@ -190,11 +190,11 @@ class ConfigActor(Actor):
         """Reads, checks and offers what is there now."""
         self._reads += 1
         source, code = self._seen()
-        code_files = self._code
+        looked: Fingerprint = ()
         event: Event
         try:
             async with self._reading:
-                found, code_files = await aside(partial(_load, self._load, self._plans, self._storage), READING)
+                found, self._code, looked = await aside(partial(_load, self._load, self._plans, self._storage), READING)
             if isinstance(found, Loaded):
                 found = found.anew()
                 give_back()
@@ -203,9 +203,8 @@ class ConfigActor(Actor):
                 event = ReadFailed(found, asked)
         except (TimeoutError, RuntimeError) as error:
             event = ReadFailed((_why_not_checked(error),), asked)
-        self._code = code_files
-        # What changed while it was read has yet to be read. Files that were not looked at before count as they are now.
-        before = {entry[0]: entry for entry in code}
+        # What changed while it was read has yet to be read.
+        before = {entry[0]: entry for entry in (*looked, *code)}
         watch.read((source, tuple(before.get(entry[0], entry) for entry in prints_of(self._code))))
         self._feed(event)
 
@@ -278,18 +277,20 @@ def _on_one_line(problem: str) -> str:
     return f"{message} ({' '.join(hints)})" if hints else message
 
 
-def _load(load: Load, plans: Plans, storage: Storage) -> tuple[Loaded | tuple[str, ...], tuple[str, ...]]:
-    """What is there, or all that is wrong with it; and the code files on which that depends."""
+def _load(load: Load, plans: Plans, storage: Storage) -> tuple[Loaded | tuple[str, ...], tuple[str, ...], Fingerprint]:
+    """What is there, or all that is wrong with it; the files on which that depends besides; and their prints before it was read."""
     problems: tuple[str, ...]
+    written = (*_code_files(_raw_items("plugins", storage), storage.base), *_certificate_files(storage))
+    looked = prints_of(written)
     try:
         snapshot = load(storage)
         loaded = Loaded.of(snapshot, plans(snapshot))  # what cannot travel is refused here rather than lost on the way
-        return loaded, (*_code_files(snapshot.plugins), *_certificate_files(storage))
+        return loaded, (*_code_files(snapshot.plugins), *_certificate_files(storage)), looked
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))
     except Exception as error:
         problems = (f"checking failed: {type(error).__name__}: {error}",)
-    return problems, (*_code_files(_raw_items("plugins", storage), storage.base), *_certificate_files(storage))
+    return problems, written, looked
 
 
 def _raw_items(section: str, storage: Storage) -> dict[str, Any]:

@@ -305,6 +305,30 @@ async def test_mending_the_code_of_a_plugin_that_broke_the_configuration_is_enou
         assert run.outcomes[-1]["changed"] == "added plugins.mine"
 
 
+@pytest.mark.parametrize("is_broken", [True, False])
+async def test_code_that_changes_while_it_is_read_for_the_first_time_is_read_again(path: Path, tmp_path: Path, is_broken: bool) -> None:
+    """The files of plugins are known only when the configuration has been read."""
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("old")
+    reads: list[str] = []
+
+    def checked(storage: Storage) -> Snapshot:
+        snapshot = load(storage)
+        reads.append(plugin.read_text())
+        if len(reads) == 1:
+            plugin.write_text("newer")
+            if is_broken:
+                raise ValueError("mine.py is broken")
+        return snapshot
+
+    async with running(path):
+        pass  # a life before, so that the first read may fail
+    path.write_text(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = '{plugin}'\n")
+    async with started(Run(path, path.parent, load=checked)) as run:
+        await run.until(lambda: len(reads) > 1)
+    assert reads[:2] == ["old", "newer"]
+
+
 async def test_a_restarted_actor_goes_on_at_once_though_the_file_is_broken_by_then(path: Path) -> None:
     async with running(path) as run:
         number = run.value["committed"]
