@@ -28,6 +28,7 @@ from pingap.stages.plugins.exchange import (
     without_query,
 )
 from pingap.stages.plugins.fetch import FetchAnswer, FetchFailed
+from pingap.stages.plugins.file_body import FileBody
 from pingap.stages.plugins.limits import INFLIGHT, RATE
 from pingap.stages.plugins.processes import JobFailed
 from pingap.stages.variables import Template
@@ -44,6 +45,7 @@ __all__ = [
     "Exchange",
     "FetchAnswer",
     "FetchFailed",
+    "FileBody",
     "HeaderLine",
     "Headers",
     "Hook",

@@ -7,7 +7,7 @@
     user_code.py  loads a user's plugin    trial.py  tries it in a child before
     guard.py    a deadline for its code, and turns; driving.py  the same for what it awaits; guarded.py  both around a plugin
     chain.py    the hooks of a location, in order, made once a generation    runner.py  runs them
-    core.py     a body on its way through transformers, within credit: decides    pieces.py  a reply made piece by piece
+    core.py     a body on its way through transformers, within credit: decides    pieces.py file_body.py  long replies
 
 Each imports those before it only: bodies.py (moves bodies), stream.py (requests that are still here),
 failures.py (who hears of them), answers.py and requests.py (the two halves of a way), actor.py (messages).

@@ -80,6 +80,8 @@ class Answers:
         assert response is not None and head is not None
         if exchange.has_response_body and stages is not None:
             download = stream.download = DownloadBody(stream, stages_of(stream, stages), self._send, self._me, self._guard)
+            if len(stages) == 1 and stream.pieces is not None:
+                download.length = stream.pieces.length
             if response.body or response.ended:
                 download.offer(response.body, response.ended)
             early, stream.early = stream.early, []
@@ -193,15 +195,18 @@ class Answers:
         self._respond(stream)
 
     def _reply_in_pieces(self, exchange: Exchange, chain: Chain, reply: Reply, response: Response | None) -> None:
-        pieces = reply.body
-        assert isinstance(pieces, Pieces)
-        made = self._made(exchange, reply.status, reply.headers, UNKNOWN, b"", "", response)
+        pieces: Any = reply.body
+        if not isinstance(pieces, Pieces):  # of a plugin of ours
+            pieces = Pieces("", pieces, _unguarded, self._failures.late)
+        length = UNKNOWN if reply.status in _BODILESS else pieces.length
+        made = self._made(exchange, reply.status, reply.headers, length, b"", "", response)
         stream = self._replied(exchange, chain, made)
         if stream is None or not exchange.has_response_body:
             pieces.close()
         if stream is not None:
             stream.pieces = pieces
-            exchange._response_stages = [pieces, *(exchange._response_stages or ())]
+            if exchange.has_response_body:
+                exchange._response_stages = [pieces, *(exchange._response_stages or ())]
             self._respond(stream)
 
     def _replied(self, exchange: Exchange, chain: Chain, made: Response) -> PluginStream | None:
@@ -293,3 +298,7 @@ class Answers:
     def _cancel_upstream(self, stream: PluginStream) -> None:
         if stream.is_forwarded and not (stream.response is not None and stream.response.ended):
             self._send(stream.to_upstream, Cancel(stream.sid, "plugins"))
+
+
+async def _unguarded(waits: Awaitable[Any]) -> Any:
+    return await waits

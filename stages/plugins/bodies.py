@@ -160,9 +160,11 @@ async def carry(body: Advancing, pending: Awaitable[Any] | None) -> None:
 class DownloadBody(_Body):
     """The body of an answer, on its way to accept."""
 
-    __slots__ = ("_is_ended",)
+    __slots__ = ("_is_ended", "length")
 
     def __init__(self, stream: BodyOwner, stages: Sequence[Transformer], send: Send, me: int, guard: HookGuard) -> None:
+        self.length = UNKNOWN
+        """Of all that comes out, where that is known before all of it is made."""
         super().__init__(stream, stages, window(stream.exchange._routed.version), send, me, guard)
         self._granted_from = stream.to_upstream if stream.is_forwarded else 0
         self._is_ended = False
@@ -199,7 +201,7 @@ class DownloadBody(_Body):
         assert response is not None and head is not None
         if self._awaits_whole and not flow.ready and not flow.is_complete:
             return False  # a hook waits for the whole body, and may change the head too
-        length, ended = UNKNOWN, flow.is_complete and flow.ready <= PORTION and not self.trailers
+        length, ended = self.length, flow.is_complete and flow.ready <= PORTION and not self.trailers
         if flow.is_complete and not self.trailers:
             length = flow.ready
         elif flow.is_untouched:

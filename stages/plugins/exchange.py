@@ -31,13 +31,14 @@ class Reply(NamedTuple):
     headers: bytes
     """Header block in normal form."""
     body: bytes | AsyncIterable[bytes]
+    """The latter, a `FileBody` too, is asked for its pieces as the client takes them."""
 
 
 def reply(status: int = 200, body: str | bytes | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
     """An answer. Text is sent as text/plain in UTF-8 and nothing is cached, unless `headers` say otherwise.
 
-    body: what an asynchronous iterator gives is sent piece by piece, as the client takes it. A generator is closed when the
-    client leaves; one that raises cuts the body off, so that it does not look complete.
+    body: a `FileBody` is a file, or a part of one. What an asynchronous iterator gives is sent piece by piece, as the client
+    takes it. A generator is closed when the client leaves; one that raises cuts the body off, so that it does not look complete.
 
     Raises ValueError for headers that cannot be sent and for a status that is not 200 to 599, TypeError for other types.
     """

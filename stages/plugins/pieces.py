@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final
 
+from pingap.stages.messages import UNKNOWN
 from pingap.stages.plugins.exchange import HookError, Transformer, body_bytes
+from pingap.stages.plugins.file_body import FileBody
 
 Wait = Callable[[Awaitable[Any]], Awaitable[Any]]
 """Awaits something of a plugin, within its bounds."""
@@ -25,6 +27,8 @@ class Pieces(Transformer):
 
     def __init__(self, name: str, body: AsyncIterable[bytes], wait: Wait, late: Callable[[str, BaseException], None]) -> None:
         """name: of the plugin. late: told what goes wrong when nobody waits for the body any more."""
+        self.length = body.length if isinstance(body, FileBody) else UNKNOWN
+        """Bytes of all pieces, where that is known beforehand."""
         self._name = name
         self._body = body
         self._wait = wait

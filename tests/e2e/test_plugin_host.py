@@ -1,4 +1,4 @@
-"""Plugins that ask upstreams themselves: the example of forward authentication, long answers, and the death of upstream."""
+"""What plugins ask of their host, and replies of theirs that are long: with real processes, upstreams that die among them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,6 @@ def test_an_upstream_that_dies_with_a_fetch_is_an_error_and_no_hang(origin: Orig
         old = proxy.pid("upstream")
         os.kill(old, signal.SIGKILL)
         assert client.response().status in (200, 503)
-        assert proxy.wait_output("stage_lost")
         go.set()
         proxy.wait_restarted("upstream", old)
         assert client.get("/x", headers={"Authorization": "Bearer ada"}).status == 200
@@ -137,3 +136,24 @@ def test_jobs_run_in_processes_that_the_spawner_forks(placement: str, origin: Or
         died = proxy.get("/die")
         assert (died.status, died.body) == (500, b"its process died")
         assert proxy.get("/x").body == b"True 3628800"
+
+
+FILES = """
+from pingap.plugin import FileBody, Plugin, reply
+
+class Files(Plugin):
+    def request(self, exchange):
+        return reply(200, FileBody("PATH"), [("content-type", "application/octet-stream")])
+"""
+
+
+def test_a_file_is_the_body_of_a_reply(placement: str, origin: Origin, tmp_path: Path, big_file: bytes) -> None:
+    (tmp_path / "big").write_bytes(big_file)
+    (tmp_path / "files.py").write_text(FILES.replace("PATH", str(tmp_path / "big")))
+    more = f'[plugins.files]\ncategory = "python"\npath = "{tmp_path / "files.py"}"'
+    with Pingap(site([origin.port], location='plugins = ["files"]', more=more), placement) as proxy:
+        answer = proxy.get("/x")
+        assert (answer.status, answer.get("content-length")) == (200, str(len(big_file)))
+        assert answer.body == big_file
+        head = proxy.get("/x", method="HEAD")
+        assert (head.get("content-length"), head.body) == (str(len(big_file)), b"")
