@@ -14,7 +14,7 @@ from bench.processes import cpu_seconds, tree
 from tests.e2e.client import Client
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Nginx
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 MB = 1024 * 1024
 

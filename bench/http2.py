@@ -23,7 +23,7 @@ import uvloop
 from bench.processes import cpu_seconds
 from pingap.stages.http2.engine import Head, LocalSettings
 from pingap.stages.http2.engines import MakeEngine, engine
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 BODY = b"x" * 112
 FIELDS = ((b":status", b"200"), (b"content-type", b"application/json"), (b"content-length", b"112"))

@@ -14,7 +14,7 @@ from bench.ends import MB, wrk
 from bench.processes import cpu_seconds
 from tests.e2e.harness import Pingap
 from tests.e2e.origins import Nginx
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 
 FEW = 10
 CONNECTIONS = 32

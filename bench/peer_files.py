@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 
 BODY = '{"status": "ok", "message": "This is a test response generated successfully.", "source": "nginx-direct-return"}'
 LARGE = 100 << 20

@@ -33,7 +33,7 @@ from pathlib import Path
 
 from bench.peer_files import PROXIES, CannotDo, Site
 from bench.processes import cpu_seconds, tree
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 
 COLUMNS = {
     "small": "small", "varied": "varied", "gzip": "gzip, 10 KB", "script": "a script", "tls": "TLS", "h2": "HTTP/2",

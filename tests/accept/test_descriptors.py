@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,7 @@ from pingap.bus.descriptors import PER_PEER, Descriptors, kept
 from pingap.stages.accept.connections import FULL_PAUSE
 from pingap.stages.accept.doors import COPIES, Doors
 from tests.accept.playbook import Play
+from tests.kit.waiting import eventually
 
 LIMIT = 1024
 
@@ -85,13 +87,16 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
         class context:
             descriptors = Descriptors(LIMIT)
 
+    def have_come(count: int) -> bool:
+        return len(served) == count
+
     doors = Doors()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pingap.stages.accept.doors._factory", lambda connections, door: Taker)
         listeners = [{"fd": listener.detach(), "server": "web", "addr": f"127.0.0.1:{port}"}]
         await doors.listen(Registry, listeners, {}, {}, None)  # type: ignore[arg-type]
         clients = [socket.create_connection(("127.0.0.1", port))]
-        await until(lambda: len(served) == 1)
+        await eventually(lambda: len(served) == 1)
         for _ in range(2):
             doors.pause()
             before = len(served)
@@ -99,7 +104,7 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
             await asyncio.sleep(0.05)
             assert len(served) == before
             await doors.resume()
-            await until(lambda before=before: len(served) == before + 10)
+            await eventually(partial(have_come, before + 10))
         doors.pause()
         doors.close()
     with pytest.raises(OSError):
@@ -132,9 +137,3 @@ async def test_hundreds_of_addresses_do_without_copies() -> None:
 
 async def no_serving(doors: Doors, actor: object) -> None:
     """Stands in for Doors._serve."""
-
-
-async def until(is_so: object) -> None:
-    async with asyncio.timeout(5):
-        while not is_so():  # type: ignore[operator]
-            await asyncio.sleep(0.001)

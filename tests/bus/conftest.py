@@ -6,12 +6,12 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
 
 from pingap.bus.link import Curve, Link
+from tests.kit.waiting import eventually
 
 
 class Net:
@@ -36,10 +36,7 @@ class Net:
         link.close()
 
     async def until(self, is_so: Callable[[], object], seconds: float = 5) -> None:
-        limit = monotonic() + seconds
-        while not is_so():
-            assert monotonic() < limit, f"did not happen; {self.failures}"
-            await asyncio.sleep(0.001)
+        await eventually(is_so, seconds, 0.001, lambda: self.failures)
 
 
 @pytest.fixture

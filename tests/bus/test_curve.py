@@ -13,7 +13,7 @@ from pingap.bus.link import Curve, Link
 from pingap.bus.members import Members
 from tests.bus.conftest import Net
 from tests.bus.says import Said, say
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 
 YOU = 2
 

@@ -10,7 +10,7 @@ from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import Document, Fingerprint
 from pingap.config.storage.file import FileStorage, prints_of
 from pingap.config.storage.places import storage_of
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 
 def read(source: str | Path) -> tuple[Document, ...]:

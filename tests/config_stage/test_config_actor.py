@@ -24,6 +24,7 @@ from pingap.stages.config.actor import ConfigActor
 from pingap.stages.messages import Accepted, InUse, Refused
 from pingap.stages.steps import finished
 from tests.kit.context import FakeContext
+from tests.kit.waiting import eventually
 
 GOOD = """
 [servers.web]
@@ -84,10 +85,7 @@ class Run:
         return int(self.snapshot.upstreams["api"].addrs[0].port)
 
     async def until(self, is_so: Callable[[], object], seconds: float = 5) -> None:
-        limit = monotonic() + seconds
-        while not is_so():
-            assert monotonic() < limit, f"did not happen: {self.context.logged}"
-            await asyncio.sleep(0.005)
+        await eventually(is_so, seconds, said=lambda: self.context.logged)
 
     def accept(self, *actors: int) -> None:
         for actor in actors or range(10, 10 + len(STAGES)):

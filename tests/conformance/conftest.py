@@ -13,8 +13,8 @@ from tests.conformance.peer import Peer
 from tests.e2e.certificate import section
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Origin
-from tests.e2e.waiting import free_port
 from tests.http2.wire import ENGINES
+from tests.kit.waiting import free_port
 
 IMPATIENT = """
 downstream_read_timeout = "1s"

@@ -19,8 +19,8 @@ from tests.conformance.peer import Frame, Peer
 from tests.conformance.steps import answers, breaks, fields, get, holds_back, post, request, sends, sends_in_all, settings, window
 from tests.e2e.harness import Pingap
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import until
 from tests.http2.wire import DATA, ENGINES, GOAWAY, HEADERS, RST, WINDOW, data, u32
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.alone
 

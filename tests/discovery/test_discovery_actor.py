@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -21,9 +20,9 @@ from pingap.stages.discovery.actor import DiscoveryActor
 from pingap.stages.lookups import Address, Lookups
 from pingap.stages.messages import Accepted
 from tests.discovery.origin import OK, Origin, listening, origin
-from tests.e2e.waiting import free_port
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
+from tests.kit.waiting import eventually, free_port
 
 FAST = HealthCheck("http", "x", "/", check_frequency=0.02, failure=2, success=2, read_timeout=0.5)
 
@@ -55,10 +54,7 @@ class Run:
         return [(message, fields["addr"]) for at, message, fields in self.context.logged if at == level and "addr" in fields]
 
     async def until(self, is_so: Callable[[], object], seconds: float = 5) -> None:
-        limit = monotonic() + seconds
-        while not is_so():
-            assert monotonic() < limit, f"did not happen: {self.value}, {self.context.logged}"
-            await asyncio.sleep(0.002)
+        await eventually(is_so, seconds, said=lambda: (self.value, self.context.logged))
 
 
 @asynccontextmanager

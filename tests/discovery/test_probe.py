@@ -13,7 +13,7 @@ from pingap.stages.discovery.core import CheckTarget
 from pingap.stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
 from pingap.stages.lookups import Lookups, Resolve, ask_system
 from tests.discovery.origin import OK, Origin, origin
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 
 
 def prober_of(check: HealthCheck, *, ipv4_only: bool = False, resolve: Resolve = ask_system, most: int = 4) -> Prober:

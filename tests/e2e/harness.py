@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from tests.e2e.client import Client, Response
-from tests.e2e.waiting import free_port, is_alive, pss, session_members, until
+from tests.kit.waiting import free_port, is_alive, pss, session_members, until
 
 COMMAND = str(Path(sys.executable).with_name("pingap"))
 READY_WITHIN = 15.0

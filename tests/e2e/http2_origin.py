@@ -17,7 +17,7 @@ from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset, T
 from h2.exceptions import NoSuchStreamError, ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 
 class Tally:

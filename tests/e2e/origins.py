@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 
 class Nginx:

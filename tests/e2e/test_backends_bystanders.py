@@ -17,7 +17,7 @@ from tests.e2e.client import Client
 from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 CLIENTS = 16
 ADDED = b"".join(b"x-%d: 1\r\n" % number for number in range(150))

@@ -24,9 +24,9 @@ from tests.e2e.http2_origin import Http2Origin
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_backends_tls import Certificates
 from tests.e2e.test_flow import MB
-from tests.e2e.waiting import free_port, until
 from tests.e2e.ws_origin import WsOrigin
 from tests.http2.wire import data, headers
+from tests.kit.waiting import free_port, until
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 ECHO = bytes(range(256)) * (3 * 4096)

@@ -18,7 +18,7 @@ from tests.e2e.conftest import needs
 from tests.e2e.harness import PLACEMENTS, Pingap, site
 from tests.e2e.http2_origin import Http2Origin
 from tests.e2e.test_flow import MB, Peak
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": KEY}

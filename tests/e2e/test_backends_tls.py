@@ -22,7 +22,7 @@ from tests.e2e.harness import PLACEMENTS, Pingap
 from tests.e2e.http2_origin import Http2Origin
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_flow import MB
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 
 class Certificates:

@@ -21,7 +21,7 @@ from pingap import events
 from tests.e2e.client import Client, Closed
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 WITHIN = 10.0
 RESET = struct.pack("ii", 1, 0)

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.client import Client
 from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 SCRIPT = """#!/bin/sh
 echo "Content-Type: text/x-shell"

@@ -13,7 +13,7 @@ from tests.e2e import certificate
 from tests.e2e.client import get
 from tests.e2e.harness import COMMAND, PLACEMENTS, Pingap, site
 from tests.e2e.origins import Nginx, Origin
-from tests.e2e.waiting import free_port, is_alive, pss, title, until
+from tests.kit.waiting import free_port, is_alive, pss, title, until
 
 MB = 1024 * 1024
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Nginx
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 LIMIT = 256
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -16,7 +16,7 @@ import pytest
 
 from pingap import cli
 from tests.e2e.harness import COMMAND, Pingap, site
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 FOLLOWING: Final = ("logs -f", "tap", "ps --watch 0.2")
 """They end when their output does, or when they are told to."""

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.harness import Pingap, site
 from tests.e2e.load import Load
 from tests.e2e.origins import Exchange, Nginx, Origin
-from tests.e2e.waiting import is_alive, session_members, until
+from tests.kit.waiting import is_alive, session_members, until
 
 pytestmark = pytest.mark.alone
 

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.client import Client, Closed
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Nginx, Origin
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.alone
 

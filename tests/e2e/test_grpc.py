@@ -21,7 +21,7 @@ from tests.e2e.certificate import self_signed
 from tests.e2e.grpc_peer import INITIAL, SERVING, TRAILING, Peer, Stub, error_of
 from tests.e2e.harness import PLACEMENTS, Pingap, site
 from tests.e2e.http2_origin import Http2Origin
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 WITHIN = 20.0
 """Seconds that a call may take on a busy machine."""

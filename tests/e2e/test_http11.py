@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.client import Client, Response
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 WITHIN = 10.0
 

@@ -16,8 +16,8 @@ from pingap.stages.http2.engine import Fields
 from tests.conformance.peer import Closed, Peer
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Nginx
-from tests.e2e.waiting import until
 from tests.http2.wire import WINDOW, frame, headers, u32
+from tests.kit.waiting import until
 
 CONNECTIONS = 3
 STREAMS = 6

@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Origin
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.alone
 

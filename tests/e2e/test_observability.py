@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Nginx, Origin
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")

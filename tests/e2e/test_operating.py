@@ -9,7 +9,7 @@ import time
 
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 
 def test_a_dry_run_tells_takes_nothing_and_a_rollback_goes_back(origin: Origin) -> None:

@@ -16,7 +16,7 @@ from tests.e2e.client import Client
 from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Origin
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 CLIENT = "127.0.0.77"
 """The address of clients; haproxy connects from 127.0.0.1, which alone is trusted."""

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.harness import Pingap, site
 from tests.e2e.load import Load
 from tests.e2e.origins import Exchange, Nginx, Origin
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 pytestmark = pytest.mark.alone
 

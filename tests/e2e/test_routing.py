@@ -11,8 +11,8 @@ import pytest
 from tests.conformance.peer import Peer
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import until
 from tests.http2.wire import headers as fields
+from tests.kit.waiting import until
 
 LOCATIONS = {
     "exact": 'path = "= /exact"',

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Nginx
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 KINDS = {
     "control": lambda name: name == "control",

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.harness import REQUEST_PATH, Pingap, site
 from tests.e2e.load import Load
 from tests.e2e.origins import Exchange, Nginx, Origin
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.alone
 

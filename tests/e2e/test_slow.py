@@ -15,7 +15,7 @@ from tests.e2e.client import Client
 from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Nginx, Origin
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 pytestmark = pytest.mark.alone
 

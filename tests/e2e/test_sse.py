@@ -15,7 +15,7 @@ from tests.e2e.certificate import section
 from tests.e2e.client import Client
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 pytestmark = pytest.mark.alone
 

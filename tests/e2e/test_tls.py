@@ -22,7 +22,7 @@ from tests.e2e.conftest import needs
 from tests.e2e.harness import COMMAND, PLACEMENTS, Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.tls_site import TLS12, TLS13, Names, Site, ask, connect, s_client, shown, trusting
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from tests.e2e.certificate import section
 from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.test_flow import MB
-from tests.e2e.waiting import free_port, pss
+from tests.kit.waiting import free_port, pss
 
 pytestmark = pytest.mark.alone
 

@@ -13,7 +13,7 @@ from tests.e2e.client import Response
 from tests.e2e.harness import Pingap, site
 from tests.e2e.load import Load
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.waiting import is_alive, until
+from tests.kit.waiting import is_alive, until
 
 HEAD = "from pingap.plugin import Plugin, Settings, Transformer, CONTINUE, SKIP\n"
 

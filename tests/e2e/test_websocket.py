@@ -24,8 +24,8 @@ from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_flow import MB, Peak
 from tests.e2e.tls_site import HalvesOfTls
-from tests.e2e.waiting import free_port, until
 from tests.e2e.ws_origin import WsOrigin
+from tests.kit.waiting import free_port, until
 
 KERNELS = 64
 """MiB that socket buffers on the way may swallow at most (tcp_rmem and tcp_wmem); the proxy's own memory is watched besides."""

@@ -19,7 +19,7 @@ from tests.e2e.client import TRUSTING, Client, Closed
 from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Origin
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from tests.e2e.waiting import free_port, until
+from tests.kit.waiting import free_port, until
 
 
 class WsOrigin:

@@ -6,5 +6,6 @@ clock.py        time that passes when the test says so
 loop.py         a loop whose turns the test takes
 config.py       configurations from text in hand
 generations.py  what the config actor would say
+waiting.py      for what is to happen, with a deadline; free ports, and figures from /proc
 by_the_book.py  h11, mended where it is not
 """

@@ -24,6 +24,7 @@ from pingap.stages.logging.actor import LoggingActor
 from pingap.stages.messages import Affinity, Answered, Data, Response
 from pingap.stages.metrics.actor import MetricsActor
 from tests.kit.generations import Generation, blobs_of, value_of
+from tests.kit.waiting import eventually
 from tests.metrics.test_metrics_actor import routed
 from tests.observability.samples import access, log
 
@@ -110,10 +111,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def until(is_so: Callable[[], bool], doing: Callable[[], None] = lambda: None) -> None:
     """Waits for a condition of other actors' making."""
-    async with asyncio.timeout(DEADLINE):
-        while not is_so():
+
+    def looks() -> bool:
+        found = is_so()
+        if not found:
             doing()
-            await asyncio.sleep(0.02)
+        return found
+
+    await eventually(looks, DEADLINE, 0.02)
 
 
 async def test_events_reach_the_file_the_consumers_and_the_metrics_page_also_after_a_restart(world: World, tmp_path: Path) -> None:

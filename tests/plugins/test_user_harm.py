@@ -15,6 +15,7 @@ import pytest
 
 from pingap.stages.messages import Cancel, Response, Routed
 from pingap.stages.plugins import driving
+from tests.kit.waiting import eventually
 from tests.plugins.script import SID, Stage, data
 from tests.plugins.test_python_plugins import HEAD, plugin, section
 
@@ -83,12 +84,7 @@ def code_of(place: str, bad: str) -> str:
 
 
 async def until(ended: Callable[[], Any], stage: Stage) -> None:
-    """Looks for as long as it takes; five seconds are an answer too."""
-    for _ in range(1000):
-        if ended():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"nothing happened; logged: {stage.context.logged}")
+    await eventually(ended, said=lambda: stage.context.logged)
 
 
 async def outs(stage: Stage, count: int) -> list[Any]:

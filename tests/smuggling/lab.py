@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from tests.e2e.harness import Pingap
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 from tests.smuggling.book import Reading, read
 from tests.smuggling.origins import Asgi, BehindNginx, Record, Recorder
 from tests.smuggling.payload import MARK

@@ -17,7 +17,7 @@ from typing import Any
 
 import uvicorn
 
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 from tests.smuggling.book import Request
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9a-zA-Z]+) ([!-~]+) HTTP/1\.1")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.waiting import free_port, session_members, until
+from tests.kit.waiting import free_port, session_members, until
 
 ROOT = Path(__file__).parents[2]
 

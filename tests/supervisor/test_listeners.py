@@ -10,7 +10,7 @@ import pytest
 from pingap.config.model import Server
 from pingap.config.parts import Listen
 from pingap.listeners import BindFailed, Listeners
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 
 LOCAL = Listen("127.0.0.1", 0)
 HAS_IPV6 = Path("/proc/net/if_inet6").exists() and bool(Path("/proc/net/if_inet6").read_text())

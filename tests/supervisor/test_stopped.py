@@ -12,7 +12,7 @@ import pytest
 from pingap import spawning
 from pingap.bus.liveness import SILENCE
 from pingap.spawning import SpawnerHandle
-from tests.e2e.waiting import until
+from tests.kit.waiting import until
 from tests.supervisor.conftest import Instance
 
 

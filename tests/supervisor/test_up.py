@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pingap.rundir import supervisor_of
-from tests.e2e.waiting import is_alive, title, until
+from tests.kit.waiting import is_alive, title, until
 from tests.supervisor.conftest import Instance
 
 pytestmark = [pytest.mark.alone, pytest.mark.processes]

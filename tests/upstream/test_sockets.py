@@ -21,7 +21,7 @@ from pingap.config.parts import Backend
 from pingap.stages.lookups import Address, Lookups
 from pingap.stages.messages import WINDOW, Credit, Data, Response
 from pingap.stages.upstream.dial import TCP_FASTOPEN_CONNECT, socket_options
-from tests.e2e.waiting import free_port
+from tests.kit.waiting import free_port
 from tests.upstream.playbook import OK, Play
 
 RESET = struct.pack("ii", 1, 0)

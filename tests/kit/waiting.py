@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -24,6 +25,14 @@ def until(happened: Callable[[], T | None], seconds: float, what: str, every: fl
         if time.monotonic() >= end:
             raise AssertionError(f"not within {seconds:g} s: {what}")
         time.sleep(every)
+
+
+async def eventually(is_so: Callable[[], object], seconds: float = 5, every: float = 0.002, said: Callable[[], object] = str) -> None:
+    """Lets the loop run until `is_so`. Fails the test, with what `said` says, when that takes longer."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {said()}"
+        await asyncio.sleep(every)
 
 
 _given: set[int] = set()
