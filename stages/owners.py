@@ -19,7 +19,7 @@ KEPT: Final = 4096
 """Owners remembered: finding one hashes the key once for each replica."""
 
 
-def owner_of(key: str, replicas: Sequence[Member]) -> int:
+def owner_among(key: str, replicas: Sequence[Member]) -> int:
     """The id of the one that owns the key; 0 when there is nobody."""
     if len(replicas) < 2:
         return replicas[0].id if replicas else 0
@@ -44,7 +44,7 @@ class Owners:
         owner = self._found.get(key)
         if owner is None:
             context = self._context
-            owner = owner_of(key, context.members.ready(context.stage)) or context.id
+            owner = owner_among(key, context.members.ready(context.stage)) or context.id
             if len(self._found) >= KEPT:
                 self._found.clear()
             self._found[key] = owner

@@ -13,7 +13,7 @@ from pingap.bus.members import READY, Member, Members
 from pingap.stages.claims import WAIT, Claims
 from pingap.stages.leases import Leases, Verdict
 from pingap.stages.messages import Claim, Claimed, Done
-from pingap.stages.owners import KEPT, Owners, owner_of
+from pingap.stages.owners import KEPT, Owners, owner_among
 from tests.kit.context import FakeContext
 
 KEYS = [f"location-{number}" for number in range(10_000)]
@@ -30,7 +30,7 @@ def replicas(count: int, first: int = 0) -> tuple[Member, ...]:
 
 @pytest.mark.parametrize("count", range(2, 10))
 def test_each_replica_owns_an_even_share_of_the_keys(count: int) -> None:
-    shares = Counter(owner_of(key, replicas(count)) for key in KEYS)
+    shares = Counter(owner_among(key, replicas(count)) for key in KEYS)
     assert len(shares) == count
     assert all(abs(share * count / len(KEYS) - 1) < 0.1 for share in shares.values()), shares
 
@@ -39,7 +39,7 @@ def test_each_replica_owns_an_even_share_of_the_keys(count: int) -> None:
 def test_who_joins_or_leaves_moves_its_own_share_only(count: int) -> None:
     """Who joins takes from all others alike, and who leaves gives to all alike."""
     newest = 100 + count
-    few, many = ({key: owner_of(key, replicas(n)) for key in KEYS} for n in (count, count + 1))
+    few, many = ({key: owner_among(key, replicas(n)) for key in KEYS} for n in (count, count + 1))
     moved = {key for key in KEYS if few[key] != many[key]}
     assert moved == {key for key in KEYS if many[key] == newest}
     losses = Counter(few[key] for key in moved)
@@ -50,13 +50,13 @@ def test_a_replica_that_was_restarted_has_its_keys_again() -> None:
     old = replicas(4)
     new = (old[0], old[1]._replace(id=999), *old[2:])
     renamed = {101: 999}
-    assert all(owner_of(key, new) == renamed.get(owner_of(key, old), owner_of(key, old)) for key in KEYS[:500])
+    assert all(owner_among(key, new) == renamed.get(owner_among(key, old), owner_among(key, old)) for key in KEYS[:500])
 
 
 def test_the_order_of_the_table_is_of_no_matter_and_nobody_owns_nothing() -> None:
-    assert all(owner_of(key, replicas(4)) == owner_of(key, replicas(4)[::-1]) for key in KEYS[:100])
-    assert owner_of("key", ()) == 0
-    assert owner_of("\udc80", replicas(3)) in {100, 101, 102}, "whatever a client sent is a key"
+    assert all(owner_among(key, replicas(4)) == owner_among(key, replicas(4)[::-1]) for key in KEYS[:100])
+    assert owner_among("key", ()) == 0
+    assert owner_among("\udc80", replicas(3)) in {100, 101, 102}, "whatever a client sent is a key"
 
 
 def test_owners_remembered_are_bounded() -> None:
@@ -139,7 +139,7 @@ class Fleet:
 
     def key_of(self, owner: int) -> str:
         living = [member for member in replicas(3) if member.id in self.alive]
-        return next(key for key in KEYS if owner_of(key, living) == owner)
+        return next(key for key in KEYS if owner_among(key, living) == owner)
 
     def deliver(self) -> list[tuple[int, int, type]]:
         """Delivers until nothing is on the way: (from, to, kind) of what was."""
@@ -264,7 +264,7 @@ async def test_when_an_owner_dies_its_successor_is_asked_and_nothing_is_owed_to_
     fleet.deliver()
     asker.ask(SID + 1, key)
     fleet.kill(101)
-    successor = owner_of(key, [member for member in replicas(3) if member.id != 101])
+    successor = owner_among(key, [member for member in replicas(3) if member.id != 101])
     fleet.deliver()
     assert asker.heard == [(SID, True), (SID + 1, True)], "the successor counts from 0"
     asker.ask(SID + 2, key)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -115,6 +117,22 @@ def test_the_metrics_page_counts_requests_and_keeps_its_labels_bounded(proxy: Pi
     text = page()
     assert "/metric/1" not in text
     assert not shared_origin.seen("/metrics"), "the page is the proxy's own"
+
+
+def test_metrics_that_do_not_answer_are_503_and_told(placement: str, shared_origin: Origin) -> None:
+    server = 'access_log = "{dir}/access.log combined"\nprometheus_metrics = "/metrics"'
+    with Pingap(site([shared_origin.port], server=server), placement) as proxy:
+        assert proxy.get("/metrics").status == 200
+        pid = proxy.pid("metrics")
+        os.kill(pid, signal.SIGSTOP)  # before the supervisor misses it, and after
+        try:
+            assert proxy.get("/metrics").status == 503
+            assert proxy.get("/any").status == 200
+        finally:
+            proxy.wait_restarted("metrics", pid, seconds=10)
+        until(lambda: proxy.get("/metrics").status == 200, 5, "the new one answers")
+        proxy.wait_output("internal destination metrics (was silent|died|has nobody)")
+        assert len(log_lines(proxy, '"GET /metrics HTTP/1.1" 503')) == 1
 
 
 def test_prometheus_itself_can_read_the_metrics(proxy: Pingap) -> None:

@@ -31,7 +31,7 @@ from pingap.stages.messages import (
     Stranded,
     closing,
 )
-from pingap.stages.owners import owner_of
+from pingap.stages.owners import owner_among
 from pingap.stages.routing.actor import RoutingActor
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
@@ -303,7 +303,7 @@ async def test_the_places_of_a_dead_accept_actor_are_free_again(script: Script) 
 def owned_by(script: Script, owner: int, **keys: Any) -> str:
     """Commits a location that the replica `owner` counts, with two replicas; its name."""
     script.members([ROUTING, OTHER])
-    name = next(f"l{n}" for n in range(100) if owner_of(f"l{n}", script.context.members.ready("routing")) == owner)
+    name = next(f"l{n}" for n in range(100) if owner_among(f"l{n}", script.context.members.ready("routing")) == owner)
     committed(script, **{name: location(max_processing=1, **keys)})
     return name
 
