@@ -17,6 +17,10 @@ PIECE: Final = 64 * 1024
 """Most bytes that a transformer gets at once."""
 
 
+FLUSH: Final = object()
+"""In place of a piece: what there is goes out now, for the next may be long in coming."""
+
+
 class BodyTooLarge(Exception):
     """A hook wants the whole of a body that is larger than its limit."""
 
@@ -244,6 +248,12 @@ class Flow:
         # One piece is kept in hand: only the last of them carries the end.
         before: bytes | None = None
         for piece in out:
+            if piece is FLUSH:
+                if before:
+                    yield from self._feed(at + 1, before, False)
+                before = b""
+                yield from self._flush()
+                continue
             if type(piece) is not bytes and isinstance(piece, Awaitable):
                 piece = yield piece
             if before is not None:

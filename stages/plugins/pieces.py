@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from typing import Any, Final
 
 from pingap.stages.messages import UNKNOWN
+from pingap.stages.plugins.core import FLUSH
 from pingap.stages.plugins.exchange import HookError, Transformer, body_bytes
 from pingap.stages.plugins.file_body import FileBody
 
@@ -44,7 +45,8 @@ class Pieces(Transformer):
     def _pieces(self) -> Iterator[Any]:
         while not self._is_over:
             yield self._next()
-            yield b""  # the last piece is kept in hand until the next comes: this is that, so none waits for a later one
+            # The last piece is kept in hand until the next comes: this is that, so none waits for a later one.
+            yield FLUSH if self.length == UNKNOWN else b""
 
     async def _next(self) -> bytes:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ async def test_none_waits_for_the_next(tmp_path: Path) -> None:
     code = streams("yield b'tick'\nawait asyncio.sleep(3600)")
     async with Stage({"p": section(tmp_path, code)}) as stage:
         assert bodies(await settled(stage, stage.request())) == b"tick"
+
+
+async def test_none_waits_in_a_compressor_for_the_next(tmp_path: Path) -> None:
+    sections = {
+        "p": section(tmp_path, streams("yield b'tick'\nawait asyncio.sleep(3600)")),
+        "zip": {"category": "compression", "gzip_level": 6},
+    }
+    async with Stage(sections) as stage:
+        out = await settled(stage, stage.request("/", "accept-encoding: gzip"))
+        assert b"content-encoding: gzip" in out[0].headers
+        assert zlib.decompressobj(31).decompress(bodies(out)) == b"tick"
 
 
 async def test_a_client_that_reads_nothing_is_sent_a_window_and_no_more_is_made(tmp_path: Path) -> None:

@@ -79,10 +79,11 @@ def test_an_endpoint_on_tcp_gives_each_replica_a_port() -> None:
     assert topology.endpoint("/run", snapshot, "accept", 2, 17) == "ipc:///run/accept.2.17"
 
 
-def test_accept_in_a_worker_is_told_its_crew() -> None:
+def test_accept_and_plugins_in_a_worker_are_told_their_crew() -> None:
     (worker,) = [role for role in topology.roles(Snapshot(servers=SERVER), Options(placement=COLOCATED)) if role.name == "worker"]
     settings = topology.settings("accept", worker, (5, 6, 7, 8), Options(), None)
     assert settings == {"crew": {"routing": 6, "plugins": 7, "upstream": 8}}
+    assert topology.settings("plugins", worker, (5, 6, 7, 8), Options(), None) == settings
 
 
 def test_each_internal_destination_is_answered_by_one_stage_of_which_routing_is_told() -> None:
