@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from pingap.stages.steps import Steps
 
-SLICE: Final = 0.004
+SLICE: Final = 0.002
 """Seconds that a slice takes at most, as long as no single step takes longer."""
 
 LOOK: Final = 64

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from pingap.config.diff import diff
 from pingap.config.model import Code, Location, Snapshot
-from pingap.stages.bundles import SECTIONS, digests, packed, unpacked
+from pingap.stages.bundles import SECTIONS, OnTheWay, apart, digests, packed, unpacked
 from pingap.stages.steps import finished
 from tests.kit.config import load_text
 
@@ -103,3 +104,23 @@ def test_what_a_stage_reads_of_a_snapshot_is_what_it_fetches(stage: str) -> None
     read = {name for text in texts for name in re.findall(r"\bsnapshot\.(\w+)", text)} & SECTIONS.keys()
     assert read - {"plans"} == set(module.SECTIONS) - {"plans"}
     assert ("certificates" in module.SECTIONS) == (stage == "accept"), "private keys go to accept alone"
+
+
+def test_items_on_the_way_are_those_of_the_bundles() -> None:
+    whole = packed(many(), {})
+    snapshot, _ = finished(unpacked(whole.contents, whole.blobs, keeps=False))
+    assert isinstance(snapshot.locations, OnTheWay)
+    assert snapshot == many()
+    assert (list(snapshot.locations), len(snapshot.locations)) == (list(many().locations), 5000)
+    assert snapshot.locations["l4000"] == many().locations["l4000"]
+    with pytest.raises(KeyError):
+        snapshot.locations["other"]
+
+
+def test_two_generations_are_compared_by_the_bundles_in_which_they_differ() -> None:
+    before = many()
+    after = replace(before, locations={**many(7).locations, "l4000": Location(upstream="other"), "new": Location(upstream="u")})
+    old, new = apart(packed(before, {}), packed(after, {}))
+    assert max(len(old), len(new)) < 2000
+    assert diff(replace(before, locations=dict(old.items())), replace(after, locations=dict(new.items()))) == diff(before, after)
+    assert [len(one) for one in apart(packed(before, {}), packed(many(), {}))] == [0, 0]
