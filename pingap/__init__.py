@@ -5,7 +5,7 @@
     supervisor.py  one loop: acts              plan.py     decides (plan_words.py, plan_state.py, plan_table.py: its words and memory)
     control.py     the control socket          listeners.py   the listening sockets
     spawner.py     forks all processes         spawning.py    the supervisor's end of it
-    topology.py    THE table of processes, sockets and settings     loading.py   a configuration with all checks
+    topology.py    THE table of processes, sockets, settings and internal destinations     loading.py   a configuration with all checks
     rundir.py      who holds the run dir       demo.py     the backends of `pingap up` without a configuration
     limits.py      what the system refuses     polling.py    waiting for descriptors
     plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`
