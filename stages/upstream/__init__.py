@@ -18,5 +18,6 @@
     troubles.py     what logs and metrics hear of failed attempts
     actor.py        the table of exchanges, messages from and to the other stages
 
-Pools outlive a reload as long as the upstream's own section does not change.
+Pools outlive a reload as long as the upstream's own section does not change. Each attempt ends in one
+`BackendState.settled(outcome, status)`: passive health and circuit breakers belong there.
 """
