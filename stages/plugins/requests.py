@@ -28,6 +28,7 @@ class RequestRunner:
         self._send = send
         self._me = me
         self._streams = streams
+        self._by_sid = streams.by_sid
         self._guard = guard
         self._answers = answers
 
@@ -48,7 +49,8 @@ class RequestRunner:
                 at, result = run(chain.proxy, exchange, 0, guard)
                 if result is None:
                     if chain.respond.calls:
-                        self._streams.open(exchange, chain).is_forwarded = True
+                        stream = self._by_sid[routed.sid] = PluginStream(exchange, chain)  # as `open`, without that call
+                        stream.is_forwarded = True
                     self._forward(exchange, routed.length, routed.body, routed.ended, routed.plan & ~REQUEST_BODY)
                     return
             if isinstance(result, Reply):

@@ -63,6 +63,8 @@ class PluginStream:
 
     def stop(self) -> None:
         """Ends what still runs for it, the caller excepted."""
+        if self.task is None and self.upload is None and self.download is None and self.pieces is None:
+            return  # as most are
         if self.pieces is not None:
             self.pieces.close()
         tasks = [mover.task for mover in (self.upload, self.download) if mover is not None]
@@ -98,8 +100,9 @@ class PluginStreams:
 
     def drop(self, stream: PluginStream) -> None:
         """The stream is over for this stage."""
-        if self.has(stream):
-            del self.by_sid[stream.sid]
+        by_sid, sid = self.by_sid, stream.sid
+        if by_sid.get(sid) is stream:
+            del by_sid[sid]
         stream.stop()
 
     def stop(self) -> None:
