@@ -94,9 +94,9 @@ def reload(pingap: Pingap, root: Path, port: int, locations: int, text: str) -> 
     return took, slowest, failed
 
 
-def measure(root: Path, locations: int, origin: int) -> Figures:
+def measure(root: Path, locations: int, origin: int, placement: str = "split") -> Figures:
     port = free_port()
-    pingap = Pingap(config(locations, origin, port, "first"), port=port)
+    pingap = Pingap(config(locations, origin, port, "first"), placement, port=port)
     with pingap:  # which starts it
         start = pingap.took
         time.sleep(1)
@@ -127,13 +127,14 @@ def cost(locations: int, origin: int, seconds: float = 4) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("locations", nargs="?", type=int, default=20_000)
+    parser.add_argument("--placement", choices=("split", "colocated"), default="split")
     parser.add_argument("--no-cost", action="store_true", help="leave out the cost of a request")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as directory:
         origin = Nginx(Path(directory) / "origin")
         try:
             for locations in (FEW, asked.locations):
-                one = measure(Path(directory), locations, origin.port)
+                one = measure(Path(directory), locations, origin.port, asked.placement)
                 print(
                     f"{locations:6d} locations: start {one.start:.2f} s, PSS {one.pss:.0f} MiB, reload {one.reload:.2f} s; slowest request"
                     f" usually {one.usual:.0f} ms, while reloading {one.slowest:.0f} and {one.second:.0f} ms;"

@@ -54,7 +54,7 @@ class Slices:
                     items = 0
                     if monotonic() >= until:
                         self._turns += 1
-                        gc.collect(self._turns % MIDDLE == 0)
+                        gc.collect(0 if self._turns % MIDDLE else 1)
                         self._loop().call_soon(self._run)
                         return
         except StopIteration:

@@ -4,7 +4,7 @@
     watch.py     decides when changed files are worth reading: once they have settled
     actor.py     acts: reads in a thread, publishes, reports, keeps `config.last`
     last.py      the committed generation on disk, for the next life of this actor
-    aside.py     one call in a thread of its own, with a deadline
+    aside.py     one call in a thread of its own, with a deadline and less than usual priority
 
 A generation is a candidate until every actor that uses one has compiled it. One
 candidate at a time: what is edited meanwhile waits and only its last state is
