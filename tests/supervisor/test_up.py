@@ -224,11 +224,14 @@ def test_nothing_is_left_within_ten_seconds_of_killing_the_supervisor_not_even_w
 
 def test_a_new_instance_starts_at_once_where_another_was_killed(instance: Instance) -> None:
     old = instance.members()
-    instance.process.kill()
-    instance.process.wait(5)
-    instance.output_file.write_text("")
-    instance.launch()
-    instance.ready()
+    with instance.connect() as line:
+        line.say("hold")  # who holds nothing leaves when its supervisor is gone
+        until(lambda: instance.row("accept")["in_flight"] == 1, 5, "it is held")
+        instance.process.kill()
+        instance.process.wait(5)
+        instance.output_file.write_text("")
+        instance.launch()
+        instance.ready()
     assert "processes that a killed pingap had left behind" in instance.output()
     assert not any(is_alive(pid) for pid in old)
     with instance.connect() as line:
