@@ -33,6 +33,7 @@ from pingap.stages.messages import UNKNOWN, Cancel, Credit, Data, Recalled, Repo
 from tests.kit.clock import Clock
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
+from tests.kit.transport import FakeTransport
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
@@ -46,33 +47,22 @@ KERNEL_READ: Final = 256 * 1024
 check_states()
 
 
-class FakeTransport(asyncio.Transport):
-    """A transport whose socket takes everything at once, or nothing while `is_stuck`."""
+class ClientTransport(FakeTransport):
+    """What accept has of a client's connection."""
 
     def __init__(self, protocol: Any) -> None:
-        super().__init__()
-        self.protocol = protocol
-        self.out = b""
-        """What has left for the client."""
-        self.unsent = b""
-        self.is_stuck = False
-        self._reading = True
-        self.is_lost = False
-        self.was_reset = False
-        self.eof_sent = False
-        self._eof = False
-        self._closing = False
-        self._choked = False
-        self._high, self._low = 64 * 1024, 16 * 1024
+        super().__init__(protocol)
         self._info: dict[str, Any] = {"peername": ("192.0.2.7", 5000), "sockname": ("192.0.2.1", 80)}
 
-    # -- asyncio.Transport ------------------------------------------------------
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert data, "an empty write"
+        if not self.is_lost:
+            super().write(data)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self if name == "socket" else self._info.get(name, default)
 
-    def set_protocol(self, protocol: Any) -> None:
-        self.protocol = protocol
+    # -- its socket ---------------------------------------------------------------
 
     def fileno(self) -> int:
         return -1  # no socket behind it: what is written comes to `write`
@@ -84,78 +74,6 @@ class FakeTransport(asyncio.Transport):
     def setsockopt(self, *option: Any) -> None:
         self.was_reset = True  # SO_LINGER of zero, before abort
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        assert high is not None
-        self._high, self._low = high, high // 4 if low is None else low
-
-    def get_write_buffer_size(self) -> int:
-        return len(self.unsent)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self._eof, "write after write_eof"
-        assert data, "an empty write"
-        if self.is_lost:
-            return
-        self.unsent += bytes(data)
-        if not self.is_stuck:
-            self._flush(len(self.unsent))
-        if len(self.unsent) > self._high and not self._choked:
-            self._choked = True
-            self.protocol.pause_writing()
-
-    def writelines(self, parts: Iterable[Any]) -> None:
-        self.write(b"".join(parts))
-
-    def write_eof(self) -> None:
-        self._eof = True
-        self._flush(0)
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def pause_reading(self) -> None:
-        self._reading = False
-
-    def resume_reading(self) -> None:
-        self._reading = True
-
-    def is_reading(self) -> bool:
-        return self._reading
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            self._flush(0)
-
-    def abort(self) -> None:
-        self.lose(None)
-
-    # -- the other end ------------------------------------------------------------
-
-    def _flush(self, size: int) -> None:
-        self.out += self.unsent[:size]
-        self.unsent = self.unsent[size:]
-        if self._choked and len(self.unsent) <= self._low:
-            self._choked = False
-            self.protocol.resume_writing()
-        if not self.unsent and self._closing:
-            self.lose(None)
-        elif not self.unsent and self._eof:
-            self.eof_sent = True
-
-    def drain(self, size: int) -> None:
-        """The client takes so many bytes."""
-        self._flush(size)
-
-    def lose(self, error: Exception | None) -> None:
-        if not self.is_lost:
-            self.is_lost = self._closing = True
-            self.unsent = b""
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
-
 
 class Client:
     """One client connection, seen from the client."""
@@ -163,7 +81,7 @@ class Client:
     def __init__(self, play: Play, door: Door) -> None:
         self.play = play
         begin = ConnectionEntry if door.settings.proxy_protocol else Http1ClientConnection
-        self.transport = FakeTransport(begin(play.actor.connections, door))
+        self.transport = ClientTransport(begin(play.actor.connections, door))
         self._heard = 0
         self._unread: list[bytes] = []
         self.connection.connection_made(self.transport)

@@ -2,6 +2,7 @@
 
 wire.py         what arrives of a message that is sent
 context.py      an actor's context without processes or sockets
+transport.py    one end of a connection, with the buffers in between
 clock.py        time that passes when the test says so
 loop.py         a loop whose turns the test takes
 config.py       configurations from text in hand

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
 from typing import Any, Final
 
 import pytest
@@ -34,6 +33,7 @@ from pingap.stages.upstream.states import check_states
 from tests.kit.clock import Clock
 from tests.kit.context import FakeContext
 from tests.kit.generations import Generation, say_config
+from tests.kit.transport import FakeTransport
 from tests.kit.wire import over_the_wire
 
 ACCEPT: Final = 9
@@ -52,92 +52,23 @@ def report_of(response: Response) -> Report:
     return response.report
 
 
-class FakeTransport(asyncio.Transport):
-    """A transport whose socket takes everything at once, or nothing while `is_stuck`."""
+class BackendTransport(FakeTransport):
+    """What upstream has of a connection to a backend."""
 
     def __init__(self, protocol: Connection, link: Link) -> None:
-        super().__init__()
-        self.protocol, self.link = protocol, link
-        self.out = b""
-        """What has left for the backend."""
-        self.unsent = b""
-        self.is_stuck = False
-        self.is_lost = False
-        self.was_reset = False
-        self.eof_sent = False
-        self._reading = True
-        self._closing = False
-        self._choked = False
-        self._high, self._low = 64 * 1024, 16 * 1024
-
-    # -- asyncio.Transport ------------------------------------------------------
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        assert high is not None
-        self._high, self._low = high, high // 4 if low is None else low
-
-    def get_write_buffer_size(self) -> int:
-        return len(self.unsent)
+        super().__init__(protocol)
+        self.link = link
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.was_reset:
             return  # as a real one does until it has told its protocol
         assert not self._closing, "a write to a connection that was given up"
-        self.unsent += bytes(data)
-        if not self.is_stuck:
-            self.flush(len(self.unsent))
-        if len(self.unsent) > self._high and not self._choked:
-            self._choked = True
-            self.protocol.pause_writing()
-
-    def writelines(self, parts: Iterable[Any]) -> None:
-        self.write(b"".join(parts))
-
-    def write_eof(self) -> None:
-        self.eof_sent = True
-
-    def pause_reading(self) -> None:
-        self._reading = False
+        super().write(data)
 
     def resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
             asyncio.get_running_loop().call_soon(self.link.pump)
-
-    def is_reading(self) -> bool:
-        return self._reading
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            if not self.unsent:
-                self.lose(None)
-
-    def abort(self) -> None:
-        self.lose(None)
-
-    # -- the other end ------------------------------------------------------------
-
-    def flush(self, size: int) -> None:
-        self.out += self.unsent[:size]
-        self.unsent = self.unsent[size:]
-        if self._choked and len(self.unsent) <= self._low:
-            self._choked = False
-            self.protocol.resume_writing()
-        if self._closing and not self.unsent:
-            self.lose(None)
-
-    def lose(self, error: Exception | None) -> None:
-        if not self.is_lost:
-            self.is_lost = self._closing = True
-            self.unsent = b""
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
 
 
 class FakeSocket:
@@ -168,7 +99,7 @@ class Link:
         self._heard = 0
         own: Any = FakeSocket(self)
         self.connection: Any = SharedConnection(keeper, state, name) if is_http2 else BackendConnection(keeper, state, own, name)
-        self.transport = FakeTransport(self.connection, self)
+        self.transport = BackendTransport(self.connection, self)
 
     def hears(self) -> bytes:
         """What came since the last time."""
@@ -209,7 +140,7 @@ class Link:
         """Takes so many bytes, or from now on everything."""
         if size is None:
             self.transport.is_stuck = False
-        self.transport.flush(len(self.transport.unsent) if size is None else size)
+        self.transport.drain(len(self.transport.unsent) if size is None else size)
 
     @property
     def is_closed(self) -> bool:
