@@ -26,6 +26,7 @@ from pingap.stages.steps import finished
 from pingap.stages.upstream.compiled import UpstreamCompiler
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
+from tests.kit.loop import Turns
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 AFFINITY = Affinity(2, 3, 4)
@@ -55,6 +56,14 @@ class _Nowhere(FakeContext):
 
     count_sent = 0
 
+    def __init__(self) -> None:
+        super().__init__("routing", 2)
+        self.turns = Turns()
+
+    @property
+    def loop(self) -> Any:
+        return self.turns
+
     def send(self, to: int, envelope: Any) -> None:
         self.count_sent += 1
 
@@ -66,10 +75,12 @@ def measure(name: str, locations: dict[str, Location], requests: Iterable[Reques
         locations=locations,
         upstreams={"u": Upstream(addrs=(parse_backend("127.0.0.1:9000"),))},
     )
-    context = _Nowhere("routing", 2)
+    context = _Nowhere()
     actor = RoutingActor(context)
     actor._generations.start()
     say_config(context, (1, snapshot, {}), oldest=1)
+    while context.turns.take():  # thousands of locations are compiled in slices
+        pass
     receive = actor.receivers()[Request]
     batch = list(requests)
     batch = (batch * (ROUND // len(batch) + 1))[:ROUND]
