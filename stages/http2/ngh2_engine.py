@@ -307,8 +307,11 @@ class Ngh2Engine:
     def let_in(self, stream_id: int, count: int) -> None:
         connection = self._connection
         if stream_id in self._open:
-            wider = connection.stream_local_window_size(stream_id) + count
-            connection.set_local_window_size(min(wider, LARGEST_WINDOW), stream_id=stream_id)
+            if connection.stream_local_window_size(stream_id) < count:
+                # What is set is the whole window, of which a client may have used up all that it had; what was acknowledged of
+                # that comes back by itself only when it is half of the whole.
+                wider = self._settings.window + count
+                connection.set_local_window_size(min(wider, LARGEST_WINDOW), stream_id=stream_id)
             # Of that of the connection as much as a half may be used up: libnghttp2 opens it anew only then.
             wider = min(2 * (count + sum(self._held.values())), LARGEST_WINDOW)
             if connection.local_window_size < wider:
