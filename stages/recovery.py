@@ -123,7 +123,7 @@ class Recovery:
         if len(answers) < len(stream.answers):
             return
         self._recalling.discard(stream)
-        stream.state = ASKED
+        stream.state, stream.quiet_since = ASKED, 0.0
         self._carry_out(stream, after_recall(answers, stream.replayable, stream.resent))
 
     def _carry_out(self, stream: OwnedStream, verdict: Fate) -> None:

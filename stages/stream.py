@@ -38,6 +38,8 @@ class OwnedStream:
     """What `failed` comes of, in words."""
     deadline = 0.0
     """Monotonic seconds; used while WAITING and RECALLING only."""
+    quiet_since = 0.0
+    """Monotonic seconds since when, ASKED, nothing was heard of it: set by a sweep, and 0.0 again with each thing that is."""
     answers: dict[int, int | None] | None = None
     """Answers to RECALL so far."""
     received = 0

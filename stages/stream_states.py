@@ -5,7 +5,18 @@
     ANSWERING → TUNNEL → HALF_SHUT   the backend has switched protocols; it has ended its half
     ENDED                            from everywhere, once
 
-That its request's body may still be on its way beside all this is `OwnedStream.upload_done`.
+That its request's body may still be on its way beside all this is `OwnedStream.upload_done`: a client that sends nothing of it, though
+somebody wants it, has `downstream_read_timeout`.
+
+None is for ever. Who ends a stream that stays in one, and when:
+
+    WAITING            recovery.py, after WAIT
+    ASKED              who serves it, by its own time-outs; behind all of those streams.py, by the owner's patience (accept/patience.py)
+    RECALLING          recovery.py, after RECALL_WAIT
+    ANSWERING          the sender, when no more comes: upstream by `read_timeout`, plugins by the time between two pieces;
+                       its client's connection, when that takes nothing: `downstream_write_timeout`
+    WHOLE              its client's connection, by the same
+    TUNNEL, HALF_SHUT  upstream, when nothing has moved for `read_timeout`
 """
 
 from __future__ import annotations

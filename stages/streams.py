@@ -28,6 +28,12 @@ from pingap.stages.stream_states import ANSWERING, ASKED, ENDED, RECALLING, WAIT
 
 ONE_ENVELOPE_MAY_CARRY: Final = 256 * 1024
 
+LOOK: Final = 5.0
+"""Seconds between two looks for streams of which nothing is heard: they may wait for minutes, all of them."""
+
+SLOW_UPLOAD: Final = 16
+"""So many times as patient with a stream whose body is on its way: what a backend takes of it is told a portion at a time only."""
+
 _NOBODY: Final = Affinity(0, 0, 0)
 
 
@@ -44,8 +50,17 @@ class Streams:
     A new one gets the next crew in turn, and keeps it; its sid is the owner's number in front of a count.
     """
 
-    def __init__(self, context: Context, generations: Numbered, record: Callable[[OwnedStream, float, Sized], None]) -> None:
-        """record: called with each stream that has ended, the monotonic seconds at that, and the streams that are left."""
+    def __init__(
+        self,
+        context: Context,
+        generations: Numbered,
+        record: Callable[[OwnedStream, float, Sized], None],
+        patience: Callable[[Request], float],
+    ) -> None:
+        """record: called with each stream that has ended, the monotonic seconds at that, and the streams that are left.
+
+        patience: seconds that a request may wait for its answer with nothing heard of it.
+        """
         self.context = context
         self.repeats = Repeats(context)
         self.by_sid: dict[int, OwnedStream] = {}
@@ -53,6 +68,9 @@ class Streams:
         """So many were opened so far."""
         self._generations = generations
         self._record = record
+        self._patience = patience
+        self._look_at = 0.0
+        """Monotonic seconds of the next look for streams of which nothing is heard."""
         self._send: Callable[[int, Any], None] = context.send
         self._next_sid = context.id << 32
         self._recovery = Recovery(context, self)
@@ -130,6 +148,7 @@ class Streams:
         affinity = self._crews[self._turn % len(self._crews)] if self._crews else _NOBODY
         stream.sid = sid
         stream.wanter = stream.credit = 0
+        stream.quiet_since = 0.0
         stream.request = replace(stream.request, sid=sid, generation=self._generations.newest, affinity=affinity)
         self.by_sid[sid] = stream
         if self._crews:
@@ -140,6 +159,7 @@ class Streams:
 
     def send_body(self, stream: OwnedStream, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         """Request body bytes to whoever wants them, in portions that one envelope may carry; trailers come with the end."""
+        stream.quiet_since = 0.0
         while len(payload) > ONE_ENVELOPE_MAY_CARRY:
             self._send(stream.wanter, Data(stream.sid, payload[:ONE_ENVELOPE_MAY_CARRY], False, "", True))
             payload = payload[ONE_ENVELOPE_MAY_CARRY:]
@@ -225,6 +245,7 @@ class Streams:
     def _interim(self, interim: Interim) -> None:
         stream = self.by_sid.get(interim.sid)
         if stream is not None and stream.state < ANSWERING:
+            stream.quiet_since = 0.0
             stream.client.interim(interim)
 
     def _data(self, data: Data) -> None:
@@ -261,6 +282,7 @@ class Streams:
             return
         stream.wanter = credit.wanter
         stream.credit += credit.bytes
+        stream.quiet_since = 0.0
         stream.client.credited()
 
     # -- who lives, and for how long --------------------------------------------------
@@ -289,5 +311,25 @@ class Streams:
         return oldest
 
     def sweep(self, now: float) -> None:
-        """Ends what has waited for too long for a crew, or for survivors. To be called now and then."""
+        """Ends what has waited for too long for a crew, for survivors, or for any word at all. To be called now and then."""
         self._recovery.sweep(now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            self._end_silent(now)
+
+    def _end_silent(self, now: float) -> None:
+        """Who serves a stream has time-outs: this is for one that nobody is at work on any more."""
+        quiet = []
+        for stream in self.by_sid.values():
+            if stream.state is ASKED:
+                if not stream.quiet_since:
+                    stream.quiet_since = now
+                elif stream.quiet_since < now - LOOK:
+                    quiet.append(stream)
+        for stream in quiet:
+            seconds, request = now - stream.quiet_since, stream.request
+            if seconds > self._patience(request) * (1 if stream.upload_done else SLOW_UPLOAD):
+                about: dict[str, Any] = {"sid": stream.sid, "server": request.server, "generation": request.generation}
+                self.repeats.log("error", "nothing is heard of a request", "", seconds=round(seconds), **about)
+                self.cancel(stream, "silent")
+                stream.client.fail("gateway_timeout")

@@ -16,10 +16,11 @@ from pingap.stages.accept.compiled import AcceptGeneration, compile_generation
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.departures import Departures
 from pingap.stages.accept.doors import Doors
+from pingap.stages.accept.patience import REMOVED
 from pingap.stages.accept.refusals import ErrorAnswers
 from pingap.stages.broken import OfStreams
 from pingap.stages.generations import Generations
-from pingap.stages.messages import Broken, GoesOn
+from pingap.stages.messages import Broken, GoesOn, Request
 from pingap.stages.streams import Streams
 
 if sys.flags.dev_mode:
@@ -41,7 +42,7 @@ class AcceptActor(OfStreams):
         super().__init__(context)
         self._generations: Generations[AcceptGeneration] = Generations(context, SECTIONS, compile_generation, self._committed)
         self._lines = AccessLines(context)
-        self.streams = Streams(context, self._generations, self._lines.record)
+        self.streams = Streams(context, self._generations, self._lines.record, self._patience)
         self._departures = Departures(self.streams)
         self._answers = ErrorAnswers(context, self.streams, self._lines)
         self._doors = Doors()
@@ -92,6 +93,10 @@ class AcceptActor(OfStreams):
         self.connections.sweep(now)
         self.streams.sweep(now)
         self._generations.in_use(self.streams.oldest_generation())
+
+    def _patience(self, request: Request) -> float:
+        compiled = self._generations.get(request.generation)
+        return compiled.patience.get(request.server, REMOVED) if compiled is not None else REMOVED
 
     def begin_drain(self) -> None:
         self._doors.close()

@@ -9,6 +9,7 @@ from pingap.observability.access_format import Render
 from pingap.stages.accept.access_lines import compile_lines
 from pingap.stages.accept.certificates import Choice, compile_choices
 from pingap.stages.accept.hidden import Hidden
+from pingap.stages.accept.patience import Patience, PatienceOf
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.forwarded import Trust
 from pingap.stages.steps import Steps
@@ -29,14 +30,18 @@ class AcceptGeneration:
     """Servers with a location whose backend may want header names as the client wrote them."""
     hidden: Hidden
     """Credentials that no log and no event shows."""
+    patience: Patience
+    """How long an answer may be waited for in silence."""
 
 
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Steps[AcceptGeneration]:
     """Raises ValueError for what cannot be served. plans: itinerary flags by location, of no interest here."""
     keeping = {name for name, upstream in snapshot.upstreams.items() if upstream.preserve_header_case}
     patient, spelled, filtered = set(), set(), {}
+    patience = PatienceOf(snapshot)
     for name, location in snapshot.locations.items():
         yield 1
+        patience.add(name, location)
         if location.ignore_client_close:
             patient.add(name)
         if location.upstream in keeping or location.upstream[:1] == "$":  # a capture may name any upstream
@@ -52,4 +57,5 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Steps[Accep
         frozenset(name for name, server in snapshot.servers.items() if not patient.isdisjoint(server.locations)),
         frozenset(name for name, server in snapshot.servers.items() if keeping and not spelled.isdisjoint(server.locations)),
         Hidden(replace(snapshot, locations=filtered)),
+        patience.by_server(snapshot.servers),
     )

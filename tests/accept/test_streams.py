@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from pingap.bus.members import Members
+from pingap.stages import stream_states
 from pingap.stages.client import Arrival
 from pingap.stages.http1.rules import RequestHead
 from pingap.stages.messages import INLINE, WINDOW, Broken, Cancel, Credit, Data, Interim, Peer, Request, Response, owner_of
 from pingap.stages.recovery import WAIT
 from pingap.stages.stream import OwnedStream
-from pingap.stages.stream_states import ENDED, WAITING
-from pingap.stages.streams import Streams
+from pingap.stages.stream_states import ANSWERING, ENDED, RECALLING, WAITING, StreamState
+from pingap.stages.streams import LOOK, SLOW_UPLOAD, Streams
 from tests.kit.context import FakeContext
 
 OWNER = 20
+PATIENCE = 100.0
 ROUTING, UPSTREAM, OTHER_UPSTREAM = 11, 13, 14
 ORIGIN = Arrival(Peer("", 0, "", 0, "http", 0), 0.0, None)
 
@@ -80,14 +83,20 @@ class Owner:
     def __init__(self) -> None:
         self.context = FakeContext("plugins", OWNER)
         self.recorded: list[OwnedStream] = []
-        self.streams = Streams(self.context, Generation(), self._record)
+        self.streams = Streams(self.context, Generation(), self._record, lambda request: PATIENCE)
         self._read = 0
 
     def _record(self, stream: OwnedStream, now: float, left: Sized) -> None:
         self.recorded.append(stream)
 
     def members(self, *upstream: int) -> None:
-        rows = [(ROUTING, "routing", 0, "", "ready"), *((one, "upstream", 0, "", "ready") for one in upstream)]
+        self._table((ROUTING, "routing"), *((one, "upstream") for one in upstream))
+
+    def lose_routing(self, *upstream: int) -> None:
+        self._table(*((one, "upstream") for one in upstream))
+
+    def _table(self, *living: tuple[int, str]) -> None:
+        rows = [(one, stage, 0, "", "ready") for one, stage in living]
         before, after = self.context.members, Members.of(1, 20, rows)
         self.context.members = after
         self.streams.members_changed(after, frozenset(before.by_id) - frozenset(after.by_id))
@@ -185,3 +194,86 @@ async def test_a_lost_message_fails_it(owner: Owner) -> None:
     owner.tell(Broken(request.sid, ROUTING, "could not be packed"))
     assert fetch.error == "internal"
     assert owner.recorded == [fetch.stream]
+
+
+def passes(owner: Owner, begin: float, seconds: float) -> float:
+    """Sweeps twice a second, as the actor does."""
+    for half in range(1, int(2 * seconds) + 1):
+        owner.streams.sweep(begin + half / 2)
+    return begin + seconds
+
+
+async def test_one_of_which_nothing_is_heard_is_not_waited_for_for_ever(owner: Owner) -> None:
+    fetch = Fetch(owner)
+    request = owner.hears_request()
+    now = passes(owner, 1000.0, PATIENCE)
+    assert owner.recorded == []
+    passes(owner, now, 3 * LOOK)
+    assert fetch.error == "gateway_timeout"
+    assert {(to, type(message)) for to, message in owner.hears()} == {(ROUTING, Cancel), (UPSTREAM, Cancel)}
+    assert owner.recorded == [fetch.stream]
+    ((level, message, fields),) = owner.context.logged
+    assert (level, message, fields["sid"], fields["generation"]) == ("error", "nothing is heard of a request", request.sid, 5)
+    owner.tell(answer(request, b"too late", ended=False))
+    assert owner.hears() == [(UPSTREAM, Cancel(request.sid, "gone"))]
+
+
+@pytest.mark.parametrize("word", ["interim", "credit", "upload", "sent again"])
+async def test_any_word_of_it_begins_the_wait_anew(owner: Owner, word: str) -> None:
+    fetch = Fetch(owner)
+    owner.hears_request()
+    now = 1000.0
+    for turn in range(3):
+        now = passes(owner, now, PATIENCE - LOOK)
+        assert not fetch.error
+        sid = fetch.stream.sid
+        if word == "interim":
+            owner.tell(Interim(sid, 103, b""))
+        elif word == "credit":
+            owner.tell(Credit(sid, 10, UPSTREAM))
+        elif word == "upload":
+            owner.streams.send_body(fetch.stream, b"x", False)
+        elif not turn:
+            owner.members(OTHER_UPSTREAM)
+        else:
+            return
+    passes(owner, now, PATIENCE + 3 * LOOK)
+    assert fetch.error == "gateway_timeout"
+
+
+async def test_a_body_on_its_way_has_more_time(owner: Owner) -> None:
+    fetch = Fetch(owner, b"POST", b"x" * (INLINE + 1))
+    owner.hears_request()
+    now = passes(owner, 1000.0, PATIENCE * SLOW_UPLOAD)
+    assert owner.recorded == []
+    passes(owner, now, 3 * LOOK)
+    assert fetch.error == "gateway_timeout"
+
+
+async def test_an_answer_that_has_begun_is_left_to_who_sends_it(owner: Owner) -> None:
+    fetch = Fetch(owner)
+    owner.tell(answer(owner.hears_request(), b"ke", ended=False))
+    passes(owner, 1000.0, 2 * PATIENCE)
+    assert not fetch.error
+    owner.streams.abandon(fetch.stream, "client_closed")
+
+
+@pytest.mark.parametrize("state", [state for state in StreamState if state < ANSWERING])
+async def test_nothing_before_the_answer_is_for_ever_when_nobody_says_a_word(owner: Owner, state: StreamState) -> None:
+    if state is WAITING:
+        owner.members()
+    fetch = Fetch(owner)
+    if state is RECALLING:
+        owner.lose_routing(UPSTREAM)
+    assert fetch.stream.state is state
+    now = monotonic()
+    for later in (2 * LOOK, 2 * PATIENCE, 2 * PATIENCE + 2 * LOOK):
+        owner.streams.sweep(now + later)
+    assert fetch.error
+    assert fetch.stream.state is ENDED
+
+
+def test_every_state_is_in_the_table_of_those_who_end_them() -> None:
+    assert stream_states.__doc__ is not None
+    _, _, table = stream_states.__doc__.partition("None is for ever.")
+    assert [state for state in StreamState if state is not ENDED and state.name not in table] == []
