@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from pingap.stages.messages import Data, Interim, Peer, Response
+from pingap.stages.messages import Data, FileRef, Interim, Peer, Response
 
 
 class Secured(NamedTuple):
@@ -44,6 +44,10 @@ class Client(Protocol):
 
     def respond(self, response: Response, now: float) -> None:
         """Takes the response head and what came with it. Raises, with nothing done, when the head is no head."""
+
+    def send_file(self, ref: FileRef) -> bool:
+        """Called after `respond`, when the body of the answer is a file. True: it is seen to, and if the file cannot be had
+        `Streams.ask_for_data` is called. False: that is to be called now."""
 
     def interim(self, interim: Interim) -> None:
         """Takes an interim answer."""

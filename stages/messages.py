@@ -156,6 +156,20 @@ class Report(Part, frozen=True):
     """What `error` comes of, in words."""
 
 
+class FileRef(Part, frozen=True):
+    """A file as one actor saw it, for another on the same host to open: there it must still be the same one."""
+
+    path: bytes
+    """Absolute."""
+    offset: int
+    """Where the part begins that is meant; how long that is, `Response.length` says."""
+    device: int
+    inode: int
+    size: int
+    """Bytes of the whole file."""
+    mtime_ns: int
+
+
 class Response(Message, frozen=True, tag=66):
     """upstream, plugins or routing → accept (or upstream → plugins): a response head."""
 
@@ -178,6 +192,9 @@ class Response(Message, frozen=True, tag=66):
     """The backend's phrase for that status, if it is not the usual one: for a client of HTTP/1.x. Visible text, bounded."""
     spelled: tuple[bytes, ...] = ()
     """Header names as the backend wrote them, when the client gets them so (`preserve_header_case`), at most one of each name."""
+    file: FileRef | None = None
+    """plugins → accept: all of the body, `length` bytes of it; `body` is empty. TAKEN in return, or else CREDIT, before which no
+    DATA comes."""
 
 
 class Data(Payload, frozen=True, tag=67):
@@ -293,6 +310,12 @@ ANSWER_LOST: Final = 2
 
 class Answered(Message, frozen=True, tag=80):
     """An internal destination → the routing actor that sent it ROUTED: the answer is on its way to accept."""
+
+    sid: int
+
+
+class Taken(Message, frozen=True, tag=81):
+    """accept → plugins: the file that RESPONSE names is open here, and no DATA is wanted. Forget the stream."""
 
     sid: int
 

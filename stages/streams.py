@@ -21,7 +21,21 @@ from pingap.stages.client import Client
 from pingap.stages.fate import crews
 from pingap.stages.http1.rules import RequestHead
 from pingap.stages.http1.upgrade import protocol_to_tunnel
-from pingap.stages.messages import Affinity, Broken, Cancel, Credit, Data, Done, Interim, Recalled, Request, Response, Stranded
+from pingap.stages.messages import (
+    Affinity,
+    Broken,
+    Cancel,
+    Credit,
+    Data,
+    Done,
+    Interim,
+    Recalled,
+    Request,
+    Response,
+    Stranded,
+    Taken,
+    window,
+)
 from pingap.stages.recovery import Recovery
 from pingap.stages.stream import OwnedStream
 from pingap.stages.stream_states import ANSWERING, ASKED, ENDED, RECALLING, WAITING, WHOLE
@@ -172,6 +186,17 @@ class Streams:
             self._send(response.source, Credit(stream.sid, stream.unacked, self.context.id))
             stream.unacked = 0
 
+    def ask_for_data(self, stream: OwnedStream) -> None:
+        """The file that is the body of the answer shall come as DATA."""
+        assert stream.response is not None
+        self._send(stream.response.source, Credit(stream.sid, window(stream.request.version), self.context.id))
+
+    def file_taken(self, stream: OwnedStream) -> None:
+        """The file that is the body of the answer is open here: whoever named it may go."""
+        assert stream.response is not None
+        stream.state = WHOLE
+        self._send(stream.response.source, Taken(stream.sid))
+
     def cancel(self, stream: OwnedStream, reason: str) -> None:
         """Has the actors that may be at work on it forget it."""
         if stream.state is WAITING:
@@ -238,6 +263,8 @@ class Streams:
         stream.response = response
         try:
             stream.client.respond(response, monotonic())
+            if response.file is not None and stream.state is ANSWERING and not stream.client.send_file(response.file):
+                self.ask_for_data(stream)
         except Exception as error:
             # No head that can be written: a status out of range, text instead of bytes. The client must not wait for ever.
             self._broke(stream, "a stage sent no valid response head", response.source, repr(error))

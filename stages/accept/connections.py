@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from pingap.bus.actor import Context
+from pingap.bus.descriptors import kept
 from pingap.stages.accept.departures import Departures
 from pingap.stages.accept.door import Door
 from pingap.stages.accept.refusals import ErrorAnswers
@@ -63,6 +64,8 @@ class Connections:
         """For the TLS handshakes of all listeners."""
         self.draining = False
         self.held: set[Held] = set()
+        self.files = 0
+        """Connections to which a file is sent (file_sender.py): each has two descriptors more."""
         self._entrance = entrance
         self._descriptors = context.descriptors
         self._descriptors.join()
@@ -81,6 +84,10 @@ class Connections:
         elif len(self.held) >= self._descriptors.most:
             self._full()
         return self._last_number
+
+    def may_send_file(self) -> bool:
+        """Half of the descriptors that connections leave alone may be files on their way, and copies of their sockets."""
+        return self.files < kept(self._descriptors.limit) // 4
 
     def handed_over(self, before: Held, connection: Held) -> None:
         """A connection goes on as another object, which speaks the protocol that was agreed on."""

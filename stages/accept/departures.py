@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from pingap.stages.accept.outlet import TOP_UP
-from pingap.stages.messages import Data, GoesOn, Interim, Response, closing
+from pingap.stages.messages import Data, FileRef, GoesOn, Interim, Response, closing
 from pingap.stages.stream import OwnedStream
 from pingap.stages.stream_states import HALF_SHUT, TUNNEL, WAITING
 from pingap.stages.streams import Streams
@@ -83,6 +83,9 @@ class Gone:
             self._finish()
         else:
             self._take(len(response.body))
+
+    def send_file(self, ref: FileRef) -> bool:
+        return False
 
     def interim(self, interim: Interim) -> None:
         pass

@@ -24,7 +24,7 @@ from pingap.stages.headers import cutter, value_of
 from pingap.stages.http1.rules import ProtocolError, RequestHead
 from pingap.stages.http2.engine import CANCEL, INTERNAL_ERROR, Fields, Http2Engine
 from pingap.stages.http2.fields import response_fields, trailer_fields
-from pingap.stages.messages import INLINE, UNKNOWN, Data, Interim, Response
+from pingap.stages.messages import INLINE, UNKNOWN, Data, FileRef, Interim, Response
 from pingap.stages.stream import OwnedStream
 from pingap.stages.stream_states import ANSWERING, ENDED, HALF_SHUT, TUNNEL, WHOLE
 from pingap.stages.streams import Streams
@@ -329,6 +329,9 @@ class Http2ClientStream:
             self._finish(now)
         elif body:
             self._give(body)
+
+    def send_file(self, ref: FileRef) -> bool:
+        return False
 
     def interim(self, interim: Interim) -> None:
         self._connection.send_head(self.stream_id, response_fields(interim.status, interim.headers, UNKNOWN), False)

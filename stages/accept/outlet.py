@@ -27,13 +27,15 @@ BODILESS: Final = frozenset((204, 304))
 class Outlet:
     """Of one connection, whatever it speaks."""
 
-    __slots__ = ("_door", "_taken", "choked", "deadline", "transport", "writer")
+    __slots__ = ("_door", "_taken", "choked", "deadline", "has_file", "transport", "writer")
 
     def __init__(self, transport: asyncio.Transport, door: Door) -> None:
         self.transport = transport
         self.writer = DirectWriter(transport)
         self.choked = False
         """The client does not take what is written."""
+        self.has_file = False
+        """Beside what the transport holds, a file waits for the client (file_sender.py)."""
         self.deadline = inf
         """Monotonic seconds until which it must take some of that."""
         self._door = door
@@ -54,11 +56,11 @@ class Outlet:
 
     def is_stuck(self) -> bool:
         """Whether something waits for the client, which has taken nothing since it was last looked at."""
-        return self.transport.get_write_buffer_size() > 0 and taken(self.transport) <= self._taken
+        return (self.transport.get_write_buffer_size() > 0 or self.has_file) and taken(self.transport) <= self._taken
 
     def watch_on(self) -> None:
         """The time-out has passed, and the client has read, if slowly."""
-        if self.transport.get_write_buffer_size():
+        if self.transport.get_write_buffer_size() or self.has_file:
             self.watch()
         else:
             self.deadline = inf
@@ -66,6 +68,14 @@ class Outlet:
     def give_up(self) -> None:
         """Closes with a reset: else the kernel would keep what waits, megabytes perhaps, and try for minutes."""
         reset(self.transport)
+
+    def file_waits(self, waits: bool) -> None:
+        """The socket is full, and a file waits for the client; or no more."""
+        self.has_file = waits
+        if waits:
+            self.watch()
+        else:
+            self.deadline = inf
 
     # -- ends ---------------------------------------------------------------------
 

@@ -110,6 +110,11 @@ class DirectWriter:
             # asyncio's own forgets to pause its protocol here, whatever has piled up (Python 3.12 and 3.13.0).
             self._transport.write(b"".join(pieces))
 
+    @property
+    def socket(self) -> int:
+        """The descriptor, for somebody who writes there now instead; -1 when none may: something waits to be written, or it is TLS."""
+        return self._fd if self._fd >= 0 and not self._transport.get_write_buffer_size() else -1
+
     def end(self) -> None:
         """The connection is lost: the descriptor is no longer ours."""
         self._fd = -1

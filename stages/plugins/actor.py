@@ -29,6 +29,7 @@ from pingap.stages.messages import (
     Recalled,
     Response,
     Routed,
+    Taken,
     owner_of,
 )
 from pingap.stages.plugins.answers import Answers
@@ -65,7 +66,7 @@ class PluginsActor(OfStreams):
         self._by_sid = self.streams.by_sid
         self._repeats = Repeats(context)
         failures = Failures(self._repeats, context.count)
-        self._answers = Answers(context.send, context.id, self.streams, self.guard, failures)
+        self._answers = Answers(context.send, context.id, self.streams, self.guard, failures, self._is_near)
         self._requests = RequestRunner(context.send, context.id, self.streams, self.guard, self._answers)
         self._claims = Claims(context, LimitCounters().judge, "limit_claims_unanswered")
         self._fetches = Fetches(context)
@@ -87,6 +88,7 @@ class PluginsActor(OfStreams):
             Credit: self._credited,
             Cancel: self._cancelled,
             Done: self._done,
+            Taken: self._taken,
             Claim: self._claims.asked,
             Claimed: self._claims.claimed,
             Recall: self._recalled,
@@ -193,7 +195,7 @@ class PluginsActor(OfStreams):
         elif stream.passes:
             self._send(stream.to_upstream, Credit(credit.sid, credit.bytes, self.context.id))
         elif stream.download is not None:
-            stream.download.grant(credit.bytes)
+            self._answers.granted(stream, stream.download, credit.bytes)
 
     def _cancelled(self, cancel: Cancel) -> None:
         sid = cancel.sid
@@ -219,6 +221,16 @@ class PluginsActor(OfStreams):
         stream = self._by_sid.get(done.sid)
         if stream is not None:
             self.streams.drop(stream)  # the answer did not wait for the rest of the request body
+
+    def _taken(self, taken: Taken) -> None:
+        """Accept sends the file that is the answer, and needs nothing more from here."""
+        stream = self._by_sid.get(taken.sid)
+        if stream is not None:
+            self.streams.drop(stream)
+
+    def _is_near(self, actor: int) -> bool:
+        member = self.context.members.by_id.get(actor)
+        return member is not None and not member.endpoint.startswith("tcp://")
 
     def _recalled(self, recall: Recall) -> None:
         """How far has it come? What has been passed on is upstream's to answer for, though the answer will come through here."""

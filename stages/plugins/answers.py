@@ -28,8 +28,17 @@ _BODILESS: Final = frozenset((204, 304))
 class Answers:
     """The response half of the stage."""
 
-    def __init__(self, send: Callable[[int, Any], None], me: int, streams: PluginStreams, guard: HookGuard, failures: Failures) -> None:
-        """send: (actor, message). me: id of this actor."""
+    def __init__(
+        self,
+        send: Callable[[int, Any], None],
+        me: int,
+        streams: PluginStreams,
+        guard: HookGuard,
+        failures: Failures,
+        is_near: Callable[[int], bool],
+    ) -> None:
+        """send: (actor, message). me: id of this actor. is_near: whether an actor is on this host."""
+        self._is_near = is_near
         self._send = send
         self._me = me
         self._streams = streams
@@ -88,7 +97,11 @@ class Answers:
             for data in early:
                 self.data(stream, data)
             if self._streams.has(stream):
-                self._begin(stream, download)
+                file = stream.pieces.file if len(stages) == 1 and stream.pieces is not None else None
+                if file is not None and self._can_open(stream):
+                    download.name_file(file)
+                else:
+                    self._begin(stream, download)
         elif head.status in _BODILESS and response.status not in _BODILESS and exchange.method != "HEAD":
             # A hook turned an answer that has a body into one that must not.
             self._cancel_upstream(stream)
@@ -96,6 +109,18 @@ class Answers:
             self._streams.drop(stream)
         else:
             self._pass(stream, response, head.status, head.headers.raw, response.length if stages is None else UNKNOWN)
+
+    def _can_open(self, stream: PluginStream) -> bool:
+        """Accept can open files that this stage can open, and has a use for them: for all but what is plain it needs the bytes."""
+        routed = stream.exchange._routed
+        return routed.version < 20 and routed.peer.scheme == "http" and self._is_near(stream.to_accept)
+
+    def granted(self, stream: PluginStream, download: DownloadBody, count: int) -> None:
+        """CREDIT for what is made here; the first may be for a file that was named, and is wanted as DATA."""
+        download.grant(count)
+        if download.file is not None:
+            download.file = None
+            self._begin(stream, download)
 
     def _begin(self, stream: PluginStream, download: DownloadBody) -> None:
         """Does what can be done at once; a task does the rest."""

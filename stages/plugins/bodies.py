@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from msgspec.structs import replace
 
 from pingap.stages.headers import without_names_of
-from pingap.stages.messages import INLINE, UNKNOWN, WINDOW, Credit, Data, Report, Response, window
+from pingap.stages.messages import INLINE, UNKNOWN, WINDOW, Credit, Data, FileRef, Report, Response, window
 from pingap.stages.plugins.core import Collector, Flow
 from pingap.stages.plugins.exchange import Exchange, Transformer
 from pingap.stages.plugins.guard import HookGuard
@@ -160,11 +160,13 @@ async def carry(body: Advancing, pending: Awaitable[Any] | None) -> None:
 class DownloadBody(_Body):
     """The body of an answer, on its way to accept."""
 
-    __slots__ = ("_is_ended", "length")
+    __slots__ = ("_is_ended", "file", "length")
 
     def __init__(self, stream: BodyOwner, stages: Sequence[Transformer], send: Send, me: int, guard: HookGuard) -> None:
         self.length = UNKNOWN
         """Of all that comes out, where that is known before all of it is made."""
+        self.file: FileRef | None = None
+        """What the body is, when accept has been told and has not said yet whether it wants DATA all the same."""
         super().__init__(stream, stages, window(stream.exchange._routed.version), send, me, guard)
         self._granted_from = stream.to_upstream if stream.is_forwarded else 0
         self._is_ended = False
@@ -217,6 +219,20 @@ class DownloadBody(_Body):
         message = Response(stream.sid, me, head.status, raw, length, body, ended, report, watchers, reason, response.spelled)
         self._send(stream.to_accept, message)
         return not ended
+
+    def name_file(self, file: FileRef) -> None:
+        """Sends the head, and names the file that is the body. There is no credit but what accept then grants."""
+        self.file = file
+        self.flow.credit = 0
+        stream = self.stream
+        response, head = stream.response, stream.exchange.response
+        assert response is not None and head is not None
+        stream.responded = True
+        stream.told = dict(stream.exchange.context)
+        report, raw, me, watchers = report_of(stream.exchange, response), head.headers.raw, self._me, response.watchers
+        reason = response.reason if head.status == response.status else b""
+        message = Response(stream.sid, me, head.status, raw, self.length, b"", False, report, watchers, reason, response.spelled, file)
+        self._send(stream.to_accept, message)
 
     def _send_data(self, data: bytes, ended: bool) -> None:
         late = None

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.plugins.core import FLUSH
 from pingap.stages.plugins.exchange import HookError, Transformer, body_bytes
-from pingap.stages.plugins.file_body import FileBody
+from pingap.stages.plugins.file_body import WORTH, FileBody
 
 Wait = Callable[[Awaitable[Any]], Awaitable[Any]]
 """Awaits something of a plugin, within its bounds."""
@@ -30,8 +30,10 @@ class Pieces(Transformer):
         """name: of the plugin. late: told what goes wrong when nobody waits for the body any more."""
         self.length = body.length if isinstance(body, FileBody) else UNKNOWN
         """Bytes of all pieces, where that is known beforehand."""
+        self.file = body.ref if isinstance(body, FileBody) and self.length >= WORTH else None
+        """What they come from, where it is worth while to name it instead."""
         self._name = name
-        self._body = body
+        self._body: AsyncIterable[bytes] | None = body
         self._wait = wait
         self._late = late
         self._iterator: AsyncIterator[bytes] | None = None
@@ -51,6 +53,7 @@ class Pieces(Transformer):
     async def _next(self) -> bytes:
         try:
             if self._iterator is None:
+                assert self._body is not None
                 self._iterator = aiter(self._body)
             self._is_asked = True
             piece = await self._wait(_one(self._iterator))
@@ -66,6 +69,8 @@ class Pieces(Transformer):
             raise
         finally:
             self._is_asked = False
+            if self._is_over:
+                self._let_go()
 
     def close(self) -> None:
         """Nobody wants the rest."""
@@ -73,10 +78,15 @@ class Pieces(Transformer):
             return
         self._is_over = True
         end = getattr(self._body if self._iterator is None else self._iterator, "aclose", None)
+        self._let_go()
         if end is not None:
             task = asyncio.get_running_loop().create_task(self._close(end))
             _closing.add(task)
             task.add_done_callback(_closing.discard)
+
+    def _let_go(self) -> None:
+        """A stream and its body know each other: a file would stay open until both are collected."""
+        self._body = self._iterator = None
 
     async def _close(self, end: Callable[[], Awaitable[None]]) -> None:
         try:

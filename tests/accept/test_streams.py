@@ -12,7 +12,7 @@ from pingap.bus.members import Members
 from pingap.stages import stream_states
 from pingap.stages.client import Arrival
 from pingap.stages.http1.rules import RequestHead
-from pingap.stages.messages import INLINE, WINDOW, Broken, Cancel, Credit, Data, Interim, Peer, Request, Response, owner_of
+from pingap.stages.messages import INLINE, WINDOW, Broken, Cancel, Credit, Data, FileRef, Interim, Peer, Request, Response, owner_of
 from pingap.stages.recovery import WAIT
 from pingap.stages.stream import OwnedStream
 from pingap.stages.stream_states import ANSWERING, ENDED, RECALLING, WAITING, StreamState
@@ -45,6 +45,9 @@ class Fetch:
     def respond(self, response: Response, now: float) -> None:
         self.status = response.status
         self._take(response.body, response.ended, now)
+
+    def send_file(self, ref: FileRef) -> bool:
+        return False
 
     def interim(self, interim: Interim) -> None:
         self.hints += 1

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from pingap.bus.members import READY, Members
 from pingap.plugin import FileBody
-from pingap.stages.messages import UNKNOWN, WINDOW, Data, Response
-from tests.plugins.script import Stage, bodies, credit
+from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Data, FileRef, Response, Taken
+from tests.plugins.script import ACCEPT, Stage, bodies, credit
 from tests.plugins.test_python_plugins import plugin, section
 
 CONTENT = random.Random(7).randbytes(3_000_000)
@@ -31,9 +33,22 @@ def serves(file: Path, args: str = "") -> str:
     return plugin(f"def request(self, exchange): return reply(200, FileBody({str(file)!r}{args}), [('content-type', 'text/plain')])")
 
 
+def is_open(path: Path) -> bool:
+    """In this process."""
+    return any(os.path.realpath(entry) == str(path) for entry in Path("/proc/self/fd").iterdir())
+
+
+async def asked(stage: Stage, *envelopes: Any) -> list[Any]:
+    """What goes out at first, to an accept that does not take files."""
+    out = await stage.run(*envelopes)
+    if any(isinstance(one, Response) and one.file is not None for one in out):
+        out += await stage.run(credit(WINDOW))
+    return out
+
+
 async def taken(stage: Stage, *envelopes: Any) -> list[Any]:
     """All that goes out, to a client that reads; real time, for there are threads."""
-    out = some = await stage.run(*envelopes)
+    out = some = await asked(stage, *envelopes)
     while not any(getattr(one, "ended", False) or getattr(one, "error", "") for one in some):
         await asyncio.sleep(0.001)
         some = await stage.run(credit(size)) if (size := len(bodies(some))) else stage.out()
@@ -55,7 +70,7 @@ async def test_a_file_or_a_part_of_it_is_the_body(tmp_path: Path, file: Path, ar
 
 async def test_no_more_is_read_than_the_client_takes(tmp_path: Path, file: Path) -> None:
     async with Stage({"p": section(tmp_path, serves(file))}) as stage:
-        out = await stage.run(stage.request())
+        out = await asked(stage, stage.request())
         while len(bodies(out)) < WINDOW:
             await asyncio.sleep(0.001)
             out += stage.out()
@@ -63,6 +78,53 @@ async def test_no_more_is_read_than_the_client_takes(tmp_path: Path, file: Path)
         assert len(bodies(out + stage.out())) == WINDOW
         [stream] = stage.actor.streams.by_sid.values()
         assert stream.download is not None and stream.download.flow.ready <= 256 * 1024
+
+
+async def test_the_file_is_named_to_accept_which_may_take_it(tmp_path: Path, file: Path) -> None:
+    async with Stage({"p": section(tmp_path, serves(file, ", 10, 2_000_000"))}) as stage:
+        head = await stage.one(stage.request())
+        found = os.stat(file)
+        assert (head.length, head.body, head.ended) == (2_000_000, b"", False)
+        assert head.file == FileRef(bytes(file), 10, found.st_dev, found.st_ino, 3_000_000, found.st_mtime_ns)
+        await asyncio.sleep(0.02)
+        assert stage.out() == [] and stage.actor.held() == 1
+        assert is_open(file)
+        gc.disable()
+        try:
+            assert await stage.run(Taken(head.sid)) == []
+            assert stage.actor.held() == 0
+            assert not is_open(file)
+        finally:
+            gc.enable()
+
+
+async def test_a_file_that_is_not_taken_is_read_here(tmp_path: Path, file: Path) -> None:
+    async with Stage({"p": section(tmp_path, serves(file))}) as stage:
+        head = await stage.one(stage.request())
+        assert head.file is not None
+        rest = await taken(stage, credit(WINDOW))
+        assert bodies(rest) == CONTENT
+        assert stage.actor.held() == 0
+
+
+async def test_a_client_that_leaves_before_accept_says_which_leaves_nothing(tmp_path: Path, file: Path) -> None:
+    async with Stage({"p": section(tmp_path, serves(file))}) as stage:
+        head = await stage.one(stage.request())
+        assert await stage.run(Cancel(head.sid, "gone")) == []
+        assert stage.actor.held() == 0
+
+
+@pytest.mark.parametrize("why", ["HTTP/2", "TLS", "small", "another host"])
+async def test_where_accept_needs_the_bytes_no_file_is_named(tmp_path: Path, file: Path, why: str) -> None:
+    async with Stage({"p": section(tmp_path, serves(file, ", 0, 100_000" if why == "small" else ""))}) as stage:
+        request = stage.request(version=20 if why == "HTTP/2" else 11)
+        if why == "TLS":
+            request = replace(request, peer=request.peer._replace(scheme="https"))
+        elif why == "another host":
+            rows = [(one, "accept", 0, "tcp://192.0.2.9:7000", READY) for one in (ACCEPT,)]
+            stage.context.members = Members.of(9, 99, rows)
+        head = (await stage.run(request))[0]
+        assert head.file is None
 
 
 async def test_a_head_alone_tells_the_length(tmp_path: Path, file: Path) -> None:
