@@ -67,6 +67,14 @@ class Generations(Generic[T]):
         """What was compiled of a generation; None if it is retired, refused or not known here."""
         return self._compiled.get(number)
 
+    def instead_of(self, number: int) -> T | None:
+        """What serves a request of a generation that is not known here: the newest, if that one is older. Else None.
+
+        A replica that has just started has the newest generation only, and accept may not have heard of that yet, or had sent the
+        request by then. Nothing of the request was done here, and nothing can be asked for any more that was there before.
+        """
+        return self._compiled.get(self.newest) if number < self.newest else None
+
     # -- which generations streams carry ---------------------------------------
 
     def in_use(self, oldest: int) -> None:

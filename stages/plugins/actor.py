@@ -135,8 +135,10 @@ class PluginsActor(OfStreams):
         if self._refused and sid in self._refused:
             return  # accept was told that it never began, or does not want it any more
         self._count += 1
-        compiled = self._generations.get(routed.generation) or self._other_generation(routed.generation)
+        generations = self._generations
+        compiled = generations.get(routed.generation) or generations.instead_of(routed.generation)
         if compiled is None:
+            self._repeats.log("error", "no such configuration generation", generation=routed.generation)
             self._answers.error(Exchange(routed, reached), None, "overloaded")
             return
         exchange = Exchange(routed, reached, compiled.upstreams)
@@ -146,17 +148,6 @@ class PluginsActor(OfStreams):
             self._answers.error(exchange, None, "overloaded")
             return
         self._requests.serve(exchange, chain)
-
-    def _other_generation(self, wanted: int) -> CompiledPlugins | None:
-        """A replica that has just started has only the newest generation, and accept may not have heard of that yet.
-
-        Nothing that was there before can be asked for any more, so the plugins of the newest are the ones to run.
-        """
-        newest = self._generations.newest
-        if wanted < newest:
-            return self._generations.get(newest)
-        self._repeats.log("error", "no such configuration generation", generation=wanted)
-        return None
 
     def _responded(self, response: Response) -> None:
         stream = self._by_sid.get(response.sid)

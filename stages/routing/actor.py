@@ -123,14 +123,10 @@ class RoutingActor(OfStreams):
         self._send(owner_of(request.sid), GoesOn(request.sid, is_so))
 
     def _generation_missed(self, request: Request) -> None:
-        """A replica that has just started has the committed generation only, and accept may not have heard of that yet.
-
-        Nothing of the request is done: it may as well run under the newer generation, as a whole.
-        """
-        newest = self._generations.newest
-        if self._generations.get(newest) is not None and request.generation < newest:
+        """It runs under the generation that serves instead as a whole: those who get it from here go by that one too."""
+        if self._generations.instead_of(request.generation) is not None:
             self._requests -= 1
-            self._requested(replace(request, generation=newest))
+            self._requested(replace(request, generation=self._generations.newest))
             return
         self._repeats.log("error", "no such configuration generation", generation=request.generation, sid=request.sid)
         self._answer(request, self._fallback, Refusal("overloaded", "", "", request.peer.ip, ""), self._clock())

@@ -121,7 +121,7 @@ class UpstreamActor(OfStreams):
         # Nearly always it is the newest, and a look at that spares a call.
         compiled = self._current if routed.generation == generations.newest else generations.get(routed.generation)
         if compiled is None:
-            compiled = self._newer_than(routed.generation)
+            compiled = generations.instead_of(routed.generation)
         group = compiled.groups.get(routed.upstream) if compiled is not None else None
         if compiled is None or group is None:
             self.troubles.unknown("upstream", upstream=routed.upstream, generation=routed.generation)
@@ -142,11 +142,6 @@ class UpstreamActor(OfStreams):
                 exchange.begin()
         except Exception as error:
             exchange.crashed(error)
-
-    def _newer_than(self, wanted: int) -> CompiledUpstreams | None:
-        """A replica that has just started has only the newest generation, and accept may not have heard of that yet."""
-        newest = self._generations.newest
-        return self._generations.get(newest) if wanted < newest else None
 
     def _refuse(self, routed: Routed, kind: str) -> None:
         stamps = (*so_far(routed.stamps), monotonic())

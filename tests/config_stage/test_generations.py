@@ -104,6 +104,16 @@ def test_old_generations_stay_until_they_are_retired() -> None:
     assert [stage.generations.get(number) for number in (5, 6)] == [None, "g6"]
 
 
+def test_a_replica_that_has_just_started_serves_what_is_older_than_it_by_the_newest() -> None:
+    stage = Stage()
+    assert stage.generations.instead_of(4) is None
+    stage.hears(committed=5, candidate=6, oldest=3)
+    assert [stage.generations.instead_of(number) for number in (3, 4)] == ["g5", "g5"]
+    assert stage.generations.instead_of(7) is None, "of what is to come nobody knows anything"
+    assert stage.generations.instead_of(6) is None
+    assert stage.generations.get(6) == "g6"
+
+
 def test_a_withdrawn_candidate_is_forgotten() -> None:
     stage = Stage()
     stage.hears(committed=5, candidate=6, oldest=5)
