@@ -46,7 +46,8 @@ LOOK: Final = 5.0
 """Seconds between two looks for streams of which nothing is heard: they may wait for minutes, all of them."""
 
 SLOW_UPLOAD: Final = 16
-"""So many times as patient with a stream whose body is on its way: what a backend takes of it is told a portion at a time only."""
+"""So many times as patient with a stream whose body does not travel in REQUEST: what a backend takes of it is told a portion at a time,
+and of the last window nothing is."""
 
 _NOBODY: Final = Affinity(0, 0, 0)
 
@@ -355,7 +356,7 @@ class Streams:
                     quiet.append(stream)
         for stream in quiet:
             seconds, request = now - stream.quiet_since, stream.request
-            if seconds > self._patience(request) * (1 if stream.upload_done else SLOW_UPLOAD):
+            if seconds > self._patience(request) * (1 if request.ended else SLOW_UPLOAD):
                 about: dict[str, Any] = {"sid": stream.sid, "server": request.server, "generation": request.generation}
                 self.repeats.log("error", "nothing is heard of a request", "", seconds=round(seconds), **about)
                 self.cancel(stream, "silent")

@@ -244,9 +244,11 @@ async def test_any_word_of_it_begins_the_wait_anew(owner: Owner, word: str) -> N
     assert fetch.error == "gateway_timeout"
 
 
-async def test_a_body_on_its_way_has_more_time(owner: Owner) -> None:
+@pytest.mark.parametrize("is_sent", [False, True])
+async def test_a_long_body_has_more_time_as_it_may_not_be_with_its_backend_yet(owner: Owner, is_sent: bool) -> None:
     fetch = Fetch(owner, b"POST", b"x" * (INLINE + 1))
     owner.hears_request()
+    fetch.stream.upload_done = is_sent
     now = passes(owner, 1000.0, PATIENCE * SLOW_UPLOAD)
     assert owner.recorded == []
     passes(owner, now, 3 * LOOK)
