@@ -9,7 +9,7 @@
     intake.py       the body of an HTTP/1.x request, or a tunnel's upward half
     http2.py        HTTP/2 server side on one connection; http2_stream.py: one stream of that
     h2c.py          how plain clients ask for HTTP/2
-    file_sender.py  an answer that is a file, by sendfile
+    file_answer.py  an answer that is a file; file_sender.py: sendfile, in threads
     refusals.py     error pages, for requests that no stage answers
     patience.py     how long an answer is waited for in silence
     departures.py   clients that close early, and requests that go on

@@ -16,7 +16,7 @@ from typing import Final
 
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door
-from pingap.stages.accept.file_sender import FileSender
+from pingap.stages.accept.file_answer import FileAnswer
 from pingap.stages.accept.h2c import PRIOR_KNOWLEDGE, asked_settings
 from pingap.stages.accept.http2 import Http2ClientConnection
 from pingap.stages.accept.intake import Intake, decoder_of, tunnel_of
@@ -93,8 +93,8 @@ class Http1ClientConnection(asyncio.Protocol):
         """Of a request whose body has not all come, or whose answer has not waited for it."""
         self._stream: OwnedStream | None = None
         """The request that waits for its answer, or is being answered."""
-        self._file: FileSender | None = None
-        """Sends the body of the answer, which is a file."""
+        self._file: FileAnswer | None = None
+        """The body of the answer, where that is a file."""
         self._state = IDLE
         self._is_half_closed = False
         """The client has shut its side, and its requests go on."""
@@ -123,7 +123,8 @@ class Http1ClientConnection(asyncio.Protocol):
         self._intake = None
         stream, self._stream = self._stream, None
         if stream is not None and self._file is not None:
-            self._end_file(stream)
+            self._file.stop()
+            self._file = None
             self._streams.abandon(stream, "client_closed")
         elif stream is not None:
             self._connections.departures.left(stream)
@@ -464,7 +465,8 @@ class Http1ClientConnection(asyncio.Protocol):
         stream, self._stream = self._stream, None
         assert stream is not None
         if self._file is not None:
-            self._end_file(stream)
+            self._file.stop()
+            self._file = None
         self._streams.ended(stream, monotonic(), stream.failed or "cut")
         response = stream.response
         if response is not None and response.length == UNKNOWN and not stream.chunked and not stream.bodiless:
@@ -487,52 +489,16 @@ class Http1ClientConnection(asyncio.Protocol):
     # -- an answer that is a file ----------------------------------------------
 
     def send_file(self, ref: FileRef) -> bool:
-        stream, socket = self._stream, self._outlet.writer.socket
-        assert stream is not None and stream.response is not None
-        if socket < 0 or stream.bodiless or stream.chunked or not self._connections.may_send_file():
-            return False
-        try:
-            self._file = FileSender(self._connections.loop, socket, ref, stream.response.length, self)
-        except OSError:  # no descriptors left
-            return False
-        self._connections.files += 1
-        return True
-
-    def _end_file(self, stream: OwnedStream) -> None:
-        file, self._file = self._file, None
-        assert file is not None
-        stream.sent = file.sent
-        file.stop()
-        self._connections.files -= 1
-        self._outlet.file_waits(False)
-
-    def file_begun(self) -> None:
         assert self._stream is not None
-        self._streams.file_taken(self._stream)
+        self._file = FileAnswer.begun(self, self._outlet, self._connections, self._stream, ref)
+        return self._file is not None
 
-    def file_refused(self) -> None:
-        assert self._stream is not None
-        self._end_file(self._stream)
-        self._streams.ask_for_data(self._stream)
-
-    def file_waits(self, waits: bool) -> None:
-        self._outlet.file_waits(waits)
-
-    def file_sent(self) -> None:
-        stream = self._stream
-        assert stream is not None
-        self._end_file(stream)
-        self._finish(stream, monotonic())
-
-    def file_broke(self, error: BaseException) -> None:
-        if isinstance(error, ConnectionError | TimeoutError):
-            self.transport.abort()  # what is lost is heard of there
-            return
-        stream = self._stream
-        assert stream is not None
-        self._streams.repeats.log("error", "a file could not be sent to its end", location=_location(stream), error=str(error))
-        stream.failed = "plugin_failed"
-        self.cut()
+    def file_over(self, is_sent: bool) -> None:
+        """For the file: all of it is sent, or none, for its bytes are asked for."""
+        self._file = None
+        if is_sent:
+            assert self._stream is not None
+            self._finish(self._stream, monotonic())
 
     # -- a tunnel -------------------------------------------------------------
 
@@ -667,8 +633,3 @@ class Http1ClientConnection(asyncio.Protocol):
             self._refuse("request_timeout", "the request took too long to arrive", self._head_started or now, self._buffer)
         else:
             self._close()
-
-
-def _location(stream: OwnedStream) -> str:
-    response = stream.response
-    return "" if response is None or response.report is None else response.report.location

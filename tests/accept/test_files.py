@@ -8,13 +8,14 @@ import errno
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pingap.stages.messages import WINDOW, Credit, Data, FileRef, Request, Response, Taken
+from pingap.stages.messages import STREAM_WINDOW, WINDOW, Cancel, Credit, Data, FileRef, Request, Response, Taken
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Client, ClientTransport, Play, get
 
 CONTENT = random.Random(3).randbytes(3_000_000)
@@ -198,6 +199,32 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing_open(play: Play
     assert ends.far.recv(1) == b"", "a copy of the socket is still open"
 
 
+async def test_one_that_leaves_while_a_thread_is_at_work_leaves_nothing_open(
+    play: Play, ends: Ends, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_there, may_go, sendfile = threading.Event(), threading.Event(), os.sendfile
+
+    def held_up(*args: int) -> int:
+        is_there.set()
+        may_go.wait(20)
+        return sendfile(*args)
+
+    monkeypatch.setattr(os, "sendfile", held_up)
+    client, request = asks(play)
+    names(play, request, ref_of(file), len(CONTENT))
+    await until(is_there.is_set)
+    client.resets()
+    await play.turn()
+    assert not play.is_holding
+    assert (PLUGINS, Cancel(request.sid, "client")) in play.stages_hear()
+    may_go.set()
+    await until(lambda: open_files(file) == 0)
+    ends.near.close()
+    ends.far.settimeout(20)
+    while ends.far.recv(1 << 20):  # until the copy of the socket is closed, too
+        pass
+
+
 async def test_a_client_that_takes_nothing_is_given_up(play: Play, ends: Ends, file: Path) -> None:
     client, _ = await begins(play, ends, file)
     await play.passes(client.connection.door.settings.downstream_write_timeout + 1)
@@ -212,3 +239,14 @@ async def test_an_answer_goes_on_when_the_stage_that_named_the_file_dies(play: P
     assert await ends.hears(len(CONTENT)) == CONTENT
     await until(lambda: not play.is_holding)
     assert (play.event.error, play.event.sent) == ("", len(CONTENT))
+
+
+@pytest.mark.parametrize("engine", ["h2", "ngh2"])
+async def test_over_http2_bytes_are_asked_for_should_a_file_be_named_all_the_same(play: Play, ends: Ends, file: Path, engine: str) -> None:
+    client = play.connects(enabled_h2=True, http2_engine=engine)
+    client.says(get(b"/", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"))
+    request = play.hears_request()
+    names(play, request, ref_of(file), len(CONTENT))
+    assert play.stages_hear() == [(PLUGINS, Credit(request.sid, STREAM_WINDOW, play.context.id))]
+    assert open_files(file) == 0
+    client.resets()
