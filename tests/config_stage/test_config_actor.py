@@ -319,8 +319,8 @@ async def test_code_that_changes_while_it_is_read_for_the_first_time_is_read_aga
                 raise ValueError("mine.py is broken")
         return snapshot
 
-    async with running(path):
-        pass  # a life before, so that the first read may fail
+    async with running(path) as before:  # a life before, so that the first read may fail
+        await before.until((path.parent / "config.last").exists)
     path.write_text(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = '{plugin}'\n")
     async with started(Run(path, path.parent, load=checked)) as run:
         await run.until(lambda: len(reads) > 1)
