@@ -615,13 +615,7 @@ class Http1ClientConnection(asyncio.Protocol):
         return self._outlet.deadline
 
     def expired(self, now: float) -> None:
-        outlet = self._outlet
-        if outlet.deadline <= now:
-            if outlet.is_stuck():
-                outlet.give_up()
-                return
-            outlet.watch_on()
-        if self.deadline > now:
+        if self._outlet.expired(now) or self.deadline > now:
             return
         self.deadline = inf
         if self._state is LINGERING or self._state is DROPPING:

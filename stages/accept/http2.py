@@ -517,13 +517,7 @@ class Http2ClientConnection(asyncio.Protocol):
         return self.outlet.deadline
 
     def expired(self, now: float) -> None:
-        outlet = self.outlet
-        if outlet.deadline <= now:
-            if outlet.is_stuck():
-                outlet.give_up()
-                return
-            outlet.watch_on()
-        if self.deadline > now:
+        if self.outlet.expired(now) or self.deadline > now:
             return
         if self._state is OVER:
             if self.transport.get_write_buffer_size():

@@ -58,12 +58,18 @@ class Outlet:
         """Whether something waits for the client, which has taken nothing since it was last looked at."""
         return (self.transport.get_write_buffer_size() > 0 or self.has_file) and taken(self.transport) <= self._taken
 
-    def watch_on(self) -> None:
-        """The time-out has passed, and the client has read, if slowly."""
+    def expired(self, now: float) -> bool:
+        """Ends it if the client has taken nothing until its deadline; whether it has ended."""
+        if self.deadline > now:
+            return False
+        if self.is_stuck():
+            self.give_up()
+            return True
         if self.transport.get_write_buffer_size() or self.has_file:
             self.watch()
         else:
             self.deadline = inf
+        return False  # it has read, if slowly
 
     def give_up(self) -> None:
         """Closes with a reset: else the kernel would keep what waits, megabytes perhaps, and try for minutes."""
