@@ -120,8 +120,8 @@ def _asked(loop: asyncio.AbstractEventLoop, address: Any) -> list[CodeType]:
             assert client.recv(65536).startswith(b"HTTP/1.1 200 "), "the pipeline serves"
             if number == BEFORE - 2:
                 loop.call_soon_threadsafe(sys.setprofile, seen)
-        time.sleep(0.1)
-        found.clear()  # what the requests before it left to do
+        time.sleep(0.1)  # until what the requests before it left to do is done: it is not of this one
+        found.clear()
         client.sendall(ASKED)
         client.recv(65536)
         done = threading.Event()

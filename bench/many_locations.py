@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench.ends import MB, wrk
 from bench.processes import cpu_seconds
@@ -20,6 +21,9 @@ FEW = 10
 CONNECTIONS = 32
 PAUSE = 100
 """Milliseconds that each connection waits between its requests: a bounded rate, so that what is slow is seen and not queued up."""
+
+SETTLE: Final = 1.0
+"""Seconds until what a start, or the begin of a load, leaves to do is done, so that it is not measured."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ end
 def reload(pingap: Pingap, root: Path, port: int, locations: int, text: str) -> tuple[float, float, int]:
     """(seconds, ms of the slowest request, failed requests)."""
     load = Load(root, port, locations, 9)
-    time.sleep(1)
+    time.sleep(SETTLE)
     pingap.write_config(text)
     began = time.monotonic()
     done = pingap.command("reload", timeout=60)
@@ -99,7 +103,7 @@ def measure(root: Path, locations: int, origin: int, placement: str = "split") -
     pingap = Pingap(config(locations, origin, port, "first"), placement, port=port)
     with pingap:  # which starts it
         start = pingap.took
-        time.sleep(1)
+        time.sleep(SETTLE)
         usual, failed = Load(root, port, locations, 5).result()
         pss = pingap.memory() / MB
         figures = Figures(locations, start, pss, usual, 0, 0, 0, 0, failed)
@@ -115,7 +119,7 @@ def cost(locations: int, origin: int, seconds: float = 4) -> float:
     port = free_port()
     text = config(locations, origin, port, "x").replace(f"h{locations // 2}.example.com", f"127.0.0.1, h{locations // 2}.example.com")
     with Pingap(text, port=port) as pingap:
-        time.sleep(2)
+        time.sleep(2 * SETTLE)
         best = 1e9
         for _ in range(3):
             before = cpu_seconds(pingap.processes())
