@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from operator import or_
+from types import ModuleType
 from typing import Any, Final
 
 import msgpack
@@ -58,6 +59,12 @@ def kind_of(message: type[Message]) -> int:
     kind = message.__struct_config__.tag
     assert isinstance(kind, int), f"{message.__name__} has no kind"
     return kind
+
+
+def messages_of(module: ModuleType) -> list[type[Message]]:
+    """The classes of messages that a module defines."""
+    found = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
+    return [one for one in found if issubclass(one, Message)]
 
 
 def pack(batch: list[Any]) -> list[bytes]:

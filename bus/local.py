@@ -29,13 +29,8 @@ class LocalMail:
         """By actor id."""
         self.refused = 0
 
-    def send(self, receivers: Receivers, envelope: Any) -> None:
-        self.queue.append((receivers, envelope))
-        if not self.scheduled:
-            self.schedule()
-
     def schedule(self) -> None:
-        """To be called after an append to `queue` while nothing is scheduled (`Link.send` appends by itself: it is hot)."""
+        """To be called after an append to `queue` while nothing is scheduled; `Link.send` does that in place: it is hot."""
         self.scheduled = True
         self._loop.call_soon(self._deliver)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pingap.bus.actor import Actor
-from pingap.bus.envelope import Message, WireError, kind_of
+from pingap.bus.envelope import Message, WireError, kind_of, messages_of
 from pingap.stages import messages
 from pingap.stages.messages import Broken, owner_of
 
-_CLASSES: Final = [one for one in vars(messages).values() if isinstance(one, type) and one.__module__ == messages.__name__]
-OF_STREAMS: Final = frozenset(kind_of(one) for one in _CLASSES if issubclass(one, Message) and one.__struct_fields__[0] == "sid")
+OF_STREAMS: Final = frozenset(kind_of(one) for one in messages_of(messages) if one.__struct_fields__[0] == "sid")
 """Kinds of messages that belong to a stream."""
 
 

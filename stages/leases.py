@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import NamedTuple
 
-from pingap.stages.messages import Claim
+from pingap.stages.messages import Claim, owner_of
 
 
 class Verdict(NamedTuple):
@@ -56,7 +56,7 @@ class Leases:
 
     def forget(self, gone: Set[int]) -> None:
         """Actors are gone: what they asked for, and the places of their streams, are free."""
-        for sid in [sid for sid in self._held if sid >> 32 in gone]:
+        for sid in [sid for sid in self._held if owner_of(sid) in gone]:
             self.release(sid)
         for sid, held in list(self._held.items()):
             for key in [key for key, asker in held.items() if asker in gone]:

@@ -8,12 +8,7 @@ from pingap.bus import envelope as wire
 from pingap.bus import messages as of_bus
 from pingap.stages import messages as of_stages
 
-MESSAGES: list[type[wire.Message]] = [
-    one
-    for module in (of_bus, of_stages)
-    for one in vars(module).values()
-    if isinstance(one, type) and issubclass(one, wire.Message) and one.__module__ == module.__name__
-]
+MESSAGES: list[type[wire.Message]] = wire.messages_of(of_bus) + wire.messages_of(of_stages)
 
 
 def _refuse(error: wire.WireError) -> None:
