@@ -253,6 +253,21 @@ async def test_the_tag_of_an_answer_to_head_is_that_of_get() -> None:
     assert (header(answered, "etag"), header(answered, "vary")) == ('W/"a"', "accept-encoding")
 
 
+@pytest.mark.parametrize("level", range(1, 10))
+async def test_what_each_level_of_gzip_makes_is_read_by_zlib(level: int) -> None:
+    """Whole and in pieces: zlib-ng makes it, and most clients have zlib."""
+    text = bytes(range(256)) * 40 + TEXT * 35
+    async with Stage({"p": {**GZIP, "gzip_level": level}}) as stage:
+        whole = await stage.exchange(headers="accept-encoding: gzip", answer="content-type: text/html", body=text)
+        assert gzip.decompress(whole.body) == text
+        await stage.run(stage.request(headers="accept-encoding: gzip"))
+        out = await stage.run(stage.response("content-type: text/html", text[:5000], ended=False))
+        out += await stage.run(data(text[5000:30000]))
+        out += await stage.run(data(text[30000:], ended=True))
+    reader = zlib.decompressobj(31)
+    assert reader.decompress(bodies(out)) == text and reader.eof and not reader.unused_data
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
 async def test_each_piece_of_a_slow_body_can_be_read_when_it_comes(coding: str) -> None:
     readers: dict[str, Callable[[], Any]] = {

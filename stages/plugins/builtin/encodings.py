@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import brotli
 import zstandard
+from zlib_ng import zlib_ng
 
 from pingap.stages.header_view import Headers
 from pingap.stages.plugins.api import Host
@@ -27,6 +27,9 @@ _SLOW: Final = {GZIP: 8, BR: 6, ZSTD: 12}
 _LONG: Final = 64 * 1024
 _WINDOW_LOG: Final = 18
 """Brotli and zstd look back 256 KiB: the usual 4 to 8 MiB for each body would be too much memory."""
+
+_GZIP_ERROR: Final = cast("type[Exception]", zlib_ng.error)
+"""Its types have an instance here. It is no `zlib.error`."""
 
 _OUT: Final = 64 * 1024
 """Most bytes that a decoder gives out at once, whatever a few bytes may unpack to."""
@@ -79,7 +82,7 @@ _zstd_whole: Final[dict[int, zstandard.ZstdCompressor]] = {}
 
 def _compress_whole(coding: str, level: int, data: bytes) -> bytes:
     if coding == GZIP:
-        return zlib.compress(data, level, 31)
+        return zlib_ng.compress(data, level, 31)
     if coding == BR:
         compressed: bytes = brotli.compress(data, quality=level, lgwin=_WINDOW_LOG)
         return compressed
@@ -96,7 +99,7 @@ def _zstd(level: int) -> zstandard.ZstdCompressor:
 
 
 class _Coder:
-    """zlib, brotli and zstandard in one form."""
+    """zlib-ng, brotli and zstandard in one form."""
 
     __slots__ = ("finish", "flush", "process")
 
@@ -106,9 +109,9 @@ class _Coder:
         self.flush: Callable[[], bytes]
         self.finish: Callable[[], bytes]
         if coding == GZIP:
-            coder = zlib.compressobj(level, zlib.DEFLATED, 31)
+            coder = zlib_ng.compressobj(level, zlib_ng.DEFLATED, 31)
             self.process, self.finish = coder.compress, coder.flush
-            self.flush = lambda: coder.flush(zlib.Z_SYNC_FLUSH)
+            self.flush = lambda: coder.flush(zlib_ng.Z_SYNC_FLUSH)
         elif coding == BR:
             coder = brotli.Compressor(quality=level, lgwin=_WINDOW_LOG)
             self.process, self.flush, self.finish = coder.process, coder.flush, coder.finish
@@ -181,17 +184,17 @@ class GzipDecoder(Transformer):
     """Gunzips a body, however many members it has."""
 
     def __init__(self) -> None:
-        self._decoder = zlib.decompressobj(31)
+        self._decoder = zlib_ng.decompressobj(31)
         self._is_begun = False
 
     def feed(self, data: bytes, ended: bool) -> Iterator[bytes]:
         while data:
             if self._decoder.eof:
-                self._decoder = zlib.decompressobj(31)
+                self._decoder = zlib_ng.decompressobj(31)
             self._is_begun = True
             try:
                 out = self._decoder.decompress(data, _OUT)
-            except zlib.error as error:
+            except _GZIP_ERROR as error:
                 raise BadCoding(str(error)) from error
             data = self._decoder.unconsumed_tail or self._decoder.unused_data
             if out:
@@ -202,10 +205,10 @@ class GzipDecoder(Transformer):
             raise BadCoding("a gzip body ends before its end")
 
     def _more(self) -> bytes:
-        """What zlib still has inside: with `_OUT` bytes given out there may be more without further input."""
+        """What zlib-ng still has inside: with `_OUT` bytes given out there may be more without further input."""
         try:
             return self._decoder.decompress(b"", _OUT)
-        except zlib.error as error:
+        except _GZIP_ERROR as error:
             raise BadCoding(str(error)) from error
 
 
