@@ -14,8 +14,8 @@ from pingap.stages.errors import KINDS
 from pingap.stages.messages import UNKNOWN, Cancel, Data, Report, Response, owner_of
 from pingap.stages.plugins.bodies import PORTION, DownloadBody, carry, report_of, stages_of, trailers_of
 from pingap.stages.plugins.chain import Chain
-from pingap.stages.plugins.core import BodyTooLarge, Replied
-from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead
+from pingap.stages.plugins.core import PIECE, BodyTooLarge, Replied
+from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead, Transformer
 from pingap.stages.plugins.failures import Failures, answer_to
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.pieces import Pieces
@@ -88,6 +88,8 @@ class Answers:
         head, stages = exchange.response, exchange._response_stages
         assert response is not None and head is not None
         if exchange.has_response_body and stages is not None:
+            if response.ended and len(stages) == 1 and len(response.body) <= PIECE and self._answer_at_once(stream, response, stages[0]):
+                return
             download = stream.download = DownloadBody(stream, stages_of(stream, stages), self._send, self._me, self._guard)
             if len(stages) == 1 and stream.pieces is not None:
                 download.length = stream.pieces.length
@@ -109,6 +111,17 @@ class Answers:
             self._streams.drop(stream)
         else:
             self._pass(stream, response, head.status, head.headers.raw, response.length if stages is None else UNKNOWN)
+
+    def _answer_at_once(self, stream: PluginStream, response: Response, stage: Any) -> bool:
+        """The whole answer in one piece, which its length goes with; False when its body has to be fed to `stage`."""
+        body = stage.whole(response.body) if isinstance(stage, Transformer) else None
+        if body is None:
+            return False
+        head = stream.exchange.response
+        assert head is not None
+        self._send_head(stream, response, head.status, head.headers.raw, len(body), body, True)
+        self._streams.drop(stream)
+        return True
 
     def _can_open(self, stream: PluginStream) -> bool:
         """Accept can open files that this stage can open, and has a use for them: for all but what is plain it needs the bytes."""

@@ -103,6 +103,10 @@ class Transformer:
         """What is held back and may go out now: called when the sender pauses."""
         return b""
 
+    def whole(self, body: bytes) -> bytes | None:
+        """What becomes of a whole body of at most 64 KiB that is all here, if that is known at once; None: it is to be fed."""
+        return None
+
 
 WholeBody = Callable[["Exchange", bytes], "bytes | Reply | Awaitable[bytes | Reply | None] | None"]
 """Gets a whole body; returns another one, None for no change, or a reply instead of it."""

@@ -13,6 +13,7 @@ from pingap.config.model import Code, Snapshot
 from pingap.config.problems import BadValue, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
+from pingap.stages.coding.rules import BUILTIN as CODINGS
 from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
 from pingap.stages.plugins import trial, user_code
 from pingap.stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
@@ -48,14 +49,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
 """Category → plugin. `python` is the category of all others."""
 
 BUILTIN_SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
-    "pingap:compression": {"category": "compression", "gzip_level": 6, "br_level": 6, "zstd_level": 6},
-    "pingap:compressionUpstream": {
-        "category": "compression",
-        "gzip_level": 6,
-        "br_level": 6,
-        "zstd_level": 6,
-        "mode": "upstream",
-    },
+    **CODINGS,
     "pingap:ping": {"category": "ping", "path": "/ping"},
     "pingap:requestId": {"category": "request_id"},
 }

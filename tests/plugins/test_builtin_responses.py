@@ -253,6 +253,15 @@ async def test_the_tag_of_an_answer_to_head_is_that_of_get() -> None:
     assert (header(answered, "etag"), header(answered, "vary")) == ('W/"a"', "accept-encoding")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+async def test_a_whole_answer_is_coded_at_once_and_its_length_is_known(coding: str) -> None:
+    async with Stage({"p": ALL}) as stage:
+        stage.feed(stage.request(headers=f"accept-encoding: {coding}"))
+        [answered] = stage.feed(stage.response("content-type: text/html", TEXT))
+        assert (answered.ended, answered.length, unpack(coding, answered.body)) == (True, len(answered.body), TEXT)
+        assert stage.actor.held() == 0
+
+
 @pytest.mark.parametrize("level", range(1, 10))
 async def test_what_each_level_of_gzip_makes_is_read_by_zlib(level: int) -> None:
     """Whole and in pieces: zlib-ng makes it, and most clients have zlib."""

@@ -16,8 +16,11 @@ from tests.plugins.script import Stage
 from tests.plugins.test_python_plugins import plugin, section, served
 
 BUILTIN = sorted((Path(__file__).parents[2] / "stages" / "plugins" / "builtin").glob("*.py"))
-HELPERS = ("pingap.config.", "pingap.stages.header_view", "pingap.stages.spellings", "pingap.stages.variables", "pingap.stages.forwarded")
-"""What knows text, headers and addresses, and no message."""
+HELPERS = (
+    "pingap.config.", "pingap.stages.coding", "pingap.stages.header_view", "pingap.stages.spellings", "pingap.stages.variables",
+    "pingap.stages.forwarded",
+)  # fmt: skip
+"""What knows text, headers, codings and addresses, and no message."""
 
 
 def names(module: str, path: Path) -> list[tuple[str, str]]:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pingap.stages.coding.rules import choose, qualities
 from pingap.stages.header_view import Headers
-from pingap.stages.plugins.builtin.encodings import BrotliDecoder, GzipDecoder, choose, qualities
+from pingap.stages.plugins.builtin.encodings import BrotliDecoder, GzipDecoder
 from pingap.stages.plugins.builtin.substitution import LONGEST, longest_match, parse
 from pingap.stages.plugins.core import Flow
 from pingap.stages.plugins.exchange import Transformer

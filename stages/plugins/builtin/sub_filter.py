@@ -17,8 +17,8 @@ from pydantic import Field
 
 from pingap.config.problems import BadValue
 from pingap.config.values import ESCAPED_PATHS, ascii_regex
+from pingap.stages.coding.rules import codings_of, weakened
 from pingap.stages.plugins.api import Plugin, Settings, Trouble
-from pingap.stages.plugins.builtin.encodings import codings_of, weaken
 from pingap.stages.plugins.builtin.substitution import parse
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, Transformer
 
@@ -79,12 +79,12 @@ class SubFilter(Plugin[SubFilterSettings]):
             return SKIP
         if self._path is not None and not self._path.search(exchange.raw_path):
             return SKIP
-        if response.status == 206 or codings_of(headers):
+        if response.status == 206 or codings_of(headers.raw):
             return SKIP  # part of a body, or one that is compressed: nothing would be found in it
         if self._holds_back and (headers.first(b"content-type: ") or b"").lower().startswith(b"text/event-stream"):
             return SKIP  # events must not wait for the ones after them
         headers.remove("accept-ranges")
-        weaken(headers)
+        headers.raw = weakened(headers.raw)
         for make in self._makers:
             exchange.transform_response(make())
         return CONTINUE
