@@ -47,6 +47,12 @@ def without_names_of(block: bytes, headers: bytes) -> bytes:
     return b"".join(line + b"\r\n" for line in block.split(b"\r\n")[:-1] if line.partition(b":")[0] not in known)
 
 
+def without_changed(trailers: bytes, before: bytes, after: bytes, removed: Iterable[bytes] = ()) -> bytes:
+    """Trailers without those of names whose lines differ between two states of the head that they end. removed: `name: ` of more."""
+    changed = set(before.split(b"\r\n")) ^ set(after.split(b"\r\n"))
+    return without_names_of(trailers, b"\r\n".join((*changed, *removed)))
+
+
 def cutter(names: Iterable[bytes]) -> Cut:
     """A function that returns a block without the lines of these names (lower case)."""
     return _cutter(tuple(dict.fromkeys(names)))

@@ -20,6 +20,10 @@ REQUEST_BODY: Final = 2
 RESPONSE_PLUGINS: Final = 4
 """The response and its body go from upstream to plugins, and from there to accept."""
 
+RESPONSE_CODING: Final = 16
+"""Upstream gives the answer's body a content coding, by the rules of its location (stages/coding/): all that plugins would do with
+it. Never together with RESPONSE_PLUGINS."""
+
 NO_TRAILERS: Final = 8
 """Set by plugins: a hook has removed lines from the request's head, which its trailers might bring back. They end here."""
 

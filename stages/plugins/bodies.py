@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
-from pingap.stages.headers import without_names_of
+from pingap.stages.headers import without_changed
 from pingap.stages.messages import INLINE, UNKNOWN, WINDOW, Credit, Data, FileRef, Report, Response, window
 from pingap.stages.plugins.core import Collector, Flow
 from pingap.stages.plugins.exchange import Exchange, Transformer
@@ -53,8 +53,7 @@ def trailers_of(stream: BodyOwner, trailers: bytes) -> bytes:
     before, now = stream.response, stream.exchange.response
     if before is None or now is None:
         return trailers
-    changed = set(before.headers.split(b"\r\n")) ^ set(now.headers.raw.split(b"\r\n"))
-    return without_names_of(trailers, b"\r\n".join((*changed, *now.headers.removed)))
+    return without_changed(trailers, before.headers, now.headers.raw, now.headers.removed)
 
 
 def stages_of(stream: BodyOwner, wanted: Sequence[Any]) -> list[Transformer]:

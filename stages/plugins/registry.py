@@ -14,7 +14,7 @@ from pingap.config.problems import BadValue, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
 from pingap.stages.coding.rules import BUILTIN as CODINGS
-from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
+from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.plugins import trial, user_code
 from pingap.stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
 from pingap.stages.plugins.builtin.basic_auth import BasicAuth
@@ -100,6 +100,8 @@ class Made:
         """Itinerary flags that this plugin asks for."""
         if not self.hooks:
             return 0
+        if isinstance(self.plugin, Compression) and self.plugin.rules.is_cheap:
+            return RESPONSE_CODING
         # Response hooks want to know the request, so the stage has to see that first.
         plan = REQUEST_PLUGINS
         if not REQUEST_STEPS.issuperset(self.hooks):
@@ -176,10 +178,15 @@ def _plan(name: str, section: dict[str, Any], code: Code | None, trusts: bool) -
 
 def plan_of(wanted: Iterable[int], has_upstream: bool) -> int:
     """Flags of a location from those of its plugins. Without an upstream it is here that a request is answered."""
-    plan = 0
+    plan = coders = 0
     for flags in wanted:
         plan |= flags
-    return plan if has_upstream or not plan else plan | REQUEST_PLUGINS
+        coders += flags & RESPONSE_CODING
+    if not has_upstream:
+        return plan & ~RESPONSE_CODING | REQUEST_PLUGINS if plan else 0
+    if coders and (plan & RESPONSE_PLUGINS or coders > RESPONSE_CODING):
+        plan = plan & ~RESPONSE_CODING | REQUEST_PLUGINS | RESPONSE_PLUGINS  # they take turns, and that is for plugins to see to
+    return plan
 
 
 def used(snapshot: Snapshot) -> list[str]:

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from pingap.stages.http1.rules import NOT_IN_TRAILERS
-from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY
+from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY, RESPONSE_PLUGINS
 from pingap.stages.messages import Routed
 from pingap.stages.plugins.answers import Answers
 from pingap.stages.plugins.bodies import UploadBody, carry, stages_of
@@ -48,7 +48,7 @@ class RequestRunner:
                     return
                 at, result = run(chain.proxy, exchange, 0, guard)
                 if result is None:
-                    if chain.respond.calls:
+                    if routed.plan & RESPONSE_PLUGINS:
                         stream = self._by_sid[routed.sid] = PluginStream(exchange, chain)  # as `open`, without that call
                         stream.is_forwarded = True
                     self._forward(exchange, routed.length, routed.body, routed.ended, routed.plan & ~REQUEST_BODY)
@@ -90,7 +90,7 @@ class RequestRunner:
             if stream.is_forwarded:
                 if stream.upload is not None and not stream.upload.flow.is_over:
                     await carry(stream.upload, None)
-                if not stream.chain.respond.calls:
+                if not stream.exchange._routed.plan & RESPONSE_PLUGINS:
                     self._streams.drop(stream)
         except Exception as error:
             answers.upload_failed(stream, error)
@@ -119,7 +119,7 @@ class RequestRunner:
             self._forward(exchange, routed.length, routed.body, routed.ended, routed.plan & ~REQUEST_BODY)
             return None
         length, body, ended = upload.first()
-        if not ended and not chain.respond.calls:
+        if not ended and not routed.plan & RESPONSE_PLUGINS:
             exchange._watches = True  # the answer goes past us: DONE tells that the rest of the body is not wanted
         # A client that asks for another protocol with a body would have that body go past the hooks.
         self._forward(exchange, length, body, ended, routed.plan | REQUEST_BODY, keeps_upgrade=False)

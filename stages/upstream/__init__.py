@@ -8,11 +8,12 @@
     http2.py        an HTTP/2 connection; http2_stream.py: one of its streams, which is a channel; places.py: how many it may have
     risky.py        pure: requests over which backends end an HTTP/2 connection; words.py: what the log says of a GOAWAY
     dial.py         opening a connection: time-outs, socket options; secure.py: TLS: contexts, sessions, handshakes
-    keeper.py       what connections need of pools.py: all pools and connections of the process; does what pool.py decides
+    keeper.py       what connections need of pools.py: all pools and connections of the process
     connecting.py   a connection that is being opened, and the exchanges that wait for it
     attempt.py      a backend, and a connection to it or the wait for one: what an exchange holds of its upstream
     exchange.py     one request: its attempts, what is sent of it, its answer and the credit for that, its end; states.py
     upload.py       its body on the way to the backend, when it did not come whole
+    coded.py        an answer that gets a content coding here (stages/coding/)
     grpc_web.py     pure: gRPC-Web into gRPC and back; websocket.py: keys of handshakes; request_id.py: the client's line
     compiled.py     what a generation of the configuration says
     troubles.py     what logs and metrics hear of failed attempts

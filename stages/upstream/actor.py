@@ -32,10 +32,11 @@ from pingap.stages.messages import (
 )
 from pingap.stages.upstream.compiled import NO_RULES, CompiledUpstreams, UpstreamCompiler
 from pingap.stages.upstream.core import Memory, so_far
-from pingap.stages.upstream.exchange import UpstreamExchange
+from pingap.stages.upstream.exchange import PAUSE, UpstreamExchange
 from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.states import check_states
 from pingap.stages.upstream.troubles import Troubles
+from pingap.stages.waits import Waits
 
 SWEEP: Final = 0.25
 """Seconds between two looks at the deadlines."""
@@ -43,8 +44,17 @@ SWEEP: Final = 0.25
 REMEMBERED: Final = 16384
 """Streams that are not to be begun any more, or were answered through plugins: remembered so that none is done twice."""
 
-SECTIONS: Final = ("basic", "servers", "locations", "upstreams")
+SECTIONS: Final = ("basic", "servers", "locations", "upstreams", "plugins")
 """Of a configuration, what this stage needs."""
+
+
+def _now() -> float:
+    """As the rest of this file has it: tests put a clock of their own in its place."""
+    return monotonic()
+
+
+def _paused(sid: int, exchange: UpstreamExchange) -> None:
+    exchange.backend_paused()
 
 
 if sys.flags.dev_mode:
@@ -73,6 +83,7 @@ class UpstreamActor(OfStreams):
         """The same of streams of which accept was told that this replica will answer."""
         self._requests = 0
         self._sweeper: asyncio.TimerHandle | None = None
+        self.pauses: Waits[int, UpstreamExchange] = Waits(context, PAUSE, _now, _paused)
 
     def receivers(self) -> Receivers:
         return {Routed: self._routed, Data: self._data, Credit: self._credit, Cancel: self._cancel, Recall: self._recall}
@@ -108,6 +119,7 @@ class UpstreamActor(OfStreams):
             self._sweeper.cancel()
         for exchange in list(self._exchanges.values()):
             exchange.cancel()
+        self.pauses.stop()
         self.pools.stop()
 
     # -- messages -------------------------------------------------------------

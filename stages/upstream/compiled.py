@@ -10,6 +10,7 @@ from random import randrange
 from typing import Any, Final
 
 from pingap.config.model import Location, Snapshot
+from pingap.stages.coding.rules import CodingRules, coding_section
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.forwarded import Trust, extend, overwrite
 from pingap.stages.headers import Cut, cutter
@@ -50,6 +51,8 @@ class LocationRules:
     """Servers whose clients get header names as a backend wrote them."""
     cut_ruled: Cut = NOTHING_CUT
     """Takes out the lines that the location sets, adds or removes."""
+    coding: CodingRules | None = None
+    """Of its plugin for that: for answers of requests whose itinerary says that they are coded here."""
 
     def leaving(self, headers: bytes, routed: Routed, address: str) -> bytes:
         """The header block as it leaves for the backend at `address`: forwarded headers, Via, then the location's rules.
@@ -102,6 +105,7 @@ class UpstreamCompiler:
         trust = Trust(snapshot.basic.trusted_proxies)
         vias = {name: Via(server.via) for name, server in snapshot.servers.items() if server.via}
         keeps_case = frozenset(name for name, server in snapshot.servers.items() if server.preserve_header_case)
+        plugins = snapshot.plugins
         around = (
             grpc_web,
             snapshot.basic.trusted_proxies,
@@ -112,9 +116,10 @@ class UpstreamCompiler:
         rules: dict[str, LocationRules] = {}
         made: dict[tuple[Any, ...], LocationRules] = {}
         for name, location in snapshot.locations.items():
-            key = _PARTS(location)
+            section = coding_section(location.plugins, plugins) if location.plugins else None
+            key = (*_PARTS(location), repr(section))
             same = made.get(key) or before.get(key)
-            rules[name] = made[key] = same or _rules(location, grpc_web, trust, vias, keeps_case)
+            rules[name] = made[key] = same or _rules(location, grpc_web, trust, vias, keeps_case, section)
             yield 1
         self._made, self._around = made, around
         return CompiledUpstreams(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
@@ -138,7 +143,12 @@ _PARTS: Final = attrgetter(
 
 
 def _rules(
-    location: Location, grpc_web: frozenset[str], trust: Trust, vias: Mapping[str, Via], keeps_case: frozenset[str]
+    location: Location,
+    grpc_web: frozenset[str],
+    trust: Trust,
+    vias: Mapping[str, Via],
+    keeps_case: frozenset[str],
+    coding: Mapping[str, Any] | None,
 ) -> LocationRules:
     names = [name for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)]
     edit = compile_rules(location.proxy_set_headers, location.proxy_add_headers)
@@ -154,4 +164,5 @@ def _rules(
         tuple(name.encode() for name in names),
         keeps_case,
         cutter(name.lower().encode() for name in names),
+        None if coding is None else CodingRules(coding),
     )

@@ -12,10 +12,11 @@ from pingap.stages.answers import report_on
 from pingap.stages.headers import value_of
 from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http1.spelling import Spelled
-from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_PLUGINS
-from pingap.stages.messages import EMPTY, WINDOW, Data, Interim, Report, Response, Routed, owner_of, window
+from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_CODING, RESPONSE_PLUGINS
+from pingap.stages.messages import EMPTY, INLINE, UNKNOWN, WINDOW, Data, Interim, Report, Response, Routed, owner_of, window
 from pingap.stages.upstream.attempt import Attempt
 from pingap.stages.upstream.channel import Channel
+from pingap.stages.upstream.coded import CodedAnswer
 from pingap.stages.upstream.compiled import LocationRules
 from pingap.stages.upstream.core import LIMITS, SPELLED, FailedAttempt, Outcome, may_retry, so_far
 from pingap.stages.upstream.grpc_web import Bridge, bridge_of
@@ -25,6 +26,7 @@ from pingap.stages.upstream.request_id import told
 from pingap.stages.upstream.states import ANSWERING, ASKING, HALF_SHUT, OVER, TUNNEL
 from pingap.stages.upstream.troubles import Troubles
 from pingap.stages.upstream.upload import UploadToBackend
+from pingap.stages.waits import Waits
 
 BULK: Final = 1024 * 1024
 """A response body of which more than this has come is bulk: its reads are gathered."""
@@ -33,6 +35,12 @@ BULK_READ: Final = 16 * 1024
 """A read of fewer bytes is handed on at once: the sender is not going flat out."""
 
 ANSWERED: Final = Outcome.ANSWERED  # one look-up on the way of each request
+
+PAUSE: Final = 0.02
+"""Seconds without a byte after which the rest of a short answer is not waited for any more. As of accept/intake.py."""
+
+WORKED_ON: Final = RESPONSE_PLUGINS | RESPONSE_CODING
+"""Somebody works on the answer's body, and does best when it is all there. Who only passes it on need not wait for it."""
 
 GATHER: Final = 8
 GATHER_SECONDS: Final = 0.001
@@ -46,6 +54,8 @@ class ExchangeHost(Protocol):
     send: Callable[[int, Any], None]
     pools: Pools
     troubles: Troubles
+    pauses: Waits[int, UpstreamExchange]
+    """Those that wait for the rest of a short answer."""
 
     def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
         """Our own answer to a request that no backend answered."""
@@ -69,6 +79,12 @@ class UpstreamExchange:
     """Those of a request that may become a tunnel: its final answer tells the way that all go."""
     bridge: Bridge | None = None
     """Translates, when the client speaks gRPC-Web."""
+    _unsent: AnswerHead | None = None
+    """The head of a short answer, while the rest of it is waited for: both go on in one piece."""
+    _unsent_body: list[bytes] | None = None
+    """What has come of that rest."""
+    _coded: CodedAnswer | None = None
+    """Its body gets a content coding, and has not come to its end."""
     _upload: UploadToBackend | None = None
     """Passes on a request body that did not come whole, or a tunnel's bytes."""
     uploaded = 0
@@ -316,15 +332,33 @@ class UpstreamExchange:
 
     def head_arrived(self, head: AnswerHead, body: bytes, ended: bool) -> float:
         """The answer's head, and what came with it. Returns the time."""
-        routed, actor, attempt = self.routed, self.actor, self.attempt
         self.state = ANSWERING
         if self.bridge is not None:
             head, body = self.bridge.answer(head, body, ended)
+        if not ended and 0 < head.length <= INLINE and self.routed.plan & WORKED_ON and head.status != 101:
+            self._unsent, self._unsent_body = head, [body]
+            self.actor.pauses.add(self.sid, self)
+            return 0.0  # nobody asks before the end
+        return self._respond(head, body, ended)
+
+    def _respond(self, head: AnswerHead, body: bytes, ended: bool) -> float:
+        """RESPONSE. Returns the time."""
+        routed, actor, attempt = self.routed, self.actor, self.attempt
         backend, channel = attempt.backend, attempt.channel
         assert backend is not None and channel is not None
-        headers = head.headers
-        if routed.variables and (request_id := routed.variables.get("request_id")):
+        headers, length, variables = head.headers, head.length, routed.variables
+        if variables and (request_id := variables.get("request_id")):
             headers = told(headers, request_id)
+        if routed.plan & RESPONSE_CODING and (rules := self.rules.coding) is not None:
+            block = headers
+            headers, coding, _ = rules.decide(self.method == b"HEAD", routed.headers, head.status, block, length)
+            if coding:
+                coded = CodedAnswer(coding, rules.levels[coding], block, headers)
+                body = coded.download(body, ended)
+                if ended:
+                    length, variables = len(body), {**variables, **coded.figures}
+                else:
+                    self._coded, length = coded, UNKNOWN
         now, sent_at = monotonic(), self._sent_at
         stamps = routed.stamps
         if len(stamps) == 2:  # plugins was not visited
@@ -340,10 +374,10 @@ class UpstreamExchange:
         # fmt: off
         report = Report(
             routed.location, routed.upstream, backend.address, status, not seconds, attempt.tries, stamps, seconds, "",
-            routed.variables, routed.client_ip, channel.opened, len(backend.connections) + len(backend.connecting),
+            variables, routed.client_ip, channel.opened, len(backend.connections) + len(backend.connecting),
         )
         actor.send(self.answers_to, Response(
-            self.sid, actor.id, status, headers, head.length, body, ended, report, routed.watchers, head.reason,
+            self.sid, actor.id, status, headers, length, body, ended, report, routed.watchers, head.reason,
             head.spelled,
         ))
         # fmt: on
@@ -373,24 +407,61 @@ class UpstreamExchange:
         self._upload = UploadToBackend(self)
         self._upload.grant(WINDOW)
 
+    def _rest_arrived(self, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """Of a short answer, whose head waits for it."""
+        body = self._unsent_body
+        assert body is not None
+        body.append(payload)
+        if not ended:
+            self.actor.pauses.add(self.sid, self)
+            return
+        self.actor.pauses.take(self.sid)
+        self._send_unsent(not trailers)
+        if trailers:
+            self.body_arrived(b"", True, trailers)
+
+    def backend_paused(self) -> None:
+        """A short answer is short in coming: what there is goes on without the rest."""
+        if self._unsent is not None:
+            try:
+                self._send_unsent(False)
+            except Exception as error:
+                self.crashed(error)
+
+    def _send_unsent(self, ended: bool) -> None:
+        head, body = self._unsent, self._unsent_body
+        assert head is not None and body is not None
+        self._unsent = self._unsent_body = None
+        self._respond(head, b"".join(body), ended)
+
     def body_arrived(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         """Response body bytes. Credit may be overdrawn by one read, then reading pauses."""
         if self.bridge is not None:
             payload, trailers = self.bridge.download(payload, ended, trailers), b""
             if not payload and not ended:
                 return
+        if self._unsent is not None:
+            self._rest_arrived(payload, ended, trailers)
+            return
+        late: dict[str, Any] | None = None
+        if self._coded is not None:
+            payload = self._coded.download(payload, ended)
+            if ended:
+                late = dict(self._coded.figures)
+                if trailers:
+                    trailers = self._coded.trailers(trailers)
         self._window -= len(payload)
         self._arrived += len(payload)
         if self._held is not None:
             self._held.append(payload)
             if ended or self._window <= 0 or len(self._held) >= GATHER:
-                self._release_held(ended, trailers)
+                self._release_held(ended, trailers, late)
         elif self._arrived > BULK and len(payload) >= BULK_READ and not ended:
             # A long download is not in a hurry for one read: several in one batch cost a third of the wake-ups.
             self._held = [payload]
             self.actor.pools.loop.call_later(GATHER_SECONDS, self._release_held, False)
         else:
-            self.actor.send(self.answers_to, Data(self.sid, payload, ended, "", False, None, trailers))
+            self.actor.send(self.answers_to, Data(self.sid, payload, ended, "", False, late, trailers))
         attempt = self.attempt
         if ended:
             if self.state is ANSWERING:
@@ -410,13 +481,15 @@ class UpstreamExchange:
             channel.finish()
             self._over(ANSWERED)
 
-    def _release_held(self, ended: bool, trailers: bytes = b"") -> None:
+    def _release_held(self, ended: bool, trailers: bytes = b"", late: dict[str, Any] | None = None) -> None:
         held, self._held = self._held, None
         if held is not None:
             last = len(held) - 1
             for index, payload in enumerate(held):
-                is_last = ended and index == last
-                self.actor.send(self.answers_to, Data(self.sid, payload, is_last, "", False, None, trailers if is_last else b""))
+                if ended and index == last:
+                    self.actor.send(self.answers_to, Data(self.sid, payload, True, "", False, late, trailers))
+                else:
+                    self.actor.send(self.answers_to, Data(self.sid, payload, False, ""))
 
     def credited(self, count: int) -> None:
         self._window += count
@@ -441,12 +514,16 @@ class UpstreamExchange:
             return
         attempt = self.attempt
         attempt.let_go(self)
-        if self.state is not ASKING:
+        if self.state is not ASKING and self._unsent is None:
             self._release_held(False)
             last = b"" if self.bridge is None else self.bridge.cut(kind)
+            if last and self._coded is not None:
+                last = self._coded.download(last, True)
             self.actor.send(self.answers_to, Data(self.sid, last, False, kind))
         else:
-            self.state = ANSWERING
+            if self._unsent is None:
+                self.state = ANSWERING
+            self._unsent = None
             routed = self.routed
             stamps = (*so_far(routed.stamps), self.began, self._sent_at, self._sent_at, 0.0)
             about = (routed.location, routed.upstream, kind, reason, routed.variables)
@@ -474,7 +551,7 @@ class UpstreamExchange:
     def cancel(self) -> None:
         """Nobody wants the answer any more: the backend hears of it by the closed connection."""
         if self.state is not OVER:
-            self._held = None
+            self._held = self._unsent = None
             self.attempt.let_go(self)
             self._over(Outcome.CALLED_OFF)
 

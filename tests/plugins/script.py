@@ -11,6 +11,7 @@ from pingap.bus.members import READY, Members
 from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Listen
 from pingap.config.values import PARSERS
+from pingap.stages.itinerary import REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import Accepted, Affinity, Credit, Data, Peer, Refused, Report, Response, Routed
 from pingap.stages.plugins import registry
 from pingap.stages.plugins.actor import PluginsActor
@@ -85,6 +86,8 @@ class Stage:
         made = snapshot(plugins, upstream, names)
         plans = registry.plans(made, trusts=True)
         self.plan = plans["l"]
+        if self.plan & RESPONSE_CODING:  # which upstream would do, by the same rules (tests/test_coding.py)
+            self.plan = self.plan & ~RESPONSE_CODING | REQUEST_PLUGINS | RESPONSE_PLUGINS
         self.publish(made, plans)
 
     def publish(self, made: Snapshot, plans: dict[str, int]) -> None:

@@ -135,7 +135,7 @@ async def test_every_step_sees_what_the_client_sent_and_the_rewritten_target(ste
 
 
 async def test_what_the_client_accepts_decides_about_compression_whatever_the_backend_is_told() -> None:
-    plugins: Sections = {"p": {"category": "compression", "gzip_level": 6}}
+    plugins: Sections = {"p": {"category": "compression", "gzip_level": 6, "decompression": True}}
     trip = Trip(plugins, proxy_set_headers=["Accept-Encoding: identity"])
     async with trip.stage as stage:
         stage.publish(trip.made, trip.plans)

@@ -527,6 +527,7 @@ class Play:
         if self.actor._sweeper is not None:
             self.actor._sweeper.cancel()
         self.actor._sweep()
+        self.actor.pauses.sweep()
 
     async def fetches(self, method: bytes = b"GET", address: str = "a:1", **more: Any) -> Link:
         """One whole exchange; the connection that served it."""

@@ -425,10 +425,10 @@ async def test_an_answer_that_plugins_want_goes_to_them(play: Play) -> None:
     sid = play.asks(plan=4)
     await play.turn()
     link = play.backend().link
-    link.says(LENGTH_10)
+    link.says(CHUNKED)
     play.hears_response(sid, to=12)
-    link.says(b"0123456789")
-    assert play.hears_data(sid, to=12) == [(b"0123456789", True, "")]
+    link.says(b"2\r\nok\r\n0\r\n\r\n")
+    assert play.hears_data(sid, to=12) == [(b"ok", True, "")]
     play.backend().refuses = ConnectionRefusedError("no")
     sids = [play.asks(plan=4), play.asks(plan=4)]
     link.says(OK)
