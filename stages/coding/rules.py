@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pingap.stages.header_view import Headers
-from pingap.stages.headers import joined, value_of
+from pingap.stages.headers import cutter, joined, value_of
 
 CATEGORY: Final = "compression"
 """Of the plugin whose sections are read here."""
@@ -51,6 +51,9 @@ EVENTS: Final = "text/event-stream"
 
 ACCEPT_RANGES: Final = b"accept-ranges: "
 """The line that a coded answer must not have, nor get by its trailers."""
+
+_CUT_RANGES: Final = cutter((b"accept-ranges",))
+_CUT_CODING: Final = cutter((b"content-encoding", b"accept-ranges"))
 
 _LEAST: Final = 20
 """Bytes; whatever is shorter only grows. Upstream mode compresses all, as documented."""
@@ -119,7 +122,7 @@ class CodingRules:
             wanted = qualities(accepted)
             if is_head or wanted.get(decoding, wanted.get("*", 0.0)) > 0:
                 return CodingVerdict(headers)
-            headers = weakened(_without(headers, "content-encoding", "accept-ranges"))
+            headers = weakened(_CUT_CODING(headers))
         if not self._is_compressible(value_of(headers, b"content-type") or b""):
             return CodingVerdict(headers, "", decoding)
         if 0 <= length < self._least and not decoding:
@@ -132,7 +135,7 @@ class CodingRules:
         if is_head:
             return CodingVerdict(headers)
         if ACCEPT_RANGES in headers:
-            headers = _without(headers, "accept-ranges")
+            headers = _CUT_RANGES(headers)
         return CodingVerdict(_with_coding(headers, coding), coding, decoding)
 
     def _not_modified(self, request: bytes, headers: bytes, accepted: bytes) -> bytes:
@@ -217,14 +220,14 @@ def codings_of(headers: bytes) -> list[str]:
 
 def weakened(headers: bytes) -> bytes:
     """The bytes are no longer those that a strong validator names (RFC 9110 section 8.8.1)."""
-    if b"etag: " not in headers:
+    at = _end_of_name(headers, b"etag: ")
+    if at < 0 or headers.startswith(b"W/", at):
         return headers
-    tag = value_of(headers, b"etag")
-    if tag is None or tag.startswith(b"W/"):
-        return headers
-    view = Headers(headers)
-    view.set("etag", b"W/" + tag)
-    return view.raw
+    if headers.find(b"\netag: ", at) >= 0:  # there is to be one, and the first counts
+        view = Headers(headers)
+        view.set("etag", b"W/" + headers[at : headers.index(b"\r\n", at)])
+        return view.raw
+    return b"%bW/%b" % (headers[:at], headers[at:])
 
 
 def varying(headers: bytes) -> bytes:
@@ -236,16 +239,17 @@ def varying(headers: bytes) -> bytes:
     return headers + b"vary: accept-encoding\r\n"
 
 
+def _end_of_name(headers: bytes, line: bytes) -> int:
+    """Where the value of the first line begins that begins with `line`; -1 when there is none."""
+    if headers.startswith(line):
+        return len(line)
+    at = headers.find(b"\n" + line)
+    return at + 1 + len(line) if at >= 0 else -1
+
+
 def _with_coding(headers: bytes, coding: str) -> bytes:
     if b"content-encoding: " not in headers:
         return b"%bcontent-encoding: %b\r\n" % (headers, coding.encode())
     view = Headers(headers)  # it says `identity`
     view.set("content-encoding", coding)
-    return view.raw
-
-
-def _without(headers: bytes, *names: str) -> bytes:
-    view = Headers(headers)
-    for name in names:
-        view.remove(name)
     return view.raw

@@ -81,8 +81,8 @@ class UpstreamExchange:
     """Translates, when the client speaks gRPC-Web."""
     _unsent: AnswerHead | None = None
     """The head of a short answer, while the rest of it is waited for: both go on in one piece."""
-    _unsent_body: list[bytes] | None = None
-    """What has come of that rest."""
+    _waited_for: list[bytes] | None = None
+    """What has come of that rest; None for a head that never waited."""
     _coded: CodedAnswer | None = None
     """Its body gets a content coding, and has not come to its end."""
     _upload: UploadToBackend | None = None
@@ -331,19 +331,16 @@ class UpstreamExchange:
     # -- the answer ---------------------------------------------------------------
 
     def head_arrived(self, head: AnswerHead, body: bytes, ended: bool) -> float:
-        """The answer's head, and what came with it. Returns the time."""
-        self.state = ANSWERING
-        if self.bridge is not None:
-            head, body = self.bridge.answer(head, body, ended)
-        if not ended and 0 < head.length <= INLINE and self.routed.plan & WORKED_ON and head.status != 101:
-            self._unsent, self._unsent_body = head, [body]
-            self.actor.pauses.add(self.sid, self)
-            return 0.0  # nobody asks before the end
-        return self._respond(head, body, ended)
-
-    def _respond(self, head: AnswerHead, body: bytes, ended: bool) -> float:
-        """RESPONSE. Returns the time."""
+        """The answer's head, and what came with it; or a second time, when it has waited for that. Returns the time."""
         routed, actor, attempt = self.routed, self.actor, self.attempt
+        if self._waited_for is None:
+            self.state = ANSWERING
+            if self.bridge is not None:
+                head, body = self.bridge.answer(head, body, ended)
+            if not ended and 0 < head.length <= INLINE and routed.plan & WORKED_ON and head.status != 101:
+                self._unsent, self._waited_for = head, [body]
+                actor.pauses.add(self.sid, self)
+                return 0.0  # nobody asks before the end
         backend, channel = attempt.backend, attempt.channel
         assert backend is not None and channel is not None
         headers, length, variables = head.headers, head.length, routed.variables
@@ -409,9 +406,9 @@ class UpstreamExchange:
 
     def _rest_arrived(self, payload: bytes, ended: bool, trailers: bytes) -> None:
         """Of a short answer, whose head waits for it."""
-        body = self._unsent_body
-        assert body is not None
-        body.append(payload)
+        parts = self._waited_for
+        assert parts is not None
+        parts.append(payload)
         if not ended:
             self.actor.pauses.add(self.sid, self)
             return
@@ -429,10 +426,11 @@ class UpstreamExchange:
                 self.crashed(error)
 
     def _send_unsent(self, ended: bool) -> None:
-        head, body = self._unsent, self._unsent_body
-        assert head is not None and body is not None
-        self._unsent = self._unsent_body = None
-        self._respond(head, b"".join(body), ended)
+        head, parts = self._unsent, self._waited_for
+        assert head is not None and parts is not None
+        self._unsent = None
+        self.head_arrived(head, b"".join(parts), ended)
+        parts.clear()
 
     def body_arrived(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         """Response body bytes. Credit may be overdrawn by one read, then reading pauses."""
