@@ -70,15 +70,7 @@ class Headers:
 
     def set(self, name: str, value: str | bytes) -> None:
         """One line of that name, in the place of the first of those that it replaces."""
-        line = writable(name)
-        whole = line + _value(value) + b"\r\n"
-        spans = self._spans(line)
-        if not spans:
-            self.raw += whole
-            return
-        self._cut(spans[1:])
-        start, end = spans[0]
-        self.raw = self.raw[:start] + whole + self.raw[end:]
+        self[name] = value
 
     def add(self, name: str, value: str | bytes) -> None:
         """One more line, at the end."""
@@ -117,7 +109,21 @@ class Headers:
             raise KeyError(name)
         return value
 
-    __setitem__ = set
+    def __setitem__(self, name: str, value: str | bytes) -> None:
+        """As `set`, and it is here that it is done: this is the way that most hooks write it."""
+        line = writable(name)
+        whole = line + _value(value) + b"\r\n"
+        raw = self.raw
+        if line not in raw:  # nor is it a part of another one
+            self.raw = raw + whole
+            return
+        spans = self._spans(line)
+        if not spans:
+            self.raw = raw + whole
+            return
+        self._cut(spans[1:])
+        start, end = spans[0]
+        self.raw = self.raw[:start] + whole + self.raw[end:]
 
     def __delitem__(self, name: str) -> None:
         if not self.remove(name):
@@ -172,6 +178,8 @@ def writable(name: str) -> bytes:
 
 
 def _value(value: str | bytes) -> bytes:
+    if type(value) is str and value.isascii() and value.isprintable():  # nothing in it but visible text and spaces, as in most
+        return value.encode().strip(b" ")
     try:
         raw = value if isinstance(value, bytes) else value.encode("latin-1")
     except UnicodeEncodeError:

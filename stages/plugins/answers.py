@@ -87,7 +87,7 @@ class Answers:
         exchange, response = stream.exchange, stream.response
         head, stages = exchange.response, exchange._response_stages
         assert response is not None and head is not None
-        if exchange.has_response_body and stages is not None:
+        if stages is not None and exchange.has_response_body:
             if response.ended and len(stages) == 1 and len(response.body) <= PIECE and self._answer_at_once(stream, response, stages[0]):
                 return
             download = stream.download = DownloadBody(stream, stages_of(stream, stages), self._send, self._me, self._guard)
@@ -95,8 +95,8 @@ class Answers:
                 download.length = stream.pieces.length
             if response.body or response.ended:
                 download.offer(response.body, response.ended)
-            early, stream.early = stream.early, []
-            for data in early:
+            early, stream.early = stream.early, None
+            for data in early or ():
                 self.data(stream, data)
             if self._streams.has(stream):
                 file = stream.pieces.file if len(stages) == 1 and stream.pieces is not None else None
@@ -104,13 +104,13 @@ class Answers:
                     download.name_file(file)
                 else:
                     self._begin(stream, download)
-        elif head.status in _BODILESS and response.status not in _BODILESS and exchange.method != "HEAD":
+        elif head._status in _BODILESS and response.status not in _BODILESS and exchange.method != "HEAD":
             # A hook turned an answer that has a body into one that must not.
             self._cancel_upstream(stream)
             self._send_head(stream, response, head.status, head.headers.raw, UNKNOWN, b"", True)
             self._streams.drop(stream)
         else:
-            self._pass(stream, response, head.status, head.headers.raw, response.length if stages is None else UNKNOWN)
+            self._pass(stream, response, head._status, head.headers.raw, response.length if stages is None else UNKNOWN)
 
     def _answer_at_once(self, stream: PluginStream, response: Response, stage: Any) -> bool:
         """The whole answer in one piece, which its length goes with; False when its body has to be fed to `stage`."""
@@ -162,8 +162,8 @@ class Answers:
             self._streams.drop(stream)
             return
         stream.passes = True
-        early, stream.early = stream.early, []
-        for data in early:
+        early, stream.early = stream.early, None
+        for data in early or ():
             self.data(stream, data)
 
     def _send_head(
@@ -192,7 +192,10 @@ class Answers:
             else:
                 stream.download.offer(data.payload, data.ended, data.trailers)
         elif stream.response is not None:
-            stream.early.append(data)
+            if stream.early is None:
+                stream.early = [data]
+            else:
+                stream.early.append(data)
 
     def lost(self, stream: PluginStream) -> None:
         """Upstream died with the rest of the answer."""

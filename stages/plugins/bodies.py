@@ -7,7 +7,7 @@ waits to be woken by DATA or CREDIT; all that came in one turn of the loop is do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
@@ -38,7 +38,7 @@ class BodyOwner(Protocol):
     is_forwarded: bool
     responded: bool
     """Accept has the head: set with it."""
-    told: dict[str, Any]
+    told: Mapping[str, Any]
     """The context as it went out with the head: set with it."""
 
 

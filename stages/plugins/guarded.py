@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from pingap.stages.header_view import Headers
 from pingap.stages.plugins.driving import Driven
-from pingap.stages.plugins.exchange import Exchange, Hook, HookError, Reply, Transformer, body_bytes
+from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Hook, HookError, Reply, Transformer, body_bytes
 from pingap.stages.plugins.guard import Bounds, HookFailed, HookGuard
 from pingap.stages.plugins.pieces import Pieces
 
@@ -58,35 +58,18 @@ class Guarded:
 
     def hook(self, hook: Hook) -> Hook:
         """The same hook, also for what it awaits and for the bodies that it asks for."""
+        return GuardedHook(self, hook).call
 
-        def guarded(exchange: Exchange) -> Any:
-            exchange._wrap = self.stage
-            try:
-                result = self.run(hook, exchange)
-            except BaseException:
-                exchange._wrap = None
-                raise
-            if isinstance(result, Awaitable):
-                return self._later(exchange, result)
-            exchange._wrap = None
-            return self._checked(exchange, result)
-
-        return guarded
-
-    async def _later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
+    async def later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
+        """The result of a hook that awaits."""
         try:
-            return self._checked(exchange, await self.wait(waits))
+            result = await self.wait(waits)
+            _check_exchange(exchange)
+            return self.sound(result) if isinstance(result, Reply) else result
         finally:
             exchange._wrap = None
 
-    def _checked(self, exchange: Exchange, result: Any) -> Any:
-        """The result of a hook, of whatever type: that is looked at where hooks are run."""
-        if type(exchange.headers) is not Headers:
-            raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
-        _check_context(exchange)
-        return self._sound(result) if isinstance(result, Reply) else result
-
-    def _sound(self, reply: Reply) -> Reply:
+    def sound(self, reply: Reply) -> Reply:
         """One that was made by hand may be anything."""
         if type(reply.status) is int and type(reply.headers) is bytes:
             if type(reply.body) is bytes:
@@ -124,8 +107,48 @@ class Guarded:
         if result is None:
             return None
         if isinstance(result, Reply):
-            return self._sound(result)
+            return self.sound(result)
         return body_bytes(result, "a hook for a whole body returns bytes, a reply or None")
+
+
+class GuardedHook:
+    """The guard around one hook. Here each request comes by: whatever can be known once is."""
+
+    __slots__ = ("_guard", "_guarded", "_hold", "_hook", "_wrap")
+
+    def __init__(self, guarded: Guarded, hook: Hook) -> None:
+        self._guarded = guarded
+        self._guard: HookGuard = guarded.guard
+        self._hold: float = guarded.bounds.hold
+        self._hook: Hook = hook
+        self._wrap: Callable[[Exchange, Any, bool], Any] = guarded.stage
+
+    def call(self, exchange: Exchange) -> Any:
+        """The result of the hook, of whatever type: that is looked at where hooks are run."""
+        exchange._wrap = self._wrap
+        try:
+            result = self._guard.run(self._hold, self._hook, exchange)
+        except BaseException:
+            exchange._wrap = None
+            raise
+        if result is CONTINUE or result is None or result is SKIP:  # as most are: to ask for what can be awaited costs more
+            exchange._wrap = None
+            _check_exchange(exchange)
+            return result
+        if isinstance(result, Awaitable):
+            return self._guarded.later(exchange, result)
+        exchange._wrap = None
+        _check_exchange(exchange)
+        return self._guarded.sound(result) if isinstance(result, Reply) else result
+
+
+def _check_exchange(exchange: Exchange) -> None:
+    """What hooks may have done to it that no later stage could explain."""
+    if type(exchange.headers) is not Headers:
+        raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
+    context = exchange._context
+    if context is not None:
+        context.check()
 
 
 def _check_context(exchange: Exchange) -> None:

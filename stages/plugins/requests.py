@@ -152,7 +152,7 @@ class RequestRunner:
             routed.sid, routed.generation, routed.affinity, routed.server, routed.peer, routed.method, exchange._target, routed.version,
             routed.host, exchange.headers.raw, length, body, ended, routed.started, routed.upgrade if keeps_upgrade else b"",
             routed.client_ip, routed.location, exchange._upstream, plan, routed.variables if context is None else context,
-            (*routed.stamps[:2], exchange._reached, monotonic()), routed.original,
+            routed.stamps[:2] + (exchange._reached, monotonic()), routed.original,
             (*routed.watchers, self._me) if exchange._watches else routed.watchers, routed.is_framed,
             routed.spelled,
         ))

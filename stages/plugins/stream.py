@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from pingap.stages.messages import Data, Response, owner_of
 from pingap.stages.plugins.bodies import DownloadBody, UploadBody
@@ -12,6 +13,8 @@ from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.guard import failure
 from pingap.stages.plugins.pieces import Pieces
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class PluginStream:
@@ -48,7 +51,7 @@ class PluginStream:
         self.download: DownloadBody | None = None
         self.response: Response | None = None
         """What upstream sent (or a plugin made), as it came."""
-        self.early: list[Data] = []
+        self.early: list[Data] | None = None
         """Body bytes that came while hooks of the response were at work."""
         self.is_forwarded = False
         """Upstream has the request."""
@@ -58,7 +61,7 @@ class PluginStream:
         """Accept has the head of the answer."""
         self.passes = False
         """The body of the answer is not looked at: DATA and CREDIT go through as they are."""
-        self.told: dict[str, Any] = {}
+        self.told: Mapping[str, Any] = NOTHING
         """The context as it went out with the head, when a transformed body may still change it."""
 
     def stop(self) -> None:
