@@ -36,6 +36,7 @@ from pingap.stages.upstream.exchange import PAUSE, UpstreamExchange
 from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.states import check_states
 from pingap.stages.upstream.troubles import Troubles
+from pingap.stages.upstream.turns import Turns
 from pingap.stages.waits import Waits
 
 SWEEP: Final = 0.25
@@ -83,6 +84,7 @@ class UpstreamActor(OfStreams):
         """The same of streams of which accept was told that this replica will answer."""
         self._requests = 0
         self._sweeper: asyncio.TimerHandle | None = None
+        self.turns = Turns(context.loop)
         self.pauses: Waits[int, UpstreamExchange] = Waits(context, PAUSE, _now, _paused)
 
     def receivers(self) -> Receivers:

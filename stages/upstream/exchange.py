@@ -16,7 +16,7 @@ from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_CODING, RESPONSE_PLUG
 from pingap.stages.messages import EMPTY, INLINE, UNKNOWN, WINDOW, Data, Interim, Report, Response, Routed, owner_of, window
 from pingap.stages.upstream.attempt import Attempt
 from pingap.stages.upstream.channel import Channel
-from pingap.stages.upstream.coded import CodedAnswer
+from pingap.stages.upstream.coded import PIECE, CodedAnswer
 from pingap.stages.upstream.compiled import LocationRules
 from pingap.stages.upstream.core import LIMITS, SPELLED, FailedAttempt, Outcome, may_retry, so_far
 from pingap.stages.upstream.grpc_web import Bridge, bridge_of
@@ -25,6 +25,7 @@ from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.request_id import told
 from pingap.stages.upstream.states import ANSWERING, ASKING, HALF_SHUT, OVER, TUNNEL
 from pingap.stages.upstream.troubles import Troubles
+from pingap.stages.upstream.turns import Turns
 from pingap.stages.upstream.upload import UploadToBackend
 from pingap.stages.waits import Waits
 
@@ -56,6 +57,8 @@ class ExchangeHost(Protocol):
     troubles: Troubles
     pauses: Waits[int, UpstreamExchange]
     """Those that wait for the rest of a short answer."""
+    turns: Turns
+    """Those that have more to do than can be done at once."""
 
     def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
         """Our own answer to a request that no backend answered."""
@@ -344,6 +347,7 @@ class UpstreamExchange:
         backend, channel = attempt.backend, attempt.channel
         assert backend is not None and channel is not None
         headers, length, variables = head.headers, head.length, routed.variables
+        later = b""
         if variables and (request_id := variables.get("request_id")):
             headers = told(headers, request_id)
         if routed.plan & RESPONSE_CODING and (rules := self.rules.coding) is not None:
@@ -351,11 +355,15 @@ class UpstreamExchange:
             headers, coding, _ = rules.decide(self.method == b"HEAD", routed.headers, head.status, block, length)
             if coding:
                 coded = CodedAnswer(coding, rules.levels[coding], block, headers)
-                body = coded.download(body, ended)
-                if ended:
+                if ended and len(body) <= INLINE:
+                    body = coded.download(body, True)
                     length, variables = len(body), {**variables, **coded.figures}
                 else:
                     self._coded, length = coded, UNKNOWN
+                    if len(body) > PIECE:
+                        later, body = body, b""
+                    else:
+                        body = coded.download(body, False)
         now, sent_at = monotonic(), self._sent_at
         stamps = routed.stamps
         if len(stamps) == 2:  # plugins was not visited
@@ -374,11 +382,14 @@ class UpstreamExchange:
             variables, routed.client_ip, channel.opened, len(backend.connections) + len(backend.connecting),
         )
         actor.send(self.answers_to, Response(
-            self.sid, actor.id, status, headers, length, body, ended, report, routed.watchers, head.reason,
+            self.sid, actor.id, status, headers, length, body, ended and not later, report, routed.watchers, head.reason,
             head.spelled,
         ))
         # fmt: on
-        if ended:
+        if later and self._coded is not None:
+            self._window = window(routed.version)
+            self._code(self._coded, later, ended, b"")
+        elif ended:
             attempt.channel = None
             self._over(ANSWERED)
         else:
@@ -441,13 +452,53 @@ class UpstreamExchange:
         if self._unsent is not None:
             self._rest_arrived(payload, ended, trailers)
             return
-        late: dict[str, Any] | None = None
         if self._coded is not None:
-            payload = self._coded.download(payload, ended)
+            self._code(self._coded, payload, ended, trailers)
+        else:
+            self._pass_on(payload, ended, trailers, None)
+
+    def _code(self, coded: CodedAnswer, payload: bytes, ended: bool, trailers: bytes) -> None:
+        """More of a body that gets a coding: now if it is short, else when it is its turn, and until then nothing more is read."""
+        turns = self.actor.turns
+        if len(payload) <= PIECE and turns.left > 0 and not coded.is_behind:
+            turns.took(len(payload))
+            out = coded.download(payload, ended)
+            if out or ended:
+                self._pass_on(out, ended, coded.trailers(trailers) if trailers else b"", coded.figures if ended else None)
+            return
+        is_first = not coded.is_behind
+        coded.put(payload, ended, trailers)
+        attempt = self.attempt
+        channel = attempt.channel
+        if channel is not None:
             if ended:
-                late = dict(self._coded.figures)
-                if trailers:
-                    trailers = self._coded.trailers(trailers)
+                attempt.channel = None
+                channel.resume()  # it has done its part, and is not to be stopped for the next one's
+            else:
+                channel.pause()
+        if is_first:
+            turns.put(self)
+
+    def work(self) -> bool:
+        """It is the turn of this body. True: there is more."""
+        coded = self._coded
+        if coded is None or self.state is OVER:
+            return False
+        try:
+            payload, ended, trailers = coded.next_piece()
+            if payload or ended:
+                self._pass_on(payload, ended, trailers, coded.figures if ended else None)
+        except Exception as error:
+            self.crashed(error)
+            return False
+        if coded.is_behind:
+            return True
+        if not ended and self._window > 0 and self.attempt.channel is not None:
+            self.attempt.channel.resume()
+        return False
+
+    def _pass_on(self, payload: bytes, ended: bool, trailers: bytes, late: dict[str, Any] | None) -> None:
+        """DATA. late: what is only known now of the context."""
         self._window -= len(payload)
         self._arrived += len(payload)
         if self._held is not None:
@@ -491,7 +542,7 @@ class UpstreamExchange:
 
     def credited(self, count: int) -> None:
         self._window += count
-        if self._window > 0 and self.attempt.channel is not None:
+        if self._window > 0 and self.attempt.channel is not None and not (self._coded is not None and self._coded.is_behind):
             self.attempt.channel.resume()
 
     # -- the end ----------------------------------------------------------------------
@@ -513,10 +564,14 @@ class UpstreamExchange:
         attempt = self.attempt
         attempt.let_go(self)
         if self.state is not ASKING and self._unsent is None:
+            coded, self._coded = self._coded, None
+            while coded is not None and coded.is_behind:
+                payload, _, _ = coded.next_piece()
+                self._pass_on(payload, False, b"", None)
             self._release_held(False)
             last = b"" if self.bridge is None else self.bridge.cut(kind)
-            if last and self._coded is not None:
-                last = self._coded.download(last, True)
+            if last and coded is not None:
+                last = coded.download(last, True)
             self.actor.send(self.answers_to, Data(self.sid, last, False, kind))
         else:
             if self._unsent is None:

@@ -280,10 +280,10 @@ class BackendStream:
         exchange.body_arrived(payload, True, trailers)
         if self.exchange is None:
             return
-        if exchange.is_over:
-            self._part()
+        if exchange.is_tunnel:
+            self.watch()  # its other half goes on
         else:
-            self.watch()  # the other half of a tunnel goes on
+            self._part()
 
     def _part(self) -> None:
         self.connection.answered()

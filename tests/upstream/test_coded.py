@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
 import zlib
@@ -15,6 +16,8 @@ from pingap.config.parts import Backend, Listen
 from pingap.stages.itinerary import RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import INLINE, UNKNOWN, WILL_ANSWER, WINDOW, Data, Response
 from pingap.stages.upstream.exchange import BULK, PAUSE
+from pingap.stages.upstream.turns import TURN, Turns
+from tests.kit.clock import Clock
 from tests.upstream.playbook import ACCEPT, PLUGINS, Http2Link, Link, Play
 
 TEXT = b"Not all those who wander are lost. " * 40
@@ -146,37 +149,125 @@ async def test_credit_counts_what_goes_out(play: Play) -> None:
     sid, link = await asked(play)
     link.says(CHUNKED)
     play.hears_response(sid)
-    size = 4 * WINDOW
-    link.says(chunk(bytes(size)))
-    assert link.transport.is_reading(), "four windows of zeros become a few KB"
+    link.says(chunk(bytes(4 * WINDOW)))
+    for _ in range(16):
+        await play.turn()
+    assert link.transport.is_reading() and not link.unread, "four windows of zeros become a few KB"
     sent = sum(len(one.payload) for one in data_of(play))
     assert sent < 16 * 1024
-    noise = random.Random(7).randbytes(WINDOW)
-    link.says(chunk(noise))
+    link.says(chunk(random.Random(7).randbytes(2 * WINDOW)))
+    for _ in range(16):
+        await play.turn()
     assert not link.transport.is_reading()
     sent += sum(len(one.payload) for one in data_of(play))
-    assert sent < WINDOW + 32 * 1024, "what cannot be compressed grows by a few bytes"
+    assert sent < WINDOW + 300 * 1024, "what cannot be compressed grows by a few bytes, and one read overdraws"
     play.credits(sid, WINDOW)
     assert link.transport.is_reading()
     play.cancels(sid)
     assert link.is_closed
 
 
+NOISE = random.Random(8).randbytes(BULK + 700_000)
+
+
 async def test_reads_of_a_long_download_are_gathered_and_their_order_is_kept(play: Play) -> None:
     sid, link = await asked(play)
-    body = random.Random(8).randbytes(BULK + 700_000)
     link.says(CHUNKED)
     play.hears_response(sid)
     out = b""
-    for at in range(0, len(body), 65536):
-        link.says(chunk(body[at : at + 65536]))
-        pieces = data_of(play)
-        got = b"".join(piece.payload for piece in pieces)
-        out += got
+    for at in range(0, len(NOISE), 65536):
+        link.says(chunk(NOISE[at : at + 65536]))
+        await play.turn()
+        out += b"".join(piece.payload for piece in data_of(play))
         play.credits(sid, 70_000)
     link.says(b"0\r\n\r\n")
-    out += b"".join(piece.payload for piece in data_of(play))
-    assert gzip.decompress(out) == body
+    await play.turn()
+    pieces = data_of(play)
+    assert [piece.ended for piece in pieces][-1]
+    assert gzip.decompress(out + b"".join(piece.payload for piece in pieces)) == NOISE
+
+
+@pytest.mark.parametrize("is_http2", [False, True])
+async def test_a_body_that_ends_before_its_turn_comes_goes_on_without_its_connection(play: Play, is_http2: bool) -> None:
+    """Which serves the next request meanwhile."""
+    body = NOISE[:200_000]
+    serve(play, alpn="h2" if is_http2 else "h1")
+    sid = play.asks(headers=ASKED, plan=RESPONSE_CODING)
+    await play.turn()
+    link = play.backend().link
+    if isinstance(link, Http2Link):
+        [stream] = link.listens()
+        link.starts(stream, 200, (b"content-type", b"text/html"))
+        at = 0
+        while at < len(body):
+            at += link.sends(stream, body[at:], ended=True)
+            link.listens()
+    else:
+        link.says(HTML + b"Content-Length: 200000\r\n\r\n" + body)
+    head, *pieces = [envelope for _, envelope in play.hears()]
+    assert isinstance(head, Response) and not head.ended and head.length == UNKNOWN
+    assert sid in play.actor._exchanges, "there is more to do"
+    other = play.asks()
+    if isinstance(link, Http2Link):
+        await play.turn()
+        link.answers(link.listens()[0])
+    else:
+        assert link.transport.is_reading()
+        link.says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    await play.turn()
+    heard = [*pieces, *(envelope for _, envelope in play.hears())]
+    assert [envelope.status for envelope in heard if isinstance(envelope, Response) and envelope.sid == other] == [200]
+    mine = [envelope for envelope in heard if isinstance(envelope, Data)]
+    assert gzip.decompress(head.body + b"".join(piece.payload for piece in mine)) == body
+    assert mine[-1].ended and mine[-1].context is not None
+    assert play.backend().asked == 1
+
+
+async def test_what_has_come_before_a_body_breaks_off_is_not_lost(play: Play) -> None:
+    sid, link = await asked(play)
+    link.says(HTML + b"Content-Length: 300000\r\n\r\n" + NOISE[:200_000])
+    link.resets()
+    await play.turn()
+    head, *pieces = [envelope for _, envelope in play.hears()]
+    assert isinstance(head, Response) and pieces[-1].error == "bad_gateway" and sid == head.sid
+    assert zlib.decompressobj(31).decompress(head.body + b"".join(piece.payload for piece in pieces)) == NOISE[:200_000]
+
+
+async def test_nobody_works_for_a_client_that_has_left(play: Play) -> None:
+    sid, link = await asked(play)
+    link.says(CHUNKED + chunk(NOISE[:200_000]))
+    play.hears_response(sid)
+    play.cancels(sid)
+    await play.turn()
+    assert play.hears_nothing()
+
+
+async def test_long_bodies_get_a_bounded_time_of_each_turn_of_the_loop_and_take_turns_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("pingap.stages.upstream.turns.monotonic", clock)
+    done: list[str] = []
+
+    class Piecework:
+        def __init__(self, name: str, pieces: int) -> None:
+            self.name, self.left = name, pieces
+
+        def work(self) -> bool:
+            done.append(self.name)
+            self.left -= 1
+            clock.now += TURN / 2
+            return self.left > 0
+
+    turns = Turns(asyncio.get_running_loop())
+    for name, pieces in (("a", 3), ("b", 1), ("c", 2)):
+        turns.put(Piecework(name, pieces))
+    seen = []
+    while len(done) < 6:
+        await asyncio.sleep(0)
+        seen.append("".join(done))
+    assert seen == ["ab", "abca", "abcaca"]
+    turns.put(Piecework("d", 1))
+    await asyncio.sleep(0)
+    assert done[-1] == "d"
 
 
 async def test_a_short_answer_that_breaks_off_gets_an_error_page(play: Play) -> None:
