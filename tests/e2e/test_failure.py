@@ -157,16 +157,18 @@ def test_a_get_whose_upstream_died_is_asked_again(origin: Origin) -> None:
         assert (response.status, response.body) == (200, b"second try")
 
 
-def test_a_download_whose_upstream_died_does_not_look_whole(origin: Origin) -> None:
+@pytest.mark.parametrize("location", ["", 'plugins = ["pingap:compression"]'], ids=["plain", "compressed"])
+def test_a_download_whose_upstream_died_does_not_look_whole(origin: Origin, location: str) -> None:
     def half(exchange: Exchange) -> None:
-        exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
         exchange.is_gone(5)
         exchange.close()
 
     origin.on["/half"] = half
-    with Pingap(site([origin.port]), "split") as proxy, proxy.client() as client:
-        client.request("/half")
-        assert client.head().status == 200
+    with Pingap(site([origin.port], location=location), "split") as proxy, proxy.client() as client:
+        client.request("/half", headers={"Accept-Encoding": "gzip"})
+        head = client.head()
+        assert (head.status, head.get("content-encoding")) == (200, "gzip" if location else None)
         kill(proxy, "upstream")
         assert b"0\r\n\r\n" not in client.rest(time.monotonic() + 5)
 

@@ -17,6 +17,7 @@ import zstandard
 from tests.e2e.client import Response
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
+from tests.kit.waiting import until
 
 TEXT = b"all work and no play makes Jack a dull boy. " * 400
 
@@ -40,6 +41,7 @@ PLUGINS = {
 
 CHAINS = {name: [name] for name in PLUGINS if not name.startswith("chain")}
 CHAINS |= {"chain": ["chain1", "chain2"], "authchain": ["basic", "mock"], "builtin": ["pingap:requestId", "pingap:compression"]}
+CHAINS |= {"alone": ["pingap:compression"], "beside": ["headers", "pingap:compression"]}
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,18 @@ def proxy(placement: str, shared_origin: Origin) -> Iterator[Pingap]:
         exchange.read_body()
         exchange.reply(TEXT, headers='Content-Type: text/html\r\nX-Secret: s\r\nX-Set: old\r\nETag: "v1"\r\n')
 
+    def apart(exchange: Exchange) -> None:
+        """Head, then body, as servers of files do it."""
+        exchange.read_body()
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(TEXT))
+        exchange.send(TEXT)
+
     for path in ("/headers", "/gzip", "/sub", "/builtin", "/chain"):
         shared_origin.on[path] = text
-    with Pingap(site([shared_origin.port], more=more, locations=json.dumps(["all", *CHAINS])), placement) as instance:
+    for path in ("/beside/apart", "/alone/apart"):
+        shared_origin.on[path] = apart
+    log = 'access_log = "{dir}/access.log {uri} {status} {:compression_ratio} {:compression_time}"'
+    with Pingap(site([shared_origin.port], server=log, more=more, locations=json.dumps(["all", *CHAINS])), placement) as instance:
         yield instance
 
 
@@ -170,6 +181,24 @@ def unpacked(response: Response) -> bytes:
         return bytes(zstandard.ZstdDecompressor().decompressobj().decompress(response.body))
     assert coding is None
     return response.body
+
+
+@pytest.mark.parametrize("path", ["/beside/apart", "/alone/apart"], ids=["plugins", "upstream"])
+def test_a_short_answer_has_its_length_though_its_body_came_after_its_head(proxy: Pingap, path: str) -> None:
+    """Whichever stage compresses it."""
+
+    def whole() -> Response | None:
+        """Unless the backend was stopped for 20 ms between the two, on a machine that does other things too."""
+        answered = proxy.get(path, headers={"Accept-Encoding": "gzip"})
+        assert gzip.decompress(answered.body) == TEXT
+        return answered if answered.get("content-length") else None
+
+    response = until(whole, 5, "an answer in one piece")
+    assert (response.get("content-length"), response.get("transfer-encoding")) == (str(len(response.body)), None)
+    log = proxy.dir / "access.log"
+    line = until(lambda: re.search(rf"^{path} 200 (\S+) (\S+)$", log.read_text(), re.MULTILINE), 5, "a line in the log")
+    assert abs(float(line[1]) - len(TEXT) / len(response.body)) <= 0.1
+    assert line[2] != "-"
 
 
 @pytest.mark.parametrize("path", ["/gzip", "/builtin"])

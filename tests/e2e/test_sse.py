@@ -28,6 +28,10 @@ PLUGINS = """
 upstream = "origin"
 path = "/changed"
 plugins = ["zip", "sub", "headers"]
+[locations.zipped]
+upstream = "origin"
+path = "/zipped"
+plugins = ["zip"]
 [plugins.zip]
 category = "compression"
 gzip_level = 6
@@ -53,11 +57,11 @@ def proxy(placement: str, shared_origin: Origin, tls_port: int) -> Iterator[Ping
     secure = f"""
 [servers.secure]
 addr = "127.0.0.1:{tls_port}"
-locations = ["all", "changed"]
+locations = ["all", "changed", "zipped"]
 global_certificates = true
 {log}
 {section("test", "test.local")}"""
-    text = site([shared_origin.port], server=log, more=PLUGINS + secure, locations='["all", "changed"]')
+    text = site([shared_origin.port], server=log, more=PLUGINS + secure, locations='["all", "changed", "zipped"]')
     with Pingap(text, placement) as instance:
         yield instance
 
@@ -111,7 +115,9 @@ def test_head_and_events_pass_at_once_whatever_plugins_there_are(connect: Connec
             assert read_until(client, b"\n\n") == b"data: %d %b\n\n" % (number, word)
 
 
-def test_pieces_of_other_streams_pass_at_once_too_even_compressed(connect: Connect, shared_origin: Origin) -> None:
+@pytest.mark.parametrize("path", ["/changed/lines", "/zipped/lines"], ids=["plugins", "upstream"])
+def test_pieces_of_other_streams_pass_at_once_too_even_compressed(connect: Connect, shared_origin: Origin, path: str) -> None:
+    """Whichever stage compresses them."""
     allowed = threading.Semaphore(0)
 
     def lines(exchange: Exchange) -> None:
@@ -121,9 +127,9 @@ def test_pieces_of_other_streams_pass_at_once_too_even_compressed(connect: Conne
             exchange.send(b'{"number": %d}\n' % number)
         exchange.close()
 
-    shared_origin.on["/changed/lines"] = lines
+    shared_origin.on[path] = lines
     with connect() as client:
-        client.request("/changed/lines", headers={"Accept-Encoding": "gzip"})
+        client.request(path, headers={"Accept-Encoding": "gzip"})
         assert client.head(time.monotonic() + SOON).get("content-encoding") == "gzip"
         unpack = zlib.decompressobj(31).decompress
         for number in range(4):

@@ -15,6 +15,7 @@ from pingap.config.model import Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen
 from pingap.stages.itinerary import RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import INLINE, UNKNOWN, WILL_ANSWER, WINDOW, Data, Response
+from pingap.stages.upstream.core import Outcome
 from pingap.stages.upstream.exchange import BULK, PAUSE
 from pingap.stages.upstream.turns import TURN, Turns
 from tests.kit.clock import Clock
@@ -223,11 +224,33 @@ async def test_a_body_that_ends_before_its_turn_comes_goes_on_without_its_connec
     assert play.backend().asked == 1
 
 
+async def test_a_connection_that_was_stopped_for_a_body_is_not_stopped_for_the_next_request(play: Play) -> None:
+    sid, link = await asked(play)
+    link.says(CHUNKED + chunk(NOISE[:30_000]) + b"0\r\nX-Sum: 7\r\n\r\n")
+    assert link.transport.is_reading()
+    await play.turn()
+    head, *pieces = [envelope for _, envelope in play.hears()]
+    assert isinstance(head, Response) and head.sid == sid and pieces[-1].trailers == b"x-sum: 7\r\n"
+    assert gzip.decompress(b"".join(piece.payload for piece in pieces)) == NOISE[:30_000]
+    other = play.asks(headers=ASKED, plan=RESPONSE_CODING)
+    link.says(of_length(len(TEXT)) + TEXT)
+    assert gzip.decompress(play.hears_response(other).body) == TEXT
+
+
+async def test_credit_does_not_let_in_more_than_was_dealt_with(play: Play) -> None:
+    sid, link = await asked(play)
+    link.says(CHUNKED + chunk(NOISE[:200_000]))
+    play.credits(sid, WINDOW)
+    assert not link.transport.is_reading()
+    await play.turn()
+    assert link.transport.is_reading()
+    play.cancels(sid)
+
+
 async def test_what_has_come_before_a_body_breaks_off_is_not_lost(play: Play) -> None:
     sid, link = await asked(play)
     link.says(HTML + b"Content-Length: 300000\r\n\r\n" + NOISE[:200_000])
-    link.resets()
-    await play.turn()
+    play.actor._exchanges[sid].answer_cut(Outcome.CUT, "closed")
     head, *pieces = [envelope for _, envelope in play.hears()]
     assert isinstance(head, Response) and pieces[-1].error == "bad_gateway" and sid == head.sid
     assert zlib.decompressobj(31).decompress(head.body + b"".join(piece.payload for piece in pieces)) == NOISE[:200_000]
