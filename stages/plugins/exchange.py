@@ -359,8 +359,10 @@ class Exchange:
 
     # -- answers and bodies ----------------------------------------------------
 
-    respond = staticmethod(reply)
-    """`return exchange.respond(403, "no")` from a hook."""
+    @staticmethod
+    def respond(status: int = 200, body: str | bytes | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
+        """`return exchange.respond(403, "no")` from a hook: as `reply`."""
+        return reply(status, body, headers)
 
     @property
     def has_response_body(self) -> bool:
