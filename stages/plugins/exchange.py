@@ -82,10 +82,11 @@ class Overloaded(Exception):
 class HookError(Exception):
     """Code of a plugin failed; the cause is what it raised."""
 
-    def __init__(self, plugin: str) -> None:
+    def __init__(self, plugin: str, cause: BaseException) -> None:
         super().__init__(f"plugin {plugin} failed")
         self.plugin = plugin
         """The name of its section."""
+        self.__cause__ = cause  # mypyc drops the `from` of a `raise`, and here it is more than what a traceback says
 
 
 class Transformer:

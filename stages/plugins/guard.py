@@ -66,7 +66,9 @@ class HookFailed(Exception):
 def failure(error: BaseException) -> HookFailed:
     """What is no Exception, as one."""
     text = str(error)
-    return HookFailed(f"it raised {type(error).__name__}{': ' if text else ''}{text}")
+    made = HookFailed(f"it raised {type(error).__name__}{': ' if text else ''}{text}")
+    made.__cause__ = error  # mypyc drops the `from` of a `raise`
+    return made
 
 
 class HookGuard:

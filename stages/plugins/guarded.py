@@ -7,7 +7,6 @@ is of the type that it has to be.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final, TypeVar
 
@@ -22,15 +21,6 @@ T = TypeVar("T")
 _END: Final = object()
 
 WANTED: Final = "reads_request_body = True"
-
-
-@contextmanager
-def owned(name: str) -> Iterator[None]:
-    """Says whose code it was that failed."""
-    try:
-        yield
-    except Exception as error:
-        raise HookError(name) from error
 
 
 class Guarded:
@@ -91,18 +81,17 @@ class Guarded:
         return (self._collector(collect), limit, bypass)
 
     def _collector(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(exchange: Exchange, body: bytes) -> Any:
-            with owned(self.name):
-                result = self.run(call, exchange, body)
-                return self._collected_later(exchange, result) if isinstance(result, Awaitable) else self._collected(exchange, result)
+        return GuardedCollect(self, call).call
 
-        return guarded
+    async def collected_later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
+        """The result of a hook for a whole body that awaits."""
+        try:
+            return self.collected(exchange, await self.wait(waits))
+        except Exception as error:
+            raise HookError(self.name, error) from error
 
-    async def _collected_later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
-        with owned(self.name):
-            return self._collected(exchange, await self.wait(waits))
-
-    def _collected(self, exchange: Exchange, result: Any) -> bytes | Reply | None:
+    def collected(self, exchange: Exchange, result: Any) -> bytes | Reply | None:
+        """The result of a hook for a whole body."""
         _check_context(exchange)
         if result is None:
             return None
@@ -142,6 +131,24 @@ class GuardedHook:
         return self._guarded.sound(result) if isinstance(result, Reply) else result
 
 
+class GuardedCollect:
+    """The guard around one hook for a whole body."""
+
+    __slots__ = ("_call", "_guarded")
+
+    def __init__(self, guarded: Guarded, call: Callable[..., Any]) -> None:
+        self._guarded = guarded
+        self._call = call
+
+    def call(self, exchange: Exchange, body: bytes) -> Any:
+        guarded = self._guarded
+        try:
+            result = guarded.run(self._call, exchange, body)
+            return guarded.collected_later(exchange, result) if isinstance(result, Awaitable) else guarded.collected(exchange, result)
+        except Exception as error:
+            raise HookError(guarded.name, error) from error
+
+
 def _check_exchange(exchange: Exchange) -> None:
     """What hooks may have done to it that no later stage could explain."""
     if type(exchange.headers) is not Headers:
@@ -169,24 +176,33 @@ class GuardedTransformer(Transformer):
         """The last piece that was awaited had something in it."""
 
     def feed(self, data: bytes, ended: bool) -> Any:
-        with owned(self._guarded.name):
-            result: Any = self._guarded.run(self._inner.feed, data, ended)
+        guarded = self._guarded
+        try:
+            result: Any = guarded.run(self._inner.feed, data, ended)
             _check_context(self._exchange)
             if type(result) is bytes:
                 return result
             return self._later(result) if isinstance(result, Awaitable) else self._settled(result)
+        except Exception as error:
+            raise HookError(guarded.name, error) from error
 
     def flush(self) -> bytes:
-        with owned(self._guarded.name):
-            data = self._guarded.run(self._inner.flush)
+        guarded = self._guarded
+        try:
+            data = guarded.run(self._inner.flush)
             _check_context(self._exchange)
             return body_bytes(data, "flush returns bytes")
+        except Exception as error:
+            raise HookError(guarded.name, error) from error
 
     async def _later(self, waits: Awaitable[Any]) -> Any:
-        with owned(self._guarded.name):
-            result = await self._guarded.wait(waits)
+        guarded = self._guarded
+        try:
+            result = await guarded.wait(waits)
             _check_context(self._exchange)
             return self._settled(result)
+        except Exception as error:
+            raise HookError(guarded.name, error) from error
 
     def _settled(self, result: Any) -> bytes | Iterator[Any]:
         if isinstance(result, Iterable) and not isinstance(result, str | bytes | bytearray | memoryview):
@@ -207,7 +223,7 @@ class GuardedTransformer(Transformer):
                 yield guard.pause()
                 continue
             before = guard.held
-            with owned(guarded.name):
+            try:
                 piece = guarded.run(next, iterator, _END)
                 _check_context(self._exchange)
                 if piece is _END:
@@ -215,6 +231,8 @@ class GuardedTransformer(Transformer):
                 is_later = isinstance(piece, Awaitable)
                 if not is_later:
                     piece = body_bytes(piece, "a generator of feed gives bytes")
+            except Exception as error:
+                raise HookError(guarded.name, error) from error
             held += guard.held - before
             if is_later:
                 yield self._piece_later(piece)
@@ -223,15 +241,18 @@ class GuardedTransformer(Transformer):
             if self._has_given if is_later else piece:
                 began, held = monotonic(), 0.0
                 continue
-            with owned(guarded.name):
-                bounds = guarded.bounds
-                if held > bounds.hold or monotonic() - began > bounds.whole:
-                    limit = bounds.hold if held > bounds.hold else bounds.whole
-                    raise HookFailed(f"it took longer than {limit:g} s for a piece with something in it, and was stopped")
+            bounds = guarded.bounds
+            if held > bounds.hold or monotonic() - began > bounds.whole:
+                limit = bounds.hold if held > bounds.hold else bounds.whole
+                late = HookFailed(f"it took longer than {limit:g} s for a piece with something in it, and was stopped")
+                raise HookError(guarded.name, late)
 
     async def _piece_later(self, waits: Awaitable[Any]) -> bytes:
-        with owned(self._guarded.name):
-            piece = body_bytes(await self._guarded.wait(waits), "a generator of feed gives bytes")
+        guarded = self._guarded
+        try:
+            piece = body_bytes(await guarded.wait(waits), "a generator of feed gives bytes")
             _check_context(self._exchange)
             self._has_given = bool(piece)
             return piece
+        except Exception as error:
+            raise HookError(guarded.name, error) from error

@@ -63,7 +63,7 @@ class Pieces(Transformer):
             return body_bytes(piece, "the pieces of a reply are bytes")
         except Exception as error:
             self._is_over = True
-            raise HookError(self._name) from error
+            raise HookError(self._name, error) from error
         except asyncio.CancelledError:
             self._is_over = True  # the client has left, and the generator hears of it where it waits
             raise

@@ -35,7 +35,7 @@ def run(hooks: Hooks, exchange: Exchange, at: int, guard: HookGuard | None) -> t
                 return at + 1, result
             raise _wrong(result)
     except BaseException as error:  # nothing is cancelled in here, so none of it may pass
-        raise HookError(hooks.owners[at].name) from error
+        raise HookError(hooks.owners[at].name, error) from error
     return at, None
 
 
@@ -54,7 +54,7 @@ async def run_on(
                 if result is not CONTINUE and result is not SKIP and result is not None and not isinstance(result, Reply):
                     raise _wrong(result)
             except Exception as error:
-                raise HookError(hooks.owners[max(0, at - 1)].name) from error
+                raise HookError(hooks.owners[max(0, at - 1)].name, error) from error
             if isinstance(result, Reply):
                 return result
         if exchange._wants_body and prepare is not None:
