@@ -33,8 +33,9 @@ from pingap.stages.messages import (
     owner_of,
 )
 from pingap.stages.plugins.answers import Answers
-from pingap.stages.plugins.chain import CompiledPlugins, PluginCompiler
+from pingap.stages.plugins.chain import CompiledPlugins
 from pingap.stages.plugins.claims import PluginClaims
+from pingap.stages.plugins.compiler import PluginCompiler
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.failures import Failures
 from pingap.stages.plugins.fetch import Fetches

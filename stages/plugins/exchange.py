@@ -45,14 +45,15 @@ def reply(status: int = 200, body: str | bytes | AsyncIterable[bytes] = b"", hea
     if not 200 <= (status := whole(status, "the status of a reply")) <= 599:
         raise ValueError(f"{status} is not the status of an answer")
     block = Headers(block_of(headers))
-    if isinstance(body, str):
-        body = body.encode()
-        if body:
+    content: Any = body  # of whatever type: see `body_bytes`
+    if isinstance(content, str):
+        content = content.encode()
+        if content:
             block.setdefault("content-type", "text/plain; charset=utf-8")
     block.setdefault("cache-control", "private, no-cache")
-    if isinstance(body, AsyncIterable):
-        return Reply(status, block.raw, body)
-    return Reply(status, block.raw, body_bytes(body, "the body of a reply is text, bytes or an asynchronous iterator"))
+    if isinstance(content, AsyncIterable):
+        return Reply(status, block.raw, content)
+    return Reply(status, block.raw, body_bytes(content, "the body of a reply is text, bytes or an asynchronous iterator"))
 
 
 def body_bytes(data: Any, rule: str) -> bytes:

@@ -189,7 +189,7 @@ class GuardedTransformer(Transformer):
     def flush(self) -> bytes:
         guarded = self._guarded
         try:
-            data = guarded.run(self._inner.flush)
+            data: Any = guarded.run(self._inner.flush)
             _check_context(self._exchange)
             return body_bytes(data, "flush returns bytes")
         except Exception as error:

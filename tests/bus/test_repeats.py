@@ -96,7 +96,7 @@ def test_on_the_way_of_requests_every_warning_goes_through_it() -> None:
         # once a minute by themselves
         ("accept/connections.py", '"no more connections are accepted until others end: too few file descriptors (ulimit -n)"'),
         ("upstream/troubles.py", '"requests are refused until connections end: too few file descriptors (ulimit -n)"'),
-        ("plugins/chain.py", '"a plugin failed to stop"'),  # once a generation
+        ("plugins/compiler.py", '"a plugin failed to stop"'),  # once a generation
     }
     found = set()
     for stage in ("accept", "routing", "plugins", "upstream"):

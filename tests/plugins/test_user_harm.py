@@ -366,7 +366,7 @@ async def test_a_generation_that_comes_while_another_starts_is_taken_after_it(tm
 
 
 async def test_a_start_that_takes_too_long_refuses_the_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pingap.stages.plugins.chain.START", 0.05)
+    monkeypatch.setattr("pingap.stages.plugins.compiler.START", 0.05)
     async with Stage({"mine": section(tmp_path, plugin(ANSWERS))}) as stage:
         loaded(stage, tmp_path, plugin("async def start(self, host): await asyncio.sleep(60)" + ANSWERS))
         told = await verdict(stage)

@@ -1,0 +1,33 @@
+"""A plugin that was started. It stays interpreted where the stage is compiled: a compiled class bears no weak references."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+from pingap.stages.plugins.api import Step
+from pingap.stages.plugins.exchange import Hook
+from pingap.stages.plugins.guard import HookGuard
+from pingap.stages.plugins.guarded import Guarded
+from pingap.stages.plugins.registry import Made
+
+
+class Live:
+    """A started plugin."""
+
+    __slots__ = ("__weakref__", "end", "hooks", "is_guarded", "is_outermost", "name", "path", "plugin", "reads_request_body")
+
+    end: weakref.finalize[..., Live]
+    """Stops it, once."""
+
+    def __init__(self, name: str, made: Made, guard: HookGuard, late: Callable[[str, BaseException], None]) -> None:
+        self.name = name
+        self.plugin = made.plugin
+        self.path = made.path
+        self.is_guarded = made.bounds is not None
+        self.is_outermost = made.plugin.is_outermost
+        self.reads_request_body = made.plugin.reads_request_body
+        self.hooks: dict[Step, Hook] = dict(made.hooks)
+        if made.bounds is not None:
+            guarded = Guarded(guard, name, made.bounds, late, made.plugin.reads_request_body)
+            self.hooks = {step: guarded.hook(hook) for step, hook in self.hooks.items()}
