@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from mypy_extensions import mypyc_attr
+
 from pingap.bus.descriptors import Descriptors
 from pingap.bus.envelope import WireError
 from pingap.bus.local import Receivers
@@ -49,7 +51,7 @@ class Context(Protocol):
     def log(self, level: str, message: str, **fields: Any) -> None:
         """Application log: level is error, warn, info or debug."""
 
-    def count(self, name: str, delta: float = 1, **labels: str) -> None:
+    def count(self, name: str, delta: int | float = 1, **labels: str) -> None:
         """Adds to a counter that metrics will see; shipped with the next heartbeat."""
 
     def beat(self) -> None:
@@ -92,6 +94,7 @@ class Context(Protocol):
         """
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Actor:
     """Base of all stage actors. One thread, one loop: nothing in it needs a lock.
 

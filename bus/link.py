@@ -119,9 +119,9 @@ class Link:
             head = socket.recv(NOBLOCK)
             try:
                 envelopes = unpack(head, rest_of(socket)) if wire.attachment_count(head) else unpack(head)
-            except wire.WireError as error:
+            except wire.WireError as unreadable_frame:
                 rest_of(socket)
-                self.refuse(error)
+                self.refuse(unreadable_frame)
                 return
             if batch is not None:
                 batch(head, envelopes)

@@ -107,7 +107,7 @@ class SeatContext:
             extra = "".join(f" {k}={v}" for k, v in fields.items())
             print(f"{level}: {self.stage}.{self.replica}: {message}{extra}", file=sys.stderr, flush=True)
 
-    def count(self, name: str, delta: float = 1, **labels: str) -> None:
+    def count(self, name: str, delta: int | float = 1, **labels: str) -> None:
         key = (name, *sorted(labels.items())) if labels else name
         self._counts[key] = self._counts.get(key, 0) + delta
 

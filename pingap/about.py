@@ -9,6 +9,8 @@ import sys
 from importlib import metadata
 from typing import Final
 
+from pingap.form import form
+
 LIBRARIES: Final = ("uvloop", "pyzmq", "httptools", "h2", "ngh2", "pydantic", "cryptography", "msgpack")
 """Those whose versions one is asked for in a report."""
 
@@ -23,7 +25,7 @@ def details() -> list[str]:
     """One line for Python, the system, OpenSSL and each library that is there."""
     libraries = [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
     return [
-        f"pingap {version()}",
+        f"pingap {version()}, {form()}",
         f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})",
         f"{platform.system()} {platform.release()} {platform.machine()}",
         ssl.OPENSSL_VERSION,

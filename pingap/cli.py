@@ -16,6 +16,7 @@ import click
 from pingap import limits, terminal
 from pingap.commands import about, ending, generations, processes, reading, start
 from pingap.commands.options import FAILED
+from pingap.form import form
 
 INTERRUPTED: Final = 130
 """128 and the number of INT, as shells have it."""
@@ -80,7 +81,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(None, "-V", "--version", package_name="pingap", message="pingap %(version)s")
+@click.version_option(None, "-V", "--version", package_name="pingap", message=f"pingap %(version)s, {form()}")
 def commands() -> None:
     """A reverse proxy whose stages are processes of their own.
 

@@ -91,7 +91,8 @@ def summary(rows: Sequence[Row], now: float) -> list[str]:
     head = next((row for row in rows if row["stage"] == "supervisor"), None)
     if head is None or "version" not in head:
         return []
-    found = [f"pingap {head['version']}, {head['state']} for {span(head['uptime'])}"]
+    form = f", {head['form']}" if head.get("form") else ""  # an older instance does not say
+    found = [f"pingap {head['version']}{form}, {head['state']} for {span(head['uptime'])}"]
     if sick := ailing(rows):
         found[0] += f"; not ready: {', '.join(sick)}"
     if head["generation"]:

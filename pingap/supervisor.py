@@ -26,6 +26,7 @@ from pingap.bus.liveness import BEAT, SILENCE
 from pingap.bus.members import STARTING, Members
 from pingap.control import Control
 from pingap.face import since_start
+from pingap.form import form, stale
 from pingap.launch import Face, Prepared
 from pingap.listeners import BindFailed
 from pingap.pid_file import PidFile, PidFileError
@@ -325,7 +326,10 @@ class Supervisor:
             case Answer(ticket, ok, value):
                 self._control.answer(ticket, ok, value)
             case TellReady():
-                self._log("info", "pingap is up", version=version(), seconds=round(since_start(), 2))
+                self._log("info", "pingap is up", version=version(), form=str(form()), seconds=round(since_start(), 2))
+                if changed := stale():
+                    more = f" and {len(changed) - 1} more" if changed[1:] else ""
+                    self._log("warn", "what runs is not what the source says", changed=changed[0] + more, hint="make fast")
                 self._face.ready(actor_rows(self._fleet, {}, self._endpoint), self._listeners.urls())
             case Finish():
                 if not self._ended.done():
@@ -402,7 +406,7 @@ class Supervisor:
     def _status(self) -> Row:
         """What only the supervisor's row has."""
         uptime = round(time.monotonic() - self._began, 2)
-        return {"version": version(), "uptime": uptime, "generation": self._committed, "reload": self._outcome}
+        return {"version": version(), "form": str(form()), "uptime": uptime, "generation": self._committed, "reload": self._outcome}
 
 
 def _exit_text(status: int, words: str) -> str:

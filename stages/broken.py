@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from mypy_extensions import mypyc_attr
+
 from pingap.bus.actor import Actor
 from pingap.bus.envelope import Message, WireError, kind_of, messages_of
 from pingap.stages import messages
@@ -16,6 +18,7 @@ OF_STREAMS: Final = frozenset(kind_of(one) for one in messages_of(messages) if o
 """Kinds of messages that belong to a stream."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class OfStreams(Actor):
     """An actor through which streams go: what breaks one is told to the actor that owns it."""
 

@@ -114,8 +114,7 @@ class Headers:
         line = writable(name)
         whole = line + _value(value) + b"\r\n"
         raw = self.raw
-        # Not `in`, which first asks whether these bytes are a number, and makes an exception of it.
-        if raw.find(line) < 0:
+        if line not in raw:  # nor is it a part of another one
             self.raw = raw + whole
             return
         spans = self._spans(line)

@@ -1,14 +1,19 @@
-"""Opening a TCP connection: the name, its addresses, the deadline over all of it."""
+"""Opening a TCP connection: the name, its addresses, the deadline over all of it. And what waits on one to be read."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
+import termios
 from collections.abc import Iterable
+from fcntl import ioctl
 from time import monotonic
+from typing import Final
 
 from pingap.stages.lookups import Lookups
+
+_NONE: Final = bytes(4)
 
 
 async def open_socket(
@@ -72,3 +77,11 @@ async def connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address:
 def _is_writable(done: asyncio.Future[None]) -> None:
     if not done.done():
         done.set_result(None)
+
+
+def has_unread(sock: socket.socket) -> bool:
+    """Whether bytes wait on a socket. A third of the price of peeking at the first, which would see an end as well."""
+    try:
+        return ioctl(sock.fileno(), termios.FIONREAD, _NONE) != _NONE
+    except (OSError, ValueError):  # closed already
+        return True

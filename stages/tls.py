@@ -349,7 +349,8 @@ class TlsTransport(Transport, asyncio.Protocol):
         else:
             rest = memoryview(data)
             while rest:
-                rest = rest[self._ssl.write(rest[:RECORD]) :]
+                written = self._ssl.write(rest[:RECORD])  # by itself: in the slice mypyc would call it twice
+                rest = rest[written:]
                 if self._outgoing.pending >= READ:
                     self._send(self._outgoing.read())
         self._send(self._outgoing.read())

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from pingap.form import form
+
 # A deadline for one example measures the machine, not the code. In CI the same examples come every time: what it
 # finds must be about the change it looks at, and other runs go on looking for new ones.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI")))
@@ -48,6 +50,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.relative_to(HERE).parts[0] in FULL:
             item.add_marker("processes")
+        if form().is_compiled and item.get_closest_marker("interpreted"):
+            item.add_marker(pytest.mark.skip("it replaces what the compiled form has bound already"))
     if config.getoption("quick"):
         slow = {item for item in items if item.get_closest_marker("processes") or item.get_closest_marker("alone")}
         config.hook.pytest_deselected(items=list(slow))

@@ -284,8 +284,8 @@ class Http2ClientConnection(asyncio.Protocol):
             return
         try:
             head = request_head(event.fields, event.ended, self.door.limits)
-        except Malformed as error:
-            self._malformed(Http2ClientStream(self, stream_id, sketch_of(event.fields), now), error, now)
+        except Malformed as malformed:
+            self._malformed(Http2ClientStream(self, stream_id, sketch_of(event.fields), now), malformed, now)
         except ProtocolError as error:
             self._answer_refusal(Http2ClientStream(self, stream_id, sketch_of(event.fields), now), error, event.ended)
             self._rest_if_idle()

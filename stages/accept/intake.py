@@ -19,7 +19,7 @@ from pingap.stages.read_gate import CREDIT, ReadGate
 from pingap.stages.stream import OwnedStream
 from pingap.stages.streams import Streams
 
-PAUSE: Final = 0.02
+PAUSE = 0.02
 """Seconds without a byte after which a small body is not waited for any more: its client may wait for an answer to what it has
 sent. Longer than a client takes between head and body."""
 
@@ -101,8 +101,7 @@ class Intake:
         elif 0 < head.length <= INLINE or (head.length == UNKNOWN and rest):
             self._head, self._started = head, started
             self._parts = []
-            self._collect(rest)
-            if self._parts is not None:
+            if not self._collect(rest):
                 self._has_moved = False
                 asyncio.get_running_loop().call_later(PAUSE, self._pause_passed)
             return
@@ -134,8 +133,8 @@ class Intake:
     def _await_more(self) -> None:
         self._connection.deadline = monotonic() + self._timeout
 
-    def _collect(self, data: bytes) -> None:
-        """Small bodies travel inside REQUEST: one message instead of three, and the request can be sent again."""
+    def _collect(self, data: bytes) -> bool:
+        """Small bodies travel inside REQUEST: one message instead of three, and the request can be sent again. True when it has left."""
         head, decoder, parts = self._head, self._decoder, self._parts
         assert head is not None and parts is not None
         if data:
@@ -144,8 +143,9 @@ class Intake:
             self._await_more()
         # A chunked body is taken along when its end came with the head, else it streams.
         if not decoder.done and head.length != UNKNOWN:
-            return
+            return False
         self._end_collecting(head, parts)
+        return True
 
     def _pause_passed(self) -> None:
         """If nothing of a small body has come in it, it is not waited for any more."""

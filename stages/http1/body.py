@@ -21,6 +21,13 @@ MAX_OVERHEAD: Final = 64 * 1024
 """Bytes of chunk extensions and trailers of one body: they are dropped, so they must not be a way to send for ever."""
 
 
+_AT_SIZE: Final = 0
+_AT_DATA: Final = 1
+_AT_DATA_END: Final = 2
+_AT_TRAILER: Final = 3
+"""What comes next of a chunked body."""
+
+
 class BodyDecoder(Protocol):
     done: bool
     rest: bytes
@@ -69,8 +76,6 @@ class ChunkedBody:
 
     __slots__ = ("_buffer", "_left", "_overhead", "_size_line", "_state", "_unwanted", "done", "rest", "trailers")
 
-    _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
-
     def __init__(self, unwanted: Container[bytes] = (), is_lenient: bool = False) -> None:
         """unwanted: names that no trailer may have besides those that none ever has (`RequestHead.named`).
 
@@ -84,7 +89,7 @@ class ChunkedBody:
         self._buffer = b""
         self._left = 0
         self._overhead = 0
-        self._state = self._SIZE
+        self._state = _AT_SIZE
 
     def feed(self, data: bytes) -> bytes:
         if self._buffer:
@@ -93,14 +98,14 @@ class ChunkedBody:
         payload: list[bytes] = []
         at, size = 0, len(data)
         while at < size and not self.done:
-            if self._state == self._DATA:
+            if self._state == _AT_DATA:
                 take = min(self._left, size - at)
                 payload.append(data[at : at + take])
                 at += take
                 self._left -= take
                 if not self._left:
-                    self._state = self._DATA_END
-            elif self._state == self._DATA_END:
+                    self._state = _AT_DATA_END
+            elif self._state == _AT_DATA_END:
                 if size - at < 2:
                     if data[at] != 13:
                         raise ProtocolError("bad_request", "chunk not ended by CRLF")
@@ -108,7 +113,7 @@ class ChunkedBody:
                 if data[at : at + 2] != b"\r\n":
                     raise ProtocolError("bad_request", "chunk not ended by CRLF")
                 at += 2
-                self._state = self._SIZE
+                self._state = _AT_SIZE
             else:
                 end = data.find(b"\n", at)
                 if end < 0:
@@ -121,7 +126,7 @@ class ChunkedBody:
                     raise ProtocolError("bad_request", "bare LF in chunked body")
                 line = data[at : end - 1]
                 at = end + 1
-                if self._state == self._SIZE:
+                if self._state == _AT_SIZE:
                     self._begin_chunk(line)
                 else:
                     self._take_trailer(line)
@@ -137,7 +142,7 @@ class ChunkedBody:
             raise ProtocolError("bad_request", "malformed chunk size")
         self._left = int(match[1], 16)
         self._count(len(line) - len(match[1]))
-        self._state = self._DATA if self._left else self._TRAILER
+        self._state = _AT_DATA if self._left else _AT_TRAILER
 
     def _take_trailer(self, line: bytes) -> None:
         if not line:

@@ -17,10 +17,8 @@ import os
 import socket
 import struct
 import sys
-import termios
 from asyncio import Transport
 from collections.abc import Iterable
-from fcntl import ioctl
 from typing import Final
 
 _Bytes = bytes | memoryview
@@ -31,8 +29,6 @@ _ACKED: Final = slice(120, 128)
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds."""
 
-_NONE: Final = bytes(4)
-"""A count of no bytes, as FIONREAD gives it."""
 
 LAST_WORDS: Final = 0.3
 """Seconds that a peer which takes nothing more has until its connection is given up; what it sent is read meanwhile."""
@@ -49,14 +45,6 @@ def taken(transport: asyncio.BaseTransport) -> int:
         return 0
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.stop)
     return int.from_bytes(info[_ACKED], sys.byteorder)
-
-
-def has_unread(sock: socket.socket) -> bool:
-    """Whether bytes wait on a socket. A third of the price of peeking at the first, which would see an end as well."""
-    try:
-        return ioctl(sock.fileno(), termios.FIONREAD, _NONE) != _NONE
-    except (OSError, ValueError):  # closed already
-        return True
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -68,7 +68,7 @@ class Host(Protocol):
     def log(self, level: str, message: str, **fields: Any) -> None:
         """Application log: level is error, warn, info or debug."""
 
-    def count(self, name: str, delta: float = 1, **labels: str) -> None:
+    def count(self, name: str, delta: int | float = 1, **labels: str) -> None:
         """Adds to a counter that metrics will see."""
 
     def in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:

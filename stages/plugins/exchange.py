@@ -6,6 +6,8 @@ import enum
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Set
 from typing import Any, Final, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from pingap.stages.header_view import Headers, Pairs, block_of
 from pingap.stages.messages import UNKNOWN, Report, Routed
 from pingap.stages.plugins.context import ExchangeContext
@@ -34,7 +36,7 @@ class Reply(NamedTuple):
     """The latter, a `FileBody` too, is asked for its pieces as the client takes them."""
 
 
-def reply(status: int = 200, body: str | bytes | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
+def reply(status: int = 200, body: str | bytes | bytearray | memoryview | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
     """An answer. Text is sent as text/plain in UTF-8 and nothing is cached, unless `headers` say otherwise.
 
     body: a `FileBody` is a file, or a part of one. What an asynchronous iterator gives is sent piece by piece, as the client
@@ -90,6 +92,7 @@ class HookError(Exception):
         self.__cause__ = cause  # mypyc drops the `from` of a `raise`, and here it is more than what a traceback says
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Transformer:
     """Changes a body on its way. One object per body."""
 
@@ -361,10 +364,8 @@ class Exchange:
 
     # -- answers and bodies ----------------------------------------------------
 
-    @staticmethod
-    def respond(status: int = 200, body: str | bytes | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
-        """`return exchange.respond(403, "no")` from a hook: as `reply`."""
-        return reply(status, body, headers)
+    respond = staticmethod(reply)
+    """`return exchange.respond(403, "no")` from a hook."""
 
     @property
     def has_response_body(self) -> bool:

@@ -146,8 +146,8 @@ class HookGuard:
                 return call(*args)
             finally:
                 self._is_armed = False
-        except HookTimeout as error:
-            raise HookFailed(f"it took longer than {seconds:g} s and was stopped") from error
+        except HookTimeout as late:
+            raise HookFailed(f"it took longer than {seconds:g} s and was stopped") from late
         except Exception:
             raise
         except BaseException as error:

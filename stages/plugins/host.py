@@ -43,7 +43,7 @@ class StageHost:
         plain = {key: value if type(value) in _PLAIN else str(value) for key, value in fields.items()}
         self._context.log(str(level), str(message), **{"plugin": self.name, **plain})
 
-    def count(self, name: str, delta: float = 1, **labels: str) -> None:
+    def count(self, name: str, delta: int | float = 1, **labels: str) -> None:
         number = delta if type(delta) in (int, float) else float(delta)
         self._context.count(str(name), number, **{key: str(value) for key, value in labels.items()})
 

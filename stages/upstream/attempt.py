@@ -25,8 +25,8 @@ class Attempt:
 
     # One is made per request, and what usually stays at its default is a class attribute: 0.1 µs less than to set them all.
     backend: BackendState | None = None
-    channel: Channel | None = None
-    connecting: Opening | None = None
+    channel: Channel | None
+    connecting: Opening | None
     place: Place | None = None
     name = ""
     """Whom the backend has to prove to be, once a connection was looked for."""
@@ -42,6 +42,9 @@ class Attempt:
     """How many there were; those that only waited do not count."""
     tried: set[BackendState] | None = None
     """Not to be asked again."""
+
+    def __init__(self) -> None:
+        self.channel = self.connecting = None  # as class attributes mypyc would lose them: their types are protocols
 
     def begin(self, group: Group, backend: BackendState, routed: Routed, began: float) -> Channel | None:
         """One at this backend. Returns the channel for it, if there is one already. began: monotonic seconds at which the request came."""

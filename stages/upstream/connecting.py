@@ -50,10 +50,10 @@ class Connecting:
             if not connection.has_room:
                 connection.close()
                 raise ConnectionError("the backend lets us open no streams")
-        except NoSlot as error:
-            outcome, detail = Outcome.NO_LOOKUP, str(error)
-        except TimeoutError as error:
-            outcome, detail = Outcome.CONNECT_TIMEOUT, str(error)
+        except NoSlot as busy:
+            outcome, detail = Outcome.NO_LOOKUP, str(busy)
+        except TimeoutError as late:
+            outcome, detail = Outcome.CONNECT_TIMEOUT, str(late)
         except Exception as error:  # mostly OSError, but a name that cannot be a name is a ValueError
             outcome, detail = Outcome.NO_DESCRIPTOR if is_short(error) else Outcome.CONNECT, str(error)
         except asyncio.CancelledError:

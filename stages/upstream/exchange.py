@@ -86,8 +86,6 @@ class UpstreamExchange:
     """The head of a short answer, while the rest of it is waited for: both go on in one piece."""
     _waited_for: list[bytes] | None = None
     """What has come of that rest; None for a head that never waited."""
-    _heard_at = 0.0
-    """Monotonic seconds at which that head came."""
     _coded: CodedAnswer | None = None
     """Its body gets a content coding, and has not come to its end."""
     _upload: UploadToBackend | None = None
@@ -338,15 +336,12 @@ class UpstreamExchange:
     def head_arrived(self, head: AnswerHead, body: bytes, ended: bool) -> float:
         """The answer's head, and what came with it; or a second time, when it has waited for that. Returns the time."""
         routed, actor, attempt = self.routed, self.actor, self.attempt
-        heard = now = monotonic()
-        if self._waited_for is not None:
-            heard = self._heard_at
-        else:
+        if self._waited_for is None:
             self.state = ANSWERING
             if self.bridge is not None:
                 head, body = self.bridge.answer(head, body, ended)
             if not ended and 0 < head.length <= INLINE and routed.plan & WORKED_ON and head.status != 101:
-                self._unsent, self._waited_for, self._heard_at = head, [body], now
+                self._unsent, self._waited_for = head, [body]
                 actor.pauses.add(self.sid, self)
                 return 0.0  # nobody asks before the end
         backend, channel = attempt.backend, attempt.channel
@@ -369,12 +364,13 @@ class UpstreamExchange:
                         later, body = body, b""
                     else:
                         body = coded.download(body, False)
-        stamps, sent_at = routed.stamps, self._sent_at
+        now, sent_at = monotonic(), self._sent_at
+        stamps = routed.stamps
         if len(stamps) == 2:  # plugins was not visited
             reached, left = stamps
-            stamps = (reached, left, 0.0, 0.0, self.began, sent_at, sent_at, heard)
+            stamps = (reached, left, 0.0, 0.0, self.began, sent_at, sent_at, now)
         else:
-            stamps = (*so_far(stamps), self.began, sent_at, sent_at, heard)
+            stamps = (*so_far(stamps), self.began, sent_at, sent_at, now)
         if self.interims and self._kept_interims:
             for interim in self._kept_interims:
                 actor.send(self.answers_to, interim)

@@ -14,7 +14,7 @@ from typing import Final
 
 from pingap.stages.bulk import LONG
 from pingap.stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
-from pingap.stages.http1.direct import DirectWriter, has_unread
+from pingap.stages.http1.direct import DirectWriter
 from pingap.stages.http1.engine import Httptools
 from pingap.stages.http1.lenient import end_of_head, mended
 from pingap.stages.http1.lines import quick_response
@@ -24,6 +24,7 @@ from pingap.stages.http1.rules import AnswerHead, HeadLimits, ProtocolError
 from pingap.stages.http1.spelling import respelled
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.read_gate import CREDIT, ReadGate
+from pingap.stages.tcp import has_unread
 from pingap.stages.upstream.channel import Carried
 from pingap.stages.upstream.core import LIMITS, MAX_INTERIM, Outcome
 from pingap.stages.upstream.keeper import Keeper
@@ -36,6 +37,9 @@ ONE_PIECE: Final = 16 * 1024
 """Up to this many bytes it is cheaper to copy a payload into its chunk than to hand the parts to the kernel."""
 
 LAST_READ: Final = 64 * 1024
+
+_NOT_SEEN: Final = -(1 << 40)
+"""Less than any count of bytes that a backend has taken."""
 
 _HTTP: Final = b"HTTP/1."
 _parse: Final = Httptools().parse_whole_response
@@ -95,7 +99,7 @@ class BackendConnection(asyncio.Protocol):
         self._key = b""
         """Of a WebSocket handshake for a client that has none."""
         self._got_bytes = False
-        self._taken = -inf
+        self._taken = _NOT_SEEN
         """Bytes of the request's body that the socket had taken when that was last looked at."""
         self.choked = False
         """The backend takes less than it is sent."""
@@ -198,7 +202,7 @@ class BackendConnection(asyncio.Protocol):
         """The connection now belongs to an exchange: writes its head and what there is of its body. length: as in `request_head`."""
         self.exchange = exchange
         self._got_bytes = False
-        self._taken = -inf
+        self._taken = _NOT_SEEN
         self.deadline = now + (exchange.read_timeout if exchange.upload_done else LONGEST_WAIT)
         routed = exchange.routed
         self._chunks = length == UNKNOWN

@@ -120,7 +120,7 @@ class SharedConnection(asyncio.Protocol):
         self.opened = self.idle_since = self._heard_at = monotonic()
         self.served = 0
         """Answers so far."""
-        self.engine = backend.group.make_engine(True, OURS)
+        self.engine = backend.group.new_engine(OURS)
         self.places = Places(self)
         self._guard = FloodGuard(0, FLOODS)
         self._forced = 0

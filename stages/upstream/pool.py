@@ -6,7 +6,6 @@ It decides and does no I/O: what is to be closed or served it says to whom it wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
@@ -15,6 +14,7 @@ from pingap.config.parts import Backend
 from pingap.stages.grpc import is_call
 from pingap.stages.headers import value_of, values_of
 from pingap.stages.http2 import engines
+from pingap.stages.http2.engine import Http2Engine, LocalSettings
 from pingap.stages.messages import Routed
 from pingap.stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
 from pingap.stages.upstream.channel import Channel, Shared, Single
@@ -374,9 +374,10 @@ class Group:
             backend.healthy = health.get(backend.address, True)
         self.all_healthy = all(backend.healthy for backend in self.backends)
 
-    @cached_property
-    def make_engine(self) -> engines.MakeEngine:
-        return engines.engine(self.settings.http2_engine)
+    def new_engine(self, settings: LocalSettings) -> Http2Engine:
+        """For one connection over HTTP/2."""
+        make = engines.engine(self.settings.http2_engine)
+        return make(True, settings)
 
     def name_for(self, routed: Routed, backend: BackendState) -> str:
         """Whom a backend has to prove to be for this request; "" without TLS."""

@@ -20,13 +20,12 @@ from pingap.bus.envelope import WireError
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.observability.records import Access
-from pingap.stages import states
+from pingap.stages import date, states
 from pingap.stages.accept.actor import AcceptActor
 from pingap.stages.accept.checks import check_states
 from pingap.stages.accept.door import Door, limits_of
 from pingap.stages.accept.entry import ConnectionEntry
 from pingap.stages.accept.http1 import Http1ClientConnection
-from pingap.stages.date import DateLine
 from pingap.stages.forwarded import Trust
 from pingap.stages.http1.engine import ENGINES
 from pingap.stages.messages import UNKNOWN, Cancel, Credit, Data, Recalled, Report, Request, Response
@@ -145,7 +144,9 @@ class Play:
         states.broken.clear()
         self.clock = Clock()
         self.clock.rules(monkeypatch, "pingap.stages")
-        monkeypatch.setattr("pingap.stages.date._now", DateLine(lambda: 0.0))
+        monkeypatch.setattr(date._now, "_clock", lambda: 0.0)
+        monkeypatch.setattr(date._now, "_line", b"")
+        monkeypatch.setattr(date._now, "_until", 0.0)
         monkeypatch.setattr("pingap.stages.accept.intake.PAUSE", 3600.0)  # real time: a slow machine must not make clients pause
         monkeypatch.setattr("pingap.stages.bulk.TURN", 1 << 40)  # who pauses for others is in tests/upstream/test_bulk.py
         self.context = FakeContext("accept", ACCEPT)

@@ -70,6 +70,7 @@ async def test_idle_clients_give_way_to_new_actors_and_only_as_many_as_must(play
     assert not any(client.is_closed for client in busy)
 
 
+@pytest.mark.interpreted
 async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue() -> None:
     """On the loop's own servers: none of them closes the socket that all replicas share."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -116,6 +117,7 @@ async def test_who_comes_while_the_doors_are_paused_waits_in_the_kernels_queue()
     await asyncio.sleep(0)
 
 
+@pytest.mark.interpreted
 async def test_hundreds_of_addresses_do_without_copies() -> None:
     class Registry:
         draining = False

@@ -517,6 +517,7 @@ async def test_uploads_wait_for_a_crew_too(play: Play) -> None:
     play.answers(request)
 
 
+@pytest.mark.interpreted
 async def test_more_than_may_wait_are_shed_at_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery_module, "MAX_WAITING", 2)
     play.members()

@@ -24,6 +24,7 @@ async def test_a_request_goes_to_routing_with_all_that_its_head_says(play: Play)
     assert not play.is_holding
 
 
+@pytest.mark.interpreted
 async def test_an_ipv4_client_on_a_dual_listener_has_its_ipv4_address(play: Play) -> None:
     client = play.connects()
     client.transport._info["peername"] = ("::ffff:192.0.2.9", 1, 0, 0)
@@ -34,6 +35,7 @@ async def test_an_ipv4_client_on_a_dual_listener_has_its_ipv4_address(play: Play
     play.doors[0].connections -= 1
 
 
+@pytest.mark.interpreted
 async def test_a_client_that_left_before_it_was_accepted_has_no_name_and_does_no_harm(play: Play) -> None:
     client = play.connects()
     client.transport._info.clear()

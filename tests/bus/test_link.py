@@ -135,6 +135,7 @@ async def test_what_is_for_an_actor_that_no_table_names_yet_waits_for_the_table(
     assert mine.dropped == 0
 
 
+@pytest.mark.interpreted
 async def test_what_waits_for_a_table_is_bounded(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OUTBOX_ENVELOPES", 10)
     mine = net.link()
@@ -169,6 +170,7 @@ async def test_nothing_is_sent_to_the_dead_nor_kept_for_them(net: Net) -> None:
     assert inbox.numbers == [1]
 
 
+@pytest.mark.interpreted
 async def test_a_full_pipe_blocks_nobody_and_loses_nothing(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PIPE_MESSAGES", 4)
     mine, yours = net.link(), net.link()

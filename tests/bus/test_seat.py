@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from pingap.bus.actor import Actor
 from pingap.bus.envelope import pack, unpack
 from pingap.bus.kinds import COUNT
@@ -21,6 +23,7 @@ def counting() -> tuple[SeatContext, list[Any]]:
     return context, emitted
 
 
+@pytest.mark.interpreted
 def test_a_label_or_number_that_cannot_travel_costs_no_other_counter() -> None:
     context, emitted = counting()
     context.count("good", 2, location="ä")

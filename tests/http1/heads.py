@@ -15,8 +15,10 @@ LIMITS: Final = HeadLimits()
 class Whole:
     """llhttp alone, without the quick way through ordinary heads that comes before it."""
 
-    parse_request = Httptools.parse_whole_request
-    parse_response = Httptools.parse_whole_response
+    def __init__(self) -> None:
+        engine = Httptools()
+        self.parse_request = engine.parse_whole_request
+        self.parse_response = engine.parse_whole_response
 
 
 ALL: Final[dict[str, HeadParser]] = {"httptools": ENGINES["httptools"], "llhttp": Whole(), "h11": ENGINES["h11"]}

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.http1.direct import DirectWriter, has_unread
+from pingap.stages.http1.direct import DirectWriter
+from pingap.stages.tcp import has_unread
 
 
 class Queue(asyncio.Transport):

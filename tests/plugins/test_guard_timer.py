@@ -110,6 +110,7 @@ def test_a_guard_that_is_taken_away_leaves_no_timer_behind() -> None:
     assert rings() == 0.0
 
 
+@pytest.mark.interpreted
 def test_a_ring_while_a_hook_is_about_to_begin_does_not_leave_it_without_one(guard: HookGuard, monkeypatch: pytest.MonkeyPatch) -> None:
     def live(now: float) -> None:
         works(2 * MOMENT)  # the timer rings after the hook's time has begun, before it is called

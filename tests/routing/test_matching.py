@@ -228,6 +228,7 @@ def test_all_conditions_must_hold() -> None:
     assert winner(locations, "/?c=3", headers="a: 1\nb: 2\ncookie: d=5") == ""
 
 
+@pytest.mark.interpreted
 def test_the_memory_of_hosts_stays_bounded_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(match, "_VIEWS_LIMIT", 8)
     index = HostIndex([Entry(location(host="*.example.com"), "wild"), Entry(location(), "any")])

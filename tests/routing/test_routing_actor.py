@@ -177,6 +177,7 @@ async def test_a_capture_that_names_no_upstream_is_answered_and_logged_so_often_
     assert [level for level, _, _ in script.context.logged] == ["warn"] * MOST
 
 
+@pytest.mark.interpreted
 async def test_a_crash_is_answered_with_500_and_logged(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     committed(script, l=location())
 

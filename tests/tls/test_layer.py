@@ -321,6 +321,7 @@ async def test_what_a_peer_makes_tls_say_waits_for_it_up_to_a_bound() -> None:
 # -- the lane -------------------------------------------------------------------------------
 
 
+@pytest.mark.interpreted
 async def test_handshakes_take_a_bounded_part_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(lane_module, "monotonic", lambda: now[0])
@@ -347,6 +348,7 @@ async def test_handshakes_take_a_bounded_part_of_a_turn(monkeypatch: pytest.Monk
     assert seen == [2, 4, 6, 6, 6], "two a turn, for each takes more than half of it"
 
 
+@pytest.mark.interpreted
 async def test_an_error_in_one_handshake_does_not_stop_those_behind_it() -> None:
     loop = asyncio.get_running_loop()
     lane = Lane(loop)

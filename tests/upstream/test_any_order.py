@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pingap.form import form
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import WINDOW, Credit, Data, Response
 from pingap.stages.read_gate import CREDIT
@@ -47,6 +48,8 @@ class Ledger:
         self.begun: Counter[BackendState] = Counter()
         self.ended: Counter[BackendState] = Counter()
         self.outcomes: Counter[Outcome] = Counter()
+        if form().is_compiled:
+            return  # nobody can listen there: what follows from the attempts is looked at all the same
         begin, begin_again, settled = Attempt.begin, Attempt.begin_again, BackendState.settled
 
         def begins(attempt: Attempt, group: Any, backend: BackendState, *more: Any) -> Any:
@@ -348,9 +351,9 @@ class Walk:
         actor: Any = self.play.actor
         groups = {group for compiled in actor._generations._compiled.values() for group in compiled.groups.values()}
         ledger = self.ledger
-        assert ledger.outcomes[Outcome.ANSWERED] == sum(stream.is_answered for stream in self.streams.values())
+        assert form().is_compiled or ledger.outcomes[Outcome.ANSWERED] == sum(stream.is_answered for stream in self.streams.values())
         counted = self.play.context.counted.get("upstream_failures", 0)
-        assert ledger.failed == counted, "metrics hear of each"
+        assert form().is_compiled or ledger.failed == counted, "metrics hear of each"
         at = Counter(each.attempt.backend for each in actor._exchanges.values() if each.attempt.backend is not None)
         for state in ledger.begun:
             assert ledger.begun[state] - ledger.ended[state] == at[state], "each attempt ends in one outcome"

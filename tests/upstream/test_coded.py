@@ -73,7 +73,6 @@ async def test_a_short_answer_whose_body_comes_after_its_head_is_coded_whole(pla
     assert (answered.ended, answered.length, gzip.decompress(answered.body)) == (True, len(answered.body), TEXT)
     assert b"content-encoding: gzip\r\n" in answered.headers
     assert answered.report is not None and answered.report.context["compression_ratio"] > 5
-    assert answered.report.stamps[7] - answered.report.stamps[6] == 0, "the head had come before all that"
 
 
 async def test_a_short_answer_for_plugins_comes_to_them_whole_and_one_for_nobody_is_not_waited_for(play: Play) -> None:

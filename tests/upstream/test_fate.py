@@ -217,6 +217,7 @@ def fails(*_: object) -> bytes:
     raise RuntimeError("a bug")
 
 
+@pytest.mark.interpreted
 async def test_a_fault_of_ours_is_answered_and_answered_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     play.serves("a:1 b:1", location={"proxy_set_headers": (("x-addr", "$upstream_addr"),)})
     play.health(api={"b:1": False})
@@ -248,6 +249,7 @@ async def test_stopping_lets_go_of_everything(play: Play) -> None:
     assert not play.backend().dialing
 
 
+@pytest.mark.interpreted
 async def test_a_fault_in_who_waited_is_not_taken_for_one_of_who_was_before(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     play.serves(max_connections=1, location={"proxy_set_headers": (("x-addr", "$upstream_addr"),)})
     first, second = play.asks(), play.asks()
@@ -258,6 +260,7 @@ async def test_a_fault_in_who_waited_is_not_taken_for_one_of_who_was_before(play
     play.context.logged.clear()
 
 
+@pytest.mark.interpreted
 async def test_a_fault_in_a_second_attempt_is_answered_too(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     play.serves("a:1 b:1")
     for address in ("a:1", "b:1"):

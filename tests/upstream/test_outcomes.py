@@ -10,6 +10,8 @@ from pingap.stages.upstream.pool import BackendState
 from pingap.stages.upstream.pools import MAX_WAIT
 from tests.upstream.playbook import OK, Http2Link, Play
 
+pytestmark = pytest.mark.interpreted
+
 Heard = list[tuple[str, Outcome, int]]
 
 

@@ -19,6 +19,7 @@ def test_every_state_is_in_the_table_and_but_the_last_can_be_left() -> None:
     assert [state for state in MOVES if not MOVES[state]] == [OVER]
 
 
+@pytest.mark.interpreted
 async def test_the_moves_of_the_table_are_made(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     made = set()
     move = machine._Checked.__set__
@@ -45,6 +46,7 @@ async def test_the_moves_of_the_table_are_made(play: Play, monkeypatch: pytest.M
     assert {ASKING, ANSWERING, TUNNEL, HALF_SHUT} == {before for before, _ in made}
 
 
+@pytest.mark.interpreted
 async def test_a_move_that_the_table_has_not_is_refused(play: Play) -> None:
     play.serves()
     sid = play.asks()

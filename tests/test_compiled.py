@@ -1,0 +1,103 @@
+"""What mypyc does otherwise than Python, and would do to us without a word: no module that is compiled has it.
+
+Each rule was met (docs/decisions/0016-the-compiled-form.md). That both forms do the same is held by all other tests, run in both.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import tomllib
+from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pingap import form
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+TABLE: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pingap"]["compiled"]
+MODULES: Final = [f"{package}.{name}" for package, names in TABLE.items() for name in names]
+
+PURE: Final = {"len", "find", "index", "rindex", "start", "end", "match", "tuple"}
+"""Calls that may be made twice."""
+
+
+def path_of(module: str) -> Path:
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for module in MODULES:
+        yield module, ast.parse(path_of(module).read_text())
+
+
+def test_each_module_of_the_list_is_there_and_once() -> None:
+    assert len(set(MODULES)) == len(MODULES) > 100
+    assert [module for module in MODULES if not path_of(module).is_file()] == []
+
+
+def test_no_call_that_does_something_stands_in_the_bound_of_a_slice() -> None:
+    """It is made twice if what is sliced is neither list, tuple, str nor bytes: a memoryview, say."""
+    found = []
+    for module, tree in trees():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Slice):
+                continue
+            for call in ast.walk(node):
+                if isinstance(call, ast.Call | ast.Await | ast.NamedExpr):
+                    called = call.func if isinstance(call, ast.Call) else None
+                    name = called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
+                    if name not in PURE:
+                        found.append(f"{module}:{call.lineno}: {ast.unparse(call)}")
+    assert found == []
+
+
+def test_no_function_catches_two_types_under_one_name() -> None:
+    """The second is taken for one of the first type, and a TypeError comes out."""
+    found = []
+    for module, tree in trees():
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            types: dict[str, set[str]] = {}
+            for handler in ast.walk(function):
+                if isinstance(handler, ast.ExceptHandler) and handler.name and handler.type is not None:
+                    types.setdefault(handler.name, set()).add(ast.unparse(handler.type))
+            found += [f"{module}:{function.lineno}: {name}: {kinds}" for name, kinds in types.items() if len(kinds) > 1]
+    assert found == []
+
+
+def test_nobody_reads_a_cause_that_only_from_has_set() -> None:
+    """`raise … from` sets none: what has a cause that is read sets it itself (HookError, guard.failure)."""
+    read = {
+        (str(path.relative_to(ROOT)), node.lineno)
+        for folder in ("bus", "config", "observability", "pingap", "stages")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "__cause__" and isinstance(node.ctx, ast.Load)
+    }
+    files = {path for path, _ in read if not path.startswith("pingap/stages")}
+    assert files == {"stages/plugins/driving.py", "stages/plugins/failures.py", "stages/plugins/user_code.py"}
+
+
+def test_a_form_that_was_compiled_from_other_source_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("one")
+    (tmp_path / "b.py").write_text("two")
+    assert form.stale(tmp_path) == [], "pure Python is what it is"
+    (tmp_path / f"native__mypyc{EXTENSION_SUFFIXES[0]}").touch()
+    record = {"mypyc": "1", "sources": {name: form.digest_of(tmp_path / name) for name in ("a.py", "b.py")}}
+    (tmp_path / form.RECORD).write_text(json.dumps(record))
+    assert form.stale(tmp_path) == []
+    (tmp_path / "b.py").write_text("three")
+    assert form.stale(tmp_path) == ["b.py"]
+    (tmp_path / "b.py").unlink()
+    assert form.stale(tmp_path) == ["b.py"]
+
+
+@pytest.mark.skipif(not form.form().is_compiled, reason="pure Python runs")
+def test_what_runs_was_compiled_from_the_source_that_is_here() -> None:
+    assert form.stale() == []
+    assert form.form().modules == len(MODULES)
