@@ -189,7 +189,8 @@ class GuardedTransformer(Transformer):
     def flush(self) -> bytes:
         guarded = self._guarded
         try:
-            data: Any = guarded.run(self._inner.flush)
+            flush: Any = self._inner.flush  # whatever it returns
+            data = guarded.run(flush)
             _check_context(self._exchange)
             return body_bytes(data, "flush returns bytes")
         except Exception as error:
