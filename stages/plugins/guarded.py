@@ -189,7 +189,7 @@ class GuardedTransformer(Transformer):
     def flush(self) -> bytes:
         guarded = self._guarded
         try:
-            flush: Any = self._inner.flush  # whatever it returns
+            flush: Callable[[], Any] = self._inner.flush  # whatever it returns: it is a user's
             data = guarded.run(flush)
             _check_context(self._exchange)
             return body_bytes(data, "flush returns bytes")
