@@ -114,7 +114,8 @@ class Headers:
         line = writable(name)
         whole = line + _value(value) + b"\r\n"
         raw = self.raw
-        if line not in raw:  # nor is it a part of another one
+        # Not `in`, which first asks whether these bytes are a number, and makes an exception of it.
+        if raw.find(line) < 0:
             self.raw = raw + whole
             return
         spans = self._spans(line)

@@ -170,11 +170,13 @@ class Answers:
         self, stream: PluginStream, response: Response, status: int, headers: bytes, length: int, body: bytes, ended: bool
     ) -> None:
         stream.responded = True
-        report = report_of(stream.exchange, response)
+        report = response.report if stream.exchange._context is None else report_of(stream.exchange, response)
         reason = response.reason if status == response.status else b""
-        watchers, spelled = response.watchers, response.spelled
-        answer = Response(stream.sid, self._me, status, headers, length, body, ended, report, watchers, reason, spelled)
-        self._send(stream.to_accept, answer)
+        # fmt: off
+        self._send(stream.to_accept, replace(
+            response, source=self._me, status=status, headers=headers, length=length, body=body, ended=ended, report=report, reason=reason,
+        ))
+        # fmt: on
 
     def data(self, stream: PluginStream, data: Data) -> None:
         """DATA of an answer."""

@@ -364,8 +364,11 @@ class Exchange:
 
     # -- answers and bodies ----------------------------------------------------
 
-    respond = staticmethod(reply)
-    """`return exchange.respond(403, "no")` from a hook."""
+    @staticmethod
+    def respond(status: int = 200, body: str | bytes | bytearray | memoryview | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
+        """`return exchange.respond(403, "no")` from a hook: as `reply`. Compiled, a value in the class's body would be made
+        anew for each exchange, which took a third of the time of one that goes on."""
+        return reply(status, body, headers)
 
     @property
     def has_response_body(self) -> bool:

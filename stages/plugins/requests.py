@@ -7,6 +7,8 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from msgspec.structs import replace
+
 from pingap.stages.http1.rules import NOT_IN_TRAILERS
 from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY, RESPONSE_PLUGINS
 from pingap.stages.messages import Routed
@@ -46,12 +48,13 @@ class RequestRunner:
                 if not exchange._upstream:
                     answers.error(exchange, chain, "not_found")
                     return
-                at, result = run(chain.proxy, exchange, 0, guard)
+                if chain.proxy.calls:
+                    at, result = run(chain.proxy, exchange, 0, guard)
                 if result is None:
                     if routed.plan & RESPONSE_PLUGINS:
                         stream = self._by_sid[routed.sid] = PluginStream(exchange, chain)  # as `open`, without that call
                         stream.is_forwarded = True
-                    self._forward(exchange, routed.length, routed.body, routed.ended, routed.plan & ~REQUEST_BODY)
+                    self._send(routed.affinity.upstream, self._leaving(exchange, routed.plan & ~REQUEST_BODY, routed.ended))
                     return
             if isinstance(result, Reply):
                 answers.reply(exchange, chain, result)
@@ -116,13 +119,14 @@ class RequestRunner:
         stream.is_forwarded = True
         upload = stream.upload
         if upload is None:
-            self._forward(exchange, routed.length, routed.body, routed.ended, routed.plan & ~REQUEST_BODY)
+            self._send(routed.affinity.upstream, self._leaving(exchange, routed.plan & ~REQUEST_BODY, routed.ended))
             return None
         length, body, ended = upload.first()
         if not ended and not routed.plan & RESPONSE_PLUGINS:
             exchange._watches = True  # the answer goes past us: DONE tells that the rest of the body is not wanted
+        leaving = self._leaving(exchange, routed.plan | REQUEST_BODY, ended)
         # A client that asks for another protocol with a body would have that body go past the hooks.
-        self._forward(exchange, length, body, ended, routed.plan | REQUEST_BODY, keeps_upgrade=False)
+        self._send(routed.affinity.upstream, replace(leaving, length=length, body=body, ended=ended, upgrade=b""))
         return None
 
     async def _prepare_body(self, stream: PluginStream) -> None:
@@ -142,21 +146,23 @@ class RequestRunner:
             upload.extend(stages_of(stream, wanted[upload.count :]))
         await upload.prepare()
 
-    def _forward(self, exchange: Exchange, length: int, body: bytes, ended: bool, plan: int, keeps_upgrade: bool = True) -> None:
+    def _leaving(self, exchange: Exchange, plan: int, ended: bool) -> Routed:
+        """The request as it goes on. ended: its body is all in it, with no trailers to come."""
         routed = exchange._routed
         context = exchange._context
-        if not ended and exchange.headers.removed and _may_come_back(exchange.headers.removed):
+        removed = exchange.headers.removed
+        if removed and not ended and _may_come_back(removed):
             plan |= NO_TRAILERS
-        # fmt: off
-        self._send(routed.affinity.upstream, Routed(
-            routed.sid, routed.generation, routed.affinity, routed.server, routed.peer, routed.method, exchange._target, routed.version,
-            routed.host, exchange.headers.raw, length, body, ended, routed.started, routed.upgrade if keeps_upgrade else b"",
-            routed.client_ip, routed.location, exchange._upstream, plan, routed.variables if context is None else context,
-            routed.stamps[:2] + (exchange._reached, monotonic()), routed.original,
-            (*routed.watchers, self._me) if exchange._watches else routed.watchers, routed.is_framed,
-            routed.spelled,
-        ))
-        # fmt: on
+        return replace(
+            routed,
+            target=exchange._target,
+            headers=exchange.headers.raw,
+            upstream=exchange._upstream,
+            plan=plan,
+            variables=routed.variables if context is None else context,
+            stamps=routed.stamps[:2] + (exchange._reached, monotonic()),
+            watchers=(*routed.watchers, self._me) if exchange._watches else routed.watchers,
+        )
 
 
 def _may_come_back(removed: tuple[bytes, ...]) -> bool:

@@ -112,8 +112,12 @@ def test_a_guard_that_is_taken_away_leaves_no_timer_behind() -> None:
 
 def test_a_ring_while_a_hook_is_about_to_begin_does_not_leave_it_without_one() -> None:
     busy = [0.0]
+
+    def beat() -> None:
+        works(busy[0])
+
     guard = HookGuard()
-    guard.install(None, lambda: works(busy[0]) and None)
+    guard.install(None, beat)
     guard.run(2 * LIFE_SIGN + MOMENT, len, ())
     works(2 * LIFE_SIGN)  # so that a sign of life is due
     busy[0] = 2 * MOMENT  # while it is given the timer rings: after the hook's time has begun, before it is called
