@@ -11,8 +11,8 @@
     keeper.py       what connections need of pools.py: all pools and connections of the process
     connecting.py   a connection that is being opened, and the exchanges that wait for it
     attempt.py      a backend, and a connection to it or the wait for one: what an exchange holds of its upstream
-    exchange.py     one request: its attempts, what is sent of it, its answer and the credit for that, its end; states.py
-    upload.py       its body on the way to the backend, when it did not come whole
+    exchange.py     one request: its attempts, what is sent of it, the head of its answer, its end; states.py
+    upload.py       its body on the way to the backend, when it did not come whole; download.py: that of its answer, credit for it
     coded.py        an answer that gets a content coding here (stages/coding/); turns.py: long ones a piece at a time
     grpc_web.py     pure: gRPC-Web into gRPC and back; websocket.py: keys of handshakes; request_id.py: the client's line
     compiled.py     what a generation of the configuration says

@@ -19,6 +19,7 @@ from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.coded import PIECE, CodedAnswer
 from pingap.stages.upstream.compiled import LocationRules
 from pingap.stages.upstream.core import LIMITS, SPELLED, FailedAttempt, Outcome, may_retry, so_far
+from pingap.stages.upstream.download import DownloadFromBackend
 from pingap.stages.upstream.grpc_web import Bridge, bridge_of
 from pingap.stages.upstream.pool import Group
 from pingap.stages.upstream.pools import Pools
@@ -29,12 +30,6 @@ from pingap.stages.upstream.turns import Turns
 from pingap.stages.upstream.upload import UploadToBackend
 from pingap.stages.waits import Waits
 
-BULK: Final = 1024 * 1024
-"""A response body of which more than this has come is bulk: its reads are gathered."""
-
-BULK_READ: Final = 16 * 1024
-"""A read of fewer bytes is handed on at once: the sender is not going flat out."""
-
 ANSWERED: Final = Outcome.ANSWERED  # one look-up on the way of each request
 
 PAUSE: Final = 0.02
@@ -42,10 +37,6 @@ PAUSE: Final = 0.02
 
 WORKED_ON: Final = RESPONSE_PLUGINS | RESPONSE_CODING
 """Somebody works on the answer's body, and does best when it is all there. Who only passes it on need not wait for it."""
-
-GATHER: Final = 8
-GATHER_SECONDS: Final = 0.001
-"""So many reads, or so long, are gathered at the most."""
 
 
 class ExchangeHost(Protocol):
@@ -58,7 +49,6 @@ class ExchangeHost(Protocol):
     pauses: Waits[int, UpstreamExchange]
     """Those that wait for the rest of a short answer."""
     turns: Turns
-    """Those that have more to do than can be done at once."""
 
     def answer_error(self, to: int, routed: Routed, kind: str, report: Report) -> None:
         """Our own answer to a request that no backend answered."""
@@ -71,11 +61,7 @@ class UpstreamExchange:
     """Lives from ROUTED until the answer has been handed over."""
 
     # One is made per request, and what usually stays at its default is a class attribute, which costs nothing until it is set.
-    _window = WINDOW
     _sent_at = 0.0
-    _arrived = 0
-    _held: list[bytes] | None = None
-    """Reads of a long download, gathered for one batch."""
     interims = 0
     """Interim answers so far."""
     _kept_interims: list[Interim] | None = None
@@ -86,8 +72,10 @@ class UpstreamExchange:
     """The head of a short answer, while the rest of it is waited for: both go on in one piece."""
     _waited_for: list[bytes] | None = None
     """What has come of that rest; None for a head that never waited."""
-    _coded: CodedAnswer | None = None
-    """Its body gets a content coding, and has not come to its end."""
+    _heard_at = 0.0
+    """Monotonic seconds at which that head came."""
+    _download: DownloadFromBackend | None = None
+    """Passes on the body of an answer that did not come whole, or a tunnel's bytes; its head has gone before."""
     _upload: UploadToBackend | None = None
     """Passes on a request body that did not come whole, or a tunnel's bytes."""
     uploaded = 0
@@ -336,17 +324,21 @@ class UpstreamExchange:
     def head_arrived(self, head: AnswerHead, body: bytes, ended: bool) -> float:
         """The answer's head, and what came with it; or a second time, when it has waited for that. Returns the time."""
         routed, actor, attempt = self.routed, self.actor, self.attempt
-        if self._waited_for is None:
+        heard = now = monotonic()
+        if self._waited_for is not None:
+            heard = self._heard_at
+        else:
             self.state = ANSWERING
             if self.bridge is not None:
                 head, body = self.bridge.answer(head, body, ended)
             if not ended and 0 < head.length <= INLINE and routed.plan & WORKED_ON and head.status != 101:
-                self._unsent, self._waited_for = head, [body]
+                self._unsent, self._waited_for, self._heard_at = head, [body], now
                 actor.pauses.add(self.sid, self)
                 return 0.0  # nobody asks before the end
         backend, channel = attempt.backend, attempt.channel
         assert backend is not None and channel is not None
         headers, length, variables = head.headers, head.length, routed.variables
+        coded: CodedAnswer | None = None
         later = b""
         if variables and (request_id := variables.get("request_id")):
             headers = told(headers, request_id)
@@ -358,19 +350,16 @@ class UpstreamExchange:
                 if ended and len(body) <= INLINE:
                     body = coded.download(body, True)
                     length, variables = len(body), {**variables, **coded.figures}
+                elif len(body) > PIECE:
+                    length, later, body = UNKNOWN, body, b""
                 else:
-                    self._coded, length = coded, UNKNOWN
-                    if len(body) > PIECE:
-                        later, body = body, b""
-                    else:
-                        body = coded.download(body, False)
-        now, sent_at = monotonic(), self._sent_at
-        stamps = routed.stamps
+                    length, body = UNKNOWN, coded.download(body, False)
+        stamps, sent_at = routed.stamps, self._sent_at
         if len(stamps) == 2:  # plugins was not visited
             reached, left = stamps
-            stamps = (reached, left, 0.0, 0.0, self.began, sent_at, sent_at, now)
+            stamps = (reached, left, 0.0, 0.0, self.began, sent_at, sent_at, heard)
         else:
-            stamps = (*so_far(stamps), self.began, sent_at, sent_at, now)
+            stamps = (*so_far(stamps), self.began, sent_at, sent_at, heard)
         if self.interims and self._kept_interims:
             for interim in self._kept_interims:
                 actor.send(self.answers_to, interim)
@@ -386,16 +375,13 @@ class UpstreamExchange:
             head.spelled,
         ))
         # fmt: on
-        if later and self._coded is not None:
-            self._window = window(routed.version)
-            self._code(self._coded, later, ended, b"")
-        elif ended:
+        if ended and not later:
             attempt.channel = None
             self._over(ANSWERED)
         else:
-            self._window = window(routed.version) - len(body)
-            if self._window <= 0:
-                channel.pause()
+            self._download = DownloadFromBackend(self, window(routed.version) - len(body), coded)
+            if later:
+                self._download.take(later, ended, b"")
         return now
 
     def interim_arrived(self, status: int, headers: bytes, reason: bytes = b"", spelled: Spelled = ()) -> None:
@@ -444,84 +430,26 @@ class UpstreamExchange:
         parts.clear()
 
     def body_arrived(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
-        """Response body bytes. Credit may be overdrawn by one read, then reading pauses."""
+        """Response body bytes."""
         if self.bridge is not None:
             payload, trailers = self.bridge.download(payload, ended, trailers), b""
             if not payload and not ended:
                 return
-        if self._unsent is not None:
+        if self._download is not None:
+            self._download.take(payload, ended, trailers)
+        else:
             self._rest_arrived(payload, ended, trailers)
-            return
-        if self._coded is not None:
-            self._code(self._coded, payload, ended, trailers)
-        else:
-            self._pass_on(payload, ended, trailers, None)
 
-    def _code(self, coded: CodedAnswer, payload: bytes, ended: bool, trailers: bytes) -> None:
-        """More of a body that gets a coding: now if it is short, else when it is its turn, and until then nothing more is read."""
-        turns = self.actor.turns
-        if len(payload) <= PIECE and turns.left > 0 and not coded.is_behind:
-            turns.took(len(payload))
-            out = coded.download(payload, ended)
-            if out or ended:
-                self._pass_on(out, ended, coded.trailers(trailers) if trailers else b"", coded.figures if ended else None)
-            return
-        is_first = not coded.is_behind
-        coded.put(payload, ended, trailers)
+    def download_ended(self) -> None:
+        """All of the answer's body has been sent on."""
         attempt = self.attempt
-        channel = attempt.channel
-        if channel is not None:
-            if ended:
-                attempt.channel = None
-                channel.resume()  # it has done its part, and is not to be stopped for the next one's
-            else:
-                channel.pause()
-        if is_first:
-            turns.put(self)
-
-    def work(self) -> bool:
-        """It is the turn of this body. True: there is more."""
-        coded = self._coded
-        if coded is None or self.state is OVER:
-            return False
-        try:
-            payload, ended, trailers = coded.next_piece()
-            if payload or ended:
-                self._pass_on(payload, ended, trailers, coded.figures if ended else None)
-        except Exception as error:
-            self.crashed(error)
-            return False
-        if coded.is_behind:
-            return True
-        if not ended and self._window > 0 and self.attempt.channel is not None:
-            self.attempt.channel.resume()
-        return False
-
-    def _pass_on(self, payload: bytes, ended: bool, trailers: bytes, late: dict[str, Any] | None) -> None:
-        """DATA. late: what is only known now of the context."""
-        self._window -= len(payload)
-        self._arrived += len(payload)
-        if self._held is not None:
-            self._held.append(payload)
-            if ended or self._window <= 0 or len(self._held) >= GATHER:
-                self._release_held(ended, trailers, late)
-        elif self._arrived > BULK and len(payload) >= BULK_READ and not ended:
-            # A long download is not in a hurry for one read: several in one batch cost a third of the wake-ups.
-            self._held = [payload]
-            self.actor.pools.loop.call_later(GATHER_SECONDS, self._release_held, False)
-        else:
-            self.actor.send(self.answers_to, Data(self.sid, payload, ended, "", False, late, trailers))
-        attempt = self.attempt
-        if ended:
-            if self.state is ANSWERING:
-                attempt.channel = None
-                self._over(ANSWERED)
-                return
-            self.state = HALF_SHUT
-            if self.upload_done and attempt.channel is not None:
-                self._end_tunnel(attempt.channel)
-        elif self._window <= 0 and attempt.channel is not None:
-            attempt.channel.pause()
+        if self.state is ANSWERING:
+            attempt.channel = None
+            self._over(ANSWERED)
+            return
+        self.state = HALF_SHUT
+        if self.upload_done and attempt.channel is not None:
+            self._end_tunnel(attempt.channel)
 
     def _end_tunnel(self, channel: Channel) -> None:
         """Both halves have ended: over as soon as the backend has room for what came of the client's."""
@@ -530,20 +458,9 @@ class UpstreamExchange:
             channel.finish()
             self._over(ANSWERED)
 
-    def _release_held(self, ended: bool, trailers: bytes = b"", late: dict[str, Any] | None = None) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            last = len(held) - 1
-            for index, payload in enumerate(held):
-                if ended and index == last:
-                    self.actor.send(self.answers_to, Data(self.sid, payload, True, "", False, late, trailers))
-                else:
-                    self.actor.send(self.answers_to, Data(self.sid, payload, False, ""))
-
     def credited(self, count: int) -> None:
-        self._window += count
-        if self._window > 0 and self.attempt.channel is not None and not (self._coded is not None and self._coded.is_behind):
-            self.attempt.channel.resume()
+        if self._download is not None:
+            self._download.grant(count)
 
     # -- the end ----------------------------------------------------------------------
 
@@ -563,18 +480,10 @@ class UpstreamExchange:
             return
         attempt = self.attempt
         attempt.let_go(self)
-        if self.state is not ASKING and self._unsent is None:
-            coded, self._coded = self._coded, None
-            while coded is not None and coded.is_behind:
-                payload, _, _ = coded.next_piece()
-                self._pass_on(payload, False, b"", None)
-            self._release_held(False)
-            last = b"" if self.bridge is None else self.bridge.cut(kind)
-            if last and coded is not None:
-                last = coded.download(last, True)
-            self.actor.send(self.answers_to, Data(self.sid, last, False, kind))
+        if self._download is not None:
+            self._download.cut(kind, b"" if self.bridge is None else self.bridge.cut(kind))
         else:
-            if self._unsent is None:
+            if self.state is ASKING:
                 self.state = ANSWERING
             self._unsent = None
             routed = self.routed
@@ -604,7 +513,9 @@ class UpstreamExchange:
     def cancel(self) -> None:
         """Nobody wants the answer any more: the backend hears of it by the closed connection."""
         if self.state is not OVER:
-            self._held = self._unsent = None
+            self._unsent = None
+            if self._download is not None:
+                self._download.drop()
             self.attempt.let_go(self)
             self._over(Outcome.CALLED_OFF)
 

@@ -16,7 +16,8 @@ from pingap.config.parts import Backend, Listen
 from pingap.stages.itinerary import RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import INLINE, UNKNOWN, WILL_ANSWER, WINDOW, Data, Response
 from pingap.stages.upstream.core import Outcome
-from pingap.stages.upstream.exchange import BULK, PAUSE
+from pingap.stages.upstream.download import BULK
+from pingap.stages.upstream.exchange import PAUSE
 from pingap.stages.upstream.turns import TURN, Turns
 from tests.kit.clock import Clock
 from tests.upstream.playbook import ACCEPT, PLUGINS, Http2Link, Link, Play
@@ -73,6 +74,7 @@ async def test_a_short_answer_whose_body_comes_after_its_head_is_coded_whole(pla
     assert (answered.ended, answered.length, gzip.decompress(answered.body)) == (True, len(answered.body), TEXT)
     assert b"content-encoding: gzip\r\n" in answered.headers
     assert answered.report is not None and answered.report.context["compression_ratio"] > 5
+    assert answered.report.stamps[7] - answered.report.stamps[6] == 0, "the head had come before all that"
 
 
 async def test_a_short_answer_for_plugins_comes_to_them_whole_and_one_for_nobody_is_not_waited_for(play: Play) -> None:
@@ -406,3 +408,15 @@ async def test_a_short_answer_may_have_trailers(play: Play) -> None:
     assert isinstance(head, Response) and isinstance(last, Data) and head.sid == last.sid == sid
     assert not head.ended and (last.ended, last.trailers) == (True, b"x-sum: 7\r\n")
     assert gzip.decompress(head.body + last.payload) == TEXT
+
+
+async def test_a_fault_of_ours_within_a_body_cuts_it_off(play: Play) -> None:
+    sid, link = await asked(play)
+    link.says(CHUNKED + chunk(NOISE[:100_000]))
+    play.hears_response(sid)
+    download: Any = play.actor._exchanges[sid]._download
+    download._coded._encoder._coder = "no coder"
+    await play.turn()
+    [cut] = data_of(play)
+    assert (cut.error, cut.ended) == ("internal", False)
+    assert play.context.logged.pop()[0] == "error"

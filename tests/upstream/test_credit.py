@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pingap.stages.messages import STREAM_WINDOW, WINDOW, Data, Response
-from pingap.stages.upstream.exchange import BULK, GATHER_SECONDS
+from pingap.stages.upstream.download import BULK, GATHER_SECONDS
 from tests.upstream.playbook import KERNEL_READ, Link, Play
 
 KIB_64 = 64 * 1024
