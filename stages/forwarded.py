@@ -115,7 +115,7 @@ def overwrite(headers: bytes, peer: Peer, host: bytes) -> bytes:
     if host:
         ours += b"x-forwarded-host: %b\r\n" % host
     ours += b"x-forwarded-port: %d\r\n" % peer.local_port
-    if b"forwarded" in headers or REAL_IP in headers:  # most clients claim nothing: two searches cost a tenth of the cut
+    if headers.find(b"forwarded") >= 0 or headers.find(REAL_IP) >= 0:  # most clients claim nothing: two searches cost a tenth of the cut
         headers = _cut_claims(headers)
     return headers + ours
 

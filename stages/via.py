@@ -25,7 +25,7 @@ class Via:
 
     def is_loop(self, headers: bytes) -> bool:
         """The request has been here before: one of its hops has our name."""
-        if b"via: " not in headers:
+        if headers.find(b"via: ") < 0:
             return False
         hops = b",".join(values_of(headers, b"via")).lower().split(b",")
         return any(hop.split()[1:2] == [self._name] for hop in hops)

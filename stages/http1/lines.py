@@ -128,7 +128,7 @@ def quick_request(head: bytes, limits: HeadLimits) -> RequestHead | None:
             known = _learn(line)
             if known is None:
                 return None
-        if known.__class__ is bytes:
+        if type(known) is bytes:
             normal.append(known)
             continue
         kind, value, text = known
@@ -185,7 +185,7 @@ def quick_response(head: bytes, limits: HeadLimits) -> AnswerHead | None:
             known = _learn(line)
             if known is None:
                 return None
-        if known.__class__ is bytes:
+        if type(known) is bytes:
             normal.append(known)
             continue
         kind, value, _ = known

@@ -154,7 +154,7 @@ class BackendConnection(asyncio.Protocol):
         self.exchange = None
         if exchange is None:
             self.backend.forget(self)
-        elif self._decoder.__class__ is CloseBody:
+        elif type(self._decoder) is CloseBody:
             # Its end is here, whatever becomes of the part of the request that the backend did not wait for.
             self._finish(exchange, b"")
         else:
@@ -332,7 +332,7 @@ class BackendConnection(asyncio.Protocol):
         self.exchange = self._decoder = None
         self.deadline = inf
         self.served += 1
-        exchange.body_arrived(payload, True, decoder.trailers if decoder.__class__ is ChunkedBody else b"")
+        exchange.body_arrived(payload, True, decoder.trailers if type(decoder) is ChunkedBody else b"")
         self._release(exchange, self._keep and not decoder.rest, monotonic())
 
     def _release(self, exchange: Carried, keep: bool, now: float) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
+from mypy_extensions import mypyc_attr
+
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend
 from pingap.stages.grpc import is_call
@@ -80,6 +82,7 @@ class Opening(Protocol):
         """One that waited does so no longer."""
 
 
+@mypyc_attr(supports_weakref=True)
 class BackendState:
     """One backend of one upstream, as this process sees it."""
 
@@ -273,6 +276,7 @@ class BackendState:
         return [place.waiter for place in late]
 
 
+@mypyc_attr(supports_weakref=True)
 class Group:
     """One upstream section with its backends and balancer."""
 

@@ -44,7 +44,7 @@ def announces_trailers(routed: Routed) -> bool:
     if routed.ended or routed.plan & NO_TRAILERS:
         return False
     headers = routed.headers
-    return headers.startswith(b"trailer: ") or b"\ntrailer: " in headers
+    return headers.startswith(b"trailer: ") or headers.find(b"\ntrailer: ") >= 0
 
 
 def exceeds(limit: int, target: bytes, headers: bytes) -> bool:
