@@ -16,7 +16,7 @@ from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
-from pingap.stages.upstream.secure import Handshake, TlsClient
+from pingap.stages.upstream.secure import Handshake, context_of, sessions_of
 
 Connection = BackendConnection | SharedConnection
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -27,7 +27,7 @@ TCP_FASTOPEN_CONNECT: Final = 30
 
 
 async def dial(
-    loop: asyncio.AbstractEventLoop, lookups: Lookups, tls: TlsClient, keeper: Keeper, backend: BackendState, name: str, only_http1: bool
+    loop: asyncio.AbstractEventLoop, lookups: Lookups, keeper: Keeper, backend: BackendState, name: str, only_http1: bool
 ) -> Connection:
     """A fresh connection, in use by nobody yet. Raises OSError; TimeoutError when a time-out has passed; NoSlot.
 
@@ -50,7 +50,7 @@ async def dial(
     async with asyncio.timeout(max(0.0, total - (monotonic() - began))):
         seconds: tuple[float, ...] = (monotonic() - began,)
         if name:
-            connection, tls_seconds = await _secure(loop, tls, keeper, backend, name, sock, only_http1)
+            connection, tls_seconds = await _secure(loop, keeper, backend, name, sock, only_http1)
             seconds = (*seconds, tls_seconds)
         elif backend.group.may_share:
             connection = await _attach(loop, lambda: SharedConnection(keeper, backend), sock, SharedConnection.close)
@@ -102,7 +102,6 @@ async def _attach(loop: asyncio.AbstractEventLoop, factory: Callable[[], P], soc
 
 async def _secure(
     loop: asyncio.AbstractEventLoop,
-    tls: TlsClient,
     keeper: Keeper,
     backend: BackendState,
     name: str,
@@ -111,7 +110,7 @@ async def _secure(
 ) -> tuple[Connection, float]:
     """The same under TLS, and the seconds that the handshake took."""
     group = backend.group
-    context, sessions = tls.context(group, only_http1), tls.sessions(backend, only_http1)
+    context, sessions = context_of(group, only_http1), sessions_of(backend, only_http1)
 
     def choose(agreed: str) -> asyncio.Protocol:
         if agreed == "h2":

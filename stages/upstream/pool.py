@@ -6,10 +6,8 @@ It decides and does no I/O: what is to be closed or served it says to whom it wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import unquote_plus
-
-from mypy_extensions import mypyc_attr
 
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend
@@ -82,12 +80,10 @@ class Opening(Protocol):
         """One that waited does so no longer."""
 
 
-@mypyc_attr(supports_weakref=True)
 class BackendState:
     """One backend of one upstream, as this process sees it."""
 
     __slots__ = (
-        "__weakref__",
         "active",
         "address",
         "apart",
@@ -109,6 +105,7 @@ class BackendState:
         "streams",
         "takes_trailers",
         "takes_tunnels",
+        "tls_sessions",
         "weight",
     )
 
@@ -118,6 +115,8 @@ class BackendState:
         self.host, self.port, self.weight = host, entry.port, entry.weight
         self.address = Backend(host, entry.port).address
         self.entry = entry.address
+        self.tls_sessions: dict[bool, Any] = {}
+        """What secure.py keeps of it: sessions to go on with, by whether HTTP/1.1 alone is offered."""
         self.name = entry.host
         """As configured: what certificates are for."""
         self.healthy = True
@@ -276,7 +275,6 @@ class BackendState:
         return [place.waiter for place in late]
 
 
-@mypyc_attr(supports_weakref=True)
 class Group:
     """One upstream section with its backends and balancer."""
 
@@ -286,6 +284,8 @@ class Group:
         self.settings = settings
         self._below = below
         self.is_tls = bool(settings.sni)
+        self.tls_contexts: dict[bool, Any] = {}
+        """What secure.py keeps of it, by whether HTTP/1.1 alone is offered."""
         self.may_share = settings.alpn == "h2" or (settings.alpn == "h2h1" and self.is_tls)
         """HTTP/2: connections may be for many exchanges at a time."""
         self.by_host = settings.sni == "$host"

@@ -12,7 +12,6 @@ from pingap.stages.lookups import Lookups
 from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.dial import Connection, dial
 from pingap.stages.upstream.pool import BackendState, Group, Waiter
-from pingap.stages.upstream.secure import TlsClient
 
 MAX_WAIT: Final = 10.0
 """Seconds that an exchange waits for a connection to a backend whose max_connections is reached."""
@@ -32,7 +31,6 @@ class Pools:
         self.bulk = Bulk(context.loop, context.pipes)
         self.descriptors = context.descriptors
         self.descriptors.join()
-        self._tls = TlsClient()
         self._connections: set[Connection] = set()
         self._used: set[BackendState] = set()
         """Backends that have connections, and some that had: there may be thousands that have none."""
@@ -102,7 +100,7 @@ class Pools:
         self._make_room()
         self._dialing += 1
         try:
-            connection = await dial(self.loop, self.lookups, self._tls, self, backend, name, only_http1)
+            connection = await dial(self.loop, self.lookups, self, backend, name, only_http1)
         finally:
             self._dialing -= 1
         self._connections.add(connection)

@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from pingap.config.model import Upstream
 from pingap.stages.tls import TlsTransport
@@ -65,29 +64,24 @@ def _can_go_on(transport: TlsTransport, session: ssl.SSLSession) -> bool:
     return transport.get_extra_info("ssl_object").version() != "TLSv1.3" and bool(session.id)
 
 
-class TlsClient:
-    """Contexts and sessions of this process, for as long as the upstreams and backends live that they are of.
+# A session goes on only under the offer that it began with: so where HTTP/1.1 alone is offered, instead of HTTP/2 with it, both
+# the context and the sessions are others.
 
-    A session goes on only under the offer that it began with: so where HTTP/1.1 alone is offered, instead of HTTP/2 with it,
-    both are others.
-    """
 
-    def __init__(self) -> None:
-        self._contexts: WeakKeyDictionary[Group, dict[bool, ssl.SSLContext]] = WeakKeyDictionary()
-        self._sessions: WeakKeyDictionary[BackendState, dict[bool, Sessions]] = WeakKeyDictionary()
+def context_of(group: Group, only_http1: bool) -> ssl.SSLContext:
+    """Made when it is first needed, and kept as long as the upstream lives: reading the system's authorities takes some 20 ms."""
+    known: dict[bool, ssl.SSLContext] = group.tls_contexts
+    if only_http1 not in known:
+        known[only_http1] = context_for(group.settings, "h1" if only_http1 else group.settings.alpn)
+    return known[only_http1]
 
-    def context(self, group: Group, only_http1: bool) -> ssl.SSLContext:
-        """Made when it is first needed: reading the system's authorities takes some 20 ms."""
-        known = self._contexts.setdefault(group, {})
-        if only_http1 not in known:
-            known[only_http1] = context_for(group.settings, "h1" if only_http1 else group.settings.alpn)
-        return known[only_http1]
 
-    def sessions(self, backend: BackendState, only_http1: bool) -> Sessions:
-        known = self._sessions.setdefault(backend, {})
-        if only_http1 not in known:
-            known[only_http1] = Sessions()
-        return known[only_http1]
+def sessions_of(backend: BackendState, only_http1: bool) -> Sessions:
+    """Kept as long as the backend lives."""
+    known: dict[bool, Sessions] = backend.tls_sessions
+    if only_http1 not in known:
+        known[only_http1] = Sessions()
+    return known[only_http1]
 
 
 Choose = Callable[[str], asyncio.Protocol]

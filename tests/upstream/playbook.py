@@ -317,9 +317,7 @@ class Play:
         await self.actor.start()
         self.members(*CREW)
 
-    async def _dial(
-        self, loop: object, lookups: object, tls: object, keeper: Keeper, state: BackendState, name: str, only_http1: bool
-    ) -> Connection:
+    async def _dial(self, loop: object, lookups: object, keeper: Keeper, state: BackendState, name: str, only_http1: bool) -> Connection:
         return await self.backend(state.address).connect(keeper, state, name, only_http1)
 
     def backend(self, address: str = "a:1") -> Backend:
