@@ -111,13 +111,12 @@ def overwrite(headers: bytes, peer: Peer, host: bytes) -> bytes:
     `host`: the name that the client asked for, without its port; b"" for a request without a host.
     """
     ip = peer.ip
-    ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer.scheme}\r\n".encode()
-    if host:
-        ours += b"x-forwarded-host: %b\r\n" % host
-    ours += b"x-forwarded-port: %d\r\n" % peer.local_port
+    ours = f"x-real-ip: {ip}\r\nx-forwarded-for: {ip}\r\nx-forwarded-proto: {peer.scheme}\r\nx-forwarded-port: {peer.local_port}\r\n"
     if headers.find(b"forwarded") >= 0 or headers.find(REAL_IP) >= 0:  # most clients claim nothing: two searches cost a tenth of the cut
         headers = _cut_claims(headers)
-    return headers + ours
+    if host:
+        return b"%b%bx-forwarded-host: %b\r\n" % (headers, ours.encode(), host)
+    return headers + ours.encode()
 
 
 def extend(headers: bytes, peer: Peer, host: bytes, client_ip: str) -> bytes:
@@ -132,8 +131,8 @@ def extend(headers: bytes, peer: Peer, host: bytes, client_ip: str) -> bytes:
     ]
     for name, line in (
         (b"x-forwarded-proto", b"x-forwarded-proto: %b\r\n" % peer.scheme.encode()),
-        (b"x-forwarded-host", b"x-forwarded-host: %b\r\n" % host if host else b""),
         (b"x-forwarded-port", b"x-forwarded-port: %d\r\n" % peer.local_port),
+        (b"x-forwarded-host", b"x-forwarded-host: %b\r\n" % host if host else b""),
     ):
         if value_of(headers, name) is None:
             lines.append(line)

@@ -332,7 +332,7 @@ class Http1ClientConnection(asyncio.Protocol):
         request = stream.request
         if response.status >= 400:
             response = as_read_by(stream, response)
-        status, length, body = response.status, response.length, response.body
+        status, length, body, ended = response.status, response.length, response.body, response.ended
         framing = b""
         if status == 101:
             self._open_tunnel(stream, response, now)
@@ -342,7 +342,7 @@ class Http1ClientConnection(asyncio.Protocol):
             body = b""  # a stage may have answered HEAD like GET: the client would take it for the next answer
             if length != UNKNOWN and status != 204:
                 framing = b"content-length: %d\r\n" % length
-        elif response.ended:
+        elif ended:
             framing = b"content-length: %d\r\n" % len(body)
         elif length != UNKNOWN:
             framing = b"content-length: %d\r\n" % length
@@ -376,7 +376,7 @@ class Http1ClientConnection(asyncio.Protocol):
         out = b"%b%b%b%b\r\n%b" % (start, headers, date, framing, body)
         stream.responded = now
         self.write(out)
-        if response.ended:
+        if ended:
             stream.sent = len(body)
             self._finish(stream, now)
         else:

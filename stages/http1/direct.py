@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from typing import Final
 
 _Bytes = bytes | memoryview
+_write: Final = os.write
 _BROKEN: Final = -2
 _ACKED: Final = slice(120, 128)
 """tcpi_bytes_acked in struct tcp_info (linux/tcp.h; Linux 4.1)."""
@@ -74,7 +75,7 @@ class DirectWriter:
                 self._transport.write(data)
             return
         try:
-            sent = os.write(self._fd, data)
+            sent = _write(self._fd, data)
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -120,9 +120,9 @@ def quick_request(head: bytes, limits: HeadLimits) -> RequestHead | None:
     chunked = False
     normal: list[bytes] = []
     is_known = True
-    find = _lines.get
+    lines_known = _lines
     for line in lines[1:-2]:
-        known = find(line)
+        known = lines_known.get(line)
         if known is None:
             is_known = False
             known = _learn(line)
@@ -177,9 +177,9 @@ def quick_response(head: bytes, limits: HeadLimits) -> AnswerHead | None:
     chunked = False
     normal: list[bytes] = []
     is_known = True
-    find = _lines.get
+    lines_known = _lines
     for line in lines[1:-2]:
-        known = find(line)
+        known = lines_known.get(line)
         if known is None:
             is_known = False
             known = _learn(line)

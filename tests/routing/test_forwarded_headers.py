@@ -39,8 +39,8 @@ OURS = [
     "x-real-ip: 192.0.2.7",
     "x-forwarded-for: 192.0.2.7",
     "x-forwarded-proto: http",
-    "x-forwarded-host: example.com",
     "x-forwarded-port: 8080",
+    "x-forwarded-host: example.com",
 ]
 FORGED = """x-real-ip: 6.6.6.6
             x-forwarded-for: 6.6.6.6, 10.0.0.1

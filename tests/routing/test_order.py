@@ -216,7 +216,7 @@ async def test_rules_have_the_last_word_about_forwarded_headers_and_via() -> Non
 
 async def test_forwarded_headers_are_there_before_via() -> None:
     said = await Trip({}, via="edge", enable_reverse_proxy_headers=True).lines()
-    assert [line.partition(":")[0] for line in said][-2:] == ["x-forwarded-port", "via"]
+    assert [line.partition(":")[0] for line in said][-2:] == ["x-forwarded-host", "via"]
 
 
 # -- rewrite ------------------------------------------------------------------------------------
