@@ -13,7 +13,7 @@ import ssl
 from asyncio import Transport
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pingap.stages.client_hello import server_name
 from pingap.stages.http1.direct import DirectWriter
@@ -44,8 +44,8 @@ class NoContext(Exception):
     """There is none for the name that the client asks for."""
 
 
-class TlsTransport(Transport, asyncio.Protocol):
-    """To the plain transport a protocol, to the protocol inside a transport.
+class TlsTransport(asyncio.Protocol):
+    """To the plain transport a protocol, to the protocol inside a transport: no subclass of asyncio's, whose slot mypyc would overwrite.
 
     agreed: called when the handshake is done; it returns the protocol that goes on, which then gets `connection_made`,
     or None to close. failed: called when there will be no protocol: the handshake failed, or the peer left in it.
@@ -92,7 +92,6 @@ class TlsTransport(Transport, asyncio.Protocol):
 
         choose: of a server, gives the context by the name as the client sent it, in place of `context`; None refuses.
         """
-        super().__init__()
         self._context = context
         self._agreed = agreed
         self._failed = failed
@@ -246,7 +245,7 @@ class TlsTransport(Transport, asyncio.Protocol):
             self.close()
             return
         self._protocol = protocol
-        protocol.connection_made(self)
+        protocol.connection_made(cast(asyncio.BaseTransport, self))
         if self._incoming.pending:
             self._read()
 

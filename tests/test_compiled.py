@@ -6,6 +6,7 @@ Each rule was met (docs/decisions/0016-the-compiled-form.md). That both forms do
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import tomllib
 from collections.abc import Iterator
@@ -81,6 +82,21 @@ def test_no_class_makes_a_value_in_its_body() -> None:
                 is_shared = isinstance(line, ast.AnnAssign) and "ClassVar" in ast.unparse(line.annotation)
                 if isinstance(line, ast.Assign | ast.AnnAssign) and isinstance(line.value, ast.Call) and not is_shared:
                     found.append(f"{module}:{line.lineno}: {one.name}: {ast.unparse(line)}")
+    assert found == []
+
+
+def test_no_class_has_a_base_of_others_with_a_layout_of_its_own() -> None:
+    """mypyc puts attributes where those of the base are: logging.Handler's weak references pointed at one, asyncio.Transport's
+    `_extra` at the table of methods, and asyncio.Future ends the process."""
+    found = []
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for one in [value for value in vars(module).values() if isinstance(value, type) and value.__module__ == name]:
+            for base in one.__mro__[1:]:
+                if base.__module__.partition(".")[0] in ("pingap", "builtins", "enum", "typing"):
+                    continue
+                if (base.__basicsize__, base.__dictoffset__, base.__weakrefoffset__) != (object.__basicsize__, 0, 0):
+                    found.append(f"{name}.{one.__name__}: {base.__module__}.{base.__name__}")
     assert found == []
 
 
