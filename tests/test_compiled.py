@@ -8,6 +8,9 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -100,6 +103,18 @@ def test_no_class_has_a_base_of_others_with_a_layout_of_its_own() -> None:
     assert found == []
 
 
+def test_no_setter_says_a_type() -> None:
+    """Nobody looks whether what is set has it: C code for text would read a number as text, and the process might end."""
+    found = []
+    for module, tree in trees():
+        for setter in ast.walk(tree):
+            if isinstance(setter, ast.FunctionDef) and any(ast.unparse(one).endswith(".setter") for one in setter.decorator_list):
+                said = setter.args.args[1].annotation
+                if said is None or ast.unparse(said) not in ("Any", "object"):
+                    found.append(f"{module}:{setter.lineno}: {setter.name}")
+    assert found == []
+
+
 def test_nobody_reads_a_cause_that_only_from_has_set() -> None:
     """`raise … from` sets none: what has a cause that is read sets it itself (HookError, guard.failure)."""
     read = {
@@ -125,6 +140,16 @@ def test_a_form_that_was_compiled_from_other_source_is_noticed(tmp_path: Path) -
     assert form.stale(tmp_path) == ["b.py"]
     (tmp_path / "b.py").unlink()
     assert form.stale(tmp_path) == ["b.py"]
+
+
+@pytest.mark.processes
+def test_without_a_compiler_it_says_so_and_makes_nothing(tmp_path: Path) -> None:
+    environ = {**os.environ, "CC": "/nowhere/cc"}
+    command = [sys.executable, str(ROOT / "tools/native.py"), "--into", str(tmp_path / "made")]
+    done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "not compiled, and" in done.stderr and "there is no C compiler '/nowhere/cc'" in done.stderr and "gcc" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not form.form().is_compiled, reason="pure Python runs")

@@ -15,8 +15,11 @@ import argparse
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
 import sys
+import sysconfig
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -35,6 +38,8 @@ GROUP: Final = "pingap.native"
 
 OPTIMISE: Final = "2"
 """3 takes a third longer to build and gains nothing that can be measured (docs/performance.md)."""
+
+NEEDED: Final = "A C compiler and Python's headers are needed: on Debian, gcc and python3-dev"
 
 MYPY: Final = ("--config-file=", "--strict", "--explicit-package-bases", "--namespace-packages", "--ignore-missing-imports")
 
@@ -56,6 +61,11 @@ static inline PyObject *pingap_bytes_slice(PyObject *obj, CPyTagged start, CPyTa
 }
 """
 
+SETTER: Final = re.compile(r"\w+ \*self, PyObject \*value, void \*closure\)\s*\{\n(?=\s*char retval\b)")
+UNSET: Final = """    /* And the setter of a property gets NULL for `del`. */
+    if (value == NULL) { PyErr_SetString(PyExc_AttributeError, "this cannot be deleted"); return -1; }
+"""
+
 
 class CannotCompile(Exception):
     """Says what is missing."""
@@ -69,6 +79,9 @@ def modules(root: Path = ROOT) -> list[str]:
 
 def compile_into(target: Path, root: Path = ROOT) -> list[Path]:
     """Builds into `target`, which gets a folder `pingap`. Returns the files made. Raises CannotCompile."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    if shutil.which(compiler) is None:  # before the minute that mypyc takes
+        raise CannotCompile(f"there is no C compiler {compiler!r}. {NEEDED}")
     try:
         import setuptools  # noqa: F401 - before mypyc, which asks whether it is there
         from mypyc.build import mypycify
@@ -88,8 +101,10 @@ def compile_into(target: Path, root: Path = ROOT) -> list[Path]:
             command.build_lib, command.build_temp, command.parallel = str(target), f"{scratch}/o", os.cpu_count()
             command.ensure_finalized()
             command.run()
+        except SystemExit as error:  # mypyc has said why
+            raise CannotCompile("mypyc does not take the source as it is, or not with these libraries") from error
         except (CompileError, BaseError) as error:
-            raise CannotCompile(f"{error}. A C compiler and Python's headers are needed: on Debian, gcc and python3-dev") from error
+            raise CannotCompile(f"{error}. {NEEDED}") from error
         finally:
             os.chdir(before)
     sources = {path.removeprefix("pingap/"): digest_of(root / path) for path in paths}
@@ -104,7 +119,7 @@ def _mend(folder: Path) -> None:
         text = path.read_text()
         last = text.rindex("#include")
         behind = text.index("\n", last) + 1
-        path.write_text(text[:behind] + MEND + text[behind:].replace(SLICE, MENDED))
+        path.write_text(text[:behind] + MEND + SETTER.sub(rf"\g<0>{UNSET}", text[behind:].replace(SLICE, MENDED)))
 
 
 def in_place(root: Path = ROOT) -> Iterator[Path]:
@@ -157,7 +172,9 @@ def main() -> None:
                 made = compile_into(Path(target))
                 install(made, Path(target))
     except CannotCompile as error:
-        sys.exit(f"not compiled, and pure Python it stays: {error}")
+        if options.into is None:
+            _be_sound()
+        sys.exit(f"not compiled, and {'the older compiled form' if any(in_place()) else 'pure Python'} it stays: {error}")
     python = f"{platform.python_implementation()} {platform.python_version()}"
     print(f"{len(modules())} modules compiled for {python} in {monotonic() - began:.0f} s")
 
