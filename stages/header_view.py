@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, TypeVar, overload
+
+T = TypeVar("T")
 
 Pairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -37,8 +39,14 @@ class Headers:
         self.removed: tuple[bytes, ...] = ()
         """`name: ` of all that was to be removed, whether there was such a line or not: no trailer may bring it."""
 
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """The value of the first line of that name."""
+    @overload
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: T) -> str | T: ...
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of the first line of that name; `default`, whatever it is, if there is none."""
         value = self.first(_line(name))
         return default if value is None else value.decode("latin-1")
 
@@ -104,10 +112,10 @@ class Headers:
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, _, value in pairs]
 
     def __getitem__(self, name: str) -> str:
-        value = self.get(name)
+        value = self.first(_line(name))
         if value is None:
             raise KeyError(name)
-        return value
+        return value.decode("latin-1")
 
     def __setitem__(self, name: str, value: str | bytes) -> None:
         """As `set`, and it is here that it is done: this is the way that most hooks write it."""
@@ -159,7 +167,7 @@ class Headers:
 
 def block_of(pairs: Pairs) -> bytes:
     """A block of (name, value) pairs or a mapping. Raises ValueError for what is no header."""
-    items = pairs.items() if isinstance(pairs, Mapping) else pairs
+    items: Iterable[Any] = pairs.items() if isinstance(pairs, Mapping) else pairs  # any: lists of two will do, too
     return b"".join([writable(name) + _value(value) + b"\r\n" for name, value in items])
 
 

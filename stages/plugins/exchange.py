@@ -132,8 +132,8 @@ class ResponseHead:
         return self._status
 
     @status.setter
-    def status(self, status: int) -> None:
-        status = whole(status, "a status")
+    def status(self, value: Any) -> None:  # any: compiled, nobody looks whether what is set has the type that a setter says
+        status = whole(value, "a status")
         if not 200 <= status <= 599 or self._status < 200:
             raise ValueError(f"the status of an answer cannot be changed from {self._status} to {status}")
         self._status = status
@@ -158,6 +158,9 @@ class BackendAnswer(NamedTuple):
     seconds: float
     """From the request sent to the head of the answer."""
 
+
+MOST_TRANSFORMERS: Final = 256
+"""Of one body in one direction. What one gives goes to the next by a call; compiled, calls that go too deep end the process."""
 
 NO_UPSTREAMS: Final[Set[str]] = frozenset()
 
@@ -217,7 +220,7 @@ class Exchange:
         return self._target.decode("latin-1")
 
     @target.setter
-    def target(self, value: str) -> None:
+    def target(self, value: Any) -> None:
         self._target = request_target(value)
 
     @property
@@ -299,7 +302,7 @@ class Exchange:
         return self._upstream
 
     @upstream.setter
-    def upstream(self, name: str) -> None:
+    def upstream(self, name: Any) -> None:
         if name not in self._upstreams:
             raise ValueError(f"there is no upstream {name!r} in the configuration")
         if self.response is not None:
@@ -380,7 +383,7 @@ class Exchange:
         """Sends the request body through `transformer`, after those that were given before. In early_request or request."""
         self._add_stage(transformer, True)
 
-    def collect_request(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: bool = False) -> None:
+    def collect_request(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: object = False) -> None:
         """Waits for the whole body (b"" when there is none) and calls `hook(exchange, body)`, before any other hook runs.
 
         More than `limit` bytes: 413, or untouched with `bypass`.
@@ -392,13 +395,15 @@ class Exchange:
         """The same for the body of the answer. For an answer that has none it only makes its length unknown."""
         self._add_stage(transformer, False)
 
-    def collect_response(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: bool = True) -> None:
+    def collect_response(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: object = True) -> None:
         """The same for the body of the answer, whose head waits for it: `hook` may change that too; too large: 502 or untouched."""
         self._add_stage(_collecting(hook, limit, bypass), False)
 
     def _add_stage(self, stage: Any, is_request: bool) -> None:
         if not isinstance(stage, Transformer | tuple):
             raise TypeError(f"a body is changed by a Transformer, not by {type(stage).__name__}")
+        if len((self._request_stages if is_request else self._response_stages) or ()) >= MOST_TRANSFORMERS:
+            raise RuntimeError(f"a body goes through at most {MOST_TRANSFORMERS} transformers")
         if self._wrap is not None:
             stage = self._wrap(self, stage, is_request)
         if is_request:
@@ -417,8 +422,10 @@ def _collecting(hook: Any, limit: Any, bypass: Any) -> tuple[Any, int, bool]:
     return hook, whole(limit, "the limit of a whole body"), bool(bypass)
 
 
-def request_target(text: str) -> bytes:
-    """A path and query as they are sent. Raises ValueError for what is none."""
+def request_target(text: Any) -> bytes:
+    """A path and query as they are sent. Raises ValueError for text that is none, TypeError for what is no text."""
+    if not isinstance(text, str):
+        raise TypeError(f"a request target is text, not {type(text).__name__}")
     if not text.startswith("/") or not text.isascii() or not text.isprintable() or " " in text or "#" in text:
         raise ValueError(f"{text!r} is not a request target: a path and query, percent-encoded")
     return text.encode()

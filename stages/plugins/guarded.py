@@ -52,8 +52,11 @@ class Guarded:
 
     async def later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
         """The result of a hook that awaits."""
+        answer = exchange.response
         try:
             result = await self.wait(waits)
+            if exchange.response is not answer:
+                raise _replaced()
             _check_exchange(exchange)
             return self.sound(result) if isinstance(result, Reply) else result
         finally:
@@ -115,11 +118,15 @@ class GuardedHook:
     def call(self, exchange: Exchange) -> Any:
         """The result of the hook, of whatever type: that is looked at where hooks are run."""
         exchange._wrap = self._wrap
+        answer = exchange.response
         try:
             result = self._guard.run(self._hold, self._hook, exchange)
         except BaseException:
             exchange._wrap = None
             raise
+        if exchange.response is not answer:
+            exchange._wrap = None
+            raise _replaced()
         if result is CONTINUE or result is None or result is SKIP:  # as most are: to ask for what can be awaited costs more
             exchange._wrap = None
             _check_exchange(exchange)
@@ -153,9 +160,16 @@ def _check_exchange(exchange: Exchange) -> None:
     """What hooks may have done to it that no later stage could explain."""
     if type(exchange.headers) is not Headers:
         raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
+    answer = exchange.response
+    if answer is not None and type(answer.headers) is not Headers:
+        raise TypeError(f"the headers of an answer are changed by setting lines, not replaced by {type(answer.headers).__name__}")
     context = exchange._context
     if context is not None:
         context.check()
+
+
+def _replaced() -> TypeError:
+    return TypeError("exchange.response is changed by setting its status and its headers, not replaced")
 
 
 def _check_context(exchange: Exchange) -> None:

@@ -208,6 +208,18 @@ REACHES = {
     "limit": "exchange.collect_response(lambda exchange, body: None, limit='1mb')",
     "transformer": "exchange.transform_response(Feed)",
     "target": "exchange.target = 7",
+    "target as bytes": "exchange.target = b'/x'",
+    "target that is taken away": "del exchange.target",
+    "upstream": "exchange.upstream = 7",
+    "upstream that is taken away": "del exchange.upstream",
+    "status that is taken away": "del exchange.response.status",
+    "no headers": "exchange.headers = None",
+    "headers that are taken away": "del exchange.headers",
+    "headers of the answer": "exchange.response.headers = {}",
+    "headers of the answer that are taken away": "del exchange.response.headers",
+    "no answer": "exchange.response = None",
+    "another answer": "exchange.response = 7",
+    "too many transformers": "[exchange.transform_response(Feed()) for _ in range(20_000)]",
 }
 
 
@@ -293,6 +305,26 @@ async def test_every_kind_of_bytes_and_number_of_a_status_will_do(tmp_path: Path
         assert (type(refused.status), refused.status, refused.body) == (int, 403, b"no")
         answer = await answered(stage)
         assert (type(answer.status), answer.status, answer.body[:2]) == (int, 201, b"x+")
+
+
+async def test_what_python_takes_the_compiled_form_takes(tmp_path: Path) -> None:
+    """Whatever a signature says: the same plugin does the same in both."""
+    code = plugin(
+        """
+        reads_request_body = True
+        def request(self, exchange):
+            exchange.collect_request(lambda exchange, body: None, 4096, bypass=1)
+            exchange.context["length"] = exchange.headers.get("content-length", 0) + exchange.headers.get("x-none", default=1)
+            if exchange.path == "/reply": return reply(200, "x", [["x-a", "1"], ("x-b", b"2")])
+        def response(self, exchange):
+            exchange.collect_response(lambda exchange, body: None, bypass=None)
+        """
+    )
+    async with Stage({"mine": section(tmp_path, code)}) as stage:
+        made = await answered(stage, target="/reply")
+        assert (made.status, made.headers[:16]) == (200, b"x-a: 1\r\nx-b: 2\r\n")
+        answer = await answered(stage)
+        assert (answer.body, answer.report and answer.report.context) == (b"xy", {"length": 1})
 
 
 def loaded(stage: Stage, tmp_path: Path, code: str, **keys: Any) -> None:
