@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from pingap.stages.header_view import Headers
 from pingap.stages.plugins.driving import Driven
-from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Hook, HookError, Reply, Transformer, body_bytes
+from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Hook, HookError, Reply, ResponseHead, Transformer, body_bytes
 from pingap.stages.plugins.guard import Bounds, HookFailed, HookGuard
 from pingap.stages.plugins.pieces import Pieces
 
@@ -50,14 +50,11 @@ class Guarded:
         """The same hook, also for what it awaits and for the bodies that it asks for."""
         return GuardedHook(self, hook).call
 
-    async def later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
-        """The result of a hook that awaits."""
-        answer = exchange.response
+    async def later(self, exchange: Exchange, waits: Awaitable[Any], answer: ResponseHead | None) -> Any:
+        """The result of a hook that awaits. answer: `exchange.response` as the hook found it."""
         try:
             result = await self.wait(waits)
-            if exchange.response is not answer:
-                raise _replaced()
-            _check_exchange(exchange)
+            _check_exchange(exchange, answer)
             return self.sound(result) if isinstance(result, Reply) else result
         finally:
             exchange._wrap = None
@@ -86,16 +83,16 @@ class Guarded:
     def _collector(self, call: Callable[..., Any]) -> Callable[..., Any]:
         return GuardedCollect(self, call).call
 
-    async def collected_later(self, exchange: Exchange, waits: Awaitable[Any]) -> Any:
+    async def collected_later(self, exchange: Exchange, waits: Awaitable[Any], answer: ResponseHead | None) -> Any:
         """The result of a hook for a whole body that awaits."""
         try:
-            return self.collected(exchange, await self.wait(waits))
+            return self.collected(exchange, await self.wait(waits), answer)
         except Exception as error:
             raise HookError(self.name, error) from error
 
-    def collected(self, exchange: Exchange, result: Any) -> bytes | Reply | None:
-        """The result of a hook for a whole body."""
-        _check_context(exchange)
+    def collected(self, exchange: Exchange, result: Any, answer: ResponseHead | None) -> bytes | Reply | None:
+        """The result of a hook for a whole body. answer: `exchange.response` as the hook found it."""
+        _check_exchange(exchange, answer)
         if result is None:
             return None
         if isinstance(result, Reply):
@@ -124,17 +121,20 @@ class GuardedHook:
         except BaseException:
             exchange._wrap = None
             raise
-        if exchange.response is not answer:
-            exchange._wrap = None
-            raise _replaced()
         if result is CONTINUE or result is None or result is SKIP:  # as most are: to ask for what can be awaited costs more
             exchange._wrap = None
-            _check_exchange(exchange)
+            if (
+                exchange._context is not None
+                or type(exchange.headers) is not Headers
+                or exchange.response is not answer
+                or (answer is not None and type(answer.headers) is not Headers)
+            ):  # what it looks at once more, but a call less for most
+                _check_exchange(exchange, answer)
             return result
         if isinstance(result, Awaitable):
-            return self._guarded.later(exchange, result)
+            return self._guarded.later(exchange, result, answer)
         exchange._wrap = None
-        _check_exchange(exchange)
+        _check_exchange(exchange, answer)
         return self._guarded.sound(result) if isinstance(result, Reply) else result
 
 
@@ -148,28 +148,27 @@ class GuardedCollect:
         self._call = call
 
     def call(self, exchange: Exchange, body: bytes) -> Any:
-        guarded = self._guarded
+        guarded, answer = self._guarded, exchange.response
         try:
             result = guarded.run(self._call, exchange, body)
-            return guarded.collected_later(exchange, result) if isinstance(result, Awaitable) else guarded.collected(exchange, result)
+            if isinstance(result, Awaitable):
+                return guarded.collected_later(exchange, result, answer)
+            return guarded.collected(exchange, result, answer)
         except Exception as error:
             raise HookError(guarded.name, error) from error
 
 
-def _check_exchange(exchange: Exchange) -> None:
-    """What hooks may have done to it that no later stage could explain."""
+def _check_exchange(exchange: Exchange, answer: ResponseHead | None) -> None:
+    """What hooks may have done to it that no later stage could explain. answer: `exchange.response` before the hook."""
     if type(exchange.headers) is not Headers:
         raise TypeError(f"exchange.headers is changed by setting its lines, not replaced by {type(exchange.headers).__name__}")
-    answer = exchange.response
+    if exchange.response is not answer:
+        raise TypeError("exchange.response is changed by setting its status and its headers, not replaced")
     if answer is not None and type(answer.headers) is not Headers:
         raise TypeError(f"the headers of an answer are changed by setting lines, not replaced by {type(answer.headers).__name__}")
     context = exchange._context
     if context is not None:
         context.check()
-
-
-def _replaced() -> TypeError:
-    return TypeError("exchange.response is changed by setting its status and its headers, not replaced")
 
 
 def _check_context(exchange: Exchange) -> None:

@@ -239,7 +239,7 @@ async def test_a_reply_of_wrong_types_is_an_answer_and_a_log_line(tmp_path: Path
 
 
 @pytest.mark.parametrize("what", REACHES)
-@pytest.mark.parametrize("place", ["response sync", "response later", "upstream_response sync"])
+@pytest.mark.parametrize("place", ["response sync", "response later", "upstream_response sync", "whole answer", "whole answer async"])
 async def test_what_an_exchange_cannot_hold_is_an_answer_and_a_log_line(tmp_path: Path, place: str, what: str) -> None:
     async with Stage({"mine": section(tmp_path, code_of(place, REACHES[what]))}) as stage:
         await fails(stage)
