@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Final
 
 import pytest
@@ -150,6 +151,28 @@ def test_without_a_compiler_it_says_so_and_makes_nothing(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "not compiled, and" in done.stderr and "there is no C compiler '/nowhere/cc'" in done.stderr and "gcc" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_edited_while_it_is_compiled_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("setuptools")
+    source, made = tmp_path / "pingap/a.py", tmp_path / "made"
+    for folder in (source.parent, made / "pingap"):
+        folder.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[tool.pingap.compiled]\npingap = ["a"]\n')
+    source.write_text("one")
+
+    def mypycify(*args: object, **options: object) -> list[object]:
+        source.write_text("two")
+        return []
+
+    monkeypatch.setitem(sys.modules, "mypyc", ModuleType("mypyc"))
+    monkeypatch.setitem(sys.modules, "mypyc.build", SimpleNamespace(mypycify=mypycify))
+    monkeypatch.setenv("CC", sys.executable)
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    importlib.import_module("native").compile_into(made, tmp_path)
+    (source.parent / form.RECORD).write_bytes((made / "pingap" / form.RECORD).read_bytes())
+    (source.parent / f"{form.LIBRARY}{EXTENSION_SUFFIXES[0]}").touch()
+    assert form.stale(source.parent) == ["a.py"]
 
 
 @pytest.mark.skipif(not form.form().is_compiled, reason="pure Python runs")

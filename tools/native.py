@@ -90,6 +90,7 @@ def compile_into(target: Path, root: Path = ROOT) -> list[Path]:
     except ImportError as error:
         raise CannotCompile(f"{error.name} is not installed: pip install 'mypy[mypyc]'") from error
     paths = [f"{name.replace('.', '/')}.py" for name in modules(root)]
+    sources = {path.removeprefix("pingap/"): digest_of(root / path) for path in paths}  # now: it takes minutes, and somebody may edit
     before = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="pingap-compile-") as scratch:
         os.chdir(root)
@@ -107,7 +108,6 @@ def compile_into(target: Path, root: Path = ROOT) -> list[Path]:
             raise CannotCompile(f"{error}. {NEEDED}") from error
         finally:
             os.chdir(before)
-    sources = {path.removeprefix("pingap/"): digest_of(root / path) for path in paths}
     record = target / "pingap" / RECORD
     record.write_text(json.dumps({"mypyc": version("mypy"), "sources": sources}, indent=1))
     return [record, *sorted(target.rglob("*.so"))]
