@@ -37,7 +37,7 @@ GROUP: Final = "pingap.native"
 """The one library that has all the code is `pingap/native__mypyc.….so`; the modules themselves are a few lines that fetch it."""
 
 OPTIMISE: Final = "2"
-"""3 takes a third longer to build and gains nothing that can be measured (docs/performance.md)."""
+"""Not 3: little of a request is in this code itself, most in Python's runtime and the kernel (docs/performance.md)."""
 
 NEEDED: Final = "A C compiler and Python's headers are needed: on Debian, gcc and python3-dev"
 
