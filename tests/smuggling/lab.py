@@ -21,7 +21,7 @@ from tests.smuggling.payload import MARK
 
 T = TypeVar("T")
 
-WAIT = "1s"
+WAIT = "2s"
 """pingap's patience with an incomplete head or body."""
 DEADLINE = 15.0
 """Seconds until a connection that is still open counts as hung."""
