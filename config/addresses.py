@@ -33,7 +33,8 @@ def host_name(text: str) -> str:
 
 
 def _reason(error: UnicodeError) -> str:
-    return str(error).rpartition(": ")[2].removesuffix(")")
+    reason = str(error).rpartition(": ")[2].removesuffix(")")
+    return "label empty or too long" if reason in ("label empty", "label too long") else reason  # Python 3.13 tells them apart
 
 
 def parse_listen_list(value: Any) -> tuple[Listen, ...]:

@@ -46,6 +46,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.getoption("quick") and collection_path.parent == HERE and collection_path.name in FULL else None
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if form().is_compiled:  # mypyc passes an exception on to what a coroutine awaits in the old way, from Python 3.12 on with a warning
+        config.addinivalue_line("filterwarnings", r"ignore:the \(type, exc, tb\) signature of throw:DeprecationWarning")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(HERE).parts[0] in FULL:
