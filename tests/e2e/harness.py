@@ -206,6 +206,10 @@ class Pingap:
         """PSS of all processes, bytes."""
         return pss(self.processes())
 
+    def data(self) -> int:
+        """The same without what is mapped from files: code that runs for the first time (7 MB of it is compiled) is no growth."""
+        return pss(self.processes(), ("Pss_Anon:", "Pss_Shmem:"))
+
     def wait_restarted(self, stage: str, old: int, replica: int = 0, seconds: float = 5) -> Row:
         """The row of a replica once it is ready again with another pid."""
 

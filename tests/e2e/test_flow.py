@@ -59,7 +59,7 @@ class Peak:
     def __init__(self, proxy: Pingap) -> None:
         self._proxy = proxy
         self._stop = threading.Event()
-        self._before = proxy.memory()
+        self._before = proxy.data()
         self.peak = 0
         self._thread = threading.Thread(target=self._watch)
 
@@ -73,7 +73,7 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.2):
-            self.peak = max(self.peak, self._proxy.memory())
+            self.peak = max(self.peak, self._proxy.data())
 
     @property
     def grown(self) -> int:

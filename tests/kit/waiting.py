@@ -8,7 +8,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,15 +83,15 @@ def session_members(session: int) -> list[int]:
     return found
 
 
-def pss(pids: Iterable[int]) -> int:
-    """Proportional set size of all these processes together, bytes."""
+def pss(pids: Iterable[int], kinds: Sequence[str] = ("Pss:",)) -> int:
+    """Proportional set size of all these processes together, bytes. kinds: the lines of smaps_rollup that count."""
     total = 0
     for pid in pids:
         try:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
+        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(tuple(kinds))) * 1024
     return total
 
 
