@@ -1,4 +1,5 @@
-"""Handshakes take turns: many clients that come at once must not hold up those that are served already."""
+"""Work that many bring at once waits for its turn, so that those who are served already are not held up: handshakes (tls.py),
+long bodies that are worked on (upstream/turns.py)."""
 
 from __future__ import annotations
 
@@ -7,30 +8,29 @@ from collections import deque
 from time import monotonic
 from typing import Final, Protocol
 
-TURN: Final = 0.002
-"""Seconds of one turn of the loop that handshakes may take: an RSA key makes each cost a millisecond."""
 
+class Worker(Protocol):
+    """Somebody who has work."""
 
-class Shaking(Protocol):
-    """A connection in its handshake."""
-
-    def shake(self) -> None:
-        """Goes on with it as far as the bytes that are here allow. Called again after errors of others, so it may raise."""
+    def work(self) -> bool:
+        """Does one piece of it. True: there is more. Called again after errors of others, so it may raise."""
 
 
 class Lane:
-    """Lets handshakes pass one after the other, a few a turn of the loop, so that what is served already goes on."""
+    """Lets workers do a piece each, one after the other, for a bounded part of each turn of the loop."""
 
-    __slots__ = ("_is_called", "_loop", "_waiting")
+    __slots__ = ("_is_called", "_loop", "_seconds", "_waiting")
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop, seconds: float) -> None:
+        """seconds: of one turn of the loop that they get together, and the piece that was begun in it."""
         self._loop = loop
-        self._waiting: deque[Shaking] = deque()
+        self._seconds: Final = seconds
+        self._waiting: deque[Worker] = deque()
         self._is_called = False
 
-    def put(self, transport: Shaking) -> None:
-        """`transport` has got bytes of its handshake."""
-        self._waiting.append(transport)
+    def put(self, worker: Worker) -> None:
+        """It has work, and is not here yet."""
+        self._waiting.append(worker)
         self._call()
 
     def _call(self) -> None:
@@ -39,11 +39,13 @@ class Lane:
             self._loop.call_soon(self._pass)
 
     def _pass(self) -> None:
-        until = monotonic() + TURN
+        until = monotonic() + self._seconds
         waiting = self._waiting
         try:
             while waiting:
-                waiting.popleft().shake()
+                worker = waiting.popleft()
+                if worker.work():
+                    waiting.append(worker)
                 if monotonic() >= until:
                     break
         finally:  # an error in one must not stop those behind it

@@ -23,6 +23,9 @@ STREAM_WINDOW: Final = WINDOW // 4
 INLINE: Final = 64 * 1024
 """A body that is complete and at most this long travels inside its head's envelope."""
 
+INLINE_PAUSE: Final = 0.02
+"""Seconds without a byte after which the rest of such a body is not waited for any more, so that it goes on as it comes."""
+
 UNKNOWN: Final = -1
 """A body length that only its end will tell (chunked, or until the connection closes)."""
 

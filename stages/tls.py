@@ -32,6 +32,9 @@ ANSWERS: Final = 4 * 1024 * 1024
 EARLY: Final = 64 * 1024
 """Bytes that may wait for the turn of their handshake; more are left to the kernel."""
 
+HANDSHAKES: Final = 0.002
+"""Seconds of one turn of the loop that those of clients may take: an RSA key makes each cost a millisecond."""
+
 _HANDSHAKE: Final = 0x16
 """Type of the record that every TLS connection begins with."""
 
@@ -220,6 +223,11 @@ class TlsTransport(asyncio.Protocol):
             self._protocol.resume_writing()
 
     # -- handshake ----------------------------------------------------------------
+
+    def work(self) -> bool:
+        """For the lane."""
+        self.shake()
+        return False
 
     def shake(self) -> None:
         """Goes on with the handshake as far as the peer's bytes allow."""

@@ -14,6 +14,7 @@ from pingap.stages.accept.refusals import ErrorAnswers
 from pingap.stages.bulk import Bulk
 from pingap.stages.lane import Lane
 from pingap.stages.streams import Streams
+from pingap.stages.tls import HANDSHAKES
 
 FULL_PAUSE: Final = 60.0
 """Seconds between two words on connections that are not accepted for want of descriptors."""
@@ -60,7 +61,7 @@ class Connections:
         self.answers = answers
         self.bulk = Bulk(context.loop, context.pipes)
         """For all that clients send."""
-        self.lane = Lane(context.loop)
+        self.lane = Lane(context.loop, HANDSHAKES)
         """For the TLS handshakes of all listeners."""
         self.draining = False
         self.held: set[Held] = set()

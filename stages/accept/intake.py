@@ -14,14 +14,13 @@ from typing import Final, Protocol
 
 from pingap.stages.http1.body import BodyDecoder, ChunkedBody, CloseBody, LengthBody
 from pingap.stages.http1.rules import RequestHead
-from pingap.stages.messages import INLINE, UNKNOWN
+from pingap.stages.messages import INLINE, INLINE_PAUSE, UNKNOWN
 from pingap.stages.read_gate import CREDIT, ReadGate
 from pingap.stages.stream import OwnedStream
 from pingap.stages.streams import Streams
 
-PAUSE = 0.02
-"""Seconds without a byte after which a small body is not waited for any more: its client may wait for an answer to what it has
-sent. Longer than a client takes between head and body."""
+PAUSE = INLINE_PAUSE  # no Final: it is of real time, and tests put another in its place in both forms
+"""As that: the client may wait for an answer to what it has sent. Longer than a client takes between head and body."""
 
 DISCARD: Final = 30.0
 """Seconds that the rest of a request body may take to arrive after its answer, so that the connection can be kept."""

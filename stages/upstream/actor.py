@@ -19,6 +19,7 @@ from pingap.stages.generations import Generations
 from pingap.stages.itinerary import RESPONSE_PLUGINS
 from pingap.stages.messages import (
     ANSWER_LOST,
+    INLINE_PAUSE,
     NOT_BEGUN,
     WILL_ANSWER,
     Cancel,
@@ -32,7 +33,7 @@ from pingap.stages.messages import (
 )
 from pingap.stages.upstream.compiled import NO_RULES, CompiledUpstreams, UpstreamCompiler
 from pingap.stages.upstream.core import Memory, so_far
-from pingap.stages.upstream.exchange import PAUSE, UpstreamExchange
+from pingap.stages.upstream.exchange import UpstreamExchange
 from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.states import check_states
 from pingap.stages.upstream.troubles import Troubles
@@ -85,7 +86,7 @@ class UpstreamActor(OfStreams):
         self._requests = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self.turns = Turns(context.loop)
-        self.pauses: Waits[int, UpstreamExchange] = Waits(context, PAUSE, _now, _paused)
+        self.pauses: Waits[int, UpstreamExchange] = Waits(context, INLINE_PAUSE, _now, _paused)
 
     def receivers(self) -> Receivers:
         return {Routed: self._routed, Data: self._data, Credit: self._credit, Cancel: self._cancel, Recall: self._recall}

@@ -32,9 +32,6 @@ from pingap.stages.waits import Waits
 
 ANSWERED: Final = Outcome.ANSWERED  # one look-up on the way of each request
 
-PAUSE: Final = 0.02
-"""Seconds without a byte after which the rest of a short answer is not waited for any more. As of accept/intake.py."""
-
 WORKED_ON: Final = RESPONSE_PLUGINS | RESPONSE_CODING
 """Somebody works on the answer's body, and does best when it is all there. Who only passes it on need not wait for it."""
 

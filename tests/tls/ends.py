@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from pingap.stages.lane import Lane
-from pingap.stages.tls import TlsTransport
+from pingap.stages.tls import HANDSHAKES, TlsTransport
 from tests.e2e.certificate import self_signed
 
 
@@ -116,7 +116,10 @@ class Peer:
         self.inner = inner or Inner()
         self.failures: list[Exception | None] = []
         self.layer = TlsTransport(
-            server, lambda _: None if refuse else self.inner, self.failures.append, lane=lane or Lane(asyncio.get_running_loop())
+            server,
+            lambda _: None if refuse else self.inner,
+            self.failures.append,
+            lane=lane or Lane(asyncio.get_running_loop(), HANDSHAKES),
         )
         self.layer.connection_made(self.raw)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -13,7 +13,7 @@ import pytest
 from pingap.stages import lane as lane_module
 from pingap.stages import tls
 from pingap.stages.lane import Lane
-from pingap.stages.tls import TlsTransport
+from pingap.stages.tls import HANDSHAKES, TlsTransport
 from tests.tls.ends import Inner, Peer, Raw, contexts, turn
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -325,7 +325,7 @@ async def test_what_a_peer_makes_tls_say_waits_for_it_up_to_a_bound() -> None:
 async def test_handshakes_take_a_bounded_part_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(lane_module, "monotonic", lambda: now[0])
-    lane = Lane(asyncio.get_running_loop())
+    lane = Lane(asyncio.get_running_loop(), HANDSHAKES)
     order: list[int] = []
 
     class Slow(TlsTransport):
@@ -351,7 +351,7 @@ async def test_handshakes_take_a_bounded_part_of_a_turn(monkeypatch: pytest.Monk
 @pytest.mark.interpreted
 async def test_an_error_in_one_handshake_does_not_stop_those_behind_it() -> None:
     loop = asyncio.get_running_loop()
-    lane = Lane(loop)
+    lane = Lane(loop, HANDSHAKES)
     told: list[object] = []
     loop.set_exception_handler(lambda _, context: told.append(context.get("exception")))
     done: list[int] = []

@@ -14,10 +14,9 @@ import pytest
 from pingap.config.model import Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen
 from pingap.stages.itinerary import RESPONSE_CODING, RESPONSE_PLUGINS
-from pingap.stages.messages import INLINE, UNKNOWN, WILL_ANSWER, WINDOW, Data, Response
+from pingap.stages.messages import INLINE, INLINE_PAUSE, UNKNOWN, WILL_ANSWER, WINDOW, Data, Response
 from pingap.stages.upstream.core import Outcome
 from pingap.stages.upstream.download import BULK
-from pingap.stages.upstream.exchange import PAUSE
 from pingap.stages.upstream.turns import TURN, Turns
 from tests.kit.clock import Clock
 from tests.upstream.playbook import ACCEPT, PLUGINS, Http2Link, Link, Play
@@ -56,6 +55,18 @@ async def asked(play: Play, plan: int = RESPONSE_CODING, **more: Any) -> tuple[i
     return sid, link
 
 
+async def asked_over_http2(play: Play) -> tuple[int, Http2Link, int]:
+    """The head of an answer with TEXT has come: its stream, and who gives it."""
+    serve(play, alpn="h2")
+    sid = play.asks(headers=ASKED, plan=RESPONSE_CODING)
+    await play.turn()
+    link = play.backend().link
+    assert isinstance(link, Http2Link)
+    [stream] = link.listens()
+    link.starts(stream, 200, (b"content-type", b"text/html"), (b"content-length", b"%d" % len(TEXT)))
+    return sid, link, stream
+
+
 def data_of(play: Play) -> list[Data]:
     found = [envelope for _, envelope in play.hears()]
     assert all(isinstance(envelope, Data) for envelope in found), found
@@ -65,9 +76,9 @@ def data_of(play: Play) -> list[Data]:
 async def test_a_short_answer_whose_body_comes_after_its_head_is_coded_whole(play: Play) -> None:
     sid, link = await asked(play)
     link.says(of_length(len(TEXT)))
-    await play.passes(PAUSE / 2)
+    await play.passes(INLINE_PAUSE / 2)
     link.says(TEXT[:100])
-    await play.passes(PAUSE / 2)
+    await play.passes(INLINE_PAUSE / 2)
     assert play.hears_nothing()
     link.says(TEXT[100:])
     answered = play.hears_response(sid)
@@ -95,7 +106,7 @@ async def test_a_short_answer_for_plugins_comes_to_them_whole_and_one_for_nobody
 async def test_a_backend_that_pauses_within_a_short_answer_is_not_waited_for(play: Play) -> None:
     sid, link = await asked(play)
     link.says(of_length(len(TEXT)) + TEXT[:100])
-    await play.passes(PAUSE)
+    await play.passes(INLINE_PAUSE)
     answered = play.hears_response(sid)
     reader = zlib.decompressobj(31)
     assert (answered.ended, answered.length) == (False, UNKNOWN)
@@ -116,7 +127,7 @@ async def test_a_long_answer_is_not_waited_for(play: Play, length: int) -> None:
     if length <= INLINE:
         assert play.hears_nothing()
         play.cancels(sid)
-        await play.passes(PAUSE)
+        await play.passes(INLINE_PAUSE)
         assert play.hears_nothing()
         return
     answered = play.hears_response(sid)
@@ -269,7 +280,7 @@ async def test_nobody_works_for_a_client_that_has_left(play: Play) -> None:
 
 async def test_long_bodies_get_a_bounded_time_of_each_turn_of_the_loop_and_take_turns_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr("pingap.stages.upstream.turns.monotonic", clock)
+    monkeypatch.setattr("pingap.stages.lane.monotonic", clock)
     done: list[str] = []
 
     class Piecework:
@@ -302,7 +313,7 @@ async def test_a_short_answer_that_breaks_off_gets_an_error_page(play: Play) -> 
     answered = play.hears_response(sid)
     assert (answered.status, answered.ended) == (502, True)
     assert b"content-encoding" not in answered.headers
-    await play.passes(PAUSE)
+    await play.passes(INLINE_PAUSE)
     assert play.hears_nothing()
 
 
@@ -378,13 +389,7 @@ async def test_grpc_web_is_coded_when_its_type_is_asked_for(play: Play) -> None:
 
 
 async def test_http2_gives_head_and_body_in_frames_of_their_own(play: Play) -> None:
-    serve(play, alpn="h2")
-    sid = play.asks(headers=ASKED, plan=RESPONSE_CODING)
-    await play.turn()
-    link = play.backend().link
-    assert isinstance(link, Http2Link)
-    [stream] = link.listens()
-    link.starts(stream, 200, (b"content-type", b"text/html"), (b"content-length", b"%d" % len(TEXT)))
+    sid, link, stream = await asked_over_http2(play)
     assert play.hears_nothing()
     link.sends(stream, TEXT[:500])
     assert play.hears_nothing()
@@ -394,13 +399,7 @@ async def test_http2_gives_head_and_body_in_frames_of_their_own(play: Play) -> N
 
 
 async def test_a_short_answer_may_have_trailers(play: Play) -> None:
-    serve(play, alpn="h2")
-    sid = play.asks(headers=ASKED, plan=RESPONSE_CODING)
-    await play.turn()
-    link = play.backend().link
-    assert isinstance(link, Http2Link)
-    [stream] = link.listens()
-    link.starts(stream, 200, (b"content-type", b"text/html"), (b"content-length", b"%d" % len(TEXT)))
+    sid, link, stream = await asked_over_http2(play)
     link.sends(stream, TEXT)
     link.engine.send_trailers(stream, ((b"x-sum", b"7"),))
     link.speaks()

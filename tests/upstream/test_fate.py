@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pingap.stages.messages import ANSWER_LOST, NOT_BEGUN, WILL_ANSWER, Response
-from pingap.stages.upstream.exchange import PAUSE
+from pingap.stages.messages import ANSWER_LOST, INLINE_PAUSE, NOT_BEGUN, WILL_ANSWER, Response
 from tests.upstream.playbook import ACCEPT, OK, PLUGINS, ROUTING, Play
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
@@ -102,7 +101,7 @@ async def test_when_plugins_is_gone_the_rest_of_a_begun_answer_goes_nowhere(play
     await play.turn()
     first, second = play.backend().links
     first.says(HEAD)
-    await play.passes(PAUSE)
+    await play.passes(INLINE_PAUSE)
     play.hears_response(sid, to=PLUGINS)
     play.without(PLUGINS)
     assert first.is_closed
