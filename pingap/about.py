@@ -21,11 +21,16 @@ def version() -> str:
     return _version("pingap") or "unknown"
 
 
+def headline() -> str:
+    """The version, and which form of the code runs."""
+    return f"pingap {version()}, {form()}"
+
+
 def details() -> list[str]:
     """One line for Python, the system, OpenSSL and each library that is there."""
     libraries = [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
     return [
-        f"pingap {version()}, {form()}",
+        headline(),
         f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})",
         f"{platform.system()} {platform.release()} {platform.machine()}",
         ssl.OPENSSL_VERSION,

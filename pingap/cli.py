@@ -16,7 +16,6 @@ import click
 from pingap import limits, terminal
 from pingap.commands import about, ending, generations, processes, reading, start
 from pingap.commands.options import FAILED
-from pingap.form import form
 
 INTERRUPTED: Final = 130
 """128 and the number of INT, as shells have it."""
@@ -80,8 +79,16 @@ class _Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _say_version(context: click.Context, option: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted and not context.resilient_parsing:
+        from pingap.about import headline
+
+        terminal.say(headline())
+        context.exit()
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(None, "-V", "--version", package_name="pingap", message=f"pingap %(version)s, {form()}")
+@click.option("-V", "--version", is_flag=True, expose_value=False, is_eager=True, callback=_say_version, help="Show the version and exit.")
 def commands() -> None:
     """A reverse proxy whose stages are processes of their own.
 

@@ -123,10 +123,7 @@ class Headers:
         whole = line + _value(value) + b"\r\n"
         raw = self.raw
         # Not `in`, which first asks whether these bytes are a number, and makes an exception of it.
-        if raw.find(line) < 0:
-            self.raw = raw + whole
-            return
-        spans = self._spans(line)
+        spans = self._spans(line) if raw.find(line) >= 0 else ()
         if not spans:
             self.raw = raw + whole
             return

@@ -137,7 +137,7 @@ def clean(root: Path = ROOT) -> int:
 
 
 def install(made: list[Path], source: Path, root: Path = ROOT) -> None:
-    """Puts what was built beside the source, all of it or nothing."""
+    """Puts what was built beside the source, in place of what was there."""
     clean(root)
     for path in made:
         shutil.move(path, root / path.relative_to(source))

@@ -106,15 +106,15 @@ class CodingRules:
         """
         if status in (204, 206) or status < 200:
             return CodingVerdict(headers)
-        if b"cache-control: " in headers:
+        if headers.find(b"cache-control: ") >= 0:  # `in` costs twice a find, for it makes an exception
             control = joined(headers, b"cache-control")
             if control is not None and b"no-transform" in control.lower():
                 return CodingVerdict(headers)
-        accepted = (joined(request, b"accept-encoding") if b"accept-encoding: " in request else None) or b""
+        accepted = joined(request, b"accept-encoding") or b""
         if status == 304:
             return CodingVerdict(self._not_modified(request, headers, accepted))
         decoding = ""
-        if b"content-encoding: " in headers and (coded := codings_of(headers)):
+        if headers.find(b"content-encoding: ") >= 0 and (coded := codings_of(headers)):
             decoding = self._decoding(coded)
             if not decoding:
                 return CodingVerdict(headers)
@@ -134,7 +134,7 @@ class CodingRules:
         headers = weakened(headers)  # of HEAD too: it tells what GET would get
         if is_head:
             return CodingVerdict(headers)
-        if ACCEPT_RANGES in headers:
+        if headers.find(ACCEPT_RANGES) >= 0:
             headers = _CUT_RANGES(headers)
         return CodingVerdict(_with_coding(headers, coding), coding, decoding)
 
@@ -232,7 +232,7 @@ def weakened(headers: bytes) -> bytes:
 
 def varying(headers: bytes) -> bytes:
     """Caches must know that the answer depends on Accept-Encoding, also where it was not compressed."""
-    if b"vary: " in headers:
+    if headers.find(b"vary: ") >= 0:
         names = [name.strip() for name in (joined(headers, b"vary") or b"").lower().split(b",")]
         if b"accept-encoding" in names or b"*" in names:
             return headers
@@ -248,7 +248,7 @@ def _end_of_name(headers: bytes, line: bytes) -> int:
 
 
 def _with_coding(headers: bytes, coding: str) -> bytes:
-    if b"content-encoding: " not in headers:
+    if headers.find(b"content-encoding: ") < 0:
         return b"%bcontent-encoding: %b\r\n" % (headers, coding.encode())
     view = Headers(headers)  # it says `identity`
     view.set("content-encoding", coding)

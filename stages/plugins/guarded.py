@@ -166,9 +166,7 @@ def _check_exchange(exchange: Exchange, answer: ResponseHead | None) -> None:
         raise TypeError("exchange.response is changed by setting its status and its headers, not replaced")
     if answer is not None and type(answer.headers) is not Headers:
         raise TypeError(f"the headers of an answer are changed by setting lines, not replaced by {type(answer.headers).__name__}")
-    context = exchange._context
-    if context is not None:
-        context.check()
+    _check_context(exchange)
 
 
 def _check_context(exchange: Exchange) -> None:
