@@ -6,7 +6,7 @@
     load.py      tables -> `Snapshot`; the only place that needs pydantic
     check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
     tls_library.py  what only OpenSSL can say of a certificate
-    notes.py     what is said in vain: told, and taken
+    lenient.py   what is taken otherwise than it is written, for who migrates: THE table of it; notes.py tells it, and what is said in vain
     unsupported.py  the keys that pingap knows but this version does not do yet: THE table of them
     model.py     the one home of each key; what stages import
     wire.py      a snapshot as plain data, for MessagePack

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pingap.config.model import Certificate
 from pingap.config.pem import labels_of
-from pingap.config.problems import Problem, path_of
+from pingap.config.problems import Note, Problem, path_of
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
@@ -80,8 +80,8 @@ def covers(name: str, domain: str) -> bool:
     return name == domain or (name.startswith("*.") and not domain.startswith("*.") and name[2:] == domain.partition(".")[2])
 
 
-def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Iterator[str]:
-    """One line for each certificate that clients will not believe today: it is served all the same, beside all the others."""
+def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Iterator[Note]:
+    """A note on each certificate that clients will not believe today: it is served all the same, beside all the others."""
     from cryptography import x509
 
     for name, certificate in certificates.items():
@@ -91,9 +91,9 @@ def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Itera
             continue
         path = path_of("certificates", name) + ".tls_cert"
         if leaf.not_valid_after_utc <= now:
-            yield f"{path} expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until it is renewed"
+            yield Note(path, f"expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until it is renewed")
         elif leaf.not_valid_before_utc > now:
-            yield f"{path} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until then"
+            yield Note(path, f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until then")
 
 
 def domains_of(pem: str) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """Text to a checked `Snapshot`, or to every problem at once.
 
 The steps: read the documents, parse them (config/text), put them together, fill in
-`$ENV:NAME`, set aside what is not supported yet, validate each item by itself
-(pydantic, strict, from the model), then check what spans items. A step goes on
-with what the one before could use, so that one misspelling hides no other.
+`$ENV:NAME`, take what only the reference takes (lenient.py), set aside what is not
+supported yet, validate each item by itself (pydantic, strict, from the model), then
+check what spans items. A step goes on with what the one before could use, so that
+one misspelling hides no other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -19,10 +20,11 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import CoreConfig, SchemaValidator
 
-from pingap.config import check, unsupported
+from pingap.config import check, lenient, unsupported
 from pingap.config.certificates import domains_of
 from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
-from pingap.config.problems import BadValue, ConfigRefused, Problem, choices, nearest, path_of
+from pingap.config.notes import grouped
+from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.storage.base import SINGLE, Document, Storage
 from pingap.config.text.formats import tables_of
@@ -31,6 +33,7 @@ PluginChecker = Callable[[str, dict[str, Any]], list[Problem]]
 """Given the name of a [plugins.X] section and the section: what is wrong with it, by full path."""
 
 Item = TypeVar("Item")
+Told = TypeVar("Told", Problem, Note)
 Table = dict[str, Any]
 
 SECTIONS = ("basic", "servers", "locations", "upstreams", "certificates", "plugins", "stages", "bus")
@@ -74,8 +77,8 @@ def load(
         found = check.check(snapshot, declared, raw.partial, builtin_plugins)
         raw.problems += [problem for problem in found if problem.path not in raw.unset]
     if raw.problems:
-        raise ConfigRefused(raw.attributed())
-    return snapshot
+        raise ConfigRefused(raw.attributed(raw.problems), grouped(raw.attributed(raw.notes)))
+    return replace(snapshot, notes=grouped(raw.attributed(raw.notes)))
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ class _Raw:
     is_whole: bool = True
     """Every document could be parsed."""
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    """What is taken all the same."""
 
     def add(self, document: Document) -> None:
         """Takes in one file."""
@@ -126,19 +131,23 @@ class _Raw:
         else:
             self.tables.setdefault(section, {})[place[-1]] = item
 
-    def attributed(self) -> Iterable[Problem]:
-        """The problems in the order of the items, each with its file where there are several files."""
+    def attributed(self, found: Iterable[Told]) -> list[Told]:
+        """`found` in the order of the items, each with its file where there are several files."""
         several = len(set(self.origins.values())) > 1
-        places = [(path, rank, name) for rank, (path, name) in enumerate(self.origins.items())]
+        places = {path: (rank, name) for rank, (path, name) in enumerate(self.origins.items())}
         ranked = []
-        for problem in self.problems:
-            rank, origin = next(((rank, name) for path, rank, name in places if _is_within(problem.path, path)), (-1, ""))
-            ranked.append((rank, Problem(problem.path, problem.message, problem.hint, origin if several else "")))
-        return [problem for _, problem in sorted(ranked, key=lambda pair: pair[0])]
+        for one in found:
+            rank, origin = next((places[outer] for outer in _around(one.path) if outer in places), (-1, ""))
+            ranked.append((rank, replace(one, source=origin if several else "")))
+        return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _is_within(path: str, outer: str) -> bool:
-    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
+def _around(path: str) -> Iterator[str]:
+    """The path, and the paths of all that it may be in, the innermost first: a dot in a quoted name parts nothing that there is."""
+    yield path
+    for end in range(len(path) - 1, 0, -1):
+        if path[end] in ".[":
+            yield path[:end]
 
 
 def _with_variables(value: Any, path: tuple[str | int, ...], env: Mapping[str, str], raw: _Raw) -> Any:
@@ -177,6 +186,7 @@ def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: typ
     if not place[-1]:
         raw.problems.append(Problem(path, "the name is empty"))
     table = dict(table)
+    raw.notes += lenient.take(section, path, table)
     raw.problems += unsupported.take_unsupported(section, path, table)
     try:
         return _validated(table, kind)
@@ -296,6 +306,8 @@ def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table
         if not isinstance(table, dict):
             raw.problems.append(Problem(path, f"expected a table, got {describe(table)}", f"write [{path}]"))
             continue
+        table = dict(table)
+        raw.notes += lenient.take("plugins", path, table)
         problems = check.check_plugin(path, table)
         if not problems and plugin_checker:
             problems = plugin_checker(name, table)

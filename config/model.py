@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pingap.config import wire
 from pingap.config.fields import STRICT, Between, EachParsed, Parsed
 from pingap.config.parts import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
+from pingap.config.problems import Note
 
 RESTART: dict[str, bool] = {"restart": True}
 
@@ -55,10 +56,6 @@ class Basic:
     """Where the supervisor writes its process id; None writes none."""
     threads: Count = field(default=1, metadata=RESTART)
     """Copies of the request path (colocated) or of accept (split); 0 is one a CPU."""
-    work_stealing: bool = True
-    """Accepted for the sake of existing files, without effect: processes share no tasks."""
-    listener_tasks_per_fd: AtLeastOne = 1
-    """Accepted for the sake of existing files, without effect."""
     grace_period: Seconds = 300.0
     """On a graceful stop (QUIT, upgrade): how long requests in flight may go on."""
     graceful_shutdown_timeout: Seconds = 5.0
@@ -328,6 +325,8 @@ class Snapshot:
     stages: Mapping[str, Stage] = field(default_factory=dict)
     """Only what the file names; ask `stage()` for any."""
     bus: Bus = Bus()
+    notes: tuple[Note, ...] = ()
+    """What was found while it was read; `notes_on` tells it, with what the snapshot itself shows."""
 
     def stage(self, name: str) -> Stage:
         """How the stage `name` is run, with the defaults when the file does not name it."""

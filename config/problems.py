@@ -1,8 +1,7 @@
-"""What is wrong with a configuration: all of it at once, each with its place and a hint."""
+"""What is wrong with a configuration, and what should be known of one that is taken: all of it at once, each with its place and a hint."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,15 +20,37 @@ class Problem:
     """The file that holds the key, where there are several."""
 
     def __str__(self) -> str:
-        where = f"{self.path} ({self.source})" if self.source else self.path
-        return f"{where}: {self.message}" + (f"\n    {self.hint}" if self.hint else "")
+        return _told(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing that is taken all the same and that the operator should know."""
+
+    path: str
+    """As of a Problem; of several places of which the same is said: some of them, and how many more there are."""
+    message: str
+    """What has no effect, or another than it seems to have; without the path."""
+    hint: str = ""
+    """As of a Problem."""
+    source: str = ""
+    """As of a Problem."""
+
+    def __str__(self) -> str:
+        return _told(self)
+
+
+def _told(one: Problem | Note) -> str:
+    where = f"{one.path} ({one.source})" if one.source else one.path
+    return f"{where}: {one.message}" + (f"\n    {one.hint}" if one.hint else "")
 
 
 class ConfigRefused(Exception):
-    """A configuration has problems; `problems` is all of them, in the order of the sections."""
+    """A configuration has problems; `problems` is all of them, in the order of the sections. `notes`: what would be told if it had none."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], notes: Iterable[Note] = ()) -> None:
         self.problems = tuple(problems)
+        self.notes = tuple(notes)
         super().__init__(self.problems)
 
     def __str__(self) -> str:
@@ -62,6 +83,8 @@ def path_of(*parts: str | int) -> str:
 
 def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """A hint that names the known word most like `word`, or nothing when none is. likeness: 1 is the same word."""
+    import difflib  # every stage knows the model, and so this module
+
     close = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=likeness)
     return f"did you mean {close[0]!r}?" if close else ""
 

@@ -35,8 +35,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "sentry": "Sentry",
         "pyroscope": "Pyroscope",
         "auto_restart_check_interval": "restarting on its own after a change",
-        "cache_directory": "the HTTP cache",
-        "cache_max_size": "the HTTP cache",
         "log_compress_algorithm": _LOG_COMPRESSION,
         "log_compress_level": _LOG_COMPRESSION,
         "log_compress_days_ago": _LOG_COMPRESSION,

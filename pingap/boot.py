@@ -132,7 +132,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     actors = sum(role.replicas * len(role.stages) for role in roles)
     if short := limits.too_many(actors, sum(len(server.addr) for server in snapshot.servers.values())):
         raise BindFailed([short])
-    for note in topology.without_effect(snapshot, launch.options):
+    for note in (*plain.get("notes", ()), *topology.without_effect(snapshot, launch.options)):
         face.note(note)
     listeners = Listeners(snapshot.servers)
     listeners.bind([(role.name, replica) for role in roles if "accept" in role.stages for replica in range(role.replicas)])

@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from pingap.config.diff import restarted_only
+from pingap.config.diff import MOST_NAMED, restarted_only
 from pingap.config.load import load as load_snapshot
 from pingap.config.model import Snapshot
+from pingap.config.notes import notes_on
 from pingap.config.paths import check_paths
 from pingap.config.problems import BadValue, ConfigRefused, Problem, path_of
 from pingap.config.storage.base import Storage
@@ -34,10 +35,10 @@ def load(storage: Storage) -> Snapshot:
     try:
         snapshot = load_snapshot(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
     except ConfigRefused as refused:
-        raise ConfigRefused([*refused.problems, *_access_logs(_written(storage))]) from None
+        raise ConfigRefused([*refused.problems, *_access_logs(_written(storage))], refused.notes) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
     if problems := [*_access_logs(formats), *check_paths(snapshot)]:
-        raise ConfigRefused(problems)
+        raise ConfigRefused(problems, snapshot.notes)
     return replace(snapshot, code=checker.code)
 
 
@@ -59,7 +60,7 @@ def _written(storage: Storage) -> Iterator[tuple[str, str]]:
 
 
 def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
-    """As `load`, for the supervisor: {"snapshot": wire form, "passed": of stages/plugins/trial.py}.
+    """As `load`, for the supervisor: {"snapshot": wire form, "notes": as text, "passed": of stages/plugins/trial.py}.
 
     It gets what only a restart changes, and so neither thousands of locations nor private keys.
     Or {"problems": [[path, message, hint, source], …]}.
@@ -67,6 +68,10 @@ def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
     from pingap.stages.plugins import trial
 
     try:
-        return {"snapshot": restarted_only(load(storage_of(source, text))).to_wire(), "passed": trial.passed()}
+        snapshot = load(storage_of(source, text))
+        notes = [str(note) for note in notes_on(snapshot)]
+        if len(notes) > MOST_NAMED:
+            notes[MOST_NAMED:] = [f"{len(notes) - MOST_NAMED} more, which `pingap check` shows"]
+        return {"snapshot": restarted_only(snapshot).to_wire(), "notes": notes, "passed": trial.passed()}
     except ConfigRefused as refused:
         return {"problems": [[p.path, p.message, p.hint, p.source] for p in refused.problems]}

@@ -51,7 +51,8 @@ class Loaded:
     def anew(self) -> Loaded:
         """The same out of its bundles. What was read lies in the midst of all that reading left, and keeps the memory of that."""
         snapshot, plans = finished(unpacked(self.packed.contents, self.packed.blobs, keeps=False))
-        return Loaded(replace(snapshot, stages=self.snapshot.stages, bus=self.snapshot.bus), plans, self.packed)
+        read = self.snapshot
+        return Loaded(replace(snapshot, stages=read.stages, bus=read.bus, notes=read.notes), plans, self.packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +380,7 @@ class Core:
     def _notes(self, loaded: Loaded) -> tuple[str, ...]:
         """What is said in vain, and what differs from that with which this pingap was started and waits for a restart."""
         pending = diff(self._booted, restarted_only(loaded.snapshot)).restart if self._booted is not None else ()
-        return (*(f"{path}: needs a restart of pingap" for path in pending), *notes_on(loaded.snapshot))
+        return (*(f"{path}: needs a restart of pingap" for path in pending), *map(str, notes_on(loaded.snapshot)))
 
     # -- retiring ----------------------------------------------------------------------
 

@@ -100,9 +100,9 @@ def test_a_certificate_out_of_its_time_is_noted_and_blocks_nothing() -> None:
     """A reload that changes another site must not wait for a renewal, nor must a start."""
     old = section("old", *pair("o.example", after=NOW - timedelta(hours=1)))
     young = section("young", *pair("y.example", before=NOW + timedelta(1)))
-    expired, early = notes_on(loaded(old + section("good", *pair("g.example")) + young))
-    assert expired.startswith("certificates.old.tls_cert expired on ")
-    assert early.startswith("certificates.young.tls_cert is not valid before ")
+    expired, early = map(str, notes_on(loaded(old + section("good", *pair("g.example")) + young)))
+    assert expired.startswith("certificates.old.tls_cert: expired on ")
+    assert early.startswith("certificates.young.tls_cert: is not valid before ")
 
 
 def test_the_wrong_kind_of_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

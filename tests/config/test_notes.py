@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pingap.config.model import Certificate, Server, Snapshot
-from pingap.config.notes import notes_on
+from pingap.config.notes import grouped, notes_on
+from pingap.config.problems import ConfigRefused, Note
+from tests.kit.config import load, load_text
 
 PLAIN, SECURE = Server(addr=()), Server(addr=(), global_certificates=True)
 
@@ -15,18 +19,18 @@ def certificate(*domains: str, is_default: bool = False) -> Certificate:
 
 
 def told(server: Server, **certificates: Certificate) -> tuple[str, ...]:
-    return notes_on(Snapshot(servers={"other": PLAIN, "web": server}, certificates=certificates))
+    return tuple(map(str, notes_on(Snapshot(servers={"other": PLAIN, "web": server}, certificates=certificates))))
 
 
 def test_a_certificate_that_no_server_uses_is_named() -> None:
-    assert told(PLAIN, site=certificate("a.example")) == ("certificates.site is without effect: no server has global_certificates = true",)
+    assert told(PLAIN, site=certificate("a.example")) == ("certificates.site: without effect: no server has global_certificates = true",)
     assert told(SECURE, site=certificate("a.example")) == ()
     assert told(PLAIN) == told(SECURE) == ()
 
 
 def test_of_many_some_are_named_and_all_counted() -> None:
     (note,) = told(PLAIN, **{f"c{number}": certificate("a.example") for number in range(7)})
-    assert note.startswith("certificates.c0, certificates.c1, certificates.c2, certificates.c3, certificates.c4 and 2 more are without")
+    assert note.startswith("certificates.c0, certificates.c1, certificates.c2, certificates.c3, certificates.c4 and 2 more: without")
 
 
 @pytest.mark.parametrize(
@@ -39,4 +43,32 @@ def test_of_many_some_are_named_and_all_counted() -> None:
     ],
 )
 def test_a_certificate_for_no_name_is_named(certificates: dict[str, Certificate], notes: tuple[str, ...]) -> None:
-    assert tuple(note.split()[0] for note in told(SECURE, **certificates)) == notes
+    assert tuple(note.partition(":")[0] for note in told(SECURE, **certificates)) == notes
+
+
+def test_what_is_said_of_many_items_is_one_note() -> None:
+    notes = [Note(f"locations.l{number}.x", "without effect") for number in range(20_000)]
+    assert grouped([*notes, Note("basic.y", "without effect", "a hint")]) == (
+        Note(", ".join(f"locations.l{number}.x" for number in range(5)) + " and 19995 more", "without effect"),
+        Note("basic.y", "without effect", "a hint"),
+    )
+
+
+DEAD = "[basic]\nwork_stealing = true\n"
+
+
+def test_what_is_noted_while_reading_is_told_with_the_rest() -> None:
+    snapshot = load_text(f'{DEAD}[servers.web]\naddr = "127.0.0.1:80"\n')
+    assert notes_on(snapshot) == (Note("basic.work_stealing", "without effect: processes share no tasks", "leave it out"),)
+
+
+def test_notes_are_told_beside_problems_too() -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        load_text(DEAD)
+    assert [note.path for note in refused.value.notes] == ["basic.work_stealing"]
+
+
+def test_of_several_files_a_note_names_the_one(tmp_path: Path) -> None:
+    (tmp_path / "basic.toml").write_text(DEAD)
+    (tmp_path / "servers.toml").write_text('[servers."a.b[1]"]\naddr = "127.0.0.1:80"\n')
+    assert [note.source for note in load(tmp_path).notes] == ["basic.toml"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pingap.config.model import Basic, Certificate, Code, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen
+from pingap.config.problems import Note
 from pingap.stages.config import last
 from pingap.stages.config.core import (
     DEADLINE,
@@ -255,7 +256,7 @@ def test_what_is_said_in_vain_is_told_at_every_commit_and_reload() -> None:
     script.accept(FIRST, ACCEPT, ROUTING)
     (told,) = script.told
     assert (told.level, told.message) == ("warn", "configuration committed")
-    assert told.notes == ("certificates.site is without effect: no server has global_certificates = true",)
+    assert told.notes == ("certificates.site: without effect: no server has global_certificates = true",)
     script.on(Read(content, asked=True))
     assert script.told[0].notes == told.notes
 
@@ -447,6 +448,19 @@ def test_a_comparison_changes_nothing() -> None:
     assert script.core.compare(loaded())[0] == "nothing changed"
     assert script.core.compare(loaded(listen=81))[1] == ("servers.web.addr: needs a restart of pingap",)
     assert script.core.value() == before
+
+
+def test_what_was_noted_while_reading_is_told_and_outlives_the_actor(tmp_path: Path) -> None:
+    content = loaded()
+    content = replace(content, snapshot=replace(content.snapshot, notes=(Note("basic.x", "without effect", "leave it out"),)))
+    script = Script()
+    script.on(STARTING, Read(content.anew()))
+    script.accept(FIRST, ACCEPT, ROUTING)
+    assert script.told[0].notes == ("basic.x: without effect\n    leave it out",)
+    last.save(str(tmp_path), Stored(FIRST, content, content.snapshot))
+    found = last.restore(str(tmp_path))
+    assert found is not None
+    assert found.loaded.snapshot.notes == content.snapshot.notes
 
 
 def test_what_a_rollback_needs_outlives_the_actor(tmp_path: Path) -> None:
