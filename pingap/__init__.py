@@ -7,7 +7,7 @@
     spawner.py     forks all processes         spawning.py    the supervisor's end of it
     topology.py    THE table of processes, sockets, settings and internal destinations     loading.py   a configuration with all checks
     rundir.py      who holds the run dir       demo.py     the backends of `pingap up` without a configuration
-    limits.py      what the system refuses     polling.py    waiting for descriptors
+    limits.py      what the system refuses     polling.py    waiting for descriptors     quick_start.py   a configuration made of flags
     plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`
 
 `pingap up` becomes the supervisor. It starts the spawner at once, which imports the

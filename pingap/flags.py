@@ -17,11 +17,6 @@ LATER: Final[Mapping[str, str]] = {
     "template": "printing a template",
     "to_hcl": "writing HCL",
     "to_kdl": "writing KDL",
-    "upstream": "a proxy without a file; write a pingap.toml",
-    "domain": "a proxy without a file; write a pingap.toml",
-    "addr": "a proxy without a file; write a pingap.toml",
-    "cert": "TLS",
-    "key": "TLS",
 }
 """Flag → what it would do."""
 

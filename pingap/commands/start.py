@@ -7,6 +7,7 @@ import sys
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from pingap import flags, rundir, terminal
 from pingap.bus import output
@@ -20,7 +21,7 @@ LAST_WORDS: Final = 1.0
 def _later_flags(command: Function) -> Function:
     for name in reversed(list(flags.LATER)):
         short = {"daemon": ["-d"], "upgrade": ["-u"], "autorestart": ["-a"]}.get(name, [])
-        takes_value = name in ("admin", "sync", "upstream", "domain", "addr", "cert", "key")
+        takes_value = name in ("admin", "sync")
         command = click.option(*short, f"--{name.replace('_', '-')}", is_flag=not takes_value, hidden=True)(command)
     return command
 
@@ -45,6 +46,11 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
 @options.run_dir
 @click.option("--log", metavar="PATH", envvar="PINGAP_LOG", help="File of the application log; wins over [basic] error_log.")
 @click.option("--autoreload", is_flag=True, hidden=True)
+@click.option("--upstream", metavar="HOST:PORT,...", help="A proxy without a file: pass requests on to these.")
+@click.option("--domain", metavar="NAME,...", help="With --upstream: the hosts to serve; needs --cert.")
+@click.option("--cert", metavar="PATH", help="With --upstream: certificate for TLS and HTTP/2, a file or the directory that has it.")
+@click.option("--key", metavar="PATH", help="With --cert: its key, where that is not beside it.")
+@click.option("--addr", metavar="HOST:PORT", help="With --upstream: where to listen; else 0.0.0.0:80, with --cert 0.0.0.0:443.")
 @_later_flags
 def up(
     conf: str | None,
@@ -56,11 +62,17 @@ def up(
     run_dir: str | None,
     log: str | None,
     autoreload: bool,
+    upstream: str | None,
+    domain: str | None,
+    cert: str | None,
+    key: str | None,
+    addr: str | None,
     **later: Any,
 ) -> None:
     """Run the proxy until it is stopped.
 
-    Without -c: ./pingap.toml if there is one, else a demo on 127.0.0.1:6188.
+    Without -c: ./pingap.toml if there is one, else a demo on 127.0.0.1:6188; or what
+    --upstream says, which needs no file.
     Exit codes: 0 stopped, 1 failed to start, 2 bad usage or bad configuration.
     """
     problems = flags.refused(later, os.environ)
@@ -70,9 +82,10 @@ def up(
         output.never_wait()
     if autoreload:
         terminal.warn(f"note: {flags.WATCHED}")
-    source = _source(conf)
+    text = _quick_start(upstream, domain, cert, key, addr)
+    source = None if text is not None else _source(conf)
     if test:
-        _check(source)
+        _check(source, text)
         return
     from pingap import boot, demo_socks, limits, topology
     from pingap.face import ConsoleFace
@@ -89,10 +102,10 @@ def up(
     except SpawnerFailed as error:
         held.release()
         fail(str(error))
-    is_demo = source is None
+    is_demo = source is None and text is None
     socks = demo_socks.bind() if is_demo else ()
     level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
-    text = demo_socks.configuration(socks) if is_demo else None
+    text = demo_socks.configuration(socks) if is_demo else text
     asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo)
     code = boot.up(Launch(asked, threads, socks), held, spawner, ConsoleFace(held.path, is_demo))
     if code:
@@ -103,6 +116,24 @@ def up(
 def _log_target(log: str | None) -> str | None:
     """A path from now on whatever the directory; `syslog:` is told by the logging stage."""
     return os.path.abspath(log) if log and not log.startswith("syslog:") else log
+
+
+def _quick_start(*values: str | None) -> str | None:
+    """The configuration that the flags for a proxy without a file make, None without them. Raises click.UsageError."""
+    if all(value is None for value in values):
+        return None
+    from pingap.quick_start import Asked, BadQuickStart, configuration
+
+    conf = click.get_current_context().get_parameter_source("conf")
+    if conf is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--upstream, --domain, --cert, --key and --addr are for a proxy without a file: give them, or -c")
+    try:
+        text = configuration(Asked(*values))
+    except BadQuickStart as bad:
+        raise click.UsageError(str(bad)) from None
+    if conf is ParameterSource.ENVIRONMENT:
+        terminal.warn("note: PINGAP_CONF is set aside: the command line says what to serve")
+    return text
 
 
 def _source(conf: str | None) -> str | None:
@@ -119,20 +150,21 @@ def check(conf: str | None) -> None:
     _check(_source(conf))
 
 
-def _check(source: str | None) -> None:
+def _check(source: str | None, text: str | None = None) -> None:
     from pingap.config.notes import notes_on
     from pingap.config.problems import ConfigRefused
     from pingap.config.storage.places import storage_of
     from pingap.loading import load
     from pingap.topology import limits_of
 
-    if source is None:
+    if source is None and text is None:
         fail("there is no ./pingap.toml to check: name a configuration with -c", BAD_USAGE)
     try:
-        snapshot = load(storage_of(source))
+        snapshot = load(storage_of(source, text))
     except ConfigRefused as refused:
         fail(str(refused), BAD_USAGE)
     for note in (*notes_on(snapshot), *limits_of(snapshot)):
         terminal.warn(f"note: {note}")
     counts = [(name, len(getattr(snapshot, name))) for name in ("servers", "locations", "upstreams", "plugins")]
-    terminal.say(f"{source}: no problems ({', '.join(f'{count} {name[:-1] if count == 1 else name}' for name, count in counts)})")
+    counted = ", ".join(f"{count} {name[:-1] if count == 1 else name}" for name, count in counts)
+    terminal.say(f"{source or 'the command line'}: no problems ({counted})")

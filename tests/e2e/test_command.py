@@ -46,6 +46,24 @@ def test_flags_without_a_subcommand_mean_up(nginx: Nginx) -> None:
         assert proxy.get().status == 200
 
 
+def test_a_proxy_without_a_file_serves_and_restarts(tmp_path: Path, nginx: Nginx, origin: Origin) -> None:
+    for name, text in zip(("fullchain.pem", "privkey.pem"), certificate.self_signed("pingap.io"), strict=True):
+        (tmp_path / name).write_text(text)
+    proxy = Pingap(None)
+    quick = [f"--upstream=127.0.0.1:{nginx.port},localhost:{origin.port}", f"--cert={tmp_path}", f"--addr=127.0.0.1:{proxy.port}"]
+    proxy.argv = [COMMAND, *quick, "--run-dir", str(proxy.run_dir)]
+    with proxy:
+        for _ in range(2):
+            servers = set()
+            for _ in range(6):
+                with proxy.client(tls=True) as client:
+                    servers.add(client.get("/small.txt").get("server"))
+            assert len(servers) == 2, f"both backends take turns: {servers}"
+            assert proxy.command("restart").returncode == 0
+        proxy.wait_output(r'"GET /small.txt HTTP/1.1" 200')
+        assert "this is the demo" not in proxy.output()
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_it_is_ready_soon_and_small(nginx: Nginx, placement: str) -> None:

@@ -1,0 +1,155 @@
+"""A proxy without a file: what the flags come to, and what is wrong with them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pingap import cli
+from pingap.config.storage.places import storage_of
+from pingap.loading import load
+from pingap.quick_start import CERTIFICATES, KEYS, Asked, BadQuickStart, configuration, pair_of, text_of
+from tests.e2e.certificate import self_signed
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(cli.commands, ["up", *args])
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PINGAP_CONF", raising=False)
+
+
+def pair_in(folder: Path, cert: str = "cert.pem", key: str = "key.pem") -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, text in zip((cert, key), self_signed("pingap.io"), strict=True):
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_an_upstream_alone_is_plain_http_for_every_host() -> None:
+    snapshot = load(storage_of(None, configuration(Asked("192.168.1.1:3000, 192.168.1.2:3000"))))
+    assert [str(one) for one in snapshot.servers["pingap"].addr] == ["0.0.0.0:80"]
+    assert snapshot.servers["pingap"].access_log is not None and snapshot.servers["pingap"].locations == ("pingap",)
+    assert not snapshot.servers["pingap"].enabled_h2 and not snapshot.certificates
+    assert snapshot.locations["pingap"].host == () and snapshot.locations["pingap"].path.value == "/"
+    assert [one.host for one in snapshot.upstreams["pingap"].addrs] == ["192.168.1.1", "192.168.1.2"]
+
+
+def test_with_a_certificate_it_is_tls_and_http2_for_the_domains(tmp_path: Path) -> None:
+    pair_in(tmp_path / "own")
+    snapshot = load(storage_of(None, configuration(Asked("127.0.0.1:3000", "PINGAP.io,", "own"))))
+    server, certificate = snapshot.servers["pingap"], snapshot.certificates["pingap"]
+    assert [str(one) for one in server.addr] == ["0.0.0.0:443"] and server.global_certificates and server.enabled_h2
+    assert certificate.is_default and certificate.domains == ("pingap.io",) and "BEGIN CERTIFICATE" in certificate.tls_cert
+    assert {rule.value for rule in snapshot.locations["pingap"].host} == {"pingap.io"}
+
+
+def test_without_a_domain_the_certificate_is_for_its_own_names(tmp_path: Path) -> None:
+    pair_in(tmp_path / "own")
+    snapshot = load(storage_of(None, configuration(Asked("127.0.0.1:3000", cert="own", addr="[::]:8443,127.0.0.1:8444"))))
+    assert snapshot.certificates["pingap"].domains == ("pingap.io",) and snapshot.locations["pingap"].host == ()
+    assert [str(one) for one in snapshot.servers["pingap"].addr] == ["[::]:8443", "127.0.0.1:8444"]
+
+
+def test_a_backend_may_have_a_name() -> None:
+    assert load(storage_of(None, configuration(Asked("app:3000,127.0.0.1:3000")))).upstreams["pingap"].addrs[0].host == "app"
+
+
+@pytest.mark.parametrize("cert", CERTIFICATES)
+@pytest.mark.parametrize("key", KEYS)
+def test_a_directory_may_have_the_pair_under_any_usual_name(tmp_path: Path, cert: str, key: str) -> None:
+    for name in (cert, key):
+        (tmp_path / name).touch()
+    assert pair_of(str(tmp_path), None) == pair_of(str(tmp_path / cert), None) == (str(tmp_path / cert), str(tmp_path / key))
+
+
+def test_the_whole_chain_is_taken_before_the_certificate_alone(tmp_path: Path) -> None:
+    for name in (*CERTIFICATES, *KEYS):
+        (tmp_path / name).touch()
+    assert pair_of(str(tmp_path), None) == (str(tmp_path / "fullchain.pem"), str(tmp_path / "privkey.pem"))
+    assert pair_of(str(tmp_path), str(tmp_path / "key.pem"))[1] == str(tmp_path / "key.pem")
+
+
+def test_paths_of_a_home_and_of_this_directory_are_absolute_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pair_in(tmp_path / "tls")
+    assert pair_of("~/tls", None) == pair_of("tls", "~/tls/key.pem") == (str(tmp_path / "tls/cert.pem"), str(tmp_path / "tls/key.pem"))
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--upstream="], "--upstream is empty"),
+        (["--upstream= , "], "--upstream is empty"),
+        (["--domain=a.example", "--addr=:80"], "--domain and --addr: only with --upstream"),
+        (["--upstream=a:1", "--key=k"], "--key: only with --cert"),
+        (["--upstream=a:1", "--cert="], "--cert is empty"),
+        (["--upstream=a:1", "--cert=none"], "none is not there"),
+        (["--upstream=a:1", "--cert=."], "has no certificate of the names fullchain.pem"),
+        (["--upstream=a:1", "--cert=alone.pem"], "has no key of the names privkey.pem"),
+        (["--upstream=a:1", "--cert=alone.pem", "--key=nokey"], "nokey is not there"),
+        (["--upstream=http://a"], "--upstream: 'http://a' is a URL"),
+        (["--upstream=a:99999"], "'99999' is not a port"),
+        (["--upstream=a:1", "--addr=here"], "--addr: 'here' has no port"),
+        (["--upstream=a:1", "--domain=a b", "--cert=alone.pem"], "--domain: 'a b' is not a host"),
+        (["--upstream=a:1", "--domain=a.example"], "by ACME, which is not supported yet: give --cert=PATH"),
+        (["--upstream=a:1", "-c", "x.toml"], "are for a proxy without a file: give them, or -c"),
+        (["--upstream=a:1", "--addr=\udcff:80"], "is not UTF-8"),
+    ],
+)
+def test_what_is_wrong_is_bad_usage_and_told(tmp_path: Path, args: list[str], said: str) -> None:
+    (tmp_path / "alone.pem").touch()
+    done = run(*args)
+    assert done.exit_code == 2 and said in done.output
+
+
+def test_all_of_it_is_told_at_once() -> None:
+    done = run("--upstream=http://a,b:0", "--cert=none", "--addr=x")
+    assert all(flag in done.output for flag in ("'http://a'", "port 0", "--cert", "--addr"))
+
+
+def test_it_can_be_checked() -> None:
+    done = run("-t", "--upstream=127.0.0.1:3000", "--addr=127.0.0.1:8080")
+    assert done.exit_code == 0 and "the command line: no problems (1 server, 1 location, 1 upstream" in done.output
+
+
+def test_a_pair_that_is_none_is_found_by_the_check(tmp_path: Path) -> None:
+    (pair_in(tmp_path / "own") / "key.pem").write_text("nothing")
+    done = run("-t", "--upstream=127.0.0.1:3000", "--cert=own")
+    assert done.exit_code == 2 and "certificates.pingap.tls_key" in done.output
+
+
+def test_the_environment_s_configuration_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the reference does it: an image may have a PINGAP_CONF, and its user says what to serve all the same."""
+    monkeypatch.setenv("PINGAP_CONF", "/nowhere")
+    done = run("-t", "--upstream=127.0.0.1:3000")
+    assert done.exit_code == 0 and "PINGAP_CONF is set aside" in done.output
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs"])).filter(bool)
+
+
+@given(st.lists(ANY, min_size=1, max_size=3), ANY, ANY, ANY)
+def test_values_stay_what_they_are_whatever_is_in_them(domains: list[str], addr: str, cert: str, key: str) -> None:
+    tables = tomllib.loads(text_of(["127.0.0.1:1"], domains, addr, (cert, key)))
+    assert set(tables) == {"basic", "servers", "locations", "upstreams", "certificates"}
+    assert tables["servers"]["pingap"]["addr"] == addr
+    assert tables["locations"]["pingap"]["host"] == tables["certificates"]["pingap"]["domains"] == ",".join(domains)
+    assert (tables["certificates"]["pingap"]["tls_cert"], tables["certificates"]["pingap"]["tls_key"]) == (cert, key)
+
+
+@pytest.mark.parametrize(
+    "value", ['a"\n[plugins.x]\n', "a'''", "a\\", '"]\n[servers.evil]\naddr="0.0.0.0:1"', "$ENV:HOME", "a\x7f", "a#b", "{a}"]
+)
+def test_nothing_gets_in_by_a_value(value: str) -> None:
+    for asked in (Asked(value), Asked("a:1", addr=value), Asked(f"a:1,{value}")):
+        with pytest.raises(BadQuickStart):
+            configuration(asked)
