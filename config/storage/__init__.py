@@ -1,6 +1,8 @@
 """Where configuration text is kept. A storage reads texts, says when they changed and writes them; it judges nothing.
 
-base.py    what a storage is: documents, their version, and the errors of writing
-file.py    a file, or a directory of them      memory.py   no file at all
-places.py  which of them a `--conf` value names
+base.py       what a storage is: documents, their version, earlier texts, and the errors of writing
+file.py       a file, or a directory of them      memory.py   no file at all
+replacing.py  files that take the place of others as a whole; journal.py  several of them in one step
+history.py    earlier texts of files
+places.py     which of them a `--conf` value names
 """

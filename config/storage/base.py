@@ -7,10 +7,12 @@ seen; a version is made of the texts alone, and is the same for the same texts w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from typing import Final, Protocol
+
+from pingap.config.problems import ConfigRefused
 
 SINGLE = ("basic", "bus")
 """Sections that are one item; all others have items with names."""
@@ -44,10 +46,27 @@ class Reading:
     def version(self) -> str:
         """The same for the same texts under the same names; fit for an ETag."""
         digest = blake2b(digest_size=16)
-        for document in self.documents:
+        for document in sorted(self.documents, key=lambda document: document.name):
             for part in (document.name.encode("utf-8", "surrogateescape"), document.text.encode()):
                 digest.update(len(part).to_bytes(8, "big") + part)
         return digest.hexdigest()
+
+
+LISTED: Final = 10
+"""Earlier texts of a document that a storage tells of; it may keep more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A text that a document had."""
+
+    until: int
+    """Unix time in seconds at which it was replaced or removed."""
+    text: str
+
+
+class NothingThere(ConfigRefused):
+    """A storage has no document yet. What is written first is written against the version of `Reading(())`."""
 
 
 class NotWritten(Exception):
@@ -64,10 +83,20 @@ class Storage(Protocol):
         """The directory at which relative paths of the configuration start; "" for the current one."""
 
     def read(self) -> Reading:
-        """All there is. Raises ConfigRefused with a problem for each document that cannot be read."""
+        """All there is, as it was at one moment.
+
+        Raises ConfigRefused with a problem for each document that cannot be read, and NothingThere, which is one.
+        """
 
     def changes(self) -> Fingerprint:
         """Cheap to ask again and again: two equal ones mean that nothing needs reading again. It never fails."""
+
+    def follow(self, moved: Callable[[], None]) -> Callable[[], None]:
+        """From now on calls `moved`, from whatever thread, soon after something may have changed. What it returns ends that.
+
+        It is a hint that comes early: it may come for nothing, or, where nobody tells the storage anything, never.
+        Who must know looks at `changes` besides, now and then.
+        """
 
     def write(self, document: Document, version: str) -> str:
         """Replaces a document, or adds one, as a whole and durably, if `version` is still that of all documents.
@@ -75,8 +104,28 @@ class Storage(Protocol):
         The new version. Raises NotWritten, Outdated.
         """
 
+    def replace(self, written: Collection[Document], removed: Collection[str], version: str) -> str:
+        """As `write`, for several documents in one step: a reader finds all of that or nothing of it, after a crash too.
+
+        removed: names of documents that are there. Those that are in neither stay as they are.
+        """
+
     def home_of(self, section: str, name: str) -> str:
         """The name of the document for an item that is in none yet. Raises NotWritten for a name that none can have."""
+
+    def history(self, document: str) -> tuple[Earlier, ...] | None:
+        """Earlier texts of a document, of one that is not there any more too: the newest first, LISTED at most.
+
+        None: this storage keeps none. Raises NotWritten, with the reason, when they cannot be read.
+        """
+
+
+def reading_of(storage: Storage) -> Reading:
+    """As `read`, for who is about to write: of a storage that has no document yet, none."""
+    try:
+        return storage.read()
+    except NothingThere:
+        return Reading(())
 
 
 def same_version(reading: Reading, version: str) -> None:
@@ -85,7 +134,9 @@ def same_version(reading: Reading, version: str) -> None:
         raise Outdated("the configuration has changed since it was read: read it again, and make the change in that")
 
 
-def with_document(documents: Iterable[Document], new: Document) -> tuple[Document, ...]:
-    """`documents` with one of them replaced, or with one more, in the order of their names."""
-    by_name = {document.name: document for document in documents} | {new.name: new}
+def after(documents: Iterable[Document], written: Iterable[Document], removed: Iterable[str]) -> tuple[Document, ...]:
+    """`documents` once some are written and others removed, in the order of their names."""
+    by_name = {document.name: document for document in documents} | {document.name: document for document in written}
+    for name in removed:
+        by_name.pop(name, None)
     return tuple(by_name[name] for name in sorted(by_name))

@@ -5,99 +5,211 @@ once; names that begin with a dot are left out (editors and Kubernetes keep thei
 
 A document is written into a new file beside the old one, which then takes its place: a reader, and whoever comes back
 after a loss of power, finds the old text or the new one as a whole. A link stays a link, and what it leads to is replaced.
-Writers of ours take turns by a lock on the directory. An editor knows nothing of that: what it writes in the instant
-between our last look and the replacement is lost.
+Several documents change in one step through a journal (journal.py). Writers of ours take turns by a lock on the
+directory. An editor knows nothing of that: what it writes in the instant between our last look and the replacement
+is lost.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+import unicodedata
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from pingap.config.problems import ConfigRefused, Problem
-from pingap.config.storage.base import SINGLE, Document, Fingerprint, NotWritten, Outdated, Print, Reading, same_version, with_document
+from pingap.config.storage import journal
+from pingap.config.storage.base import (
+    SINGLE,
+    Document,
+    Earlier,
+    Fingerprint,
+    NothingThere,
+    NotWritten,
+    Outdated,
+    Print,
+    Reading,
+    after,
+    same_version,
+)
+from pingap.config.storage.history import History
+from pingap.config.storage.journal import Journal, Step
+from pingap.config.storage.replacing import beside, clear, flush, turn
 from pingap.config.text.formats import FORMATS, LATER, TOML
+
+LOOKS: Final = 5
+"""Times that files which change while they are read are read anew."""
+
+LONGEST: Final = 200
+"""Bytes of an item's name that is to be a file's: it gets a section before it and a time behind it in the history."""
 
 
 class FileStorage:
-    """See `Storage`. is_separate: each new item gets a file of its own."""
+    """See `Storage`. is_separate: each new item gets a file of its own. has_history: earlier texts are kept in `PATH-history`."""
 
-    def __init__(self, path: str | Path, is_separate: bool = False) -> None:
+    def __init__(self, path: str | Path, is_separate: bool = False, has_history: bool = False) -> None:
         self.root = Path(os.path.expanduser(path))
         self._is_separate = is_separate
+        self._history = History(Path(f"{self.root}-history")) if has_history else None
 
     @property
     def base(self) -> str:
-        return str(self.root if self.root.is_dir() else self.root.parent)
+        return str(self.root if self._is_directory() else self.root.parent)
+
+    def _is_directory(self) -> bool:
+        """What is not there yet is one unless its name says that it is a file."""
+        if self.root.is_dir():
+            return True
+        return not os.path.lexists(self.root) and self.root.suffix not in FORMATS and self.root.suffix not in LATER
 
     def read(self) -> Reading:
-        documents: list[Document] = []
+        """Files that change meanwhile are read again: half of Kubernetes' new version and half of the old one is none."""
+        for left in range(LOOKS, 0, -1):
+            before = self.changes()
+            try:
+                reading = self._read()
+            except ConfigRefused:
+                if left == 1 or self.changes() == before:
+                    raise
+            else:
+                if left == 1 or self.changes() == before:
+                    return reading
+        raise AssertionError
+
+    def _read(self) -> Reading:
+        contents: dict[str, bytes] = {}
         problems: list[Problem] = []
         for path in _files(self.root, problems):
             try:
-                # A byte order mark is what some editors put first, and TOML has no place for it.
-                documents.append(Document(self._name(path), path.read_bytes().decode("utf-8-sig")))
+                contents[self._name(path)] = path.read_bytes()
             except OSError as error:
+                if path == self.root and isinstance(error, FileNotFoundError):
+                    raise NothingThere([_unreadable(path, error)]) from None
                 problems.append(_unreadable(path, error))
+        due = self._due(contents, problems)
+        documents = []
+        for name, content in sorted(contents.items()) if due else contents.items():
+            try:
+                # A byte order mark is what some editors put first, and TOML has no place for it.
+                documents.append(Document(name, content.decode("utf-8-sig")))
             except UnicodeDecodeError as error:
-                problems.append(Problem(str(path), f"not UTF-8 at byte {error.start}", "TOML files are UTF-8"))
+                problems.append(Problem(str(self._path(name)), f"not UTF-8 at byte {error.start}", "TOML files are UTF-8"))
         if problems:
             raise ConfigRefused(problems)
+        if not documents:
+            raise NothingThere([Problem(str(self.root), f"the directory holds no {TOML} file")])
         return Reading(tuple(documents))
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.root)) if path != self.root else str(path)
 
+    def _path(self, name: str) -> Path:
+        return self.root / name if self._is_directory() else self.root
+
     def changes(self) -> Fingerprint:
         """Costs one `stat` a file. What cannot be looked at counts as not there, and reading it says why."""
-        return prints_of(_files(self.root, []))
+        path = self.root / journal.NAME
+        return prints_of([*_files(self.root, []), *([path] if path.exists() else [])])
+
+    def follow(self, moved: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def history(self, document: str) -> tuple[Earlier, ...] | None:
+        return self._history.earlier(self._kept_as(document)) if self._history else None
+
+    def _kept_as(self, document: str) -> str:
+        return document if self._is_directory() else self.root.name
 
     # -- writing ------------------------------------------------------------------
 
     def home_of(self, section: str, name: str) -> str:
-        if not self.root.is_dir():
+        if not self._is_directory():
             return str(self.root)
         if not self._is_separate or section in SINGLE:
             return f"{section}{TOML}"
-        if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        if not name or name.startswith(".") or any(sign in "/\\\x7f" or sign < " " for sign in name):
             raise NotWritten(f"{name!r} cannot be the name of a file")
+        if len(_encoded(name)) > LONGEST:
+            raise NotWritten(f"{name[:40]!r}… cannot be the name of a file: it is longer than {LONGEST} bytes")
         return f"{section}/{name}{TOML}"
 
     def write(self, document: Document, version: str) -> str:
-        path = self._path_of(document.name)
+        return self.replace((document,), (), version)
+
+    def replace(self, written: Collection[Document], removed: Collection[str], version: str) -> str:
+        names = [*(document.name for document in written), *removed]
+        paths = {name: self._path_of(name) for name in names}
+        if len(paths) != len(names):
+            raise NotWritten(f"a document is named twice: {', '.join(sorted(names))}")
+        for document in written:
+            _encoded(document.name + document.text)
+        what = names[0] if len(names) == 1 else str(self.root)
+        folder = self.root if self._is_directory() else Path(os.path.realpath(self.root)).parent
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _turn(path.parent if self.root != path else self.root.parent):
-                before = self.changes()
-                reading = self._reading()
-                same_version(reading, version)
-                new = _beside(path, document.text.encode())
-                try:
-                    if self.changes() != before:
-                        raise Outdated("the configuration is being changed at this moment: read it again")
-                    os.replace(new, path)
-                except BaseException:
-                    with suppress(OSError):
-                        os.unlink(new)
-                    raise
-                _flush(path.parent)
+            folder.mkdir(parents=True, exist_ok=True)
+            with turn(folder):
+                self._finish()
+                return self._replace({document.name: document for document in written}, removed, paths, version)
         except OSError as error:
-            raise NotWritten(f"{document.name} cannot be written: {(error.strerror or str(error)).lower()}") from error
-        return Reading(with_document(reading.documents, document)).version
+            raise NotWritten(f"{what} cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+    def _replace(self, written: dict[str, Document], removed: Collection[str], paths: dict[str, Path], version: str) -> str:
+        """For who has the turn. Raises OSError besides."""
+        before = self.changes()
+        reading = self._reading()
+        same_version(reading, version)
+        old = {document.name: document for document in reading.documents}
+        if missing := [name for name in removed if name not in old]:
+            raise NotWritten(f"{missing[0]} is not there")
+        for name in written.keys() - old.keys():
+            self._check_new(name, paths[name], [*old.keys() - set(removed), *(other for other in written if other != name)])
+        written = {name: document for name, document in written.items() if old.get(name) != document}
+        self._clear(paths.values())
+        for name in (*written, *removed):
+            if self._history and name in old:
+                self._history.keep(self._kept_as(name), old[name].text)
+        new: dict[str, str] = {}
+        steps: dict[str, Step] = {}
+        try:
+            for name, document in written.items():
+                paths[name].parent.mkdir(parents=True, exist_ok=True)
+                new[name] = beside(paths[name], document.text.encode())
+            if len(written) + len(removed) > 1:
+                steps = {name: Step(_digest(paths[name]), written[name].text if name in written else None) for name in (*written, *removed)}
+                new[journal.NAME] = beside(self.root / journal.NAME, journal.packed(steps))
+            if self.changes() != before:
+                raise Outdated("the configuration is being changed at this moment: read it again")
+            if steps:
+                os.replace(new.pop(journal.NAME), self.root / journal.NAME)
+                flush(self.root)
+                with suppress(OSError):  # from here on it is so, and the next writer does what cannot be done now
+                    self._do(steps, new)
+            else:
+                for name in written:
+                    os.replace(new.pop(name), paths[name])
+                    flush(paths[name].parent)
+                for name in removed:
+                    self._remove(name)
+        except BaseException:
+            for left in new.values():
+                with suppress(OSError):
+                    os.unlink(left)
+            raise
+        return Reading(after(reading.documents, written.values(), removed)).version
 
     def _reading(self) -> Reading:
         try:
             return self.read()
+        except NothingThere:
+            return Reading(())
         except ConfigRefused as refused:
             raise Outdated(f"the configuration cannot be read any more: {refused.problems[0]}") from None
 
     def _path_of(self, name: str) -> Path:
         """Where a document is in truth: links are followed. Raises NotWritten for a name that is not one of this storage."""
-        if not self.root.is_dir():
+        if not self._is_directory():
             if name != str(self.root):
                 raise NotWritten(f"{name}: there is one document here, {self.root}")
             return Path(os.path.realpath(self.root))
@@ -108,44 +220,110 @@ class FileStorage:
             raise NotWritten(f"{name!r} would not be read: it has no suffix such as {TOML}")
         return Path(os.path.realpath(self.root / name))
 
+    def _check_new(self, name: str, path: Path, others: Iterable[str]) -> None:
+        """Raises NotWritten for a document that would come to be where this configuration is not, or hide another one."""
+        if self._is_directory() and not path.is_relative_to(os.path.realpath(self.root)):
+            raise NotWritten(f"{name} would be outside of the directory: a link leads to {path.parent}")
+        for other in others:
+            if _folded(other) == _folded(name):
+                raise NotWritten(f"{name} differs from {other} in nothing but case, which not every file system can tell apart")
 
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Until no other writer of ours is at work there."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def _clear(self, paths: Iterable[Path]) -> None:
+        """paths: of files that are about to be written, which may be elsewhere."""
+        for path in paths:
+            clear(path.parent, path.name)
+        if self._is_directory():
+            for folder, folders, _ in os.walk(self.root):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                clear(Path(folder))
+
+    # -- the journal --------------------------------------------------------------
+
+    def _due(self, contents: dict[str, bytes], problems: list[Problem]) -> bool:
+        """Puts into contents what the journal says of them. False: there is none."""
+        path = self.root / journal.NAME
+        try:
+            steps = journal.unpacked(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            problems.append(_unreadable(path, error))
+            return False
+        except ValueError:
+            problems.append(
+                Problem(str(path), "is no journal of an unfinished change", "remove it, and look whether all files are as they should be")
+            )
+            return False
+        for name, step in steps.items():
+            if step.is_due(contents.get(name)):
+                contents.pop(name, None)
+                if step.text is not None:
+                    contents[name] = step.text.encode()
+        return True
+
+    def _finish(self) -> None:
+        """Does what a killed writer could not. For who has the turn. Raises OSError."""
+        path = self.root / journal.NAME
+        if not self._is_directory() or not path.exists():
+            return
+        try:
+            steps = journal.unpacked(path.read_bytes())
+        except ValueError:
+            return  # reading says so
+        self._do(steps, {})
+
+    def _do(self, steps: Journal, new: dict[str, str]) -> None:
+        """new: files that have the text already; what was used is taken out of it."""
+        folders = set()
+        for name, step in steps.items():
+            path = self._path_of(name)
+            if not step.is_due(_content(path)):
+                continue
+            if step.text is None:
+                self._remove(name)
+                continue
+            if name not in new:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(new.pop(name, "") or beside(path, step.text.encode()), path)
+            folders.add(path.parent)
+        for folder in folders:
+            flush(folder)
+        os.unlink(self.root / journal.NAME)
+        flush(self.root)
+
+    def _remove(self, name: str) -> None:
+        """Of a link, the link."""
+        path = self._path(name)
+        os.unlink(path)
+        flush(path.parent)
+        while (path := path.parent) != self.root and self._is_directory():
+            try:
+                os.rmdir(path)
+            except OSError:
+                break
+
+
+def _encoded(text: str) -> bytes:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise NotWritten(f"{text[error.start : error.end]!r} is no letter, and cannot be written") from error
 
 
-def _beside(path: Path, content: bytes) -> str:
-    """A new file with the content, on the disk, with the permissions of the one that it is to replace. Its name."""
-    fd, name = tempfile.mkstemp(".new", f".{path.name}.", path.parent)  # readable by its owner alone: there may be keys in it
+def _content(path: Path) -> bytes | None:
     try:
-        with os.fdopen(fd, "wb") as file:
-            with suppress(FileNotFoundError):
-                status = path.stat()
-                with suppress(PermissionError):  # it is another user's, who lets us write: then it is ours from now on
-                    os.fchown(file.fileno(), status.st_uid, status.st_gid)
-                os.fchmod(file.fileno(), status.st_mode & 0o7777)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        os.unlink(name)
-        raise
-    return name
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
-def _flush(folder: Path) -> None:
-    """The names in a directory are on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _digest(path: Path) -> str | None:
+    content = _content(path)
+    return None if content is None else journal.digest(content)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 # -- looking ----------------------------------------------------------------------
@@ -185,9 +363,8 @@ def _files(root: Path, problems: list[Problem]) -> list[Path]:
                 others.append(Path(folder, name))
             elif not suffix and not os.path.exists(os.path.join(folder, name)):
                 problems.append(Problem(os.path.join(folder, name), "a link that leads nowhere", "was it meant to be a directory?"))
-    if not found and not problems:
-        message = f"not supported yet: {' and '.join(LATER.values())}" if others else f"the directory holds no {TOML} file"
-        problems.append(Problem(str(root), message, "write TOML" if others else ""))
+    if others and not found and not problems:
+        problems.append(Problem(str(root), f"not supported yet: {' and '.join(LATER.values())}", "write TOML"))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 from pingap.config.storage.base import Document, Fingerprint, NotWritten, Reading, same_version
 
 
@@ -19,13 +21,25 @@ class MemoryStorage:
     def changes(self) -> Fingerprint:
         return ((self._document.name, 0, len(self._document.text), self._writes, 0),)
 
+    def follow(self, moved: Callable[[], None]) -> Callable[[], None]:
+        """Nobody but who holds this object can change it."""
+        return lambda: None
+
     def write(self, document: Document, version: str) -> str:
+        return self.replace((document,), (), version)
+
+    def replace(self, written: Collection[Document], removed: Collection[str], version: str) -> str:
         same_version(self.read(), version)
-        if document.name != self._document.name:
-            raise NotWritten(f"{document.name}: there is one document here, {self._document.name}")
-        self._document = document
-        self._writes += 1
+        for name in (*removed, *(document.name for document in written)):
+            if name in removed or name != self._document.name:
+                raise NotWritten(f"{name}: there is one document here, {self._document.name}")
+        for document in written:
+            self._document = document
+            self._writes += 1
         return self.read().version
 
     def home_of(self, section: str, name: str) -> str:
         return self._document.name
+
+    def history(self, document: str) -> None:
+        return None

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pingap.config.storage import file as module
+from pingap.config.storage import replacing
 from pingap.config.storage.base import Document, NotWritten, Outdated, Reading, Storage
 from pingap.config.storage.memory import MemoryStorage
 from pingap.config.storage.places import storage_of
@@ -156,13 +157,12 @@ def test_a_configuration_that_cannot_be_read_any_more_is_not_written(root: Path)
 
 def test_an_edit_in_the_middle_of_a_write_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = storage_of(root)
-    beside = module._beside
 
     def edited(path: Path, content: bytes) -> str:
         (root / "b.toml").write_text("b = 22\n")
-        return beside(path, content)
+        return replacing.beside(path, content)
 
-    monkeypatch.setattr(module, "_beside", edited)
+    monkeypatch.setattr(module, "beside", edited)
     with pytest.raises(Outdated, match="at this moment"):
         storage.write(Document("a.toml", "a = 2\n"), version(storage))
     assert (names(root), (root / "a.toml").read_text()) == (["a.toml", "b.toml"], "a = 1\n")

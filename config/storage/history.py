@@ -1,0 +1,65 @@
+"""Earlier texts of documents, in a directory beside the configuration, named as pingap 0.13.9 names them.
+
+`servers/web.toml` is kept as `servers-web.toml-1700000000`: the time at which it was replaced, in Unix seconds. Of two
+in one second the later one gets the next second. A document that is not `SECTION/ITEM` may have dashes in its
+directories; those and the slashes are escaped, so that no two documents have one name here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from pingap.config.storage.base import LISTED, Earlier, NotWritten
+from pingap.config.storage.replacing import beside, clear, flush
+
+KEPT: Final = 100
+"""Earlier texts of one document; beyond that the oldest go."""
+
+_ITEM: Final = re.compile(r"(servers|locations|upstreams|certificates|plugins|storages|stages)/([^/]+)")
+
+
+class History:
+    """folder: made when there is something to keep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, document: str, text: str) -> None:
+        """Puts a text by that is about to be replaced or removed. Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        there = self._of(document)
+        if there and there[0][1].read_bytes() == text.encode():
+            return  # of a change that then could not be made
+        now = max(int(time.time()), there[0][0] + 1 if there else 0)
+        clear(self.folder)
+        path = self.folder / f"{_name(document)}-{now}"
+        os.replace(beside(path, text.encode()), path)
+        flush(self.folder)
+        for _, old in there[KEPT - 1 :]:
+            old.unlink(missing_ok=True)
+
+    def earlier(self, document: str) -> tuple[Earlier, ...]:
+        """The newest first, LISTED at most. Raises NotWritten."""
+        try:
+            return tuple(Earlier(until, path.read_bytes().decode()) for until, path in self._of(document)[:LISTED])
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotWritten(f"the history in {self.folder} cannot be read: {error}") from error
+
+    def _of(self, document: str) -> list[tuple[int, Path]]:
+        """What is kept of a document, the newest first. Raises OSError."""
+        form = re.compile(re.escape(_name(document)) + r"-([0-9]{1,18})")
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return []
+        return sorted(((int(found[1]), self.folder / name) for name in names if (found := form.fullmatch(name))), reverse=True)
+
+
+def _name(document: str) -> str:
+    item = _ITEM.fullmatch(document)
+    return f"{item[1]}-{item[2]}" if item else quote(document, safe="").replace("-", "%2D")
