@@ -2,4 +2,5 @@
 
 formats.py  which languages there are, by the suffix of a document's name
 toml.py     TOML: to tables, and where a text is none
+places.py   where something is in a text, and how deep one may be nested
 """

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pingap.config.problems import Problem
 from pingap.config.storage.base import Document
 from pingap.config.text import toml
+from pingap.config.text.places import DEEPEST, is_too_deep
 
 TOML: Final = ".toml"
 FORMATS: Final[dict[str, Callable[[str, str], dict[str, Any] | Problem]]] = {TOML: toml.parse}
@@ -21,7 +22,10 @@ LATER: Final = {".hcl": "HCL", ".kdl": "KDL"}
 def tables_of(document: Document) -> dict[str, Any] | Problem:
     """The tables of a document; a name without a known suffix is taken for TOML, as `--conf` takes any file for it."""
     parse = FORMATS.get(os.path.splitext(document.name)[1], toml.parse)
-    return parse(document.name, document.text)
+    tables = parse(document.name, document.text)
+    if isinstance(tables, dict) and is_too_deep(tables):
+        return Problem(document.name, f"not taken: tables or lists nested more than {DEEPEST} deep")
+    return tables
 
 
 def as_written(documents: Iterable[Document], section: str) -> dict[str, Any]:

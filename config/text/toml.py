@@ -1,32 +1,36 @@
-"""TOML 1.0 to tables."""
+"""TOML to tables, by tomli on every Python: its compiled form is the faster one, and all Pythons then take the same language."""
 
 from __future__ import annotations
 
 import re
-import tomllib
-from typing import Any
+from typing import Any, Final
+
+import tomli
 
 from pingap.config.problems import Problem
+from pingap.config.text.places import DEEPEST, place_of
 
-_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_LONG_KEY: Final = re.compile(rf"""\.[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
+"""The parser needs memory and time for the square of a key's parts. It starts at a dot: for that it is found quickly."""
+
+_LONG_NUMBER: Final = re.compile(r"[0-9](?:_?[0-9]){4000}")
+"""Python refuses to read whole numbers that are longer than 4300 digits."""
 
 
 def parse(name: str, text: str) -> dict[str, Any] | Problem:
     """The tables of a document, or why there are none. name: of the document."""
+    if found := _LONG_KEY.search(text):
+        return Problem(place_of(name, text, found.start()), f"not taken: a key of more than {DEEPEST} parts")
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        return _problem(name, text, str(error))
-
-
-def _problem(name: str, text: str, error: str) -> Problem:
-    place = _PLACE.search(error)
-    message = error[: place.start()] if place else error
-    if place and place[1]:
-        return Problem(f"{name}:{place[1]}:{place[2]}", f"not TOML: {message}")
-    last = text.count("\n") + 1
-    column = len(text) - text.rfind("\n")
-    return Problem(f"{name}:{last}:{column}", f"not TOML: {message} at the end of the file")
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        at_end = " at the end of the file" if error.pos >= len(error.doc) else ""
+        return Problem(f"{name}:{error.lineno}:{error.colno}", f"not TOML: {error.msg}{at_end}")
+    except RecursionError:
+        return Problem(name, f"not taken: tables or lists nested more than {DEEPEST} deep")
+    except ValueError:
+        found = _LONG_NUMBER.search(text)
+        return Problem(place_of(name, text, found.start() if found else 0), "not taken: a number with thousands of digits")
 
 
 def edited(text: str, section: str, name: str, item: dict[str, Any] | None) -> str:
@@ -38,17 +42,17 @@ def edited(text: str, section: str, name: str, item: dict[str, Any] | None) -> s
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    wanted = _with_item(tomllib.loads(text), section, name, item)
-    if wanted == tomllib.loads(text):
+    wanted = _with_item(tomli.loads(text), section, name, item)
+    if wanted == tomli.loads(text):
         return text  # byte for byte
     for is_anew in (False, True):  # of the few forms of nested tables that the first cannot do, the second can do most
         try:
             written = tomlkit.parse(text)
             _edit(written, [section, name] if name else [section], item, is_anew)
             result = tomlkit.dumps(written)
-            if tomllib.loads(result) == wanted:
+            if tomli.loads(result) == wanted:
                 return result
-        except (TOMLKitError, tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError, ValueError) as error:
+        except (TOMLKitError, tomli.TOMLDecodeError, TypeError, AttributeError, KeyError, ValueError) as error:
             if is_anew:
                 raise ValueError(f"it cannot be written as TOML: {error}") from error
     raise ValueError("its text is of a form that is not understood well enough to be changed: change it by hand")

@@ -58,7 +58,7 @@ REFERENCE_KEYS = {
 
 @pytest.mark.processes
 def test_the_model_is_imported_without_pydantic_and_without_the_regex_engine() -> None:
-    code = "import sys, pingap.config.model; print(sorted({'pydantic', 'pydantic_core', 're2', 'tomllib'} & set(sys.modules)))"
+    code = "import sys, pingap.config.model; print(sorted({'pydantic', 'pydantic_core', 're2', 'tomli'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "[]"
 

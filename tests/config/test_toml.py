@@ -1,0 +1,40 @@
+"""TOML: errors have their place, and no text is too much for the parser."""
+
+from __future__ import annotations
+
+import pytest
+
+from pingap.config.problems import Problem
+from pingap.config.storage.base import Document
+from pingap.config.text.formats import tables_of
+
+
+def problem_of(text: str) -> Problem:
+    found = tables_of(Document("x.toml", text))
+    assert isinstance(found, Problem), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("[a]\nb = 1\nc =\n", "x.toml:3:4", "not TOML: Invalid value"),
+        ("[a]\r\nb = 1\r\n c\r\n", "x.toml:3:3", "not TOML: Expected '=' after a key in a key/value pair"),
+        ("a = 1\nb = [", "x.toml:2:6", "not TOML: Invalid value at the end of the file"),
+        ("a = 'ü' x", "x.toml:1:9", "not TOML: Expected newline or end of document after a statement"),
+        ("a = 1\n\nb = " + "1" * 5000, "x.toml:3:5", "not taken: a number with thousands of digits"),
+        ("x = 1\n[" + "a." * 100_000 + "a]", "x.toml:2:3", "not taken: a key of more than 64 parts"),
+        ('"a" . b.' * 1000 + "c = 1", "x.toml:1:5", "not taken: a key of more than 64 parts"),
+        ("a = " + "[" * 100_000, "x.toml", "not taken: tables or lists nested more than 64 deep"),
+        ("a = " + "{a = " * 100_000, "x.toml", "not taken: tables or lists nested more than 64 deep"),
+        ("a = " + "[" * 70 + "]" * 70, "x.toml", "not taken: tables or lists nested more than 64 deep"),
+    ],
+)
+def test_a_text_that_is_not_taken_says_where(text: str, place: str, message: str) -> None:
+    found = problem_of(text)
+    assert (found.path, found.message) == (place, message)
+
+
+def test_long_texts_and_many_dots_are_no_long_keys() -> None:
+    text = 'x = "' + "x.y " * 1000 + '"\nb = "' + "x" * 1_000_000 + '"\n[' + "a." * 40 + "c]\n"
+    assert isinstance(tables_of(Document("x.toml", text)), dict)
