@@ -48,6 +48,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
         spawner.close()
         run_dir.release()
     if code == AGAIN:
+        os.environ.update(launch.service.environment())
         _again()
     return code
 

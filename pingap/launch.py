@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from pingap import topology
+from pingap.systemd import Service
 
 if TYPE_CHECKING:  # imported while the spawner loads the configuration, which begins before
     import socket
@@ -39,6 +40,8 @@ class Launch:
     """Listening sockets of the demo backends, bound."""
     rows: tuple[topology.StageRow, ...] = topology.ROWS
     loader: str = topology.LOADER
+    service: Service = field(default_factory=lambda: Service({}))
+    """The service manager that started it, if one did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ from pingap.ps_table import outcome_of, span
 from pingap.rows import Row, actor_rows, plain_row
 from pingap.rundir import RunDir, RunDirError
 from pingap.spawning import SpawnerHandle
+from pingap.unit import Unit
 
 LAST_MESSAGE: Final = 0.05
 """Seconds between a process's end and believing that it has not said why over the bus."""
@@ -107,6 +108,7 @@ class Supervisor:
         self._link = Link(self._loop, Curve(*(key.encode() for key in self._curve)) if self._curve else None)
         timings = Timings(basic.graceful_shutdown_timeout, basic.grace_period)
         self._fleet = Fleet(prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all())))
+        self._unit = Unit(prepared.launch.service, prepared.roles, self._log)
         self._control = Control(self._link, run_dir.path, self._fleet, self._feed, self._reported, self._questions())
 
     def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
@@ -166,6 +168,7 @@ class Supervisor:
                 self._log("error", f"the spawner was silent for {SILENCE:g} s and is killed")
             self._look_at_run_dir(now)
             output.retry()
+        self._unit.beat(self._fleet.processes.values(), now)
         if not self._ended.done():
             wait = min(self._fleet.deadline(now), self._beaten + BEAT) - now
             self._timer = self._loop.call_later(max(0.001, wait), self._turn)
@@ -194,6 +197,7 @@ class Supervisor:
         if not self._fleet.is_stopping:
             what = "pingap restarts" if asked.is_restart else "pingap goes down"
             self._log("info", what, version=version(), uptime=span(time.monotonic() - self._began))
+            self._unit.stopping(asked.is_restart)
 
     def _may_restart(self) -> bool:
         return self.starts_again or not self._fleet.is_stopping
@@ -213,8 +217,12 @@ class Supervisor:
 
     def _watch_signals(self) -> None:
         def tell(word: str, stage: str = "") -> None:
-            if not self._fleet.is_stopping and not self._control.tell(word, stage):
+            if self._fleet.is_stopping:
+                return
+            if not self._control.tell(word, stage):
                 self._log("warn", f"nobody is there to {word}")
+            elif word == "reload":
+                self._unit.reloading(time.monotonic())
 
         add = self._loop.add_signal_handler
         add(signal.SIGTERM, self._feed, StopAsked(False))
@@ -290,6 +298,7 @@ class Supervisor:
             if _is_remembered(value):
                 self._outcome = outcome_of(value, time.time())
             self._control.reloaded(value)
+            self._unit.reloaded(value)
             if value["number"] != self._committed and value.get("timings"):
                 self._committed = value["number"]
                 self._feed(TimingsChanged(Timings(*value["timings"])))  # all else in a generation is for the stages
@@ -331,6 +340,7 @@ class Supervisor:
                     more = f" and {len(changed) - 1} more" if changed[1:] else ""
                     self._log("warn", "what runs is not what the source says", changed=changed[0] + more, hint="make fast")
                 self._face.ready(actor_rows(self._fleet, {}, self._endpoint), self._listeners.urls())
+                self._unit.ready(self._listeners.urls())
             case Finish():
                 if not self._ended.done():
                     self._ended.set_result(command)

@@ -91,7 +91,9 @@ def up(
     from pingap.face import ConsoleFace
     from pingap.launch import Launch
     from pingap.spawning import SpawnerFailed, SpawnerHandle
+    from pingap.systemd import Service
 
+    service = Service(os.environ)  # before there are processes that would inherit them
     limits.raise_descriptors()
     try:
         held = rundir.RunDir(run_dir or rundir.default())
@@ -107,7 +109,7 @@ def up(
     level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
     text = demo_socks.configuration(socks) if is_demo else text
     asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo)
-    code = boot.up(Launch(asked, threads, socks), held, spawner, ConsoleFace(held.path, is_demo))
+    code = boot.up(Launch(asked, threads, socks, service=service), held, spawner, ConsoleFace(held.path, is_demo))
     if code:
         output.drain(LAST_WORDS)
     sys.exit(code)

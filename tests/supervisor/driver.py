@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from pingap import boot, rundir, topology
@@ -10,6 +11,7 @@ from pingap.bus import output
 from pingap.face import ConsoleFace
 from pingap.launch import Launch
 from pingap.spawning import SpawnerHandle
+from pingap.systemd import Service
 
 HERE = "tests.supervisor.actors"
 ROWS = (
@@ -24,6 +26,7 @@ ROWS = (
 
 def main() -> None:
     output.never_wait()
+    service = Service(os.environ)
     asked = json.loads(sys.argv[1])
     actors = asked.get("actors", {})
     rows = tuple(topology.StageRow(row.name, actors.get(row.name, row.actor), row.leaves, row.is_drained) for row in ROWS)
@@ -41,7 +44,7 @@ def main() -> None:
         scale=asked.get("scale"),
         log=asked["log"],
     )
-    launch = Launch(options, rows=rows, loader=loader)
+    launch = Launch(options, rows=rows, loader=loader, service=service)
     sys.exit(boot.up(launch, run_dir, spawner, ConsoleFace(run_dir.path, False)))
 
 
