@@ -178,7 +178,7 @@ class Process:
         if not self._orphaned:
             self._orphaned = True
             for actor in self._ids:
-                self._drain(actor, ORPHAN_DRAIN)
+                self._drain(actor, ORPHAN_DRAIN, 0.0)
 
     def _look_at_run_dir(self) -> None:
         """Somebody may have cleaned it up: who comes later must find us there."""
@@ -224,7 +224,7 @@ class Process:
                 self._take_members(Members.of(envelope[1], envelope[2], envelope[3]))
             elif kind == DRAIN:
                 for actor in envelope[1]:
-                    self._drain(actor, envelope[2])
+                    self._drain(actor, envelope[2], envelope[3])
             elif kind == STOP:
                 self._done.set()
             elif kind == TELL:
@@ -250,10 +250,10 @@ class Process:
             actor.members_changed(members, gone)
         self.replication.members_changed(born)
 
-    def _drain(self, actor: int, seconds: float) -> None:
+    def _drain(self, actor: int, seconds: float, patience: float) -> None:
         if actor in self.actors and actor not in self._draining:
             self._draining[actor] = time.monotonic() + seconds
-            self.actors[actor].begin_drain()
+            self.actors[actor].begin_drain(patience)
             # Most often nothing is held: no reason to wait for the next look, but what is on its way may still arrive.
             self.loop.call_later(ARRIVALS, self._look_at_drains)
 

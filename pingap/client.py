@@ -127,7 +127,7 @@ async def _ask(run_dir: str, handle: int, word: str, args: tuple[Any, ...], dead
     if handle >= 0:
         loop.add_reader(handle, ended)
     try:
-        link.dealer(f"ipc://{run_dir}/control", take).send((ASK, number, word, args))
+        link.dealer(f"ipc://{rundir.control_of(run_dir)}", take).send((ASK, number, word, args))
         ok, value = await asyncio.wait_for(answered, deadline)
     finally:
         link.close()

@@ -81,7 +81,7 @@ class Control:
             self._router.send(peer, (HEARTBEAT,))
 
     def drain(self, drain: Drain) -> None:
-        self._send(drain.process, (DRAIN, drain.ids, drain.seconds))
+        self._send(drain.process, (DRAIN, drain.ids, drain.seconds, drain.patience))
 
     def stop(self, key: int) -> bool:
         """False when that process has not said HELLO, and so cannot be told."""

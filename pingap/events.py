@@ -179,7 +179,7 @@ async def batches(path: str, topics: Sequence[str]) -> AsyncIterator[tuple[str, 
 
     link = Link(asyncio.get_running_loop())
     try:
-        link.subscriber(f"ipc://{path}/events.pub", [topic.encode() for topic in topics], take)
+        link.subscriber(f"ipc://{path}/{rundir.CURRENT}/events.pub", [topic.encode() for topic in topics], take)
         while True:
             while waiting:
                 yield waiting.popleft()

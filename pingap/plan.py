@@ -25,6 +25,7 @@ from pingap.plan_state import (
     LAST_WORDS,
     LONGEST_DELAY,
     MOST_REPLICAS,
+    PATIENCE,
     REAP,
     SCALE_ANSWER,
     SETTLE,
@@ -233,7 +234,8 @@ class Fleet:
 
     def _grow(self, role: Role, replicas: int, now: float) -> None:
         for replica in range(replicas):
-            self.slots.setdefault((role.name, replica), Slot(role, replica, due=now))
+            due = None if role.is_last and not self.is_up else now
+            self.slots.setdefault((role.name, replica), Slot(role, replica, due=due))
 
     def _scale(self, asked: ScaleAsked, now: float) -> None:
         role = self.roles.get(asked.role)
@@ -257,7 +259,7 @@ class Fleet:
             process = self.processes.get(slot.process)
             self._out.append(Retire(role.name, replica))
             if process is not None:
-                self._drain(process, self.timings.graceful, now, SETTLE)
+                self._drain(process, self.timings.graceful, now, SETTLE, PATIENCE)
         if before != asked.replicas:
             self._say("info", f"{role.name} is scaled from {before} to {asked.replicas}")
         self._tickets[asked.ticket] = Ticket(role.name, before, asked.replicas, now + SCALE_ANSWER)
@@ -268,7 +270,8 @@ class Fleet:
         is_fast_signal = not asked.ticket and not asked.graceful
         ending = self._ending
         if ending is None:
-            ending = self._ending = Ending(now + seconds, asked.graceful, is_restart=asked.is_restart)
+            patience = PATIENCE if asked.has_successor else 0.0
+            ending = self._ending = Ending(now + seconds, asked.graceful, is_restart=asked.is_restart, patience=patience)
             self._say("info", f"stopping: requests in flight have {seconds:g} s")
             self._close_down()
         elif is_fast_signal and ending.is_signalled:
@@ -300,11 +303,11 @@ class Fleet:
         self._tickets.clear()
         self._out.append(CloseListeners())
 
-    def _drain(self, process: Incarnation, seconds: float, now: float, settle: float = 0.0) -> None:
+    def _drain(self, process: Incarnation, seconds: float, now: float, settle: float = 0.0, patience: float = 0.0) -> None:
         if process.state == STARTING or not process.role.drained:
             self._stop(process, now)
         elif process.state == READY:
-            process.state = DRAINING
+            process.state, process.patience = DRAINING, patience
             process.undrained = {i for i, stage in zip(process.ids, process.role.stages, strict=True) if stage in process.role.drained}
             process.drain_at, process.drain_by = now + settle, now + settle + seconds + DRAIN_MARGIN
 
@@ -323,6 +326,7 @@ class Fleet:
         """Everything that is due, whatever the event was."""
         for process in list(self.processes.values()):
             self._look_at(process, now)
+        self._call_the_last(now)
         for slot in self.slots.values():
             if slot.due is not None and slot.due <= now and self._ending is None:
                 self._start(slot, now)
@@ -334,6 +338,15 @@ class Fleet:
             self._out.append(TellReady())
         self._announce()
         self._answer_tickets(now)
+
+    def _call_the_last(self, now: float) -> None:
+        """Starts those that wait for all others, once these are ready."""
+        if self.is_up or self._ending is not None:
+            return
+        waiting = [slot for slot in self.slots.values() if slot.role.is_last and not slot.process and slot.due is None]
+        if waiting and all(self._is_ready(slot) for slot in self.slots.values() if not slot.role.is_last):
+            for slot in waiting:
+                slot.due = now
 
     def _start(self, slot: Slot, now: float) -> None:
         ids = self.table.new_ids(len(slot.role.stages))
@@ -362,7 +375,8 @@ class Fleet:
             return
         if process.drain_at is not None and now >= process.drain_at:
             process.drain_at = None
-            self._out.append(Drain(process.key, tuple(sorted(process.undrained)), process.drain_by - DRAIN_MARGIN - now))
+            seconds = process.drain_by - DRAIN_MARGIN - now
+            self._out.append(Drain(process.key, tuple(sorted(process.undrained)), seconds, process.patience))
         if (process.drain_at is None and not process.undrained) or now >= process.drain_by:
             self._stop(process, now)
 
@@ -374,7 +388,8 @@ class Fleet:
                 if turn == 1:
                     self._stop(process, now)
                 else:
-                    self._drain(process, max(0.0, ending.deadline - now) if turn == 0 else LAST_WORDS, now)
+                    seconds = max(0.0, ending.deadline - now) if turn == 0 else LAST_WORDS
+                    self._drain(process, seconds, now, patience=ending.patience)
                 if process.state == DRAINING and turn == 0 and process.drain_by > ending.deadline + DRAIN_MARGIN:
                     process.drain_by = ending.deadline + DRAIN_MARGIN
                 self._look_at(process, now)

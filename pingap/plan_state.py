@@ -27,6 +27,9 @@ BOOTS: Final = 3
 SETTLE: Final = 0.3
 """Seconds between announcing a replica as draining and its DRAIN: what was sent to it before has arrived by then."""
 
+PATIENCE: Final = 2.0
+"""Seconds that a client may take for one more request when its connection is to move to another replica or instance."""
+
 DRAIN_MARGIN: Final = 0.5
 STOP: Final = 2.5
 """Seconds that a process may take to end after STOP; it allows itself 2."""
@@ -75,6 +78,7 @@ class Incarnation:
     undrained: set[int] = field(default_factory=set)
     drain_at: float | None = None
     drain_by: float = 0.0
+    patience: float = 0.0
     kill_at: float | None = None
     restarts: int = 0
 
@@ -123,5 +127,7 @@ class Ending:
     """TERM or INT has come: another ends everything at once."""
     is_restart: bool = False
     """When all have stopped, the same command line is run anew."""
+    patience: float = 0.0
+    """Seconds that connections may wait for one more request."""
     code: int = 0
     reason: str = ""

@@ -26,6 +26,8 @@ class Role:
     """On a stop: 0 drains first (clients hang on it), 1 goes when those are gone, 2 last (it writes down the rest)."""
     cpus: tuple[int, ...] = ()
     """CPUs to run on; empty is any."""
+    is_last: bool = False
+    """It is started when all others serve: while it does not, clients are served by the instance before."""
 
 
 class Timings(NamedTuple):
@@ -94,6 +96,8 @@ class StopAsked(NamedTuple):
     seconds: float | None = None
     """As asked for; None for what is configured."""
     is_restart: bool = False
+    has_successor: bool = False
+    """Another instance has taken over and serves."""
 
 
 class TimingsChanged(NamedTuple):
@@ -143,6 +147,8 @@ class Drain(NamedTuple):
     process: int
     ids: tuple[int, ...]
     seconds: float
+    patience: float
+    """Seconds that a connection may wait for one more request; 0 when nobody else would take the next one."""
 
 
 class Retire(NamedTuple):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pingap import limits, rundir
+from pingap import instance_dir, limits
 from pingap.bus.members import READY, STARTING
 from pingap.plan import Fleet
 from pingap.plan_state import WAITING
@@ -104,7 +104,7 @@ def memory(pid: int) -> tuple[int, int]:
 
 def uptime(pid: int) -> float:
     """Seconds since a process began; 0 when it is gone."""
-    started = rundir.start_time(pid)
+    started = instance_dir.start_time(pid)
     return round(max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / TICKS), 2) if started else 0.0
 
 

@@ -1,13 +1,12 @@
-"""The run dir: where the bus's sockets are, who holds it, and what an instance that was killed left there.
+"""The run dir: who holds it, and how others find out.
 
-pid         the supervisor's process id, under an exclusive flock for as long as it lives
-processes   `pid start-time` of every process, so that the next instance can end what a killed one left
-config.last                                                  what the config stage goes on with after a crash
-health.last, backends.last                                   the same for discovery
-control, config.pub, discovery.pub, events.pub, <stage>.<replica>.<id>   ZeroMQ's sockets
+pid       the supervisor's process id, under an exclusive flock for as long as it lives
+current   a link to the directory of the instance that serves (pingap/instance_dir.py): `current/control`, `current/events.pub`
+upgrade   the socket at which that instance hands over to the next one (pingap/handover.py)
 
 The directory itself is locked as well, and an abstract socket named by its path, so that who removes files, or all of
 it, lets no second instance in. Once a second the supervisor makes anew what is missing, and each process its own sockets.
+A lock belongs to an open file, not to a process: an instance that takes over gets the descriptors, and the locks with them.
 """
 
 from __future__ import annotations
@@ -16,35 +15,31 @@ import fcntl
 import hashlib
 import os
 import pwd
-import signal
+import shutil
 import socket
 import stat
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
-from pingap.polling import ready
+from pingap.instance_dir import InstanceDir, end_leftovers, instance_dirs, living_supervisor
 
 SOCKET_PATH: Final = 107
 """Bytes that the path of a unix socket may have (sun_path, without its final NUL)."""
 
-LONGEST_NAME: Final = len("/discovery.1023.9999999")
+LONGEST_NAME: Final = len("/999/discovery.1023.9999999")
 """The longest socket name that the bus makes in the run dir, with its slash."""
 
-FILES: Final = ("processes", "config.last", "config.last.new", "health.last", "health.last.new", "backends.last", "backends.last.new")
-"""What an instance leaves there besides sockets."""
+CURRENT: Final = "current"
+UPGRADE: Final = "upgrade"
 
-SUPERVISOR: Final = "supervisor"
-"""First word of the first line of `processes`."""
+FILES: Final = ("pid", CURRENT, UPGRADE)
+"""What an instance leaves there besides its own directory."""
 
 LOCK_PATIENCE: Final = 0.5
 """Seconds for which a held lock is tried again: a command that only looks holds it for a moment."""
-
-ENDING: Final = 2.0
-"""Seconds that killed leftovers may take to go."""
 
 
 class RunDirError(Exception):
@@ -72,6 +67,11 @@ def check_length(path: str) -> None:
         )
 
 
+def control_of(path: str) -> str:
+    """The control socket of the instance that serves. path: the run dir, absolute."""
+    return os.path.join(path, CURRENT, "control")
+
+
 def supervisor_of(path: str) -> int | None:
     """Process id of the supervisor that holds this run dir, None when there is none. Raises PermissionError when one may not look.
 
@@ -90,7 +90,7 @@ def supervisor_of(path: str) -> int | None:
         is_held = False
     is_held = is_held or _is_directory_held(path)
     # The id as this namespace has it: what a container has written into the file is another one's here.
-    told = peer_of(os.path.join(path, "control")) if is_held else None
+    told = peer_of(control_of(path)) if is_held else None
     if told is None:
         told = peer_of(_word(path), os.getuid())
     if told is not None:
@@ -182,21 +182,32 @@ def others() -> list[str]:
 
 
 class RunDir:
-    """A run dir held by this process. Nobody else's until `release`, or until this process ends."""
+    """A run dir held by this process. Nobody else's until `release`, `give_away`, or until this process ends."""
 
-    def __init__(self, path: str) -> None:
-        """Takes the lock. Raises RunDirError when another instance has it or the directory is not usable."""
+    def __init__(self, path: str, inherited: Sequence[int] = ()) -> None:
+        """Takes the lock. Raises RunDirError when another instance has it or the directory is not usable.
+
+        inherited: `descriptors` of the instance that hands over: then nobody is told of this one until `take_office`.
+        """
         self.path = os.path.abspath(path)
         check_length(self.path)
         self._directory = self._lock = -1
-        self._written = 0
-        self._processes: list[str] = []
+        self._word: socket.socket | None = None
+        self._is_ours = not inherited
+        """It is ours to write into, and to clear at the end."""
         self._patience = LOCK_PATIENCE
-        self._word = self._spoken()
         try:
-            self._take()
-            if (other := _living_supervisor(Path(self.path, "processes"))) is not None:
-                raise self._held_by(other)
+            if inherited:
+                self._directory, self._lock, *word = inherited
+                self._word = socket.socket(fileno=word[0]) if word else None
+            else:
+                self._word = self._spoken()
+                self._take()
+                if (other := living_supervisor(os.path.join(self.path, CURRENT))) is not None:
+                    raise self._held_by(other)
+            self.own = InstanceDir(self.path)
+            if self._is_ours:
+                self._link()
         except OSError as error:
             self._let_go()
             raise RunDirError(f"the run dir {self.path} cannot be used: {error.strerror or error}") from error
@@ -204,6 +215,28 @@ class RunDir:
             self._let_go()
             raise
         self._patience = 0.0
+
+    # -- from one instance to the next --------------------------------------------------
+
+    def descriptors(self) -> list[int]:
+        """What holds the locks, for the instance that takes over."""
+        return [self._directory, self._lock, *([] if self._word is None else [self._word.fileno()])]
+
+    def give_away(self) -> None:
+        """From now on it belongs to whoever has the descriptors; only our own directory is left to us."""
+        self._is_ours = False
+        with suppress(OSError):
+            os.unlink(os.path.join(self.path, UPGRADE))
+
+    def take_office(self) -> None:
+        """It was given away to us: whoever asks finds us from now on. Raises OSError."""
+        self._is_ours = True
+        if self._word is not None:
+            self._word.listen(128)  # with it the kernel tells our process id
+        self._write_pid()
+        self._link()
+
+    # -- holding ----------------------------------------------------------------------
 
     def _held_by(self, pid: object) -> RunDirError:
         return RunDirError(
@@ -254,19 +287,25 @@ class RunDir:
 
     def _write_pid(self) -> None:
         path = os.path.join(self.path, "pid")
-        lock = self._locked(path)
-        if self._lock >= 0:
-            os.close(self._lock)
-        self._lock = lock
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        if self._written:  # its time names this run (stages/keepsake.py)
-            os.utime(path, ns=(self._written, self._written))
-        else:
-            self._written = os.fstat(lock).st_mtime_ns
+        if self._lock < 0 or not _is_same(path, self._lock):
+            lock = self._locked(path)
+            if self._lock >= 0:
+                os.close(self._lock)
+            self._lock = lock
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _link(self) -> None:
+        new = os.path.join(self.path, f".{CURRENT}")
+        with suppress(FileNotFoundError):
+            os.unlink(new)
+        os.symlink(str(self.own.number), new)
+        os.replace(new, os.path.join(self.path, CURRENT))
 
     def restore(self) -> list[str]:
         """Makes anew what somebody has removed of it, sockets aside; names of that. Raises OSError and RunDirError where it cannot be."""
+        if not self._is_ours:
+            return self.own.restore()
         if self._word is not None:
             with suppress(BlockingIOError):
                 while True:  # those who asked who is here
@@ -278,9 +317,10 @@ class RunDir:
         elif not _is_same(os.path.join(self.path, "pid"), self._lock):
             self._write_pid()
             restored.append("pid")
-        if self._processes and not os.path.exists(os.path.join(self.path, "processes")):
-            self._write_processes()
-            restored.append("processes")
+        restored += self.own.restore()
+        if not os.path.lexists(os.path.join(self.path, CURRENT)):
+            self._link()
+            restored.append(CURRENT)
         return restored
 
     def _locked(self, path: str) -> int:
@@ -302,37 +342,35 @@ class RunDir:
             os.close(lock)
 
     def clear(self) -> int:
-        """Ends the processes of an instance that was killed, and removes its sockets; how many processes there were.
+        """Ends the processes of instances that were killed, and removes what they left; how many processes there were.
 
-        They would finish their requests and go by themselves, but meanwhile they hold the addresses to listen on, and
-        at their end they would remove sockets whose names are taken again.
+        They would finish their requests and go by themselves, but meanwhile they hold the addresses to listen on. An
+        instance that has handed over and still finishes its requests is left alone.
         """
-        ended = _end_leftovers(Path(self.path, "processes"))
-        self._remove_files()
+        ended = 0
+        for directory in instance_dirs(self.path):
+            if directory != self.own.path and living_supervisor(directory) is None:
+                ended += end_leftovers(directory)
+                shutil.rmtree(directory, ignore_errors=True)
         return ended
+
+    def predecessors(self) -> list[int]:
+        """Process ids of instances that have handed over and have requests to finish."""
+        found = (living_supervisor(directory) for directory in instance_dirs(self.path) if directory != self.own.path)
+        return [pid for pid in found if pid is not None]
 
     def record(self, pids: Iterable[int]) -> None:
         """Writes down which processes belong to this instance."""
-        self._processes = [f"{SUPERVISOR} {os.getpid()} {start_time(os.getpid())}\n"]
-        self._processes += [f"{pid} {started}\n" for pid in pids if (started := start_time(pid))]
-        with suppress(OSError):
-            self._write_processes()
-
-    def _write_processes(self) -> None:
-        with open(os.path.join(self.path, "processes"), "w", encoding="ascii") as file:
-            file.writelines(self._processes)
-
-    def forget_socket(self, name: str) -> None:
-        """Removes the socket of an actor that is gone."""
-        with suppress(OSError):
-            os.unlink(os.path.join(self.path, name))
+        self.own.record(pids)
 
     def release(self) -> None:
         """Leaves nothing behind but the empty directory."""
+        self.own.release()
         with suppress(OSError):
-            if _is_same(self.path, self._directory):  # else it is not ours any more
-                self._remove_files()
-                os.unlink(os.path.join(self.path, "pid"))
+            if self._is_ours and _is_same(self.path, self._directory):  # else it is not ours any more
+                for name in FILES:
+                    with suppress(FileNotFoundError):
+                        os.unlink(os.path.join(self.path, name))
         self._let_go()
 
     def _let_go(self) -> None:
@@ -341,23 +379,6 @@ class RunDir:
                 os.close(fd)
         if self._word is not None:
             self._word.close()
-
-    def _remove_files(self) -> None:
-        with suppress(OSError):
-            for entry in os.scandir(self.path):
-                with suppress(OSError):
-                    if entry.name in FILES or stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
-                        os.unlink(entry.path)
-
-
-def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with the pid it names a process for good. 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def _make_private(path: str) -> None:
@@ -376,39 +397,3 @@ def _is_same(path: str, fd: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(fd))
     except FileNotFoundError:
         return False
-
-
-def _living_supervisor(processes: Path) -> int | None:
-    """Whoever wrote that file and still lives, whatever has become of its locks: its processes are no orphans."""
-    try:
-        words = processes.read_text(encoding="ascii").splitlines()[0].split()
-    except (OSError, ValueError, IndexError):
-        return None
-    if len(words) != 3 or words[0] != SUPERVISOR or not (words[1].isdigit() and words[2].isdigit()):
-        return None
-    pid = int(words[1])
-    return pid if pid != os.getpid() and start_time(pid) == int(words[2]) else None
-
-
-def _end_leftovers(processes: Path) -> int:
-    try:
-        rows = [line.split() for line in processes.read_text(encoding="ascii").splitlines()]
-    except (OSError, ValueError):
-        return 0
-    handles: list[int] = []
-    for row in rows:
-        if len(row) != 2 or not (row[0].isdigit() and row[1].isdigit()):
-            continue
-        pid, started = int(row[0]), int(row[1])
-        with suppress(OSError):
-            handle = os.pidfd_open(pid)
-            if start_time(pid) == started:  # looked at while the handle keeps the pid from meaning another
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-                handles.append(handle)
-            else:
-                os.close(handle)
-    until = time.monotonic() + ENDING
-    for handle in handles:
-        ready((handle,), until - time.monotonic())
-        os.close(handle)
-    return len(handles)

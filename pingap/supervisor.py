@@ -109,7 +109,7 @@ class Supervisor:
         timings = Timings(basic.graceful_shutdown_timeout, basic.grace_period)
         self._fleet = Fleet(prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all())))
         self._unit = Unit(prepared.launch.service, prepared.roles, self._log)
-        self._control = Control(self._link, run_dir.path, self._fleet, self._feed, self._reported, self._questions())
+        self._control = Control(self._link, run_dir.own.path, self._fleet, self._feed, self._reported, self._questions())
 
     def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
         return {"ps": lambda _: self.rows(), "restart": lambda _: self._may_restart(), "kill": lambda args: self._kill_one(*args)}
@@ -287,7 +287,7 @@ class Supervisor:
         process = self._fleet.processes.get(key)
         if process is not None:
             for actor, stage in zip(process.ids, process.role.stages, strict=True):
-                self._run_dir.forget_socket(f"{stage}.{process.replica}.{actor}")
+                self._run_dir.own.forget_socket(f"{stage}.{process.replica}.{actor}")
         self._feed(Exited(key, reason))
 
     def _record(self) -> None:
@@ -370,7 +370,7 @@ class Supervisor:
                 }
             )
         title = "pingap: demo" if fork.role.name == topology.DEMO else f"pingap: {fork.role.name}.{fork.replica}"
-        order = {"process": fork.process, "title": title, "run_dir": self._run_dir.path, "seats": seats}
+        order = {"process": fork.process, "title": title, "run_dir": self._run_dir.own.path, "seats": seats}
         self._spawner.fork(order | {"cpus": list(fork.role.cpus), "curve": self._curve})
 
     def _kill(self, key: int) -> None:
@@ -380,7 +380,7 @@ class Supervisor:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
 
     def _endpoint(self, stage: str, replica: int, actor: int) -> str:
-        return topology.endpoint(self._run_dir.path, self._snapshot, stage, replica, actor)
+        return topology.endpoint(self._run_dir.own.path, self._snapshot, stage, replica, actor)
 
     def _log(self, level: str, message: str, **fields: Any) -> None:
         self._unsaid.append((LOG, time.time(), level, "supervisor", 0, message, fields))

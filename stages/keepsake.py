@@ -1,6 +1,6 @@
 """What an actor wants its next life to know, as a small file in the run dir.
 
-It belongs to one run of pingap: it names that run by the time of its `pid` file (pingap/rundir.py), which each run writes
+It belongs to one run of pingap: it names that run by the time of its `pid` file (pingap/instance_dir.py), which each run writes
 anew, and is not taken by another. It may hold secrets: mode 0600.
 """
 

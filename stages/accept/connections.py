@@ -31,8 +31,8 @@ class Held(Protocol):
     def write_deadline(self) -> float:
         """The same for taking some of what waits for it."""
 
-    def close_if_idle(self) -> None:
-        """On draining: closes it when nothing of a request has come."""
+    def close_if_idle(self, patience: float) -> None:
+        """On draining: closes it when nothing of a request has come, or does within so many seconds."""
 
     def expired(self, now: float) -> None:
         """A deadline has passed."""
@@ -64,6 +64,7 @@ class Connections:
         self.lane = Lane(context.loop, HANDSHAKES)
         """For the TLS handshakes of all listeners."""
         self.draining = False
+        self._patience = 0.0
         self.held: set[Held] = set()
         self.files = 0
         """Connections to which a file is sent (file_sender.py): each has two descriptors more."""
@@ -79,7 +80,7 @@ class Connections:
         self._last_number += 1
         door.connections += 1
         cap = door.settings.max_connections
-        if (cap and door.connections > cap) or self.draining:
+        if (cap and door.connections > cap) or (self.draining and not self._patience):
             self.context.count("connections_refused")
             connection.transport.abort()
         elif len(self.held) >= self._descriptors.most:
@@ -99,14 +100,19 @@ class Connections:
         self.held.discard(connection)
         door.connections -= 1
 
-    def drain(self) -> None:
-        """From now on connections end with the request that they have."""
+    def drain(self, patience: float) -> None:
+        """From now on connections end with the request that they have, or with one that comes within so many seconds.
+
+        A client that has just connected, or keeps a connection in use, so learns of the end from an answer: to close under
+        a request that is on its way would lose it.
+        """
         self.draining = True
+        self._patience = patience
         self._close_idle()
 
     def _close_idle(self) -> None:
         for connection in list(self.held):
-            connection.close_if_idle()
+            connection.close_if_idle(self._patience)
 
     def close(self) -> None:
         """All of them, whatever they are at."""
@@ -146,7 +152,7 @@ class Connections:
             self.loop.create_task(self._entrance.resume())
         over -= self._descriptors.slack
         for connection in list(self.held) if over > 0 else ():
-            connection.close_if_idle()
+            connection.close_if_idle(0.0)
             over -= connection.transport.is_closing()
             if over <= 0:
                 return

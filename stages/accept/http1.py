@@ -602,11 +602,14 @@ class Http1ClientConnection(asyncio.Protocol):
         self.deadline = monotonic() + LINGER
         self._outlet.say_last()
 
-    def close_if_idle(self) -> None:
+    def close_if_idle(self, patience: float) -> None:
         if self._state is DROPPING:
             self._linger()  # the rest of that body no longer matters
         elif self._state is IDLE or self._state is CHOKED:
-            self._close()
+            if patience:
+                self.deadline = min(self.deadline, monotonic() + patience)
+            else:
+                self._close()
 
     # -- time ---------------------------------------------------------------
 

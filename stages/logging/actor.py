@@ -96,7 +96,7 @@ class LoggingActor(Actor):
             if path in self._sinks:
                 self._sinks[path].close(now)
 
-    def begin_drain(self) -> None:
+    def begin_drain(self, patience: float) -> None:
         self._is_busy = True
 
     def held(self) -> int:

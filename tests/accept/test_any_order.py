@@ -88,7 +88,7 @@ class Stages:
         if what == "time":
             await play.passes(how)
         elif what == "drain":
-            play.actor.begin_drain()
+            play.actor.begin_drain(0.0)
         elif what == "die":
             self.newest_actor += 1
             self.alive = {actor: stage for actor, stage in self.alive.items() if stage != how} | {self.newest_actor: how}

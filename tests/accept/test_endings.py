@@ -209,7 +209,7 @@ async def test_draining_closes_the_idle_ones_at_once_and_the_others_after_their_
     streaming.says(get())
     long = play.hears_request()
     play.answers(long, ended=False)
-    play.actor.begin_drain()
+    play.actor.begin_drain(0.0)
     await play.turn()
     assert idle.transport.is_lost
     assert play.actor.held() == 4
@@ -228,12 +228,32 @@ async def test_draining_closes_the_idle_ones_at_once_and_the_others_after_their_
     assert streaming.hears().endswith(b"1\r\nx\r\n0\r\n\r\n")
 
 
+async def test_who_has_others_to_go_to_learns_of_the_drain_from_an_answer(play: Play) -> None:
+    used, idle = play.connects(), play.connects()
+    used.says(get())
+    play.answers(play.hears_request(), body=b"x")
+    used.hears()
+    play.actor.begin_drain(2.0)
+    await play.turn()
+    late = play.connects()
+    await play.passes(1)
+    assert play.actor.held() == 3
+    for client in (used, late):
+        client.says(get())
+        play.answers(play.hears_request(), body=b"x")
+        assert client.hears() == b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx"
+    assert not idle.is_closed
+    await play.passes(2)
+    assert idle.is_closed
+    assert play.actor.held() == 0
+
+
 async def test_draining_waits_for_an_answer_that_is_still_in_the_buffer(play: Play) -> None:
     client = play.connects()
     client.stops_reading()
     client.says(get())
     play.answers(play.hears_request(), body=b"x" * 1000)
-    play.actor.begin_drain()
+    play.actor.begin_drain(0.0)
     await play.turn()
     assert play.actor.held() == 1
     client.reads()
@@ -246,7 +266,7 @@ async def test_draining_does_not_wait_for_the_rest_of_a_body_that_was_answered(p
     client = play.connects()
     client.says(post(b"Content-Length: 1000000", body=b"x"))
     play.answers(play.hears_request())
-    play.actor.begin_drain()
+    play.actor.begin_drain(0.0)
     await play.passes(4)
     assert play.actor.held() == 0
 

@@ -769,7 +769,7 @@ async def test_a_draining_connection_says_goodbye_twice_and_finishes_its_streams
     browser = Browser(play, name)
     browser.asks()
     request = play.hears_request()
-    play.actor.begin_drain()
+    play.actor.begin_drain(0.0)
     told = browser.hears()
     await play.turn()
     told += browser.hears()
@@ -785,7 +785,7 @@ async def test_a_draining_connection_says_goodbye_twice_and_finishes_its_streams
 
 async def test_a_quiet_connection_leaves_at_once_when_draining(play: Play, name: str) -> None:
     browser = Browser(play, name)
-    play.actor.begin_drain()
+    play.actor.begin_drain(0.0)
     browser.hears()  # and answers the PING
     await browser.listens()
     assert browser.client.is_closed

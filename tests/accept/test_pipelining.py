@@ -117,7 +117,7 @@ async def test_a_pipelined_request_is_not_opened_on_a_connection_that_is_closing
     client = play.connects()
     client.says(get(b"/a") + get(b"/b"))
     request = play.hears_request()
-    play.actor.begin_drain()
+    play.actor.begin_drain(0.0)
     play.answers(request)
     await play.turn()
     assert play.hears_nothing()

@@ -233,7 +233,7 @@ def test_a_drained_port_takes_no_more_connections(new_loop: Callable[[], asyncio
         writer.write(get())
         await reader.readuntil(b"\r\n\r\n")
         port = writer.get_extra_info("peername")[1]
-        stages.actor.begin_drain()
+        stages.actor.begin_drain(0.0)
         assert await reader.read() == b""
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)

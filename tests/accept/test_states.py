@@ -134,7 +134,7 @@ async def test_an_http2_client_may_leave_between_the_two_goaways(play: Play) -> 
     browser = Browser(play, "h2")
     browser.asks()
     play.hears_request()
-    play.actor.begin_drain()
+    play.actor.begin_drain(0.0)
     assert state_of(browser.client) is LEAVING
     browser.client.resets()
     await play.turn()

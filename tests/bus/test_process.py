@@ -59,7 +59,7 @@ class Talker(Actor):
     def figures(self) -> dict[str, float]:
         return {"load": self.load}
 
-    def begin_drain(self) -> None:
+    def begin_drain(self, patience: float) -> None:
         self.words.append("drain")
 
     def held(self) -> int:
@@ -205,8 +205,8 @@ async def test_a_drain_ends_when_nothing_is_held_or_at_its_deadline(net: Net, su
     one, two = supervisor.start("a", "b")
     one.load, two.load = 1, 5
     await net.until(lambda: len(supervisor.of(READY)) == 2)
-    supervisor.router.send(supervisor.peers[1], (DRAIN, [1], 30.0))
-    supervisor.router.send(supervisor.peers[1], (DRAIN, [2], 0.3))
+    supervisor.router.send(supervisor.peers[1], (DRAIN, [1], 30.0, 0.0))
+    supervisor.router.send(supervisor.peers[1], (DRAIN, [2], 0.3, 0.0))
     await net.until(lambda: one.words == ["drain"] and two.words == ["drain"])
     assert supervisor.of(DRAINED) == []
     one.load = 0

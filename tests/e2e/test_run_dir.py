@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,13 +15,20 @@ from tests.e2e.origins import Nginx
 from tests.kit.waiting import until
 
 KINDS = {
-    "control": lambda name: name == "control",
+    "control": lambda name: name.endswith("/control"),
     "pid": lambda name: name == "pid",
+    "the link": lambda name: name == "current",
     "publishers": lambda name: name.endswith(".pub"),
     "inboxes": lambda name: name.count(".") == 2,
     "everything": lambda name: True,
     "the directory": None,
 }
+
+
+def _files(proxy: Pingap) -> set[str]:
+    """All but directories, relative to the run dir."""
+    found = (Path(folder, name) for folder, folders, names in os.walk(proxy.run_dir) for name in (*names, *folders))
+    return {str(path.relative_to(proxy.run_dir)) for path in found if path.is_symlink() or not path.is_dir()}
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +41,17 @@ def proxy(nginx: Nginx) -> Iterator[Pingap]:
 def test_it_heals(proxy: Pingap, kind: str) -> None:
     until(lambda: {row.state for row in proxy.ps()} == {"ready"}, 10, "all are ready")
     living = {row.name: row.pid for row in proxy.ps()}
-    files = {name for name in os.listdir(proxy.run_dir) if name.count(".") != 2}
+    files = {name for name in _files(proxy) if name.count(".") != 2}
     is_meant = KINDS[kind]
     if is_meant is None:
         shutil.rmtree(proxy.run_dir)
     else:
-        for name in filter(is_meant, os.listdir(proxy.run_dir)):
+        for name in filter(is_meant, _files(proxy)):
             (proxy.run_dir / name).unlink()
     second = proxy.command("up", "-c", str(proxy.config))
     assert second.returncode == 1
     assert "already running" in second.stderr
-    until(lambda: proxy.run_dir.exists() and files <= set(os.listdir(proxy.run_dir)), 5, "the files are back")
+    until(lambda: proxy.run_dir.exists() and files <= _files(proxy), 5, "the files are back")
     assert {row.name: row.pid for row in proxy.ps()} == living
     for stage in ("upstream", "config"):
         pid = living[f"{stage}.0"]

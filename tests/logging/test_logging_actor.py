@@ -267,7 +267,7 @@ async def test_a_subscriber_makes_events_wanted_and_its_leaving_ends_it(start: S
 async def test_draining_waits_until_a_look_finds_no_new_events(start: Start) -> None:
     rig = await start()
     rig.commit()
-    rig.actor.begin_drain()
+    rig.actor.begin_drain(0.0)
     rig.batch(access())
     assert rig.actor.held() == 1
     rig.batch(access())

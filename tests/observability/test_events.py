@@ -65,7 +65,7 @@ class Instance:
                         else:
                             publisher[0].send((name or topic).encode(), *envelopes)
 
-        publisher.append(self.link.publisher(f"ipc://{self.path}/events.pub", subscribed))
+        publisher.append(self.link.publisher(f"ipc://{self.path}/current/events.pub", subscribed))
 
     def _close(self) -> None:
         if self.link is not None:

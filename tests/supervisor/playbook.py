@@ -86,7 +86,7 @@ def line(command: Command) -> str:
             return f"fork {role.name}.{replica} as {key}" + (f"-{ids[-1]}" if len(ids) > 1 else "")
         case Announce(rows=rows):
             return "announce " + " ".join(f"{stage}.{replica}#{actor}={state}" for actor, stage, replica, _, state in rows)
-        case Drain(key, ids, seconds):
+        case Drain(key, ids, seconds, _):
             return f"drain {key} ({', '.join(map(str, ids))}) for {seconds:g}"
         case Retire(role, replica):
             return f"retire {role}.{replica}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pingap import rundir
+from pingap import instance_dir, rundir
 from pingap.pid_file import PidFile, PidFileError
 from pingap.rundir import RunDir, RunDirError
 from pingap.stages import keepsake
@@ -69,17 +69,18 @@ def test_a_link_is_not_followed(path: Path) -> None:
 
 
 def test_a_path_too_long_for_sockets_is_refused_with_the_limit(path: Path) -> None:
-    with pytest.raises(RunDirError, match="unix sockets allow 84"):
+    with pytest.raises(RunDirError, match="unix sockets allow 80"):
         RunDir(str(path / ("x" * 80)))
 
 
 def test_sockets_left_behind_are_removed_and_nothing_else(path: Path) -> None:
     held = RunDir(str(path))
+    (path / "7").mkdir()
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(path / "accept.0.1"))
+        sock.bind(str(path / "7" / "accept.0.1"))
     (path / "notes.txt").write_text("mine")
     assert held.clear() == 0
-    assert {entry.name for entry in path.iterdir()} == {"pid", "notes.txt"}
+    assert {entry.name for entry in path.iterdir()} == {"pid", "current", "1", "notes.txt"}
     held.release()
     assert (path / "notes.txt").read_text() == "mine"
 
@@ -87,8 +88,9 @@ def test_sockets_left_behind_are_removed_and_nothing_else(path: Path) -> None:
 @pytest.mark.processes
 def test_processes_of_a_killed_instance_are_ended(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as left:
+        (path / "1").mkdir()
+        (path / "1" / "processes").write_text(f"supervisor 1 1\n{left.pid} {instance_dir.start_time(left.pid)}\n")
         held = RunDir(str(path))
-        held.record([left.pid])
         assert held.clear() == 1
         assert left.wait(5) == -9
         held.release()
@@ -98,7 +100,8 @@ def test_processes_of_a_killed_instance_are_ended(path: Path) -> None:
 def test_a_process_that_only_has_the_same_pid_is_left_alone(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
         held = RunDir(str(path))
-        (path / "processes").write_text(f"{other.pid} 12345\nnonsense\n-1 2\n")
+        (path / "7").mkdir()
+        (path / "7" / "processes").write_text(f"{other.pid} 12345\nnonsense\n-1 2\n")
         assert held.clear() == 0
         assert other.poll() is None
         other.kill()
@@ -126,16 +129,18 @@ def _remove(path: Path, what: str) -> None:
         return
     for entry in list(path.iterdir()):
         if what in ("everything", entry.name):
-            entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    if what == "processes":
+        (path / "current" / what).unlink()
 
 
-@pytest.mark.parametrize("what", ["pid", "processes", "everything", "the directory"])
+@pytest.mark.parametrize("what", ["pid", "current", "1", "processes", "everything", "the directory"])
 def test_whatever_is_removed_it_stays_taken_and_is_made_anew(path: Path, what: str) -> None:
     directory = path / "run"
     held = RunDir(str(directory))
     held.record([os.getpid()])
     assert held.restore() == []
-    before = keepsake.run_of(held.path)
+    before = keepsake.run_of(held.own.path)
     for _ in range(3):
         _remove(directory, what)
         with pytest.raises(RunDirError, match=rf"already running in {directory} \(pid {os.getpid()}\)"):
@@ -144,9 +149,9 @@ def test_whatever_is_removed_it_stays_taken_and_is_made_anew(path: Path, what: s
         assert held.restore()
         assert held.restore() == []
         assert (directory / "pid").read_text() == f"{os.getpid()}\n"
-        assert (directory / "processes").read_text().startswith(f"supervisor {os.getpid()} ")
+        assert (directory / "current" / "processes").read_text().startswith(f"supervisor {os.getpid()} ")
         assert directory.stat().st_mode & 0o777 == 0o700
-        assert keepsake.run_of(held.path) == before, "what stages keep there still belongs to this run"
+        assert keepsake.run_of(held.own.path) == before, "what stages keep there still belongs to this run"
         with pytest.raises(RunDirError, match="already running"):
             RunDir(str(directory))
     held.release()
@@ -177,12 +182,14 @@ def test_a_directory_that_cannot_be_made_anew_is_told_and_nothing_of_others_is_t
 @pytest.mark.processes
 def test_a_living_supervisors_processes_are_no_orphans_even_without_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
-        started = rundir.start_time(other.pid)
-        (path / "processes").write_text(f"supervisor {other.pid} {started}\n{other.pid} {started}\n")
+        started = instance_dir.start_time(other.pid)
+        (path / "1").mkdir()
+        (path / "current").symlink_to("1")
+        (path / "1" / "processes").write_text(f"supervisor {other.pid} {started}\n{other.pid} {started}\n")
         with pytest.raises(RunDirError, match=rf"already running in {path} \(pid {other.pid}\)"):
             RunDir(str(path))
         assert other.poll() is None
-        (path / "processes").write_text(f"supervisor {other.pid} {started + 1}\n")
+        (path / "1" / "processes").write_text(f"supervisor {other.pid} {started + 1}\n")
         held = RunDir(str(path))  # the pid is another's by now
         assert held.clear() == 0
         held.release()

@@ -128,7 +128,7 @@ def test_a_second_up_on_the_same_run_dir_says_who_is_there(instance: Instance, l
 
 def test_a_term_while_it_starts_ends_it_with_0(launch: Launch) -> None:
     instance = launch(actors={"plugins": "tests.supervisor.actors:NeverReady"})
-    until((instance.run_dir / "control").exists, 5, "it starts its processes")
+    until((instance.run_dir / "current" / "control").exists, 5, "it starts its processes")
     instance.signal(signal.SIGTERM)
     assert instance.wait() == 0
 
@@ -423,7 +423,7 @@ def test_down_waits_for_the_right_process_of_another_pid_namespace(launch: Launc
     assert line.ask("done") == "done"
     line.close()
     assert down.communicate(timeout=10) == ("stopped\n", "")
-    assert not is_alive(pid)
+    until(lambda: not is_alive(pid), 2, "it has ended")
     instance.wait()
 
 
