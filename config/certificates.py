@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pingap.config.model import Certificate
@@ -90,10 +90,13 @@ def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Itera
         except ValueError:  # one that was taken before this library came to find fault with it
             continue
         path = path_of("certificates", name) + ".tls_cert"
-        if leaf.not_valid_after_utc <= now:
-            yield Note(path, f"expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until it is renewed")
+        end, left = f"{leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", leaf.not_valid_after_utc - now
+        if left <= timedelta(0):
+            yield Note(path, f"expired on {end}: clients refuse it until it is renewed")
         elif leaf.not_valid_before_utc > now:
             yield Note(path, f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until then")
+        elif left <= timedelta(days=certificate.buffer_days):
+            yield Note(path, f"expires on {end}: renew it")
 
 
 def domains_of(pem: str) -> tuple[str, ...]:

@@ -6,12 +6,16 @@ words, or nothing that anybody relies on. Whatever guards something is not here:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pingap.config.problems import Note
+from pingap.config.addresses import is_host_name, parse_backend
+from pingap.config.levels import is_ignored, levels_of
+from pingap.config.problems import BadValue, Note
 from pingap.config.unsupported import path_of_key
+from pingap.config.values import parse_spelled_header
 
 NOTHING: Final = object()
 """Instead of a value: the key is left out."""
@@ -21,7 +25,7 @@ NOTHING: Final = object()
 class Lenience:
     """How a value is taken."""
 
-    message: str
+    message: str = ""
     """What is to be known of it; empty where there is nothing to be known."""
     hint: str = ""
     value: Any = NOTHING
@@ -35,19 +39,6 @@ Rule = Callable[[Any, Mapping[str, Any]], Lenience | None]
 def dead(message: str, hint: str = "leave it out") -> Rule:
     """The rule of a key that means nothing, whatever its value."""
     return lambda value, item: Lenience(message, hint)
-
-
-_CACHE: Final = dead("without effect, as in pingap 0.13.9", "a plugin of the category cache has its own `directory` and `max_size`")
-
-RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
-    "basic": {
-        "cache_directory": _CACHE,
-        "cache_max_size": _CACHE,
-        "work_stealing": dead("without effect: processes share no tasks"),
-        "listener_tasks_per_fd": dead("without effect: each accept process has one loop for all that it listens on"),
-    },
-}
-"""Section → key → rule; of plugins: `plugins.CATEGORY`."""
 
 
 def take(section: str, path: str, table: dict[str, Any]) -> Iterator[Note]:
@@ -64,3 +55,172 @@ def take(section: str, path: str, table: dict[str, Any]) -> Iterator[Note]:
             table[key] = taken.value
         if taken.message:
             yield Note(path_of_key(path, key), taken.message, taken.hint)
+
+
+# -- [basic] -------------------------------------------------------------------------
+
+_CACHE: Final = dead("without effect, as in pingap 0.13.9", "a plugin of the category cache has its own `directory` and `max_size`")
+
+
+def _log_level(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    if not isinstance(value, str):
+        return None
+    levels = levels_of(value)
+    if not str(levels):
+        return None if value.strip() else Lenience()
+    return Lenience(is_ignored(levels.ignored), "", str(levels)) if levels.ignored else None
+
+
+# -- [servers.X] ---------------------------------------------------------------------
+
+_TLS: Final = re.compile(r"(?:tls)?[ _-]?v?1[._]?([0-3])|(ssl).*", re.IGNORECASE)
+_OLDEST, _NEWEST = "tlsv1.2", "tlsv1.3"
+
+
+def _tls_version(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    if not isinstance(value, str) or value in (_OLDEST, _NEWEST):
+        return None
+    text = value.strip()
+    if not text:
+        return Lenience()
+    match = _TLS.fullmatch(text)
+    if match is None and text.lower() not in ("tls1", "tlsv1"):
+        return None
+    minor = match[1] if match else ""
+    if minor == "3":
+        # The reference knows this version by one spelling alone, and takes every other for 1.2.
+        is_same = text.lower() == _NEWEST
+        return Lenience("" if is_same else f'taken for "{_NEWEST}"; for pingap 0.13.9 it is 1.2', f'write "{_NEWEST}"', _NEWEST)
+    if minor == "2":
+        return Lenience(value=_OLDEST)
+    hint = "SSL and TLS 1.0 and 1.1 are not spoken any more (RFC 8996)"
+    return Lenience(f'{value!r} is too old: "{_OLDEST}" is used', hint, _OLDEST)
+
+
+def _ciphersuites(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    import ssl
+
+    if not value or not isinstance(value, str) or hasattr(ssl.SSLContext, "set_ciphersuites"):
+        return None
+    message = "without effect: this Python's ssl module cannot choose TLS 1.3 suites"
+    return Lenience(message, "leave it out: OpenSSL's three are all strong; or run pingap on Python 3.15")
+
+
+# -- [locations.X] -------------------------------------------------------------------
+
+_OF_UPGRADES: Final = {
+    "connection": ("", "upgrade", "keep-alive", "close", "$http_connection", "$connection_upgrade"),
+    "upgrade": ("", "websocket", "$http_upgrade"),
+}
+"""Header → values by which nginx is told to pass an upgrade on, or to keep a connection to a backend."""
+
+
+def _proxy_headers(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    if not isinstance(value, list):
+        return None
+    kept: list[Any] = []
+    gone: list[str] = []
+    for line in value:
+        name, _, content = line.partition(":") if isinstance(line, str) else ("", "", "")
+        known = _OF_UPGRADES.get(name.strip().lower(), ())
+        (gone if content.strip().strip("\"'").lower() in known else kept).append(line)
+    if not gone or any(_is_wrong(line) for line in kept):  # the numbers of those that are wrong are told
+        return None
+    names = " and ".join(dict.fromkeys(line.partition(":")[0].strip() for line in gone))
+    hint = "pingap passes upgrades on and keeps connections to backends by itself"
+    return Lenience(f"{names} left out", hint, kept)
+
+
+def _is_wrong(line: Any) -> bool:
+    try:
+        parse_spelled_header(line)
+    except BadValue:
+        return True
+    return False
+
+
+# -- [upstreams.X] -------------------------------------------------------------------
+
+
+def _update_frequency(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    if not _is_static(item):
+        return None
+    return Lenience("without effect: static addresses are looked up again only when none of a name is healthy", "leave it out")
+
+
+def _is_static(item: Mapping[str, Any]) -> bool:
+    if item.get("discovery"):
+        return bool(item["discovery"] == "static")
+    addrs = item.get("addrs")
+    if "discovery" in item or not isinstance(addrs, list):
+        return True
+    hosts = []
+    for entry in addrs:
+        try:
+            hosts.append(parse_backend(entry).host)
+        except BadValue:
+            continue
+    return not any(is_host_name(host) and host != "localhost" for host in hosts)
+
+
+_SWITCHES: Final = ("circuit_break_max_consecutive_failures", "circuit_break_max_failure_percent")
+
+
+def _circuit_switch(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    return Lenience("0 is off, as without it", "leave it out") if type(value) is int and value == 0 else None
+
+
+def _circuit_detail(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    if any(key in item for key in _SWITCHES):  # one of 0 has been taken out by then
+        return None
+    return Lenience(f"without effect: neither {_SWITCHES[0]} nor {_SWITCHES[1]} is more than 0", "leave it out")
+
+
+# -- [certificates.X] ----------------------------------------------------------------
+
+
+def has_no_certificate(item: Mapping[str, Any]) -> bool:
+    """Whether a section has nothing of a certificate, nor asks for one: the reference passes it over."""
+    return not any(item.get(key) for key in ("tls_cert", "tls_key", "acme", "is_ca"))
+
+
+def _buffer_days(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    return Lenience() if type(value) is int and value == 0 else None
+
+
+# -- [plugins.X] ---------------------------------------------------------------------
+
+
+def _limit_tag(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+    if value in ("header", "cookie", "query") and not item.get("key"):
+        return Lenience(f"nobody is limited: `key` does not name the {value}", 'write key = "…", or tag = "ip"', value)
+    return None
+
+
+RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
+    "basic": {
+        "log_level": _log_level,
+        "cache_directory": _CACHE,
+        "cache_max_size": _CACHE,
+        "work_stealing": dead("without effect: processes share no tasks"),
+        "listener_tasks_per_fd": dead("without effect: each accept process has one loop for all that it listens on"),
+    },
+    "servers": {
+        "tls_min_version": _tls_version,
+        "tls_max_version": _tls_version,
+        "tls_ciphersuites": _ciphersuites,
+        "tcp_fast_open": dead("without effect, as in pingap 0.13.9", "of a server the key is tcp_fastopen, the length of a queue"),
+    },
+    "locations": {"proxy_set_headers": _proxy_headers, "proxy_add_headers": _proxy_headers},
+    "upstreams": {
+        "update_frequency": _update_frequency,
+        _SWITCHES[0]: _circuit_switch,
+        _SWITCHES[1]: _circuit_switch,
+        "circuit_break_min_requests_threshold": _circuit_detail,
+        "circuit_break_half_open_consecutive_success_threshold": _circuit_detail,
+        "circuit_break_open_duration": _circuit_detail,
+    },
+    "certificates": {"buffer_days": _buffer_days},
+    "plugins.limit": {"tag": _limit_tag},
+}
+"""Section → key → rule, in the order in which they are asked; of plugins: `plugins.CATEGORY`."""

@@ -64,8 +64,8 @@ class Basic:
     """Idle connections to backends kept by each upstream process; 0 keeps none."""
     trusted_proxies: Annotated[tuple[str, ...], EachParsed("network")] = ()
     """Networks, as `10.0.0.0/8`, from which X-Forwarded-For and the like are believed; empty believes nobody."""
-    log_level: Literal["debug", "info", "warn", "error"] = "info"
-    """The least level that the application log shows."""
+    log_level: Annotated[str, Parsed("levels")] = "info"
+    """The least level that the application log shows: debug, info, warn, error, or off; a stage's own as in `info,accept=debug`."""
     log_format_json: bool = field(default=False, metadata=RESTART)
     """The application log is JSON, one object a line."""
     error_log: FilePath = field(default=None, metadata=RESTART)
@@ -148,8 +148,6 @@ class Server:
     """Connections begin with a header of the PROXY protocol, version 1 or 2, and come from `basic.trusted_proxies` only."""
     max_connections: Count = 0
     """Most client connections of this server in one accept replica; 0 is no cap."""
-    includes: tuple[str, ...] = ()
-    """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""
     """A note, without effect."""
 
@@ -196,8 +194,6 @@ class Location:
     """Most further attempts after a failed one; None leaves it to the upstream stage's rule, 0 forbids them."""
     max_retry_window: Seconds | None = None
     """No further attempt once this long has passed since the first; None is no limit."""
-    includes: tuple[str, ...] = ()
-    """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""
     """A note, without effect."""
 
@@ -256,8 +252,6 @@ class Upstream:
     """Most requests waiting for a connection in one upstream process; beyond it 503."""
     max_connections: Count = 0
     """Most connections to one backend from one upstream process; 0 is no limit."""
-    includes: tuple[str, ...] = ()
-    """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""
     """A note, without effect."""
 
@@ -276,26 +270,10 @@ class Certificate:
     """Comma separated names it is used for, `*.example.com` for one label; without them those that it is for."""
     is_default: bool = False
     """It is used for clients that ask for no name, or for one that no certificate is for."""
+    buffer_days: Annotated[int, Between(1, 65535)] = 7
+    """Days before its end from which on a note says that it ends."""
     remark: str = ""
     """A note, without effect."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredValue:
-    """[storages.X]: a text under a name, for includes. Stages never see it: what it is for has it in its place."""
-
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
-
-    category: str
-    """What it is for, in words of who keeps it; any."""
-    value: str = field(repr=False)
-    """The text; encrypted when there is a `secret`."""
-    secret: str = field(default="", repr=False)
-    """The pass phrase with which `value` was encrypted; empty when it was not."""
-    remark: str = ""
-    """A note, without effect."""
-    created_at: Count | None = None
-    """Seconds since 1970 at which it was written; who deletes what is old goes by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,8 +329,6 @@ class Snapshot:
     bus: Bus = Bus()
     notes: tuple[Note, ...] = ()
     """What was found while it was read; `notes_on` tells it, with what the snapshot itself shows."""
-    secret: tuple[str, ...] = ()
-    """Paths of values that came out of encrypted storages, sorted: never to be shown."""
 
     def stage(self, name: str) -> Stage:
         """How the stage `name` is run, with the defaults when the file does not name it."""

@@ -14,6 +14,8 @@ from pingap.config.addresses import is_host_name, parse_backend
 from pingap.config.problems import BadValue, Problem, path_of
 from pingap.config.values import parse_access_log
 
+SECTIONS = {"storages": "shared values and includes"}
+
 _OFF: tuple[Any, ...] = (False, "", [])
 _LOG_COMPRESSION = "compressing old logs"
 _CIRCUIT = "circuit breaking"
@@ -41,6 +43,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "servers": {
         "otlp_exporter": "OpenTelemetry",
         "enable_server_timing": "Server-Timing",
+        "includes": "includes",
     },
     "certificates": {
         "is_ca": "making certificates on the fly",
@@ -48,8 +51,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "dns_challenge": _ACME,
         "dns_provider": _ACME,
         "dns_service_url": _ACME,
-        "buffer_days": _ACME,
     },
+    "locations": {"includes": "includes"},
     "upstreams": {
         "dns_server": _DNS,
         "dns_domain": _DNS,
@@ -64,6 +67,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "circuit_break_min_requests_threshold": _CIRCUIT,
         "circuit_break_half_open_consecutive_success_threshold": _CIRCUIT,
         "circuit_break_open_duration": _CIRCUIT,
+        "includes": "includes",
     },
 }
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
 from pingap.config.addresses import host_name, parse_backend, parse_domains, parse_endpoint, parse_listen_list, parse_network, parse_sni
+from pingap.config.levels import parse_levels
 from pingap.config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from pingap.config.pem import parse_pem
 from pingap.config.problems import BadValue, choices, nearest
@@ -381,6 +382,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "discovery": parse_discovery,
     "domains": parse_domains,
     "duration": parse_duration,
+    "levels": parse_levels,
     "limit": parse_limit,
     "endpoint": parse_endpoint,
     "file_path": parse_file_path,

@@ -30,12 +30,6 @@ def level_number(level: str) -> int:
     return LEVELS.index(level) if level in LEVELS else 1
 
 
-def is_level(word: str) -> bool:
-    """Whether a word names a level."""
-    word = word.lower()
-    return word == "off" or word in LEVELS or word in _ALIASES
-
-
 def as_text(record: Sequence[Any]) -> str:
     """`time LEVEL stage.replica message key=value …`; a traceback follows, indented so that no line of it can pass for a record."""
     _, at, level, stage, replica, message, fields = record[:7]

@@ -112,6 +112,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     loading = asyncio.ensure_future(spawner.load(launch.loader, launch.options.source, launch.options.text))
     await asyncio.sleep(0)  # the request is on its way; what follows is imported meanwhile
     import pingap.supervisor  # noqa: F401
+    from pingap.config.levels import is_ignored, levels_of
     from pingap.config.model import Snapshot
     from pingap.config.paths import logs_of, why_no_log, why_not_opened
     from pingap.config.problems import ConfigRefused, Problem
@@ -133,6 +134,8 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     actors = sum(role.replicas * len(role.stages) for role in roles)
     if short := limits.too_many(actors, sum(len(server.addr) for server in snapshot.servers.values())):
         raise BindFailed([short])
+    if ignored := levels_of(launch.options.level or "").ignored:
+        face.note(f"the log level in the environment: {is_ignored(ignored)}")
     for note in (*plain.get("notes", ()), *topology.without_effect(snapshot, launch.options)):
         face.note(note)
     listeners = Listeners(snapshot.servers)

@@ -31,11 +31,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for progra
 
 
 class Command(click.Command):
-    """Suggests no option that it does not show."""
+    """Suggests no option that it does not show; takes `-c=PATH` for `-c PATH`, as the reference writes it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, [arg.replace("=", "", 1) if arg.startswith("-c=") else arg for arg in args])
         except click.NoSuchOption as error:
             hidden = {name for one in self.params if getattr(one, "hidden", False) for name in (*one.opts, *one.secondary_opts)}
             shown = [name for name in error.possibilities or () if name not in hidden]

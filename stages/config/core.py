@@ -52,8 +52,7 @@ class Loaded:
         """The same out of its bundles. What was read lies in the midst of all that reading left, and keeps the memory of that."""
         snapshot, plans = finished(unpacked(self.packed.contents, self.packed.blobs, keeps=False))
         read = self.snapshot
-        whole = replace(snapshot, stages=read.stages, bus=read.bus, notes=read.notes, secret=read.secret)
-        return Loaded(whole, plans, self.packed)
+        return Loaded(replace(snapshot, stages=read.stages, bus=read.bus, notes=read.notes), plans, self.packed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
-from pingap.observability.app_format import is_level, level_number
+from pingap.config.levels import levels_of
+from pingap.observability.app_format import level_number
 
 TOPICS: Final = ("access", "log", "count")
 """Of the events socket; one for each kind of event."""
@@ -52,34 +53,24 @@ class Audience:
 class Threshold:
     """Which levels the application log shows.
 
-    given: what the command line or the environment says, else None: a level, or as RUST_LOG has it a
-    comma separated list of levels and `stage=level`. It wins over the configuration.
+    given: what the environment says (config/levels.py), else None. It wins over the configuration, stage by stage.
     """
 
     def __init__(self, given: str | None) -> None:
-        self._given: int | None = None
-        self._stages: dict[str, int] = {}
-        self._configured = level_number("info")
-        self.not_understood: list[str] = []
-        for word in filter(None, (part.strip() for part in (given or "").split(","))):
-            name, equals, level = word.rpartition("=")
-            if not is_level(level) or (equals and not name):
-                self.not_understood.append(word)
-            elif equals:
-                self._stages[name.removeprefix("pingap::")] = level_number(level)
-            else:
-                self._given = level_number(level)
+        self._given = levels_of(given or "")
+        self.not_understood = self._given.ignored
+        self.configure("info")
 
-    def configure(self, level: str) -> None:
+    def configure(self, directives: str) -> None:
         """`basic.log_level`."""
-        self._configured = level_number(level)
+        configured, given = levels_of(directives), self._given
+        self._everywhere = level_number(given.everywhere or configured.everywhere or "info")
+        stages = given.stages if given.everywhere else {**configured.stages, **given.stages}
+        self._stages = {stage: level_number(level) for stage, level in stages.items()}
 
     def is_shown(self, level: str, stage: str) -> bool:
         """Whether a record is written."""
-        least = self._stages.get(stage)
-        if least is None:
-            least = self._configured if self._given is None else self._given
-        return level_number(level) >= least
+        return level_number(level) >= self._stages.get(stage, self._everywhere)
 
 
 class Recent:

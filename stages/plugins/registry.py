@@ -10,12 +10,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from pingap.config.model import Code, Snapshot
-from pingap.config.problems import BadValue, Problem, choices, nearest, path_of
+from pingap.config.problems import BadValue, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
 from pingap.stages.coding.rules import BUILTIN as CODINGS
 from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
-from pingap.stages.plugins import trial, user_code
+from pingap.stages.plugins import lenient, trial, user_code
 from pingap.stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
 from pingap.stages.plugins.builtin.basic_auth import BasicAuth
 from pingap.stages.plugins.builtin.compression import Compression
@@ -118,21 +118,25 @@ class Checker:
         self.code: dict[str, Code] = {}
         """By plugin, of those that users wrote: for `Snapshot.code`."""
 
-    def __call__(self, name: str, section: dict[str, Any]) -> list[Problem]:
+    def __call__(self, name: str, section: dict[str, Any]) -> list[Problem | Note]:
         """Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot know the same file."""
+        notes: list[Note] = []
         try:
-            if section.get("category") != user_code.CATEGORY:
+            category = section.get("category")
+            if category != user_code.CATEGORY:
+                if category in lenient.GUARDLESS and category in CATEGORIES:
+                    notes += lenient.meant(path_of("plugins", name), CATEGORIES[category].model, section)
                 make(name, section, _load_guard)
-                return []
+                return [*notes]
             code = _code_of(name, section, self._base)
         except PluginRefused as refused:
-            return list(refused.problems)
+            return [*refused.problems, *notes]
         absolute = section | {"path": code.path} if "path" in section else section
         problems = trial.try_out(JUDGE, name, absolute, code).problems
         if not problems:
             section.update(absolute)
             self.code[name] = code
-        return problems
+        return [*problems]
 
 
 JUDGE: Final = "pingap.stages.plugins.registry:judge"
@@ -152,7 +156,7 @@ def judge(name: str, section: dict[str, Any], code: Code) -> Tried:
 
 def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:
     """Everything that is wrong with [plugins.NAME]; as Checker."""
-    return Checker(base)(name, section)
+    return [one for one in Checker(base)(name, section) if isinstance(one, Problem)]
 
 
 def plans(snapshot: Snapshot, trusts: bool = False) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -150,11 +151,23 @@ def test_a_server_with_tls_and_no_certificate_is_refused() -> None:
     ("line", "wrong"),
     [
         ('tls_min_version = "tlsv1.3"\ntls_max_version = "tlsv1.2"', "tls_min_version: is newer than tls_max_version, tlsv1.2"),
-        ('tls_min_version = "tlsv1.1"', "tls_min_version: expected one of: tlsv1.2, tlsv1.3; got the text"),
+        ('tls_min_version = "tlsv1.4"', "tls_min_version: expected one of: tlsv1.2, tlsv1.3; got the text"),
         ('tls_cipher_list = "NONSENSE"', "tls_cipher_list: OpenSSL knows no cipher in 'NONSENSE'"),
-        ('tls_ciphersuites = "TLS_AES_128_GCM_SHA256"', "tls_ciphersuites: this Python's ssl module cannot choose TLS 1.3 suites"),
     ],
 )
 def test_what_tls_cannot_do_is_refused(line: str, wrong: str) -> None:
     found = problems(SITE + line + "\n" + section("a", *pair("a.example")))
     assert [problem.partition("servers.web.")[2][: len(wrong)] for problem in found] == [wrong]
+
+
+@pytest.mark.skipif(hasattr(ssl.SSLContext, "set_ciphersuites"), reason="this Python's ssl module can choose TLS 1.3 suites")
+def test_suites_that_this_python_cannot_choose_are_noted() -> None:
+    text = SITE + 'tls_ciphersuites = "TLS_AES_128_GCM_SHA256"\n' + section("a", *pair("a.example"))
+    assert [str(note).partition(":")[0] for note in notes_on(load_text(text))] == ["servers.web.tls_ciphersuites"]
+
+
+@pytest.mark.parametrize(("days", "is_told"), [("", False), ("buffer_days = 0", False), ("buffer_days = 20", True)])
+def test_that_a_certificate_ends_soon_is_told_from_its_buffer_days_on(days: str, is_told: bool) -> None:
+    soon = section("soon", *pair("s.example", after=NOW + timedelta(days=10)), days)
+    assert [str(note).startswith("certificates.soon.tls_cert: expires on ") for note in notes_on(loaded(soon))] == [True] * is_told
+    assert notes_on(loaded(soon), NOW + timedelta(days=4))

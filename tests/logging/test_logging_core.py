@@ -67,15 +67,29 @@ def test_a_level_from_outside_wins_over_the_configuration(given: str) -> None:
 
 
 def test_a_level_may_be_given_for_one_stage() -> None:
-    threshold = Threshold("warn,pingap::routing=debug,upstream=off")
+    threshold = Threshold("warn,pingap::routing=DEBUG,upstream=off")
     assert [threshold.is_shown("debug", stage) for stage in ("routing", "accept")] == [True, False]
     assert not threshold.is_shown("error", "upstream")
-    assert threshold.not_understood == []
+    assert threshold.not_understood == ()
+
+
+def test_a_stage_of_the_configuration_keeps_its_level_unless_one_for_all_is_given() -> None:
+    for given, shown in ((None, True), ("accept=error", True), ("warn", False)):
+        threshold = Threshold(given)
+        threshold.configure("error,routing=debug")
+        assert threshold.is_shown("debug", "routing") is shown
+        assert not threshold.is_shown("info", "accept")
+
+
+def test_the_level_of_pingap_is_that_of_all_stages() -> None:
+    threshold = Threshold("pingap=debug,info")
+    assert threshold.is_shown("debug", "accept")
+    assert threshold.not_understood == ()
 
 
 def test_words_that_are_no_levels_are_named_and_change_nothing() -> None:
-    threshold = Threshold("pingora_core=loud, verbose")
-    assert threshold.not_understood == ["pingora_core=loud", "verbose"]
+    threshold = Threshold("pingora_core=loud, verbose, hyper=debug")
+    assert threshold.not_understood == ("pingora_core=loud", "verbose", "hyper=debug")
     assert threshold.is_shown("info", "accept") and not threshold.is_shown("debug", "accept")
 
 

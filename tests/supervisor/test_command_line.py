@@ -52,6 +52,13 @@ def test_a_scale_that_is_none_is_refused(value: str) -> None:
     assert done.exit_code == 2 and "is not STAGE=N" in done.output
 
 
+def test_the_reference_writes_the_configuration_with_an_equals_sign(tmp_path: Path) -> None:
+    (tmp_path / "a=b.toml").write_text('[servers.web]\naddr = "127.0.0.1:6188"\n')
+    for words in (("check", "-c=a=b.toml"), ("up", "-t", f"-c={tmp_path}/a=b.toml"), ("check", "-c", "a=b.toml"), ("check", "-ca=b.toml")):
+        done = run(*words)
+        assert (done.exit_code, "no problems" in done.output) == (0, True), (words, done.output)
+
+
 def test_check_without_a_configuration_says_what_to_name() -> None:
     done = run("check")
     assert done.exit_code == 2 and "name a configuration with -c" in done.output

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -19,13 +19,16 @@ from pingap.stages.plugins.api import Duration, Host, Plugin, Settings, Trouble
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, reply
 from pingap.stages.plugins.limits import INFLIGHT, RATE
 
+NOBODY: Final = ""
+"""Instead of a tag: nothing says what the name of the header, cookie or parameter is."""
+
 
 class LimitSettings(Settings):
     type: Literal["rate", "inflight"] = "rate"
     tag: Literal["ip", "header", "cookie", "query"] = "ip"
     """What is limited: each client address, or each value of a header, cookie or query parameter."""
     key: str = ""
-    """The name of that header, cookie or parameter."""
+    """The name of that header, cookie or parameter; without it nobody is limited, which a note says (config/lenient.py)."""
     max: Annotated[int, Field(ge=0)] = 0
     """Requests in each `interval` (rate), or at the same time (inflight)."""
     interval: Duration = 10.0
@@ -58,13 +61,12 @@ class Limit(Plugin[LimitSettings]):
             "header": lambda exchange: exchange.headers.get(key),
             "cookie": lambda exchange: exchange.cookie(key),
             "query": lambda exchange: exchange.query_value(key),
+            NOBODY: lambda exchange: None,
         }
-        self._value = readers[settings.tag]
+        self._value = readers[settings.tag if settings.tag == "ip" or key else NOBODY]
 
     def check(self) -> Iterator[Trouble]:
         settings = self.settings
-        if settings.tag != "ip" and not settings.key:
-            yield "key", f"the name of the {settings.tag} is missing, so that nothing would be limited"
         if settings.tag == "header" and settings.key:
             try:
                 writable(settings.key)
