@@ -1,9 +1,10 @@
 """Configuration: text in; a frozen model, or the full list of problems, out.
 
     storage/     where the text is: it is read, watched and written there
-    text/        text -> tables, whatever the language
-    edit.py      one item, put into the text where it is or belongs
+    text/        text -> tables, whatever the language; edit.py: one item, put into the text where it is or belongs
     load.py      tables -> `Snapshot`; the only place that needs pydantic
+    references.py  `$ENV:NAME` and the like; includes.py: storages put over the keys of items; encryption.py: of their values
+    secrecy.py   what is secret, and how it is kept out of what is said: THE table of it
     check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
     tls_library.py  what only OpenSSL can say of a certificate
     lenient.py   what is taken otherwise than it is written, for who migrates: THE table of it; notes.py tells it, and what is said in vain
@@ -17,9 +18,8 @@
 
 Rules. A load gives every problem at once, each with the path of its key and a
 hint, or a snapshot that needs no further checks. What a file may say is decided
-here; what a plugin section may say is decided by the plugin, through the
-`plugin_checker` that the caller passes in. Nothing of ours is imported, nothing
-runs in the background, and no stage parses configuration text: config asks here, all others get the
-snapshot. What is compiled where it is used was checked here: templates, regexes, and the tables of plugins,
-which keep the form that they were written in.
+here; what a plugin section may say is decided by the plugin, through the `plugin_checker` that the caller passes in.
+Nothing of ours is imported, nothing runs in the background, and no stage parses configuration text: config asks here, all
+others get the snapshot. What is compiled where it is used was checked here: templates, regexes, and the tables of
+plugins, which keep the form that they were written in.
 """

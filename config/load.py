@@ -1,10 +1,11 @@
 """Text to a checked `Snapshot`, or to every problem at once.
 
-The steps: read the documents, parse them (config/text), put them together, fill in
-`$ENV:NAME`, take what only the reference takes (lenient.py), set aside what is not
-supported yet, validate each item by itself (pydantic, strict, from the model), then
-check what spans items. A step goes on with what the one before could use, so that
-one misspelling hides no other.
+The steps: read the documents, parse them (config/text), put them together, open the
+storages, fill in `$ENV:NAME` and `$SECRET:NAME`, put includes over the keys of items,
+take what only the reference takes (lenient.py), set aside what is not supported yet,
+validate each item by itself (pydantic, strict, from the model), then check what spans
+items. A step goes on with what the one before could use, so that one misspelling hides
+no other; and nothing that is said shows a secret.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import CoreConfig, SchemaValidator
 
-from pingap.config import check, lenient, unsupported
+from pingap.config import check, includes, lenient, unsupported
 from pingap.config.certificates import domains_of
-from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, Upstream
+from pingap.config.encryption import NotDecrypted, decrypt, is_encrypted
+from pingap.config.includes import INCLUDING, Shelf
+from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
 from pingap.config.notes import grouped
 from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
+from pingap.config.references import Place, References, of_environment, of_file, of_storages
+from pingap.config.secrecy import Told, is_within, secrets_of, without_secrets
 from pingap.config.storage.base import SINGLE, Document, Storage
 from pingap.config.text.formats import tables_of
 
@@ -36,11 +41,9 @@ What is taken otherwise is changed in the section.
 """
 
 Item = TypeVar("Item")
-Told = TypeVar("Told", Problem, Note)
 Table = dict[str, Any]
 
-SECTIONS = ("basic", "servers", "locations", "upstreams", "certificates", "plugins", "stages", "bus")
-_VARIABLE = re.compile(r"\$ENV:([A-Za-z_][A-Za-z0-9_]*)")
+SECTIONS = ("basic", "servers", "locations", "upstreams", "certificates", "plugins", "storages", "stages", "bus")
 _VALIDATORS: dict[type, SchemaValidator] = {}
 
 _STAND_INS: Mapping[str, Any] = {
@@ -48,6 +51,8 @@ _STAND_INS: Mapping[str, Any] = {
     "addrs": ["127.0.0.1"],
     "tls_cert": "-----BEGIN NOTHING-----\n-----END NOTHING-----",
     "tls_key": "-----BEGIN NOTHING-----\n-----END NOTHING-----",
+    "category": "",
+    "value": "",
 }
 """For keys that an item cannot be made without; neither gives rise to a problem."""
 
@@ -63,7 +68,7 @@ def load(
     raw = _Raw()
     for document in storage.read().documents:
         raw.add(document)
-    raw.tables = {section: _with_variables(table, (section,), env, raw) for section, table in raw.tables.items()}
+    _fill(raw, env)
     snapshot = Snapshot(
         basic=_single(raw, "basic", Basic) or Basic(),
         servers=_items(raw, "servers", Server),
@@ -73,6 +78,7 @@ def load(
         certificates=_certificates(raw),
         stages=_items(raw, "stages", Stage),
         bus=_single(raw, "bus", Bus) or Bus(),
+        secret=tuple(sorted(raw.secret)),
     )
     if raw.is_whole:
         # References are checked against what the files name, usable or not: one mistake is then told once.
@@ -94,7 +100,11 @@ class _Raw:
     partial: set[str] = field(default_factory=set)
     """The paths of items that lack keys which the file gives, because those were wrong."""
     unset: set[str] = field(default_factory=set)
-    """The paths of texts that name an environment variable which is not set."""
+    """The paths of texts that refer to something which is not there."""
+    secret: set[str] = field(default_factory=set)
+    """The paths of values that came out of an encrypted storage, or from a storage by `$SECRET:NAME`."""
+    included: dict[str, str] = field(default_factory=dict)
+    """Path of a key → the place in a storage that it was included from."""
     is_whole: bool = True
     """Every document could be parsed."""
     problems: list[Problem] = field(default_factory=list)
@@ -109,9 +119,7 @@ class _Raw:
             self.problems.append(tables)
             return
         for section, table in tables.items():
-            if section in unsupported.SECTIONS:
-                self.problems.append(unsupported.not_yet(path_of(section), unsupported.SECTIONS[section]))
-            elif section not in SECTIONS:
+            if section not in SECTIONS:
                 hint = nearest(section, SECTIONS) or choices(SECTIONS)
                 self.problems.append(Problem(path_of(section), "unknown section", hint))
             elif not isinstance(table, dict):
@@ -141,8 +149,11 @@ class _Raw:
         ranked = []
         for one in found:
             rank, origin = next((places[outer] for outer in _around(one.path) if outer in places), (-1, ""))
-            ranked.append((rank, replace(one, source=origin if several else "")))
-        return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
+            include = next((self.included[outer] for outer in _around(one.path) if outer in self.included), "")
+            source = ", ".join(filter(None, (origin if several else "", include)))
+            ranked.append((rank, replace(one, source=source)))
+        in_order = [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
+        return without_secrets(in_order, secrets_of(self.tables, self.secret)) if in_order else []
 
 
 def _around(path: str) -> Iterator[str]:
@@ -153,18 +164,79 @@ def _around(path: str) -> Iterator[str]:
             yield path[:end]
 
 
-def _with_variables(value: Any, path: tuple[str | int, ...], env: Mapping[str, str], raw: _Raw) -> Any:
-    """`value` with each text that is `$ENV:NAME` as a whole replaced by that variable."""
-    if isinstance(value, dict):
-        return {key: _with_variables(entry, (*path, key), env, raw) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_with_variables(entry, (*path, index), env, raw) for index, entry in enumerate(value)]
-    if not isinstance(value, str) or not (match := _VARIABLE.fullmatch(value)):
-        return value
-    if match[1] not in env:
-        raw.unset.add(path_of(*path))
-        raw.problems.append(Problem(path_of(*path), f"the environment variable {match[1]} is not set"))
-    return env.get(match[1], value)
+def _fill(raw: _Raw, env: Mapping[str, str]) -> None:
+    """What texts refer to, and what items include, put in their places."""
+
+    def unset(place: Place, why: BadValue) -> None:
+        raw.unset.add(path_of(*place))
+        if why.message:
+            raw.problems.append(Problem(path_of(*place), why.message, why.hint))
+
+    def used(place: Place, kind: str, text: str) -> None:
+        if kind == "SECRET":
+            raw.secret.add(path_of(*place))
+
+    variable = of_environment(env)
+    if "storages" in raw.tables:
+        opener = References({"ENV": variable, "FILE": of_file}, unset)
+        raw.tables["storages"] = opener.fill(raw.tables["storages"], ("storages",))
+    stored = _items(raw, "storages", StoredValue)
+    declared = frozenset(raw.tables.get("storages", {}))
+    values = dict(_opened(raw, stored))
+    references = References({"ENV": variable, "SECRET": of_storages(values, declared)}, unset, used)
+    for section in raw.tables.keys() - {"storages"}:
+        raw.tables[section] = references.fill(raw.tables[section], (section,))
+    marks: dict[str, tuple[set[str], set[str]]] = {}
+
+    def filled(keys: Any, name: str) -> Any:
+        place = ("storages", name, "value")
+        found = references.fill(keys, place)
+        base = path_of(*place)
+        secret, missing = ({path.removeprefix(base) for path in those if is_within(path, {base})} for those in (raw.secret, raw.unset))
+        if stored[name].secret:
+            secret = {f".{path_of(key)}" for key in keys}
+        marks[name] = secret, missing
+        return found
+
+    shelf = Shelf(values, declared, filled)
+    for section in INCLUDING:
+        items = raw.tables.get(section, {})
+        for name, table in items.items():
+            if isinstance(table, dict) and includes.KEY in table:
+                items[name] = _expanded(raw, shelf, path_of(section, name), table, marks)
+    raw.problems += shelf.problems
+
+
+def _expanded(raw: _Raw, shelf: Shelf, path: str, table: Table, marks: Mapping[str, tuple[set[str], set[str]]]) -> Table:
+    """marks: of each storage that was read, where in it are secrets, and what refers to nothing: paths from the value on."""
+    item = shelf.expanded(path, table)
+    raw.problems += item.problems
+    raw.included |= {f"{path}.{path_of(key)}": origin.place for key, origin in item.origins.items()}
+    for storage in {origin.storage for origin in item.origins.values()}:
+        secret, missing = marks[storage]
+        raw.secret |= {path + inner for inner in secret}
+        raw.unset |= {path + inner for inner in missing}
+    return item.table
+
+
+def _opened(raw: _Raw, stored: Mapping[str, StoredValue]) -> Iterator[tuple[str, str]]:
+    """(name, readable text) of each storage that can be used."""
+    for name, one in stored.items():
+        path = path_of("storages", name)
+        if path in raw.partial or raw.unset & {f"{path}.value", f"{path}.secret"}:
+            continue
+        if one.secret:
+            try:
+                yield name, decrypt(one.value, one.secret)
+            except NotDecrypted as error:
+                raw.problems.append(
+                    Problem(f"{path}.value", str(error), "`pingap secret encrypt` makes such a text, `pingap secret decrypt` tries one")
+                )
+        elif is_encrypted(one.value):
+            hint = 'write secret = "$ENV:NAME", with the pass phrase in that environment variable'
+            raw.problems.append(Problem(f"{path}.secret", "the value is encrypted, and there is no pass phrase", hint))
+        else:
+            yield name, one.value
 
 
 def _single(raw: _Raw, section: str, kind: type[Item]) -> Item | None:
@@ -268,6 +340,7 @@ _KINDS: Mapping[str, Any] = {
     "locations.NAME": Location,
     "upstreams.NAME": Upstream,
     "certificates.NAME": Certificate,
+    "storages.NAME": StoredValue,
     "stages.NAME": Stage,
     "bus": Bus,
 }

@@ -148,6 +148,8 @@ class Server:
     """Connections begin with a header of the PROXY protocol, version 1 or 2, and come from `basic.trusted_proxies` only."""
     max_connections: Count = 0
     """Most client connections of this server in one accept replica; 0 is no cap."""
+    includes: tuple[str, ...] = ()
+    """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""
     """A note, without effect."""
 
@@ -194,6 +196,8 @@ class Location:
     """Most further attempts after a failed one; None leaves it to the upstream stage's rule, 0 forbids them."""
     max_retry_window: Seconds | None = None
     """No further attempt once this long has passed since the first; None is no limit."""
+    includes: tuple[str, ...] = ()
+    """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""
     """A note, without effect."""
 
@@ -252,6 +256,8 @@ class Upstream:
     """Most requests waiting for a connection in one upstream process; beyond it 503."""
     max_connections: Count = 0
     """Most connections to one backend from one upstream process; 0 is no limit."""
+    includes: tuple[str, ...] = ()
+    """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""
     """A note, without effect."""
 
@@ -274,6 +280,24 @@ class Certificate:
     """Days before its end from which on a note says that it ends."""
     remark: str = ""
     """A note, without effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredValue:
+    """[storages.X]: a text under a name, for includes. Stages never see it: what it is for has it in its place."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    category: str
+    """What it is for, in words of who keeps it; any."""
+    value: str = field(repr=False)
+    """The text; encrypted when there is a `secret`."""
+    secret: str = field(default="", repr=False)
+    """The pass phrase with which `value` was encrypted; empty when it was not."""
+    remark: str = ""
+    """A note, without effect."""
+    created_at: Count | None = None
+    """Seconds since 1970 at which it was written; who deletes what is old goes by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +353,8 @@ class Snapshot:
     bus: Bus = Bus()
     notes: tuple[Note, ...] = ()
     """What was found while it was read; `notes_on` tells it, with what the snapshot itself shows."""
+    secret: tuple[str, ...] = ()
+    """Paths of values that came out of encrypted storages, sorted: never to be shown."""
 
     def stage(self, name: str) -> Stage:
         """How the stage `name` is run, with the defaults when the file does not name it."""

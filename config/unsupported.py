@@ -14,8 +14,6 @@ from pingap.config.addresses import is_host_name, parse_backend
 from pingap.config.problems import BadValue, Problem, path_of
 from pingap.config.values import parse_access_log
 
-SECTIONS = {"storages": "shared values and includes"}
-
 _OFF: tuple[Any, ...] = (False, "", [])
 _LOG_COMPRESSION = "compressing old logs"
 _CIRCUIT = "circuit breaking"
@@ -43,7 +41,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "servers": {
         "otlp_exporter": "OpenTelemetry",
         "enable_server_timing": "Server-Timing",
-        "includes": "includes",
     },
     "certificates": {
         "is_ca": "making certificates on the fly",
@@ -52,7 +49,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "dns_provider": _ACME,
         "dns_service_url": _ACME,
     },
-    "locations": {"includes": "includes"},
     "upstreams": {
         "dns_server": _DNS,
         "dns_domain": _DNS,
@@ -67,7 +63,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "circuit_break_min_requests_threshold": _CIRCUIT,
         "circuit_break_half_open_consecutive_success_threshold": _CIRCUIT,
         "circuit_break_open_duration": _CIRCUIT,
-        "includes": "includes",
     },
 }
 

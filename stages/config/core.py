@@ -52,7 +52,8 @@ class Loaded:
         """The same out of its bundles. What was read lies in the midst of all that reading left, and keeps the memory of that."""
         snapshot, plans = finished(unpacked(self.packed.contents, self.packed.blobs, keeps=False))
         read = self.snapshot
-        return Loaded(replace(snapshot, stages=read.stages, bus=read.bus, notes=read.notes), plans, self.packed)
+        whole = replace(snapshot, stages=read.stages, bus=read.bus, notes=read.notes, secret=read.secret)
+        return Loaded(whole, plans, self.packed)
 
 
 @dataclass(frozen=True, slots=True)

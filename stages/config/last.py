@@ -46,13 +46,13 @@ def restore(run_dir: str) -> Stored | None:
 
 def _rest(snapshot: Snapshot) -> Snapshot:
     """What is in no bundle."""
-    return Snapshot(stages=snapshot.stages, bus=snapshot.bus, notes=snapshot.notes)
+    return Snapshot(stages=snapshot.stages, bus=snapshot.bus, notes=snapshot.notes, secret=snapshot.secret)
 
 
 def _loaded(plain: dict[str, Any], blobs: dict[bytes, bytes]) -> Loaded:
     contents = plain["contents"]
     snapshot, plans = finished(unpacked(contents, blobs, keeps=False))
     rest = Snapshot.from_wire(plain["rest"])
-    whole = replace(snapshot, stages=rest.stages, bus=rest.bus, notes=rest.notes)
+    whole = replace(snapshot, stages=rest.stages, bus=rest.bus, notes=rest.notes, secret=rest.secret)
     used = digests(contents)
     return Loaded(whole, plans, Packed(contents, {digest: blob for digest, blob in blobs.items() if digest in used}))

@@ -18,7 +18,7 @@ from pingap.config.problems import ConfigRefused
 from tests.kit.config import load_text
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))
-ENV = {"CASE_ADDR": "127.0.0.1:6188", "CASE_SECRET": "c2VjcmV0", "HOME": "/home/case"}
+ENV = {"CASE_ADDR": "127.0.0.1:6188", "CASE_SECRET": "c2VjcmV0", "CASE_HEADER": "X-Case:1", "HOME": "/home/case"}
 
 
 def outcome(case: Path) -> tuple[str, Snapshot | None]:

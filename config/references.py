@@ -1,0 +1,103 @@
+"""Texts that stand for others: `$ENV:NAME`, `$FILE:PATH` and `$SECRET:NAME`, each as a whole text."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pingap.config.problems import BadValue, nearest, path_of
+
+LONGEST_FILE: Final = 1024 * 1024
+"""Bytes of a file that a text may stand for."""
+
+Place = tuple[str | int, ...]
+"""Keys and indices from the section down, for `path_of`."""
+
+_REFERENCE: Final = re.compile(r"\$(?:(ENV):([A-Za-z_][A-Za-z0-9_]*)|(FILE|SECRET):(.+))")
+
+
+def is_reference(text: str) -> bool:
+    """Whether it stands for another text, if there is one."""
+    return text.startswith("$") and _REFERENCE.fullmatch(text) is not None
+
+
+class References:
+    """Replaces them in tables. It asks for what they stand for, and tells what came of it.
+
+    lookups: kind (ENV, FILE, SECRET) → what a name stands for; raises BadValue. A kind that is not in it is text like any other.
+    """
+
+    def __init__(
+        self,
+        lookups: Mapping[str, Callable[[str], str]],
+        unset: Callable[[Place, BadValue], None],
+        used: Callable[[Place, str, str], None] = lambda place, kind, text: None,
+    ) -> None:
+        """unset: is told of each that stands for nothing, which then stays as it is. used: place, kind and text of each other."""
+        self._lookups = lookups
+        self._unset = unset
+        self._used = used
+
+    def fill(self, value: Any, place: Place) -> Any:
+        """`value` with what its texts stand for."""
+        if isinstance(value, dict):
+            return {key: self.fill(entry, (*place, key)) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [self.fill(entry, (*place, index)) for index, entry in enumerate(value)]
+        if not isinstance(value, str) or not value.startswith("$") or not (match := _REFERENCE.fullmatch(value)):
+            return value
+        kind, name = match[1] or match[3], match[2] or match[4]
+        if kind not in self._lookups:
+            return value
+        try:
+            text = self._lookups[kind](name)
+        except BadValue as error:
+            self._unset(place, error)
+            return value
+        self._used(place, kind, text)
+        return text
+
+
+def of_environment(env: Mapping[str, str]) -> Callable[[str], str]:
+    """The lookup of `$ENV:NAME`."""
+
+    def lookup(name: str) -> str:
+        if name not in env:
+            raise BadValue(f"the environment variable {name} is not set")
+        return env[name]
+
+    return lookup
+
+
+def of_file(path: str) -> str:
+    """The lookup of `$FILE:PATH`: the text of a file without a line end at its end."""
+    full = os.path.expanduser(path)
+    if not os.path.isabs(full):
+        raise BadValue(f"{path} is no absolute path", "a path begins with / or ~")
+    try:
+        with open(full, "rb") as file:
+            content = file.read(LONGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else ""
+        raise BadValue(f"{path} cannot be read: {(reason or str(error)).lower()}") from None
+    if len(content) > LONGEST_FILE:
+        raise BadValue(f"{path} is longer than 1 MiB")
+    try:
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise BadValue(f"{path} is not UTF-8") from None
+
+
+def of_storages(values: Mapping[str, str], declared: frozenset[str]) -> Callable[[str], str]:
+    """The lookup of `$SECRET:NAME`. values: of usable storages; declared: the names of all, of which more is told elsewhere."""
+
+    def lookup(name: str) -> str:
+        if name in values:
+            return values[name]
+        if name in declared:
+            raise BadValue("")
+        raise BadValue(f"storage {name!r} does not exist", nearest(name, declared) or f"add [{path_of('storages', name)}]")
+
+    return lookup
