@@ -31,7 +31,7 @@ from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, choic
 from pingap.config.quantities import describe
 from pingap.config.references import Place, References, of_environment, of_file, of_storages
 from pingap.config.secrecy import Told, is_within, secrets_of, without_secrets
-from pingap.config.storage.base import SINGLE, Document, Storage
+from pingap.config.storage.base import SINGLE, Document, Readable
 from pingap.config.text.formats import tables_of
 
 PluginChecker = Callable[[str, dict[str, Any]], list[Problem | Note]]
@@ -58,7 +58,7 @@ _STAND_INS: Mapping[str, Any] = {
 
 
 def load(
-    storage: Storage,
+    storage: Readable,
     *,
     plugin_checker: PluginChecker | None = None,
     builtin_plugins: frozenset[str] = unsupported.BUILTIN_PLUGINS,

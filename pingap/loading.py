@@ -17,20 +17,21 @@ from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.paths import check_paths
 from pingap.config.problems import BadValue, ConfigRefused, Problem, path_of
-from pingap.config.storage.base import Storage
+from pingap.config.storage.base import Readable, ReadOnce
 from pingap.config.storage.places import storage_of
 from pingap.config.text.formats import as_written
 from pingap.config.values import parse_access_log
 from pingap.observability.access_format import problems as format_problems
 
 
-def load(storage: Storage) -> Snapshot:
+def load(storage: Readable) -> Snapshot:
     """Reads what a storage holds. Raises ConfigRefused with all problems.
 
     Code of users is run in children only (stages/plugins/trial.py).
     """
     from pingap.stages.plugins import registry
 
+    storage = ReadOnce(storage)
     checker = registry.Checker(storage.base)
     try:
         snapshot = load_snapshot(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
@@ -49,7 +50,7 @@ def _access_logs(formats: Iterable[tuple[str, str]]) -> Iterator[Problem]:
             yield Problem(path_of("servers", server, "access_log"), message, hint)
 
 
-def _written(storage: Storage) -> Iterator[tuple[str, str]]:
+def _written(storage: Readable) -> Iterator[tuple[str, str]]:
     """Access log formats of a configuration that has other problems, so that these are told as well."""
     with suppress(ConfigRefused):
         for name, server in as_written(storage.read().documents, "servers").items():

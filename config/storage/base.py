@@ -8,7 +8,7 @@ seen; a version is made of the texts alone, and is the same for the same texts w
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, Protocol
 
@@ -41,6 +41,8 @@ class Reading:
     """All the texts of a storage, as they were at one time."""
 
     documents: tuple[Document, ...]
+    fingerprint: Fingerprint | None = field(default=None, compare=False, repr=False)
+    """What `changes` says as long as this is what there is. None: only who asks it before he reads knows that."""
 
     @property
     def version(self) -> str:
@@ -77,7 +79,7 @@ class Outdated(NotWritten):
     """Somebody has changed the configuration since that version was read."""
 
 
-class Storage(Protocol):
+class Readable(Protocol):
     @property
     def base(self) -> str:
         """The directory at which relative paths of the configuration start; "" for the current one."""
@@ -88,6 +90,8 @@ class Storage(Protocol):
         Raises ConfigRefused with a problem for each document that cannot be read, and NothingThere, which is one.
         """
 
+
+class Storage(Readable, Protocol):
     def changes(self) -> Fingerprint:
         """Cheap to ask again and again: two equal ones mean that nothing needs reading again. It never fails."""
 
@@ -97,6 +101,10 @@ class Storage(Protocol):
         It is a hint that comes early: it may come for nothing, or, where nobody tells the storage anything, never.
         Who must know looks at `changes` besides, now and then.
         """
+
+    @property
+    def trouble(self) -> str:
+        """Why `changes` does not know at present what there is, for the log; "" while it does."""
 
     def write(self, document: Document, version: str) -> str:
         """Replaces a document, or adds one, as a whole and durably, if `version` is still that of all documents.
@@ -118,6 +126,30 @@ class Storage(Protocol):
 
         None: this storage keeps none. Raises NotWritten, with the reason, when they cannot be read.
         """
+
+
+class ReadOnce:
+    """A storage as it was at one moment, for who reads it several times and must find the same."""
+
+    def __init__(self, storage: Readable) -> None:
+        self._storage = storage
+        self.base = storage.base
+        self._reading: Reading | ConfigRefused | None = None
+
+    def read(self) -> Reading:
+        if self._reading is None:
+            try:
+                self._reading = self._storage.read()
+            except ConfigRefused as refused:
+                self._reading = refused
+        if isinstance(self._reading, ConfigRefused):
+            raise self._reading
+        return self._reading
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Of what was read."""
+        return self._reading.fingerprint if isinstance(self._reading, Reading) else None
 
 
 def reading_of(storage: Storage) -> Reading:

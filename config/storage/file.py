@@ -51,6 +51,7 @@ class FileStorage:
 
     def __init__(self, path: str | Path, is_separate: bool = False, has_history: bool = False) -> None:
         self.root = Path(os.path.expanduser(path))
+        self.trouble = ""
         self._is_separate = is_separate
         self._history = History(Path(f"{self.root}-history")) if has_history else None
 

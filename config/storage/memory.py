@@ -14,6 +14,7 @@ class MemoryStorage:
         self._document = Document(name, text)
         self._writes = 0
         self.base = ""
+        self.trouble = ""
 
     def read(self) -> Reading:
         return Reading((self._document,))

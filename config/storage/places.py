@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from pingap.config.problems import ConfigRefused, Problem, choices, nearest
 from pingap.config.storage.base import Storage
+from pingap.config.storage.etcd.address import is_etcd
 from pingap.config.storage.file import FileStorage
 from pingap.config.storage.memory import MemoryStorage
 
@@ -20,13 +21,17 @@ _OF_FILES: Final = ("separation", "enable_history")
 
 
 def storage_of(source: str | Path | None, text: str | None = None) -> Storage:
-    """A file or directory, `~` being the home directory; None is `text`. Raises ConfigRefused for what is not there yet."""
+    """A file or directory, `~` being the home directory; etcd; None is `text`. Raises ConfigRefused for what is none of these."""
     if source is None:
         return MemoryStorage(text or "", EMBEDDED)
     written = str(source)
+    if is_etcd(written):
+        from pingap.config.storage.etcd.storage import EtcdStorage
+
+        return EtcdStorage(written)
     if "://" in written:
         scheme = written.partition("://")[0]
-        raise ConfigRefused([Problem(written, f"not supported yet: configuration in {scheme}", "give a file or directory")])
+        raise ConfigRefused([Problem(f"{scheme}://…", "no such storage of configurations", "a file, a directory, etcd:// or etcds://")])
     path, _, query = written.partition("?")
     asked, problems = options_of(query, _OF_FILES)
     if problems:

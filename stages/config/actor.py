@@ -18,7 +18,7 @@ from pingap.config.certificates import files_of
 from pingap.config.diff import shortened
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
-from pingap.config.storage.base import Fingerprint, Storage
+from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
 from pingap.config.storage.file import prints_of
 from pingap.config.text.formats import as_written
 from pingap.stages import keepsake
@@ -53,7 +53,7 @@ READING: Final = 20.0
 
 DRY_RUN: Final = "dry-run"
 
-Load = Callable[[Storage], Snapshot]
+Load = Callable[[Readable], Snapshot]
 Plans = Callable[[Snapshot], dict[str, int]]
 
 
@@ -177,7 +177,7 @@ class ConfigActor(Actor):
         changed, notes, problems = "", (), ()  # type: tuple[str, tuple[str, ...], tuple[str, ...]]
         try:
             async with self._reading:
-                found, _, _ = await aside(partial(_load, self._load, self._plans, self._storage), READING)
+                found, _, _, _ = await aside(partial(_load, self._load, self._plans, self._storage), READING)
             if isinstance(found, Loaded):
                 changed, notes = self._core.compare(found)
             else:
@@ -191,10 +191,11 @@ class ConfigActor(Actor):
         self._reads += 1
         source, code = self._seen()
         looked: Fingerprint = ()
+        exact: Fingerprint | None = None
         event: Event
         try:
             async with self._reading:
-                found, self._code, looked = await aside(partial(_load, self._load, self._plans, self._storage), READING)
+                found, self._code, looked, exact = await aside(partial(_load, self._load, self._plans, self._storage), READING)
             if isinstance(found, Loaded):
                 found = found.anew()
                 give_back()
@@ -205,7 +206,7 @@ class ConfigActor(Actor):
             event = ReadFailed((_why_not_checked(error),), asked)
         # What changed while it was read has yet to be read.
         before = {entry[0]: entry for entry in (*looked, *code)}
-        watch.read((source, tuple(before.get(entry[0], entry) for entry in prints_of(self._code))))
+        watch.read((source if exact is None else exact, tuple(before.get(entry[0], entry) for entry in prints_of(self._code))))
         self._feed(event)
 
     # -- messages ------------------------------------------------------------------------
@@ -277,30 +278,33 @@ def _on_one_line(problem: str) -> str:
     return f"{message} ({' '.join(hints)})" if hints else message
 
 
-def _load(load: Load, plans: Plans, storage: Storage) -> tuple[Loaded | tuple[str, ...], tuple[str, ...], Fingerprint]:
-    """What is there, or all that is wrong with it; the files on which that depends besides; and their prints before it was read."""
+def _load(load: Load, plans: Plans, storage: Readable) -> tuple[Loaded | tuple[str, ...], tuple[str, ...], Fingerprint, Fingerprint | None]:
+    """What is there, or all that is wrong with it; the files on which that depends besides; their prints before it was read; and
+    of the storage, where it knows, that of what was read.
+    """
     problems: tuple[str, ...]
+    storage = ReadOnce(storage)
     written = (*_code_files(_raw_items("plugins", storage), storage.base), *_certificate_files(storage))
     looked = prints_of(written)
     try:
         snapshot = load(storage)
         loaded = Loaded.of(snapshot, plans(snapshot))  # what cannot travel is refused here rather than lost on the way
-        return loaded, (*_code_files(snapshot.plugins), *_certificate_files(storage)), looked
+        return loaded, (*_code_files(snapshot.plugins), *_certificate_files(storage)), looked, storage.fingerprint
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))
     except Exception as error:
         problems = (f"checking failed: {type(error).__name__}: {error}",)
-    return problems, written, looked
+    return problems, written, looked, storage.fingerprint
 
 
-def _raw_items(section: str, storage: Storage) -> dict[str, Any]:
+def _raw_items(section: str, storage: Readable) -> dict[str, Any]:
     """The items of a section as they are written, as far as they can be read."""
     with suppress(ConfigRefused):
         return as_written(storage.read().documents, section)
     return {}
 
 
-def _certificate_files(storage: Storage) -> tuple[str, ...]:
+def _certificate_files(storage: Readable) -> tuple[str, ...]:
     """The files of certificates and keys: they are renewed in their place, and taken over then."""
     return tuple(sorted({path for table in _raw_items("certificates", storage).values() for path in files_of(table)}))
 

@@ -15,7 +15,7 @@ import pytest
 from pingap.bus.members import Members
 from pingap.config.load import load
 from pingap.config.model import Basic, Code, Snapshot
-from pingap.config.storage.base import Storage
+from pingap.config.storage.base import Readable
 from pingap.config.storage.places import storage_of
 from pingap.loading import load as load_all
 from pingap.stages.bundles import unpacked
@@ -49,7 +49,7 @@ STAGES = ("accept", "routing", "upstream")
 class Run:
     """A config actor among stages that the test plays."""
 
-    def __init__(self, path: Path, run_dir: Path, load: Callable[[Storage], Snapshot] = load) -> None:
+    def __init__(self, path: Path, run_dir: Path, load: Callable[[Readable], Snapshot] = load) -> None:
         self.path = path
         self.context = FakeContext("config", 2)
         self.context.run_dir = str(run_dir)
@@ -289,7 +289,7 @@ async def test_mending_the_code_of_a_plugin_that_broke_the_configuration_is_enou
     plugin = tmp_path / "mine.py"
     plugin.write_text("broken")
 
-    def checked(storage: Storage) -> Snapshot:
+    def checked(storage: Readable) -> Snapshot:
         snapshot = load(storage)
         if "mine" in snapshot.plugins and plugin.read_text() == "broken":
             raise ValueError("mine.py is broken")
@@ -310,7 +310,7 @@ async def test_code_that_changes_while_it_is_read_for_the_first_time_is_read_aga
     plugin.write_text("old")
     reads: list[str] = []
 
-    def checked(storage: Storage) -> Snapshot:
+    def checked(storage: Readable) -> Snapshot:
         snapshot = load(storage)
         reads.append(plugin.read_text())
         if len(reads) == 1:
@@ -371,7 +371,7 @@ async def test_checks_that_take_long_do_not_hold_up_the_loop(path: Path) -> None
 
     go_on = threading.Event()
 
-    def slow(storage: Storage) -> Snapshot:
+    def slow(storage: Readable) -> Snapshot:
         go_on.wait(5)
         return load(storage)
 
@@ -385,7 +385,7 @@ async def test_checks_that_take_long_do_not_hold_up_the_loop(path: Path) -> None
 
 
 async def test_checks_that_exit_the_process_cost_only_the_edit(path: Path) -> None:
-    def exits(storage: Storage) -> Snapshot:
+    def exits(storage: Readable) -> Snapshot:
         snapshot = load(storage)
         if snapshot.upstreams["api"].addrs[0].port == 2:
             raise SystemExit(3)

@@ -1,0 +1,173 @@
+"""A thread that knows what is under a prefix of etcd now: not the texts, but whether they are others.
+
+Its knowledge is two numbers: the revision of the newest change of a key that is there, and how many keys there are. Two
+equal pairs are the same keys with the same values, since a change makes the first larger and a removal the second smaller.
+It asks for the pair, then waits for etcd to tell of any later change (a watch), then asks again. A watch from a
+revision that was compacted, a lost connection, or a minute of silence (which may be a dead connection) end in the same
+way: it asks again. Whether that was for nothing the pair says.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from pingap.config.storage.base import Fingerprint
+from pingap.config.storage.etcd.gateway import Cluster, EtcdError, EtcdUnreachable, Gateway, number, revision
+from pingap.config.storage.etcd.transactions import range_of
+
+SILENCE: Final = 60.0
+"""Seconds without a change after which etcd is asked all the same."""
+
+SHORTEST: Final = 0.5
+LONGEST: Final = 60.0
+"""Seconds until the next try after a failure; each is twice the one before, give or take a quarter."""
+
+Pair = tuple[int, int]
+
+
+class EtcdWatcher:
+    """Threads may share it. Its own thread is a daemon, begun by `start`, and in no other process than the one that called that."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._ended = threading.Event()
+        self._gateway: Gateway | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._revision = 0
+        """Of the store, at which the pair was true."""
+        self._pair: Pair | None = None
+        self._trouble = ""
+        self._in_step = 0.0
+        """Unix time at which it last knew what is there."""
+
+    # -- for everybody ------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """As far as is known: () before anything is."""
+        return () if self._pair is None else self.fingerprint_of(self._pair)
+
+    def fingerprint_of(self, pair: Pair) -> Fingerprint:
+        return ((self._cluster.address.shown, *pair, 0, 0),)
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not know what is there now; "" while it does."""
+        trouble = self._trouble
+        if not trouble or not self._in_step:
+            return trouble
+        return f"{trouble}; last in step at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self._in_step))}"
+
+    def learn(self, at: int, pair: Pair) -> None:
+        """Somebody has asked etcd. at: the revision of the answer."""
+        with self._lock:
+            self._in_step = time.time()
+            if at < self._revision and self._pair is not None and not self._trouble:
+                return  # an older answer; after trouble, a cluster that was restored from a backup may count anew
+            changed = self._pair is not None and self._pair != pair
+            self._revision, self._pair = at, pair
+            listeners = list(self._listeners) if changed else []
+        for tell in listeners:
+            with suppress(Exception):  # whoever listens has gone
+                tell()
+
+    def follow(self, moved: Callable[[], None]) -> Callable[[], None]:
+        with self._lock:
+            self._listeners.append(moved)
+        self.start()
+
+        def end() -> None:
+            with self._lock:
+                if moved in self._listeners:
+                    self._listeners.remove(moved)
+                is_last = not self._listeners
+            if is_last:
+                self.stop()
+
+        return end
+
+    def start(self) -> None:
+        """Begins, unless it has begun."""
+        with self._lock:
+            if self._thread is not None and self._pid == os.getpid():
+                return
+            self._pid = os.getpid()
+            self._ended = threading.Event()
+            self._thread = threading.Thread(target=self._run, args=(self._ended,), name="etcd watch", daemon=True)
+            self._thread.start()
+
+    def stop(self, wait: float = 0.0) -> None:
+        """Ends it. wait: seconds that this may take to be seen."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            gateway = self._gateway
+            self._ended.set()
+        if gateway is not None:
+            gateway.close()
+        if thread is not None and wait:
+            thread.join(wait)
+
+    # -- its thread ---------------------------------------------------------------------
+
+    def _run(self, ended: threading.Event) -> None:
+        failures = 0
+        while not ended.is_set():
+            try:
+                at = self._ask()
+                self._trouble = ""
+                if self._wait_for_change(at, ended):
+                    failures = 0
+                    continue
+            except (EtcdError, EtcdUnreachable) as error:
+                self._trouble = f"etcd: {error}"
+            except Exception as error:  # a thread that dies would not be noticed
+                self._trouble = f"etcd: {type(error).__name__}: {error}"
+            delay = min(LONGEST, SHORTEST * 2 ** min(failures, 10)) * random.uniform(0.75, 1.25)
+            failures += 1
+            ended.wait(max(SHORTEST, delay))
+
+    def _ask(self) -> int:
+        """Learns the pair; the revision at which it is true."""
+        wanted = {"limit": 1, "sort_order": "DESCEND", "sort_target": "MOD", "keys_only": True}
+        with Gateway(self._cluster) as gateway:
+            answer = gateway.call("kv/range", {**range_of(self._cluster.address.prefix), **wanted})
+        newest = max((number(kv, "mod_revision") for kv in answer.get("kvs", ())), default=0)
+        at = revision(answer)
+        self.learn(at, (newest, number(answer, "count")))
+        return at
+
+    def _wait_for_change(self, at: int, ended: threading.Event) -> bool:
+        """Until something has changed after `at`, or may have. False when the watch was lost, and it should not hurry."""
+        request = {"create_request": {**range_of(self._cluster.address.prefix), "start_revision": str(at + 1)}}
+        with Gateway(self._cluster) as gateway:
+            with self._lock:
+                if ended.is_set():
+                    return False
+                self._gateway = gateway
+            try:
+                for message in gateway.lines("watch", request, SILENCE):
+                    if message.get("canceled"):
+                        return self._was_canceled(message)
+                    if message.get("events"):
+                        return True
+                return True
+            except EtcdUnreachable:
+                return False  # whether that is trouble the next question will tell
+            finally:
+                with self._lock:
+                    self._gateway = None
+
+    @staticmethod
+    def _was_canceled(message: dict[str, object]) -> bool:
+        if "compact_revision" in message:
+            return True
+        raise EtcdError(2, f"the watch was ended: {message.get('cancel_reason', 'no reason given')}")
