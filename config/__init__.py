@@ -16,10 +16,10 @@
     values.py    takes it apart; addresses.py, quantities.py and pem.py help
     default.py   the configuration of `pingap up` without a file
 
-Rules. A load gives every problem at once, each with the path of its key and a
-hint, or a snapshot that needs no further checks. What a file may say is decided
-here; what a plugin section may say is decided by the plugin, through the `plugin_checker` that the caller passes in.
-Nothing of ours is imported, nothing runs in the background, and no stage parses configuration text: config asks here, all
-others get the snapshot. What is compiled where it is used was checked here: templates, regexes, and the tables of
-plugins, which keep the form that they were written in.
+Rules. A load gives every problem at once, each with the path of its key and a hint, or a snapshot that needs no further
+checks. What a file may say is decided here; what a plugin section may say is decided by the plugin, through the
+`plugin_checker` that the caller passes in. Nothing of ours is imported, nothing runs in the background but what
+`Storage.follow` starts, and no stage parses configuration text: config asks here, all others get the snapshot. What is
+compiled where it is used was checked here: templates, regexes, and the tables of plugins, which keep the form that they
+were written in.
 """

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-WATCHED: Final = "the configuration is always watched: locations, upstreams and plugins are taken over while pingap runs"
-
 LATER: Final[Mapping[str, str]] = {
     "daemon": "running in the background; let a service manager or `&` do it",
     "upgrade": "taking over from a running instance",
     "admin": "the admin page",
     "cp": "the control panel",
-    "autorestart": f"restarting on its own; {WATCHED}, and what needs a restart is named in the log",
+    "autorestart": "restarting on its own; what needs a restart is named in the log",
     "sync": "copying a configuration to another storage",
     "template": "printing a template",
     "to_hcl": "writing HCL",
@@ -29,7 +27,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "PINGAP_CP": LATER["cp"],
     "PINGAP_AUTORESTART": LATER["autorestart"],
 }
-"""PINGAP_AUTORELOAD and PINGAP_DISABLE_ACME are not among them: they ask for what is so anyway."""
+"""PINGAP_DISABLE_ACME is not among them: it asks for what is so anyway."""
 
 _OFF: Final = ("", "0", "false", "no", "off")
 
@@ -37,6 +35,11 @@ _OFF: Final = ("", "0", "false", "no", "off")
 def is_on(text: str) -> bool:
     """Whether an environment variable's value asks for something."""
     return text.strip().lower() not in _OFF
+
+
+def follows(flag: bool | None, env: Mapping[str, str]) -> bool:
+    """Whether changes of the configuration are taken over as they happen. flag: of --autoreload, None when it is not given."""
+    return is_on(env.get("PINGAP_AUTORELOAD") or "on") if flag is None else flag
 
 
 def refused(flags: Mapping[str, object], env: Mapping[str, str]) -> list[str]:

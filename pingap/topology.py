@@ -83,6 +83,8 @@ class Options:
     log: str | None = None
     level: str | None = None
     has_demo: bool = False
+    follows: bool = True
+    """Changes of the configuration are taken over as they happen."""
     passed: Mapping[str, int] = field(default_factory=dict)
     """Code of plugins that the loader has tried (stages/plugins/trial.py), so that the config stage need not."""
 
@@ -166,7 +168,7 @@ def settings(stage: str, role: Role, ids: tuple[int, ...], options: Options, log
     if stage == "routing":
         return {"destinations": destinations()}
     if stage == "config":
-        return {"source": options.source, "text": options.text, "passed": dict(options.passed)}
+        return {"source": options.source, "text": options.text, "passed": dict(options.passed), "follows": options.follows}
     return {}
 
 
@@ -184,7 +186,8 @@ def config_actor(context: Context) -> Actor:
     from pingap.stages.plugins.registry import plans
 
     trial.know(context.settings["passed"])
-    return ConfigActor(context, storage_of(context.settings["source"], context.settings["text"]), load=load, plans=plans)
+    storage = storage_of(context.settings["source"], context.settings["text"])
+    return ConfigActor(context, storage, load=load, plans=plans, follows=context.settings["follows"])
 
 
 def cpu_count() -> int:

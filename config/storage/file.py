@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,7 @@ from pingap.config.storage.base import (
 )
 from pingap.config.storage.history import History
 from pingap.config.storage.journal import Journal, Step
+from pingap.config.storage.notice import Notice, Places, places_of
 from pingap.config.storage.replacing import beside, clear, flush, turn
 from pingap.config.text.formats import FORMATS, LATER, TOML
 
@@ -115,7 +116,15 @@ class FileStorage:
         return prints_of([*_files(self.root, []), *([path] if path.exists() else [])])
 
     def follow(self, moved: Callable[[], None]) -> Callable[[], None]:
-        return lambda: None
+        return Notice(self._places, moved).end
+
+    def _places(self) -> Places:
+        """Where something happens when the configuration changes."""
+        if not self.root.is_dir():
+            return places_of([self.root])
+        tree = [(Path(folder), names) for folder, names in _tree(self.root, lambda error: None)]
+        links = [path for folder, names in tree for name in names if (path := folder / name).suffix in FORMATS and path.is_symlink()]
+        return places_of(links, [folder for folder, _ in tree])
 
     def history(self, document: str) -> tuple[Earlier, ...] | None:
         return self._history.earlier(self._kept_as(document)) if self._history else None
@@ -348,15 +357,8 @@ def _files(root: Path, problems: list[Problem]) -> list[Path]:
     def note(error: OSError) -> None:
         problems.append(_unreadable(error.filename, error))
 
-    seen = {_identity(str(root))}
-    for folder, folders, names in os.walk(root, onerror=note, followlinks=True):
-        inner, folders[:] = sorted(name for name in folders if not name.startswith(".")), []
-        for name in inner:
-            # One that was reached by another way, say by a link to a directory above, is not read again.
-            if (one := _identity(os.path.join(folder, name))) not in seen:
-                seen.add(one)
-                folders.append(name)
-        for name in sorted(name for name in names if not name.startswith(".")):
+    for folder, names in _tree(root, note):
+        for name in sorted(names):
             suffix = os.path.splitext(name)[1]
             if suffix in FORMATS:
                 found.append(Path(folder, name))
@@ -367,6 +369,19 @@ def _files(root: Path, problems: list[Problem]) -> list[Path]:
     if others and not found and not problems:
         problems.append(Problem(str(root), f"not supported yet: {' and '.join(LATER.values())}", "write TOML"))
     return found
+
+
+def _tree(root: Path, note: Callable[[OSError], None]) -> Iterator[tuple[str, list[str]]]:
+    """Each directory once, with the names in it; none that begin with a dot."""
+    seen = {_identity(str(root))}
+    for folder, folders, names in os.walk(root, onerror=note, followlinks=True):
+        inner, folders[:] = sorted(name for name in folders if not name.startswith(".")), []
+        for name in inner:
+            # One that was reached by another way, say by a link to a directory above, is not read again.
+            if (one := _identity(os.path.join(folder, name))) not in seen:
+                seen.add(one)
+                folders.append(name)
+        yield folder, [name for name in names if not name.startswith(".")]
 
 
 def _print_of(path: Path) -> Print:

@@ -45,7 +45,11 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option("--threads", type=Number(0, 1024), metavar="N", help="As [basic] threads, over which it wins; 0 is one a CPU.")
 @options.run_dir
 @click.option("--log", metavar="PATH", envvar="PINGAP_LOG", help="File of the application log; wins over [basic] error_log.")
-@click.option("--autoreload", is_flag=True, hidden=True)
+@click.option(
+    "--autoreload/--no-autoreload",
+    default=None,
+    help="Take changes of the configuration over as they happen (the default), or only by `pingap reload`. [env: PINGAP_AUTORELOAD]",
+)
 @click.option("--upstream", metavar="HOST:PORT,...", help="A proxy without a file: pass requests on to these.")
 @click.option("--domain", metavar="NAME,...", help="With --upstream: the hosts to serve; needs --cert.")
 @click.option("--cert", metavar="PATH", help="With --upstream: certificate for TLS and HTTP/2, a file or the directory that has it.")
@@ -61,7 +65,7 @@ def up(
     threads: int | None,
     run_dir: str | None,
     log: str | None,
-    autoreload: bool,
+    autoreload: bool | None,
     upstream: str | None,
     domain: str | None,
     cert: str | None,
@@ -80,8 +84,6 @@ def up(
         raise click.UsageError("\n".join(problems))
     if not test:
         output.never_wait()
-    if autoreload:
-        terminal.warn(f"note: {flags.WATCHED}")
     text = _quick_start(upstream, domain, cert, key, addr)
     source = None if text is not None else _source(conf)
     if test:
@@ -108,7 +110,8 @@ def up(
     socks = demo_socks.bind() if is_demo else ()
     level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
     text = demo_socks.configuration(socks) if is_demo else text
-    asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo)
+    follows = flags.follows(autoreload, os.environ)
+    asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo, follows)
     code = boot.up(Launch(asked, threads, socks, service=service), held, spawner, ConsoleFace(held.path, is_demo))
     if code:
         output.drain(LAST_WORDS)

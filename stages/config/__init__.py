@@ -1,7 +1,8 @@
 """The config stage: reads and checks the configuration, and gives it to every stage as numbered generations.
 
     core.py      decides: candidate, ACCEPTED by all → committed, REFUSED or silence → withdrawn, what may be retired
-    watch.py     decides when changed files are worth reading: once they have settled
+    watch.py     decides when changed files are worth reading: once they have settled; that they changed
+                 the kernel tells (config/storage/notice.py), and a look now and then
     actor.py     acts: reads in a thread, publishes, reports, keeps `config.last`
     last.py      the committed generation on disk, for the next life of this actor
     aside.py     one call in a thread of its own, with a deadline and less than usual priority

@@ -20,6 +20,7 @@ from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
 from pingap.config.storage.file import prints_of
+from pingap.config.storage.notice import Notice, places_of
 from pingap.config.text.formats import as_written
 from pingap.stages import keepsake
 from pingap.stages.config import last
@@ -56,9 +57,15 @@ DRY_RUN: Final = "dry-run"
 Load = Callable[[Readable], Snapshot]
 Plans = Callable[[Snapshot], dict[str, int]]
 
+Found = tuple[Loaded | tuple[str, ...], tuple[str, ...], Fingerprint, Fingerprint | None]
+"""See `_load`."""
+
+Seen = tuple[Fingerprint, Fingerprint]
+"""Of the configuration, and of the files on which it depends besides."""
+
 
 class ConfigActor(Actor):
-    """storage: where the configuration is.
+    """storage: where the configuration is. follows: changes are taken over without being asked.
 
     load: a checked snapshot of it; raises ConfigRefused. plans: the itinerary flags of each location
     (stages/itinerary.py). Both are called in a thread of their own.
@@ -66,7 +73,7 @@ class ConfigActor(Actor):
 
     stage: ClassVar[str] = "config"
 
-    def __init__(self, context: Context, storage: Storage, *, load: Load, plans: Plans) -> None:
+    def __init__(self, context: Context, storage: Storage, *, load: Load, plans: Plans, follows: bool = True) -> None:
         super().__init__(context)
         self._load = load
         self._plans = plans
@@ -76,7 +83,12 @@ class ConfigActor(Actor):
         self._first: asyncio.Future[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._reload = asyncio.Event()
+        self._follows = follows
+        self._endings: list[Callable[[], None]] = []
+        """What ends being told of changes."""
+        self._wake = asyncio.Event()
+        """A reload is asked for, or something may have changed."""
+        self._is_looking = False
         self._asked = 0
         """The number of the newest question for a reload that no read has begun for; 0 when there is none."""
         self._code: tuple[str, ...] = ()
@@ -96,6 +108,7 @@ class ConfigActor(Actor):
     async def start(self) -> None:
         """Ready when there is a committed generation. Raises RuntimeError, with the reason, when the first one fails."""
         stored = None
+        watch = Watch(None)  # nothing counts as read: the first look reads
         try:
             stored = last.restore(self.context.run_dir)
         except (ValueError, OSError) as error:
@@ -109,11 +122,12 @@ class ConfigActor(Actor):
         if stored is not None:
             self.context.log("warn", "the config stage came back and goes on with the generation from before", generation=stored.number)
             self.context.ready()
-            watch = Watch(None)  # nothing counts as read: the first look reads
         else:
-            watch = Watch(self._seen())
             await self._first_generation(watch)
             self.context.ready()
+        if self._follows:
+            moved = partial(_wake_up, self.context.loop, self._wake)
+            self._endings = [self._storage.follow(moved), Notice(lambda: places_of(self._code), moved).end]
         self._watcher = self.context.loop.create_task(self._watch(watch))
 
     async def _first_generation(self, watch: Watch) -> None:
@@ -129,6 +143,8 @@ class ConfigActor(Actor):
     async def stop(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
+        for end in self._endings:
+            end()
         for task in (self._watcher, *self._trials):
             if task is not None:
                 task.cancel()
@@ -139,7 +155,7 @@ class ConfigActor(Actor):
         number = args[0] if args else 1
         if word == RELOAD:
             self._asked = number
-            self._reload.set()
+            self._wake.set()
         elif word == ROLLBACK:
             self._feed(RollbackAsked(number))
         elif word == DRY_RUN:
@@ -158,18 +174,39 @@ class ConfigActor(Actor):
     async def _watch(self, watch: Watch) -> None:
         while True:
             try:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._reload.wait(), watch.wait)
+                with suppress(TimeoutError):  # not wait_for: that of Python 3.11 may lose a cancellation that comes with the wake-up
+                    async with asyncio.timeout(watch.wait if self._follows else None):
+                        await self._wake.wait()
                 asked, self._asked = self._asked, 0
-                self._reload.clear()
-                if asked or watch.look(self._seen(), monotonic()):
+                self._wake.clear()
+                if asked or (self._follows and await self._look(watch)):
                     await self._read(watch, asked)
             except Exception as error:  # a watcher that dies would be noticed only at the next edit
                 self.context.log("error", "watching the configuration failed", error=repr(error))
                 await asyncio.sleep(1)
 
-    def _seen(self) -> tuple[Fingerprint, Fingerprint]:
-        """Fingerprints of the configuration and of the plugins' code."""
+    async def _look(self, watch: Watch) -> bool:
+        """Whether there is something to read. One look at a time: a network file system that is gone lets none return."""
+        if self._is_looking:
+            return False
+
+        def look() -> tuple[Seen, float]:
+            began = monotonic()
+            try:
+                return self._seen(), monotonic() - began
+            finally:
+                self._is_looking = False
+
+        self._is_looking = True
+        try:
+            seen, took = await aside(look, READING)
+        except TimeoutError:
+            self.context.log("error", f"the file system of the configuration has not answered for {READING:g} s")
+            return False
+        return watch.look(seen, monotonic(), took)
+
+    def _seen(self) -> Seen:
+        """Fingerprints of the configuration and of the plugins' code. It may take as long as the file system takes."""
         return self._storage.changes(), prints_of(self._code)
 
     async def _dry_run(self, asked: int) -> None:
@@ -189,13 +226,12 @@ class ConfigActor(Actor):
     async def _read(self, watch: Watch, asked: int) -> None:
         """Reads, checks and offers what is there now."""
         self._reads += 1
-        source, code = self._seen()
-        looked: Fingerprint = ()
-        exact: Fingerprint | None = None
         event: Event
         try:
             async with self._reading:
-                found, self._code, looked, exact = await aside(partial(_load, self._load, self._plans, self._storage), READING)
+                load = partial(_load, self._load, self._plans, self._storage)
+                found, self._code, seen = await aside(partial(_watched, load, self._storage, self._code), READING)
+            watch.read(seen)
             if isinstance(found, Loaded):
                 found = found.anew()
                 give_back()
@@ -204,9 +240,6 @@ class ConfigActor(Actor):
                 event = ReadFailed(found, asked)
         except (TimeoutError, RuntimeError) as error:
             event = ReadFailed((_why_not_checked(error),), asked)
-        # What changed while it was read has yet to be read.
-        before = {entry[0]: entry for entry in (*looked, *code)}
-        watch.read((source if exact is None else exact, tuple(before.get(entry[0], entry) for entry in prints_of(self._code))))
         self._feed(event)
 
     # -- messages ------------------------------------------------------------------------
@@ -266,6 +299,12 @@ class ConfigActor(Actor):
         self.context.report("generation", outcome | {"word": tell.word, "asked": tell.asked, "timings": self._core.timings})
 
 
+def _wake_up(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """From any thread."""
+    with suppress(RuntimeError):  # the loop has ended meanwhile
+        loop.call_soon_threadsafe(event.set)
+
+
 def _why_not_checked(error: TimeoutError | RuntimeError) -> str:
     if isinstance(error, TimeoutError):
         return f"reading and checking took longer than {READING:g} s and was given up"
@@ -278,7 +317,18 @@ def _on_one_line(problem: str) -> str:
     return f"{message} ({' '.join(hints)})" if hints else message
 
 
-def _load(load: Load, plans: Plans, storage: Readable) -> tuple[Loaded | tuple[str, ...], tuple[str, ...], Fingerprint, Fingerprint | None]:
+def _watched(load: Callable[[], Found], storage: Storage, code: tuple[str, ...]) -> tuple[Loaded | tuple[str, ...], tuple[str, ...], Seen]:
+    """What `load` gives, and all of that as it was seen before: what changes while it is read has yet to be read.
+
+    code: the files on which it depended the last time.
+    """
+    source, known = storage.changes(), prints_of(code)
+    found, files, looked, exact = load()
+    before = {entry[0]: entry for entry in (*looked, *known)}
+    return found, files, (source if exact is None else exact, tuple(before.get(entry[0], entry) for entry in prints_of(files)))
+
+
+def _load(load: Load, plans: Plans, storage: Readable) -> Found:
     """What is there, or all that is wrong with it; the files on which that depends besides; their prints before it was read; and
     of the storage, where it knows, that of what was read.
     """

@@ -54,4 +54,5 @@ async def aside(call: Callable[[], T], seconds: float) -> T:
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=work, name="config aside", daemon=True).start()
-    return await asyncio.wait_for(done, seconds)
+    async with asyncio.timeout(seconds):
+        return await done

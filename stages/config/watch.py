@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-LOOK: Final = 0.5
-"""Seconds between two looks at the files."""
+LOOK: Final = 1.0
+"""Seconds between two looks at the files, for what nobody tells of: network file systems, bind mounts of containers."""
+
+SHARE: Final = 0.02
+"""Of the time goes to looking at the most: with thousands of files a look takes a while."""
 
 SETTLE: Final = 0.2
 """Seconds for which they must not change before they are read."""
@@ -22,9 +25,11 @@ class Watch:
         self._last = seen
         self._since = 0.0
         self._moved = 0.0
+        self._cost = 0.0
 
-    def look(self, seen: Any, now: float) -> bool:
-        """True when what is there now is to be read; it then counts as read."""
+    def look(self, seen: Any, now: float, cost: float = 0.0) -> bool:
+        """True when what is there now is to be read; it then counts as read. cost: seconds that it took to see it."""
+        self._cost = cost
         if seen == self._read:
             self._last = seen
             return False
@@ -44,4 +49,4 @@ class Watch:
     @property
     def wait(self) -> float:
         """Seconds until the next look."""
-        return LOOK if self._last == self._read else SETTLE
+        return max(LOOK, self._cost / SHARE) if self._last == self._read else SETTLE

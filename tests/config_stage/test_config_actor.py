@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 from pingap.bus.members import Members
 from pingap.config.load import load
 from pingap.config.model import Basic, Code, Snapshot
-from pingap.config.storage.base import Readable
+from pingap.config.storage.base import Fingerprint, Readable
 from pingap.config.storage.places import storage_of
 from pingap.loading import load as load_all
 from pingap.stages.bundles import unpacked
+from pingap.stages.config import actor as module
 from pingap.stages.config import last, watch
 from pingap.stages.config.actor import ConfigActor
 from pingap.stages.messages import Accepted, InUse, Refused
@@ -49,12 +51,13 @@ STAGES = ("accept", "routing", "upstream")
 class Run:
     """A config actor among stages that the test plays."""
 
-    def __init__(self, path: Path, run_dir: Path, load: Callable[[Readable], Snapshot] = load) -> None:
+    def __init__(self, path: Path, run_dir: Path, load: Callable[[Readable], Snapshot] = load, **more: Any) -> None:
         self.path = path
         self.context = FakeContext("config", 2)
         self.context.run_dir = str(run_dir)
         self.context.members = Members.of(1, 9, [(10 + i, stage, 0, "", "ready") for i, stage in enumerate(STAGES)])
-        self.actor = ConfigActor(self.context, storage_of(path), load=load, plans=lambda snapshot: dict.fromkeys(snapshot.locations, 0))
+        storage = more.pop("storage", None) or storage_of(path)
+        self.actor = ConfigActor(self.context, storage, load=load, plans=lambda snapshot: dict.fromkeys(snapshot.locations, 0), **more)
         self.starting: asyncio.Task[None] | None = None
 
     def write(self, text: str) -> None:
@@ -176,6 +179,79 @@ async def test_an_edit_is_taken_over_within_two_seconds_without_being_asked(path
         assert monotonic() - began < 2
         assert run.port == 2
         assert run.outcomes[-1]["changed"] == "changed upstreams.api.addrs"
+
+
+async def test_an_edit_of_which_the_kernel_tells_need_not_be_looked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOOK", 3600.0)
+    async with running(path) as run:
+        for port in range(2, 5):
+            await run.take(lambda: run.write(GOOD.format(port=port)))  # noqa: B023
+            assert run.port == port
+
+
+async def test_kubernetes_swaps_of_a_whole_directory_are_taken_over_as_one(tmp_path: Path) -> None:
+    def version(number: int) -> None:
+        folder = tmp_path / "conf" / f"..{number}"
+        folder.mkdir(parents=True)
+        server, _, rest = GOOD.format(port=number).partition("[locations.all]")
+        (folder / "servers.toml").write_text(server)
+        (folder / "rest.toml").write_text(f"[locations.all]{rest}")
+        (tmp_path / "conf" / "..data_tmp").symlink_to(folder.name)
+        os.replace(tmp_path / "conf" / "..data_tmp", tmp_path / "conf" / "..data")
+
+    version(1)
+    for name in ("servers", "rest"):
+        (tmp_path / "conf" / f"{name}.toml").symlink_to(f"..data/{name}.toml")
+    async with started(Run(tmp_path / "conf", tmp_path)) as run:
+        await run.take()
+        for number in range(2, 6):
+            await run.take(lambda: version(number))  # noqa: B023
+            assert run.port == number
+        assert not any(outcome["problems"] for outcome in run.outcomes)
+
+
+async def test_without_autoreload_only_a_reload_takes_an_edit(path: Path) -> None:
+    async with running(path, follows=False) as run:
+        run.write(GOOD.format(port=2))
+        reads = run.actor.figures()["reads"]
+        await asyncio.sleep(0.3)
+        assert (run.port, run.actor.figures()["reads"]) == (1, reads)
+        await run.take(lambda: run.actor.told("reload", [7]))
+        assert (run.port, run.outcomes[-1]["asked"]) == (2, 7)
+
+
+class Hangs:
+    """A storage of which looking does not return, as on a network file system whose server is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._storage = storage_of(path)
+        self.base = self._storage.base
+        self.is_gone = threading.Event()
+        self.is_back = threading.Event()
+        self.looks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def changes(self) -> Fingerprint:
+        if self.is_gone.is_set():
+            self.looks += 1
+            self.is_back.wait(30)
+        return self._storage.changes()
+
+
+async def test_a_file_system_that_does_not_answer_holds_up_one_thread_and_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READING", 0.05)
+    storage = Hangs(path)
+    async with running(path, storage=storage) as run:
+        storage.is_gone.set()
+        await run.until(lambda: any("has not answered" in message for _, message, _ in run.context.logged))
+        await asyncio.sleep(0.3)
+        assert storage.looks == 1
+        monkeypatch.setattr(module, "READING", 20.0)
+        storage.is_gone.clear()
+        storage.is_back.set()
+        await run.take(lambda: run.write(GOOD.format(port=2)))
 
 
 async def test_a_broken_edit_says_why_once_and_changes_nothing(path: Path) -> None:

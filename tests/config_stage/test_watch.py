@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pingap.stages.config.watch import LOOK, PATIENCE, SETTLE, Watch
+from pingap.stages.config.watch import LOOK, PATIENCE, SETTLE, SHARE, Watch
 
 
 def looks(watch: Watch, *script: tuple[float, str]) -> list[float]:
@@ -44,3 +44,13 @@ def test_what_was_read_for_another_reason_is_not_read_again() -> None:
     watch = Watch("a")
     watch.read("b")
     assert looks(watch, (1.0, "b"), (1.3, "b")) == []
+
+
+def test_where_a_look_takes_long_there_are_fewer_of_them() -> None:
+    watch = Watch("a")
+    watch.look("a", 1, cost=0.5)
+    assert watch.wait == 0.5 / SHARE
+    watch.look("b", 2, cost=0.5)
+    assert watch.wait == SETTLE, "an edit is not kept waiting"
+    watch.look("a", 3, cost=0.001)
+    assert watch.wait == LOOK

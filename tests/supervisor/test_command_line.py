@@ -41,6 +41,15 @@ def test_so_is_an_environment_variable_unless_it_is_switched_off(name: str, monk
     assert flags.refused({}, {name: "false"}) == []
 
 
+@pytest.mark.parametrize(
+    ("flag", "variable", "wanted"),
+    [(None, "", True), (None, "true", True), (None, "false", False), (None, "0", False), (True, "0", True), (False, "1", False)],
+)
+def test_changes_are_followed_unless_it_is_switched_off(flag: bool | None, variable: str, wanted: bool) -> None:
+    assert flags.follows(flag, {"PINGAP_AUTORELOAD": variable}) is wanted
+    assert flags.follows(flag, {}) is (flag is not False)
+
+
 def test_several_are_told_at_once() -> None:
     done = run("up", "-d", "--cp")
     assert "--daemon" in done.output and "--cp" in done.output
