@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from pingap import limits, terminal
-from pingap.commands import about, ending, generations, processes, reading, start
+from pingap.commands import about, ending, generations, processes, reading, secret, start
 from pingap.commands.options import FAILED
 
 INTERRUPTED: Final = 130
@@ -100,6 +100,7 @@ def commands() -> None:
 for _one in (
     *(start.up, start.check, processes.ps, processes.scale, processes.kill, generations.reload, generations.rollback),
     *(ending.down, ending.restart, reading.logs, reading.tap),
+    secret.secret,
     *(about.version, about.help_, about.completion),
 ):
     commands.add_command(_one)

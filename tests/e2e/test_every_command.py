@@ -43,6 +43,7 @@ COMMANDS: Final = (
     "version",
     "help",
     "completion zsh",
+    "secret rotate -c {config} --new-env HOME",
     "restart",
     "down",
     "down --timeout 5",
@@ -57,7 +58,7 @@ ALONE: Final = 60_000 + os.getpid() % 5_000
 """A user whom no process is of: the limit counts all of a user's, and web servers beside this run as nobody."""
 
 
-ELSEWHERE: Final = ("up", "check -c {config}", "version", "help", "completion zsh")
+ELSEWHERE: Final = ("up", "check -c {config}", "version", "help", "completion zsh", "secret rotate -c {config} --new-env HOME")
 """They ask no instance."""
 
 STREAMS: Final = {
