@@ -8,7 +8,7 @@
     check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
     tls_library.py  what only OpenSSL can say of a certificate
     lenient.py   what is taken otherwise than it is written, for who migrates: THE table of it; notes.py tells it, and what is said in vain
-    unsupported.py  the keys that pingap knows but this version does not do yet: THE table of them
+    unsupported.py  THE table of keys that come later    accounts.py  whom `[basic] user` means    paths.py  what can be written
     model.py     the one home of each key; what stages import
     wire.py      a snapshot as plain data, for MessagePack
     diff.py      what a new snapshot changes, and what of it only a restart applies

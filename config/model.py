@@ -54,6 +54,10 @@ class Basic:
     """Text of an error answer, with {{version}}, {{error_type}}, {{content}}; empty is the built-in page."""
     pid_file: FilePath = field(default=None, metadata=RESTART)
     """Where the supervisor writes its process id; None writes none."""
+    user: str = field(default="", metadata=RESTART)
+    """Started by root: the user, a name or a number, that all processes become once the addresses are bound; empty stays root."""
+    group: str = field(default="", metadata=RESTART)
+    """The same for the group; empty is the user's own, with all others that he is in."""
     threads: Count = field(default=1, metadata=RESTART)
     """Copies of the request path (colocated) or of accept (split); 0 is one a CPU."""
     grace_period: Seconds = 300.0

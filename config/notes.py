@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from pingap.config.accounts import notes_on_account
 from pingap.config.certificates import out_of_time
 from pingap.config.model import Snapshot
 from pingap.config.problems import Note, path_of
@@ -16,7 +17,7 @@ _NAMED = 5
 
 def notes_on(snapshot: Snapshot, now: datetime | None = None) -> tuple[Note, ...]:
     """What was found while it was read, and what has no effect or has expired. now: with a time zone; None is now."""
-    found = (*_certificates(snapshot), *out_of_time(snapshot.certificates, now or datetime.now(UTC)))
+    found = (*notes_on_account(snapshot.basic), *_certificates(snapshot), *out_of_time(snapshot.certificates, now or datetime.now(UTC)))
     return (*snapshot.notes, *grouped(found))
 
 

@@ -29,14 +29,17 @@ LONGEST_PID: Final = 20
 """Bytes of a pid file with a line end."""
 
 
-def check_paths(snapshot: Snapshot) -> Iterator[Problem]:
-    """A problem for each path that cannot be written: the application log, the access logs, the pid file."""
+def check_paths(snapshot: Snapshot, *, root_makes: bool = False) -> Iterator[Problem]:
+    """A problem for each path that cannot be written: the application log, the access logs, the pid file.
+
+    root_makes: what is not there yet will be made by root, who gives it to the user that this process is (`[basic] user`).
+    """
     basic, logs = snapshot.basic, logs_of(snapshot)
     for key, path in logs:
-        if reason := why_no_log(path):
+        if reason := _why_not(path, may_be_device=True, root_makes=root_makes) if path not in STREAMS else None:
             yield Problem(key, *reason)
     if basic.pid_file is not None:
-        if reason := why_no_pid_file(basic.pid_file):
+        if reason := why_no_pid_file(basic.pid_file, root_makes=root_makes):
             yield Problem("basic.pid_file", *reason)
         for key, path in logs:
             if path and os.path.realpath(path) == os.path.realpath(basic.pid_file):
@@ -69,9 +72,9 @@ def why_no_log(path: str) -> tuple[str, str] | None:
     return None if path in STREAMS else _why_not(path, may_be_device=True)
 
 
-def why_no_pid_file(path: str) -> tuple[str, str] | None:
+def why_no_pid_file(path: str, *, root_makes: bool = False) -> tuple[str, str] | None:
     """The same for a file that holds a process id and nothing else: no other file is ever overwritten."""
-    if reason := _why_not(path, may_be_device=False):
+    if reason := _why_not(path, may_be_device=False, root_makes=root_makes):
         return reason
     with suppress(OSError), open(path, "rb") as file:
         text = file.read(LONGEST_PID + 1).strip()
@@ -80,12 +83,12 @@ def why_no_pid_file(path: str) -> tuple[str, str] | None:
     return None
 
 
-def _why_not(path: str, may_be_device: bool) -> tuple[str, str] | None:
+def _why_not(path: str, may_be_device: bool, root_makes: bool = False) -> tuple[str, str] | None:
     folder = os.path.dirname(os.path.realpath(path)) if "\0" not in path else ""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return _why_not_created(path, folder)
+        return _why_not_created(path, folder, root_makes)
     except ValueError:
         return f"{path!r}: a path cannot hold a NUL character", ""
     except OSError as error:
@@ -96,10 +99,13 @@ def _why_not(path: str, may_be_device: bool) -> tuple[str, str] | None:
         return f"{path} is a socket", "give a file"
     if not may_be_device and not stat.S_ISREG(mode):
         return f"{path} is no regular file", "give another path"
-    return None if _may(path, os.W_OK) else (f"{path} cannot be written: permission denied", _as_whom())
+    if _may(path, os.W_OK):
+        return None
+    hint = f"it is written by the user of basic.user, id {os.geteuid()}: chown it" if root_makes else _as_whom()
+    return f"{path} cannot be written: permission denied", hint
 
 
-def _why_not_created(path: str, folder: str) -> tuple[str, str] | None:
+def _why_not_created(path: str, folder: str, root_makes: bool) -> tuple[str, str] | None:
     if not os.path.basename(path):
         return f"{path} names no file", "name a file in that directory"
     try:
@@ -112,7 +118,7 @@ def _why_not_created(path: str, folder: str) -> tuple[str, str] | None:
         return f"{path} cannot be created: {folder} is no directory", ""
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f"{path} cannot be created: {folder} is on a read-only file system", ""
-    return None if _may(folder, os.W_OK | os.X_OK) else (f"{path} cannot be created: no permission in {folder}", _as_whom())
+    return None if root_makes or _may(folder, os.W_OK | os.X_OK) else (f"{path} cannot be created: no permission in {folder}", _as_whom())
 
 
 def _may(path: str, mode: int) -> bool:

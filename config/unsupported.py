@@ -24,8 +24,6 @@ _ACME = "certificates by ACME"
 KEYS: Mapping[str, Mapping[str, str]] = {
     "basic": {
         "upgrade_sock": "upgrading a running instance",
-        "user": "changing the user",
-        "group": "changing the group",
         "webhook": "notices by webhook",
         "webhook_type": "notices by webhook",
         "webhook_notifications": "notices by webhook",

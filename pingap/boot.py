@@ -57,6 +57,7 @@ async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Fac
     from pingap.config.problems import ConfigRefused
     from pingap.listeners import BindFailed
     from pingap.pid_file import PidFileError
+    from pingap.privileges import PrivilegesError
 
     try:
         prepared = await _unless_stopped(_prepare(launch, run_dir, spawner, face))
@@ -69,7 +70,7 @@ async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Fac
     except (ConfigRefused, topology.BadOptions) as refused:
         face.failed(str(refused))
         return BAD_CONFIGURATION
-    except (BindFailed, PidFileError, SpawnerFailed, OSError) as error:
+    except (BindFailed, PidFileError, PrivilegesError, SpawnerFailed, OSError) as error:
         face.failed(str(error))
         return FAILED
     if finish.code:
@@ -117,6 +118,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     from pingap.config.paths import logs_of, why_no_log, why_not_opened
     from pingap.config.problems import ConfigRefused, Problem
     from pingap.listeners import BindFailed, Listeners
+    from pingap.step_down import account_for, pid_file_for, step_down, why_no_log_for
 
     plain = await loading
     if "problems" in plain:
@@ -127,8 +129,9 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
         snapshot = dataclasses.replace(snapshot, basic=dataclasses.replace(snapshot.basic, threads=launch.threads))
     if launch.options.log and (reason := why_no_log(launch.options.log)):
         raise topology.BadOptions(f"--log: {reason[0]}")
+    account = account_for(snapshot.basic)
     for key, path in [("--log", launch.options.log), *logs_of(snapshot)[1:]] if launch.options.log else logs_of(snapshot):
-        if unopened := why_not_opened(path):
+        if unopened := why_no_log_for(account, path) if account else why_not_opened(path):
             raise topology.BadOptions(f"{key}: {unopened}")
     roles = topology.roles(snapshot, launch.options, launch.rows)
     actors = sum(role.replicas * len(role.stages) for role in roles)
@@ -142,4 +145,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     listeners.bind([(role.name, replica) for role in roles if "accept" in role.stages for replica in range(role.replicas)])
     for index, sock in enumerate(launch.demo):
         listeners.add(f"backend-{index + 1}", sock, (topology.DEMO, 0))
-    return Prepared(launch, snapshot, roles, listeners)
+    pid_file = pid_file_for(account, snapshot.basic.pid_file) if account and snapshot.basic.pid_file else None
+    if account is not None:
+        step_down(account, run_dir, listeners, spawner)
+    return Prepared(launch, snapshot, roles, listeners, pid_file)

@@ -47,6 +47,11 @@ class InstanceDir:
                 return
         raise FileExistsError(f"{run_dir} has directories of {MOST - 1} instances")
 
+    def give(self, uid: int, gid: int) -> None:
+        """Makes it that user's, before this process becomes that user. Raises OSError."""
+        for path in (self.path, *(entry.path for entry in os.scandir(self.path))):
+            os.chown(path, uid, gid, follow_symlinks=False)
+
     def restore(self) -> list[str]:
         """Makes anew what somebody has removed of it, sockets aside; names of that. Raises OSError."""
         restored = []
@@ -110,15 +115,20 @@ def living_supervisor(directory: str) -> int | None:
 
 
 def end_leftovers(directory: str) -> int:
-    """Ends the processes of an instance that was killed; how many there were."""
+    """Ends the processes of an instance that was killed; how many there were.
+
+    Of a user's directory only those of that user: root must not end what somebody else has written down there.
+    """
     handles: list[int] = []
+    whose = os.stat(directory).st_uid
     for row in (line.split() for line in _lines(directory)):
         if len(row) != 2 or not (row[0].isdigit() and row[1].isdigit()):
             continue
         pid, started = int(row[0]), int(row[1])
         with suppress(OSError):
             handle = os.pidfd_open(pid)
-            if start_time(pid) == started:  # looked at while the handle keeps the pid from meaning another
+            # Looked at while the handle keeps the pid from meaning another.
+            if start_time(pid) == started and whose in (0, os.stat(f"/proc/{pid}").st_uid):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
                 handles.append(handle)
             else:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # imported while the spawner loads the configuration, which b
 
     from pingap.config.model import Snapshot
     from pingap.listeners import Listeners
+    from pingap.pid_file import PidFile
     from pingap.plan_words import Role
     from pingap.rows import Row
 
@@ -52,3 +53,5 @@ class Prepared:
     snapshot: Snapshot
     roles: list[Role]
     listeners: Listeners
+    pid_file: PidFile | None = None
+    """Taken already, where root had to; None: the supervisor takes the one of the configuration."""

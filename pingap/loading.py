@@ -6,17 +6,19 @@ It pulls in pydantic and all plugins, so the supervisor never imports it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from pingap.config.accounts import Account, UnknownAccount, account_of, check_account
 from pingap.config.diff import MOST_NAMED, restarted_only
 from pingap.config.load import load as load_snapshot
 from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.paths import check_paths
-from pingap.config.problems import BadValue, ConfigRefused, Problem, path_of
+from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, path_of
 from pingap.config.storage.base import Readable, ReadOnce
 from pingap.config.storage.places import storage_of
 from pingap.config.text.formats import as_written
@@ -24,10 +26,10 @@ from pingap.config.values import parse_access_log
 from pingap.observability.access_format import problems as format_problems
 
 
-def load(storage: Readable) -> Snapshot:
+def load(storage: Readable, *, root_makes: bool = False) -> Snapshot:
     """Reads what a storage holds. Raises ConfigRefused with all problems.
 
-    Code of users is run in children only (stages/plugins/trial.py).
+    Code of users is run in children only (stages/plugins/trial.py). root_makes: as in `check_paths`.
     """
     from pingap.stages.plugins import registry
 
@@ -38,7 +40,7 @@ def load(storage: Readable) -> Snapshot:
     except ConfigRefused as refused:
         raise ConfigRefused([*refused.problems, *_access_logs(_written(storage))], refused.notes) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
-    if problems := [*_access_logs(formats), *check_paths(snapshot)]:
+    if problems := [*_access_logs(formats), *check_account(snapshot.basic), *check_paths(snapshot, root_makes=root_makes)]:
         raise ConfigRefused(problems, snapshot.notes)
     return replace(snapshot, code=checker.code)
 
@@ -60,6 +62,90 @@ def _written(storage: Readable) -> Iterator[tuple[str, str]]:
                     yield name, log.format
 
 
+def account_in(storage: Readable) -> Account | None:
+    """The account that a configuration has root become, before anything in it has been checked. None: it stays what it is."""
+    if os.geteuid() != 0:
+        return None
+    with suppress(ConfigRefused, UnknownAccount):  # `load` tells of either
+        documents = storage.read().documents
+        if not any(word in one.text for one in documents for word in ("user", "group", "\\")):
+            return None  # to parse thousands of locations once more takes a second
+        basic = as_written(documents, "basic")
+        names = [basic.get(key) or "" for key in ("user", "group")]
+        if all(isinstance(name, str) for name in names):
+            return account_of(*names)
+    return None
+
+
+def _load_as_it_runs(storage: Readable) -> Snapshot:
+    """As `load`, as the user that the stages will be: what root alone can read is no use to them. Only for a process that ends then."""
+    account = account_in(storage)
+    if account is None:
+        return load(storage)
+    from pingap import privileges
+
+    try:
+        if reason := privileges.why_not_run(account):
+            raise ConfigRefused([Problem("basic.user", *reason)])
+        privileges.become(account, keeps_ports=False)
+    except privileges.PrivilegesError as error:
+        message, _, hint = str(error).partition("\n")
+        raise ConfigRefused([Problem("basic.user", message.removeprefix("basic.user: "), hint.strip())]) from None
+    try:
+        return load(storage, root_makes=True)
+    except ConfigRefused as refused:
+        whom = Problem("basic.user", f"all of this was looked at as {account.name}, whom the processes become before they read it")
+        raise ConfigRefused([*refused.problems, whom] if _is_denied(refused) else refused.problems, refused.notes) from None
+    except OSError as error:
+        why = f"cannot be read as {account.name}: {(error.strerror or str(error)).lower()}"
+        hint = "that is whom the processes become (basic.user) before they read it: directories have to be open to that user, too"
+        raise ConfigRefused([Problem(str(error.filename or storage.base), why, hint)]) from None
+
+
+def load_for_check(storage: Readable) -> Snapshot:
+    """As `load`, with what the stages could not do as `[basic] user`; this process stays whose it is. Raises ConfigRefused."""
+    if account_in(storage) is None:
+        return load(storage)
+    import msgpack
+
+    here, there = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            with os.fdopen(there, "wb") as file:
+                file.write(msgpack.packb(_answer(storage), use_bin_type=True))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(there)
+    with os.fdopen(here, "rb") as file:
+        packed = file.read()
+    os.waitpid(child, 0)
+    if not packed:
+        raise ConfigRefused([Problem("basic.user", "the process that looked at the configuration as that user died")])
+    plain = msgpack.unpackb(packed, strict_map_key=False)
+    if "problems" in plain:
+        raise ConfigRefused((Problem(*row) for row in plain["problems"]), (Note(*row) for row in plain["notes"]))
+    return Snapshot.from_wire(plain["snapshot"])
+
+
+def _answer(storage: Readable) -> dict[str, Any]:
+    try:
+        return {"snapshot": _load_as_it_runs(storage).to_wire()}
+    except ConfigRefused as refused:
+        return {"problems": _rows(refused.problems), "notes": _rows(refused.notes)}
+    except Exception as error:
+        return {"problems": _rows([Problem("basic.user", f"looked at as that user, the configuration fails: {error!r}")]), "notes": []}
+
+
+def _rows(found: Iterable[Problem | Note]) -> list[list[str]]:
+    return [[one.path, one.message, one.hint, one.source] for one in found]
+
+
+def _is_denied(refused: ConfigRefused) -> bool:
+    return any("permission" in problem.message.lower() for problem in refused.problems)
+
+
 def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
     """As `load`, for the supervisor: {"snapshot": wire form, "notes": as text, "passed": of stages/plugins/trial.py}.
 
@@ -69,10 +155,10 @@ def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
     from pingap.stages.plugins import trial
 
     try:
-        snapshot = load(storage_of(source, text))
+        snapshot = _load_as_it_runs(storage_of(source, text))
         notes = [str(note) for note in notes_on(snapshot)]
         if len(notes) > MOST_NAMED:
             notes[MOST_NAMED:] = [f"{len(notes) - MOST_NAMED} more, which `pingap check` shows"]
         return {"snapshot": restarted_only(snapshot).to_wire(), "notes": notes, "passed": trial.passed()}
     except ConfigRefused as refused:
-        return {"problems": [[p.path, p.message, p.hint, p.source] for p in refused.problems]}
+        return {"problems": _rows(refused.problems)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
+from typing import Protocol
 
 from pingap.config.paths import why_no_pid_file
 
@@ -17,12 +18,23 @@ class PidFileError(Exception):
     """The pid file cannot be had; the text says why."""
 
 
+class NewOwner(Protocol):
+    """Whom root gives the file to (config/accounts.py)."""
+
+    @property
+    def uid(self) -> int: ...
+
+    @property
+    def gid(self) -> int: ...
+
+
 class PidFile:
     """Taken by `__init__`, given up by `release`."""
 
-    def __init__(self, path: str) -> None:
-        """Raises PidFileError, also when another instance has it."""
+    def __init__(self, path: str, owner: NewOwner | None = None) -> None:
+        """Raises PidFileError, also when another instance has it. owner: who this process will be, where only root may make the file."""
         self._path = os.path.abspath(path)
+        self._owner = owner
         if reason := why_no_pid_file(self._path):
             raise PidFileError(f"basic.pid_file: {reason[0]}")
         try:
@@ -32,6 +44,8 @@ class PidFile:
 
     def _written(self) -> int:
         fd = self._locked()
+        if self._owner is not None:
+            os.fchown(fd, self._owner.uid, self._owner.gid)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
@@ -40,6 +54,7 @@ class PidFile:
         """Writes it again if somebody has removed it, and says so. Raises OSError and PidFileError."""
         if os.path.lexists(self._path):
             return False
+        self._owner = None  # by now this process is that user
         fd = self._written()
         os.close(self._fd)
         self._fd = fd
@@ -47,7 +62,8 @@ class PidFile:
 
     def _locked(self) -> int:
         while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o644)
+            no_link = os.O_NOFOLLOW if self._owner is not None else 0  # root gives away no file but this one
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | no_link, 0o644)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -67,8 +83,11 @@ class PidFile:
         return False
 
     def release(self) -> None:
-        """Removes the file, unless by now the path is somebody else's."""
+        """Removes the file, unless by now the path is somebody else's; leaves it empty where its directory is closed to this user."""
         if self._is_ours(self._fd):
-            with suppress(OSError):
+            try:
                 os.unlink(self._path)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._fd, 0)
         os.close(self._fd)

@@ -47,10 +47,12 @@ class RunDirError(Exception):
 
 
 def default(env: dict[str, str] | os._Environ[str] = os.environ) -> str:
-    """PINGAP_RUN_DIR, else the user's runtime directory, /run/pingap as root, or one in /tmp."""
+    """PINGAP_RUN_DIR, else /run/pingap as root, the user's runtime directory, or one in /tmp."""
     if named := env.get("PINGAP_RUN_DIR"):
         return named
     user = os.getuid()
+    if user == 0 and os.access("/run", os.W_OK):
+        return "/run/pingap"  # also with a session: who starts it by a service and asks from a shell means the same one
     runtime = env.get("XDG_RUNTIME_DIR", "")
     with suppress(OSError):
         if runtime and os.stat(runtime).st_uid == user:  # sudo may leave another user's
@@ -236,6 +238,13 @@ class RunDir:
         self._write_pid()
         self._link()
 
+    def give(self, uid: int, gid: int) -> None:
+        """Makes all of it a user's, before this process becomes that user. Raises OSError."""
+        self.own.give(uid, gid)
+        for fd in (self._lock, self._directory):
+            os.fchown(fd, uid, gid)
+        os.chown(os.path.join(self.path, CURRENT), uid, gid, follow_symlinks=False)
+
     # -- holding ----------------------------------------------------------------------
 
     def _held_by(self, pid: object) -> RunDirError:
@@ -260,12 +269,14 @@ class RunDir:
     def _take(self) -> None:
         """The directory and what is locked in it. Raises OSError and RunDirError."""
         _make_private(self.path)
-        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             self._await_lock(directory)
         except BaseException:
             os.close(directory)
             raise
+        if os.getuid() == 0:
+            os.fchown(directory, 0, 0)  # it was given to a user (`[basic] user`) by an instance that is no more
         if self._directory >= 0:
             os.close(self._directory)
         self._directory = directory
@@ -326,7 +337,7 @@ class RunDir:
     def _locked(self, path: str) -> int:
         until = time.monotonic() + self._patience
         while True:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 with suppress(FileNotFoundError):
@@ -384,12 +395,18 @@ class RunDir:
 def _make_private(path: str) -> None:
     os.makedirs(path, mode=0o700, exist_ok=True)
     status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+    is_ours = status.st_uid == os.getuid() or (os.getuid() == 0 and _is_one(path))
+    if not stat.S_ISDIR(status.st_mode) or not is_ours:
         raise PermissionError(f"it is not a directory of user {os.getuid()}")
     if status.st_mode & 0o077:
         if os.listdir(path):  # it may be anybody's: to close it could lock others out
             raise PermissionError("it is open to other users and not empty: chmod 700, or give another --run-dir")
         os.chmod(path, 0o700)
+
+
+def _is_one(path: str) -> bool:
+    """Whether there is nothing in a directory but what pingap leaves in its run dir: root takes no other from a user."""
+    return all(name in (*FILES, f".{CURRENT}") or name.isdigit() for name in os.listdir(path))
 
 
 def _is_same(path: str, fd: int) -> bool:

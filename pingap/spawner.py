@@ -6,6 +6,7 @@ socket, one JSON object a packet:
 
     listen  {"keys": […]} + descriptors        keep these listening sockets for the children to come
     forget  {"keys": […]}                      close them
+    become  {"account"}                        from now on it is that user, and so are the children to come
     fork    {"process", "title", "run_dir", "seats", "cpus", "curve"}  → forked {"process", "pid"}
     load    {"loader", "source", "text"} + a pipe's end                a child writes the loaded configuration there
     work    {"job", "at"}                      a child does what `job` names, of `at`, until nobody wants it
@@ -101,9 +102,21 @@ class Spawner:
             return self._load(order, fds[0])
         elif what == "work":
             return self._work(order)
+        elif what == "become":
+            self._become(order["account"])
         elif what == "ping":
             self._say({"said": "pong"})
         return None
+
+    def _become(self, who: list[Any]) -> None:
+        from pingap import privileges
+        from pingap.config.accounts import Account
+
+        try:
+            privileges.become(Account(who[0], who[1], who[2], tuple(who[3])), keeps_ports=False)
+        except privileges.PrivilegesError as error:  # nothing is ever forked as root that should be another's
+            self._say({"said": "broken", "reason": str(error)})
+            os._exit(1)
 
     def _fork(self, order: dict[str, Any]) -> Job | None:
         here = there = -1
@@ -263,6 +276,14 @@ def _read_all(pipe: int) -> str:
         os.close(pipe)
 
 
+def _shed() -> None:
+    """No process of a stage needs a capability: what the supervisor may, as binding low ports, is not passed on."""
+    if os.geteuid() != 0:
+        from pingap import privileges
+
+        privileges.shed()
+
+
 def _title(title: str) -> None:
     from setproctitle import setproctitle
 
@@ -278,6 +299,7 @@ def main(fd: int, modules: list[str]) -> None:
     control.set_inheritable(False)
     output.never_wait()
     _title("pingap: spawner")
+    _shed()
     parent = os.getppid()
     supervisor = os.pidfd_open(parent)
     if os.getppid() != parent:  # it died before, and what we have is a handle on another's

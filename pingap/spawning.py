@@ -155,6 +155,10 @@ class SpawnerHandle:
             some = listeners[start : start + MOST_FDS]
             self._send({"do": "listen", "keys": [one.key for one in some]}, [one.sock.fileno() for one in some])
 
+    def become(self, who: Sequence[Any]) -> None:
+        """Has it become another user for good (config/accounts.py). One that is started later is what this process is then."""
+        self._send({"do": "become", "account": list(who)})
+
     def forget(self, keys: list[int]) -> None:
         """Has it close listening sockets."""
         if keys:

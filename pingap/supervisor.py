@@ -103,7 +103,7 @@ class Supervisor:
         """The last configuration that was taken or refused."""
         basic, bus = prepared.snapshot.basic, prepared.snapshot.bus
         self._pid_path = basic.pid_file
-        self._pid_file: PidFile | None = None
+        self._pid_file = prepared.pid_file
         self._curve = [bus.public_key, bus.secret_key] if bus.public_key and bus.secret_key else None
         self._link = Link(self._loop, Curve(*(key.encode() for key in self._curve)) if self._curve else None)
         timings = Timings(basic.graceful_shutdown_timeout, basic.grace_period)
@@ -119,7 +119,7 @@ class Supervisor:
         self._loop.set_exception_handler(self._loop_failed)
         self._watch_signals()
         try:
-            if self._pid_path is not None:
+            if self._pid_path is not None and self._pid_file is None:
                 self._pid_file = PidFile(self._pid_path)
             self._spawner.attach(self._spawner_said, self._spawner_lost, self._spawner_back)
             self._spawner.listen(self._listeners.all())

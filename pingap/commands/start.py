@@ -159,13 +159,13 @@ def _check(source: str | None, text: str | None = None) -> None:
     from pingap.config.notes import notes_on
     from pingap.config.problems import ConfigRefused
     from pingap.config.storage.places import storage_of
-    from pingap.loading import load
+    from pingap.loading import load_for_check
     from pingap.topology import limits_of
 
     if source is None and text is None:
         fail("there is no ./pingap.toml to check: name a configuration with -c", BAD_USAGE)
     try:
-        snapshot = load(storage_of(source, text))
+        snapshot = load_for_check(storage_of(source, text))
     except ConfigRefused as refused:
         fail(str(refused), BAD_USAGE)
     for note in (*notes_on(snapshot), *limits_of(snapshot)):
