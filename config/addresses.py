@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from typing import Any
 
 from pingap.config.parts import Backend, Listen
@@ -146,11 +147,14 @@ def parse_endpoint(value: Any) -> str | None:
 
 
 def parse_domains(value: Any) -> tuple[str, ...]:
-    """`example.com, *.example.org` to names in lower case."""
+    """`example.com, *.example.org, 10.0.0.1` to names in lower case, and addresses in the form of RFC 5952."""
     names = tuple(name.strip().lower() for name in text_of(value, 'names such as "example.com, *.example.org"').split(",") if name.strip())
     domains = []
     for name in names:
         plain = name.removeprefix("*.")
+        with suppress(ValueError):
+            domains.append(str(ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))))
+            continue
         try:
             domains.append(name[: -len(plain)] + host_name(plain))
         except BadValue as error:

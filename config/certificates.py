@@ -8,6 +8,8 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pingap.config.addresses import is_host_name
+from pingap.config.diff import shortened
 from pingap.config.model import Certificate
 from pingap.config.pem import labels_of
 from pingap.config.problems import Note, Problem, path_of
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
 
 
-def check_certificates(certificates: Mapping[str, Certificate], partial: AbstractSet[str]) -> Iterator[Problem]:
-    """What is wrong with them, one by one and beside each other. `partial`: paths of those that lack keys which were wrong."""
+def check_certificates(certificates: Mapping[str, Certificate], partial: AbstractSet[str]) -> Iterator[Problem | Note]:
+    """What is wrong with them, one by one and beside each other. `partial`: paths of those that lack keys which were wrong.
+
+    What is only of no use is noted: the other sites are to be served. Of two for the same, the first is used, in the order of the file.
+    """
     owners: dict[str, str] = {}
     default = ""
     for name, certificate in certificates.items():
@@ -26,22 +31,24 @@ def check_certificates(certificates: Mapping[str, Certificate], partial: Abstrac
             continue
         yield from _check_one(path, certificate)
         for domain in certificate.domains:
-            if other := owners.get(domain):
-                yield Problem(f"{path}.domains", f"{domain} is also in {other}", "one certificate a domain")
-            owners[domain] = path
+            other = owners.setdefault(domain, path)
+            if other != path:
+                yield Note(f"{path}.domains", f"{domain} is also in {other}, which is the one that is used", "one certificate a domain")
         if certificate.is_default:
             if default:
-                yield Problem(f"{path}.is_default", f"{default} is the default already", "keep one")
-            default = path
+                yield Note(f"{path}.is_default", f"{default} is the default already, and the one that is used", "keep one")
+            default = default or path
+        elif len(certificates) > 1 and any(not is_host_name(domain) for domain in certificate.domains):
+            hint = "is_default = true in one certificate: who connects by an address names nobody (RFC 6066 section 3)"
+            yield Note(f"{path}.domains", "an address has no effect: only the default is used for it", hint)
 
 
-def _check_one(path: str, certificate: Certificate) -> Iterator[Problem]:
-    from cryptography import x509
+def _check_one(path: str, certificate: Certificate) -> Iterator[Problem | Note]:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
     leaf: X509 | None = None
     try:
-        leaf = x509.load_pem_x509_certificates(certificate.tls_cert.encode())[0]
+        leaf = leaf_of(certificate.tls_cert)
     except ValueError as error:
         yield Problem(f"{path}.tls_cert", *_not_a("certificate", "CERTIFICATE", certificate.tls_cert, error))
     key = None
@@ -58,18 +65,19 @@ def _check_one(path: str, certificate: Certificate) -> Iterator[Problem]:
     if key is not None and key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         yield Problem(f"{path}.tls_key", "does not belong to the certificate", "the first certificate in tls_cert must be the server's own")
     names = names_of(leaf)
-    for domain in certificate.domains:
-        if not any(covers(name, domain) for name in names):
-            yield Problem(f"{path}.domains", f"the certificate is not for {domain}", f"it is for {', '.join(names) or 'no name'}")
+    foreign = [domain for domain in certificate.domains if not any(covers(name, domain) for name in names)]
+    if foreign:
+        message = f"the certificate is not for {shortened(foreign)}: clients that ask for that refuse it"
+        yield Note(f"{path}.domains", message, f"it is for {shortened(names) or 'no name'}")
 
 
 def names_of(leaf: X509) -> tuple[str, ...]:
-    """The DNS names that a certificate is for, lower case; of an old one without any, its common name."""
+    """The DNS names, in lower case, and the addresses that a certificate is for; of an old one without any, its common name."""
     from cryptography import x509
 
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = found.get_values_for_type(x509.DNSName)
+        names = [*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))]
     except (x509.ExtensionNotFound, ValueError):
         names = [str(entry.value) for entry in leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     return tuple(name.lower() for name in names)
@@ -82,11 +90,9 @@ def covers(name: str, domain: str) -> bool:
 
 def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Iterator[Note]:
     """A note on each certificate that clients will not believe today: it is served all the same, beside all the others."""
-    from cryptography import x509
-
     for name, certificate in certificates.items():
         try:
-            leaf = x509.load_pem_x509_certificates(certificate.tls_cert.encode())[0]
+            leaf = leaf_of(certificate.tls_cert)
         except ValueError:  # one that was taken before this library came to find fault with it
             continue
         path = path_of("certificates", name) + ".tls_cert"
@@ -99,11 +105,11 @@ def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Itera
             yield Note(path, f"expires on {end}: renew it")
 
 
-def domains_of(pem: str) -> tuple[str, ...]:
-    """For a certificate whose section names no domains."""
+def leaf_of(pem: str) -> X509:
+    """The server's own certificate, which is the first. Raises ValueError."""
     from cryptography import x509
 
-    return names_of(x509.load_pem_x509_certificates(pem.encode())[0])
+    return x509.load_pem_x509_certificates(pem.encode())[0]
 
 
 def files_of(table: Any) -> list[str]:

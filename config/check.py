@@ -20,7 +20,7 @@ from pingap.config.addresses import is_host_name
 from pingap.config.certificates import check_certificates
 from pingap.config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Listen
-from pingap.config.problems import Problem, choices, nearest, path_of
+from pingap.config.problems import Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.tls_library import check_with_library
 
@@ -35,8 +35,8 @@ _ENDS_IN_DOTS: Final = re.compile(r"/(?:\.|%2[Ee]){1,2}\Z")
 _REPLACEMENT = re.compile(r"\$(?:\{(\w+)\}|(\w+)|\$)")
 
 
-def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], builtin_plugins: frozenset[str]) -> Iterator[Problem]:
-    """Everything that is wrong between the items of a configuration.
+def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], builtin_plugins: frozenset[str]) -> Iterator[Problem | Note]:
+    """Everything that is wrong, or to be known, between the items of a configuration.
 
     `partial` are the paths of items some keys of which could not be used: nothing is said of what they lack.
     """
@@ -52,7 +52,7 @@ def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], bui
         yield from _upstream(path_of("upstreams", name), upstream)
     found = list(check_certificates(snapshot.certificates, partial))
     yield from found
-    yield from check_with_library(snapshot, partial | {problem.path.rpartition(".")[0] for problem in found})
+    yield from check_with_library(snapshot, partial | {one.path.rpartition(".")[0] for one in found if isinstance(one, Problem)})
     yield from _tls(snapshot, declared)
     yield from _normal_paths(snapshot)
     yield from _grpc_web(snapshot)

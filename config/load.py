@@ -22,7 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import CoreConfig, SchemaValidator
 
 from pingap.config import check, includes, lenient, unsupported
-from pingap.config.certificates import domains_of
+from pingap.config.addresses import is_host_name
+from pingap.config.certificates import leaf_of, names_of
 from pingap.config.encryption import NotDecrypted, decrypt, is_encrypted
 from pingap.config.includes import INCLUDING, Shelf
 from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
@@ -69,13 +70,15 @@ def load(
     for document in storage.read().documents:
         raw.add(document)
     _fill(raw, env)
+    certificates, ends = _certificates(raw)
     snapshot = Snapshot(
         basic=_single(raw, "basic", Basic) or Basic(),
         servers=_items(raw, "servers", Server),
         locations=_items(raw, "locations", Location),
         upstreams=_items(raw, "upstreams", Upstream),
         plugins=_plugins(raw, plugin_checker),
-        certificates=_certificates(raw),
+        certificates=certificates,
+        ends=ends,
         stages=_items(raw, "stages", Stage),
         bus=_single(raw, "bus", Bus) or Bus(),
         secret=tuple(sorted(raw.secret)),
@@ -83,8 +86,11 @@ def load(
     if raw.is_whole:
         # References are checked against what the files name, usable or not: one mistake is then told once.
         declared = {section: frozenset(raw.tables.get(section, {})) for section in SECTIONS}
-        found = check.check(snapshot, declared, raw.partial, builtin_plugins)
-        raw.problems += [problem for problem in found if problem.path not in raw.unset]
+        for one in check.check(snapshot, declared, raw.partial, builtin_plugins):
+            if isinstance(one, Note):
+                raw.notes.append(one)
+            elif one.path not in raw.unset:
+                raw.problems.append(one)
     if raw.problems:
         raise ConfigRefused(raw.attributed(raw.problems), grouped(raw.attributed(raw.notes)))
     return replace(snapshot, notes=grouped(raw.attributed(raw.notes)))
@@ -364,18 +370,21 @@ def _at(table: Any, loc: tuple[str | int, ...]) -> Any:
     return table
 
 
-def _certificates(raw: _Raw) -> dict[str, Certificate]:
-    """Those without `domains` get the names that they are for: no stage has to look into a certificate then."""
+def _certificates(raw: _Raw) -> tuple[dict[str, Certificate], dict[str, float]]:
+    """(certificates, `Snapshot.ends`). Those without `domains` get the names that they are for: no stage has to look into one then."""
     tables = raw.tables.get("certificates", {})
     for name in [name for name, table in tables.items() if isinstance(table, dict) and lenient.has_no_certificate(table)]:
         raw.notes.append(Note(path_of("certificates", name), "without effect: it has neither tls_cert nor tls_key", "leave it out"))
         del tables[name]
     found = _items(raw, "certificates", Certificate)
+    ends = {}
     for name, certificate in found.items():
-        if not certificate.domains:
-            with suppress(ValueError):  # it is no certificate, which the checks say
-                found[name] = replace(certificate, domains=domains_of(certificate.tls_cert))
-    return found
+        with suppress(ValueError):  # it is no certificate, which the checks say
+            leaf = leaf_of(certificate.tls_cert)
+            ends[name] = leaf.not_valid_after_utc.timestamp()
+            if not certificate.domains:
+                found[name] = replace(certificate, domains=tuple(filter(is_host_name, names_of(leaf))))
+    return found, ends
 
 
 def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table]:

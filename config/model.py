@@ -352,6 +352,8 @@ class Snapshot:
     code: Mapping[str, Code] = field(default_factory=dict)
     """By plugin, of those that users wrote: a process that starts later runs what was accepted, whatever the file says by then."""
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
+    ends: Mapping[str, float] = field(default_factory=dict)
+    """When each certificate ends, in Unix seconds: for who must not see keys."""
     stages: Mapping[str, Stage] = field(default_factory=dict)
     """Only what the file names; ask `stage()` for any."""
     bus: Bus = Bus()

@@ -9,3 +9,6 @@ CONNECTIONS: Final = "connections:"
 
 IN_USE: Final = "in_use:"
 """upstream: requests at its backends now, each on a connection of its own over HTTP/1.1."""
+
+NOTES: Final = "notes"
+"""config: what is noted of the configuration in use."""

@@ -31,11 +31,14 @@ SECTIONS: Final[Mapping[str, Any]] = {
     "plugins": dict[str, Any],
     "code": Code,
     "certificates": Certificate,
+    "ends": float,
     PLANS: int,
 }
 """Section → what its items are. [stages] and [bus] are not for stages: they take effect with a restart, and one has a secret key."""
 
 _SINGLE: Final = "basic"
+_PLAIN: Final = frozenset(("plugins", "ends"))
+"""Sections whose items are plain data."""
 _MANY: Final = "locations"
 """The section of which there may be thousands of items."""
 _DIGEST: Final = 16
@@ -149,8 +152,8 @@ def _items(section: str, snapshot: Snapshot, plans: Mapping[str, int]) -> Iterat
         yield from plans.items()
     elif section == _SINGLE:
         yield _SINGLE, set_fields(snapshot.basic)
-    elif section == "plugins":
-        yield from snapshot.plugins.items()
+    elif section in _PLAIN:
+        yield from getattr(snapshot, section).items()
     else:
         for name, item in getattr(snapshot, section).items():
             yield name, set_fields(item)

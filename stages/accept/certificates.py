@@ -100,6 +100,7 @@ def compile_choices(snapshot: Snapshot) -> dict[str, Choice]:
 
 
 def _choice(server: Server, certificates: Mapping[str, Certificate]) -> Choice:
+    """Of several for a name, and of several defaults, the first: config/certificates.py tells which that is."""
     exact: dict[str, ssl.SSLContext] = {}
     wildcard: dict[str, ssl.SSLContext] = {}
     default: ssl.SSLContext | None = None
@@ -113,7 +114,7 @@ def _choice(server: Server, certificates: Mapping[str, Certificate]) -> Choice:
                 wildcard.setdefault(domain[2:], context)
             else:
                 exact.setdefault(domain, context)
-        if certificate.is_default or len(certificates) == 1:
+        if default is None and (certificate.is_default or len(certificates) == 1):
             default = context
     return Choice(exact, wildcard, default)
 

@@ -22,6 +22,7 @@ from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
 from pingap.config.storage.file import prints_of
 from pingap.config.storage.notice import Notice, places_of
 from pingap.config.text.formats import as_written
+from pingap.observability.figures import NOTES
 from pingap.stages import keepsake
 from pingap.stages.config import last
 from pingap.stages.config.aside import aside, give_back
@@ -167,7 +168,7 @@ class ConfigActor(Actor):
             self._kept = self._kept[0], last.save(self.context.run_dir, self._kept[0])
 
     def figures(self) -> dict[str, float]:
-        return {"generation": self._core.committed, "reads": self._reads, "refusals": self._refusals}
+        return {"generation": self._core.committed, "reads": self._reads, "refusals": self._refusals, NOTES: self._core.noted}
 
     # -- reading ------------------------------------------------------------------------
 

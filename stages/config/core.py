@@ -207,6 +207,8 @@ class Core:
         self._use: dict[int, int] = {}
         self._oldest = 0
         self._problems: tuple[str, ...] = ()
+        self.noted = len(self._notes(stored.loaded)) if stored else 0
+        """Notes on the running generation."""
 
     @property
     def committed(self) -> int:
@@ -360,6 +362,7 @@ class Core:
         self._oldest = self._oldest_in_use()
         changed = "" if before is None else _changed(before, loaded)
         notes = self._notes(loaded)
+        self.noted = len(notes)
         message = "configuration rolled back" if candidate.word == ROLLBACK else "configuration committed"
         return [
             Keep(Stored(candidate.number, loaded, self._booted, self._previous, self._rejected)),

@@ -32,11 +32,11 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Measured:
     """The servers that have metrics, and the names that may become labels."""
     servers = snapshot.servers
     locations = {name: server.locations for name, server in servers.items() if server.prometheus_metrics}
-    scope = Scope(locations, frozenset(snapshot.upstreams), next(iter(servers)) if len(servers) == 1 else "")
+    scope = Scope(locations, frozenset(snapshot.upstreams), next(iter(servers)) if len(servers) == 1 else "", snapshot.ends)
     return Measured(scope, ErrorPages(snapshot.basic.error_template))
 
 
-SECTIONS: Final = ("basic", "servers", "upstreams")
+SECTIONS: Final = ("basic", "servers", "upstreams", "ends")
 """Of a configuration, what this stage needs."""
 
 

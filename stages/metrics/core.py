@@ -110,6 +110,8 @@ class Scope(NamedTuple):
     upstreams: frozenset[str]
     only_server: str
     """The server if the configuration has but one, else ""."""
+    ends: Mapping[str, float] = {}
+    """Certificate → when it ends, in Unix seconds."""
 
 
 class Figures(NamedTuple):
@@ -131,12 +133,14 @@ class Sums:
         """What COUNT events added to series beyond MAX_COUNTERS."""
         self.only_server = ""
         self._upstreams: frozenset[str] = frozenset()
+        self.ends: Mapping[str, float] = {}
         self._figures: dict[tuple[str, int], Figures] = {}
 
     def configure(self, scope: Scope) -> None:
         """Takes a new configuration: what it still names counts on, what it no longer names is forgotten."""
         self.only_server = scope.only_server
         self._upstreams = scope.upstreams
+        self.ends = scope.ends
         servers = {}
         for name, locations in scope.locations.items():
             sums = servers[name] = self.servers.get(name) or ServerSums()

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, UntypedMetricFamily
 from prometheus_client.registry import Collector
 
-from pingap.observability.figures import CONNECTIONS, IN_USE
+from pingap.observability.figures import CONNECTIONS, IN_USE, NOTES
 from pingap.stages.metrics.core import CODES, Histogram, LocationSums, Sums, UpstreamSums
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -50,6 +50,7 @@ class Page(Collector):
         for name, server in self._servers.items():
             _add(ratio, (name,), server.compression)
         yield ratio
+        yield from self._configuration()
         yield from self._counters()
 
     def _requests(self) -> Iterator[Metric]:
@@ -128,6 +129,18 @@ class Page(Collector):
         for name, server in self._servers.items():
             for upstream, sums in server.upstreams.items():
                 yield (name, upstream), sums
+
+    def _configuration(self) -> Iterator[Metric]:
+        text = "When a certificate of the configuration ends, in Unix seconds."
+        ends = GaugeMetricFamily("pingap_certificate_expiration_timestamp_seconds", text, labels=("certificate",))
+        for name, end in self._sums.ends.items():
+            ends.add_metric((name,), end)
+        yield ends
+        noted = self._sums.figures("config", self._now).get(NOTES)
+        if noted is not None:
+            yield GaugeMetricFamily(
+                "pingap_configuration_notes", "Notes on the configuration in use; `pingap check` tells them.", value=noted
+            )
 
     def _counters(self) -> Iterator[Metric]:
         """What actors count besides, each under the name of its stage."""

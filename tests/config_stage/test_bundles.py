@@ -47,7 +47,7 @@ rows = [["a", "b"], {c = [1, 2]}]
 def everything() -> Snapshot:
     snapshot = load_text(TEXT)
     assert snapshot.locations["all"].rewrite
-    return replace(snapshot, code={"mine": Code("/mine.py", b"\xff\x00")})
+    return replace(snapshot, code={"mine": Code("/mine.py", b"\xff\x00")}, ends={"site": 1.5e9})
 
 
 def many(*without: int) -> Snapshot:

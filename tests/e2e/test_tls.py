@@ -504,3 +504,39 @@ def test_testssl_finds_nothing_grave(origin: Origin, tmp_path: Path) -> None:
     for version in ("SSLv2", "SSLv3", "TLS1", "TLS1_1"):
         assert "not offered" in by_id[version]["finding"], by_id[version]
     assert not [one for one in grave if one["id"].split(" ")[0] not in OF_A_TEST], grave
+
+
+def test_what_is_wrong_with_one_certificate_keeps_no_other_site_from_a_start(placement: str, shared_origin: Origin) -> None:
+    """Expired, for another name, doubled: loud, and served."""
+    good, expired, foreign = self_signed("good.example"), self_signed("old.example", days=-0.5), self_signed("other.example")
+    more = "".join(
+        f"[certificates.{name}]\ntls_cert = '''{pair[0]}'''\ntls_key = '''{pair[1]}'''\n{keys}\n"
+        for name, pair, keys in (
+            ("good", good, "is_default = true"),
+            ("old", expired, ""),
+            ("foreign", foreign, 'domains = "f.example, good.example"\nis_default = true'),
+        )
+    )
+    config = site([shared_origin.port], server='global_certificates = true\nprometheus_metrics = "/metrics"', more=more)
+    with Pingap(config, placement) as instance:
+        for line in (
+            "certificates.old.tls_cert: expired on ",
+            "certificates.foreign.domains: the certificate is not for f.example",
+            "certificates.foreign.domains: good.example is also in certificates.good, which is the one that is used",
+            "certificates.foreign.is_default: certificates.good is the default already",
+        ):
+            assert f"note: {line}" in instance.output()
+        instance.wait_output(r"WARN +config\.0 configuration committed .*notes=.*expired on")
+        for name in ("good.example", None, "old.example", "f.example"):
+            with connect(instance.port, name) as sock:
+                served = {"old.example": expired, "f.example": foreign}.get(name or "", good)
+                assert sock.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(served[0])
+                assert b" 200 " in ask(sock)
+
+        def page() -> str:
+            with connect(instance.port, "good.example") as sock:
+                sock.sendall(b"GET /metrics HTTP/1.0\r\nHost: a.example\r\n\r\n")
+                return sock.makefile().read()
+
+        assert re.search(r'pingap_certificate_expiration_timestamp_seconds\{certificate="old"\} 1\.\d+e\+09', page())
+        until(lambda: "\npingap_configuration_notes 4.0\n" in page(), 5, "the config stage has told its figures")

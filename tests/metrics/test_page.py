@@ -18,10 +18,11 @@ from tests.observability.samples import access
 @pytest.fixture
 def sums() -> Sums:
     made = Sums()
-    made.configure(Scope({"web": ("api", 'odd"\n\\name'), "other": ("api",)}, frozenset({"backend"}), ""))
+    made.configure(Scope({"web": ("api", 'odd"\n\\name'), "other": ("api",)}, frozenset({"backend"}), "", {"site": 1.8e9}))
     for event in (access(), access(status=404, location=""), access(server="other", context={"compression_ratio": 2.5})):
         made.take_access(event)
     made.take_count((98, "accept", 0, [["connections_refused", {}, 2], ["Odd name!", {"a-b": 'x"\n'}, 1]], {"in_flight": 4}), 100.0)
+    made.take_count((98, "config", 0, [], {"generation": 5, "notes": 2}), 100.0)
     made.take_count((98, "upstream", 0, [], {"connections:backend": 7, "in_use:backend": 2, "in_use:unknown": 1, "connections": 9}), 100.0)
     return made
 
@@ -54,6 +55,8 @@ NAMES = [
     "pingap_upstream_processing_time_count",
     "pingap_upstream_response_time_count",
     "pingap_compression_ratio_count",
+    "pingap_certificate_expiration_timestamp_seconds",
+    "pingap_configuration_notes",
 ]
 
 
@@ -96,3 +99,9 @@ def test_promtool_finds_nothing_to_object_to(sums: Sums) -> None:
         pytest.skip("promtool is not installed (Debian package prometheus)")
     checked = subprocess.run([promtool, "check", "metrics"], input=page(sums, "", 100.0), capture_output=True, timeout=30, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_it_says_when_certificates_end_and_how_much_is_noted(sums: Sums) -> None:
+    metrics = parsed(page(sums, "web", 100.0))
+    assert value(metrics, "pingap_certificate_expiration_timestamp_seconds", certificate="site") == 1.8e9
+    assert value(metrics, "pingap_configuration_notes") == 2

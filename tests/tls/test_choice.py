@@ -78,3 +78,11 @@ def test_a_reload_makes_anew_only_what_has_changed(known: dict[str, Certificate]
         other = choices(known, web=replace(WEB, **changed))["web"].exact["a.example"]
         assert other is not before.exact["a.example"], changed
     assert before.exact["a.example"].minimum_version is ssl.TLSVersion.TLSv1_2, "the old one is as it was"
+
+
+def test_of_two_for_a_name_and_of_two_defaults_the_first_is_used() -> None:
+    both = {"one": certificate("a.example", "*.w.example", default=True), "two": certificate("a.example", "*.w.example", default=True)}
+    for names in (("one", "two"), ("two", "one")):
+        first = choices({names[0]: both[names[0]]})["web"].default
+        choice = choices({name: both[name] for name in names})["web"]
+        assert choice.of("a.example") is choice.of("x.w.example") is choice.of(None) is first
