@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from pingap.config.problems import path_of
-from pingap.config.storage.base import SINGLE, Document, NotWritten, Storage, same_version
+from pingap.config.problems import ConfigRefused, path_of
+from pingap.config.storage.base import SINGLE, Document, NotWritten, Storage, reading_of, same_version
 from pingap.config.text import toml
-from pingap.config.text.formats import tables_of
+from pingap.config.text.formats import is_toml, tables_of
+from pingap.config.text.items import TextItem, items_of, joined
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierItem:
+    """What an item was."""
+
+    until: int
+    """As of `Earlier`."""
+    item: TextItem
 
 
 def put(storage: Storage, section: str, name: str, item: dict[str, Any] | None, version: str) -> str:
@@ -17,20 +28,14 @@ def put(storage: Storage, section: str, name: str, item: dict[str, Any] | None, 
     check what comes of it before. Raises ConfigRefused for what cannot be read, NotWritten, and Outdated when `version`
     is not that of the configuration any more.
     """
-    if bool(name) == (section in SINGLE):
-        raise NotWritten(f"[{section}] has {'no items' if name else 'items: name one'}")
+    path = _checked(section, name)
     reading = storage.read()
     same_version(reading, version)
-    path = path_of(section, name) if name else section
-    homes = [document for document in reading.documents if _has(document, section, name)]
-    if len(homes) > 1:
-        raise NotWritten(f"{path} is in two files: {homes[0].name} and {homes[1].name}")
-    if homes:
-        [home] = homes
-    elif item is None:
+    home = _home(storage, reading.documents, section, name)
+    if item is None and not _has(home, section, name):
         raise NotWritten(f"{path} is not there")
-    else:
-        home = _new_home(storage, reading.documents, section, name)
+    if not is_toml(home):
+        raise NotWritten(f"{path} is in {home.name}, whose language pingap reads and does not write: change it by hand")
     try:
         text = toml.edited(home.text, section, name, item)
     except ValueError as error:
@@ -44,7 +49,61 @@ def _has(document: Document, section: str, name: str) -> bool:
     return table is not None and (not name or (isinstance(table, dict) and name in table))
 
 
-def _new_home(storage: Storage, documents: tuple[Document, ...], section: str, name: str) -> Document:
-    """The document for a new item: as it is, if it is there."""
+def earlier(storage: Storage, section: str, name: str) -> tuple[EarlierItem, ...] | None:
+    """What an item was before its document was changed, the newest first; None: the storage keeps no history.
+
+    Raises ConfigRefused, NotWritten.
+    """
+    _checked(section, name)
+    home = _home(storage, reading_of(storage).documents, section, name)
+    texts = storage.history(home.name)
+    if texts is None:
+        return None
+    found: list[EarlierItem] = []
+    before = _item(home, section, name)
+    for text in texts:
+        item = _item(Document(home.name, text.text), section, name)
+        if item is not None and (before is None or item.text != before.text):
+            found.append(EarlierItem(text.until, item))
+        before = item
+    return tuple(found)
+
+
+def restored(storage: Storage, section: str, name: str, item: TextItem) -> tuple[Document, str]:
+    """The document with an item as it was, comments too; and the version against which to write it.
+
+    Raises ConfigRefused, NotWritten.
+    """
+    reading = reading_of(storage)
+    home = _home(storage, reading.documents, section, name)
+    items = items_of(home) if home.text else []
+    place = (section, name)
+    if any(one.place == place for one in items):
+        return Document(home.name, joined(item if one.place == place else one for one in items)), reading.version
+    return Document(home.name, joined([*items, item], is_airy=True)), reading.version
+
+
+def _item(document: Document, section: str, name: str) -> TextItem | None:
+    """As far as the document can be read: an earlier one may have been broken."""
+    try:
+        return next((item for item in items_of(document) if item.place == (section, name)), None)
+    except ConfigRefused:
+        return None
+
+
+def _checked(section: str, name: str) -> str:
+    """The path of an item. Raises NotWritten for what can be none."""
+    if bool(name) == (section in SINGLE):
+        raise NotWritten(f"[{section}] has {'no items' if name else 'items: name one'}")
+    return path_of(section, name) if name else section
+
+
+def _home(storage: Storage, documents: tuple[Document, ...], section: str, name: str) -> Document:
+    """The document that has an item, else the one where it belongs, as it is, if it is there."""
+    homes = [document for document in documents if _has(document, section, name)]
+    if len(homes) > 1:
+        raise NotWritten(f"{_checked(section, name)} is in two files: {homes[0].name} and {homes[1].name}")
+    if homes:
+        return homes[0]
     wanted = storage.home_of(section, name)
     return next((document for document in documents if document.name == wanted), Document(wanted, ""))

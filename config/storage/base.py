@@ -128,6 +128,17 @@ class Storage(Readable, Protocol):
         """
 
 
+class Proposed:
+    """Texts as they would be, for who checks them before they are written. base: as of the storage for which they are meant."""
+
+    def __init__(self, base: str, documents: tuple[Document, ...]) -> None:
+        self.base = base
+        self._reading = Reading(documents)
+
+    def read(self) -> Reading:
+        return self._reading
+
+
 class ReadOnce:
     """A storage as it was at one moment, for who reads it several times and must find the same."""
 

@@ -28,6 +28,10 @@ def tables_of(document: Document) -> dict[str, Any] | Problem:
     return tables
 
 
+def is_toml(document: Document) -> bool:
+    return FORMATS.get(os.path.splitext(document.name)[1], toml.parse) is toml.parse
+
+
 def as_written(documents: Iterable[Document], section: str) -> dict[str, Any]:
     """The items of a section as far as they can be read, unchecked: for who must know of files that they name."""
     found: dict[str, Any] = {}

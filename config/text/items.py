@@ -1,0 +1,191 @@
+"""The items of a document as pieces of its text, so that an item can move to another document with all that stands in and above it.
+
+TOML is cut in front of each header of a table and of the comment right above it; what is cut must be TOML by itself and
+say what the document says, else (`servers = { … }`, `basic.name = "x"`, another language) the text of the item is made
+anew from its tables. Joined in their order, the pieces of a document that was cut are its text, byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import tomli
+
+from pingap.config.problems import ConfigRefused, Problem
+from pingap.config.storage.base import SINGLE, Document
+from pingap.config.text.formats import is_toml, tables_of
+
+Place = tuple[str, str]
+"""Section and name, as ("servers", "web") of `[servers.web]`; the name is "" for what is an item by itself, as [basic]."""
+
+_BLANK_END: Final = re.compile(r"\n[ \t\r]*\n\Z")
+_HEADER: Final = re.compile(r"[ \t]*\[")
+
+
+@dataclass(frozen=True, slots=True)
+class TextItem:
+    """One item."""
+
+    place: Place
+    text: str
+    """TOML: its table with all within, and what stands above."""
+    value: Any
+    """What that text says."""
+    is_as_written: bool = True
+    """The text is a piece of the document, comments and all; else it was made from the value."""
+
+
+def items_of(document: Document) -> list[TextItem]:
+    """In their order. Raises ConfigRefused for what cannot be parsed."""
+    tables = tables_of(document)
+    if isinstance(tables, Problem):
+        raise ConfigRefused([tables])
+    wanted = dict(_values(tables))
+    if is_toml(document):
+        found = _cut(document.text)
+        if found is not None and {item.place: item.value for item in found if item.place != _NOWHERE} == wanted:
+            return found
+    return [TextItem(place, _dumped(place, value), value, False) for place, value in wanted.items()]
+
+
+def joined(items: Iterable[TextItem], is_airy: bool = False) -> str:
+    """The text of a document with these items. is_airy: a blank line comes between two of which neither has one."""
+    text = ""
+    sections: set[str] = set()
+    for item in items:
+        section = item.place[0]
+        more = _without_outer_header(item.text) if section in sections else item.text
+        sections.add(section)
+        if text and not text.endswith("\n"):
+            text += "\n"
+        if is_airy and text and not _BLANK_END.search(text) and not more.startswith("\n"):
+            text += "\n"
+        text += more
+    return text
+
+
+def _without_outer_header(text: str) -> str:
+    """Without the `[servers]` above a `[servers.web]`, which a document may have once, and only before the latter."""
+    lines = text.split("\n")
+    first = next(at for at, line in enumerate(lines) if _is_content(line))
+    if not _is_outer_header(lines[first]):
+        return text
+    return "\n".join(lines[:first] + lines[first + 1 :])
+
+
+def _is_outer_header(line: str) -> bool:
+    try:
+        [(section, table)] = tomli.loads(line).items()
+    except ValueError:
+        return False
+    return section not in SINGLE and table == {}
+
+
+_NOWHERE: Final[Place] = ("", "")
+"""Of a piece that is in no table: what stands behind or between them, comments."""
+
+
+def _values(tables: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
+    for section, table in tables.items():
+        if section in SINGLE or not isinstance(table, dict) or not all(isinstance(item, dict) for item in table.values()):
+            yield (section, ""), table
+        else:
+            for name, item in table.items():
+                yield (section, name), item
+
+
+def _cut(text: str) -> list[TextItem] | None:
+    """The pieces; None for a text that has something else than tables with headers, or one table in two places."""
+    pieces: list[TextItem] = []
+    above = ""
+    for block in _blocks(text):
+        body, above = above + block, ""
+        place = _place_of(block)
+        if place is None:
+            return None
+        if place == _NOWHERE:
+            above = body  # a comment, or an empty [servers]: it stays above what follows
+            continue
+        if pieces and pieces[-1].place == place:
+            pieces[-1] = replace(pieces[-1], text=pieces[-1].text + body)
+        else:
+            pieces.append(TextItem(place, body, None))
+    if above:
+        if not pieces:
+            return None
+        pieces[-1] = replace(pieces[-1], text=pieces[-1].text + above)
+    found = []
+    for piece in pieces:
+        try:
+            table = tomli.loads(piece.text)
+        except ValueError:
+            return None
+        values = dict(_values(table))
+        if values.keys() != {piece.place}:
+            return None
+        found.append(replace(piece, value=values[piece.place]))
+    return found if len({piece.place for piece in found}) == len(found) else None
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Each header with what follows it, and the comment right above it."""
+    block: list[str] = []
+    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
+        if _HEADER.match(line) and any(_is_content(one) for one in block) and _is_whole(block):
+            comment = len(block)
+            while comment and block[comment - 1].lstrip().startswith("#"):
+                comment -= 1
+            yield "".join(block[:comment])
+            block = block[comment:]
+        block.append(line)
+    if block:
+        yield "".join(block)
+
+
+def _is_content(line: str) -> bool:
+    return line.strip() != "" and not line.lstrip().startswith("#")
+
+
+def _is_whole(block: list[str]) -> bool:
+    """False in the middle of a list, or of a text of several lines."""
+    try:
+        tomli.loads("".join(block))
+    except ValueError:
+        return False
+    return True
+
+
+def _place_of(block: str) -> Place | None:
+    """Of the one header in it; _NOWHERE for comments, and an empty `[servers]`.
+
+    None: there is something without a header, or an item that is not a table of its own.
+    """
+    try:
+        tables = tomli.loads(block)
+    except ValueError:
+        return None
+    if not tables:
+        return _NOWHERE
+    header = next(line for line in block.split("\n") if _is_content(line))
+    if not _HEADER.match(header) or len(tables) != 1:
+        return None
+    [(section, table)] = tables.items()
+    if section in SINGLE:
+        return (section, "")
+    if not isinstance(table, dict):
+        return None
+    if not table:
+        return _NOWHERE
+    if "." in header and len(table) == 1:
+        return (section, next(iter(table)))
+    return None if any(isinstance(item, dict) for item in table.values()) else (section, "")
+
+
+def _dumped(place: Place, value: Any) -> str:
+    import tomlkit
+
+    section, name = place
+    return tomlkit.dumps({section: {name: value} if name else value})
