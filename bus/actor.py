@@ -51,6 +51,9 @@ class Context(Protocol):
     def log(self, level: str, message: str, **fields: Any) -> None:
         """Application log: level is error, warn, info or debug."""
 
+    def notice(self, level: str, category: str, message: str, **fields: Any) -> None:
+        """Tells consumers what an operator may want to hear at once; nobody need be there. category: of observability/notices.py."""
+
     def count(self, name: str, delta: int | float = 1, **labels: str) -> None:
         """Adds to a counter that metrics will see; shipped with the next heartbeat."""
 

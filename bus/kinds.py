@@ -21,3 +21,4 @@ ACCESS: Final = 96
 LOG: Final = 97
 COUNT: Final = 98
 LINES: Final = 100
+NOTICE: Final = 101

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from pingap.bus.actor import ActorFactory
 from pingap.bus.descriptors import Descriptors
-from pingap.bus.kinds import COUNT, LOG, READY, REPORT
+from pingap.bus.kinds import COUNT, LOG, NOTICE, READY, REPORT
 from pingap.bus.link import Link
 from pingap.bus.members import Members
 from pingap.bus.pipes import Pipes
@@ -106,6 +106,11 @@ class SeatContext:
         else:  # nobody there to write it: at start, at the end, and while logging is replaced
             extra = "".join(f" {k}={v}" for k, v in fields.items())
             print(f"{level}: {self.stage}.{self.replica}: {message}{extra}", file=sys.stderr, flush=True)
+
+    def notice(self, level: str, category: str, message: str, **fields: Any) -> None:
+        if self._process.logging_actor:
+            record = (NOTICE, time.time(), level, self.stage, self.replica, category, message, fields)
+            self._link.offer(self._process.logging_actor, record)
 
     def count(self, name: str, delta: int | float = 1, **labels: str) -> None:
         key = (name, *sorted(labels.items())) if labels else name

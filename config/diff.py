@@ -10,7 +10,7 @@ from pingap.config.model import Snapshot
 from pingap.config.problems import path_of
 
 _NAMED = ("servers", "locations", "upstreams", "certificates", "plugins", "stages")
-_SINGLE = ("basic", "bus")
+SINGLE_SECTIONS = ("basic", "bus")
 
 # A server is a socket that the supervisor binds, a stage is processes that it starts, [bus] is its sockets' keys.
 _RESTARTED_AS_A_WHOLE = ("servers", "stages")
@@ -36,6 +36,8 @@ class Changes:
     """Paths of keys, as `servers.web.addr`; of plugins, whose keys are their own, the item."""
     restart: tuple[str, ...] = ()
     """Those of the three above that only a restart applies."""
+    modified: tuple[tuple[str, ...], ...] = ()
+    """Section and name of the items that `changed` is of; of [basic] and [bus] the section alone."""
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
@@ -69,9 +71,11 @@ def diff(old: Snapshot, new: Snapshot) -> Changes:
     removed: list[str] = []
     changed: list[str] = []
     restart: list[str] = []
-    for section in _SINGLE:
+    modified: dict[tuple[str, ...], None] = {}
+    for section in SINGLE_SECTIONS:
         for path, restarts in _keys((section,), getattr(old, section), getattr(new, section)):
             changed.append(path)
+            modified[section,] = None
             restart += [path] * restarts
     for section in _NAMED:
         before: Mapping[str, Any] = getattr(old, section)
@@ -83,8 +87,9 @@ def diff(old: Snapshot, new: Snapshot) -> Changes:
         for name in sorted(before.keys() & after.keys()):
             for path, restarts in _keys((section, name), before[name], after[name]):
                 changed.append(path)
+                modified[section, name] = None
                 restart += [path] * restarts
-    return Changes(tuple(added), tuple(removed), tuple(changed), tuple(restart))
+    return Changes(tuple(added), tuple(removed), tuple(changed), tuple(restart), tuple(modified))
 
 
 def _keys(place: tuple[str, ...], old: Any, new: Any) -> Iterator[tuple[str, bool]]:

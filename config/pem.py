@@ -71,6 +71,15 @@ def blocks_of(content: bytes) -> str:
     return "".join(_block(found[1].decode(), found[2]) for found in _BLOCK.finditer(content))
 
 
+def der_of(pem: str) -> bytes:
+    """The content of the first block of what `blocks_of` gave; empty when that is garbled."""
+    found = _BLOCK.search(pem.encode())
+    try:
+        return base64.b64decode(found[2]) if found else b""
+    except (binascii.Error, ValueError):
+        return b""
+
+
 def labels_of(pem: str) -> list[str]:
     """What the blocks of a PEM text say that they are, in order."""
     return _LABEL.findall(pem)

@@ -57,8 +57,8 @@ _PLUGIN_KEYS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Category → the same. Of other categories, which users wrote, the name of a key decides."""
 
-_PEM: Final = ("-----BEGIN", "LS0t")
-"""How a key begins that is written into the configuration, as it is or in base64."""
+_LONGEST_PATH: Final = 200
+"""Characters: no key is so short that its PEM, or the base64 of that, is no longer."""
 
 _NAME: Final = re.compile(
     r"(?i)(?:^|[_-])(?:api[_-]?keys?|auth|authorizations?|cookies?|credentials?|dsn|keys?|pass|passphrases?|passwords?|passwd|private|secrets?|tokens?)(?:$|[_-])"
@@ -76,8 +76,8 @@ _LONG: Final = 6
 
 def is_secret(section: str, key: str, value: Any, category: Any = "") -> bool:
     """Whether the value of a key is secret as a whole. category: of a plugin."""
-    if key == "tls_key" and isinstance(value, str) and not value.lstrip().startswith(_PEM):
-        return False  # the path of a file
+    if key == "tls_key" and isinstance(value, str) and len(value) <= _LONGEST_PATH and "\n" not in value and "-----" not in value:
+        return False  # the path of a file, and not PEM, nor that in base64
     if section == "plugins":
         known = _PLUGIN_KEYS.get(category) if isinstance(category, str) else None
         return key in known if known is not None else bool(_NAME.search(key))
@@ -90,6 +90,17 @@ def masked(text: str) -> str:
         return f"{line[1]}{line[2]}{MASK}"
     text = _USER.sub(rf"\1{MASK}@", text)
     return _PARAMETER.sub(lambda found: found[1] + (MASK if _NAME.search(found[2]) else found[3]), text)
+
+
+def masked_value(value: Any, by_name: bool) -> Any:
+    """A value of TOML that may be shown. by_name: entries of tables in it whose names say so are secret as a whole."""
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, list | tuple):
+        return [masked_value(entry, by_name) for entry in value]
+    if isinstance(value, Mapping):
+        return {key: MASK if by_name and _NAME.search(key) else masked_value(entry, by_name) for key, entry in value.items()}
+    return value
 
 
 def secrets_of(tables: Mapping[str, Any], outer: AbstractSet[str]) -> Iterator[tuple[str, str]]:
@@ -136,6 +147,13 @@ def without_secrets(said: Iterable[Told], secrets: Iterable[tuple[str, str]]) ->
     """Problems and notes that show nothing of any secret. secrets: (path, text)."""
     known = [(path, text) for path, text in secrets if text]
     return [_without_secrets(one, known) for one in said]
+
+
+def without_secrets_of_plugins(said: str, plugins: Mapping[str, Any], outer: AbstractSet[str]) -> str:
+    """What a plugin, or who starts it, says, without secrets of any. outer: as of `secrets_of`."""
+    for _, text in secrets_of({"plugins": plugins}, outer):
+        said = _without(said, text, False) if len(text) >= _LONG else said
+    return _USER.sub(rf"\1{MASK}@", said)
 
 
 def _without_secrets(problem: Told, secrets: list[tuple[str, str]]) -> Told:

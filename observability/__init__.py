@@ -1,6 +1,7 @@
 """What pingap tells of itself: the events, and how they become text.
 
     records.py        ACCESS, the event of one finished request: THE home of its fields
+    notices.py        NOTICE, what an operator may want to hear at once: THE list of its categories
     timings.py        from a record to seconds per stage: the one place that computes times
     escape.py         text from outside made safe for one line of a log
     units.py          sizes and durations for people, in the reference's units

@@ -1,4 +1,4 @@
-"""Attach a consumer to a running pingap: every request, log record and count, as it happens.
+"""Attach a consumer to a running pingap: every request, log record, count and notice, as it happens.
 
     from pingap import events
 
@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pingap import client, rundir
-from pingap.bus.kinds import ACCESS, COUNT, LOG
+from pingap.bus.kinds import ACCESS, COUNT, LOG, NOTICE
 from pingap.bus.link import Link
 from pingap.client import NotRunning
 from pingap.observability import timings
 from pingap.observability.records import Access
 
-__all__ = ["TOPICS", "AccessEvent", "CountEvent", "Event", "LogEvent", "NotRunning", "astream", "stream"]
+__all__ = ["TOPICS", "AccessEvent", "CountEvent", "Event", "LogEvent", "NotRunning", "NoticeEvent", "astream", "stream"]
 
-TOPICS: Final = ("access", "log", "count")
+TOPICS: Final = ("access", "log", "count", "notice")
 
 WAITING: Final = 10_000
 """Batches kept for a consumer that is busy; the newest beyond are lost."""
@@ -143,7 +143,23 @@ class CountEvent:
     """in_flight, requests and so on, as they are now."""
 
 
-Event = AccessEvent | LogEvent | CountEvent
+@dataclass(frozen=True, slots=True)
+class NoticeEvent:
+    """Something that an operator may want to hear at once."""
+
+    time: float
+    level: str
+    """error, warn or info."""
+    stage: str
+    replica: int
+    category: str
+    """A word of observability/notices.py, such as `reload_config_fail`."""
+    message: str
+    """In words, perhaps several lines; secrets are `***`."""
+    fields: dict[str, Any]
+
+
+Event = AccessEvent | LogEvent | CountEvent | NoticeEvent
 
 
 def stream(run_dir: str | None = None, topics: Sequence[str] = ("access",)) -> Generator[Event, None, None]:
@@ -233,6 +249,8 @@ def event_of(envelope: Sequence[Any]) -> Event | None:
         return AccessEvent.of(Access(*envelope[: len(Access._fields)]))
     if kind == LOG:
         return LogEvent(*envelope[1:7])
+    if kind == NOTICE:
+        return NoticeEvent(*envelope[1:8])
     if kind == COUNT:
         counts = tuple((name, labels, delta) for name, labels, delta in envelope[3])
         return CountEvent(envelope[1], envelope[2], counts, envelope[4] if len(envelope) > 4 else {})

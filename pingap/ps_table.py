@@ -96,7 +96,8 @@ def summary(rows: Sequence[Row], now: float) -> list[str]:
     if sick := ailing(rows):
         found[0] += f"; not ready: {', '.join(sick)}"
     if head["generation"]:
-        found.append(f"generation {head['generation']}")
+        hashed = f", configuration {head['config']}" if head.get("config") else ""
+        found.append(f"generation {head['generation']}{hashed}")
     if (last := head["reload"]) is not None:
         ago = f"{span(max(0.0, now - last['time']))} ago, at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(last['time']))}"
         if last["problems"]:

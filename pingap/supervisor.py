@@ -99,6 +99,8 @@ class Supervisor:
         self._handles: dict[int, int] = {}
         """Process key → its pidfd: no pid that was given to another process is ever killed."""
         self._committed = 0
+        self._configuration = ""
+        """A hash of the configuration that runs."""
         self._outcome: dict[str, Any] | None = None
         """The last configuration that was taken or refused."""
         basic, bus = prepared.snapshot.basic, prepared.snapshot.bus
@@ -297,6 +299,7 @@ class Supervisor:
         if word == "generation":
             if _is_remembered(value):
                 self._outcome = outcome_of(value, time.time())
+            self._configuration = value.get("config", "")
             self._control.reloaded(value)
             self._unit.reloaded(value)
             if value["number"] != self._committed and value.get("timings"):
@@ -416,7 +419,8 @@ class Supervisor:
     def _status(self) -> Row:
         """What only the supervisor's row has."""
         uptime = round(time.monotonic() - self._began, 2)
-        return {"version": version(), "form": str(form()), "uptime": uptime, "generation": self._committed, "reload": self._outcome}
+        status = {"version": version(), "form": str(form()), "uptime": uptime, "generation": self._committed, "reload": self._outcome}
+        return status | {"config": self._configuration}
 
 
 def _exit_text(status: int, words: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -45,6 +45,7 @@ def _tell(outcome: dict[str, Any], as_json: bool, is_dry: bool) -> None:
     number = outcome["number"]
     if as_json:
         shown = {"taken": not problems and not is_dry, "generation": number, "changed": changed or ""}
+        shown |= {"difference": list(outcome.get("difference") or ()), "config": outcome.get("config") or ""}
         terminal.say(json.dumps(shown | {"problems": list(problems), "notes": list(outcome.get("notes") or ())}))
         if problems:
             raise SystemExit(FAILED)
@@ -58,5 +59,11 @@ def _tell(outcome: dict[str, Any], as_json: bool, is_dry: bool) -> None:
         fail("\n".join([head, *(f"  {line}" for problem in problems for line in problem.split("\n"))]))
     if is_dry:
         terminal.say(f"no problems; taking it would change: {changed}" if changed != "nothing changed" else "no problems; nothing changed")
-        return
-    terminal.say(f"generation {number} is in use" + (f": {changed}" if changed else ""))
+    else:
+        terminal.say(f"generation {number} is in use" + (f": {changed}" if changed else ""))
+    for line in outcome.get("difference") or ():
+        terminal.say(terminal.coloured(f"  {line}", _COLOURS.get(line[:1], "")))
+
+
+_COLOURS: Final = {"+": "green", "-": "red"}
+"""Of the lines of a difference, by their first sign."""

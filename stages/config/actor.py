@@ -15,7 +15,7 @@ from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.bus.replication import Change
 from pingap.config.certificates import files_of
-from pingap.config.diff import shortened
+from pingap.config.diff import MOST_NAMED, shortened
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
@@ -23,6 +23,7 @@ from pingap.config.storage.file import prints_of
 from pingap.config.storage.notice import Notice, places_of
 from pingap.config.text.formats import as_written
 from pingap.observability.figures import NOTES
+from pingap.observability.notices import DIFF_CONFIG, RELOAD_CONFIG, RELOAD_CONFIG_FAIL
 from pingap.stages import keepsake
 from pingap.stages.config import last
 from pingap.stages.config.aside import aside, give_back
@@ -212,17 +213,17 @@ class ConfigActor(Actor):
 
     async def _dry_run(self, asked: int) -> None:
         """Reads and checks what is there now, tells what taking it would do, and takes nothing."""
-        changed, notes, problems = "", (), ()  # type: tuple[str, tuple[str, ...], tuple[str, ...]]
+        changed, lines, notes, problems = "", (), (), ()  # type: tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
         try:
             async with self._reading:
                 found, _, _, _ = await aside(partial(_load, self._load, self._plans, self._storage), READING)
             if isinstance(found, Loaded):
-                changed, notes = self._core.compare(found)
+                changed, lines, notes = self._core.compare(found)
             else:
                 problems = found
         except (TimeoutError, RuntimeError) as error:
             problems = (_why_not_checked(error),)
-        self._report(Tell("info", "", self._core.committed, problems, notes, changed, asked, DRY_RUN))
+        self._report(Tell("info", "", self._core.committed, problems, notes, changed, asked, DRY_RUN, lines))
 
     async def _read(self, watch: Watch, asked: int) -> None:
         """Reads, checks and offers what is there now."""
@@ -292,12 +293,36 @@ class ConfigActor(Actor):
                 fields[key] = shortened([_on_one_line(text) for text in texts], "; ")
         self.context.log(tell.level, tell.message, **fields)
         self._report(tell)
+        self._notify(tell)
         if tell.problems and not tell.number and self._first is not None and not self._first.done():
             self._first.set_exception(RuntimeError("\n".join((tell.message, *tell.problems))))
 
     def _report(self, tell: Tell) -> None:
         outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}
+        outcome |= {"difference": list(tell.difference), "config": self._core.configuration}
         self.context.report("generation", outcome | {"word": tell.word, "asked": tell.asked, "timings": self._core.timings})
+
+    def _notify(self, tell: Tell) -> None:
+        notice = self.context.notice
+        if tell.problems:
+            shown = shortened([_on_one_line(text) for text in tell.problems], "\n")
+            notice(
+                tell.level,
+                RELOAD_CONFIG_FAIL,
+                f"{tell.message}\n{shown}",
+                generation=tell.number,
+                problems=list(tell.problems[:MOST_NAMED]),
+            )
+        elif tell.difference:
+            notice(
+                tell.level,
+                RELOAD_CONFIG,
+                f"{tell.message}: {tell.changed}",
+                generation=tell.number,
+                changed=tell.changed,
+                notes=list(tell.notes[:MOST_NAMED]),
+            )
+            notice("info", DIFF_CONFIG, "\n".join(tell.difference), generation=tell.number)
 
 
 def _wake_up(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

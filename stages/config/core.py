@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any, Final
 
+import msgspec
+
 from pingap.config.diff import Changes, diff, restarted_only, shortened
+from pingap.config.difference import difference
 from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.problems import path_of
+from pingap.config.secrecy import without_secrets_of_plugins
 from pingap.stages.bundles import Packed, apart, items_of, packed, unpacked
 from pingap.stages.steps import finished
 
@@ -40,6 +45,16 @@ class Loaded:
     """Itinerary flags by location."""
     packed: Packed
     """Both, as published."""
+
+    @property
+    def digest(self) -> str:
+        """The same for the same configuration wherever it runs, with all that its texts refer to and with the code of plugins.
+
+        It is of secrets too, or two that differ in a password alone would look alike: it is for who may read the configuration.
+        """
+        parts = {section: list(map(bytes, digests)) for section, digests in self.packed.contents.items()}
+        rest = Snapshot(stages=self.snapshot.stages, bus=self.snapshot.bus).to_wire()
+        return blake2b(msgspec.msgpack.encode([parts, rest], order="deterministic"), digest_size=6).hexdigest()
 
     @classmethod
     def of(cls, snapshot: Snapshot, plans: Mapping[str, int]) -> Loaded:
@@ -175,6 +190,8 @@ class Tell:
     """As in Read."""
     word: str = RELOAD
     """What it is the outcome of."""
+    difference: tuple[str, ...] = ()
+    """Lines that say what was and what is, without secrets (config/difference.py)."""
 
 
 Command = Publish | Keep | Tell
@@ -214,6 +231,11 @@ class Core:
     def committed(self) -> int:
         """Number of the running generation; 0 before the first."""
         return self._committed
+
+    @property
+    def configuration(self) -> str:
+        """A hash of the running configuration; "" before the first."""
+        return self._current.digest if self._current is not None else ""
 
     @property
     def timings(self) -> tuple[float, float] | None:
@@ -304,10 +326,10 @@ class Core:
             return [Tell("warn", "no rollback", self._committed, (reason,), asked=asked, word=ROLLBACK)]
         return self._offer(self._previous, now, asked, ROLLBACK)
 
-    def compare(self, loaded: Loaded) -> tuple[str, tuple[str, ...]]:
-        """(what taking it would change in one line, what would be said of it), changing nothing."""
-        changed = "" if self._current is None else _changed(self._current, loaded)
-        return changed or "nothing changed", self._notes(loaded)
+    def compare(self, loaded: Loaded) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """(what taking it would change in one line, the same at length, what would be said of it), changing nothing."""
+        changed, lines = ("", ()) if self._current is None else _changed(self._current, loaded)
+        return changed or "nothing changed", lines, self._notes(loaded)
 
     def _broken(self, problems: tuple[str, ...], asked: int) -> list[Command]:
         if self._queued is not None:  # the file has moved on from what waits: it must not be tried any more
@@ -330,7 +352,9 @@ class Core:
             if answer.refusal is None:
                 candidate.accepted.add(answer.actor)
                 return self._settled(now)
-            return self._withdrawn((f"{who or answer.actor}: {answer.refusal}",), now)
+            read = candidate.loaded.snapshot
+            reason = without_secrets_of_plugins(answer.refusal, read.plugins, frozenset(read.secret))
+            return self._withdrawn((f"{who or answer.actor}: {reason}",), now)
         if answer.refusal is not None and answer.number == self._committed:
             # An actor that came later than the commit: it cannot serve, and only a new generation can help it.
             problem = f"{who or answer.actor}: {answer.refusal}"
@@ -360,14 +384,14 @@ class Core:
         self._booted = self._booted or restarted_only(loaded.snapshot)
         self._history = [*self._history, candidate.number][-KEPT:]
         self._oldest = self._oldest_in_use()
-        changed = "" if before is None else _changed(before, loaded)
+        changed, lines = ("", ()) if before is None else _changed(before, loaded)
         notes = self._notes(loaded)
         self.noted = len(notes)
         message = "configuration rolled back" if candidate.word == ROLLBACK else "configuration committed"
         return [
             Keep(Stored(candidate.number, loaded, self._booted, self._previous, self._rejected)),
             self.publication(),
-            Tell("warn" if notes else "info", message, candidate.number, (), notes, changed, candidate.asked, candidate.word),
+            Tell("warn" if notes else "info", message, candidate.number, (), notes, changed, candidate.asked, candidate.word, lines),
             *self._next_one(now),
         ]
 
@@ -413,19 +437,23 @@ class Core:
 def _is_same(old: Loaded, new: Loaded) -> bool:
     # New code under an unchanged configuration is a new generation.
     same_code = old.snapshot.code == new.snapshot.code
-    return same_code and old.plans == new.plans and not _difference(old, new)
+    return same_code and old.plans == new.plans and not diff(*_apart(old, new))
 
 
-def _difference(old: Loaded, new: Loaded) -> Changes:
+def _apart(old: Loaded, new: Loaded) -> tuple[Snapshot, Snapshot]:
+    """Both without those of their locations that are the same."""
     before, after = apart(old.packed, new.packed)
-    return diff(replace(old.snapshot, locations=dict(before.items())), replace(new.snapshot, locations=dict(after.items())))
+    return replace(old.snapshot, locations=dict(before.items())), replace(new.snapshot, locations=dict(after.items()))
 
 
-def _changed(old: Loaded, new: Loaded) -> str:
-    changes = _difference(old, new)
+def _changed(old: Loaded, new: Loaded) -> tuple[str, tuple[str, ...]]:
+    """What differs: in one line, and in many."""
+    before, after = _apart(old, new)
+    changes: Changes = diff(before, after)
+    lines = difference(before, after, changes)
     was, is_now = old.snapshot.code, new.snapshot.code
-    code = sorted(name for name in was.keys() & is_now.keys() if was[name] != is_now[name])
+    code = [path_of("plugins", name) for name in sorted(was.keys() & is_now.keys()) if was[name] != is_now[name]]
     if not code:
-        return changes.describe()
-    codes = f"the code of {shortened([path_of('plugins', name) for name in code])}"
-    return "; ".join([*([changes.describe()] if changes else []), codes])
+        return changes.describe(), lines
+    codes = f"the code of {shortened(code)}"
+    return "; ".join([*([changes.describe()] if changes else []), codes]), (*lines, f"[MODIFIED] {codes}")

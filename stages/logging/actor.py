@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, ClassVar, Final
 
 from pingap.bus.actor import Actor, Context
-from pingap.bus.kinds import ACCESS, COUNT, LINES, LOG
+from pingap.bus.kinds import ACCESS, COUNT, LINES, LOG, NOTICE
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.bus.messages import Wanted
@@ -21,7 +21,7 @@ from pingap.stages.logging.compiled import Compiled, compile_generation
 from pingap.stages.logging.core import Audience, Recent, Threshold, Trouble
 from pingap.stages.logging.sink import Sink
 
-TOPICS: Final = {ACCESS: "access", LOG: "log", COUNT: "count"}
+TOPICS: Final = {ACCESS: "access", LOG: "log", COUNT: "count", NOTICE: "notice"}
 
 FLUSH: Final = 0.02
 """Seconds that lines wait for others to leave with them."""

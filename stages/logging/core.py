@@ -8,7 +8,7 @@ from typing import Any, Final
 from pingap.config.levels import levels_of
 from pingap.observability.app_format import level_number
 
-TOPICS: Final = ("access", "log", "count")
+TOPICS: Final = ("access", "log", "count", "notice")
 """Of the events socket; one for each kind of event."""
 
 RECENT: Final = "recent."

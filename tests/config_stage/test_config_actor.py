@@ -150,8 +150,41 @@ async def test_it_is_ready_when_the_first_generation_was_accepted(path: Path) ->
         assert run.port == 1
         (outcome,) = run.outcomes
         assert outcome == {"number": run.value["committed"], "problems": (), "notes": (), "changed": "", "word": "reload", "asked": 0} | {
-            "timings": (Basic().graceful_shutdown_timeout, Basic().grace_period)
+            "timings": (Basic().graceful_shutdown_timeout, Basic().grace_period),
+            "difference": (),
+            "config": outcome["config"],
         }
+        assert len(outcome["config"]) == 12
+        assert run.context.noticed == []
+
+
+async def test_consumers_hear_of_each_outcome_and_of_what_was_and_is(path: Path) -> None:
+    async with running(path) as run:
+        before = run.outcomes[-1]["config"]
+        path.write_text(GOOD.format(port=2))
+        run.actor.told("reload", (1,))
+        await run.take()
+        await run.until(lambda: len(run.outcomes) == 2)
+        outcome = run.outcomes[-1]
+        assert outcome["config"] not in ("", before)
+        taken, difference = run.context.noticed
+        assert taken[:2] == ("info", "reload_config")
+        assert taken[3] == {"generation": outcome["number"], "changed": outcome["changed"], "notes": ()}
+        assert difference[:2] == ("info", "diff_config")
+        assert difference[2].split("\n") == list(outcome["difference"])
+        assert "[MODIFIED] upstreams.api" in difference[2]
+        path.write_text("[")
+        run.actor.told("reload", (2,))
+        await run.until(lambda: len(run.context.noticed) == 3)
+        level, category, message, fields = run.context.noticed[-1]
+        assert (level, category, fields["generation"]) == ("error", "reload_config_fail", outcome["number"])
+        assert "not TOML" in message and "not TOML" in fields["problems"][0]
+        assert run.outcomes[-1]["config"] == outcome["config"], "the same goes on"
+        path.write_text(GOOD.format(port=1))
+        run.actor.told("reload", (3,))
+        await run.take()
+        await run.until(lambda: len(run.outcomes) == 4)
+        assert run.outcomes[-1]["config"] == before, "the same configuration has the same hash"
 
 
 async def test_a_first_configuration_that_a_stage_refuses_is_a_boot_failure_with_the_reason(path: Path) -> None:

@@ -444,9 +444,10 @@ def test_two_rollbacks_go_forth_again() -> None:
 def test_a_comparison_changes_nothing() -> None:
     script = running()
     before = script.core.value()
-    assert script.core.compare(loaded("10.0.0.2")) == ("changed upstreams.api.addrs", ())
+    lines = ("[MODIFIED] upstreams.api", '- addrs = ["10.0.0.1"]', '+ addrs = ["10.0.0.2"]')
+    assert script.core.compare(loaded("10.0.0.2")) == ("changed upstreams.api.addrs", lines, ())
     assert script.core.compare(loaded())[0] == "nothing changed"
-    assert script.core.compare(loaded(listen=81))[1] == ("servers.web.addr: needs a restart of pingap",)
+    assert script.core.compare(loaded(listen=81))[2] == ("servers.web.addr: needs a restart of pingap",)
     assert script.core.value() == before
 
 

@@ -33,6 +33,7 @@ class FakeContext:
         self.sent: list[tuple[int, Any]] = []
         self.emitted: list[Any] = []
         self.logged: list[tuple[str, str, dict[str, Any]]] = []
+        self.noticed: list[tuple[str, str, str, dict[str, Any]]] = []
         self.counted: dict[str, float] = {}
         self.reported: list[tuple[str, Any]] = []
         self.is_ready = False
@@ -69,6 +70,9 @@ class FakeContext:
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         self.logged.append((level, message, plain(fields)))
+
+    def notice(self, level: str, category: str, message: str, **fields: Any) -> None:
+        self.noticed.append((level, category, message, plain(fields)))
 
     def count(self, name: str, delta: float = 1, **labels: str) -> None:
         self.counted[name] = self.counted.get(name, 0) + delta

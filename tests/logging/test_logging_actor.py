@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pingap.bus.envelope import pack
-from pingap.bus.kinds import COUNT, LINES
+from pingap.bus.kinds import COUNT, LINES, NOTICE
 from pingap.bus.members import Members
 from pingap.bus.messages import Wanted
 from pingap.config.model import Basic, Server, Snapshot
@@ -305,3 +305,15 @@ async def test_a_target_that_fails_breaks_nothing_whatever_the_occasion(
             rig.actor._tick()
     await rig.actor.stop()
     assert "log /dev/full: No space left on device" in capfd.readouterr().err
+
+
+async def test_notices_go_to_who_listens_and_into_no_log(tmp_path: Path, start: Start) -> None:
+    rig = await start()
+    rig.commit()
+    notice: tuple[Any, ...] = (NOTICE, 1.0, "info", "config", 0, "reload_config", "taken", {})
+    rig.batch(notice)
+    rig.context.topics_changed(frozenset({"notice"}))
+    rig.batch(notice, log("beside"))
+    await rig.actor.stop()
+    assert rig.context.events == [("notice", [notice])]
+    assert "taken" not in (tmp_path / "app.log").read_text()

@@ -35,7 +35,7 @@ def test_a_subscriber_makes_its_topic_wanted_until_it_leaves() -> None:
 def test_a_topic_is_a_prefix_as_zeromq_has_it() -> None:
     audience = Audience()
     audience.subscribed(frozenset({""}))
-    assert audience.published == {"access", "log", "count"}
+    assert audience.published == {"access", "log", "count", "notice"}
 
 
 def test_each_asker_for_recent_records_is_named_once() -> None:

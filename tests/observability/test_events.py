@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from pingap import events, watch
-from pingap.bus.kinds import COUNT
+from pingap.bus.kinds import COUNT, NOTICE
 from pingap.bus.link import Link
 from pingap.bus.sockets import Publisher
 from pingap.rundir import RunDir
@@ -330,3 +330,9 @@ def test_a_terminal_gets_colours(instance: Instance, monkeypatch: pytest.MonkeyP
     out = Terminal()
     watch.logs(instance.path, follow=False, as_json=False, out=out)
     assert "\x1b[1;31m" in out.getvalue()
+
+
+def test_a_notice_is_an_event() -> None:
+    record = (NOTICE, 1_782_900_000.5, "info", "config", 0, "reload_config", "taken", {"generation": 5})
+    event = events.event_of(record)
+    assert event == events.NoticeEvent(1_782_900_000.5, "info", "config", 0, "reload_config", "taken", {"generation": 5})

@@ -1,0 +1,36 @@
+"""The event of something that an operator may want to hear at once: THE list of its categories.
+
+Webhooks, mails and the like are made from it by consumers; the words of the categories are the reference's, for which
+`basic.webhook_notifications` lists those that are wanted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+RELOAD_CONFIG: Final = "reload_config"
+"""A configuration was taken. Fields: generation, changed (one line), notes."""
+RELOAD_CONFIG_FAIL: Final = "reload_config_fail"
+"""One was refused or withdrawn, and the old one goes on. Fields: generation (the old one), problems."""
+DIFF_CONFIG: Final = "diff_config"
+"""What was and what is, of a configuration that was taken; the message is lines, without secrets. Fields: generation."""
+
+CATEGORIES: Final = (RELOAD_CONFIG, RELOAD_CONFIG_FAIL, DIFF_CONFIG)
+"""Those that something tells today."""
+
+
+class NoticeRecord(NamedTuple):
+    """NOTICE (bus/PROTOCOL.md section 9)."""
+
+    kind: int
+    time: float
+    """Unix time."""
+    level: str
+    """error, warn or info."""
+    stage: str
+    replica: int
+    category: str
+    message: str
+    """In words for people, perhaps several lines."""
+    fields: dict[str, Any]
+    """The same for programs, as far as there is more to say."""
