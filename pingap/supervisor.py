@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from pingap import limits, topology
+from pingap import limits, process_one, topology
 from pingap.about import version
 from pingap.bus import output
 from pingap.bus.kinds import LOG
@@ -98,6 +98,7 @@ class Supervisor:
         self._pids: dict[int, int] = {}
         self._handles: dict[int, int] = {}
         """Process key → its pidfd: no pid that was given to another process is ever killed."""
+        self._is_process_one = process_one.is_this()
         self._committed = 0
         self._configuration = ""
         """A hash of the configuration that runs."""
@@ -169,6 +170,8 @@ class Supervisor:
             if not self._spawner.beat(now):
                 self._log("error", f"the spawner was silent for {SILENCE:g} s and is killed")
             self._look_at_run_dir(now)
+            if self._is_process_one:
+                process_one.bury({*self._pids.values(), self._spawner.pid})
             output.retry()
         self._unit.beat(self._fleet.processes.values(), now)
         if not self._ended.done():

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from pingap import flags, rundir, terminal
+from pingap import flags, process_one, rundir, terminal
 from pingap.bus import output
 from pingap.commands import options
 from pingap.commands.options import BAD_USAGE, Function, Number, fail
@@ -83,6 +83,8 @@ def up(
     if problems:
         raise click.UsageError("\n".join(problems))
     if not test:
+        if process_one.is_this():
+            process_one.stop_at_once()
         output.never_wait()
     text = _quick_start(upstream, domain, cert, key, addr)
     source = None if text is not None else _source(conf)
