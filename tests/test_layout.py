@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,13 @@ import tomllib
 import zipfile
 from collections import Counter
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hatchling.metadata.core import ProjectMetadata
 
 from pingap.bus import kinds
 from pingap.bus.envelope import kind_of
@@ -94,6 +98,21 @@ def test_what_is_built_has_every_file_under_the_one_name(tmp_path: Path) -> None
     ours |= {path.relative_to(ROOT / "pingap") for path in (ROOT / "pingap").glob("*.py")}
     assert {f"pingap/{path}" for path in ours} <= names
     assert {name.split("/")[0] for name in names} == {"pingap"}
+
+
+def test_a_wheel_is_compiled_beside_all_that_the_source_imports() -> None:
+    """Else mypyc does not know its types and says no, and the wheel is the pure one."""
+    core = ProjectMetadata(str(ROOT), None).core
+    hook: Any = runpy.run_path(str(ROOT / "tools/hatch_build.py"))["CompiledWheel"]
+    needed = hook.dependencies(SimpleNamespace(metadata=SimpleNamespace(core=core), _is_wanted=lambda: True))
+    there = {normal(one) for one in needed}
+    files = [
+        ROOT.joinpath(*package.split(".")[1:], f"{name}.py") for package, names in SETTINGS["pingap"]["compiled"].items() for name in names
+    ]
+    distributions = packages_distributions()
+    foreign = {word.partition(".")[0] for path in files for word in imports(path)} - {"pingap"} - sys.stdlib_module_names
+    assert len(foreign) > 3 and {"ngh2"} <= foreign
+    assert [name for name in sorted(foreign) if name in distributions and not {normal(one) for one in distributions[name]} & there] == []
 
 
 @cache

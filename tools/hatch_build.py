@@ -34,8 +34,11 @@ class CompiledWheel(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """What the compiler reads types of is needed to build, too."""
+        if not self._is_wanted():
+            return []
         metadata = self.metadata.core
-        return [*metadata.optional_dependencies["compile"], *metadata.dependencies] if self._is_wanted() else []
+        extras = [*metadata.optional_dependencies["compile"], *metadata.optional_dependencies["fast"]]  # ngh2_engine.py is compiled as well
+        return [*extras, *metadata.dependencies]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if not self._is_wanted() or version == "editable":
