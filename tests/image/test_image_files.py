@@ -1,0 +1,66 @@
+"""docker/: what can be told of the image without building it. docker/try looks at a built one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pingap.config.storage.places import storage_of
+from pingap.loading import load
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "docker"
+DOCKERFILE = (DOCKER / "Dockerfile").read_text()
+COMPOSE = sorted(DOCKER.glob("compose*.yml"))
+
+
+def test_the_wheel_s_parts_are_let_in_and_little_else() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*", "what is not named stays outside: keys, .git, environments"
+    let_in = {line[1:] for line in lines if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in let_in)
+    parts = {link.resolve().name for link in (ROOT / "pingap").iterdir() if link.is_symlink()}
+    assert parts | {"pingap", "pyproject.toml", "README.md", "LICENSE", "tools", "constraints.txt", "docker/entrypoint"} == let_in
+    assert {"**/*.so", "**/__pycache__"} <= set(lines), "what was built here is not for there"
+
+
+def test_it_runs_as_a_user_who_is_not_root_and_can_be_seen_to() -> None:
+    users = re.findall(r"(?m)^USER (\S+)$", DOCKERFILE)
+    assert users and re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1])
+
+
+def test_versions_are_those_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert re.findall(r"(?m)^ARG VERSION=(.*)$", DOCKERFILE) == [project["version"]]
+    [python] = re.findall(r"(?m)^ARG BASE=python:([\d.]+)-slim", DOCKERFILE)
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+
+
+def test_the_entrypoint_can_be_run() -> None:
+    assert os.access(DOCKER / "entrypoint", os.X_OK), "COPY keeps the mode"
+
+
+def test_what_compose_serves_at_first_is_a_configuration() -> None:
+    snapshot = load(storage_of(DOCKER / "conf"))
+    assert [str(one) for one in snapshot.servers["main"].addr] == ["0.0.0.0:80"]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("file", COMPOSE, ids=lambda file: file.name)
+def test_a_compose_file_is_one(file: Path) -> None:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) and not subprocess.run([*command, "version"], capture_output=True, check=False).returncode:
+            break
+    else:
+        if os.environ.get("CI"):
+            pytest.fail("docker-compose is not installed, and CI must have it (.ci/run)")
+        pytest.skip("there is no `docker compose` here")
+    done = subprocess.run([*command, "-f", str(file), "config"], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "docker/Dockerfile" in done.stdout and "/opt/pingap/conf" in done.stdout
