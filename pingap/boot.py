@@ -22,6 +22,8 @@ FAILED: Final = 1
 BAD_CONFIGURATION: Final = 2
 AGAIN: Final = -1
 """No exit code: it is to be started again."""
+SUCCEEDED: Final = -2
+"""Nor is this: another instance serves, and this process is to stand in for it."""
 
 Result = TypeVar("Result")
 
@@ -50,7 +52,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
     if code == AGAIN:
         os.environ.update(launch.service.environment())
         _again()
-    return code
+    return _stand_in(run_dir.path) if code == SUCCEEDED else code
 
 
 async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> int:
@@ -68,16 +70,35 @@ async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Fac
         supervisor = Supervisor(prepared, run_dir, spawner, face)
         finish = await supervisor.serve()
     except (ConfigRefused, topology.BadOptions) as refused:
-        face.failed(str(refused))
+        _failed(launch, face, str(refused))
         return BAD_CONFIGURATION
     except (BindFailed, PidFileError, PrivilegesError, SpawnerFailed, OSError) as error:
-        face.failed(str(error))
+        _failed(launch, face, str(error))
         return FAILED
     if finish.code:
-        face.failed(finish.reason)
+        _failed(launch, face, finish.reason)
     elif supervisor.starts_again:
         return AGAIN
+    elif supervisor.stands_in:
+        return SUCCEEDED
     return finish.code
+
+
+def _failed(launch: Launch, face: Face, reason: str) -> None:
+    face.failed(reason)
+    if launch.predecessor is not None:
+        launch.predecessor.failed(reason)
+
+
+def _stand_in(run_dir: str) -> int:
+    from pingap import stand_in
+
+    terminal.flush()
+    output.retry()
+    try:
+        stand_in.become(run_dir)
+    except OSError:
+        return STOPPED
 
 
 def _again() -> NoReturn:
@@ -141,11 +162,15 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
         face.note(f"the log level in the environment: {is_ignored(ignored)}")
     for note in (*plain.get("notes", ()), *topology.without_effect(snapshot, launch.options)):
         face.note(note)
-    listeners = Listeners(snapshot.servers)
+    if launch.predecessor is not None:
+        roles = [dataclasses.replace(role, is_last="accept" in role.stages) for role in roles]
+    listeners = Listeners(snapshot.servers, launch.predecessor.estate.listeners if launch.predecessor is not None else ())
     listeners.bind([(role.name, replica) for role in roles if "accept" in role.stages for replica in range(role.replicas)])
     for index, sock in enumerate(launch.demo):
         listeners.add(f"backend-{index + 1}", sock, (topology.DEMO, 0))
-    pid_file = pid_file_for(account, snapshot.basic.pid_file) if account and snapshot.basic.pid_file else None
+    named, before = snapshot.basic.pid_file, launch.predecessor
+    is_inherited = named is not None and before is not None and before.estate.pid_file_at(named) is not None
+    pid_file = pid_file_for(account, named) if account and named and not is_inherited else None
     if account is not None:
         step_down(account, run_dir, listeners, spawner)
     return Prepared(launch, snapshot, roles, listeners, pid_file)

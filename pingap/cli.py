@@ -23,7 +23,7 @@ INTERRUPTED: Final = 130
 WHERE: Final = "PINGAP_TRACEBACK"
 """The environment variable that has a traceback printed of what is a fault of ours."""
 
-ACTING: Final = frozenset(("up", "scale", "kill", "reload", "rollback", "down", "restart"))
+ACTING: Final = frozenset(("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade"))
 """Commands that change something: done is done, whether or not anybody could read the answer."""
 
 
@@ -99,7 +99,7 @@ def commands() -> None:
 
 for _one in (
     *(start.up, start.check, processes.ps, processes.scale, processes.kill, generations.reload, generations.rollback),
-    *(ending.down, ending.restart, reading.logs, reading.tap),
+    *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
     secret.secret,
     *(about.version, about.help_, about.completion),
 ):

@@ -56,6 +56,8 @@ class Control:
         self._feed = feed
         self._reported = reported
         self._questions = questions
+        self.slow: dict[str, Callable[[int, tuple[Any, ...]], None]] = {}
+        """word → what is told the ticket, and the arguments; the reply is given by `answer`."""
         self._peers: dict[int, bytes] = {}
         self._keys: dict[bytes, int] = {}
         self._tickets: dict[int, tuple[bytes, int]] = {}
@@ -166,6 +168,8 @@ class Control:
                 self._reload(peer, number, word)
             elif word in ("down", "restart"):
                 self._stop(peer, number, word, *args)
+            elif word in self.slow:
+                self.slow[word](self._ticket(peer, number), args)
             elif word in self._questions:
                 self._reply(peer, number, True, self._questions[word](args))
             else:

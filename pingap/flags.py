@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+OVER: Final = "PINGAP_UPGRADE"
+"""The environment variable that is as good as `--upgrade`."""
+
 LATER: Final[Mapping[str, str]] = {
     "daemon": "running in the background; let a service manager or `&` do it",
-    "upgrade": "taking over from a running instance",
     "admin": "the admin page",
     "cp": "the control panel",
     "autorestart": "restarting on its own; what needs a restart is named in the log",
@@ -20,7 +22,6 @@ LATER: Final[Mapping[str, str]] = {
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "PINGAP_DAEMON": LATER["daemon"],
-    "PINGAP_UPGRADE": LATER["upgrade"],
     "PINGAP_ADMIN_ADDR": LATER["admin"],
     "PINGAP_ADMIN_USER": LATER["admin"],
     "PINGAP_ADMIN_PASSWORD": LATER["admin"],

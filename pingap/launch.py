@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # imported while the spawner loads the configuration, which b
     from pingap.pid_file import PidFile
     from pingap.plan_words import Role
     from pingap.rows import Row
+    from pingap.takeover import Predecessor
 
 
 class Face(Protocol):
@@ -41,6 +42,10 @@ class Launch:
     """Listening sockets of the demo backends, bound."""
     rows: tuple[topology.StageRow, ...] = topology.ROWS
     loader: str = topology.LOADER
+    predecessor: Predecessor | None = None
+    """The instance from which this one takes over."""
+    is_awaited: bool = True
+    """Somebody waits for this process: when another instance takes over, it has to stay."""
     service: Service = field(default_factory=lambda: Service({}))
     """The service manager that started it, if one did."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pingap.config.model import Server
@@ -38,13 +38,27 @@ class Listener(NamedTuple):
     sock: socket.socket
     owner: tuple[str, int] | None
     """Role and replica that has it for itself (`reuse_port`); None when all accept replicas share it."""
+    asked: Listen
+    """The address as it is configured."""
+
+
+class Inherited(NamedTuple):
+    """A listening socket that was open before this process: of the instance before, or of a service manager."""
+
+    asked: Listen
+    """The address for which it was bound, as it was configured then."""
+    server: str
+    owner: tuple[str, int] | None
+    sock: socket.socket
 
 
 class Listeners:
     """All of them."""
 
-    def __init__(self, servers: Mapping[str, Server]) -> None:
+    def __init__(self, servers: Mapping[str, Server], inherited: Sequence[Inherited] = ()) -> None:
+        """inherited: they are used where their address is still configured, and closed where it is not."""
         self._servers = dict(servers)
+        self._inherited = list(inherited)
         self._open: dict[int, Listener] = {}
         self._chosen: dict[tuple[str, Listen], int] = {}
         self._newest = 0
@@ -61,6 +75,17 @@ class Listeners:
         if reasons:
             self.close(self.all())
             raise BindFailed(reasons)
+        self._share_the_rest()
+
+    def _share_the_rest(self) -> None:
+        """What replicas had for themselves that are no more: connections may wait there, so that all take from it."""
+        wanted = {addr: name for name, server in self._servers.items() for addr in server.addr}
+        for one in self._inherited:
+            if one.asked in wanted:
+                self._keep(wanted[one.asked], one.asked, one.sock, None)
+            else:
+                one.sock.close()
+        self._inherited.clear()
 
     def bind_own(self, owner: tuple[str, int]) -> list[Listener]:
         """Binds what a replica gets for itself, unless it has it from an earlier incarnation. Raises BindFailed."""
@@ -72,8 +97,11 @@ class Listeners:
     def add(self, server: str, sock: socket.socket, owner: tuple[str, int]) -> Listener:
         """Takes in a socket that is bound already."""
         host, port = sock.getsockname()[:2]
+        return self._keep(server, Listen(host, port), sock, owner)
+
+    def _keep(self, server: str, asked: Listen, sock: socket.socket, owner: tuple[str, int] | None) -> Listener:
         self._newest += 1
-        listener = Listener(self._newest, server, str(Listen(host, port)), sock, owner)
+        listener = Listener(self._newest, server, str(Listen(*sock.getsockname()[:2])), sock, owner, asked)
         self._open[listener.key] = listener
         return listener
 
@@ -108,20 +136,25 @@ class Listeners:
             for addr in server.addr:
                 port = self._chosen.get((name, addr), addr.port)  # replicas share a port that the system chose
                 try:
-                    socks = _listen(Listen(addr.host, port), server, dual=self._is_dual(addr))
+                    socks = self._inherited_for(addr, server, owner) or _listen(Listen(addr.host, port), server, dual=self._is_dual(addr))
                 except OSError as error:
                     reasons.append(f"{path_of('servers', name, 'addr')}: cannot listen on {addr}: {(error.strerror or str(error)).lower()}")
                     continue
                 self._chosen[name, addr] = socks[0].getsockname()[1]
-                for sock in socks:
-                    self._newest += 1
-                    bound.append(Listener(self._newest, name, str(Listen(*sock.getsockname()[:2])), sock, owner))
+                bound += [self._keep(name, addr, sock, owner) for sock in socks]
         if reasons:
-            for listener in bound:
-                listener.sock.close()
+            self.close(bound)
             raise BindFailed(reasons)
-        self._open.update({listener.key: listener for listener in bound})
         return bound
+
+    def _inherited_for(self, addr: Listen, server: Server, owner: tuple[str, int] | None) -> list[socket.socket]:
+        found = [one for one in self._inherited if one.asked == addr and one.owner == owner]
+        for one in found:
+            self._inherited.remove(one)
+            _set_options(one.sock, server)
+            one.sock.listen(BACKLOG)
+            one.sock.setblocking(False)
+        return [one.sock for one in found]
 
     def _is_dual(self, addr: Listen) -> bool:
         """Does `[::]` take IPv4 as well? As people expect, unless another address wants that port for IPv4."""
@@ -165,6 +198,11 @@ def _prepare(sock: socket.socket, server: Server, dual: bool) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
     if server.reuse_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _set_options(sock, server)
+
+
+def _set_options(sock: socket.socket, server: Server) -> None:
+    """Those that may change while it is open."""
     if server.tcp_idle is not None or server.tcp_interval is not None or server.tcp_probe_count is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (

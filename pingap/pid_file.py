@@ -29,18 +29,44 @@ class NewOwner(Protocol):
 
 
 class PidFile:
-    """Taken by `__init__`, given up by `release`."""
+    """Taken by `__init__`, given up by `release`, or handed over with its descriptor."""
 
-    def __init__(self, path: str, owner: NewOwner | None = None) -> None:
-        """Raises PidFileError, also when another instance has it. owner: who this process will be, where only root may make the file."""
+    def __init__(self, path: str, owner: NewOwner | None = None, inherited: int = -1) -> None:
+        """Raises PidFileError, also when another instance has it.
+
+        owner: who this process will be, where only root may make the file. inherited: the locked descriptor of the instance
+        that hands over, whose id stays in the file until `take_office`.
+        """
         self._path = os.path.abspath(path)
         self._owner = owner
+        self._is_held = True
+        if inherited >= 0:
+            self._fd = inherited
+            return
         if reason := why_no_pid_file(self._path):
             raise PidFileError(f"basic.pid_file: {reason[0]}")
         try:
             self._fd = self._written()
         except OSError as error:
             raise PidFileError(f"basic.pid_file: {path}: {error.strerror or error}") from error
+
+    @property
+    def path(self) -> str:
+        return self._path
+
+    @property
+    def descriptor(self) -> int:
+        """What holds the lock."""
+        return self._fd
+
+    def give_away(self) -> None:
+        """It is another instance's now, which has the descriptor."""
+        self._is_held = False
+
+    def take_office(self) -> None:
+        """An inherited one names this process from now on. Raises OSError."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def _written(self) -> int:
         fd = self._locked()
@@ -52,7 +78,7 @@ class PidFile:
 
     def restore(self) -> bool:
         """Writes it again if somebody has removed it, and says so. Raises OSError and PidFileError."""
-        if os.path.lexists(self._path):
+        if not self._is_held or os.path.lexists(self._path):
             return False
         self._owner = None  # by now this process is that user
         fd = self._written()
@@ -84,7 +110,7 @@ class PidFile:
 
     def release(self) -> None:
         """Removes the file, unless by now the path is somebody else's; leaves it empty where its directory is closed to this user."""
-        if self._is_ours(self._fd):
+        if self._is_held and self._is_ours(self._fd):
             try:
                 os.unlink(self._path)
             except OSError:

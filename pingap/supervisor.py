@@ -29,7 +29,7 @@ from pingap.face import since_start
 from pingap.form import form, stale
 from pingap.launch import Face, Prepared
 from pingap.listeners import BindFailed
-from pingap.pid_file import PidFile, PidFileError
+from pingap.pid_file import PidFileError
 from pingap.plan import Fleet
 from pingap.plan_words import (
     Announce,
@@ -59,6 +59,8 @@ from pingap.ps_table import outcome_of, span
 from pingap.rows import Row, actor_rows, plain_row
 from pingap.rundir import RunDir, RunDirError
 from pingap.spawning import SpawnerHandle
+from pingap.stand_in import HEARD
+from pingap.succession import Succession
 from pingap.unit import Unit
 
 LAST_MESSAGE: Final = 0.05
@@ -72,6 +74,9 @@ RUN_DIR_PAUSE: Final = 60.0
 
 UNSAID: Final = 100
 """Words that are kept for the logging stage while it is dead; beyond them the oldest are forgotten."""
+
+
+STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Supervisor:
@@ -105,14 +110,17 @@ class Supervisor:
         self._outcome: dict[str, Any] | None = None
         """The last configuration that was taken or refused."""
         basic, bus = prepared.snapshot.basic, prepared.snapshot.bus
-        self._pid_path = basic.pid_file
-        self._pid_file = prepared.pid_file
+        self._pid_path, self._made_pid_file = basic.pid_file, prepared.pid_file
         self._curve = [bus.public_key, bus.secret_key] if bus.public_key and bus.secret_key else None
         self._link = Link(self._loop, Curve(*(key.encode() for key in self._curve)) if self._curve else None)
         timings = Timings(basic.graceful_shutdown_timeout, basic.grace_period)
         self._fleet = Fleet(prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all())))
         self._unit = Unit(prepared.launch.service, prepared.roles, self._log)
         self._control = Control(self._link, run_dir.own.path, self._fleet, self._feed, self._reported, self._questions())
+        before, manager = prepared.launch.predecessor, prepared.launch.service
+        listeners, answer = prepared.listeners.all, self._control.answer
+        self._succession = Succession(run_dir, before, listeners, manager, self._log, self._feed, answer)
+        self._control.slow["upgrade"] = lambda ticket, args: self._succession.begin(args[0] if args else (), ticket)
 
     def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
         return {"ps": lambda _: self.rows(), "restart": lambda _: self._may_restart(), "kill": lambda args: self._kill_one(*args)}
@@ -122,12 +130,15 @@ class Supervisor:
         self._loop.set_exception_handler(self._loop_failed)
         self._watch_signals()
         try:
-            if self._pid_path is not None and self._pid_file is None:
-                self._pid_file = PidFile(self._pid_path)
+            self._succession.take_pid_file(self._pid_path, self._made_pid_file)
             self._spawner.attach(self._spawner_said, self._spawner_lost, self._spawner_back)
             self._spawner.listen(self._listeners.all())
             self._feed(Began())
-            return await self._ended
+            finish = await self._ended
+            if self.stands_in:  # from here until it does, a signal waits
+                signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+                await asyncio.sleep(0)  # one that came before is passed on
+            return finish
         finally:
             self._close()
 
@@ -139,8 +150,7 @@ class Supervisor:
         for key in list(self._handles):
             self._kill(key)
         self._link.close()
-        if self._pid_file is not None:
-            self._pid_file.release()
+        self._succession.close()
 
     # -- events in --------------------------------------------------------------------------
 
@@ -183,8 +193,7 @@ class Supervisor:
         try:
             restored = self._run_dir.restore()
             restored += [path.rpartition("/")[2] for path in self._link.restore()]
-            if self._pid_file is not None and self._pid_file.restore():
-                restored.append("basic.pid_file")
+            restored += self._succession.restore()
         except (OSError, RunDirError, PidFileError) as error:
             if now >= self._tell_run_dir:
                 self._tell_run_dir = now + RUN_DIR_PAUSE
@@ -198,8 +207,14 @@ class Supervisor:
         """Somebody asked for a restart: the same command line is to be run anew in this process."""
         return self._fleet.starts_again
 
+    @property
+    def stands_in(self) -> bool:
+        """Another instance serves, and whoever has started this process waits for its end."""
+        successor = self._succession.successor
+        return successor is not None and self._launch.is_awaited and (successor.child is not None or os.getpid() == 1)
+
     def _tell_stop(self, asked: StopAsked) -> None:
-        if not self._fleet.is_stopping:
+        if not self._fleet.is_stopping and not asked.has_successor:
             what = "pingap restarts" if asked.is_restart else "pingap goes down"
             self._log("info", what, version=version(), uptime=span(time.monotonic() - self._began))
             self._unit.stopping(asked.is_restart)
@@ -229,13 +244,19 @@ class Supervisor:
             elif word == "reload":
                 self._unit.reloading(time.monotonic())
 
-        add = self._loop.add_signal_handler
-        add(signal.SIGTERM, self._feed, StopAsked(False))
-        add(signal.SIGINT, self._feed, StopAsked(False))
-        add(signal.SIGQUIT, self._feed, StopAsked(True))
-        add(signal.SIGHUP, tell, "reload", "config")
-        add(signal.SIGUSR1, tell, "reopen")
-        add(signal.SIGUSR2, self._log, "warn", "USR2: upgrade is not supported yet")
+        def on(number: signal.Signals, do: Callable[..., object], *args: Any) -> None:
+            def heard() -> None:
+                if not self._succession.forward(number) or number in STOPS:
+                    do(*args)
+
+            self._loop.add_signal_handler(number, heard)
+
+        on(signal.SIGTERM, self._feed, StopAsked(False))
+        on(signal.SIGINT, self._feed, StopAsked(False))
+        on(signal.SIGQUIT, self._feed, StopAsked(True))
+        on(signal.SIGHUP, tell, "reload", "config")
+        on(signal.SIGUSR1, tell, "reopen")
+        on(signal.SIGUSR2, self._succession.begin)
 
     def _spawner_said(self, said: dict[str, Any]) -> None:
         if said["said"] == "forked":
@@ -341,15 +362,18 @@ class Supervisor:
             case Answer(ticket, ok, value):
                 self._control.answer(ticket, ok, value)
             case TellReady():
-                self._log("info", "pingap is up", version=version(), form=str(form()), seconds=round(since_start(), 2))
-                if changed := stale():
-                    more = f" and {len(changed) - 1} more" if changed[1:] else ""
-                    self._log("warn", "what runs is not what the source says", changed=changed[0] + more, hint="make fast")
-                self._face.ready(actor_rows(self._fleet, {}, self._endpoint), self._listeners.urls())
-                self._unit.ready(self._listeners.urls())
+                self._succession.relieve(self._tell_ready)
             case Finish():
                 if not self._ended.done():
                     self._ended.set_result(command)
+
+    def _tell_ready(self) -> None:
+        self._log("info", "pingap is up", version=version(), form=str(form()), seconds=round(since_start(), 2))
+        if changed := stale():
+            more = f" and {len(changed) - 1} more" if changed[1:] else ""
+            self._log("warn", "what runs is not what the source says", changed=changed[0] + more, hint="make fast")
+        self._face.ready(actor_rows(self._fleet, {}, self._endpoint), self._listeners.urls())
+        self._unit.ready(self._listeners.urls())
 
     def _fork(self, fork: Fork) -> None:
         owner = (fork.role.name, fork.replica)

@@ -1,7 +1,8 @@
-"""`pingap down` and `pingap restart`."""
+"""`pingap down`, `pingap restart` and `pingap upgrade`."""
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,8 @@ MORE_THAN_ASKED: Final = 8.0
 STARTING: Final = 30.0
 """Seconds that a restart may take to be ready, beyond the stop."""
 
-LOOK: Final = 0.1
+LOOK: Final = 0.05
+"""Seconds between two looks."""
 
 _graceful = click.option("--graceful", is_flag=True, help="Give requests in flight the grace_period, as QUIT does.")
 _timeout = click.option("--timeout", type=Span(), metavar="TIME", help="Give them so long, as 30s, whatever is configured.")
@@ -75,6 +77,29 @@ def restart(graceful: bool, timeout: float | None, unchecked: bool, run_dir: str
             fail(f"{instance} is not back after {seconds:g} s: see its log")
     except (client.NotRunning, client.AskRefused) as error:
         fail(str(error))
+
+
+@options.command()
+@options.run_dir
+def upgrade(run_dir: str | None) -> None:
+    """Start the next instance, which takes over without a lost request, and wait until it serves.
+
+    For what only a restart changes, and for a new version of pingap or of Python: the
+    next instance is run by the pingap that this command is, with the command line of the
+    present one. The present one checks nothing and gives nothing up until the other
+    serves; then it finishes what it holds, for grace_period at most.
+    """
+    from pingap.handover import DEADLINE
+    from pingap.succession import command_of
+
+    path, began = run_dir or rundir.default(), time.monotonic()
+    done = ask(path, "upgrade", command_of(sys.orig_argv, sys.argv[1:]), deadline=DEADLINE + MORE_THAN_ASKED)
+    until = time.monotonic() + STARTING
+    while rundir.supervisor_of(path) != done["pid"]:  # the other has yet to take what was handed over
+        if time.monotonic() >= until:
+            fail(f"pid {done['pid']} has not taken over: see its log")
+        time.sleep(LOOK)
+    terminal.say(f"pid {done['pid']} serves after {time.monotonic() - began:.1f} s; pid {done['before']} finishes what it holds")
 
 
 def _await_again(instance: Instance, uptime: float, seconds: float) -> float:

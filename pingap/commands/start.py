@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
@@ -13,6 +13,10 @@ from pingap import flags, process_one, rundir, terminal
 from pingap.bus import output
 from pingap.commands import options
 from pingap.commands.options import BAD_USAGE, Function, Number, fail
+from pingap.flags import OVER
+
+if TYPE_CHECKING:
+    from pingap.takeover import Predecessor
 
 LAST_WORDS: Final = 1.0
 """Seconds that a reader of stderr has for the reason of a failure."""
@@ -20,7 +24,7 @@ LAST_WORDS: Final = 1.0
 
 def _later_flags(command: Function) -> Function:
     for name in reversed(list(flags.LATER)):
-        short = {"daemon": ["-d"], "upgrade": ["-u"], "autorestart": ["-a"]}.get(name, [])
+        short = {"daemon": ["-d"], "autorestart": ["-a"]}.get(name, [])
         takes_value = name in ("admin", "sync")
         command = click.option(*short, f"--{name.replace('_', '-')}", is_flag=not takes_value, hidden=True)(command)
     return command
@@ -55,6 +59,7 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option("--cert", metavar="PATH", help="With --upstream: certificate for TLS and HTTP/2, a file or the directory that has it.")
 @click.option("--key", metavar="PATH", help="With --cert: its key, where that is not beside it.")
 @click.option("--addr", metavar="HOST:PORT", help="With --upstream: where to listen; else 0.0.0.0:80, with --cert 0.0.0.0:443.")
+@click.option("-u", "--upgrade", is_flag=True, envvar=OVER, help="Take over from the instance in the run dir, which finishes its requests.")
 @_later_flags
 def up(
     conf: str | None,
@@ -71,6 +76,7 @@ def up(
     cert: str | None,
     key: str | None,
     addr: str | None,
+    upgrade: bool,
     **later: Any,
 ) -> None:
     """Run the proxy until it is stopped.
@@ -99,8 +105,10 @@ def up(
 
     service = Service(os.environ)  # before there are processes that would inherit them
     limits.raise_descriptors()
+    path = run_dir or rundir.default()
+    predecessor = _predecessor(path) if upgrade else None
     try:
-        held = rundir.RunDir(run_dir or rundir.default())
+        held = rundir.RunDir(path, predecessor.estate.run_dir if predecessor is not None else ())
     except rundir.RunDirError as error:
         fail(str(error))
     try:
@@ -114,10 +122,25 @@ def up(
     text = demo_socks.configuration(socks) if is_demo else text
     follows = flags.follows(autoreload, os.environ)
     asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo, follows)
-    code = boot.up(Launch(asked, threads, socks, service=service), held, spawner, ConsoleFace(held.path, is_demo))
+    launch = Launch(asked, threads, socks, predecessor=predecessor, is_awaited=not service.environment(), service=service)
+    code = boot.up(launch, held, spawner, ConsoleFace(held.path, is_demo))
     if code:
         output.drain(LAST_WORDS)
     sys.exit(code)
+
+
+def _predecessor(run_dir: str) -> Predecessor | None:
+    """The instance that runs there; None when there is none to take over from."""
+    from pingap.takeover import Predecessor, TakeoverFailed
+
+    os.environ.pop(OVER, None)
+    try:
+        return Predecessor(run_dir)
+    except (FileNotFoundError, ConnectionRefusedError):
+        terminal.warn(f"note: no pingap runs in {run_dir} to take over from: this is a start like any other")
+        return None
+    except (TakeoverFailed, OSError) as error:
+        fail(f"cannot take over: {error}")
 
 
 def _log_target(log: str | None) -> str | None:

@@ -60,10 +60,13 @@ class Load:
         expect: Callable[[str], bytes] | None = lambda target: target.encode(),
         method: str = "GET",
         body: bytes | None = None,
+        fields: str = "",
     ) -> None:
+        """fields: more header lines, each with its CRLF; `Connection: close` asks for a new connection each time."""
         self.tally = Tally()
         self._port, self._connections, self._pause, self._deadline = port, connections, pause, deadline
         self._target, self._expect, self._method, self._body = target, expect, method, body
+        self._fields = fields
         self._stop = threading.Event()
         self._number = 0
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -112,7 +115,7 @@ class Load:
             self._number += 1
             target = self._target(self._number)
             length = "" if self._body is None else f"Content-Length: {len(self._body)}\r\n"
-            head = f"{self._method} {target} HTTP/1.1\r\nHost: load.local\r\n{length}\r\n".encode()
+            head = f"{self._method} {target} HTTP/1.1\r\nHost: load.local\r\n{length}{self._fields}\r\n".encode()
             began = time.monotonic()
             try:
                 async with asyncio.timeout(self._deadline):

@@ -45,13 +45,14 @@ COMMANDS: Final = (
     "completion zsh",
     "secret rotate -c {config} --new-env HOME",
     "restart",
+    "upgrade",
     "down",
     "down --timeout 5",
 )
 FAILING: Final = ("up", "rollback", "kill upstream.99")
 """Of what they ask for there is nothing: another instance, a generation before, such a process."""
 
-ENDING: Final = ("restart", "down", "down --timeout 5")
+ENDING: Final = ("restart", "upgrade", "down", "down --timeout 5")
 """They would cost the others their instance."""
 
 ALONE: Final = 60_000 + os.getpid() % 5_000

@@ -1,0 +1,70 @@
+"""What is left of an instance whose successor serves, for whoever waits for its process: a terminal, a container, a supervisor.
+
+It keeps the process id, passes signals on to the instance that serves now, buries orphans, and ends when nobody serves any
+more, with the exit code of the one that did. Run anew as a program of its own (`exec`), for it needs little memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Final, NoReturn
+
+from pingap import rundir
+
+HEARD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+"""All but the last are passed on."""
+
+LOOK: Final = 1.0
+"""Seconds between two looks at who serves."""
+
+PR_SET_CHILD_SUBREAPER: Final = 36
+
+_CODE: Final = "import sys; sys.path[:] = {path!r}; from pingap.stand_in import main; main({run_dir!r})"
+
+
+def become(run_dir: str) -> NoReturn:
+    """Takes the place of this process. Raises OSError."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    os.execv(sys.executable, [sys.executable, "-P", "-S", "-c", _CODE.format(path=sys.path, run_dir=run_dir)])
+
+
+def main(run_dir: str) -> NoReturn:
+    """Stands in until nobody serves in the run dir."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with suppress(ImportError):
+        from setproctitle import setproctitle
+
+        setproctitle("pingap: stand-in")
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    statuses: dict[int, int] = {}
+    serves = 0
+    while True:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                statuses[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+        now = rundir.supervisor_of(run_dir)
+        if now is None:
+            code = statuses[serves] if serves in statuses else _status_of(serves)
+            sys.exit(code if code >= 0 else 128 - code)
+        serves = now or serves
+        statuses = {pid: status for pid, status in statuses.items() if pid == serves}
+        if (heard := signal.sigtimedwait(HEARD, LOOK)) and heard.si_signo != signal.SIGCHLD and now:
+            with suppress(ProcessLookupError):
+                os.kill(now, heard.si_signo)
+
+
+def _status_of(pid: int) -> int:
+    """Of one that has let go of the run dir a moment ago; 0 when it was no child of this process."""
+    until = time.monotonic() + LOOK
+    with suppress(ChildProcessError):
+        while time.monotonic() < until:
+            if (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                return os.waitstatus_to_exitcode(ended[1])
+            time.sleep(0.01)
+    return 0

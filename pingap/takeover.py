@@ -1,0 +1,106 @@
+"""One instance takes over from another: the side of the newcomer (the packets: handover.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pingap.config.parts import Listen
+from pingap.handover import MOST_ROWS, PACKET, VERSION
+from pingap.listeners import Inherited
+from pingap.polling import ready
+from pingap.rundir import UPGRADE
+
+ANSWER: Final = 10.0
+"""Seconds within which what is handed over must have come."""
+
+
+class TakeoverFailed(Exception):
+    """The instance that runs does not hand over; the text says why."""
+
+
+@dataclass(slots=True)
+class Estate:
+    """What was handed over."""
+
+    run_dir: list[int] = field(default_factory=list)
+    """Descriptors for RunDir."""
+    pid_file: tuple[str, int] | None = None
+    """Path and locked descriptor."""
+    listeners: list[Inherited] = field(default_factory=list)
+
+    def pid_file_at(self, path: str) -> int | None:
+        """The locked descriptor, if that is the file."""
+        return self.pid_file[1] if self.pid_file is not None and self.pid_file[0] == os.path.abspath(path) else None
+
+
+class Predecessor:
+    """The instance that runs in a run dir, on the point of being replaced by this process."""
+
+    def __init__(self, run_dir: str) -> None:
+        """Asks for all that it has. Raises FileNotFoundError and ConnectionRefusedError when nobody is there, TakeoverFailed."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.estate = Estate()
+        try:
+            self._socket.connect(os.path.join(os.path.abspath(run_dir), UPGRADE))
+            self.pid: int = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            self._say({"say": "take_over", "version": VERSION})
+            while self._take():
+                pass
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def _take(self) -> bool:
+        """One packet of what is handed over; False after the last."""
+        if not ready((self._socket.fileno(),), ANSWER):
+            raise TakeoverFailed(f"the running pingap (pid {self.pid}) did not hand over within {ANSWER:g} s")
+        packet, descriptors, _, _ = socket.recv_fds(self._socket, PACKET, MOST_ROWS, socket.MSG_CMSG_CLOEXEC)
+        if not packet:
+            raise TakeoverFailed(f"the running pingap (pid {self.pid}) ended while it handed over")
+        said: dict[str, Any] = json.loads(packet)
+        match said["say"]:
+            case "run_dir":
+                self.estate.run_dir = descriptors
+            case "pid_file":
+                self.estate.pid_file = (said["path"], descriptors[0])
+            case "listeners":
+                for row, descriptor in zip(said["rows"], descriptors, strict=True):
+                    owner = (row["owner"][0], row["owner"][1]) if row["owner"] else None
+                    sock = socket.socket(fileno=descriptor)
+                    self.estate.listeners.append(Inherited(Listen(row["host"], row["port"]), row["server"], owner, sock))
+            case "no":
+                raise TakeoverFailed(f"the running pingap (pid {self.pid}) does not hand over: {said['reason']}")
+        return bool(said["say"] != "all")
+
+    def failed(self, reason: str) -> None:
+        """This process will not serve: the other one goes on."""
+        self._say({"say": "failed", "reason": reason})
+        self._socket.close()
+
+    def relieve(self, relieved: Callable[[], None]) -> None:
+        """This process serves. `relieved` is called when all is its own, as it is, too, when the other one has died."""
+
+        def heard() -> None:
+            with suppress(OSError):
+                self._socket.recv(PACKET)
+            loop.remove_reader(self._socket)
+            self._socket.close()
+            relieved()
+
+        loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+        loop.add_reader(self._socket, heard)
+        self._say({"say": "ready"})
+
+    def _say(self, said: dict[str, Any]) -> None:
+        with suppress(OSError):  # it has died: reading says so
+            self._socket.send(json.dumps(said).encode())
