@@ -35,7 +35,8 @@ def put(storage: Storage, section: str, name: str, item: dict[str, Any] | None, 
     if item is None and not _has(home, section, name):
         raise NotWritten(f"{path} is not there")
     if not is_toml(home):
-        raise NotWritten(f"{path} is in {home.name}, whose language pingap reads and does not write: change it by hand")
+        way = f"change it by hand, or make TOML of it: pingap -c {home.name} --to-toml"
+        raise NotWritten(f"{path} in {home.name}: items are written in TOML only; {way}")
     try:
         text = toml.edited(home.text, section, name, item)
     except ValueError as error:

@@ -38,7 +38,7 @@ from pingap.config.storage.history import History
 from pingap.config.storage.journal import Journal, Step
 from pingap.config.storage.notice import Notice, Places, places_of
 from pingap.config.storage.replacing import beside, clear, flush, turn
-from pingap.config.text.formats import FORMATS, LATER, TOML
+from pingap.config.text.formats import FORMATS, TOML
 
 LOOKS: Final = 5
 """Times that files which change while they are read are read anew."""
@@ -64,7 +64,7 @@ class FileStorage:
         """What is not there yet is one unless its name says that it is a file."""
         if self.root.is_dir():
             return True
-        return not os.path.lexists(self.root) and self.root.suffix not in FORMATS and self.root.suffix not in LATER
+        return not os.path.lexists(self.root) and self.root.suffix not in FORMATS
 
     def read(self) -> Reading:
         """Files that change meanwhile are read again: half of Kubernetes' new version and half of the old one is none."""
@@ -97,7 +97,7 @@ class FileStorage:
                 # A byte order mark is what some editors put first, and TOML has no place for it.
                 documents.append(Document(name, content.decode("utf-8-sig")))
             except UnicodeDecodeError as error:
-                problems.append(Problem(str(self._path(name)), f"not UTF-8 at byte {error.start}", "TOML files are UTF-8"))
+                problems.append(Problem(str(self._path(name)), f"not UTF-8 at byte {error.start}", "files are UTF-8"))
         if problems:
             raise ConfigRefused(problems)
         if not documents:
@@ -347,12 +347,8 @@ def prints_of(files: Iterable[str | Path]) -> Fingerprint:
 def _files(root: Path, problems: list[Problem]) -> list[Path]:
     """The files of a source; appends to `problems` why there are none."""
     if not root.is_dir():
-        if root.suffix in LATER:
-            problems.append(Problem(str(root), f"not supported yet: {LATER[root.suffix]}", "write TOML"))
-            return []
         return [root]
     found: list[Path] = []
-    others: list[Path] = []
 
     def note(error: OSError) -> None:
         problems.append(_unreadable(error.filename, error))
@@ -362,12 +358,8 @@ def _files(root: Path, problems: list[Problem]) -> list[Path]:
             suffix = os.path.splitext(name)[1]
             if suffix in FORMATS:
                 found.append(Path(folder, name))
-            elif suffix in LATER:
-                others.append(Path(folder, name))
             elif not suffix and not os.path.exists(os.path.join(folder, name)):
                 problems.append(Problem(os.path.join(folder, name), "a link that leads nowhere", "was it meant to be a directory?"))
-    if others and not found and not problems:
-        problems.append(Problem(str(root), f"not supported yet: {' and '.join(LATER.values())}", "write TOML"))
     return found
 
 

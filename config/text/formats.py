@@ -11,12 +11,24 @@ from pingap.config.storage.base import Document
 from pingap.config.text import toml
 from pingap.config.text.places import DEEPEST, is_too_deep
 
-TOML: Final = ".toml"
-FORMATS: Final[dict[str, Callable[[str, str], dict[str, Any] | Problem]]] = {TOML: toml.parse}
-"""(name, text) of a document → its tables, or what is wrong with it."""
 
-LATER: Final = {".hcl": "HCL", ".kdl": "KDL"}
-"""Languages that pingap does not read yet."""
+def _hcl(name: str, text: str) -> dict[str, Any] | Problem:
+    from pingap.config.text import hcl  # most have none, and need not wait for it
+
+    return hcl.parse(name, text)
+
+
+def _kdl(name: str, text: str) -> dict[str, Any] | Problem:
+    from pingap.config.text import kdl
+
+    return kdl.parse(name, text)
+
+
+TOML: Final = ".toml"
+HCL: Final = ".hcl"
+KDL: Final = ".kdl"
+FORMATS: Final[dict[str, Callable[[str, str], dict[str, Any] | Problem]]] = {TOML: toml.parse, HCL: _hcl, KDL: _kdl}
+"""(name, text) of a document → its tables, or what is wrong with it."""
 
 
 def tables_of(document: Document) -> dict[str, Any] | Problem:
@@ -29,7 +41,8 @@ def tables_of(document: Document) -> dict[str, Any] | Problem:
 
 
 def is_toml(document: Document) -> bool:
-    return FORMATS.get(os.path.splitext(document.name)[1], toml.parse) is toml.parse
+    """Whether it is in the only language of which single items can be written."""
+    return os.path.splitext(document.name)[1] not in (HCL, KDL)
 
 
 def as_written(documents: Iterable[Document], section: str) -> dict[str, Any]:

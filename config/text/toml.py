@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import tomli
@@ -31,6 +32,13 @@ def parse(name: str, text: str) -> dict[str, Any] | Problem:
     except ValueError:
         found = _LONG_NUMBER.search(text)
         return Problem(place_of(name, text, found.start() if found else 0), "not taken: a number with thousands of digits")
+
+
+def written(tables: Mapping[str, Any]) -> str:
+    """The text of a whole configuration."""
+    import tomli_w
+
+    return tomli_w.dumps(tables)
 
 
 def edited(text: str, section: str, name: str, item: dict[str, Any] | None) -> str:

@@ -84,17 +84,9 @@ def test_bad_syntax_in_one_file_does_not_blame_the_others(tmp_path: Path) -> Non
     assert [path for path, _ in refused_paths(root)] == ["b.toml:1:15", "basic.threads"]
 
 
-@pytest.mark.parametrize("source", ["pingap.hcl", "pingap.kdl"])
-def test_storages_that_come_later_say_so(source: str) -> None:
-    with pytest.raises(ConfigRefused, match="not supported yet"):
-        load(source)
-
-
 def test_a_source_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert refused_paths(tmp_path / "none.toml") == [(str(tmp_path / "none.toml"), "cannot be read: no such file or directory")]
     assert refused_paths(tmp_path) == [(str(tmp_path), "the directory holds no .toml file")]
-    (tmp_path / "x.hcl").write_text("")
-    assert refused_paths(tmp_path) == [(str(tmp_path), "not supported yet: HCL and KDL")]
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     assert refused_paths(tmp_path) == [(str(tmp_path / "bad.toml"), "not UTF-8 at byte 0")]
 

@@ -118,7 +118,7 @@ def test_a_new_document_may_be_in_a_directory_that_is_not_there_yet(root: Path) 
     assert (root / "servers" / "web.toml").stat().st_mode & 0o777 == 0o600, "there may be keys in it"
 
 
-@pytest.mark.parametrize("name", ["../out.toml", "/tmp/out.toml", ".a.toml", "x/.y/z.toml", "", "a.txt", "a\0.toml", "a.hcl"])
+@pytest.mark.parametrize("name", ["../out.toml", "/tmp/out.toml", ".a.toml", "x/.y/z.toml", "", "a.txt", "a\0.toml", "a.hcl2"])
 def test_a_name_that_would_not_be_read_again_is_refused(root: Path, name: str) -> None:
     storage = storage_of(root)
     with pytest.raises(NotWritten):
