@@ -57,6 +57,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
 
 async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> int:
     from pingap.config.problems import ConfigRefused
+    from pingap.config.storage.base import OutOfReach
     from pingap.listeners import BindFailed
     from pingap.pid_file import PidFileError
     from pingap.privileges import PrivilegesError
@@ -71,7 +72,7 @@ async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Fac
         finish = await supervisor.serve()
     except (ConfigRefused, topology.BadOptions) as refused:
         _failed(launch, face, str(refused))
-        return BAD_CONFIGURATION
+        return FAILED if isinstance(refused, OutOfReach) else BAD_CONFIGURATION
     except (BindFailed, PidFileError, PrivilegesError, SpawnerFailed, OSError) as error:
         _failed(launch, face, str(error))
         return FAILED
@@ -138,12 +139,13 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     from pingap.config.model import Snapshot
     from pingap.config.paths import logs_of, why_no_log, why_not_opened
     from pingap.config.problems import ConfigRefused, Problem
+    from pingap.config.storage.base import OutOfReach
     from pingap.listeners import BindFailed, Listeners
     from pingap.step_down import account_for, pid_file_for, step_down, why_no_log_for
 
     plain = await loading
     if "problems" in plain:
-        raise ConfigRefused(Problem(*row) for row in plain["problems"])
+        raise (OutOfReach if plain["is_out_of_reach"] else ConfigRefused)(Problem(*row) for row in plain["problems"])
     snapshot = Snapshot.from_wire(plain["snapshot"])
     launch = dataclasses.replace(launch, options=dataclasses.replace(launch.options, passed=plain.get("passed", {})))
     if launch.threads is not None:

@@ -19,7 +19,7 @@ from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.paths import check_paths
 from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, path_of
-from pingap.config.storage.base import Readable, ReadOnce
+from pingap.config.storage.base import OutOfReach, Readable, ReadOnce
 from pingap.config.storage.places import storage_of
 from pingap.config.text.formats import as_written
 from pingap.config.values import parse_access_log
@@ -37,6 +37,8 @@ def load(storage: Readable, *, root_makes: bool = False) -> Snapshot:
     checker = registry.Checker(storage.base)
     try:
         snapshot = load_snapshot(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
+    except OutOfReach:
+        raise
     except ConfigRefused as refused:
         raise ConfigRefused([*refused.problems, *_access_logs(_written(storage))], refused.notes) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
@@ -150,7 +152,7 @@ def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
     """As `load`, for the supervisor: {"snapshot": wire form, "notes": as text, "passed": of stages/plugins/trial.py}.
 
     It gets what only a restart changes, and so neither thousands of locations nor private keys.
-    Or {"problems": [[path, message, hint, source], …]}.
+    Or {"problems": [[path, message, hint, source], …], "is_out_of_reach": true when they are those of an OutOfReach}.
     """
     from pingap.stages.plugins import trial
 
@@ -161,4 +163,4 @@ def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
             notes[MOST_NAMED:] = [f"{len(notes) - MOST_NAMED} more, which `pingap check` shows"]
         return {"snapshot": restarted_only(snapshot).to_wire(), "notes": notes, "passed": trial.passed()}
     except ConfigRefused as refused:
-        return {"problems": _rows(refused.problems)}
+        return {"problems": _rows(refused.problems), "is_out_of_reach": isinstance(refused, OutOfReach)}

@@ -71,6 +71,13 @@ class NothingThere(ConfigRefused):
     """A storage has no document yet. What is written first is written against the version of `Reading(())`."""
 
 
+class OutOfReach(ConfigRefused):
+    """Nobody answers where the configuration is: nothing is said about it, and another try may find it."""
+
+    def __str__(self) -> str:
+        return "\n".join(("the configuration is out of reach:", *(f"  {problem}" for problem in self.problems)))
+
+
 class NotWritten(Exception):
     """A document could not be written; the old one is still there. The text says why."""
 
@@ -87,7 +94,7 @@ class Readable(Protocol):
     def read(self) -> Reading:
         """All there is, as it was at one moment.
 
-        Raises ConfigRefused with a problem for each document that cannot be read, and NothingThere, which is one.
+        Raises ConfigRefused with a problem for each document that cannot be read; NothingThere and OutOfReach are such.
         """
 
 

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from pingap import flags, process_one, rundir, terminal
 from pingap.bus import output
 from pingap.commands import options
-from pingap.commands.options import BAD_USAGE, Function, Number, fail
+from pingap.commands.options import BAD_USAGE, FAILED, Function, Number, fail
 from pingap.flags import OVER
 
 if TYPE_CHECKING:
@@ -183,6 +183,8 @@ def check(conf: str | None) -> None:
 def _check(source: str | None, text: str | None = None) -> None:
     from pingap.config.notes import notes_on
     from pingap.config.problems import ConfigRefused
+    from pingap.config.storage.base import OutOfReach
+    from pingap.config.storage.etcd.address import without_password
     from pingap.config.storage.places import storage_of
     from pingap.loading import load_for_check
     from pingap.topology import limits_of
@@ -192,9 +194,9 @@ def _check(source: str | None, text: str | None = None) -> None:
     try:
         snapshot = load_for_check(storage_of(source, text))
     except ConfigRefused as refused:
-        fail(str(refused), BAD_USAGE)
+        fail(str(refused), FAILED if isinstance(refused, OutOfReach) else BAD_USAGE)
     for note in (*notes_on(snapshot), *limits_of(snapshot)):
         terminal.warn(f"note: {note}")
     counts = [(name, len(getattr(snapshot, name))) for name in ("servers", "locations", "upstreams", "plugins")]
     counted = ", ".join(f"{count} {name[:-1] if count == 1 else name}" for name, count in counts)
-    terminal.say(f"{source or 'the command line'}: no problems ({counted})")
+    terminal.say(f"{without_password(source) if source else 'the command line'}: no problems ({counted})")

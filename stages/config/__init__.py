@@ -3,6 +3,7 @@
     core.py      decides: candidate, ACCEPTED by all → committed, REFUSED or silence → withdrawn, what may be retired
     watch.py     decides when changed files are worth reading: once they have settled; that they changed
                  the kernel tells (config/storage/notice.py), and a look now and then
+    out_of_step.py  decides when to say that changes cannot be seen (etcd is away)
     actor.py     acts: reads in a thread, publishes, reports, keeps `config.last`
     last.py      the committed generation on disk, for the next life of this actor
     aside.py     one call in a thread of its own, with a deadline and less than usual priority

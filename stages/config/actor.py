@@ -47,6 +47,7 @@ from pingap.stages.config.core import (
     UseTold,
     Who,
 )
+from pingap.stages.config.out_of_step import OutOfStep
 from pingap.stages.config.watch import Watch
 from pingap.stages.messages import Accepted, InUse, Refused
 from pingap.stages.modules import origin
@@ -91,6 +92,7 @@ class ConfigActor(Actor):
         self._wake = asyncio.Event()
         """A reload is asked for, or something may have changed."""
         self._is_looking = False
+        self._out_of_step = OutOfStep()
         self._asked = 0
         """The number of the newest question for a reload that no read has begun for; 0 when there is none."""
         self._code: tuple[str, ...] = ()
@@ -181,11 +183,17 @@ class ConfigActor(Actor):
                         await self._wake.wait()
                 asked, self._asked = self._asked, 0
                 self._wake.clear()
+                self._tell_trouble()
                 if asked or (self._follows and await self._look(watch)):
                     await self._read(watch, asked)
             except Exception as error:  # a watcher that dies would be noticed only at the next edit
                 self.context.log("error", "watching the configuration failed", error=repr(error))
                 await asyncio.sleep(1)
+
+    def _tell_trouble(self) -> None:
+        trouble = self._storage.trouble
+        if line := self._out_of_step.line(trouble, monotonic()):
+            self.context.log(*line, **({"reason": trouble} if trouble else {}))
 
     async def _look(self, watch: Watch) -> bool:
         """Whether there is something to read. One look at a time: a network file system that is gone lets none return."""

@@ -45,7 +45,7 @@ def test_it_knows_what_a_reading_was_made_of(etcd: Etcd, prefix: str, storage: E
     storage.write(Document("a.toml", "1"), Reading(()).version)
     exact = storage.read().fingerprint
     assert storage.changes() == exact
-    until(lambda: storage.watcher._gateway, 5, "the watch has begun")
+    until(lambda: storage.watcher.is_watching, 5, "the watch has begun")
     assert storage.changes() == exact
     storage.write(Document("a.toml", "2"), storage.read().version)
     assert storage.read().fingerprint not in (None, exact)
@@ -183,7 +183,9 @@ def test_tries_come_ever_less_often(opened: Open, monkeypatch: pytest.MonkeyPatc
             return self.is_set()
 
     storage = opened(f"etcd://127.0.0.1:{free_port()}/p")
-    storage.watcher._run(Never())
+    life = module._Life()
+    life.ended = Never()
+    storage.watcher._run(life)
     assert 0.5 <= waits[0] < 0.7
     assert all(0.7 <= wait / expected <= 1.3 for wait, expected in zip(waits, [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60], strict=False))
 
@@ -194,7 +196,7 @@ def test_asking_what_changed_never_waits_and_begins_one_thread(opened: Open) -> 
     for _ in range(1000):
         storage.changes()
     assert time.monotonic() - before < 1
-    assert sum(thread.name == "etcd watch" for thread in threading.enumerate()) == 1
+    assert [thread.name for thread in threading.enumerate()].count("etcd watch") == 1
 
 
 def test_reading_alone_begins_no_thread(etcd: Etcd, prefix: str, storage: EtcdStorage) -> None:
@@ -206,7 +208,7 @@ def test_reading_alone_begins_no_thread(etcd: Etcd, prefix: str, storage: EtcdSt
 
 def test_it_ends_with_the_last_who_follows(etcd: Etcd, storage: EtcdStorage) -> None:
     ends = [storage.follow(lambda: None) for _ in range(2)]
-    until(lambda: storage.watcher._gateway, 5, "the watch has begun")
+    until(lambda: storage.watcher.is_watching, 5, "the watch has begun")
     ends.pop()()
     assert any(thread.name == "etcd watch" for thread in threading.enumerate())
     ends.pop()()

@@ -70,6 +70,7 @@ class Gateway:
         self._connection: HTTPConnection | None = None
         self._socket: socket.socket | None = None
         self._at = -1
+        self._is_ended = False
 
     def __enter__(self) -> Gateway:
         return self
@@ -77,8 +78,12 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def end(self) -> None:
+        """From another thread: ends a call, or a `lines`, that waits, and lets no other begin."""
+        self._is_ended = True
+        self.close()
+
     def close(self) -> None:
-        """From another thread it ends a call, or a `lines`, that waits."""
         connection, ours, self._connection, self._socket = self._connection, self._socket, None, None
         if ours is not None:
             with suppress(OSError):
@@ -157,12 +162,16 @@ class Gateway:
         for tried, at in enumerate(order):
             endpoint = self._address.endpoints[at]
             left = deadline - monotonic()
+            if self._is_ended:
+                break
             if left <= 0:
                 reasons.setdefault(endpoint, "no time was left for it")
                 continue
             is_sent = False
             try:
                 connection, ours = self._connect(at, left)
+                if self._is_ended:  # by a thread that saw no connection to close yet
+                    break
                 ours.settimeout(max(0.1, (deadline - monotonic()) / (len(order) - tried)))
                 is_sent = True
                 connection.request("POST", f"/v3/{method}", json.dumps(body), self._headers())
@@ -192,6 +201,7 @@ class Gateway:
             connection: HTTPConnection = HTTPSConnection(endpoint.host, endpoint.port, timeout=timeout, context=_tls(self._address))
         else:
             connection = HTTPConnection(endpoint.host, endpoint.port, timeout=timeout)
+        connection.auto_open = False  # one that another thread has closed stays closed
         try:
             connection.connect()
         except BaseException:

@@ -17,6 +17,7 @@ from pingap.config.storage.base import (
     NothingThere,
     NotWritten,
     Outdated,
+    OutOfReach,
     Reading,
     after,
     same_version,
@@ -79,7 +80,7 @@ class EtcdStorage:
             with Gateway(self._cluster) as gateway:
                 return self._all(gateway)
         except EtcdUnreachable as error:
-            raise ConfigRefused([self._problem(f"etcd cannot be read: {error}")]) from error
+            raise OutOfReach([self._problem(f"no etcd answers: {error}")]) from error
         except EtcdError as error:
             raise ConfigRefused([self._problem(f"etcd cannot be read: {error}", self._hint(error))]) from error
 

@@ -13,8 +13,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from pingap.config.storage.base import Fingerprint
@@ -31,6 +31,34 @@ LONGEST: Final = 60.0
 Pair = tuple[int, int]
 
 
+class _Life:
+    """Of one thread: what it waits in, so that another thread can end it."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._lock = threading.Lock()
+        self._gateway: Gateway | None = None
+
+    def end(self) -> None:
+        with self._lock:
+            self.ended.set()
+            if self._gateway is not None:
+                self._gateway.end()
+
+    @contextmanager
+    def calling(self, cluster: Cluster) -> Iterator[Gateway]:
+        with Gateway(cluster) as gateway:
+            with self._lock:
+                if self.ended.is_set():
+                    gateway.end()
+                self._gateway = gateway
+            try:
+                yield gateway
+            finally:
+                with self._lock:
+                    self._gateway = None
+
+
 class EtcdWatcher:
     """Threads may share it. Its own thread is a daemon, begun by `start`, and in no other process than the one that called that."""
 
@@ -39,8 +67,9 @@ class EtcdWatcher:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid = 0
-        self._ended = threading.Event()
-        self._gateway: Gateway | None = None
+        self._life = _Life()
+        self.is_watching = False
+        """etcd will tell of the next change."""
         self._listeners: list[Callable[[], None]] = []
         self._revision = 0
         """Of the store, at which the pair was true."""
@@ -101,30 +130,27 @@ class EtcdWatcher:
             if self._thread is not None and self._pid == os.getpid():
                 return
             self._pid = os.getpid()
-            self._ended = threading.Event()
-            self._thread = threading.Thread(target=self._run, args=(self._ended,), name="etcd watch", daemon=True)
+            self._life = _Life()
+            self._thread = threading.Thread(target=self._run, args=(self._life,), name="etcd watch", daemon=True)
             self._thread.start()
 
     def stop(self, wait: float = 0.0) -> None:
         """Ends it. wait: seconds that this may take to be seen."""
         with self._lock:
             thread, self._thread = self._thread, None
-            gateway = self._gateway
-            self._ended.set()
-        if gateway is not None:
-            gateway.close()
+            self._life.end()
         if thread is not None and wait:
             thread.join(wait)
 
     # -- its thread ---------------------------------------------------------------------
 
-    def _run(self, ended: threading.Event) -> None:
+    def _run(self, life: _Life) -> None:
         failures = 0
-        while not ended.is_set():
+        while not life.ended.is_set():
             try:
-                at = self._ask()
+                at = self._ask(life)
                 self._trouble = ""
-                if self._wait_for_change(at, ended):
+                if self._wait_for_change(at, life):
                     failures = 0
                     continue
             except (EtcdError, EtcdUnreachable) as error:
@@ -133,38 +159,34 @@ class EtcdWatcher:
                 self._trouble = f"etcd: {type(error).__name__}: {error}"
             delay = min(LONGEST, SHORTEST * 2 ** min(failures, 10)) * random.uniform(0.75, 1.25)
             failures += 1
-            ended.wait(max(SHORTEST, delay))
+            life.ended.wait(max(SHORTEST, delay))
 
-    def _ask(self) -> int:
+    def _ask(self, life: _Life) -> int:
         """Learns the pair; the revision at which it is true."""
         wanted = {"limit": 1, "sort_order": "DESCEND", "sort_target": "MOD", "keys_only": True}
-        with Gateway(self._cluster) as gateway:
+        with life.calling(self._cluster) as gateway:
             answer = gateway.call("kv/range", {**range_of(self._cluster.address.prefix), **wanted})
         newest = max((number(kv, "mod_revision") for kv in answer.get("kvs", ())), default=0)
         at = revision(answer)
         self.learn(at, (newest, number(answer, "count")))
         return at
 
-    def _wait_for_change(self, at: int, ended: threading.Event) -> bool:
+    def _wait_for_change(self, at: int, life: _Life) -> bool:
         """Until something has changed after `at`, or may have. False when the watch was lost, and it should not hurry."""
         request = {"create_request": {**range_of(self._cluster.address.prefix), "start_revision": str(at + 1)}}
-        with Gateway(self._cluster) as gateway:
-            with self._lock:
-                if ended.is_set():
-                    return False
-                self._gateway = gateway
-            try:
+        try:
+            with life.calling(self._cluster) as gateway:
                 for message in gateway.lines("watch", request, SILENCE):
                     if message.get("canceled"):
                         return self._was_canceled(message)
                     if message.get("events"):
                         return True
-                return True
-            except EtcdUnreachable:
-                return False  # whether that is trouble the next question will tell
-            finally:
-                with self._lock:
-                    self._gateway = None
+                    self.is_watching = True
+            return True
+        except EtcdUnreachable:
+            return False  # whether that is trouble the next question will tell
+        finally:
+            self.is_watching = False
 
     @staticmethod
     def _was_canceled(message: dict[str, object]) -> bool:
