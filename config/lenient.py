@@ -203,6 +203,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "cache_directory": _CACHE,
         "cache_max_size": _CACHE,
         "work_stealing": dead("without effect: processes share no tasks"),
+        "upgrade_sock": dead("without effect: an upgrade hands over in the run dir, which is open to its own user alone"),
         "listener_tasks_per_fd": dead("without effect: each accept process has one loop for all that it listens on"),
     },
     "servers": {

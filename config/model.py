@@ -64,6 +64,8 @@ class Basic:
     """On a graceful stop (QUIT, upgrade): how long requests in flight may go on."""
     graceful_shutdown_timeout: Seconds = 5.0
     """How long processes may take to end after that, and how long a fast stop (TERM, INT) drains."""
+    auto_restart_check_interval: Seconds = field(default=90.0, metadata=RESTART)
+    """With --autorestart: how long what only a restart applies must have stayed the same before that is done."""
     upstream_keepalive_pool_size: Count = 128
     """Idle connections to backends kept by each upstream process; 0 keeps none."""
     trusted_proxies: Annotated[tuple[str, ...], EachParsed("network")] = ()

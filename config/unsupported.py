@@ -23,14 +23,12 @@ _ACME = "certificates by ACME"
 
 KEYS: Mapping[str, Mapping[str, str]] = {
     "basic": {
-        "upgrade_sock": "upgrading a running instance",
         "webhook": "notices by webhook",
         "webhook_type": "notices by webhook",
         "webhook_notifications": "notices by webhook",
         "log_buffered_size": "buffering the application log",
         "sentry": "Sentry",
         "pyroscope": "Pyroscope",
-        "auto_restart_check_interval": "restarting on its own after a change",
         "log_compress_algorithm": _LOG_COMPRESSION,
         "log_compress_level": _LOG_COMPRESSION,
         "log_compress_days_ago": _LOG_COMPRESSION,

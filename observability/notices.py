@@ -15,7 +15,12 @@ RELOAD_CONFIG_FAIL: Final = "reload_config_fail"
 DIFF_CONFIG: Final = "diff_config"
 """What was and what is, of a configuration that was taken; the message is lines, without secrets. Fields: generation."""
 
-CATEGORIES: Final = (RELOAD_CONFIG, RELOAD_CONFIG_FAIL, DIFF_CONFIG)
+RESTART: Final = "restart"
+"""This instance took over from another. Fields: before (its process id)."""
+RESTART_FAIL: Final = "restart_fail"
+"""The next instance failed to start, and this one goes on."""
+
+CATEGORIES: Final = (RELOAD_CONFIG, RELOAD_CONFIG_FAIL, DIFF_CONFIG, RESTART, RESTART_FAIL)
 """Those that something tells today."""
 
 

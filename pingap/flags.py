@@ -12,7 +12,6 @@ LATER: Final[Mapping[str, str]] = {
     "daemon": "running in the background; let a service manager or `&` do it",
     "admin": "the admin page",
     "cp": "the control panel",
-    "autorestart": "restarting on its own; what needs a restart is named in the log",
     "sync": "copying a configuration to another storage",
     "template": "printing a template",
     "to_hcl": "writing HCL",
@@ -26,7 +25,6 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "PINGAP_ADMIN_USER": LATER["admin"],
     "PINGAP_ADMIN_PASSWORD": LATER["admin"],
     "PINGAP_CP": LATER["cp"],
-    "PINGAP_AUTORESTART": LATER["autorestart"],
 }
 """PINGAP_DISABLE_ACME is not among them: it asks for what is so anyway."""
 

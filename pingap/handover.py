@@ -35,6 +35,9 @@ VERSION: Final = 1
 DEADLINE: Final = 90.0
 """Seconds from the start of the next instance until it must serve."""
 
+LAST_WORD: Final = 1.0
+"""Seconds that one who is turned away has to read why."""
+
 PACKET: Final = 64 * 1024
 
 MOST_ROWS: Final = 200
@@ -76,6 +79,7 @@ class Handover:
         self._timer: asyncio.TimerHandle | None = None
         self._reason = ""
         """What the next one said of its failure."""
+        self._turned_away: list[socket.socket] = []
 
     def listen(self) -> None:
         """From now on others can take over. Raises OSError."""
@@ -112,6 +116,8 @@ class Handover:
     def close(self) -> None:
         """Nobody can take over any more: who stops this instance means the next one, too."""
         self._stop_listening()
+        for peer in self._turned_away:
+            peer.close()
         if self._child is not None:
             self._child.terminate()
         self._let_go()
@@ -132,7 +138,8 @@ class Handover:
         other = self._peer_pid or (self._child.pid if self._child is not None else pid)
         if other != pid or self._peer is not None:
             _say(peer, {"say": "no", "reason": f"another upgrade is under way, to pid {other}"})
-            peer.close()
+            self._turned_away.append(peer)  # closed with its question unread, it would hear nothing
+            self._loop.call_later(LAST_WORD, peer.close)
             return
         self._peer, self._peer_pid, self._reason = peer, pid, ""
         if self._timer is None:
@@ -191,9 +198,11 @@ class Handover:
         self._lost(f"ended with status {status}" if status >= 0 else f"was killed by signal {-status}")
 
     def _took_too_long(self) -> None:
+        self._reason = self._reason or f"it was not ready within {DEADLINE:g} s"
         if self._child is not None:
-            self._child.kill()
-        self._lost(f"was not ready within {DEADLINE:g} s")
+            self._child.kill()  # its end is what comes next
+        else:
+            self._lost("")
 
     def _lost(self, what: str) -> None:
         if self._child is not None and self._peer is not None:

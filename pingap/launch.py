@@ -44,6 +44,8 @@ class Launch:
     loader: str = topology.LOADER
     predecessor: Predecessor | None = None
     """The instance from which this one takes over."""
+    restarts_itself: bool = False
+    """It upgrades when the configuration asks for what only a restart applies."""
     is_awaited: bool = True
     """Somebody waits for this process: when another instance takes over, it has to stay."""
     service: Service = field(default_factory=lambda: Service({}))

@@ -13,6 +13,8 @@ from typing import Any, Final
 from pingap import rundir
 from pingap.handover import MOST_ROWS, Handover, Packet, Successor, explained
 from pingap.listeners import Listener
+from pingap.observability.notices import RESTART, RESTART_FAIL
+from pingap.own_words import OwnWords
 from pingap.pid_file import PidFile
 from pingap.plan_words import Event, StopAsked
 from pingap.rundir import RunDir
@@ -34,17 +36,17 @@ class Succession:
         predecessor: Predecessor | None,
         listeners: Callable[[], list[Listener]],
         service: Service,
-        log: Callable[[str, str], None],
+        says: OwnWords,
         feed: Callable[[Event], None],
         answer: Callable[[int, bool, Any], None],
     ) -> None:
-        """listeners: those of now. log: level and text. answer: the reply to an upgrade that was asked for, by its ticket."""
+        """listeners: those of now. answer: the reply to an upgrade that was asked for, by its ticket."""
         self._loop = asyncio.get_running_loop()
         self._run_dir = run_dir
         self._predecessor = predecessor
         self._listeners = listeners
         self._service = service
-        self._log = log
+        self._says = says
         self._feed = feed
         self._answer = answer
         self._pid_file: PidFile | None = None
@@ -74,7 +76,9 @@ class Succession:
                 self._run_dir.take_office()
                 if self._pid_file is not None:
                     self._pid_file.take_office()
-                self._log("info", f"took over from pid {predecessor.pid}, which finishes what it holds")
+                told = f"took over from pid {predecessor.pid}, which finishes what it holds"
+                self._says.log("info", told)
+                self._says.notice("info", RESTART, told, before=predecessor.pid)
             self._handover.listen()
             relieved()
 
@@ -115,14 +119,14 @@ class Succession:
             return
         if ticket:
             self._tickets.append(ticket)
-        self._log("info", f"upgrade: pid {pid} is started and will take over")
+        self._says.log("info", f"upgrade: pid {pid} is started and will take over")
 
     def _environment(self) -> Mapping[str, str]:
         given = {name: value for name, value in self._service.environment().items() if name not in NOT_HANDED_ON}
         return {**os.environ, **given}
 
     def _refuse(self, ticket: int, reason: str) -> None:
-        self._log("error", f"no upgrade: {reason}")
+        self._says.log("error", f"no upgrade: {reason}")
         if ticket:
             self._answer(ticket, False, reason)
 
@@ -146,7 +150,7 @@ class Succession:
         if self._pid_file is not None:
             self._pid_file.give_away()
         self._service.main_pid(successor.pid)
-        self._log("info", f"handed over to pid {successor.pid}")
+        self._says.log("info", f"handed over to pid {successor.pid}")
         for ticket in self._tickets:
             self._answer(ticket, True, {"pid": successor.pid, "before": os.getpid()})
         self._tickets.clear()
@@ -154,7 +158,9 @@ class Succession:
         self._feed(StopAsked(True, has_successor=True))
 
     def _failed(self, reason: str) -> None:
-        self._log("error", f"the upgrade failed, this pingap goes on: {reason}")
+        told = f"the upgrade failed, this pingap goes on: {reason}"
+        self._says.log("error", told)
+        self._says.notice("error", RESTART_FAIL, told)
         for ticket in self._tickets:
             self._answer(ticket, False, reason)
         self._tickets.clear()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 import traceback
 from collections import deque
@@ -19,16 +18,18 @@ from typing import Any, Final
 
 from pingap import limits, process_one, topology
 from pingap.about import version
+from pingap.autorestart import Autorestart
 from pingap.bus import output
-from pingap.bus.kinds import LOG
 from pingap.bus.link import Curve, Link
 from pingap.bus.liveness import BEAT, SILENCE
 from pingap.bus.members import STARTING, Members
+from pingap.config.diff import shortened
 from pingap.control import Control
 from pingap.face import since_start
 from pingap.form import form, stale
 from pingap.launch import Face, Prepared
 from pingap.listeners import BindFailed
+from pingap.own_words import OwnWords
 from pingap.pid_file import PidFileError
 from pingap.plan import Fleet
 from pingap.plan_words import (
@@ -72,9 +73,6 @@ LAST_WORDS: Final = 0.25
 RUN_DIR_PAUSE: Final = 60.0
 """Seconds between two words on a run dir that cannot be made anew."""
 
-UNSAID: Final = 100
-"""Words that are kept for the logging stage while it is dead; beyond them the oldest are forgotten."""
-
 
 STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -93,8 +91,6 @@ class Supervisor:
         self._face = face
         self._ended: asyncio.Future[Finish] = self._loop.create_future()
         self._events: deque[Event] = deque()
-        self._unsaid: deque[tuple[Any, ...]] = deque(maxlen=UNSAID)
-        """Records of the log that wait for the logging stage."""
         self._turning = False
         self._timer: asyncio.TimerHandle | None = None
         self._beaten = 0.0
@@ -115,11 +111,13 @@ class Supervisor:
         self._link = Link(self._loop, Curve(*(key.encode() for key in self._curve)) if self._curve else None)
         timings = Timings(basic.graceful_shutdown_timeout, basic.grace_period)
         self._fleet = Fleet(prepared.roles, self._endpoint, timings, lambda actors: limits.too_many(actors, len(prepared.listeners.all())))
-        self._unit = Unit(prepared.launch.service, prepared.roles, self._log)
+        self._says = OwnWords(self._link, self._fleet)
+        self._unit = Unit(prepared.launch.service, prepared.roles, self._says.log)
         self._control = Control(self._link, run_dir.own.path, self._fleet, self._feed, self._reported, self._questions())
         before, manager = prepared.launch.predecessor, prepared.launch.service
         listeners, answer = prepared.listeners.all, self._control.answer
-        self._succession = Succession(run_dir, before, listeners, manager, self._log, self._feed, answer)
+        self._succession = Succession(run_dir, before, listeners, manager, self._says, self._feed, answer)
+        self._autorestart = Autorestart(basic.auto_restart_check_interval) if prepared.launch.restarts_itself else None
         self._control.slow["upgrade"] = lambda ticket, args: self._succession.begin(args[0] if args else (), ticket)
 
     def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
@@ -145,7 +143,7 @@ class Supervisor:
     def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._say_all()
+        self._says.say()
         self._listeners.close(self._listeners.all())
         for key in list(self._handles):
             self._kill(key)
@@ -172,13 +170,13 @@ class Supervisor:
                 try:
                     self._perform(command)
                 except Exception:  # one command that fails must not keep the others from being carried out
-                    self._log("error", f"the supervisor failed at {type(command).__name__}", traceback=traceback.format_exc())
+                    self._says.log("error", f"the supervisor failed at {type(command).__name__}", traceback=traceback.format_exc())
         now = time.monotonic()
         if now - self._beaten >= BEAT:
             self._beaten = now
             self._control.beat()
             if not self._spawner.beat(now):
-                self._log("error", f"the spawner was silent for {SILENCE:g} s and is killed")
+                self._says.log("error", f"the spawner was silent for {SILENCE:g} s and is killed")
             self._look_at_run_dir(now)
             if self._is_process_one:
                 process_one.bury({*self._pids.values(), self._spawner.pid})
@@ -197,10 +195,15 @@ class Supervisor:
         except (OSError, RunDirError, PidFileError) as error:
             if now >= self._tell_run_dir:
                 self._tell_run_dir = now + RUN_DIR_PAUSE
-                self._log("error", f"the run dir cannot be made anew: {error}")
+                self._says.log("error", f"the run dir cannot be made anew: {error}")
             return
         if restored:
-            self._log("warn", f"made anew in the run dir, where somebody had removed it: {', '.join(restored)}")
+            self._says.log("warn", f"made anew in the run dir, where somebody had removed it: {', '.join(restored)}")
+
+    def _restart_if_due(self, now: float) -> None:
+        if self._autorestart is not None and not self._fleet.is_stopping and (paths := self._autorestart.due(now)):
+            self._says.log("info", "upgrades itself, for what only a restart applies", changed=shortened(paths))
+            self._succession.begin()
 
     @property
     def starts_again(self) -> bool:
@@ -216,7 +219,7 @@ class Supervisor:
     def _tell_stop(self, asked: StopAsked) -> None:
         if not self._fleet.is_stopping and not asked.has_successor:
             what = "pingap restarts" if asked.is_restart else "pingap goes down"
-            self._log("info", what, version=version(), uptime=span(time.monotonic() - self._began))
+            self._says.log("info", what, version=version(), uptime=span(time.monotonic() - self._began))
             self._unit.stopping(asked.is_restart)
 
     def _may_restart(self) -> bool:
@@ -240,7 +243,7 @@ class Supervisor:
             if self._fleet.is_stopping:
                 return
             if not self._control.tell(word, stage):
-                self._log("warn", f"nobody is there to {word}")
+                self._says.log("warn", f"nobody is there to {word}")
             elif word == "reload":
                 self._unit.reloading(time.monotonic())
 
@@ -268,7 +271,7 @@ class Supervisor:
             except ProcessLookupError:
                 pass  # it may have ended already; `exited` follows
             except OSError as error:
-                self._log("error", f"no handle on process {pid}: {limits.explained(error)}")
+                self._says.log("error", f"no handle on process {pid}: {limits.explained(error)}")
             self._record()
             self._feed(Forked(key, pid))
         elif said["said"] == "unforked":
@@ -281,10 +284,10 @@ class Supervisor:
             elif key:
                 self._process_ended(key, _exit_text(said["status"], said["words"]))
         else:
-            self._log("error", f"the spawner cannot start: {said['reason']}")
+            self._says.log("error", f"the spawner cannot start: {said['reason']}")
 
     def _spawner_lost(self) -> None:
-        self._log("error", "the spawner died: another is started, the processes go on")
+        self._says.log("error", "the spawner died: another is started, the processes go on")
 
     def _spawner_back(self) -> None:
         self._spawner.listen(self._listeners.all())
@@ -326,13 +329,15 @@ class Supervisor:
             self._configuration = value.get("config", "")
             self._control.reloaded(value)
             self._unit.reloaded(value)
+            if self._autorestart is not None and not value["problems"]:
+                self._autorestart.told(value.get("pending", ()), time.monotonic())
             if value["number"] != self._committed and value.get("timings"):
                 self._committed = value["number"]
                 self._feed(TimingsChanged(Timings(*value["timings"])))  # all else in a generation is for the stages
         elif word == "workers":
             self._spawner.work(topology.WORKER_JOB, value)
         else:
-            self._log("info", f"{word}: {value}")
+            self._says.log("info", f"{word}: {value}")
 
     # -- commands out ------------------------------------------------------------------------
 
@@ -343,7 +348,7 @@ class Supervisor:
             case Announce(seq, newest, rows):
                 self._link.set_members(Members.of(seq, newest, rows))
                 self._control.announce(command)
-                self._say_all()
+                self._says.say()
             case Drain():
                 self._control.drain(command)
             case Stop(key):
@@ -358,7 +363,7 @@ class Supervisor:
             case KillSpawner():
                 self._spawner.kill()
             case Say(level, message, fields):
-                self._log(level, message, **fields)
+                self._says.log(level, message, **fields)
             case Answer(ticket, ok, value):
                 self._control.answer(ticket, ok, value)
             case TellReady():
@@ -368,10 +373,10 @@ class Supervisor:
                     self._ended.set_result(command)
 
     def _tell_ready(self) -> None:
-        self._log("info", "pingap is up", version=version(), form=str(form()), seconds=round(since_start(), 2))
+        self._says.log("info", "pingap is up", version=version(), form=str(form()), seconds=round(since_start(), 2))
         if changed := stale():
             more = f" and {len(changed) - 1} more" if changed[1:] else ""
-            self._log("warn", "what runs is not what the source says", changed=changed[0] + more, hint="make fast")
+            self._says.log("warn", "what runs is not what the source says", changed=changed[0] + more, hint="make fast")
         self._face.ready(actor_rows(self._fleet, {}, self._endpoint), self._listeners.urls())
         self._unit.ready(self._listeners.urls())
 
@@ -381,7 +386,7 @@ class Supervisor:
             try:
                 self._spawner.listen(self._listeners.bind_own(owner))
             except BindFailed as failed:
-                self._log("error", f"{fork.role.name}.{fork.replica} cannot have the addresses with reuse_port: {failed}")
+                self._says.log("error", f"{fork.role.name}.{fork.replica} cannot have the addresses with reuse_port: {failed}")
         seats = []
         for actor, stage in zip(fork.ids, fork.role.stages, strict=True):
             log = self._launch.options.log or self._snapshot.basic.error_log
@@ -412,29 +417,10 @@ class Supervisor:
     def _endpoint(self, stage: str, replica: int, actor: int) -> str:
         return topology.endpoint(self._run_dir.own.path, self._snapshot, stage, replica, actor)
 
-    def _log(self, level: str, message: str, **fields: Any) -> None:
-        self._unsaid.append((LOG, time.time(), level, "supervisor", 0, message, fields))
-        self._say_all()
-
-    def _say_all(self) -> None:
-        """Hands the log what there is to say; keeps it for a logging stage that has died and will be back."""
-        logger = next((one for one in self._link.members.ready("logging") if self._fleet.of_actor(one.id)), None)
-        if logger is None and self._fleet.is_up and not self._fleet.is_stopping:
-            return
-        while self._unsaid:
-            record = self._unsaid.popleft()
-            if logger is not None:
-                self._link.offer(logger.id, record)
-                continue
-            _, _, level, _, _, message, fields = record
-            extra = "".join(f" {key}={value}" for key, value in fields.items())
-            with suppress(OSError):
-                print(f"{level}: supervisor: {message}{extra}", file=sys.stderr, flush=True)
-
     def _loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         text = "".join(traceback.format_exception(error)) if error is not None else ""
-        self._log("error", str(context.get("message", "unhandled error")), error=repr(error), traceback=text)
+        self._says.log("error", str(context.get("message", "unhandled error")), error=repr(error), traceback=text)
 
     def rows(self) -> list[Row]:
         """What `pingap ps` shows."""

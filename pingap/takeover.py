@@ -63,7 +63,9 @@ class Predecessor:
         """One packet of what is handed over; False after the last."""
         if not ready((self._socket.fileno(),), ANSWER):
             raise TakeoverFailed(f"the running pingap (pid {self.pid}) did not hand over within {ANSWER:g} s")
-        packet, descriptors, _, _ = socket.recv_fds(self._socket, PACKET, MOST_ROWS, socket.MSG_CMSG_CLOEXEC)
+        packet, descriptors, _, _ = socket.recv_fds(self._socket, PACKET, MOST_ROWS)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         if not packet:
             raise TakeoverFailed(f"the running pingap (pid {self.pid}) ended while it handed over")
         said: dict[str, Any] = json.loads(packet)

@@ -24,7 +24,7 @@ LAST_WORDS: Final = 1.0
 
 def _later_flags(command: Function) -> Function:
     for name in reversed(list(flags.LATER)):
-        short = {"daemon": ["-d"], "autorestart": ["-a"]}.get(name, [])
+        short = {"daemon": ["-d"]}.get(name, [])
         takes_value = name in ("admin", "sync")
         command = click.option(*short, f"--{name.replace('_', '-')}", is_flag=not takes_value, hidden=True)(command)
     return command
@@ -60,6 +60,13 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option("--key", metavar="PATH", help="With --cert: its key, where that is not beside it.")
 @click.option("--addr", metavar="HOST:PORT", help="With --upstream: where to listen; else 0.0.0.0:80, with --cert 0.0.0.0:443.")
 @click.option("-u", "--upgrade", is_flag=True, envvar=OVER, help="Take over from the instance in the run dir, which finishes its requests.")
+@click.option(
+    "-a",
+    "--autorestart",
+    is_flag=True,
+    envvar="PINGAP_AUTORESTART",
+    help="Upgrade when the configuration asks for what only a restart applies.",
+)
 @_later_flags
 def up(
     conf: str | None,
@@ -77,6 +84,7 @@ def up(
     key: str | None,
     addr: str | None,
     upgrade: bool,
+    autorestart: bool,
     **later: Any,
 ) -> None:
     """Run the proxy until it is stopped.
@@ -122,7 +130,8 @@ def up(
     text = demo_socks.configuration(socks) if is_demo else text
     follows = flags.follows(autoreload, os.environ)
     asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo, follows)
-    launch = Launch(asked, threads, socks, predecessor=predecessor, is_awaited=not service.environment(), service=service)
+    awaited = not service.environment()
+    launch = Launch(asked, threads, socks, predecessor=predecessor, restarts_itself=autorestart, is_awaited=awaited, service=service)
     code = boot.up(launch, held, spawner, ConsoleFace(held.path, is_demo))
     if code:
         output.drain(LAST_WORDS)

@@ -307,7 +307,7 @@ class ConfigActor(Actor):
 
     def _report(self, tell: Tell) -> None:
         outcome = {"number": tell.number, "problems": list(tell.problems), "notes": list(tell.notes), "changed": tell.changed}
-        outcome |= {"difference": list(tell.difference), "config": self._core.configuration}
+        outcome |= {"difference": list(tell.difference), "config": self._core.configuration, "pending": list(self._core.pending())}
         self.context.report("generation", outcome | {"word": tell.word, "asked": tell.asked, "timings": self._core.timings})
 
     def _notify(self, tell: Tell) -> None:

@@ -407,8 +407,14 @@ class Core:
 
     def _notes(self, loaded: Loaded) -> tuple[str, ...]:
         """What is said in vain, and what differs from that with which this pingap was started and waits for a restart."""
-        pending = diff(self._booted, restarted_only(loaded.snapshot)).restart if self._booted is not None else ()
-        return (*(f"{path}: needs a restart of pingap" for path in pending), *map(str, notes_on(loaded.snapshot)))
+        return (*(f"{path}: needs a restart of pingap" for path in self._pending(loaded)), *map(str, notes_on(loaded.snapshot)))
+
+    def _pending(self, loaded: Loaded) -> tuple[str, ...]:
+        return diff(self._booted, restarted_only(loaded.snapshot)).restart if self._booted is not None else ()
+
+    def pending(self) -> tuple[str, ...]:
+        """Paths of keys that wait for a restart: what runs now differs in them from what this pingap was started with."""
+        return self._pending(self._current) if self._current is not None else ()
 
     # -- retiring ----------------------------------------------------------------------
 

@@ -180,6 +180,16 @@ async def test_a_stop_ends_what_an_earlier_instance_still_holds(proxy: Pingap, w
     launched(proxy)
 
 
+def test_a_configuration_that_needs_a_restart_gets_an_upgrade_by_itself(nginx: Nginx, ws_origin: WsOrigin) -> None:
+    text, other = configuration(nginx, ws_origin, basic='auto_restart_check_interval = "1s"'), free_port()
+    with Pingap(text, up=["--autorestart"]) as proxy:
+        before = serving(proxy)
+        proxy.write_config(text.replace("{port}", f"{{port}}, 127.0.0.1:{other}"))
+        until(lambda: serving(proxy) not in (0, before), 20, "the next one serves")
+        assert get(other, "/echo/1").status == proxy.get("/echo/1").status == 200
+        assert "upgrades itself" in proxy.output() and "servers.plain.addr" in proxy.output()
+
+
 def test_usr2_upgrades_and_signals_go_to_who_serves(proxy: Pingap) -> None:
     before = serving(proxy)
     assert proxy.process is not None

@@ -21,7 +21,7 @@ def run(*args: str) -> Result:
     return CliRunner().invoke(cli.commands, list(args))
 
 
-@pytest.mark.parametrize("flag", ["-d", "--daemon", "-a", "--autorestart", "--cp", "--template", "--to-hcl", "--to-kdl"])
+@pytest.mark.parametrize("flag", ["-d", "--daemon", "--cp", "--template", "--to-hcl", "--to-kdl"])
 def test_a_flag_that_comes_later_is_refused_as_such(flag: str) -> None:
     done = run("up", flag)
     assert done.exit_code == 2 and "is not supported yet" in done.output

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from pingap.plan_state import PATIENCE
 from pingap.plan_words import (
     BecameReady,
     Began,
     BootFailed,
+    Drain,
     Drained,
     Exited,
     Forked,
@@ -44,6 +48,24 @@ def test_pingap_is_ready_when_every_process_is_and_says_so_once() -> None:
     play >> BecameReady((2,)) << ["announce config.0#1=starting upstream.0#2=ready"]
     play >> BecameReady((1,)) << ["announce config.0#1=ready upstream.0#2=ready", "ready"]
     play >> TimePassed() << []
+
+
+def test_who_accepts_connections_is_started_last_when_another_instance_serves_meanwhile() -> None:
+    play = Play(replace(ACCEPT, is_last=True), CONFIG, UPSTREAM)
+    play >> Began() >> Forked(1, 101) >> Forked(2, 102)
+    play >> BecameReady((1,)) << ["announce config.0#1=ready upstream.0#2=starting"]
+    play >> BecameReady((2,)) << ["announce config.0#1=ready upstream.0#2=ready accept.0#3=starting", "fork accept.0 as 3"]
+    play >> Forked(3, 103)
+    play >> BecameReady((3,)) << ["announce config.0#1=ready upstream.0#2=ready accept.0#3=ready", "ready"]
+    play >> Exited(3, "was killed by SIGKILL") << ["fork accept.0 as 4"]
+
+
+def test_only_who_is_replaced_has_patience_with_idle_connections() -> None:
+    for has_successor, patience in ((True, PATIENCE), (False, 0.0)):
+        play = Play(ACCEPT)
+        play >> Began() >> Forked(1, 101) >> BecameReady((1,))
+        commands = play.fleet.handle(StopAsked(True, has_successor=has_successor), play.now)
+        assert [command.patience for command in commands if isinstance(command, Drain)] == [patience]
 
 
 def test_a_worker_is_ready_when_all_four_of_its_actors_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from pingap.config.model import Server
 from pingap.config.parts import Listen
-from pingap.listeners import BindFailed, Listeners
+from pingap.listeners import BindFailed, Inherited, Listener, Listeners
 from tests.kit.waiting import free_port
 
 LOCAL = Listen("127.0.0.1", 0)
@@ -94,3 +95,51 @@ def test_a_name_is_listened_on_at_every_address_that_the_machine_has() -> None:
     listeners.bind([])
     assert "127.0.0.1" in {listener.sock.getsockname()[0] for listener in listeners.all()}
     listeners.close(listeners.all())
+
+
+# -- from the instance before ----------------------------------------------------------
+
+
+def inherited(listeners: Listeners) -> list[Inherited]:
+    """As they come out of the socket of a handover: other descriptors of the same sockets."""
+    return [Inherited(one.asked, one.server, one.owner, one.sock.dup()) for one in listeners.all()]
+
+
+def inode(listener: Listener) -> int:
+    return os.fstat(listener.sock.fileno()).st_ino
+
+
+def test_sockets_are_taken_over_by_their_address_whatever_the_server_is_called() -> None:
+    old = Listeners({"old": Server(addr=(LOCAL,))})
+    old.bind([])
+    new = Listeners({"new": Server(addr=(LOCAL,), tcp_idle=33)}, inherited(old))
+    new.bind([])
+    assert [(one.server, one.addr, inode(one)) for one in new.all()] == [("new", old.all()[0].addr, inode(old.all()[0]))]
+    assert new.all()[0].sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 33
+    for listeners in (old, new):
+        listeners.close(listeners.all())
+
+
+def test_an_address_that_is_not_configured_any_more_is_let_go_of() -> None:
+    old = Listeners({"old": Server(addr=(LOCAL,))})
+    old.bind([])
+    handed = inherited(old)
+    new = Listeners({"new": Server(addr=(Listen("127.0.0.2", 0),))}, handed)
+    new.bind([])
+    assert [one.addr.partition(":")[0] for one in new.all()] == ["127.0.0.2"]
+    assert handed[0].sock.fileno() == -1
+    for listeners in (old, new):
+        listeners.close(listeners.all())
+
+
+def test_sockets_of_replicas_that_are_no_more_are_everybodys_for_connections_may_wait_there() -> None:
+    server = Server(addr=(LOCAL,), reuse_port=True)
+    old = Listeners({"own": server})
+    old.bind([("accept", replica) for replica in range(3)])
+    new = Listeners({"own": server}, inherited(old))
+    new.bind([("accept", 0)])
+    assert {inode(one) for one in new.of(("accept", 0))} == {inode(one) for one in old.all()}
+    [own] = new.own(("accept", 0))
+    assert inode(own) == inode(old.own(("accept", 0))[0])
+    for listeners in (old, new):
+        listeners.close(listeners.all())
