@@ -29,7 +29,7 @@ def put(storage: Storage, section: str, name: str, item: dict[str, Any] | None, 
     is not that of the configuration any more.
     """
     path = _checked(section, name)
-    reading = storage.read()
+    reading = reading_of(storage)
     same_version(reading, version)
     home = _home(storage, reading.documents, section, name)
     if item is None and not _has(home, section, name):
@@ -41,6 +41,8 @@ def put(storage: Storage, section: str, name: str, item: dict[str, Any] | None, 
         text = toml.edited(home.text, section, name, item)
     except ValueError as error:
         raise NotWritten(f"{path} in {home.name}: {error}") from error
+    if item is None and not text.strip() and _is_alone(storage, section, name, home.name):
+        return storage.replace((), [home.name], version)
     return storage.write(Document(home.name, text), version)
 
 
@@ -48,6 +50,11 @@ def _has(document: Document, section: str, name: str) -> bool:
     tables = tables_of(document)
     table = tables.get(section) if isinstance(tables, dict) else None
     return table is not None and (not name or (isinstance(table, dict) and name in table))
+
+
+def _is_alone(storage: Storage, section: str, name: str, document: str) -> bool:
+    """Whether the document is for this item and no other."""
+    return name != "" and storage.home_of(section, name) == document != storage.home_of(section, f"{name}-")
 
 
 def earlier(storage: Storage, section: str, name: str) -> tuple[EarlierItem, ...] | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from pingap import limits, terminal
-from pingap.commands import about, ending, generations, processes, reading, secret, start
+from pingap.commands import about, configuration, ending, generations, processes, reading, secret, start
 from pingap.commands.options import FAILED
 
 INTERRUPTED: Final = 130
@@ -23,7 +23,9 @@ INTERRUPTED: Final = 130
 WHERE: Final = "PINGAP_TRACEBACK"
 """The environment variable that has a traceback printed of what is a fault of ours."""
 
-ACTING: Final = frozenset(("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade"))
+ACTING: Final = frozenset(
+    ("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade", "config migrate", "config sync", "config restore")
+)
 """Commands that change something: done is done, whether or not anybody could read the answer."""
 
 
@@ -37,7 +39,7 @@ def main(args: list[str] | None = None) -> None:
         words = ["up", *words]
     code = _guarded(lambda: commands.main(words, prog_name="pingap", standalone_mode=False))
     terminal.flush()
-    is_told = words[0] not in ACTING or not {"-h", "--help"}.isdisjoint(words)
+    is_told = " ".join(words[: 2 if words[0] == "config" else 1]) not in ACTING or not {"-h", "--help"}.isdisjoint(words)
     if not code and is_told and terminal.lost() not in (0, errno.EPIPE):
         terminal.warn(f"pingap: stdout takes nothing: {os.strerror(terminal.lost())}")
         code = FAILED
@@ -100,7 +102,7 @@ def commands() -> None:
 for _one in (
     *(start.up, start.check, processes.ps, processes.scale, processes.kill, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
-    secret.secret,
+    *(secret.secret, configuration.config),
     *(about.version, about.help_, about.completion),
 ):
     commands.add_command(_one)

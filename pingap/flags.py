@@ -12,7 +12,6 @@ LATER: Final[Mapping[str, str]] = {
     "daemon": "running in the background; let a service manager or `&` do it",
     "admin": "the admin page",
     "cp": "the control panel",
-    "sync": "copying a configuration to another storage",
     "template": "printing a template",
     "to_hcl": "writing HCL",
     "to_kdl": "writing KDL",

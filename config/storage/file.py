@@ -53,14 +53,15 @@ class FileStorage:
     def __init__(self, path: str | Path, is_separate: bool = False, has_history: bool = False) -> None:
         self.root = Path(os.path.expanduser(path))
         self.trouble = ""
-        self._is_separate = is_separate
+        self.is_separate = is_separate
         self._history = History(Path(f"{self.root}-history")) if has_history else None
 
     @property
     def base(self) -> str:
-        return str(self.root if self._is_directory() else self.root.parent)
+        return str(self.root if self.is_directory else self.root.parent)
 
-    def _is_directory(self) -> bool:
+    @property
+    def is_directory(self) -> bool:
         """What is not there yet is one unless its name says that it is a file."""
         if self.root.is_dir():
             return True
@@ -108,7 +109,7 @@ class FileStorage:
         return str(path.relative_to(self.root)) if path != self.root else str(path)
 
     def _path(self, name: str) -> Path:
-        return self.root / name if self._is_directory() else self.root
+        return self.root / name if self.is_directory else self.root
 
     def changes(self) -> Fingerprint:
         """Costs one `stat` a file. What cannot be looked at counts as not there, and reading it says why."""
@@ -130,14 +131,14 @@ class FileStorage:
         return self._history.earlier(self._kept_as(document)) if self._history else None
 
     def _kept_as(self, document: str) -> str:
-        return document if self._is_directory() else self.root.name
+        return document if self.is_directory else self.root.name
 
     # -- writing ------------------------------------------------------------------
 
     def home_of(self, section: str, name: str) -> str:
-        if not self._is_directory():
+        if not self.is_directory:
             return str(self.root)
-        if not self._is_separate or section in SINGLE:
+        if not self.is_separate or section in SINGLE:
             return f"{section}{TOML}"
         if not name or name.startswith(".") or any(sign in "/\\\x7f" or sign < " " for sign in name):
             raise NotWritten(f"{name!r} cannot be the name of a file")
@@ -156,7 +157,7 @@ class FileStorage:
         for document in written:
             _encoded(document.name + document.text)
         what = names[0] if len(names) == 1 else str(self.root)
-        folder = self.root if self._is_directory() else Path(os.path.realpath(self.root)).parent
+        folder = self.root if self.is_directory else Path(os.path.realpath(self.root)).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with turn(folder):
@@ -219,7 +220,7 @@ class FileStorage:
 
     def _path_of(self, name: str) -> Path:
         """Where a document is in truth: links are followed. Raises NotWritten for a name that is not one of this storage."""
-        if not self._is_directory():
+        if not self.is_directory:
             if name != str(self.root):
                 raise NotWritten(f"{name}: there is one document here, {self.root}")
             return Path(os.path.realpath(self.root))
@@ -232,7 +233,7 @@ class FileStorage:
 
     def _check_new(self, name: str, path: Path, others: Iterable[str]) -> None:
         """Raises NotWritten for a document that would come to be where this configuration is not, or hide another one."""
-        if self._is_directory() and not path.is_relative_to(os.path.realpath(self.root)):
+        if self.is_directory and not path.is_relative_to(os.path.realpath(self.root)):
             raise NotWritten(f"{name} would be outside of the directory: a link leads to {path.parent}")
         for other in others:
             if _folded(other) == _folded(name):
@@ -242,7 +243,7 @@ class FileStorage:
         """paths: of files that are about to be written, which may be elsewhere."""
         for path in paths:
             clear(path.parent, path.name)
-        if self._is_directory():
+        if self.is_directory:
             for folder, folders, _ in os.walk(self.root):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 clear(Path(folder))
@@ -274,7 +275,7 @@ class FileStorage:
     def _finish(self) -> None:
         """Does what a killed writer could not. For who has the turn. Raises OSError."""
         path = self.root / journal.NAME
-        if not self._is_directory() or not path.exists():
+        if not self.is_directory or not path.exists():
             return
         try:
             steps = journal.unpacked(path.read_bytes())
@@ -306,7 +307,7 @@ class FileStorage:
         path = self._path(name)
         os.unlink(path)
         flush(path.parent)
-        while (path := path.parent) != self.root and self._is_directory():
+        while (path := path.parent) != self.root and self.is_directory:
             try:
                 os.rmdir(path)
             except OSError:

@@ -5,6 +5,7 @@
     generations.py  reload, rollback
     ending.py       down, restart
     reading.py      logs, tap
+    configuration.py  config migrate, sync, history, restore
     secret.py       secret encrypt, decrypt, rotate
     about.py        version, help, completion
     options.py      what they share: options, numbers, asking the instance, failing

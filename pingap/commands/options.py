@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -80,6 +81,13 @@ class Span(_Kind):
             return parse_duration(f"{text}s" if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else text)
         except BadValue as error:
             self.fail(f"{error.message}: {error.hint}" if error.hint else error.message, param, ctx)
+
+
+def source_of(conf: str | None) -> str | None:
+    """The configuration to use; None is the embedded one."""
+    if conf is None:
+        return os.path.abspath("pingap.toml") if os.path.exists("pingap.toml") else None
+    return conf if "://" in conf or conf.startswith("~") else os.path.abspath(conf)
 
 
 def number_of(text: str) -> int | None:

@@ -25,7 +25,7 @@ LAST_WORDS: Final = 1.0
 def _later_flags(command: Function) -> Function:
     for name in reversed(list(flags.LATER)):
         short = {"daemon": ["-d"]}.get(name, [])
-        takes_value = name in ("admin", "sync")
+        takes_value = name == "admin"
         command = click.option(*short, f"--{name.replace('_', '-')}", is_flag=not takes_value, hidden=True)(command)
     return command
 
@@ -54,6 +54,7 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
     default=None,
     help="Take changes of the configuration over as they happen (the default), or only by `pingap reload`. [env: PINGAP_AUTORELOAD]",
 )
+@click.option("--sync", metavar="PATH", help="Copy the configuration to another file, directory or etcd, and end, as `pingap config sync`.")
 @click.option("--upstream", metavar="HOST:PORT,...", help="A proxy without a file: pass requests on to these.")
 @click.option("--domain", metavar="NAME,...", help="With --upstream: the hosts to serve; needs --cert.")
 @click.option("--cert", metavar="PATH", help="With --upstream: certificate for TLS and HTTP/2, a file or the directory that has it.")
@@ -78,6 +79,7 @@ def up(
     run_dir: str | None,
     log: str | None,
     autoreload: bool | None,
+    sync: str | None,
     upstream: str | None,
     domain: str | None,
     cert: str | None,
@@ -101,9 +103,12 @@ def up(
             process_one.stop_at_once()
         output.never_wait()
     text = _quick_start(upstream, domain, cert, key, addr)
-    source = None if text is not None else _source(conf)
+    source = None if text is not None else options.source_of(conf)
     if test:
         _check(source, text)
+        return
+    if sync is not None:
+        _sync(source, text, sync)
         return
     from pingap import boot, demo_socks, limits, topology
     from pingap.face import ConsoleFace
@@ -152,6 +157,14 @@ def _predecessor(run_dir: str) -> Predecessor | None:
         fail(f"cannot take over: {error}")
 
 
+def _sync(source: str | None, text: str | None, target: str) -> None:
+    from pingap.commands.configuration import synchronize
+
+    if source is None and text is None:
+        fail("there is no ./pingap.toml to copy: name a configuration with -c", BAD_USAGE)
+    synchronize(source, text, target)
+
+
 def _log_target(log: str | None) -> str | None:
     """A path from now on whatever the directory; `syslog:` is told by the logging stage."""
     return os.path.abspath(log) if log and not log.startswith("syslog:") else log
@@ -175,18 +188,11 @@ def _quick_start(*values: str | None) -> str | None:
     return text
 
 
-def _source(conf: str | None) -> str | None:
-    """The configuration to use; None is the embedded one."""
-    if conf is None:
-        return os.path.abspath("pingap.toml") if os.path.exists("pingap.toml") else None
-    return conf if "://" in conf or conf.startswith("~") else os.path.abspath(conf)
-
-
 @options.command()
 @options.conf
 def check(conf: str | None) -> None:
     """Check a configuration: all of its problems at once, exit code 2 if there are any."""
-    _check(_source(conf))
+    _check(options.source_of(conf))
 
 
 def _check(source: str | None, text: str | None = None) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.config.edit import put
-from pingap.config.storage.base import NotWritten, Outdated, Storage
+from pingap.config.storage.base import NotWritten, Outdated, Storage, reading_of
 from pingap.config.storage.memory import MemoryStorage
 from pingap.config.storage.places import storage_of
 from pingap.config.text.toml import edited
@@ -92,6 +92,20 @@ def test_the_document_of_an_item_is_the_one_that_has_it_else_the_one_of_its_sect
     assert (tmp_path / "upstreams.toml").read_text() == '[upstreams.u]\naddrs = ["127.0.0.1:1"]\n'
     now(storage_of(f"{tmp_path}?separation"), "upstreams", "v", {"addrs": []})
     assert (tmp_path / "upstreams" / "v.toml").read_text() == "[upstreams.v]\naddrs = []\n"
+
+
+def test_the_file_of_an_item_goes_with_it_unless_there_is_something_else_in_it(tmp_path: Path) -> None:
+    for source, names in ((f"{tmp_path}/item?separation", ["b.toml"]), (f"{tmp_path}/type", ["servers.toml"])):
+        storage = storage_of(source)
+        for name in ("a", "b"):
+            put(storage, "servers", name, {"addr": "1"}, reading_of(storage).version)
+        now(storage, "servers", "a", None)
+        assert [Path(document.name).name for document in storage.read().documents] == names
+    (tmp_path / "item" / "servers" / "b.toml").write_text("# kept\n[servers.b]\n")
+    now(storage_of(f"{tmp_path}/item?separation"), "servers", "b", None)
+    assert (tmp_path / "item" / "servers" / "b.toml").read_text() == "# kept\n"
+    now(storage_of(tmp_path / "type"), "servers", "b", None)
+    assert (tmp_path / "type" / "servers.toml").read_text() == ""
 
 
 def test_who_has_not_seen_the_last_change_changes_nothing() -> None:

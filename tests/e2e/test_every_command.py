@@ -43,6 +43,8 @@ COMMANDS: Final = (
     "version",
     "help",
     "completion zsh",
+    "config migrate -c {config} --dry-run",
+    "config sync {config} {config}",
     "secret rotate -c {config} --new-env HOME",
     "restart",
     "upgrade",
@@ -59,7 +61,16 @@ ALONE: Final = 60_000 + os.getpid() % 5_000
 """A user whom no process is of: the limit counts all of a user's, and web servers beside this run as nobody."""
 
 
-ELSEWHERE: Final = ("up", "check -c {config}", "version", "help", "completion zsh", "secret rotate -c {config} --new-env HOME")
+ELSEWHERE: Final = (
+    "up",
+    "check -c {config}",
+    "config migrate -c {config} --dry-run",
+    "config sync {config} {config}",
+    "version",
+    "help",
+    "completion zsh",
+    "secret rotate -c {config} --new-env HOME",
+)
 """They ask no instance."""
 
 STREAMS: Final = {

@@ -27,7 +27,7 @@ def test_a_flag_that_comes_later_is_refused_as_such(flag: str) -> None:
     assert done.exit_code == 2 and "is not supported yet" in done.output
 
 
-@pytest.mark.parametrize("flag", ["--admin", "--sync"])
+@pytest.mark.parametrize("flag", ["--admin"])
 def test_so_is_one_that_takes_a_value(flag: str) -> None:
     done = run("up", flag, "x")
     assert done.exit_code == 2 and f"{flag} is not supported yet" in done.output
