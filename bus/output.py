@@ -146,6 +146,15 @@ class Output(io.RawIOBase):
             if len(self._kept) == before:
                 return  # no reader, or an error
 
+    def go_to(self, fd: int) -> None:
+        """From now on what is written goes to that file; what nobody has read until now is lost."""
+        with self._lock:
+            self._target.release()
+            self._kept, self._dropped = b"", 0
+            os.dup2(fd, self._number)
+            self._target = Target(self._number)
+            self._target.take_place_of(self._number)
+
     def forget(self) -> None:
         """In a forked child: what is kept is the parent's to write."""
         self._kept, self._dropped = b"", 0
@@ -225,6 +234,30 @@ def _text(output: Output, like: TextIO | None) -> TextIO:
 def _forget() -> None:
     for output in _outputs.values():
         output.forget()
+
+
+_paths: list[str] = []
+"""The file of `go_to`, if there is one."""
+
+
+def go_to(path: str) -> None:
+    """From now on stdout and stderr of this process, and of those that it forks, are a file, appended to; else /dev/null."""
+    _paths[:] = [path]
+    for name in (path, os.devnull):
+        with suppress(OSError):
+            fd = os.open(name, _FLAGS | os.O_CREAT, 0o640)
+            break
+    else:
+        return
+    for output in _outputs.values():
+        output.go_to(fd)
+    os.close(fd)
+
+
+def reopen() -> None:
+    """After logrotate: the file of `go_to` anew, where there is one."""
+    for path in list(_paths):
+        go_to(path)
 
 
 def retry() -> None:

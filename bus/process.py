@@ -228,6 +228,8 @@ class Process:
             elif kind == STOP:
                 self._done.set()
             elif kind == TELL:
+                if envelope[1] == "reopen":
+                    output.reopen()
                 for told in self.actors.values():
                     told.told(envelope[1], envelope[2])
 

@@ -8,7 +8,7 @@
     topology.py    THE table of processes, sockets, settings and internal destinations     loading.py   a configuration with all checks
     rundir.py      who holds the run dir       demo.py     the backends of `pingap up` without a configuration
     limits.py      what the system refuses     polling.py    waiting for descriptors     quick_start.py   a configuration made of flags
-    step_down.py   root becomes `[basic] user`    privileges.py   what of root is given up, and how
+    daemon.py      `-d`     step_down.py   root becomes `[basic] user`    privileges.py   what of root is given up, and how
     process_one.py what is different for process 1 of a container
     unit.py        what a service manager hears, and when (systemd.py: the words; vitals.py: what is alive)
     plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`

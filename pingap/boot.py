@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from pingap import limits, terminal, topology
 from pingap.bus import output
+from pingap.daemon import back_to, pid_file_by_default
 from pingap.face import RESTARTED
 from pingap.launch import Face, Launch, Prepared
 from pingap.rundir import RunDir
@@ -51,6 +52,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
         run_dir.release()
     if code == AGAIN:
         os.environ.update(launch.service.environment())
+        os.environ["PINGAP_RUN_DIR"] = run_dir.path  # as another user it would choose another one
         _again()
     return _stand_in(run_dir.path) if code == SUCCEEDED else code
 
@@ -107,6 +109,8 @@ def _again() -> NoReturn:
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.environ[RESTARTED] = str(time.clock_gettime(time.CLOCK_BOOTTIME))
+    if directory := back_to(os.environ):
+        os.chdir(directory)
     terminal.flush()
     output.retry()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -152,6 +156,9 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
         snapshot = dataclasses.replace(snapshot, basic=dataclasses.replace(snapshot.basic, threads=launch.threads))
     if launch.options.log and (reason := why_no_log(launch.options.log)):
         raise topology.BadOptions(f"--log: {reason[0]}")
+    if launch.background is not None and snapshot.basic.pid_file is None:
+        pid_path = pid_file_by_default(run_dir.path)
+        snapshot = dataclasses.replace(snapshot, basic=dataclasses.replace(snapshot.basic, pid_file=pid_path))
     account = account_for(snapshot.basic)
     for key, path in [("--log", launch.options.log), *logs_of(snapshot)[1:]] if launch.options.log else logs_of(snapshot):
         if unopened := why_no_log_for(account, path) if account else why_not_opened(path):
@@ -175,4 +182,9 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     pid_file = pid_file_for(account, named) if account and named and not is_inherited else None
     if account is not None:
         step_down(account, run_dir, listeners, spawner)
+    if launch.background is not None:
+        printed = launch.background.print_to(launch.options.log or snapshot.basic.error_log)
+        if printed == os.devnull:
+            face.note("the application log goes nowhere: a daemon has no stderr, give it basic.error_log or --log")
+        spawner.print_to(printed)
     return Prepared(launch, snapshot, roles, listeners, pid_file)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from pingap import rundir
 
 if TYPE_CHECKING:
+    from pingap.daemon import Background
     from pingap.rows import Row
 
 RESTARTED: Final = "_PINGAP_RESTARTED"
@@ -28,7 +29,9 @@ No configuration was given, so this is the demo: two small backends behind the p
 class ConsoleFace:
     """On stdout what is wanted, on stderr what went wrong. A closed terminal is no reason to stop."""
 
-    def __init__(self, run_dir: str, is_demo: bool) -> None:
+    def __init__(self, run_dir: str, is_demo: bool, background: Background | None = None) -> None:
+        """background: for a daemon, who is to know that it serves."""
+        self._background = background
         self._run_dir = run_dir
         self._is_demo = is_demo
 
@@ -38,7 +41,10 @@ class ConsoleFace:
         lines = [*start_table(rows), f"ready in {since_start():.1f} s: {', '.join(urls)}"]
         if self._is_demo:
             lines.append(_demo(urls[0], self._at()))
-        _print(sys.stdout, "\n".join(lines))
+        if self._background is None or self._background.is_awaited:
+            _print(sys.stdout, "\n".join(lines))
+        if self._background is not None:
+            self._background.serves()
 
     def failed(self, reason: str) -> None:
         _print(sys.stderr, f"pingap: {reason}")

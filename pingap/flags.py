@@ -9,7 +9,6 @@ OVER: Final = "PINGAP_UPGRADE"
 """The environment variable that is as good as `--upgrade`."""
 
 LATER: Final[Mapping[str, str]] = {
-    "daemon": "running in the background; let a service manager or `&` do it",
     "admin": "the admin page",
     "cp": "the control panel",
     "template": "printing a template",
@@ -19,7 +18,6 @@ LATER: Final[Mapping[str, str]] = {
 """Flag → what it would do."""
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
-    "PINGAP_DAEMON": LATER["daemon"],
     "PINGAP_ADMIN_ADDR": LATER["admin"],
     "PINGAP_ADMIN_USER": LATER["admin"],
     "PINGAP_ADMIN_PASSWORD": LATER["admin"],

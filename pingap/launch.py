@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # imported while the spawner loads the configuration, which b
     import socket
 
     from pingap.config.model import Snapshot
+    from pingap.daemon import Background
     from pingap.listeners import Listeners
     from pingap.pid_file import PidFile
     from pingap.plan_words import Role
@@ -48,6 +49,8 @@ class Launch:
     """It upgrades when the configuration asks for what only a restart applies."""
     is_awaited: bool = True
     """Somebody waits for this process: when another instance takes over, it has to stay."""
+    background: Background | None = None
+    """For a daemon: what it has in common with the command that started it."""
     service: Service = field(default_factory=lambda: Service({}))
     """The service manager that started it, if one did."""
 

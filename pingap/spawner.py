@@ -6,6 +6,7 @@ socket, one JSON object a packet:
 
     listen  {"keys": […]} + descriptors        keep these listening sockets for the children to come
     forget  {"keys": […]}                      close them
+    print   {"path"}                           stdout and stderr, of the children to come too, are that file
     become  {"account"}                        from now on it is that user, and so are the children to come
     fork    {"process", "title", "run_dir", "seats", "cpus", "curve"}  → forked {"process", "pid"}
     load    {"loader", "source", "text"} + a pipe's end                a child writes the loaded configuration there
@@ -102,6 +103,8 @@ class Spawner:
             return self._load(order, fds[0])
         elif what == "work":
             return self._work(order)
+        elif what == "print":
+            output.go_to(order["path"])
         elif what == "become":
             self._become(order["account"])
         elif what == "ping":

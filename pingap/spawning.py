@@ -60,6 +60,7 @@ class SpawnerHandle:
         self._closing = False
         self._pinged = 0.0
         self.restarts = 0
+        self._prints_to = ""
         self._start()
 
     @property
@@ -133,6 +134,7 @@ class SpawnerHandle:
                 self._loop.call_later(AGAIN, self._replace)
                 return
             self._loop.add_reader(self._socket, self._receive)
+            self.print_anew()
             self._back()
 
     def beat(self, now: float) -> bool:
@@ -158,6 +160,16 @@ class SpawnerHandle:
     def become(self, who: Sequence[Any]) -> None:
         """Has it become another user for good (config/accounts.py). One that is started later is what this process is then."""
         self._send({"do": "become", "account": list(who)})
+
+    def print_to(self, path: str) -> None:
+        """Has what it and its children print appended to that file."""
+        self._prints_to = path
+        self._send({"do": "print", "path": path})
+
+    def print_anew(self) -> None:
+        """After logrotate: the file of `print_to` anew, where there is one."""
+        if self._prints_to:
+            self.print_to(self._prints_to)
 
     def forget(self, keys: list[int]) -> None:
         """Has it close listening sockets."""

@@ -123,7 +123,8 @@ class Succession:
 
     def _environment(self) -> Mapping[str, str]:
         given = {name: value for name, value in self._service.environment().items() if name not in NOT_HANDED_ON}
-        return {**os.environ, **given}
+        # As another user it would choose another run dir.
+        return {**os.environ, **given, "PINGAP_RUN_DIR": self._run_dir.path}
 
     def _refuse(self, ticket: int, reason: str) -> None:
         self._says.log("error", f"no upgrade: {reason}")

@@ -242,9 +242,13 @@ class Supervisor:
         def tell(word: str, stage: str = "") -> None:
             if self._fleet.is_stopping:
                 return
-            if not self._control.tell(word, stage):
+            is_told = self._control.tell(word, stage)
+            if not is_told:
                 self._says.log("warn", f"nobody is there to {word}")
-            elif word == "reload":
+            if word == "reopen":
+                output.reopen()
+                self._spawner.print_anew()
+            elif is_told:
                 self._unit.reloading(time.monotonic())
 
         def on(number: signal.Signals, do: Callable[..., object], *args: Any) -> None:

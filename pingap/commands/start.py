@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -16,6 +17,7 @@ from pingap.commands.options import BAD_USAGE, FAILED, Function, Number, fail
 from pingap.flags import OVER
 
 if TYPE_CHECKING:
+    from pingap.daemon import Background
     from pingap.takeover import Predecessor
 
 LAST_WORDS: Final = 1.0
@@ -24,9 +26,8 @@ LAST_WORDS: Final = 1.0
 
 def _later_flags(command: Function) -> Function:
     for name in reversed(list(flags.LATER)):
-        short = {"daemon": ["-d"]}.get(name, [])
         takes_value = name == "admin"
-        command = click.option(*short, f"--{name.replace('_', '-')}", is_flag=not takes_value, hidden=True)(command)
+        command = click.option(f"--{name.replace('_', '-')}", is_flag=not takes_value, hidden=True)(command)
     return command
 
 
@@ -68,6 +69,7 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
     envvar="PINGAP_AUTORESTART",
     help="Upgrade when the configuration asks for what only a restart applies.",
 )
+@click.option("-d", "--daemon", is_flag=True, help="In the background; ends when it serves. [env: PINGAP_DAEMON]")
 @_later_flags
 def up(
     conf: str | None,
@@ -87,21 +89,18 @@ def up(
     addr: str | None,
     upgrade: bool,
     autorestart: bool,
+    daemon: bool,
     **later: Any,
 ) -> None:
     """Run the proxy until it is stopped.
 
     Without -c: ./pingap.toml if there is one, else a demo on 127.0.0.1:6188; or what
     --upstream says, which needs no file.
-    Exit codes: 0 stopped, 1 failed to start, 2 bad usage or bad configuration.
+    Exit codes: 0 stopped (with -d: serves), 1 failed to start, 2 bad usage or bad configuration.
     """
     problems = flags.refused(later, os.environ)
     if problems:
         raise click.UsageError("\n".join(problems))
-    if not test:
-        if process_one.is_this():
-            process_one.stop_at_once()
-        output.never_wait()
     text = _quick_start(upstream, domain, cert, key, addr)
     source = None if text is not None else options.source_of(conf)
     if test:
@@ -110,6 +109,39 @@ def up(
     if sync is not None:
         _sync(source, text, sync)
         return
+    path, log = os.path.abspath(run_dir or rundir.default()), _log_target(log)
+    follows = flags.follows(autoreload, os.environ)
+    serve = partial(_serve, source, text, scale, placement, workers, threads, path, log, follows, upgrade, autorestart)
+    is_asked = daemon or flags.is_on(os.environ.get("PINGAP_DAEMON", ""))
+    if is_asked and process_one.is_this():
+        terminal.warn("note: -d is without effect: this is process 1 of a container, and with it the container would end")
+    if not is_asked or process_one.is_this():
+        serve(None)
+        return
+    from pingap.daemon import enter
+
+    with enter(os.environ) as background:  # before there is anything that a fork would double
+        serve(background)
+
+
+def _serve(
+    source: str | None,
+    text: str | None,
+    scale: dict[str, int],
+    placement: str,
+    workers: int | None,
+    threads: int | None,
+    path: str,
+    log: str | None,
+    follows: bool,
+    upgrade: bool,
+    autorestart: bool,
+    background: Background | None,
+) -> NoReturn:
+    """Runs it to its end. path: of the run dir."""
+    if process_one.is_this():
+        process_one.stop_at_once()
+    output.never_wait()
     from pingap import boot, demo_socks, limits, topology
     from pingap.face import ConsoleFace
     from pingap.launch import Launch
@@ -118,7 +150,6 @@ def up(
 
     service = Service(os.environ)  # before there are processes that would inherit them
     limits.raise_descriptors()
-    path = run_dir or rundir.default()
     predecessor = _predecessor(path) if upgrade else None
     try:
         held = rundir.RunDir(path, predecessor.estate.run_dir if predecessor is not None else ())
@@ -133,11 +164,18 @@ def up(
     socks = demo_socks.bind() if is_demo else ()
     level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
     text = demo_socks.configuration(socks) if is_demo else text
-    follows = flags.follows(autoreload, os.environ)
-    asked = topology.Options(source, text, placement, workers, scale, _log_target(log), level, is_demo, follows)
-    awaited = not service.environment()
-    launch = Launch(asked, threads, socks, predecessor=predecessor, restarts_itself=autorestart, is_awaited=awaited, service=service)
-    code = boot.up(launch, held, spawner, ConsoleFace(held.path, is_demo))
+    asked = topology.Options(source, text, placement, workers, scale, log, level, is_demo, follows)
+    launch = Launch(
+        asked,
+        threads,
+        socks,
+        predecessor=predecessor,
+        restarts_itself=autorestart,
+        is_awaited=background is None and not service.environment(),
+        background=background,
+        service=service,
+    )
+    code = boot.up(launch, held, spawner, ConsoleFace(held.path, is_demo, background))
     if code:
         output.drain(LAST_WORDS)
     sys.exit(code)

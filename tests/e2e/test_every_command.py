@@ -198,7 +198,7 @@ def test_nothing_hidden_is_suggested() -> None:
     hidden = [
         name for one in cli.commands.commands.values() for option in one.params if getattr(option, "hidden", False) for name in option.opts
     ]
-    assert "--daemon" in hidden
+    assert "--cp" in hidden
     for flag in hidden:
         if flag.startswith("--"):
             _, _, err = outcome(["up", flag + "x"])
