@@ -28,9 +28,10 @@ from pingap.config.encryption import NotDecrypted, decrypt, is_encrypted
 from pingap.config.includes import INCLUDING, Shelf
 from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
 from pingap.config.notes import grouped
-from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, choices, nearest, path_of
+from pingap.config.problems import BadValue, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.references import Place, References, of_environment, of_file, of_storages
+from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import Told, is_within, secrets_of, without_secrets
 from pingap.config.storage.base import SINGLE, Document, Readable
 from pingap.config.text.formats import tables_of
@@ -65,7 +66,7 @@ def load(
     builtin_plugins: frozenset[str] = unsupported.BUILTIN_PLUGINS,
     env: Mapping[str, str] = os.environ,
 ) -> Snapshot:
-    """Reads all that a storage holds. Raises ConfigRefused with all problems."""
+    """Reads all that a storage holds. Raises ConfigRefused with all problems, SnapshotRefused where something could be read."""
     raw = _Raw()
     for document in storage.read().documents:
         raw.add(document)
@@ -92,7 +93,7 @@ def load(
             elif one.path not in raw.unset:
                 raw.problems.append(one)
     if raw.problems:
-        raise ConfigRefused(raw.attributed(raw.problems), grouped(raw.attributed(raw.notes)))
+        raise SnapshotRefused(raw.attributed(raw.problems), grouped(raw.attributed(raw.notes)), snapshot)
     return replace(snapshot, notes=grouped(raw.attributed(raw.notes)))
 
 

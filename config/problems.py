@@ -11,7 +11,7 @@ class Problem:
     """One thing that must change before the configuration can be used."""
 
     path: str
-    """The key, as `upstreams.api.addrs[1]`; for text that is not TOML, `FILE:line:column`."""
+    """The key, as `upstreams.api.addrs[1]`; for text that is not TOML, `FILE:line:column`. Empty for what concerns no key."""
     message: str
     """What is wrong, without the path."""
     hint: str = ""
@@ -42,7 +42,7 @@ class Note:
 
 def _told(one: Problem | Note) -> str:
     where = f"{one.path} ({one.source})" if one.source else one.path
-    return f"{where}: {one.message}" + (f"\n    {one.hint}" if one.hint else "")
+    return (f"{where}: " if where else "") + one.message + (f"\n    {one.hint}" if one.hint else "")
 
 
 class ConfigRefused(Exception):

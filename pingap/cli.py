@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from pingap import limits, terminal
-from pingap.commands import about, configuration, ending, generations, processes, reading, secret, start
+from pingap.commands import about, check, configuration, ending, generations, processes, reading, secret, start
 from pingap.commands.options import FAILED
 
 INTERRUPTED: Final = 130
@@ -100,7 +100,7 @@ def commands() -> None:
 
 
 for _one in (
-    *(start.up, start.check, processes.ps, processes.scale, processes.kill, generations.reload, generations.rollback),
+    *(start.up, check.check, processes.ps, processes.scale, processes.kill, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
     *(secret.secret, configuration.config),
     *(about.version, about.help_, about.completion),

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
-from pingap import rundir
+from pingap import rundir, terminal
 
 if TYPE_CHECKING:
     from pingap.daemon import Background
@@ -47,10 +47,10 @@ class ConsoleFace:
             self._background.serves()
 
     def failed(self, reason: str) -> None:
-        _print(sys.stderr, f"pingap: {reason}")
+        _print(sys.stderr, terminal.fitted(f"pingap: {reason}"))
 
     def note(self, text: str) -> None:
-        _print(sys.stderr, f"note: {text}")
+        _print(sys.stderr, terminal.fitted(f"note: {text}"))
 
     def _at(self) -> str:
         return "" if os.path.abspath(rundir.default()) == self._run_dir else f" --run-dir {self._run_dir}"

@@ -91,6 +91,20 @@ class Listeners:
         """Binds what a replica gets for itself, unless it has it from an earlier incarnation. Raises BindFailed."""
         return [] if self.own(owner) else self._bind(self._own_servers(), owner)
 
+    def refusals(self) -> list[tuple[str, Listen, OSError]]:
+        """(server, address, why) of what could not be bound now. Nothing is kept, and nobody is listened to meanwhile."""
+        found = []
+        for name, server in self._servers.items():
+            for addr in server.addr:
+                try:
+                    socks = _listen(addr, server, dual=self._is_dual(addr), is_trial=True)
+                except OSError as error:
+                    found.append((name, addr, error))
+                    continue
+                for sock in socks:
+                    sock.close()
+        return found
+
     def _own_servers(self) -> dict[str, Server]:
         return {name: server for name, server in self._servers.items() if server.reuse_port}
 
@@ -162,7 +176,7 @@ class Listeners:
         return addr.host == "::" and all(":" in other.host for other in others)
 
 
-def _listen(addr: Listen, server: Server, *, dual: bool) -> list[socket.socket]:
+def _listen(addr: Listen, server: Server, *, dual: bool, is_trial: bool = False) -> list[socket.socket]:
     """A socket for each address that the host has; of a name's several, those that this machine has."""
     found: list[socket.socket] = []
     failed: OSError | None = None
@@ -176,7 +190,8 @@ def _listen(addr: Listen, server: Server, *, dual: bool) -> list[socket.socket]:
         try:
             _prepare(sock, server, dual)
             sock.bind(where)
-            sock.listen(BACKLOG)
+            if not is_trial:
+                sock.listen(BACKLOG)
             sock.setblocking(False)
             found.append(sock)
         except OSError as error:

@@ -19,6 +19,7 @@ from pingap.config.model import Snapshot
 from pingap.config.notes import notes_on
 from pingap.config.paths import check_paths
 from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, path_of
+from pingap.config.refused import SnapshotRefused
 from pingap.config.storage.base import OutOfReach, Readable, ReadOnce
 from pingap.config.storage.places import storage_of
 from pingap.config.text.formats import as_written
@@ -37,13 +38,13 @@ def load(storage: Readable, *, root_makes: bool = False) -> Snapshot:
     checker = registry.Checker(storage.base)
     try:
         snapshot = load_snapshot(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
-    except OutOfReach:
-        raise
-    except ConfigRefused as refused:
-        raise ConfigRefused([*refused.problems, *_access_logs(_written(storage))], refused.notes) from None
+    except SnapshotRefused as refused:
+        sound = refused.sound
+        more = (*_access_logs(_written(storage)), *check_account(sound.basic), *check_paths(sound, root_makes=root_makes))
+        raise SnapshotRefused([*refused.problems, *more], refused.notes, sound) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
     if problems := [*_access_logs(formats), *check_account(snapshot.basic), *check_paths(snapshot, root_makes=root_makes)]:
-        raise ConfigRefused(problems, snapshot.notes)
+        raise SnapshotRefused(problems, snapshot.notes, snapshot)
     return replace(snapshot, code=checker.code)
 
 
@@ -96,8 +97,13 @@ def _load_as_it_runs(storage: Readable) -> Snapshot:
     try:
         return load(storage, root_makes=True)
     except ConfigRefused as refused:
+        if not _is_denied(refused):
+            raise
         whom = Problem("basic.user", f"all of this was looked at as {account.name}, whom the processes become before they read it")
-        raise ConfigRefused([*refused.problems, whom] if _is_denied(refused) else refused.problems, refused.notes) from None
+        problems = (*refused.problems, whom)
+        if isinstance(refused, SnapshotRefused):
+            raise SnapshotRefused(problems, refused.notes, refused.sound) from None
+        raise ConfigRefused(problems, refused.notes) from None
     except OSError as error:
         why = f"cannot be read as {account.name}: {(error.strerror or str(error)).lower()}"
         hint = "that is whom the processes become (basic.user) before they read it: directories have to be open to that user, too"
@@ -127,7 +133,10 @@ def load_for_check(storage: Readable) -> Snapshot:
         raise ConfigRefused([Problem("basic.user", "the process that looked at the configuration as that user died")])
     plain = msgpack.unpackb(packed, strict_map_key=False)
     if "problems" in plain:
-        raise ConfigRefused((Problem(*row) for row in plain["problems"]), (Note(*row) for row in plain["notes"]))
+        problems, notes = [Problem(*row) for row in plain["problems"]], [Note(*row) for row in plain["notes"]]
+        if plain["sound"] is None:
+            raise (OutOfReach if plain["is_out_of_reach"] else ConfigRefused)(problems, notes)
+        raise SnapshotRefused(problems, notes, Snapshot.from_wire(plain["sound"]))
     return Snapshot.from_wire(plain["snapshot"])
 
 
@@ -135,9 +144,12 @@ def _answer(storage: Readable) -> dict[str, Any]:
     try:
         return {"snapshot": _load_as_it_runs(storage).to_wire()}
     except ConfigRefused as refused:
-        return {"problems": _rows(refused.problems), "notes": _rows(refused.notes)}
+        sound = refused.sound.to_wire() if isinstance(refused, SnapshotRefused) else None
+        is_away = isinstance(refused, OutOfReach)
+        return {"problems": _rows(refused.problems), "notes": _rows(refused.notes), "sound": sound, "is_out_of_reach": is_away}
     except Exception as error:
-        return {"problems": _rows([Problem("basic.user", f"looked at as that user, the configuration fails: {error!r}")]), "notes": []}
+        problem = Problem("basic.user", f"looked at as that user, the configuration fails: {error!r}")
+        return {"problems": _rows([problem]), "notes": [], "sound": None, "is_out_of_reach": False}
 
 
 def _rows(found: Iterable[Problem | Note]) -> list[list[str]]:

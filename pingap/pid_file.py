@@ -14,6 +14,19 @@ from typing import Protocol
 from pingap.config.paths import why_no_pid_file
 
 
+def holder_of(path: str) -> int | None:
+    """Process id, 0 where that is not known, of the instance that has a pid file; None when none has. It is looked at, not locked."""
+    try:
+        with open(path, "rb") as file, open("/proc/locks") as locks:
+            inode = os.fstat(file.fileno()).st_ino
+            text = file.read(32).strip()
+            if not any("FLOCK" in line and f":{inode} " in line for line in locks):
+                return None
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else 0
+
+
 class PidFileError(Exception):
     """The pid file cannot be had; the text says why."""
 

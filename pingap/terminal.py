@@ -116,6 +116,26 @@ def width() -> int:
     return max(20, shutil.get_terminal_size((80, 24)).columns)
 
 
+def fitted(text: str, columns: int | None = None) -> str:
+    """A text for stderr, whose lines are broken between words where that is a terminal; what follows is indented more than the line.
+
+    columns: to fit it into so many in any case.
+    """
+    if columns is None:
+        if not sys.stderr.isatty():
+            return text
+        columns = width()
+    import textwrap
+
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line.strip(), columns, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)
+
+
 def coloured(text: str, colour: str) -> str:
     """The text in a colour of click's, where stdout is a terminal that may show some."""
     if not colour or not is_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":

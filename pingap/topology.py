@@ -14,14 +14,11 @@ spawner imports them, and tests put others in their place.
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pingap import limits
-from pingap.bus import descriptors
 from pingap.config.model import SCALED_STAGES, Snapshot
 from pingap.plan_words import Role
 from pingap.stages.itinerary import METRICS, OPTIONS
@@ -119,20 +116,6 @@ def roles(snapshot: Snapshot, options: Options, rows: tuple[StageRow, ...] = ROW
         found.append(Role(row.name, (row.name,), count, row.name in scalable, drained, row.leaves, snapshot.stage(row.name).cpus))
     _check_cpus(found)
     return found
-
-
-def limits_of(snapshot: Snapshot) -> list[str]:
-    """What this system's limit of descriptors means for a configuration, where it is tight. `up` raises the soft limit to the hard one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = descriptors.UNBOUNDED if hard == resource.RLIM_INFINITY else hard
-    actors = sum(role.replicas * len(role.stages) for role in roles(snapshot, Options()))
-    addresses = sum(len(server.addr) for server in snapshot.servers.values())
-    if reason := limits.too_many(actors, addresses, limit):
-        return [reason]
-    room = limits.room_for_connections(actors, addresses, limit)
-    if room < limits.FEW_CONNECTIONS:
-        return [f"a process may have {limit} files and sockets open here (ulimit -Hn): room for {room} connections of clients at a time"]
-    return []
 
 
 def without_effect(snapshot: Snapshot, options: Options) -> list[str]:

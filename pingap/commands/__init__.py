@@ -1,6 +1,6 @@
 """What a user types, a file for each group of commands.
 
-    start.py        up, check
+    start.py        up; check.py: check
     processes.py    ps, scale, kill
     generations.py  reload, rollback
     ending.py       down, restart

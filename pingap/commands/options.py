@@ -84,10 +84,15 @@ class Span(_Kind):
 
 
 def source_of(conf: str | None) -> str | None:
-    """The configuration to use; None is the embedded one."""
+    """The configuration that -c names, or the usual one; None when there is none."""
     if conf is None:
         return os.path.abspath("pingap.toml") if os.path.exists("pingap.toml") else None
     return conf if "://" in conf or conf.startswith("~") else os.path.abspath(conf)
+
+
+def level() -> str | None:
+    """The level of the application log that the environment asks for."""
+    return os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
 
 
 def number_of(text: str) -> int | None:

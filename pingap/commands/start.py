@@ -1,4 +1,4 @@
-"""`pingap up` and `pingap check`."""
+"""`pingap up`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from click.core import ParameterSource
 
 from pingap import flags, process_one, rundir, terminal
 from pingap.bus import output
-from pingap.commands import options
-from pingap.commands.options import BAD_USAGE, FAILED, Function, Number, fail
+from pingap.commands import check, options
+from pingap.commands.options import BAD_USAGE, Function, Number, fail
 from pingap.flags import OVER
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def up(
     text = _quick_start(upstream, domain, cert, key, addr)
     source = None if text is not None else options.source_of(conf)
     if test:
-        _check(source, text)
+        from pingap.topology import Options
+
+        check.run(source, text, Options(source, text, placement, workers, scale, _log_target(log), options.level()), run_dir)
         return
     if sync is not None:
         _sync(source, text, sync)
@@ -162,9 +164,8 @@ def _serve(
         fail(str(error))
     is_demo = source is None and text is None
     socks = demo_socks.bind() if is_demo else ()
-    level = os.environ.get("PINGAP_LOG_LEVEL") or os.environ.get("RUST_LOG")
     text = demo_socks.configuration(socks) if is_demo else text
-    asked = topology.Options(source, text, placement, workers, scale, log, level, is_demo, follows)
+    asked = topology.Options(source, text, placement, workers, scale, log, options.level(), is_demo, follows)
     launch = Launch(
         asked,
         threads,
@@ -224,32 +225,3 @@ def _quick_start(*values: str | None) -> str | None:
     if conf is ParameterSource.ENVIRONMENT:
         terminal.warn("note: PINGAP_CONF is set aside: the command line says what to serve")
     return text
-
-
-@options.command()
-@options.conf
-def check(conf: str | None) -> None:
-    """Check a configuration: all of its problems at once, exit code 2 if there are any."""
-    _check(options.source_of(conf))
-
-
-def _check(source: str | None, text: str | None = None) -> None:
-    from pingap.config.notes import notes_on
-    from pingap.config.problems import ConfigRefused
-    from pingap.config.storage.base import OutOfReach
-    from pingap.config.storage.etcd.address import without_password
-    from pingap.config.storage.places import storage_of
-    from pingap.loading import load_for_check
-    from pingap.topology import limits_of
-
-    if source is None and text is None:
-        fail("there is no ./pingap.toml to check: name a configuration with -c", BAD_USAGE)
-    try:
-        snapshot = load_for_check(storage_of(source, text))
-    except ConfigRefused as refused:
-        fail(str(refused), FAILED if isinstance(refused, OutOfReach) else BAD_USAGE)
-    for note in (*notes_on(snapshot), *limits_of(snapshot)):
-        terminal.warn(f"note: {note}")
-    counts = [(name, len(getattr(snapshot, name))) for name in ("servers", "locations", "upstreams", "plugins")]
-    counted = ", ".join(f"{count} {name[:-1] if count == 1 else name}" for name, count in counts)
-    terminal.say(f"{without_password(source) if source else 'the command line'}: no problems ({counted})")

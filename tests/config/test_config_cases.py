@@ -1,6 +1,6 @@
 """Each cases/NAME.toml is loaded; cases/NAME.expected says what must come of it.
 
-That is the problems as they are printed, or what differs from the defaults of
+That is the notes and problems as they are printed, or what differs from the defaults of
 the model, as JSON. `UPDATE_CASES=1 pytest tests/config` writes the second files
 anew; read the difference before committing it.
 """
@@ -25,7 +25,7 @@ def outcome(case: Path) -> tuple[str, Snapshot | None]:
     try:
         snapshot = load_text(case.read_text(), name=case.name, env=ENV)
     except ConfigRefused as refused:
-        return f"{refused}\n", None
+        return "\n".join([*(f"note: {note}" for note in refused.notes), str(refused)]) + "\n", None
     return json.dumps(snapshot.to_wire(), indent=2, ensure_ascii=False) + "\n", snapshot
 
 

@@ -17,7 +17,7 @@ import pytest
 from pingap.rundir import RunDir
 from tests.e2e.as_user import USER, AsUser, needs_root, open_python
 from tests.e2e.harness import Pingap
-from tests.kit.waiting import until
+from tests.kit.waiting import free_port, until
 
 pytestmark = [pytest.mark.processes, needs_root]
 
@@ -257,12 +257,12 @@ def test_a_user_without_effect_is_a_note() -> None:
     python, path = open_python()
     with tempfile.TemporaryDirectory(prefix="pgr-", dir="/tmp") as name:
         config = Path(name, "pingap.toml")
-        config.write_text('[basic]\nuser = "root"\n[servers.a]\naddr = "127.0.0.1:1"\n')
+        config.write_text(f'[basic]\nuser = "root"\n[servers.a]\naddr = "127.0.0.1:{free_port()}"\n')
         for each in (Path(name), config):
             each.chmod(0o755)
         argv = [python, "-m", "pingap", "check", "-c", str(config)]
         done = subprocess.run(argv, user=USER, env=path, cwd="/", capture_output=True, text=True, check=False)
         assert "note: basic.user: without effect: this is user id" in done.stderr and done.returncode == 0, done.stderr
-        config.write_text(f'[basic]\nuser = "{USER}"\n[servers.a]\naddr = "127.0.0.1:1"\n')
+        config.write_text(f'[basic]\nuser = "{USER}"\n[servers.a]\naddr = "127.0.0.1:{free_port()}"\n')
         done = subprocess.run(argv, user=USER, env=path, cwd="/", capture_output=True, text=True, check=False)
         assert "basic.user" not in done.stderr and done.returncode == 0, done.stderr

@@ -164,16 +164,34 @@ def test_a_good_configuration_is_told_as_good(tmp_path: Path) -> None:
 
 
 def test_certificates_that_no_server_uses_are_told_at_check_start_and_reload(origin: Origin) -> None:
-    note = "certificates.lonely is without effect"
+    note = "certificates.lonely: without effect"
     text = site([origin.port])
     with Pingap(text + certificate.section("lonely", "a.example")) as proxy:
         proxy.wait_output(rf"(?i)warn.*{note}")
-        done = run("check", "-c", str(proxy.config), cwd=proxy.dir)
+        assert f"note: {note}" in proxy.output()
+        done = proxy.command("check", "-c", str(proxy.config))
         assert (done.returncode, note in done.stderr) == (0, True)
+        assert f"pingap runs in {proxy.run_dir}" in done.stderr
         assert note in proxy.command("reload").stderr
         proxy.write_config(text)
         assert note not in proxy.command("reload").stderr
-        assert proxy.output().count(note) == 2, "once at the start, once at the reload"
+        assert proxy.output().count(note) == 3, "at the start on the console and in the log, and once at the reload"
+
+
+def test_a_check_beside_an_instance_takes_its_addresses_for_its_own_and_another_run_dir_does_not(nginx: Nginx, tmp_path: Path) -> None:
+    with Pingap(site([nginx.port])) as proxy:
+        done = proxy.command("check", "-c", str(proxy.config), "--json")
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["problems"], [note["message"].partition(":")[0] for note in told["notes"]]) == (
+            0,
+            [],
+            [f"pingap runs in {proxy.run_dir} (pid {proxy.pid('supervisor')})"],
+        )
+        done = run("check", "-c", str(proxy.config), "--run-dir", str(tmp_path / "r"), cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"cannot listen on 127.0.0.1:{proxy.port}: address already in use by pingap" in done.stderr
+        assert "name its run dir with --run-dir" in done.stderr
+        assert proxy.get().status == 200
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pingap import limits, topology
+from pingap import limits, preflight, topology
+from pingap.config.problems import Problem
 from pingap.polling import WRITABLE, ready
 from tests.kit.config import load_text
 from tests.supervisor.conftest import ROOT, Instance
@@ -50,9 +51,11 @@ def test_who_has_room_for_a_few_connections_starts_and_who_has_not_is_told_what_
 def test_check_says_what_the_limit_means(monkeypatch: pytest.MonkeyPatch, hard: int, count: int, said: str) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, hard))
     addresses = ",".join(f"127.0.0.1:{port}" for port in range(20000, 20000 + count))
-    notes = topology.limits_of(load_text(f'[servers.web]\naddr = "{addresses}"\n'))
-    assert len(notes) == bool(said)
-    assert said in "".join(notes)
+    snapshot = load_text(f'[servers.web]\naddr = "{addresses}"\n')
+    found = list(preflight.limits_for(topology.roles(snapshot, topology.Options()), count))
+    assert len(found) == bool(said)
+    assert said in "".join(map(str, found))
+    assert any(isinstance(one, Problem) for one in found) == (count > 1)
 
 
 @pytest.mark.processes
