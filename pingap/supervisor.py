@@ -178,6 +178,7 @@ class Supervisor:
             if not self._spawner.beat(now):
                 self._says.log("error", f"the spawner was silent for {SILENCE:g} s and is killed")
             self._look_at_run_dir(now)
+            self._restart_if_due(now)
             if self._is_process_one:
                 process_one.bury({*self._pids.values(), self._spawner.pid})
             output.retry()
