@@ -104,6 +104,11 @@ class Handover:
     def is_under_way(self) -> bool:
         return self._child is not None or self._peer is not None
 
+    @property
+    def child(self) -> int:
+        """Process id of the next instance, while it starts; 0 when there is none, or somebody else has started it."""
+        return self._child.pid if self._child is not None else 0
+
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
         """Starts the next instance, which will connect; its process id. Raises OSError."""
         # A group of its own: a terminal's Ctrl-C is for us, and we pass it on.

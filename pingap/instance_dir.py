@@ -27,6 +27,9 @@ SUPERVISOR: Final = "supervisor"
 MOST: Final = 1000
 """Numbers that such a directory may have."""
 
+HANDED_ON: Final = ("health.last", "backends.last")
+"""What the next instance begins with; it reads the configuration for itself."""
+
 ENDING: Final = 2.0
 """Seconds that killed leftovers may take to go."""
 
@@ -34,8 +37,8 @@ ENDING: Final = 2.0
 class InstanceDir:
     """Made by `__init__`, removed by `release`."""
 
-    def __init__(self, run_dir: str) -> None:
-        """Takes the lowest number that is free. Raises OSError."""
+    def __init__(self, run_dir: str, before: str = "") -> None:
+        """Takes the lowest number that is free. before: the directory of an instance from which this one takes over. Raises OSError."""
         self._processes: list[str] = []
         self._written = 0
         for number in range(1, MOST):
@@ -43,6 +46,8 @@ class InstanceDir:
             self.path = os.path.join(run_dir, str(number))
             with suppress(FileExistsError):
                 os.mkdir(self.path, 0o700)
+                if before:
+                    self._inherit(before)
                 self._write_pid()
                 return
         raise FileExistsError(f"{run_dir} has directories of {MOST - 1} instances")
@@ -51,6 +56,14 @@ class InstanceDir:
         """Makes it that user's, before this process becomes that user. Raises OSError."""
         for path in (self.path, *(entry.path for entry in os.scandir(self.path))):
             os.chown(path, uid, gid, follow_symlinks=False)
+
+    def _inherit(self, before: str) -> None:
+        """A dead backend is known to be dead. The run has the same name as the one before, or its keepsakes would not be taken."""
+        with suppress(OSError):
+            self._written = os.stat(os.path.join(before, "pid")).st_mtime_ns
+            for name in HANDED_ON:
+                with suppress(FileNotFoundError):
+                    shutil.copy2(os.path.join(before, name), self.path)
 
     def restore(self) -> list[str]:
         """Makes anew what somebody has removed of it, sockets aside; names of that. Raises OSError."""

@@ -95,6 +95,8 @@ def summary(rows: Sequence[Row], now: float) -> list[str]:
     found = [f"pingap {head['version']}{form}, {head['state']} for {span(head['uptime'])}"]
     if sick := ailing(rows):
         found[0] += f"; not ready: {', '.join(sick)}"
+    for pid in head.get("predecessors", ()):
+        found.append(f"the instance before (pid {pid}) finishes what it holds")
     if head["generation"]:
         hashed = f", configuration {head['config']}" if head.get("config") else ""
         found.append(f"generation {head['generation']}{hashed}")

@@ -207,7 +207,7 @@ class RunDir:
                 self._take()
                 if (other := living_supervisor(os.path.join(self.path, CURRENT))) is not None:
                     raise self._held_by(other)
-            self.own = InstanceDir(self.path)
+            self.own = InstanceDir(self.path, os.path.realpath(os.path.join(self.path, CURRENT)) if inherited else "")
             if self._is_ours:
                 self._link()
         except OSError as error:

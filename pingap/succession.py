@@ -92,6 +92,13 @@ class Succession:
         restored = ["basic.pid_file"] if self._pid_file is not None and self._pid_file.restore() else []
         return [*restored, rundir.UPGRADE] if self._handover.restore() else restored
 
+    def children(self) -> set[int]:
+        """Process ids of instances that were started from here."""
+        found = {self._handover.child}
+        if self.successor is not None and self.successor.child is not None:
+            found.add(self.successor.child.pid)
+        return found - {0}
+
     def close(self) -> None:
         self._handover.close()
         if self._pid_file is not None:

@@ -180,7 +180,7 @@ class Supervisor:
             self._look_at_run_dir(now)
             self._restart_if_due(now)
             if self._is_process_one:
-                process_one.bury({*self._pids.values(), self._spawner.pid})
+                process_one.bury({*self._pids.values(), self._spawner.pid, *self._succession.children()})
             output.retry()
         self._unit.beat(self._fleet.processes.values(), now)
         if not self._ended.done():
@@ -438,7 +438,7 @@ class Supervisor:
         """What only the supervisor's row has."""
         uptime = round(time.monotonic() - self._began, 2)
         status = {"version": version(), "form": str(form()), "uptime": uptime, "generation": self._committed, "reload": self._outcome}
-        return status | {"config": self._configuration}
+        return status | {"config": self._configuration, "predecessors": self._run_dir.predecessors()}
 
 
 def _exit_text(status: int, words: str) -> str:
