@@ -19,7 +19,7 @@ import pytest
 
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.kit.waiting import is_alive, until
+from tests.kit.waiting import is_alive, title, until
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -59,10 +59,17 @@ class Contained(Pingap):
     def inside(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Runs a command in the namespace, as `docker exec` does."""
         enter = ["nsenter", "--target", str(self.one), "--pid", "--mount"]
-        return subprocess.run([*enter, *argv], capture_output=True, text=True, timeout=20, env=self.env, cwd=self.dir, check=False)
+        return subprocess.run([*enter, *argv], capture_output=True, text=True, timeout=50, env=self.env, cwd=self.dir, check=False)
 
     def zombies(self) -> list[int]:
         return [pid for pid in children(self.one) if not is_alive(pid)]
+
+
+def health_check() -> list[str]:
+    found = HEALTHCHECK.search((ROOT / "docker/Dockerfile").read_text())
+    assert found
+    argv: list[str] = json.loads(found[1])
+    return argv
 
 
 def children(pid: int) -> list[int]:
@@ -107,9 +114,7 @@ def test_its_own_orphans_are_buried_and_replaced(contained: Contained) -> None:
 
 
 def test_the_health_check_of_the_image_tells_ready_from_not(contained: Contained) -> None:
-    found = HEALTHCHECK.search((ROOT / "docker/Dockerfile").read_text())
-    assert found
-    check = json.loads(found[1])
+    check = health_check()
     until(lambda: contained.inside(*check).returncode == 0, 5, "it is healthy")
     contained.inside("kill", "-STOP", str(contained.pid("spawner")))  # for some seconds nobody starts a stage anew
     assert contained.command("kill", "routing").returncode == 0
@@ -117,14 +122,33 @@ def test_the_health_check_of_the_image_tells_ready_from_not(contained: Contained
     until(lambda: contained.inside(*check).returncode == 0, 15, "it is healthy again")
 
 
-@pytest.mark.parametrize(
-    ("number", "said"), [(signal.SIGHUP, "nothing changed|committed|read"), (signal.SIGUSR1, ""), (signal.SIGUSR2, "")]
-)
-def test_signals_that_ask_for_something_end_nothing(contained: Contained, number: signal.Signals, said: str) -> None:
+def test_an_upgrade_leaves_process_one_in_its_place(shared_origin: Origin) -> None:
+    """A container ends with its process 1: that stands in for the next instance, buries orphans and passes signals on."""
+    with Contained(site([shared_origin.port], server=LOG)) as proxy:
+        assert proxy.inside("pingap", "upgrade").returncode == 0
+        until(lambda: title(proxy.one) == "pingap: stand-in", 15, "the instance before has gone")
+        assert proxy.get().status == 200 and proxy.inside(*health_check()).returncode == 0
+        assert proxy.inside("sh", "-c", "for i in 1 2 3; do (sleep 0.2 &); done").returncode == 0
+        until(lambda: len(children(proxy.one)) == 1, 10, "none but the next instance is left")
+        assert proxy.stop() == 0
+
+
+def test_an_upgrade_that_fails_says_why_and_changes_nothing(contained: Contained) -> None:
+    good = contained.config.read_text()
+    contained.config.write_text("nothing = 1")
+    try:
+        done = contained.command("upgrade", timeout=50)
+    finally:
+        contained.config.write_text(good)
+    assert done.returncode == 1 and "nothing" in done.stderr
+    assert contained.get().status == 200 and next(row.pid for row in contained.ps() if row.stage == "supervisor") == 1
+
+
+def test_hup_and_usr1_end_nothing(contained: Contained) -> None:
     before = len(contained.output())
-    os.kill(contained.one, number)
-    if said:
-        contained.wait_output(said, after=before)
+    os.kill(contained.one, signal.SIGHUP)
+    contained.wait_output("nothing changed", after=before)
+    os.kill(contained.one, signal.SIGUSR1)
     assert contained.get().status == 200
 
 
