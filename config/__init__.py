@@ -12,9 +12,9 @@
     model.py     the one home of each key; what stages import
     wire.py      a snapshot as plain data, for MessagePack
     diff.py      what a new snapshot changes, and what of it only a restart applies
-    parts.py     what packed text becomes: addresses, rules, the health check
-    values.py    takes it apart; addresses.py, quantities.py and pem.py help
-    default.py   the configuration of `pingap up` without a file
+    values.py    takes packed text apart (addresses.py, quantities.py and pem.py help) into what parts.py has: rules, the health check
+    default.py   the configuration of `pingap up` without a file; template.py: the one of `--template`
+    convert.py   a configuration in another language    schema.py  the model as a JSON Schema    written.py  its values as text
 
 Rules. A load gives every problem at once, each with the path of its key and a hint, or a snapshot that needs no further
 checks. What a file may say is decided here; what a plugin section may say is decided by the plugin, through the

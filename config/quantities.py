@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from pingap.config.problems import BadValue
 
@@ -32,6 +32,16 @@ _BYTES = {"": 1, "b": 1} | {
 }
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _LARGEST = 2**63 - 1
+
+_REFERENCE = r"\$(?:ENV|FILE|SECRET):.+"  # a text that stands for another (references.py) may be written for any
+_DURATION = rf"0|(?:\s*[0-9]+(?:\.[0-9]+)?\s*(?:{'|'.join(sorted(_NANOSECONDS, key=len, reverse=True))}))+\s*"
+_SIZE_TEXT = r"\s*[0-9]+(?:\.[0-9]+)?\s*(?:[bB]|[kKmMgGtTpPeE](?:[iI]?[bB]|[iI])?)?\s*"
+DURATION_SCHEMA: Final[dict[str, Any]] = {"type": "string", "pattern": f"^(?:{_DURATION}|{_REFERENCE})$", "examples": ["10s", "1h 30m"]}
+SIZE_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^(?:{_SIZE_TEXT}|{_REFERENCE})$"}],
+    "examples": ["64KiB", "10MB"],
+}
+"""What may be written, as JSON Schema: for editors."""
 
 
 def parse_duration(value: Any) -> float:

@@ -11,7 +11,7 @@
     daemon.py      `-d`     step_down.py   root becomes `[basic] user`    privileges.py   what of root is given up, and how
     process_one.py what is different for process 1 of a container
     unit.py        what a service manager hears, and when (systemd.py: the words; vitals.py: what is alive)
-    plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`
+    plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`    schema.py   for editors
 
 `pingap up` becomes the supervisor. It starts the spawner at once, which imports the
 stages while the supervisor does its own preparations; a child of the spawner loads

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from pingap import limits, terminal
-from pingap.commands import about, check, configuration, ending, generations, processes, reading, secret, start
+from pingap.commands import about, check, configuration, ending, generations, processes, reading, secret, start, texts
 from pingap.commands.options import FAILED
 
 INTERRUPTED: Final = 130
@@ -39,7 +39,7 @@ def main(args: list[str] | None = None) -> None:
         words = ["up", *words]
     code = _guarded(lambda: commands.main(words, prog_name="pingap", standalone_mode=False))
     terminal.flush()
-    is_told = " ".join(words[: 2 if words[0] == "config" else 1]) not in ACTING or not {"-h", "--help"}.isdisjoint(words)
+    is_told = " ".join(words[: 2 if words[0] == "config" else 1]) not in ACTING or not {"-h", "--help", *texts.FLAGS}.isdisjoint(words)
     if not code and is_told and terminal.lost() not in (0, errno.EPIPE):
         terminal.warn(f"pingap: stdout takes nothing: {os.strerror(terminal.lost())}")
         code = FAILED
@@ -102,7 +102,7 @@ def commands() -> None:
 for _one in (
     *(start.up, check.check, processes.ps, processes.scale, processes.kill, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
-    *(secret.secret, configuration.config),
+    *(secret.secret, configuration.config, texts.schema),
     *(about.version, about.help_, about.completion),
 ):
     commands.add_command(_one)

@@ -11,9 +11,6 @@ OVER: Final = "PINGAP_UPGRADE"
 LATER: Final[Mapping[str, str]] = {
     "admin": "the admin page",
     "cp": "the control panel",
-    "template": "printing a template",
-    "to_hcl": "writing HCL",
-    "to_kdl": "writing KDL",
 }
 """Flag → what it would do."""
 

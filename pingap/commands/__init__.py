@@ -7,6 +7,7 @@
     reading.py      logs, tap
     configuration.py  config migrate, sync, history, restore
     secret.py       secret encrypt, decrypt, rotate
+    texts.py        schema; --template and --to-hcl, --to-kdl, --to-toml of up
     about.py        version, help, completion
     options.py      what they share: options, numbers, asking the instance, failing
 

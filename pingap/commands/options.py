@@ -24,7 +24,9 @@ MOST: Final = 1024
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-conf = click.option("-c", "--conf", metavar="PATH", envvar="PINGAP_CONF", help="Configuration: a TOML file or a directory of them.")
+conf = click.option(
+    "-c", "--conf", metavar="PATH", envvar="PINGAP_CONF", help="Configuration: a file of TOML, HCL or KDL, or a directory of them."
+)
 run_dir = click.option(
     "--run-dir", metavar="DIR", help="Where the instance keeps its sockets; names it for the other commands. [env: PINGAP_RUN_DIR]"
 )

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from pingap import flags, process_one, rundir, terminal
 from pingap.bus import output
-from pingap.commands import check, options
+from pingap.commands import check, options, texts
 from pingap.commands.options import BAD_USAGE, Function, Number, fail
 from pingap.flags import OVER
 
@@ -70,6 +70,7 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
     help="Upgrade when the configuration asks for what only a restart applies.",
 )
 @click.option("-d", "--daemon", is_flag=True, help="In the background; ends when it serves. [env: PINGAP_DAEMON]")
+@texts.printing
 @_later_flags
 def up(
     conf: str | None,
@@ -90,6 +91,7 @@ def up(
     upgrade: bool,
     autorestart: bool,
     daemon: bool,
+    to: str | None,
     **later: Any,
 ) -> None:
     """Run the proxy until it is stopped.
@@ -103,6 +105,8 @@ def up(
         raise click.UsageError("\n".join(problems))
     text = _quick_start(upstream, domain, cert, key, addr)
     source = None if text is not None else options.source_of(conf)
+    if to:
+        texts.convert(source, text, to)
     if test:
         from pingap.topology import Options
 

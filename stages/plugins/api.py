@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from pingap.config.quantities import parse_duration, parse_size
+from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, parse_duration, parse_size
 from pingap.config.values import parse_header, parse_request_path
 from pingap.stages.header_view import Pairs
 from pingap.stages.leases import Verdict
@@ -23,11 +23,11 @@ REQUEST_STEPS: Final = frozenset(STEPS[:3])
 
 # -- settings -------------------------------------------------------------------
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(DURATION_SCHEMA)]
 """Seconds; written `10s`, `1m 30s`."""
-Size = Annotated[int, BeforeValidator(parse_size)]
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]
 """Bytes; written `4kb`, `1MiB`."""
-HeaderLine = Annotated[tuple[str, str], BeforeValidator(parse_header)]
+HeaderLine = Annotated[tuple[str, str], BeforeValidator(parse_header), WithJsonSchema({"type": "string"})]
 """(lower-case name, value); written `Name: value`."""
 RequestPath = Annotated[str, BeforeValidator(parse_request_path)]
 """The path of a request, or empty; written `/ping`. `stages.spellings.is_path` compares it."""

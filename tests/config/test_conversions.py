@@ -6,6 +6,7 @@ conversions/full.hcl and full.kdl are what full.toml becomes; `UPDATE_CASES=1 py
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from pingap.config.text.formats import tables_of
 from pingap.config.text.lists import list_keys
 from pingap.stages.plugins import registry
 from tests.kit.config import load, load_text
+from tests.kit.peers import required
 
 FULL = Path(__file__).parent / "conversions/full.toml"
 TABLES = tomllib.loads(FULL.read_text())
@@ -199,6 +201,14 @@ def test_an_item_is_never_written_into_hcl_or_kdl(tmp_path: Path, name: str, tex
     assert file.read_text() == text and "new" in (tmp_path / "upstreams.toml").read_text()
 
 
+def test_the_examples_of_the_documents_say_the_same() -> None:
+    text = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+    hcl, kdl = (re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) for language in ("hcl", "kdl"))
+    assert len(hcl) == len(kdl) == 1
+    assert read("hcl", hcl[0]) == read("kdl", kdl[0])
+    assert load_text(hcl[0], name="x.hcl", plugin_checker=registry.Checker()).locations["api"].plugins == ("limits",)
+
+
 @pytest.mark.parametrize("category", registry.CATEGORIES)
 def test_the_lists_of_plugins_are_those_of_their_models(category: str) -> None:
     schema = registry.CATEGORIES[category].model.model_json_schema()
@@ -220,8 +230,7 @@ def test_the_lists_of_sections_are_those_of_the_model() -> None:
 
 
 def test_python_hcl2_reads_the_same() -> None:
-    hcl2 = pytest.importorskip("hcl2", reason="python-hcl2 is not installed")
-    from hcl2.utils import SerializationOptions
+    hcl2, utils = required("hcl2"), required("hcl2.utils")
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -234,6 +243,6 @@ def test_python_hcl2_reads_the_same() -> None:
 
     text = 'server "web" {\n  addr = "a:1"\n  list = [1, "two", { three = 3.5 }]\n  yes = true\n  text = "q\\"\\n\\\\"\n}\n'
     text += 'basic {\n  name = "e"\n}\n'
-    found = plain(hcl2.loads(text, serialization_options=SerializationOptions(with_comments=False)))
+    found = plain(hcl2.loads(text, serialization_options=utils.SerializationOptions(with_comments=False)))
     ours = read("hcl", text)
     assert found == {"server": [{"web": ours["servers"]["web"]}], "basic": [ours["basic"]]}

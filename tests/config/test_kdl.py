@@ -10,6 +10,7 @@ from pingap.config.problems import Problem
 from pingap.config.storage.base import Document
 from pingap.config.text.formats import tables_of
 from pingap.config.text.kdl_nodes import nodes_of
+from tests.kit.peers import required
 
 NESTED = """
 // a comment
@@ -231,7 +232,7 @@ GOOD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_ckdl_reads_the_same(text: str) -> None:
-    ckdl = pytest.importorskip("ckdl", reason="ckdl is not installed")
+    ckdl = required("ckdl")
 
     def plain(nodes: object) -> object:
         return [

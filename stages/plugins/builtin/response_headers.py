@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from pingap.config.problems import BadValue
 from pingap.config.quantities import text_of
@@ -35,6 +35,9 @@ def _renaming(value: Any) -> tuple[str, str]:
     return _name(old), _name(new)
 
 
+Renaming = Annotated[tuple[str, str], BeforeValidator(_renaming), WithJsonSchema({"type": "string"})]
+
+
 class ResponseHeadersSettings(Settings):
     add_headers: list[HeaderLine] = Field(default_factory=list)
     """`Name: value`, besides what is there. Values may be variables, as in a location's proxy_set_headers."""
@@ -43,7 +46,7 @@ class ResponseHeadersSettings(Settings):
     """`Name: value`, replacing what is there."""
     set_headers_not_exists: list[HeaderLine] = Field(default_factory=list)
     """`Name: value`, when there is no such line."""
-    rename_headers: list[Annotated[tuple[str, str], BeforeValidator(_renaming)]] = Field(default_factory=list)
+    rename_headers: list[Renaming] = Field(default_factory=list)
     """`Old-Name: New-Name`."""
     mode: Literal["", "response", "upstream"] = ""
     """upstream: at upstream_response, before what other plugins do at response."""
