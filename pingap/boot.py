@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
-from typing import Any, Final, NoReturn, TypeVar
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from pingap import limits, terminal, topology
 from pingap.bus import output
@@ -17,6 +17,9 @@ from pingap.face import RESTARTED
 from pingap.launch import Face, Launch, Prepared
 from pingap.rundir import RunDir
 from pingap.spawning import SpawnerFailed, SpawnerHandle
+
+if TYPE_CHECKING:
+    from pingap.config.model import Server
 
 STOPPED: Final = 0
 FAILED: Final = 1
@@ -53,6 +56,8 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
     if code == AGAIN:
         os.environ.update(launch.service.environment())
         os.environ["PINGAP_RUN_DIR"] = run_dir.path  # as another user it would choose another one
+        if launch.activation is not None:
+            launch.activation.hand_on(os.environ)
         _again()
     return _stand_in(run_dir.path) if code == SUCCEEDED else code
 
@@ -139,6 +144,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     loading = asyncio.ensure_future(spawner.load(launch.loader, launch.options.source, launch.options.text))
     await asyncio.sleep(0)  # the request is on its way; what follows is imported meanwhile
     import pingap.supervisor  # noqa: F401
+    from pingap.activation import shared
     from pingap.config.levels import is_ignored, levels_of
     from pingap.config.model import Snapshot
     from pingap.config.paths import logs_of, why_no_log, why_not_opened
@@ -173,7 +179,15 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
         face.note(note)
     if launch.predecessor is not None:
         roles = [dataclasses.replace(role, is_last="accept" in role.stages) for role in roles]
-    listeners = Listeners(snapshot.servers, launch.predecessor.estate.listeners if launch.predecessor is not None else ())
+    inherited = list(launch.predecessor.estate.listeners) if launch.predecessor is not None else []
+    servers: Mapping[str, Server] = snapshot.servers
+    if launch.activation is not None:
+        given = launch.activation.inherited(servers)
+        servers, notes = shared(servers, given)
+        for note in notes:
+            face.note(note)
+        inherited += given
+    listeners = Listeners(servers, inherited)
     listeners.bind([(role.name, replica) for role in roles if "accept" in role.stages for replica in range(role.replicas)])
     for index, sock in enumerate(launch.demo):
         listeners.add(f"backend-{index + 1}", sock, (topology.DEMO, 0))

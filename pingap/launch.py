@@ -11,6 +11,7 @@ from pingap.systemd import Service
 if TYPE_CHECKING:  # imported while the spawner loads the configuration, which begins before
     import socket
 
+    from pingap.activation import Activation
     from pingap.config.model import Snapshot
     from pingap.daemon import Background
     from pingap.listeners import Listeners
@@ -51,6 +52,8 @@ class Launch:
     """Somebody waits for this process: when another instance takes over, it has to stay."""
     background: Background | None = None
     """For a daemon: what it has in common with the command that started it."""
+    activation: Activation | None = None
+    """Sockets of a service manager."""
     service: Service = field(default_factory=lambda: Service({}))
     """The service manager that started it, if one did."""
 

@@ -17,6 +17,7 @@ from pingap.commands.options import BAD_USAGE, Function, Number, fail
 from pingap.flags import OVER
 
 if TYPE_CHECKING:
+    from pingap.activation import Activation
     from pingap.daemon import Background
     from pingap.takeover import Predecessor
 
@@ -115,9 +116,10 @@ def up(
     if sync is not None:
         _sync(source, text, sync)
         return
+    activation = _activation()
     path, log = os.path.abspath(run_dir or rundir.default()), _log_target(log)
     follows = flags.follows(autoreload, os.environ)
-    serve = partial(_serve, source, text, scale, placement, workers, threads, path, log, follows, upgrade, autorestart)
+    serve = partial(_serve, source, text, scale, placement, workers, threads, path, log, follows, upgrade, autorestart, activation)
     is_asked = daemon or flags.is_on(os.environ.get("PINGAP_DAEMON", ""))
     if is_asked and process_one.is_this():
         terminal.warn("note: -d is without effect: this is process 1 of a container, and with it the container would end")
@@ -142,6 +144,7 @@ def _serve(
     follows: bool,
     upgrade: bool,
     autorestart: bool,
+    activation: Activation | None,
     background: Background | None,
 ) -> NoReturn:
     """Runs it to its end. path: of the run dir."""
@@ -178,6 +181,7 @@ def _serve(
         restarts_itself=autorestart,
         is_awaited=background is None and not service.environment(),
         background=background,
+        activation=activation,
         service=service,
     )
     code = boot.up(launch, held, spawner, ConsoleFace(held.path, is_demo, background))
@@ -206,6 +210,19 @@ def _sync(source: str | None, text: str | None, target: str) -> None:
     if source is None and text is None:
         fail("there is no ./pingap.toml to copy: name a configuration with -c", BAD_USAGE)
     synchronize(source, text, target)
+
+
+def _activation() -> Activation | None:
+    """The sockets of a service manager, before a fork: they are meant for this process id. None when there are none."""
+    if "LISTEN_FDS" not in os.environ:
+        return None
+    from pingap.activation import Activation
+    from pingap.listeners import BindFailed
+
+    try:
+        return Activation(os.environ)
+    except BindFailed as error:
+        fail(str(error))
 
 
 def _log_target(log: str | None) -> str | None:
