@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pingap.config.problems import ConfigRefused, path_of
 from pingap.config.storage.base import SINGLE, Document, NotWritten, Storage, reading_of, same_version
 from pingap.config.text import toml
 from pingap.config.text.formats import is_toml, tables_of
-from pingap.config.text.items import TextItem, items_of, joined
+from pingap.config.text.items import TextItem, items_of, joined, remains_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def put(storage: Storage, section: str, name: str, item: dict[str, Any] | None, 
         way = f"change it by hand, or make TOML of it: pingap -c {home.name} --to-toml"
         raise NotWritten(f"{path} in {home.name}: items are written in TOML only; {way}")
     try:
-        text = toml.edited(home.text, section, name, item)
+        text = _edited(home, section, name, item)
     except ValueError as error:
         raise NotWritten(f"{path} in {home.name}: {error}") from error
     if item is None and not text.strip() and _is_alone(storage, section, name, home.name):
@@ -50,6 +50,23 @@ def _has(document: Document, section: str, name: str) -> bool:
     tables = tables_of(document)
     table = tables.get(section) if isinstance(tables, dict) else None
     return table is not None and (not name or (isinstance(table, dict) and name in table))
+
+
+def _edited(home: Document, section: str, name: str, item: dict[str, Any] | None) -> str:
+    """The text of a document with an item as it is to be. Raises ValueError."""
+    items = items_of(home)
+    if not all(one.is_as_written for one in items):
+        return toml.edited(home.text, section, name, item)
+    place = (section, name)
+    mine = next((one for one in items if one.place == place), None)
+    if item is not None:
+        new = TextItem(place, toml.edited(mine.text if mine else "", section, name, item), item)
+        if mine:
+            below = mine.text[len(mine.text.rstrip()) :] or "\n"  # the blank lines that keep it apart from what follows
+            new = replace(new, text=new.text.rstrip() + below)
+            return joined(new if one is mine else one for one in items)
+        return joined([TextItem(("", ""), home.text, None), new], is_airy=True) if home.text else new.text
+    return "".join(remains_of(one) if one.place == place else one.text for one in items)
 
 
 def _is_alone(storage: Storage, section: str, name: str, document: str) -> bool:

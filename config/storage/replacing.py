@@ -15,7 +15,7 @@ from typing import Final
 PATIENCE: Final = 10.0
 """Seconds that a writer waits for the one before it."""
 
-_LOOK: Final = 0.01
+_LOOK: Final = 0.002
 """Seconds between two looks whether it is our turn: a lock that is waited for cannot be given up."""
 
 _NEW: Final = ".new"

@@ -1,6 +1,6 @@
 """The items of a document as pieces of its text, so that an item can move to another document with all that stands in and above it.
 
-TOML is cut in front of each header of a table and of the comment right above it; what is cut must be TOML by itself and
+TOML is cut in front of each header of a table and of the comments above it; what is cut must be TOML by itself and
 say what the document says, else (`servers = { … }`, `basic.name = "x"`, another language) the text of the item is made
 anew from its tables. Joined in their order, the pieces of a document that was cut are its text, byte for byte.
 """
@@ -131,18 +131,36 @@ def _cut(text: str) -> list[TextItem] | None:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """Each header with what follows it, and the comment right above it."""
+    """Each header with what follows it and belongs to it, and with the comments that belong to it above."""
     block: list[str] = []
     for line in re.findall(r"[^\n]*\n|[^\n]+", text):
         if _HEADER.match(line) and any(_is_content(one) for one in block) and _is_whole(block):
-            comment = len(block)
-            while comment and block[comment - 1].lstrip().startswith("#"):
-                comment -= 1
-            yield "".join(block[:comment])
-            block = block[comment:]
+            end = _end_of(block)
+            yield "".join(block[:end])
+            block = block[end:]
         block.append(line)
     if block:
         yield "".join(block)
+
+
+def _end_of(block: list[str]) -> int:
+    """The number of lines that belong to it: comments behind a blank line, or all if there is none, belong to what follows."""
+    last = max((at for at, line in enumerate(block) if _is_content(line)), default=-1) + 1
+    blank = next((at for at in range(last, len(block)) if not block[at].strip()), None)
+    if blank is None:
+        return last
+    while blank < len(block) and not block[blank].strip():
+        blank += 1
+    return blank
+
+
+def remains_of(item: TextItem) -> str:
+    """What stays when an item is taken out: comments that a blank line keeps apart from it, above and below."""
+    lines = re.findall(r"[^\n]*\n|[^\n]+", item.text)
+    first = next(at for at, line in enumerate(lines) if _is_content(line))
+    while first and lines[first - 1].strip():
+        first -= 1
+    return "".join(lines[:first] + lines[_end_of(lines) :])
 
 
 def _is_content(line: str) -> bool:

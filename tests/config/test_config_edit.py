@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.config.edit import put
-from pingap.config.storage.base import NotWritten, Outdated, Storage, reading_of
+from pingap.config.storage.base import Document, NotWritten, Outdated, Storage, reading_of
 from pingap.config.storage.memory import MemoryStorage
 from pingap.config.storage.places import storage_of
+from pingap.config.text.items import items_of
 from pingap.config.text.toml import edited
 
 TEXT = """\
@@ -101,11 +104,20 @@ def test_the_file_of_an_item_goes_with_it_unless_there_is_something_else_in_it(t
             put(storage, "servers", name, {"addr": "1"}, reading_of(storage).version)
         now(storage, "servers", "a", None)
         assert [Path(document.name).name for document in storage.read().documents] == names
-    (tmp_path / "item" / "servers" / "b.toml").write_text("# kept\n[servers.b]\n")
+    (tmp_path / "item" / "servers" / "b.toml").write_text("# kept\n\n# about it\n[servers.b]\n")
     now(storage_of(f"{tmp_path}/item?separation"), "servers", "b", None)
-    assert (tmp_path / "item" / "servers" / "b.toml").read_text() == "# kept\n"
+    assert (tmp_path / "item" / "servers" / "b.toml").read_text() == "# kept\n\n"
     now(storage_of(tmp_path / "type"), "servers", "b", None)
     assert (tmp_path / "type" / "servers.toml").read_text() == ""
+
+
+def test_a_comment_above_an_item_goes_with_it_and_one_that_stands_apart_stays() -> None:
+    text = "# licence\n\n# a\n[servers.a]\nx = 1\n# y = 2\n\n# ---- b ----\n\n# b\n[servers.b]\n\n# the end\n"
+    storage = MemoryStorage(text)
+    now(storage, "servers", "a", None)
+    assert storage.read().documents[0].text == "# licence\n\n# ---- b ----\n\n# b\n[servers.b]\n\n# the end\n"
+    now(storage, "servers", "b", None)
+    assert storage.read().documents[0].text == "# licence\n\n# ---- b ----\n\n# the end\n"
 
 
 def test_who_has_not_seen_the_last_change_changes_nothing() -> None:
@@ -147,6 +159,38 @@ values: Any = st.recursive(
     max_leaves=6,
 )
 items = st.dictionaries(keys, values, max_size=4)
+
+
+comments = st.lists(st.sampled_from(["", "# about it", "# [servers.web]", "# unknown = 1"]), max_size=2)
+documents = st.lists(
+    st.tuples(
+        st.sampled_from(["servers", "plugins", "odd"]), keys, comments, st.dictionaries(keys, st.integers(0, 3), max_size=3), comments
+    ),
+    min_size=1,
+    max_size=5,
+    unique_by=lambda piece: piece[:2],
+)
+
+
+@given(documents, st.integers(0, 4), items)
+def test_what_else_is_in_a_document_stays_as_it_is_written(pieces: list[Any], which: int, item: dict[str, Any]) -> None:
+    """Comments, unknown keys and unknown sections, to the byte; in an item that is changed, its other keys' comments as well."""
+    text = ""
+    for section, name, above, table, within in pieces:
+        text += "".join(f"{line}\n" for line in above) + f"[{section}.{json.dumps(name)}] # {section}\n"
+        text += "".join(f"{json.dumps(key)} = {value} # {key}\n" for key, value in table.items()) + "".join(f"{line}\n" for line in within)
+    section, name, *_ = pieces[which % len(pieces)]
+    storage = MemoryStorage(text)
+    try:
+        now(storage, section, name, item)
+    except NotWritten as error:
+        assert "by hand" in str(error)
+        return
+    [document] = storage.read().documents
+    before = [one for one in items_of(Document("a.toml", text)) if one.place != (section, name)]
+    after = [one for one in items_of(document) if one.place != (section, name)]
+    assert [one.text.strip() for one in after] == [one.text.strip() for one in before]
+    assert tomli.loads(document.text)[section][name] == item
 
 
 @given(name=keys, first=items, second=items)

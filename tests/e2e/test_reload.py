@@ -40,6 +40,16 @@ def test_reload_answers_when_the_new_generation_is_in_use(placement: str, origin
             assert version(proxy, origin) == str(turn)
 
 
+def test_without_autoreload_an_edit_waits_for_a_reload(origin: Origin) -> None:
+    with Pingap(site([origin.port], location=GOOD.format(1)), env={"PINGAP_AUTORELOAD": "false"}) as proxy:
+        assert version(proxy, origin) == "1"
+        proxy.write_config(site([origin.port], location=GOOD.format(2)))
+        time.sleep(2)
+        assert version(proxy, origin) == "1"
+        assert proxy.command("reload").returncode == 0
+        assert version(proxy, origin) == "2"
+
+
 def test_hup_reloads(origin: Origin) -> None:
     with Pingap(site([origin.port], location=GOOD.format(1))) as proxy:
         proxy.write_config(site([origin.port], location=GOOD.format(2)))
