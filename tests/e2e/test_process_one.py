@@ -144,6 +144,12 @@ def test_an_upgrade_that_fails_says_why_and_changes_nothing(contained: Contained
     assert contained.get().status == 200 and next(row.pid for row in contained.ps() if row.stage == "supervisor") == 1
 
 
+def test_a_restart_keeps_process_one(contained: Contained) -> None:
+    done = contained.inside("pingap", "restart")
+    assert done.returncode == 0 and "ready again" in done.stdout, done
+    assert contained.get().status == 200 and next(row.pid for row in contained.ps() if row.stage == "supervisor") == 1
+
+
 def test_hup_and_usr1_end_nothing(contained: Contained) -> None:
     before = len(contained.output())
     os.kill(contained.one, signal.SIGHUP)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pingap import cli
 from pingap.config.storage.places import storage_of
 from pingap.loading import load
 
@@ -44,6 +45,12 @@ def test_versions_are_those_of_the_project() -> None:
 
 def test_the_entrypoint_can_be_run() -> None:
     assert os.access(DOCKER / "entrypoint", os.X_OK), "COPY keeps the mode"
+
+
+def test_commands_that_the_entrypoint_knows_are_pingap_s() -> None:
+    [line] = re.findall(r"(?m)^([a-z |]+)\) set -- pingap", (DOCKER / "entrypoint").read_text())
+    named = set(line.split(" | "))
+    assert len(named) > 3 and named <= set(cli.commands.commands)
 
 
 def test_what_compose_serves_at_first_is_a_configuration() -> None:
