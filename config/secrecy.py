@@ -145,13 +145,18 @@ def is_within(path: str, outer: AbstractSet[str]) -> bool:
 
 def without_secrets(said: Iterable[Told], secrets: Iterable[tuple[str, str]]) -> list[Told]:
     """Problems and notes that show nothing of any secret. secrets: (path, text)."""
-    known = [(path, text) for path, text in secrets if text]
+    known = _longest_first(secrets)
     return [_without_secrets(one, known) for one in said]
+
+
+def _longest_first(secrets: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """One may be a part of another, whose rest would stay."""
+    return sorted(((path, text) for path, text in secrets if text), key=lambda secret: -len(secret[1]))
 
 
 def without_secrets_of_plugins(said: str, plugins: Mapping[str, Any], outer: AbstractSet[str]) -> str:
     """What a plugin, or who starts it, says, without secrets of any. outer: as of `secrets_of`."""
-    for _, text in secrets_of({"plugins": plugins}, outer):
+    for _, text in _longest_first(secrets_of({"plugins": plugins}, outer)):
         said = _without(said, text, False) if len(text) >= _LONG else said
     return _USER.sub(rf"\1{MASK}@", said)
 

@@ -149,7 +149,8 @@ class Generations(Generic[T]):
 
     def _refuse(self, number: int, error: Exception) -> None:
         self._failed[number] = str(error) or type(error).__name__
-        self._context.log("error", "configuration refused", generation=number, reason=self._failed[number])
+        # Why is for the config stage to tell: it knows which texts in it are secret.
+        self._context.log("debug", "configuration refused", generation=number)
 
     def _retire(self, oldest: int, candidate: int) -> None:
         """Forgets generations that no stream carries any more, and candidates that were withdrawn."""

@@ -352,12 +352,10 @@ class Core:
             if answer.refusal is None:
                 candidate.accepted.add(answer.actor)
                 return self._settled(now)
-            read = candidate.loaded.snapshot
-            reason = without_secrets_of_plugins(answer.refusal, read.plugins, frozenset(read.secret))
-            return self._withdrawn((f"{who or answer.actor}: {reason}",), now)
+            return self._withdrawn((_refused(who or answer.actor, answer.refusal, candidate.loaded),), now)
         if answer.refusal is not None and answer.number == self._committed:
             # An actor that came later than the commit: it cannot serve, and only a new generation can help it.
-            problem = f"{who or answer.actor}: {answer.refusal}"
+            problem = _refused(who or answer.actor, answer.refusal, self._current)
             return [Tell("error", f"generation {answer.number} refused by a new actor", self._committed, (problem,))]
         return []
 
@@ -438,6 +436,12 @@ class Core:
         )
         floor = self._history[0] if len(self._history) >= KEPT else 0
         return min(max(told, floor), self._committed)
+
+
+def _refused(who: Who | int, reason: str, loaded: Loaded | None) -> str:
+    """A problem that an actor has with a configuration. A plugin may say anything, so that its secrets are taken out."""
+    read = loaded.snapshot if loaded is not None else Snapshot()
+    return f"{who}: {without_secrets_of_plugins(reason, read.plugins, frozenset(read.secret))}"
 
 
 def _is_same(old: Loaded, new: Loaded) -> bool:
