@@ -153,6 +153,7 @@ async def test_it_is_ready_when_the_first_generation_was_accepted(path: Path) ->
             "timings": (Basic().graceful_shutdown_timeout, Basic().grace_period),
             "difference": (),
             "config": outcome["config"],
+            "pending": (),
         }
         assert len(outcome["config"]) == 12
         assert run.context.noticed == []
