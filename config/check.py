@@ -88,7 +88,7 @@ def _dates(value: Any, place: str = "") -> Iterator[str]:
         yield place
 
 
-def _server(path: str, server: Server, declared: Declared) -> Iterator[Problem]:
+def _server(path: str, server: Server, declared: Declared) -> Iterator[Problem | Note]:
     yield from _references(f"{path}.locations", server.locations, declared["locations"], "location")
     yield from _kernel(path, server)
     for key in ("max_header_bytes", "max_target_bytes"):
@@ -192,7 +192,9 @@ def _covers(one: Listen, other: Listen) -> bool:
     return "::" in (one.host, other.host) and ":" in one.host and ":" in other.host
 
 
-def _location(path: str, location: Location, declared: Declared, partial: bool, builtin_plugins: frozenset[str]) -> Iterator[Problem]:
+def _location(
+    path: str, location: Location, declared: Declared, partial: bool, builtin_plugins: frozenset[str]
+) -> Iterator[Problem | Note]:
     regexes = [("path", location.path.value)] if location.path.kind == "regex" else []
     regexes += [("host", rule.value) for rule in location.host if rule.kind == "regex"]
     regexes += [("rewrite", location.rewrite.pattern)] if location.rewrite else []
@@ -251,7 +253,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 9
 
 
-def _upstream(path: str, upstream: Upstream) -> Iterator[Problem]:
+def _upstream(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
     yield from _kernel(path, upstream)
     if upstream.tcp_recv_buf is not None and upstream.tcp_recv_buf > _LARGEST:
         yield Problem(f"{path}.tcp_recv_buf", "must be less than 2GiB", "leave the key out for the system's own sizes")
@@ -280,7 +282,7 @@ def _upstream(path: str, upstream: Upstream) -> Iterator[Problem]:
             yield Problem(f"{path}.addrs[{index}]", f"{backend.host} is IPv6, and ipv4_only is true")
 
 
-def _stages(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
+def _stages(snapshot: Snapshot, declared: Declared) -> Iterator[Problem | Note]:
     bus = snapshot.bus
     for name in sorted(declared["stages"]):
         if name not in STAGES:
@@ -297,7 +299,7 @@ def _stages(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
         yield Problem(f"bus.{missing.pop()}", "both keys are needed, or none")
 
 
-def _references(path: str, names: Iterable[str], known: frozenset[str], kind: str) -> Iterator[Problem]:
+def _references(path: str, names: Iterable[str], known: frozenset[str], kind: str) -> Iterator[Problem | Note]:
     names = tuple(names)
     for index, name in enumerate(names):
         if name not in known:
@@ -306,10 +308,10 @@ def _references(path: str, names: Iterable[str], known: frozenset[str], kind: st
     yield from _doubled(path, names)
 
 
-def _doubled(path: str, entries: tuple[str, ...]) -> Iterator[Problem]:
+def _doubled(path: str, entries: tuple[str, ...]) -> Iterator[Note]:
     for entry, count in Counter(entries).items():
         if count > 1:
-            yield Problem(path, f"{entry!r} is there {count} times", "keep one")
+            yield Note(path, f"{entry!r} is there {count} times, and taken once", "keep one")
 
 
 @lru_cache(maxsize=4096)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pingap.config.addresses import is_host_name, parse_backend
 from pingap.config.levels import is_ignored, levels_of
+from pingap.config.model import Snapshot
 from pingap.config.problems import BadValue, Note
 from pingap.config.unsupported import path_of_key
 from pingap.config.values import parse_spelled_header
@@ -32,8 +33,8 @@ class Lenience:
     """What it is taken for."""
 
 
-Rule = Callable[[Any, Mapping[str, Any]], Lenience | None]
-"""Given a value as it is written, and the item that has it: how it is taken, or None for as it is."""
+Rule = Callable[[Any, dict[str, Any]], Lenience | None]
+"""Given a value as it is written, and the item, to which it may add what the value means: how it is taken, or None for as it is."""
 
 
 def dead(message: str, hint: str = "leave it out") -> Rule:
@@ -57,12 +58,39 @@ def take(section: str, path: str, table: dict[str, Any]) -> Iterator[Note]:
             yield Note(path_of_key(path, key), taken.message, taken.hint)
 
 
+def once(snapshot: Snapshot) -> Snapshot:
+    """Without what stands in a list for the second time; config/check.py tells of it."""
+    servers = {
+        name: replace(server, locations=tuple(dict.fromkeys(server.locations)))
+        for name, server in snapshot.servers.items()
+        if len(set(server.locations)) < len(server.locations)
+    }
+    locations = {
+        name: replace(location, plugins=tuple(dict.fromkeys(location.plugins)))
+        for name, location in snapshot.locations.items()
+        if len(set(location.plugins)) < len(location.plugins)
+    }
+    upstreams = {}
+    for name, upstream in snapshot.upstreams.items():
+        first = {backend.address: backend for backend in reversed(upstream.addrs)}
+        if len(first) < len(upstream.addrs):
+            upstreams[name] = replace(upstream, addrs=tuple(one for one in upstream.addrs if first.get(one.address) is one))
+    if not (servers or locations or upstreams):
+        return snapshot
+    return replace(
+        snapshot,
+        servers={**snapshot.servers, **servers},
+        locations={**snapshot.locations, **locations},
+        upstreams={**snapshot.upstreams, **upstreams},
+    )
+
+
 # -- [basic] -------------------------------------------------------------------------
 
 _CACHE: Final = dead("without effect, as in pingap 0.13.9", "a plugin of the category cache has its own `directory` and `max_size`")
 
 
-def _log_level(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _log_level(value: Any, item: dict[str, Any]) -> Lenience | None:
     if not isinstance(value, str):
         return None
     levels = levels_of(value)
@@ -77,7 +105,7 @@ _TLS: Final = re.compile(r"(?:tls)?[ _-]?v?1[._]?([0-3])|(ssl).*", re.IGNORECASE
 _OLDEST, _NEWEST = "tlsv1.2", "tlsv1.3"
 
 
-def _tls_version(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _tls_version(value: Any, item: dict[str, Any]) -> Lenience | None:
     if not isinstance(value, str) or value in (_OLDEST, _NEWEST):
         return None
     text = value.strip()
@@ -97,7 +125,7 @@ def _tls_version(value: Any, item: Mapping[str, Any]) -> Lenience | None:
     return Lenience(f'{value!r} is too old: "{_OLDEST}" is used', hint, _OLDEST)
 
 
-def _ciphersuites(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _ciphersuites(value: Any, item: dict[str, Any]) -> Lenience | None:
     import ssl
 
     if not value or not isinstance(value, str) or hasattr(ssl.SSLContext, "set_ciphersuites"):
@@ -115,7 +143,7 @@ _OF_UPGRADES: Final = {
 """Header → values by which nginx is told to pass an upgrade on, or to keep a connection to a backend."""
 
 
-def _proxy_headers(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _proxy_headers(value: Any, item: dict[str, Any]) -> Lenience | None:
     if not isinstance(value, list):
         return None
     kept: list[Any] = []
@@ -142,7 +170,7 @@ def _is_wrong(line: Any) -> bool:
 # -- [upstreams.X] -------------------------------------------------------------------
 
 
-def _update_frequency(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _update_frequency(value: Any, item: dict[str, Any]) -> Lenience | None:
     if not _is_static(item):
         return None
     return Lenience("without effect: static addresses are looked up again only when none of a name is healthy", "leave it out")
@@ -166,11 +194,11 @@ def _is_static(item: Mapping[str, Any]) -> bool:
 _SWITCHES: Final = ("circuit_break_max_consecutive_failures", "circuit_break_max_failure_percent")
 
 
-def _circuit_switch(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _circuit_switch(value: Any, item: dict[str, Any]) -> Lenience | None:
     return Lenience("0 is off, as without it", "leave it out") if type(value) is int and value == 0 else None
 
 
-def _circuit_detail(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _circuit_detail(value: Any, item: dict[str, Any]) -> Lenience | None:
     if any(key in item for key in _SWITCHES):  # one of 0 has been taken out by then
         return None
     return Lenience(f"without effect: neither {_SWITCHES[0]} nor {_SWITCHES[1]} is more than 0", "leave it out")
@@ -184,14 +212,23 @@ def has_no_certificate(item: Mapping[str, Any]) -> bool:
     return not any(item.get(key) for key in ("tls_cert", "tls_key", "acme", "is_ca"))
 
 
-def _buffer_days(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _buffer_days(value: Any, item: dict[str, Any]) -> Lenience | None:
     return Lenience() if type(value) is int and value == 0 else None
+
+
+def _domains(value: Any, item: dict[str, Any]) -> Lenience | None:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else []
+    if "*" not in names:
+        return None
+    item["is_default"] = True
+    others = ",".join(name for name in names if name != "*")
+    return Lenience('"*" is taken for is_default = true', "write that", others) if others else Lenience("taken for is_default = true")
 
 
 # -- [plugins.X] ---------------------------------------------------------------------
 
 
-def _limit_tag(value: Any, item: Mapping[str, Any]) -> Lenience | None:
+def _limit_tag(value: Any, item: dict[str, Any]) -> Lenience | None:
     if value in ("header", "cookie", "query") and not item.get("key"):
         return Lenience(f"nobody is limited: `key` does not name the {value}", 'write key = "…", or tag = "ip"', value)
     return None
@@ -221,7 +258,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "circuit_break_half_open_consecutive_success_threshold": _circuit_detail,
         "circuit_break_open_duration": _circuit_detail,
     },
-    "certificates": {"buffer_days": _buffer_days},
+    "certificates": {"buffer_days": _buffer_days, "domains": _domains},
     "plugins.limit": {"tag": _limit_tag},
 }
 """Section → key → rule, in the order in which they are asked; of plugins: `plugins.CATEGORY`."""

@@ -94,7 +94,7 @@ def load(
                 raw.problems.append(one)
     if raw.problems:
         raise SnapshotRefused(raw.attributed(raw.problems), grouped(raw.attributed(raw.notes)), snapshot)
-    return replace(snapshot, notes=grouped(raw.attributed(raw.notes)))
+    return replace(lenient.once(snapshot), notes=grouped(raw.attributed(raw.notes)))
 
 
 @dataclass(slots=True)
@@ -334,7 +334,8 @@ def _explained(place: tuple[str, ...], table: Table, wrong: Any, kind: Any) -> P
 
 def _meant(key: str, kind: Any) -> str:
     """A hint on an unknown key: the section that has it, unless one of this section is nearly the same."""
-    known = [spec.name for spec in fields(kind)]
+    section = next((name for name, other in _KINDS.items() if other is kind), "").partition(".")[0]
+    known = [*(spec.name for spec in fields(kind)), *unsupported.KEYS.get(section, ()), *lenient.RULES.get(section, ())]
     owners = [section for section, other in _KINDS.items() if any(spec.name == key for spec in fields(other))]
     if owners and not nearest(key, known, 0.9):
         return f"it belongs in {' or '.join(f'[{section}]' for section in owners)}"

@@ -4,7 +4,8 @@
 
 CLONE is a clone of vicanso/pingap at 0.13.9. A snippet is a fragment, so what it leaves open is put in: a server, a
 location or an upstream that it names, a certificate for a file that is on its author's machine only. Only what it says
-itself is judged. Prints a table by reason; -v names each that is refused or noted.
+itself is judged. The files in conf/ show most keys in comments: each of those is judged by itself, in its section.
+Prints a table by reason; -v names each that is refused or noted.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ def main() -> None:
     parser.add_argument("-v", "--verbose", action="store_true")
     asked = parser.parse_args()
     pair = certificate()
-    for title, found in (("files", files(asked.clone)), ("snippets", snippets(asked.clone))):
+    groups = {"files": files, "snippets": snippets, "keys in comments of conf/": comments}
+    for title, list_of in groups.items():
+        found = list_of(asked.clone)
         reasons: Counter[str] = Counter()
         for name, language, text in found:
             problems, notes = judged(language, text, pair)
             # One that is refused for what is no longer to come as well is counted there.
-            kinds = [reason_of(problem) for problem in problems]
-            kind = next((one for one in kinds if not one.startswith("later")), kinds[0]) if kinds else "accepted"
+            kind = kind_of(problems) if problems else "accepted"
             reasons["accepted, with a note" if kind == "accepted" and notes else kind] += 1
             if asked.verbose and (problems or notes):
                 print(f"--- {name}: {kind}")
@@ -67,6 +69,32 @@ def snippets(clone: Path) -> Iterator[tuple[str, str, str]]:
                 yield f"{name}:{text.count(chr(10), 0, match.start()) + 1}", match[1], match[2]
 
 
+def comments(clone: Path) -> Iterator[tuple[str, str, str]]:
+    for path in sorted((clone / "conf").glob("*.toml")):
+        header, own = "", ""
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            plain = line.removeprefix("# ")
+            if match := re.match(r"\[(.+)\]$", plain):
+                header, own = match[1], ""
+            elif not line.startswith("#"):
+                own += f"{line}\n"
+            elif re.match(r"# [a-z_0-9]+ = ", line) and header:
+                key = plain.partition(" ")[0]
+                kept = "\n".join(one for one in own.splitlines() if not one.startswith(f"{key} "))
+                yield f"conf/{path.name}:{number} {plain}", "toml", f"[{header}]\n{kept}\n{plain}\n"
+
+
+def kind_of(problems: list[Any]) -> str:
+    """The kind of refusal; what an item that is not supported yet has wrong besides is a matter for then."""
+    later = {_item_of(one.path) for one in problems if one.message.startswith("not supported yet")}
+    first = next((one for one in problems if _item_of(one.path) not in later), problems[0])
+    return reason_of(first)
+
+
+def _item_of(path: str) -> str:
+    return ".".join(path.split(".")[:2])
+
+
 def judged(language: str, text: str, pair: tuple[str, str]) -> tuple[list[Any], list[Any]]:
     """(problems, notes)"""
     from pingap import loading
@@ -78,8 +106,12 @@ def judged(language: str, text: str, pair: tuple[str, str]) -> tuple[list[Any], 
     if f".{language}" not in formats.FORMATS:
         return [Problem("", f"not supported yet: {language.upper()}")], []
     tables = formats.tables_of(Document(f"snippet.{language}", text))
+    if "[dependencies]" in text or (isinstance(tables, Problem) and tables.message.startswith("not TOML: Cannot overwrite")):
+        return [Problem("", "no configuration: Cargo's, or a list of alternatives")], []
     if isinstance(tables, Problem):
         return [tables], []
+    for key in [key for key, value in tables.items() if not isinstance(value, dict)]:
+        tables.setdefault("basic", {})[key] = tables.pop(key)  # a line alone
     formats.FORMATS[".json"] = lambda name, text: json.loads(text)
     complete(tables, pair)
     for name in re.findall(r"\$ENV:(\w+)", text):
@@ -140,6 +172,8 @@ def reason_of(problem: Any) -> str:
     """The kind of refusal."""
     if later := re.match(r"not supported yet: ([^(,;]*)", problem.message):
         return f"later: {later[1].strip()}"
+    if problem.message.startswith("no configuration"):
+        return str(problem.message)
     key = re.sub(r"^(\w+)\.(\"[^\"]*\"|[^.\[]+)", r"\1.X", problem.path)
     key = re.sub(r"\[\d+\]", "", key) if not key.startswith("snippet") else "syntax"
     message = re.sub(r"'[^']*'", "…", problem.message.split("\n")[0])

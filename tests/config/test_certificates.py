@@ -206,3 +206,10 @@ def test_that_a_certificate_ends_soon_is_told_from_its_buffer_days_on(days: str,
     soon = section("soon", *pair("s.example", after=NOW + timedelta(days=10)), days)
     assert [str(note).startswith("certificates.soon.tls_cert: expires on ") for note in notes_on(loaded(soon))] == [True] * is_told
     assert notes_on(loaded(soon), NOW + timedelta(days=4))
+
+
+def test_the_star_among_domains_is_the_default() -> None:
+    for domains, kept in (("*", ("a.example",)), ("a.example, *", ("a.example",))):
+        snapshot = loaded(section("a", *pair("a.example"), f'domains = "{domains}"') + section("b", *pair("b.example")))
+        assert (snapshot.certificates["a"].domains, snapshot.certificates["a"].is_default) == (kept, True)
+        assert [note.path for note in notes_on(snapshot)] == ["certificates.a.domains"]
