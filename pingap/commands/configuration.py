@@ -89,8 +89,8 @@ def _tell_uncommented(relocation: Relocation) -> None:
 
 
 @config.command("sync", cls=options.Command)
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
+@click.argument("source", metavar="FROM", callback=options.unseen)
+@click.argument("target", metavar="TO", callback=options.unseen)
 @click.option("--delete", is_flag=True, help="Take out what only TO has; else it stays.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
 @click.option("--no-check", is_flag=True, help="Copy what has problems here, too: variables or files that only the target's host has.")

@@ -24,8 +24,26 @@ MOST: Final = 1024
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+
+def unseen(context: click.Context, parameter: click.Parameter, place: str | None) -> str | None:
+    """`place`, a configuration's. If it has a password in it, others do not see it in the list of processes from now on."""
+    if place and "://" in place:
+        from setproctitle import setproctitle
+
+        from pingap.config.storage.etcd.address import without_password
+
+        if without_password(place) != place:
+            setproctitle(f"pingap: {context.info_name}")
+    return place
+
+
 conf = click.option(
-    "-c", "--conf", metavar="PATH", envvar="PINGAP_CONF", help="Configuration: a file of TOML, HCL or KDL, or a directory of them."
+    "-c",
+    "--conf",
+    metavar="PATH",
+    envvar="PINGAP_CONF",
+    callback=unseen,
+    help="Configuration: a file of TOML, HCL or KDL, a directory of them, or etcd://HOST:PORT/PREFIX.",
 )
 run_dir = click.option(
     "--run-dir", metavar="DIR", help="Where the instance keeps its sockets; names it for the other commands. [env: PINGAP_RUN_DIR]"

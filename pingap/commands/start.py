@@ -56,7 +56,12 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
     default=None,
     help="Take changes of the configuration over as they happen (the default), or only by `pingap reload`. [env: PINGAP_AUTORELOAD]",
 )
-@click.option("--sync", metavar="PATH", help="Copy the configuration to another file, directory or etcd, and end, as `pingap config sync`.")
+@click.option(
+    "--sync",
+    metavar="PATH",
+    callback=options.unseen,
+    help="Copy the configuration to another file, directory or etcd, and end, as `pingap config sync`.",
+)
 @click.option("--upstream", metavar="HOST:PORT,...", help="A proxy without a file: pass requests on to these.")
 @click.option("--domain", metavar="NAME,...", help="With --upstream: the hosts to serve; needs --cert.")
 @click.option("--cert", metavar="PATH", help="With --upstream: certificate for TLS and HTTP/2, a file or the directory that has it.")

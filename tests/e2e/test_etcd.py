@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Pingap, site
+from tests.e2e.harness import COMMAND, Pingap, site
 from tests.e2e.origins import Origin
 from tests.kit.etcd import Etcd, need_etcd
 from tests.kit.waiting import free_port, session_members, title, until
@@ -91,6 +93,17 @@ def test_a_start_without_etcd_ends_with_the_reason() -> None:
         proxy.discard()
 
 
+def test_the_password_is_not_in_the_list_of_processes_while_a_command_runs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = f"etcd://127.0.0.1:{silent.getsockname()[1]}/pingap?user=me&password={PASSWORD}"
+        with subprocess.Popen([COMMAND, "check", "-c", source], stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            silent.settimeout(10)
+            connection, _ = silent.accept()
+            assert title(process.pid) == "pingap: check"
+            connection.close()
+            process.kill()
+
+
 def test_check_reads_etcd(etcd: Etcd, origin: Origin) -> None:
     proxy = Pingap(None)
     try:
@@ -108,8 +121,6 @@ def test_check_reads_etcd(etcd: Etcd, origin: Origin) -> None:
 
 
 def proxy_check(proxy: Pingap, source: str) -> tuple[int, str]:
-    import subprocess
-
     done = subprocess.run(
         [proxy.argv[0], "check", "-c", source], capture_output=True, text=True, timeout=30, env=proxy.env, cwd=proxy.dir, check=False
     )
