@@ -20,6 +20,8 @@ from pingap.spawning import SpawnerFailed, SpawnerHandle
 
 if TYPE_CHECKING:
     from pingap.config.model import Server
+    from pingap.plan_words import Role
+    from pingap.takeover import Predecessor
 
 STOPPED: Final = 0
 FAILED: Final = 1
@@ -135,6 +137,12 @@ async def _unless_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
         return None
 
 
+def _succeeding(role: Role, before: Predecessor) -> Role:
+    """A role as it is run beside an instance that serves. What an operator has scaled stays so, unless another number is asked for now."""
+    then, now = before.estate.scaled.get(role.name, (0, 0))
+    return dataclasses.replace(role, is_last="accept" in role.stages, replicas=now if then == role.replicas else role.replicas)
+
+
 async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> Prepared:
     """Raises ConfigRefused, BadOptions, BindFailed, SpawnerFailed."""
     import asyncio
@@ -178,7 +186,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     for note in (*plain.get("notes", ()), *topology.without_effect(snapshot, launch.options)):
         face.note(note)
     if launch.predecessor is not None:
-        roles = [dataclasses.replace(role, is_last="accept" in role.stages) for role in roles]
+        roles = [_succeeding(role, launch.predecessor) for role in roles]
     inherited = list(launch.predecessor.estate.listeners) if launch.predecessor is not None else []
     servers: Mapping[str, Server] = snapshot.servers
     if launch.activation is not None:

@@ -5,6 +5,7 @@ It listens on `<run dir>/upgrade`, a SOCK_SEQPACKET socket that only its own use
     next      take_over {"version"}                  who wants to take over; `pingap up -u` says it
     this one  run_dir {} + descriptors               what holds the run dir
               pid_file {"path"} + descriptor         where there is one
+              scaled {"roles"}                       replicas at the start and now, where an operator has changed them
               listeners {"rows"} + descriptors       listening sockets: server, host and port as configured, owner
               all {}                                 that was all; or no {"reason"}
     next      ready {}                               it serves; or failed {"reason"}; or it closes, which is as good

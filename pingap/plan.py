@@ -12,6 +12,7 @@ away drains first; a stop drains the clients' side, then ends the rest.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,6 +150,11 @@ class Fleet:
             times += process.deadlines()
         times += [ticket.until for ticket in self._tickets.values()]
         return max(now, min(times))
+
+    def scaled(self) -> dict[str, tuple[int, int]]:
+        """Roles that have another number of replicas than at the start: (then, now)."""
+        now = Counter(name for name, _ in self.slots)
+        return {name: (role.replicas, now[name]) for name, role in self.roles.items() if now[name] != role.replicas}
 
     def of_actor(self, actor: int) -> Incarnation | None:
         """The process that hosts an actor."""

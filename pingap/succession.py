@@ -35,16 +35,18 @@ class Succession:
         run_dir: RunDir,
         predecessor: Predecessor | None,
         listeners: Callable[[], list[Listener]],
+        scaled: Callable[[], dict[str, tuple[int, int]]],
         service: Service,
         says: OwnWords,
         feed: Callable[[Event], None],
         answer: Callable[[int, bool, Any], None],
     ) -> None:
-        """listeners: those of now. answer: the reply to an upgrade that was asked for, by its ticket."""
+        """listeners: those of now. scaled: see Fleet. answer: the reply to an upgrade that was asked for, by its ticket."""
         self._loop = asyncio.get_running_loop()
         self._run_dir = run_dir
         self._predecessor = predecessor
         self._listeners = listeners
+        self._scaled = scaled
         self._service = service
         self._says = says
         self._feed = feed
@@ -145,6 +147,8 @@ class Succession:
         packets: list[Packet] = [({"say": "run_dir"}, self._run_dir.descriptors())]
         if self._pid_file is not None:
             packets.append(({"say": "pid_file", "path": self._pid_file.path}, [self._pid_file.descriptor]))
+        if scaled := self._scaled():
+            packets.append(({"say": "scaled", "roles": scaled}, ()))
         listeners = [one for one in self._listeners() if one.owner is None or one.owner[0] != DEMO]
         for start in range(0, len(listeners), MOST_ROWS):
             some = listeners[start : start + MOST_ROWS]

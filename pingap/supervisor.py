@@ -116,7 +116,7 @@ class Supervisor:
         self._control = Control(self._link, run_dir.own.path, self._fleet, self._feed, self._reported, self._questions())
         before, manager = prepared.launch.predecessor, prepared.launch.service
         listeners, answer = prepared.listeners.all, self._control.answer
-        self._succession = Succession(run_dir, before, listeners, manager, self._says, self._feed, answer)
+        self._succession = Succession(run_dir, before, listeners, self._fleet.scaled, manager, self._says, self._feed, answer)
         self._autorestart = Autorestart(basic.auto_restart_check_interval) if prepared.launch.restarts_itself else None
         self._control.slow["upgrade"] = lambda ticket, args: self._succession.begin(args[0] if args else (), ticket)
 

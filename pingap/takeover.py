@@ -35,6 +35,8 @@ class Estate:
     pid_file: tuple[str, int] | None = None
     """Path and locked descriptor."""
     listeners: list[Inherited] = field(default_factory=list)
+    scaled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By role, replicas that it was started with and that it has."""
 
     def pid_file_at(self, path: str) -> int | None:
         """The locked descriptor, if that is the file."""
@@ -74,6 +76,8 @@ class Predecessor:
                 self.estate.run_dir = descriptors
             case "pid_file":
                 self.estate.pid_file = (said["path"], descriptors[0])
+            case "scaled":
+                self.estate.scaled = {name: (int(then), int(now)) for name, (then, now) in said["roles"].items()}
             case "listeners":
                 for row, descriptor in zip(said["rows"], descriptors, strict=True):
                     owner = (row["owner"][0], row["owner"][1]) if row["owner"] else None

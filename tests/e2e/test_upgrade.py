@@ -100,8 +100,11 @@ def proxy(nginx: Nginx, ws_origin: WsOrigin) -> Iterator[Pingap]:
         yield instance
 
 
-def test_all_that_names_the_instance_changes_hands(proxy: Pingap) -> None:
+def test_all_that_names_the_instance_changes_hands_and_what_was_scaled_stays_so(proxy: Pingap) -> None:
+    assert proxy.command("scale", "routing=2").returncode == 0
     now = upgraded(proxy)
+    assert len(proxy.replicas("routing")) == 2
+    assert proxy.command("scale", "routing=1").returncode == 0
     assert (proxy.run_dir / "pid").read_text() == (proxy.dir / "pingap.pid").read_text() == f"{now}\n"
     assert {row.state for row in proxy.ps()} == {"ready"}
     second = proxy.command("up", "-c", str(proxy.config))

@@ -41,6 +41,7 @@ class Old:
         return [
             ({"say": "run_dir"}, self.locks),
             ({"say": "pid_file", "path": "/run/x.pid"}, [self.locks[1]]),
+            ({"say": "scaled", "roles": {"upstream": (1, 3)}}, ()),
             ({"say": "listeners", "rows": [row]}, [self.sock.fileno()]),
         ]
 
@@ -73,6 +74,7 @@ async def test_all_of_it_is_handed_over_and_given_up_once_the_next_one_serves(ol
     [listener] = new.estate.listeners
     assert listener.sock.getsockname() == old.sock.getsockname()
     assert (listener.server, listener.owner, str(listener.asked)) == ("web", ("accept", 1), "127.0.0.1:0")
+    assert new.estate.scaled == {"upstream": (1, 3)}
     assert old.handed == []
     relieved = asyncio.Event()
     new.relieve(relieved.set)
