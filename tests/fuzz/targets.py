@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +12,12 @@ import hpack
 from hypothesis import strategies as st
 
 from pingap.bus import envelope as wire
+from pingap.config.convert import WRITERS, converted
 from pingap.config.model import Snapshot
-from pingap.config.problems import ConfigRefused
+from pingap.config.problems import ConfigRefused, Problem
+from pingap.config.storage.base import Document
+from pingap.config.storage.memory import MemoryStorage
+from pingap.config.text.formats import tables_of
 from pingap.stages.accept import proxy_protocol
 from pingap.stages.client_hello import server_name
 from pingap.stages.http1.body import ChunkedBody
@@ -342,6 +347,34 @@ def configuration(raw: bytes) -> None:
         assert Snapshot.from_wire(snapshot.to_wire()) == snapshot
 
 
+CONVERSIONS = ROOT / "tests/config/conversions"
+BLOCKS = (
+    *b'{ } [ ] = : ; , " \\ # // /* */ /- - #true true null 1e9 0x1f <<EOT <<-EOT EOT ${ $${ %{ ( ) (list) (table)'.split(),
+    *(b'server "a"', b"basic", b"x", b"\n", b"\r", b" ", b'"""', b'#"', b'"#', b"\n}\n", b"item {", b"\\u{41}"),
+)
+
+
+def blocks(language: str) -> Target:
+    """Text of HCL or KDL."""
+
+    def check(raw: bytes) -> None:
+        """Tables, which can be written in every language and are the same then; or a problem with its line and column."""
+        text = raw.decode(errors="replace")
+        tables = tables_of(Document(f"x.{language}", text))
+        if isinstance(tables, Problem):
+            assert re.fullmatch(rf"x\.{language}:[1-9]\d*:[1-9]\d*", tables.path), tables
+            return
+        for other in WRITERS:
+            try:
+                converted(MemoryStorage(text, f"x.{language}"), other)
+            except ConfigRefused as refused:
+                [problem] = refused.problems
+                assert "no form" in problem.message or "would be a block" in problem.message, problem
+
+    whole = (CONVERSIONS / f"full.{language}").read_bytes()
+    return Target(mutants([whole, *re.split(rb"(?<=\n)\n(?=\w)", whole)], BLOCKS), check, f"configuration text in {language.upper()}")
+
+
 # --------------------------------------------------------------------------------------
 
 TARGETS = {
@@ -361,4 +394,6 @@ TARGETS = {
     ),
     "bus": Target(mutants(BATCHES, TYPES), bus_frame, "messages between processes"),
     "configuration": Target(mutants(TEXTS, WORDS), configuration, "configuration text"),
+    "hcl": blocks("hcl"),
+    "kdl": blocks("kdl"),
 }  # fmt: skip
