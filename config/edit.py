@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pingap.config.problems import ConfigRefused, path_of
-from pingap.config.storage.base import SINGLE, Document, NotWritten, Storage, reading_of, same_version
+from pingap.config.problems import ConfigRefused, choices, nearest, path_of
+from pingap.config.storage.base import SECTIONS, SINGLE, Document, NotWritten, Storage, reading_of, same_version
 from pingap.config.text import toml
 from pingap.config.text.formats import is_toml, tables_of
 from pingap.config.text.items import TextItem, items_of, joined, remains_of
@@ -34,9 +34,7 @@ def put(storage: Storage, section: str, name: str, item: dict[str, Any] | None, 
     home = _home(storage, reading.documents, section, name)
     if item is None and not _has(home, section, name):
         raise NotWritten(f"{path} is not there")
-    if not is_toml(home):
-        way = f"change it by hand, or make TOML of it: pingap -c {home.name} --to-toml"
-        raise NotWritten(f"{path} in {home.name}: items are written in TOML only; {way}")
+    _check_language(home, path)
     try:
         text = _edited(home, section, name, item)
     except ValueError as error:
@@ -50,6 +48,13 @@ def _has(document: Document, section: str, name: str) -> bool:
     tables = tables_of(document)
     table = tables.get(section) if isinstance(tables, dict) else None
     return table is not None and (not name or (isinstance(table, dict) and name in table))
+
+
+def _check_language(home: Document, path: str) -> None:
+    """Raises NotWritten."""
+    if not is_toml(home):
+        way = f"change it by hand, or make TOML of it: pingap -c {home.name} --to-toml"
+        raise NotWritten(f"{path} in {home.name}: items are written in TOML only; {way}")
 
 
 def _edited(home: Document, section: str, name: str, item: dict[str, Any] | None) -> str:
@@ -101,6 +106,7 @@ def restored(storage: Storage, section: str, name: str, item: TextItem) -> tuple
     """
     reading = reading_of(storage)
     home = _home(storage, reading.documents, section, name)
+    _check_language(home, _checked(section, name))
     items = items_of(home) if home.text else []
     place = (section, name)
     if any(one.place == place for one in items):
@@ -118,6 +124,8 @@ def _item(document: Document, section: str, name: str) -> TextItem | None:
 
 def _checked(section: str, name: str) -> str:
     """The path of an item. Raises NotWritten for what can be none."""
+    if section not in SECTIONS:
+        raise NotWritten(f"there is no section [{section}]: {nearest(section, SECTIONS) or choices(SECTIONS)}")
     if bool(name) == (section in SINGLE):
         raise NotWritten(f"[{section}] has {'no items' if name else 'items: name one'}")
     return path_of(section, name) if name else section

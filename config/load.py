@@ -33,7 +33,7 @@ from pingap.config.quantities import describe
 from pingap.config.references import Place, References, of_environment, of_file, of_storages
 from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import Told, is_within, secrets_of, without_secrets
-from pingap.config.storage.base import SINGLE, Document, Readable
+from pingap.config.storage.base import SECTIONS, SINGLE, Document, Readable
 from pingap.config.text.formats import tables_of
 
 PluginChecker = Callable[[str, dict[str, Any]], list[Problem | Note]]
@@ -45,7 +45,6 @@ What is taken otherwise is changed in the section.
 Item = TypeVar("Item")
 Table = dict[str, Any]
 
-SECTIONS = ("basic", "servers", "locations", "upstreams", "certificates", "plugins", "storages", "stages", "bus")
 _VALIDATORS: dict[type, SchemaValidator] = {}
 
 _STAND_INS: Mapping[str, Any] = {

@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 from pingap.config.problems import ConfigRefused
 
+SECTIONS = ("basic", "servers", "locations", "upstreams", "certificates", "plugins", "storages", "stages", "bus")
+
 SINGLE = ("basic", "bus")
 """Sections that are one item; all others have items with names."""
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from pingap.config.storage.base import LISTED, Earlier, NotWritten
+from pingap.config.storage.base import LISTED, SECTIONS, SINGLE, Earlier, NotWritten
 from pingap.config.storage.replacing import beside, clear, flush
 
 KEPT: Final = 100
 """Earlier texts of one document; beyond that the oldest go."""
 
-_ITEM: Final = re.compile(r"(servers|locations|upstreams|certificates|plugins|storages|stages)/([^/]+)")
+_ITEM: Final = re.compile(rf"({'|'.join(section for section in SECTIONS if section not in SINGLE)})/([^/]+)")
 
 
 class History:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -20,11 +21,14 @@ _LOOK: Final = 0.002
 
 _NEW: Final = ".new"
 
+LOCK: Final = ".pingap-lock"
+"""Where directories cannot be locked: it stays, for a lock is of the file and not of its name."""
+
 
 @contextmanager
 def turn(folder: Path) -> Iterator[None]:
     """Until no other writer of ours is at work there. Raises OSError, TimeoutError among them after PATIENCE."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = _lockable(folder)
     try:
         until = time.monotonic() + PATIENCE
         while True:
@@ -38,6 +42,24 @@ def turn(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _lockable(folder: Path) -> int:
+    """A descriptor for the lock: of the directory, or of a file in it where file systems (NFS) lock only what may be written."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        os.close(fd)
+        if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def beside(path: Path, content: bytes) -> str:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pingap.config.default import embedded
-from pingap.config.load import SECTIONS
 from pingap.config.model import Snapshot
 from pingap.config.parts import Backend, HealthCheck, Listen
 from pingap.config.problems import ConfigRefused, Problem
+from pingap.config.storage.base import SECTIONS
 from tests.kit.config import load, load_text
 
 SERVER = '[servers.web]\naddr = "127.0.0.1:80"\n'

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -187,6 +189,25 @@ def test_a_writer_waits_for_the_one_before_and_sees_what_he_wrote(root: Path, mo
         (root / "b.toml").write_text("b = 2\n")
         os.close(before)
         assert isinstance(writing.exception(10), Outdated)
+
+
+def test_where_directories_cannot_be_locked_a_file_in_them_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock = fcntl.flock
+
+    def on_files(fd: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")  # as on NFS
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", on_files)
+    storage = storage_of(root)
+    changed = storage.write(Document("a.toml", "a = 2\n"), version(storage))
+    assert (version(storage), names(root)) == (changed, [replacing.LOCK, "a.toml", "b.toml"])
+    monkeypatch.setattr(replacing, "PATIENCE", 0.05)
+    with open(root / replacing.LOCK, "r+b") as other:
+        flock(other.fileno(), fcntl.LOCK_EX)
+        with pytest.raises(NotWritten, match="another writer has been at work"):
+            storage.write(Document("a.toml", "a = 3\n"), changed)
 
 
 def test_of_many_writers_with_one_version_one_wins(root: Path) -> None:

@@ -127,6 +127,16 @@ def test_a_configuration_with_mistakes_in_its_form_is_not_migrated(conf: Path) -
     assert "servers.web: is in two files: all.toml and more.toml" in done.output and "bad.toml:1:2" in done.output
 
 
+def test_hcl_becomes_toml_and_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "all.hcl").write_text('# lost\nserver "web" {\n  addr = "127.0.0.1:6188"\n}\n')
+    output = said("config", "migrate", "-c", str(tmp_path / "conf"))
+    assert "all.hcl is of a form of which comments cannot be kept" in output
+    assert files(tmp_path / "conf") == {"servers.toml": '[servers.web]\naddr = "127.0.0.1:6188"\n'}
+    done = run("config", "sync", str(tmp_path / "conf"), str(tmp_path / "copy.hcl"))
+    assert done.exit_code == 1 and "does not write into" in done.output and not (tmp_path / "copy.hcl").exists()
+
+
 # -- sync ---------------------------------------------------------------------------------------------
 
 
@@ -268,6 +278,8 @@ def test_of_a_document_with_many_items_each_has_its_own_history(tmp_path: Path) 
         (["restore", "basic", "1"], "basic has no earlier texts"),
         (["restore", "servers"], "has items: name one"),
         (["history", "basic", "x"], "has no items"),
+        (["history", "server", "web"], "there is no section [server]: did you mean 'servers'?"),
+        (["restore", "../x", "web"], "there is no section [../x]"),
     ],
 )
 def test_what_is_not_there_is_told(kept: str, args: list[str], why: str) -> None:
