@@ -10,6 +10,7 @@
     limits.py      what the system refuses     polling.py    waiting for descriptors     quick_start.py   a configuration made of flags
     daemon.py      `-d`     step_down.py   root becomes `[basic] user`    privileges.py   what of root is given up, and how
     process_one.py what is different for process 1 of a container
+    activation.py  a service manager's sockets
     unit.py        what a service manager hears, and when (systemd.py: the words; vitals.py: what is alive)
     plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`    schema.py   for editors
 

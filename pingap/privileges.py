@@ -94,6 +94,23 @@ def shed() -> None:
 
 
 @contextmanager
+def keeping_ambient() -> Iterator[None]:
+    """What is executed meanwhile gets no capability, whatever this process has (of this thread: capabilities(7), ambient)."""
+    ambient = 0 if os.geteuid() == 0 else _capabilities("CapAmb")
+    if not ambient:
+        yield
+        return
+    libc = _libc()
+    _prctl(libc, _AMBIENT, _AMBIENT_CLEAR)
+    try:
+        yield
+    finally:
+        for number in range(ambient.bit_length()):
+            if ambient >> number & 1:
+                _prctl(libc, _AMBIENT, _AMBIENT_RAISE, number)
+
+
+@contextmanager
 def acting_as(account: Account) -> Iterator[None]:
     """Has root do something with no more rights on files than the account has. Raises PrivilegesError."""
     if os.geteuid() != 0 or account.uid == 0:
@@ -134,8 +151,12 @@ def why_not_run(account: Account) -> tuple[str, str] | None:
 
 
 def _permitted() -> int:
+    return _capabilities("CapPrm")
+
+
+def _capabilities(kind: str) -> int:
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        return next((int(line.split()[1], 16) for line in file if line.startswith("CapPrm:")), 0)
+        return next((int(line.split()[1], 16) for line in file if line.startswith(f"{kind}:")), 0)
 
 
 def _libc() -> Any:

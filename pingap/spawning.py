@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pingap import limits
@@ -76,10 +76,10 @@ class SpawnerHandle:
         code = _CODE.format(path=sys.path, fd=there.fileno(), modules=self._modules)
         # Blocked until the spawner ignores them: a Ctrl-C meant for us must not end it while Python starts.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        argv, env = [sys.executable, "-P", "-c", code], ALLOCATOR | os.environ
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code], pass_fds=(there.fileno(),), stdin=subprocess.DEVNULL, env=ALLOCATOR | os.environ
-            )
+            with _without_capabilities():
+                self._process = subprocess.Popen(argv, pass_fds=(there.fileno(),), stdin=subprocess.DEVNULL, env=env)
         except OSError as error:
             self._socket.close()
             raise SpawnerFailed(f"the spawner cannot be started: {limits.explained(error)}") from error
@@ -245,6 +245,15 @@ class SpawnerHandle:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _without_capabilities() -> AbstractContextManager[None]:
+    """No stage needs one: what this process may, as binding low ports, is not passed on."""
+    if os.geteuid() == 0:
+        return nullcontext()
+    from pingap import privileges
+
+    return privileges.keeping_ambient()
 
 
 def _unheard(*_: Any) -> None:
