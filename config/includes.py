@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pingap.config.problems import Problem, nearest, path_of
-from pingap.config.text import toml
+from pingap.config.storage.base import Document
+from pingap.config.text.formats import tables_of
 
 KEY: Final = "includes"
 
@@ -106,7 +107,7 @@ class Shelf:
 
     def _parsed(self, name: str, text: str) -> IncludeKeys:
         path = path_of("storages", name, "value")
-        tables = toml.parse("value", text)
+        tables = tables_of(Document("value", text))
         if isinstance(tables, Problem):
             place = _PLACE.search(tables.path)
             where = f"line {place[1]}, column {place[2]}: " if place else ""

@@ -23,6 +23,13 @@ def is_reference(text: str) -> bool:
     return text.startswith("$") and _REFERENCE.fullmatch(text) is not None
 
 
+def files_named(table: Any) -> list[str]:
+    """The files that the texts of a table, as written, stand for."""
+    texts = table.values() if isinstance(table, dict) else ()
+    found = (_REFERENCE.fullmatch(text) for text in texts if isinstance(text, str))
+    return [os.path.expanduser(match[4]) for match in found if match and match[3] == "FILE"]
+
+
 class References:
     """Replaces them in tables. It asks for what they stand for, and tells what came of it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ from pingap.config.problems import BadValue, ConfigRefused, Problem, path_of
 from pingap.config.references import References, is_reference, of_environment, of_file
 from pingap.config.storage.base import Document, NotWritten, Storage
 from pingap.config.text import toml
-from pingap.config.text.formats import TOML, tables_of
+from pingap.config.text.formats import is_toml, tables_of
 
 _SECTION = "storages"
 
@@ -69,7 +68,7 @@ class _Work:
             value = self._value(path, item)
             if value is None:
                 continue
-            if os.path.splitext(document.name)[1] not in ("", TOML):
+            if not is_toml(document):
                 raise NotWritten(f"{document.name} is not TOML, and only that can be written")
             try:
                 changed = {"value": value} | ({"secret": self._reference} if self._reference else {})

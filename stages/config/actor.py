@@ -18,6 +18,7 @@ from pingap.config.certificates import files_of
 from pingap.config.diff import MOST_NAMED, shortened
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
+from pingap.config.references import files_named
 from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
 from pingap.config.storage.file import prints_of
 from pingap.config.storage.notice import Notice, places_of
@@ -368,12 +369,12 @@ def _load(load: Load, plans: Plans, storage: Readable) -> Found:
     """
     problems: tuple[str, ...]
     storage = ReadOnce(storage)
-    written = (*_code_files(_raw_items("plugins", storage), storage.base), *_certificate_files(storage))
+    written = (*_code_files(_raw_items("plugins", storage), storage.base), *_renewed_files(storage))
     looked = prints_of(written)
     try:
         snapshot = load(storage)
         loaded = Loaded.of(snapshot, plans(snapshot))  # what cannot travel is refused here rather than lost on the way
-        return loaded, (*_code_files(snapshot.plugins), *_certificate_files(storage)), looked, storage.fingerprint
+        return loaded, (*_code_files(snapshot.plugins), *_renewed_files(storage)), looked, storage.fingerprint
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))
     except Exception as error:
@@ -388,9 +389,11 @@ def _raw_items(section: str, storage: Readable) -> dict[str, Any]:
     return {}
 
 
-def _certificate_files(storage: Readable) -> tuple[str, ...]:
-    """The files of certificates and keys: they are renewed in their place, and taken over then."""
-    return tuple(sorted({path for table in _raw_items("certificates", storage).values() for path in files_of(table)}))
+def _renewed_files(storage: Readable) -> tuple[str, ...]:
+    """Those of certificates and keys, and those for which texts of storages stand: renewed in their place, and taken over then."""
+    found = {path for table in _raw_items("certificates", storage).values() for path in files_of(table)}
+    found |= {path for table in _raw_items("storages", storage).values() for path in files_named(table)}
+    return tuple(sorted(found))
 
 
 def _code_files(plugins: Mapping[str, Any], base: str = "") -> tuple[str, ...]:

@@ -47,6 +47,11 @@ def test_an_include_wins_over_the_items_own_key() -> None:
     assert (snapshot.locations["all"].weight, snapshot.locations["all"].max_processing) == (2, 3)
 
 
+def test_an_include_that_is_nested_without_end_is_a_problem_and_no_crash() -> None:
+    (problem,) = problems('includes = ["a"]', storage("a", "x = " + "[" * 5000 + "]" * 5000))
+    assert problem.startswith("storages.a.value: ")
+
+
 def test_storages_that_nobody_names_are_taken_whatever_they_hold() -> None:
     assert site("", storage("a", "not = = TOML") + storage("token", "abc.def")).locations["all"].weight is None
 

@@ -356,6 +356,18 @@ async def test_a_line_of_the_log_stays_short_when_thousands_of_keys_change(path:
         assert len(run.outcomes[-1]["problems"]) == 100, "who asks gets all of them"
 
 
+async def test_a_file_that_a_storage_stands_for_is_followed(path: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "value"
+    secret.write_text("weight = 1\n")
+    more = f'[storages.a]\ncategory = "x"\nvalue = "$FILE:{secret}"\n'
+    path.write_text(GOOD.format(port=1).replace('upstream = "api"', 'upstream = "api"\nincludes = ["a"]') + more)
+    async with running(path) as run:
+        secret.write_text("weight = 2\n")
+        await run.take()
+        await run.until(lambda: len(run.outcomes) == 2)
+        assert run.outcomes[-1]["changed"] == "changed locations.all.weight"
+
+
 async def test_a_file_of_a_directory_that_comes_or_goes_is_an_edit(tmp_path: Path) -> None:
     conf, run_dir = tmp_path / "conf", tmp_path / "run"
     conf.mkdir()
