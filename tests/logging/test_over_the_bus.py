@@ -102,7 +102,7 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     path = f"/tmp/pingap-test-{os.getpid()}-bus"
     held = RunDir(path)
-    made = World(path)
+    made = World(held.own.path)
     yield made
     await made.close()
     held.release()
@@ -137,7 +137,7 @@ async def test_events_reach_the_file_the_consumers_and_the_metrics_page_also_aft
         client.context.emit(access(status=201))
         client.context.emit((LINES, "web", 1, "201"))
 
-    stream = events.astream(world.run_dir)
+    stream = events.astream(os.path.dirname(world.run_dir))
     await until(lambda: metrics.figures()["events"] > 0, emit)
     event = await asyncio.wait_for(_next(stream, emit), DEADLINE)
     assert event.status == 201
