@@ -29,6 +29,11 @@ ACTING: Final = frozenset(
 """Commands that change something: done is done, whether or not anybody could read the answer."""
 
 
+def is_acting(words: list[str]) -> bool:
+    """words: of a command line, at least one."""
+    return " ".join(words[: 2 if words[0] == "config" else 1]) in ACTING
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point. Without a subcommand, flags are those of `up`."""
     terminal.prepare()
@@ -39,7 +44,7 @@ def main(args: list[str] | None = None) -> None:
         words = ["up", *words]
     code = _guarded(lambda: commands.main(words, prog_name="pingap", standalone_mode=False))
     terminal.flush()
-    is_told = " ".join(words[: 2 if words[0] == "config" else 1]) not in ACTING or not {"-h", "--help", *texts.FLAGS}.isdisjoint(words)
+    is_told = not is_acting(words) or not {"-h", "--help", *texts.FLAGS}.isdisjoint(words)
     if not code and is_told and terminal.lost() not in (0, errno.EPIPE):
         terminal.warn(f"pingap: stdout takes nothing: {os.strerror(terminal.lost())}")
         code = FAILED
