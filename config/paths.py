@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from pingap.config.model import Snapshot
-from pingap.config.problems import Problem, path_of
+from pingap.config.problems import Note, Problem, path_of
 
 STREAMS: Final = ("", "/dev/stderr", "/dev/stdout")
 """Log targets that are a stream of the process and no file of their own."""
@@ -44,6 +44,15 @@ def check_paths(snapshot: Snapshot, *, root_makes: bool = False) -> Iterator[Pro
         for key, path in logs:
             if path and os.path.realpath(path) == os.path.realpath(basic.pid_file):
                 yield Problem("basic.pid_file", f"{basic.pid_file} is also {key}", "give each a file of its own")
+
+
+def notes_on_rotation(snapshot: Snapshot) -> Iterator[Note]:
+    """A note for each log that this user could go on with, but not make anew once it has been renamed."""
+    for key, path in logs_of(snapshot):
+        folder = os.path.dirname(os.path.realpath(path))
+        if path not in STREAMS and os.path.isdir(folder) and not _may(folder, os.W_OK | os.X_OK):
+            closed = f"{path} cannot be made anew after it has been renamed: {folder} is closed to user id {os.geteuid()} (basic.user)"
+            yield Note(key, closed, "logrotate has to make it: create 0640 USER GROUP")
 
 
 def logs_of(snapshot: Snapshot) -> list[tuple[str, str]]:

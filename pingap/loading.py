@@ -16,8 +16,8 @@ from pingap.config.accounts import Account, UnknownAccount, account_of, check_ac
 from pingap.config.diff import MOST_NAMED, restarted_only
 from pingap.config.load import load as load_snapshot
 from pingap.config.model import Snapshot
-from pingap.config.notes import notes_on
-from pingap.config.paths import check_paths
+from pingap.config.notes import grouped, notes_on
+from pingap.config.paths import check_paths, notes_on_rotation
 from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, path_of
 from pingap.config.refused import SnapshotRefused
 from pingap.config.storage.base import OutOfReach, Readable, ReadOnce
@@ -95,7 +95,8 @@ def _load_as_it_runs(storage: Readable) -> Snapshot:
         message, _, hint = str(error).partition("\n")
         raise ConfigRefused([Problem("basic.user", message.removeprefix("basic.user: "), hint.strip())]) from None
     try:
-        return load(storage, root_makes=True)
+        snapshot = load(storage, root_makes=True)
+        return replace(snapshot, notes=(*snapshot.notes, *grouped(notes_on_rotation(snapshot))))
     except ConfigRefused as refused:
         if not _is_denied(refused):
             raise

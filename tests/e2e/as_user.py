@@ -45,6 +45,11 @@ class AsUser(Pingap):
         self.dir.chmod(0o711)
         self.config.chmod(0o644)
 
+    def command(self, *args: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+        """By the same Python: of `upgrade` it is the one that runs the next instance."""
+        argv = [*self.argv[:3], *args, "--run-dir", str(self.run_dir)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, env=self.env, cwd=self.dir, check=False)
+
     def write_config(self, text: str) -> None:
         super().write_config(text)
         self.config.chmod(0o644)

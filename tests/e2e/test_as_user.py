@@ -148,6 +148,19 @@ def test_a_restart_binds_the_low_port_again_and_stays_the_user(instance: AsUser)
     assert "without effect" not in instance.output()
 
 
+def test_an_upgrade_keeps_the_low_port_the_user_and_the_pid_file(instance: AsUser) -> None:
+    before = instance.ps()[0].pid
+    done = instance.command("upgrade")
+    assert done.returncode == 0, done.stderr + instance.output()[-2000:]
+    after = instance.ps()[0].pid
+    assert after != before
+    assert int((instance.dir / "pid").read_text()) == after
+    assert instance.get("/ping").status == 200
+    assert status(after, "Uid") == [str(pwd.getpwnam(USER).pw_uid)] * 4
+    assert int(status(after, "CapPrm")[0], 16) == BIND
+    assert {status(row.pid, "CapPrm")[0] for row in instance.ps()[1:]} == {"0" * 16}
+
+
 # -- starts of their own ---------------------------------------------------------------------
 
 
@@ -162,6 +175,26 @@ def test_root_takes_back_the_run_dir_of_an_instance_that_is_no_more() -> None:
         instance.output_file.unlink()
         instance.start()
         assert instance.get("/ping").status == 200
+
+
+def test_root_takes_over_from_the_user_and_becomes_him_too() -> None:
+    with AsUser(SITE.replace("/logs/", "/")) as instance:
+        log = instance.dir / "second"
+        with log.open("wb") as output:
+            next_one = subprocess.Popen([*instance.argv, "-u"], env=instance.env, stdout=output, stderr=output, cwd=instance.dir)
+        try:
+            until(lambda: "\nready in " in log.read_text() or next_one.poll() is not None, 20, "the next one serves")
+            assert next_one.poll() is None, log.read_text()
+            assert instance.process is not None and instance.process.wait(15) == 0
+            assert instance.ps()[0].pid == next_one.pid
+            assert instance.get("/ping").status == 200
+            assert {status(row.pid, "Uid")[1] for row in instance.ps()} == {str(pwd.getpwnam(USER).pw_uid)}
+            assert instance.command("down").returncode == 0
+            assert next_one.wait(10) == 0
+        finally:
+            if next_one.poll() is None:
+                next_one.kill()
+                next_one.wait()
 
 
 def refusal(config: str) -> str:
@@ -205,6 +238,22 @@ def test_what_only_root_can_read_is_refused_before_anything_is_bound() -> None:
         argv = [python, "-m", "pingap", "check", "-c", str(instance.config)]
         done = subprocess.run(argv, env=instance.env, capture_output=True, text=True, check=False, cwd="/")
         assert done.returncode == 2 and "looked at as nobody" in done.stderr
+    finally:
+        instance.discard()
+
+
+def test_check_tells_which_log_the_user_could_not_make_anew() -> None:
+    instance = AsUser(SITE)
+    (instance.dir / "logs").mkdir()
+    shutil.chown(instance.dir / "logs", USER, "nogroup")
+    try:
+        python, _ = open_python()
+        argv = [python, "-m", "pingap", "check", "-c", str(instance.config)]
+        done = subprocess.run(argv, env=instance.env, capture_output=True, text=True, check=False, cwd="/")
+        assert done.returncode == 0, done.stderr
+        assert f"note: basic.error_log: {instance.dir}/error.log cannot be made anew" in done.stderr
+        assert "create 0640" in done.stderr and "access_log" not in done.stderr
+        assert not (instance.dir / "error.log").exists(), "a check makes nothing"
     finally:
         instance.discard()
 
