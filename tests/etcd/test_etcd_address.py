@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import NotWritten
@@ -113,3 +116,28 @@ def test_keys_are_as_the_reference_writes_them() -> None:
     assert keys.until(b"deeper/17-1700000000") is None
     assert keys.end_of(b"/p/") == b"/p0"
     assert keys.end_of(b"a\xff") == b"b"
+
+
+@given(st.text(max_size=40))
+def test_whatever_the_name_of_an_item_its_key_is_one_of_its_section_or_it_is_refused(name: str) -> None:
+    try:
+        document = keys.home_of("servers", name)
+    except NotWritten:
+        return
+    section, _, rest = document.partition("/")
+    assert (section, rest.removesuffix(".toml"), rest.count("/")) == ("servers", name, 0)
+    assert document.encode().decode() == document
+
+
+@given(st.text(min_size=8, max_size=40), st.sampled_from(["password", "pasword", "x", "user&password", "timeout=1s&password"]))
+def test_whatever_the_password_it_is_read_as_it_is_and_never_told(password: str, parameter: str) -> None:
+    written = quote(password, errors="replace")
+    source = f"etcd://h/p?{parameter}={written}"
+    assert written not in without_password(source)
+    try:
+        address = address_of(f"{source}&user=me", {})
+    except ConfigRefused as refused:
+        assert written not in str(refused)
+    else:
+        assert address.password == password or password.startswith("$ENV:")
+        assert written not in address.shown

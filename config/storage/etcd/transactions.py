@@ -88,14 +88,14 @@ def portions(
     found: list[Portion] = []
 
     def add(document: str, operations: list[Operation], size: int, is_put: bool) -> None:
-        part = found[-1] if found else None
-        if part is None or part.size + size > MOST_BYTES or len(part.operations) + len(operations) > MOST:
-            part = Portion()
-            found.append(part)
-        part.operations += operations
-        part.documents.append(document)
-        part.size += size
-        part.has_put |= is_put
+        portion = found[-1] if found else None
+        if portion is None or portion.size + size > MOST_BYTES or len(portion.operations) + len(operations) > MOST:
+            portion = Portion()
+            found.append(portion)
+        portion.operations += operations
+        portion.documents.append(document)
+        portion.size += size
+        portion.has_put |= is_put
 
     for document in sorted(written, key=lambda one: (_rank(one.name), one.name)):
         before = held.get(document.name)
@@ -108,19 +108,19 @@ def portions(
     for name in sorted(removed, key=lambda one: (-_rank(one), one)):
         history, size = _history(place, name, held.get(name), old, now)
         add(name, [{"request_delete_range": {"key": sent(place.key(name))}}, *history], size + len(name) + 100, False)
-    for part in found:
+    for portion in found:
         stays = next((name for name in held if name not in removed), None)
-        if not part.has_put and stays is not None:
-            part.operations.append({"request_put": {"key": sent(place.key(stays)), "ignore_value": True}})
+        if not portion.has_put and stays is not None:
+            portion.operations.append({"request_put": {"key": sent(place.key(stays)), "ignore_value": True}})
     return found
 
 
-def transaction(place: Keyspace, part: Portion, held: Collection[str], revision: int) -> dict[str, Any]:
+def transaction(place: Keyspace, portion: Portion, held: Collection[str], revision: int) -> dict[str, Any]:
     """The body of the call. held: documents that must be there; revision: after which none may have changed."""
     unchanged = {**range_of(place.prefix), "target": "MOD", "result": "LESS", "mod_revision": str(revision + 1)}
-    concerned = dict.fromkeys(name for name in (*part.documents, *held) if name in held)
+    concerned = dict.fromkeys(name for name in (*portion.documents, *held) if name in held)
     there = [{"key": sent(place.key(name)), "target": "VERSION", "result": "GREATER", "version": "0"} for name in list(concerned)[:ROOM]]
-    return {"compare": [unchanged, *there], "success": _nested(part.operations)}
+    return {"compare": [unchanged, *there], "success": _nested(portion.operations)}
 
 
 def asked(ranges: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
