@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ from pingap.config.problems import Problem
 from pingap.config.storage.base import Document
 from pingap.config.text import toml
 from pingap.config.text.places import DEEPEST, is_too_deep
+
+_ESCAPED_WORD: Final = re.compile(r"\\[uUx\s]")
 
 
 def _hcl(name: str, text: str) -> dict[str, Any] | Problem:
@@ -60,4 +63,5 @@ def as_written(documents: Iterable[Document], section: str) -> dict[str, Any]:
 
 def _may_have(section: str, text: str) -> bool:
     """False when there is no such section for sure: to parse thousands of locations once more takes a second."""
-    return section in text or "\\u" in text or "\\U" in text  # a name in quotes may have escapes
+    # HCL and KDL have a word for one item of a section, too; and a name in quotes may have escapes.
+    return section.removesuffix("s") in text or _ESCAPED_WORD.search(text) is not None

@@ -296,7 +296,8 @@ class _HclText:
     def _word(self, wanted: str) -> str:
         found = _WORD.match(self._text, self._at)
         if not found:
-            raise self._bad(f"{wanted}, not {self._here()!r}" if self._here() not in ("", "\n") else wanted)
+            hint = "is it TOML? its suffix says HCL" if self._here() == "[" else ""
+            raise self._bad(f"{wanted}, not {self._here()!r}" if self._here() not in ("", "\n") else wanted, hint)
         self._at = found.end()
         return found[0]
 

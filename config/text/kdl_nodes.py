@@ -47,6 +47,7 @@ _MEANT: Final = {
     "#": "a comment is // or /* */",
     "=": "KDL has no = between a key and its value, but in a line of several: a=1 b=2",
     "/": "paths stand in quotes",
+    "[": "a list is written as a b c, without brackets; or is it TOML? its suffix says KDL",
 }
 _OF_KDL_1: Final = ("true", "false", "null")
 

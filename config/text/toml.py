@@ -1,4 +1,4 @@
-"""TOML to tables, by tomli on every Python: its compiled form is the faster one, and all Pythons then take the same language."""
+"""TOML 1.1 to tables, by tomli on every Python: its compiled form is the faster one, and all Pythons then take the same language."""
 
 from __future__ import annotations
 

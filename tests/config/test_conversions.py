@@ -22,7 +22,7 @@ from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import Document, NotWritten
 from pingap.config.storage.memory import MemoryStorage
 from pingap.config.storage.places import storage_of
-from pingap.config.text.formats import tables_of
+from pingap.config.text.formats import as_written, tables_of
 from pingap.config.text.lists import list_keys
 from pingap.stages.plugins import registry
 from tests.kit.config import load, load_text
@@ -186,6 +186,23 @@ def test_a_directory_is_read_in_all_languages_together(tmp_path: Path) -> None:
     (tmp_path / "d.kdl").write_text("location all {\n  path a\n")
     with pytest.raises(ConfigRefused, match=r"d\.kdl:1:14: not KDL"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.toml", "[plugins]\na = {}"),
+        ("x.toml", '["plug\\u0069ns"]\na = {}'),
+        ("x.toml", '["plug\\x69ns"]\na = {}'),
+        ("x.hcl", 'plugin "a" {}'),
+        ("x.kdl", "plugin a"),
+        ("x.kdl", '"plug\\u{69}n" a'),
+        ("x.kdl", '"plug\\   in" a'),
+    ],
+)
+def test_items_are_found_however_their_section_is_written(name: str, text: str) -> None:
+    assert as_written([Document(name, text)], "plugins") == {"a": {}}
+    assert as_written([Document(name, text)], "servers") == {}
 
 
 @pytest.mark.parametrize(("name", "text"), [("x.hcl", 'upstream "app" {\n}\n'), ("x.kdl", "upstream app {}\n")])

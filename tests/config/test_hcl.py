@@ -128,6 +128,7 @@ EVALUATES = "pingap evaluates nothing in HCL: write the value itself, or $ENV:NA
         ("basic { x = <<EOT\nabc\n", "1:13", "not HCL: no line EOT closes the text", ""),
         ("basic { x = <<\n", "1:13", "not HCL: expected a word and the end of the line after <<", ""),
         ("basic {\n\n", "1:1", "not HCL: the block 'basic' is not closed", ""),
+        ("[basic]\n", "1:1", "not HCL: expected a key or a block, not '['", "is it TOML?"),
         ("basic {}\n}", "2:1", "not HCL: expected a key or a block, not '}'", ""),
         ("basic { x = [1, 2", "1:13", "not HCL: the list is not closed", ""),
         ("basic { x = [1 2] }", "1:16", "not HCL: expected `,` or `]`", ""),

@@ -153,6 +153,7 @@ def test_a_key_that_is_null_is_not_there() -> None:
         ("server a {\n  addr 127.0.0.1:80\n}", "2:8", "not KDL: '127.0.0.1:80' is not a number", "in quotes"),
         ("server a {\n  addr 80=1\n}", "2:10", "not KDL: expected a space", ""),
         ("server a {\n", "1:10", "not KDL: this { is not closed", ""),
+        ("[basic]\n", "1:1", "not KDL: expected the name of a node, not '['", "is it TOML?"),
         ("basic {}\n}", "2:1", "not KDL: a } without its {", ""),
         ('basic { x "a\n}', "1:11", "not KDL: the text is not closed on its line", '""" for several lines'),
         ('basic { x "\\q" }', "1:12", "not KDL: \\q means nothing in a text", "write \\\\"),
