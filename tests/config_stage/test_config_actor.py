@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+import watchfiles._rust_notify
 
 from pingap.bus.members import Members
 from pingap.config.load import load
@@ -221,6 +224,55 @@ async def test_an_edit_of_which_the_kernel_tells_need_not_be_looked_for(path: Pa
         for port in range(2, 5):
             await run.take(lambda: run.write(GOOD.format(port=port)))  # noqa: B023
             assert run.port == port
+
+
+async def test_where_the_kernel_tells_nothing_an_edit_is_taken_over_within_two_seconds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")  # what inotify says when it has no watches left
+
+    monkeypatch.setattr(watchfiles._rust_notify, "RustNotify", full)
+    async with running(path) as run:
+        for port in (2, 3):
+            began = monotonic()
+            await run.take(lambda: run.write(GOOD.format(port=port)))  # noqa: B023
+            assert (run.port, monotonic() - began < 2) == (port, True)
+
+
+async def test_a_file_that_is_away_for_a_moment_is_no_problem_within_an_edit(path: Path) -> None:
+    async with running(path) as run:
+        path.unlink()
+        await asyncio.sleep(0.1)
+        await run.take(lambda: path.write_text(GOOD.format(port=2)))
+        assert run.port == 2
+        assert not any(outcome["problems"] for outcome in run.outcomes)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+async def test_a_checkout_of_git_is_taken_over_as_a_whole_within_a_moment(tmp_path: Path) -> None:
+    root = tmp_path / "conf"
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(root), *words], check=True, capture_output=True)
+
+    for port in (1, 2):
+        root.mkdir(exist_ok=True)
+        server, _, rest = GOOD.format(port=port).partition("[locations.all]")
+        (root / "servers.toml").write_text(server.replace('"all"', f'"l{port}"'))
+        for old in root.glob("rest*"):
+            old.unlink()
+        (root / f"rest{port}.toml").write_text(f"[locations.l{port}]{rest}")
+        if port == 1:
+            git("init", "-q")
+        git("checkout", "-q", "-b", f"v{port}")
+        git("add", "-A")
+        git("commit", "-q", "-m", "x")
+    async with started(Run(root, tmp_path)) as run:
+        await run.take()
+        for port in (1, 2, 1):
+            await run.take(lambda: git("checkout", "-q", f"v{port}"))  # noqa: B023
+            assert run.port == port
+        assert not any(outcome["problems"] for outcome in run.outcomes)
 
 
 async def test_kubernetes_swaps_of_a_whole_directory_are_taken_over_as_one(tmp_path: Path) -> None:

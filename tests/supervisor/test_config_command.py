@@ -83,6 +83,12 @@ def test_what_the_source_says_is_the_layout_that_is_meant(conf: Path) -> None:
     assert "locations/a.toml" in files(conf)
 
 
+def test_a_check_changes_nothing_whatever_the_layout(conf: Path) -> None:
+    for words in (("check", "-c"), ("up", "-t", "-c")):
+        said(*words, f"{conf}?separation=true&enable_history=true")
+        assert (files(conf), os.listdir(conf.parent)) == ({"all.toml": ALL}, ["conf"])
+
+
 def test_a_dry_run_tells_and_does_nothing(conf: Path) -> None:
     output = said("config", "migrate", "-c", str(conf), "--dry-run")
     assert "servers.toml: would be written" in output and "all.toml: would be removed" in output

@@ -86,6 +86,12 @@ def test_accept_and_plugins_in_a_worker_are_told_their_crew() -> None:
     assert topology.settings("plugins", worker, (5, 6, 7, 8), Options(), None) == settings
 
 
+def test_the_config_stage_follows_changes_unless_it_is_told_not_to() -> None:
+    role = next(role for role in topology.roles(Snapshot(servers=SERVER), Options()) if role.name == "config")
+    for follows in (True, False):
+        assert topology.settings("config", role, (3,), Options(follows=follows), None)["follows"] is follows
+
+
 def test_each_internal_destination_is_answered_by_one_stage_of_which_routing_is_told() -> None:
     names = [name for row in topology.ROWS for name in row.answers]
     assert sorted(names) == sorted({METRICS, OPTIONS}) == sorted(topology.destinations())
