@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-
-from pingap.config.problems import BadValue, choices, nearest
-from pingap.config.quantities import text_of
+from typing import Final
 
 LEVELS: Final = ("debug", "info", "warn", "error", "off")
 _OTHER_WORDS: Final = {"trace": "debug", "warning": "warn"}
@@ -54,15 +51,6 @@ def levels_of(text: str) -> Levels:
         else:
             ignored.append(word)
     return Levels(of_all or everywhere, stages, tuple(ignored))
-
-
-def parse_levels(value: Any) -> str:
-    """Directives of which something can be understood, in one form."""
-    text = text_of(value, 'a level such as "info"')
-    levels = levels_of(text)
-    if not str(levels):
-        raise BadValue(f"{text!r} is no level", nearest(text, LEVELS) or choices(LEVELS))
-    return str(levels)
 
 
 def is_ignored(words: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
 from pingap.config.addresses import host_name, parse_backend, parse_domains, parse_endpoint, parse_listen_list, parse_network, parse_sni
-from pingap.config.levels import parse_levels
+from pingap.config.levels import LEVELS, levels_of
 from pingap.config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from pingap.config.pem import parse_pem
 from pingap.config.problems import BadValue, choices, nearest
@@ -312,6 +312,15 @@ def parse_metrics_path(value: Any) -> str | None:
     if text and (not text.startswith("/") or not text.isascii() or re.search(r"[\s?#]", text)):
         raise BadValue(f"{text!r} is not a path", 'write "/metrics"')
     return text or None
+
+
+def parse_levels(value: Any) -> str:
+    """Directives of which something can be understood, in one form."""
+    text = text_of(value, 'a level such as "info"')
+    levels = levels_of(text)
+    if not str(levels):
+        raise BadValue(f"{text!r} is no level", nearest(text, LEVELS) or choices(LEVELS))
+    return str(levels)
 
 
 def parse_file_path(value: Any) -> str | None:
