@@ -166,9 +166,10 @@ def test_a_good_configuration_is_told_as_good(tmp_path: Path) -> None:
 def test_certificates_that_no_server_uses_are_told_at_check_start_and_reload(origin: Origin) -> None:
     note = "certificates.lonely: without effect"
     text = site([origin.port])
-    with Pingap(text + certificate.section("lonely", "a.example")) as proxy:
+    with Pingap(text + certificate.section("lonely", "a.example"), env={"RUST_LOG": "hyper=debug,info"}) as proxy:
         proxy.wait_output(rf"(?i)warn.*{note}")
         assert f"note: {note}" in proxy.output()
+        assert "note: the log level in the environment: hyper=debug: neither a level" in proxy.output()
         done = proxy.command("check", "-c", str(proxy.config))
         assert (done.returncode, note in done.stderr) == (0, True)
         assert f"pingap runs in {proxy.run_dir}" in done.stderr
