@@ -242,22 +242,27 @@ _paths: list[str] = []
 
 def go_to(path: str) -> None:
     """From now on stdout and stderr of this process, and of those that it forks, are a file, appended to; else /dev/null."""
+    is_known = _paths == [path]
     _paths[:] = [path]
-    for name in (path, os.devnull):
-        with suppress(OSError):
-            fd = os.open(name, _FLAGS | os.O_CREAT, 0o640)
-            break
-    else:
-        return
-    for output in _outputs.values():
-        output.go_to(fd)
-    os.close(fd)
+    if not _gone_to(path) and not is_known:
+        _gone_to(os.devnull)
 
 
 def reopen() -> None:
-    """After logrotate: the file of `go_to` anew, where there is one."""
+    """After logrotate: the file of `go_to` anew, where there is one. One that cannot be opened now stays the old one."""
     for path in list(_paths):
         go_to(path)
+
+
+def _gone_to(path: str) -> bool:
+    try:
+        fd = os.open(path, _FLAGS | os.O_CREAT, 0o640)
+    except OSError:
+        return False
+    for output in _outputs.values():
+        output.go_to(fd)
+    os.close(fd)
+    return True
 
 
 def retry() -> None:

@@ -239,3 +239,44 @@ def test_streams_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, capsy
     ours, kept = sys.stdout, dict(output._outputs)
     output.never_wait()
     assert sys.stdout is ours and output._outputs == kept
+
+
+MOVING = """
+import os, sys
+from pingap.bus import output
+output.never_wait()
+print("to the reader")
+output.go_to("one/log")
+print("one", flush=True)
+os.write(2, b"from C\\n")
+os.rename("one/log", "one/old")
+output.reopen()
+print("two")
+os.rename("one", "other")
+output.reopen()
+print("three")
+output.go_to("nowhere/log")
+print("four")
+if os.fork() == 0:
+    output.go_to("child")
+    print("five")
+    sys.exit()
+os.wait()
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("make", [pipe, sockets])
+def test_it_goes_to_a_file_and_follows_it_and_never_to_a_closed_one(make: Callable[[], Ends], tmp_path: Path) -> None:
+    ours, theirs = make()
+    (tmp_path / "one").mkdir()
+    done = subprocess.run([sys.executable, "-c", MOVING], stdout=theirs, stderr=theirs, cwd=tmp_path, timeout=25, check=False)
+    os.close(theirs)
+    assert done.returncode == 0
+    assert os.read(ours, 1000) == b"to the reader\n"
+    assert os.read(ours, 1000) == b"", "nobody holds the other end any more"
+    os.close(ours)
+    # What cannot be opened after logrotate stays what it is; what never could be is /dev/null.
+    assert (tmp_path / "other/old").read_text() == "one\nfrom C\n"
+    assert (tmp_path / "other/log").read_text() == "two\nthree\n"
+    assert (tmp_path / "child").read_text() == "five\n"
