@@ -20,6 +20,7 @@ from pingap.config.notes import grouped, notes_on
 from pingap.config.paths import check_paths, notes_on_rotation
 from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, path_of
 from pingap.config.refused import SnapshotRefused
+from pingap.config.secrecy import is_within
 from pingap.config.storage.base import OutOfReach, Readable, ReadOnce
 from pingap.config.storage.places import storage_of
 from pingap.config.text.formats import as_written
@@ -41,11 +42,18 @@ def load(storage: Readable, *, root_makes: bool = False) -> Snapshot:
     except SnapshotRefused as refused:
         sound = refused.sound
         more = (*_access_logs(_written(storage)), *check_account(sound.basic), *check_paths(sound, root_makes=root_makes))
-        raise SnapshotRefused([*refused.problems, *more], refused.notes, sound) from None
+        raise SnapshotRefused([*refused.problems, *_guarded(more, sound)], refused.notes, sound) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
     if problems := [*_access_logs(formats), *check_account(snapshot.basic), *check_paths(snapshot, root_makes=root_makes)]:
-        raise SnapshotRefused(problems, snapshot.notes, snapshot)
+        raise SnapshotRefused(_guarded(problems, snapshot), snapshot.notes, snapshot)
     return replace(snapshot, code=checker.code)
+
+
+def _guarded(problems: Iterable[Problem], snapshot: Snapshot) -> list[Problem]:
+    """The problems, of a value that came out of a storage no more than that there is one: what is said may quote it."""
+    secret = frozenset(snapshot.secret)
+    said = "is not what this key takes; its value is secret, so that no more is said"
+    return [replace(one, message=said, hint="") if secret and is_within(one.path, secret) else one for one in problems]
 
 
 def _access_logs(formats: Iterable[tuple[str, str]]) -> Iterator[Problem]:

@@ -53,3 +53,15 @@ def test_files_of_plugins_are_found_beside_the_configuration(tmp_path: Path) -> 
     for source in (path, tmp_path):
         snapshot = loading.load(storage_of(source))
         assert snapshot.plugins["mine"]["path"] == str(tmp_path / "mine.py")
+
+
+def test_what_came_out_of_a_storage_is_not_quoted_by_later_checks_either(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        SERVER + 'access_log = "$SECRET:log"\n[locations.x]\nplugins = ["pingap:ping"]\n[basic]\nerror_log = "$SECRET:file"\n'
+        '[storages.log]\ncategory = "x"\nvalue = "{hunter2}"\n[storages.file]\ncategory = "x"\nvalue = "/nonexistent/hunter2/x"\n'
+    )
+    with pytest.raises(ConfigRefused) as refused:
+        loading.load(storage_of(path))
+    assert {problem.path for problem in refused.value.problems} == {"servers.a.access_log", "basic.error_log"}
+    assert "hunter2" not in str(refused.value)

@@ -74,6 +74,7 @@ def supervisor(**more: Any) -> dict[str, Any]:
 
 def test_the_summary_says_what_became_of_the_last_configuration() -> None:
     assert ps_table.summary([supervisor()], 0.0) == ["pingap 1.2.3, ready for 1m", "generation 7"]
+    assert ps_table.summary([supervisor(config="ab12cd34ef56")], 0.0)[1] == "generation 7, configuration ab12cd34ef56"
     taken = {"time": 100.0, "problems": [], "changed": "added locations.x"}
     assert ps_table.summary([supervisor(reload=taken)], 130.0)[1].startswith("generation 7, taken 30s ago, at ")
     refused = {"time": 100.0, "problems": ["a: is wrong\n    write b"], "changed": ""}
