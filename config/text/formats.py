@@ -10,7 +10,7 @@ from typing import Any, Final
 from pingap.config.problems import Problem
 from pingap.config.storage.base import Document
 from pingap.config.text import toml
-from pingap.config.text.places import DEEPEST, is_too_deep
+from pingap.config.text.places import DEEPEST, is_too_deep, nested_at, place_of
 
 _ESCAPED_WORD: Final = re.compile(r"\\[uUx\s]")
 
@@ -39,7 +39,9 @@ def tables_of(document: Document) -> dict[str, Any] | Problem:
     parse = FORMATS.get(os.path.splitext(document.name)[1], toml.parse)
     tables = parse(document.name, document.text)
     if isinstance(tables, dict) and is_too_deep(tables):
-        return Problem(document.name, f"not taken: tables or lists nested more than {DEEPEST} deep")
+        return Problem(
+            place_of(document.name, document.text, nested_at(document.text)), f"not taken: tables or lists nested more than {DEEPEST} deep"
+        )
     return tables
 
 

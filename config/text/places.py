@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 DEEPEST: Final = 64
 """Levels of tables and lists in each other. No key needs more than four; what works on tables calls itself for each level."""
+
+_OPENED: Final = re.compile(rf"(?:[\[{{][^\[\]{{}}]*+){{{DEEPEST}}}")
 
 
 def place_of(name: str, text: str, at: int) -> str:
@@ -23,3 +26,9 @@ def is_too_deep(tables: dict[str, Any]) -> bool:
         if not level:
             return False
     return True
+
+
+def nested_at(text: str) -> int:
+    """Where what is too deep begins, as far as brackets show it: those in texts and comments count, too. Else 0."""
+    found = _OPENED.search(text)
+    return found.start() if found else 0

@@ -9,7 +9,7 @@ from typing import Any, Final
 import tomli
 
 from pingap.config.problems import Problem
-from pingap.config.text.places import DEEPEST, place_of
+from pingap.config.text.places import DEEPEST, nested_at, place_of
 
 _LONG_KEY: Final = re.compile(rf"""\.[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
 """The parser needs memory and time for the square of a key's parts. It starts at a dot: for that it is found quickly."""
@@ -28,7 +28,7 @@ def parse(name: str, text: str) -> dict[str, Any] | Problem:
         at_end = " at the end of the file" if error.pos >= len(error.doc) else ""
         return Problem(f"{name}:{error.lineno}:{error.colno}", f"not TOML: {error.msg}{at_end}")
     except RecursionError:
-        return Problem(name, f"not taken: tables or lists nested more than {DEEPEST} deep")
+        return Problem(place_of(name, text, nested_at(text)), f"not taken: tables or lists nested more than {DEEPEST} deep")
     except ValueError:
         found = _LONG_NUMBER.search(text)
         return Problem(place_of(name, text, found.start() if found else 0), "not taken: a number with thousands of digits")

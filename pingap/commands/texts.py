@@ -57,7 +57,7 @@ def schema() -> None:
 
     pingap schema >pingap.schema.json; a configuration whose first line is
     `#:schema ./pingap.schema.json` is then checked and completed by editors
-    that know Tombi or Taplo.
+    that have Tombi.
     """
     from pingap.schema import document
 

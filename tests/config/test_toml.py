@@ -29,9 +29,9 @@ def problem_of(text: str) -> Problem:
         ("a = 1\n\nb = " + "1" * 5000, "x.toml:3:5", "not taken: a number with thousands of digits"),
         ("x = 1\n[" + "a." * 100_000 + "a]", "x.toml:2:3", "not taken: a key of more than 64 parts"),
         ('"a" . b.' * 1000 + "c = 1", "x.toml:1:5", "not taken: a key of more than 64 parts"),
-        ("a = " + "[" * 100_000, "x.toml", "not taken: tables or lists nested more than 64 deep"),
-        ("a = " + "{a = " * 100_000, "x.toml", "not taken: tables or lists nested more than 64 deep"),
-        ("a = " + "[" * 70 + "]" * 70, "x.toml", "not taken: tables or lists nested more than 64 deep"),
+        ("a = " + "[" * 100_000, "x.toml:1:5", "not taken: tables or lists nested more than 64 deep"),
+        ("a = 1\nb = " + "{a = " * 100_000, "x.toml:2:5", "not taken: tables or lists nested more than 64 deep"),
+        ("a = " + "[" * 70 + "]" * 70, "x.toml:1:5", "not taken: tables or lists nested more than 64 deep"),
     ],
 )
 def test_a_text_that_is_not_taken_says_where(text: str, place: str, message: str) -> None:
