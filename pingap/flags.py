@@ -8,6 +8,9 @@ from typing import Final
 OVER: Final = "PINGAP_UPGRADE"
 """The environment variable that is as good as `--upgrade`."""
 
+CHILD: Final = "child"
+"""Its value where the instance that is to be replaced has started this process: nobody else waits for it."""
+
 LATER: Final[Mapping[str, str]] = {
     "admin": "the admin page",
     "cp": "the control panel",

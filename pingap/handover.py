@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from pingap import limits
 from pingap.daemon import back_to
-from pingap.flags import OVER
+from pingap.flags import CHILD, OVER
 
 VERSION: Final = 1
 
@@ -113,7 +113,7 @@ class Handover:
     def start(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
         """Starts the next instance, which will connect; its process id. Raises OSError."""
         # A group of its own: a terminal's Ctrl-C is for us, and we pass it on.
-        given = {**env, OVER: "1"}
+        given = {**env, OVER: CHILD}
         self._child = subprocess.Popen(argv, env=given, stdin=subprocess.DEVNULL, process_group=0, cwd=back_to(env))
         self._handle = os.pidfd_open(self._child.pid)
         self._loop.add_reader(self._handle, self._child_ended)

@@ -6,7 +6,6 @@ more, with the exit code of the one that did. Run anew as a program of its own (
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -27,6 +26,14 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 _CODE: Final = "import sys; sys.path[:] = {path!r}; from pingap.stand_in import main; main({run_dir!r})"
 
 
+def adopt() -> None:
+    """From now on orphans below this process are its children: the next instance outlives the one that has started it."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def become(run_dir: str) -> NoReturn:
     """Takes the place of this process. Raises OSError."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
@@ -35,8 +42,7 @@ def become(run_dir: str) -> NoReturn:
 
 def main(run_dir: str) -> NoReturn:
     """Stands in until nobody serves in the run dir."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt()
     with suppress(ImportError):
         from setproctitle import setproctitle
 

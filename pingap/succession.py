@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from pingap import rundir
+from pingap import rundir, stand_in
 from pingap.handover import MOST_ROWS, Handover, Packet, Successor, explained
 from pingap.listeners import Listener
 from pingap.observability.notices import RESTART, RESTART_FAIL
@@ -166,6 +166,7 @@ class Succession:
         for ticket in self._tickets:
             self._answer(ticket, True, {"pid": successor.pid, "before": os.getpid()})
         self._tickets.clear()
+        stand_in.adopt()
         self._watch(successor.pid)
         self._feed(StopAsked(True, has_successor=True))
 

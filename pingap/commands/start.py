@@ -14,7 +14,7 @@ from pingap import flags, process_one, rundir, terminal
 from pingap.bus import output
 from pingap.commands import check, options, texts
 from pingap.commands.options import BAD_USAGE, Function, Number, fail
-from pingap.flags import OVER
+from pingap.flags import CHILD, OVER
 
 if TYPE_CHECKING:
     from pingap.activation import Activation
@@ -67,7 +67,12 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option("--cert", metavar="PATH", help="With --upstream: certificate for TLS and HTTP/2, a file or the directory that has it.")
 @click.option("--key", metavar="PATH", help="With --cert: its key, where that is not beside it.")
 @click.option("--addr", metavar="HOST:PORT", help="With --upstream: where to listen; else 0.0.0.0:80, with --cert 0.0.0.0:443.")
-@click.option("-u", "--upgrade", is_flag=True, envvar=OVER, help="Take over from the instance in the run dir, which finishes its requests.")
+@click.option(
+    "-u",
+    "--upgrade",
+    is_flag=True,
+    help=f"Take over from the instance in the run dir, which finishes its requests. [env: {OVER}]",
+)
 @click.option(
     "-a",
     "--autorestart",
@@ -164,7 +169,8 @@ def _serve(
 
     service = Service(os.environ)  # before there are processes that would inherit them
     limits.raise_descriptors()
-    predecessor = _predecessor(path) if upgrade else None
+    over = os.environ.pop(OVER, "")
+    predecessor = _predecessor(path) if upgrade or flags.is_on(over) else None
     try:
         held = rundir.RunDir(path, predecessor.estate.run_dir if predecessor is not None else ())
     except rundir.RunDirError as error:
@@ -184,7 +190,7 @@ def _serve(
         socks,
         predecessor=predecessor,
         restarts_itself=autorestart,
-        is_awaited=background is None and not service.environment(),
+        is_awaited=background is None and not service.environment() and over != CHILD,
         background=background,
         activation=activation,
         service=service,
@@ -199,7 +205,6 @@ def _predecessor(run_dir: str) -> Predecessor | None:
     """The instance that runs there; None when there is none to take over from."""
     from pingap.takeover import Predecessor, TakeoverFailed
 
-    os.environ.pop(OVER, None)
     try:
         return Predecessor(run_dir)
     except (FileNotFoundError, ConnectionRefusedError):

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -92,6 +93,7 @@ async def test_ten_upgrades_under_load_lose_nothing(nginx: Nginx, ws_origin: WsO
             for socket in sockets:
                 assert await echoes(socket), "a tunnel lives on in the instance that began it"
         assert proxy.process is not None and proxy.process.poll() is None, "who waits for the process is not left alone"
+        until(lambda: stand_ins(proxy) == [proxy.process.pid], 10, "the others have ended")  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +206,11 @@ def test_usr2_upgrades_and_signals_go_to_who_serves(proxy: Pingap) -> None:
     assert proxy.get("/echo/1").status == 200
 
 
+def stand_ins(proxy: Pingap) -> list[int]:
+    return [pid for pid in proxy.processes() if "stand-in" in proc_title(pid)]
+
+
 def proc_title(pid: int) -> str:
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read().decode(errors="replace")
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    return ""

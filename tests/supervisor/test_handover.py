@@ -126,7 +126,7 @@ async def test_who_talks_nonsense_is_shown_the_door(old: Old, said: bytes) -> No
 
 @pytest.mark.processes
 async def test_a_process_that_ends_at_once_is_told_with_its_status(old: Old) -> None:
-    old.handover.start([sys.executable, "-c", "import os; os._exit(int(os.environ['PINGAP_UPGRADE']) + 2)"], os.environ)
+    old.handover.start([sys.executable, "-c", "import os; os._exit(len(os.environ['PINGAP_UPGRADE']) - 2)"], os.environ)
     assert old.handover.is_under_way
     await eventually(lambda: old.failed == ["the next instance ended with status 3"])
     assert not old.handover.is_under_way
