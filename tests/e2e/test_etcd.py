@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +48,7 @@ def change(etcd: Etcd, origin: Origin, word: str) -> None:
     etcd.put("/pingap/locations/all.toml", f'[locations.all]\nupstream = "origin"\nproxy_set_headers = ["X-Version:{word}"]\n')
 
 
+@pytest.mark.alone
 def test_it_serves_what_is_in_etcd_follows_it_and_outlives_it(placement: str, etcd: Etcd, origin: Origin) -> None:
     port = free_port()
     fill(etcd, port, origin, "1")
@@ -56,9 +56,7 @@ def test_it_serves_what_is_in_etcd_follows_it_and_outlives_it(placement: str, et
     with Pingap(None, placement, up=("-c", source), port=port) as proxy:
         assert version(proxy, origin) == "1"
         change(etcd, origin, "2")
-        since = time.monotonic()
-        until(lambda: version(proxy, origin) == "2", 5, "the change is in use")
-        assert time.monotonic() - since < 2, "1 s on a quiet machine; CI's is not quiet"
+        until(lambda: version(proxy, origin) == "2", 2.5, "the change is in use")  # a quarter of a second on a quiet machine
 
         etcd.stop()
         proxy.wait_output(r"changes of the configuration cannot be seen.*connection refused.*last in step at", 10)

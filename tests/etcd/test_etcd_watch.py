@@ -95,10 +95,10 @@ def test_a_compaction_of_what_it_waits_for_costs_one_more_look(
     troubles: list[str] = []
     learn = storage.watcher.learn
 
-    def counted(at: int, pair: tuple[int, int]) -> None:
+    def counted(at: int, pair: tuple[int, int], is_own: bool = False) -> None:
         asked.append(at)
         troubles.append(storage.trouble)
-        learn(at, pair)
+        learn(at, pair, is_own)
 
     monkeypatch.setattr(storage.watcher, "learn", counted)
     known(storage)
@@ -118,6 +118,24 @@ def test_what_was_changed_and_compacted_while_it_was_away_is_seen(own_etcd: Etcd
     own_etcd.put("/p/a.toml", "2")
     own_etcd.ctl("compact", str(own_etcd.put("/elsewhere", "1")))
     until(lambda: storage.changes() != before, 5, "the change")
+
+
+def test_a_cluster_that_counts_anew_is_believed(own_etcd: Etcd, opened: Open, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Restored from a backup, or another one at the same address: its revisions are lower."""
+    storage = opened(f"etcd://{own_etcd.endpoint}/p")
+    for number in range(20):
+        own_etcd.put("/p/a.toml", str(number))
+    known(storage)
+    before, port = storage.changes(), own_etcd.port
+    own_etcd.stop()
+    other = Etcd(tmp_path_factory.mktemp("etcd"))
+    other.port = port
+    try:
+        other.start().put("/p/a.toml", "restored")
+        until(lambda: storage.changes() != before, 10, "the other one's keys")
+        told(storage, lambda: other.put("/p/a.toml", "changed"))
+    finally:
+        other.stop()
 
 
 def test_silence_is_not_believed_for_ever(etcd: Etcd, prefix: str, storage: EtcdStorage, monkeypatch: pytest.MonkeyPatch) -> None:

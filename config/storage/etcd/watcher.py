@@ -96,12 +96,16 @@ class EtcdWatcher:
             return trouble
         return f"{trouble}; last in step at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self._in_step))}"
 
-    def learn(self, at: int, pair: Pair) -> None:
-        """Somebody has asked etcd. at: the revision of the answer."""
+    def learn(self, at: int, pair: Pair, is_own: bool = False) -> None:
+        """Somebody has asked etcd. at: the revision of the answer.
+
+        An older answer than that which is known counts only when it is our own: a cluster that was restored from a backup counts
+        anew, and what etcd tells afterwards is told from there.
+        """
         with self._lock:
             self._in_step = time.time()
-            if at < self._revision and self._pair is not None and not self._trouble:
-                return  # an older answer; after trouble, a cluster that was restored from a backup may count anew
+            if at < self._revision and not is_own:
+                return
             changed = self._pair is not None and self._pair != pair
             self._revision, self._pair = at, pair
             listeners = list(self._listeners) if changed else []
@@ -168,7 +172,7 @@ class EtcdWatcher:
             answer = gateway.call("kv/range", {**range_of(self._cluster.address.prefix), **wanted})
         newest = max((number(kv, "mod_revision") for kv in answer.get("kvs", ())), default=0)
         at = revision(answer)
-        self.learn(at, (newest, number(answer, "count")))
+        self.learn(at, (newest, number(answer, "count")), is_own=True)
         return at
 
     def _wait_for_change(self, at: int, life: _Life) -> bool:
