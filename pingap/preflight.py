@@ -35,6 +35,7 @@ LOOKUPS: Final = 16
 
 _ANOTHER: Final = "give another with --run-dir"
 _WHICH: Final = "if that is the instance that this is for, name its run dir with --run-dir"
+_UNSEEN: Final = "by another user's process, or in a container: if it is pingap, check as the user that runs it, with its --run-dir"
 _UNPRIVILEGED: Final = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
 Found = Iterator[Problem | Note]
@@ -124,8 +125,11 @@ def _addresses(snapshot: Snapshot, running: int | None) -> Found:
             if holder is not None and holder.name == "systemd":
                 yield Note(path, f"{holder} listens on {addr}", "a start by its socket unit takes that over; any other start would fail")
                 continue
-            is_pingap = holder is not None and holder.name.startswith("pingap")
-            yield Problem(path, why + (f" by {holder}" if holder else ""), _WHICH if is_pingap else "stop that, or listen elsewhere")
+            if holder is None:
+                yield Problem(path, why, _UNSEEN)
+            else:
+                is_pingap = holder.name.startswith("pingap")
+                yield Problem(path, f"{why} by {holder}", _WHICH if is_pingap else "stop that, or listen elsewhere")
         elif error.errno in (errno.EACCES, errno.EPERM):
             yield Problem(path, why, _privilege(addr))
         else:

@@ -38,7 +38,9 @@ def meant(path: str, model: type[Any], section: dict[str, Any]) -> Iterator[Note
             continue
         key = str(wrong["loc"][0])
         written, section[key] = section[key], value
-        yield Note(f"{path}.{path_of(key)}", f"{describe(written)} is taken for {describe(value)}", "pingap 0.13.9 takes it for nothing")
+        # A line of a list may be a header that is nobody's business.
+        said = "a text is taken for a list of one" if isinstance(value, list) else f"{describe(written)} is taken for {describe(value)}"
+        yield Note(f"{path}.{path_of(key)}", said, "pingap 0.13.9 takes it for nothing")
 
 
 def _converted(error: str, value: Any) -> Any:
