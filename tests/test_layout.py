@@ -62,6 +62,16 @@ def test_every_package_says_in_under_25_lines_what_it_is(package: Path) -> None:
     assert len(note.splitlines()) < 25
 
 
+def test_what_is_imported_is_installed_with_pingap() -> None:
+    """A package that only the tests bring along is missing where pingap runs."""
+    core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {normal(one) for one in (*core["dependencies"], *core["optional-dependencies"]["fast"], "pydantic-core")}  # pydantic has that
+    distributions = packages_distributions()
+    foreign = {word.partition(".")[0] for part in ("pingap", *PARTS) for path in (ROOT / part).rglob("*.py") for word in imports(path)}
+    foreign -= sys.stdlib_module_names | {"pingap"}
+    assert [name for name in sorted(foreign) if not named & {normal(one) for one in distributions.get(name, [name])}] == []
+
+
 def test_no_two_messages_have_the_same_kind() -> None:
     """PROTOCOL.md has them in tables, one for each part of the bus and of the stages."""
     rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", (ROOT / "bus/PROTOCOL.md").read_text(), re.MULTILINE)

@@ -16,6 +16,7 @@ import tomli
 
 from pingap.config.problems import ConfigRefused, Problem
 from pingap.config.storage.base import SINGLE, Document
+from pingap.config.text import toml
 from pingap.config.text.formats import is_toml, tables_of
 
 Place = tuple[str, str]
@@ -203,7 +204,5 @@ def _place_of(block: str) -> Place | None:
 
 
 def _dumped(place: Place, value: Any) -> str:
-    import tomlkit
-
     section, name = place
-    return tomlkit.dumps({section: {name: value} if name else value})
+    return toml.written({section: {name: value} if name else value})
