@@ -21,7 +21,7 @@ def load_plain(source: str | None, text: str | None) -> dict[str, Any]:
     try:
         return {"snapshot": (load(source) if source is not None else load_text(text or "")).to_wire()}
     except ConfigRefused as refused:
-        return {"problems": [[p.path, p.message, p.hint, p.source] for p in refused.problems]}
+        return {"problems": [[p.path, p.message, p.hint, p.source] for p in refused.problems], "is_out_of_reach": False}
 
 
 class Plain(Actor):

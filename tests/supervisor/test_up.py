@@ -326,11 +326,9 @@ def test_a_reload_that_nobody_answers_ends_in_time(launch: Launch) -> None:
     assert done.returncode == 1 and "no outcome within 4.5 s" in done.stderr
 
 
-def test_usr1_reopens_logs_and_usr2_says_that_it_cannot_upgrade(instance: Instance) -> None:
+def test_usr1_reopens_logs(instance: Instance) -> None:
     instance.signal(signal.SIGUSR1)
     instance.wait_log("told reopen")
-    instance.signal(signal.SIGUSR2)
-    instance.wait_log("upgrade is not supported yet")
 
 
 def test_how_long_a_drain_may_take_follows_the_running_configuration(instance: Instance) -> None:
