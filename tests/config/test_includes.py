@@ -52,6 +52,23 @@ def test_an_include_that_is_nested_without_end_is_a_problem_and_no_crash() -> No
     assert problem.startswith("storages.a.value: ")
 
 
+KEYS = {"weight": 7, "max_processing": 8, "max_retries": 9, "grpc_web": False, "rewrite": '"^/a /b"', "host": '"a.example"'}
+
+
+@given(st.sets(st.sampled_from(sorted(KEYS))), st.dictionaries(st.sampled_from(sorted(KEYS)), st.sampled_from("ab")))
+def test_an_item_is_what_it_would_be_with_all_keys_written_into_it(own: set[str], included: dict[str, str]) -> None:
+    """own: keys that the item has, of other values than in an include; included: key to the storage that has it."""
+
+    def lines(keys: set[str], is_own: bool = False) -> str:
+        other = {"weight": 1, "max_processing": 1, "max_retries": 1, "grpc_web": False, "rewrite": '"^/x /y"', "host": '"x.example"'}
+        return "\n".join(f"{key} = {(other if is_own else KEYS)[key]}".replace("False", "false") for key in sorted(keys))
+
+    parts = {name: {key for key, where in included.items() if where == name} for name in "ab"}
+    more = "".join(storage(name, lines(keys)) for name, keys in parts.items())
+    written = site(lines(own - included.keys(), is_own=True) + "\n" + lines(set(included)))
+    assert site(lines(own, is_own=True) + '\nincludes = ["b", "a"]', more) == written
+
+
 def test_storages_that_nobody_names_are_taken_whatever_they_hold() -> None:
     assert site("", storage("a", "not = = TOML") + storage("token", "abc.def")).locations["all"].weight is None
 

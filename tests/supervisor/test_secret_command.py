@@ -140,6 +140,16 @@ def test_a_value_that_is_in_a_file_is_left_and_told(config: Path) -> None:
     assert done.exit_code == 0 and "note: storages.far: its value is not in the configuration" in done.output
 
 
+def test_what_is_not_toml_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "pingap.hcl"
+    value = as_the_reference_does("old phrase", "weight = 5")
+    path.write_text(f'storage "limits" {{\n  category = "x"\n  value = "{value}"\n  secret = "$ENV:OLD"\n}}\n')
+    before = path.read_bytes()
+    done = run("rotate", "-c", str(path), "--new-env", "NEW")
+    assert done.exit_code == 1 and "is not TOML, and only that can be written" in done.output
+    assert path.read_bytes() == before
+
+
 def test_where_nothing_is_secret_nothing_is_written(config: Path) -> None:
     config.write_text(SITE.replace('secret = "$ENV:OLD"', "").replace("{limits}", "weight = 5"))
     before = config.stat().st_mtime_ns
