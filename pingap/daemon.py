@@ -75,10 +75,10 @@ class Background:
         self._tell(code if isinstance(code, int) else 1)
 
 
-def enter(env: MutableMapping[str, str], keep: Iterable[int] = ()) -> Background:
-    """Returns in the daemon only; the launcher ends here. keep: inherited descriptors that are wanted."""
+def enter(env: MutableMapping[str, str]) -> Background:
+    """Returns in the daemon only; the launcher ends here. Inherited descriptors that are wanted are not inheritable any more by now."""
     if env.get(MARK) in (str(os.getpid()), str(os.getppid())):
-        _settle(env, keep)
+        _settle(env)
         return Background(-1)
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -92,13 +92,14 @@ def enter(env: MutableMapping[str, str], keep: Iterable[int] = ()) -> Background
     if os.fork():  # who leads a session could get a terminal by opening one
         os._exit(0)
     os.write(writing, f"pid {os.getpid()}\n".encode())
-    _settle(env, keep)
+    _settle(env)
     return Background(writing)
 
 
-def _settle(env: MutableMapping[str, str], keep: Iterable[int]) -> None:
+def _settle(env: MutableMapping[str, str]) -> None:
     env[MARK] = str(os.getpid())
-    env[FROM] = os.getcwd()
+    with suppress(OSError):  # it was removed
+        env[FROM] = os.getcwd()
     os.chdir("/")  # so that it keeps no file system from being unmounted
     os.umask(os.umask(0) | GROUP_AND_OTHERS_WRITE)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -107,13 +108,14 @@ def _settle(env: MutableMapping[str, str], keep: Iterable[int]) -> None:
     for name in os.listdir("/proc/self/fd"):
         number = int(name)
         with suppress(OSError):
-            if number > 2 and number not in keep and os.get_inheritable(number):  # what this process opened is not
+            if number > 2 and os.get_inheritable(number):  # what this process opened is not
                 os.close(number)
 
 
 def back_to(env: Mapping[str, str]) -> str | None:
     """The directory that a command line of this process, run once more, has to be run in; None is the present one."""
-    return env.get(FROM) if env.get(MARK) == str(os.getpid()) else None
+    directory = env.get(FROM, "") if env.get(MARK) == str(os.getpid()) else ""
+    return directory if os.path.isdir(directory) else None
 
 
 def pid_file_by_default(run_dir: str) -> str | None:

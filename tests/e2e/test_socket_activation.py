@@ -32,6 +32,7 @@ def activated() -> Iterator[Pingap]:
     one = Pingap(SITE)
     one.argv = [TOOL, "-l", f"127.0.0.1:{one.port}", *one.argv]
     yield one
+    one.command("down", "--timeout", "0s")  # a daemon is in no session of ours
     one.discard()
 
 
@@ -61,6 +62,20 @@ def test_connections_wait_while_it_restarts(activated: Pingap) -> None:
     assert done.returncode == 0, done.stderr
     assert activated.get("/ping").status == 200
     assert activated.stop() == 0
+
+
+def test_a_daemon_takes_them_too(activated: Pingap) -> None:
+    activated.argv.append("-d")
+    process = activated.launch()
+    until(lambda: is_listening(activated.port), 5, "the manager listens")
+    assert activated.get("/ping").status == 200
+    assert process.wait(15) == 0
+    daemon = activated.ps()[0].pid
+    assert daemon != process.pid
+    assert activated.command("restart").returncode == 0
+    assert activated.get("/ping").status == 200
+    assert activated.command("down").returncode == 0
+    assert not is_listening(activated.port)
 
 
 def test_a_socket_that_nobody_serves_keeps_it_from_starting(activated: Pingap) -> None:
