@@ -102,57 +102,60 @@ def _cut(text: str) -> list[TextItem] | None:
     """The pieces; None for a text that has something else than tables with headers, or one table in two places."""
     pieces: list[TextItem] = []
     above = ""
-    for block in _blocks(text):
+    for block, tables in _blocks(text):
         body, above = above + block, ""
-        place = _place_of(block)
+        place = _place_of(block, tables)
         if place is None:
             return None
         if place == _NOWHERE:
             above = body  # a comment, or an empty [servers]: it stays above what follows
             continue
         if pieces and pieces[-1].place == place:
-            pieces[-1] = replace(pieces[-1], text=pieces[-1].text + body)
+            pieces[-1] = _said(replace(pieces[-1], text=pieces[-1].text + body))
         else:
-            pieces.append(TextItem(place, body, None))
+            section, name = place
+            pieces.append(TextItem(place, body, tables[section][name] if name else tables[section]))
     if above:
         if not pieces:
             return None
         pieces[-1] = replace(pieces[-1], text=pieces[-1].text + above)
-    found = []
-    for piece in pieces:
-        try:
-            table = tomli.loads(piece.text)
-        except ValueError:
-            return None
-        values = dict(_values(table))
-        if values.keys() != {piece.place}:
-            return None
-        found.append(replace(piece, value=values[piece.place]))
-    return found if len({piece.place for piece in found}) == len(found) else None
+    return pieces if len({piece.place for piece in pieces}) == len(pieces) else None
 
 
-def _blocks(text: str) -> Iterator[str]:
-    """Each header with what follows it and belongs to it, and with the comments that belong to it above."""
+def _said(item: TextItem) -> TextItem:
+    """With the value that its text has, if it has one."""
+    section, name = item.place
+    try:
+        tables = tomli.loads(item.text)
+        return replace(item, value=tables[section][name] if name else tables[section])
+    except (ValueError, KeyError):
+        return replace(item, value=None)  # which is not what the document says: it is not taken
+
+
+def _blocks(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each header with what follows it and belongs to it, and with the comments that belong to it above; and what it says."""
     block: list[str] = []
+    has_content = False
     for line in re.findall(r"[^\n]*\n|[^\n]+", text):
-        if _HEADER.match(line) and any(_is_content(one) for one in block) and _is_whole(block):
+        if has_content and _HEADER.match(line) and (tables := _tables(block)) is not None:
             end = _end_of(block)
-            yield "".join(block[:end])
+            yield "".join(block[:end]), tables
             block = block[end:]
+            has_content = False
         block.append(line)
+        has_content = has_content or _is_content(line)
     if block:
-        yield "".join(block)
+        yield "".join(block), _tables(block) or {}
 
 
 def _end_of(block: list[str]) -> int:
     """The number of lines that belong to it: comments behind a blank line, or all if there is none, belong to what follows."""
     last = max((at for at, line in enumerate(block) if _is_content(line)), default=-1) + 1
-    blank = next((at for at in range(last, len(block)) if not block[at].strip()), None)
-    if blank is None:
-        return last
-    while blank < len(block) and not block[blank].strip():
-        blank += 1
-    return blank
+    end = next((at for at in range(last, len(block)) if not block[at].strip()), last)
+    while end < len(block) and not block[end].strip():
+        end += 1
+    has_texts = any(quotes in line for quotes in ('"""', "'''") for line in block)
+    return len(block) if has_texts and _tables(block[:end]) is None else end  # a text may have lines that look like comments
 
 
 def remains_of(item: TextItem) -> str:
@@ -168,24 +171,19 @@ def _is_content(line: str) -> bool:
     return line.strip() != "" and not line.lstrip().startswith("#")
 
 
-def _is_whole(block: list[str]) -> bool:
-    """False in the middle of a list, or of a text of several lines."""
+def _tables(block: list[str]) -> dict[str, Any] | None:
+    """None in the middle of a list, or of a text of several lines."""
     try:
-        tomli.loads("".join(block))
+        return tomli.loads("".join(block))
     except ValueError:
-        return False
-    return True
+        return None
 
 
-def _place_of(block: str) -> Place | None:
+def _place_of(block: str, tables: dict[str, Any]) -> Place | None:
     """Of the one header in it; _NOWHERE for comments, and an empty `[servers]`.
 
     None: there is something without a header, or an item that is not a table of its own.
     """
-    try:
-        tables = tomli.loads(block)
-    except ValueError:
-        return None
     if not tables:
         return _NOWHERE
     header = next(line for line in block.split("\n") if _is_content(line))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import Document
-from pingap.config.text.items import items_of, joined
+from pingap.config.text.items import items_of, joined, remains_of
 
 WRITTEN = '''# licence
 
@@ -77,6 +77,8 @@ def test_the_header_of_a_section_may_stand_in_two_documents_that_become_one() ->
         "[plugins]\na.b = { c = 1 }\n[plugins.d]\n",
         '[servers.a]\n"\\u0062" = 1\n',
         "# [servers.a]\u2028[servers.b]\n[servers.c]\n",
+        '[servers.a]\nx = """\n\n# text"""\n[servers.b]\n',
+        "[servers.a]\nx = '''\n# text\n\n[servers.c]'''\n# about b\n[servers.b]\n",
         '["servers"."a"]\r\nx = 1\r\n\r\n[ servers . b ]\r\n',
         "",
         "# nothing\n",
@@ -105,6 +107,16 @@ values: Any = st.recursive(
 )
 sections = st.sampled_from(["servers", "locations", "plugins"])
 tables = st.dictionaries(sections, st.dictionaries(keys, st.dictionaries(keys, values, max_size=3), min_size=1, max_size=3))
+
+
+def test_a_text_of_several_lines_is_not_taken_for_a_comment() -> None:
+    for text in ('[servers.a]\nx = """\n\n# text"""\n', '[servers.a]\nx = """\n# text"""\n\n# apart\n'):
+        first, second = items_of(Document("a.toml", f"{text}[servers.b]\n"))
+        assert (first.value, second.value) == ({"x": first.value["x"]}, {})
+        assert remains_of(first) in ("", "# apart\n")
+        assert tomli.loads(remains_of(first) + second.text) == {"servers": {"b": {}}}
+
+
 comments = st.lists(st.sampled_from(["", "# about it", "  # [servers.x]", "\t"]), max_size=3)
 
 
