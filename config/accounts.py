@@ -78,20 +78,24 @@ def _group(name: str) -> int:
 
 
 def check_account(basic: Basic) -> Iterator[Problem]:
-    """A problem when the system does not have them."""
-    try:
-        account_of(basic.user, basic.group)
-    except UnknownAccount as unknown:
-        yield unknown.problem
+    """A problem when the system does not have them, for root; for others they are without effect, and a note."""
+    if os.geteuid() == 0:
+        try:
+            account_of(basic.user, basic.group)
+        except UnknownAccount as unknown:
+            yield unknown.problem
 
 
 def notes_on_account(basic: Basic) -> Iterator[Note]:
     """A note when they have no effect, because this process may not become another."""
     if os.geteuid() == 0:
         return
-    with suppress(UnknownAccount):
+    try:
         account = account_of(basic.user, basic.group)
-        if account is not None and account.uid != os.geteuid():
-            yield Note("basic.user", f"without effect: this is user id {os.geteuid()}, and only root can become {account.name}")
-        elif account is not None and basic.group and account.gid != os.getegid():
-            yield Note("basic.group", f"without effect: this is group id {os.getegid()}, and only root can change it")
+    except UnknownAccount as unknown:
+        yield Note(unknown.problem.path, f"without effect: this is user id {os.geteuid()} and not root; {unknown.problem.message}")
+        return
+    if account is not None and account.uid != os.geteuid():
+        yield Note("basic.user", f"without effect: this is user id {os.geteuid()}, and only root can become {account.name}")
+    elif account is not None and basic.group and account.gid != os.getegid():
+        yield Note("basic.group", f"without effect: this is group id {os.getegid()}, and only root can change it")
