@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pingap import events, watch
 from pingap.bus.kinds import COUNT, NOTICE
 from pingap.bus.link import Link
 from pingap.bus.sockets import Publisher
+from pingap.observability.notices import CATEGORIES
 from pingap.rundir import RunDir
 from tests.observability.samples import access, log
 
@@ -336,3 +338,8 @@ def test_a_notice_is_an_event() -> None:
     record = (NOTICE, 1_782_900_000.5, "info", "config", 0, "reload_config", "taken", {"generation": 5})
     event = events.event_of(record)
     assert event == events.NoticeEvent(1_782_900_000.5, "info", "config", 0, "reload_config", "taken", {"generation": 5})
+
+
+def test_the_manual_lists_every_category_of_notices() -> None:
+    manual = (Path(__file__).parents[2] / "docs/observability.md").read_text()
+    assert set(re.findall(r"(?m)^\| `(\w+)` \|", manual.partition("### Notices")[2])) == set(CATEGORIES)
