@@ -6,12 +6,9 @@
     control.py     the control socket          listeners.py   the listening sockets
     spawner.py     forks all processes         spawning.py    the supervisor's end of it
     topology.py    THE table of processes, sockets, settings and internal destinations     loading.py   a configuration with all checks
-    rundir.py      who holds the run dir       demo.py     the backends of `pingap up` without a configuration
-    limits.py      what the system refuses     polling.py    waiting for descriptors     quick_start.py   a configuration made of flags
-    daemon.py      `-d`     step_down.py   root becomes `[basic] user`    privileges.py   what of root is given up, and how
-    process_one.py what is different for process 1 of a container
-    activation.py  a service manager's sockets
-    unit.py        what a service manager hears, and when (systemd.py: the words; vitals.py: what is alive)
+    rundir.py      who holds the run dir (instance_dir.py: each instance's part of it)     demo.py   the backends without a configuration
+    service/       in the background, as a user, under systemd, as process 1     succession/   one instance takes over from another
+    limits.py      what the system refuses     preflight.py  what a check asks of the machine     quick_start.py   a configuration of flags
     plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`    schema.py   for editors
 
 `pingap up` becomes the supervisor. It starts the spawner at once, which imports the

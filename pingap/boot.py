@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from pingap import limits, terminal, topology
 from pingap.bus import output
-from pingap.daemon import back_to, pid_file_by_default
 from pingap.face import RESTARTED
 from pingap.launch import Face, Launch, Prepared
 from pingap.rundir import RunDir
+from pingap.service.daemon import back_to, pid_file_by_default
 from pingap.spawning import SpawnerFailed, SpawnerHandle
 
 if TYPE_CHECKING:
     from pingap.config.model import Server
     from pingap.plan_words import Role
-    from pingap.takeover import Predecessor
+    from pingap.succession.takeover import Predecessor
 
 STOPPED: Final = 0
 FAILED: Final = 1
@@ -68,8 +68,8 @@ async def _up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Fac
     from pingap.config.problems import ConfigRefused
     from pingap.config.storage.base import OutOfReach
     from pingap.listeners import BindFailed
-    from pingap.pid_file import PidFileError
-    from pingap.privileges import PrivilegesError
+    from pingap.service.pid_file import PidFileError
+    from pingap.service.privileges import PrivilegesError
 
     try:
         prepared = await _unless_stopped(_prepare(launch, run_dir, spawner, face))
@@ -101,7 +101,7 @@ def _failed(launch: Launch, face: Face, reason: str) -> None:
 
 
 def _stand_in(run_dir: str) -> int:
-    from pingap import stand_in
+    from pingap.succession import stand_in
 
     terminal.flush()
     output.retry()
@@ -152,14 +152,14 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     loading = asyncio.ensure_future(spawner.load(launch.loader, launch.options.source, launch.options.text))
     await asyncio.sleep(0)  # the request is on its way; what follows is imported meanwhile
     import pingap.supervisor  # noqa: F401
-    from pingap.activation import shared
     from pingap.config.levels import is_ignored, levels_of
     from pingap.config.model import Snapshot
     from pingap.config.paths import logs_of, why_no_log, why_not_opened
     from pingap.config.problems import ConfigRefused, Problem
     from pingap.config.storage.base import OutOfReach
     from pingap.listeners import BindFailed, Listeners
-    from pingap.step_down import account_for, pid_file_for, step_down, why_no_log_for
+    from pingap.service.activation import shared
+    from pingap.service.step_down import account_for, pid_file_for, step_down, why_no_log_for
 
     plain = await loading
     if "problems" in plain:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 from pingap import rundir, terminal
 
 if TYPE_CHECKING:
-    from pingap.daemon import Background
     from pingap.rows import Row
+    from pingap.service.daemon import Background
 
 RESTARTED: Final = "_PINGAP_RESTARTED"
 """Environment variable in which a restart says when it was: the start time of the process stays the old one."""

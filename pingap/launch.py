@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from pingap import topology
-from pingap.systemd import Service
+from pingap.service.systemd import Service
 
 if TYPE_CHECKING:  # imported while the spawner loads the configuration, which begins before
     import socket
 
-    from pingap.activation import Activation
     from pingap.config.model import Snapshot
-    from pingap.daemon import Background
     from pingap.listeners import Listeners
-    from pingap.pid_file import PidFile
     from pingap.plan_words import Role
     from pingap.rows import Row
-    from pingap.takeover import Predecessor
+    from pingap.service.activation import Activation
+    from pingap.service.daemon import Background
+    from pingap.service.pid_file import PidFile
+    from pingap.succession.takeover import Predecessor
 
 
 class Face(Protocol):

@@ -93,7 +93,7 @@ def _load_as_it_runs(storage: Readable) -> Snapshot:
     account = account_in(storage)
     if account is None:
         return load(storage)
-    from pingap import privileges
+    from pingap.service import privileges
 
     try:
         if reason := privileges.why_not_run(account):

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from pingap import limits, pid_file, rundir, topology
+from pingap import limits, rundir, topology
 from pingap.bus import descriptors
 from pingap.config.addresses import is_host_name
 from pingap.config.levels import is_ignored, levels_of
@@ -26,6 +26,7 @@ from pingap.config.problems import Note, Problem, path_of
 from pingap.listeners import Listeners
 from pingap.plan_words import Role
 from pingap.port_holders import holder_of
+from pingap.service import pid_file
 
 NAMES: Final = 5.0
 """Seconds that all names together have to be found."""

@@ -2,7 +2,7 @@
 
 pid       the supervisor's process id, under an exclusive flock for as long as it lives
 current   a link to the directory of the instance that serves (pingap/instance_dir.py): `current/control`, `current/events.pub`
-upgrade   the socket at which that instance hands over to the next one (pingap/handover.py)
+upgrade   the socket at which that instance hands over to the next one (pingap/succession/handover.py)
 
 The directory itself is locked as well, and an abstract socket named by its path, so that who removes files, or all of
 it, lets no second instance in. Once a second the supervisor makes anew what is missing, and each process its own sockets.
@@ -72,6 +72,13 @@ def check_length(path: str) -> None:
 def control_of(path: str) -> str:
     """The control socket of the instance that serves. path: the run dir, absolute."""
     return os.path.join(path, CURRENT, "control")
+
+
+def instance_of(path: str) -> str:
+    """Which instance serves there: the name of its directory, "" when none has begun to. path: the run dir."""
+    with suppress(OSError):
+        return os.readlink(os.path.join(path, CURRENT))
+    return ""
 
 
 def supervisor_of(path: str) -> int | None:

@@ -112,8 +112,8 @@ class Spawner:
         return None
 
     def _become(self, who: list[Any]) -> None:
-        from pingap import privileges
         from pingap.config.accounts import Account
+        from pingap.service import privileges
 
         try:
             privileges.become(Account(who[0], who[1], who[2], tuple(who[3])), keeps_ports=False)
@@ -282,7 +282,7 @@ def _read_all(pipe: int) -> str:
 def _shed() -> None:
     """No process of a stage needs a capability: what the supervisor may, as binding low ports, is not passed on."""
     if os.geteuid() != 0:
-        from pingap import privileges
+        from pingap.service import privileges
 
         privileges.shed()
 

@@ -251,7 +251,7 @@ def _without_capabilities() -> AbstractContextManager[None]:
     """No stage needs one: what this process may, as binding low ports, is not passed on."""
     if os.geteuid() == 0:
         return nullcontext()
-    from pingap import privileges
+    from pingap.service import privileges
 
     return privileges.keeping_ambient()
 

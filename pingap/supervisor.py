@@ -16,9 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from pingap import limits, process_one, topology
+from pingap import limits, topology
 from pingap.about import version
-from pingap.autorestart import Autorestart
 from pingap.bus import output
 from pingap.bus.link import Curve, Link
 from pingap.bus.liveness import BEAT, SILENCE
@@ -30,7 +29,6 @@ from pingap.form import form, stale
 from pingap.launch import Face, Prepared
 from pingap.listeners import BindFailed
 from pingap.own_words import OwnWords
-from pingap.pid_file import PidFileError
 from pingap.plan import Fleet
 from pingap.plan_words import (
     Announce,
@@ -59,10 +57,13 @@ from pingap.plan_words import (
 from pingap.ps_table import outcome_of, span
 from pingap.rows import Row, actor_rows, plain_row
 from pingap.rundir import RunDir, RunDirError
+from pingap.service import process_one
+from pingap.service.pid_file import PidFileError
+from pingap.service.unit import Unit
 from pingap.spawning import SpawnerHandle
-from pingap.stand_in import HEARD
-from pingap.succession import Succession
-from pingap.unit import Unit
+from pingap.succession.autorestart import Autorestart
+from pingap.succession.stand_in import HEARD
+from pingap.succession.succession import Succession
 
 LAST_MESSAGE: Final = 0.05
 """Seconds between a process's end and believing that it has not said why over the bus."""

@@ -89,13 +89,14 @@ def upgrade(run_dir: str | None) -> None:
     present one. The present one checks nothing and gives nothing up until the other
     serves; then it finishes what it holds, for grace_period at most.
     """
-    from pingap.handover import DEADLINE
-    from pingap.succession import command_of
+    from pingap.succession.handover import DEADLINE
+    from pingap.succession.succession import command_of
 
     path, began = run_dir or rundir.default(), time.monotonic()
+    before = rundir.instance_of(path)
     done = ask(path, "upgrade", command_of(sys.orig_argv, sys.argv[1:]), deadline=DEADLINE + MORE_THAN_ASKED)
     until = time.monotonic() + STARTING
-    while rundir.supervisor_of(path) != done["pid"]:  # the other has yet to take what was handed over
+    while rundir.instance_of(path) in ("", before):  # the other has yet to take what was handed over
         if time.monotonic() >= until:
             fail(f"pid {done['pid']} has not taken over: see its log")
         time.sleep(LOOK)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 from click.core import ParameterSource
 
-from pingap import flags, process_one, rundir, terminal
+from pingap import flags, rundir, terminal
 from pingap.bus import output
 from pingap.commands import check, options, texts
 from pingap.commands.options import BAD_USAGE, Function, Number, fail
 from pingap.flags import CHILD, OVER
+from pingap.service import process_one
 
 if TYPE_CHECKING:
-    from pingap.activation import Activation
-    from pingap.daemon import Background
-    from pingap.takeover import Predecessor
+    from pingap.service.activation import Activation
+    from pingap.service.daemon import Background
+    from pingap.succession.takeover import Predecessor
 
 LAST_WORDS: Final = 1.0
 """Seconds that a reader of stderr has for the reason of a failure."""
@@ -136,7 +137,7 @@ def up(
     if not is_asked or process_one.is_this():
         serve(None)
         return
-    from pingap.daemon import enter
+    from pingap.service.daemon import enter
 
     with enter(os.environ) as background:  # before there is anything that a fork would double
         serve(background)
@@ -164,8 +165,8 @@ def _serve(
     from pingap import boot, demo_socks, limits, topology
     from pingap.face import ConsoleFace
     from pingap.launch import Launch
+    from pingap.service.systemd import Service
     from pingap.spawning import SpawnerFailed, SpawnerHandle
-    from pingap.systemd import Service
 
     service = Service(os.environ)  # before there are processes that would inherit them
     limits.raise_descriptors()
@@ -203,7 +204,7 @@ def _serve(
 
 def _predecessor(run_dir: str) -> Predecessor | None:
     """The instance that runs there; None when there is none to take over from."""
-    from pingap.takeover import Predecessor, TakeoverFailed
+    from pingap.succession.takeover import Predecessor, TakeoverFailed
 
     try:
         return Predecessor(run_dir)
@@ -226,8 +227,8 @@ def _activation() -> Activation | None:
     """The sockets of a service manager, before a fork: they are meant for this process id. None when there are none."""
     if "LISTEN_FDS" not in os.environ:
         return None
-    from pingap.activation import Activation
     from pingap.listeners import BindFailed
+    from pingap.service.activation import Activation
 
     try:
         return Activation(os.environ)

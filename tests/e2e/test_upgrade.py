@@ -108,7 +108,7 @@ def test_all_that_names_the_instance_changes_hands_and_what_was_scaled_stays_so(
     assert len(proxy.replicas("routing")) == 2
     assert proxy.command("scale", "routing=1").returncode == 0
     assert (proxy.run_dir / "pid").read_text() == (proxy.dir / "pingap.pid").read_text() == f"{now}\n"
-    assert {row.state for row in proxy.ps()} == {"ready"}
+    until(lambda: {row.state for row in proxy.ps()} == {"ready"}, 5, "all serve")
     second = proxy.command("up", "-c", str(proxy.config))
     assert second.returncode == 1 and f"already running in {proxy.run_dir} (pid {now})" in second.stderr
     assert proxy.command("reload").returncode == 0

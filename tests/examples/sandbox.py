@@ -17,8 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pingap import privileges
 from pingap.config.accounts import account_of
+from pingap.service import privileges
 
 DONE = frozenset(
     ("ProtectSystem", "PrivateTmp", "PrivateMounts", "ProtectProc", "ProcSubset", "ProtectKernelTunables", "RuntimeDirectory", "UMask")

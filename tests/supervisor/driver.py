@@ -10,8 +10,8 @@ from pingap import boot, rundir, topology
 from pingap.bus import output
 from pingap.face import ConsoleFace
 from pingap.launch import Launch
+from pingap.service.systemd import Service
 from pingap.spawning import SpawnerHandle
-from pingap.systemd import Service
 
 HERE = "tests.supervisor.actors"
 ROWS = (

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from pingap.activation import Activation, shared
 from pingap.config.model import Server
 from pingap.config.parts import Listen
 from pingap.listeners import BindFailed, Listeners
+from pingap.service.activation import Activation, shared
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def listening(stack: ExitStack, host: str = "127.0.0.1", **more: bool) -> socket
 
 def given(stack: ExitStack, *socks: tuple[str, socket.socket]) -> Activation:
     """As if the manager had given copies of these; it does not touch descriptors 3 and on of the tests' own process."""
-    from pingap.activation import Given
+    from pingap.service.activation import Given
 
     one = Activation({})
     one._given += [Given(name, stack.enter_context(sock.dup())) for name, sock in socks]
@@ -128,7 +128,7 @@ def test_those_for_another_process_are_not_taken() -> None:
 
 EXEC = """
 import os, socket, sys
-from pingap.activation import Activation
+from pingap.service.activation import Activation
 if len(sys.argv) > 1:
     for number in (3, 4):
         sock = socket.create_server(("127.0.0.1", 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pingap.autorestart import Autorestart
+from pingap.succession.autorestart import Autorestart
 
 
 def test_it_waits_until_nothing_has_changed_for_the_interval() -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pingap import handover
-from pingap.handover import Handover, Successor
-from pingap.takeover import Predecessor, TakeoverFailed
+from pingap.succession import handover
+from pingap.succession.handover import Handover, Successor
+from pingap.succession.takeover import Predecessor, TakeoverFailed
 from tests.kit.waiting import eventually
 
 
@@ -109,7 +109,7 @@ async def test_who_stops_hands_nothing_over(old: Old) -> None:
 
 
 async def test_another_version_of_the_protocol_is_refused(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pingap.takeover.VERSION", 7)
+    monkeypatch.setattr("pingap.succession.takeover.VERSION", 7)
     with pytest.raises(TakeoverFailed, match="by version 1 of the protocol, not 7"):
         await asyncio.to_thread(Predecessor, str(old.run_dir))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pingap.pid_file import PidFile, PidFileError
+from pingap.service.pid_file import PidFile, PidFileError
 
 
 def test_a_second_one_neither_overwrites_nor_removes_it(tmp_path: Path) -> None:

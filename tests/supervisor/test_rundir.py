@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pingap import instance_dir, rundir
-from pingap.pid_file import PidFile, PidFileError
 from pingap.rundir import RunDir, RunDirError
+from pingap.service.pid_file import PidFile, PidFileError
 from pingap.stages import keepsake
 
 

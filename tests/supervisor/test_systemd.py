@@ -14,9 +14,9 @@ import pytest
 
 from pingap.bus.members import READY, STARTING
 from pingap.plan_words import Role
-from pingap.systemd import KEPT, Service
-from pingap.unit import RELOAD, Unit
-from pingap.vitals import PATIENCE, Vitals
+from pingap.service.systemd import KEPT, Service
+from pingap.service.unit import RELOAD, Unit
+from pingap.service.vitals import PATIENCE, Vitals
 from tests.kit.waiting import until
 from tests.supervisor.conftest import Instance
 

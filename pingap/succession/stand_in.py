@@ -23,7 +23,7 @@ LOOK: Final = 1.0
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 
-_CODE: Final = "import sys; sys.path[:] = {path!r}; from pingap.stand_in import main; main({run_dir!r})"
+_CODE: Final = "import sys; sys.path[:] = {path!r}; from pingap.succession.stand_in import main; main({run_dir!r})"
 
 
 def adopt() -> None:

@@ -10,16 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from pingap import rundir, stand_in
-from pingap.handover import MOST_ROWS, Handover, Packet, Successor, explained
+from pingap import rundir
 from pingap.listeners import Listener
 from pingap.observability.notices import RESTART, RESTART_FAIL
 from pingap.own_words import OwnWords
-from pingap.pid_file import PidFile
 from pingap.plan_words import Event, StopAsked
 from pingap.rundir import RunDir
-from pingap.systemd import Service
-from pingap.takeover import Predecessor
+from pingap.service.pid_file import PidFile
+from pingap.service.systemd import Service
+from pingap.succession import stand_in
+from pingap.succession.handover import MOST_ROWS, Handover, Packet, Successor, explained
+from pingap.succession.takeover import Predecessor
 
 DEMO: Final = "demo"
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pingap.plan_words import Role
-from pingap.systemd import Service
-from pingap.vitals import PATIENCE, Running, Vitals
+from pingap.service.systemd import Service
+from pingap.service.vitals import PATIENCE, Running, Vitals
 
 RELOAD: Final = 30.0
 """Seconds after which a reload without an outcome counts as ended: the manager would take its unit for hanging."""

@@ -13,11 +13,11 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pingap import privileges
 from pingap.config.accounts import Account, account_of
 from pingap.config.model import Basic
 from pingap.config.paths import LOG_MODE, why_not_opened
-from pingap.pid_file import PidFile, PidFileError
+from pingap.service import privileges
+from pingap.service.pid_file import PidFile, PidFileError
 
 if TYPE_CHECKING:
     from pingap.listeners import Listeners

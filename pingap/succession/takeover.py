@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pingap.config.parts import Listen
-from pingap.handover import MOST_ROWS, PACKET, VERSION
 from pingap.listeners import Inherited
 from pingap.polling import ready
 from pingap.rundir import UPGRADE
+from pingap.succession.handover import MOST_ROWS, PACKET, VERSION
 
 ANSWER: Final = 10.0
 """Seconds within which what is handed over must have come."""

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pingap import limits
-from pingap.daemon import back_to
 from pingap.flags import CHILD, OVER
+from pingap.service.daemon import back_to
 
 VERSION: Final = 1
 
