@@ -276,7 +276,7 @@ def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: typ
         wrongs = error.errors(include_url=False, include_input=False)
     # What acme would bring need not be there.
     told = [wrong for wrong in wrongs if wrong["type"] != "missing"] if later and section == "certificates" else wrongs
-    raw.problems += [_explained(place, table, wrong, kind) for wrong in told]
+    raw.problems += [_explained(place, table, wrong, kind) for wrong in told if path_of(*place, *wrong["loc"]) not in raw.unset]
     # The sound keys go on to the checks between items, so that those problems are told too. The snapshot itself is
     # never used.
     raw.partial.add(path)

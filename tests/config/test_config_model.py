@@ -20,6 +20,7 @@ from pingap.config.model import STAGES, Basic, Bus, Certificate, Location, Serve
 from pingap.config.quantities import format_duration, format_size
 from pingap.config.unsupported import KEYS
 from pingap.config.values import PARSERS
+from tests.kit import reference
 from tests.kit.config import load_text
 
 ROOT = Path(__file__).parents[2]
@@ -34,30 +35,6 @@ SECTIONS = {
     "bus": Bus,
 }
 
-# Every key that the structs of the reference (0.13.9) read, by section.
-REFERENCE_KEYS = {
-    "basic": """name error_template pid_file error_log upgrade_sock user group threads work_stealing
-        listener_tasks_per_fd grace_period graceful_shutdown_timeout upstream_keepalive_pool_size trusted_proxies
-        webhook webhook_type webhook_notifications log_level log_buffered_size log_format_json sentry pyroscope
-        auto_restart_check_interval log_compress_algorithm log_compress_level log_compress_days_ago
-        log_compress_time_point_hour""",
-    "servers": """addr access_log locations threads tls_cipher_list tls_ciphersuites tls_min_version tls_max_version
-        global_certificates enabled_h2 tcp_idle tcp_interval tcp_user_timeout downstream_read_timeout
-        downstream_write_timeout tcp_probe_count tcp_fastopen reuse_port prometheus_metrics otlp_exporter includes
-        modules enable_server_timing remark""",
-    "locations": """upstream path host match_headers match_query match_cookies proxy_set_headers proxy_add_headers
-        rewrite weight plugins client_max_body_size max_processing includes grpc_web enable_reverse_proxy_headers
-        max_retries max_retry_window remark""",
-    "certificates": "domains tls_cert tls_key is_default is_ca acme dns_challenge dns_provider dns_service_url buffer_days remark",
-    "storages": "category value secret remark created_at",
-    "upstreams": """addrs discovery dns_server dns_domain dns_search update_frequency algo sni verify_cert health_check
-        ipv4_only enable_tracer enable_backend_stats backend_failure_status_code circuit_break_max_consecutive_failures
-        circuit_break_max_failure_percent circuit_break_min_requests_threshold
-        circuit_break_half_open_consecutive_success_threshold circuit_break_open_duration backend_stats_interval alpn
-        max_h2_streams connection_timeout total_connection_timeout read_timeout idle_timeout write_timeout tcp_idle
-        tcp_interval tcp_user_timeout tcp_probe_count tcp_recv_buf tcp_fast_open includes remark""",
-}
-
 
 @pytest.mark.processes
 def test_the_model_is_imported_without_pydantic_and_without_the_regex_engine() -> None:
@@ -66,11 +43,11 @@ def test_the_model_is_imported_without_pydantic_and_without_the_regex_engine() -
     assert run.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("section", REFERENCE_KEYS)
+@pytest.mark.parametrize("section", reference.KEYS)
 def test_every_key_of_the_reference_is_supported_or_named_as_not_yet(section: str) -> None:
     supported = {spec.name for spec in fields(SECTIONS[section])}
-    reference = set(REFERENCE_KEYS[section].split())
-    assert reference <= supported | set(KEYS.get(section, ())) | set(RULES.get(section, {}))
+    theirs = set(reference.KEYS[section].split())
+    assert theirs <= supported | set(KEYS.get(section, ())) | set(RULES.get(section, {}))
     assert not supported & set(KEYS.get(section, ()))
 
 

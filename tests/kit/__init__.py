@@ -6,6 +6,7 @@ transport.py    one end of a connection, with the buffers in between
 clock.py        time that passes when the test says so
 loop.py         a loop whose turns the test takes
 config.py       configurations from text in hand
+reference.py    one of the reference, with all its keys
 generations.py  what the config actor would say
 waiting.py      for what is to happen, with a deadline; free ports, and figures from /proc
 by_the_book.py  h11, mended where it is not

@@ -1,0 +1,106 @@
+plugin "number" {
+    category = "request_id"
+    step = "request"
+    algorithm = "nanoid"
+    size = 12
+    header_name = "X-Reading-Id"
+    remark = "each request has a number"
+}
+
+plugin "doorman" {
+    category = "ip_restriction"
+    step = "request"
+    ip_list = ["203.0.113.9", "198.51.100.0/24"]
+    type = "Deny"
+    message = "Not in this library"
+}
+
+plugin "badge" {
+    category = "basic_auth"
+    step = "request"
+    authorizations = ["cmVhZGVyOmluay1hbmQtcGFwZXI=", "YmluZGVyOm5lZWRsZQ=="]
+    delay = "1s"
+    hide_credentials = true
+}
+
+plugin "turnstile" {
+    category = "key_auth"
+    step = "request"
+    header = "X-Ticket"
+    keys = ["spring-ticket", "autumn-ticket"]
+    delay = "500ms"
+    hide_credentials = true
+}
+
+plugin "window" {
+    category = "key_auth"
+    query = "ticket"
+    keys = ["window-ticket"]
+}
+
+plugin "queue" {
+    category = "limit"
+    step = "proxy_upstream"
+    type = "rate"
+    tag = "header"
+    key = "X-Reader"
+    max = 40
+    interval = "30s"
+    weight = 60
+}
+
+plugin "press" {
+    category = "compression"
+    step = "early_request"
+    gzip_level = 7
+    br_level = 5
+    zstd_level = 4
+    min_length = 1024
+    decompression = true
+    mode = "upstream"
+}
+
+plugin "labels" {
+    category = "response_headers"
+    step = "response"
+    add_headers = ["X-Library:reading-room"]
+    remove_headers = ["Server"]
+    set_headers = ["X-Hall:$hall"]
+    set_headers_not_exists = ["X-Shelf:none"]
+    rename_headers = ["X-Old-Shelf:X-Shelf"]
+    mode = "response"
+}
+
+plugin "spelling" {
+    category = "sub_filter"
+    step = "response"
+    path = "^/v2/"
+    status_codes = "200,404"
+    filters = ["sub_filter 'colour' 'color' g", "subs_filter 'shelf ([0-9]+)' 'shelf no. $1' gi"]
+}
+
+plugin "bell" {
+    category = "ping"
+    step = "request"
+    path = "/bell"
+}
+
+plugin "notice" {
+    category = "mock"
+    step = "request"
+    path = "/opening-hours"
+    status = 203
+    headers = ["Content-Type:text/plain; charset=utf-8", "Cache-Control:max-age=60"]
+    data = <<-EOT
+        nine to five
+    EOT
+    delay = "10ms"
+}
+
+plugin "over" {
+    category = "redirect"
+    step = "request"
+    http_to_https = true
+    prefix = "/east"
+    status = 308
+}

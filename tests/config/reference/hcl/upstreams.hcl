@@ -1,0 +1,29 @@
+upstream "shelves" {
+    addrs = ["10.20.1.11:8100 10", "10.20.1.12:8100 5", "10.20.1.13"]
+    discovery = "static"
+    algo = "hash:cookie:desk"
+    health_check = "http://shelves.example.org/healthz?check_frequency=15s&connection_timeout=2s&read_timeout=1500ms&success=2&failure=3&reuse"
+    connection_timeout = "3s"
+    total_connection_timeout = "5s"
+    read_timeout = "20s"
+    idle_timeout = "1m 15s"
+    write_timeout = "12s"
+    tcp_idle = "2m"
+    tcp_interval = "30s"
+    tcp_probe_count = 4
+    tcp_user_timeout = "40s"
+    tcp_recv_buf = "96kb"
+    tcp_fast_open = true
+    ipv4_only = true
+    includes = ["patience", "shelf-note"]
+}
+
+upstream "desk" {
+    addrs = ["10.20.2.5:9443"]
+    sni = "desk.example.org"
+    verify_cert = false
+    alpn = "H2"
+    max_h2_streams = 32
+    remark = "speaks gRPC"
+    health_check = "tcp://desk?check_frequency=30s"
+}

@@ -1,0 +1,241 @@
+basic {
+    webhook = "https://bells.example.org/ring"
+    webhook_type = "dingtalk"
+    webhook_notifications = ["backend_status", "tls_validity", "diff_config", "restart_fail"]
+    log_buffered_size = "64kb"
+    error_log = "/var/log/reading-room/error.log?rolling=hourly"
+    sentry = "https://abc@sentry.example.org/7"
+    pyroscope = "http://127.0.0.1:4040?app=reading-room&tag:hall=east"
+    log_compress_algorithm = "gzip"
+    log_compress_level = 6
+    log_compress_days_ago = 3
+    log_compress_time_point_hour = 4
+}
+
+server "tower" {
+    addr = "127.0.0.1:7443"
+    access_log = "/var/log/reading-room/tower.log?rolling=daily combined"
+    locations = ["tower"]
+    prometheus_metrics = "http://gauge:glass@127.0.0.1:9091/metrics/job/$hostname?interval=30s"
+    otlp_exporter = "http://127.0.0.1:4317?timeout=2s&compression=zstd"
+    enable_server_timing = true
+}
+
+server "cellar" {
+    addr = "127.0.0.1:7080"
+    access_log = "syslog:///?format=3164 tiny"
+    locations = ["tower"]
+}
+
+location "tower" {
+    upstream = "stacks"
+    plugins = ["pingap:acceptEncodingAdjustment", "pingap:stats", "shortlist"]
+}
+
+upstream "stacks" {
+    addrs = ["stacks.example.org:8200"]
+    discovery = "dns"
+    dns_server = "10.20.0.2,10.20.0.3"
+    dns_domain = "example.org"
+    dns_search = "hall.example.org,example.org"
+    update_frequency = "45s"
+    enable_tracer = true
+    enable_backend_stats = true
+    backend_stats_interval = "2m"
+    backend_failure_status_code = "500,502,504"
+    circuit_break_max_consecutive_failures = 4
+    circuit_break_max_failure_percent = 40
+    circuit_break_min_requests_threshold = 20
+    circuit_break_half_open_consecutive_success_threshold = 3
+    circuit_break_open_duration = "15s"
+    health_check = "grpc://stacks?service=stacks.Health&tls"
+}
+
+upstream "boxes" {
+    addrs = ["reading-boxes:8300 2"]
+    discovery = "docker"
+}
+
+upstream "anywhere" {
+    addrs = ["any"]
+    discovery = "transparent"
+}
+
+upstream "guessed" {
+    addrs = ["annex.example.org:8400"]
+    health_check = "https://annex.example.org/healthz"
+}
+
+certificate "ordered" {
+    domains = "annex.example.org,*.annex.example.org"
+    acme = "lets_encrypt"
+    dns_challenge = true
+    dns_provider = "cf"
+    dns_service_url = "https://api.cloudflare.com?token=$ENV:CLOUDFLARE"
+}
+
+certificate "house" {
+    tls_cert = "$ENV:DESK_CERT"
+    tls_key = "$ENV:DESK_KEY"
+    is_ca = true
+}
+
+plugin "shortlist" {
+    category = "accept_encoding"
+    encodings = "br, gzip"
+    only_one_encoding = true
+}
+
+plugin "librarian" {
+    category = "admin"
+    path = "/office"
+    authorizations = ["aGVhZDpvZi10aGUtaG91c2U="]
+    max_age = "1d"
+    ip_fail_limit = 5
+}
+
+plugin "memory" {
+    category = "cache"
+    directory = "/var/cache/reading-room?levels=1:2&inactive=1d&max_size=2gb"
+    namespace = "catalogue"
+    headers = ["Accept-Language"]
+    lock = "2s"
+    max_ttl = "1h"
+    max_file_size = "3mb"
+    eviction = true
+    predictor = true
+    check_cache_control = true
+    purge_ip_list = ["127.0.0.1", "10.20.0.0/16"]
+    skip = "/(lending|desk)"
+}
+
+plugin "guild" {
+    category = "combined_auth"
+    authorizations = [
+        {
+            app_id = "binder"
+            secret = "thread"
+            deviation = 30
+            ip_list = ["10.20.5.0/24"]
+        },
+        {
+            app_id = "printer"
+            secret = "*"
+        },
+    ]
+}
+
+plugin "neighbours" {
+    category = "cors"
+    path = "^/v2/"
+    allow_origin = "$http_origin"
+    allow_methods = "GET, PUT"
+    allow_headers = "X-Reader, X-Ticket"
+    allow_credentials = true
+    expose_headers = "X-Hall"
+    max_age = "20m"
+}
+
+plugin "stamp" {
+    category = "csrf"
+    token_path = "/stamp"
+    key = "wax and seal"
+    name = "x-stamp"
+    ttl = "3h"
+}
+
+plugin "leaflets" {
+    category = "directory"
+    step = "request"
+    path = "~/leaflets"
+    index = "first.html"
+    autoindex = true
+    chunk_size = "16kb"
+    max_age = "12h"
+    private = true
+    charset = "utf-8"
+    headers = ["X-Leaflet:yes"]
+    download = true
+    follow_symlinks = false
+}
+
+plugin "porter" {
+    category = "forward_auth"
+    auth_url = "http://127.0.0.1:9400/may-pass"
+    request_headers = ["Authorization", "Cookie"]
+    add_headers = ["X-Reader-Role"]
+    timeout = "3s"
+}
+
+plugin "border" {
+    category = "geo_restriction"
+    type = "deny"
+    country_codes = ["AQ", "BV HM"]
+    message = "Not from there"
+}
+
+plugin "pictures" {
+    category = "image_optim"
+    output_types = "webp,avif"
+    png_quality = 85
+    jpeg_quality = 70
+    avif_quality = 65
+    avif_speed = 5
+}
+
+plugin "pass" {
+    category = "jwt"
+    header = "Authorization"
+    secret = "lamp oil"
+    algorithm = "HS512"
+    auth_path = "/enter"
+    delay = "2s"
+}
+
+plugin "visitor-pass" {
+    category = "jwt"
+    cookie = "pass"
+    jwks_url = "https://passes.example.org/jwks.json"
+    jwks_ttl = "30m"
+}
+
+plugin "old-pass" {
+    category = "jwt"
+    query = "pass"
+    algorithm = "ES256"
+    public_key = <<-EOT
+        -----BEGIN PUBLIC KEY-----
+        MFkw
+        -----END PUBLIC KEY-----
+    EOT
+}
+
+plugin "links" {
+    category = "referer_restriction"
+    type = "allow"
+    referer_list = ["books.example.org", "*.branch.example.org"]
+    message = "Not from that page"
+}
+
+plugin "figures" {
+    category = "stats"
+    step = "request"
+    path = "/figures"
+}
+
+plugin "fork" {
+    category = "traffic_splitting"
+    upstream = "boxes"
+    weight = 25
+    stickiness = true
+    sticky_cookie = "desk"
+    sticky_header = "X-Desk"
+    matcher = "^east-"
+}
+
+plugin "robots" {
+    category = "ua_restriction"
+    type = "deny"
+    ua_list = ["[Cc]rawler", "^curl/"]
+    message = "Readers only"
+}

@@ -1,0 +1,262 @@
+# The same library in HCL, as its users write it: blocks in blocks, in the singular and in the plural.
+
+basic {
+  name                         = "reading-room"
+  error_template               = <<-EOT
+    <html>
+    <body><h1>The reading room is closed</h1><p>{{error_type}}: {{content}} ({{version}})</p></body>
+    </html>
+  EOT
+  pid_file                     = "/run/reading-room.pid"
+  error_log                    = "/var/log/reading-room/error.log"
+  upgrade_sock                 = "/tmp/reading_room_upgrade.sock"
+  user                         = "library"
+  group                        = "readers"
+  threads                      = 2
+  work_stealing                = true
+  listener_tasks_per_fd        = 1
+  grace_period                 = "2m"
+  graceful_shutdown_timeout    = "7s"
+  upstream_keepalive_pool_size = 64
+  trusted_proxies              = ["10.20.0.0/16", "192.168.7.1"]
+  log_level                    = "pingap=debug,warn"
+  log_format_json              = true
+  auto_restart_check_interval  = "2m 30s"
+  cache_directory              = "/var/cache/reading-room"
+  cache_max_size               = "100mb"
+}
+
+server "reading" {
+  addr                     = "0.0.0.0:443,[::]:443"
+  access_log               = "/var/log/reading-room/access.log {when} {client_ip} {method} {uri} {status} {size_human} {latency_human} {:upstream_addr}"
+  threads                  = 3
+  global_certificates      = true
+  tls_cipher_list          = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+  tls_ciphersuites         = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+  tls_min_version          = "TLSv1.2"
+  tls_max_version          = "tlsv1.3"
+  enabled_h2               = true
+  tcp_idle                 = "30s"
+  tcp_interval             = "20s"
+  tcp_probe_count          = 6
+  tcp_user_timeout         = "45s"
+  tcp_fastopen             = 12
+  reuse_port               = true
+  downstream_read_timeout  = "25s"
+  downstream_write_timeout = "50s"
+  prometheus_metrics       = "/metrics/reading-room"
+  modules                  = ["grpc-web"]
+  includes                 = ["patience"]
+  remark                   = "who reads comes in here"
+
+  location "catalogue" {
+    path                         = "~ ^/(?<hall>east|west)/catalogue"
+    host                         = "books.example.org,*.branch.example.org"
+    match_headers                = ["Accept-Language:de", "X-Reader"]
+    match_query                  = ["page"]
+    match_cookies                = ["desk:7"]
+    proxy_set_headers            = ["Host:$host", "X-Hall:$hall", "Connection:upgrade"]
+    proxy_add_headers            = ["X-Seen-By:reading-room", "X-Desk:$hostname"]
+    rewrite                      = "^/(east|west)/catalogue/(.*)$ /v2/$1/$2"
+    weight                       = 2048
+    plugins                      = ["number", "doorman", "badge", "queue", "pingap:compression"]
+    client_max_body_size         = "5MB"
+    max_processing               = 250
+    enable_reverse_proxy_headers = true
+    max_retries                  = 2
+    max_retry_window             = "4s"
+    remark                       = "what there is to read"
+
+    upstream "shelves" {
+      addrs                    = ["10.20.1.11:8100 10", "10.20.1.12:8100 5", "10.20.1.13"]
+      discovery                = "static"
+      algo                     = "hash:cookie:desk"
+      health_check             = "http://shelves.example.org/healthz?check_frequency=15s&connection_timeout=2s&read_timeout=1500ms&success=2&failure=3&reuse"
+      connection_timeout       = "3s"
+      total_connection_timeout = "5s"
+      read_timeout             = "20s"
+      idle_timeout             = "1m 15s"
+      write_timeout            = "12s"
+      tcp_idle                 = "2m"
+      tcp_interval             = "30s"
+      tcp_probe_count          = 4
+      tcp_user_timeout         = "40s"
+      tcp_recv_buf             = "96kb"
+      tcp_fast_open            = true
+      ipv4_only                = true
+      includes                 = ["patience", "shelf-note"]
+    }
+
+    plugin "labels" {
+      category               = "response_headers"
+      step                   = "response"
+      add_headers            = ["X-Library:reading-room"]
+      remove_headers         = ["Server"]
+      set_headers            = ["X-Hall:$hall"]
+      set_headers_not_exists = ["X-Shelf:none"]
+      rename_headers         = ["X-Old-Shelf:X-Shelf"]
+      mode                   = "response"
+    }
+
+    plugin "spelling" {
+      category     = "sub_filter"
+      step         = "response"
+      path         = "^/v2/"
+      status_codes = "200,404"
+      filters      = ["sub_filter 'colour' 'color' g", "subs_filter 'shelf ([0-9]+)' 'shelf no. $1' gi"]
+    }
+  }
+
+  location "covers" {
+    upstream = "shelves"
+    path     = "/covers"
+    includes = ["shelf-key"]
+
+    plugin "turnstile" {
+      category         = "key_auth"
+      step             = "request"
+      header           = "X-Ticket"
+      keys             = ["spring-ticket", "autumn-ticket"]
+      delay            = "500ms"
+      hide_credentials = true
+    }
+
+    plugin "press" {
+      category      = "compression"
+      step          = "early_request"
+      gzip_level    = 7
+      br_level      = 5
+      zstd_level    = 4
+      min_length    = 1024
+      decompression = true
+      mode          = "upstream"
+    }
+  }
+
+  location "lending" {
+    path     = "/lending.Desk/"
+    grpc_web = true
+    plugins  = ["window", "pingap:requestId", "pingap:compressionUpstream"]
+
+    upstream "desk" {
+      addrs          = ["10.20.2.5:9443"]
+      sni            = "desk.example.org"
+      verify_cert    = false
+      alpn           = "H2"
+      max_h2_streams = 32
+      remark         = "speaks gRPC"
+      health_check   = "tcp://desk?check_frequency=30s"
+    }
+  }
+
+  certificate "books" {
+    domains     = "books.example.org,*.branch.example.org"
+    tls_cert    = "~/tls/books.pem"
+    tls_key     = "~/tls/books.key"
+    is_default  = true
+    buffer_days = 14
+    remark      = "from files"
+  }
+}
+
+servers "porch" {
+  addr            = "0.0.0.0:80"
+  access_log      = "combined"
+  tls_min_version = "tls1.1"
+  tls_max_version = "TLSv1.2"
+  tcp_fast_open   = true
+
+  location "porch" {
+    plugins = ["pingap:ping"]
+
+    plugin "bell" {
+      category = "ping"
+      step     = "request"
+      path     = "/bell"
+    }
+    plugin "notice" {
+      category = "mock"
+      step     = "request"
+      path     = "/opening-hours"
+      status   = 203
+      headers  = ["Content-Type:text/plain; charset=utf-8", "Cache-Control:max-age=60"]
+      data     = "nine to five\n"
+      delay    = "10ms"
+    }
+    plugin "over" {
+      category      = "redirect"
+      step          = "request"
+      http_to_https = true
+      prefix        = "/east"
+      status        = 308
+    }
+  }
+}
+
+certificates "desk" {
+  tls_cert = "$ENV:DESK_CERT"
+  tls_key  = "$ENV:DESK_KEY"
+}
+
+plugin "number" {
+  category    = "request_id"
+  step        = "request"
+  algorithm   = "nanoid"
+  size        = 12
+  header_name = "X-Reading-Id"
+  remark      = "each request has a number"
+}
+
+plugin "doorman" {
+  category = "ip_restriction"
+  step     = "request"
+  ip_list  = ["203.0.113.9", "198.51.100.0/24"]
+  type     = "Deny"
+  message  = "Not in this library"
+}
+
+plugin "badge" {
+  category         = "basic_auth"
+  step             = "request"
+  authorizations   = ["cmVhZGVyOmluay1hbmQtcGFwZXI=", "YmluZGVyOm5lZWRsZQ=="]
+  delay            = "1s"
+  hide_credentials = true
+}
+
+plugins "window" {
+  category = "key_auth"
+  query    = "ticket"
+  keys     = ["window-ticket"]
+}
+
+plugin "queue" {
+  category = "limit"
+  step     = "proxy_upstream"
+  type     = "rate"
+  tag      = "header"
+  key      = "X-Reader"
+  max      = 40
+  interval = "30s"
+  weight   = 60
+}
+
+storage "patience" {
+  category   = "config"
+  value      = <<-EOT
+    tcp_idle = "3m"
+    tcp_interval = "15s"
+  EOT
+  remark     = "for slow lines"
+  created_at = 1735689600
+}
+
+storages "shelf-key" {
+  category = "secret"
+  value    = "VJRLsyZ0iqKvq5GrrYejRoQFmBR0NlgGQ8e6KNct643uvz0D5tV2Knb++Any2iYK8QqSVLrvtVhNMbhGweGMWlHLwXP37LLiAqDMeuanLqgPdjk9PAfqFLgsMLzb"
+  secret   = "a pass phrase of the reading room"
+}
+
+storage "shelf-note" {
+  category = "config"
+  value    = "remark = \"where the books are\""
+}
