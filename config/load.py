@@ -89,8 +89,8 @@ def load(
         for one in check.check(snapshot, declared, raw.partial, builtin_plugins):
             if isinstance(one, Note):
                 raw.notes.append(one)
-            elif one.path not in raw.unset:
-                raw.problems.append(one)
+            else:
+                raw.tell(one)
     if raw.problems:
         raise SnapshotRefused(raw.attributed(raw.problems), grouped(raw.attributed(raw.notes)), snapshot)
     return replace(lenient.once(snapshot), notes=grouped(raw.attributed(raw.notes)))
@@ -147,6 +147,10 @@ class _Raw:
             self.tables[section] = item
         else:
             self.tables.setdefault(section, {})[place[-1]] = item
+
+    def tell(self, *problems: Problem) -> None:
+        """Of a text that refers to nothing, only that is told, which it was."""
+        self.problems += [problem for problem in problems if problem.path not in self.unset]
 
     def attributed(self, found: Iterable[Told]) -> list[Told]:
         """`found` in the order of the items, each with its file where there are several files."""
@@ -216,7 +220,7 @@ def _fill(raw: _Raw, env: Mapping[str, str]) -> None:
 def _expanded(raw: _Raw, shelf: Shelf, path: str, table: Table, marks: Mapping[str, tuple[set[str], set[str]]]) -> Table:
     """marks: of each storage that was read, where in it are secrets, and what refers to nothing: paths from the value on."""
     item = shelf.expanded(path, table)
-    raw.problems += item.problems
+    raw.tell(*item.problems)
     raw.included |= {f"{path}.{path_of(key)}": origin.place for key, origin in item.origins.items()}
     for storage in {origin.storage for origin in item.origins.values()}:
         secret, missing = marks[storage]
@@ -276,7 +280,7 @@ def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: typ
         wrongs = error.errors(include_url=False, include_input=False)
     # What acme would bring need not be there.
     told = [wrong for wrong in wrongs if wrong["type"] != "missing"] if later and section == "certificates" else wrongs
-    raw.problems += [_explained(place, table, wrong, kind) for wrong in told if path_of(*place, *wrong["loc"]) not in raw.unset]
+    raw.tell(*(_explained(place, table, wrong, kind) for wrong in told))
     # The sound keys go on to the checks between items, so that those problems are told too. The snapshot itself is
     # never used.
     raw.partial.add(path)
@@ -402,7 +406,7 @@ def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table
             told = plugin_checker(name, table)
             problems = [one for one in told if isinstance(one, Problem)]
             raw.notes += [one for one in told if isinstance(one, Note)]
-        raw.problems += problems
+        raw.tell(*problems)
         if not problems:
             found[name] = table
     return found

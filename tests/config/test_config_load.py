@@ -12,6 +12,7 @@ from pingap.config.model import Snapshot
 from pingap.config.parts import Backend, HealthCheck, Listen
 from pingap.config.problems import ConfigRefused, Problem
 from pingap.config.storage.base import SECTIONS
+from pingap.stages.plugins import registry
 from tests.kit.config import load, load_text
 
 SERVER = '[servers.web]\naddr = "127.0.0.1:80"\n'
@@ -180,3 +181,26 @@ def test_whatever_a_file_says_the_answer_is_a_snapshot_or_problems(tables: dict[
         assert "not TOML" not in str(error)
     else:
         assert Snapshot.from_wire(snapshot.to_wire()) == snapshot
+
+
+def test_of_a_text_that_refers_to_nothing_only_that_is_told() -> None:
+    text = (
+        SERVER
+        + """
+includes = ["$ENV:NO"]
+downstream_read_timeout = "$ENV:NO"
+[plugins.guard]
+category = "ip_restriction"
+ip_list = ["$ENV:NO", "x"]
+[plugins.other]
+category = "$ENV:NO"
+"""
+    )
+    found = [(problem.path, problem.message.partition(" ")[0]) for problem in refused(text, env={}, plugin_checker=registry.Checker())]
+    assert found == [
+        ("servers.web.includes[0]", "the"),
+        ("servers.web.downstream_read_timeout", "the"),
+        ("plugins.guard.ip_list[0]", "the"),
+        ("plugins.guard.ip_list[1]", "'x'"),
+        ("plugins.other.category", "the"),
+    ]
