@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pingap.config.addresses import is_host_name
 from pingap.config.diff import shortened
@@ -110,13 +109,6 @@ def leaf_of(pem: str) -> X509:
     from cryptography import x509
 
     return x509.load_pem_x509_certificates(pem.encode())[0]
-
-
-def files_of(table: Any) -> list[str]:
-    """The files that a [certificates.X] section, as written, names."""
-    values = (table.get(key) for key in ("tls_cert", "tls_key")) if isinstance(table, dict) else ()
-    paths = [os.path.expanduser(value.strip()) for value in values if isinstance(value, str) and len(value) < 4096]
-    return [path for path in paths if "\n" not in path and os.path.isfile(path)]
 
 
 def _not_a(what: str, label: str, pem: str, error: Exception) -> tuple[str, str]:

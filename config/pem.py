@@ -59,6 +59,14 @@ def parse_pem(value: Any) -> str:
     raise BadValue(f"{shown!r} holds no PEM", hint)
 
 
+def path_in(value: str) -> str:
+    """The path of the file that `parse_pem` would read, whether it is there or not; "" for what is no path."""
+    text = value.strip()
+    if not text or "\0" in text or "\n" in text or "-----BEGIN " in text or (_BASE64.fullmatch(text) and blocks_of(text.encode())):
+        return ""
+    return os.path.expanduser(text)
+
+
 def blocks_of(content: bytes) -> str:
     """The PEM blocks in a text or in its base64, one after the other and nothing else; "" when there is none."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -380,7 +380,7 @@ def _tree(root: Path, note: Callable[[OSError], None]) -> Iterator[tuple[str, li
 def _print_of(path: Path) -> Print:
     try:
         stat = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL, or what is no letter, in the path
         return (str(path), 0, 0, 0, 0)
     return (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 

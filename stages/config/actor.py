@@ -14,15 +14,13 @@ from pingap.bus.actor import Actor, Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.bus.replication import Change
-from pingap.config.certificates import files_of
 from pingap.config.diff import MOST_NAMED, shortened
+from pingap.config.followed import Followed, followed
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
-from pingap.config.references import files_named
 from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
 from pingap.config.storage.file import prints_of
 from pingap.config.storage.notice import Notice, places_of
-from pingap.config.text.formats import as_written
 from pingap.observability.figures import NOTES
 from pingap.observability.notices import DIFF_CONFIG, RELOAD_CONFIG, RELOAD_CONFIG_FAIL
 from pingap.stages import keepsake
@@ -369,12 +367,13 @@ def _load(load: Load, plans: Plans, storage: Readable) -> Found:
     """
     problems: tuple[str, ...]
     storage = ReadOnce(storage)
-    written = (*_code_files(_raw_items("plugins", storage), storage.base), *_renewed_files(storage))
+    named = _named_in(storage)
+    written = (*_code_files(named.plugins or {}, storage.base), *named.files)
     looked = prints_of(written)
     try:
         snapshot = load(storage)
         loaded = Loaded.of(snapshot, plans(snapshot))  # what cannot travel is refused here rather than lost on the way
-        return loaded, (*_code_files(snapshot.plugins), *_renewed_files(storage)), looked, storage.fingerprint
+        return loaded, (*_code_files(snapshot.plugins), *named.files), looked, storage.fingerprint
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))
     except Exception as error:
@@ -382,18 +381,10 @@ def _load(load: Load, plans: Plans, storage: Readable) -> Found:
     return problems, written, looked, storage.fingerprint
 
 
-def _raw_items(section: str, storage: Readable) -> dict[str, Any]:
-    """The items of a section as they are written, as far as they can be read."""
+def _named_in(storage: Readable) -> Followed:
     with suppress(ConfigRefused):
-        return as_written(storage.read().documents, section)
-    return {}
-
-
-def _renewed_files(storage: Readable) -> tuple[str, ...]:
-    """Those of certificates and keys, and those for which texts of storages stand: renewed in their place, and taken over then."""
-    found = {path for table in _raw_items("certificates", storage).values() for path in files_of(table)}
-    found |= {path for table in _raw_items("storages", storage).values() for path in files_named(table)}
-    return tuple(sorted(found))
+        return followed(storage.read().documents)
+    return Followed()
 
 
 def _code_files(plugins: Mapping[str, Any], base: str = "") -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from pingap.stages.config import last, watch
 from pingap.stages.config.actor import ConfigActor
 from pingap.stages.messages import Accepted, InUse, Refused
 from pingap.stages.steps import finished
+from tests.config.test_certificates import pair
 from tests.kit.context import FakeContext
 from tests.kit.waiting import eventually
 
@@ -418,6 +419,28 @@ async def test_a_file_that_a_storage_stands_for_is_followed(path: Path, tmp_path
         await run.take()
         await run.until(lambda: len(run.outcomes) == 2)
         assert run.outcomes[-1]["changed"] == "changed locations.all.weight"
+
+
+@pytest.mark.parametrize("is_named_by", ["path", "environment"])
+async def test_a_certificate_that_is_away_for_a_moment_is_taken_over_when_it_is_back(
+    path: Path, tmp_path: Path, is_named_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = tmp_path / "a.pem", tmp_path / "a.key"
+    monkeypatch.setenv("CERT_PATH", str(cert))
+    named = cert if is_named_by == "path" else "$ENV:CERT_PATH"
+    path.write_text(GOOD.format(port=1) + f'[certificates.a]\ntls_cert = "{named}"\ntls_key = "{key}"\n')
+
+    def renew() -> None:
+        for file, text in zip((key, cert), reversed(pair("a.test")), strict=True):
+            file.write_text(text)
+
+    renew()
+    async with running(path) as run:
+        cert.unlink()
+        await run.until(lambda: run.outcomes[-1]["problems"])
+        assert "cannot be read" in str(run.outcomes[-1]["problems"])
+        await run.take(renew)
+        await run.until(lambda: not run.outcomes[-1]["problems"])
 
 
 async def test_a_file_of_a_directory_that_comes_or_goes_is_an_edit(tmp_path: Path) -> None:
