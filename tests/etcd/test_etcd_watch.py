@@ -11,9 +11,10 @@ import pytest
 
 from pingap.config.storage.base import Document, Reading
 from pingap.config.storage.etcd import watcher as module
-from pingap.config.storage.etcd.gateway import Gateway
+from pingap.config.storage.etcd.gateway import EtcdUnreachable, Gateway
 from pingap.config.storage.etcd.storage import EtcdStorage
 from tests.etcd.conftest import Open
+from tests.kit.clock import Clock
 from tests.kit.etcd import Etcd
 from tests.kit.waiting import free_port, until
 
@@ -192,22 +193,69 @@ def test_an_etcd_that_was_never_there_is_waited_for(opened: Open) -> None:
     assert "last in step" not in storage.trouble
 
 
-def test_tries_come_ever_less_often(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def waited(storage: EtcdStorage, tries: int, seen: Callable[[], None] = lambda: None) -> list[float]:
+    """Seconds until each of the next tries, none of which are waited for. seen: called in front of each."""
     waits: list[float] = []
 
     class Never(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             waits.append(timeout or 0)
-            if len(waits) == 12:
+            seen()
+            if len(waits) == tries:
                 self.set()
             return self.is_set()
 
-    storage = opened(f"etcd://127.0.0.1:{free_port()}/p")
     life = module._Life()
     life.ended = Never()
     storage.watcher._run(life)
+    return waits
+
+
+def test_tries_come_ever_less_often(opened: Open) -> None:
+    waits = waited(opened(f"etcd://127.0.0.1:{free_port()}/p"), 12)
     assert 0.5 <= waits[0] < 0.7
     assert all(0.7 <= wait / expected <= 1.3 for wait, expected in zip(waits, [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60], strict=False))
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Makes an etcd behind a proxy that cuts each watch after so many seconds, none of which are waited for."""
+    clock = Clock()
+
+    def answered(self: Gateway, method: str, body: dict[str, Any]) -> dict[str, Any]:
+        return {"header": {"revision": "1"}}
+
+    def after(seconds: float) -> None:
+        def lines(self: Gateway, method: str, body: dict[str, Any], silence: float) -> Any:
+            yield {"created": True}
+            clock.now += seconds
+            raise EtcdUnreachable("h:1: the connection was closed")
+
+        monkeypatch.setattr(module, "monotonic", clock)
+        monkeypatch.setattr(Gateway, "call", answered)
+        monkeypatch.setattr(Gateway, "lines", lines)
+
+    return after
+
+
+def test_a_proxy_that_cuts_what_is_idle_makes_no_tries_rare(opened: Open, cut: Callable[[float], None]) -> None:
+    """Else a change would be seen a minute late, and nothing would say so."""
+    cut(30)
+    storage = opened("etcd://h:1/p")
+    troubles: list[str] = []
+    waits = waited(storage, 12, lambda: troubles.append(storage.trouble))
+    assert all(0.5 <= wait < 0.7 for wait in waits)
+    assert not any(troubles)
+
+
+def test_watches_that_are_lost_at_once_are_told(opened: Open, cut: Callable[[float], None]) -> None:
+    cut(0.1)
+    storage = opened("etcd://h:1/p")
+    troubles: list[str] = []
+    waits = waited(storage, 8, lambda: troubles.append(storage.trouble))
+    assert waits[-1] > 40
+    assert troubles[:4] == [""] * 4
+    assert all("each watch is lost at once (h:1: the connection was closed): changes are seen late" in told for told in troubles[5:])
 
 
 def test_asking_what_changed_never_waits_and_begins_one_thread(opened: Open) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from pingap.config.addresses import parse_backend
 from pingap.config.problems import BadValue, ConfigRefused, Problem, choices, nearest
@@ -108,7 +108,8 @@ def address_of(source: str, env: Mapping[str, str] = os.environ) -> EtcdAddress:
         wrong("no endpoint is given", f"write {scheme}://HOST:{PORT}/pingap")
 
     given: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for part in filter(None, query.split("&")):
+        name, _, value = (unquote(side) for side in part.partition("="))  # not parse_qsl: `+` is a space in forms alone (RFC 3986)
         if name not in _PARAMETERS:
             wrong(f"unknown parameter {name!r}", nearest(name, _PARAMETERS) or choices(_PARAMETERS))
         elif name in given:

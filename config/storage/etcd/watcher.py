@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Final
 
 from pingap.config.storage.base import Fingerprint
@@ -24,11 +25,26 @@ from pingap.config.storage.etcd.transactions import range_of
 SILENCE: Final = 60.0
 """Seconds without a change after which etcd is asked all the same."""
 
+HELD: Final = 5.0
+"""Seconds that a watch was there, after which its loss is none of those that come ever later: proxies cut what is idle."""
+
+MANY: Final = 4
+"""Watches lost at once, in a row, after which that is told: changes are seen late then."""
+
 SHORTEST: Final = 0.5
 LONGEST: Final = 60.0
 """Seconds until the next try after a failure; each is twice the one before, give or take a quarter."""
 
 Pair = tuple[int, int]
+
+
+class _WatchLost(Exception):
+    """Etcd tells of no change any more. The text says why."""
+
+    def __init__(self, why: str, held: float) -> None:
+        super().__init__(why)
+        self.held = held
+        """Seconds for which it would have told."""
 
 
 class _Life:
@@ -149,14 +165,20 @@ class EtcdWatcher:
     # -- its thread ---------------------------------------------------------------------
 
     def _run(self, life: _Life) -> None:
-        failures = 0
+        failures = lost = 0
+        late = ""
         while not life.ended.is_set():
             try:
                 at = self._ask(life)
-                self._trouble = ""
-                if self._wait_for_change(at, life):
-                    failures = 0
-                    continue
+                self._trouble = late
+                self._wait_for_change(at, life)
+                failures = lost = 0
+                late = ""
+                continue
+            except _WatchLost as error:
+                # Whether that is trouble the next question will tell, but for watches that are never there for long.
+                failures, lost = (0, 0) if error.held >= HELD else (failures, lost + 1)
+                late = f"etcd: it answers, but each watch is lost at once ({error}): changes are seen late" if lost >= MANY else ""
             except (EtcdError, EtcdUnreachable) as error:
                 self._trouble = f"etcd: {error}"
             except Exception as error:  # a thread that dies would not be noticed
@@ -175,25 +197,20 @@ class EtcdWatcher:
         self.learn(at, (newest, number(answer, "count")), is_own=True)
         return at
 
-    def _wait_for_change(self, at: int, life: _Life) -> bool:
-        """Until something has changed after `at`, or may have. False when the watch was lost, and it should not hurry."""
+    def _wait_for_change(self, at: int, life: _Life) -> None:
+        """Until something has changed after `at`, or may have. Raises _WatchLost, EtcdError."""
+        began: float | None = None
         request = {"create_request": {**range_of(self._cluster.address.prefix), "start_revision": str(at + 1)}}
         try:
             with life.calling(self._cluster) as gateway:
                 for message in gateway.lines("watch", request, SILENCE):
-                    if message.get("canceled"):
-                        return self._was_canceled(message)
-                    if message.get("events"):
-                        return True
+                    if message.get("canceled") and "compact_revision" not in message:
+                        raise EtcdError(2, f"the watch was ended: {message.get('cancel_reason', 'no reason given')}")
+                    if message.get("canceled") or message.get("events"):
+                        return
+                    began = began or monotonic()
                     self.is_watching = True
-            return True
-        except EtcdUnreachable:
-            return False  # whether that is trouble the next question will tell
+        except EtcdUnreachable as error:
+            raise _WatchLost(str(error), monotonic() - began if began else 0.0) from error
         finally:
             self.is_watching = False
-
-    @staticmethod
-    def _was_canceled(message: dict[str, object]) -> bool:
-        if "compact_revision" in message:
-            return True
-        raise EtcdError(2, f"the watch was ended: {message.get('cancel_reason', 'no reason given')}")
