@@ -6,7 +6,7 @@ Comments move with what they stand in or right above. Nothing is resolved: inclu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pingap.config.problems import ConfigRefused, Problem, path_of
 from pingap.config.storage.base import SINGLE, Document, NotWritten, after
@@ -25,6 +25,8 @@ class Relocation:
     removed: tuple[str, ...] = ()
     uncommented: tuple[str, ...] = ()
     """Documents whose comments are lost, for their text is of a form that cannot be cut."""
+    origins: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Written document → those from which items come into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ def laid_out(documents: Iterable[Document], home_of: HomeOf) -> Relocation:
     written = [Document(name, _text(name, items)) for name, items in wanted.items() if items != by_name.get(name)]
     removed = [document.name for document, items in before.items() if items and document.name not in wanted]
     touched = {*removed, *(document.name for document in written)}
-    relocation = Relocation(_sorted(written), tuple(removed), _uncommented(before, touched))
+    moves = ((homes[item.place], document.name) for document, items in before.items() for item in items)
+    origins = _origins((home, origin) for home, origin in moves if home in touched)
+    relocation = Relocation(_sorted(written), tuple(removed), _uncommented(before, touched), origins)
     _check(before, relocation)
     return relocation
 
@@ -73,6 +77,7 @@ def copied(source: Iterable[Document], target: Iterable[Document], home_of: Home
     new = {item.place: item for items in sources.values() for item in items}
     there = {item.place for items in before.values() for item in items}
     homes = _homes((place for place in new if place not in there), home_of)
+    origins = _origins((homes[item.place], one.name) for one, items in sources.items() for item in items if item.place in homes)
     wanted: dict[str, list[TextItem]] = {}
     changed: list[Place] = []
     gone: list[Place] = []
@@ -98,7 +103,7 @@ def copied(source: Iterable[Document], target: Iterable[Document], home_of: Home
     moved = [document.name for document, items in sources.items() if any(item.place in taken for item in items)]
     lost = dict.fromkeys((*_uncommented(sources, moved), *_uncommented(before, [document.name for document in written])))
     return Copying(
-        Relocation(_sorted(written), emptied, tuple(lost)),
+        Relocation(_sorted(written), emptied, tuple(lost), origins),
         added=tuple(map(_path, homes)),
         changed=tuple(map(_path, changed)),
         removed=tuple(map(_path, gone)) if deletes else (),
@@ -139,6 +144,14 @@ def _homes(places: Iterable[Place], home_of: HomeOf) -> dict[Place, str]:
     if problems:
         raise NotWritten("\n".join(problems))
     return found
+
+
+def _origins(moves: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    """moves: into which document an item comes, from which one."""
+    found: dict[str, set[str]] = {}
+    for home, origin in moves:
+        found.setdefault(home, set()).add(origin)
+    return {home: frozenset(names) for home, names in found.items()}
 
 
 def _text(name: str, items: list[TextItem]) -> str:

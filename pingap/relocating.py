@@ -27,6 +27,7 @@ class Migration:
 
     source: str
     place: str
+    origin: FileStorage
     target: FileStorage
     version: str
     relocation: Relocation
@@ -51,7 +52,7 @@ def planned(source: str, layout: str | None, into: str | None) -> Migration:
         target = storage_of(place)
         assert isinstance(target, FileStorage)
         relocation = layouts.laid_out(reading.documents, target.home_of)
-        return Migration(source, place, target, reading.version, relocation, True)
+        return Migration(source, place, storage, target, reading.version, relocation, True)
     if into and "://" in into:
         raise NotWritten(f"{into} is no place for files: `pingap config sync` copies to there")
     place = _place(into or _beside(storage.root, wanted), query)
@@ -62,7 +63,7 @@ def planned(source: str, layout: str | None, into: str | None) -> Migration:
     if (wanted == FILE) == target.is_directory:
         raise NotWritten(f"{target.root} would be a {'directory' if target.is_directory else 'file'}: a file is what ends in .toml")
     copying = layouts.copied(reading.documents, (), target.home_of)
-    return Migration(source, place, target, Reading(()).version, copying.relocation, False)
+    return Migration(source, place, storage, target, Reading(()).version, copying.relocation, False)
 
 
 def done(plan: Migration, backup: str | None) -> str:
@@ -72,7 +73,7 @@ def done(plan: Migration, backup: str | None) -> str:
     if plan.is_in_place and touched:
         there = [path for name in touched if (path := plan.target.root / name if plan.target.is_directory else plan.target.root).exists()]
         kept = _kept(plan.target.root, there, backup)
-    plan.target.replace(plan.relocation.written, plan.relocation.removed, plan.version)
+    plan.target.replace(plan.relocation.written, plan.relocation.removed, plan.version, _origins(plan.relocation, plan.origin))
     return kept
 
 
@@ -109,8 +110,16 @@ def copied(source: Storage, target: Storage, deletes: bool = False, is_dry: bool
 
         load(Proposed(source.base, after(there.documents, relocation.written, relocation.removed)))
     if not is_dry and (relocation.written or relocation.removed):
-        target.replace(relocation.written, relocation.removed, there.version)
+        if isinstance(source, FileStorage) and isinstance(target, FileStorage) and not there.documents:
+            target.replace(relocation.written, relocation.removed, there.version, _origins(relocation, source))
+        else:
+            target.replace(relocation.written, relocation.removed, there.version)
     return copying
+
+
+def _origins(relocation: Relocation, source: FileStorage) -> dict[str, list[Path]]:
+    """The files from which the items of a document come."""
+    return {name: [source.file_of(one) for one in sorted(names)] for name, names in relocation.origins.items()}
 
 
 def _beside(root: Path, layout: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -37,7 +37,7 @@ from pingap.config.storage.base import (
 from pingap.config.storage.history import History
 from pingap.config.storage.journal import Journal, Step
 from pingap.config.storage.notice import Notice, Places, places_of
-from pingap.config.storage.replacing import beside, clear, flush, turn
+from pingap.config.storage.replacing import beside, clear, flush, make_folder, turn
 from pingap.config.text.formats import FORMATS, TOML
 
 LOOKS: Final = 5
@@ -98,7 +98,7 @@ class FileStorage:
                 # A byte order mark is what some editors put first, and TOML has no place for it.
                 documents.append(Document(name, content.decode("utf-8-sig")))
             except UnicodeDecodeError as error:
-                problems.append(Problem(str(self._path(name)), f"not UTF-8 at byte {error.start}", "files are UTF-8"))
+                problems.append(Problem(str(self.file_of(name)), f"not UTF-8 at byte {error.start}", "files are UTF-8"))
         if problems:
             raise ConfigRefused(problems)
         if not documents:
@@ -108,7 +108,8 @@ class FileStorage:
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.root)) if path != self.root else str(path)
 
-    def _path(self, name: str) -> Path:
+    def file_of(self, name: str) -> Path:
+        """Where a document is, a link perhaps."""
         return self.root / name if self.is_directory else self.root
 
     def changes(self) -> Fingerprint:
@@ -149,7 +150,13 @@ class FileStorage:
     def write(self, document: Document, version: str) -> str:
         return self.replace((document,), (), version)
 
-    def replace(self, written: Collection[Document], removed: Collection[str], version: str) -> str:
+    def replace(
+        self, written: Collection[Document], removed: Collection[str], version: str, like: Mapping[str, Collection[Path]] | None = None
+    ) -> str:
+        """like: of written documents, the files from which their items come: who cannot read those is not to read these.
+
+        A new document of which that is not said is for those who can read all that is there.
+        """
         names = [*(document.name for document in written), *removed]
         paths = {name: self._path_of(name) for name in names}
         if len(paths) != len(names):
@@ -162,11 +169,18 @@ class FileStorage:
             folder.mkdir(parents=True, exist_ok=True)
             with turn(folder):
                 self._finish()
-                return self._replace({document.name: document for document in written}, removed, paths, version)
+                return self._replace({document.name: document for document in written}, removed, paths, version, like or {})
         except OSError as error:
             raise NotWritten(f"{what} cannot be written: {(error.strerror or str(error)).lower()}") from error
 
-    def _replace(self, written: dict[str, Document], removed: Collection[str], paths: dict[str, Path], version: str) -> str:
+    def _replace(
+        self,
+        written: dict[str, Document],
+        removed: Collection[str],
+        paths: dict[str, Path],
+        version: str,
+        like: Mapping[str, Collection[Path]],
+    ) -> str:
         """For who has the turn. Raises OSError besides."""
         before = self.changes()
         reading = self._reading()
@@ -181,15 +195,19 @@ class FileStorage:
         for name in (*written, *removed):
             if self._history and name in old:
                 self._history.keep(self._kept_as(name), old[name].text)
+        there = [self.file_of(name) for name in old]
         new: dict[str, str] = {}
         steps: dict[str, Step] = {}
         try:
             for name, document in written.items():
-                paths[name].parent.mkdir(parents=True, exist_ok=True)
-                new[name] = beside(paths[name], document.text.encode())
+                make_folder(paths[name].parent)
+                mine = [paths[name]] if name in old else []
+                new[name] = beside(paths[name], document.text.encode(), [*mine, *like.get(name, ())] or there)
             if len(written) + len(removed) > 1:
                 steps = {name: Step(_digest(paths[name]), written[name].text if name in written else None) for name in (*written, *removed)}
-                new[journal.NAME] = beside(self.root / journal.NAME, journal.packed(steps))
+                touched = [self.file_of(name) for name in steps if name in old]
+                touched += [path for paths_of_one in like.values() for path in paths_of_one]
+                new[journal.NAME] = beside(self.root / journal.NAME, journal.packed(steps), touched or there)
             if self.changes() != before:
                 raise Outdated("the configuration is being changed at this moment: read it again")
             if steps:
@@ -294,8 +312,8 @@ class FileStorage:
                 self._remove(name)
                 continue
             if name not in new:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(new.pop(name, "") or beside(path, step.text.encode()), path)
+                make_folder(path.parent)
+            os.replace(new.pop(name, "") or beside(path, step.text.encode(), [path, self.root / journal.NAME]), path)
             folders.add(path.parent)
         for folder in folders:
             flush(folder)
@@ -304,7 +322,7 @@ class FileStorage:
 
     def _remove(self, name: str) -> None:
         """Of a link, the link."""
-        path = self._path(name)
+        path = self.file_of(name)
         os.unlink(path)
         flush(path.parent)
         while (path := path.parent) != self.root and self.is_directory:

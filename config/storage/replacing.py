@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -55,22 +55,25 @@ def _lockable(folder: Path) -> int:
         os.close(fd)
         if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
-        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give(fd, folder.stat())  # root's would let no other writer in
+        return fd
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def beside(path: Path, content: bytes) -> str:
-    """A new file with the content, on the disk, with the permissions of the one that it is to replace. Its name."""
-    fd, name = tempfile.mkstemp(_NEW, f".{path.name}.", path.parent)  # readable by its owner alone: there may be keys in it
+def beside(path: Path, content: bytes, like: Iterable[Path] = ()) -> str:
+    """A new file with the content, on the disk, for the users that the one has which it is to replace. Its name.
+
+    like: it is for those of the strictest of these files instead. Where none is there it is for its owner alone: there may be keys in it.
+    """
+    fd, name = tempfile.mkstemp(_NEW, f".{path.name}.", path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
-            with suppress(FileNotFoundError):
-                status = path.stat()
-                with suppress(PermissionError):  # it is another user's, who lets us write: then it is ours from now on
-                    os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            if status := _strictest(like or (path,)):
+                give(file.fileno(), status)
                 os.fchmod(file.fileno(), status.st_mode & 0o7777)
             file.write(content)
             file.flush()
@@ -79,6 +82,38 @@ def beside(path: Path, content: bytes) -> str:
         os.unlink(name)
         raise
     return name
+
+
+def give(fd: int, status: os.stat_result) -> None:
+    """Owner and group of another file, as far as we may: who lets us write what is his has it ours from now on."""
+    with suppress(PermissionError):
+        os.fchown(fd, -1, status.st_gid)
+        os.fchown(fd, status.st_uid, -1)
+
+
+def _strictest(paths: Iterable[Path]) -> os.stat_result | None:
+    """Of those that are there. Who reads all of them, as the instance does whose they are, can read what is as this one is."""
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found.append(path.stat())
+    return min(found, key=lambda status: (status.st_mode & 0o077).bit_count(), default=None)
+
+
+def make_folder(folder: Path) -> None:
+    """With all above it that are not there, each for those whom the one above it is for, and on the disk. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    status = folder.parent.stat()
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        give(fd, status)
+        os.fchmod(fd, status.st_mode & 0o7777)
+    finally:
+        os.close(fd)
+    flush(folder.parent)
 
 
 def clear(folder: Path, document: str = "") -> None:

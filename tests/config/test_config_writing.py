@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +117,22 @@ def test_a_new_document_may_be_in_a_directory_that_is_not_there_yet(root: Path) 
     storage = storage_of(f"{root}?separation")
     storage.write(Document(storage.home_of("servers", "web"), "x = 1\n"), version(storage))
     assert [document.name for document in storage.read().documents] == ["a.toml", "b.toml", "servers/web.toml"]
-    assert (root / "servers" / "web.toml").stat().st_mode & 0o777 == 0o600, "there may be keys in it"
+
+
+def test_a_new_document_is_for_those_who_can_read_all_that_is_there(root: Path) -> None:
+    """Else the instance whose configuration it is could not read it, or somebody who must not could."""
+    (root / "a.toml").chmod(0o644)
+    (root / "b.toml").chmod(0o640)
+    root.chmod(0o750)
+    storage = storage_of(f"{root}?separation")
+    storage.write(Document("servers/web.toml", "x = 1\n"), version(storage))
+    assert [(root / "servers" / name).stat().st_mode & 0o777 for name in ("", "web.toml")] == [0o750, 0o640]
+
+
+def test_the_first_document_is_for_its_owner_alone(tmp_path: Path) -> None:
+    storage = storage_of(tmp_path / "new")
+    storage.write(Document("servers.toml", "x = 1\n"), Reading(()).version)
+    assert (tmp_path / "new" / "servers.toml").stat().st_mode & 0o777 == 0o600, "there may be keys in it"
 
 
 @pytest.mark.parametrize("name", ["../out.toml", "/tmp/out.toml", ".a.toml", "x/.y/z.toml", "", "a.txt", "a\0.toml", "a.hcl2"])
@@ -160,9 +175,9 @@ def test_a_configuration_that_cannot_be_read_any_more_is_not_written(root: Path)
 def test_an_edit_in_the_middle_of_a_write_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = storage_of(root)
 
-    def edited(path: Path, content: bytes) -> str:
+    def edited(path: Path, content: bytes, like: Iterable[Path]) -> str:
         (root / "b.toml").write_text("b = 22\n")
-        return replacing.beside(path, content)
+        return replacing.beside(path, content, like)
 
     monkeypatch.setattr(module, "beside", edited)
     with pytest.raises(Outdated, match="at this moment"):
@@ -284,6 +299,17 @@ def test_the_owner_stays(root: Path) -> None:
     storage.write(Document("a.toml", "a = 2\n"), version(storage))
     status = (root / "a.toml").stat()
     assert (status.st_uid, status.st_gid) == (NOBODY, NOBODY)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_what_root_makes_is_for_whom_the_configuration_is(root: Path) -> None:
+    for path in (root, root / "a.toml", root / "b.toml"):
+        os.chown(path, NOBODY, NOBODY)
+        path.chmod(0o700 if path == root else 0o600)
+    storage = storage_of(f"{root}?separation")
+    storage.write(Document("servers/web.toml", "x = 1\n"), version(storage))
+    made = [(root / "servers" / name).stat() for name in ("", "web.toml")]
+    assert [(one.st_uid, one.st_gid, one.st_mode & 0o777) for one in made] == [(NOBODY, NOBODY, 0o700), (NOBODY, NOBODY, 0o600)]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,22 @@ def test_some_are_written_some_removed_and_the_others_stay(root: Path) -> None:
     assert change(storage) == storage.read().version
     assert texts(storage) == NEW
     assert files(root) == sorted(NEW), "nothing else is left"
+
+
+def test_the_journal_is_for_those_who_can_read_what_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows the configuration reads it in the middle of a change, or after the writer was killed."""
+    (root / "a.toml").chmod(0o640)
+    (root / "b.toml").chmod(0o644)
+    modes: list[int] = []
+    real = module.FileStorage._do
+
+    def looked(storage: module.FileStorage, *args: Any) -> None:
+        modes.append((root / journal.NAME).stat().st_mode & 0o777)
+        real(storage, *args)
+
+    monkeypatch.setattr(module.FileStorage, "_do", looked)
+    change(storage_of(root))
+    assert modes == [0o640]
 
 
 class Killed(BaseException):

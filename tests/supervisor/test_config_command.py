@@ -78,6 +78,26 @@ def test_a_directory_is_migrated_where_it_is_and_its_old_files_are_kept(conf: Pa
     assert len([name for name in os.listdir(conf.parent) if name.startswith("conf-")]) == 2
 
 
+@pytest.mark.parametrize("modes", [(0o644, 0o644), (0o640, 0o600)])
+@pytest.mark.parametrize("args", [["migrate", "--to", "file"], ["migrate", "--to", "type"], ["sync"]])
+def test_what_is_made_can_be_read_by_those_who_could_read_what_it_is_made_of(
+    tmp_path: Path, modes: tuple[int, int], args: list[str]
+) -> None:
+    """Of the strictest, for a key may be in it, whatever the mode of a file is into which it goes."""
+    conf, other = tmp_path / "conf", tmp_path / "other"
+    conf.mkdir()
+    (conf / "all.toml").write_text('[storages.a]\ncategory = "x"\nvalue = "1"\n')
+    (conf / "storages.toml").write_text('[storages.b]\ncategory = "x"\nvalue = "1"\n')
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    for name, mode in zip(("storages.toml", "all.toml"), modes, strict=True):
+        (conf / name).chmod(mode)
+        os.chown(conf / name, owner, -1)
+    said("config", *args, *([str(conf), str(other), "--no-check"] if args == ["sync"] else ["-c", str(conf)]))
+    made = {"file": tmp_path / "conf.toml", "type": conf / "storages.toml"}.get(args[-1], other / "storages.toml")
+    status = made.stat()
+    assert (status.st_uid, status.st_mode & 0o777) == (owner, modes[1])
+
+
 def test_what_the_source_says_is_the_layout_that_is_meant(conf: Path) -> None:
     said("config", "migrate", "-c", f"{conf}?separation=true")
     assert "locations/a.toml" in files(conf)
