@@ -20,6 +20,9 @@ KEY: Final = "includes"
 INCLUDING: Final = ("servers", "locations", "upstreams")
 """Sections whose items may have it."""
 
+_KEY: Final = re.compile(r"""(?m)^[ \t]*+\[*+[ \t]*+(?:(?P<bare>[\w-]++)|"(?P<quoted>[^"\n]*+)"|'(?P<literal>[^'\n]*+)')[ \t]*+[=.\]]""")
+"""What begins a line and may be a key, or the first part of one."""
+
 _PLACE: Final = re.compile(r"value:(\d+):(\d+)$")
 
 
@@ -120,6 +123,12 @@ class Shelf:
 
 
 def _lines(keys: Mapping[str, Any], text: str) -> Iterator[tuple[str, int]]:
-    for key in keys:
-        if found := re.search(rf"""(?m)^[ \t]*\[*[ \t]*(["']?){re.escape(key)}\1[ \t]*[=.\]]""", text):
-            yield key, text.count("\n", 0, found.start()) + 1
+    """Of each key that is found, its first line."""
+    left = set(keys)
+    line, counted = 1, 0
+    for found in _KEY.finditer(text):
+        key = found["bare"] or found["quoted"] or found["literal"]
+        if key in left:
+            left.remove(key)
+            line, counted = line + text.count("\n", counted, found.start()), found.start()
+            yield key, line

@@ -66,7 +66,7 @@ _NAME: Final = re.compile(
 """Names of keys, headers and parameters whose values are taken to be secret."""
 
 _HEADER: Final = re.compile(r"(?s)([!#$%&'*+.^_`|~0-9A-Za-z-]+)(\s*[:=]\s*)(\S.*)")
-_USER: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/@\s]+@")
+_USER: Final = re.compile(r"(?i)(?<=[a-z0-9+.-])(://)[^/@\s]+@")
 _PARAMETER: Final = re.compile(r"([?&;]([\w.-]+)=)([^&;#\s]+)")
 _QUOTED: Final = re.compile(r"""'((?:[^'\\]|\\.)+)'|"((?:[^"\\]|\\.)+)\"""")
 _WORD: Final = re.compile(r"(?<!\S)(?!-----)\S{4,}")
@@ -145,34 +145,72 @@ def is_within(path: str, outer: AbstractSet[str]) -> bool:
 
 def without_secrets(said: Iterable[Told], secrets: Iterable[tuple[str, str]]) -> list[Told]:
     """Problems and notes that show nothing of any secret. secrets: (path, text)."""
-    known = _longest_first(secrets)
+    known = _Secrets(secrets)
     return [_without_secrets(one, known) for one in said]
 
 
-def _longest_first(secrets: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """One may be a part of another, whose rest would stay."""
-    return sorted(((path, text) for path, text in secrets if text), key=lambda secret: -len(secret[1]))
+class _Secrets:
+    """Secrets by where they are and by how they end: of thousands of notes none is to be compared with thousands of secrets."""
+
+    def __init__(self, secrets: Iterable[tuple[str, str]]) -> None:
+        # The longest first: one may be a part of another, whose rest would stay.
+        self.texts = sorted(((path, text) for path, text in secrets if text), key=lambda secret: -len(secret[1]))
+        self._at: dict[str, list[int]] = {}
+        """Path → the ranks in `texts` of those that are there."""
+        self._in: dict[str, list[int]] = {}
+        """Path → the ranks of those further in."""
+        self._ending: dict[str, list[int]] = {}
+        """The last characters, in all forms, of long ones → their ranks. Not the first: those are `Bearer` of all."""
+        for rank, (path, text) in enumerate(self.texts):
+            self._at.setdefault(path, []).append(rank)
+            for outer in _outer(path):
+                self._in.setdefault(outer, []).append(rank)
+            for end in {form[-_LONG:] for form in _forms(text)} if len(text) >= _LONG else ():
+                self._ending.setdefault(end, []).append(rank)
+
+    def near(self, path: str) -> set[int]:
+        """Ranks of those at a path, inside of it and around it."""
+        found = {*self._at.get(path, ()), *self._in.get(path, ())}
+        for outer in _outer(path):
+            found.update(self._at.get(outer, ()))
+        return found
+
+    def maybe_in(self, said: str) -> set[int]:
+        """Ranks of the long ones that a text may show: it shows how they end."""
+        endings = self._ending
+        pieces = {said[at : at + _LONG] for at in range(len(said) - _LONG + 1)} if endings else ()
+        return {rank for piece in pieces if piece in endings for rank in endings[piece]}
+
+
+def _outer(path: str) -> Iterator[str]:
+    return (path[:at] for at, sign in enumerate(path) if sign in ".[")
 
 
 def without_secrets_of_plugins(said: str, plugins: Mapping[str, Any], outer: AbstractSet[str]) -> str:
     """What a plugin, or who starts it, says, without secrets of any. outer: as of `secrets_of`."""
-    for _, text in _longest_first(secrets_of({"plugins": plugins}, outer)):
-        said = _without(said, text, False) if len(text) >= _LONG else said
+    known = _Secrets(secrets_of({"plugins": plugins}, outer))
+    for rank in sorted(known.maybe_in(said)):
+        said = _without(said, known.texts[rank][1], False)
     return _USER.sub(rf"\1{MASK}@", said)
 
 
-def _without_secrets(problem: Told, secrets: list[tuple[str, str]]) -> Told:
+def _without_secrets(problem: Told, secrets: _Secrets) -> Told:
     message, hint = problem.message, problem.hint
-    for path, text in secrets:
-        is_near = is_within(path, {problem.path}) or is_within(problem.path, {path})
-        if is_near or len(text) >= _LONG:
-            message, hint = _without(message, text, is_near), _without(hint, text, is_near)
+    near = secrets.near(problem.path)
+    for rank in sorted(near | secrets.maybe_in(message) | secrets.maybe_in(hint)):
+        text, is_near = secrets.texts[rank][1], rank in near
+        message, hint = _without(message, text, is_near), _without(hint, text, is_near)
     return replace(problem, message=message, hint=hint) if (message, hint) != (problem.message, problem.hint) else problem
+
+
+def _forms(text: str) -> set[str]:
+    """As it is, and as `repr` quotes it."""
+    return {text, repr(text)[1:-1]}
 
 
 def _without(said: str, text: str, is_near: bool) -> str:
     """is_near: what is said is about the secret itself, so that a part of it may be quoted, too."""
-    for form in {text, repr(text)[1:-1]}:
+    for form in _forms(text):
         if form in said:
             said = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", MASK, said) if len(form) < _LONG else said.replace(form, MASK)
     if is_near:
