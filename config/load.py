@@ -30,7 +30,7 @@ from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snaps
 from pingap.config.notes import grouped
 from pingap.config.problems import BadValue, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
-from pingap.config.references import Place, References, of_environment, of_file, of_storages
+from pingap.config.references import Place, References, of_environment, of_file, of_no_storage, of_storages
 from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import Told, is_within, secrets_of, without_secrets
 from pingap.config.storage.base import SECTIONS, SINGLE, Document, Readable
@@ -194,8 +194,10 @@ def _fill(raw: _Raw, env: Mapping[str, str]) -> None:
     declared = frozenset(raw.tables.get("storages", {}))
     values = dict(_opened(raw, stored))
     references = References({"ENV": variable, "SECRET": of_storages(values, declared)}, unset, used)
-    for section in raw.tables.keys() - {"storages"}:
+    for section in raw.tables.keys() - {"storages", "basic"}:
         raw.tables[section] = references.fill(raw.tables[section], (section,))
+    if "basic" in raw.tables:
+        raw.tables["basic"] = _basic(raw.tables["basic"], references, References({"ENV": variable, "SECRET": of_no_storage}, unset))
     marks: dict[str, tuple[set[str], set[str]]] = {}
 
     def filled(keys: Any, name: str) -> Any:
@@ -215,6 +217,12 @@ def _fill(raw: _Raw, env: Mapping[str, str]) -> None:
             if isinstance(table, dict) and includes.KEY in table:
                 items[name] = _expanded(raw, shelf, path_of(section, name), table, marks)
     raw.problems += shelf.problems
+
+
+def _basic(table: Table, references: References, before: References) -> Table:
+    """before: for the keys that root reads before it becomes who they say, and so before it opens anything."""
+    early = ("user", "group")
+    return {key: (before if key in early else references).fill(value, ("basic", key)) for key, value in table.items()}
 
 
 def _expanded(raw: _Raw, shelf: Shelf, path: str, table: Table, marks: Mapping[str, tuple[set[str], set[str]]]) -> Table:

@@ -108,3 +108,8 @@ def of_storages(values: Mapping[str, str], declared: frozenset[str]) -> Callable
         raise BadValue(f"storage {name!r} does not exist", nearest(name, declared) or f"add [{path_of('storages', name)}]")
 
     return lookup
+
+
+def of_no_storage(name: str) -> str:
+    """The lookup of `$SECRET:NAME` for a key that must be known before any storage is opened. Raises BadValue."""
+    raise BadValue("cannot come out of a storage: it is needed before any is opened", "write it as it is, or as $ENV:NAME")

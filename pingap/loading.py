@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from pingap.config.accounts import Account, UnknownAccount, account_of, check_account
 from pingap.config.diff import MOST_NAMED, restarted_only
@@ -19,6 +19,7 @@ from pingap.config.model import Snapshot
 from pingap.config.notes import grouped, notes_on
 from pingap.config.paths import check_paths, notes_on_rotation
 from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, path_of
+from pingap.config.references import Place, References, of_environment, of_no_storage
 from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import is_within
 from pingap.config.storage.base import OutOfReach, Readable, ReadOnce
@@ -28,20 +29,23 @@ from pingap.config.values import parse_access_log
 from pingap.observability.access_format import problems as format_problems
 
 
-def load(storage: Readable, *, root_makes: bool = False) -> Snapshot:
+def load(storage: Readable, *, root_makes: bool = False, runs_code: bool = True) -> Snapshot:
     """Reads what a storage holds. Raises ConfigRefused with all problems.
 
-    Code of users is run in children only (stages/plugins/trial.py). root_makes: as in `check_paths`.
+    Code of users is run in children only (stages/plugins/trial.py), and not at all without `runs_code`: their plugins are not
+    checked then. root_makes: as in `check_paths`.
     """
     from pingap.stages.plugins import registry
 
     storage = ReadOnce(storage)
-    checker = registry.Checker(storage.base)
+    checker = registry.Checker(storage.base, runs_code=runs_code)
     try:
         snapshot = load_snapshot(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
     except SnapshotRefused as refused:
         sound = refused.sound
-        more = (*_access_logs(_written(storage)), *check_account(sound.basic), *check_paths(sound, root_makes=root_makes))
+        told = {problem.path for problem in refused.problems}
+        accounts = (one for one in check_account(sound.basic) if one.path not in told)
+        more = (*_access_logs(_written(storage)), *accounts, *check_paths(sound, root_makes=root_makes))
         raise SnapshotRefused([*refused.problems, *_guarded(more, sound)], refused.notes, sound) from None
     formats = ((name, server.access_log.format) for name, server in snapshot.servers.items() if server.access_log)
     if problems := [*_access_logs(formats), *check_account(snapshot.basic), *check_paths(snapshot, root_makes=root_makes)]:
@@ -74,23 +78,52 @@ def _written(storage: Readable) -> Iterator[tuple[str, str]]:
 
 
 def account_in(storage: Readable) -> Account | None:
-    """The account that a configuration has root become, before anything in it has been checked. None: it stays what it is."""
+    """The account that a configuration has root become, before anything in it has been checked. None: it stays what it is.
+
+    Raises ConfigRefused where that cannot be told: whoever does not know whom to become must run nothing that the
+    configuration names.
+    """
     if os.geteuid() != 0:
         return None
-    with suppress(ConfigRefused, UnknownAccount):  # `load` tells of either
-        documents = storage.read().documents
-        if not any(word in one.text for one in documents for word in ("user", "group", "\\")):
-            return None  # to parse thousands of locations once more takes a second
-        basic = as_written(documents, "basic")
-        names = [basic.get(key) or "" for key in ("user", "group")]
-        if all(isinstance(name, str) for name in names):
-            return account_of(*names)
-    return None
+    documents = storage.read().documents
+    if not any(word in one.text for one in documents for word in ("user", "group", "\\")):
+        return None  # to parse thousands of locations once more takes a second
+    basic = as_written(documents, "basic", is_whole=True)
+    wrongs: list[Problem] = []
+
+    def unset(place: Place, why: BadValue) -> None:
+        wrongs.append(Problem(path_of(*place), why.message, why.hint))
+
+    references = References({"ENV": of_environment(os.environ), "SECRET": of_no_storage}, unset)
+    names = {key: references.fill(basic.get(key) or "", ("basic", key)) for key in ("user", "group")}
+    wrongs += (Problem(path_of("basic", key), "expected text") for key, name in names.items() if not isinstance(name, str))
+    if wrongs:
+        raise ConfigRefused(wrongs)
+    try:
+        return account_of(names["user"], names["group"])
+    except UnknownAccount as unknown:
+        raise ConfigRefused([unknown.problem]) from None
+
+
+def _refuse(storage: Readable, unclear: ConfigRefused) -> NoReturn:
+    """With all else that is wrong with a configuration that does not say whom to become; no code of users is run."""
+    try:
+        snapshot = load(storage, runs_code=False)
+    except ConfigRefused as refused:
+        told = {problem.path for problem in refused.problems}
+        problems = (*refused.problems, *(one for one in unclear.problems if one.path not in told))
+        if isinstance(refused, SnapshotRefused):
+            raise SnapshotRefused(problems, refused.notes, refused.sound) from None
+        raise
+    raise SnapshotRefused(unclear.problems, snapshot.notes, snapshot)
 
 
 def _load_as_it_runs(storage: Readable) -> Snapshot:
     """As `load`, as the user that the stages will be: what root alone can read is no use to them. Only for a process that ends then."""
-    account = account_in(storage)
+    try:
+        account = account_in(storage)
+    except ConfigRefused as unclear:
+        _refuse(storage, unclear)
     if account is None:
         return load(storage)
     from pingap.service import privileges
@@ -121,7 +154,11 @@ def _load_as_it_runs(storage: Readable) -> Snapshot:
 
 def load_for_check(storage: Readable) -> Snapshot:
     """As `load`, with what the stages could not do as `[basic] user`; this process stays whose it is. Raises ConfigRefused."""
-    if account_in(storage) is None:
+    try:
+        account = account_in(storage)
+    except ConfigRefused as unclear:
+        _refuse(storage, unclear)
+    if account is None:
         return load(storage)
     import msgpack
 

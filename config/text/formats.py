@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from pingap.config.problems import Problem
-from pingap.config.storage.base import Document
+from pingap.config.problems import ConfigRefused, Problem
+from pingap.config.storage.base import SINGLE, Document
 from pingap.config.text import toml
 from pingap.config.text.places import DEEPEST, is_too_deep, nested_at, place_of
 
@@ -50,16 +50,25 @@ def is_toml(document: Document) -> bool:
     return os.path.splitext(document.name)[1] not in (HCL, KDL)
 
 
-def as_written(documents: Iterable[Document], section: str) -> dict[str, Any]:
-    """The items of a section as far as they can be read, unchecked: for who must know of files that they name."""
+def as_written(documents: Iterable[Document], section: str, is_whole: bool = False) -> dict[str, Any]:
+    """The items of a section as far as they can be read, unchecked: for who must know of files that they name.
+
+    is_whole: it raises ConfigRefused where a document that may have some cannot be read, or has something else there, or has it again.
+    """
     found: dict[str, Any] = {}
     for document in documents:
         if not _may_have(section, document.text):
             continue
         tables = tables_of(document)
         items = tables.get(section) if isinstance(tables, dict) else None
+        if is_whole and found and items and section in SINGLE:
+            raise ConfigRefused([Problem(section, "is in two files", "keep one")])
         if isinstance(items, dict):
             found |= items
+        elif is_whole and isinstance(tables, Problem):
+            raise ConfigRefused([tables])
+        elif is_whole and items is not None:
+            raise ConfigRefused([Problem(section, "expected a table", f"write [{section}]")])
     return found
 
 

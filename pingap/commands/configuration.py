@@ -178,7 +178,7 @@ def restore(conf: str | None, section: str, words: tuple[str, ...], dry_run: boo
     """
     from pingap.config.edit import restored
     from pingap.config.storage.base import SINGLE, Proposed, after, reading_of
-    from pingap.loading import load
+    from pingap.loading import load_for_check
 
     name = "" if section in SINGLE else words[0] if words else ""
     rest = words if section in SINGLE else words[1:]
@@ -188,7 +188,7 @@ def restore(conf: str | None, section: str, words: tuple[str, ...], dry_run: boo
         storage = _storage(conf)
         one = _numbered(_earlier(storage, section, name), int(rest[0]) if rest else 1, section, name)
         document, version = restored(storage, section, name, one.item)
-        load(Proposed(storage.base, after(reading_of(storage).documents, [document], ())))
+        load_for_check(Proposed(storage.base, after(reading_of(storage).documents, [document], ())))
         if dry_run:
             terminal.say(one.item.text.rstrip("\n"))
             return

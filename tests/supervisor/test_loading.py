@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -10,6 +14,7 @@ from pingap import loading
 from pingap.config.default import embedded
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage.places import storage_of
+from tests.e2e.as_user import needs_root
 
 SERVER = '[servers.a]\naddr = "127.0.0.1:7000"\nlocations = ["x"]\n'
 PLUGIN = """
@@ -65,3 +70,59 @@ def test_what_came_out_of_a_storage_is_not_quoted_by_later_checks_either(tmp_pat
         loading.load(storage_of(path))
     assert {problem.path for problem in refused.value.problems} == {"servers.a.access_log", "basic.error_log"}
     assert "hunter2" not in str(refused.value)
+
+
+TRACE = "import os, pathlib\nwith open({trace!r}, 'a') as file:\n    print(os.getuid(), file=file)\n"
+USES = '[locations.x]\nplugins = ["mine"]\n[plugins.mine]\ncategory = "python"\npath = "mine.py"\n'
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """Unlike `tmp_path` it can be read by any user."""
+    with TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
+
+
+def users_of_code(base: Path, files: dict[str, str]) -> tuple[list[int], list[str]]:
+    """(user ids as which the plugin's code has run, paths of problems) of a check by root."""
+    trace = base / "trace"
+    (base / "mine.py").write_text(TRACE.format(trace=str(trace)) + PLUGIN)
+    (base / "conf").mkdir()
+    for name, text in files.items():
+        (base / "conf" / name).write_text(text)
+    problems = []
+    try:
+        loading.load_for_check(storage_of(base / "conf"))
+    except ConfigRefused as refused:
+        problems = [problem.path for problem in refused.problems]
+    return [int(line) for line in trace.read_text().split()] if trace.exists() else [], problems
+
+
+@needs_root
+def test_the_user_may_come_out_of_the_environment(open_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHO", "nobody")
+    uses = USES.replace("mine.py", "../mine.py")
+    ran, problems = users_of_code(open_dir, {"a.toml": '[basic]\nuser = "$ENV:WHO"\n' + SERVER + uses})
+    assert set(ran) == {pwd.getpwnam("nobody").pw_uid} and not problems
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("files", "path"),
+    [
+        ({"b.toml": '[basic]\nuser = "$ENV:NOT_SET_AT_ALL"\n'}, "basic.user"),
+        ({"b.toml": '[basic]\nuser = "no-such-one"\n'}, "basic.user"),
+        ({"b.toml": '[basic]\nuser = ["nobody"]\n'}, "basic.user"),
+        ({"b.toml": '[basic]\nuser = "$SECRET:who"\n[storages.who]\ncategory = "x"\nvalue = "nobody"\n'}, "basic.user"),
+        ({"b.toml": '[basic]\nuser = "nobody\n'}, "b.toml:2:15"),
+        ({"b.toml": 'basic = [{ user = "nobody" }]\n'}, "basic"),
+        ({"b.toml": '[basic]\nuser = "nobody"\n', "c.toml": '[basic]\nuser = ""\n'}, "basic"),
+    ],
+)
+def test_no_code_is_run_while_it_is_not_known_as_whom(open_dir: Path, files: dict[str, str], path: str) -> None:
+    """All else that is wrong is told as well."""
+    uses = USES.replace("mine.py", "../mine.py")
+    ran, problems = users_of_code(open_dir, {"a.toml": SERVER + "nonsense = 1\n" + uses, **files})
+    assert not ran
+    assert problems.count(path) == 1 and "servers.a.nonsense" in problems
