@@ -332,6 +332,19 @@ class Bus:
     """The same; better written as `$ENV:NAME` than into the file."""
 
 
+KINDS: Mapping[str, type] = {
+    "basic": Basic,
+    "servers": Server,
+    "locations": Location,
+    "upstreams": Upstream,
+    "certificates": Certificate,
+    "storages": StoredValue,
+    "stages": Stage,
+    "bus": Bus,
+}
+"""What the items of a section are, by the section. Plugins have models of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """The code of a plugin that a user wrote, as it was read for the checks."""

@@ -38,22 +38,11 @@ _FORMS: Final[Mapping[str, Schema]] = {
 
 _PLAIN: Final[Mapping[Any, Schema]] = {bool: {"type": "boolean"}, int: {"type": "integer"}, float: {"type": "number"}, str: _TEXT}
 
-_KINDS: Final[Mapping[str, type]] = {
-    "basic": model.Basic,
-    "servers": model.Server,
-    "locations": model.Location,
-    "upstreams": model.Upstream,
-    "certificates": model.Certificate,
-    "storages": model.StoredValue,
-    "stages": model.Stage,
-    "bus": model.Bus,
-}
-
 
 def document(plugins: Mapping[str, Schema]) -> Schema:
     """The schema of a whole configuration. plugins: by category, that of their sections; what they refer to is in their `$defs`."""
     sections: Schema = {}
-    for section, kind in _KINDS.items():
+    for section, kind in model.KINDS.items():
         item = _item(kind)
         if section in SINGLE:
             sections[section] = item

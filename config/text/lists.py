@@ -10,17 +10,6 @@ from typing import Any, Final
 from pingap.config import model
 from pingap.config.fields import EachParsed, Parsed
 
-_KINDS: Final[Mapping[str, type]] = {
-    "basic": model.Basic,
-    "servers": model.Server,
-    "locations": model.Location,
-    "upstreams": model.Upstream,
-    "certificates": model.Certificate,
-    "storages": model.StoredValue,
-    "stages": model.Stage,
-    "bus": model.Bus,
-}
-
 _LATER: Final[Mapping[str, frozenset[str]]] = {"basic": frozenset(("webhook_notifications",))}
 """Of the reference, that are in no model yet."""
 
@@ -49,7 +38,7 @@ def list_keys(section: str, category: str = "") -> frozenset[str]:
     """The keys of an item that are always lists. category: of a plugin; nobody knows those that users wrote."""
     if section == "plugins":
         return _OF_PLUGINS.get(category, frozenset())
-    kind = _KINDS.get(section)
+    kind = model.KINDS.get(section)
     hints = typing.get_type_hints(kind, include_extras=True) if kind else {}
     return _LATER.get(section, frozenset()) | {key for key, hint in hints.items() if _is_list(hint)}
 

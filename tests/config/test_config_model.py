@@ -16,24 +16,15 @@ from pingap.config import parts
 from pingap.config.fields import EachParsed, Parsed
 from pingap.config.lenient import RULES
 from pingap.config.levels import NAMES
-from pingap.config.model import STAGES, Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
+from pingap.config.model import KINDS, STAGES, Basic, Bus, Location, Server, Snapshot, Stage, Upstream
 from pingap.config.quantities import format_duration, format_size
+from pingap.config.storage.base import SECTIONS
 from pingap.config.unsupported import KEYS
 from pingap.config.values import PARSERS
 from tests.kit import reference
 from tests.kit.config import load_text
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = {
-    "basic": Basic,
-    "servers": Server,
-    "locations": Location,
-    "upstreams": Upstream,
-    "certificates": Certificate,
-    "storages": StoredValue,
-    "stages": Stage,
-    "bus": Bus,
-}
 
 
 @pytest.mark.processes
@@ -43,9 +34,13 @@ def test_the_model_is_imported_without_pydantic_and_without_the_regex_engine() -
     assert run.stdout.strip() == "[]"
 
 
+def test_every_section_but_that_of_plugins_has_a_model() -> None:
+    assert KINDS.keys() == set(SECTIONS) - {"plugins"}
+
+
 @pytest.mark.parametrize("section", reference.KEYS)
 def test_every_key_of_the_reference_is_supported_or_named_as_not_yet(section: str) -> None:
-    supported = {spec.name for spec in fields(SECTIONS[section])}
+    supported = {spec.name for spec in fields(KINDS[section])}
     theirs = set(reference.KEYS[section].split())
     assert theirs <= supported | set(KEYS.get(section, ())) | set(RULES.get(section, {}))
     assert not supported & set(KEYS.get(section, ()))
@@ -57,7 +52,7 @@ def test_a_level_may_be_given_for_whatever_writes_records() -> None:
 
 def test_each_marker_has_its_parser() -> None:
     used = set()
-    for kind in SECTIONS.values():
+    for kind in KINDS.values():
         for hint in get_type_hints(kind, include_extras=True).values():
             used |= set(re.findall(r"(?:Each)?Parsed\(form='(\w+)'\)", repr(hint)))
     assert used == set(PARSERS)
@@ -76,10 +71,10 @@ def documented() -> dict[str, dict[str, tuple[bool, str]]]:
     return found
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", KINDS)
 def test_the_manual_has_every_key_with_its_default(section: str) -> None:
     keys = documented()[section]
-    specs = {spec.name: spec for spec in fields(SECTIONS[section])}
+    specs = {spec.name: spec for spec in fields(KINDS[section])}
     assert {key for key in keys if key in specs} == set(specs)
     for name, spec in specs.items():
         restarts, default = keys[name]

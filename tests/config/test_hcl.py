@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 
-from pingap.config.problems import Problem
-from pingap.config.storage.base import Document
-from pingap.config.text.formats import tables_of
+from tests.kit import config
 
 NESTED = """
 # a comment
@@ -61,16 +60,8 @@ FLAT = {
 }
 
 
-def read(text: str) -> dict[str, object]:
-    tables = tables_of(Document("x.hcl", text))
-    assert isinstance(tables, dict), tables
-    return tables
-
-
-def problem_of(text: str) -> Problem:
-    found = tables_of(Document("x.hcl", text))
-    assert isinstance(found, Problem), found
-    return found
+read = partial(config.read_text, "hcl")
+problem_of = partial(config.problem_of, "hcl")
 
 
 def test_blocks_in_blocks_are_lifted_and_none_is_lost() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 
-from pingap.config.problems import Problem
-from pingap.config.storage.base import Document
-from pingap.config.text.formats import tables_of
 from pingap.config.text.kdl_nodes import nodes_of
+from tests.kit import config
 from tests.kit.peers import required
 
 NESTED = """
@@ -69,16 +68,8 @@ FLAT = {
 }
 
 
-def read(text: str) -> dict[str, object]:
-    tables = tables_of(Document("x.kdl", text))
-    assert isinstance(tables, dict), tables
-    return tables
-
-
-def problem_of(text: str) -> Problem:
-    found = tables_of(Document("x.kdl", text))
-    assert isinstance(found, Problem), found
-    return found
+read = partial(config.read_text, "kdl")
+problem_of = partial(config.problem_of, "kdl")
 
 
 def test_blocks_in_blocks_are_lifted_and_none_is_lost() -> None:

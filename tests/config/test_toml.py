@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from pingap.config.edit import put
-from pingap.config.problems import Problem
-from pingap.config.storage.base import Document, NotWritten
+from pingap.config.storage.base import NotWritten
 from pingap.config.storage.memory import MemoryStorage
-from pingap.config.text.formats import tables_of
+from tests.kit import config
 
-
-def problem_of(text: str) -> Problem:
-    found = tables_of(Document("x.toml", text))
-    assert isinstance(found, Problem), found
-    return found
+problem_of = partial(config.problem_of, "toml")
 
 
 @pytest.mark.parametrize(
@@ -41,15 +37,15 @@ def test_a_text_that_is_not_taken_says_where(text: str, place: str, message: str
 
 def test_long_texts_and_many_dots_are_no_long_keys() -> None:
     text = 'x = "' + "x.y " * 1000 + '"\nb = "' + "x" * 1_000_000 + '"\n[' + "a." * 40 + "c]\n"
-    assert isinstance(tables_of(Document("x.toml", text)), dict)
+    config.read_text("toml", text)
 
 
 def test_tables_over_several_lines_are_read_and_edited_or_refused() -> None:
     """TOML 1.1, which tomlkit does not know yet."""
     text = '[upstreams]\na = {\n  addrs = ["127.0.0.1"],\n}\n'
     storage = MemoryStorage(text)
-    assert tables_of(storage.read().documents[0]) == {"upstreams": {"a": {"addrs": ["127.0.0.1"]}}}
+    assert config.read_text("toml", storage.read().documents[0].text) == {"upstreams": {"a": {"addrs": ["127.0.0.1"]}}}
     with suppress(NotWritten):
         put(storage, "upstreams", "b", {"addrs": []}, storage.read().version)
         text = storage.read().documents[0].text
-    assert "a" in tables_of(Document("x.toml", text))["upstreams"]  # type: ignore[index]
+    assert "a" in config.read_text("toml", text)["upstreams"]

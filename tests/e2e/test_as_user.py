@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import pytest
 from pingap.rundir import RunDir
 from tests.e2e.as_user import USER, AsUser, needs_root, open_python
 from tests.e2e.harness import Pingap
-from tests.kit.waiting import free_port, until
+from tests.kit.waiting import free_port, low_port, until
 
 pytestmark = [pytest.mark.processes, needs_root]
 
@@ -34,18 +33,6 @@ locations = ["ping"]
 [locations.ping]
 plugins = ["pingap:ping"]
 """
-
-
-def low_port() -> int:
-    """A port that only root may bind, and that nobody has."""
-    for port in range(1023, 600, -1):
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no low port is free")
 
 
 def status(pid: int, name: str) -> list[str]:

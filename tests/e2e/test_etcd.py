@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.harness import COMMAND, Pingap, site
 from tests.e2e.origins import Origin
-from tests.kit.etcd import Etcd, need_etcd
+from tests.kit.etcd import Etcd
 from tests.kit.waiting import free_port, session_members, title, until
 
 PASSWORD = "s3cr3t-of-etcd"
@@ -19,12 +19,8 @@ PASSWORD = "s3cr3t-of-etcd"
 
 @pytest.fixture
 def etcd(tmp_path: Path) -> Iterator[Etcd]:
-    need_etcd()
-    server = Etcd(tmp_path)
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    with Etcd(tmp_path) as server:
+        yield server
 
 
 def fill(etcd: Etcd, port: int, origin: Origin, word: str) -> None:

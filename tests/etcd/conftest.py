@@ -8,30 +8,22 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pingap.config.storage.etcd.storage import EtcdStorage
-from tests.kit.etcd import Etcd, need_etcd
+from tests.kit.etcd import Etcd
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    need_etcd()
-    server = Etcd(tmp_path_factory.mktemp("etcd"))
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    with Etcd(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
 
 
 @pytest.fixture
 def own_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """For a test that stops it, or gives it users."""
-    need_etcd()
-    server = Etcd(tmp_path_factory.mktemp("etcd"))
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    with Etcd(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -35,10 +35,8 @@ PASSWORD = "s3cr3t&x"
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """An etcd where `us` may read and write /p/, `reader` only read it. Tokens end after a second."""
-    need_etcd()
-    server = Etcd(tmp_path_factory.mktemp("etcd"), None, "one", 0, "", "--auth-token-ttl", "1")
-    try:
-        server.start().put("/p/a.toml", "1")
+    with Etcd(tmp_path_factory.mktemp("etcd"), None, "one", 0, "", "--auth-token-ttl", "1") as server:
+        server.put("/p/a.toml", "1")
         for name, rights in (("us", "readwrite"), ("reader", "read")):
             server.ctl("role", "add", name)
             server.ctl("role", "grant-permission", "--prefix=true", name, rights, "/p/")
@@ -48,8 +46,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
         server.ctl("user", "grant-role", "root", "root")
         server.ctl("auth", "enable")
         yield server
-    finally:
-        server.stop()
 
 
 def of(server: Etcd, user: str, password: str = "$ENV:ETCD_WORD") -> str:
@@ -161,14 +157,10 @@ def _certificates(root: Path) -> None:
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """An etcd that speaks TLS with those who have a certificate of its authority."""
-    need_etcd()
     root = tmp_path_factory.mktemp("etcd")
     _certificates(root)
-    server = Etcd(root, (root / "ca.pem", root / "server.pem", root / "server.key"))
-    try:
-        yield server.start()
-    finally:
-        server.stop()
+    with Etcd(root, (root / "ca.pem", root / "server.pem", root / "server.key")) as server:
+        yield server
 
 
 def test_over_tls_both_sides_show_who_they_are(secured: Etcd, opened: Open) -> None:
@@ -275,13 +267,8 @@ def test_what_is_no_etcd_is_told(opened: Open, tmp_path: Path) -> None:
 
 
 def test_an_etcd_without_a_gateway_says_what_is_missing(tmp_path: Path, opened: Open) -> None:
-    need_etcd()
-    server = Etcd(tmp_path, None, "one", 0, "", "--enable-grpc-gateway=false")
-    try:
-        server.start()
+    with Etcd(tmp_path, None, "one", 0, "", "--enable-grpc-gateway=false") as server:
         assert "--enable-grpc-gateway=false" in why(opened(f"etcd://{server.endpoint}/p"))
-    finally:
-        server.stop()
 
 
 # -- three members ------------------------------------------------------------------------

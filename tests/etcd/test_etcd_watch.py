@@ -131,12 +131,10 @@ def test_a_cluster_that_counts_anew_is_believed(own_etcd: Etcd, opened: Open, tm
     own_etcd.stop()
     other = Etcd(tmp_path_factory.mktemp("etcd"))
     other.port = port
-    try:
-        other.start().put("/p/a.toml", "restored")
+    with other:
+        other.put("/p/a.toml", "restored")
         until(lambda: storage.changes() != before, 10, "the other one's keys")
         told(storage, lambda: other.put("/p/a.toml", "changed"))
-    finally:
-        other.stop()
 
 
 def test_silence_is_not_believed_for_ever(etcd: Etcd, prefix: str, storage: EtcdStorage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.as_user import ROOT, USER, needs_root, open_python
 from tests.e2e.client import Client
 from tests.examples.sandbox import DONE, settings
-from tests.kit.waiting import is_alive, session_members, until
+from tests.kit.waiting import is_alive, low_port, session_members, until
 
 UNITS = ROOT / "examples/systemd"
 COMMAND = "/opt/pingap/bin/pingap"
@@ -58,17 +58,6 @@ def test_little_of_the_system_is_exposed(units: Path) -> None:
 
 def test_the_sandbox_of_the_tests_knows_most_of_the_unit() -> None:
     assert set(settings(str(UNITS / "pingap.service"))) >= DONE
-
-
-def low_port() -> int:
-    for port in range(1023, 600, -1):
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no low port is free")
 
 
 class Boxed:

@@ -26,7 +26,7 @@ def need_etcd() -> None:
 
 
 class Etcd:
-    """One member, by default a cluster of itself.
+    """One member, by default a cluster of itself. A context manager: it runs in there, or skips as `need_etcd` does.
 
     tls: (authority, certificate, key) files, which clients must have one of, too. cluster: of all members, as etcd takes it.
     """
@@ -43,6 +43,17 @@ class Etcd:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.log = root / f"{name}.log"
+
+    def __enter__(self) -> Etcd:
+        need_etcd()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def endpoint(self) -> str:

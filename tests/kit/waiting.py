@@ -52,6 +52,15 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
+def low_port() -> int:
+    """A port that only root may bind, and that nobody has."""
+    for port in range(1023, 600, -1):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no low port is free")
+
+
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/PID/stat from the state on; [] when it is gone."""
     try:
