@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pingap.config.problems import BadValue
 from pingap.config.quantities import text_of
+from pingap.config.storage.regular import content_of
 
 _BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,60})-----\r?\n((?:(?!-----).)*)-----END \1-----", re.DOTALL)
 _LABEL: Final = re.compile(r"^-----BEGIN ([A-Z0-9 ]{1,60})-----", re.MULTILINE)
@@ -40,8 +41,7 @@ def parse_pem(value: Any) -> str:
     path = os.path.expanduser(text)
     shown = text if len(text) < 200 and "\n" not in text else "the text"
     try:
-        with open(path, "rb") as file:
-            content = file.read(_LONGEST_FILE)
+        content = content_of(path, _LONGEST_FILE)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         hint = "write a path, PEM, or PEM in base64"
         if isinstance(error, FileNotFoundError) and not os.path.isabs(path) and shown == text:

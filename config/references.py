@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pingap.config.problems import BadValue, nearest, path_of
+from pingap.config.storage.regular import content_of
 
 LONGEST_FILE: Final = 1024 * 1024
 """Bytes of a file that a text may stand for."""
@@ -84,8 +85,7 @@ def of_file(path: str) -> str:
     if not os.path.isabs(full):
         raise BadValue(f"{path} is no absolute path", "a path begins with / or ~")
     try:
-        with open(full, "rb") as file:
-            content = file.read(LONGEST_FILE + 1)
+        content = content_of(full, LONGEST_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else ""
         raise BadValue(f"{path} cannot be read: {(reason or str(error)).lower()}") from None

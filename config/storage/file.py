@@ -37,6 +37,7 @@ from pingap.config.storage.base import (
 from pingap.config.storage.history import History
 from pingap.config.storage.journal import Journal, Step
 from pingap.config.storage.notice import Notice, Places, places_of
+from pingap.config.storage.regular import content_of
 from pingap.config.storage.replacing import beside, clear, flush, make_folder, turn
 from pingap.config.text.formats import FORMATS, TOML
 
@@ -86,7 +87,7 @@ class FileStorage:
         problems: list[Problem] = []
         for path in _files(self.root, problems):
             try:
-                contents[self._name(path)] = path.read_bytes()
+                contents[self._name(path)] = content_of(path)
             except OSError as error:
                 if path == self.root and isinstance(error, FileNotFoundError):
                     raise NothingThere([_unreadable(path, error)]) from None
@@ -272,7 +273,7 @@ class FileStorage:
         """Puts into contents what the journal says of them. False: there is none."""
         path = self.root / journal.NAME
         try:
-            steps = journal.unpacked(path.read_bytes())
+            steps = journal.unpacked(content_of(path))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
@@ -296,7 +297,7 @@ class FileStorage:
         if not self.is_directory or not path.exists():
             return
         try:
-            steps = journal.unpacked(path.read_bytes())
+            steps = journal.unpacked(content_of(path))
         except ValueError:
             return  # reading says so
         self._do(steps, {})
@@ -341,7 +342,7 @@ def _encoded(text: str) -> bytes:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return content_of(path)
     except FileNotFoundError:
         return None
 

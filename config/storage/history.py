@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from pingap.config.storage.base import LISTED, SECTIONS, SINGLE, Earlier, NotWritten
+from pingap.config.storage.regular import content_of
 from pingap.config.storage.replacing import beside, clear, flush
 
 KEPT: Final = 100
@@ -33,7 +34,7 @@ class History:
         """Puts a text by that is about to be replaced or removed. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         there = self._of(document)
-        if there and there[0][1].read_bytes() == text.encode():
+        if there and content_of(there[0][1]) == text.encode():
             return  # of a change that then could not be made
         now = max(int(time.time()), there[0][0] + 1 if there else 0)
         clear(self.folder)
@@ -46,7 +47,7 @@ class History:
     def earlier(self, document: str) -> tuple[Earlier, ...]:
         """The newest first, LISTED at most. Raises NotWritten."""
         try:
-            return tuple(Earlier(until, path.read_bytes().decode()) for until, path in self._of(document)[:LISTED])
+            return tuple(Earlier(until, content_of(path).decode()) for until, path in self._of(document)[:LISTED])
         except (OSError, UnicodeDecodeError) as error:
             raise NotWritten(f"the history in {self.folder} cannot be read: {error}") from error
 

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final
 from pydantic import ConfigDict, Field
 
 from pingap.config.model import Code
+from pingap.config.storage.regular import content_of
 from pingap.stages.modules import origin
 from pingap.stages.plugins.api import Duration, Plugin, Settings
 from pingap.stages.plugins.guard import USUAL, Bounds, HookFailed, HookGuard
@@ -91,7 +92,7 @@ def read(settings: PythonSettings, base: str) -> Code:
     """What is in the file of a plugin now. Raises BrokenCode."""
     path = locate(settings, base)
     try:
-        return Code(path, Path(path).read_bytes())
+        return Code(path, content_of(path))
     except OSError as error:
         raise BrokenCode(f"{path}: {error.strerror or error}") from error
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,28 @@ def test_a_problem_names_its_file_when_there_are_several(tmp_path: Path) -> None
 def test_bad_syntax_in_one_file_does_not_blame_the_others(tmp_path: Path) -> None:
     root = directory(tmp_path, a=SERVER + 'locations = ["all"]', b="[locations.all\n", c="[basic]\nthreads = true")
     assert [path for path, _ in refused_paths(root)] == ["b.toml:1:15", "basic.threads"]
+
+
+@pytest.mark.parametrize("where", ["whole", "document", "journal", "text", "certificate"])
+def test_a_pipe_is_a_problem_and_not_waited_for(tmp_path: Path, where: str) -> None:
+    names = {"whole": "", "document": "b.toml", "journal": ".pingap-journal", "text": "value", "certificate": "cert"}
+    conf = tmp_path / "conf"
+    pipe = conf / names[where] if where != "whole" else tmp_path / "pipe.toml"
+    conf.mkdir()
+    more = f'[storages.a]\ncategory = "x"\nvalue = "$FILE:{pipe}"\n' if where == "text" else ""
+    more += f'[certificates.a]\ntls_cert = "{pipe}"\ntls_key = "{pipe}"\n' if where == "certificate" else ""
+    (conf / "a.toml").write_text(SERVER + more)
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(load, pipe if where == "whole" else conf)
+        try:
+            error = reading.exception(10)
+        except TimeoutError:
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))  # the thread goes on
+            raise
+    assert isinstance(error, ConfigRefused)
+    assert "cannot be read: it is no file but a pipe or a device" in str(error)
+    assert str(pipe) in str(error)
 
 
 def test_a_source_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:

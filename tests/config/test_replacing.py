@@ -10,7 +10,7 @@ import pytest
 
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage import file as module
-from pingap.config.storage import journal
+from pingap.config.storage import journal, regular
 from pingap.config.storage.base import Document, NothingThere, NotWritten, Outdated, Storage, reading_of
 from pingap.config.storage.memory import MemoryStorage
 from pingap.config.storage.places import storage_of
@@ -138,7 +138,7 @@ def test_a_journal_cannot_lead_out_of_the_directory(root: Path) -> None:
 
 def test_a_reading_is_of_one_moment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are swapped while they are read, as Kubernetes does."""
-    real, is_swapped = Path.read_bytes, False
+    real, is_swapped = regular.content_of, False
 
     def swaps(path: Path) -> bytes:
         nonlocal is_swapped
@@ -149,7 +149,7 @@ def test_a_reading_is_of_one_moment(root: Path, monkeypatch: pytest.MonkeyPatch)
                 (root / name).write_text(f"new = '{name}'\n")
         return content
 
-    monkeypatch.setattr(Path, "read_bytes", swaps)
+    monkeypatch.setattr(module, "content_of", swaps)
     assert set(texts(storage_of(root)).values()) == {f"new = '{name}'\n" for name in OLD}
 
 
