@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pingap.config.encryption import decrypt
@@ -24,7 +24,7 @@ class Followed:
 
     files: tuple[str, ...] = ()
     """Of certificates and keys, and those for which texts of storages stand: renewed in their place, and taken over then."""
-    plugins: Mapping[str, Any] | None = None
+    plugins: Mapping[str, Any] = field(default_factory=dict)
     """The sections of plugins, which may name code; with what their texts stand for."""
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pingap.config import layouts
+from pingap.config.followed import followed
 from pingap.config.layouts import Copying, Relocation
-from pingap.config.storage.base import NotWritten, Proposed, Reading, Storage, after, reading_of
+from pingap.config.problems import path_of
+from pingap.config.storage.base import Document, NotWritten, Proposed, Reading, Storage, after, reading_of
 from pingap.config.storage.file import FileStorage
 from pingap.config.storage.places import storage_of
 
@@ -62,6 +64,8 @@ def planned(source: str, layout: str | None, into: str | None) -> Migration:
         raise NotWritten(f"{target.root} is there already: name another place with --into, or copy to it with `pingap config sync`")
     if (wanted == FILE) == target.is_directory:
         raise NotWritten(f"{target.root} would be a {'directory' if target.is_directory else 'file'}: a file is what ends in .toml")
+    if lost := list(_left_behind(reading.documents, storage, target)):
+        raise NotWritten("\n".join(lost))
     copying = layouts.copied(reading.documents, (), target.home_of)
     return Migration(source, place, storage, target, Reading(()).version, copying.relocation, False)
 
@@ -108,13 +112,29 @@ def copied(source: Storage, target: Storage, deletes: bool = False, is_dry: bool
     if not is_unchecked:
         from pingap.loading import load
 
-        load(Proposed(source.base, after(there.documents, relocation.written, relocation.removed)))
+        load(Proposed(target.base, after(there.documents, relocation.written, relocation.removed)))
     if not is_dry and (relocation.written or relocation.removed):
         if isinstance(source, FileStorage) and isinstance(target, FileStorage) and not there.documents:
             target.replace(relocation.written, relocation.removed, there.version, _origins(relocation, source))
         else:
             target.replace(relocation.written, relocation.removed, there.version)
     return copying
+
+
+def _left_behind(documents: Collection[Document], source: Storage, target: Storage) -> Iterator[str]:
+    """Each relative path that would lead elsewhere, or nowhere, from where the configuration goes."""
+    here, there = (os.path.realpath(storage.base) for storage in (source, target))
+    for name, table in followed(documents).plugins.items() if here != there else ():
+        path = table.get("path") if isinstance(table, dict) and table.get("category") == "python" else None
+        if (
+            not isinstance(path, str)
+            or "\0" in path
+            or os.path.isabs(os.path.expanduser(path))
+            or os.path.exists(os.path.join(there, path))
+        ):
+            continue
+        way = f"put the file there too, or write the whole path: {os.path.join(here, path)}"
+        yield f"{path_of('plugins', name)}.path: {path!r} starts at the place of the configuration, which would be {there}; {way}"
 
 
 def _origins(relocation: Relocation, source: FileStorage) -> dict[str, list[Path]]:

@@ -368,7 +368,7 @@ def _load(load: Load, plans: Plans, storage: Readable) -> Found:
     problems: tuple[str, ...]
     storage = ReadOnce(storage)
     named = _named_in(storage)
-    written = (*_code_files(named.plugins or {}, storage.base), *named.files)
+    written = (*_code_files(named.plugins, storage.base), *named.files)
     looked = prints_of(written)
     try:
         snapshot = load(storage)

@@ -163,6 +163,22 @@ def test_hcl_becomes_toml_and_is_not_written_into(tmp_path: Path) -> None:
     assert done.exit_code == 1 and "does not write into" in done.output and not (tmp_path / "copy.hcl").exists()
 
 
+PLUGIN = "from pingap.plugin import Plugin\n\nclass Mine(Plugin):\n    def request(self, exchange): ...\n"
+
+
+@pytest.mark.parametrize("args", [["migrate", "--to", "file"], ["sync"]])
+def test_a_relative_path_has_to_lead_to_the_same_from_the_new_place(conf: Path, tmp_path: Path, args: list[str]) -> None:
+    (conf / "plugins.toml").write_text('[plugins.mine]\ncategory = "python"\npath = "code/mine.py"\n')
+    (conf / "code").mkdir()
+    (conf / "code" / "mine.py").write_text(PLUGIN)
+    args += ["-c", str(conf)] if args[0] == "migrate" else [str(conf), str(tmp_path / "conf.toml")]
+    done = run("config", *args)
+    assert done.exit_code and "code/mine.py" in done.output and not (tmp_path / "conf.toml").exists()
+    (tmp_path / "code").symlink_to(conf / "code")
+    said("config", *args)
+    assert 'path = "code/mine.py"' in (tmp_path / "conf.toml").read_text()
+
+
 # -- sync ---------------------------------------------------------------------------------------------
 
 
