@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from pingap.config.problems import ConfigRefused, Problem, path_of
 from pingap.config.storage.base import SINGLE, Document, NotWritten, after
-from pingap.config.text.formats import is_toml
-from pingap.config.text.items import Place, TextItem, items_of, joined
+from pingap.config.text.formats import is_toml, tables_of
+from pingap.config.text.items import NOWHERE, Place, TextItem, items_of, joined, remains_of
 
 HomeOf = Callable[[str, str], str]
 """Section and name → the document for it. Raises NotWritten."""
@@ -57,12 +57,13 @@ def laid_out(documents: Iterable[Document], home_of: HomeOf) -> Relocation:
             if homes[item.place] != document.name:
                 wanted[homes[item.place]].append(item)
     by_name = {document.name: items for document, items in before.items()}
-    written = [Document(name, _text(name, items)) for name, items in wanted.items() if items != by_name.get(name)]
+    bare = _bare(before)
+    written = [Document(name, _text(name, items, bare.get(name, ""))) for name, items in wanted.items() if items != by_name.get(name)]
     removed = [document.name for document, items in before.items() if items and document.name not in wanted]
     touched = {*removed, *(document.name for document in written)}
     moves = ((homes[item.place], document.name) for document, items in before.items() for item in items)
     origins = _origins((home, origin) for home, origin in moves if home in touched)
-    relocation = Relocation(_sorted(written), tuple(removed), _uncommented(before, touched), origins)
+    relocation = Relocation(_sorted(written), tuple(removed), _uncommented(before, touched, written), origins)
     _check(before, relocation)
     return relocation
 
@@ -94,14 +95,21 @@ def copied(source: Iterable[Document], target: Iterable[Document], home_of: Home
                 changed.append(old.place)
             if item is not None or not deletes:
                 wanted[document.name].append(old if item is None or item.value == old.value else item)
+            elif comments := remains_of(old):
+                wanted[document.name].append(TextItem(NOWHERE, comments, {}))
     for place, home in homes.items():
         wanted.setdefault(home, []).append(new[place])
     by_name = {document.name: items for document, items in before.items()}
-    written = [Document(name, _text(name, items)) for name, items in wanted.items() if items and items != by_name.get(name)]
-    emptied = tuple(name for name, items in wanted.items() if not items and by_name[name])
+    emptied = tuple(name for name, items in wanted.items() if by_name.get(name) and all(item.place == NOWHERE for item in items))
+    bare = _bare(before)
+    written = [
+        Document(name, _text(name, items, bare.get(name, "")))
+        for name, items in wanted.items()
+        if items and items != by_name.get(name) and name not in emptied
+    ]
     taken = {*homes, *changed}
     moved = [document.name for document, items in sources.items() if any(item.place in taken for item in items)]
-    lost = dict.fromkeys((*_uncommented(sources, moved), *_uncommented(before, [document.name for document in written])))
+    lost = dict.fromkeys((*_uncommented(sources, moved), *_uncommented(before, [document.name for document in written], written)))
     return Copying(
         Relocation(_sorted(written), emptied, tuple(lost), origins),
         added=tuple(map(_path, homes)),
@@ -154,19 +162,33 @@ def _origins(moves: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
     return {home: frozenset(names) for home, names in found.items()}
 
 
-def _text(name: str, items: list[TextItem]) -> str:
+def _bare(before: Mapping[Document, list[TextItem]]) -> dict[str, str]:
+    """The texts of documents without an item: items may be there that somebody has put into comments."""
+    return {document.name: document.text for document, items in before.items() if not items and document.text.strip()}
+
+
+def _text(name: str, items: list[TextItem], above: str = "") -> str:
+    """above: what stays there, if the whole can be read then."""
     if not is_toml(Document(name, "")):
         raise NotWritten(f"{name} is in a language that pingap reads and does not write into: choose a place that is TOML")
     # What is no table (of an unknown key) cannot stand behind a header.
-    return joined(sorted(items, key=lambda item: isinstance(item.value, dict)), is_airy=True).rstrip() + "\n"
+    ordered = sorted(items, key=lambda item: isinstance(item.value, dict))
+    if above:
+        text = joined([TextItem(NOWHERE, above, {}), *ordered], is_airy=True).rstrip() + "\n"
+        if isinstance(tables_of(Document(name, text)), dict):
+            return text
+    return joined(ordered, is_airy=True).rstrip() + "\n"
 
 
-def _uncommented(before: Mapping[Document, list[TextItem]], touched: Iterable[str]) -> tuple[str, ...]:
+def _uncommented(before: Mapping[Document, list[TextItem]], touched: Iterable[str], written: Iterable[Document] = ()) -> tuple[str, ...]:
+    """touched: those whose text is to be another one, or used for another one. written: what comes of them where they are."""
     names = frozenset(touched)
+    new = {document.name: document.text for document in written}
     return tuple(
         document.name
         for document, items in before.items()
-        if document.name in names and not all(item.is_as_written for item in items) and ("#" in document.text or "//" in document.text)
+        if document.name in names and ("#" in document.text or "//" in document.text)
+        if (not all(item.is_as_written for item in items) if items else document.text.rstrip() not in new.get(document.name, ""))
     )
 
 

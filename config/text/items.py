@@ -47,7 +47,7 @@ def items_of(document: Document) -> list[TextItem]:
     wanted = dict(_values(tables))
     if is_toml(document):
         found = _cut(document.text)
-        if found is not None and {item.place: item.value for item in found if item.place != _NOWHERE} == wanted:
+        if found is not None and {item.place: item.value for item in found if item.place != NOWHERE} == wanted:
             return found
     return [TextItem(place, _dumped(place, value), value, False) for place, value in wanted.items()]
 
@@ -58,7 +58,7 @@ def joined(items: Iterable[TextItem], is_airy: bool = False) -> str:
     sections: set[str] = set()
     for item in items:
         section = item.place[0]
-        more = _without_outer_header(item.text) if section in sections else item.text
+        more = _without_outer_header(item.text) if section in sections and item.place != NOWHERE else item.text
         sections.add(section)
         if text and not text.endswith("\n"):
             text += "\n"
@@ -85,7 +85,7 @@ def _is_outer_header(line: str) -> bool:
     return section not in SINGLE and table == {}
 
 
-_NOWHERE: Final[Place] = ("", "")
+NOWHERE: Final[Place] = ("", "")
 """Of a piece that is in no table: what stands behind or between them, comments."""
 
 
@@ -107,7 +107,7 @@ def _cut(text: str) -> list[TextItem] | None:
         place = _place_of(block, tables)
         if place is None:
             return None
-        if place == _NOWHERE:
+        if place == NOWHERE:
             above = body  # a comment, or an empty [servers]: it stays above what follows
             continue
         if pieces and pieces[-1].place == place:
@@ -180,12 +180,12 @@ def _tables(block: list[str]) -> dict[str, Any] | None:
 
 
 def _place_of(block: str, tables: dict[str, Any]) -> Place | None:
-    """Of the one header in it; _NOWHERE for comments, and an empty `[servers]`.
+    """Of the one header in it; NOWHERE for comments, and an empty `[servers]`.
 
     None: there is something without a header, or an item that is not a table of its own.
     """
     if not tables:
-        return _NOWHERE
+        return NOWHERE
     header = next(line for line in block.split("\n") if _is_content(line))
     if not _HEADER.match(header) or len(tables) != 1:
         return None
@@ -195,7 +195,7 @@ def _place_of(block: str, tables: dict[str, Any]) -> Place | None:
     if not isinstance(table, dict):
         return None
     if not table:
-        return _NOWHERE
+        return NOWHERE
     if "." in header and len(table) == 1:
         return (section, next(iter(table)))
     return None if any(isinstance(item, dict) for item in table.values()) else (section, "")

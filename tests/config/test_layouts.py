@@ -149,6 +149,30 @@ def test_a_document_that_has_nothing_left_goes() -> None:
     assert (texts(copying.relocation.written), copying.relocation.removed) == ({"servers.toml": "[servers.a]\n"}, ("b.toml",))
 
 
+BARE = '# [upstreams.old]\n# addrs = ["10.0.0.1:1"]\n'
+
+
+def test_a_document_of_comments_alone_keeps_them_above_what_comes() -> None:
+    source = made({"all.toml": '[upstreams.u]\naddrs = ["127.0.0.1:1"]\n'})
+    copying = copied(source, made({"upstreams.toml": BARE}), TYPE)
+    assert texts(copying.relocation.written) == {"upstreams.toml": f"{BARE}\n{source[0].text}"}
+    relocation = laid_out((*source, *made({"upstreams.toml": BARE})), TYPE)
+    assert texts(relocation.written) == {"upstreams.toml": f"{BARE}\n{source[0].text}"}
+    assert (copying.relocation.uncommented, relocation.uncommented) == ((), ())
+
+
+def test_comments_of_a_document_that_cannot_stay_are_told() -> None:
+    source = made({"all.toml": "[upstreams]\n[upstreams.u]\n"})
+    relocation = copied(source, made({"upstreams.toml": f"{BARE}[upstreams]\n"}), TYPE).relocation
+    assert (texts(relocation.written), relocation.uncommented) == ({"upstreams.toml": source[0].text}, ("upstreams.toml",))
+
+
+def test_comments_apart_from_an_item_stay_when_it_is_taken_out() -> None:
+    target = "# of the file\n\n# of a\n[servers.a]\n\n[servers.b]\n\n# on both\n\n[servers.c]\n"
+    copying = copied(made({"b.toml": "[servers.b]\n"}), made({"servers.toml": target}), TYPE, deletes=True)
+    assert texts(copying.relocation.written) == {"servers.toml": "# of the file\n\n[servers.b]\n\n# on both\n"}
+
+
 def test_two_that_are_the_same_are_left_alone() -> None:
     assert copied(made({"all.toml": ALL}), made(SEPARATE), TYPE, deletes=True).relocation == Relocation()
 
