@@ -26,6 +26,8 @@ MODULES = ("grpc-web",)
 ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BEGIN = re.compile(r"\s*([^\s:]+)[\s:]+\S")
+"""The first of several words."""
 _VIA = re.compile(rf"{_TOKEN.pattern}(?::[0-9]+)?")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._~%:@!,;=&'-]*")
@@ -48,7 +50,9 @@ def parse_spelled_header(value: Any) -> tuple[str, str]:
     name, colon, content = text.partition(":")
     name, content = name.strip(), content.strip()
     if not colon or not _TOKEN.fullmatch(name):
-        raise BadValue(f"{text!r} is not a header", 'write "name:value"')
+        begin = _BEGIN.match(text)
+        # No more of it than what might have been its name: all the rest may be a password.
+        raise BadValue(f"{f'what begins with {begin[1]!r} ' if begin else ''}is not a header", 'write "name:value"')
     if not _HEADER_VALUE.fullmatch(content):
         raise BadValue(f"the value of header {name!r} has characters that no header may have", "use visible ASCII")
     if name.lower() in _NOT_TO_SET:
@@ -61,7 +65,7 @@ def parse_condition(value: Any) -> tuple[str, str | None]:
     text = text_of(value, 'a condition such as "name:value" or "name"')
     name, colon, content = text.partition(":")
     if not name.strip():
-        raise BadValue(f"{text!r} names nothing", 'write "name:value" or "name"')
+        raise BadValue("names nothing", 'write "name:value" or "name"')
     return name.strip(), content.strip() if colon else None
 
 
@@ -69,7 +73,8 @@ def parse_header_condition(value: Any) -> tuple[str, str | None]:
     """As `parse_condition`, with the name in lower case."""
     name, content = parse_condition(value)
     if not _TOKEN.fullmatch(name):
-        raise BadValue(f"{name!r} is not the name of a header")
+        begin = _BEGIN.match(name)
+        raise BadValue(f"{f'what begins with {begin[1]!r} ' if begin else ''}is not the name of a header")
     return name.lower(), content
 
 

@@ -35,7 +35,10 @@ _NAMED_IN: Final = {("servers", "locations"): "locations", ("locations", "plugin
 
 
 class BadText(Exception):
-    """A text is not taken. at: where, counted in characters from 0."""
+    """A text is not taken. at: where, counted in characters from 0.
+
+    The message quotes no value: which of them are secret is not known before the text can be read.
+    """
 
     def __init__(self, at: int, message: str, hint: str = "") -> None:
         self.at, self.message, self.hint = at, message, hint

@@ -123,11 +123,11 @@ class _HclText:
         if number := _NUMBER.match(self._text, self._at):
             return self._number(number)
         at = self._at
-        word = self._word("expected a value")
+        word = self._word("expected a value")  # it is not quoted: it may be a password without quotes
         if word in _LITERALS:
             return _LITERALS[word]
         is_call = self._here() == "("
-        raise BadText(at, f"not taken: the {'function' if is_call else 'name'} {word!r}", "texts stand in quotes; " + NOT_EVALUATED)
+        raise BadText(at, f"not taken: a {'function' if is_call else 'word without quotes'}", "texts stand in quotes; " + NOT_EVALUATED)
 
     def _number(self, found: re.Match[str]) -> int | float:
         if len(found[0]) > LONGEST_NUMBER:
@@ -175,7 +175,7 @@ class _HclText:
             key = self._quoted() if self._here() == '"' else self._word("expected a key")
             self._spaces()
             if self._here() not in ("=", ":") or self._starts("=="):
-                raise self._bad(f"expected `=` after {key!r}")
+                raise self._bad("expected `=` after the key")
             if key in seen:
                 raise BadText(at, f"{key!r} is written twice in one object", "keep one")
             seen.add(key)

@@ -52,7 +52,7 @@ def _block(node: Node, section: str) -> Block:
         block.name = _name(*node.args[0])
     if more := node.args[section not in SINGLE :]:
         hint = 'keys are written in { }, or as key="value"' if block.name else f"write: {node.name} {{ … }}"
-        raise BadText(more[0][1], f"{node.name!r} takes {'one name' if block.name else 'no name'}, not {_shown(more[0][0])} besides", hint)
+        raise BadText(more[0][1], f"{node.name!r} takes {'one name' if block.name else 'no name'}, and no value besides", hint)
     keys = _Keys(list_keys(section, _category(node) if section == "plugins" else ""))
     keys.add_props(node)
     for child in node.children or ():
@@ -69,7 +69,7 @@ def _block(node: Node, section: str) -> Block:
 
 def _name(value: Scalar, at: int) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadText(at, f"{_shown(value)} is not a name", "write it in quotes")
+        raise BadText(at, "expected a name", "write it in quotes")
     return str(value)
 
 
@@ -148,7 +148,3 @@ def _listed(values: list[Any], at: int) -> list[Any]:
     if any(value is None for value in values):
         raise BadText(at, "not taken: null in a list", "leave it out")
     return values
-
-
-def _shown(value: Scalar) -> str:
-    return repr(value) if isinstance(value, str) else "null" if value is None else str(value).lower()

@@ -239,7 +239,7 @@ class _KdlText:
         if not found:
             raise self._bad(f"{wanted}, not {self._here()!r}" if self._here() else wanted, _MEANT.get(self._here(), ""))
         if _LIKE_A_NUMBER.match(found[0]):
-            raise self._bad(f"{found[0]!r} begins like a number", "write it in quotes")
+            raise self._bad("what begins like a number is no word", "write it in quotes")
         if found[0] in _KEYWORDS and not (is_value and found[0] in _OF_KDL_1):
             raise self._bad(f"{found[0]!r} must stand in quotes, or be #{found[0]}")
         self._at = found.end()
@@ -261,7 +261,7 @@ class _KdlText:
             base, of_base = next((base, group) for base, group in zip((16, 8, 2), other.groups()[1:], strict=True) if group)
             value = int(other[1] + of_base.replace("_", ""), base)
         else:
-            raise self._bad(f"{digits[:60]!r} is not a number", "write texts that begin with a digit in quotes")
+            raise self._bad("not a number", "write texts that begin with a digit in quotes")
         self._at = found.end()
         return value
 

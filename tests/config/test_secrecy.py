@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from pingap.config import secrecy
 from pingap.config.includes import Shelf
-from pingap.config.problems import Note, Problem
+from pingap.config.load import load
+from pingap.config.problems import ConfigRefused, Note, Problem
 from pingap.config.secrecy import MASK, is_within, masked, without_secrets
+from pingap.config.storage.memory import MemoryStorage
+from pingap.stages.plugins.registry import Checker
 
 MOST = 3.0
 """Seconds of CPU. What each of these takes grew with the square of its length, to more than that; now it is a small part of it."""
@@ -69,3 +72,29 @@ def test_the_lines_of_an_include_are_found_in_linear_time(more: str) -> None:
     assert time.process_time() - began < MOST
     assert item.origins["weight"].line == 1
     assert item.origins["read_timeout"].line == text.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.kdl", 'plugin "k" {\n  keys 9hunter2secret\n}'),
+        ("c.kdl", 'plugin "k" hunter2secret {}'),
+        ("c.kdl", 'plugin "k" {\n  9hunter2secret\n}'),
+        ("c.kdl", "plugin 9.2e7 {\n  secret hunter2secret\n}"),
+        ("c.hcl", 'plugin "j" {\n  secret = hunter2secret\n}'),
+        ("c.hcl", 'plugin "j" {\n  secret = hunter2secret("x")\n}'),
+        ("c.hcl", 'plugin "j" {\n  keys = { "hunter2secret" }\n}'),
+        ("c.toml", "[plugins.j]\nsecret = hunter2secret"),
+        ("c.toml", '[locations.l]\nproxy_set_headers = ["Authorization Bearer hunter2secret"]'),
+        ("c.toml", '[locations.l]\nproxy_add_headers = ["hunter2secret"]'),
+        ("c.toml", '[locations.l]\nproxy_set_headers = ["Authorization Bearer x:hunter2secret"]'),
+        ("c.toml", '[locations.l]\nmatch_headers = ["Authorization Bearer x:hunter2secret"]'),
+        ("c.toml", '[locations.l]\nmatch_headers = [":hunter2secret"]'),
+        ("c.toml", '[plugins.r]\ncategory = "response_headers"\nset_headers = ["X-Token hunter2secret"]'),
+    ],
+)
+def test_a_mistake_beside_a_secret_does_not_show_it(name: str, text: str) -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        load(MemoryStorage(text, name), plugin_checker=Checker())
+    assert "hunter2" not in str(refused.value) and "9.2e7" not in str(refused.value)
+    assert refused.value.problems[0].path
