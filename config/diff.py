@@ -45,7 +45,8 @@ class Changes:
     @property
     def hot(self) -> tuple[str, ...]:
         """Those that running stages take over."""
-        return tuple(path for path in (*self.added, *self.removed, *self.changed) if path not in self.restart)
+        restart = frozenset(self.restart)
+        return tuple(path for path in (*self.added, *self.removed, *self.changed) if path not in restart)
 
     def describe(self) -> str:
         """One line for the log: `added locations.x; changed upstreams.y.addrs; needs a restart: servers.z.addr`."""

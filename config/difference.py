@@ -124,7 +124,8 @@ def _certificate(pem: str) -> str:
 
 def _sides(key: str, was: Any, now: Any) -> Iterator[str]:
     if isinstance(was, list) and isinstance(now, list) and max(len(was), len(now)) > MOST_ENTRIES:
-        gone, come = ([entry for entry in one if entry not in other] for one, other in ((was, now), (now, was)))
+        had, has = ({_hashable(entry) for entry in entries} for entries in (was, now))
+        gone, come = [entry for entry in was if _hashable(entry) not in has], [entry for entry in now if _hashable(entry) not in had]
         if not gone and not come:
             yield f"  {key}: the order of its {len(now)} entries"
         if gone:
@@ -135,6 +136,11 @@ def _sides(key: str, was: Any, now: Any) -> Iterator[str]:
     for sign, value in (("-", was), ("+", now)):
         if value is not _UNSET:
             yield f"{sign} {key} = {_text(value)}"
+
+
+def _hashable(entry: Any) -> Any:
+    """The same for equal entries: a list may have thousands, and each is looked for among them."""
+    return entry if isinstance(entry, str) else ("", json.dumps(entry, sort_keys=True, default=str))
 
 
 def _text(value: Any) -> str:

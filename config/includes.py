@@ -81,15 +81,17 @@ class Shelf:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return item
         del item.table[KEY]
+        seen = set[str]()
         for index, name in enumerate(names):
             where = f"{path}.{KEY}[{index}]"
-            if name in names[:index]:
+            if name in seen:
                 item.problems.append(Problem(where, f"{name!r} is there twice", "keep one"))
             elif name not in self._declared:
                 hint = nearest(name, self._declared) or f"add [{path_of('storages', name)}]"
                 item.problems.append(Problem(where, f"storage {name!r} does not exist", hint))
             else:
                 self._put(item, where, name)
+            seen.add(name)
         return item
 
     def _put(self, item: ExpandedItem, where: str, name: str) -> None:

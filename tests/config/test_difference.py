@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import fields, replace
 from typing import Any
 
@@ -46,6 +47,22 @@ def snapshot(location: str = "", upstream: str = "", plugin: str = "", more: str
 
 def lines(old: Snapshot, new: Snapshot) -> list[str]:
     return list(difference(old, new, diff(old, new)))
+
+
+def test_long_lists_are_compared_in_linear_time() -> None:
+    """It is done on the loop of the config stage, whose heartbeats wait meanwhile."""
+    count = 30_000
+    servers = [{"web": Server(addr=(), locations=tuple(f"{prefix}{number}" for number in range(count)))} for prefix in ("old", "new")]
+    began = time.process_time()
+    _, gone, come = lines(*(Snapshot(servers=one) for one in servers))
+    assert time.process_time() - began < 2
+    assert gone.startswith('- locations = ["old0", "old1"') and come.endswith(f"of {count}")
+
+
+def test_entries_of_long_lists_are_told_apart_by_type() -> None:
+    old, new = ([1, "1", {"a": 1, "b": []}, *range(10, 20), last] for last in ({"b": 2}, "{}"))
+    told = lines(*(Snapshot(plugins={"mine": {"category": "python", "list": entries}}) for entries in (old, new)))
+    assert told == ["[MODIFIED] plugins.mine", '- list = [{"b": 2}] of 14', '+ list = ["{}"] of 14']
 
 
 def test_what_was_and_what_is_stand_below_each_other() -> None:
