@@ -189,8 +189,7 @@ class FileStorage:
         old = {document.name: document for document in reading.documents}
         if missing := [name for name in removed if name not in old]:
             raise NotWritten(f"{missing[0]} is not there")
-        for name in written.keys() - old.keys():
-            self._check_new(name, paths[name], [*old.keys() - set(removed), *(other for other in written if other != name)])
+        self._check_new({name: paths[name] for name in sorted(written.keys() - old.keys())}, old.keys() - set(removed))
         written = {name: document for name, document in written.items() if old.get(name) != document}
         self._clear(paths.values())
         for name in (*written, *removed):
@@ -250,12 +249,14 @@ class FileStorage:
             raise NotWritten(f"{name!r} would not be read: it has no suffix such as {TOML}")
         return Path(os.path.realpath(self.root / name))
 
-    def _check_new(self, name: str, path: Path, others: Iterable[str]) -> None:
+    def _check_new(self, new: Mapping[str, Path], others: Iterable[str]) -> None:
         """Raises NotWritten for a document that would come to be where this configuration is not, or hide another one."""
-        if self.is_directory and not path.is_relative_to(os.path.realpath(self.root)):
-            raise NotWritten(f"{name} would be outside of the directory: a link leads to {path.parent}")
-        for other in others:
-            if _folded(other) == _folded(name):
+        root = os.path.realpath(self.root) if self.is_directory else ""
+        taken = {_folded(other): other for other in others}
+        for name, path in new.items():
+            if root and not path.is_relative_to(root):
+                raise NotWritten(f"{name} would be outside of the directory: a link leads to {path.parent}")
+            if (other := taken.setdefault(_folded(name), name)) != name:
                 raise NotWritten(f"{name} differs from {other} in nothing but case, which not every file system can tell apart")
 
     def _clear(self, paths: Iterable[Path]) -> None:

@@ -297,3 +297,21 @@ def test_a_history_that_cannot_be_kept_stops_the_write(root: Path) -> None:
 def test_an_option_that_nobody_knows_is_told_with_what_was_meant(root: Path) -> None:
     with pytest.raises(ConfigRefused, match=r"\?seperation: no such option(.|\n)*did you mean 'separation'"):
         storage_of(f"{root}?seperation=true&enable_history=true")
+
+
+def test_many_new_documents_are_compared_with_each_other_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folds = 0
+    real = module._folded
+
+    def folded(name: str) -> str:
+        nonlocal folds
+        folds += 1
+        return real(name)
+
+    monkeypatch.setattr(module, "_folded", folded)
+    storage = storage_of(root)
+    storage.replace([Document(f"servers/{number}.toml", "x = 1\n") for number in range(50)], (), reading_of(storage).version)
+    assert folds <= 50 + 2 * len(OLD)
+    for names in (["x.toml", "X.toml"], ["servers/É.toml", "servers/e\u0301.toml"], ["A.toml"]):
+        with pytest.raises(NotWritten, match="in nothing but case"):
+            storage.replace([Document(name, "") for name in names], (), reading_of(storage).version)
