@@ -47,16 +47,21 @@ def planned(source: str, layout: str | None, into: str | None) -> Migration:
     reading = storage.read()
     path, _, query = source.partition("?")
     is_directory = storage.root.is_dir()
-    wanted = layout or (FILE if not is_directory else ITEM if storage.is_separate else TYPE)
-    query = "&".join(part for part in (*(["separation=true"] if wanted == ITEM else []), *_other(query)) if part)
-    if into is None and is_directory == (wanted != FILE):
+    if into and "://" in into:
+        raise NotWritten(f"{into} is no place for files: `pingap config sync` copies to there")
+    new = storage_of(into) if into else None
+    into, _, more = (into or "").partition("?")
+    as_it_is = FILE if not is_directory else ITEM if storage.is_separate else TYPE
+    wanted = layout or (ITEM if isinstance(new, FileStorage) and new.is_separate else as_it_is)
+    options = {part.partition("=")[0]: part for part in (*query.split("&"), *more.split("&")) if part}
+    options.pop("separation", None)
+    query = "&".join((*(["separation=true"] if wanted == ITEM else []), *options.values()))
+    if not into and is_directory == (wanted != FILE):
         place = _place(path, query)
         target = storage_of(place)
         assert isinstance(target, FileStorage)
         relocation = layouts.laid_out(reading.documents, target.home_of)
         return Migration(source, place, storage, target, reading.version, relocation, True)
-    if into and "://" in into:
-        raise NotWritten(f"{into} is no place for files: `pingap config sync` copies to there")
     place = _place(into or _beside(storage.root, wanted), query)
     target = storage_of(place)
     assert isinstance(target, FileStorage)
@@ -144,10 +149,6 @@ def _origins(relocation: Relocation, source: FileStorage) -> dict[str, list[Path
 
 def _beside(root: Path, layout: str) -> str:
     return f"{root}.toml" if layout == FILE else str(root.with_suffix("")) if root.suffix else f"{root}.d"
-
-
-def _other(query: str) -> list[str]:
-    return [part for part in query.split("&") if part.partition("=")[0] != "separation"]
 
 
 def _place(path: str, query: str) -> str:

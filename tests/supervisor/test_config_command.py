@@ -128,6 +128,24 @@ def test_a_file_becomes_a_directory_beside_it_and_the_other_way_round(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("source", "into", "args", "place"),
+    [
+        ("conf", "new?enable_history=true", ["--to", "item"], "new?separation=true&enable_history=true"),
+        ("conf?enable_history=true", "new?enable_history=false", ["--to", "item"], "new?separation=true&enable_history=false"),
+        ("conf?enable_history=true", "new?separation=true", [], "new?separation=true&enable_history=true"),
+        ("conf", "new?separation=true", ["--to", "type"], "new"),
+    ],
+)
+def test_what_the_new_place_says_goes_with_what_is_asked_for(
+    conf: Path, monkeypatch: pytest.MonkeyPatch, source: str, into: str, args: list[str], place: str
+) -> None:
+    monkeypatch.chdir(conf.parent)
+    assert f"name the new one with -c '{conf.parent}/{place}'" in said("config", "migrate", "-c", source, "--into", into, *args)
+    assert sorted(os.listdir()) == ["conf", "new"]
+    assert Path("new/servers").is_dir() == ("separation" in place)
+
+
+@pytest.mark.parametrize(
     ("args", "why"),
     [
         (["--to", "file", "--into", "there.toml"], "is there already"),
