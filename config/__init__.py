@@ -2,15 +2,15 @@
 
     storage/     where the text is: it is read, watched and written there
     text/        text -> tables, whatever the language; edit.py: one item, put into the text where it is or belongs
+    gathering.py  documents put together
     load.py      tables -> `Snapshot`; the only place that needs pydantic    followed.py  files that it depends on
     references.py  `$ENV:NAME` and the like; includes.py: storages put over the keys of items; encryption.py: of their values
     secrecy.py   what is secret, and how it is kept out of what is said: THE table of it
     check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
-    tls_library.py  what only OpenSSL can say of a certificate
     lenient.py   what is taken otherwise than it is written, for who migrates: THE table of it; notes.py tells it, and what is said in vain
     unsupported.py  THE table of keys that come later    accounts.py  whom `[basic] user` means    paths.py  what can be written
     model.py     the one home of each key; what stages import
-    wire.py      a snapshot as plain data, for MessagePack
+    wire.py      a snapshot as plain data, for MessagePack    tls_library.py  what only OpenSSL can say of a certificate
     diff.py      what a new snapshot changes, and what of it only a restart applies
     values.py    takes packed text apart (addresses.py, quantities.py and pem.py help) into what parts.py has: rules, the health check
     default.py   the configuration of `pingap up` without a file; template.py: the one of `--template`

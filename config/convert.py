@@ -10,11 +10,10 @@ import os.path
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pingap.config.problems import ConfigRefused, Problem, choices, nearest, path_of
-from pingap.config.quantities import describe
+from pingap.config.gathering import gathered, no_table
+from pingap.config.problems import ConfigRefused, Problem, path_of
 from pingap.config.storage.base import SINGLE, Document, Storage
 from pingap.config.text import hcl_writer, kdl_writer, toml
-from pingap.config.text.blocks import WORDS
 from pingap.config.text.formats import tables_of
 
 WRITERS: Final[Mapping[str, Callable[[Mapping[str, Mapping[str, Any]]], str]]] = {
@@ -44,31 +43,14 @@ def _exactly(value: Any) -> Any:
 
 def _tables(storage: Storage) -> dict[str, dict[str, Any]]:
     """All documents together."""
-    found: dict[str, dict[str, Any]] = {}
-    homes: dict[str, str] = {}
-    problems: list[Problem] = []
-    for document in storage.read().documents:
-        tables = tables_of(document)
-        if isinstance(tables, Problem):
-            problems.append(tables)
-            continue
-        for section, table in tables.items():
-            if section not in WORDS:
-                problems.append(Problem(path_of(section), "unknown section", nearest(section, WORDS) or choices(WORDS), document.name))
-            elif not isinstance(table, dict):
-                problems.append(Problem(section, f"expected a table, got {describe(table)}", f"write [{section}]", document.name))
-            else:
-                for name, item in {"": table}.items() if section in SINGLE else table.items():
-                    path = path_of(section, name) if name or section not in SINGLE else section
-                    if path in homes:
-                        problems.append(Problem(path, f"is in two files: {homes[path]} and {document.name}", "keep one"))
-                    elif not isinstance(item, dict):
-                        problems.append(Problem(path, f"expected a table, got {describe(item)}", f"write [{path}]", document.name))
-                    elif section in SINGLE:
-                        found[section] = item
-                    else:
-                        found.setdefault(section, {})[name] = item
-                    homes[path] = document.name
+    together = gathered(storage.read().documents)
+    problems = together.problems + [
+        no_table(path, item, together.origins[path])
+        for section, table in together.tables.items()
+        if section not in SINGLE
+        for name, item in table.items()
+        if not isinstance(item, dict) and (path := path_of(section, name))
+    ]
     if problems:
         raise ConfigRefused(problems)
-    return found
+    return together.tables

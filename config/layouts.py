@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pingap.config.gathering import in_two_files
 from pingap.config.problems import ConfigRefused, Problem, path_of
 from pingap.config.storage.base import SINGLE, Document, NotWritten, after
 from pingap.config.text.formats import is_toml, tables_of
@@ -133,7 +134,7 @@ def _by_document(documents: Iterable[Document]) -> dict[Document, list[TextItem]
             continue
         for item in found[document]:
             if item.place in seen:
-                problems.append(Problem(_path(item.place), f"is in two files: {seen[item.place]} and {document.name}"))
+                problems.append(in_two_files(_path(item.place), seen[item.place], document.name))
             seen[item.place] = document.name
     if problems:
         raise ConfigRefused(problems)

@@ -25,16 +25,16 @@ from pingap.config import check, includes, lenient, unsupported
 from pingap.config.addresses import is_host_name
 from pingap.config.certificates import leaf_of, names_of
 from pingap.config.encryption import NotDecrypted, decrypt, is_encrypted
+from pingap.config.gathering import Gathered, gathered, no_table
 from pingap.config.includes import INCLUDING, Shelf
-from pingap.config.model import Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
+from pingap.config.model import KINDS, Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
 from pingap.config.notes import grouped
 from pingap.config.problems import BadValue, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.references import Place, References, of_environment, of_file, of_no_storage, of_storages
 from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import Told, is_within, secrets_of, without_secrets
-from pingap.config.storage.base import SECTIONS, SINGLE, Document, Readable
-from pingap.config.text.formats import tables_of
+from pingap.config.storage.base import SECTIONS, SINGLE, Readable
 
 PluginChecker = Callable[[str, dict[str, Any]], list[Problem | Note]]
 """Given the name of a [plugins.X] section and the section: what is wrong with it, and what of it is taken otherwise, by full path.
@@ -66,9 +66,7 @@ def load(
     env: Mapping[str, str] = os.environ,
 ) -> Snapshot:
     """Reads all that a storage holds. Raises ConfigRefused with all problems, SnapshotRefused where something could be read."""
-    raw = _Raw()
-    for document in storage.read().documents:
-        raw.add(document)
+    raw = _Raw(gathered(storage.read().documents))
     _fill(raw, env)
     certificates, ends = _certificates(raw)
     snapshot = Snapshot(
@@ -83,7 +81,7 @@ def load(
         bus=_single(raw, "bus", Bus) or Bus(),
         secret=tuple(sorted(raw.secret)),
     )
-    if raw.is_whole:
+    if raw.gathered.is_whole:
         # References are checked against what the files name, usable or not: one mistake is then told once.
         declared = {section: frozenset(raw.tables.get(section, {})) for section in SECTIONS}
         for one in check.check(snapshot, declared, raw.partial, builtin_plugins):
@@ -100,9 +98,8 @@ def load(
 class _Raw:
     """The tables of all files put together, and what is wrong so far."""
 
-    tables: dict[str, Table] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-    """The file of each section or item, by its path."""
+    gathered: Gathered
+    tables: dict[str, Table] = field(init=False)
     partial: set[str] = field(default_factory=set)
     """The paths of items that lack keys which the file gives, because those were wrong."""
     unset: set[str] = field(default_factory=set)
@@ -111,42 +108,13 @@ class _Raw:
     """The paths of values that came out of an encrypted storage, or from a storage by `$SECRET:NAME`."""
     included: dict[str, str] = field(default_factory=dict)
     """Path of a key → the place in a storage that it was included from."""
-    is_whole: bool = True
-    """Every document could be parsed."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = field(init=False)
     notes: list[Note] = field(default_factory=list)
     """What is taken all the same."""
 
-    def add(self, document: Document) -> None:
-        """Takes in one file."""
-        tables = tables_of(document)
-        if isinstance(tables, Problem):
-            self.is_whole = False
-            self.problems.append(tables)
-            return
-        for section, table in tables.items():
-            if section not in SECTIONS:
-                hint = nearest(section, SECTIONS) or choices(SECTIONS)
-                self.problems.append(Problem(path_of(section), "unknown section", hint))
-            elif not isinstance(table, dict):
-                self.problems.append(Problem(section, f"expected a table, got {describe(table)}", f"write [{section}]"))
-            elif section in SINGLE:
-                self._put(section, (section,), table, document)
-            else:
-                for name, item in table.items():
-                    self._put(section, (section, name), item, document)
-
-    def _put(self, section: str, place: tuple[str, ...], item: Any, document: Document) -> None:
-        path = path_of(*place)
-        if path in self.origins:
-            message = f"is in two files: {self.origins[path]} and {document.name}"
-            self.problems.append(Problem(path, message, "keep one"))
-            return
-        self.origins[path] = document.name
-        if section in SINGLE:
-            self.tables[section] = item
-        else:
-            self.tables.setdefault(section, {})[place[-1]] = item
+    def __post_init__(self) -> None:
+        self.tables = self.gathered.tables
+        self.problems = list(self.gathered.problems)
 
     def tell(self, *problems: Problem) -> None:
         """Of a text that refers to nothing, only that is told, which it was."""
@@ -154,11 +122,12 @@ class _Raw:
 
     def attributed(self, found: Iterable[Told]) -> list[Told]:
         """`found` in the order of the items, each with its file where there are several files."""
-        several = len(set(self.origins.values())) > 1
-        places = {path: (rank, name) for rank, (path, name) in enumerate(self.origins.items())}
+        origins = self.gathered.origins
+        several = len(set(origins.values())) > 1
+        places = {path: (rank, name) for rank, (path, name) in enumerate(origins.items())}
         ranked = []
         for one in found:
-            rank, origin = next((places[outer] for outer in _around(one.path) if outer in places), (-1, ""))
+            rank, origin = next((places[outer] for outer in _around(one.path) if outer in places), (-1, one.source))
             include = next((self.included[outer] for outer in _around(one.path) if outer in self.included), "")
             source = ", ".join(filter(None, (origin if several else "", include)))
             ranked.append((rank, replace(one, source=source)))
@@ -274,7 +243,7 @@ def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: typ
     """One item validated by itself, or None after noting why not."""
     path = path_of(*place)
     if not isinstance(table, dict):
-        raw.problems.append(Problem(path, f"expected a table, got {describe(table)}", f"write [{path}]"))
+        raw.problems.append(no_table(path, table))
         return None
     if not place[-1]:
         raw.problems.append(Problem(path, "the name is empty"))
@@ -345,24 +314,13 @@ def _explained(place: tuple[str, ...], table: Table, wrong: Any, kind: Any) -> P
 
 def _meant(key: str, kind: Any) -> str:
     """A hint on an unknown key: the section that has it, unless one of this section is nearly the same."""
-    section = next((name for name, other in _KINDS.items() if other is kind), "").partition(".")[0]
+    section = next((name for name, other in KINDS.items() if other is kind), "")
     known = [*(spec.name for spec in fields(kind)), *unsupported.KEYS.get(section, ()), *lenient.RULES.get(section, ())]
-    owners = [section for section, other in _KINDS.items() if any(spec.name == key for spec in fields(other))]
+    owners = [name for name, other in KINDS.items() if any(spec.name == key for spec in fields(other))]
     if owners and not nearest(key, known, 0.9):
-        return f"it belongs in {' or '.join(f'[{section}]' for section in owners)}"
+        return f"it belongs in {' or '.join(f'[{name}]' if name in SINGLE else f'[{name}.NAME]' for name in owners)}"
     return nearest(key, known)
 
-
-_KINDS: Mapping[str, Any] = {
-    "basic": Basic,
-    "servers.NAME": Server,
-    "locations.NAME": Location,
-    "upstreams.NAME": Upstream,
-    "certificates.NAME": Certificate,
-    "storages.NAME": StoredValue,
-    "stages.NAME": Stage,
-    "bus": Bus,
-}
 
 _WANTED = {
     "string_type": "text",
@@ -405,7 +363,7 @@ def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table
     for name, table in raw.tables.get("plugins", {}).items():
         path = path_of("plugins", name)
         if not isinstance(table, dict):
-            raw.problems.append(Problem(path, f"expected a table, got {describe(table)}", f"write [{path}]"))
+            raw.problems.append(no_table(path, table))
             continue
         table = dict(table)
         raw.notes += lenient.take("plugins", path, table)

@@ -75,10 +75,10 @@ def test_an_item_in_two_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_problem_names_its_file_when_there_are_several(tmp_path: Path) -> None:
-    root = directory(tmp_path, a=SERVER, b='[upstreams.app]\naddrs = ["127.0.0.1"]\nalgo = "x"')
+    root = directory(tmp_path, a=SERVER, b='[upstreams.app]\naddrs = ["127.0.0.1"]\nalgo = "x"', c="[servrs]", d="plugins = 1")
     with pytest.raises(ConfigRefused) as caught:
         load(root)
-    assert [problem.source for problem in caught.value.problems] == ["b.toml"]
+    assert [problem.source for problem in caught.value.problems] == ["c.toml", "d.toml", "b.toml"]
     assert "upstreams.app.algo (b.toml): 'x' is not a known algorithm" in str(caught.value)
 
 

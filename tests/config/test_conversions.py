@@ -144,7 +144,7 @@ def test_a_directory_becomes_one_text_and_all_that_is_wrong_is_told(tmp_path: Pa
     (tmp_path / "e.toml").write_text("x")
     with pytest.raises(ConfigRefused) as caught:
         converted(storage_of(tmp_path), "kdl")
-    assert [problem.path for problem in caught.value.problems] == ["basic", "upstreams.x", "servrs", "servers.a", "e.toml:1:2"]
+    assert [problem.path for problem in caught.value.problems] == ["basic", "upstreams.x", "servrs", "e.toml:1:2", "servers.a"]
 
 
 # -- the same meaning ------------------------------------------------------------------------------
