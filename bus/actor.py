@@ -146,10 +146,10 @@ class Actor:
         """For `pingap ps`, with each heartbeat: in_flight, requests, …"""
         return {}
 
-    def begin_drain(self, patience: float) -> None:
+    def begin_drain(self, reprieve: float) -> None:
         """Take no new work from outside; what is held goes on. `held` is asked until it is 0.
 
-        patience: seconds that who is connected, and has others to go to, may take for one more request; 0 on a stop.
+        reprieve: seconds that who is connected, and has others to go to, may take for one more request; 0 on a stop.
         """
 
     def held(self) -> int:

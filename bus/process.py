@@ -252,10 +252,10 @@ class Process:
             actor.members_changed(members, gone)
         self.replication.members_changed(born)
 
-    def _drain(self, actor: int, seconds: float, patience: float) -> None:
+    def _drain(self, actor: int, seconds: float, reprieve: float) -> None:
         if actor in self.actors and actor not in self._draining:
             self._draining[actor] = time.monotonic() + seconds
-            self.actors[actor].begin_drain(patience)
+            self.actors[actor].begin_drain(reprieve)
             # Most often nothing is held: no reason to wait for the next look, but what is on its way may still arrive.
             self.loop.call_later(ARRIVALS, self._look_at_drains)
 

@@ -28,6 +28,8 @@ FAILED: Final = 1
 BAD_CONFIGURATION: Final = 2
 AGAIN: Final = -1
 """No exit code: it is to be started again."""
+UNAWAITED: Final = "_PINGAP_UNAWAITED"
+"""Environment variable with the id of a process that nobody waits for: it is so after a restart, too."""
 SUCCEEDED: Final = -2
 """Nor is this: another instance serves, and this process is to stand in for it."""
 
@@ -60,6 +62,8 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
         os.environ["PINGAP_RUN_DIR"] = run_dir.path  # as another user it would choose another one
         if launch.activation is not None:
             launch.activation.hand_on(os.environ)
+        if not launch.is_awaited:
+            os.environ[UNAWAITED] = str(os.getpid())
         _again()
     return _stand_in(run_dir.path) if code == SUCCEEDED else code
 
@@ -139,8 +143,9 @@ async def _unless_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
 
 def _succeeding(role: Role, before: Predecessor) -> Role:
     """A role as it is run beside an instance that serves. What an operator has scaled stays so, unless another number is asked for now."""
+    role = dataclasses.replace(role, is_last="accept" in role.stages)
     then, now = before.estate.scaled.get(role.name, (0, 0))
-    return dataclasses.replace(role, is_last="accept" in role.stages, replicas=now if then == role.replicas else role.replicas)
+    return dataclasses.replace(role, replicas=now, before=then) if then == role.replicas else role
 
 
 async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> Prepared:
@@ -195,7 +200,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
         for note in notes:
             face.note(note)
         inherited += given
-    listeners = Listeners(servers, inherited)
+    listeners = Listeners(servers, inherited, is_beside=launch.predecessor is not None)
     listeners.bind([(role.name, replica) for role in roles if "accept" in role.stages for replica in range(role.replicas)])
     for index, sock in enumerate(launch.demo):
         listeners.add(f"backend-{index + 1}", sock, (topology.DEMO, 0))

@@ -56,6 +56,8 @@ class Control:
         self._feed = feed
         self._reported = reported
         self._questions = questions
+        self.why_not_scaled: Callable[[], str] = lambda: ""
+        """Why nothing can be scaled at the moment; "" when it can."""
         self.slow: dict[str, Callable[[int, tuple[Any, ...]], None]] = {}
         """word → what is told the ticket, and the arguments; the reply is given by `answer`."""
         self._peers: dict[int, bytes] = {}
@@ -83,7 +85,7 @@ class Control:
             self._router.send(peer, (HEARTBEAT,))
 
     def drain(self, drain: Drain) -> None:
-        self._send(drain.process, (DRAIN, drain.ids, drain.seconds, drain.patience))
+        self._send(drain.process, (DRAIN, drain.ids, drain.seconds, drain.reprieve))
 
     def stop(self, key: int) -> bool:
         """False when that process has not said HELLO, and so cannot be told."""
@@ -161,7 +163,9 @@ class Control:
 
     def _asked(self, peer: bytes, number: int, word: str, args: tuple[Any, ...]) -> None:
         try:
-            if word == "scale":
+            if word == "scale" and (reason := self.why_not_scaled()):
+                self._reply(peer, number, False, f"not scaled: {reason}")
+            elif word == "scale":
                 stage, replicas = str(args[0]), int(args[1])
                 self._feed(ScaleAsked(self._ticket(peer, number), stage, replicas))
             elif word in OF_CONFIG:

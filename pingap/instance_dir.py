@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -59,17 +60,26 @@ class InstanceDir:
 
     def _inherit(self, before: str) -> None:
         """A dead backend is known to be dead. The run has the same name as the one before, or its keepsakes would not be taken."""
+        owner = os.stat(os.path.dirname(self.path)).st_uid
         with suppress(OSError):
-            self._written = os.stat(os.path.join(before, "pid")).st_mtime_ns
-            for name in HANDED_ON:
-                with suppress(FileNotFoundError):
-                    shutil.copy2(os.path.join(before, name), self.path)
+            self._written = os.lstat(os.path.join(before, "pid")).st_mtime_ns
+        for name in HANDED_ON:
+            with suppress(OSError):
+                # The directory may be another user's, who could have put a link there: root reads only what is his.
+                fd = os.open(os.path.join(before, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                with open(fd, "rb") as file:
+                    found = os.fstat(fd)
+                    if stat.S_ISREG(found.st_mode) and found.st_uid == owner and found.st_nlink == 1:
+                        self._write(name, file.read())
 
     def restore(self) -> list[str]:
         """Makes anew what somebody has removed of it, sockets aside; names of that. Raises OSError."""
         restored = []
+        if not os.path.isdir(os.path.dirname(self.path)):
+            return []  # the run dir is for the instance that serves to make, with its mode
         if not os.path.exists(os.path.join(self.path, "pid")):
-            os.makedirs(self.path, 0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(self.path, 0o700)
             self._write_pid()
             restored.append(str(self.number))
         if self._processes and not os.path.exists(os.path.join(self.path, "processes")):
@@ -94,8 +104,14 @@ class InstanceDir:
             self._write_processes()
 
     def _write_processes(self) -> None:
-        with open(os.path.join(self.path, "processes"), "w", encoding="ascii") as file:
-            file.writelines(self._processes)
+        self._write("processes", "".join(self._processes).encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        """As a whole: another instance may be reading. Raises OSError."""
+        path = os.path.join(self.path, name)
+        with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
+        os.replace(f"{path}.new", path)
 
     def forget_socket(self, name: str) -> None:
         """Removes the socket of an actor that is gone."""

@@ -55,8 +55,13 @@ class Inherited(NamedTuple):
 class Listeners:
     """All of them."""
 
-    def __init__(self, servers: Mapping[str, Server], inherited: Sequence[Inherited] = ()) -> None:
-        """inherited: they are used where their address is still configured, and closed where it is not."""
+    def __init__(self, servers: Mapping[str, Server], inherited: Sequence[Inherited] = (), *, is_beside: bool = False) -> None:
+        """inherited: they are used where their address is still configured, and closed where it is not.
+
+        is_beside: another instance serves meanwhile. What is bound takes connections only once accept listens: until then
+        this instance may fail, and they would be lost with it.
+        """
+        self._is_beside = is_beside
         self._servers = dict(servers)
         self._inherited = list(inherited)
         self._open: dict[int, Listener] = {}
@@ -97,7 +102,7 @@ class Listeners:
         for name, server in self._servers.items():
             for addr in server.addr:
                 try:
-                    socks = _listen(addr, server, dual=self._is_dual(addr), is_trial=True)
+                    socks = _listen(addr, server, dual=self._is_dual(addr), only_binds=True)
                 except OSError as error:
                     found.append((name, addr, error))
                     continue
@@ -150,7 +155,9 @@ class Listeners:
             for addr in server.addr:
                 port = self._chosen.get((name, addr), addr.port)  # replicas share a port that the system chose
                 try:
-                    socks = self._inherited_for(addr, server, owner) or _listen(Listen(addr.host, port), server, dual=self._is_dual(addr))
+                    socks = self._inherited_for(addr, server, owner) or _listen(
+                        Listen(addr.host, port), server, dual=self._is_dual(addr), only_binds=self._is_beside
+                    )
                 except OSError as error:
                     reasons.append(f"{path_of('servers', name, 'addr')}: cannot listen on {addr}: {(error.strerror or str(error)).lower()}")
                     continue
@@ -162,7 +169,8 @@ class Listeners:
         return bound
 
     def _inherited_for(self, addr: Listen, server: Server, owner: tuple[str, int] | None) -> list[socket.socket]:
-        found = [one for one in self._inherited if one.asked == addr and one.owner == owner]
+        # Where all shall share one, they share those that replicas had for themselves.
+        found = [one for one in self._inherited if one.asked == addr and owner in (None, one.owner)]
         for one in found:
             self._inherited.remove(one)
             _set_options(one.sock, server)
@@ -176,7 +184,7 @@ class Listeners:
         return addr.host == "::" and all(":" in other.host for other in others)
 
 
-def _listen(addr: Listen, server: Server, *, dual: bool, is_trial: bool = False) -> list[socket.socket]:
+def _listen(addr: Listen, server: Server, *, dual: bool, only_binds: bool = False) -> list[socket.socket]:
     """A socket for each address that the host has; of a name's several, those that this machine has."""
     found: list[socket.socket] = []
     failed: OSError | None = None
@@ -190,7 +198,7 @@ def _listen(addr: Listen, server: Server, *, dual: bool, is_trial: bool = False)
         try:
             _prepare(sock, server, dual)
             sock.bind(where)
-            if not is_trial:
+            if not only_binds:
                 sock.listen(BACKLOG)
             sock.setblocking(False)
             found.append(sock)

@@ -26,8 +26,9 @@ from pingap.plan_state import (
     LAST_WORDS,
     LONGEST_DELAY,
     MOST_REPLICAS,
-    PATIENCE,
     REAP,
+    REPRIEVE,
+    SAME,
     SCALE_ANSWER,
     SETTLE,
     STEADY,
@@ -53,6 +54,7 @@ from pingap.plan_words import (
     Finish,
     Fork,
     Forked,
+    GivenUp,
     Heard,
     Kill,
     KillSpawner,
@@ -135,6 +137,8 @@ class Fleet:
                 self._scale(event, now)
             case StopAsked():
                 self._stop_asked(event, now)
+            case GivenUp(reason):
+                self._give_up(reason, now)
             case TimingsChanged(timings):
                 self.timings = timings
             case TimePassed():
@@ -152,9 +156,9 @@ class Fleet:
         return max(now, min(times))
 
     def scaled(self) -> dict[str, tuple[int, int]]:
-        """Roles that have another number of replicas than at the start: (then, now)."""
+        """Roles that have another number of replicas than is configured: (configured, now)."""
         now = Counter(name for name, _ in self.slots)
-        return {name: (role.replicas, now[name]) for name, role in self.roles.items() if now[name] != role.replicas}
+        return {name: (role.configured, now[name]) for name, role in self.roles.items() if now[name] != role.configured}
 
     def of_actor(self, actor: int) -> Incarnation | None:
         """The process that hosts an actor."""
@@ -265,7 +269,7 @@ class Fleet:
             process = self.processes.get(slot.process)
             self._out.append(Retire(role.name, replica))
             if process is not None:
-                self._drain(process, self.timings.graceful, now, SETTLE, PATIENCE)
+                self._drain(process, self.timings.graceful, now, SETTLE, REPRIEVE)
         if before != asked.replicas:
             self._say("info", f"{role.name} is scaled from {before} to {asked.replicas}")
         self._tickets[asked.ticket] = Ticket(role.name, before, asked.replicas, now + SCALE_ANSWER)
@@ -276,11 +280,13 @@ class Fleet:
         is_fast_signal = not asked.ticket and not asked.graceful
         ending = self._ending
         if ending is None:
-            patience = PATIENCE if asked.has_successor else 0.0
-            ending = self._ending = Ending(now + seconds, asked.graceful, is_restart=asked.is_restart, patience=patience)
+            reprieve = REPRIEVE if asked.has_successor else 0.0
+            ending = self._ending = Ending(now + seconds, asked.graceful, is_restart=asked.is_restart, reprieve=reprieve)
             self._say("info", f"stopping: requests in flight have {seconds:g} s")
             self._close_down()
-        elif is_fast_signal and ending.is_signalled:
+        elif is_fast_signal and ending.signalled is not None and now - ending.signalled < SAME:
+            return
+        elif is_fast_signal and ending.signalled is not None:
             self._say("warn", "stopping at once")
             for process in list(self.processes.values()):
                 self._kill(process, now)
@@ -290,7 +296,8 @@ class Fleet:
             ending.graceful, ending.deadline = ending.graceful and asked.graceful, now + seconds
         else:
             self._say("info", f"stopping already: requests in flight have {max(0.0, ending.deadline - now):.1f} s left")
-        ending.is_signalled |= is_fast_signal
+        if is_fast_signal:
+            ending.signalled = now
         ending.is_restart &= asked.is_restart  # who stops it while it stops for a restart wants it gone
         if asked.ticket:
             self._out.append(Answer(asked.ticket, True, max(0.0, ending.deadline - now)))
@@ -309,11 +316,11 @@ class Fleet:
         self._tickets.clear()
         self._out.append(CloseListeners())
 
-    def _drain(self, process: Incarnation, seconds: float, now: float, settle: float = 0.0, patience: float = 0.0) -> None:
+    def _drain(self, process: Incarnation, seconds: float, now: float, settle: float = 0.0, reprieve: float = 0.0) -> None:
         if process.state == STARTING or not process.role.drained:
             self._stop(process, now)
         elif process.state == READY:
-            process.state, process.patience = DRAINING, patience
+            process.state, process.reprieve = DRAINING, reprieve
             process.undrained = {i for i, stage in zip(process.ids, process.role.stages, strict=True) if stage in process.role.drained}
             process.drain_at, process.drain_by = now + settle, now + settle + seconds + DRAIN_MARGIN
 
@@ -382,7 +389,7 @@ class Fleet:
         if process.drain_at is not None and now >= process.drain_at:
             process.drain_at = None
             seconds = process.drain_by - DRAIN_MARGIN - now
-            self._out.append(Drain(process.key, tuple(sorted(process.undrained)), seconds, process.patience))
+            self._out.append(Drain(process.key, tuple(sorted(process.undrained)), seconds, process.reprieve))
         if (process.drain_at is None and not process.undrained) or now >= process.drain_by:
             self._stop(process, now)
 
@@ -395,7 +402,7 @@ class Fleet:
                     self._stop(process, now)
                 else:
                     seconds = max(0.0, ending.deadline - now) if turn == 0 else LAST_WORDS
-                    self._drain(process, seconds, now, patience=ending.patience)
+                    self._drain(process, seconds, now, reprieve=ending.reprieve)
                 if process.state == DRAINING and turn == 0 and process.drain_by > ending.deadline + DRAIN_MARGIN:
                     process.drain_by = ending.deadline + DRAIN_MARGIN
                 self._look_at(process, now)

@@ -27,8 +27,11 @@ BOOTS: Final = 3
 SETTLE: Final = 0.3
 """Seconds between announcing a replica as draining and its DRAIN: what was sent to it before has arrived by then."""
 
-PATIENCE: Final = 2.0
+REPRIEVE: Final = 2.0
 """Seconds that a client may take for one more request when its connection is to move to another replica or instance."""
+
+SAME: Final = 0.4
+"""Seconds within which a second TERM or INT is the first one again: who signals a whole group reaches us by several ways."""
 
 DRAIN_MARGIN: Final = 0.5
 STOP: Final = 2.5
@@ -78,7 +81,7 @@ class Incarnation:
     undrained: set[int] = field(default_factory=set)
     drain_at: float | None = None
     drain_by: float = 0.0
-    patience: float = 0.0
+    reprieve: float = 0.0
     kill_at: float | None = None
     restarts: int = 0
 
@@ -123,11 +126,11 @@ class Ending:
 
     deadline: float
     graceful: bool
-    is_signalled: bool = False
-    """TERM or INT has come: another ends everything at once."""
+    signalled: float | None = None
+    """When TERM or INT came: another ends everything at once, unless it is the same one by another way."""
     is_restart: bool = False
     """When all have stopped, the same command line is run anew."""
-    patience: float = 0.0
+    reprieve: float = 0.0
     """Seconds that connections may wait for one more request."""
     code: int = 0
     reason: str = ""

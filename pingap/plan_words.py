@@ -26,8 +26,15 @@ class Role:
     """On a stop: 0 drains first (clients hang on it), 1 goes when those are gone, 2 last (it writes down the rest)."""
     cpus: tuple[int, ...] = ()
     """CPUs to run on; empty is any."""
+    before: int | None = None
+    """What is configured, where `replicas` is what an operator had scaled the instance before to."""
     is_last: bool = False
     """It is started when all others serve: while it does not, clients are served by the instance before."""
+
+    @property
+    def configured(self) -> int:
+        """Replicas that the configuration or the command line asks for."""
+        return self.replicas if self.before is None else self.before
 
 
 class Timings(NamedTuple):
@@ -100,6 +107,12 @@ class StopAsked(NamedTuple):
     """Another instance has taken over and serves."""
 
 
+class GivenUp(NamedTuple):
+    """The instance in whose place this one was to serve goes on serving."""
+
+    reason: str
+
+
 class TimingsChanged(NamedTuple):
     timings: Timings
 
@@ -119,6 +132,7 @@ Event = (
     | Drained
     | ScaleAsked
     | StopAsked
+    | GivenUp
     | TimingsChanged
     | TimePassed
 )
@@ -147,7 +161,7 @@ class Drain(NamedTuple):
     process: int
     ids: tuple[int, ...]
     seconds: float
-    patience: float
+    reprieve: float
     """Seconds that a connection may wait for one more request; 0 when nobody else would take the next one."""
 
 

@@ -18,13 +18,13 @@ import pwd
 import shutil
 import socket
 import stat
-import struct
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from pingap.instance_dir import InstanceDir, end_leftovers, instance_dirs, living_supervisor
+from pingap.peers import peer_at
 
 SOCKET_PATH: Final = 107
 """Bytes that the path of a unix socket may have (sun_path, without its final NUL)."""
@@ -157,10 +157,10 @@ def peer_of(address: str, whose: int | None = None) -> int | None:
         sock.setblocking(False)
         try:
             sock.connect(address)
-            pid, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            peer = peer_at(sock)
         except OSError:
             return None
-        return int(pid) if whose in (None, user) else None
+        return peer.pid if whose in (None, peer.uid) else None
 
 
 def owner_of(path: str) -> str:
@@ -209,6 +209,7 @@ class RunDir:
             if inherited:
                 self._directory, self._lock, *word = inherited
                 self._word = socket.socket(fileno=word[0]) if word else None
+                self._verify()
             else:
                 self._word = self._spoken()
                 self._take()
@@ -232,13 +233,34 @@ class RunDir:
         return [self._directory, self._lock, *([] if self._word is None else [self._word.fileno()])]
 
     def give_away(self) -> None:
-        """From now on it belongs to whoever has the descriptors; only our own directory is left to us."""
+        """From now on it belongs to whoever has copies of the descriptors; only our own directory is left to us.
+
+        Ours are closed: a lock lasts as long as anybody has the file open, and the next one's shall be free when it lets go.
+        """
         self._is_ours = False
-        with suppress(OSError):
-            os.unlink(os.path.join(self.path, UPGRADE))
+        self._let_go()
+
+    def _verify(self) -> None:
+        """What was handed over is this run dir, and its owner's own: root is about to write into it, and to give it away.
+
+        Raises RunDirError and OSError.
+        """
+        owner = os.lstat(self.path)
+        lock = os.fstat(self._lock)
+        is_usable = (
+            stat.S_ISDIR(owner.st_mode)
+            and not owner.st_mode & 0o077
+            and (owner.st_uid == os.getuid() or os.getuid() == 0)
+            and _is_same(self.path, self._directory)
+            and stat.S_ISREG(lock.st_mode)
+            and lock.st_uid == owner.st_uid
+            and lock.st_nlink <= 1
+        )
+        if not is_usable:
+            raise RunDirError(f"the run dir {self.path} is not what was handed over: stop the instance there, and start anew")
 
     def take_office(self) -> None:
-        """It was given away to us: whoever asks finds us from now on. Raises OSError."""
+        """It was given away to us: whoever asks finds us from now on. Raises OSError and RunDirError."""
         self._is_ours = True
         if self._word is not None:
             self._word.listen(128)  # with it the kernel tells our process id
@@ -374,8 +396,7 @@ class RunDir:
 
     def predecessors(self) -> list[int]:
         """Process ids of instances that have handed over and have requests to finish."""
-        found = (living_supervisor(directory) for directory in instance_dirs(self.path) if directory != self.own.path)
-        return [pid for pid in found if pid is not None]
+        return living(self.path, self.own.path)
 
     def record(self, pids: Iterable[int]) -> None:
         """Writes down which processes belong to this instance."""
@@ -384,6 +405,8 @@ class RunDir:
     def release(self) -> None:
         """Leaves nothing behind but the empty directory."""
         self.own.release()
+        if self._is_ours:
+            self.clear()  # an upgrade that was under way
         with suppress(OSError):
             if self._is_ours and _is_same(self.path, self._directory):  # else it is not ours any more
                 for name in FILES:
@@ -392,11 +415,17 @@ class RunDir:
         self._let_go()
 
     def _let_go(self) -> None:
-        for fd in (self._lock, self._directory):
-            if fd >= 0:
-                os.close(fd)
+        for fd in {self._lock, self._directory} - {-1}:
+            os.close(fd)
         if self._word is not None:
             self._word.close()
+        self._lock, self._directory, self._word = -1, -1, None
+
+
+def living(path: str, but: str = "") -> list[int]:
+    """Process ids of the supervisors in a run dir, those that finish their requests too. but: a directory of one that does not count."""
+    found = (living_supervisor(directory) for directory in instance_dirs(path) if directory != but)
+    return [pid for pid in found if pid is not None]
 
 
 def _make_private(path: str) -> None:

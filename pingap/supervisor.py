@@ -63,7 +63,7 @@ from pingap.service.unit import Unit
 from pingap.spawning import SpawnerHandle
 from pingap.succession.autorestart import Autorestart
 from pingap.succession.stand_in import HEARD
-from pingap.succession.succession import Succession
+from pingap.succession.succession import HURRY, Succession
 
 LAST_MESSAGE: Final = 0.05
 """Seconds between a process's end and believing that it has not said why over the bus."""
@@ -75,7 +75,8 @@ RUN_DIR_PAUSE: Final = 60.0
 """Seconds between two words on a run dir that cannot be made anew."""
 
 
-STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+HEARD_BY_BOTH: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+"""Signals that concern an instance that drains, too, and not only the one that serves: its log is to be reopened as well."""
 
 
 class Supervisor:
@@ -119,6 +120,7 @@ class Supervisor:
         listeners, answer = prepared.listeners.all, self._control.answer
         self._succession = Succession(run_dir, before, listeners, self._fleet.scaled, manager, self._says, self._feed, answer)
         self._autorestart = Autorestart(basic.auto_restart_check_interval) if prepared.launch.restarts_itself else None
+        self._control.why_not_scaled = lambda: "an upgrade is under way" if self._succession.is_under_way else ""
         self._control.slow["upgrade"] = lambda ticket, args: self._succession.begin(args[0] if args else (), ticket)
 
     def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
@@ -136,7 +138,7 @@ class Supervisor:
             finish = await self._ended
             if self.stands_in:  # from here until it does, a signal waits
                 signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-                await asyncio.sleep(0)  # one that came before is passed on
+                await asyncio.sleep(0.01)  # one that came before is passed on
             return finish
         finally:
             self._close()
@@ -167,6 +169,8 @@ class Supervisor:
         for event in events or (TimePassed(),):
             if isinstance(event, StopAsked):
                 self._tell_stop(event)
+                if not event.has_successor:
+                    self._succession.stop(not (event.graceful or event.is_restart or event.seconds is not None))
             for command in self._fleet.handle(event, time.monotonic()):
                 try:
                     self._perform(command)
@@ -203,7 +207,8 @@ class Supervisor:
             self._says.log("warn", f"made anew in the run dir, where somebody had removed it: {', '.join(restored)}")
 
     def _restart_if_due(self, now: float) -> None:
-        if self._autorestart is not None and not self._fleet.is_stopping and (paths := self._autorestart.due(now)):
+        is_free = not self._fleet.is_stopping and not self._succession.is_under_way
+        if self._autorestart is not None and is_free and (paths := self._autorestart.due(now)):
             self._says.log("info", "upgrades itself, for what only a restart applies", changed=shortened(paths))
             self._succession.begin()
 
@@ -219,7 +224,9 @@ class Supervisor:
         return successor is not None and self._launch.is_awaited and (successor.child is not None or os.getpid() == 1)
 
     def _tell_stop(self, asked: StopAsked) -> None:
-        if not self._fleet.is_stopping and not asked.has_successor:
+        if asked.has_successor:
+            self._unit.over()
+        elif not self._fleet.is_stopping:
             what = "pingap restarts" if asked.is_restart else "pingap goes down"
             self._says.log("info", what, version=version(), uptime=span(time.monotonic() - self._began))
             self._unit.stopping(asked.is_restart)
@@ -242,7 +249,7 @@ class Supervisor:
 
     def _watch_signals(self) -> None:
         def tell(word: str, stage: str = "") -> None:
-            if self._fleet.is_stopping:
+            if self._fleet.is_stopping and word == "reload":
                 return
             is_told = self._control.tell(word, stage)
             if not is_told:
@@ -255,7 +262,7 @@ class Supervisor:
 
         def on(number: signal.Signals, do: Callable[..., object], *args: Any) -> None:
             def heard() -> None:
-                if not self._succession.forward(number) or number in STOPS:
+                if not self._succession.forward(number) or number in HEARD_BY_BOTH:
                     do(*args)
 
             self._loop.add_signal_handler(number, heard)
@@ -263,9 +270,14 @@ class Supervisor:
         on(signal.SIGTERM, self._feed, StopAsked(False))
         on(signal.SIGINT, self._feed, StopAsked(False))
         on(signal.SIGQUIT, self._feed, StopAsked(True))
+        self._loop.add_signal_handler(HURRY, self._hurry)
         on(signal.SIGHUP, tell, "reload", "config")
         on(signal.SIGUSR1, tell, "reopen")
         on(signal.SIGUSR2, self._succession.begin)
+
+    def _hurry(self) -> None:
+        if self._succession.successor is not None:
+            self._feed(StopAsked(False))
 
     def _spawner_said(self, said: dict[str, Any]) -> None:
         if said["said"] == "forked":

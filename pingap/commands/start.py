@@ -170,7 +170,7 @@ def _serve(
 
     service = Service(os.environ)  # before there are processes that would inherit them
     limits.raise_descriptors()
-    over = os.environ.pop(OVER, "")
+    over, unawaited = os.environ.pop(OVER, ""), os.environ.pop(boot.UNAWAITED, "")
     predecessor = _predecessor(path) if upgrade or flags.is_on(over) else None
     try:
         held = rundir.RunDir(path, predecessor.estate.run_dir if predecessor is not None else ())
@@ -191,7 +191,7 @@ def _serve(
         socks,
         predecessor=predecessor,
         restarts_itself=autorestart,
-        is_awaited=background is None and not service.environment() and over != CHILD,
+        is_awaited=background is None and not service.environment() and over != CHILD and unawaited != str(os.getpid()),
         background=background,
         activation=activation,
         service=service,

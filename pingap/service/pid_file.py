@@ -73,11 +73,17 @@ class PidFile:
         return self._fd
 
     def give_away(self) -> None:
-        """It is another instance's now, which has the descriptor."""
+        """It is another instance's now, which has a copy of the descriptor: ours would keep the lock when that one lets go."""
         self._is_held = False
+        os.close(self._fd)
+        self._fd = -1
 
     def take_office(self) -> None:
-        """An inherited one names this process from now on. Raises OSError."""
+        """An inherited one names this process from now on. Raises OSError and PidFileError."""
+        if not self._is_ours(self._fd):  # somebody has removed it, and perhaps the one before has made it anew
+            before, self._fd = self._fd, self._written()
+            os.close(before)
+            return
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
@@ -129,4 +135,5 @@ class PidFile:
             except OSError:
                 with suppress(OSError):
                     os.ftruncate(self._fd, 0)
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)

@@ -47,8 +47,14 @@ class Unit:
         self._reload_until = None
         self._service.ready(self._serves + more)
 
+    def over(self) -> None:
+        """Another process is the unit from now on."""
+        self._serves = ""
+        self._service.close()
+
     def stopping(self, is_restart: bool) -> None:
-        """A restart is no stop: the process stays."""
+        """A restart is no stop: the process stays. What leaves on purpose is not missed from now on."""
+        self._serves = ""
         if is_restart:
             self._service.status("restarts: finishes what is in flight")
         else:

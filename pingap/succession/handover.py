@@ -21,7 +21,6 @@ import asyncio
 import json
 import os
 import socket
-import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +29,8 @@ from typing import Any, Final
 
 from pingap import limits
 from pingap.flags import CHILD, OVER
+from pingap.peers import peer_at
+from pingap.polling import WRITABLE, ready
 from pingap.service.daemon import back_to
 
 VERSION: Final = 1
@@ -39,6 +40,9 @@ DEADLINE: Final = 90.0
 
 LAST_WORD: Final = 1.0
 """Seconds that one who is turned away has to read why."""
+
+ROOM: Final = 1.0
+"""Seconds that it may take for a packet to find room."""
 
 PACKET: Final = 64 * 1024
 
@@ -73,6 +77,8 @@ class Handover:
         self._handed = handed
         self._failed = failed
         self._socket: socket.socket | None = None
+        self._listens = False
+        """Others are to be able to take over."""
         self._peer: socket.socket | None = None
         self._peer_pid = 0
         self._child: subprocess.Popen[bytes] | None = None
@@ -85,6 +91,7 @@ class Handover:
 
     def listen(self) -> None:
         """From now on others can take over. Raises OSError."""
+        self._listens = True
         with suppress(FileNotFoundError):
             os.unlink(self._path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -95,7 +102,7 @@ class Handover:
 
     def restore(self) -> bool:
         """Makes the socket anew if somebody has removed it, and says so. Raises OSError."""
-        if self._socket is None or os.path.lexists(self._path):
+        if not self._listens or (self._socket is not None and os.path.lexists(self._path)):
             return False
         self._stop_listening()
         self.listen()
@@ -115,7 +122,13 @@ class Handover:
         # A group of its own: a terminal's Ctrl-C is for us, and we pass it on.
         given = {**env, OVER: CHILD}
         self._child = subprocess.Popen(argv, env=given, stdin=subprocess.DEVNULL, process_group=0, cwd=back_to(env))
-        self._handle = os.pidfd_open(self._child.pid)
+        try:
+            self._handle = os.pidfd_open(self._child.pid)
+        except OSError:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+            raise
         self._loop.add_reader(self._handle, self._child_ended)
         self._reason = ""
         self._timer = self._loop.call_later(DEADLINE, self._took_too_long)
@@ -123,11 +136,14 @@ class Handover:
 
     def close(self) -> None:
         """Nobody can take over any more: who stops this instance means the next one, too."""
+        self._listens = False
         self._stop_listening()
         for peer in self._turned_away:
             peer.close()
+        self._turned_away.clear()
         if self._child is not None:
-            self._child.terminate()
+            self._child.kill()
+            self._child.wait()
         self._let_go()
 
     # -- the next one speaks ------------------------------------------------------------
@@ -139,7 +155,7 @@ class Handover:
         except OSError:
             return
         peer.setblocking(False)
-        pid, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, user = peer_at(peer)
         if user not in (os.getuid(), 0):
             peer.close()
             return
@@ -147,12 +163,17 @@ class Handover:
         if other != pid or self._peer is not None:
             _say(peer, {"say": "no", "reason": f"another upgrade is under way, to pid {other}"})
             self._turned_away.append(peer)  # closed with its question unread, it would hear nothing
-            self._loop.call_later(LAST_WORD, peer.close)
+            self._loop.call_later(LAST_WORD, self._show_out, peer)
             return
         self._peer, self._peer_pid, self._reason = peer, pid, ""
         if self._timer is None:
             self._timer = self._loop.call_later(DEADLINE, self._took_too_long)
         self._loop.add_reader(peer, self._heard)
+
+    def _show_out(self, peer: socket.socket) -> None:
+        if peer in self._turned_away:
+            self._turned_away.remove(peer)
+            peer.close()
 
     def _heard(self) -> None:
         assert self._peer is not None
@@ -162,7 +183,7 @@ class Handover:
             return
         except OSError:
             packet = b""
-        said = _parsed(packet)
+        said = parsed(packet)
         match said.get("say"):
             case "take_over":
                 self._give(said.get("version"))
@@ -189,13 +210,16 @@ class Handover:
                 return
 
     def _hand_over(self) -> None:
-        peer, successor = self._peer, Successor(self._peer_pid, self._child)
-        assert peer is not None
-        self._child = None
-        self._stop_listening()
-        self._handed(successor)
-        _say(peer, {"say": "yours"})
+        assert self._peer is not None
+        self._stop_listening()  # the next one wants that name
+        if not _say(self._peer, {"say": "yours"}):
+            self.listen()
+            self._lost("ended as it was ready")
+            return
+        self._listens = False
+        successor, self._child = Successor(self._peer_pid, self._child), None
         self._let_go()
+        self._handed(successor)
 
     # -- it comes to nothing --------------------------------------------------------------
 
@@ -240,9 +264,13 @@ class Handover:
             self._loop.remove_reader(self._socket)
             self._socket.close()
             self._socket = None
+            with suppress(OSError):
+                os.unlink(self._path)
 
 
 def _say(peer: socket.socket, said: dict[str, Any], descriptors: Sequence[int] = ()) -> bool:
+    """False when the other end is gone, or does not read."""
+    ready((peer.fileno(),), ROOM, WRITABLE)  # a packet of hundreds of descriptors takes room, and the other one is reading
     try:
         if descriptors:
             socket.send_fds(peer, [json.dumps(said).encode()], list(descriptors))
@@ -253,7 +281,8 @@ def _say(peer: socket.socket, said: dict[str, Any], descriptors: Sequence[int] =
     return True
 
 
-def _parsed(packet: bytes) -> dict[str, Any]:
+def parsed(packet: bytes) -> dict[str, Any]:
+    """What a packet says; {} for nonsense, and for the end."""
     try:
         said = json.loads(packet)
     except ValueError:

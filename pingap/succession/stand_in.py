@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from pingap import rundir
+from pingap.instance_dir import start_time
 
 HEARD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 """All but the last are passed on."""
@@ -55,14 +56,17 @@ def main(run_dir: str) -> NoReturn:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 statuses[ended[0]] = os.waitstatus_to_exitcode(ended[1])
         now = rundir.supervisor_of(run_dir)
-        if now is None:
+        rest = rundir.living(run_dir)  # those that finish their requests, too: with process 1 of a container they would end
+        if now is None and not rest and not start_time(serves):
             code = statuses[serves] if serves in statuses else _status_of(serves)
             sys.exit(code if code >= 0 else 128 - code)
         serves = now or serves
         statuses = {pid: status for pid, status in statuses.items() if pid == serves}
-        if (heard := signal.sigtimedwait(HEARD, LOOK)) and heard.si_signo != signal.SIGCHLD and now:
-            with suppress(ProcessLookupError):
-                os.kill(now, heard.si_signo)
+        heard = signal.sigtimedwait(HEARD, LOOK)
+        for pid in (now,) if now else rest:
+            if heard is not None and heard.si_signo != signal.SIGCHLD:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, heard.si_signo)
 
 
 def _status_of(pid: int) -> int:

@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 from pingap import rundir
+from pingap.face import RESTARTED
 from pingap.listeners import Listener
 from pingap.observability.notices import RESTART, RESTART_FAIL
 from pingap.own_words import OwnWords
-from pingap.plan_words import Event, StopAsked
+from pingap.plan_words import Event, GivenUp, StopAsked
 from pingap.rundir import RunDir
-from pingap.service.pid_file import PidFile
+from pingap.service.pid_file import PidFile, PidFileError
 from pingap.service.systemd import Service
 from pingap.succession import stand_in
 from pingap.succession.handover import MOST_ROWS, Handover, Packet, Successor, explained
@@ -24,8 +25,11 @@ from pingap.succession.takeover import Predecessor
 
 DEMO: Final = "demo"
 
-NOT_HANDED_ON: Final = ("WATCHDOG_PID",)
-"""Variables that name this process."""
+HURRY: Final = signal.SIGRTMIN
+"""Tells an instance that drains that nobody waits for what it holds. No signal that it would pass on to us."""
+
+NOT_HANDED_ON: Final = ("WATCHDOG_PID", RESTARTED)
+"""Variables that are about this process."""
 
 
 class Succession:
@@ -56,8 +60,10 @@ class Succession:
         self._tickets: list[int] = []
         self._handover = Handover(os.path.join(run_dir.path, rundir.UPGRADE), self._inventory, self._handed, self._failed)
         self.successor: Successor | None = None
+        self._is_over = False
         self._watched = -1
         """The pidfd of who serves now, once that is not this one."""
+        self._watched_pid = 0
 
     # -- before ---------------------------------------------------------------------------
 
@@ -72,23 +78,46 @@ class Succession:
 
     def relieve(self, relieved: Callable[[], None]) -> None:
         """Every process serves. `relieved` is called when that is known to the instance before, and all is ours."""
-
-        def take_office() -> None:
-            predecessor, self._predecessor = self._predecessor, None
-            if predecessor is not None:
-                self._run_dir.take_office()
-                if self._pid_file is not None:
-                    self._pid_file.take_office()
-                told = f"took over from pid {predecessor.pid}, which finishes what it holds"
-                self._says.log("info", told)
-                self._says.notice("info", RESTART, told, before=predecessor.pid)
-            self._handover.listen()
-            relieved()
-
         if self._predecessor is None:
-            take_office()
+            self._try("the upgrade socket", self._handover.listen)
+            relieved()
         else:
-            self._predecessor.relieve(take_office)
+            self._predecessor.relieve(lambda: self._take_office(relieved), self._given_up)
+
+    def _take_office(self, relieved: Callable[[], None]) -> None:
+        """Nobody else serves any more: what cannot be had of it now is tried again with each heartbeat (`restore`)."""
+        predecessor, self._predecessor = self._predecessor, None
+        assert predecessor is not None
+        self._try("the run dir", self._run_dir.take_office)
+        if self._pid_file is not None:
+            self._try("basic.pid_file", self._pid_file.take_office)
+        left = predecessor.estate.pid_file
+        if left is not None and (self._pid_file is None or self._pid_file.path != left[0]):
+            PidFile(left[0], inherited=left[1]).release()
+        self._try("the upgrade socket", self._handover.listen)
+        told = f"took over from pid {predecessor.pid}, which finishes what it holds"
+        self._says.log("info", told)
+        self._says.notice("info", RESTART, told, before=predecessor.pid)
+        relieved()
+
+    def _try(self, what: str, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except (OSError, rundir.RunDirError, PidFileError) as error:
+            self._says.log("error", f"{what} cannot be taken over: {error}")
+
+    def _given_up(self) -> None:
+        assert self._predecessor is not None
+        self._feed(GivenUp(f"pid {self._predecessor.pid} has given this instance up, and goes on"))
+
+    def stop(self, is_fast: bool) -> None:
+        """This instance stops: what is being started in its place is not wanted, nor, in a hurry, what earlier ones still hold."""
+        self._is_over = True
+        self._handover.close()
+        self._reply(False, "pingap is stopping")
+        for pid in self._run_dir.predecessors() if is_fast and self.successor is None else ():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, HURRY)
 
     def restore(self) -> list[str]:
         """Makes anew what somebody has removed; names of that. Raises OSError and PidFileError."""
@@ -106,9 +135,12 @@ class Succession:
         self._handover.close()
         if self._pid_file is not None:
             self._pid_file.release()
-        if self._watched >= 0:
-            self._loop.remove_reader(self._watched)
-            os.close(self._watched)
+        self._watch_no_more()
+
+    @property
+    def is_under_way(self) -> bool:
+        """The next instance is being started."""
+        return self._handover.is_under_way
 
     # -- after ------------------------------------------------------------------------------
 
@@ -117,7 +149,10 @@ class Succession:
 
         interpreter: what runs it, `[python, script]`; empty for what runs this one. ticket: who waits for the outcome.
         """
-        if self.successor is not None or self._handover.is_under_way:
+        if self._is_over or self.successor is not None or self._predecessor is not None:
+            self._refuse(ticket, "it is stopping" if self._predecessor is None else "it is still taking over itself")
+            return
+        if self._handover.is_under_way:
             self._refuse(ticket, "another upgrade is under way")
             return
         arguments = sys.argv[1:]
@@ -134,7 +169,8 @@ class Succession:
     def _environment(self) -> Mapping[str, str]:
         given = {name: value for name, value in self._service.environment().items() if name not in NOT_HANDED_ON}
         # As another user it would choose another run dir.
-        return {**os.environ, **given, "PINGAP_RUN_DIR": self._run_dir.path}
+        ours = {name: value for name, value in os.environ.items() if name not in NOT_HANDED_ON}
+        return {**ours, **given, "PINGAP_RUN_DIR": self._run_dir.path}
 
     def _refuse(self, ticket: int, reason: str) -> None:
         self._says.log("error", f"no upgrade: {reason}")
@@ -143,7 +179,7 @@ class Succession:
 
     def _inventory(self) -> list[Packet]:
         """All that the next instance gets."""
-        if self.successor is not None or self._predecessor is not None:
+        if self._is_over or self.successor is not None or self._predecessor is not None:
             return []
         packets: list[Packet] = [({"say": "run_dir"}, self._run_dir.descriptors())]
         if self._pid_file is not None:
@@ -164,9 +200,7 @@ class Succession:
             self._pid_file.give_away()
         self._service.main_pid(successor.pid)
         self._says.log("info", f"handed over to pid {successor.pid}")
-        for ticket in self._tickets:
-            self._answer(ticket, True, {"pid": successor.pid, "before": os.getpid()})
-        self._tickets.clear()
+        self._reply(True, {"pid": successor.pid, "before": os.getpid()})
         stand_in.adopt()
         self._watch(successor.pid)
         self._feed(StopAsked(True, has_successor=True))
@@ -175,8 +209,12 @@ class Succession:
         told = f"the upgrade failed, this pingap goes on: {reason}"
         self._says.log("error", told)
         self._says.notice("error", RESTART_FAIL, told)
+        self._reply(False, reason)
+
+    def _reply(self, ok: bool, value: Any) -> None:
+        """To those who wait for the outcome."""
         for ticket in self._tickets:
-            self._answer(ticket, False, reason)
+            self._answer(ticket, ok, value)
         self._tickets.clear()
 
     # -- in retirement ----------------------------------------------------------------------
@@ -184,19 +222,23 @@ class Succession:
     def _watch(self, pid: int) -> None:
         """When nobody serves any more, nobody shall wait for what is held here."""
         try:
-            self._watched = os.pidfd_open(pid)
+            self._watched, self._watched_pid = os.pidfd_open(pid), pid
             self._loop.add_reader(self._watched, self._successor_ended)
         except OSError:
             self._feed(StopAsked(False))
 
+    def _watch_no_more(self) -> None:
+        if self._watched >= 0:
+            self._loop.remove_reader(self._watched)
+            os.close(self._watched)
+            self._watched = -1
+
     def _successor_ended(self) -> None:
-        self._loop.remove_reader(self._watched)
-        os.close(self._watched)
-        self._watched = -1
+        self._watch_no_more()
         if self.successor is not None and self.successor.child is not None:
             self.successor.child.poll()
         now = rundir.supervisor_of(self._run_dir.path)
-        if now:
+        if now and now not in (self._watched_pid, os.getpid()):
             self._watch(now)
         else:
             self._feed(StopAsked(False))

@@ -6,20 +6,25 @@ import asyncio
 import json
 import os
 import socket
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pingap.config.parts import Listen
+from pingap.instance_dir import start_time
 from pingap.listeners import Inherited
+from pingap.peers import peer_at
 from pingap.polling import ready
 from pingap.rundir import UPGRADE
-from pingap.succession.handover import MOST_ROWS, PACKET, VERSION
+from pingap.succession.handover import MOST_ROWS, PACKET, VERSION, parsed
 
 ANSWER: Final = 10.0
 """Seconds within which what is handed over must have come."""
+
+
+LAST_BREATH: Final = 0.2
+"""Seconds between the end of a killed process's socket and of the process itself."""
 
 
 class TakeoverFailed(Exception):
@@ -49,17 +54,33 @@ class Predecessor:
     def __init__(self, run_dir: str) -> None:
         """Asks for all that it has. Raises FileNotFoundError and ConnectionRefusedError when nobody is there, TakeoverFailed."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._socket.settimeout(ANSWER)
         self.estate = Estate()
+        self._handle = -1
+        """Of the other one's process."""
+        path = os.path.abspath(run_dir)
         try:
-            self._socket.connect(os.path.join(os.path.abspath(run_dir), UPGRADE))
-            self.pid: int = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            self._socket.connect(os.path.join(path, UPGRADE))
+            self.pid, user = peer_at(self._socket)
+            if user != os.getuid() and (os.getuid() != 0 or user != os.lstat(path).st_uid):
+                raise TakeoverFailed(f"whoever waits in the run dir {path} is another user's process (user id {user})")
+            with suppress(OSError):
+                self._handle = os.pidfd_open(self.pid)
             self._say({"say": "take_over", "version": VERSION})
             while self._take():
                 pass
-        except BaseException:
-            self._socket.close()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, TimeoutError | ValueError | LookupError | TypeError):
+                raise TakeoverFailed(f"the running pingap hands over what is not understood: {error!r}") from error
             raise
+
+    def close(self) -> None:
+        """Lets go of the other one."""
+        self._socket.close()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
     def _take(self) -> bool:
         """One packet of what is handed over; False after the last."""
@@ -90,22 +111,31 @@ class Predecessor:
     def failed(self, reason: str) -> None:
         """This process will not serve: the other one goes on."""
         self._say({"say": "failed", "reason": reason})
-        self._socket.close()
+        self.close()
 
-    def relieve(self, relieved: Callable[[], None]) -> None:
-        """This process serves. `relieved` is called when all is its own, as it is, too, when the other one has died."""
+    def relieve(self, relieved: Callable[[], None], kept: Callable[[], None]) -> None:
+        """This process serves. `relieved` is called when all is its own, as it is, too, when the other one has died.
+
+        `kept`: the other one has given this one up, and goes on.
+        """
 
         def heard() -> None:
+            packet = b""
             with suppress(OSError):
-                self._socket.recv(PACKET)
+                packet = self._socket.recv(PACKET)
             loop.remove_reader(self._socket)
-            self._socket.close()
-            relieved()
+            is_ours = parsed(packet).get("say") == "yours" or self._is_dead()
+            self.close()
+            (relieved if is_ours else kept)()
 
         loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
         loop.add_reader(self._socket, heard)
         self._say({"say": "ready"})
+
+    def _is_dead(self) -> bool:
+        """It may have been killed: then what we hold is ours. One that lives has given us up."""
+        return bool(ready((self._handle,), LAST_BREATH)) if self._handle >= 0 else not start_time(self.pid)
 
     def _say(self, said: dict[str, Any]) -> None:
         with suppress(OSError):  # it has died: reading says so

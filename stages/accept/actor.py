@@ -98,9 +98,9 @@ class AcceptActor(OfStreams):
         compiled = self._generations.get(request.generation)
         return compiled.patience.get(request.server, REMOVED) if compiled is not None else REMOVED
 
-    def begin_drain(self, patience: float) -> None:
+    def begin_drain(self, reprieve: float) -> None:
         self._doors.close()
-        self.connections.drain(patience)
+        self.connections.drain(reprieve)
 
     def held(self) -> int:
         # Not streams: a connection that still has an answer to deliver, or a request half arrived, is to be waited for;

@@ -31,7 +31,7 @@ class Held(Protocol):
     def write_deadline(self) -> float:
         """The same for taking some of what waits for it."""
 
-    def close_if_idle(self, patience: float) -> None:
+    def close_if_idle(self, reprieve: float) -> None:
         """On draining: closes it when nothing of a request has come, or does within so many seconds."""
 
     def expired(self, now: float) -> None:
@@ -64,7 +64,7 @@ class Connections:
         self.lane = Lane(context.loop, HANDSHAKES)
         """For the TLS handshakes of all listeners."""
         self.draining = False
-        self._patience = 0.0
+        self._reprieve = 0.0
         self.held: set[Held] = set()
         self.files = 0
         """Connections to which a file is sent (file_sender.py): each has two descriptors more."""
@@ -80,7 +80,7 @@ class Connections:
         self._last_number += 1
         door.connections += 1
         cap = door.settings.max_connections
-        if (cap and door.connections > cap) or (self.draining and not self._patience):
+        if (cap and door.connections > cap) or (self.draining and not self._reprieve):
             self.context.count("connections_refused")
             connection.transport.abort()
         elif len(self.held) >= self._descriptors.most:
@@ -100,19 +100,19 @@ class Connections:
         self.held.discard(connection)
         door.connections -= 1
 
-    def drain(self, patience: float) -> None:
+    def drain(self, reprieve: float) -> None:
         """From now on connections end with the request that they have, or with one that comes within so many seconds.
 
         A client that has just connected, or keeps a connection in use, so learns of the end from an answer: to close under
         a request that is on its way would lose it.
         """
         self.draining = True
-        self._patience = patience
+        self._reprieve = reprieve
         self._close_idle()
 
     def _close_idle(self) -> None:
         for connection in list(self.held):
-            connection.close_if_idle(self._patience)
+            connection.close_if_idle(self._reprieve)
 
     def close(self) -> None:
         """All of them, whatever they are at."""

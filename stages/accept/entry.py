@@ -143,6 +143,6 @@ class ConnectionEntry(asyncio.Protocol):
         self._why = "it took too long to begin"
         self.transport.abort()
 
-    def close_if_idle(self, patience: float) -> None:
-        if not patience:  # else it has deadlines of its own
+    def close_if_idle(self, reprieve: float) -> None:
+        if not reprieve:  # else it has deadlines of its own
             self.transport.abort()

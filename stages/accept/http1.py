@@ -602,12 +602,12 @@ class Http1ClientConnection(asyncio.Protocol):
         self.deadline = monotonic() + LINGER
         self._outlet.say_last()
 
-    def close_if_idle(self, patience: float) -> None:
+    def close_if_idle(self, reprieve: float) -> None:
         if self._state is DROPPING:
             self._linger()  # the rest of that body no longer matters
         elif self._state is IDLE or self._state is CHOKED:
-            if patience:
-                self.deadline = min(self.deadline, monotonic() + patience)
+            if reprieve:
+                self.deadline = min(self.deadline, monotonic() + reprieve)
             else:
                 self._close()
 

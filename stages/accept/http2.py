@@ -486,7 +486,7 @@ class Http2ClientConnection(asyncio.Protocol):
         self.deadline = monotonic() + LINGER
         self.outlet.say_last()
 
-    def close_if_idle(self, patience: float) -> None:
+    def close_if_idle(self, reprieve: float) -> None:
         """RFC 9113 section 6.8: first a GOAWAY that lets through what is on its way, then, a round trip later, the last one."""
         if self._state is OVER:
             return

@@ -30,7 +30,7 @@ MANY: Final = 1024
 """Lines that leave at once rather than wait."""
 
 TICK: Final = 1.0
-PATIENCE: Final = 2.0
+REPRIEVE: Final = 2.0
 """Seconds without a configuration after which records go to stderr: who looks there must learn why there is none."""
 
 EARLY: Final = 4096
@@ -62,7 +62,7 @@ class LoggingActor(Actor):
         self._bad_events = Trouble()
         self._flusher: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._reprieve: asyncio.TimerHandle | None = None
         self._forward: Callable[[str, bytes], None] | None = None
         self._written = 0
         self._lost = 0
@@ -81,12 +81,12 @@ class LoggingActor(Actor):
         self._generations.start()
         loop = self.context.loop
         self._ticker = loop.call_later(TICK, self._tick)
-        self._patience = loop.call_later(PATIENCE, self._no_configuration)
+        self._reprieve = loop.call_later(REPRIEVE, self._no_configuration)
         for word in self._threshold.not_understood:
             self.context.log("warn", "a log level was not understood", word=word)
 
     async def stop(self) -> None:
-        for timer in (self._flusher, self._ticker, self._patience):
+        for timer in (self._flusher, self._ticker, self._reprieve):
             if timer is not None:
                 timer.cancel()
         if not self._is_configured:
@@ -96,7 +96,7 @@ class LoggingActor(Actor):
             if path in self._sinks:
                 self._sinks[path].close(now)
 
-    def begin_drain(self, patience: float) -> None:
+    def begin_drain(self, reprieve: float) -> None:
         self._is_busy = True
 
     def held(self) -> int:

@@ -100,7 +100,7 @@ async def test_after_the_header_the_head_has_its_own_time(play: Play) -> None:
     assert client.is_closed
 
 
-async def test_a_connection_that_has_just_begun_outlives_a_drain_with_patience(play: Play) -> None:
+async def test_a_connection_that_has_just_begun_outlives_a_drain_with_a_reprieve(play: Play) -> None:
     client = behind_a_proxy(play)
     play.actor.begin_drain(2.0)
     await play.passes(3)

@@ -59,7 +59,7 @@ class Talker(Actor):
     def figures(self) -> dict[str, float]:
         return {"load": self.load}
 
-    def begin_drain(self, patience: float) -> None:
+    def begin_drain(self, reprieve: float) -> None:
         self.words.append("drain")
 
     def held(self) -> int:

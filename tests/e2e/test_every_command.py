@@ -68,7 +68,9 @@ ELSEWHERE: Final = (
     "config sync {config} {config}",
     "version",
     "help",
+    "schema",
     "completion zsh",
+    "schema",
     "secret rotate -c {config} --new-env HOME",
 )
 """They ask no instance."""

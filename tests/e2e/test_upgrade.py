@@ -104,8 +104,9 @@ def proxy(nginx: Nginx, ws_origin: WsOrigin) -> Iterator[Pingap]:
 
 def test_all_that_names_the_instance_changes_hands_and_what_was_scaled_stays_so(proxy: Pingap) -> None:
     assert proxy.command("scale", "routing=2").returncode == 0
+    upgraded(proxy)
     now = upgraded(proxy)
-    assert len(proxy.replicas("routing")) == 2
+    assert len(proxy.replicas("routing")) == 2, "whatever the number of upgrades"
     assert proxy.command("scale", "routing=1").returncode == 0
     assert (proxy.run_dir / "pid").read_text() == (proxy.dir / "pingap.pid").read_text() == f"{now}\n"
     until(lambda: {row.state for row in proxy.ps()} == {"ready"}, 5, "all serve")
@@ -124,6 +125,56 @@ def test_a_broken_configuration_leaves_the_old_one_serving(proxy: Pingap) -> Non
     until(lambda: {row.state for row in proxy.ps()} == {"ready"}, 5, "nothing has happened")
     assert sorted(entry.name for entry in proxy.run_dir.iterdir() if entry.name.isdigit()) == [os.readlink(proxy.run_dir / "current")]
     upgraded(proxy)
+
+
+def test_a_pid_file_moves(proxy: Pingap) -> None:
+    text = proxy.config.read_text()
+    proxy.write_config(text.replace("pingap.pid", "other.pid"))
+    now = upgraded(proxy)
+    assert (proxy.dir / "other.pid").read_text() == f"{now}\n" and not (proxy.dir / "pingap.pid").exists()
+    proxy.write_config(text)
+    now = upgraded(proxy)
+    assert (proxy.dir / "pingap.pid").read_text() == f"{now}\n" and not (proxy.dir / "other.pid").exists()
+
+
+async def test_who_drains_is_in_nobodys_way(proxy: Pingap) -> None:
+    """A restart, and a stop and a new start, while an instance before still holds a tunnel."""
+    async with connect(f"ws://127.0.0.1:{proxy.port}/ws/drains/echo", proxy=None, ping_interval=None) as socket:
+        await asyncio.to_thread(upgraded, proxy)
+        done = await asyncio.to_thread(proxy.command, "restart")
+        assert done.returncode == 0, done.stderr
+        assert proxy.get("/echo/1").status == 200
+        assert await echoes(socket)
+        with open(proxy.output_file, "ab") as output:
+            os.kill(serving(proxy), signal.SIGKILL)
+            await asyncio.to_thread(until, lambda: not serving(proxy), 5, "nobody holds the run dir")
+            other = subprocess.Popen([COMMAND, *proxy.argv[1:]], env=proxy.env, cwd=proxy.dir, stdout=output, stderr=output)
+        await asyncio.to_thread(until, lambda: proxy.command("ps", "--health").returncode == 0, 15, "a new one serves")
+        assert serving(proxy) == other.pid
+        other.terminate()
+        assert await asyncio.to_thread(other.wait, 15) == 0
+    await asyncio.to_thread(proxy.wait_stopped)
+    launched(proxy)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+async def test_a_stop_during_an_upgrade_stops_both(proxy: Pingap, number: signal.Signals) -> None:
+    before, log = serving(proxy), proxy.dir / "app.log"
+    seen = len(log.read_text())
+    async with connect(f"ws://127.0.0.1:{proxy.port}/ws/{number}/echo", proxy=None, ping_interval=None) as socket:
+        asked = subprocess.Popen(
+            [COMMAND, "upgrade", "--run-dir", str(proxy.run_dir)], env=proxy.env, cwd=proxy.dir, stderr=subprocess.DEVNULL
+        )
+        started = "is started and will take over"
+        await asyncio.to_thread(until, lambda: started in log.read_text()[seen:], 10, "the next one starts")
+        os.kill(before, number)
+        assert await asyncio.to_thread(asked.wait, 20) == 1
+        again = await asyncio.to_thread(proxy.command, "upgrade")
+        assert again.returncode == 1 and serving(proxy) in (0, before)
+        await socket.close()
+    assert await asyncio.to_thread(proxy.wait_stopped) == 0
+    assert "handed over" not in log.read_text()[seen:]
+    launched(proxy)
 
 
 def test_an_instance_that_dies_while_it_starts_leaves_the_old_one_serving(proxy: Pingap) -> None:

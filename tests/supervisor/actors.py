@@ -27,7 +27,7 @@ def load_plain(source: str | None, text: str | None) -> dict[str, Any]:
 class Plain(Actor):
     """Is ready, and that is all."""
 
-    def begin_drain(self, patience: float) -> None:
+    def begin_drain(self, reprieve: float) -> None:
         self.context.log("info", f"{self.context.stage}.{self.context.replica} drains")
 
 
@@ -84,7 +84,7 @@ class Accept(Actor):
     def figures(self) -> dict[str, float]:
         return {"in_flight": self._held, "requests": self._lines}
 
-    def begin_drain(self, patience: float) -> None:
+    def begin_drain(self, reprieve: float) -> None:
         for server in self._servers:
             server.close()
 

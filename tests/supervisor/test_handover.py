@@ -17,7 +17,7 @@ import pytest_asyncio
 from pingap.succession import handover
 from pingap.succession.handover import Handover, Successor
 from pingap.succession.takeover import Predecessor, TakeoverFailed
-from tests.kit.waiting import eventually
+from tests.kit.waiting import eventually, is_alive
 
 
 class Old:
@@ -60,7 +60,8 @@ async def old(tmp_path: Path) -> AsyncIterator[Old]:
 
 
 def let_go(new: Predecessor) -> None:
-    for fd in (*new.estate.run_dir, new.estate.pid_file_at("/run/x.pid") or -1):
+    pid_file = new.estate.pid_file_at("/run/x.pid")
+    for fd in (*new.estate.run_dir, *([] if pid_file is None else [pid_file])):
         os.close(fd)
     for one in new.estate.listeners:
         one.sock.close()
@@ -77,9 +78,10 @@ async def test_all_of_it_is_handed_over_and_given_up_once_the_next_one_serves(ol
     assert new.estate.scaled == {"upstream": (1, 3)}
     assert old.handed == []
     relieved = asyncio.Event()
-    new.relieve(relieved.set)
+    new.relieve(relieved.set, lambda: None)
     await asyncio.wait_for(relieved.wait(), 5)
     assert [one.pid for one in old.handed] == [os.getpid()] and old.failed == []
+    assert not old.handover.restore() and not (old.run_dir / "upgrade").exists(), "that name is the next one's"
     let_go(new)
 
 
@@ -150,5 +152,46 @@ async def test_the_socket_is_made_anew(old: Old) -> None:
     os.unlink(old.run_dir / "upgrade")
     assert old.handover.restore()
     new = await asyncio.to_thread(Predecessor, str(old.run_dir))
+    new.failed("enough")
+    let_go(new)
+
+
+async def test_one_that_was_given_up_does_not_serve_beside_the_other(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "DEADLINE", 0.1)
+    new = await asyncio.to_thread(Predecessor, str(old.run_dir))
+    await eventually(lambda: old.failed)
+    said: list[str] = []
+    new.relieve(lambda: said.append("relieved"), lambda: said.append("kept"))
+    await eventually(lambda: said == ["kept"])
+    assert old.handed == []
+    let_go(new)
+
+
+async def test_one_that_dies_as_it_is_ready_changes_nothing(old: Old) -> None:
+    new = await asyncio.to_thread(Predecessor, str(old.run_dir))
+    new._say({"say": "ready"})
+    new.close()
+    await eventually(lambda: old.failed)
+    assert old.handed == []
+    let_go(new)
+    again = await asyncio.to_thread(Predecessor, str(old.run_dir))
+    again.failed("enough")
+    let_go(again)
+
+
+@pytest.mark.processes
+async def test_who_stops_ends_the_one_that_it_has_started(old: Old) -> None:
+    pid = old.handover.start([sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+    old.handover.close()
+    assert not is_alive(pid) and not old.handover.is_under_way
+    assert not (old.run_dir / "upgrade").exists() and not old.handover.restore()
+
+
+async def test_hundreds_of_listening_sockets_are_handed_over(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"server": "web" * 20, "host": "127.0.0.1", "port": 0, "owner": None}
+    packet = ({"say": "listeners", "rows": [row] * 200}, [old.sock.fileno()] * 200)
+    monkeypatch.setattr(old.handover, "_inventory", lambda: [packet] * 15)
+    new = await asyncio.to_thread(Predecessor, str(old.run_dir))
+    assert len(new.estate.listeners) == 3000
     new.failed("enough")
     let_go(new)

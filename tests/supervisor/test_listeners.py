@@ -143,3 +143,21 @@ def test_sockets_of_replicas_that_are_no_more_are_everybodys_for_connections_may
     assert inode(own) == inode(old.own(("accept", 0))[0])
     for listeners in (old, new):
         listeners.close(listeners.all())
+
+
+def test_sockets_of_replicas_become_one_for_all_when_reuse_port_goes() -> None:
+    old = Listeners({"web": Server(addr=(LOCAL,), reuse_port=True)})
+    old.bind([("accept", replica) for replica in range(2)])
+    new = Listeners({"web": Server(addr=(LOCAL,))}, inherited(old), is_beside=True)
+    new.bind([("accept", 0)])
+    assert {inode(one) for one in new.of(("accept", 9))} == {inode(one) for one in old.all()}
+    for listeners in (old, new):
+        listeners.close(listeners.all())
+
+
+def test_what_is_bound_beside_an_instance_that_serves_takes_no_connections_yet() -> None:
+    beside = Listeners({"web": Server(addr=(LOCAL,))}, is_beside=True)
+    beside.bind([])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port_of(beside.all()[0])), 1)
+    beside.close(beside.all())

@@ -240,3 +240,56 @@ def test_the_instance_that_takes_over_knows_which_backends_are_dead_but_reads_th
         RunDir(str(path))
     new.release()
     assert list(path.iterdir()) == []
+
+
+def both(path: Path) -> tuple[RunDir, RunDir]:
+    """An instance, and the next one on the point of taking over."""
+    old = RunDir(str(path))
+    return old, RunDir(str(path), [os.dup(fd) for fd in old.descriptors()])
+
+
+def test_who_still_drains_keeps_nobody_out_once_the_next_one_has_gone(path: Path) -> None:
+    old, new = both(path)
+    old.give_away()
+    new.take_office()
+    new.release()
+    assert rundir.supervisor_of(str(path)) is None
+    again = RunDir(str(path))
+    again.clear()
+    again.release()
+    old.release()
+    assert list(path.iterdir()) == []
+
+
+def test_a_run_dir_that_is_removed_during_an_upgrade_is_made_anew_by_who_serves(path: Path) -> None:
+    old, new = both(path / "run")
+    old.give_away()
+    new.take_office()
+    shutil.rmtree(path / "run")
+    assert old.restore() == []
+    assert "the directory" in new.restore()
+    assert (path / "run").stat().st_mode & 0o777 == 0o700
+    assert old.restore() == ["1"] and new.restore() == []
+    old.release()
+    new.release()
+
+
+def test_only_the_run_dir_itself_is_taken_over(path: Path) -> None:
+    (path / "mine").mkdir(0o700)
+    (path / "other").mkdir(0o700)
+    held = RunDir(str(path / "mine"))
+    with pytest.raises(RunDirError, match="is not what was handed over"):
+        RunDir(str(path / "mine"), [os.open(path / "other", os.O_RDONLY), os.dup(held.descriptors()[1])])
+    with pytest.raises(RunDirError, match="is not what was handed over"):
+        RunDir(str(path / "mine"), [os.dup(held.descriptors()[0]), os.open("/", os.O_RDONLY)])
+    held.release()
+
+
+def test_a_link_in_the_place_of_a_keepsake_is_not_followed(path: Path) -> None:
+    old = RunDir(str(path))
+    (path / "secret").write_text("not for you")
+    os.symlink(path / "secret", os.path.join(old.own.path, "health.last"))
+    new = RunDir(str(path), [os.dup(fd) for fd in old.descriptors()])
+    assert not os.path.lexists(os.path.join(new.own.path, "health.last"))
+    new.release()
+    old.release()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pingap.plan_state import SAME
 from pingap.rundir import supervisor_of
 from tests.kit.waiting import is_alive, title, until
 from tests.supervisor.conftest import Instance
@@ -376,6 +377,7 @@ def test_a_second_term_ends_at_once(instance: Instance) -> None:
     instance.wait_log("stopping: requests in flight have 300 s")
     instance.signal(signal.SIGTERM)
     instance.wait_log("stopping sooner")
+    time.sleep(SAME)
     began = time.monotonic()
     instance.signal(signal.SIGTERM)
     assert instance.wait() == 0
