@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 STEP: Final = 100
@@ -25,6 +26,9 @@ ANEW: Final = 10.0
 
 AGAIN: Final = 60.0
 """Seconds until the next attempt where the kernel has no more watches to give."""
+
+SHARE: Final = 0.02
+"""Of the time goes to looking at files and directories at the most: with thousands of them a look takes a while."""
 
 MOST: Final = 4096
 """Directories; of more none is watched: the watches of a system are for all of its programs."""
@@ -90,22 +94,32 @@ class Notice:
         """Until the directories are others. Raises what the library raises."""
         from watchfiles._rust_notify import RustNotify  # documented; watchfiles.watch() wants the main thread's signals
 
-        places = self._places()
-        before = _identities(places)
+        places, before, rest = self._seen()
         if not before or len(before) > MOST:
             self._is_over.wait(ANEW)
             return
         with RustNotify(list(before), False, False, 0, False, True) as kernel:
             self._moved()  # for what has happened before
+            again, wait = monotonic() + rest, ANEW
             while True:
-                found = kernel.watch(GROUP, STEP, int(ANEW * 1000), self._is_over)
+                found = kernel.watch(GROUP, STEP, max(1, int(wait * 1000)), self._is_over)
                 if found in ("stop", "signal"):
                     return
                 if isinstance(found, set) and any(_counts(path, places) for _, path in found):
                     self._moved()
-                places, known = self._places(), places
-                if places != known or _identities(places) != before:
+                wait = again - monotonic()
+                if wait > 0:
+                    continue
+                known, (places, now, rest) = places, self._seen()
+                if places != known or now != before:
                     return
+                again, wait = monotonic() + rest, ANEW
+
+    def _seen(self) -> tuple[Places, dict[str, int], float]:
+        """The places, the inodes of those that are there, and the seconds until it is time to look again."""
+        began = monotonic()
+        places = self._places()
+        return places, _identities(places), (monotonic() - began) / SHARE
 
 
 def _counts(path: str, places: Places) -> bool:

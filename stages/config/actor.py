@@ -177,9 +177,11 @@ class ConfigActor(Actor):
     async def _watch(self, watch: Watch) -> None:
         while True:
             try:
-                with suppress(TimeoutError):  # not wait_for: that of Python 3.11 may lose a cancellation that comes with the wake-up
-                    async with asyncio.timeout(watch.wait if self._follows else None):
-                        await self._wake.wait()
+                await self._woken(watch.wait if self._follows else None)
+                until = monotonic() + watch.rest(monotonic())
+                while not self._asked and (left := until - monotonic()) > 0:
+                    self._wake.clear()
+                    await self._woken(left)
                 asked, self._asked = self._asked, 0
                 self._wake.clear()
                 self._tell_trouble()
@@ -188,6 +190,11 @@ class ConfigActor(Actor):
             except Exception as error:  # a watcher that dies would be noticed only at the next edit
                 self.context.log("error", "watching the configuration failed", error=repr(error))
                 await asyncio.sleep(1)
+
+    async def _woken(self, seconds: float | None) -> None:
+        with suppress(TimeoutError):  # not wait_for: that of Python 3.11 may lose a cancellation that comes with the wake-up
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def _tell_trouble(self) -> None:
         trouble = self._storage.trouble

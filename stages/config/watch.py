@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pingap.config.storage.notice import SHARE
+
 LOOK: Final = 1.0
 """Seconds between two looks at the files, for what nobody tells of: network file systems, bind mounts of containers."""
-
-SHARE: Final = 0.02
-"""Of the time goes to looking at the most: with thousands of files a look takes a while."""
 
 SETTLE: Final = 0.2
 """Seconds for which they must not change before they are read."""
@@ -26,10 +25,11 @@ class Watch:
         self._since = 0.0
         self._moved = 0.0
         self._cost = 0.0
+        self._looked = 0.0
 
     def look(self, seen: Any, now: float, cost: float = 0.0) -> bool:
         """True when what is there now is to be read; it then counts as read. cost: seconds that it took to see it."""
-        self._cost = cost
+        self._cost, self._looked = cost, now
         if seen == self._read:
             self._last = seen
             return False
@@ -45,6 +45,10 @@ class Watch:
     def read(self, seen: Any) -> None:
         """It was read for another reason; `seen` is the fingerprint from before."""
         self._read = self._last = seen
+
+    def rest(self, now: float) -> float:
+        """Seconds until the next look even for who hears that something has changed: not every change is one of the configuration."""
+        return max(0.0, self._looked + self._cost / SHARE - now) if self._last == self._read else 0.0
 
     @property
     def wait(self) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pingap.config.storage import notice
-from pingap.config.storage.notice import places_of
+from pingap.config.storage.file import FileStorage
+from pingap.config.storage.notice import Places, places_of
 from pingap.config.storage.places import storage_of
 from tests.kit.waiting import until
 
@@ -196,3 +198,24 @@ def test_descriptors_stay_the_same_however_often_a_directory_is_replaced(tmp_pat
     until(lambda: len(os.listdir("/proc/self/fd")) <= before, SECONDS, "the old ones are closed")
     ear.end()
     until(lambda: len(os.listdir("/proc/self/fd")) < before, SECONDS, "the last one is closed")
+
+
+def test_a_directory_in_which_much_is_written_is_walked_through_no_more_than_its_share(
+    tmp_path: Path, listen: Callable[[Path], Ear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks = 0
+    real = FileStorage._places
+
+    def slow(storage: FileStorage) -> Places:
+        nonlocal walks
+        walks += 1
+        time.sleep(0.05)
+        return real(storage)
+
+    monkeypatch.setattr(FileStorage, "_places", slow)
+    monkeypatch.setattr(notice, "ANEW", 60.0)
+    ear = listen(tmp_path)
+    walks = 0
+    for _ in range(20):
+        ear.hears(lambda: saved(tmp_path / "access.log"))
+    assert walks <= 2

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from pingap.bus.members import Members
 from pingap.config.load import load
 from pingap.config.model import Basic, Code, Snapshot
 from pingap.config.storage.base import Fingerprint, Readable
+from pingap.config.storage.notice import SHARE
 from pingap.config.storage.places import storage_of
 from pingap.loading import load as load_all
 from pingap.stages.bundles import unpacked
@@ -339,6 +341,26 @@ async def test_a_file_system_that_does_not_answer_holds_up_one_thread_and_no_mor
         storage.is_gone.clear()
         storage.is_back.set()
         await run.take(lambda: run.write(GOOD.format(port=2)))
+
+
+async def test_what_is_written_beside_the_configuration_costs_no_more_than_its_share(path: Path) -> None:
+    storage = Hangs(path)
+    storage.is_back.set()
+    async with running(path, storage=storage) as run:
+        real, costs = storage.changes, 0.05
+
+        def slow() -> Fingerprint:
+            time.sleep(costs)
+            return real()
+
+        storage.changes = slow  # type: ignore[method-assign]
+        storage.is_gone.set()  # from now on looks are counted
+        for _ in range(50):
+            run.actor._wake.set()
+            await asyncio.sleep(0.01)
+        assert storage.looks <= 3
+        run.actor.told("reload", [7])
+        await run.until(lambda: run.outcomes[-1]["asked"] == 7, costs / SHARE / 2)
 
 
 async def test_a_broken_edit_says_why_once_and_changes_nothing(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pingap.stages.config.watch import LOOK, PATIENCE, SETTLE, SHARE, Watch
+from pingap.config.storage.notice import SHARE
+from pingap.stages.config.watch import LOOK, PATIENCE, SETTLE, Watch
 
 
 def looks(watch: Watch, *script: tuple[float, str]) -> list[float]:
@@ -54,3 +55,12 @@ def test_where_a_look_takes_long_there_are_fewer_of_them() -> None:
     assert watch.wait == SETTLE, "an edit is not kept waiting"
     watch.look("a", 3, cost=0.001)
     assert watch.wait == LOOK
+
+
+def test_looks_for_which_something_calls_are_no_more_than_their_share() -> None:
+    watch = Watch("a")
+    assert watch.rest(1) == 0
+    watch.look("a", 1, cost=0.5)
+    assert (watch.rest(2), watch.rest(1000)) == (1 + 0.5 / SHARE - 2, 0)
+    watch.look("b", 30, cost=0.5)
+    assert watch.rest(30) == 0, "an edit is not kept waiting"
