@@ -19,7 +19,7 @@ from pingap.config.written import as_written
 MOST_LINES: Final = 200
 """Of a difference: a configuration of thousands of items may be replaced as a whole."""
 
-LONGEST: Final = 200
+LONGEST_SHOWN: Final = 200
 """Characters of a value that are shown."""
 
 MOST_ENTRIES: Final = 8
@@ -147,4 +147,4 @@ def _text(value: Any) -> str:
     """As TOML writes it, or nearly; on one line, without what a terminal would act on."""
     text = value if value == MASK else json.dumps(value, ensure_ascii=False, default=str)
     text = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}… ({len(text)} characters)"

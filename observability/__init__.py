@@ -11,7 +11,7 @@
 
 Everything here is a function of its arguments: no sockets, no files, no state
 but caches. Actors (stages/logging, stages/metrics) and consumers (pingap/events.py,
-pingap/watch.py) use it. Records arrive as plain tuples, as MessagePack gives them,
+pingap/tail.py) use it. Records arrive as plain tuples, as MessagePack gives them,
 and are read by index on the hot path; `records.Access` names the fields.
 Imports `bus` only.
 """

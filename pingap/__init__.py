@@ -9,7 +9,7 @@
     rundir.py      who holds the run dir (instance_dir.py: each instance's part of it)     demo.py   the backends without a configuration
     service/       in the background, as a user, under systemd, as process 1     succession/   one instance takes over from another
     limits.py      what the system refuses     preflight.py  what a check asks of the machine     quick_start.py   a configuration of flags
-    plugin.py      what a plugin author imports    events.py   side-consumers    watch.py   `logs` and `tap`    schema.py   for editors
+    plugin.py      what a plugin author imports    events.py   side-consumers    tail.py   `logs` and `tap`    schema.py   for editors
 
 `pingap up` becomes the supervisor. It starts the spawner at once, which imports the
 stages while the supervisor does its own preparations; a child of the spawner loads

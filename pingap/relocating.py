@@ -103,7 +103,7 @@ def _kept(root: Path, paths: Iterable[Path], backup: str | None) -> str:
     return str(folder)
 
 
-def copied(source: Storage, target: Storage, deletes: bool = False, is_dry: bool = False, is_unchecked: bool = False) -> Copying:
+def sync(source: Storage, target: Storage, deletes: bool = False, is_dry: bool = False, is_unchecked: bool = False) -> Copying:
     """Copies, or for `is_dry` tells what that would do. is_unchecked: what comes of it may have problems on this host.
 
     Raises ConfigRefused, NotWritten.

@@ -44,7 +44,7 @@ class Reading:
 
     documents: tuple[Document, ...]
     fingerprint: Fingerprint | None = field(default=None, compare=False, repr=False)
-    """What `changes` says as long as this is what there is. None: only who asks it before he reads knows that."""
+    """What `fingerprint` says as long as this is what there is. None: only who asks it before he reads knows that."""
 
     @property
     def version(self) -> str:
@@ -101,19 +101,19 @@ class Readable(Protocol):
 
 
 class Storage(Readable, Protocol):
-    def changes(self) -> Fingerprint:
+    def fingerprint(self) -> Fingerprint:
         """Cheap to ask again and again: two equal ones mean that nothing needs reading again. It never fails."""
 
     def follow(self, moved: Callable[[], None]) -> Callable[[], None]:
         """From now on calls `moved`, from whatever thread, soon after something may have changed. What it returns ends that.
 
         It is a hint that comes early: it may come for nothing, or, where nobody tells the storage anything, never.
-        Who must know looks at `changes` besides, now and then.
+        Who must know looks at `fingerprint` besides, now and then.
         """
 
     @property
     def trouble(self) -> str:
-        """Why `changes` does not know at present what there is, for the log; "" while it does."""
+        """Why `fingerprint` does not know at present what there is, for the log; "" while it does."""
 
     def write(self, document: Document, version: str) -> str:
         """Replaces a document, or adds one, as a whole and durably, if `version` is still that of all documents.

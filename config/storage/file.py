@@ -44,7 +44,7 @@ from pingap.config.text.formats import FORMATS, TOML
 LOOKS: Final = 5
 """Times that files which change while they are read are read anew."""
 
-LONGEST: Final = 200
+LONGEST_NAME: Final = 200
 """Bytes of an item's name that is to be a file's: it gets a section before it and a time behind it in the history."""
 
 
@@ -71,14 +71,14 @@ class FileStorage:
     def read(self) -> Reading:
         """Files that change meanwhile are read again: half of Kubernetes' new version and half of the old one is none."""
         for left in range(LOOKS, 0, -1):
-            before = self.changes()
+            before = self.fingerprint()
             try:
                 reading = self._read()
             except ConfigRefused:
-                if left == 1 or self.changes() == before:
+                if left == 1 or self.fingerprint() == before:
                     raise
             else:
-                if left == 1 or self.changes() == before:
+                if left == 1 or self.fingerprint() == before:
                     return reading
         raise AssertionError
 
@@ -113,7 +113,7 @@ class FileStorage:
         """Where a document is, a link perhaps."""
         return self.root / name if self.is_directory else self.root
 
-    def changes(self) -> Fingerprint:
+    def fingerprint(self) -> Fingerprint:
         """Costs one `stat` a file. What cannot be looked at counts as not there, and reading it says why."""
         path = self.root / journal.NAME
         return prints_of([*_files(self.root, []), *([path] if path.exists() else [])])
@@ -144,8 +144,8 @@ class FileStorage:
             return f"{section}{TOML}"
         if not name or name.startswith(".") or any(sign in "/\\\x7f" or sign < " " for sign in name):
             raise NotWritten(f"{name!r} cannot be the name of a file")
-        if len(_encoded(name)) > LONGEST:
-            raise NotWritten(f"{name[:40]!r}… cannot be the name of a file: it is longer than {LONGEST} bytes")
+        if len(_encoded(name)) > LONGEST_NAME:
+            raise NotWritten(f"{name[:40]!r}… cannot be the name of a file: it is longer than {LONGEST_NAME} bytes")
         return f"{section}/{name}{TOML}"
 
     def write(self, document: Document, version: str) -> str:
@@ -183,7 +183,7 @@ class FileStorage:
         like: Mapping[str, Collection[Path]],
     ) -> str:
         """For who has the turn. Raises OSError besides."""
-        before = self.changes()
+        before = self.fingerprint()
         reading = self._reading()
         same_version(reading, version)
         old = {document.name: document for document in reading.documents}
@@ -208,7 +208,7 @@ class FileStorage:
                 touched = [self.file_of(name) for name in steps if name in old]
                 touched += [path for paths_of_one in like.values() for path in paths_of_one]
                 new[journal.NAME] = beside(self.root / journal.NAME, journal.packed(steps), touched or there)
-            if self.changes() != before:
+            if self.fingerprint() != before:
                 raise Outdated("the configuration is being changed at this moment: read it again")
             if steps:
                 os.replace(new.pop(journal.NAME), self.root / journal.NAME)

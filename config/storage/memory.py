@@ -19,7 +19,7 @@ class MemoryStorage:
     def read(self) -> Reading:
         return Reading((self._document,))
 
-    def changes(self) -> Fingerprint:
+    def fingerprint(self) -> Fingerprint:
         return ((self._document.name, 0, len(self._document.text), self._writes, 0),)
 
     def follow(self, moved: Callable[[], None]) -> Callable[[], None]:

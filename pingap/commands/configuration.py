@@ -113,7 +113,7 @@ def synchronize(
 
     with _told():
         there = storage_of(options.source_of(target))
-        copying = relocating.copied(storage_of(source, text), there, deletes, is_dry, is_unchecked)
+        copying = relocating.sync(storage_of(source, text), there, deletes, is_dry, is_unchecked)
     would = "would be " if is_dry else ""
     for word, paths in (("added", copying.added), ("changed", copying.changed), ("removed", copying.removed)):
         if paths:

@@ -53,10 +53,10 @@ def logs(follow: bool, most: int | None, since: float, stages: frozenset[str], l
     They are at most the 1000 that the running logging stage has written last; older
     ones are in the log file.
     """
-    from pingap import client, watch
+    from pingap import client, tail
 
     try:
-        sys.exit(watch.logs(run_dir, follow, as_json, watch.RecordFilter(level, stages, since, most)))
+        sys.exit(tail.logs(run_dir, follow, as_json, tail.RecordFilter(level, stages, since, most)))
     except client.NotRunning as error:
         fail(str(error))
 
@@ -72,13 +72,13 @@ def logs(follow: bool, most: int | None, since: float, stages: frozenset[str], l
 @options.run_dir
 def tap(status: str | None, as_json: bool, run_dir: str | None, **wanted: Any) -> None:
     """Show requests as they end, with the time that each stage took."""
-    from pingap import client, watch
+    from pingap import client, tail
 
     try:
-        has_status = watch.status_filter(status)
+        has_status = tail.status_filter(status)
     except ValueError as error:
         fail(str(error), BAD_USAGE)
     try:
-        sys.exit(watch.tap(run_dir, watch.Requests(has_status=has_status, **wanted), as_json))
+        sys.exit(tail.tap(run_dir, tail.Requests(has_status=has_status, **wanted), as_json))
     except client.NotRunning as error:
         fail(str(error))

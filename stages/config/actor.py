@@ -223,7 +223,7 @@ class ConfigActor(Actor):
 
     def _seen(self) -> Seen:
         """Fingerprints of the configuration and of the plugins' code. It may take as long as the file system takes."""
-        return self._storage.changes(), prints_of(self._code)
+        return self._storage.fingerprint(), prints_of(self._code)
 
     async def _dry_run(self, asked: int) -> None:
         """Reads and checks what is there now, tells what taking it would do, and takes nothing."""
@@ -362,7 +362,7 @@ def _watched(load: Callable[[], Found], storage: Storage, code: tuple[str, ...])
 
     code: the files on which it depended the last time.
     """
-    source, known = storage.changes(), prints_of(code)
+    source, known = storage.fingerprint(), prints_of(code)
     found, files, looked, exact = load()
     before = {entry[0]: entry for entry in (*looked, *known)}
     return found, files, (source if exact is None else exact, tuple(before.get(entry[0], entry) for entry in prints_of(files)))

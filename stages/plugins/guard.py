@@ -33,7 +33,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-LONGEST: Final = 2.5
+LONGEST_STEP: Final = 2.5
 """Most seconds for which a hook may hold the loop: less than the silence that counts as death (bus/liveness.py)."""
 
 USUAL: Final = 2.0
@@ -42,7 +42,7 @@ AGAIN: Final = 0.25
 """Seconds after which the signal comes again, should the hook have swallowed it."""
 
 LIFE_SIGN: Final = 0.1
-"""Seconds since the last sign of life after which another one is due before a hook is called. With `LONGEST` it stays
+"""Seconds since the last sign of life after which another one is due before a hook is called. With `LONGEST_STEP` it stays
 well under the silence that counts as death."""
 
 
@@ -50,7 +50,7 @@ class Bounds(NamedTuple):
     """What one call of a hook may take, in seconds."""
 
     hold: float
-    """For each step of it that holds the loop; at most `LONGEST`."""
+    """For each step of it that holds the loop; at most `LONGEST_STEP`."""
     whole: float
     """All in all, what it awaits included."""
 

@@ -29,7 +29,7 @@ from pingap.stages.plugins.builtin.request_id import RequestId
 from pingap.stages.plugins.builtin.response_headers import ResponseHeaders
 from pingap.stages.plugins.builtin.sub_filter import SubFilter
 from pingap.stages.plugins.exchange import Hook
-from pingap.stages.plugins.guard import LONGEST, Bounds, HookGuard
+from pingap.stages.plugins.guard import LONGEST_STEP, Bounds, HookGuard
 from pingap.stages.plugins.guarded import WANTED
 from pingap.stages.plugins.trial import Tried
 
@@ -243,9 +243,9 @@ def _host_keys(name: str, section: Mapping[str, Any]) -> user_code.PythonSetting
         raise PluginRefused([Problem(path, "a python plugin is named by either path or module", hint)])
     if not 0 < host.timeout <= MOST_TIMEOUT:
         raise PluginRefused([Problem(f"{path}.timeout", f"must be more than 0 and at most {MOST_TIMEOUT / 3600:g}h")])
-    if host.hold_timeout is not None and not 0 < host.hold_timeout <= LONGEST:
+    if host.hold_timeout is not None and not 0 < host.hold_timeout <= LONGEST_STEP:
         hint = "a hook holds up all other requests until it awaits; after 3 s of silence the whole process counts as dead"
-        raise PluginRefused([Problem(f"{path}.hold_timeout", f"must be more than 0 and at most {LONGEST:g}s", hint)])
+        raise PluginRefused([Problem(f"{path}.hold_timeout", f"must be more than 0 and at most {LONGEST_STEP:g}s", hint)])
     return host
 
 

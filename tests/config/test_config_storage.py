@@ -18,7 +18,7 @@ def read(source: str | Path) -> tuple[Document, ...]:
 
 
 def fingerprint(source: str | Path) -> Fingerprint:
-    return storage_of(source).changes()
+    return storage_of(source).fingerprint()
 
 
 def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:

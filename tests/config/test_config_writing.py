@@ -80,10 +80,10 @@ def storage(request: pytest.FixtureRequest, root: Path) -> Storage:
 
 def test_what_was_written_is_read_and_has_the_version_that_was_told(storage: Storage) -> None:
     name = storage.read().documents[0].name
-    before, looked = version(storage), storage.changes()
+    before, looked = version(storage), storage.fingerprint()
     after = storage.write(Document(name, "a = 2 # ü\r\n"), before)
     assert storage.read().documents[0] == Document(name, "a = 2 # ü\r\n")
-    assert (version(storage), storage.changes() == looked, after == before) == (after, False, False)
+    assert (version(storage), storage.fingerprint() == looked, after == before) == (after, False, False)
     assert storage.write(Document(name, "a = 1\n"), after) == before
 
 

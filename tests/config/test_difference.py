@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.config.diff import diff
-from pingap.config.difference import LONGEST, MOST_LINES, difference
+from pingap.config.difference import LONGEST_SHOWN, MOST_LINES, difference
 from pingap.config.encryption import encrypt
 from pingap.config.model import Basic, Bus, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend
@@ -183,7 +183,7 @@ def test_of_a_long_list_only_what_came_or_went_is_told() -> None:
 
 def test_a_long_value_is_cut() -> None:
     old, new = (Snapshot(basic=Basic(error_template=sign * 5000)) for sign in "ab")
-    assert all(len(line) < LONGEST + 80 for line in lines(old, new))
+    assert all(len(line) < LONGEST_SHOWN + 80 for line in lines(old, new))
 
 
 def test_the_table_of_secrets_knows_every_category_and_only_keys_that_there_are() -> None:

@@ -97,9 +97,9 @@ def test_a_writer_that_ends_anywhere_leaves_the_old_or_the_new_and_the_next_one_
     storage = storage_of(root)
     found = texts(storage)
     assert found in (OLD, NEW)
-    before = storage.changes()
+    before = storage.fingerprint()
     version = storage.write(Document("a.toml", "a = 3\n"), storage.read().version)
-    assert (storage.changes() != before, storage.read().version) == (True, version)
+    assert (storage.fingerprint() != before, storage.read().version) == (True, version)
     assert texts(storage) == found | {"a.toml": "a = 3\n"}
     assert files(root) == sorted(found), "what was left is gone"
 
@@ -263,9 +263,9 @@ def test_what_is_replaced_or_removed_is_kept_where_the_reference_looks_for_it(tm
 def test_a_save_that_changes_nothing_touches_nothing(tmp_path: Path) -> None:
     storage = storage_of(f"{tmp_path}/conf?enable_history=true")
     version = storage.write(Document("servers.toml", "x = 1\n"), reading_of(storage).version)
-    before = storage.changes()
+    before = storage.fingerprint()
     assert storage.write(Document("servers.toml", "x = 1\n"), version) == version
-    assert (storage.changes(), storage.history("servers.toml")) == (before, ())
+    assert (storage.fingerprint(), storage.history("servers.toml")) == (before, ())
 
 
 def test_the_oldest_go_and_ten_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,11 +322,11 @@ class Hangs:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
-    def changes(self) -> Fingerprint:
+    def fingerprint(self) -> Fingerprint:
         if self.is_gone.is_set():
             self.looks += 1
             self.is_back.wait(30)
-        return self._storage.changes()
+        return self._storage.fingerprint()
 
 
 async def test_a_file_system_that_does_not_answer_holds_up_one_thread_and_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,10 +65,10 @@ def test_a_user_reads_writes_and_is_told_of_changes(guarded: Etcd, opened: Open)
     storage = opened(of(guarded, "us"))
     version = storage.write(Document("b.toml", "1"), storage.read().version)
     assert storage.read().version == version
-    until(lambda: storage.changes() and storage.watcher.is_watching, 5, "the watch has begun")
-    before = storage.changes()
+    until(lambda: storage.fingerprint() and storage.watcher.is_watching, 5, "the watch has begun")
+    before = storage.fingerprint()
     as_root(guarded, "put", "/p/b.toml", "2")
-    until(lambda: storage.changes() != before, 5, "the change")
+    until(lambda: storage.fingerprint() != before, 5, "the change")
 
 
 def test_a_token_that_has_ended_is_renewed(guarded: Etcd, opened: Open) -> None:
@@ -85,14 +85,14 @@ def test_a_token_that_has_ended_is_renewed(guarded: Etcd, opened: Open) -> None:
 
 def test_a_token_that_etcd_has_forgotten_does_not_end_the_watch(guarded: Etcd, opened: Open) -> None:
     storage = opened(of(guarded, "us"))
-    until(lambda: storage.changes() or None, 5, "the watch knows what is there")
+    until(lambda: storage.fingerprint() or None, 5, "the watch knows what is there")
     guarded.stop()
     until(lambda: storage.trouble, 10, "the trouble is told")
     guarded.launch()
     until(lambda: not storage.trouble, 15, "the trouble is over")
-    before = storage.changes()
+    before = storage.fingerprint()
     as_root(guarded, "put", "/p/d.toml", str(time.time()))
-    until(lambda: storage.changes() != before, 5, "the change")
+    until(lambda: storage.fingerprint() != before, 5, "the change")
 
 
 def why(storage: EtcdStorage) -> str:
@@ -114,7 +114,7 @@ def test_whoever_may_not_is_told_what_is_missing(guarded: Etcd, opened: Open) ->
 
 def test_a_watch_that_is_not_allowed_is_trouble_and_no_hurry(guarded: Etcd, opened: Open) -> None:
     storage = opened(of(guarded, "us", "wrong"))
-    storage.changes()
+    storage.fingerprint()
     until(lambda: storage.trouble, 5, "the trouble is told")
     assert "authentication failed" in storage.trouble
 
@@ -169,10 +169,10 @@ def test_over_tls_both_sides_show_who_they_are(secured: Etcd, opened: Open) -> N
     storage = opened(f"etcds://{secured.endpoint}/p?{files}")
     storage.write(Document("a.toml", "1"), Reading(()).version)
     assert storage.read().documents == (Document("a.toml", "1"),)
-    until(lambda: storage.watcher.is_watching if storage.changes() else None, 5, "the watch has begun")
-    before = storage.changes()
+    until(lambda: storage.watcher.is_watching if storage.fingerprint() else None, 5, "the watch has begun")
+    before = storage.fingerprint()
     secured.ctl("put", "/p/a.toml", "2")
-    until(lambda: storage.changes() != before, 5, "the change")
+    until(lambda: storage.fingerprint() != before, 5, "the change")
     assert opened(f"etcd://{secured.endpoint}/p?tls=true&{files}").read().documents[0].text == "2"
 
 
@@ -294,15 +294,15 @@ def three(tmp_path: Path) -> Iterator[list[Etcd]]:
 def test_a_cluster_that_loses_a_member_goes_on_and_one_that_loses_two_says_so(three: list[Etcd], opened: Open) -> None:
     storage = opened(f"etcd://{','.join(member.endpoint for member in three)}/p?timeout=3s")
     version = storage.write(Document("a.toml", "1"), Reading(()).version)
-    until(lambda: storage.changes() and storage.watcher.is_watching, 5, "the watch has begun")
+    until(lambda: storage.fingerprint() and storage.watcher.is_watching, 5, "the watch has begun")
     at = storage._cluster.first
     three[at].stop()
     others = [member for number, member in enumerate(three) if number != at]
     until(others[0].is_healthy, 10, "two of three are healthy")
     version = storage.write(Document("a.toml", "2"), version)
-    before = storage.changes()
+    before = storage.fingerprint()
     others[1].put("/p/a.toml", "3")
-    until(lambda: storage.changes() != before, 10, "the change")
+    until(lambda: storage.fingerprint() != before, 10, "the change")
     version = storage.read().version
     others[1 if storage._cluster.first == three.index(others[0]) else 0].stop()
     with pytest.raises(NotWritten):

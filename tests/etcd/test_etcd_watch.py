@@ -22,36 +22,36 @@ pytestmark = pytest.mark.processes
 
 
 def known(storage: EtcdStorage) -> None:
-    until(lambda: storage.changes() or None, 5, "the watch knows what is there")
+    until(lambda: storage.fingerprint() or None, 5, "the watch knows what is there")
 
 
 def told(storage: EtcdStorage, change: Callable[[], object]) -> float:
     """Seconds from the end of a change until `follow` has told of it; what it knows is then another."""
-    before, moved = storage.changes(), threading.Event()
+    before, moved = storage.fingerprint(), threading.Event()
     end = storage.follow(moved.set)
     try:
         change()
         done = time.monotonic()
         assert moved.wait(10), "nothing was told"
         took = time.monotonic() - done
-        assert storage.changes() != before
+        assert storage.fingerprint() != before
         return took
     finally:
         end()
-        storage.changes()  # goes on
+        storage.fingerprint()  # goes on
 
 
 def test_it_knows_what_a_reading_was_made_of(etcd: Etcd, prefix: str, storage: EtcdStorage) -> None:
     """Else each start would read twice."""
     storage.write(Document("a.toml", "1"), Reading(()).version)
     exact = storage.read().fingerprint
-    assert storage.changes() == exact
+    assert storage.fingerprint() == exact
     until(lambda: storage.watcher.is_watching, 5, "the watch has begun")
-    assert storage.changes() == exact
+    assert storage.fingerprint() == exact
     storage.write(Document("a.toml", "2"), storage.read().version)
     assert storage.read().fingerprint not in (None, exact)
     etcd.delete(f"{prefix}/a.toml")
-    until(lambda: storage.changes()[0][2] == 0 or None, 5, "the removal")
+    until(lambda: storage.fingerprint()[0][2] == 0 or None, 5, "the removal")
 
 
 @pytest.mark.parametrize("what", ["changed", "added", "removed"])
@@ -69,11 +69,11 @@ def test_a_change_is_told_at_once(etcd: Etcd, prefix: str, storage: EtcdStorage,
 def test_what_others_keep_in_etcd_is_none_of_its_business(etcd: Etcd, prefix: str, storage: EtcdStorage) -> None:
     etcd.put(f"{prefix}/a.toml", "1")
     known(storage)
-    before = storage.changes()
+    before = storage.fingerprint()
     etcd.put(f"{prefix}-history/a.toml/1-1", "1")
     etcd.put(f"{prefix}2/a.toml", "1")
     told(storage, lambda: etcd.put(f"{prefix}/b.toml", "2"))
-    assert storage.changes()[0][2] == before[0][2] + 1
+    assert storage.fingerprint()[0][2] == before[0][2] + 1
 
 
 def test_a_compaction_of_what_it_waits_for_costs_one_more_look(
@@ -103,9 +103,9 @@ def test_a_compaction_of_what_it_waits_for_costs_one_more_look(
 
     monkeypatch.setattr(storage.watcher, "learn", counted)
     known(storage)
-    before = storage.changes()
+    before = storage.fingerprint()
     until(lambda: len(asked) > 1, 5, "it has asked again")
-    assert storage.changes() == before
+    assert storage.fingerprint() == before
     assert not any(troubles)
     told(storage, lambda: etcd.put(f"{prefix}/a.toml", "2"))
 
@@ -114,11 +114,11 @@ def test_what_was_changed_and_compacted_while_it_was_away_is_seen(own_etcd: Etcd
     storage = opened(f"etcd://{own_etcd.endpoint}/p")
     own_etcd.put("/p/a.toml", "1")
     known(storage)
-    before = storage.changes()
+    before = storage.fingerprint()
     storage.watcher.stop(5)
     own_etcd.put("/p/a.toml", "2")
     own_etcd.ctl("compact", str(own_etcd.put("/elsewhere", "1")))
-    until(lambda: storage.changes() != before, 5, "the change")
+    until(lambda: storage.fingerprint() != before, 5, "the change")
 
 
 def test_a_cluster_that_counts_anew_is_believed(own_etcd: Etcd, opened: Open, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -127,13 +127,13 @@ def test_a_cluster_that_counts_anew_is_believed(own_etcd: Etcd, opened: Open, tm
     for number in range(20):
         own_etcd.put("/p/a.toml", str(number))
     known(storage)
-    before, port = storage.changes(), own_etcd.port
+    before, port = storage.fingerprint(), own_etcd.port
     own_etcd.stop()
     other = Etcd(tmp_path_factory.mktemp("etcd"))
     other.port = port
     with other:
         other.put("/p/a.toml", "restored")
-        until(lambda: storage.changes() != before, 10, "the other one's keys")
+        until(lambda: storage.fingerprint() != before, 10, "the other one's keys")
         told(storage, lambda: other.put("/p/a.toml", "changed"))
 
 
@@ -157,15 +157,15 @@ def test_a_restart_of_etcd_is_got_over(own_etcd: Etcd, opened: Open) -> None:
     storage = opened(f"etcd://{own_etcd.endpoint}/p")
     own_etcd.put("/p/a.toml", "1")
     known(storage)
-    before = storage.changes()
+    before = storage.fingerprint()
     own_etcd.stop()
     until(lambda: storage.trouble, 10, "the trouble is told")
     assert own_etcd.endpoint in storage.trouble
     assert "connection refused; last in step at 20" in storage.trouble
-    assert storage.changes() == before
+    assert storage.fingerprint() == before
     own_etcd.start()
     until(lambda: not storage.trouble, 10, "the trouble is over")
-    assert storage.changes() == before
+    assert storage.fingerprint() == before
     assert told(storage, lambda: own_etcd.put("/p/a.toml", "2")) < 1
 
 
@@ -173,7 +173,7 @@ def test_what_changed_while_etcd_was_away_is_seen_afterwards(own_etcd: Etcd, ope
     storage = opened(f"etcd://{own_etcd.endpoint}/p")
     own_etcd.put("/p/a.toml", "1")
     known(storage)
-    before, listening = storage.changes(), own_etcd.port
+    before, listening = storage.fingerprint(), own_etcd.port
     own_etcd.stop()
     until(lambda: storage.trouble, 10, "the trouble is told")
     own_etcd.port = free_port()
@@ -181,12 +181,12 @@ def test_what_changed_while_etcd_was_away_is_seen_afterwards(own_etcd: Etcd, ope
     own_etcd.stop()
     own_etcd.port = listening
     own_etcd.start()
-    until(lambda: storage.changes() != before, 10, "the change")
+    until(lambda: storage.fingerprint() != before, 10, "the change")
 
 
 def test_an_etcd_that_was_never_there_is_waited_for(opened: Open) -> None:
     storage = opened(f"etcd://127.0.0.1:{free_port()}/p")
-    assert storage.changes() == ()
+    assert storage.fingerprint() == ()
     until(lambda: storage.trouble, 5, "the trouble is told")
     assert "last in step" not in storage.trouble
 
@@ -260,7 +260,7 @@ def test_asking_what_changed_never_waits_and_begins_one_thread(opened: Open) -> 
     storage = opened("etcd://192.0.2.1:2379/p")  # nobody answers there (RFC 5737)
     before = time.monotonic()
     for _ in range(1000):
-        storage.changes()
+        storage.fingerprint()
     assert time.monotonic() - before < 1
     assert [thread.name for thread in threading.enumerate()].count("etcd watch") == 1
 

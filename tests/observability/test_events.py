@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pingap import events, watch
+from pingap import events, tail
 from pingap.bus.kinds import COUNT, NOTICE
 from pingap.bus.link import Link
 from pingap.bus.sockets import Publisher
@@ -179,22 +179,22 @@ def _run(arguments: list[str], instance: Instance) -> subprocess.Popen[str]:
 def test_logs_prints_the_recent_records_and_ends(instance: Instance) -> None:
     instance.on("recent.", ("", [log("one"), log("hidden", "debug"), log("two", "error")]))
     out = io.StringIO()
-    assert watch.logs(instance.path, follow=False, as_json=False, out=out) == 0
+    assert tail.logs(instance.path, follow=False, as_json=False, out=out) == 0
     assert [line.split(" ", 1)[1] for line in out.getvalue().splitlines()] == ["INFO  accept.0 one", "ERROR accept.0 two"]
 
 
 def test_logs_can_be_json(instance: Instance) -> None:
     instance.on("recent.", ("", [log("one")]))
     out = io.StringIO()
-    watch.logs(instance.path, follow=False, as_json=True, out=out)
+    tail.logs(instance.path, follow=False, as_json=True, out=out)
     assert '"message": "one"' in out.getvalue()
 
 
 def test_logs_says_when_the_logging_stage_does_not_answer(
     instance: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(watch, "DEADLINE", 0.1)
-    assert watch.logs(instance.path, follow=False, as_json=False) == 1
+    monkeypatch.setattr(tail, "DEADLINE", 0.1)
+    assert tail.logs(instance.path, follow=False, as_json=False) == 1
     assert "did not answer" in capsys.readouterr().err
 
 
@@ -203,7 +203,7 @@ def test_following_logs_shows_each_record_once(instance: Instance, monkeypatch: 
     recent = ("", [log("one", at=1.0), log("two", at=2.0)])
     instance.on("recent.", ("log", [log("two", at=2.0)]), recent, ("log", [log("three", at=3.0)]), recent, ("log", [log("end", at=4.0)]))
     out = _Ending(instance, "end")
-    assert watch.logs(instance.path, follow=True, as_json=False, out=out) == 0
+    assert tail.logs(instance.path, follow=True, as_json=False, out=out) == 0
     assert [line.split()[-1] for line in out.getvalue().splitlines()] == ["one", "two", "three", "end"]
 
 
@@ -212,7 +212,7 @@ def test_following_logs_shows_requests_too(instance: Instance, monkeypatch: pyte
     monkeypatch.setattr(events, "LOOK", 0.05)
     instance.on("recent.", ("", []), ("access", [access(), access(target=b"/end")]))
     out = _Ending(instance, "/end")
-    watch.logs(instance.path, follow=True, as_json=as_json, out=out)
+    tail.logs(instance.path, follow=True, as_json=as_json, out=out)
     line = out.getvalue().splitlines()[0]
     if as_json:
         shown = json.loads(line)
@@ -237,8 +237,8 @@ class _Ending(io.StringIO):
 # -- pingap tap --------------------------------------------------------------------
 
 
-def wanted(status: str | None = None, **filters: Any) -> watch.Requests:
-    return watch.Requests(has_status=watch.status_filter(status), **filters)
+def wanted(status: str | None = None, **filters: Any) -> tail.Requests:
+    return tail.Requests(has_status=tail.status_filter(status), **filters)
 
 
 def tapped(instance: Instance, monkeypatch: pytest.MonkeyPatch, *requests: Any, **filters: str) -> list[str]:
@@ -246,7 +246,7 @@ def tapped(instance: Instance, monkeypatch: pytest.MonkeyPatch, *requests: Any, 
     last = access(host=b"example.com", target=b"/last", status=500)
     instance.on("access", ("access", [*requests, last]))
     out = _Ending(instance, "/last")
-    assert watch.tap(instance.path, wanted(**filters), out=out) == 0
+    assert tail.tap(instance.path, wanted(**filters), out=out) == 0
     return out.getvalue().splitlines()[:-1]
 
 
@@ -279,24 +279,24 @@ def test_tap_tells_retries_and_errors_and_lets_no_client_draw_on_the_terminal(in
 def test_tap_filters_by_host_path_and_status(
     instance: Instance, monkeypatch: pytest.MonkeyPatch, filters: dict[str, str], shown: str
 ) -> None:
-    monkeypatch.setattr(watch, "request_line", lambda access: [(access.target.decode(), "")])
+    monkeypatch.setattr(tail, "request_line", lambda access: [(access.target.decode(), "")])
     requests = [access(target=b"/a"), access(target=b"/b", status=404), access(target=b"/c", host=b"www.example.com")]
     monkeypatch.setattr(events, "LOOK", 0.3)
     instance.on("access", ("access", requests), ("END", []))
     out = io.StringIO()
-    assert watch.tap(instance.path, wanted(**filters), out=out) == 0
+    assert tail.tap(instance.path, wanted(**filters), out=out) == 0
     assert out.getvalue().split() == [f"/{letter}" for letter in shown]
 
 
 def test_a_status_that_is_none_is_refused_before_anything_else() -> None:
     with pytest.raises(ValueError, match="'6xx' is no status"):
-        watch.status_filter("404,6xx")
+        tail.status_filter("404,6xx")
 
 
 @pytest.mark.processes
 def test_ctrl_c_ends_tap_with_0(instance: Instance) -> None:
     instance.on("access", ("access", [access()]))
-    with _run(["-c", "import sys; from pingap import watch; sys.exit(watch.tap(None))"], instance) as process:
+    with _run(["-c", "import sys; from pingap import tail; sys.exit(tail.tap(None))"], instance) as process:
         assert process.stdout is not None and process.stderr is not None
         assert "example.com" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -330,7 +330,7 @@ def test_a_terminal_gets_colours(instance: Instance, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("NO_COLOR", raising=False)
     instance.on("recent.", ("", [log("bad", "error")]))
     out = Terminal()
-    watch.logs(instance.path, follow=False, as_json=False, out=out)
+    tail.logs(instance.path, follow=False, as_json=False, out=out)
     assert "\x1b[1;31m" in out.getvalue()
 
 

@@ -45,7 +45,7 @@ class _Taken:
 
 
 class EtcdStorage:
-    """See `Storage`. Its calls block, but for `changes` and `follow`."""
+    """See `Storage`. Its calls block, but for `fingerprint` and `follow`."""
 
     base = ""
 
@@ -64,7 +64,7 @@ class EtcdStorage:
             raise NothingThere([self._problem(f"there is no key that begins with {self._address.prefix}", "is the prefix right?")])
         return taken.reading
 
-    def changes(self) -> Fingerprint:
+    def fingerprint(self) -> Fingerprint:
         self.watcher.start()
         return self.watcher.fingerprint
 

@@ -31,8 +31,8 @@ HELD: Final = 5.0
 MANY: Final = 4
 """Watches lost at once, in a row, after which that is told: changes are seen late then."""
 
-SHORTEST: Final = 0.5
-LONGEST: Final = 60.0
+SHORTEST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 60.0
 """Seconds until the next try after a failure; each is twice the one before, give or take a quarter."""
 
 Pair = tuple[int, int]
@@ -183,9 +183,9 @@ class EtcdWatcher:
                 self._trouble = f"etcd: {error}"
             except Exception as error:  # a thread that dies would not be noticed
                 self._trouble = f"etcd: {type(error).__name__}: {error}"
-            delay = min(LONGEST, SHORTEST * 2 ** min(failures, 10)) * random.uniform(0.75, 1.25)
+            delay = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2 ** min(failures, 10)) * random.uniform(0.75, 1.25)
             failures += 1
-            life.ended.wait(max(SHORTEST, delay))
+            life.ended.wait(max(SHORTEST_PAUSE, delay))
 
     def _ask(self, life: _Life) -> int:
         """Learns the pair; the revision at which it is true."""

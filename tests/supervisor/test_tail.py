@@ -8,7 +8,7 @@ import pytest
 
 from pingap.bus.kinds import LOG
 from pingap.observability.records import Access
-from pingap.watch import RecordFilter, Requests, status_filter
+from pingap.tail import RecordFilter, Requests, status_filter
 from tests.observability.samples import access
 
 
