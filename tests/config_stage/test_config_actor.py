@@ -347,13 +347,13 @@ async def test_what_is_written_beside_the_configuration_costs_no_more_than_its_s
     storage = Hangs(path)
     storage.is_back.set()
     async with running(path, storage=storage) as run:
-        real, costs = storage.changes, 0.05
+        real, costs = storage.fingerprint, 0.05
 
         def slow() -> Fingerprint:
             time.sleep(costs)
             return real()
 
-        storage.changes = slow  # type: ignore[method-assign]
+        storage.fingerprint = slow  # type: ignore[method-assign]
         storage.is_gone.set()  # from now on looks are counted
         for _ in range(50):
             run.actor._wake.set()
