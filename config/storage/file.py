@@ -38,7 +38,7 @@ from pingap.config.storage.history import History
 from pingap.config.storage.journal import Journal, Step
 from pingap.config.storage.notice import Notice, Places, places_of
 from pingap.config.storage.regular import content_of
-from pingap.config.storage.replacing import beside, clear, flush, make_folder, turn
+from pingap.config.storage.replacing import beside, clear, flush, make_folder, make_root, turn
 from pingap.config.text.formats import FORMATS, TOML
 
 LOOKS: Final = 5
@@ -167,7 +167,7 @@ class FileStorage:
         what = names[0] if len(names) == 1 else str(self.root)
         folder = self.root if self.is_directory else Path(os.path.realpath(self.root)).parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_root(folder)
             with turn(folder):
                 self._finish()
                 return self._replace({document.name: document for document in written}, removed, paths, version, like or {})

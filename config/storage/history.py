@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from pingap.config.storage.base import LISTED, SECTIONS, SINGLE, Earlier, NotWritten
 from pingap.config.storage.regular import content_of
-from pingap.config.storage.replacing import beside, clear, flush
+from pingap.config.storage.replacing import beside, clear, flush, make_root
 
 KEPT: Final = 100
 """Earlier texts of one document; beyond that the oldest go."""
@@ -32,7 +32,7 @@ class History:
 
     def keep(self, document: str, text: str) -> None:
         """Puts a text by that is about to be replaced or removed. Raises OSError."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_root(self.folder, 0o700)
         there = self._of(document)
         if there and content_of(there[0][1]) == text.encode():
             return  # of a change that then could not be made

@@ -100,8 +100,16 @@ def _strictest(paths: Iterable[Path]) -> os.stat_result | None:
     return min(found, key=lambda status: (status.st_mode & 0o077).bit_count(), default=None)
 
 
+def make_root(folder: Path, mode: int = 0o777) -> None:
+    """A directory, with all above it that are not there, on the disk. Raises OSError."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(mode, parents=True, exist_ok=True)
+    for one in reversed(missing):
+        flush(one.parent)
+
+
 def make_folder(folder: Path) -> None:
-    """With all above it that are not there, each for those whom the one above it is for, and on the disk. Raises OSError."""
+    """As `make_root`, for one in a directory of a configuration: each is for those whom the one above it is for. Raises OSError."""
     if folder.is_dir():
         return
     make_folder(folder.parent)

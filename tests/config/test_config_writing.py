@@ -387,3 +387,23 @@ def test_a_file_where_a_directory_should_be_is_told(root: Path) -> None:
     storage = storage_of(f"{root}?separation")
     with pytest.raises(NotWritten, match="cannot be written"):
         storage.write(Document("servers/web.toml", "x = 1\n"), version(storage))
+
+
+def test_new_directories_are_on_the_disk_before_what_is_in_them_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is lost with the name of its directory, however well the file itself was written."""
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def noted(fd: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    storage = storage_of(f"{tmp_path}/new/conf?separation=true&enable_history=true")
+    name = storage.home_of("servers", "web")
+    first = storage.write(Document(name, "x = 1\n"), Reading(()).version)
+    parents = [str(tmp_path / one) for one in ("", "new", "new/conf", "new/conf/servers")]
+    assert [one for one in flushed if one in parents] == parents
+    flushed.clear()
+    storage.write(Document(name, "x = 2\n"), first)
+    assert str(tmp_path / "new") in flushed, "the history came"
