@@ -21,6 +21,9 @@ from pingap.config.storage.replacing import beside, clear, flush, make_root
 KEPT: Final = 100
 """Earlier texts of one document; beyond that the oldest go."""
 
+_DIGITS: Final = 11
+"""Of a time, which is then before the year 5138."""
+
 _ITEM: Final = re.compile(rf"({'|'.join(section for section in SECTIONS if section not in SINGLE)})/([^/]+)")
 
 
@@ -53,7 +56,7 @@ class History:
 
     def _of(self, document: str) -> list[tuple[int, Path]]:
         """What is kept of a document, the newest first. Raises OSError."""
-        form = re.compile(re.escape(_name(document)) + r"-([0-9]{1,18})")
+        form = re.compile(re.escape(_name(document)) + rf"-([0-9]{{1,{_DIGITS}}})")
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:

@@ -44,10 +44,14 @@ def packed(journal: Journal) -> bytes:
 
 def unpacked(content: bytes) -> Journal:
     """Raises ValueError for what is no journal."""
-    found = json.loads(content)
+    try:
+        found = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is no journal") from None
     journal = {}
     for name, step in found.items() if isinstance(found, dict) else [("", None)]:
         if not isinstance(step, list) or len(step) != 2 or not all(part is None or isinstance(part, str) for part in step):
             raise ValueError("it is no journal")
+        (name + (step[1] or "")).encode()  # an escaped half of a letter is none
         journal[name] = Step(step[0], step[1])
     return journal

@@ -229,7 +229,11 @@ def _storage(conf: str | None) -> Storage:
 
 
 def _time(until: int) -> str:
-    return datetime.fromtimestamp(until).astimezone().isoformat(sep=" ", timespec="seconds")
+    """In etcd a time is a number that anybody may have written."""
+    try:
+        return datetime.fromtimestamp(until).astimezone().isoformat(sep=" ", timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return str(until)
 
 
 @contextmanager

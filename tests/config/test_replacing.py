@@ -120,7 +120,8 @@ def test_what_somebody_edited_after_the_end_of_a_writer_stays(root: Path, monkey
 def test_a_journal_that_is_none_is_told_and_nothing_is_written_over_it(root: Path) -> None:
     storage = storage_of(root)
     version = storage.read().version
-    for content in (b"\xff", b"[]", b'{"a.toml": [1, 2]}', b'{"a.toml": "x"}'):
+    deep, half, half_a_name = b"[" * 100_000, rb'{"a.toml": [null, "\ud800"]}', rb'{"\ud800.toml": [null, ""]}'
+    for content in (b"\xff", b"[]", b'{"a.toml": [1, 2]}', b'{"a.toml": "x"}', deep, half, half_a_name):
         (root / journal.NAME).write_bytes(content)
         with pytest.raises(ConfigRefused, match="is no journal of an unfinished change"):
             storage.read()
@@ -278,6 +279,15 @@ def test_the_oldest_go_and_ten_are_told(tmp_path: Path, monkeypatch: pytest.Monk
     kept = storage.history(name)
     assert kept is not None and [one.text for one in kept] == [f"x = {number}\n" for number in range(28, 18, -1)]
     assert len(list((tmp_path / "pingap.toml-history").iterdir())) == 12
+
+
+def test_what_is_no_time_is_no_earlier_text(tmp_path: Path) -> None:
+    storage = storage_of(f"{tmp_path}/conf?enable_history=true")
+    version = storage.write(Document("servers.toml", "x = 1\n"), reading_of(storage).version)
+    storage.write(Document("servers.toml", "x = 2\n"), version)
+    (tmp_path / "conf-history" / "servers.toml-999999999999999999").write_text("x = 3\n")
+    kept = storage.history("servers.toml")
+    assert kept is not None and [one.text for one in kept] == ["x = 1\n"]
 
 
 def test_without_history_none_is_kept_and_nothing_is_made(root: Path) -> None:

@@ -118,6 +118,7 @@ def test_keys_are_as_the_reference_writes_them() -> None:
     assert keys.home_of("basic", "") == "basic.toml"
     assert keys.home_of("servers", "web") == "servers/web.toml"
     assert keys.earlier(17, 1700000000.9) == "17-1700000000"
+    assert [keys.until(rest) for rest in (b"17-1700000000", b"17-" + b"9" * 5000, b"17-")] == [1700000000, None, None]
     assert keys.until(b"17-1700000000") == 1700000000
     assert keys.until(b"deeper/17-1700000000") is None
     assert keys.end_of(b"/p/") == b"/p0"

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from pingap import cli
 from pingap.config.edit import put
-from pingap.config.storage.base import Outdated
+from pingap.config.storage.base import Earlier, Outdated
 from pingap.config.storage.file import FileStorage
 from pingap.config.storage.places import storage_of
 
@@ -284,6 +284,11 @@ def test_earlier_texts_are_listed_and_shown(kept: str) -> None:
     assert said("config", "history", "-c", kept, "servers", "web", "-n", "2") == WEB
     assert [one["text"] for one in json.loads(said("config", "history", "-c", kept, "servers", "web", "--json"))][1] == WEB
     assert said("config", "history", "-c", kept, "basic") == "no earlier text is kept\n"
+
+
+def test_a_time_that_no_calendar_has_is_shown_as_it_is(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FileStorage, "history", lambda self, document: (Earlier(10**18, "[servers.web]\n"), Earlier(10**30, "")))
+    assert f"until {10**18}" in said("config", "history", "-c", kept, "servers", "web")
 
 
 def test_an_item_gets_back_what_it_was_comments_too(kept: str) -> None:

@@ -12,7 +12,7 @@ from pingap.config.text.formats import FORMATS, TOML
 _LONGEST: Final = 1024
 """Bytes of a key that we write: etcd itself has no limit but that of a whole request."""
 
-_EARLIER: Final = re.compile(rb"[0-9]+-([0-9]+)")
+_EARLIER: Final = re.compile(rb"[0-9]+-([0-9]{1,11})")
 """What follows the key of a document in its history: the revision of the text, and when it was replaced."""
 
 
