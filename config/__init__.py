@@ -11,7 +11,7 @@
     unsupported.py  THE table of keys that come later    accounts.py  whom `[basic] user` means    paths.py  what can be written
     model.py     the one home of each key; what stages import
     wire.py      a snapshot as plain data, for MessagePack    tls_library.py  what only OpenSSL can say of a certificate
-    diff.py      what a new snapshot changes, and what of it only a restart applies
+    diff.py      what a new snapshot changes, and what of it only a restart applies    home.py  `~` in paths
     values.py    takes packed text apart (addresses.py, quantities.py and pem.py help) into what parts.py has: rules, the health check
     default.py   the configuration of `pingap up` without a file; template.py: the one of `--template`
     convert.py   a configuration in another language    schema.py  the model as a JSON Schema    written.py  its values as text

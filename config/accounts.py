@@ -10,10 +10,14 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pingap.config.model import Basic
 from pingap.config.problems import Note, Problem
+from pingap.config.quantities import shown, whole_number
+
+_LARGEST_ID: Final = 2**32 - 2
+"""Of a user or a group; the number behind it means that none is."""
 
 
 class Account(NamedTuple):
@@ -55,10 +59,11 @@ def account_of(user: str, group: str) -> Account | None:
 def _user(name: str) -> pwd.struct_passwd | None:
     with suppress(KeyError, ValueError):  # ValueError: a NUL character
         return pwd.getpwnam(name)
-    if not name.isdecimal() or int(name) >= 2**32 - 1:
+    number = whole_number(name, _LARGEST_ID)
+    if number is None:
         hint = "create it (useradd --system --no-create-home NAME), or name another"
-        raise UnknownAccount(Problem("basic.user", f"there is no user {name!r} on this system", hint))
-    return _by_number(int(name))
+        raise UnknownAccount(Problem("basic.user", f"there is no user {shown(name)} on this system", hint))
+    return _by_number(number)
 
 
 def _by_number(uid: int) -> pwd.struct_passwd | None:
@@ -71,10 +76,11 @@ def _by_number(uid: int) -> pwd.struct_passwd | None:
 def _group(name: str) -> int:
     with suppress(KeyError, ValueError):
         return grp.getgrnam(name).gr_gid
-    if not name.isdecimal() or int(name) >= 2**32 - 1:
+    number = whole_number(name, _LARGEST_ID)
+    if number is None:
         hint = "create it (groupadd --system NAME), or name another"
-        raise UnknownAccount(Problem("basic.group", f"there is no group {name!r} on this system", hint))
-    return int(name)
+        raise UnknownAccount(Problem("basic.group", f"there is no group {shown(name)} on this system", hint))
+    return number
 
 
 def check_account(basic: Basic) -> Iterator[Problem]:

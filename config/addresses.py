@@ -9,7 +9,7 @@ from typing import Any
 
 from pingap.config.parts import Backend, Listen
 from pingap.config.problems import BadValue
-from pingap.config.quantities import text_of
+from pingap.config.quantities import shown, text_of, whole_number
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
@@ -70,9 +70,10 @@ def parse_backend(value: Any) -> Backend:
     if port == 0:
         raise BadValue(f"{text!r} has port 0", "nothing can be reached there")
     weight = parts[1] if len(parts) == 2 else "1"
-    if not (weight.isascii() and weight.isdigit() and int(weight) <= 65535):
-        raise BadValue(f"weight {weight!r} is not a whole number from 0 to 65535")
-    return Backend(host, 80 if port is None else port, int(weight))
+    share = whole_number(weight, 65535)
+    if share is None:
+        raise BadValue(f"weight {shown(weight)} is not a whole number from 0 to 65535")
+    return Backend(host, 80 if port is None else port, share)
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:
@@ -93,9 +94,10 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
             raise BadValue(f"{host!r} is neither an IP address nor a host name")
         elif not host.isascii():
             host = host_name(host)
-    if port is not None and not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise BadValue(f"{port!r} is not a port", "a port is a number from 1 to 65535")
-    return host, None if port is None else int(port)
+    number = whole_number(port, 65535) if port is not None else None
+    if port is not None and number is None:
+        raise BadValue(f"{shown(port)} is not a port", "a port is a number from 1 to 65535")
+    return host, number
 
 
 def _is_ip(host: str, version: int) -> bool:

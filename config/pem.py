@@ -13,6 +13,7 @@ import os
 import re
 from typing import Any, Final
 
+from pingap.config.home import expanded
 from pingap.config.problems import BadValue
 from pingap.config.quantities import text_of
 from pingap.config.storage.regular import content_of
@@ -38,11 +39,11 @@ def parse_pem(value: Any) -> str:
             return found
         if "-----BEGIN " in text:
             raise BadValue("the text holds no whole PEM block", "each -----BEGIN …----- needs its -----END …-----")
-    path = os.path.expanduser(text)
+    path = expanded(text)
     shown = text if len(text) < 200 and "\n" not in text else "the text"
     try:
         content = content_of(path, _LONGEST_FILE)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+    except OSError as error:
         hint = "write a path, PEM, or PEM in base64"
         if isinstance(error, FileNotFoundError) and not os.path.isabs(path) and shown == text:
             hint += f"; a path that is not absolute starts at {os.getcwd()}"
@@ -64,7 +65,7 @@ def path_in(value: str) -> str:
     text = value.strip()
     if not text or "\0" in text or "\n" in text or "-----BEGIN " in text or (_BASE64.fullmatch(text) and blocks_of(text.encode())):
         return ""
-    return os.path.expanduser(text)
+    return expanded(text)
 
 
 def blocks_of(content: bytes) -> str:

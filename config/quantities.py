@@ -111,6 +111,19 @@ def text_of(value: Any, wanted: str) -> str:
     raise BadValue(f"expected {wanted}, got {describe(value)}")
 
 
+def whole_number(text: str, most: int) -> int | None:
+    """The number that some digits are; None for what is none, or more than `most`. Python reads no more than 4300 of them."""
+    digits = text.lstrip("0") or text[:1]
+    if not (text.isascii() and text.isdigit()) or len(digits) > len(str(most)) or int(digits) > most:
+        return None
+    return int(digits)
+
+
+def shown(text: str) -> str:
+    """A text as a message quotes it: of a long one the beginning."""
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}…"
+
+
 def describe(value: Any) -> str:
     """What a value of TOML is, in words, and the value itself where it is short."""
     if isinstance(value, bool):

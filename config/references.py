@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from pingap.config.home import expanded
 from pingap.config.problems import BadValue, nearest, path_of
 from pingap.config.storage.regular import content_of
 
@@ -28,7 +29,8 @@ def files_named(table: Any) -> list[str]:
     """The files that the texts of a table, as written, stand for."""
     texts = table.values() if isinstance(table, dict) else ()
     found = (_REFERENCE.fullmatch(text) for text in texts if isinstance(text, str))
-    return [os.path.expanduser(match[4]) for match in found if match and match[3] == "FILE"]
+    paths = [match[4] for match in found if match and match[3] == "FILE"]
+    return [expanded(path) for path in paths if "\0" not in path]
 
 
 class References:
@@ -74,6 +76,10 @@ def of_environment(env: Mapping[str, str]) -> Callable[[str], str]:
     def lookup(name: str) -> str:
         if name not in env:
             raise BadValue(f"the environment variable {name} is not set")
+        try:
+            env[name].encode()
+        except UnicodeEncodeError:  # what os.environ makes of other bytes can be in no text, and travel nowhere
+            raise BadValue(f"the environment variable {name} is not UTF-8") from None
         return env[name]
 
     return lookup
@@ -81,7 +87,7 @@ def of_environment(env: Mapping[str, str]) -> Callable[[str], str]:
 
 def of_file(path: str) -> str:
     """The lookup of `$FILE:PATH`: the text of a file without a line end at its end."""
-    full = os.path.expanduser(path)
+    full = expanded(path)
     if not os.path.isabs(full):
         raise BadValue(f"{path} is no absolute path", "a path begins with / or ~")
     try:

@@ -7,18 +7,18 @@ the model or raises `BadValue`. Nothing here knows of other keys.
 from __future__ import annotations
 
 import ipaddress
-import os.path
 import re
 from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
 from pingap.config.addresses import host_name, parse_backend, parse_domains, parse_endpoint, parse_listen_list, parse_network, parse_sni
+from pingap.config.home import expanded
 from pingap.config.levels import LEVELS, levels_of
 from pingap.config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from pingap.config.pem import parse_pem
 from pingap.config.problems import BadValue, choices, nearest
-from pingap.config.quantities import parse_duration, parse_limit, parse_size, text_of
+from pingap.config.quantities import parse_duration, parse_limit, parse_size, shown, text_of, whole_number
 
 _ALGORITHMS = ("round_robin", "hash", "least_conn", "p2c")
 ALPNS = ("h1", "h2", "h2h1")
@@ -272,9 +272,10 @@ def _parameter(name: str, content: str, parser: Callable[[str], Any]) -> Any:
 
 
 def _positive_count(content: str) -> int:
-    if not (content.isascii() and content.isdigit() and 0 < int(content) <= 1000):
-        raise BadValue(f"{content!r} is not a whole number from 1 to 1000")
-    return int(content)
+    number = whole_number(content, 1000)
+    if not number:
+        raise BadValue(f"{shown(content)} is not a whole number from 1 to 1000")
+    return number
 
 
 def _switch(content: str) -> bool:
@@ -304,7 +305,7 @@ def parse_access_log(value: Any) -> AccessLog | None:
     if text in ACCESS_LOG_FORMATS:
         return AccessLog(text)
     if "{" not in first and (rest.strip() in ACCESS_LOG_FORMATS or rest.strip().startswith("{")):
-        return AccessLog(rest.strip(), os.path.expanduser(first))
+        return AccessLog(rest.strip(), expanded(first))
     if "{" not in text:
         hint = nearest(text, ACCESS_LOG_FORMATS) or f'{choices(ACCESS_LOG_FORMATS)}, or a template such as "{{method}}"'
         raise BadValue(f"{text!r} is neither a format nor a template", hint)
@@ -331,9 +332,7 @@ def parse_levels(value: Any) -> str:
 def parse_file_path(value: Any) -> str | None:
     """A path, `~` being the home directory; empty is none."""
     text = text_of(value, "a path")
-    if "\0" in text:
-        raise BadValue("a path cannot hold a NUL character")
-    return os.path.expanduser(text) if text else None
+    return expanded(text) if text else None
 
 
 def parse_cipher_list(value: Any) -> str:

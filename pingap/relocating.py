@@ -115,9 +115,9 @@ def sync(source: Storage, target: Storage, deletes: bool = False, is_dry: bool =
         raise NotWritten("there is no item to copy, and all that the target has would be taken out")
     relocation = copying.relocation
     if not is_unchecked:
-        from pingap.loading import load
+        from pingap.loading import load_for_check
 
-        load(Proposed(target.base, after(there.documents, relocation.written, relocation.removed)))
+        load_for_check(Proposed(target.base, after(there.documents, relocation.written, relocation.removed)))
     if not is_dry and (relocation.written or relocation.removed):
         if isinstance(source, FileStorage) and isinstance(target, FileStorage) and not there.documents:
             target.replace(relocation.written, relocation.removed, there.version, _origins(relocation, source))

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from pingap.config.problems import ConfigRefused, Problem
+from pingap.config.problems import ConfigRefused, Problem, path_of
 from pingap.config.storage.base import SINGLE, Document
 from pingap.config.text import toml
-from pingap.config.text.places import DEEPEST, is_too_deep, nested_at, place_of
+from pingap.config.text.places import DEEPEST, is_too_deep, nested_at, path_of_larger, place_of
 
 _ESCAPED_WORD: Final = re.compile(r"\\[uUx\s]")
 
@@ -42,6 +42,8 @@ def tables_of(document: Document) -> dict[str, Any] | Problem:
         return Problem(
             place_of(document.name, document.text, nested_at(document.text)), f"not taken: tables or lists nested more than {DEEPEST} deep"
         )
+    if isinstance(tables, dict) and (place := path_of_larger(tables)):
+        return Problem(document.name, f"not taken: {path_of(*place)} is a number of more than 64 bits")
     return tables
 
 

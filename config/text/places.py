@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 DEEPEST: Final = 64
@@ -26,6 +27,28 @@ def is_too_deep(tables: dict[str, Any]) -> bool:
         if not level:
             return False
     return True
+
+
+def path_of_larger(tables: dict[str, Any]) -> tuple[str | int, ...]:
+    """Keys and indices that lead to a whole number of more than 64 bits with its sign, which TOML has not; empty when there is none."""
+    for key, value in tables.items():
+        if place := _larger(value, (key,)):
+            return place
+    return ()
+
+
+def _larger(value: Any, place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    if isinstance(value, int):
+        return () if -(2**63) <= value < 2**63 else place
+    entries: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        entries = value.items()
+    elif isinstance(value, list):
+        entries = enumerate(value)
+    for key, entry in entries:
+        if found := _larger(entry, (*place, key)):
+            return found
+    return ()
 
 
 def nested_at(text: str) -> int:

@@ -16,8 +16,9 @@ from pingap.bus.members import Members
 from pingap.bus.replication import Change
 from pingap.config.diff import MOST_NAMED, shortened
 from pingap.config.followed import Followed, followed
+from pingap.config.home import expanded
 from pingap.config.model import Snapshot
-from pingap.config.problems import ConfigRefused
+from pingap.config.problems import BadValue, ConfigRefused
 from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
 from pingap.config.storage.file import prints_of
 from pingap.config.storage.notice import Notice, places_of
@@ -235,7 +236,7 @@ class ConfigActor(Actor):
                 changed, lines, notes = self._core.compare(found)
             else:
                 problems = found
-        except (TimeoutError, RuntimeError) as error:
+        except Exception as error:  # who asked is owed an answer, whatever it is
             problems = (_why_not_checked(error),)
         self._report(Tell("info", "", self._core.committed, problems, notes, changed, asked, DRY_RUN, lines))
 
@@ -254,7 +255,7 @@ class ConfigActor(Actor):
                 event = Read(found, asked)
             else:
                 event = ReadFailed(found, asked)
-        except (TimeoutError, RuntimeError) as error:
+        except Exception as error:  # who asked is owed an answer, whatever it is
             event = ReadFailed((_why_not_checked(error),), asked)
         self._feed(event)
 
@@ -345,10 +346,12 @@ def _wake_up(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
         loop.call_soon_threadsafe(event.set)
 
 
-def _why_not_checked(error: TimeoutError | RuntimeError) -> str:
+def _why_not_checked(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"reading and checking took longer than {READING:g} s and was given up"
-    return f"checking failed: {error}"  # it tried to exit the process
+    if isinstance(error, RuntimeError):
+        return f"checking failed: {error}"  # it tried to exit the process
+    return f"checking failed: {type(error).__name__}: {error}"
 
 
 def _on_one_line(problem: str) -> str:
@@ -374,10 +377,12 @@ def _load(load: Load, plans: Plans, storage: Readable) -> Found:
     """
     problems: tuple[str, ...]
     storage = ReadOnce(storage)
-    named = _named_in(storage)
-    written = (*_code_files(named.plugins, storage.base), *named.files)
-    looked = prints_of(written)
+    written: tuple[str, ...] = ()
+    looked: Fingerprint = ()
     try:
+        named = _named_in(storage)
+        written = (*_code_files(named.plugins, storage.base), *named.files)
+        looked = prints_of(written)
         snapshot = load(storage)
         loaded = Loaded.of(snapshot, plans(snapshot))  # what cannot travel is refused here rather than lost on the way
         return loaded, (*_code_files(snapshot.plugins), *named.files), looked, storage.fingerprint
@@ -401,7 +406,8 @@ def _code_files(plugins: Mapping[str, Any], base: str = "") -> tuple[str, ...]:
         if not isinstance(table, dict) or table.get("category") != "python":
             continue
         if isinstance(path := table.get("path"), str):
-            files.add(os.path.normpath(os.path.join(os.path.abspath(base), os.path.expanduser(path))))
+            with suppress(BadValue):  # loading it said why it is no path
+                files.add(os.path.normpath(os.path.join(os.path.abspath(base), expanded(path))))
         elif isinstance(module := table.get("module"), str):
             with suppress(Exception):  # of a finder that is not Python's own; loading it said how
                 if found := origin(module):

@@ -23,7 +23,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
+from pingap.config.home import expanded
 from pingap.config.model import Code
+from pingap.config.problems import BadValue
 from pingap.config.storage.regular import content_of
 from pingap.stages.modules import origin
 from pingap.stages.plugins.api import Duration, Plugin, Settings
@@ -77,7 +79,10 @@ _modules: dict[tuple[str, str], types.ModuleType] = {}
 def locate(settings: PythonSettings, base: str) -> str:
     """The file of a plugin, as an absolute path. Raises BrokenCode."""
     if settings.path is not None:
-        return os.path.normpath(os.path.join(os.path.abspath(base), os.path.expanduser(settings.path)))
+        try:
+            return os.path.normpath(os.path.join(os.path.abspath(base), expanded(settings.path)))
+        except BadValue as error:
+            raise BrokenCode(error.message) from None
     assert settings.module is not None
     try:
         found = origin(settings.module)

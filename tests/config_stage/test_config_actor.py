@@ -603,6 +603,23 @@ async def test_checks_that_take_long_do_not_hold_up_the_loop(path: Path) -> None
         await run.take()
 
 
+@pytest.mark.parametrize("word", ["reload", "dry-run"])
+@pytest.mark.parametrize("what", ["followed", "prints_of", "ReadOnce"])
+async def test_who_asks_is_answered_whatever_fails(path: Path, monkeypatch: pytest.MonkeyPatch, what: str, word: str) -> None:
+    """Of files that a hostile text names, too."""
+
+    def fails(*_: object) -> None:
+        raise KeyError("of some library")
+
+    async with running(path) as run:
+        with monkeypatch.context() as patched:
+            patched.setattr(module, what, fails)
+            run.actor.told(word, (7,))
+            await run.until(lambda: run.outcomes[-1]["asked"] == 7)
+            assert "KeyError: 'of some library'" in run.outcomes[-1]["problems"][0]
+        await run.take(lambda: run.write(GOOD.format(port=3)))
+
+
 async def test_checks_that_exit_the_process_cost_only_the_edit(path: Path) -> None:
     def exits(storage: Readable) -> Snapshot:
         snapshot = load(storage)
