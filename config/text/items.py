@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import tomli
@@ -24,6 +24,9 @@ Place = tuple[str, str]
 
 _BLANK_END: Final = re.compile(r"\n[ \t\r]*\n\Z")
 _HEADER: Final = re.compile(r"[ \t]*\[")
+_LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
+_TOKEN: Final = re.compile(r'''"""(?:\\.|[^\\])*?"""+|\'{3}.*?\'{3,}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[\[{]|[\]}]|\n''', re.DOTALL)
+"""Of TOML, what a line break may stand in, and what it may not: texts, comments, brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +57,20 @@ def items_of(document: Document) -> list[TextItem]:
 
 def joined(items: Iterable[TextItem], is_airy: bool = False) -> str:
     """The text of a document with these items. is_airy: a blank line comes between two of which neither has one."""
-    text = ""
+    parts: list[str] = []
+    text = ""  # the end of what there is so far
     sections: set[str] = set()
     for item in items:
         section = item.place[0]
         more = _without_outer_header(item.text) if section in sections and item.place != NOWHERE else item.text
         sections.add(section)
         if text and not text.endswith("\n"):
-            text += "\n"
-        if is_airy and text and not _BLANK_END.search(text) and not more.startswith("\n"):
-            text += "\n"
-        text += more
-    return text
+            more = "\n" + more if not is_airy else "\n\n" + more.removeprefix("\n")
+        elif is_airy and text and not _BLANK_END.search(text) and not more.startswith("\n"):
+            more = "\n" + more
+        parts.append(more)
+        text = (text + more)[-_LOOK_BACK:]
+    return "".join(parts)
 
 
 def _without_outer_header(text: str) -> str:
@@ -98,9 +103,13 @@ def _values(tables: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
                 yield (section, name), item
 
 
+_LOOK_BACK: Final = 200
+"""Letters in which a blank line is looked for; all of the text each time would take the square of its length."""
+
+
 def _cut(text: str) -> list[TextItem] | None:
     """The pieces; None for a text that has something else than tables with headers, or one table in two places."""
-    pieces: list[TextItem] = []
+    pieces: list[_Piece] = []
     above = ""
     for block, tables in _blocks(text):
         body, above = above + block, ""
@@ -109,43 +118,72 @@ def _cut(text: str) -> list[TextItem] | None:
             return None
         if place == NOWHERE:
             above = body  # a comment, or an empty [servers]: it stays above what follows
-            continue
-        if pieces and pieces[-1].place == place:
-            pieces[-1] = _said(replace(pieces[-1], text=pieces[-1].text + body))
+        elif pieces and pieces[-1].place == place:
+            pieces[-1].blocks.append(body)
         else:
-            section, name = place
-            pieces.append(TextItem(place, body, tables[section][name] if name else tables[section]))
+            pieces.append(_Piece(place, [body], tables))
     if above:
         if not pieces:
             return None
-        pieces[-1] = replace(pieces[-1], text=pieces[-1].text + above)
-    return pieces if len({piece.place for piece in pieces}) == len(pieces) else None
+        pieces[-1].after = above
+    return [piece.item for piece in pieces] if len({piece.place for piece in pieces}) == len(pieces) else None
 
 
-def _said(item: TextItem) -> TextItem:
-    """With the value that its text has, if it has one."""
-    section, name = item.place
-    try:
-        tables = tomli.loads(item.text)
-        return replace(item, value=tables[section][name] if name else tables[section])
-    except (ValueError, KeyError):
-        return replace(item, value=None)  # which is not what the document says: it is not taken
+@dataclass(slots=True)
+class _Piece:
+    """An item as it is found: its tables one after the other."""
+
+    place: Place
+    blocks: list[str]
+    tables: dict[str, Any]
+    """What the first one says."""
+    after: str = ""
+
+    @property
+    def item(self) -> TextItem:
+        text = "".join(self.blocks)
+        section, name = self.place
+        try:
+            tables = tomli.loads(text) if len(self.blocks) > 1 else self.tables
+            return TextItem(self.place, text + self.after, tables[section][name] if name else tables[section])
+        except (ValueError, KeyError):
+            return TextItem(self.place, text, None)  # which is not what the document says: it is not taken
 
 
 def _blocks(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each header with what follows it and belongs to it, and with the comments that belong to it above; and what it says."""
     block: list[str] = []
     has_content = False
-    for line in re.findall(r"[^\n]*\n|[^\n]+", text):
-        if has_content and _HEADER.match(line) and (tables := _tables(block)) is not None:
+    at = 0
+    inner = _inner_lines(text)
+    for line in _LINE.findall(text):
+        if has_content and at not in inner and _HEADER.match(line) and (tables := _tables(block)) is not None:
             end = _end_of(block)
             yield "".join(block[:end]), tables
             block = block[end:]
             has_content = False
         block.append(line)
         has_content = has_content or _is_content(line)
+        at += len(line)
     if block:
         yield "".join(block), _tables(block) or {}
+
+
+def _inner_lines(text: str) -> set[int]:
+    """Where lines begin that are in a text of several lines, or in a list."""
+    found: set[int] = set()
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        word = token[0]
+        if word in "[{":
+            depth += 1
+        elif word in "]}":
+            depth -= 1
+        elif word != "\n":
+            found.update(token.start() + match.end() for match in re.finditer("\n", word))
+        elif depth > 0:
+            found.add(token.end())
+    return found
 
 
 def _end_of(block: list[str]) -> int:
@@ -160,7 +198,7 @@ def _end_of(block: list[str]) -> int:
 
 def remains_of(item: TextItem) -> str:
     """What stays when an item is taken out: comments that a blank line keeps apart from it, above and below."""
-    lines = re.findall(r"[^\n]*\n|[^\n]+", item.text)
+    lines = _LINE.findall(item.text)
     first = next(at for at, line in enumerate(lines) if _is_content(line))
     while first and lines[first - 1].strip():
         first -= 1

@@ -134,3 +134,29 @@ def test_what_is_cut_is_put_together_again(tables: dict[str, Any], above: list[l
     if all(item.is_as_written for item in items) and items:
         assert joined(items) == text
     assert tomli.loads(joined(reversed(items))) == wanted, "in any order"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[plugins.a]\nx = [\n" + "  [],\n" * 500 + "]\n[plugins.b]\n",
+        "[plugins.a]\nx = '''\n" + "[x]\n" * 500 + "'''\n[plugins.b]\n",
+        '[plugins.a]\nx = """\n' + '[x] # \\""" \n' * 500 + '"""\n[plugins.b]\n',
+        "".join(f"[plugins.a.t{number}]\nx = 1\n" for number in range(500)),
+        "[plugins.a]\n" + "[[plugins.a.t]]\nx = 1\n" * 500,
+        "".join(f"# it\n[servers.s{number}]\naddr = 'x'\n" for number in range(500)),
+    ],
+)
+def test_a_long_text_is_parsed_a_few_times_and_not_once_a_line(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = 0
+    real = tomli.loads
+
+    def loads(part: str) -> dict[str, Any]:
+        nonlocal parsed
+        parsed += len(part)
+        return real(part)
+
+    monkeypatch.setattr(tomli, "loads", loads)
+    items = items_of(Document("a.toml", text))
+    assert all(item.is_as_written for item in items) and joined(items) == text
+    assert parsed <= 5 * len(text)
