@@ -18,6 +18,7 @@ from pingap.config.diff import MOST_NAMED, shortened
 from pingap.config.followed import Followed, followed
 from pingap.config.home import expanded
 from pingap.config.model import Snapshot
+from pingap.config.notes import notes_on
 from pingap.config.problems import BadValue, ConfigRefused
 from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
 from pingap.config.storage.file import prints_of
@@ -384,7 +385,8 @@ def _load(load: Load, plans: Plans, storage: Readable) -> Found:
         written = (*_code_files(named.plugins, storage.base), *named.files)
         looked = prints_of(written)
         snapshot = load(storage)
-        loaded = Loaded.of(snapshot, plans(snapshot))  # what cannot travel is refused here rather than lost on the way
+        notes = tuple(map(str, notes_on(snapshot)))
+        loaded = Loaded.of(snapshot, plans(snapshot), notes)  # what cannot travel is refused here rather than lost on the way
         return loaded, (*_code_files(snapshot.plugins), *named.files), looked, storage.fingerprint
     except ConfigRefused as refused:
         problems = tuple(map(str, refused.problems))

@@ -12,7 +12,6 @@ import msgspec
 from pingap.config.diff import Changes, diff, restarted_only, shortened
 from pingap.config.difference import difference
 from pingap.config.model import Snapshot
-from pingap.config.notes import notes_on
 from pingap.config.problems import path_of
 from pingap.config.secrecy import without_secrets_of_plugins
 from pingap.stages.bundles import Packed, apart, items_of, packed, unpacked
@@ -45,6 +44,8 @@ class Loaded:
     """Itinerary flags by location."""
     packed: Packed
     """Both, as published."""
+    notes: tuple[str, ...] = ()
+    """What was to be said of it when it was read: that takes the system's data base of users, and a look at each certificate."""
 
     @property
     def digest(self) -> str:
@@ -57,18 +58,18 @@ class Loaded:
         return blake2b(msgspec.msgpack.encode([parts, rest], order="deterministic"), digest_size=6).hexdigest()
 
     @classmethod
-    def of(cls, snapshot: Snapshot, plans: Mapping[str, int]) -> Loaded:
+    def of(cls, snapshot: Snapshot, plans: Mapping[str, int], notes: tuple[str, ...] = ()) -> Loaded:
         """Packs it. Raises TypeError and the like for what cannot travel."""
         all_of_it = packed(snapshot, plans)
         locations = items_of("locations", all_of_it.contents["locations"], all_of_it.blobs)
-        return cls(replace(snapshot, locations=locations), plans, all_of_it)
+        return cls(replace(snapshot, locations=locations), plans, all_of_it, notes)
 
     def anew(self) -> Loaded:
         """The same out of its bundles. What was read lies in the midst of all that reading left, and keeps the memory of that."""
         snapshot, plans = finished(unpacked(self.packed.contents, self.packed.blobs, keeps=False))
         read = self.snapshot
         whole = replace(snapshot, stages=read.stages, bus=read.bus, notes=read.notes, secret=read.secret)
-        return Loaded(whole, plans, self.packed)
+        return Loaded(whole, plans, self.packed, self.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +406,7 @@ class Core:
 
     def _notes(self, loaded: Loaded) -> tuple[str, ...]:
         """What is said in vain, and what differs from that with which this pingap was started and waits for a restart."""
-        return (*(f"{path}: needs a restart of pingap" for path in self._pending(loaded)), *map(str, notes_on(loaded.snapshot)))
+        return (*(f"{path}: needs a restart of pingap" for path in self._pending(loaded)), *loaded.notes)
 
     def _pending(self, loaded: Loaded) -> tuple[str, ...]:
         return diff(self._booted, restarted_only(loaded.snapshot)).restart if self._booted is not None else ()

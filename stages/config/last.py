@@ -19,7 +19,7 @@ def save(run_dir: str, stored: Stored) -> int:
     blobs: dict[bytes, bytes] = {}
     plain: dict[str, Any] = {"number": stored.number, "booted": stored.booted.to_wire(), "blobs": blobs}
     for name, loaded in (("loaded", stored.loaded), ("previous", stored.previous), ("rejected", stored.rejected)):
-        plain[name] = loaded and {"contents": loaded.packed.contents, "rest": _rest(loaded.snapshot).to_wire()}
+        plain[name] = loaded and {"contents": loaded.packed.contents, "rest": _rest(loaded.snapshot).to_wire(), "notes": loaded.notes}
         blobs |= loaded.packed.blobs if loaded else {}
     return keepsake.save(run_dir, NAME, plain)
 
@@ -55,4 +55,6 @@ def _loaded(plain: dict[str, Any], blobs: dict[bytes, bytes]) -> Loaded:
     rest = Snapshot.from_wire(plain["rest"])
     whole = replace(snapshot, stages=rest.stages, bus=rest.bus, notes=rest.notes, secret=rest.secret)
     used = digests(contents)
-    return Loaded(whole, plans, Packed(contents, {digest: blob for digest, blob in blobs.items() if digest in used}))
+    return Loaded(
+        whole, plans, Packed(contents, {digest: blob for digest, blob in blobs.items() if digest in used}), tuple(plain.get("notes", ()))
+    )

@@ -18,8 +18,10 @@ import pytest
 import watchfiles._rust_notify
 
 from pingap.bus.members import Members
+from pingap.config import notes
 from pingap.config.load import load
 from pingap.config.model import Basic, Code, Snapshot
+from pingap.config.problems import Note
 from pingap.config.storage.base import Fingerprint, Readable
 from pingap.config.storage.notice import SHARE
 from pingap.config.storage.places import storage_of
@@ -618,6 +620,24 @@ async def test_who_asks_is_answered_whatever_fails(path: Path, monkeypatch: pyte
             await run.until(lambda: run.outcomes[-1]["asked"] == 7)
             assert "KeyError: 'of some library'" in run.outcomes[-1]["problems"][0]
         await run.take(lambda: run.write(GOOD.format(port=3)))
+
+
+async def test_the_data_base_of_users_is_not_asked_on_the_loop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be behind a network that does not answer: heartbeats would wait for it."""
+    threads: list[threading.Thread] = []
+
+    def asks(basic: Basic) -> list[Note]:
+        threads.append(threading.current_thread())
+        return [Note("basic.user", "is not here")]
+
+    monkeypatch.setattr(notes, "notes_on_account", asks)
+    async with running(path) as run:
+        await run.take(lambda: run.write(GOOD.format(port=3)))
+        assert run.outcomes[-1]["notes"] == ("basic.user: is not here",)
+        async with started(Run(path, path.parent)) as again:
+            await again.until(lambda: again.context.is_ready)
+            assert again.actor.figures()["notes"] == 1
+    assert len(threads) > 1 and threading.main_thread() not in threads
 
 
 async def test_checks_that_exit_the_process_cost_only_the_edit(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.config.model import Basic, Certificate, Code, Location, Server, Snapshot, Upstream
+from pingap.config.model import Basic, Code, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen
 from pingap.config.problems import Note
 from pingap.stages.config import last
@@ -249,14 +249,13 @@ def test_what_changed_is_named_and_a_changed_address_waits_for_a_restart_until_i
 
 
 def test_what_is_said_in_vain_is_told_at_every_commit_and_reload() -> None:
-    content = loaded()
-    content = replace(content, snapshot=replace(content.snapshot, certificates={"site": Certificate(tls_cert="", tls_key="")}))
+    content = replace(loaded(), notes=("certificates.site: without effect",))
     script = Script()
     script.on(STARTING, Read(content))
     script.accept(FIRST, ACCEPT, ROUTING)
     (told,) = script.told
     assert (told.level, told.message) == ("warn", "configuration committed")
-    assert told.notes == ("certificates.site: without effect: no server has global_certificates = true",)
+    assert told.notes == ("certificates.site: without effect",)
     script.on(Read(content, asked=True))
     assert script.told[0].notes == told.notes
 
@@ -452,7 +451,7 @@ def test_a_comparison_changes_nothing() -> None:
 
 
 def test_what_was_noted_while_reading_is_told_and_outlives_the_actor(tmp_path: Path) -> None:
-    content = loaded()
+    content = replace(loaded(), notes=("basic.x: without effect\n    leave it out",))
     content = replace(content, snapshot=replace(content.snapshot, notes=(Note("basic.x", "without effect", "leave it out"),)))
     script = Script()
     script.on(STARTING, Read(content.anew()))
@@ -462,6 +461,7 @@ def test_what_was_noted_while_reading_is_told_and_outlives_the_actor(tmp_path: P
     found = last.restore(str(tmp_path))
     assert found is not None
     assert found.loaded.snapshot.notes == content.snapshot.notes
+    assert found.loaded.notes == content.notes
 
 
 def test_what_a_rollback_needs_outlives_the_actor(tmp_path: Path) -> None:
