@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pingap.config.encryption import decrypt
+from pingap.config.gathering import section_in
 from pingap.config.pem import path_in
 from pingap.config.problems import BadValue
 from pingap.config.references import References, files_named, is_reference, of_environment, of_file
 from pingap.config.storage.base import Document
-from pingap.config.text.formats import as_written
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Followed:
 
 def followed(documents: Collection[Document], env: Mapping[str, str] = os.environ) -> Followed:
     """What the texts name, `$ENV:NAME` and `$SECRET:NAME` filled in. It judges nothing, and never fails for what is written."""
-    storages = as_written(documents, "storages")
+    storages = section_in(documents, "storages")
 
     def stored(name: str) -> str:
         table = opener.fill(storages.get(name), ())
@@ -45,7 +45,7 @@ def followed(documents: Collection[Document], env: Mapping[str, str] = os.enviro
     opener = References({"ENV": of_environment(env), "FILE": of_file}, lambda place, why: None)
     references = References({"ENV": of_environment(env), "SECRET": stored}, lambda place, why: None)
     files = {path for table in storages.values() for path in files_named(table)}
-    for table in as_written(documents, "certificates").values():
+    for table in section_in(documents, "certificates").values():
         values = (references.fill(table.get(key), ()) for key in ("tls_cert", "tls_key")) if isinstance(table, dict) else ()
         files.update(path for value in values if isinstance(value, str) and not is_reference(value) and (path := path_in(value)))
-    return Followed(tuple(sorted(files)), references.fill(as_written(documents, "plugins"), ()))
+    return Followed(tuple(sorted(files)), references.fill(section_in(documents, "plugins"), ()))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from pingap.config.problems import Problem, choices, nearest, path_of
+from pingap.config.problems import ConfigRefused, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.storage.base import SECTIONS, SINGLE, Document
 from pingap.config.text.formats import tables_of
+
+_ESCAPED_WORD: Final = re.compile(r"\\[uUx\s]")
 
 
 @dataclass(slots=True)
@@ -66,3 +69,33 @@ def no_table(path: str, value: object, source: str = "") -> Problem:
 
 def in_two_files(path: str, first: str, second: str) -> Problem:
     return Problem(path, f"is in two files: {first} and {second}", "keep one")
+
+
+def section_in(documents: Iterable[Document], section: str, is_whole: bool = False) -> dict[str, Any]:
+    """The items of a section as far as they can be read, unchecked: for who must know of files that they name.
+
+    is_whole: it raises ConfigRefused where a document that may have some cannot be read, or has something else there, or has it again.
+    """
+    found: dict[str, Any] = {}
+    first = ""
+    for document in documents:
+        if not _may_have(section, document.text):
+            continue
+        tables = tables_of(document)
+        items = tables.get(section) if isinstance(tables, dict) else None
+        if is_whole and found and items and section in SINGLE:
+            raise ConfigRefused([in_two_files(section, first, document.name)])
+        if isinstance(items, dict):
+            found |= items
+            first = first or (document.name if items else "")
+        elif is_whole and isinstance(tables, Problem):
+            raise ConfigRefused([tables])
+        elif is_whole and items is not None:
+            raise ConfigRefused([no_table(section, items, document.name)])
+    return found
+
+
+def _may_have(section: str, text: str) -> bool:
+    """False when there is no such section for sure: to parse thousands of locations once more takes a second."""
+    # HCL and KDL have a word for one item of a section, too; and a name in quotes may have escapes.
+    return section.removesuffix("s") in text or _ESCAPED_WORD.search(text) is not None

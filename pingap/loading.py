@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from pingap.config.accounts import Account, UnknownAccount, account_of, check_account
 from pingap.config.diff import MOST_NAMED, restarted_only
+from pingap.config.gathering import section_in
 from pingap.config.load import load as load_snapshot
 from pingap.config.model import Snapshot
 from pingap.config.notes import grouped, notes_on
@@ -24,7 +25,6 @@ from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import is_within
 from pingap.config.storage.base import OutOfReach, Readable, ReadOnce
 from pingap.config.storage.places import storage_of
-from pingap.config.text.formats import as_written
 from pingap.config.values import parse_access_log
 from pingap.observability.access_format import problems as format_problems
 
@@ -70,7 +70,7 @@ def _access_logs(formats: Iterable[tuple[str, str]]) -> Iterator[Problem]:
 def _written(storage: Readable) -> Iterator[tuple[str, str]]:
     """Access log formats of a configuration that has other problems, so that these are told as well."""
     with suppress(ConfigRefused):
-        for name, server in as_written(storage.read().documents, "servers").items():
+        for name, server in section_in(storage.read().documents, "servers").items():
             written = server.get("access_log") if isinstance(server, dict) else None
             with suppress(BadValue):
                 if isinstance(written, str) and (log := parse_access_log(written)):
@@ -88,7 +88,7 @@ def account_in(storage: Readable) -> Account | None:
     documents = storage.read().documents
     if not any(word in one.text for one in documents for word in ("user", "group", "\\")):
         return None  # to parse thousands of locations once more takes a second
-    basic = as_written(documents, "basic", is_whole=True)
+    basic = section_in(documents, "basic", is_whole=True)
     wrongs: list[Problem] = []
 
     def unset(place: Place, why: BadValue) -> None:

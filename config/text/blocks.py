@@ -21,7 +21,7 @@ _NAMED: Final = ("server", "location", "upstream", "certificate", "plugin", "sto
 WORDS: Final = {"basic": "basic", **{f"{word}s": word for word in _NAMED}, "bus": "bus"}
 """Section → the word that opens a block of it."""
 
-SECTIONS: Final = {word: section for section, word in WORDS.items()} | {section: section for section in WORDS}
+BY_WORD: Final = {word: section for section, word in WORDS.items()} | {section: section for section in WORDS}
 """The word that opens a block, singular or plural → the section."""
 
 INNER: Final[dict[str, tuple[str, ...]]] = {
@@ -59,10 +59,10 @@ class Block:
 
 def section_of(word: str, at: int, outer: str = "") -> str:
     """The section that a block belongs to. outer: that of the block around it. Raises BadText."""
-    section = SECTIONS.get(word)
+    section = BY_WORD.get(word)
     if not outer:
         if section is None:
-            raise BadText(at, f"{word!r} is no section", nearest(word, SECTIONS) or choices(WORDS.values()))
+            raise BadText(at, f"{word!r} is no section", nearest(word, BY_WORD) or choices(WORDS.values()))
         return section
     if section is None or section not in INNER.get(outer, ()):
         raise BadText(at, f"a block {word!r} cannot stand in {WORDS[outer]!r}", _elsewhere(word, section, outer))
@@ -76,7 +76,7 @@ def _elsewhere(word: str, section: str | None, outer: str) -> str:
     return nearest(word, inner) or f"for a table write `{word} = {{ … }}`, for a list of tables `{word} = [{{ … }}]`"
 
 
-def tables_of(blocks: Iterable[Block]) -> dict[str, Any]:
+def lifted(blocks: Iterable[Block]) -> dict[str, Any]:
     """The tables, all blocks lifted out of each other. Raises BadText."""
     tables: dict[str, Any] = {}
     for block in blocks:

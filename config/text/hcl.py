@@ -10,7 +10,7 @@ import re
 from typing import Any, Final
 
 from pingap.config.problems import Problem
-from pingap.config.text.blocks import BadText, Block, tables_of
+from pingap.config.text.blocks import BadText, Block, lifted
 from pingap.config.text.places import DEEPEST, place_of
 
 _SPACE: Final = re.compile(r"(?:[ \t]++|\r(?=\n))*+")
@@ -32,7 +32,7 @@ NOT_EVALUATED: Final = "pingap evaluates nothing in HCL: write the value itself,
 def parse(name: str, text: str) -> dict[str, Any] | Problem:
     """The tables of a document, or why there are none. name: of the document. A key that is null is left out."""
     try:
-        return tables_of(blocks_of(text))
+        return lifted(blocks_of(text))
     except BadText as error:
         return Problem(place_of(name, text, error.at), error.message, error.hint)
 

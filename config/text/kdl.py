@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pingap.config.problems import Problem
 from pingap.config.storage.base import SINGLE
-from pingap.config.text.blocks import INNER, SECTIONS, BadText, Block, section_of, tables_of
+from pingap.config.text.blocks import BY_WORD, INNER, BadText, Block, lifted, section_of
 from pingap.config.text.kdl_nodes import Node, Scalar, nodes_of
 from pingap.config.text.lists import list_keys
 from pingap.config.text.places import place_of
@@ -36,14 +36,14 @@ _AS_KEYS: Final = {("locations", "upstreams"): "upstream", ("locations", "plugin
 def parse(name: str, text: str) -> dict[str, Any] | Problem:
     """The tables of a document, or why there are none. name: of the document. A key that is null is left out."""
     try:
-        return tables_of([_block(node, section_of(node.name, node.at)) for node in nodes_of(text)])
+        return lifted([_block(node, section_of(node.name, node.at)) for node in nodes_of(text)])
     except BadText as error:
         return Problem(place_of(name, text, error.at), error.message, error.hint)
 
 
 def as_key(section: str, word: str) -> str:
     """The key that a node of this name is in a block of `section` when it is no block itself."""
-    return _AS_KEYS.get((section, SECTIONS.get(word, "")), word)
+    return _AS_KEYS.get((section, BY_WORD.get(word, "")), word)
 
 
 def _block(node: Node, section: str) -> Block:
@@ -56,7 +56,7 @@ def _block(node: Node, section: str) -> Block:
     keys = _Keys(list_keys(section, _category(node) if section == "plugins" else ""))
     keys.add_props(node)
     for child in node.children or ():
-        inner = SECTIONS.get(child.name)
+        inner = BY_WORD.get(child.name)
         if inner not in INNER.get(section, ()):
             keys.add(child.name, child)
         elif child.children is not None or child.props:

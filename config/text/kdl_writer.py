@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pingap.config.problems import ConfigRefused, Problem, path_of
 from pingap.config.storage.base import SINGLE
-from pingap.config.text.blocks import INNER, SECTIONS, WORDS
+from pingap.config.text.blocks import BY_WORD, INNER, WORDS
 from pingap.config.text.kdl import ENTRIES, LIST, TABLE, VALUE, as_key
 from pingap.config.text.lists import list_keys
 
@@ -40,7 +40,7 @@ def written(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _body(item: Mapping[str, Any], section: str, path: tuple[str, ...]) -> str:
     for key, value in item.items():
-        if SECTIONS.get(key) in INNER.get(section, ()) and (as_key(section, key) != key or _has_tables(value)):
+        if BY_WORD.get(key) in INNER.get(section, ()) and (as_key(section, key) != key or _has_tables(value)):
             raise ConfigRefused([Problem(path_of(*path, key), "in KDL this key would be a block", "there is no such key: take it out")])
     category = item.get("category")
     lists = list_keys(section, category) if isinstance(category, str) else list_keys(section)

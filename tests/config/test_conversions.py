@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from pingap.config.convert import WRITERS, converted
 from pingap.config.edit import put
+from pingap.config.gathering import section_in
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import Document, NotWritten
 from pingap.config.storage.memory import MemoryStorage
 from pingap.config.storage.places import storage_of
-from pingap.config.text.formats import as_written, tables_of
+from pingap.config.text.formats import tables_of
 from pingap.config.text.lists import list_keys
 from pingap.stages.plugins import registry
 from tests.kit.config import load, load_text
@@ -201,8 +202,8 @@ def test_a_directory_is_read_in_all_languages_together(tmp_path: Path) -> None:
     ],
 )
 def test_items_are_found_however_their_section_is_written(name: str, text: str) -> None:
-    assert as_written([Document(name, text)], "plugins") == {"a": {}}
-    assert as_written([Document(name, text)], "servers") == {}
+    assert section_in([Document(name, text)], "plugins") == {"a": {}}
+    assert section_in([Document(name, text)], "servers") == {}
 
 
 @pytest.mark.parametrize(("name", "text"), [("x.hcl", 'upstream "app" {\n}\n'), ("x.kdl", "upstream app {}\n")])
