@@ -56,7 +56,7 @@ TEXTS = st.one_of(
 )
 WORDS = st.from_regex(r"[a-z_][a-z0-9_-]{0,8}", fullmatch=True)
 KEYS = st.one_of(WORDS, TEXTS, st.sampled_from(["item", "-", "true", "null", "headers", "ip_list", "list"]))
-LEAVES = st.one_of(TEXTS, st.booleans(), st.integers(), st.integers(-(10**40), 10**40), st.floats(allow_nan=False, allow_infinity=False))
+LEAVES = st.one_of(TEXTS, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False))
 VALUES = st.recursive(LEAVES, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)), max_leaves=8)
 BLOCKS = ("upstream", "location", "plugin", "certificate")
 OWN_KEYS = st.one_of(WORDS, st.sampled_from(["addrs", "match_headers", "remark"])).filter(lambda key: key.removesuffix("s") not in BLOCKS)
