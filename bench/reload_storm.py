@@ -240,7 +240,7 @@ def _marked(parity: int) -> Callable[[Exchange], None]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--reloads", type=int, default=1000)
-    parser.add_argument("--warm-up", type=int, default=1100)
+    parser.add_argument("--warm-up", type=int, default=2200)
     parser.add_argument("--locations", type=int, default=200)
     parser.add_argument("--placement", choices=("split", "colocated"), default="split")
     args = parser.parse_args()
