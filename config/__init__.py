@@ -4,7 +4,7 @@
     text/        text -> tables, whatever the language; edit.py: one item, put into the text where it is or belongs
     gathering.py  documents put together
     load.py      tables -> `Snapshot`; the only place that needs pydantic    followed.py  files that it depends on
-    references.py  `$ENV:NAME` and the like; includes.py: storages put over the keys of items; encryption.py: of their values
+    references.py  `$ENV:NAME` and the like; includes.py: storages put over the keys of items; encryption.py, opened.py: of their values
     secrecy.py   what is secret, and how it is kept out of what is said: THE table of it
     check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
     lenient.py   what is taken otherwise than it is written, for who migrates: THE table of it; notes.py tells it, and what is said in vain

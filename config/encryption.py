@@ -54,6 +54,23 @@ def decrypt(text: str, pass_phrase: str) -> str:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+    salt, nonce, sealed = _parts(text)
+    try:
+        return AESGCM(_key(pass_phrase, salt)).decrypt(nonce, sealed, PREFIX.encode()).decode()
+    except InvalidTag:
+        raise NotDecrypted(_WRONG) from None
+
+
+def salt_of(text: str) -> bytes:
+    """Of a whole text that `encrypt` made; empty for another. Each salt costs one derivation of a key, and nothing else costs any."""
+    try:
+        return _parts(text.strip())[0] if is_encrypted(text.strip()) else b""
+    except NotDecrypted:
+        return b""
+
+
+def _parts(text: str) -> tuple[bytes, bytes, bytes]:
+    """Salt, nonce, and what is sealed. Raises NotDecrypted."""
     body = text.removeprefix(PREFIX)
     try:
         raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
@@ -61,11 +78,7 @@ def decrypt(text: str, pass_phrase: str) -> str:
         raise NotDecrypted("is damaged: what follows the prefix is no base64") from None
     if len(raw) < _SALT + _NONCE + _TAG:
         raise NotDecrypted("is damaged: its end is missing")
-    salt, nonce, sealed = raw[:_SALT], raw[_SALT : _SALT + _NONCE], raw[_SALT + _NONCE :]
-    try:
-        return AESGCM(_key(pass_phrase, salt)).decrypt(nonce, sealed, PREFIX.encode()).decode()
-    except InvalidTag:
-        raise NotDecrypted(_WRONG) from None
+    return raw[:_SALT], raw[_SALT : _SALT + _NONCE], raw[_SALT + _NONCE :]
 
 
 def is_encrypted(text: str) -> bool:
@@ -76,7 +89,7 @@ def is_encrypted(text: str) -> bool:
 _WRONG: Final = "cannot be decrypted: the pass phrase is wrong, or the text was changed"
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)  # more values with a salt each would be derived anew at every reload
 def _key(pass_phrase: str, salt: bytes) -> bytes:
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 

@@ -24,11 +24,12 @@ from pydantic_core import CoreConfig, SchemaValidator
 from pingap.config import check, includes, lenient, unsupported
 from pingap.config.addresses import is_host_name
 from pingap.config.certificates import leaf_of, names_of
-from pingap.config.encryption import NotDecrypted, decrypt, is_encrypted
+from pingap.config.encryption import is_encrypted
 from pingap.config.gathering import Gathered, gathered, no_table
 from pingap.config.includes import INCLUDING, Shelf
 from pingap.config.model import KINDS, Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
 from pingap.config.notes import grouped
+from pingap.config.opened import OpenedStorages
 from pingap.config.problems import BadValue, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.references import Place, References, of_environment, of_file, of_no_storage, of_storages
@@ -161,7 +162,7 @@ def _fill(raw: _Raw, env: Mapping[str, str]) -> None:
         raw.tables["storages"] = opener.fill(raw.tables["storages"], ("storages",))
     stored = _items(raw, "storages", StoredValue)
     declared = frozenset(raw.tables.get("storages", {}))
-    values = dict(_opened(raw, stored))
+    values = OpenedStorages(dict(_usable(raw, stored)), raw.problems.append)
     references = References({"ENV": variable, "SECRET": of_storages(values, declared)}, unset, used)
     for section in raw.tables.keys() - {"storages", "basic"}:
         raw.tables[section] = references.fill(raw.tables[section], (section,))
@@ -186,6 +187,7 @@ def _fill(raw: _Raw, env: Mapping[str, str]) -> None:
             if isinstance(table, dict) and includes.KEY in table:
                 items[name] = _expanded(raw, shelf, path_of(section, name), table, marks)
     raw.problems += shelf.problems
+    raw.notes += values.notes()
 
 
 def _basic(table: Table, references: References, before: References) -> Table:
@@ -206,24 +208,17 @@ def _expanded(raw: _Raw, shelf: Shelf, path: str, table: Table, marks: Mapping[s
     return item.table
 
 
-def _opened(raw: _Raw, stored: Mapping[str, StoredValue]) -> Iterator[tuple[str, str]]:
-    """(name, readable text) of each storage that can be used."""
+def _usable(raw: _Raw, stored: Mapping[str, StoredValue]) -> Iterator[tuple[str, StoredValue]]:
+    """Those of which nothing is wrong, as far as that can be told without opening them."""
     for name, one in stored.items():
         path = path_of("storages", name)
         if path in raw.partial or raw.unset & {f"{path}.value", f"{path}.secret"}:
             continue
-        if one.secret:
-            try:
-                yield name, decrypt(one.value, one.secret)
-            except NotDecrypted as error:
-                raw.problems.append(
-                    Problem(f"{path}.value", str(error), "`pingap secret encrypt` makes such a text, `pingap secret decrypt` tries one")
-                )
-        elif is_encrypted(one.value):
+        if not one.secret and is_encrypted(one.value):
             hint = 'write secret = "$ENV:NAME", with the pass phrase in that environment variable'
             raw.problems.append(Problem(f"{path}.secret", "the value is encrypted, and there is no pass phrase", hint))
         else:
-            yield name, one.value
+            yield name, one
 
 
 def _single(raw: _Raw, section: str, kind: type[Item]) -> Item | None:

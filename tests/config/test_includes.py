@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.kdf import scrypt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.config import edit
+from pingap.config import edit, encryption
 from pingap.config.encryption import encrypt
 from pingap.config.model import Snapshot
 from pingap.config.problems import ConfigRefused
@@ -92,6 +93,41 @@ def test_an_encrypted_include_is_decrypted_with_a_pass_phrase_of_the_environment
         "storages.a.value: cannot be decrypted: the pass phrase is wrong, or the text was changed\n"
         "    `pingap secret encrypt` makes such a text, `pingap secret decrypt` tries one"
     ]
+
+
+def test_a_storage_that_nobody_uses_is_not_opened() -> None:
+    """Each costs a fifth of a second. What can be said of it without that is said."""
+    encryption._key.cache_clear()
+    text = encrypt("weight = 2", "p")
+    more = "".join(f"[storages.{name}]\ncategory = 'x'\nvalue = '{text}'\nsecret = '{name}'\n" for name in ("p", "q", "r"))
+    assert site('includes = ["p"]', more).locations["all"].weight == 2
+    assert encryption._key.cache_info().misses == 1
+    (problem,) = problems('includes = ["p"]', more.replace(text, text[:40], 3).replace(text[:40], text, 2))
+    assert problem.startswith("storages.r.value: is damaged")
+
+
+def test_many_salts_are_noted_and_their_keys_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload of a hundred such values took longer than it may, every time."""
+    derived: list[bytes] = []
+
+    class Cheap:
+        def __init__(self, salt: bytes, *_: int) -> None:
+            self._salt = salt
+
+        def derive(self, _: bytes) -> bytes:
+            derived.append(self._salt)
+            return self._salt * 2
+
+    monkeypatch.setattr(scrypt, "Scrypt", Cheap)
+    for count, notes in ((200, 1), (16, 0)):
+        texts = [encrypt("X-A: 1", "p") for _ in range(count)]
+        more = "".join(f"[storages.s{at}]\ncategory = 'x'\nvalue = '{text}'\nsecret = 'p'\n" for at, text in enumerate(texts))
+        own = "proxy_set_headers = [" + ", ".join(f'"$SECRET:s{at}"' for at in range(count)) + "]"
+        derived.clear()
+        assert [note.path for note in site(own, more).notes] == ["storages"] * notes
+        assert [note.message.split()[0] for note in site(own, more).notes] == [str(count)] * notes
+        assert not derived, "encrypting them has derived each"
+    encryption._key.cache_clear()
 
 
 def test_pass_phrase_and_value_may_be_in_files(tmp_path: Path) -> None:
