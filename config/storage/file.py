@@ -194,7 +194,7 @@ class FileStorage:
         self._clear(paths.values())
         for name in (*written, *removed):
             if self._history and name in old:
-                self._history.keep(self._kept_as(name), old[name].text)
+                self._history.keep(self._kept_as(name), old[name].text, self.file_of(name))
         there = [self.file_of(name) for name in old]
         new: dict[str, str] = {}
         steps: dict[str, Step] = {}

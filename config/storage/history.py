@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from pingap.config.storage.base import LISTED, SECTIONS, SINGLE, Earlier, NotWritten
 from pingap.config.storage.regular import content_of
-from pingap.config.storage.replacing import beside, clear, flush, make_root
+from pingap.config.storage.replacing import beside, clear, flush, give, make_root
 
 KEPT: Final = 100
 """Earlier texts of one document; beyond that the oldest go."""
@@ -33,16 +33,24 @@ class History:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def keep(self, document: str, text: str) -> None:
-        """Puts a text by that is about to be replaced or removed. Raises OSError."""
+    def keep(self, document: str, text: str, owner: Path) -> None:
+        """Puts a text by that is about to be replaced or removed. Raises OSError.
+
+        owner: a file whose owner has the history, too: one that is root's could not be gone on with by him.
+        """
+        is_new = not self.folder.exists()
         make_root(self.folder, 0o700)
+        if is_new:
+            _give(self.folder, owner)
         there = self._of(document)
         if there and content_of(there[0][1]) == text.encode():
             return  # of a change that then could not be made
         now = max(int(time.time()), there[0][0] + 1 if there else 0)
         clear(self.folder)
         path = self.folder / f"{_name(document)}-{now}"
-        os.replace(beside(path, text.encode()), path)
+        new = beside(path, text.encode())
+        _give(new, owner)
+        os.replace(new, path)
         flush(self.folder)
         for _, old in there[KEPT - 1 :]:
             old.unlink(missing_ok=True)
@@ -62,6 +70,14 @@ class History:
         except FileNotFoundError:
             return []
         return sorted(((int(found[1]), self.folder / name) for name in names if (found := form.fullmatch(name))), reverse=True)
+
+
+def _give(path: str | Path, owner: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        give(fd, owner.stat())
+    finally:
+        os.close(fd)
 
 
 def _name(document: str) -> str:

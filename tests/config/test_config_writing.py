@@ -312,6 +312,16 @@ def test_what_root_makes_is_for_whom_the_configuration_is(root: Path) -> None:
     assert [(one.st_uid, one.st_gid, one.st_mode & 0o777) for one in made] == [(NOBODY, NOBODY, 0o700), (NOBODY, NOBODY, 0o600)]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_history_is_for_whom_the_configuration_is(root: Path) -> None:
+    os.chown(root / "a.toml", NOBODY, NOBODY)
+    storage = storage_of(f"{root}?enable_history=true")
+    storage.write(Document("a.toml", "a = 2\n"), version(storage))
+    folder = root.with_name(f"{root.name}-history")
+    kept = [one.stat() for one in (folder, *folder.iterdir())]
+    assert [(one.st_uid, one.st_mode & 0o777) for one in kept] == [(NOBODY, 0o700), (NOBODY, 0o600)]
+
+
 @contextmanager
 def nobody() -> Iterator[Path]:
     """A directory that everybody may look into, as a user who is not its owner."""
