@@ -12,7 +12,7 @@ from pingap.config.gathering import in_two_files
 from pingap.config.problems import ConfigRefused, Problem, path_of
 from pingap.config.storage.base import SINGLE, Document, NotWritten, after
 from pingap.config.text.formats import is_toml, tables_of
-from pingap.config.text.items import NOWHERE, Place, TextItem, items_of, joined, remains_of
+from pingap.config.text.items import NOWHERE, ItemPlace, TextItem, items_of, joined, remains_of
 
 HomeOf = Callable[[str, str], str]
 """Section and name → the document for it. Raises NotWritten."""
@@ -81,8 +81,8 @@ def copied(source: Iterable[Document], target: Iterable[Document], home_of: Home
     homes = _homes((place for place in new if place not in there), home_of)
     origins = _origins((homes[item.place], one.name) for one, items in sources.items() for item in items if item.place in homes)
     wanted: dict[str, list[TextItem]] = {}
-    changed: list[Place] = []
-    gone: list[Place] = []
+    changed: list[ItemPlace] = []
+    gone: list[ItemPlace] = []
     same = 0
     for document, items in before.items():
         wanted[document.name] = []
@@ -124,7 +124,7 @@ def copied(source: Iterable[Document], target: Iterable[Document], home_of: Home
 def _by_document(documents: Iterable[Document]) -> dict[Document, list[TextItem]]:
     """Raises ConfigRefused with every document that cannot be parsed, and every item that is in two."""
     found: dict[Document, list[TextItem]] = {}
-    seen: dict[Place, str] = {}
+    seen: dict[ItemPlace, str] = {}
     problems: list[Problem] = []
     for document in documents:
         try:
@@ -141,8 +141,8 @@ def _by_document(documents: Iterable[Document]) -> dict[Document, list[TextItem]
     return found
 
 
-def _homes(places: Iterable[Place], home_of: HomeOf) -> dict[Place, str]:
-    found: dict[Place, str] = {}
+def _homes(places: Iterable[ItemPlace], home_of: HomeOf) -> dict[ItemPlace, str]:
+    found: dict[ItemPlace, str] = {}
     problems: list[str] = []
     for section, name in places:
         try:
@@ -201,7 +201,7 @@ def _check(before: Mapping[Document, list[TextItem]], relocation: Relocation) ->
         raise AssertionError("the configuration would be another one: nothing is written")
 
 
-def _all(documents: Mapping[Document, list[TextItem]]) -> Iterator[tuple[Place, object]]:
+def _all(documents: Mapping[Document, list[TextItem]]) -> Iterator[tuple[ItemPlace, object]]:
     return ((item.place, item.value) for items in documents.values() for item in items)
 
 
@@ -209,6 +209,6 @@ def _sorted(documents: Iterable[Document]) -> tuple[Document, ...]:
     return tuple(sorted(documents, key=lambda document: document.name))
 
 
-def _path(place: Place) -> str:
+def _path(place: ItemPlace) -> str:
     section, name = place
     return path_of(section, name) if name else section

@@ -35,8 +35,8 @@ from pingap.config.storage.base import (
     same_version,
 )
 from pingap.config.storage.history import History
-from pingap.config.storage.journal import Journal, Step
-from pingap.config.storage.notice import Notice, Places, places_of
+from pingap.config.storage.journal import Journal, Replacement
+from pingap.config.storage.notice import Directories, Notice, directories_of
 from pingap.config.storage.regular import content_of
 from pingap.config.storage.replacing import beside, clear, flush, make_folder, make_root, turn
 from pingap.config.text.formats import FORMATS, TOML
@@ -119,15 +119,15 @@ class FileStorage:
         return prints_of([*_files(self.root, []), *([path] if path.exists() else [])])
 
     def follow(self, moved: Callable[[], None]) -> Callable[[], None]:
-        return Notice(self._places, moved).end
+        return Notice(self._directories, moved).end
 
-    def _places(self) -> Places:
+    def _directories(self) -> Directories:
         """Where something happens when the configuration changes."""
         if not self.root.is_dir():
-            return places_of([self.root])
+            return directories_of([self.root])
         tree = [(Path(folder), names) for folder, names in _tree(self.root, lambda error: None)]
         links = [path for folder, names in tree for name in names if (path := folder / name).suffix in FORMATS and path.is_symlink()]
-        return places_of(links, [folder for folder, _ in tree])
+        return directories_of(links, [folder for folder, _ in tree])
 
     def history(self, document: str) -> tuple[Earlier, ...] | None:
         return self._history.earlier(self._kept_as(document)) if self._history else None
@@ -197,24 +197,27 @@ class FileStorage:
                 self._history.keep(self._kept_as(name), old[name].text, self.file_of(name))
         there = [self.file_of(name) for name in old]
         new: dict[str, str] = {}
-        steps: dict[str, Step] = {}
+        replacements: dict[str, Replacement] = {}
         try:
             for name, document in written.items():
                 make_folder(paths[name].parent)
                 mine = [paths[name]] if name in old else []
                 new[name] = beside(paths[name], document.text.encode(), [*mine, *like.get(name, ())] or there)
             if len(written) + len(removed) > 1:
-                steps = {name: Step(_digest(paths[name]), written[name].text if name in written else None) for name in (*written, *removed)}
-                touched = [self.file_of(name) for name in steps if name in old]
+                replacements = {
+                    name: Replacement(_digest(paths[name]), written[name].text if name in written else None)
+                    for name in (*written, *removed)
+                }
+                touched = [self.file_of(name) for name in replacements if name in old]
                 touched += [path for paths_of_one in like.values() for path in paths_of_one]
-                new[journal.NAME] = beside(self.root / journal.NAME, journal.packed(steps), touched or there)
+                new[journal.NAME] = beside(self.root / journal.NAME, journal.packed(replacements), touched or there)
             if self.fingerprint() != before:
                 raise Outdated("the configuration is being changed at this moment: read it again")
-            if steps:
+            if replacements:
                 os.replace(new.pop(journal.NAME), self.root / journal.NAME)
                 flush(self.root)
                 with suppress(OSError):  # from here on it is so, and the next writer does what cannot be done now
-                    self._do(steps, new)
+                    self._do(replacements, new)
             else:
                 for name in written:
                     os.replace(new.pop(name), paths[name])
@@ -274,7 +277,7 @@ class FileStorage:
         """Puts into contents what the journal says of them. False: there is none."""
         path = self.root / journal.NAME
         try:
-            steps = journal.unpacked(content_of(path))
+            replacements = journal.unpacked(content_of(path))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
@@ -285,11 +288,11 @@ class FileStorage:
                 Problem(str(path), "is no journal of an unfinished change", "remove it, and look whether all files are as they should be")
             )
             return False
-        for name, step in steps.items():
-            if step.is_due(contents.get(name)):
+        for name, one in replacements.items():
+            if one.is_due(contents.get(name)):
                 contents.pop(name, None)
-                if step.text is not None:
-                    contents[name] = step.text.encode()
+                if one.text is not None:
+                    contents[name] = one.text.encode()
         return True
 
     def _finish(self) -> None:
@@ -298,24 +301,24 @@ class FileStorage:
         if not self.is_directory or not path.exists():
             return
         try:
-            steps = journal.unpacked(content_of(path))
+            replacements = journal.unpacked(content_of(path))
         except ValueError:
             return  # reading says so
-        self._do(steps, {})
+        self._do(replacements, {})
 
-    def _do(self, steps: Journal, new: dict[str, str]) -> None:
+    def _do(self, replacements: Journal, new: dict[str, str]) -> None:
         """new: files that have the text already; what was used is taken out of it."""
         folders = set()
-        for name, step in steps.items():
+        for name, one in replacements.items():
             path = self._path_of(name)
-            if not step.is_due(_content(path)):
+            if not one.is_due(_content(path)):
                 continue
-            if step.text is None:
+            if one.text is None:
                 self._remove(name)
                 continue
             if name not in new:
                 make_folder(path.parent)
-            os.replace(new.pop(name, "") or beside(path, step.text.encode(), [path, self.root / journal.NAME]), path)
+            os.replace(new.pop(name, "") or beside(path, one.text.encode(), [path, self.root / journal.NAME]), path)
             folders.add(path.parent)
         for folder in folders:
             flush(folder)

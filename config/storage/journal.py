@@ -17,7 +17,7 @@ NAME: Final = ".pingap-journal"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Replacement:
     """What becomes of one file."""
 
     old: str | None
@@ -26,11 +26,11 @@ class Step:
     """None: it is removed."""
 
     def is_due(self, content: bytes | None) -> bool:
-        """Whether a file with that content has yet to become what the step says."""
+        """Whether a file with that content has yet to become what it says."""
         return self.old == (None if content is None else digest(content))
 
 
-Journal = Mapping[str, Step]
+Journal = Mapping[str, Replacement]
 """By the names of documents."""
 
 
@@ -39,7 +39,7 @@ def digest(content: bytes) -> str:
 
 
 def packed(journal: Journal) -> bytes:
-    return json.dumps({name: [step.old, step.text] for name, step in journal.items()}).encode()
+    return json.dumps({name: [one.old, one.text] for name, one in journal.items()}).encode()
 
 
 def unpacked(content: bytes) -> Journal:
@@ -49,9 +49,9 @@ def unpacked(content: bytes) -> Journal:
     except RecursionError:
         raise ValueError("it is no journal") from None
     journal = {}
-    for name, step in found.items() if isinstance(found, dict) else [("", None)]:
-        if not isinstance(step, list) or len(step) != 2 or not all(part is None or isinstance(part, str) for part in step):
+    for name, pair in found.items() if isinstance(found, dict) else [("", None)]:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(part is None or isinstance(part, str) for part in pair):
             raise ValueError("it is no journal")
-        (name + (step[1] or "")).encode()  # an escaped half of a letter is none
-        journal[name] = Step(step[0], step[1])
+        (name + (pair[1] or "")).encode()  # an escaped half of a letter is none
+        journal[name] = Replacement(pair[0], pair[1])
     return journal

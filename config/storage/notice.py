@@ -33,11 +33,11 @@ SHARE: Final = 0.02
 MOST: Final = 4096
 """Directories; of more none is watched: the watches of a system are for all of its programs."""
 
-Places = Mapping[str, frozenset[str] | None]
+Directories = Mapping[str, frozenset[str] | None]
 """Directory → the names in it that count; None: all."""
 
 
-def places_of(files: Iterable[str | Path], folders: Iterable[str | Path] = ()) -> dict[str, frozenset[str] | None]:
+def directories_of(files: Iterable[str | Path], folders: Iterable[str | Path] = ()) -> dict[str, frozenset[str] | None]:
     """Where something happens when one of the files becomes another one, by whatever way, or anything in the folders."""
     named: dict[str, set[str]] = {}
     whole: set[str] = set()
@@ -70,10 +70,10 @@ def _follow(path: str, named: dict[str, set[str]]) -> str:
 
 
 class Notice:
-    """places: asked again and again, in the thread, where to listen. moved: called in the thread."""
+    """directories: asked again and again, in the thread, where to listen. moved: called in the thread."""
 
-    def __init__(self, places: Callable[[], Places], moved: Callable[[], None]) -> None:
-        self._places = places
+    def __init__(self, directories: Callable[[], Directories], moved: Callable[[], None]) -> None:
+        self._directories = directories
         self._moved = moved
         self._is_over = threading.Event()
         threading.Thread(target=self._run, name="config notice", daemon=True).start()
@@ -94,7 +94,7 @@ class Notice:
         """Until the directories are others. Raises what the library raises."""
         from watchfiles._rust_notify import RustNotify  # documented; watchfiles.watch() wants the main thread's signals
 
-        places, before, rest = self._seen()
+        directories, before, rest = self._seen()
         if not before or len(before) > MOST:
             self._is_over.wait(ANEW)
             return
@@ -105,33 +105,33 @@ class Notice:
                 found = kernel.watch(GROUP, STEP, max(1, int(wait * 1000)), self._is_over)
                 if found in ("stop", "signal"):
                     return
-                if isinstance(found, set) and any(_counts(path, places) for _, path in found):
+                if isinstance(found, set) and any(_counts(path, directories) for _, path in found):
                     self._moved()
                 wait = again - monotonic()
                 if wait > 0:
                     continue
-                known, (places, now, rest) = places, self._seen()
-                if places != known or now != before:
+                known, (directories, now, rest) = directories, self._seen()
+                if directories != known or now != before:
                     return
                 again, wait = monotonic() + rest, ANEW
 
-    def _seen(self) -> tuple[Places, dict[str, int], float]:
-        """The places, the inodes of those that are there, and the seconds until it is time to look again."""
+    def _seen(self) -> tuple[Directories, dict[str, int], float]:
+        """The directories, the inodes of those that are there, and the seconds until it is time to look again."""
         began = monotonic()
-        places = self._places()
-        return places, _identities(places), (monotonic() - began) / SHARE
+        directories = self._directories()
+        return directories, _identities(directories), (monotonic() - began) / SHARE
 
 
-def _counts(path: str, places: Places) -> bool:
+def _counts(path: str, directories: Directories) -> bool:
     folder, name = os.path.split(path)
-    names = places.get(folder, frozenset())
-    return names is None or name in names or path in places
+    names = directories.get(folder, frozenset())
+    return names is None or name in names or path in directories
 
 
-def _identities(places: Places) -> dict[str, int]:
+def _identities(directories: Directories) -> dict[str, int]:
     """The inodes of the directories that are there."""
     found = {}
-    for folder in places:
+    for folder in directories:
         with suppress(OSError):
             found[folder] = os.stat(folder).st_ino
     return found

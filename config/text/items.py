@@ -19,7 +19,7 @@ from pingap.config.storage.base import SINGLE, Document
 from pingap.config.text import toml
 from pingap.config.text.formats import is_toml, tables_of
 
-Place = tuple[str, str]
+ItemPlace = tuple[str, str]
 """Section and name, as ("servers", "web") of `[servers.web]`; the name is "" for what is an item by itself, as [basic]."""
 
 _BLANK_END: Final = re.compile(r"\n[ \t\r]*\n\Z")
@@ -33,7 +33,7 @@ _TOKEN: Final = re.compile(r'''"""(?:\\.|[^\\])*?"""+|\'{3}.*?\'{3,}|"(?:\\.|[^"
 class TextItem:
     """One item."""
 
-    place: Place
+    place: ItemPlace
     text: str
     """TOML: its table with all within, and what stands above."""
     value: Any
@@ -90,11 +90,11 @@ def _is_outer_header(line: str) -> bool:
     return section not in SINGLE and table == {}
 
 
-NOWHERE: Final[Place] = ("", "")
+NOWHERE: Final[ItemPlace] = ("", "")
 """Of a piece that is in no table: what stands behind or between them, comments."""
 
 
-def _values(tables: dict[str, Any]) -> Iterator[tuple[Place, Any]]:
+def _values(tables: dict[str, Any]) -> Iterator[tuple[ItemPlace, Any]]:
     for section, table in tables.items():
         if section in SINGLE or not isinstance(table, dict) or not all(isinstance(item, dict) for item in table.values()):
             yield (section, ""), table
@@ -133,7 +133,7 @@ def _cut(text: str) -> list[TextItem] | None:
 class _Piece:
     """An item as it is found: its tables one after the other."""
 
-    place: Place
+    place: ItemPlace
     blocks: list[str]
     tables: dict[str, Any]
     """What the first one says."""
@@ -217,7 +217,7 @@ def _tables(block: list[str]) -> dict[str, Any] | None:
         return None
 
 
-def _place_of(block: str, tables: dict[str, Any]) -> Place | None:
+def _place_of(block: str, tables: dict[str, Any]) -> ItemPlace | None:
     """Of the one header in it; NOWHERE for comments, and an empty `[servers]`.
 
     None: there is something without a header, or an item that is not a table of its own.
@@ -239,6 +239,6 @@ def _place_of(block: str, tables: dict[str, Any]) -> Place | None:
     return None if any(isinstance(item, dict) for item in table.values()) else (section, "")
 
 
-def _dumped(place: Place, value: Any) -> str:
+def _dumped(place: ItemPlace, value: Any) -> str:
     section, name = place
     return toml.written({section: {name: value} if name else value})

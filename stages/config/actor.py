@@ -22,7 +22,7 @@ from pingap.config.notes import notes_on
 from pingap.config.problems import BadValue, ConfigRefused
 from pingap.config.storage.base import Fingerprint, Readable, ReadOnce, Storage
 from pingap.config.storage.file import prints_of
-from pingap.config.storage.notice import Notice, places_of
+from pingap.config.storage.notice import Notice, directories_of
 from pingap.observability.figures import NOTES
 from pingap.observability.notices import DIFF_CONFIG, RELOAD_CONFIG, RELOAD_CONFIG_FAIL
 from pingap.stages import keepsake
@@ -132,7 +132,7 @@ class ConfigActor(Actor):
             self.context.ready()
         if self._follows:
             moved = partial(_wake_up, self.context.loop, self._wake)
-            self._endings = [self._storage.follow(moved), Notice(lambda: places_of(self._code), moved).end]
+            self._endings = [self._storage.follow(moved), Notice(lambda: directories_of(self._code), moved).end]
         self._watcher = self.context.loop.create_task(self._watch(watch))
 
     async def _first_generation(self, watch: Watch) -> None:

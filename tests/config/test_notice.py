@@ -13,7 +13,7 @@ import pytest
 
 from pingap.config.storage import notice
 from pingap.config.storage.file import FileStorage
-from pingap.config.storage.notice import Places, places_of
+from pingap.config.storage.notice import Directories, directories_of
 from pingap.config.storage.places import storage_of
 from tests.kit.waiting import until
 
@@ -152,10 +152,12 @@ def test_every_link_on_the_way_counts(tmp_path: Path) -> None:
     (tmp_path / "etc" / "pingap.toml").symlink_to("../current/conf/pingap.toml")
     (tmp_path / "loop").symlink_to("loop")
     found = {
-        os.path.relpath(folder, tmp_path): set(names) for folder, names in places_of([tmp_path / "etc" / "pingap.toml"]).items() if names
+        os.path.relpath(folder, tmp_path): set(names)
+        for folder, names in directories_of([tmp_path / "etc" / "pingap.toml"]).items()
+        if names
     }
     assert found == {"etc": {"pingap.toml"}, ".": {"current"}, "v1/conf": {"pingap.toml"}}
-    assert places_of([tmp_path / "loop"], [tmp_path / "v1"])[str(tmp_path / "v1")] is None
+    assert directories_of([tmp_path / "loop"], [tmp_path / "v1"])[str(tmp_path / "v1")] is None
 
 
 def test_where_the_kernel_has_no_watch_left_it_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,15 +206,15 @@ def test_a_directory_in_which_much_is_written_is_walked_through_no_more_than_its
     tmp_path: Path, listen: Callable[[Path], Ear], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walks = 0
-    real = FileStorage._places
+    real = FileStorage._directories
 
-    def slow(storage: FileStorage) -> Places:
+    def slow(storage: FileStorage) -> Directories:
         nonlocal walks
         walks += 1
         time.sleep(0.05)
         return real(storage)
 
-    monkeypatch.setattr(FileStorage, "_places", slow)
+    monkeypatch.setattr(FileStorage, "_directories", slow)
     monkeypatch.setattr(notice, "ANEW", 60.0)
     ear = listen(tmp_path)
     walks = 0

@@ -130,7 +130,7 @@ def test_a_journal_that_is_none_is_told_and_nothing_is_written_over_it(root: Pat
 
 
 def test_a_journal_cannot_lead_out_of_the_directory(root: Path) -> None:
-    (root / journal.NAME).write_bytes(journal.packed({"../out.toml": journal.Step(None, "x")}))
+    (root / journal.NAME).write_bytes(journal.packed({"../out.toml": journal.Replacement(None, "x")}))
     storage = storage_of(root)
     with pytest.raises((NotWritten, ConfigRefused)):
         storage.write(Document("a.toml", "a = 3\n"), storage.read().version)
