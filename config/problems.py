@@ -19,6 +19,9 @@ class Problem:
     source: str = ""
     """The file that holds the key, where there are several."""
 
+    def __post_init__(self) -> None:
+        _make_sayable(self)
+
     def __str__(self) -> str:
         return _told(self)
 
@@ -36,8 +39,19 @@ class Note:
     source: str = ""
     """As of a Problem."""
 
+    def __post_init__(self) -> None:
+        _make_sayable(self)
+
     def __str__(self) -> str:
         return _told(self)
+
+
+def _make_sayable(one: Problem | Note) -> None:
+    """A name of a file may be in no encoding: as Python has it, it can be neither printed nor sent to another process."""
+    for name in ("path", "message", "hint", "source"):
+        text = getattr(one, name)
+        if not text.isascii():
+            object.__setattr__(one, name, text.encode("utf-8", "backslashreplace").decode())
 
 
 def _told(one: Problem | Note) -> str:

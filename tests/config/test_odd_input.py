@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import msgpack
 import pytest
 
 from pingap import loading
@@ -73,3 +75,13 @@ def test_what_is_not_utf_8_is_not_quoted() -> None:
     with pytest.raises(BadValue, match="the environment variable ODD is not UTF-8") as refused:
         of_environment({"ODD": "pass\udce9"})("ODD")
     assert "pass" not in str(refused.value)
+
+
+def test_a_file_whose_name_is_in_no_encoding_is_named_all_the_same(tmp_path: Path) -> None:
+    """What is said of it goes to other processes."""
+    for name in (b"\xff.toml", b"a.toml"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_text("[basic]\nnaem = 'é'\n")
+    plain = loading.to_plain(str(tmp_path), None)
+    paths = [(path, message) for path, message, *_ in plain["problems"]]
+    assert ("basic", "is in two files: a.toml and \\udcff.toml") in paths
+    assert msgpack.packb(plain)
