@@ -32,7 +32,7 @@ from pingap.config.notes import grouped
 from pingap.config.opened import OpenedStorages
 from pingap.config.problems import BadValue, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
-from pingap.config.references import Place, References, of_environment, of_file, of_no_storage, of_storages
+from pingap.config.references import KeyPlace, References, of_environment, of_file, of_no_storage, of_storages
 from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import Told, is_within, secrets_of, without_secrets
 from pingap.config.storage.base import SECTIONS, SINGLE, Readable
@@ -147,12 +147,12 @@ def _around(path: str) -> Iterator[str]:
 def _fill(raw: _Raw, env: Mapping[str, str]) -> None:
     """What texts refer to, and what items include, put in their places."""
 
-    def unset(place: Place, why: BadValue) -> None:
+    def unset(place: KeyPlace, why: BadValue) -> None:
         raw.unset.add(path_of(*place))
         if why.message:
             raw.problems.append(Problem(path_of(*place), why.message, why.hint))
 
-    def used(place: Place, kind: str, text: str) -> None:
+    def used(place: KeyPlace, kind: str, text: str) -> None:
         if kind == "SECRET":
             raw.secret.add(path_of(*place))
 

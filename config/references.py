@@ -14,7 +14,7 @@ from pingap.config.storage.regular import content_of
 LONGEST_FILE: Final = 1024 * 1024
 """Bytes of a file that a text may stand for."""
 
-Place = tuple[str | int, ...]
+KeyPlace = tuple[str | int, ...]
 """Keys and indices from the section down, for `path_of`."""
 
 _REFERENCE: Final = re.compile(r"\$(?:(ENV):([A-Za-z_][A-Za-z0-9_]*)|(FILE|SECRET):(.+))")
@@ -42,15 +42,15 @@ class References:
     def __init__(
         self,
         lookups: Mapping[str, Callable[[str], str]],
-        unset: Callable[[Place, BadValue], None],
-        used: Callable[[Place, str, str], None] = lambda place, kind, text: None,
+        unset: Callable[[KeyPlace, BadValue], None],
+        used: Callable[[KeyPlace, str, str], None] = lambda place, kind, text: None,
     ) -> None:
         """unset: is told of each that stands for nothing, which then stays as it is. used: place, kind and text of each other."""
         self._lookups = lookups
         self._unset = unset
         self._used = used
 
-    def fill(self, value: Any, place: Place) -> Any:
+    def fill(self, value: Any, place: KeyPlace) -> Any:
         """`value` with what its texts stand for."""
         if isinstance(value, dict):
             return {key: self.fill(entry, (*place, key)) for key, entry in value.items()}

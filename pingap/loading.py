@@ -20,7 +20,7 @@ from pingap.config.model import Snapshot
 from pingap.config.notes import grouped, notes_on
 from pingap.config.paths import check_paths, notes_on_rotation
 from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, path_of
-from pingap.config.references import Place, References, of_environment, of_no_storage
+from pingap.config.references import KeyPlace, References, of_environment, of_no_storage
 from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import is_within
 from pingap.config.storage.base import OutOfReach, Readable, ReadOnce
@@ -91,7 +91,7 @@ def account_in(storage: Readable) -> Account | None:
     basic = section_in(documents, "basic", is_whole=True)
     wrongs: list[Problem] = []
 
-    def unset(place: Place, why: BadValue) -> None:
+    def unset(place: KeyPlace, why: BadValue) -> None:
         wrongs.append(Problem(path_of(*place), why.message, why.hint))
 
     references = References({"ENV": of_environment(os.environ), "SECRET": of_no_storage}, unset)
