@@ -118,12 +118,17 @@ def _refuse(storage: Readable, unclear: ConfigRefused) -> NoReturn:
     raise SnapshotRefused(unclear.problems, snapshot.notes, snapshot)
 
 
-def _load_as_it_runs(storage: Readable) -> Snapshot:
-    """As `load`, as the user that the stages will be: what root alone can read is no use to them. Only for a process that ends then."""
+def _clear_account(storage: Readable) -> Account | None:
+    """As `account_in`; it raises as `_refuse` does."""
     try:
-        account = account_in(storage)
+        return account_in(storage)
     except ConfigRefused as unclear:
         _refuse(storage, unclear)
+
+
+def _load_as_it_runs(storage: Readable) -> Snapshot:
+    """As `load`, as the user that the stages will be: what root alone can read is no use to them. Only for a process that ends then."""
+    account = _clear_account(storage)
     if account is None:
         return load(storage)
     from pingap.service import privileges
@@ -154,10 +159,7 @@ def _load_as_it_runs(storage: Readable) -> Snapshot:
 
 def load_for_check(storage: Readable) -> Snapshot:
     """As `load`, with what the stages could not do as `[basic] user`; this process stays whose it is. Raises ConfigRefused."""
-    try:
-        account = account_in(storage)
-    except ConfigRefused as unclear:
-        _refuse(storage, unclear)
+    account = _clear_account(storage)
     if account is None:
         return load(storage)
     import msgpack
