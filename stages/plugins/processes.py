@@ -73,6 +73,7 @@ class JobProcesses:
         self._handles: set[int] = set()
         """pidfds of those that are here."""
         self._coming: list[asyncio.TimerHandle] = []
+        self._is_over = False
         self._all_gone: asyncio.Event | None = None
 
     def run(self, call: Callable[..., Any], *args: Any, timeout: float) -> ProcessJob:
@@ -171,7 +172,10 @@ class JobProcesses:
                     return  # it is gone, or talks without being asked
                 job, free = free.result(), None
                 if _has_ended(handle):  # and its end of the connection has not come up yet: the job was never begun
-                    self._jobs.appendleft(job)
+                    if self._is_over:
+                        _fail(job, JobFailed("pingap ends"))
+                    else:
+                        self._jobs.appendleft(job)
                     return
                 if not await self._do(job, reader, writer, said):
                     return
@@ -212,6 +216,7 @@ class JobProcesses:
 
     async def stop(self) -> None:
         """The stage ends: so do they, whatever they are at."""
+        self._is_over = True
         for timer in self._coming:
             timer.cancel()
         self._coming.clear()
