@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pingap.service.activation import Activation
     from pingap.service.daemon import Background
     from pingap.succession.takeover import Predecessor
+    from pingap.topology import Options
 
 LAST_WORDS: Final = 1.0
 """Seconds that a reader of stderr has for the reason of a failure."""
@@ -119,18 +121,19 @@ def up(
     source = None if text is not None else options.source_of(conf)
     if to:
         texts.convert(source, text, to)
-    if test:
-        from pingap.topology import Options
+    from pingap.topology import Options
 
-        check.run(source, text, Options(source, text, placement, workers, scale, _log_target(log), options.level()), run_dir)
+    follows = flags.follows(autoreload, os.environ)
+    asked = Options(source, text, placement, workers, scale, _log_target(log), options.level(), follows=follows)
+    if test:
+        check.run(source, text, asked, run_dir)
         return
     if sync is not None:
         _sync(source, text, sync)
         return
     activation = _activation()
-    path, log = os.path.abspath(run_dir or rundir.default()), _log_target(log)
-    follows = flags.follows(autoreload, os.environ)
-    serve = partial(_serve, source, text, scale, placement, workers, threads, path, log, follows, upgrade, autorestart, activation)
+    path = os.path.abspath(run_dir or rundir.default())
+    serve = partial(_serve, asked, threads, path, upgrade, autorestart, activation)
     is_asked = daemon or flags.is_on(os.environ.get("PINGAP_DAEMON", ""))
     if is_asked and process_one.is_this():
         terminal.warn("note: -d is without effect: this is process 1 of a container, and with it the container would end")
@@ -144,15 +147,9 @@ def up(
 
 
 def _serve(
-    source: str | None,
-    text: str | None,
-    scale: dict[str, int],
-    placement: str,
-    workers: int | None,
+    asked: Options,
     threads: int | None,
     path: str,
-    log: str | None,
-    follows: bool,
     upgrade: bool,
     autorestart: bool,
     activation: Activation | None,
@@ -175,16 +172,16 @@ def _serve(
     try:
         held = rundir.RunDir(path, predecessor.estate.run_dir if predecessor is not None else ())
     except rundir.RunDirError as error:
-        fail(str(error))
+        _fail(error, predecessor)
     try:
         spawner = SpawnerHandle(topology.modules())
     except SpawnerFailed as error:
         held.release()
-        fail(str(error))
-    is_demo = source is None and text is None
+        _fail(error, predecessor)
+    is_demo = asked.source is None and asked.text is None
     socks = demo_socks.bind() if is_demo else ()
-    text = demo_socks.configuration(socks) if is_demo else text
-    asked = topology.Options(source, text, placement, workers, scale, log, options.level(), is_demo, follows)
+    if is_demo:
+        asked = replace(asked, text=demo_socks.configuration(socks), has_demo=True)
     launch = Launch(
         asked,
         threads,
@@ -200,6 +197,12 @@ def _serve(
     if code:
         output.drain(LAST_WORDS)
     sys.exit(code)
+
+
+def _fail(error: Exception, predecessor: Predecessor | None) -> NoReturn:
+    if predecessor is not None:
+        predecessor.failed(str(error))
+    fail(str(error))
 
 
 def _predecessor(run_dir: str) -> Predecessor | None:
