@@ -61,7 +61,7 @@ def schema() -> None:
     """
     from pingap.schema import document
 
-    _say_utf_8(json.dumps(document(), indent=2, ensure_ascii=False) + "\n")
+    terminal.say(json.dumps(document(), indent=2))  # in ASCII, which every file and terminal takes
 
 
 def _say_utf_8(text: str) -> None:

@@ -43,6 +43,7 @@ COMMANDS: Final = (
     "version",
     "help",
     "completion zsh",
+    "schema",
     "config migrate -c {config} --dry-run",
     "config sync {config} {config}",
     "secret rotate -c {config} --new-env HOME",
@@ -70,7 +71,6 @@ ELSEWHERE: Final = (
     "help",
     "schema",
     "completion zsh",
-    "schema",
     "secret rotate -c {config} --new-env HOME",
 )
 """They ask no instance."""
