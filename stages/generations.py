@@ -115,6 +115,7 @@ class Generations(Generic[T]):
         if committed:
             self._take(committed, value["current"])
         if committed and committed != self.newest and committed in self._compiled:
+            self._oldest = self._oldest or committed  # streams may carry it from now on, though nobody has looked yet
             self.newest = committed
             if self._committed is not None:
                 self._committed(committed, self._compiled[committed])

@@ -159,6 +159,12 @@ def test_accept_tells_the_oldest_generation_that_a_stream_carries_whenever_it_ch
     assert in_use(stage.context.sent) == [(CONFIG, 6)]
 
 
+def test_what_streams_may_carry_is_in_use_before_accept_has_looked_for_the_first_time() -> None:
+    stage = Stage("accept")
+    assert in_use(stage.hears(committed=5, oldest=5)) == [(CONFIG, 5)]
+    assert in_use(stage.hears(committed=6, oldest=5)) == [], "a stream that began with 5 may be on its way"
+
+
 def test_accept_tells_a_new_config_actor_what_it_told_the_old_one() -> None:
     stage = Stage("accept")
     stage.hears(committed=5, oldest=5)
