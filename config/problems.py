@@ -7,56 +7,41 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that must change before the configuration can be used."""
+class Finding:
+    """What a problem and a note have in common: a place, and what is said of it."""
 
     path: str
     """The key, as `upstreams.api.addrs[1]`; for text that is not TOML, `FILE:line:column`. Empty for what concerns no key."""
     message: str
-    """What is wrong, without the path."""
+    """What is so, without the path."""
     hint: str = ""
     """What to do about it; may be empty."""
     source: str = ""
     """The file that holds the key, where there are several."""
 
     def __post_init__(self) -> None:
-        _make_sayable(self)
+        # A name of a file may be in no encoding: as Python has it, it can be neither printed nor sent to another process.
+        for name in ("path", "message", "hint", "source"):
+            text = getattr(self, name)
+            if not text.isascii():
+                object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode())
 
     def __str__(self) -> str:
-        return _told(self)
+        where = f"{self.path} ({self.source})" if self.source else self.path
+        return (f"{where}: " if where else "") + self.message + (f"\n    {self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """One thing that is taken all the same and that the operator should know."""
-
-    path: str
-    """As of a Problem; of several places of which the same is said: some of them, and how many more there are."""
-    message: str
-    """What has no effect, or another than it seems to have; without the path."""
-    hint: str = ""
-    """As of a Problem."""
-    source: str = ""
-    """As of a Problem."""
-
-    def __post_init__(self) -> None:
-        _make_sayable(self)
-
-    def __str__(self) -> str:
-        return _told(self)
+class Problem(Finding):
+    """One thing that must change before the configuration can be used."""
 
 
-def _make_sayable(one: Problem | Note) -> None:
-    """A name of a file may be in no encoding: as Python has it, it can be neither printed nor sent to another process."""
-    for name in ("path", "message", "hint", "source"):
-        text = getattr(one, name)
-        if not text.isascii():
-            object.__setattr__(one, name, text.encode("utf-8", "backslashreplace").decode())
+@dataclass(frozen=True, slots=True)
+class Note(Finding):
+    """One thing that is taken all the same and that the operator should know: what has no effect, or another than it seems to have.
 
-
-def _told(one: Problem | Note) -> str:
-    where = f"{one.path} ({one.source})" if one.source else one.path
-    return (f"{where}: " if where else "") + one.message + (f"\n    {one.hint}" if one.hint else "")
+    Its path may be of several places of which the same is said: some of them, and how many more there are.
+    """
 
 
 class ConfigRefused(Exception):
