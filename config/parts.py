@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+def host_and_port(host: str, port: int) -> str:
+    """`host:port`, with brackets round an IPv6 address (RFC 3986 section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """One address to listen on, from the comma separated `addr` of a server."""
@@ -19,7 +24,7 @@ class Listen:
     """0 lets the system choose."""
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Backend:
     @property
     def address(self) -> str:
         """`host:port`, with brackets round IPv6: the name of the backend in logs, metrics and health messages."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,11 @@ def is_reference(text: str) -> bool:
     return text.startswith("$") and _REFERENCE.fullmatch(text) is not None
 
 
+def is_variable(text: str) -> bool:
+    """Whether it stands for an environment variable."""
+    return text.startswith("$ENV:") and is_reference(text)
+
+
 def files_named(table: Any) -> list[str]:
     """The files that the texts of a table, as written, stand for."""
     texts = table.values() if isinstance(table, dict) else ()

@@ -26,6 +26,7 @@ from pingap import client, rundir
 from pingap.bus.kinds import ACCESS, COUNT, LOG, NOTICE
 from pingap.bus.link import Link
 from pingap.client import NotRunning
+from pingap.config.parts import host_and_port
 from pingap.observability import timings
 from pingap.observability.records import Access
 
@@ -93,7 +94,7 @@ class AccessEvent:
             time=record.time,
             server=record.server,
             client_ip=record.client_ip,
-            remote=f"[{record.peer[0]}]:{record.peer[1]}" if ":" in record.peer[0] else f"{record.peer[0]}:{record.peer[1]}",
+            remote=host_and_port(record.peer[0], record.peer[1]),
             scheme=record.peer[4],
             version=f"{record.version // 10}.{record.version % 10}" if record.version else "",
             method=record.method.decode("utf-8", "replace"),

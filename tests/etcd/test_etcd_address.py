@@ -46,6 +46,7 @@ def test_a_password_may_be_in_the_environment() -> None:
     assert (address.user, address.password) == ("me", "a&b")
     assert address.shown == source
     assert refused(source, WHO="me") == ["password: the environment variable WORD is not set"]
+    assert refused(source, WHO="me", WORD="\udcff") == ["password: the environment variable WORD is not UTF-8"]
 
 
 def test_a_plus_is_a_plus() -> None:

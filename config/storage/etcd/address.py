@@ -10,8 +10,11 @@ from typing import Final
 from urllib.parse import unquote
 
 from pingap.config.addresses import parse_backend
+from pingap.config.home import expanded
+from pingap.config.parts import host_and_port
 from pingap.config.problems import BadValue, ConfigRefused, Problem, choices, nearest
 from pingap.config.quantities import parse_limit
+from pingap.config.references import References, is_variable, of_environment
 
 SCHEMES: Final = ("etcd", "etcds")
 """Plain, and over TLS."""
@@ -20,7 +23,6 @@ PORT: Final = 2379
 """Where etcd waits for clients, when none is given (IANA: etcd-client)."""
 
 _PARAMETERS: Final = ("timeout", "connect_timeout", "user", "password", "enable_history", "tls", "ca", "cert", "key")
-_VARIABLE: Final = re.compile(r"\$ENV:([A-Za-z_][A-Za-z0-9_]*)")
 _SHOWN: Final = frozenset(_PARAMETERS) - {"password"}
 _USER_INFO: Final = re.compile(r"^([a-z]+://)[^/?]*@")
 
@@ -33,7 +35,7 @@ class Endpoint:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def without_password(source: str) -> str:
     if not mark:
         return _USER_INFO.sub(r"\1***@", place)
     parts = [part.partition("=") for part in query.split("&")]
-    told = (f"{name}={value if name in _SHOWN or _VARIABLE.fullmatch(value) else '***'}" if sign else "***" for name, sign, value in parts)
+    told = (f"{name}={value if name in _SHOWN or is_variable(value) else '***'}" if sign else "***" for name, sign, value in parts)
     return _USER_INFO.sub(r"\1***@", place) + "?" + "&".join(told)
 
 
@@ -116,11 +118,10 @@ def address_of(source: str, env: Mapping[str, str] = os.environ) -> EtcdAddress:
             wrong(f"the parameter {name!r} is given twice")
         else:
             given[name] = value
+    variables = References({"ENV": of_environment(env)}, lambda place, why: wrong(f"{place[0]}: {why.message}", why.hint))
     for name in ("user", "password"):
-        if variable := _VARIABLE.fullmatch(given.get(name, "")):
-            if variable[1] not in env:
-                wrong(f"{name}: the environment variable {variable[1]} is not set")
-            given[name] = env.get(variable[1], "?")
+        if name in given:
+            given[name] = variables.fill(given[name], (name,))
     if bool(given.get("user")) != bool(given.get("password")):
         wrong("user and password go together", f"{'password' if given.get('user') else 'user'} is missing")
 
@@ -137,7 +138,12 @@ def address_of(source: str, env: Mapping[str, str] = os.environ) -> EtcdAddress:
         if given.get(name, "false") not in ("true", "false"):
             wrong(f"{name}: {given[name]!r} is neither true nor false")
     is_tls = scheme == "etcds" or switches["tls"]
-    files = [name for name in ("ca", "cert", "key") if given.get(name)]
+    files = {name: given[name] for name in ("ca", "cert", "key") if given.get(name)}
+    for name, file in files.items():
+        try:
+            files[name] = expanded(file)
+        except BadValue as bad:
+            wrong(f"{name}: {bad.message}", bad.hint)
     if files and not is_tls:
         wrong(f"{' and '.join(files)}: only for TLS", f"write etcds://{place}")
     if bool(given.get("cert")) != bool(given.get("key")):
@@ -154,9 +160,7 @@ def address_of(source: str, env: Mapping[str, str] = os.environ) -> EtcdAddress:
         password=given.get("password", ""),
         keeps_history=switches["enable_history"],
         is_tls=is_tls,
-        ca=os.path.expanduser(given.get("ca", "")),
-        cert=os.path.expanduser(given.get("cert", "")),
-        key=os.path.expanduser(given.get("key", "")),
+        **files,
         timeout=limits.get("timeout", 10.0),
         connect_timeout=limits.get("connect_timeout", 3.0),
     )
