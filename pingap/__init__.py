@@ -8,6 +8,7 @@
     topology.py    THE table of processes, sockets, settings and internal destinations     loading.py   a configuration with all checks
     rundir.py      who holds the run dir (instance_dir.py: each instance's part of it)     demo.py   the backends without a configuration
     service/       in the background, as a user, under systemd, as process 1     succession/   one instance takes over from another
+    signals.py     those that are heard        peers.py   who is at the other end of a socket
     limits.py      what the system refuses     preflight.py  what a check asks of the machine     quick_start.py   a configuration of flags
     plugin.py      what a plugin author imports    events.py   side-consumers    tail.py   `logs` and `tap`    schema.py   for editors
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 import sys
 import time
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from pingap import limits, terminal, topology
+from pingap import limits, rundir, terminal, topology
 from pingap.bus import output
 from pingap.face import RESTARTED
 from pingap.launch import Face, Launch, Prepared
 from pingap.rundir import RunDir
 from pingap.service.daemon import back_to, pid_file_by_default
+from pingap.signals import STOPS, ignore_wishes
 from pingap.spawning import SpawnerFailed, SpawnerHandle
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
     from setproctitle import setproctitle
 
     setproctitle("pingap: supervisor")
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # until there is something to reload and to reopen
+    ignore_wishes()
     try:
         limits.try_threads()
         with asyncio.Runner() as runner:
@@ -59,7 +58,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
         run_dir.release()
     if code == AGAIN:
         os.environ.update(launch.service.environment())
-        os.environ["PINGAP_RUN_DIR"] = run_dir.path  # as another user it would choose another one
+        os.environ[rundir.VARIABLE] = run_dir.path  # as another user it would choose another one
         if launch.activation is not None:
             launch.activation.hand_on(os.environ)
         if not launch.is_awaited:
@@ -117,8 +116,7 @@ def _stand_in(run_dir: str) -> int:
 
 def _again() -> NoReturn:
     """Runs the same command line anew as the same process: who watches over it by its pid, or in a terminal, sees no end."""
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_wishes()
     os.environ[RESTARTED] = str(time.clock_gettime(time.CLOCK_BOOTTIME))
     if directory := back_to(os.environ):
         os.chdir(directory)
@@ -133,7 +131,7 @@ async def _unless_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
 
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    for number in STOPS:
         loop.add_signal_handler(number, task.cancel)
     try:
         return await task

@@ -32,6 +32,9 @@ SOCKET_PATH: Final = 107
 LONGEST_NAME: Final = len("/999/discovery.1023.9999999")
 """The longest socket name that the bus makes in the run dir, with its slash."""
 
+VARIABLE: Final = "PINGAP_RUN_DIR"
+"""The environment variable that names it."""
+
 CURRENT: Final = "current"
 UPGRADE: Final = "upgrade"
 
@@ -48,7 +51,7 @@ class RunDirError(Exception):
 
 def default(env: dict[str, str] | os._Environ[str] = os.environ) -> str:
     """PINGAP_RUN_DIR, else /run/pingap as root, the user's runtime directory, or one in /tmp."""
-    if named := env.get("PINGAP_RUN_DIR"):
+    if named := env.get(VARIABLE):
         return named
     user = os.getuid()
     if user == 0 and os.access("/run", os.W_OK):

@@ -37,6 +37,7 @@ from typing import Any, Final
 from pingap import limits
 from pingap.bus import output
 from pingap.polling import ready
+from pingap.signals import SIGNALS
 
 PACKET: Final = 256 * 1024
 """Bytes of the longest packet."""
@@ -49,9 +50,6 @@ ORPHANS: Final = 9.0
 
 WORDS: Final = 2000
 """Characters of an exception that are passed on."""
-
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""The supervisor's business; a terminal's Ctrl-C reaches the whole group."""
 
 Job = Callable[[], int]
 
@@ -295,7 +293,7 @@ def _title(title: str) -> None:
 
 def main(fd: int, modules: list[str]) -> None:
     """Runs the spawner on the supervisor's socket `fd`, with `modules` imported for its children."""
-    for number in SIGNALS:
+    for number in SIGNALS:  # the supervisor's business; a terminal's Ctrl-C reaches the whole group
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     control = socket.socket(fileno=fd)

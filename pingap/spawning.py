@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pingap import limits
 from pingap.bus.liveness import SILENCE
 from pingap.polling import WRITABLE, ready
-from pingap.spawner import MOST_FDS, PACKET, SIGNALS
+from pingap.signals import SIGNALS
+from pingap.spawner import MOST_FDS, PACKET
 
 if TYPE_CHECKING:
     import asyncio

@@ -60,6 +60,7 @@ from pingap.rundir import RunDir, RunDirError
 from pingap.service import process_one
 from pingap.service.pid_file import PidFileError
 from pingap.service.unit import Unit
+from pingap.signals import STOPS
 from pingap.spawning import SpawnerHandle
 from pingap.succession.autorestart import Autorestart
 from pingap.succession.stand_in import HEARD
@@ -75,7 +76,7 @@ RUN_DIR_PAUSE: Final = 60.0
 """Seconds between two words on a run dir that cannot be made anew."""
 
 
-HEARD_BY_BOTH: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+HEARD_BY_BOTH: Final = (*STOPS, signal.SIGUSR1)
 """Signals that concern an instance that drains, too, and not only the one that serves: its log is to be reopened as well."""
 
 

@@ -238,26 +238,26 @@ class Handover:
 
     def _lost(self, what: str) -> None:
         if self._child is not None and self._peer is not None:
-            self._loop.remove_reader(self._peer)
-            self._peer.close()
-            self._peer = None
+            self._part()
             return  # it says no more, and how it ends comes next
         reason = self._reason or what
         self._let_go()
         self._failed(f"the next instance failed to start: {reason}" if self._reason else f"the next instance {reason}")
 
     def _let_go(self) -> None:
-        for fd in (self._peer, self._handle):
-            if isinstance(fd, socket.socket) or fd is None or fd >= 0:
-                with suppress(OSError, ValueError):
-                    self._loop.remove_reader(fd)  # type: ignore[arg-type]
-        if self._peer is not None:
-            self._peer.close()
+        self._part()
         if self._handle >= 0:
+            self._loop.remove_reader(self._handle)
             os.close(self._handle)
         if self._timer is not None:
             self._timer.cancel()
-        self._peer, self._peer_pid, self._handle, self._timer, self._child = None, 0, -1, None, None
+        self._peer_pid, self._handle, self._timer, self._child = 0, -1, None, None
+
+    def _part(self) -> None:
+        if self._peer is not None:
+            self._loop.remove_reader(self._peer)
+            self._peer.close()
+            self._peer = None
 
     def _stop_listening(self) -> None:
         if self._socket is not None:

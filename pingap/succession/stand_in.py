@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from typing import Final, NoReturn
 
 from pingap import rundir
 from pingap.instance_dir import start_time
+from pingap.signals import SIGNALS
 
-HEARD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+HEARD: Final = (*SIGNALS, signal.SIGCHLD)
 """All but the last are passed on."""
 
 LOOK: Final = 1.0
@@ -52,13 +52,12 @@ def main(run_dir: str) -> NoReturn:
     statuses: dict[int, int] = {}
     serves = 0
     while True:
-        with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                statuses[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+        _bury(statuses)
         now = rundir.supervisor_of(run_dir)
         rest = rundir.living(run_dir)  # those that finish their requests, too: with process 1 of a container they would end
         if now is None and not rest and not start_time(serves):
-            code = statuses[serves] if serves in statuses else _status_of(serves)
+            _bury(statuses)  # it may have ended since
+            code = statuses.get(serves, 0)
             sys.exit(code if code >= 0 else 128 - code)
         serves = now or serves
         statuses = {pid: status for pid, status in statuses.items() if pid == serves}
@@ -69,12 +68,8 @@ def main(run_dir: str) -> NoReturn:
                     os.kill(pid, heard.si_signo)
 
 
-def _status_of(pid: int) -> int:
-    """Of one that has let go of the run dir a moment ago; 0 when it was no child of this process."""
-    until = time.monotonic() + LOOK
+def _bury(statuses: dict[int, int]) -> None:
+    """Takes note of the children that have ended: process id → exit code, negative for a signal."""
     with suppress(ChildProcessError):
-        while time.monotonic() < until:
-            if (ended := os.waitpid(pid, os.WNOHANG))[0]:
-                return os.waitstatus_to_exitcode(ended[1])
-            time.sleep(0.01)
-    return 0
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            statuses[ended[0]] = os.waitstatus_to_exitcode(ended[1])

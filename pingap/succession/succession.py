@@ -170,7 +170,7 @@ class Succession:
         given = {name: value for name, value in self._service.environment().items() if name not in NOT_HANDED_ON}
         # As another user it would choose another run dir.
         ours = {name: value for name, value in os.environ.items() if name not in NOT_HANDED_ON}
-        return {**ours, **given, "PINGAP_RUN_DIR": self._run_dir.path}
+        return {**ours, **given, rundir.VARIABLE: self._run_dir.path}
 
     def _refuse(self, ticket: int, reason: str) -> None:
         self._says.log("error", f"no upgrade: {reason}")

@@ -44,7 +44,7 @@ def test_without_autoreload_an_edit_waits_for_a_reload(origin: Origin) -> None:
     with Pingap(site([origin.port], location=GOOD.format(1)), env={"PINGAP_AUTORELOAD": "false"}) as proxy:
         assert version(proxy, origin) == "1"
         proxy.write_config(site([origin.port], location=GOOD.format(2)))
-        time.sleep(2)
+        time.sleep(2)  # within which an edit is taken over where it is followed
         assert version(proxy, origin) == "1"
         assert proxy.command("reload").returncode == 0
         assert version(proxy, origin) == "2"
