@@ -358,3 +358,32 @@ def window(version: int) -> int:
 def owner_of(sid: int) -> int:
     """Id of the actor that owns the stream: accept, for all that clients ask, or plugins, for what plugins ask themselves."""
     return sid >> 32
+
+
+class BackendRow(Part, frozen=True):
+    """What one upstream replica has seen of one backend, from its start on."""
+
+    upstream: str
+    address: str
+    requests: int
+    """Attempts that say something of it: answered, or not answered by its fault."""
+    failures: int
+    """Those that failed: by the status of the answer, without one, or cut off."""
+    streak: int
+    """Failures in a row, as of now."""
+    unreachable: int
+    """Attempts at which it did not answer at all."""
+    in_flight: int
+    connections: int
+    round: int = 0
+    """The newest half-open round of its circuit in which the replica has settled a probe; 0 = in none."""
+    passed: int = 0
+    """Probes of that round that went well."""
+    failed: int = 0
+
+
+class BackendReport(Message, frozen=True, tag=43):
+    """upstream → discovery: what is new of backends. Numbers count from the replica's start on, so that none is lost or counted twice."""
+
+    sender: int
+    rows: tuple[BackendRow, ...]

@@ -1,8 +1,11 @@
 """The discovery stage: which backends an upstream has, and which of them are healthy.
 
-    core.py     decides: verdicts from check results, what to check after a new configuration, when to publish
+    plan.py     what the configuration asks for: entries, their source, how backends are checked
+    words.py    the events that the core is told, and its commands
+    core.py     decides: which backends there are, verdicts from check results, what to check, when to publish
+    watch.py    acts, for one upstream: checks in rounds; its source (DNS, Docker), or lookups of names
     probe.py    one tcp or http check of one backend, with deadlines; always closes what it opened
-    actor.py    acts: one task an upstream, in rounds; publishes topics `health` and `backends`
+    actor.py    the watches; publishes topics `health` and `backends`
 
 Backends come from the configuration (static): addresses, and names, whose addresses are
 looked up at the start and when none of them is healthy any more. A verdict changes only after `success`

@@ -1,116 +1,33 @@
-"""Decides which backends there are and which of them are healthy, from lookups of names and the results of checks."""
+"""Decides which backends there are and which of them are healthy, from what sources find and the results of checks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from pingap.config.addresses import is_host_name
-from pingap.config.model import Snapshot
-from pingap.config.parts import Backend, HealthCheck
+from pingap.config.parts import Backend
+from pingap.stages.discovery.plan import CheckTarget, Plan
+from pingap.stages.discovery.words import (
+    Checked,
+    CheckNew,
+    Command,
+    Configured,
+    Event,
+    PublishBackends,
+    Resolved,
+    SourceFailed,
+    SourceTurned,
+    StartChecks,
+    StopChecks,
+    Turned,
+)
 
+Found = tuple[str, int, int]
+"""Host, port and weight of a backend."""
 
-@dataclass(frozen=True, slots=True)
-class CheckTarget:
-    """A backend to check."""
-
-    address: str
-    """`host:port`, its name everywhere."""
-    host: str
-    port: int
-    entry: str = ""
-    """The entry of `addrs` with a host name of which this is an address; "" when it is the entry itself."""
-
-    @property
-    def is_name(self) -> bool:
-        """It is a host name, and its addresses are the backends once they are known."""
-        return is_host_name(self.host)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How the backends of one upstream are checked."""
-
-    check: HealthCheck
-    targets: tuple[CheckTarget, ...]
-    ipv4_only: bool = False
-
-
-def plans_of(snapshot: Snapshot) -> dict[str, Plan]:
-    """What there is to check, by the name of the upstream."""
-    plans = {}
-    for name, upstream in snapshot.upstreams.items():
-        targets = {backend.address: CheckTarget(backend.address, backend.host, backend.port) for backend in upstream.addrs}
-        plans[name] = Plan(upstream.health_check, tuple(targets.values()), upstream.ipv4_only)
-    return plans
-
-
-# -- events ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """A generation was committed."""
-
-    plans: Mapping[str, Plan]
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A check has ended; failure says why it failed, None that it passed."""
-
-    upstream: str
-    address: str
-    failure: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A host name was looked up. hosts: its addresses, at least one."""
-
-    upstream: str
-    entry: str
-    """`host:port` as in `addrs`."""
-    hosts: tuple[str, ...]
-
-
-Event = Configured | Checked | Resolved
-
-
-# -- commands ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StartChecks:
-    """Check this upstream from now on, every backend at once."""
-
-    upstream: str
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class StopChecks:
-    """Check it no longer."""
-
-    upstream: str
-
-
-@dataclass(frozen=True, slots=True)
-class PublishBackends:
-    """`Discovery.value`, or `Discovery.addresses`, may have changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turned:
-    """A backend was found healthy or unhealthy, unlike before."""
-
-    upstream: str
-    address: str
-    is_healthy: bool
-    reason: str = ""
-
-
-Command = StartChecks | StopChecks | PublishBackends | Turned
+Addresses = Mapping[str, Mapping[str, Sequence[Found]]]
+"""Upstream → entry of `addrs` → the backends that it stands for: the value of topic `backends`."""
 
 
 @dataclass(slots=True)
@@ -121,30 +38,30 @@ class _Backend:
     """Results in a row that speak against the verdict; failures, before there is one."""
 
 
-Addresses = Mapping[str, Mapping[str, Sequence[str]]]
-"""Upstream → entry of `addrs` with a host name → its IP addresses: the value of topic `backends`."""
-
-
 @dataclass(slots=True)
 class _Upstream:
     plan: Plan
     backends: dict[str, _Backend] = field(default_factory=dict)
     """By address, those of `targets`."""
-    hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """The addresses of names, by entry."""
-    told: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Those that upstream goes by."""
+    found: dict[str, tuple[Backend, ...]] = field(default_factory=dict)
+    """What entries stand for, by the entry, as it was found last."""
+    told: dict[str, tuple[Backend, ...]] = field(default_factory=dict)
+    """The same as upstream goes by."""
+    synced: dict[str, float] = field(default_factory=dict)
+    """When that was found, in Unix seconds."""
+    failing: dict[str, str] = field(default_factory=dict)
+    """Entries of which that could not be found out the last time, and why."""
 
     def of(self, entry: CheckTarget) -> list[CheckTarget]:
-        """What an entry stands for: the addresses of its name if they are known, else itself."""
-        hosts = self.hosts.get(entry.address)
-        if not hosts:
-            return [entry]
-        return [CheckTarget(Backend(host, entry.port).address, host, entry.port, entry.address) for host in hosts]
+        """What an entry stands for; itself as long as the lookup of a static one has found nothing."""
+        found = self.found.get(entry.address)
+        if found:
+            return [entry.found(backend) for backend in found]
+        return [entry] if self.plan.is_static else []
 
     def targets(self) -> tuple[CheckTarget, ...]:
         """Everything to check, once each."""
-        return tuple({target.address: target for entry in self.plan.targets for target in self.of(entry)}.values())
+        return tuple({target.address: target for entry in self.plan.entries for target in self.of(entry)}.values())
 
     def arrange(self, verdicts: Mapping[str, _Backend]) -> None:
         """Takes up the targets; what is known of them stays."""
@@ -152,19 +69,31 @@ class _Upstream:
         self.tell()
 
     def tell(self) -> None:
-        """A name gives way to its addresses when all of them are judged: until then upstream tries one after the other by itself."""
-        for entry in self.plan.targets:
-            hosts = self.hosts.get(entry.address)
-            if hosts and all(self.backends[target.address].is_healthy is not None for target in self.of(entry)):
-                self.told[entry.address] = hosts
+        """What left is gone at once; what is new counts from its first verdict on.
+
+        But never does a set of which nothing is known take the place of one that serves: that waits for one healthy backend, or
+        for the verdict on the last. A name that the system looks up is tried by upstream itself until then.
+        """
+        for entry in self.plan.entries:
+            found = self.found.get(entry.address)
+            if found is None:
+                continue
+            before = {backend.address for backend in self.told.get(entry.address, ())}
+            ready = tuple(backend for backend in found if backend.address in before or self._verdict(backend) is not None)
+            if len(ready) == len(found) or any(backend.address in before or self._verdict(backend) for backend in ready):
+                self.told[entry.address] = ready
+
+    def _verdict(self, backend: Backend) -> bool | None:
+        known = self.backends.get(backend.address)
+        return known.is_healthy if known else None
 
 
 class Discovery:
-    """What one life of the discovery actor knows. before, names: the verdicts and the addresses that the life before has published."""
+    """What one life of the discovery actor knows. before, found: the verdicts and the backends that the life before has published."""
 
-    def __init__(self, before: Mapping[str, Mapping[str, bool]] | None = None, names: Addresses | None = None) -> None:
+    def __init__(self, before: Mapping[str, Mapping[str, bool]] | None = None, found: Mapping[str, Any] | None = None) -> None:
         self._before = before or {}
-        self._names = names or {}
+        self._found: Mapping[str, Mapping[str, Sequence[Found]]] = found or {}
         self._upstreams: dict[str, _Upstream] = {}
         self._is_configured = False
 
@@ -182,28 +111,30 @@ class Discovery:
         return {name: backends for name, backends in named.items() if backends}
 
     def addresses(self) -> Addresses:
-        """The value of topic backends."""
-        return {name: dict(upstream.told) for name, upstream in self._upstreams.items() if upstream.told}
+        """The value of topic backends. An entry that cannot be found out, and never was, stands for nothing."""
+        told: dict[str, dict[str, list[Found]]] = {}
+        for name, upstream in self._upstreams.items():
+            entries = {entry: [(each.host, each.port, each.weight) for each in backends] for entry, backends in upstream.told.items()}
+            if not upstream.plan.is_static:
+                entries |= {entry: [] for entry in upstream.failing if entry not in upstream.found}
+            if entries:
+                told[name] = entries
+        return told
 
     def targets(self, upstream: str) -> tuple[CheckTarget, ...]:
         """What there is to check of an upstream; none if it has gone."""
         known = self._upstreams.get(upstream)
         return known.targets() if known else ()
 
-    def unjudged(self, upstream: str, entry: CheckTarget) -> list[CheckTarget]:
-        """The addresses of an entry that have no verdict yet."""
-        known = self._upstreams.get(upstream)
-        return [t for t in known.of(entry) if not (t.is_name or self.is_judged(upstream, t.address))] if known else []
-
     def lost(self, upstream: str) -> list[CheckTarget]:
         """Entries whose name had better be looked up again: no address that is known of it is healthy."""
         known = self._upstreams.get(upstream)
-        if known is None:
+        if known is None or not known.plan.is_static:
             return []
         return [
             entry
-            for entry in known.plan.targets
-            if entry.address in known.hosts and all(known.backends[target.address].is_healthy is False for target in known.of(entry))
+            for entry in known.plan.entries
+            if entry.address in known.found and all(known.backends[target.address].is_healthy is False for target in known.of(entry))
         ]
 
     def is_judged(self, upstream: str, address: str) -> bool:
@@ -221,6 +152,8 @@ class Discovery:
                 return self._checked(event)
             case Resolved():
                 return self._resolved(event)
+            case SourceFailed():
+                return self._source_failed(event)
 
     def _configured(self, plans: Mapping[str, Plan]) -> list[Command]:
         old = (self.value(), self.addresses()) if self._is_configured else None
@@ -233,30 +166,60 @@ class Discovery:
             known = self._upstreams.get(name)
             if known is not None and known.plan == plan:
                 continue
-            # What stays keeps its verdict and its addresses, but is judged by the new rules from the start.
-            if known is None:
-                hosts = {entry: tuple(found) for entry, found in self._names.get(name, {}).items()}
-                verdicts: Mapping[str, bool | None] = self._before.get(name, {})
-            else:
-                hosts = known.hosts if known.plan.ipv4_only == plan.ipv4_only else {}
-                verdicts = {address: backend.is_healthy for address, backend in known.backends.items()}
-            entries = {target.address for target in plan.targets if target.is_name}
-            self._upstreams[name] = _Upstream(plan, hosts={entry: found for entry, found in hosts.items() if entry in entries})
-            self._upstreams[name].arrange({address: _Backend(verdict) for address, verdict in verdicts.items()})
+            self._upstreams[name] = self._taken_up(name, plan, known)
             commands += [StopChecks(name)] if known is not None else []
-            commands += [StartChecks(name, plan)] if plan.targets else []
-        self._before, self._names = {}, {}  # an upstream that goes and comes again later is a new one
+            commands += [StartChecks(name, plan)] if plan.entries else []
+        self._before, self._found = {}, {}  # an upstream that goes and comes again later is a new one
         return commands if (self.value(), self.addresses()) == old else [*commands, PublishBackends()]
+
+    def _taken_up(self, name: str, plan: Plan, known: _Upstream | None) -> _Upstream:
+        """What stays keeps its verdict and its addresses, but is judged by the new rules from the start."""
+        entries = {entry.address: entry for entry in plan.entries if entry.is_name or not plan.is_static}
+        if known is None:
+            found = {entry: tuple(Backend(*each) for each in backends) for entry, backends in self._found.get(name, {}).items()}
+            verdicts: Mapping[str, bool | None] = self._before.get(name, {})
+        else:
+            is_same = (known.plan.ipv4_only, known.plan.discovery) == (plan.ipv4_only, plan.discovery)
+            found = known.found if is_same else {}
+            verdicts = {address: backend.is_healthy for address, backend in known.backends.items()}
+        if plan.is_static:
+            found = {
+                entry: tuple(Backend(each.host, each.port, entries[entry].weight) for each in backends)
+                for entry, backends in found.items()
+                if entry in entries
+            }
+        upstream = _Upstream(plan, found={entry: backends for entry, backends in found.items() if entry in entries})
+        if known is not None:
+            upstream.told = {entry: known.told[entry] for entry in upstream.found if entry in known.told}
+            upstream.synced = {entry: at for entry, at in known.synced.items() if entry in upstream.found}
+            upstream.failing = {entry: why for entry, why in known.failing.items() if entry in entries}
+        upstream.arrange({address: _Backend(verdict) for address, verdict in verdicts.items()})
+        return upstream
 
     def _resolved(self, resolved: Resolved) -> list[Command]:
         upstream = self._upstreams.get(resolved.upstream)
-        if upstream is None or all(entry.address != resolved.entry for entry in upstream.plan.targets):
+        if upstream is None or all(entry.address != resolved.entry for entry in upstream.plan.entries):
             return []  # it left the configuration while it was looked up
-        if set(upstream.hosts.get(resolved.entry, ())) == set(resolved.hosts):
-            return []  # in another order, perhaps: many servers turn them
-        upstream.hosts[resolved.entry] = tuple(dict.fromkeys(resolved.hosts))
+        commands: list[Command] = []
+        upstream.synced[resolved.entry] = resolved.at
+        if upstream.failing.pop(resolved.entry, None) is not None:
+            commands.append(SourceTurned(resolved.upstream, resolved.entry))
+        found = tuple({backend.address: backend for backend in resolved.backends}.values())
+        known = upstream.found.get(resolved.entry)
+        if known is not None and set(known) == set(found):
+            return commands  # in another order, perhaps: many servers turn them
+        upstream.found[resolved.entry] = found
         upstream.arrange(upstream.backends)
-        return [PublishBackends()]
+        new = tuple(t for t in upstream.targets() if t.entry == resolved.entry and upstream.backends[t.address].is_healthy is None)
+        return [*commands, *([CheckNew(resolved.upstream, new)] if new else []), PublishBackends()]
+
+    def _source_failed(self, failed: SourceFailed) -> list[Command]:
+        upstream = self._upstreams.get(failed.upstream)
+        if upstream is None or all(entry.address != failed.entry for entry in upstream.plan.entries):
+            return []
+        is_new = failed.entry not in upstream.failing
+        upstream.failing[failed.entry] = failed.reason
+        return [SourceTurned(failed.upstream, failed.entry, failed.reason), PublishBackends()] if is_new else []
 
     def _checked(self, checked: Checked) -> list[Command]:
         upstream = self._upstreams.get(checked.upstream)

@@ -11,7 +11,7 @@ import h11
 
 from pingap.bus.descriptors import is_short
 from pingap.config.parts import HealthCheck
-from pingap.stages.discovery.core import CheckTarget
+from pingap.stages.discovery.plan import CheckTarget
 from pingap.stages.lookups import Lookups, NoSlot
 from pingap.stages.tcp import open_socket
 

@@ -31,6 +31,10 @@ HTTP1_FOR: Final = 300.0
 """Seconds for which a backend that asks for HTTP/1.1 gets nothing else: then HTTP/2 is tried again, at the price of one refusal."""
 
 
+Found = tuple[str, int, int]
+"""Host, port and weight of a backend, as discovery has found it."""
+
+
 class Waiter(Protocol):
     """One who waits for a connection: an exchange."""
 
@@ -109,11 +113,11 @@ class BackendState:
         "weight",
     )
 
-    def __init__(self, group: Group, host: str, entry: Backend) -> None:
-        """entry: what `addrs` says. host: an IP address of that, or itself."""
+    def __init__(self, group: Group, backend: Backend, entry: Backend) -> None:
+        """entry: what `addrs` says. backend: what that stands for, perhaps itself."""
         self.group = group
-        self.host, self.port, self.weight = host, entry.port, entry.weight
-        self.address = Backend(host, entry.port).address
+        self.host, self.port, self.weight = backend.host, backend.port, backend.weight
+        self.address = backend.address
         self.entry = entry.address
         self.tls_sessions: dict[bool, Any] = {}
         """What secure.py keeps of it: sessions to go on with, by whether HTTP/1.1 alone is offered."""
@@ -307,22 +311,28 @@ class Group:
         """Places in the lines of all backends."""
         return sum(len(backend.pending) for backend in self.backends)
 
-    def set_addresses(self, addresses: Mapping[str, Sequence[str]]) -> tuple[list[Single | Shared], list[Waiter]]:
-        """Takes discovery's word: an entry with a host name → its IP addresses. An entry of which nothing is known is itself a backend.
+    def set_addresses(self, addresses: Mapping[str, Sequence[Found]]) -> tuple[list[Single | Shared], list[Waiter]]:
+        """Takes discovery's word: entry → the backends that it stands for. An entry of which nothing is known is itself a backend.
 
         Who stays keeps everything; who leaves ends what it has begun, and gets nothing new. Returns the connections to be closed,
         and those who waited for one and have to go elsewhere.
         """
         known = {(backend.address, backend.entry): backend for backend in self.backends}
         places: dict[str, tuple[BackendState, int]] = {}
+        told: set[str] = set()
         for entry in self.settings.addrs:
-            for host in addresses.get(entry.address) or (entry.host,):
-                address = Backend(host, entry.port).address
+            found = addresses.get(entry.address)
+            if found is not None and entry.address in told:
+                continue  # written twice: its backends have the weight of both already
+            told.add(entry.address)
+            for host, port, weight in [(entry.host, entry.port, entry.weight)] if found is None else found:
+                one = Backend(host, port, weight)
+                address = one.address
                 if address in places:  # by two names: one backend with the weight of both
-                    first, weight = places[address]
-                    places[address] = first, weight + entry.weight
+                    first, before = places[address]
+                    places[address] = first, before + weight
                 else:
-                    places[address] = known.get((address, entry.address)) or BackendState(self, host, entry), entry.weight
+                    places[address] = known.get((address, entry.address)) or BackendState(self, one, entry), weight
         backends = [backend for backend, _ in places.values()]
         if backends == self.backends and all(backend.weight == weight for backend, weight in places.values()):
             return [], []

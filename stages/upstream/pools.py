@@ -11,7 +11,7 @@ from pingap.stages.bulk import Bulk
 from pingap.stages.lookups import Lookups
 from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.dial import Connection, dial
-from pingap.stages.upstream.pool import BackendState, Group, Waiter
+from pingap.stages.upstream.pool import BackendState, Found, Group, Waiter
 
 MAX_WAIT: Final = 10.0
 """Seconds that an exchange waits for a connection to a backend whose max_connections is reached."""
@@ -38,7 +38,7 @@ class Pools:
         """Connections that are being opened."""
         self._lines: set[Group] = set()
         """Groups in which somebody waits for a connection, perhaps of an older generation."""
-        self._addresses: Mapping[str, Mapping[str, Sequence[str]]] = {}
+        self._addresses: Mapping[str, Mapping[str, Sequence[Found]]] = {}
         self._health: Mapping[str, Mapping[str, bool]] = {}
 
     # -- what is configured and found out ----------------------------------------------
@@ -63,8 +63,8 @@ class Pools:
             self._apply_addresses(name)
             self._apply_health(name)
 
-    def take_addresses(self, addresses: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-        """Upstream → entry with a host name → its IP addresses."""
+    def take_addresses(self, addresses: Mapping[str, Mapping[str, Sequence[Found]]]) -> None:
+        """Upstream → entry → the backends that it stands for."""
         before, self._addresses = self._addresses, addresses
         for name in _changed(before, addresses):
             self._apply_addresses(name)

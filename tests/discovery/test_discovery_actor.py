@@ -168,20 +168,24 @@ async def test_the_addresses_of_a_name_are_checked_each_published_and_looked_up_
         run.actor.lookups = Lookups(asyncio.get_running_loop(), resolve)
         name, port = f"many.example:{backend.port}", backend.port
         run.configure(api=Upstream(addrs=(Backend("many.example", port),), health_check=FAST))
+
+        def told() -> list[str]:
+            return [host for host, _, _ in run.context.published["backends"][-1].get("api", {}).get(name, ())]
+
         verdict = {"api": {f"127.0.0.1:{port}": True, f"127.0.0.2:{port}": False}}
         await run.until(lambda: run.value == verdict)
-        assert run.context.published["backends"] == [{}, {"api": {name: ("127.0.0.1", "127.0.0.2")}}]
+        await run.until(lambda: told() == ["127.0.0.1", "127.0.0.2"])
         count = run.actor.figures()["checks"]
         await run.until(lambda: run.actor.figures()["checks"] > count + 6)
         assert asked == ["many.example"], "one of its addresses is well"
         found[:] = ["127.0.0.3"]
         backend.answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
-        await run.until(lambda: run.context.published["backends"][-1] == {"api": {name: ("127.0.0.3",)}})
+        await run.until(lambda: told() == ["127.0.0.3"])
         assert run.value == {"api": {f"127.0.0.3:{port}": False}}
         found[:] = ["127.0.0.1"]
         backend.answer = OK
         await run.until(lambda: run.value == {"api": {f"127.0.0.1:{port}": True}})
-        assert run.context.published["backends"][-1] == {"api": {name: ("127.0.0.1",)}}
+        assert told() == ["127.0.0.1"]
 
 
 async def test_a_backend_that_does_not_answer_delays_no_word_on_the_others() -> None:

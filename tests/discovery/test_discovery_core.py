@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend, HealthCheck
-from pingap.stages.discovery.core import (
+from pingap.stages.discovery.core import Discovery
+from pingap.stages.discovery.plan import CheckTarget, Plan, plans_of
+from pingap.stages.discovery.words import (
     Checked,
-    CheckTarget,
+    CheckNew,
     Command,
     Configured,
-    Discovery,
     Event,
-    Plan,
     PublishBackends,
     Resolved,
+    SourceFailed,
+    SourceTurned,
     StartChecks,
     StopChecks,
     Turned,
-    plans_of,
 )
 
 CHECK = HealthCheck(success=2, failure=3)
@@ -128,7 +131,7 @@ def test_the_configuration_of_an_upstream_says_what_is_checked_each_backend_once
     check = HealthCheck("http", "name", "/ping")
     upstream = Upstream(addrs=(Backend("::1", 81, 2), Backend("10.0.0.1"), Backend("10.0.0.1")), health_check=check, ipv4_only=True)
     assert plans_of(Snapshot(upstreams={"api": upstream})) == {
-        "api": Plan(check, (CheckTarget("[::1]:81", "::1", 81), CheckTarget("10.0.0.1:80", "10.0.0.1", 80)), True)
+        "api": Plan(check, (CheckTarget("[::1]:81", "::1", 81, weight=2), CheckTarget("10.0.0.1:80", "10.0.0.1", 80, weight=2)), True)
     }
 
 
@@ -137,26 +140,69 @@ def test_the_configuration_of_an_upstream_says_what_is_checked_each_backend_once
 NAMED = Plan(
     HealthCheck(success=1, failure=1), (CheckTarget("many.example:80", "many.example", 80), CheckTarget("10.0.0.9:80", "10.0.0.9", 80))
 )
-ENTRY = NAMED.targets[0]
+ENTRY = NAMED.entries[0]
 
 
 def resolved(*hosts: str) -> Resolved:
-    return Resolved("api", "many.example:80", hosts)
+    return Resolved("api", "many.example:80", tuple(Backend(host, 80) for host in hosts))
 
 
-def test_a_name_is_one_backend_until_its_addresses_are_known_and_judged() -> None:
+def told(*hosts: str) -> dict[str, dict[str, list[tuple[str, int, int]]]]:
+    return {"api": {"many.example:80": [(host, 80, 1) for host in hosts]}}
+
+
+def test_a_name_is_one_backend_until_one_of_its_addresses_is_known_to_be_healthy() -> None:
     script = Script(api=NAMED)
-    assert script.core.targets("api") == NAMED.targets
+    assert script.core.targets("api") == NAMED.entries
     script.on(resolved("10.0.0.1", "::1"))
     one, two = CheckTarget("10.0.0.1:80", "10.0.0.1", 80, ENTRY.address), CheckTarget("[::1]:80", "::1", 80, ENTRY.address)
-    assert script.core.targets("api") == (one, two, NAMED.targets[1])
-    assert script.core.unjudged("api", ENTRY) == [one, two]
-    script.on(up("10.0.0.1:80"))
-    assert script.core.unjudged("api", ENTRY) == [two]
+    assert script.core.targets("api") == (one, two, NAMED.entries[1])
     assert script.core.addresses() == {}
     script.on(down("[::1]:80"))
-    assert script.core.addresses() == {"api": {"many.example:80": ("10.0.0.1", "::1")}}
+    assert script.core.addresses() == {}
+    script.on(up("10.0.0.1:80"))
+    assert script.core.addresses() == told("10.0.0.1", "::1")
     assert script.value == {"api": {"10.0.0.1:80": True, "[::1]:80": False}}
+
+
+def test_new_addresses_are_checked_at_once_and_used_from_their_verdict_on_while_those_that_left_are_gone() -> None:
+    script = Script(api=NAMED)
+    script.on(resolved("10.0.0.1", "10.0.0.2"), up("10.0.0.1:80"), up("10.0.0.2:80"))
+    new = CheckTarget("10.0.0.3:80", "10.0.0.3", 80, ENTRY.address)
+    assert script.on(resolved("10.0.0.1", "10.0.0.3")) == [CheckNew("api", (new,)), PublishBackends()]
+    assert script.core.addresses() == told("10.0.0.1")
+    script.on(up("10.0.0.3:80"))
+    assert script.core.addresses() == told("10.0.0.1", "10.0.0.3")
+
+
+def test_a_set_of_which_nothing_is_known_does_not_take_the_place_of_one_that_serves() -> None:
+    script = Script(api=NAMED)
+    script.on(resolved("10.0.0.1"), up("10.0.0.1:80"), resolved("10.0.0.2", "10.0.0.3"))
+    assert script.core.addresses() == told("10.0.0.1")
+    script.on(down("10.0.0.2:80"))
+    assert script.core.addresses() == told("10.0.0.1")
+    script.on(up("10.0.0.3:80"))
+    assert script.core.addresses() == told("10.0.0.2", "10.0.0.3")
+
+
+def test_what_a_source_finds_takes_the_place_of_its_entry_and_may_be_nothing() -> None:
+    labelled = replace(NAMED, discovery="docker")
+    script = Script(api=labelled)
+    assert script.core.targets("api") == ()
+    script.on(Resolved("api", "many.example:80", (Backend("10.0.0.1", 8080, 5),)), up("10.0.0.1:8080"))
+    assert script.core.addresses() == {"api": {"many.example:80": [("10.0.0.1", 8080, 5)]}}
+    assert script.on(Resolved("api", "many.example:80", ())) == [PublishBackends()]
+    assert script.core.addresses() == {"api": {"many.example:80": []}}
+
+
+def test_a_source_that_fails_keeps_what_it_has_found_and_says_so_once() -> None:
+    script = Script(api=replace(NAMED, discovery="dns"))
+    failed = SourceFailed("api", "many.example:80", "no answer")
+    assert script.on(failed, failed) == [SourceTurned("api", "many.example:80", "no answer"), PublishBackends()]
+    assert script.core.addresses() == {"api": {"many.example:80": []}}, "nobody need wait for what cannot be found"
+    assert script.on(resolved("10.0.0.1"))[0] == SourceTurned("api", "many.example:80")
+    script.on(up("10.0.0.1:80"), failed)
+    assert script.core.addresses() == told("10.0.0.1")
 
 
 def test_a_name_that_cannot_be_resolved_is_an_unhealthy_backend_until_it_can() -> None:
@@ -180,23 +226,25 @@ def test_a_name_is_looked_up_again_when_none_of_its_addresses_is_healthy_and_wha
     assert script.on(resolved("10.0.0.2", "10.0.0.1")) == [], "the same ones"
     script.on(resolved("10.0.0.2", "10.0.0.3"))
     assert script.value == {"api": {"10.0.0.2:80": False}}
-    assert script.core.addresses() == {"api": {"many.example:80": ("10.0.0.1", "10.0.0.2")}}, "the new one is not judged yet"
+    assert script.core.addresses() == told("10.0.0.2"), "the new one is not judged yet"
     script.on(up("10.0.0.3:80"))
     assert script.core.lost("api") == []
-    assert script.core.addresses() == {"api": {"many.example:80": ("10.0.0.2", "10.0.0.3")}}
+    assert script.core.addresses() == told("10.0.0.2", "10.0.0.3")
 
 
 def test_a_new_configuration_and_a_new_life_keep_the_addresses() -> None:
     script = Script(api=NAMED)
     script.on(resolved("10.0.0.1"), up("10.0.0.1:80"))
-    told = {"api": {"many.example:80": ("10.0.0.1",)}}
-    more = Plan(CHECK, (*NAMED.targets, CheckTarget("x:1", "10.0.0.8", 1)))
+    more = Plan(CHECK, (*NAMED.entries, CheckTarget("x:1", "10.0.0.8", 1)))
     assert script.on(Configured({"api": more})) == [StopChecks("api"), StartChecks("api", more)]
-    assert script.core.addresses() == told
-    again = Discovery({"api": {"10.0.0.1:80": True}}, {"api": {"many.example:80": ["10.0.0.1"]}})
+    assert script.core.addresses() == told("10.0.0.1")
+    again = Discovery({"api": {"10.0.0.1:80": True}}, told("10.0.0.1"))
     again.handle(Configured({"api": NAMED}))
-    assert again.addresses() == told
-    script.on(Configured({"api": Plan(CHECK, NAMED.targets, ipv4_only=True)}))
+    assert again.addresses() == told("10.0.0.1")
+    heavy = Plan(CHECK, (replace(ENTRY, weight=7),))
+    script.on(Configured({"api": heavy}))
+    assert script.core.addresses() == {"api": {"many.example:80": [("10.0.0.1", 80, 7)]}}
+    script.on(Configured({"api": Plan(CHECK, NAMED.entries, ipv4_only=True)}))
     assert script.core.addresses() == {}, "it is another question"
-    script.on(Configured({"api": Plan(CHECK, NAMED.targets[1:])}))
+    script.on(Configured({"api": Plan(CHECK, NAMED.entries[1:])}))
     assert script.on(resolved("10.0.0.1")) == [], "it has left"

@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from pingap.config.parts import HealthCheck
-from pingap.stages.discovery.core import CheckTarget
+from pingap.stages.discovery.plan import CheckTarget
 from pingap.stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
 from pingap.stages.lookups import Lookups, Resolve, ask_system
 from tests.discovery.origin import OK, Origin, origin

@@ -367,8 +367,18 @@ class Play:
         return next(state for state in self.group(name).backends if state.address == address)
 
     def resolves(self, **names: dict[str, list[str]]) -> None:
-        """Discovery publishes the addresses of names: upstream → entry → IP addresses."""
-        self.context.following["backends"](names)
+        """Discovery publishes the addresses of names: upstream → entry → IP addresses, with the port and the weight of the entry."""
+        groups = self.actor.pools.groups
+        weights = {(name, entry.address): entry.weight for name, group in groups.items() for entry in group.settings.addrs}
+
+        def found(name: str, entry: str, hosts: list[str]) -> list[tuple[str, int, int]]:
+            return [(host, int(entry.rpartition(":")[2]), weights.get((name, entry), 1)) for host in hosts]
+
+        self.finds(**{name: {entry: found(name, entry, hosts) for entry, hosts in told.items()} for name, told in names.items()})
+
+    def finds(self, **upstreams: dict[str, list[tuple[str, int, int]]]) -> None:
+        """Discovery publishes backends: upstream → entry → host, port and weight of each."""
+        self.context.following["backends"](upstreams)
 
     def health(self, **upstreams: dict[str, bool]) -> None:
         self.context.following["health"](upstreams)

@@ -114,13 +114,13 @@ def test_idle_connections_that_are_kept_no_more_are_to_be_closed() -> None:
 
 def test_of_a_backend_that_leaves_its_idle_connections_and_those_in_line() -> None:
     group = group_of("many")
-    assert group.set_addresses({"many:1": ["10.0.0.1", "10.0.0.2"]}) == ([], [])
+    assert group.set_addresses({"many:1": [("10.0.0.1", 1, 1), ("10.0.0.2", 1, 1)]}) == ([], [])
     leaves = group.backends[0]
     idle: Any = Idler()
     leaves.idle.append(idle)
     leaves.connections |= {idle, object()}
     waiters = lines_up(leaves, "", "")
-    assert group.set_addresses({"many:1": ["10.0.0.2"]}) == ([idle], waiters)
+    assert group.set_addresses({"many:1": [("10.0.0.2", 1, 1)]}) == ([idle], waiters)
     assert not leaves.pending
     assert group.leaving == [leaves], "until what it has begun is done"
-    assert group.set_addresses({"many:1": ["10.0.0.2"]}) == ([], [])
+    assert group.set_addresses({"many:1": [("10.0.0.2", 1, 1)]}) == ([], [])
