@@ -3,7 +3,7 @@
     cli.py         the command line            client.py   asks the running instance
     boot.py        configuration, sockets, then the supervisor (launch.py: what it is handed)      face.py   what is printed meanwhile
     supervisor.py  one loop: acts              plan.py     decides (plan_words.py, plan_state.py, plan_table.py: its words and memory)
-    control.py     the control socket          listeners.py   the listening sockets
+    control.py     the control socket (stage_questions.py: what stages answer)    listeners.py   the listening sockets
     spawner.py     forks all processes         spawning.py    the supervisor's end of it
     topology.py    THE table of processes, sockets, settings and internal destinations     loading.py   a configuration with all checks
     rundir.py      who holds the run dir (instance_dir.py: each instance's part of it)     demo.py   the backends without a configuration

@@ -8,7 +8,7 @@ a question is told to stop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from pingap.bus.kinds import ASK, BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPLY, REPORT, STOP, TELL
@@ -26,16 +26,10 @@ from pingap.plan_words import (
     ScaleAsked,
     StopAsked,
 )
+from pingap.stage_questions import STAGE_OF, StageQuestions, Told
 
 VERSION: Final = 1
 """Of the protocol: HELLO names it."""
-
-ANSWER: Final = 4.5
-"""Seconds within which a question is answered; who asks waits 5."""
-
-
-OF_CONFIG: Final = ("reload", "dry-run", "rollback")
-"""Questions that the config stage answers; it is told the same words."""
 
 
 class Control:
@@ -64,8 +58,8 @@ class Control:
         self._keys: dict[bytes, int] = {}
         self._tickets: dict[int, tuple[bytes, int]] = {}
         self._next_ticket = 0
-        self._reloads: list[tuple[bytes, int, asyncio.TimerHandle, str, int]] = []
-        """Who waits for an outcome: peer, its number, timer, word, number of the TELL."""
+        self.of_stages = StageQuestions(self._loop, self._tell_stage, self._reply)
+        """Questions that wait for a stage."""
         self._told = 0
         """TELLs so far."""
         self.figures: dict[int, dict[str, float]] = {}
@@ -93,18 +87,20 @@ class Control:
 
     def tell(self, word: str, stage: str = "") -> bool:
         """TELL to the processes that host a stage, or to all; False when there is none."""
-        told = False
+        return bool(self._tell_stage(word, stage, ()).processes)
+
+    def _tell_stage(self, word: str, stage: str, args: Iterable[Any]) -> Told:
         self._told += 1
-        for process in self._fleet.processes.values():
-            if not stage or stage in process.role.stages:
-                told = self._send(process.key, (TELL, word, (self._told,))) or told
-        return told
+        hosts = [process for process in self._fleet.processes.values() if not stage or stage in process.role.stages]
+        envelope = (TELL, word, (self._told, *args))
+        return Told(self._told, frozenset(process.key for process in hosts if self._send(process.key, envelope)))
 
     def forget(self, key: int) -> None:
         """That process is gone."""
         peer = self._peers.pop(key, None)
         if peer is not None:
             self._keys.pop(peer, None)
+        self.of_stages.forget(key)
         self._forget_figures()
 
     def _forget_figures(self) -> None:
@@ -168,8 +164,8 @@ class Control:
             elif word == "scale":
                 stage, replicas = str(args[0]), int(args[1])
                 self._feed(ScaleAsked(self._ticket(peer, number), stage, replicas))
-            elif word in OF_CONFIG:
-                self._reload(peer, number, word)
+            elif word in STAGE_OF:
+                self.of_stages.ask(peer, number, word, args)
             elif word in ("down", "restart"):
                 self._stop(peer, number, word, *args)
             elif word in self.slow:
@@ -199,29 +195,6 @@ class Control:
         """The fleet's answer to ScaleAsked and StopAsked."""
         peer, number = self._tickets.pop(ticket)
         self._reply(peer, number, ok, value)
-
-    def _reload(self, peer: bytes, number: int, word: str) -> None:
-        if not self.tell(word, "config"):
-            self._reply(peer, number, False, "the config stage is not running: it reads the configuration anew when it is back")
-            return
-        timer = self._loop.call_later(ANSWER, self._reload_timed_out, peer, number)
-        self._reloads.append((peer, number, timer, word, self._told))
-
-    def _reload_timed_out(self, peer: bytes, number: int) -> None:
-        self._reloads = [entry for entry in self._reloads if entry[:2] != (peer, number)]
-        self._reply(peer, number, False, f"no outcome within {ANSWER:g} s: see the log")
-
-    def reloaded(self, outcome: Any) -> None:
-        """The outcome of reading the configuration, of a dry run or of a rollback, for those who had asked before that began.
-
-        Of a change that config noticed by itself it answers nobody: what is read after the question may be another text.
-        """
-        word, newest = outcome.get("word", OF_CONFIG[0]), outcome.get("asked", 0)
-        waiting = [entry for entry in self._reloads if entry[3] == word and entry[4] <= newest]
-        self._reloads = [entry for entry in self._reloads if entry not in waiting]
-        for peer, number, timer, _, _ in waiting:
-            timer.cancel()
-            self._reply(peer, number, True, outcome)
 
     def _reply(self, peer: bytes, number: int, ok: bool, value: Any) -> None:
         self._router.send(peer, (REPLY, number, ok, value))

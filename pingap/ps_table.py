@@ -1,38 +1,30 @@
-"""The table of `pingap ps`: as wide as there is room, and on a narrow terminal without what matters least."""
+"""The table of `pingap ps`, and what it says below that."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from pingap import tables
 from pingap.rows import Row, cpus_text
+from pingap.tables import Column
 
 SINGLE: Final = ("supervisor", "spawner")
 """Rows that are no stage and have no replica."""
-
-
-class Column(NamedTuple):
-    """One column."""
-
-    head: str
-    cell: Callable[[Row], str]
-    is_number: bool
-    rank: int
-    """Order in which columns are left out when there is no room, the highest first; those of rank 0 never."""
 
 
 def _name(row: Row) -> str:
     return row["stage"] if row["stage"] in SINGLE else f"{row['stage']}.{row['replica']}"
 
 
-COLUMNS: Final = (
+COLUMNS: Final[tuple[Column[Row], ...]] = (
     Column("STAGE", _name, False, 0),
     Column("PID", lambda row: str(row["pid"] or "-"), True, 0),
     Column("STATE", lambda row: row["state"], False, 0),
     Column("UPTIME", lambda row: span(row["uptime"]) if row["pid"] else "-", True, 3),
     Column("RESTARTS", lambda row: str(row["restarts"]), True, 1),
-    Column("CPUS", lambda row: cpus_text(row["cpus"]), False, 5),
+    Column("CPUS", lambda row: cpus_text(row["cpus"]), False, 5, usual=cpus_text(())),
     Column("RSS", lambda row: f"{row['rss'] / 1048576:.1f} MB", True, 4),
     Column("IN-FLIGHT", lambda row: str(row["in_flight"]), True, 2),
     Column("REQUESTS", lambda row: str(row["requests"]), True, 2),
@@ -48,32 +40,8 @@ class Line(NamedTuple):
 
 def lines(rows: Sequence[Row], width: int = 0) -> list[Line]:
     """The table, at most `width` columns wide as far as that goes; 0 is any width."""
-    shown = list(COLUMNS)
-    if width and not any(row["cpus"] for row in rows) and _width(_cells(rows, shown), 2) > width:
-        shown = [column for column in shown if column.head != "CPUS"]  # nothing is pinned: it says nothing, and goes before blanks do
-    cells = _cells(rows, shown)
-    while width and _width(cells, 1) > width and (rank := max(column.rank for column in shown)):
-        shown = [column for column in shown if column.rank != rank]
-        cells = _cells(rows, shown)
-    gap = 1 if width and _width(cells, 2) > width else 2
-    widths = _widths(cells)
-    found = []
-    for row, state in zip(cells, ["", *(row["state"] for row in rows)], strict=True):
-        parts = [cell.rjust(size) if column.is_number else cell.ljust(size) for cell, size, column in zip(row, widths, shown, strict=True)]
-        found.append(Line((" " * gap).join(parts).rstrip(), state))
-    return found
-
-
-def _cells(rows: Sequence[Row], shown: Sequence[Column]) -> list[list[str]]:
-    return [[column.head for column in shown], *([column.cell(row) for column in shown] for row in rows)]
-
-
-def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(row[index]) for row in cells) for index in range(len(cells[0]))]
-
-
-def _width(cells: Sequence[Sequence[str]], gap: int) -> int:
-    return sum(_widths(cells)) + gap * (len(cells[0]) - 1)
+    texts = tables.fitted(COLUMNS, rows, width)
+    return [Line(text, state) for text, state in zip(texts, ["", *(row["state"] for row in rows)], strict=True)]
 
 
 def span(seconds: float) -> str:

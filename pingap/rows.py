@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pingap import instance_dir, limits
+from pingap import instance_dir, limits, tables
 from pingap.bus.members import READY, STARTING
 from pingap.plan import Fleet
 from pingap.plan_state import WAITING
@@ -108,16 +108,6 @@ def uptime(pid: int) -> float:
     return round(max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / TICKS), 2) if started else 0.0
 
 
-def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines of a table in plain text, two blanks between columns; `right` are the numbers' columns."""
-    widths = [max(len(row[index]) for row in (head, *rows)) for index in range(len(head))]
-    lines = []
-    for row in (head, *rows):
-        cells = [row[index].rjust(width) if index in right else row[index].ljust(width) for index, width in enumerate(widths)]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
 def cpus_text(cpus: Sequence[int]) -> str:
     """`0,2`, or `any`."""
     return ",".join(map(str, cpus)) or "any"
@@ -126,4 +116,4 @@ def cpus_text(cpus: Sequence[int]) -> str:
 def start_table(rows: Sequence[Row]) -> list[str]:
     """The table that `pingap up` prints."""
     cells = [(row["stage"], str(row["replica"]), str(row["pid"] or "-"), cpus_text(row["cpus"]), row["endpoint"]) for row in rows]
-    return columns(("STAGE", "REPLICA", "PID", "CPU", "ENDPOINT"), cells, right=(1, 2))
+    return tables.plain(("STAGE", "REPLICA", "PID", "CPU", "ENDPOINT"), cells, right=(1, 2))

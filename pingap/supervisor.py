@@ -346,13 +346,15 @@ class Supervisor:
             if _is_remembered(value):
                 self._outcome = outcome_of(value, time.time())
             self._configuration = value.get("config", "")
-            self._control.reloaded(value)
+            self._control.of_stages.settle(value.get("word", "reload"), value.get("asked", 0), value)
             self._unit.reloaded(value)
             if self._autorestart is not None and not value["problems"]:
                 self._autorestart.told(value.get("pending", ()), time.monotonic())
             if value["number"] != self._committed and value.get("timings"):
                 self._committed = value["number"]
                 self._feed(TimingsChanged(Timings(*value["timings"])))  # all else in a generation is for the stages
+        elif word == "answer":
+            self._control.of_stages.answer(value["asked"], value["ok"], value["value"])
         elif word == "workers":
             self._spawner.work(topology.WORKER_JOB, value)
         else:

@@ -12,17 +12,18 @@ from pingap.bus.kinds import ASK, HELLO, MEMBERS, REPLY, REPORT, STOP, TELL
 from pingap.control import Control
 
 CONFIG = SimpleNamespace(key=7, pid=4242, ids=(1,), role=SimpleNamespace(stages=("config",)))
-PEER, ASKER = b"config", b"asker"
+DISCOVERY = SimpleNamespace(key=8, pid=4243, ids=(2,), role=SimpleNamespace(stages=("discovery",)))
+PEER, OTHER, ASKER = b"config", b"discovery", b"asker"
 
 
 class Script:
-    """A control socket without sockets; its fleet has one process, the config stage."""
+    """A control socket without sockets; its fleet has two processes, config, which has said HELLO, and discovery, which has not."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, Any]] = []
         self.fed: list[Any] = []
         table = SimpleNamespace(announcement=SimpleNamespace(seq=1, newest=1, rows=[]))
-        fleet = SimpleNamespace(processes={7: CONFIG}, of_actor=lambda actor: CONFIG if actor == 1 else None, table=table)
+        fleet = SimpleNamespace(processes={7: CONFIG, 8: DISCOVERY}, of_actor={1: CONFIG, 2: DISCOVERY}.get, table=table)
         self.control = Control(self, "/nowhere", fleet, self.fed.append, self.reported, {})  # type: ignore[arg-type]
 
     def router(self, endpoint: str, take: Any) -> Any:
@@ -34,7 +35,10 @@ class Script:
         return True
 
     def reported(self, word: str, value: Any) -> None:
-        self.control.reloaded(value)
+        if word == "answer":
+            self.control.of_stages.answer(value["asked"], value["ok"], value["value"])
+        else:
+            self.control.of_stages.settle(value["word"], value["asked"], value)
 
     def on(self, peer: bytes, *envelope: Any) -> list[tuple[bytes, Any]]:
         """What is sent when this comes."""
@@ -59,11 +63,10 @@ async def script() -> AsyncIterator[Script]:
     script = Script()
     assert [envelope[0] for _, envelope in script.on(PEER, HELLO, (1,), 4242, 1)] == [MEMBERS]
     yield script
-    for entry in script.control._reloads:
-        entry[2].cancel()
+    script.control.of_stages.close()
 
 
-@pytest.mark.parametrize(("ids", "pid"), [((1,), 4243), ((2,), 4242)])
+@pytest.mark.parametrize(("ids", "pid"), [((1,), 4243), ((3,), 4242)])
 async def test_who_has_not_the_pid_that_was_forked_for_its_ids_is_told_to_stop(ids: tuple[int, ...], pid: int) -> None:
     script = Script()
     assert script.on(b"stranger", HELLO, ids, pid, 1) == [(b"stranger", (STOP,))]
@@ -86,3 +89,33 @@ async def test_an_outcome_answers_those_who_had_asked_before_the_files_were_read
     assert script.outcome(dry, "dry-run") == [3]
     third = script.ask(4)
     assert script.outcome(third) == [2, 4]
+
+
+async def test_a_stage_that_is_away_is_said_to_be(script: Script) -> None:
+    ((peer, (kind, number, ok, reason)),) = script.on(ASKER, ASK, 5, "upstreams", ())
+    assert (peer, kind, number, ok) == (ASKER, REPLY, 5, False)
+    assert "the discovery stage is not running" in reason
+
+
+async def test_a_question_goes_with_its_arguments_to_the_stage_that_answers_it(script: Script) -> None:
+    script.on(OTHER, HELLO, (2,), 4243, 1)
+    ((peer, envelope),) = script.on(ASKER, ASK, 5, "upstream-drain", ("api", "10.0.0.1:80", False))
+    assert peer == OTHER
+    kind, word, (asked, *args) = envelope
+    assert (kind, word, args) == (TELL, "upstream-drain", ["api", "10.0.0.1:80", False])
+    ((_, (_, _, (other, *_))),) = script.on(ASKER, ASK, 6, "upstream-drain", ("api", "10.0.0.2:80", False))
+    answer = {"asked": other, "ok": True, "value": {"in_flight": 3}}
+    assert script.on(OTHER, REPORT, 2, "answer", answer) == [(ASKER, (REPLY, 6, True, {"in_flight": 3}))], "that one alone"
+    refusal = {"asked": asked, "ok": False, "value": "no such backend"}
+    assert script.on(OTHER, REPORT, 2, "answer", refusal) == [(ASKER, (REPLY, 5, False, "no such backend"))]
+
+
+async def test_who_asked_a_process_that_ends_hears_of_it(script: Script) -> None:
+    script.on(OTHER, HELLO, (2,), 4243, 1)
+    script.on(ASKER, ASK, 5, "upstreams", ())
+    script.ask(6)
+    script.sent.clear()
+    script.control.forget(8)
+    ((peer, (kind, number, ok, reason)),) = script.sent
+    assert (peer, kind, number, ok) == (ASKER, REPLY, 5, False)
+    assert "ended before it had answered" in reason

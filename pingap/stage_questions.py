@@ -1,0 +1,100 @@
+"""Questions of the command line that a stage answers: which one, who waits for it, and for how long.
+
+A stage is told the same word with TELL. It answers with REPORT "answer", which names the number of that TELL and answers it alone;
+or, as config does, with the outcome of something that answers all who had asked before it began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+ANSWER: Final = 4.5
+"""Seconds within which a question is answered; who asks waits 5."""
+
+OF_CONFIG: Final = ("reload", "dry-run", "rollback")
+OF_DISCOVERY: Final = ("upstreams", "upstream-drain", "upstream-enable")
+
+STAGE_OF: Final = dict.fromkeys(OF_CONFIG, "config") | dict.fromkeys(OF_DISCOVERY, "discovery")
+"""Word → the stage that answers it."""
+
+_ABSENT: Final = {
+    "config": "the config stage is not running: it reads the configuration anew when it is back",
+    "discovery": "the discovery stage is not running at the moment: ask again when it is back, which `pingap ps` tells",
+}
+
+
+class Told(NamedTuple):
+    """A TELL that was sent."""
+
+    number: int
+    processes: frozenset[int]
+    """Keys of those to which it went; none when there is nobody to tell."""
+
+
+class _Waiting(NamedTuple):
+    peer: bytes
+    number: int
+    """The asker's, of its question."""
+    word: str
+    told: Told
+    timer: asyncio.TimerHandle
+
+
+class StageQuestions:
+    """Those that wait for a stage."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[str, str, Iterable[Any]], Told],
+        reply: Callable[[bytes, int, bool, Any], None],
+    ) -> None:
+        """tell: word, stage, arguments. reply: peer, number of its question, whether it is an answer, and that or why there is none."""
+        self._loop = loop
+        self._tell = tell
+        self._reply = reply
+        self._waiting: list[_Waiting] = []
+
+    def ask(self, peer: bytes, number: int, word: str, args: tuple[Any, ...]) -> None:
+        """One of STAGE_OF; it gets a reply in any case."""
+        stage = STAGE_OF[word]
+        told = self._tell(word, stage, args)
+        if not told.processes:
+            self._reply(peer, number, False, _ABSENT[stage])
+            return
+        timer = self._loop.call_later(ANSWER, self._time_out, peer, number)
+        self._waiting.append(_Waiting(peer, number, word, told, timer))
+
+    def answer(self, asked: int, ok: bool, value: Any) -> None:
+        """A stage answers one question. asked: the number of its TELL."""
+        self._end([one for one in self._waiting if one.told.number == asked], ok, value)
+
+    def settle(self, word: str, newest: int, value: Any) -> None:
+        """What became of something answers those who had asked for it up to the TELL `newest`.
+
+        Of a change that config noticed by itself (0) it answers nobody: what is read after the question may be another text.
+        """
+        self._end([one for one in self._waiting if one.word == word and one.told.number <= newest], True, value)
+
+    def forget(self, process: int) -> None:
+        """That process is gone: what it alone was asked has no answer."""
+        for one in [one for one in self._waiting if one.told.processes == {process}]:
+            self._end([one], False, f"the {STAGE_OF[one.word]} stage ended before it had answered: see the log")
+
+    def close(self) -> None:
+        """Nobody is there to be answered any more."""
+        for one in self._waiting:
+            one.timer.cancel()
+        self._waiting = []
+
+    def _time_out(self, peer: bytes, number: int) -> None:
+        ended = [one for one in self._waiting if (one.peer, one.number) == (peer, number)]
+        self._end(ended, False, f"no outcome within {ANSWER:g} s: see the log")
+
+    def _end(self, ended: list[_Waiting], ok: bool, value: Any) -> None:
+        self._waiting = [one for one in self._waiting if one not in ended]
+        for one in ended:
+            one.timer.cancel()
+            self._reply(one.peer, one.number, ok, value)
