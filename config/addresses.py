@@ -1,4 +1,7 @@
-"""Addresses and host names: `host:port` in its forms, to listen on, to connect to, to believe; the domains of a certificate."""
+"""Addresses and host names: `host:port` in its forms, to listen on, to connect to, to believe; the domains of a certificate.
+
+An address to connect to may be a UNIX socket as well, `unix:/path`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from pingap.config.parts import Backend, Listen
+from pingap.config.parts import UNIX, Backend, Listen, is_path
 from pingap.config.problems import BadValue
 from pingap.config.quantities import shown, text_of, whole_number
 
@@ -15,6 +18,12 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _LONGEST_NAME = 253
 """Characters of a name in the DNS, and of one of its labels 63 (RFC 1035 section 2.3.4)."""
+_ZONE = re.compile(r"[A-Za-z0-9._~-]{1,15}")
+"""The zone of a link-local address: a network interface (IFNAMSIZ), by its name or its number."""
+_LONGEST_PATH = 107
+"""Bytes of the path of a UNIX socket (unix(7): 108 with the NUL behind it)."""
+_NOT_IN_PATHS = re.compile(r"[\"\\]")
+"""Lines of logs have addresses in quotes."""
 
 
 def host_name(text: str) -> str:
@@ -59,21 +68,59 @@ def _listen(text: str) -> Listen:
 
 
 def parse_backend(value: Any) -> Backend:
-    """`host:port weight`, both port and weight optional."""
+    """`host:port weight`, both port and weight optional; or `unix:/path weight`."""
     text = text_of(value, 'an address such as "127.0.0.1:8080"')
-    if "://" in text:
+    is_socket = _is_socket(text)
+    if text.startswith(("/", "./", "../", "~/")):
+        raise BadValue(f"{text!r} is a path", 'a UNIX socket is written as "unix:/path"')
+    if "://" in text and not is_socket:
         raise BadValue(f"{text!r} is a URL", "an address has no scheme and no path: host:port")
     parts = text.split()
     if not 1 <= len(parts) <= 2:
-        raise BadValue(f"{text!r} is not an address", 'write "host:port" or "host:port weight"')
+        form = "unix:/path" if is_socket else "host:port"
+        raise BadValue(f"{text!r} is not an address", f'write "{form}" or "{form} weight"')
+    weight = _weight(parts[1]) if len(parts) == 2 else 1
+    if is_socket:
+        return Backend(_path(parts[0][len(UNIX) :]), 0, weight)
     host, port = _host_and_port(parts[0])
     if port == 0:
         raise BadValue(f"{text!r} has port 0", "nothing can be reached there")
-    weight = parts[1] if len(parts) == 2 else "1"
-    share = whole_number(weight, 65535)
+    return Backend(host, 80 if port is None else port, weight)
+
+
+def _weight(text: str) -> int:
+    share = whole_number(text, 65535)
     if share is None:
-        raise BadValue(f"weight {shown(weight)} is not a whole number from 0 to 65535")
-    return Backend(host, 80 if port is None else port, share)
+        raise BadValue(f"weight {shown(text)} is not a whole number from 0 to 65535")
+    return share
+
+
+def _is_socket(text: str) -> bool:
+    """It is of the form `unix:…`, not a host of that name with a port."""
+    first = text.split(maxsplit=1)[:1]
+    return bool(first) and first[0][: len(UNIX)].lower() == UNIX and not first[0][len(UNIX) :].isdigit()
+
+
+def _path(text: str) -> str:
+    """The path of a UNIX socket, as it is written behind `unix:`."""
+    if text.startswith("//"):
+        raise BadValue(f"{UNIX + text!r} is a URL", f'write "{UNIX}/{text.lstrip("/")}"')
+    if text.startswith("@"):
+        raise BadValue(f"{UNIX + text!r} has no path", "sockets of the abstract namespace, which any user may bind, are not connected to")
+    if not is_path(text):
+        what = f"{text!r} is not an absolute path" if text else "no path is given"
+        raise BadValue(what, f'write "{UNIX}/path": the working directory is another one in a service than in a shell')
+    socket_path, colon, after = text.partition(":")
+    if colon and (not after or after.startswith("/")):
+        hint = f'that is for proxy_pass of nginx: write "{UNIX}{socket_path}"'
+        raise BadValue(f"{UNIX + text!r} ends in a colon, or goes on after one", hint)
+    if not text.isprintable() or _NOT_IN_PATHS.search(text):
+        raise BadValue(f"{text!r} has a character that no address may have", "use visible characters, without quotes and backslashes")
+    size = len(text.encode())
+    if size > _LONGEST_PATH:
+        hint = f"a UNIX socket's has {_LONGEST_PATH} at most: put it elsewhere, or a symbolic link to it"
+        raise BadValue(f"the path has {size} bytes", hint)
+    return text
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:
@@ -81,6 +128,7 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
         host, closed, rest = text[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")) or not _is_ip(host, 6):
             raise BadValue(f"{text!r} is not an IPv6 address with a port", 'write "[::1]:80"')
+        host = _ipv6(host)
         port = rest[1:] if rest else None
     else:
         if text.count(":") > 1:
@@ -100,6 +148,16 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
     return host, number
 
 
+def _ipv6(host: str) -> str:
+    """In the form of RFC 5952, with its zone where it has one."""
+    address, percent, zone = host.partition("%")
+    if percent and not ipaddress.ip_address(address).is_link_local:
+        raise BadValue(f"{host!r} has a zone", "only link-local addresses (fe80::/10) are in one")
+    if percent and not _ZONE.fullmatch(zone):
+        raise BadValue(f"{zone!r} is not a zone", 'it is a network interface, as in "[fe80::1%eth0]:80"')
+    return f"{ipaddress.ip_address(address)}{percent}{zone}"
+
+
 def _is_ip(host: str, version: int) -> bool:
     try:
         return ipaddress.ip_address(host).version == version
@@ -108,8 +166,8 @@ def _is_ip(host: str, version: int) -> bool:
 
 
 def is_host_name(host: str) -> bool:
-    """Whether `host` needs resolving: it is no IP address."""
-    return not (_is_ip(host, 4) or _is_ip(host, 6))
+    """Whether `host` needs resolving: it is no IP address, and no path."""
+    return not (is_path(host) or _is_ip(host, 4) or _is_ip(host, 6))
 
 
 def parse_network(value: Any) -> str:

@@ -19,7 +19,7 @@ from pingap.config import unsupported
 from pingap.config.addresses import is_host_name
 from pingap.config.certificates import check_certificates
 from pingap.config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
-from pingap.config.parts import Listen
+from pingap.config.parts import Backend, Listen, is_path
 from pingap.config.problems import Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.tls_library import check_with_library
@@ -266,20 +266,33 @@ def _upstream(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
         yield Problem(f"{path}.addrs", "every weight is 0, so that no backend would get a request")
     yield from _doubled(f"{path}.addrs", tuple(backend.address for backend in upstream.addrs))
     for index, backend in enumerate(upstream.addrs):
-        if is_host_name(backend.host):
-            continue
-        ip = ipaddress.ip_address(backend.host)
-        kinds = {
-            "unspecified": ip.is_unspecified,
-            "broadcast": str(ip) == "255.255.255.255",
-            "multicast": ip.is_multicast,
-            "link-local": ip.is_link_local,
-        }
-        kind = next((kind for kind, is_such in kinds.items() if is_such), "")
-        if kind:
-            yield Problem(f"{path}.addrs[{index}]", f"{backend.host} is {kind}: no backend can be there")
-        elif ip.version == 6 and upstream.ipv4_only:
-            yield Problem(f"{path}.addrs[{index}]", f"{backend.host} is IPv6, and ipv4_only is true")
+        if not (is_path(backend.host) or is_host_name(backend.host)):
+            yield from _ip_address(f"{path}.addrs[{index}]", backend, upstream.ipv4_only)
+    if upstream.addrs and all(is_path(backend.host) for backend in upstream.addrs):
+        for key in _OF_TCP:
+            if getattr(upstream, key) not in (None, False):
+                yield Note(f"{path}.{key}", "without effect: a UNIX socket is no TCP connection", "leave it out")
+
+
+_OF_TCP: Final = ("tcp_idle", "tcp_interval", "tcp_probe_count", "tcp_user_timeout", "tcp_recv_buf", "tcp_fast_open", "ipv4_only")
+
+
+def _ip_address(path: str, backend: Backend, ipv4_only: bool) -> Iterator[Problem]:
+    ip = ipaddress.ip_address(backend.host)
+    kinds = {
+        "unspecified": ip.is_unspecified,
+        "broadcast": str(ip) == "255.255.255.255",
+        "multicast": ip.is_multicast,
+        "link-local": ip.is_link_local and ip.version == 4,
+    }
+    kind = next((kind for kind, is_such in kinds.items() if is_such), "")
+    if kind:
+        yield Problem(path, f"{backend.host} is {kind}: no backend can be there")
+    elif ip.is_link_local and "%" not in backend.host:
+        hint = f'name the interface: "[{backend.host}%eth0]:{backend.port}"'
+        yield Problem(path, f"{backend.host} is link-local: it says nothing without its network interface", hint)
+    elif ip.version == 6 and ipv4_only:
+        yield Problem(path, f"{backend.host} is IPv6, and ipv4_only is true")
 
 
 def _stages(snapshot: Snapshot, declared: Declared) -> Iterator[Problem | Note]:

@@ -8,10 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+UNIX = "unix:"
+"""Before the path of a socket of this host, where an address has `host:port` else."""
+
 
 def host_and_port(host: str, port: int) -> str:
-    """`host:port`, with brackets round an IPv6 address (RFC 3986 section 3.2.2)."""
+    """`host:port`, with brackets round an IPv6 address (RFC 3986 section 3.2.2); `unix:/path` for a host that is a path."""
+    if is_path(host):
+        return UNIX + host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_path(host: str) -> bool:
+    """Whether a host is the path of a UNIX socket: no name and no IP address begins so."""
+    return host[:1] == "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +39,31 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One backend, from an entry `host:port weight` of `addrs`."""
+    """One backend, from an entry `host:port weight` or `unix:/path weight` of `addrs`."""
 
     host: str
-    """An IPv4 or IPv6 address without brackets, or a host name, of which every address is a backend."""
+    """An IPv4 address, or an IPv6 address without brackets and perhaps with a zone (`fe80::1%eth0`); or a host name, of which every
+    address is a backend; or the absolute path of a UNIX socket."""
     port: int = 80
+    """0 with a path."""
     weight: int = 1
     """Its share relative to the others; 0 never gets a request."""
 
     @property
     def address(self) -> str:
-        """`host:port`, with brackets round IPv6: the name of the backend in logs, metrics and health messages."""
+        """`host:port`, with brackets round IPv6, or `unix:/path`: the name of the backend in logs, metrics and health messages."""
         return host_and_port(self.host, self.port)
+
+    @property
+    def server_name(self) -> str:
+        """Whom it is asked for where nobody says: its host without a zone, which means something on this host only (RFC
+        6874); `localhost` behind a UNIX socket, as nginx has it."""
+        return "localhost" if is_path(self.host) else self.host.partition("%")[0]
+
+    @property
+    def authority(self) -> str:
+        """What a Host header says of it where none comes with the request."""
+        return "localhost" if is_path(self.host) else host_and_port(self.server_name, self.port)
 
 
 @dataclass(frozen=True, slots=True)

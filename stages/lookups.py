@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, NamedTuple
+
+from pingap.config.parts import is_path
 
 MOST: Final = 64
 """Lookups under way at the same time, each in a thread that does nothing but wait."""
@@ -28,7 +31,9 @@ class Address(NamedTuple):
 
     @property
     def host(self) -> str:
-        """The IP address as text, with its zone where it has one."""
+        """The IP address as text, with its zone where it has one; or the path of a UNIX socket."""
+        if self.family == socket.AF_UNIX:
+            return str(self.sockaddr)
         host, _, *more = self.sockaddr
         return f"{host}%{more[1]}" if more and more[1] else str(host)
 
@@ -44,7 +49,9 @@ It is called in a thread and may take its time."""
 
 
 def literal(host: str, port: int) -> Address | None:
-    """The address that `host` is, None if it is a name. Asks nobody."""
+    """The address that `host`, an IP address or the path of a UNIX socket, is; None if it is a name. Asks nobody."""
+    if is_path(host):
+        return Address(socket.AF_UNIX, host)
     try:
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
     except (socket.gaierror, UnicodeError):
@@ -91,16 +98,19 @@ class Lookups:
         self._line: deque[_Lookup] = deque()
 
     async def find(self, host: str, port: int, ipv4_only: bool, seconds: float) -> list[Address]:
-        """The addresses of a host, at least one. An IP address is its own, at once.
+        """The addresses of a host, at least one. An IP address is its own, at once, and so is the path of a UNIX socket.
 
         Raises OSError: TimeoutError after so many seconds without an answer, NoSlot if for half of them it could not even be asked.
         ValueError for what can be no name.
         """
         address = literal(host, port)
         if address is not None:
-            if ipv4_only and address.family != socket.AF_INET:
+            if ipv4_only and address.family == socket.AF_INET6:
                 raise OSError(f"{host} is not IPv4")
             return [address]
+        zone = host.partition("%")[2]
+        if zone:
+            raise OSError(errno.ENODEV, f"there is no network interface {zone} here")
         lookup = self._join(host, socket.AF_INET if ipv4_only else socket.AF_UNSPEC)
         try:
             async with asyncio.timeout(seconds):

@@ -1,8 +1,10 @@
-"""Opening a TCP connection: the name, its addresses, the deadline over all of it. And what waits on one to be read."""
+"""Opening a connection over TCP or to a UNIX socket: the name, its addresses, the deadline over all of it. And what waits on one
+to be read."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import termios
@@ -14,6 +16,18 @@ from typing import Final
 from pingap.stages.lookups import Lookups
 
 _NONE: Final = bytes(4)
+
+FULL: Final = 0.005
+"""Seconds until a UNIX socket whose queue is full is tried again; doubled each time, up to ten times as much."""
+
+_REASONS: Final = {
+    errno.ENOENT: "there is no such socket",
+    errno.ENOTDIR: "there is no such socket: a part of its path is no directory",
+    errno.EACCES: "permission denied: this user may not write to the socket, or not enter a directory on the way to it",
+    errno.ECONNREFUSED: "nobody listens at the socket",
+    errno.EPROTOTYPE: "it is a socket for datagrams",
+}
+"""What errors of a connect to a UNIX socket mean."""
 
 
 async def open_socket(
@@ -29,7 +43,8 @@ async def open_socket(
     """A connected, non-blocking socket, after so many seconds at the most, the lookup of a name included.
 
     A name's addresses are tried one after the other, so that a name of which one address is dead is not dead: each gets its
-    share of the time that is left. options: arguments for setsockopt. Raises OSError: TimeoutError, stages.lookups.NoSlot.
+    share of the time that is left. host: may be the path of a UNIX socket. options: arguments for setsockopt, for TCP.
+    Raises OSError: TimeoutError, stages.lookups.NoSlot.
     """
     deadline = monotonic() + seconds
     addresses = await lookups.find(host, port, ipv4_only, seconds)
@@ -39,10 +54,13 @@ async def open_socket(
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
             sock.setblocking(False)
-            for option in options:
-                sock.setsockopt(*option)
             async with asyncio.timeout(max(0.0, deadline - monotonic()) / (len(addresses) - number)):
-                await connect(loop, sock, address)
+                if family == socket.AF_UNIX:
+                    await _connect_here(sock, address)
+                else:
+                    for option in options:
+                        sock.setsockopt(*option)
+                    await connect(loop, sock, address)
         except BaseException as error:
             if sock is not None:
                 sock.close()
@@ -72,6 +90,23 @@ async def connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, address:
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))
+
+
+async def _connect_here(sock: socket.socket, path: str) -> None:
+    """To a UNIX socket. That its queue is full is an error at once, and nobody tells when it is so no more: so it is asked again."""
+    pause = FULL
+    while True:
+        try:
+            sock.connect(path)
+            return
+        except BlockingIOError:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 10 * FULL)
+        except OSError as error:
+            reason = _REASONS.get(error.errno or 0)
+            if reason is None:
+                raise
+            raise OSError(error.errno, reason) from error
 
 
 def _is_writable(done: asyncio.Future[None]) -> None:

@@ -63,6 +63,13 @@ def test_a_backend_may_have_a_name() -> None:
     assert load(storage_of(None, configuration(Asked("app:3000,127.0.0.1:3000")))).upstreams["pingap"].addrs[0].host == "app"
 
 
+def test_a_backend_may_be_a_unix_socket_or_have_an_ipv6_address() -> None:
+    upstream = load(storage_of(None, configuration(Asked("unix:/run/app.sock, [::1]:3000,[fe80::1%eth0]:3001")))).upstreams["pingap"]
+    assert [one.address for one in upstream.addrs] == ["unix:/run/app.sock", "[::1]:3000", "[fe80::1%eth0]:3001"]
+    with pytest.raises(BadQuickStart, match=r"--upstream: 'app.sock' is not an absolute path: "):
+        configuration(Asked("unix:app.sock"))
+
+
 @pytest.mark.parametrize("cert", CERTIFICATES)
 @pytest.mark.parametrize("key", KEYS)
 def test_a_directory_may_have_the_pair_under_any_usual_name(tmp_path: Path, cert: str, key: str) -> None:
