@@ -15,12 +15,15 @@ RELOAD_CONFIG_FAIL: Final = "reload_config_fail"
 DIFF_CONFIG: Final = "diff_config"
 """What was and what is, of a configuration that was taken; the message is lines, without secrets. Fields: generation."""
 
+BACKEND_STATUS: Final = "backend_status"
+"""A backend has become something else. Fields: upstream, addr, state (drained or enabled, by hand)."""
+
 RESTART: Final = "restart"
 """This instance took over from another. Fields: before (its process id)."""
 RESTART_FAIL: Final = "restart_fail"
 """The next instance failed to start, and this one goes on."""
 
-CATEGORIES: Final = (RELOAD_CONFIG, RELOAD_CONFIG_FAIL, DIFF_CONFIG, RESTART, RESTART_FAIL)
+CATEGORIES: Final = (RELOAD_CONFIG, RELOAD_CONFIG_FAIL, DIFF_CONFIG, BACKEND_STATUS, RESTART, RESTART_FAIL)
 """Those that something tells today."""
 
 

@@ -5,13 +5,14 @@
     core.py     decides: which backends there are, verdicts from check results, what to check, when to publish
     watch.py    acts, for one upstream: checks in rounds; its source (DNS, Docker), or lookups of names
     probe.py    one tcp or http check of one backend, with deadlines; always closes what it opened
-    actor.py    the watches; publishes topics `health` and `backends`
+    drains.py   backends taken out by hand    table.py   what is shown of all    asked.py   what the operator is answered
+    actor.py    the watches; publishes topics `health`, `backends` and `drains`
 
 Backends come from the configuration (static): addresses, and names, whose addresses are
 looked up at the start and when none of them is healthy any more. A verdict changes only after `success`
 or `failure` results in a row. A backend that was never judged counts as healthy, and
 is checked again soon until it is judged.
 
-Verdicts and addresses are kept in `health.last` and `backends.last`, so that a restart of this stage calls no dead
+Verdicts, addresses and drains are kept in `health.last`, `backends.last` and `drains.last`, so that a restart of this stage calls no dead
 backend healthy; who follows the topic keeps its last value while the stage is away.
 """

@@ -8,9 +8,13 @@ from typing import Any, ClassVar, Final
 
 from pingap.bus.actor import Actor, Context
 from pingap.config.model import Snapshot
+from pingap.observability.notices import BACKEND_STATUS
 from pingap.stages import keepsake
+from pingap.stages.discovery import asked
 from pingap.stages.discovery.core import Discovery
+from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.plan import Plan, plans_of
+from pingap.stages.discovery.table import there
 from pingap.stages.discovery.watch import UpstreamWatch
 from pingap.stages.discovery.words import (
     CheckNew,
@@ -33,6 +37,7 @@ GATHER: Final = 0.02
 
 HEALTH: Final = "health.last"
 BACKENDS: Final = "backends.last"
+DRAINS: Final = "drains.last"
 
 SECTIONS: Final = ("upstreams",)
 """Of a configuration, what this stage needs."""
@@ -44,6 +49,7 @@ class DiscoveryActor(Actor):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.core = Discovery()
+        self._drains = Drains()
         self._generations: Generations[dict[str, Plan]] = Generations(context, SECTIONS, _compile, self._committed)
         self._topics: tuple[_Topic, ...] = ()
         self._publisher: asyncio.TimerHandle | None = None
@@ -58,6 +64,7 @@ class DiscoveryActor(Actor):
     async def start(self) -> None:
         """Ready with the first configuration: what was not judged yet counts as healthy."""
         self.core = Discovery(self._restored(HEALTH), self._restored(BACKENDS))
+        self._drains = Drains(self._restored(DRAINS))
         self._generations.start()
 
     async def stop(self) -> None:
@@ -76,13 +83,17 @@ class DiscoveryActor(Actor):
 
     def _committed(self, generation: int, plans: dict[str, Plan]) -> None:
         self.feed(Configured(plans))
+        has_left = self._forget_drained()
         if not self._topics:
             # Not before: who follows keeps what the life before this one has found out.
             self._topics = (
                 _Topic(self.context, "backends", BACKENDS, self.core.addresses),
                 _Topic(self.context, "health", HEALTH, self.core.value),
+                _Topic(self.context, "drains", DRAINS, self._drains.value),
             )
             self.context.ready()
+        elif has_left:
+            self._publish_soon()
 
     def _restored(self, name: str) -> Any:
         try:
@@ -105,15 +116,19 @@ class DiscoveryActor(Actor):
                     if (watch := self._watches.get(upstream)) is not None:
                         watch.check_new(targets)
                 case PublishBackends():
-                    if self._publisher is None:
-                        self._publisher = self.context.loop.call_later(GATHER, self._publish_now)
+                    self._publish_soon()
                 case Turned():
                     self._turned(command)
                 case SourceTurned():
                     self._source_turned(command)
 
+    def _publish_soon(self) -> None:
+        if self._publisher is None:
+            self._publisher = self.context.loop.call_later(GATHER, self._publish_now)
+
     def _publish_now(self) -> None:
         self._publisher = None
+        self._forget_drained()
         for topic in self._topics:
             topic.publish()
 
@@ -138,6 +153,39 @@ class DiscoveryActor(Actor):
             self.context.notice("warn", "service_discover_fail", f"{turned.upstream}: {turned.entry}: {turned.reason}", **fields)
         else:
             self.context.log("info", "backends can be found out again", **fields)
+
+    # -- what the operator asks --------------------------------------------------------
+
+    def told(self, word: str, args: Any) -> None:
+        """Each question is answered at once, and what it changes published before that."""
+        if word not in asked.WORDS:
+            return
+        number, *rest = args
+        try:
+            if not self._topics:
+                raise asked.NotSo("the discovery stage has only begun, and knows no configuration yet: ask again in a moment")
+            value, ok = asked.answer(word, rest, self.core.upstreams, self._drains), True
+        except (asked.NotSo, TypeError, ValueError) as error:
+            value, ok = str(error), False
+        if ok and word != asked.UPSTREAMS and value["changed"]:
+            for topic in self._topics:
+                topic.publish()
+            self._tell_drain(word, value)
+        self.context.report("answer", {"asked": number, "ok": ok, "value": value})
+
+    def _tell_drain(self, word: str, answer: dict[str, Any]) -> None:
+        fields = {"upstream": answer["upstream"], "addr": answer["address"]}
+        text = "a backend is taken out by hand" if word == asked.DRAIN else "a backend is put back by hand"
+        self.context.log("info", text, **fields)
+        state = "drained" if word == asked.DRAIN else "enabled"
+        self.context.notice("info", BACKEND_STATUS, f"upstream {fields['upstream']}({fields['addr']}) is {state}", **fields, state=state)
+
+    def _forget_drained(self) -> bool:
+        """Those that have left are no longer drained, should they come again; whether there were any."""
+        left = self._drains.keep(there(self.core.upstreams)) if self._drains.value() else []
+        for upstream, address in left:
+            self.context.log("info", "a backend that was taken out by hand has left", upstream=upstream, addr=address)
+        return bool(left)
 
 
 class _Topic:

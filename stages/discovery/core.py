@@ -8,6 +8,7 @@ from typing import Any
 
 from pingap.config.parts import Backend
 from pingap.stages.discovery.plan import CheckTarget, Plan
+from pingap.stages.discovery.table import KnownUpstream
 from pingap.stages.discovery.words import (
     Checked,
     CheckNew,
@@ -79,12 +80,13 @@ class _Upstream:
             if found is None:
                 continue
             before = {backend.address for backend in self.told.get(entry.address, ())}
-            ready = tuple(backend for backend in found if backend.address in before or self._verdict(backend) is not None)
-            if len(ready) == len(found) or any(backend.address in before or self._verdict(backend) for backend in ready):
+            ready = tuple(backend for backend in found if backend.address in before or self.verdict(backend.address) is not None)
+            if len(ready) == len(found) or any(backend.address in before or self.verdict(backend.address) for backend in ready):
                 self.told[entry.address] = ready
 
-    def _verdict(self, backend: Backend) -> bool | None:
-        known = self.backends.get(backend.address)
+    def verdict(self, address: str) -> bool | None:
+        """Whether it is healthy; None before anybody has said so."""
+        known = self.backends.get(address)
         return known.is_healthy if known else None
 
 
@@ -101,6 +103,11 @@ class Discovery:
     def unhealthy(self) -> int:
         """Backends judged unhealthy, counted once an upstream."""
         return sum(backend.is_healthy is False for upstream in self._upstreams.values() for backend in upstream.backends.values())
+
+    @property
+    def upstreams(self) -> Mapping[str, KnownUpstream]:
+        """What is known of each, for who shows it."""
+        return self._upstreams
 
     def value(self) -> dict[str, dict[str, bool]]:
         """The value of topic health. Backends without a verdict are not named."""

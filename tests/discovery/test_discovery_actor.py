@@ -249,3 +249,63 @@ async def test_backends_are_checked_one_after_the_other_or_all_at_once_as_config
     ):
         await run.until(lambda: all(len(each.requests) > 3 for each in (one, two, three)))
     assert Slow.most == most
+
+
+# -- backends taken out by hand ----------------------------------------------------------------------
+
+
+def ask(run: Run, word: str, *args: Any) -> tuple[bool, Any]:
+    """What the operator is answered."""
+    run.context.reported.clear()
+    run.actor.told(word, (7, *args))
+    ((kind, answer),) = run.context.reported
+    assert (kind, answer["asked"]) == ("answer", 7)
+    return answer["ok"], answer["value"]
+
+
+async def test_a_drained_backend_is_published_at_once_and_told() -> None:
+    one, other = free_port(), free_port()
+    address = f"127.0.0.1:{one}"
+    async with running(api=upstream(one, other)) as run:
+        ok, answer = ask(run, "upstream-drain", "api", address, False)
+        assert ok and answer["changed"]
+        assert run.context.published["drains"] == [{}, {"api": (address,)}]
+        assert ("info", "a backend is taken out by hand", {"upstream": "api", "addr": address}) in run.context.logged
+        assert [notice[1] for notice in run.context.noticed] == ["backend_status"]
+        assert ask(run, "upstreams", "api")[1][0]["backends"][0]["state"] == "drained"
+        assert ask(run, "upstream-drain", "api", address, False)[0] and len(run.context.published["drains"]) == 2
+        assert ask(run, "upstream-enable", "api", address)[0]
+        assert run.context.published["drains"][-1] == {}
+
+
+async def test_questions_that_cannot_be_answered_are_refused() -> None:
+    run = Run()
+    await run.actor.start()
+    assert ask(run, "upstreams") == (False, "the discovery stage has only begun, and knows no configuration yet: ask again in a moment")
+    run.configure(api=upstream(free_port()))
+    assert ask(run, "upstream-drain", "api")[0] is False
+    assert ask(run, "upstream-drain", "api", "x", False)[0] is False
+    run.context.reported.clear()
+    run.actor.told("reopen", (8,))
+    assert run.context.reported == []
+    await run.actor.stop()
+
+
+async def test_a_drain_outlives_the_stage_and_a_reload_but_not_the_backend(tmp_path: Path) -> None:
+    one, other, third = free_port(), free_port(), free_port()
+    drained = {"api": (f"127.0.0.1:{one}",)}
+    async with running(tmp_path, api=upstream(one, other)) as run:
+        ask(run, "upstream-drain", "api", f"127.0.0.1:{one}", True)
+    async with running(tmp_path, api=upstream(one, other)) as again:
+        assert again.context.published["drains"] == [drained]
+        again.configure(api=upstream(third, one))
+        await again.until(lambda: ask(again, "upstreams")[1][0]["backends"][0]["address"] == f"127.0.0.1:{third}")
+        assert again.context.published["drains"] == [drained]
+        again.configure(api=upstream(third, other))
+        await again.until(lambda: again.context.published["drains"][-1] == {})
+        assert any(message == "a backend that was taken out by hand has left" for _, message, _ in again.context.logged)
+        again.configure(api=upstream(one, other))
+        assert again.context.published["drains"][-1] == {}, "it comes back as any other"
+    (tmp_path / "pid").write_text("another run")
+    async with running(tmp_path, api=upstream(one, other)) as fresh:
+        assert fresh.context.published["drains"] == [{}]

@@ -1,0 +1,85 @@
+"""What is shown of upstreams: what the parts of this stage know of each backend, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from pingap.config.parts import Backend
+from pingap.stages.discovery.drains import Drains
+from pingap.stages.discovery.plan import Plan
+from pingap.stages.statuses import HEALTHY, UNCHECKED, UNHEALTHY, BackendStatus, SourceStatus, UpstreamStatus
+
+_HEALTH = {None: UNCHECKED, True: HEALTHY, False: UNHEALTHY}
+
+
+class KnownUpstream(Protocol):
+    """What the core knows of one upstream."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def found(self) -> Mapping[str, tuple[Backend, ...]]:
+        """What entries stand for, as it was found last."""
+
+    @property
+    def told(self) -> Mapping[str, tuple[Backend, ...]]:
+        """The same as upstream goes by."""
+
+    @property
+    def synced(self) -> Mapping[str, float]: ...
+
+    @property
+    def failing(self) -> Mapping[str, str]: ...
+
+    def verdict(self, address: str) -> bool | None:
+        """None before the first one."""
+
+
+def statuses(upstreams: Mapping[str, KnownUpstream], drains: Drains) -> tuple[UpstreamStatus, ...]:
+    """Of all upstreams, in the order of the configuration."""
+    return tuple(_status(name, upstream, drains) for name, upstream in upstreams.items())
+
+
+def there(upstreams: Mapping[str, KnownUpstream]) -> dict[str, frozenset[str] | None]:
+    """Upstream → the addresses of its backends; None while some of its entries have yet to be found out."""
+    return {name: frozenset(_backends(one)) if _is_known(one) else None for name, one in upstreams.items()}
+
+
+def stands_for(upstream: KnownUpstream, entry: str) -> list[str]:
+    """The addresses of the backends that are in the place of an entry of `addrs`."""
+    return [address for address, (of, _) in _backends(upstream).items() if of == entry]
+
+
+def _is_known(upstream: KnownUpstream) -> bool:
+    plan = upstream.plan
+    return all(entry.address in upstream.found for entry in plan.entries if entry.is_name or not plan.is_static)
+
+
+def _backends(upstream: KnownUpstream) -> dict[str, tuple[str, int]]:
+    """Address → (the entry of which it was found, or "", its weight): those that upstream goes by, then those that wait for a verdict."""
+    rows: dict[str, tuple[str, int]] = {}
+    for entry in upstream.plan.entries:
+        found, told = upstream.found.get(entry.address), upstream.told.get(entry.address)
+        if not found and not told and upstream.plan.is_static:
+            rows[entry.address] = "", rows.get(entry.address, ("", 0))[1] + entry.weight
+            continue
+        for backend in {each.address: each for each in (*(found or ()), *(told or ()))}.values():
+            rows[backend.address] = entry.address, rows.get(backend.address, ("", 0))[1] + backend.weight
+    return rows
+
+
+def _status(name: str, upstream: KnownUpstream, drains: Drains) -> UpstreamStatus:
+    backends = []
+    for address, (entry, weight) in _backends(upstream).items():
+        health = _HEALTH[upstream.verdict(address)]
+        backends.append(BackendStatus(address, entry, health, drains.has(name, address), weight))
+    return UpstreamStatus(name, upstream.plan.discovery, tuple(backends), _sources(upstream))
+
+
+def _sources(upstream: KnownUpstream) -> tuple[SourceStatus, ...]:
+    """Of the entries that have to be found out."""
+    plan = upstream.plan
+    named = [entry.address for entry in plan.entries if entry.is_name or not plan.is_static]
+    return tuple(SourceStatus(entry, upstream.synced.get(entry, 0.0), upstream.failing.get(entry, "")) for entry in named)
