@@ -202,6 +202,8 @@ class Location:
     """Most further attempts after a failed one; None leaves it to the upstream stage's rule, 0 forbids them."""
     max_retry_window: Seconds | None = None
     """No further attempt once this long has passed since the first; None is no limit."""
+    retry_status_code: Annotated[tuple[int, ...], Parsed("statuses")] = ()
+    """`502,503,504`: an answer with such a status is dropped where the request may be sent again, and another backend is asked."""
     includes: tuple[str, ...] = ()
     """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""
@@ -258,6 +260,9 @@ class Upstream:
     """Size of the kernel's receive buffer (SO_RCVBUF); None is the system's."""
     tcp_fast_open: bool = False
     """Send data with the first packet (TCP_FASTOPEN_CONNECT)."""
+    retry_budget: Annotated[int, Between(0, 100)] = 20
+    """Most retries of what a backend may have worked on, in percent of the requests of the last 10 s in one upstream process, and ten in
+    that time in any case; 0 forbids them, 100 is no limit."""
     max_pending: AtLeastOne = 1024
     """Most requests waiting for a connection in one upstream process; beyond it 503."""
     max_connections: Count = 0

@@ -367,6 +367,20 @@ def parse_ciphersuites(value: Any) -> str:
     return text
 
 
+def parse_statuses(value: Any) -> tuple[int, ...]:
+    """`500,502` to numbers: statuses of answers, each once and in order."""
+    text = text_of(value, 'statuses such as "502,503"')
+    statuses = set()
+    for part in text.split(","):
+        if not part.strip():
+            continue
+        status = whole_number(part.strip(), 599)
+        if status is None or status < 200:
+            raise BadValue(f"{shown(part.strip())} is not the status of an answer", 'write numbers of 200 to 599, as in "502,503"')
+        statuses.add(status)
+    return tuple(sorted(statuses))
+
+
 def parse_cpu(value: Any) -> int:
     """The number of a CPU."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1024:
@@ -412,6 +426,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "rewrite": parse_rewrite,
     "size": parse_size,
     "sni": parse_sni,
+    "statuses": parse_statuses,
     "via": parse_via,
 }
 """By the form that a marker of `config.fields` names."""

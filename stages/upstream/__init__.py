@@ -1,7 +1,7 @@
 """Upstream: asks a backend and sends its answer straight to accept (or to plugins when the itinerary says so).
 
     balance.py      pure: which backend (round robin, consistent hashing, least connections, power of two)
-    core.py         pure: how attempts end, and which may be made again; memory of streams
+    core.py         pure: how attempts end, and which may be made again; memory of streams; budget.py: how many may
     channel.py      what exchanges, what carries them, and pools see of each other
     pool.py         pure: backends, their idle and shared connections, the lines for one
     http1.py        an HTTP/1.1 connection to a backend, which is a channel

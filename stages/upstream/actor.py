@@ -152,6 +152,7 @@ class UpstreamActor(OfStreams):
             rules = NO_RULES
         exchange = UpstreamExchange(self, routed, group, rules)
         self._exchanges[sid] = exchange
+        group.budget.count(exchange.began)
         try:
             if exchange.bridge is None or exchange.translate(exchange.bridge):
                 exchange.begin()

@@ -133,6 +133,7 @@ _remembered_name: Final = lru_cache(4096)(host_name)
 _PARTS: Final = attrgetter(
     "max_retries",
     "max_retry_window",
+    "retry_status_code",
     "client_max_body_size",
     "proxy_set_headers",
     "proxy_add_headers",
@@ -153,7 +154,7 @@ def _rules(
     names = [name for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)]
     edit = compile_rules(location.proxy_set_headers, location.proxy_add_headers)
     return LocationRules(
-        RetryRules(location.max_retries, location.max_retry_window),
+        RetryRules(location.max_retries, location.max_retry_window, frozenset(location.retry_status_code)),
         location.client_max_body_size,
         edit,
         location.enable_reverse_proxy_headers,

@@ -44,13 +44,15 @@ class Outcome(enum.Enum):
     CLOSED_FRESH = "closed_fresh"
     """A fresh connection closed before any byte of an answer came."""
     TIMEOUT = "timeout"
-    """The backend has the request and is silent, or has begun an answer and does not go on."""
+    """The backend has the request, or takes no more of it, and has said nothing."""
+    STALLED = "stalled"
+    """The backend has begun the head of an answer, and does not go on."""
     INVALID = "invalid"
-    """An answer that breaks the rules of HTTP."""
+    """An answer that breaks the rules of HTTP, or that broke off within its head."""
     REFUSED = "refused"
     """The backend has said that it has not touched the request (RFC 9113 section 8.7)."""
     RESET = "reset"
-    """The backend has ended this one stream without an answer, or within it, whatever it has done by then."""
+    """The backend has ended this one stream without a word of an answer, or within its body, whatever it has done by then."""
     CANCELLED = "cancelled"
     """The backend has cancelled a call of gRPC."""
     DEADLINE = "deadline"
@@ -88,6 +90,7 @@ _KINDS: Final = {
     Outcome.CLOSED_REUSED: "bad_gateway",
     Outcome.CLOSED_FRESH: "bad_gateway",
     Outcome.TIMEOUT: "gateway_timeout",
+    Outcome.STALLED: "gateway_timeout",
     Outcome.INVALID: "bad_gateway",
     Outcome.REFUSED: "bad_gateway",
     Outcome.RESET: "bad_gateway",
@@ -143,12 +146,15 @@ class RetryRules(NamedTuple):
     """None: the default; 0: never."""
     window: float | None
     """Seconds from the first attempt on."""
+    statuses: frozenset[int] = frozenset()
+    """Answers with one of these are dropped, and another backend is asked."""
 
 
-class FailedAttempt(NamedTuple):
-    """The state in which an attempt ended without an answer."""
+class EndedAttempt(NamedTuple):
+    """The state in which an attempt ended without an answer, or with one that is not wanted."""
 
     outcome: Outcome
+    """ANSWERED: with a status that another attempt may better."""
     method: bytes
     body_whole: bool
     """The whole body (or none) is here, so it can be sent again."""
@@ -162,22 +168,37 @@ class FailedAttempt(NamedTuple):
     """Seconds since the first attempt began."""
 
 
-def may_retry(attempt: FailedAttempt, rules: RetryRules) -> bool:
-    """Failed connects always, on another backend; a connection that closed under us only for what may be sent twice.
+UNREACHED: Final = (Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Outcome.NO_LOOKUP)
+"""No backend has seen anything of the request."""
 
-    What a backend has refused untouched may be sent again whatever the method, to the same one if there is no other.
-    That it goes on over HTTP/1.1 is agreed with its backend, and is no retry: only what is gone of the body rules it out.
+UNTOUCHED: Final = (*UNREACHED, Outcome.REFUSED, Outcome.HTTP1_REQUIRED)
+"""No backend has worked on it: another attempt doubles nobody's work, and asks no budget. A backend that is restarted, and says so
+by a GOAWAY, may give back hundreds of requests at once."""
+
+ELSEWHERE: Final = (Outcome.CLOSED_FRESH, Outcome.RESET, Outcome.TIMEOUT, Outcome.ANSWERED)
+"""What may have been done already, and is worth an attempt at another backend."""
+
+
+def may_retry(attempt: EndedAttempt, rules: RetryRules) -> bool:
+    """Failed connects always, on another backend; what a backend may have done, only if that may be done twice.
+
+    A kept connection that closed under us is no fault of its backend: that one is asked again. What a backend has refused untouched
+    may be sent again whatever the method, to the same one if there is no other. That it goes on over HTTP/1.1 is agreed with its
+    backend, and is no retry: only what is gone of the body rules it out.
     """
-    if attempt.outcome is Outcome.HTTP1_REQUIRED:
+    outcome = attempt.outcome
+    if outcome is Outcome.HTTP1_REQUIRED:
         return not attempt.body_begun
     limit = DEFAULT_RETRIES if rules.max_retries is None else rules.max_retries
     if attempt.tries > limit or (rules.window is not None and attempt.elapsed >= rules.window):
         return False
-    if attempt.outcome in (Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Outcome.NO_LOOKUP):
+    if outcome in UNREACHED:
         return attempt.others > 0 and not attempt.body_begun
-    if attempt.outcome is Outcome.CLOSED_REUSED:
-        return attempt.method in IDEMPOTENT and attempt.body_whole
-    return attempt.outcome is Outcome.REFUSED and not attempt.body_begun
+    if outcome is Outcome.REFUSED:
+        return not attempt.body_begun
+    if outcome is not Outcome.CLOSED_REUSED and not (outcome in ELSEWHERE and attempt.others > 0):
+        return False
+    return attempt.method in IDEMPOTENT and attempt.body_whole
 
 
 _PLUGINS: Final = 4

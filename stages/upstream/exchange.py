@@ -18,7 +18,7 @@ from pingap.stages.upstream.attempt import Attempt
 from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.coded import PIECE, CodedAnswer
 from pingap.stages.upstream.compiled import LocationRules
-from pingap.stages.upstream.core import LIMITS, SPELLED, FailedAttempt, Outcome, may_retry, so_far
+from pingap.stages.upstream.core import LIMITS, SPELLED, UNTOUCHED, EndedAttempt, Outcome, may_retry, so_far
 from pingap.stages.upstream.download import DownloadFromBackend
 from pingap.stages.upstream.grpc_web import Bridge, bridge_of
 from pingap.stages.upstream.pool import Group
@@ -252,10 +252,8 @@ class UpstreamExchange:
         tried = attempt.tried = attempt.tried or set()
         if outcome is not Outcome.CLOSED_REUSED:
             tried.add(backend)
-        has_begun = self._upload is not None and self._upload.has_begun
         others = group.others(tried)
-        failed = FailedAttempt(outcome, self.method, self.routed.ended, has_begun, attempt.tries, others, monotonic() - self.began)
-        retry = may_retry(failed, self.rules.retry)
+        retry = self._may_retry(outcome, others)
         self.actor.troubles.attempt_failed(group, backend, outcome, detail, retry)
         if not retry:
             self.fail(outcome.kind, detail or outcome.value.replace("_", " "))
@@ -270,6 +268,44 @@ class UpstreamExchange:
                 self.begin()
         except Exception as error:
             self.crashed(error)
+
+    def _may_retry(self, outcome: Outcome, others: int) -> bool:
+        """By the rules, and within the upstream's budget. others: usable backends that were not tried."""
+        group = self._group
+        has_begun = self._upload is not None and self._upload.has_begun
+        now = monotonic()
+        ended = EndedAttempt(outcome, self.method, self.routed.ended, has_begun, self.attempt.tries, others, now - self.began)
+        if not may_retry(ended, self.rules.retry):
+            return False
+        if outcome not in UNTOUCHED and not group.budget.take(now):
+            self.actor.troubles.retry_refused(group)
+            return False
+        return True
+
+    def _asks_elsewhere(self, status: int, ended: bool) -> bool:
+        """An answer with one of the location's `retry_status_code` has come. True: it is dropped, and another backend is asked.
+
+        ended: it is all here, and its channel is rid of the exchange.
+        """
+        attempt, group = self.attempt, self._group
+        backend = attempt.backend
+        assert backend is not None
+        tried = attempt.tried = attempt.tried or set()
+        tried.add(backend)
+        # Of an answer of which the client has seen something that is the end.
+        if self.interims or not self._may_retry(ANSWERED, group.others(tried)):
+            return False
+        if ended:
+            attempt.channel = None
+        else:
+            attempt.let_go(self)
+        attempt.settle(ANSWERED, status)
+        self.actor.troubles.answer_dropped(group, backend, status)
+        try:
+            self.begin()
+        except Exception as error:
+            self.crashed(error)
+        return True
 
     def lost_with_others(self) -> None:
         """Its connection of HTTP/2 is gone, and with it other requests. Whose fault that was nobody knows: from the second time on
@@ -325,6 +361,9 @@ class UpstreamExchange:
         if self._waited_for is not None:
             heard = self._heard_at
         else:
+            statuses = self.rules.retry.statuses
+            if statuses and head.status in statuses and self._asks_elsewhere(head.status, ended):
+                return now
             self.state = ANSWERING
             if self.bridge is not None:
                 head, body = self.bridge.answer(head, body, ended)

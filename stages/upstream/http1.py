@@ -289,7 +289,7 @@ class BackendConnection(asyncio.Protocol):
         self._decoder = decoder
         self.watch()
         exchange.head_arrived(head, payload, False)
-        if decoder.done:
+        if decoder.done and self.exchange is not None:  # else it is not wanted
             self._finish(exchange, b"")
 
     def _switch(self, exchange: Carried, head: AnswerHead, rest: bytes) -> None:
@@ -434,7 +434,7 @@ class BackendConnection(asyncio.Protocol):
             if self._decoder is not None:
                 exchange.answer_cut(Outcome.TIMEOUT, "nothing came any more of the body of its answer")
             else:
-                exchange.attempt_failed(Outcome.TIMEOUT)
+                exchange.attempt_failed(Outcome.STALLED if self._got_bytes else Outcome.TIMEOUT)
 
     def finish(self) -> None:
         """Both halves of a tunnel have ended: closed when the backend has taken what was written, or takes nothing any more."""

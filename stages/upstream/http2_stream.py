@@ -267,6 +267,8 @@ class BackendStream:
                 return
             self._has_begun = True
             exchange.head_arrived(head, b"", False)
+            if self.exchange is None:
+                return  # it is not wanted
         self._finish(exchange, b"", trailers)
 
     def _answered(self, exchange: Carried, head: AnswerHead, body: bytes) -> None:
@@ -392,7 +394,7 @@ class BackendStream:
         if self._has_begun:
             exchange.answer_cut(Outcome.TIMEOUT, "nothing came any more of the body of its answer")
         else:
-            exchange.attempt_failed(Outcome.TIMEOUT)
+            exchange.attempt_failed(Outcome.STALLED if self._heard else Outcome.TIMEOUT)
         return waited
 
     # -- the end without an answer ---------------------------------------------------------
@@ -446,7 +448,8 @@ class BackendStream:
         if self._has_begun:
             exchange.answer_cut(outcome, detail)  # so that what has come of the body does not look complete
         else:
-            exchange.attempt_failed(outcome, detail)
+            # Of a reset that came with something of an answer there is nothing to be tried again.
+            exchange.attempt_failed(Outcome.INVALID if self._heard and outcome is Outcome.RESET else outcome, detail)
 
     def finish(self) -> None:
         if self.exchange is not None:

@@ -17,6 +17,7 @@ from pingap.stages.http2 import engines
 from pingap.stages.http2.engine import Http2Engine, LocalSettings
 from pingap.stages.messages import Routed
 from pingap.stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
+from pingap.stages.upstream.budget import RetryBudget
 from pingap.stages.upstream.channel import Channel, Shared, Single
 from pingap.stages.upstream.core import Outcome
 from pingap.stages.upstream.risky import announces_trailers, is_large
@@ -300,6 +301,7 @@ class Group:
         self.write_timeout = settings.write_timeout or LONGEST_WAIT
         self.keeps_idle = True
         self.needs_key = settings.algo.kind == "hash"
+        self.budget = RetryBudget(settings.retry_budget)
         self.backends: list[BackendState] = []
         self.leaving: list[BackendState] = []
         """No longer backends, but not yet without requests."""

@@ -27,6 +27,8 @@ class Troubles:
     def attempt_failed(self, group: Group, backend: BackendState, outcome: Outcome, detail: str, retried: bool) -> None:
         """One attempt ended without an answer. retried: there is another."""
         self._context.count("upstream_failures", upstream=group.name, kind=outcome.value)
+        if retried:
+            self._context.count("retries", upstream=group.name, reason=outcome.value)
         if outcome is Outcome.NO_DESCRIPTOR:
             self._tell_of_shortage(detail)
             return
@@ -35,6 +37,17 @@ class Troubles:
             self._context.log("debug", "backend failed", **fields)
         else:
             self._repeats.log("warn", "backend failed", f"failed {group.name} {outcome.name}", **fields)
+
+    def answer_dropped(self, group: Group, backend: BackendState, status: int) -> None:
+        """Because of its status: another backend is asked."""
+        self._context.count("retries", upstream=group.name, reason="status")
+        self._context.log("debug", "answer dropped, another backend is asked", upstream=group.name, addr=backend.address, status=status)
+
+    def retry_refused(self, group: Group) -> None:
+        """An attempt might be made again, but for the upstream's retry_budget."""
+        self._context.count("retries_refused", upstream=group.name)
+        fields = {"upstream": group.name, "retry_budget": group.budget.percent}
+        self._repeats.log("warn", "no retry: retry_budget is spent", f"budget {group.name}", **fields)
 
     def _tell_of_shortage(self, detail: str) -> None:
         """Once a minute: no backend is to blame, and every request would say the same."""

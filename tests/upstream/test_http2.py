@@ -282,7 +282,7 @@ async def test_a_refused_stream_is_asked_again_whatever_the_method(play: Play, s
     assert again.bodies[stream] == b"order"
     again.answers(stream)
     assert play.hears_response(sids[1]).status == 200
-    assert play.context.counted == {"upstream_failures": 1}
+    assert play.context.counted == {"upstream_failures": 1, "retries": 1}
     play.cancels(sids[0])
 
 

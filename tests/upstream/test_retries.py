@@ -11,25 +11,31 @@ from hypothesis import strategies as st
 
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Response
-from pingap.stages.upstream.core import DEFAULT_RETRIES, NO_ANSWER, FailedAttempt, Memory, Outcome, RetryRules, may_retry, meaning_of_cancel
-from tests.upstream.playbook import OK, Play
+from pingap.stages.upstream.budget import FLOOR
+from pingap.stages.upstream.core import DEFAULT_RETRIES, NO_ANSWER, EndedAttempt, Memory, Outcome, RetryRules, may_retry, meaning_of_cancel
+from tests.upstream.playbook import OK, Link, Play, report_of
 
 CONNECTS = {Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Outcome.NO_LOOKUP}
+SILENT = {Outcome.CLOSED_FRESH, Outcome.RESET, Outcome.TIMEOUT}
 METHODS = [b"GET", b"HEAD", b"PUT", b"DELETE", b"POST", b"PATCH", b"LOCK"]
 BODIES = {"whole": (True, False), "streaming": (False, False), "begun": (False, True)}
 
-cases = list(itertools.product(NO_ANSWER, METHODS, BODIES, [None, 0, 1, 5], [None, 2.0], [1, 2, 4], [0, 2], [0.0, 2.0, 9.0]))
+cases = list(
+    itertools.product((Outcome.ANSWERED, *NO_ANSWER), METHODS, BODIES, [None, 0, 1, 5], [None, 2.0], [1, 2, 4], [0, 2], [0.0, 2.0, 9.0])
+)
 
 
 def test_the_table_of_retries() -> None:
     for failure, method, state, limit, window, tries, others, elapsed in cases:
         whole, begun = BODIES[state]
-        allowed = may_retry(FailedAttempt(failure, method, whole, begun, tries, others, elapsed), RetryRules(limit, window))
+        allowed = may_retry(EndedAttempt(failure, method, whole, begun, tries, others, elapsed), RetryRules(limit, window))
         in_bounds = tries <= (DEFAULT_RETRIES if limit is None else limit) and (window is None or elapsed < window)
         if failure in CONNECTS:
             expected = in_bounds and others > 0 and not begun
         elif failure is Outcome.CLOSED_REUSED:
             expected = in_bounds and method in IDEMPOTENT and whole
+        elif failure in SILENT or failure is Outcome.ANSWERED:
+            expected = in_bounds and method in IDEMPOTENT and whole and others > 0
         elif failure is Outcome.REFUSED:
             expected = in_bounds and not begun
         else:
@@ -39,13 +45,13 @@ def test_the_table_of_retries() -> None:
 
 def test_zero_retries_means_none_at_all() -> None:
     for failure in set(NO_ANSWER) - {Outcome.HTTP1_REQUIRED}:
-        assert not may_retry(FailedAttempt(failure, b"GET", True, False, 1, 9, 0.0), RetryRules(0, None))
+        assert not may_retry(EndedAttempt(failure, b"GET", True, False, 1, 9, 0.0), RetryRules(0, None))
 
 
 def test_every_failure_has_an_answer_of_its_own() -> None:
     http = {"connect_failed", "gateway_timeout", "bad_gateway"}
     assert {failure.kind for failure in NO_ANSWER} == http | {"overloaded", "call_cancelled", "deadline_exceeded", "headers_too_large"}
-    assert len(set(NO_ANSWER)) == 14
+    assert len(set(NO_ANSWER)) == 15
 
 
 def test_a_call_that_is_cancelled_when_its_time_is_up_has_met_its_deadline() -> None:
@@ -176,21 +182,27 @@ async def test_a_get_on_a_kept_connection_that_closes_under_it_is_sent_once_more
     assert (response.status, response.report.tries, response.report.reused) == (200, 2, False)
 
 
-async def test_the_second_time_it_closes_it_is_502(play: Play) -> None:
-    play.serves("a:1 b:1", algo="hash")
-    sid = play.asks()
-    await play.turn()
-    address = next(address for address, backend in play.backends.items() if backend.links)
-    link = play.backend(address).link
-    link.says(OK)
-    play.hears_response(sid)
-    sid = play.asks()
-    link.resets()
-    await play.turn()
-    play.backend(address).link.closes()
-    await play.turn()
-    assert play.hears_response(sid).status == 502
-    assert play.backend(address).asked == 2
+async def test_the_second_time_it_closes_another_backend_is_asked_and_without_one_it_is_502(play: Play) -> None:
+    for addrs in ("a:1 b:1", "a:1"):
+        play.serves(addrs, algo="hash")
+        first = play.asks()
+        await play.turn()
+        link = asked(play)
+        link.says(OK)
+        play.hears_response(first)
+        sid = play.asks()
+        link.resets()
+        await play.turn()
+        asked(play).closes()
+        await play.turn()
+        if addrs == "a:1":
+            assert play.hears_response(sid).status == 502
+        else:
+            other = asked(play)
+            other.says(OK)
+            assert report_of(play.hears_response(sid)).tries == 3
+            assert sorted(backend.asked for backend in play.backends.values()) == [1, 2]
+            play.backends.clear()
 
 
 @pytest.mark.parametrize(("method", "length"), [(b"POST", None), (b"PATCH", None), (b"PUT", 10)])
@@ -205,7 +217,7 @@ async def test_what_may_have_been_done_already_is_502(play: Play, method: bytes,
 
 
 async def test_half_an_answer_is_no_reason_to_ask_again(play: Play) -> None:
-    play.serves()
+    play.serves("a:1 b:1*0")
     link = await play.fetches()
     sid = play.asks()
     link.says(b"HTTP/1.1 2")
@@ -254,6 +266,254 @@ async def test_a_backend_of_weight_zero_gets_nothing_not_even_a_retry(play: Play
     play.serves("a:1*0")
     assert play.hears_response(play.asks()).status == 503
     assert "b:1" not in play.backends
+
+
+# -- elsewhere, after what a backend may have seen ---------------------------------------------------
+
+
+def asked(play: Play) -> Link:
+    """The one connection that carries a request now."""
+    (link,) = [link for backend in play.backends.values() for link in backend.links if link.connection.exchange is not None]
+    return link
+
+
+def fails(link: Link, how: str) -> None:
+    """Without a word of an answer, on a fresh connection."""
+    if how == "closes":
+        link.closes()
+    elif how == "resets":
+        link.resets()
+
+
+@pytest.mark.parametrize("how", ["closes", "resets", "is silent"])
+@pytest.mark.parametrize("method", [b"GET", b"PUT", b"DELETE", b"HEAD"])
+async def test_another_backend_is_asked_when_one_says_nothing(play: Play, method: bytes, how: str) -> None:
+    play.serves("a:1 b:1", read_timeout=5.0)
+    sid = play.asks(method, body=b"" if method in (b"GET", b"HEAD") else b"whole")
+    await play.turn()
+    first = asked(play)
+    request = first.hears()
+    fails(first, how)
+    if how == "is silent":
+        await play.passes(5.5)
+    await play.turn()
+    assert first.is_closed
+    second = asked(play)
+    assert second is not first
+    assert second.hears() == request, "the same once more, with its body"
+    second.says(OK)
+    response = play.hears_response(sid)
+    assert (response.status, report_of(response).tries) == (200, 2)
+    assert play.context.counted == {"upstream_failures": 1, "retries": 1}
+
+
+@pytest.mark.parametrize("how", ["closes", "resets", "is silent"])
+async def test_a_post_is_asked_once_only_whatever_becomes_of_it(play: Play, how: str) -> None:
+    """https://github.com/traefik/traefik/issues/8990"""
+    play.serves("a:1 b:1", read_timeout=5.0, location={"retry_status_code": (503,)})
+    sid = play.posts()
+    await play.turn()
+    fails(asked(play), how)
+    await play.passes(5.5)
+    assert play.hears_response(sid).status == (504 if how == "is silent" else 502)
+    assert sum(backend.asked for backend in play.backends.values()) == 1
+
+
+async def test_all_backends_are_asked_and_the_last_error_is_told(play: Play) -> None:
+    play.serves("a:1 b:1 c:1", location={"max_retries": 9}, read_timeout=1.0)
+    sid = play.asks()
+    for how in ("closes", "resets", "is silent"):
+        await play.turn()
+        fails(asked(play), how)
+    await play.passes(1.5)
+    response = play.hears_response(sid)
+    assert (response.status, report_of(response).error, report_of(response).tries) == (504, "gateway_timeout", 3)
+    assert [backend.asked for backend in play.backends.values()] == [1, 1, 1]
+
+
+async def test_who_has_begun_an_answer_and_falls_silent_is_not_asked_again_and_nobody_else(play: Play) -> None:
+    play.serves("a:1 b:1", read_timeout=1.0)
+    sid = play.asks()
+    await play.turn()
+    asked(play).says(b"HTTP/1.1 20")
+    await play.passes(1.5)
+    assert play.hears_response(sid).status == 504
+    assert len(play.backends) == 1
+
+
+async def test_an_unhealthy_backend_is_not_asked_in_place_of_one_that_says_nothing(play: Play) -> None:
+    play.serves("a:1 b:1")
+    play.health(api={"b:1": False})
+    sid = play.asks()
+    await play.turn()
+    asked(play).closes()
+    await play.turn()
+    assert play.hears_response(sid).status == 502
+    assert play.backend("a:1").asked == 1
+    assert play.context.counted == {"upstream_failures": 1}
+
+
+# -- elsewhere, because of the answer's status ----------------------------------------------------------
+
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
+
+
+async def test_an_answer_with_a_status_of_the_list_is_dropped_and_another_backend_is_asked(play: Play) -> None:
+    play.serves("a:1 b:1", location={"retry_status_code": (502, 503)})
+    sid = play.asks()
+    await play.turn()
+    first = asked(play)
+    first.says(BUSY)
+    await play.turn()
+    second = asked(play)
+    second.says(OK)
+    response = play.hears_response(sid)
+    report = report_of(response)
+    assert (response.status, response.body, report.upstream_status, report.tries) == (200, b"ok", 200, 2)
+    assert not first.is_closed, "its short answer was all there: it is as good as before"
+    assert play.context.counted == {"retries": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 4000\r\n\r\nbusy",
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\n",
+        b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\nx: y\r\n\r\n",
+        b"HTTP/1.1 503 Busy\r\n\r\nbusy",
+    ],
+    ids=["long", "in two", "trailers", "close"],
+)
+async def test_what_is_dropped_and_not_all_there_costs_its_connection(play: Play, answer: bytes) -> None:
+    play.serves("a:1 b:1", location={"retry_status_code": (503,)})
+    sid = play.asks()
+    await play.turn()
+    first = asked(play)
+    first.says(answer)
+    await play.turn()
+    assert first.is_closed
+    asked(play).says(OK)
+    assert play.hears_response(sid).status == 200
+
+
+async def test_the_last_answer_goes_on_as_it_is(play: Play) -> None:
+    play.serves("a:1 b:1", location={"retry_status_code": (503,)})
+    sid = play.asks()
+    for _ in range(2):
+        await play.turn()
+        asked(play).says(BUSY)
+    response = play.hears_response(sid)
+    report = report_of(response)
+    assert (response.status, response.body, report.error, report.tries) == (503, b"busy", "", 2)
+
+
+async def test_a_status_that_is_not_in_the_list_goes_on_and_without_a_list_all_do(play: Play) -> None:
+    for statuses in ((502,), ()):
+        play.serves("a:1 b:1", location={"retry_status_code": statuses})
+        sid = play.asks()
+        await play.turn()
+        asked(play).says(BUSY)
+        assert report_of(play.hears_response(sid)).tries == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "length", "settings"),
+    [(b"POST", None, {}), (b"PUT", 5, {}), (b"GET", None, {"max_retries": 0}), (b"GET", None, {"max_retry_window": 0.0})],
+)
+async def test_what_may_not_be_repeated_gets_the_first_answer(
+    play: Play, method: bytes, length: int | None, settings: dict[str, object]
+) -> None:
+    play.serves("a:1 b:1", location={"retry_status_code": (503,), **settings})
+    play.asks(method, length=length)
+    await play.turn()
+    asked(play).says(BUSY)
+    assert play.hears()[-1][1].status == 503
+    assert len(play.backends) == 1
+
+
+async def test_of_an_answer_that_the_client_has_seen_the_beginning_of_the_rest_goes_on(play: Play) -> None:
+    play.serves("a:1 b:1", location={"retry_status_code": (503,)})
+    sid = play.asks()
+    await play.turn()
+    asked(play).says(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + BUSY)
+    assert play.hears_response(sid).status == 503
+    assert len(play.interims) == 1
+
+
+async def test_who_leaves_while_another_backend_is_asked_is_not_missed(play: Play) -> None:
+    play.serves("a:1 b:1", location={"retry_status_code": (503,)})
+    sid = play.asks()
+    await play.turn()
+    asked(play).says(BUSY)
+    await play.turn()
+    play.cancels(sid)
+    await play.turn()
+    assert play.hears_nothing()
+
+
+# -- the budget -------------------------------------------------------------------------------------------
+
+
+async def test_what_the_budget_refuses_is_the_error_of_the_last_attempt(play: Play) -> None:
+    play.serves("a:1 b:1", retry_budget=0)
+    sid = play.asks()
+    await play.turn()
+    asked(play).closes()
+    await play.turn()
+    response = play.hears_response(sid)
+    assert (response.status, report_of(response).error) == (502, "bad_gateway")
+    assert play.context.counted == {"upstream_failures": 1, "retries_refused": 1}
+    assert ("warn", "no retry: retry_budget is spent", {"upstream": "api", "retry_budget": 0}) in play.context.logged
+
+
+async def test_without_a_budget_the_first_answer_goes_on(play: Play) -> None:
+    play.serves("a:1 b:1", retry_budget=0, location={"retry_status_code": (503,)})
+    sid = play.asks()
+    await play.turn()
+    asked(play).says(BUSY)
+    assert play.hears_response(sid).status == 503
+
+
+async def test_connects_that_fail_are_no_matter_of_the_budget(play: Play) -> None:
+    play.serves("a:1 b:1", retry_budget=0)
+    play.backend("a:1").refuses = play.backend("b:1").refuses = ConnectionRefusedError("no")
+    sid = play.asks()
+    await play.turn()
+    assert report_of(play.hears_response(sid)).tries == 2
+
+
+async def test_an_outage_is_not_multiplied(play: Play) -> None:
+    """All backends close whatever they are asked: so many requests more than came reach them, and no more."""
+    play.serves("a:1 b:1 c:1", max_connections=0)
+    requests = 300
+    reached = 0
+    for _ in range(requests):
+        sid = play.asks()
+        await play.turn()
+        while carrying := [link for backend in play.backends.values() for link in backend.links if link.connection.exchange is not None]:
+            (link,) = carrying
+            reached += 1
+            link.closes()
+            await play.turn()
+        assert play.hears_response(sid).status == 502
+    assert reached <= requests * 1.2
+    assert reached >= requests + FLOOR
+    assert play.context.counted["retries"] == reached - requests
+
+
+async def test_two_upstreams_have_two_budgets(play: Play) -> None:
+    other = play.serves("c:1 d:1").settings
+    play.serves("a:1 b:1", more={"other": other})
+    for _ in range(FLOOR):
+        assert play.group().budget.take(play.clock.now)
+    for upstream, expected in (("api", 502), ("other", 200)):
+        sid = play.asks(upstream=upstream)
+        await play.turn()
+        asked(play).closes()
+        await play.turn()
+        if expected == 200:
+            asked(play).says(OK)
+        assert play.hears_response(sid).status == expected
 
 
 # -- the property that matters ---------------------------------------------------------------------
@@ -320,7 +580,7 @@ async def test_a_request_that_may_not_be_repeated_is_never_sent_twice(
         assert len(answers) == 1
         if streamed or method not in IDEMPOTENT:
             assert sent <= 1
-        assert sent <= 2, "a fresh connection that closes is no reason to ask again"
+        assert sent <= 1 + 3, "each backend once, and one of them again because a kept connection closed"
         await play.end()
 
 
