@@ -8,6 +8,7 @@
     peer_files.py how each of them is told to do the same
     routing.py, plugins.py   what these stages cost a request by themselves; run each on its own
     reload_storm.py   whether a thousand reloads under load mix answers or take memory; run on its own
+    outages/      what clients see of an outage, beside nginx and Envoy; run on its own
     http2.py      what an HTTP/2 engine costs a request by itself; run on its own
 
 Figures of different runs do not compare: quote a ratio to another row of the same

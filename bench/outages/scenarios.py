@@ -1,0 +1,76 @@
+"""The outages: three nginx backends, what happens to one of them, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.outages.names import Names
+from bench.outages.proxies import Behind
+from tests.e2e.faulty_nginx import FaultyNginx
+from tests.kit.waiting import free_port
+
+HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+BAD = 2
+"""The index of the backend that it happens to."""
+
+
+@dataclass(slots=True)
+class Scene:
+    """What stands behind the proxy."""
+
+    origins: list[FaultyNginx]
+    behind: Behind
+    names: Names | None = None
+
+    @property
+    def bad(self) -> FaultyNginx:
+        return self.origins[BAD]
+
+    def tell(self, count: int) -> None:
+        """DNS says so many of the backends from now on."""
+        assert self.names is not None
+        self.names.set(HOSTS[:count])
+
+
+@contextmanager
+def static(root: Path) -> Iterator[Scene]:
+    port = free_port()
+    with ExitStack() as stack:
+        origins = [FaultyNginx(root / f"b{number}", f"b{number}", host, port) for number, host in enumerate(HOSTS)]
+        for origin in origins:
+            stack.callback(origin.close)
+        yield Scene(origins, Behind(root, tuple(origin.address for origin in origins)))
+
+
+@contextmanager
+def named(root: Path) -> Iterator[Scene]:
+    """DNS tells two of them at first."""
+    with static(root) as scene, ExitStack() as stack:
+        names = Names(root, "app.test", HOSTS[:2])
+        stack.callback(names.close)
+        entry = f"{names.name}:{scene.bad.port}"
+        behind = Behind(root, scene.behind.addresses, "dns", (entry,), names.port)
+        yield Scene(scene.origins, behind, names)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    what: str
+    stage: Callable[[Path], object]
+    gone: Callable[[Scene], None]
+    """The backend goes bad or leaves."""
+    back: Callable[[Scene], None]
+    """It is well again, or joins."""
+    joins_first: bool = False
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "killed": Scenario("SIGKILL, restarted later", static, lambda s: s.bad.kill(), lambda s: s.bad.start()),
+    "slow": Scenario("every answer takes 2 s", static, lambda s: s.bad.set("slow"), lambda s: s.bad.set("slow", False)),
+    "500s": Scenario("answers 500, health checks pass", static, lambda s: s.bad.set("fails"), lambda s: s.bad.set("fails", False)),
+    "stopped": Scenario("SIGSTOP, SIGCONT later", static, lambda s: s.bad.freeze(), lambda s: s.bad.thaw()),
+    "DNS": Scenario("added to the records, taken out later", named, lambda s: s.tell(2), lambda s: s.tell(3), joins_first=True),
+}
