@@ -24,9 +24,9 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 
 class Peer:
-    """Stop it at the end. `port` 0 takes a free one."""
+    """Stop it at the end. `port` 0 takes a free one. path: of a UNIX socket to listen at besides."""
 
-    def __init__(self, port: int = 0, **options: Any) -> None:
+    def __init__(self, port: int = 0, path: str = "", **options: Any) -> None:
         self.seen: dict[str, dict[str, Any]] = {}
         """Metadata of the last call of each method."""
         self.started: dict[bytes, threading.Event] = {}
@@ -37,6 +37,8 @@ class Peer:
         self._server = grpc.server(self._pool, options=(*UNLIMITED, ("grpc.so_reuseport", 0)), **options)
         self._server.add_generic_rpc_handlers((self._handlers(), self._health()))
         self.port: int = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        if path:
+            self._server.add_insecure_port(f"unix:{path}")
         self._server.start()
 
     def stop(self) -> None:

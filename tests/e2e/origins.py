@@ -206,7 +206,8 @@ def _echo(exchange: Exchange) -> None:
 class Origin:
     """An origin in threads of this process. `on[path]` answers a path, else `answer` does."""
 
-    def __init__(self, answer: Handler | None = None, port: int = 0) -> None:
+    def __init__(self, answer: Handler | None = None, port: int = 0, path: Path | None = None, host: str = "127.0.0.1") -> None:
+        """path: of a UNIX socket to listen at, instead of a port."""
         self.on: dict[str, Handler] = {}
         self.answer: Handler = answer or _echo
         self.requests: list[Exchange] = []
@@ -217,8 +218,15 @@ class Origin:
         self.open = 0
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=1024)
-        self.port: int = self._listener.getsockname()[1]
+        if path is None:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family, backlog=1024)
+            self.port: int = self._listener.getsockname()[1]
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(path))
+            self._listener.listen(1024)
+            self.port = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -261,7 +269,8 @@ class Origin:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         pending = b""
         try:
             while True:

@@ -336,9 +336,12 @@ class Play:
         servers: dict[str, Server] | None = None,
         **settings: Any,
     ) -> Group:
-        """Commits a generation with the upstream `api`: backends `host:port[*weight]` with spaces between."""
+        """Commits a generation with the upstream `api`: backends `host:port[*weight]` or `unix:/path` with spaces between."""
         backends = []
         for text in addrs.split():
+            if text.startswith(parts.UNIX):
+                backends.append(parts.Backend(text.removeprefix(parts.UNIX), 0))
+                continue
             address, _, weight = text.partition("*")
             host, _, port = address.rpartition(":")
             backends.append(parts.Backend(host, int(port), int(weight or 1)))

@@ -7,9 +7,10 @@ import inspect
 import os
 import socket
 import struct
+import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -155,12 +156,17 @@ class Origin:
 
 @asynccontextmanager
 async def origin(reply: Reply, host: str = "127.0.0.1") -> AsyncIterator[Origin]:
+    """host: an IP address, or the path of a UNIX socket."""
     it = Origin(lambda reader, writer: reply(it, reader, writer))
-    # A kernel left to itself may take 32 MB for a backend that takes nothing; some tests are about that one.
-    listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
-    server = await asyncio.start_server(it.accept, sock=listener)
-    it.port = server.sockets[0].getsockname()[1]
+    server: asyncio.Server
+    if host.startswith("/"):
+        server = await asyncio.start_unix_server(it.accept, host)
+    else:
+        # A kernel left to itself may take 32 MB for a backend that takes nothing; some tests are about that one.
+        listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
+        server = await asyncio.start_server(it.accept, sock=listener)
+        it.port = server.sockets[0].getsockname()[1]
     try:
         yield it
     finally:
@@ -240,6 +246,49 @@ async def test_a_get_on_a_connection_that_closes_under_it_is_sent_again_and_a_po
         status, _, _ = await wire.gets(b"POST")
         assert status == 502
         assert (it.connections, len(it.requests)) == (2, 4)
+
+
+# -- UNIX sockets -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="pingap") as folder:
+        yield f"{folder}/s"
+
+
+@on_both_loops
+async def test_a_unix_socket_is_used_like_any_other(wire: Wire, path: str) -> None:
+    async def at_length(it: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await it.head(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + bytes(3_000_000))
+            await writer.drain()
+
+    async with origin(at_length, path) as it:
+        group = wire.serves(f"unix:{path}", tcp_idle=10.0, tcp_recv_buf=65536)
+        for _ in range(3):
+            status, body, error = await wire.gets()
+            assert (status, len(body), error) == (200, 3_000_000, "")
+        assert it.connections == 1
+        it.writers[-1].close()  # while it is idle, which costs no request
+        await wire.until(lambda: not group.backends[0].open)
+        assert (await wire.gets(b"POST", body=b""))[0] == 200
+        assert it.connections == 2
+        await wire.actor.stop()
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@on_both_loops
+async def test_a_unix_socket_that_is_not_there_is_passed_over(wire: Wire, path: str, method: bytes) -> None:
+    async with origin(keeps, path):
+        wire.serves(f"unix:{path}.none unix:{path}", algo="round_robin")
+        for _ in range(4):
+            assert await wire.gets(method, body=b"") == (200, b"ok", "")
+        wire.serves(f"unix:{path}.none")
+        assert (await wire.gets(method, body=b""))[0] == 502
+        assert wire.heard.popitem()[1][0].report.reason == "[Errno 2] there is no such socket"
+        await wire.actor.stop()
 
 
 # -- connecting -------------------------------------------------------------------------------
