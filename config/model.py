@@ -267,6 +267,8 @@ class Upstream:
     """Most requests waiting for a connection in one upstream process; beyond it 503."""
     max_connections: Count = 0
     """Most connections to one backend from one upstream process; 0 is no limit."""
+    slow_start: Seconds = 0.0
+    """A backend that comes back, or is found later, gets its share of requests little by little over so long; 0 at once."""
     includes: tuple[str, ...] = ()
     """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""

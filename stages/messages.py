@@ -361,7 +361,10 @@ def owner_of(sid: int) -> int:
 
 
 class BackendRow(Part, frozen=True):
-    """What one upstream replica has seen of one backend, from its start on."""
+    """What one upstream replica has seen of one backend, from some time on.
+
+    A figure that is less than before has begun anew at 0.
+    """
 
     upstream: str
     address: str
@@ -387,3 +390,5 @@ class BackendReport(Message, frozen=True, tag=43):
 
     sender: int
     rows: tuple[BackendRow, ...]
+    is_whole: bool = False
+    """The receiver is new to the sender: what the rows say was before its time."""

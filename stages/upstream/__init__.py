@@ -1,9 +1,10 @@
 """Upstream: asks a backend and sends its answer straight to accept (or to plugins when the itinerary says so).
 
-    balance.py      pure: which backend (round robin, consistent hashing, least connections, power of two)
     core.py         pure: how attempts end, and which may be made again; memory of streams; budget.py: how many may
     channel.py      what exchanges, what carries them, and pools see of each other
-    pool.py         pure: backends, their idle and shared connections, the lines for one
+    group.py        pure: one upstream and its backends; balance.py: which gets a request; hash_key.py: what is hashed of one
+    backend.py      pure: a backend: whether it gets requests, its idle and shared connections; waiting.py: lines for one
+    tally.py        pure: what is counted of a backend, for discovery; reports.py sends it there
     http1.py        an HTTP/1.1 connection to a backend, which is a channel
     http2.py        an HTTP/2 connection; http2_stream.py: one of its streams, which is a channel; places.py: how many it may have
     risky.py        pure: requests over which backends end an HTTP/2 connection; words.py: what the log says of a GOAWAY
@@ -20,5 +21,5 @@
     actor.py        the table of exchanges, messages from and to the other stages
 
 Pools outlive a reload as long as the upstream's own section does not change. Each attempt ends in one
-`BackendState.settled(outcome, status)`: passive health and circuit breakers belong there.
+`BackendState.settled`, which counts it; discovery decides on health and circuits, and this stage obeys.
 """

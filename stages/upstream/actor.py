@@ -35,6 +35,7 @@ from pingap.stages.upstream.compiled import NO_RULES, CompiledUpstreams, Upstrea
 from pingap.stages.upstream.core import Memory, so_far
 from pingap.stages.upstream.exchange import UpstreamExchange
 from pingap.stages.upstream.pools import Pools
+from pingap.stages.upstream.reports import Reports
 from pingap.stages.upstream.states import check_states
 from pingap.stages.upstream.troubles import Troubles
 from pingap.stages.upstream.turns import Turns
@@ -65,15 +66,16 @@ if sys.flags.dev_mode:
 
 class UpstreamActor(OfStreams):
     stage: ClassVar[str] = "upstream"
-    speaks_to: ClassVar[tuple[str, ...]] = ("accept", "plugins")
+    speaks_to: ClassVar[tuple[str, ...]] = ("accept", "plugins", "discovery")
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.id = context.id
         self.send: Callable[[int, Any], None] = context.send
-        self.pools = Pools(context)
+        self.reports = Reports(context)
+        self.pools = Pools(context, self.reports.tallies)
         self.troubles = Troubles(context, self.pools)
-        self._compiler = UpstreamCompiler()
+        self._compiler = UpstreamCompiler(self.reports.tallies)
         self._generations: Generations[CompiledUpstreams] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
         self._current: CompiledUpstreams | None = None
         self._exchanges: dict[int, UpstreamExchange] = {}
@@ -97,6 +99,9 @@ class UpstreamActor(OfStreams):
         self._generations.start()
         self.context.follow("backends", "discovery", self.pools.take_addresses)
         self.context.follow("health", "discovery", self.pools.take_health)
+        self.context.follow("drains", "discovery", self.pools.take_drains)
+        self.context.follow("circuits", "discovery", self.pools.take_circuits)
+        self.context.follow("loads", "discovery", self.pools.take_loads)
         self._sweep()
 
     def _committed(self, generation: int, compiled: CompiledUpstreams) -> None:
@@ -123,6 +128,7 @@ class UpstreamActor(OfStreams):
         for exchange in list(self._exchanges.values()):
             exchange.cancel()
         self.pauses.stop()
+        self.reports.stop()
         self.pools.stop()
 
     # -- messages -------------------------------------------------------------
@@ -207,6 +213,7 @@ class UpstreamActor(OfStreams):
         self.send(recall.asker, Recalled(sid, self.id, state))
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        self.reports.members_changed(members)
         if not gone:
             return
         for exchange in list(self._exchanges.values()):

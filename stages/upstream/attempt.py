@@ -7,11 +7,13 @@ from typing import Final
 
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Routed
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.connecting import Connecting
 from pingap.stages.upstream.core import Outcome
-from pingap.stages.upstream.pool import BackendState, Group, Opening, Place, Waiter
+from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.pools import Pools
+from pingap.stages.upstream.waiting import Opening, Place, Waiter
 
 LOOK_AFTER: Final = 1.0
 """Seconds of idleness after which a connection is looked at before it is used again."""
@@ -38,6 +40,10 @@ class Attempt:
     """Connections of HTTP/2 that were lost with this request and others on them."""
     connect_seconds: tuple[float, ...] = ()
     """TCP connect, TLS handshake, if a connection was opened for it."""
+    probe = 0
+    """The round of half-open whose probe it is; 0 = it is none."""
+    is_counted = False
+    """Its answer is, which has begun and is long in coming."""
     tries = 0
     """How many there were; those that only waited do not count."""
     tried: set[BackendState] | None = None
@@ -50,6 +56,8 @@ class Attempt:
         """One at this backend. Returns the channel for it, if there is one already. began: monotonic seconds at which the request came."""
         self.backend = backend
         backend.active += 1
+        if backend.circuit:
+            self.probe = backend.take_probe()
         if not group.is_plain_pool:
             return self.find_by_name(group, routed)
         idle = backend.idle
@@ -76,7 +84,8 @@ class Attempt:
         backend = self.backend
         if backend is not None:
             self.backend = None
-            backend.settled(outcome, status)
+            backend.settled(outcome, status, self.probe, self.is_counted)
+            self.probe = 0
 
     # -- a connection ---------------------------------------------------------------
 
@@ -115,11 +124,18 @@ class Attempt:
             return True
         if group.pending >= group.settings.max_pending:
             return False
-        self.place = Place(waiter, self.name, self.needs_http1, monotonic())
-        backend.pending[self.place] = None
+        self.place = Place(backend.pending, waiter, self.name, self.needs_http1, monotonic())
         pools.watch_line(group)
         if group.by_host or self.needs_http1 or backend.apart:
             pools.give_way(backend)
+        return True
+
+    def wait_for_backends(self, waiter: Waiter, group: Group, pools: Pools) -> bool:
+        """Until it is known which there are; False when that is known, or too many wait."""
+        if group.is_known or group.pending >= group.settings.max_pending:
+            return False
+        self.place = Place(group.unplaced, waiter, "", False, monotonic())
+        pools.watch_line(group)
         return True
 
     def open(self, waiter: Waiter, pools: Pools) -> None:
@@ -143,5 +159,4 @@ class Attempt:
             connecting.leave(waiter)
         elif self.place is not None:
             place, self.place = self.place, None
-            if self.backend is not None:
-                self.backend.pending.pop(place, None)
+            place.leave()

@@ -28,7 +28,9 @@ class Load(Protocol):
 
     weight: int
     active: int
-    """Requests at the backend now."""
+    """Requests of this process at the backend now."""
+    elsewhere: int
+    """The same of other processes, as of some moments ago."""
 
 
 Usable = Callable[[int], bool]
@@ -134,7 +136,7 @@ class LeastConnections:
             index = (self._turn + step) % count
             load = self._loads[index]
             if load.weight and (usable is None or usable(index)):
-                score = (load.active + 1) / load.weight
+                score = (load.active + load.elsewhere + 1) / load.weight
                 if score < best_load:
                     best, best_load = index, score
         return best
@@ -158,7 +160,8 @@ class PowerOfTwo:
             return -1
         first = pool[bisect(bounds, self._below(bounds[-1]))]
         second = pool[bisect(bounds, self._below(bounds[-1]))]
-        return first if loads[first].active * loads[second].weight <= loads[second].active * loads[first].weight else second
+        one, other = loads[first], loads[second]
+        return first if (one.active + one.elsewhere) * other.weight <= (other.active + other.elsewhere) * one.weight else second
 
 
 def place(text: str) -> int:

@@ -18,7 +18,8 @@ from pingap.stages.http1.spelling import Spelled
 from pingap.stages.messages import Routed
 from pingap.stages.steps import Steps
 from pingap.stages.upstream.core import RetryRules
-from pingap.stages.upstream.pool import Group
+from pingap.stages.upstream.group import Group
+from pingap.stages.upstream.tally import Tallies
 from pingap.stages.variables import Edit, compile_rules, host_name, source_of
 from pingap.stages.via import Via
 
@@ -88,6 +89,7 @@ NO_RULES = LocationRules()
 class UpstreamCompiler:
     """Compiles snapshots; a group whose section did not change keeps its pools and its place in the cycle."""
 
+    tallies: Tallies
     groups: dict[str, Group] = field(default_factory=dict)
     """Those of the committed generation: a candidate may be withdrawn."""
     _made: dict[tuple[Any, ...], LocationRules] = field(default_factory=dict)
@@ -99,7 +101,7 @@ class UpstreamCompiler:
         groups: dict[str, Group] = {}
         for name, settings in snapshot.upstreams.items():
             known = self.groups.get(name)
-            groups[name] = known if known is not None and known.settings == settings else Group(name, settings, randrange)
+            groups[name] = known if known is not None and known.settings == settings else Group(name, settings, randrange, self.tallies)
             yield 1
         grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
         trust = Trust(snapshot.basic.trusted_proxies)

@@ -7,10 +7,11 @@ from time import monotonic
 
 from pingap.bus.descriptors import is_short
 from pingap.stages.lookups import NoSlot
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.core import Outcome
 from pingap.stages.upstream.http1 import BackendConnection
-from pingap.stages.upstream.pool import BackendState, Waiter
 from pingap.stages.upstream.pools import Pools
+from pingap.stages.upstream.waiting import Waiter
 
 
 class Connecting:

@@ -12,11 +12,12 @@ from pingap.config.model import Upstream
 from pingap.stages.lookups import Lookups
 from pingap.stages.tcp import open_socket
 from pingap.stages.tls import TlsTransport
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
-from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
 from pingap.stages.upstream.secure import Handshake, context_of, sessions_of
+from pingap.stages.upstream.waiting import LONGEST_WAIT
 
 Connection = BackendConnection | SharedConnection
 P = TypeVar("P", bound=asyncio.Protocol)

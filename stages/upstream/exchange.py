@@ -20,8 +20,8 @@ from pingap.stages.upstream.coded import PIECE, CodedAnswer
 from pingap.stages.upstream.compiled import LocationRules
 from pingap.stages.upstream.core import LIMITS, SPELLED, UNTOUCHED, EndedAttempt, Outcome, may_retry, so_far
 from pingap.stages.upstream.download import DownloadFromBackend
+from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.grpc_web import Bridge, bridge_of
-from pingap.stages.upstream.pool import Group
 from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.request_id import told
 from pingap.stages.upstream.states import ANSWERING, ASKING, HALF_SHUT, OVER, TUNNEL
@@ -162,6 +162,8 @@ class UpstreamExchange:
         attempt, group = self.attempt, self._group
         backend = group.pick(self.routed, attempt.tried)
         if backend is None:
+            if attempt.wait_for_backends(self, group, self.actor.pools):
+                return
             tries = attempt.tries
             self.fail("connect_failed" if tries else "no_backend", "no other backend" if tries else "no healthy backend")
             return
@@ -415,6 +417,8 @@ class UpstreamExchange:
             attempt.channel = None
             self._over(ANSWERED)
         else:
+            attempt.is_counted = True
+            backend.answered(status, attempt.probe)
             self._download = DownloadFromBackend(self, window(routed.version) - len(body), coded)
             if later:
                 self._download.take(later, ended, b"")
@@ -564,5 +568,5 @@ class UpstreamExchange:
             backend = attempt.backend
             if backend is not None:  # as Attempt.settle, without that call
                 attempt.backend = None
-                backend.settled(outcome, self._status)
+                backend.settled(outcome, self._status, attempt.probe, attempt.is_counted)
             self.actor.exchange_over(self, before is not ASKING)

@@ -25,10 +25,11 @@ from pingap.stages.http1.spelling import respelled
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.read_gate import CREDIT, ReadGate
 from pingap.stages.tcp import has_unread
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Carried
 from pingap.stages.upstream.core import LIMITS, MAX_INTERIM, Outcome
 from pingap.stages.upstream.keeper import Keeper
-from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
+from pingap.stages.upstream.waiting import LONGEST_WAIT
 from pingap.stages.upstream.websocket import WEBSOCKET, answered_our_key, fresh_key, lacks_key
 
 WRITE_BUFFER: Final = 256 * 1024

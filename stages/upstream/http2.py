@@ -35,11 +35,11 @@ from pingap.stages.http2.engine import (
 )
 from pingap.stages.http2.guard import Bucket, FloodGuard, Floods
 from pingap.stages.read_gate import ReadGate
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.core import Outcome
 from pingap.stages.upstream.http2_stream import BackendStream
 from pingap.stages.upstream.keeper import Keeper
 from pingap.stages.upstream.places import Places
-from pingap.stages.upstream.pool import BackendState
 from pingap.stages.upstream.risky import LONG as LONGEST
 from pingap.stages.upstream.words import words_of
 

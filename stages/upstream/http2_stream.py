@@ -12,10 +12,11 @@ from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, PROTOCOL_ERROR, Fields, Http2Engine
 from pingap.stages.http2.fields import request_fields, response_head, trailer_block, trailer_fields
 from pingap.stages.messages import EMPTY, UNKNOWN
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Carried
 from pingap.stages.upstream.core import LIMITS, MAX_INTERIM, Outcome, meaning_of_cancel, meaning_of_reset
-from pingap.stages.upstream.pool import LONGEST_WAIT, BackendState
 from pingap.stages.upstream.risky import exceeds, is_large
+from pingap.stages.upstream.waiting import LONGEST_WAIT
 from pingap.stages.upstream.websocket import WEBSOCKET, answered_over_http2, with_key
 
 NO_BODY: Final = (204, 304)

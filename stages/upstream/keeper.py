@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from pingap.stages.bulk import Bulk
-from pingap.stages.upstream.pool import BackendState
+from pingap.stages.upstream.backend import BackendState
 
 
 class Keeper(Protocol):

@@ -6,8 +6,8 @@ from typing import Final, Protocol
 
 from pingap.stages.http2.engine import Http2Engine
 from pingap.stages.http2.guard import Bucket
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Shared
-from pingap.stages.upstream.pool import BackendState
 
 RESETS: Final = Bucket(200, 20)
 """Streams that we may reset on a connection before it takes no new ones. Backends end connections on which many are, because

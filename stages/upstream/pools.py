@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Final
 
 from pingap.bus.actor import Context
 from pingap.bus.descriptors import Exhausted
 from pingap.stages.bulk import Bulk
 from pingap.stages.lookups import Lookups
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.dial import Connection, dial
-from pingap.stages.upstream.pool import BackendState, Found, Group, Waiter
+from pingap.stages.upstream.group import Circuit, Displaced, Found, Group, Standing
+from pingap.stages.upstream.tally import Tallies
 
 MAX_WAIT: Final = 10.0
 """Seconds that an exchange waits for a connection to a backend whose max_connections is reached."""
@@ -20,7 +23,7 @@ MAX_WAIT: Final = 10.0
 class Pools:
     """The keeper of the connections that are opened through it."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, tallies: Tallies) -> None:
         self.loop = context.loop
         self.groups: dict[str, Group] = {}
         """Those of the committed generation. Exchanges may still be with others, of older ones."""
@@ -40,6 +43,11 @@ class Pools:
         """Groups in which somebody waits for a connection, perhaps of an older generation."""
         self._addresses: Mapping[str, Mapping[str, Sequence[Found]]] = {}
         self._health: Mapping[str, Mapping[str, bool]] = {}
+        self._drains: Mapping[str, Sequence[str]] = {}
+        self._circuits: Mapping[str, Mapping[str, Circuit]] = {}
+        self._loads: Mapping[str, Mapping[str, Mapping[int, int]]] = {}
+        self._actor = context.id
+        self._tallies = tallies
 
     # -- what is configured and found out ----------------------------------------------
 
@@ -61,33 +69,63 @@ class Pools:
         self.most = most
         for name in fresh:
             self._apply_addresses(name)
-            self._apply_health(name)
+            self._apply_standing(name)
+        self._forget_others([*fresh, *(known.keys() - groups.keys())])
 
     def take_addresses(self, addresses: Mapping[str, Mapping[str, Sequence[Found]]]) -> None:
         """Upstream → entry → the backends that it stands for."""
         before, self._addresses = self._addresses, addresses
-        for name in _changed(before, addresses):
+        changed = _changed(before, addresses)
+        for name in changed:
             self._apply_addresses(name)
-            self._apply_health(name)
+            self._apply_standing(name)
+        self._forget_others(changed)
 
     def take_health(self, health: Mapping[str, Mapping[str, bool]]) -> None:
         """Upstream → address → whether it is healthy."""
         before, self._health = self._health, health
         for name in _changed(before, health):
-            self._apply_health(name)
+            self._apply_standing(name)
+
+    def take_drains(self, drains: Mapping[str, Sequence[str]]) -> None:
+        """Upstream → addresses that get no requests, by hand."""
+        before, self._drains = self._drains, drains
+        for name in _changed(before, drains):
+            self._apply_standing(name)
+
+    def take_circuits(self, circuits: Mapping[str, Mapping[str, Circuit]]) -> None:
+        """Upstream → address → its circuit, unless that is closed."""
+        before, self._circuits = self._circuits, circuits
+        for name in _changed(before, circuits):
+            self._apply_standing(name)
+
+    def take_loads(self, loads: Mapping[str, Mapping[str, Mapping[int, int]]]) -> None:
+        """Upstream → address → upstream replica → requests in flight."""
+        before, self._loads = self._loads, loads
+        for name in _changed(before, loads):
+            if (group := self.groups.get(name)) is not None:
+                group.set_loads(loads.get(name, {}), self._actor)
 
     def _apply_addresses(self, name: str) -> None:
-        group = self.groups.get(name)
-        if group is not None:
-            unwanted, waiters = group.set_addresses(self._addresses.get(name, {}))
-            _close(unwanted)
-            for waiter in waiters:
-                waiter.go_elsewhere()
+        if (group := self.groups.get(name)) is not None:
+            self._displace(group.set_addresses(self._addresses.get(name, {}), monotonic()))
 
-    def _apply_health(self, name: str) -> None:
-        group = self.groups.get(name)
-        if group is not None:
-            group.set_health(self._health.get(name, {}))
+    def _apply_standing(self, name: str) -> None:
+        if (group := self.groups.get(name)) is not None:
+            standing = Standing(self._health.get(name, {}), self._drains.get(name, ()), self._circuits.get(name, {}))
+            self._displace(group.set_standing(standing, self._actor, monotonic()))
+
+    @staticmethod
+    def _displace(displaced: Displaced) -> None:
+        _close(displaced.connections)
+        for waiter in displaced.waiters:
+            waiter.go_elsewhere()
+
+    def _forget_others(self, names: Iterable[str]) -> None:
+        """Nobody counts any more what these upstreams have no more."""
+        for name in names:
+            group = self.groups.get(name)
+            self._tallies.keep(name, {backend.address: backend for backend in group.backends} if group is not None else {})
 
     # -- connections ---------------------------------------------------------------------
 
@@ -156,18 +194,20 @@ class Pools:
         for connection in [connection for connection in self._connections if connection.deadline <= now]:
             connection.expired(now)
         for group in list(self._lines):
-            late: list[Waiter] = []
-            for backend in group.backends:
-                late += backend.waited_since(now - MAX_WAIT)
-            for waiter in late:
+            for waiter in group.waited_since(now - MAX_WAIT):
                 waiter.waited_too_long()
             if not group.pending:
                 self._lines.discard(group)
+        for group in self.groups.values():
+            if group.is_starting:
+                group.grow(now)
         self._trim(now)
 
     def _trim(self, now: float) -> None:
         """Closes idle connections that are too old or over the cap."""
         self._used = {backend for backend in self._used if backend.connections or backend.connecting}
+        for backend in self._used:
+            backend.look_at_load()
         idle: list[tuple[BackendState, Single | Shared]] = []
         old: list[tuple[BackendState, Single | Shared]] = []
         for backend, connection in self._idle():

@@ -9,7 +9,7 @@ from typing import Final
 
 from pingap.config.model import Upstream
 from pingap.stages.tls import TlsTransport
-from pingap.stages.upstream.pool import BackendState, Group
+from pingap.stages.upstream.backend import BackendGroup, BackendState
 
 MAX_NAMES: Final = 64
 """Names of one backend whose sessions are kept."""
@@ -68,7 +68,7 @@ def _can_go_on(transport: TlsTransport, session: ssl.SSLSession) -> bool:
 # the context and the sessions are others.
 
 
-def context_of(group: Group, only_http1: bool) -> ssl.SSLContext:
+def context_of(group: BackendGroup, only_http1: bool) -> ssl.SSLContext:
     """Made when it is first needed, and kept as long as the upstream lives: reading the system's authorities takes some 20 ms."""
     known: dict[bool, ssl.SSLContext] = group.tls_contexts
     if only_http1 not in known:

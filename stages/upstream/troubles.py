@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from pingap.bus.actor import Context
 from pingap.bus.repeats import Repeats
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.core import EVERYDAY, Outcome
-from pingap.stages.upstream.pool import BackendState, Group
+from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.pools import Pools
 
 SHORT_PAUSE: Final = 60.0

@@ -24,11 +24,12 @@ from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Inte
 from pingap.stages.upstream import exchange as exchange_module
 from pingap.stages.upstream import pools as pools_module
 from pingap.stages.upstream.actor import SWEEP, UpstreamActor
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.dial import Connection
+from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
-from pingap.stages.upstream.pool import BackendState, Group
 from pingap.stages.upstream.states import check_states
 from tests.kit.clock import Clock
 from tests.kit.context import FakeContext

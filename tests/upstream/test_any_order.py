@@ -18,9 +18,9 @@ from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import WINDOW, Credit, Data, Response
 from pingap.stages.read_gate import CREDIT
 from pingap.stages.upstream.attempt import Attempt
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.core import NO_ANSWER, Outcome
 from pingap.stages.upstream.http1 import BackendConnection
-from pingap.stages.upstream.pool import BackendState
 from tests.upstream.playbook import ACCEPT, CREW, OK, PLUGINS, Http2Link, Link, Play
 
 LENGTH = re.compile(rb"content-length: (\d+)")
@@ -60,12 +60,12 @@ class Ledger:
             self.begun[backend] += 1
             begin_again(attempt, backend)
 
-        def settles(backend: BackendState, outcome: Outcome, status: int) -> None:
+        def settles(backend: BackendState, outcome: Outcome, status: int, probe: int, is_counted: bool) -> None:
             self.ended[backend] += 1
             self.outcomes[outcome] += 1
             if outcome is Outcome.ANSWERED:
                 assert status >= 200
-            settled(backend, outcome, status)
+            settled(backend, outcome, status, probe, is_counted)
 
         patch.setattr(Attempt, "begin", begins)
         patch.setattr(Attempt, "begin_again", begins_again)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, LocalSettings
-from pingap.stages.upstream.pool import BackendState
+from pingap.stages.upstream.backend import BackendState
 from tests.upstream.playbook import ACCEPT, Http2Link, Link, Play
 from tests.upstream.test_any_order import ADDRESSES, SELDOM, Stream, Walk
 

@@ -21,6 +21,7 @@ from tests.upstream.playbook import Play
 class Load:
     weight: int
     active: int = 0
+    elsewhere: int = 0
 
 
 def loads(weights: list[int], active: list[int] | None = None) -> list[Load]:

@@ -8,7 +8,7 @@ import pytest
 
 from pingap.stages.http2.engine import HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, LocalSettings
 from pingap.stages.messages import UNKNOWN, Response
-from pingap.stages.upstream.pool import HTTP1_FOR
+from pingap.stages.upstream.backend import HTTP1_FOR
 from tests.upstream.playbook import ACCEPT, OK, Http2Link, Link, Play, report_of
 from tests.upstream.test_http2 import KEY, heard, served, switches
 

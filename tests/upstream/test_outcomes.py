@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pingap.stages.http2.engine import INTERNAL_ERROR, REFUSED_STREAM
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.core import Outcome
-from pingap.stages.upstream.pool import BackendState
 from pingap.stages.upstream.pools import MAX_WAIT
 from tests.upstream.playbook import OK, Http2Link, Play
 
@@ -21,9 +21,9 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     heard: Heard = []
     settled = BackendState.settled
 
-    def hears(backend: BackendState, outcome: Outcome, status: int) -> None:
+    def hears(backend: BackendState, outcome: Outcome, status: int, probe: int, is_counted: bool) -> None:
         heard.append((backend.address, outcome, status))
-        settled(backend, outcome, status)
+        settled(backend, outcome, status, probe, is_counted)
 
     monkeypatch.setattr(BackendState, "settled", hears)
     return heard

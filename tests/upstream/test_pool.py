@@ -6,7 +6,10 @@ from typing import Any
 
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend, Balance
-from pingap.stages.upstream.pool import BackendState, Group, Place
+from pingap.stages.upstream.backend import BackendState
+from pingap.stages.upstream.group import Group
+from pingap.stages.upstream.waiting import Place
+from tests.kit.tallies import tallies
 
 
 class Idler:
@@ -38,13 +41,13 @@ class Asker:
 
 def group_of(addrs: str = "a b", **settings: Any) -> Group:
     backends = tuple(Backend(host, 1) for host in addrs.split())
-    return Group("api", Upstream(addrs=backends, algo=Balance(kind="round_robin"), **settings), lambda n: 0)
+    return Group("api", Upstream(addrs=backends, algo=Balance(kind="round_robin"), **settings), lambda n: 0, tallies())
 
 
 def lines_up(backend: BackendState, *names: str, needs_http1: bool = False) -> list[Any]:
     waiters: list[Any] = [Asker() for _ in names]
     for since, (waiter, name) in enumerate(zip(waiters, names, strict=True)):
-        backend.pending[Place(waiter, name, needs_http1, float(since))] = None
+        Place(backend.pending, waiter, name, needs_http1, float(since))
     return waiters
 
 
@@ -114,13 +117,13 @@ def test_idle_connections_that_are_kept_no_more_are_to_be_closed() -> None:
 
 def test_of_a_backend_that_leaves_its_idle_connections_and_those_in_line() -> None:
     group = group_of("many")
-    assert group.set_addresses({"many:1": [("10.0.0.1", 1, 1), ("10.0.0.2", 1, 1)]}) == ([], [])
+    assert group.set_addresses({"many:1": [("10.0.0.1", 1, 1), ("10.0.0.2", 1, 1)]}, 0.0) == ([], [])
     leaves = group.backends[0]
     idle: Any = Idler()
     leaves.idle.append(idle)
     leaves.connections |= {idle, object()}
     waiters = lines_up(leaves, "", "")
-    assert group.set_addresses({"many:1": [("10.0.0.2", 1, 1)]}) == ([idle], waiters)
+    assert group.set_addresses({"many:1": [("10.0.0.2", 1, 1)]}, 0.0) == ([idle], waiters)
     assert not leaves.pending
     assert group.leaving == [leaves], "until what it has begun is done"
-    assert group.set_addresses({"many:1": [("10.0.0.2", 1, 1)]}) == ([], [])
+    assert group.set_addresses({"many:1": [("10.0.0.2", 1, 1)]}, 0.0) == ([], [])

@@ -469,11 +469,11 @@ async def test_what_was_said_of_health_before_the_configuration_holds(play: Play
     await play.fetches(address="b:1")
     await play.fetches(address="b:1")
     play.resolves(api={"a:1": ["a"]})
-    assert not play.state("a:1").healthy
+    assert not play.state("a:1").is_usable
 
 
 async def test_a_new_address_is_as_healthy_as_was_said_of_it(play: Play) -> None:
     play.serves("many:1")
     play.health(api={"10.0.0.1:1": False})
     play.resolves(api={"many:1": ["10.0.0.1", "10.0.0.2"]})
-    assert [state.healthy for state in play.group().backends] == [False, True]
+    assert [state.is_usable for state in play.group().backends] == [False, True]

@@ -1,0 +1,273 @@
+"""One upstream section: its backends, which of them gets a request, and what all of them have in common. It does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from pingap.config.model import Upstream
+from pingap.config.parts import Backend
+from pingap.stages.http2 import engines
+from pingap.stages.http2.engine import Http2Engine, LocalSettings
+from pingap.stages.messages import Routed
+from pingap.stages.upstream.backend import CLOSED, STEPS, BackendState
+from pingap.stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
+from pingap.stages.upstream.budget import RetryBudget
+from pingap.stages.upstream.channel import Shared, Single
+from pingap.stages.upstream.hash_key import key_of
+from pingap.stages.upstream.tally import ANY_5XX, Tallies
+from pingap.stages.upstream.waiting import LONGEST_WAIT, Place, Waiter, late_in
+
+Found = tuple[str, int, int]
+"""Host, port and weight of a backend, as discovery has found it."""
+
+Circuit = tuple[int, int, Mapping[int, int]]
+"""State, round, and the probes of that round for each upstream replica: of a circuit that is not closed."""
+
+NO_CIRCUIT: Final[Circuit] = (CLOSED, 0, {})
+
+
+class Standing(NamedTuple):
+    """What discovery says of the backends of one upstream, by their address."""
+
+    health: Mapping[str, bool] = {}
+    """One that is not named is healthy."""
+    drains: Sequence[str] = ()
+    circuits: Mapping[str, Circuit] = {}
+
+
+class Displaced(NamedTuple):
+    """What is to be done when backends get no requests any more."""
+
+    connections: list[Single | Shared]
+    """To be closed."""
+    waiters: list[Waiter]
+    """To go elsewhere."""
+
+
+class Group:
+    """One upstream section with its backends and balancer."""
+
+    def __init__(self, name: str, settings: Upstream, below: Callable[[int], int], tallies: Tallies) -> None:
+        """below(n): a random integer from 0 to n - 1."""
+        self.name = name
+        self.settings = settings
+        self._below = below
+        self._tallies = tallies
+        self.failures = ANY_5XX
+        """Statuses of answers that are failures."""
+        self.is_tls = bool(settings.sni)
+        self.tls_contexts: dict[bool, Any] = {}
+        """What secure.py keeps of it, by whether HTTP/1.1 alone is offered."""
+        self.may_share = settings.alpn == "h2" or (settings.alpn == "h2h1" and self.is_tls)
+        """HTTP/2: connections may be for many exchanges at a time."""
+        self.by_host = settings.sni == "$host"
+        """A connection is for requests of one name only."""
+        self.is_plain_pool = not self.may_share and not self.by_host
+        """Any idle connection will do for any request, and there are no others."""
+        self.read_timeout = settings.read_timeout or LONGEST_WAIT
+        self.write_timeout = settings.write_timeout or LONGEST_WAIT
+        self.keeps_idle = True
+        self.needs_key = settings.algo.kind == "hash"
+        self.budget = RetryBudget(settings.retry_budget)
+        self.backends: list[BackendState] = []
+        self.leaving: list[BackendState] = []
+        """No longer backends, but not yet without requests."""
+        self.is_known = False
+        """Of each entry it is known what it stands for, if only that there is nothing."""
+        self.unplaced: dict[Place, None] = {}
+        """Who came before it was."""
+        self.is_starting = False
+        """One of its backends starts slowly."""
+        self.all_usable = True
+        self._only: BackendState | None = None
+        self._balance()
+        self.set_addresses({}, 0.0)
+
+    @property
+    def pending(self) -> int:
+        """Places in all its lines."""
+        return sum(len(backend.pending) for backend in self.backends) + len(self.unplaced)
+
+    def waited_since(self, limit: float) -> list[Waiter]:
+        """Takes those out of all lines that have been there since `limit`, in monotonic seconds, or longer."""
+        late = late_in(self.unplaced, limit)
+        for backend in self.backends:
+            late += backend.waited_since(limit)
+        return late
+
+    # -- backends ---------------------------------------------------------------------
+
+    def set_addresses(self, addresses: Mapping[str, Sequence[Found]], now: float) -> Displaced:
+        """Takes discovery's word: entry → the backends that it stands for. A static entry of which nothing is known is itself a backend.
+
+        Who stays keeps everything; who leaves ends what it has begun, and gets nothing new. now: monotonic seconds.
+        """
+        waiters: list[Waiter] = []
+        backends = self._arranged(addresses)
+        if self.is_known:
+            waiters += [place.waiter for place in self.unplaced]
+            self.unplaced.clear()
+        if backends is None:
+            return Displaced([], waiters)
+        gone = [backend for backend in self.backends if backend not in backends]
+        if self.settings.slow_start and self.backends:
+            for backend in backends:
+                if backend not in self.backends:
+                    self._start_slowly(backend, now)
+        self.backends = backends
+        self.grow(now)
+        unwanted: list[Single | Shared] = []
+        for backend in gone:
+            unwanted += backend.keep_idle(False)
+            waiters += [place.waiter for place in backend.pending]
+            backend.pending.clear()
+        self.leaving = [backend for backend in (*self.leaving, *gone) if backend.open]
+        return Displaced(unwanted, waiters)
+
+    def _arranged(self, addresses: Mapping[str, Sequence[Found]]) -> list[BackendState] | None:
+        """The backends from now on; None when nothing changes."""
+        known = {(backend.address, backend.entry): backend for backend in self.backends}
+        is_static = self.settings.discovery == "static"
+        places: dict[str, tuple[BackendState, int]] = {}
+        told: set[str] = set()
+        self.is_known = True
+        for entry in self.settings.addrs:
+            found = addresses.get(entry.address)
+            if found is None:
+                if not is_static:
+                    self.is_known = False
+                    continue
+                found = [(entry.host, entry.port, entry.weight)]
+            elif entry.address in told:
+                continue  # written twice: its backends have the weight of both already
+            told.add(entry.address)
+            for host, port, weight in found:
+                one = Backend(host, port, weight)
+                address = one.address
+                if address in places:  # by two names: one backend with the weight of both
+                    first, before = places[address]
+                    places[address] = first, before + weight
+                else:
+                    state = known.get((address, entry.address)) or BackendState(self, one, entry, self._tallies.of(self.name, address))
+                    places[address] = state, weight
+        backends = [backend for backend, _ in places.values()]
+        if backends == self.backends and all(backend.full_weight == weight for backend, weight in places.values()):
+            return None
+        for backend, weight in places.values():
+            backend.full_weight = weight
+        return backends
+
+    def set_standing(self, standing: Standing, actor: int, now: float) -> Displaced:
+        """Takes discovery's word on who gets requests. actor: this replica. now: monotonic seconds."""
+        was_usable = [backend for backend in self.backends if backend.is_usable]
+        unwanted: list[Single | Shared] = []
+        for backend in self.backends:
+            state, number, probes = standing.circuits.get(backend.address, NO_CIRCUIT)
+            is_drained = backend.address in standing.drains
+            if is_drained != backend.is_drained:
+                unwanted += backend.keep_idle(self.keeps_idle and not is_drained)
+            if (
+                backend.judge(standing.health.get(backend.address, True), is_drained, state, number, probes.get(actor, 0))
+                and self.settings.slow_start
+            ):
+                self._start_slowly(backend, now)
+        self.look_at_backends()
+        if self.is_starting:
+            self.grow(now)
+        waiters: list[Waiter] = []
+        if any(backend.is_usable and backend.full_weight for backend in self.backends):
+            for backend in was_usable:
+                if not backend.is_usable:
+                    waiters += [place.waiter for place in backend.pending]
+                    backend.pending.clear()
+        return Displaced(unwanted, waiters)
+
+    def set_loads(self, loads: Mapping[str, Mapping[int, int]], actor: int) -> None:
+        """Takes discovery's word on the requests that are in flight elsewhere: by address and replica. actor: this one."""
+        for backend in self.backends:
+            backend.elsewhere = sum(count for replica, count in loads.get(backend.address, {}).items() if replica != actor)
+
+    def look_at_backends(self) -> None:
+        """Whether one of them gets requests has changed."""
+        self.all_usable = all(backend.is_usable for backend in self.backends)
+
+    # -- slow start ---------------------------------------------------------------------
+
+    def _start_slowly(self, backend: BackendState, now: float) -> None:
+        backend.since = now
+        self.is_starting = True
+
+    def grow(self, now: float) -> None:
+        """The weight of those that start slowly goes on to their full one. now: monotonic seconds."""
+        starting = False
+        for backend in self.backends:
+            if backend.since and now - backend.since < self.settings.slow_start:
+                starting = True
+            else:
+                backend.since = 0.0
+        self.is_starting = starting
+        for backend in self.backends:
+            if not starting:
+                backend.weight = backend.full_weight
+            elif backend.since:
+                step = int(STEPS * (now - backend.since) / self.settings.slow_start)
+                backend.weight = backend.full_weight * max(1, step)
+            else:
+                backend.weight = backend.full_weight * STEPS
+        self._balance()
+
+    # -- balance ------------------------------------------------------------------------
+
+    def _balance(self) -> None:
+        backends, algo = self.backends, self.settings.algo
+        self.look_at_backends()
+        self._only = backends[0] if len(backends) == 1 and backends[0].full_weight else None
+        weights = [backend.weight for backend in backends]
+        self._balancer: Balancer
+        if algo.kind == "hash":
+            self._balancer = HashRing([backend.address for backend in backends], [backend.full_weight for backend in backends])
+        elif algo.kind == "least_conn":
+            self._balancer = LeastConnections(backends)
+        elif algo.kind == "p2c":
+            self._balancer = PowerOfTwo(backends, self._below)
+        else:
+            # Processes start at different places, or N of them would march in step.
+            self._balancer = RoundRobin(weights, self._below(4096))
+
+    def pick(self, routed: Routed, tried: set[BackendState] | None) -> BackendState | None:
+        """The backend for a request, or None when none that is usable is left untried."""
+        if self._only is not None and self._only.is_usable and not tried:
+            return self._only
+        key = key_of(self.settings.algo, routed) if self.needs_key else ""
+        if self.all_usable and not tried:
+            index = self._balancer.pick(key, None)
+        else:
+            backends = self.backends
+            index = self._balancer.pick(key, lambda i: backends[i].is_usable and not (tried and backends[i] in tried))
+        return self.backends[index] if index >= 0 else None
+
+    def others(self, tried: set[BackendState]) -> int:
+        """Usable backends that were not tried."""
+        return sum(1 for backend in self.backends if backend.is_usable and backend.full_weight and backend not in tried)
+
+    # -- connections ----------------------------------------------------------------------
+
+    def new_engine(self, settings: LocalSettings) -> Http2Engine:
+        """For one connection over HTTP/2."""
+        make = engines.engine(self.settings.http2_engine)
+        return make(True, settings)
+
+    def name_for(self, routed: Routed, backend: BackendState) -> str:
+        """Whom a backend has to prove to be for this request; "" without TLS."""
+        if not self.by_host:
+            return self.settings.sni
+        host = routed.host.decode("latin-1").lower()
+        if host.startswith("["):
+            return host[1:].partition("]")[0]
+        return host.partition(":")[0].rstrip(".") or backend.name  # certificates and SNI are without the dot of the root (RFC 6066)
+
+    def keep_idle(self, keeps: bool) -> list[Single | Shared]:
+        """Whether connections are kept for the next request from now on. Returns those to be closed."""
+        self.keeps_idle = keeps
+        return [connection for backend in self.backends for connection in backend.keep_idle(keeps and not backend.is_drained)]
