@@ -17,7 +17,12 @@ _NAMED = 5
 
 def notes_on(snapshot: Snapshot, now: datetime | None = None) -> tuple[Note, ...]:
     """What was found while it was read, and what has no effect or has expired. now: with a time zone; None is now."""
-    found = (*notes_on_account(snapshot.basic), *_certificates(snapshot), *out_of_time(snapshot.certificates, now or datetime.now(UTC)))
+    found = (
+        *notes_on_account(snapshot.basic),
+        *_certificates(snapshot),
+        *_upstreams(snapshot),
+        *out_of_time(snapshot.certificates, now or datetime.now(UTC)),
+    )
     return (*snapshot.notes, *grouped(found))
 
 
@@ -32,6 +37,12 @@ def grouped(notes: Iterable[Note]) -> tuple[Note, ...]:
 def _listed(paths: list[str]) -> str:
     rest = len(paths) - _NAMED
     return ", ".join(paths[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _upstreams(snapshot: Snapshot) -> Iterator[Note]:
+    for name, upstream in snapshot.upstreams.items():
+        if upstream.slow_start and upstream.algo.kind == "hash":
+            yield Note(f"{path_of('upstreams', name)}.slow_start", "without effect: with hash the key decides, not the share")
 
 
 def _certificates(snapshot: Snapshot) -> Iterator[Note]:
