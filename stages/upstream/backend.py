@@ -65,6 +65,7 @@ class BackendState:
         "active",
         "address",
         "apart",
+        "authority",
         "circuit",
         "connecting",
         "connections",
@@ -109,8 +110,10 @@ class BackendState:
         self.entry = entry.address
         self.tls_sessions: dict[bool, Any] = {}
         """What secure.py keeps of it: sessions to go on with, by whether HTTP/1.1 alone is offered."""
-        self.name = entry.host
+        self.name = entry.server_name
         """As configured: what certificates are for."""
+        self.authority = entry.authority.encode()
+        """What a request without a host is sent with."""
         self.is_healthy = True
         """By its checks."""
         self.is_drained = False

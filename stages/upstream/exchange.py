@@ -327,7 +327,7 @@ class UpstreamExchange:
             headers = self.rules.leaving(headers, routed, backend.address)
         if not routed.host and value_of(headers, b"host") is None:
             # HTTP/1.0 may come without a Host; what we send is 1.1, which must have one (RFC 9112 section 3.2).
-            headers = b"host: %b\r\n%b" % (backend.entry.encode(), headers)
+            headers = b"host: %b\r\n%b" % (backend.authority, headers)
         length = len(routed.body) if routed.ended else routed.length
         if not length and routed.is_framed:
             length = EMPTY  # signatures cover it, and some servers insist

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pingap.config.addresses import parse_backend
 from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend, HealthCheck
 from pingap.stages.discovery.core import Discovery
@@ -248,3 +249,12 @@ def test_a_new_configuration_and_a_new_life_keep_the_addresses() -> None:
     assert script.core.addresses() == {}, "it is another question"
     script.on(Configured({"api": Plan(CHECK, NAMED.entries[1:])}))
     assert script.on(resolved("10.0.0.1")) == [], "it has left"
+
+
+def test_every_form_of_an_address_is_the_name_of_a_backend_in_the_topics() -> None:
+    addresses = ["unix:/run/a.sock", "[::1]:8080", "[fe80::1%eth0]:80", "10.0.0.1:80"]
+    plans = plans_of(Snapshot(upstreams={"api": Upstream(addrs=tuple(parse_backend(one) for one in addresses))}))
+    assert not any(target.is_name for target in plans["api"].entries), "none is looked up"
+    script = Script(api=plans["api"])
+    script.on(*(up(address) for address in addresses))
+    assert script.value == {"api": dict.fromkeys(addresses, True)}

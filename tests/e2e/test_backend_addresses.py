@@ -133,6 +133,12 @@ def test_a_unix_socket_serves_over_a_connection_that_is_kept(proxy: Pingap, root
     assert last_logged(proxy, "/plain/9") == f"/plain/9 unix:{root}/plain.sock true 200"
 
 
+def test_a_request_without_a_host_is_for_localhost(proxy: Pingap) -> None:
+    with proxy.client() as client:
+        client.send(b"GET /plain/old HTTP/1.0\r\n\r\n")
+        assert client.response().body == b"GET /plain/old host=localhost HTTP/1.1 tls="
+
+
 def test_a_unix_socket_may_speak_tls_and_http2(proxy: Pingap, root: Path) -> None:
     assert proxy.get("/tls/1").body.endswith(b"HTTP/2.0 tls=backend.test")
     assert last_logged(proxy, "/tls/1").split()[1] == f"unix:{root}/tls.sock"

@@ -115,6 +115,15 @@ def test_a_consumer_gets_typed_events(instance: Instance) -> None:
     assert counted == events.CountEvent("accept", 0, (("refused", {"why": "cap"}, 2),), {"in_flight": 1})
 
 
+def test_the_address_of_an_ipv6_client_is_in_brackets(instance: Instance) -> None:
+    peer = ("2001:db8::7", 50123, "::1", 6188, "http", 12)
+    instance.on("access", ("access", [access(peer=peer, addr="[fe80::1%eth0]:80")]))
+    stream = events.stream(instance.path)
+    request = next(stream)
+    stream.close()
+    assert isinstance(request, events.AccessEvent) and request.remote == "[2001:db8::7]:50123"
+
+
 async def test_the_same_stream_can_be_had_in_asynchronous_code(instance: Instance) -> None:
     instance.on("access", ("access", [access(status=404), access()]))
     stream = events.astream(instance.path)

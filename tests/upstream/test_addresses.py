@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pingap.config.addresses import parse_backend
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend
 from pingap.observability.figures import CONNECTIONS
@@ -120,3 +121,10 @@ def test_the_name_that_a_backend_proves_to_be_is_that_of_its_entry() -> None:
     group.set_addresses({"many.example:443": [("10.0.0.1", 443, 1)]}, 0.0)
     routed = type("Routed", (), {"host": b""})()
     assert group.name_for(routed, group.backends[0]) == "many.example"
+
+
+@pytest.mark.parametrize(("addr", "name"), [("unix:/run/a.sock", "localhost"), ("[fe80::1%eth0]:443", "fe80::1"), ("[::1]:443", "::1")])
+def test_what_means_something_on_this_host_only_is_proved_by_no_certificate(addr: str, name: str) -> None:
+    group = Group("api", Upstream(addrs=(parse_backend(addr),), sni="$host"), lambda n: 0, tallies())
+    routed = type("Routed", (), {"host": b""})()
+    assert group.name_for(routed, group.backends[0]) == name
