@@ -265,6 +265,8 @@ class Upstream:
     that time in any case; 0 forbids them, 100 is no limit."""
     max_pending: AtLeastOne = 1024
     """Most requests waiting for a connection in one upstream process; beyond it 503."""
+    pending_timeout: Limit = 10.0
+    """How long a request waits for a connection to a backend with `max_connections`, or for the first backends to be found; then 503."""
     max_connections: Count = 0
     """Most connections to one backend from one upstream process; 0 is no limit."""
     slow_start: Seconds = 0.0

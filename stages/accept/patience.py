@@ -14,9 +14,7 @@ from pingap.config.model import Location, Server, Snapshot, Upstream
 from pingap.config.problems import BadValue
 from pingap.config.quantities import parse_duration
 
-# Seconds; tests/accept/test_patience.py holds the first five to what they come from.
-WAIT_FOR_ROOM: Final = 10.0
-"""For a connection to a backend that may have no more."""
+# Seconds; tests/accept/test_patience.py holds the first four to what they come from.
 CONNECT: Final = 10.0
 """For each of the three parts of a connect, where the upstream does not say."""
 LONGEST_WAIT: Final = 300.0
@@ -76,7 +74,7 @@ class PatienceOf:
 
 def _attempt(upstream: Upstream) -> float:
     connect = min(upstream.total_connection_timeout or LONGEST_WAIT, 3 * (upstream.connection_timeout or CONNECT))
-    return WAIT_FOR_ROOM + connect + upstream.write_timeout + max(upstream.read_timeout, LONGEST_WAIT)
+    return upstream.pending_timeout + connect + upstream.write_timeout + max(upstream.read_timeout, LONGEST_WAIT)
 
 
 def _seconds(section: Mapping[str, Any], key: str) -> float:

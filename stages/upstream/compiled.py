@@ -33,6 +33,8 @@ class LocationRules:
     """The keys of a location that take effect here."""
 
     retry: RetryRules = DEFAULT_RULES
+    retried_statuses: frozenset[int] = frozenset()
+    """Answers with one of these are dropped where another backend may be asked."""
     max_body: int = 0
     """Bytes of a body whose length the head did not tell; 0 is no limit."""
     edit: Edit | None = None
@@ -156,7 +158,8 @@ def _rules(
     names = [name for name, _ in (*location.proxy_set_headers, *location.proxy_add_headers)]
     edit = compile_rules(location.proxy_set_headers, location.proxy_add_headers)
     return LocationRules(
-        RetryRules(location.max_retries, location.max_retry_window, frozenset(location.retry_status_code)),
+        RetryRules(location.max_retries, location.max_retry_window),
+        frozenset(location.retry_status_code),
         location.client_max_body_size,
         edit,
         location.enable_reverse_proxy_headers,

@@ -146,8 +146,6 @@ class RetryRules(NamedTuple):
     """None: the default; 0: never."""
     window: float | None
     """Seconds from the first attempt on."""
-    statuses: frozenset[int] = frozenset()
-    """Answers with one of these are dropped, and another backend is asked."""
 
 
 class EndedAttempt(NamedTuple):

@@ -363,7 +363,7 @@ class UpstreamExchange:
         if self._waited_for is not None:
             heard = self._heard_at
         else:
-            statuses = self.rules.retry.statuses
+            statuses = self.rules.retried_statuses
             if statuses and head.status in statuses and self._asks_elsewhere(head.status, ended):
                 return now
             self.state = ANSWERING

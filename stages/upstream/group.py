@@ -96,6 +96,12 @@ class Group:
             late += backend.waited_since(limit)
         return late
 
+    @property
+    def first_wait(self) -> float | None:
+        """Monotonic seconds since which the first of those in its lines has waited; None when nobody is there."""
+        lines = (self.unplaced, *(backend.pending for backend in self.backends))
+        return min((next(iter(line)).since for line in lines if line), default=None)
+
     # -- backends ---------------------------------------------------------------------
 
     def set_addresses(self, addresses: Mapping[str, Sequence[Found]], now: float) -> Displaced:

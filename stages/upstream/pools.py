@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Final
 
 from pingap.bus.actor import Context
 from pingap.bus.descriptors import Exhausted
@@ -15,9 +15,6 @@ from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.dial import Connection, dial
 from pingap.stages.upstream.group import Circuit, Displaced, Found, Group, Standing
 from pingap.stages.upstream.tally import Tallies
-
-MAX_WAIT: Final = 10.0
-"""Seconds that an exchange waits for a connection to a backend whose max_connections is reached."""
 
 
 class Pools:
@@ -39,8 +36,8 @@ class Pools:
         """Backends that have connections, and some that had: there may be thousands that have none."""
         self._dialing = 0
         """Connections that are being opened."""
-        self._lines: set[Group] = set()
-        """Groups in which somebody waits for a connection, perhaps of an older generation."""
+        self._lines: dict[Group, asyncio.TimerHandle] = {}
+        """Groups in which somebody waits for a connection, perhaps of an older generation; when the first one has waited too long."""
         self._addresses: Mapping[str, Mapping[str, Sequence[Found]]] = {}
         self._health: Mapping[str, Mapping[str, bool]] = {}
         self._drains: Mapping[str, Sequence[str]] = {}
@@ -172,7 +169,24 @@ class Pools:
 
     def watch_line(self, group: Group) -> None:
         """Somebody waits there for a connection, and not for ever."""
-        self._lines.add(group)
+        if group not in self._lines:
+            self._lines[group] = self.loop.call_later(group.settings.pending_timeout, self._line_due, group)
+
+    def _line_due(self, group: Group) -> None:
+        del self._lines[group]
+        try:
+            self.end_waits(group, monotonic())
+        finally:  # who is told may fail: the others are told all the same
+            first = group.first_wait
+            if first is not None and group not in self._lines:
+                due = first + group.settings.pending_timeout - monotonic()
+                self._lines[group] = self.loop.call_later(max(0.0, due), self._line_due, group)
+
+    @staticmethod
+    def end_waits(group: Group, now: float) -> None:
+        """Tells those who have waited there for too long."""
+        for waiter in group.waited_since(now - group.settings.pending_timeout):
+            waiter.waited_too_long()
 
     def serve_line(self, backend: BackendState) -> None:
         """There may be room: those who wait are let in as far as it goes."""
@@ -190,14 +204,9 @@ class Pools:
     # -- time ------------------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """Ends what has waited too long: for an answer, for a connection, for a request."""
+        """Ends what has waited too long for an answer, or for a request."""
         for connection in [connection for connection in self._connections if connection.deadline <= now]:
             connection.expired(now)
-        for group in list(self._lines):
-            for waiter in group.waited_since(now - MAX_WAIT):
-                waiter.waited_too_long()
-            if not group.pending:
-                self._lines.discard(group)
         for group in self.groups.values():
             if group.is_starting:
                 group.grow(now)
@@ -222,6 +231,9 @@ class Pools:
             connection.close()
 
     def stop(self) -> None:
+        for timer in self._lines.values():
+            timer.cancel()
+        self._lines.clear()
         _close(list(self._connections))
 
 

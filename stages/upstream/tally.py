@@ -16,6 +16,7 @@ FAULTS: Final = (
     Outcome.CONNECT_TIMEOUT,
     Outcome.CLOSED_FRESH,
     Outcome.TIMEOUT,
+    Outcome.STALLED,
     Outcome.INVALID,
     Outcome.RESET,
     Outcome.CUT,

@@ -15,11 +15,11 @@ from pingap.stages.accept.patience import HOOK, LONGEST_WAIT, MARGIN, REMOVED, S
 from pingap.stages.plugins.user_code import WHOLE
 from pingap.stages.steps import finished
 from pingap.stages.streams import LOOK
-from pingap.stages.upstream import core, dial, pools, waiting
+from pingap.stages.upstream import core, dial, waiting
 from tests.accept.playbook import PLUGINS, ROUTING, UPSTREAM, Play, get
 
-FAST = Upstream(addrs=(Backend("127.0.0.1", 1),), connection_timeout=1.0, read_timeout=400.0, write_timeout=5.0)
-ONE_TRY = 10 + 3 * 1 + 400 + 5
+FAST = Upstream(addrs=(Backend("127.0.0.1", 1),), pending_timeout=6.0, connection_timeout=1.0, read_timeout=400.0, write_timeout=5.0)
+ONE_TRY = 6 + 3 * 1 + 400 + 5
 
 
 def patience_of(location: Location, upstream: Upstream = FAST, others: tuple[Upstream, ...] = (), **plugins: Any) -> float:
@@ -31,7 +31,6 @@ def patience_of(location: Location, upstream: Upstream = FAST, others: tuple[Ups
 
 
 def test_what_it_takes_from_others_is_what_they_have() -> None:
-    assert patience.WAIT_FOR_ROOM == pools.MAX_WAIT
     assert patience.CONNECT == dial.DEFAULT_CONNECT_TIMEOUT
     assert patience.LONGEST_WAIT == waiting.LONGEST_WAIT
     assert patience.RETRIES == core.DEFAULT_RETRIES

@@ -37,6 +37,7 @@ from tests.kit.generations import Generation, say_config
 from tests.kit.transport import FakeTransport
 from tests.kit.wire import over_the_wire
 
+PENDING_TIMEOUT: Final = Upstream(addrs=()).pending_timeout
 ACCEPT: Final = 9
 ROUTING, PLUGINS, UPSTREAM = 11, 12, 13
 CREW: Final = ((ACCEPT, "accept"), (ROUTING, "routing"), (PLUGINS, "plugins"), (UPSTREAM, "upstream"))
@@ -540,6 +541,8 @@ class Play:
             self.actor._sweeper.cancel()
         self.actor._sweep()
         self.actor.pauses.sweep()
+        for group in tuple(self.actor.pools._lines):
+            self.actor.pools.end_waits(group, self.clock.now)
 
     async def fetches(self, method: bytes = b"GET", address: str = "a:1", **more: Any) -> Link:
         """One whole exchange; the connection that served it."""

@@ -13,8 +13,7 @@ from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR
 from pingap.stages.messages import UNKNOWN, WINDOW, Credit, Data, Response
 from pingap.stages.upstream import http2
 from pingap.stages.upstream.http2 import OURS
-from pingap.stages.upstream.pools import MAX_WAIT
-from tests.upstream.playbook import ACCEPT, OK, Http2Link, Play, report_of
+from tests.upstream.playbook import ACCEPT, OK, PENDING_TIMEOUT, Http2Link, Play, report_of
 
 
 @pytest.fixture(params=["h2", "ngh2"], autouse=True)
@@ -181,7 +180,7 @@ async def test_those_for_whom_no_stream_comes_free_are_told_so(play: Play, serve
     held, waits, refused = play.asks(), play.asks(), play.asks()
     await play.turn()
     assert play.hears_response(refused).status == 503
-    await play.passes(MAX_WAIT + 0.5)
+    await play.passes(PENDING_TIMEOUT + 0.5)
     assert play.hears_response(waits).status == 503
     play.cancels(held)
 

@@ -7,8 +7,7 @@ import pytest
 from pingap.stages.http2.engine import INTERNAL_ERROR, REFUSED_STREAM
 from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.core import Outcome
-from pingap.stages.upstream.pools import MAX_WAIT
-from tests.upstream.playbook import OK, Http2Link, Play
+from tests.upstream.playbook import OK, PENDING_TIMEOUT, Http2Link, Play
 
 pytestmark = pytest.mark.interpreted
 
@@ -118,7 +117,7 @@ async def test_a_full_line_and_a_long_wait(play: Play, heard: Heard) -> None:
     play.asks()
     play.asks()
     assert heard == [("a:1", Outcome.NO_CONNECTION, 0)]
-    await play.passes(MAX_WAIT + 1)
+    await play.passes(PENDING_TIMEOUT + 1)
     assert heard == [("a:1", Outcome.NO_CONNECTION, 0)] * 2
     play.cancels(asked)
     play.hears()

@@ -7,8 +7,7 @@ import pytest
 from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend
 from pingap.stages.messages import WINDOW
-from pingap.stages.upstream.pools import MAX_WAIT
-from tests.upstream.playbook import OK, Play
+from tests.upstream.playbook import OK, PENDING_TIMEOUT, Play
 
 BUSY = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 
@@ -165,13 +164,13 @@ async def test_who_waits_too_long_is_503_and_nobody_else_is(play: Play) -> None:
     first = play.asks()
     await play.turn()
     early = play.asks()
-    await play.passes(MAX_WAIT / 2)
+    await play.passes(PENDING_TIMEOUT / 2)
     gone, late = play.asks(), play.asks()
     play.cancels(early)
-    await play.passes(MAX_WAIT / 2 + 0.5)
+    await play.passes(PENDING_TIMEOUT / 2 + 0.5)
     assert play.hears_nothing(), "the one that waited long has left, the others have not waited long"
     play.cancels(gone)
-    await play.passes(MAX_WAIT / 2)
+    await play.passes(PENDING_TIMEOUT / 2)
     assert play.hears_response(late).status == 503
     play.backend().link.says(OK)
     play.hears_response(first)
@@ -186,7 +185,7 @@ async def test_the_time_in_line_counts_from_the_beginning_of_the_wait(play: Play
     holder = play.backend("a:1" if other == "b:1" else "b:1").link
     play.backend(other).hangs = True
     slow = play.asks()
-    await play.passes(MAX_WAIT - 1)  # a slow refusal
+    await play.passes(PENDING_TIMEOUT - 1)  # a slow refusal
     play.backend(other).refuses = ConnectionRefusedError("no")
     play.backend(other).answers_dials()
     await play.passes(2)
@@ -195,6 +194,36 @@ async def test_the_time_in_line_counts_from_the_beginning_of_the_wait(play: Play
     assert play.hears_response(busy).status == 200
     holder.says(OK)
     assert play.hears_response(slow).status == 200
+
+
+async def test_the_time_in_line_is_the_upstreams_own(play: Play) -> None:
+    play.serves(max_connections=1, pending_timeout=2.0)
+    busy = play.asks()
+    await play.turn()
+    play.asks()
+    await play.passes(1.75)
+    assert play.hears_nothing()
+    await play.passes(0.25)
+    assert play.hears()[-1][1].status == 503
+    play.backend().link.says(OK)
+    assert play.hears_response(busy).status == 200
+
+
+async def test_an_answer_that_is_dropped_frees_its_place_in_line(play: Play) -> None:
+    play.serves("a:1 b:1", max_connections=1, location={"retry_status_code": (503,)})
+    first, second = play.asks(), play.asks()
+    await play.turn()
+    waiting = play.asks()  # at either
+    await play.turn()
+    held = next(address for address in ("a:1", "b:1") if play.state(address).pending)
+    other = "b:1" if held == "a:1" else "a:1"
+    play.backend(held).link.hears()
+    play.backend(held).link.says(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+    assert play.backend(held).link.hears().startswith(b"GET"), "who waited has the connection"
+    assert len(play.state(other).pending) == 1, "and the other one is in line elsewhere"
+    for address in (held, other, other):
+        play.backend(address).link.says(OK)
+    assert {(response.sid, response.status) for _, response in play.hears()} == {(first, 200), (second, 200), (waiting, 200)}
 
 
 @pytest.mark.parametrize("how", ["close", "reset", "cancel"])
@@ -272,7 +301,7 @@ async def test_those_in_line_of_a_section_that_a_reload_replaced_are_still_serve
     link.says(OK)
     play.hears_response(first)
     assert link.hears().count(b"GET") == 2
-    await play.passes(MAX_WAIT + 1)
+    await play.passes(PENDING_TIMEOUT + 1)
     assert play.hears_response(third).status == 503
     link.says(OK)
     play.hears_response(second)

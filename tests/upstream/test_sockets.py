@@ -723,3 +723,28 @@ async def test_at_the_cap_many_requests_share_the_connections(wire: Wire) -> Non
             assert await wire.answer(sid) == (200, b"ok", "")
         assert it.connections == 3
         await wire.actor.stop()
+
+
+@on_both_loops
+async def test_who_waits_in_line_is_told_when_its_time_is_up_each_in_its_turn(wire: Wire) -> None:
+    async def hangs(it: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await it.head(reader)
+        await asyncio.sleep(60)
+
+    async with origin(hangs) as it:
+        wire.serves(f"127.0.0.1:{it.port}", max_connections=1, pending_timeout=0.1)
+        holder = wire.asks()
+        await wire.until(lambda: it.connections)
+        began = time.monotonic()
+        waits: list[float] = []
+        for _ in range(2):
+            sid = wire.asks()
+            await asyncio.sleep(0.05)
+        for sid in (holder + 1, holder + 2):
+            assert (await wire.answer(sid))[0] == 503
+            waits.append(time.monotonic() - began)
+        assert waits[0] >= 0.1
+        assert waits[1] >= 0.15, "who came later waits until its own time is up"
+        assert holder not in wire.heard
+        wire.cancels(holder)
+        await wire.actor.stop()
