@@ -16,7 +16,7 @@ from pingap.config.levels import is_ignored, levels_of
 from pingap.config.model import Snapshot
 from pingap.config.problems import BadValue, Note
 from pingap.config.unsupported import path_of_key
-from pingap.config.values import parse_spelled_header
+from pingap.config.values import idle_check_parameters, parse_health_check, parse_spelled_header
 
 NOTHING: Final = object()
 """Instead of a value: the key is left out."""
@@ -191,6 +191,16 @@ def _is_static(item: Mapping[str, Any]) -> bool:
     return not any(is_host_name(host) and host != "localhost" for host in hosts)
 
 
+def _health_check(value: Any, item: dict[str, Any]) -> Lenience | None:
+    try:
+        parse_health_check(value)
+    except BadValue:
+        return None
+    idle = idle_check_parameters(value)
+    scheme = value.strip().partition(":")[0]
+    return Lenience(f"without effect in a check by {scheme}: {', '.join(idle)}", "leave it out", value) if idle else None
+
+
 _SWITCHES: Final = ("circuit_break_max_consecutive_failures", "circuit_break_max_failure_percent")
 
 
@@ -251,6 +261,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     },
     "locations": {"proxy_set_headers": _proxy_headers, "proxy_add_headers": _proxy_headers},
     "upstreams": {
+        "health_check": _health_check,
         "update_frequency": _update_frequency,
         _SWITCHES[0]: _circuit_switch,
         _SWITCHES[1]: _circuit_switch,

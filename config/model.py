@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pingap.config import wire
 from pingap.config.fields import STRICT, Between, EachParsed, Parsed
-from pingap.config.parts import AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
+from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
 from pingap.config.problems import Note
 
 RESTART: dict[str, bool] = {"restart": True}
@@ -222,8 +222,8 @@ class Upstream:
     """Where backends come from."""
     algo: Annotated[Balance, Parsed("balance")] = Balance()
     """round_robin, hash, hash:url, hash:path, hash:ip, hash:header:N, hash:cookie:N, hash:query:N, least_conn, p2c."""
-    health_check: Annotated[HealthCheck, Parsed("health_check")] = HealthCheck()
-    """`tcp://name?…` or `http://name/path?…`; parameters are the fields of HealthCheck."""
+    health_check: Annotated[HealthCheck, Parsed("health_check")] = DEFAULT_CHECK
+    """`tcp://name?…`, `http://name/path?…`, `https://name/path?…`, `grpc://name?…`; parameters are the fields of HealthCheck."""
     ipv4_only: bool = False
     """A host name is resolved to IPv4 addresses only."""
     sni: Annotated[str, Parsed("sni")] = ""

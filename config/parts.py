@@ -6,7 +6,7 @@ addresses.py and values.py take it apart; `config.model` says which key holds wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 UNIX = "unix:"
 """Before the path of a socket of this host, where an address has `host:port` else."""
@@ -106,24 +106,42 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """The `health_check` URL of an upstream, taken apart. Without the key, a tcp check with these defaults."""
+    """The `health_check` URL of an upstream, taken apart. Without the key it is DEFAULT_CHECK."""
 
-    scheme: Literal["tcp", "http"] = "tcp"
+    scheme: Literal["tcp", "http", "https", "grpc"] = "tcp"
     host: str = ""
-    """What an http check says in its Host header; the connection always goes to the backend's own address."""
+    """Whom http, https and grpc checks ask for (Host, `:authority`, SNI); the connection goes to the backend's own address."""
     path: str = "/"
-    """Path and query of an http check; parameters of the check itself are no longer in it."""
+    """Path and query of an http or https check; parameters of the check itself are no longer in it."""
     connection_timeout: float = 3.0
+    """Seconds for the lookup of a name, the connect and the TLS handshake together."""
     read_timeout: float = 3.0
+    """Seconds from the request to the end of the answer."""
     check_frequency: float = 10.0
+    """Seconds between two checks of a backend that nobody has doubts about."""
     success: int = 1
     """This many passed checks in a row make an unhealthy backend healthy."""
     failure: int = 2
     """This many failed checks in a row make a healthy backend unhealthy."""
     reuse: bool = False
-    """An http check keeps its connection for the next one."""
+    """A check keeps its connection for the next one; tcp has nothing to keep."""
     parallel: bool = False
     """All backends are checked at the same time rather than one after the other."""
+    tls: bool = False
+    """A grpc check goes over TLS."""
+    service: str = ""
+    """What a grpc check asks for; empty is the server as a whole."""
+    verify_cert: bool = False
+    """Over TLS the backend's certificate must be for `host` and from an authority that the system trusts."""
+
+    @property
+    def authority(self) -> str:
+        """`host` as Host and `:authority` have it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+
+DEFAULT_CHECK: Final = HealthCheck(failure=1)
+"""Of an upstream without `health_check`: that nobody listens is known at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,17 +125,6 @@ def _rolling_log(table: Mapping[str, Any], key: str) -> tuple[str, str] | None:
     return None
 
 
-def _secure_check(table: Mapping[str, Any]) -> tuple[str, str] | None:
-    value = table["health_check"]
-    if not isinstance(value, str):
-        return None
-    if value.startswith(("https://", "grpc://")):
-        return f"health checks by {value.partition(':')[0]}", 'write "tcp://name" or "http://name/path"'
-    query = value.partition("?")[2]
-    names = {part.partition("=")[0] for part in query.split("&")}
-    return ("health checks by gRPC or TLS", "") if names & {"tls", "service"} else None
-
-
 def _other_discovery(table: Mapping[str, Any]) -> tuple[str, str] | None:
     value = table["discovery"]
     if value in ("dns", "docker", "transparent"):
@@ -168,5 +157,5 @@ _VALUES: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]
         "access_log": lambda table: _rolling_log(table, "access_log"),
     },
     # `addrs` comes first, for it asks whether `discovery` is written at all.
-    "upstreams": {"addrs": _guessed_dns, "discovery": _other_discovery, "health_check": _secure_check},
+    "upstreams": {"addrs": _guessed_dns, "discovery": _other_discovery},
 }

@@ -9,13 +9,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from pingap.config.addresses import host_name, parse_backend, parse_domains, parse_endpoint, parse_listen_list, parse_network, parse_sni
 from pingap.config.home import expanded
 from pingap.config.levels import LEVELS, levels_of
-from pingap.config.parts import AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
+from pingap.config.parts import DEFAULT_CHECK, AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from pingap.config.pem import parse_pem
 from pingap.config.problems import BadValue, choices, nearest
 from pingap.config.quantities import parse_duration, parse_limit, parse_size, shown, text_of, whole_number
@@ -235,16 +235,15 @@ def parse_health_check(value: Any) -> HealthCheck:
     """`http://host/path?check_frequency=5s&failure=3`; parameters that are not the check's stay in the path."""
     text = text_of(value, 'a URL such as "http://host/ping"').strip()
     if not text:
-        return HealthCheck()
+        return DEFAULT_CHECK
     try:
         url = urlsplit(text)
         host = url.hostname or ""
         host = host if host.isascii() else host_name(host)
     except ValueError as error:
         raise BadValue(f"{text!r} is not a URL") from error
-    schemes = get_args(Literal["tcp", "http"])
-    if url.scheme not in schemes:
-        raise BadValue(f"{text!r} is not a health check", 'write "tcp://name" or "http://name/path"')
+    if url.scheme not in CHECK_SCHEMES:
+        raise BadValue(f"{text!r} is not a health check", 'write "tcp://name", "http://name/path", "https://name/path" or "grpc://name"')
     if not host:
         raise BadValue(f"{text!r} names no host", f'write "{url.scheme}://name"')
     settings: dict[str, Any] = {}
@@ -254,14 +253,14 @@ def parse_health_check(value: Any) -> HealthCheck:
         parser = _CHECK_PARAMETERS.get(name)
         if parser:
             settings[name] = _parameter(name, content, parser)
-        elif url.scheme == "tcp":
+        elif url.scheme not in _WITH_PATH:
             raise BadValue(f"unknown parameter {name!r} of a health check", nearest(name, _CHECK_PARAMETERS))
         else:
             others.append(part)
     path = (url.path or "/") + (f"?{'&'.join(others)}" if others else "")
     if not path.isascii() or not path.isprintable() or " " in path:
         raise BadValue(f"{path!r} cannot be requested", "percent-encode what is not visible ASCII")
-    return HealthCheck(url.scheme, host, path if url.scheme == "http" else "/", **settings)  # type: ignore[arg-type]
+    return HealthCheck(url.scheme, host, path if url.scheme in _WITH_PATH else "/", **settings)  # type: ignore[arg-type]
 
 
 def _parameter(name: str, content: str, parser: Callable[[str], Any]) -> Any:
@@ -285,6 +284,15 @@ def _switch(content: str) -> bool:
     return content.lower() in ("", "true", "1")
 
 
+def _service(content: str) -> str:
+    if len(content) > 256 or not content.isprintable():
+        raise BadValue("is no name of a gRPC service", 'write it as in "service=shop.v1.Cart"')
+    return content
+
+
+CHECK_SCHEMES = ("tcp", "http", "https", "grpc")
+_WITH_PATH = ("http", "https")
+
 _CHECK_PARAMETERS: dict[str, Callable[[str], Any]] = {
     "connection_timeout": parse_limit,
     "read_timeout": parse_limit,
@@ -293,7 +301,24 @@ _CHECK_PARAMETERS: dict[str, Callable[[str], Any]] = {
     "failure": _positive_count,
     "reuse": _switch,
     "parallel": _switch,
+    "tls": _switch,
+    "service": _service,
+    "verify_cert": _switch,
 }
+
+
+def idle_check_parameters(text: str) -> list[str]:
+    """What a health check says that its kind makes no use of, as it is written. text: one that can be read."""
+    url = urlsplit(text.strip())
+    names = dict.fromkeys(unquote(part.partition("=")[0]) for part in url.query.split("&"))
+    idle = {
+        "tcp": ("read_timeout", "reuse", "tls", "service", "verify_cert"),
+        "http": ("tls", "service", "verify_cert"),
+        "https": ("tls", "service"),
+        "grpc": () if "tls" in names else ("verify_cert",),
+    }
+    found = [name for name in names if name in idle.get(url.scheme, ())]
+    return [f"path {url.path}", *found] if url.scheme not in _WITH_PATH and url.path not in ("", "/") else found
 
 
 def parse_access_log(value: Any) -> AccessLog | None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any, Final, get_args, get_type_hints
+from urllib.parse import quote
 
 from pingap.config.fields import EachParsed, Parsed
-from pingap.config.parts import AccessLog, Backend, Balance, HealthCheck, HostRule, PathRule, Rewrite
+from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from pingap.config.quantities import format_duration, format_size
 
 
@@ -62,20 +63,27 @@ def _condition(condition: tuple[str, str | None]) -> str:
 
 
 def _health_check(check: HealthCheck) -> str:
-    plain = HealthCheck()
-    if check == plain:
+    if check == DEFAULT_CHECK:
         return ""
+    plain = HealthCheck()
     parameters = [
-        f"{name}={format_duration(value).replace(' ', '%20') if isinstance(value, float) else str(value).lower()}"
+        f"{name}={_parameter(value)}"
         for name in ("connection_timeout", "read_timeout", "check_frequency", "success", "failure", "reuse", "parallel")
+        + ("tls", "service", "verify_cert")
         if (value := getattr(check, name)) != getattr(plain, name)
     ]
     url = f"{check.scheme}://{f'[{check.host}]' if ':' in check.host else check.host}"
-    if check.scheme == "http":
+    if check.scheme in ("http", "https"):
         url += check.path
     if not parameters:
         return url
     return f"{url}{'&' if '?' in url else '?'}{'&'.join(parameters)}"
+
+
+def _parameter(value: float | int | str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return quote(format_duration(value) if isinstance(value, float) else str(value), "")
 
 
 def _host(rule: HostRule) -> str:

@@ -4,7 +4,7 @@
     words.py    the events that the core is told, and its commands
     core.py     decides: which backends there are, verdicts from check results, what to check, when to publish
     watch.py    acts, for one upstream: checks in rounds; its source (DNS, Docker), or lookups of names
-    probe.py    one tcp or http check of one backend, with deadlines; always closes what it opened
+    probes/     one check of one backend by tcp, http, https or grpc, with deadlines; always closes what it opened
     drains.py   backends taken out by hand    table.py   what is shown of all    asked.py   what the operator is answered
     actor.py    the watches; publishes topics `health`, `backends` and `drains`
 

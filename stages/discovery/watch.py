@@ -13,7 +13,8 @@ from pingap.bus.actor import Context
 from pingap.config.parts import Backend
 from pingap.stages.discovery.core import Discovery
 from pingap.stages.discovery.plan import CheckTarget, Plan
-from pingap.stages.discovery.probe import ProbeFailed, Prober
+from pingap.stages.discovery.probes.failed import ProbeFailed
+from pingap.stages.discovery.probes.prober import Prober
 from pingap.stages.discovery.words import Checked, Event, Resolved, SourceFailed
 from pingap.stages.lookups import Lookups, NoSlot
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from pingap.config.model import Upstream
 from pingap.stages.tls import TlsTransport
+from pingap.stages.tls_words import in_plain_words
 from pingap.stages.upstream.backend import BackendGroup, BackendState
 
 MAX_NAMES: Final = 64
@@ -113,23 +114,5 @@ class Handshake:
 
     def _failed(self, error: Exception | None) -> None:
         if not self.done.done():
-            reason = "closed by the backend" if error is None else _in_plain_words(error)
+            reason = "closed by the backend" if error is None else in_plain_words(error)
             self.done.set_exception(ConnectionError(f"TLS handshake as {self._name}: {reason}"))
-
-
-def _in_plain_words(error: Exception) -> str:
-    """Why a handshake has failed, for the log: what the library says of the usual mistakes only its authors understand."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    text = str(error)
-    for mark, meaning in _MEANINGS.items():
-        if mark in text:
-            return f"{meaning} ({text})"
-    return text
-
-
-_MEANINGS: Final = {
-    "WRONG_VERSION_NUMBER": "it does not answer in TLS",
-    "no application protocol": "it speaks none of the protocols of `alpn`",
-    "unrecognized name": "it has no certificate for that name",
-}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pingap.config.default import embedded
 from pingap.config.model import Snapshot
-from pingap.config.parts import Backend, HealthCheck, Listen
+from pingap.config.parts import DEFAULT_CHECK, Backend, Listen
 from pingap.config.problems import ConfigRefused, Problem
 from pingap.config.storage.base import SECTIONS
 from pingap.stages.plugins import registry
@@ -155,7 +155,7 @@ def test_the_default_configuration_is_sound() -> None:
     assert snapshot.servers["demo"].addr == (Listen("127.0.0.1", 6188),)
     assert snapshot.locations["demo"].plugins == ("pingap:requestId",)
     assert snapshot.upstreams["demo"].addrs == (Backend("127.0.0.1", 7001), Backend("127.0.0.1", 7002))
-    assert snapshot.upstreams["demo"].health_check == HealthCheck()
+    assert snapshot.upstreams["demo"].health_check == DEFAULT_CHECK
 
 
 def test_many_problems_are_counted_and_one_is_not_plural() -> None:

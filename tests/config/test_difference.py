@@ -209,7 +209,7 @@ WRITTEN: dict[str, list[Any]] = {
         "http://a/b?check_frequency=1m30s&failure=3",
         "tcp://a?success=2&parallel",
     ]
-    + ["http://a/b?c=d&reuse=true&read_timeout=500ms", "http://[::1]/"],
+    + ["http://a/b?c=d&reuse=true&read_timeout=500ms", "http://[::1]/", "https://a/b?verify_cert", "grpc://a?tls&service=a%26b.C"],
     "host_list": ["a.example", "*.a.example, b.example", r"~^(?<x>\w+)\.a$"],
     "listen_list": ["127.0.0.1:80, [::1]:80", "8080"],
     "path": ["", "/a", "= /a", "~ ^/a"],

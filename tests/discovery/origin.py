@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ class Origin:
         self.open = 0
         self.requests: list[bytes] = []
         self.tasks: set[asyncio.Task[None]] = set()
+        self.faults: list[AssertionError] = []
 
     @property
     def address(self) -> str:
@@ -52,18 +54,46 @@ class Origin:
             writer.close()
 
 
+class Hostile(Origin):
+    """Does what `act` does once a connection is there, until that ends or the other side has gone."""
+
+    def __init__(self, act: Handler) -> None:
+        super().__init__()
+        self.act = act
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        try:
+            await self.act(reader, writer)
+        except AssertionError as fault:
+            self.faults.append(fault)
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            return
+        finally:
+            self.open -= 1
+            writer.transport.abort()
+
+
 @asynccontextmanager
-async def origin(answer: bytes = OK, closes: bool = False) -> AsyncIterator[Origin]:
+async def origin(answer: bytes = OK, closes: bool = False, tls: ssl.SSLContext | None = None) -> AsyncIterator[Origin]:
     it = Origin()
     it.answer, it.closes = answer, closes
-    async with listening(it):
+    async with listening(it, tls):
         yield it
 
 
 @asynccontextmanager
-async def listening(it: Origin) -> AsyncIterator[None]:
+async def hostile(act: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Hostile]:
+    it = Hostile(act)
+    async with listening(it, tls):
+        yield it
+
+
+@asynccontextmanager
+async def listening(it: Origin, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
     """Binds it to a free port of loopback; at the end nothing of it is left."""
-    server = await asyncio.start_server(it.accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(it.accept, "127.0.0.1", 0, ssl=tls)
     it.port = server.sockets[0].getsockname()[1]
     try:
         yield
@@ -74,6 +104,7 @@ async def listening(it: Origin) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*it.tasks, return_exceptions=True)
         await turns()
+        assert not it.faults, it.faults
 
 
 async def turns() -> None:

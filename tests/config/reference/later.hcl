@@ -48,7 +48,6 @@ upstream "stacks" {
     circuit_break_min_requests_threshold = 20
     circuit_break_half_open_consecutive_success_threshold = 3
     circuit_break_open_duration = "15s"
-    health_check = "grpc://stacks?service=stacks.Health&tls"
 }
 
 upstream "boxes" {
@@ -63,7 +62,6 @@ upstream "anywhere" {
 
 upstream "guessed" {
     addrs = ["annex.example.org:8400"]
-    health_check = "https://annex.example.org/healthz"
 }
 
 certificate "ordered" {

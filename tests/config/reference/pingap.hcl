@@ -145,7 +145,7 @@ server "reading" {
       alpn           = "H2"
       max_h2_streams = 32
       remark         = "speaks gRPC"
-      health_check   = "tcp://desk?check_frequency=30s"
+      health_check   = "grpc://desk.example.org?service=lending.Desk&tls&check_frequency=30s"
     }
   }
 

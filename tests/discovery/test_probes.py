@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 
 import pytest
 
 from pingap.config.parts import HealthCheck
 from pingap.stages.discovery.plan import CheckTarget
-from pingap.stages.discovery.probe import MOST_BODY, ProbeFailed, Prober
+from pingap.stages.discovery.probes.failed import ProbeFailed
+from pingap.stages.discovery.probes.line import MOST
+from pingap.stages.discovery.probes.prober import Prober
 from pingap.stages.lookups import Lookups, Resolve, ask_system
 from tests.discovery.origin import OK, Origin, origin
 from tests.kit.waiting import free_port
@@ -115,7 +120,7 @@ async def test_http_fails_on_what_is_no_whole_answer(answer: bytes, why: str) ->
 
 async def test_http_fails_when_the_answer_does_not_come_in_time() -> None:
     async with origin(b"") as backend:
-        with pytest.raises(ProbeFailed, match=r"no answer within 0\.05 s"):
+        with pytest.raises(ProbeFailed, match=r"no answer, or no end of it, within 0\.05 s"):
             await prober_of(http(read_timeout=0.05)).probe(target(backend))
         await gone(backend)
 
@@ -126,7 +131,7 @@ async def test_http_fails_when_the_answer_does_not_come_in_time() -> None:
         b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
-        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MOST_BODY + 1),
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MOST + 1),
     ],
 )
 async def test_http_passes_with_every_framing_of_the_body(answer: bytes) -> None:
@@ -140,7 +145,7 @@ async def test_with_reuse_the_connection_serves_the_next_check_and_is_closed_at_
         prober = prober_of(http(reuse=True))
         for _ in range(3):
             await prober.probe(target(backend))
-        assert (backend.connections, len(backend.requests)) == (1, 3)
+        assert (backend.connections, len(backend.requests)) == (1, 3), "one connection"
         assert b"connection" not in backend.requests[0].lower()
         prober.close()
         await gone(backend)
@@ -165,3 +170,53 @@ async def test_a_cancelled_check_leaves_nothing_open() -> None:
         check.cancel()
         await asyncio.gather(check, return_exceptions=True)
         await gone(backend)
+
+
+async def test_a_kept_connection_on_which_something_came_unasked_is_not_used_again() -> None:
+    """It would be read as the answer to the next check."""
+    async with origin(OK + b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n") as backend:
+        prober = prober_of(http(reuse=True))
+        for _ in range(3):
+            await prober.probe(target(backend))
+        assert backend.connections == 3
+        prober.close()
+
+
+async def test_an_ipv6_host_is_named_with_brackets() -> None:
+    async with origin() as backend:
+        await prober_of(HealthCheck("http", "::1", "/")).probe(target(backend))
+        assert b"\r\nhost: [::1]\r\n" in backend.requests[0].lower()
+
+
+async def test_a_backend_behind_a_unix_socket_is_checked(tmp_path: Path) -> None:
+    it = Origin()
+    path = str(tmp_path / "app.sock")
+    server = await asyncio.start_unix_server(it.accept, path)
+    try:
+        at = CheckTarget(f"unix:{path}", path, 0)
+        await prober_of(http()).probe(at)
+        await prober_of(HealthCheck()).probe(at)
+        assert len(it.requests) == 1
+    finally:
+        server.close()
+    with pytest.raises(ProbeFailed, match="nobody listens at the socket"):
+        await prober_of(HealthCheck()).probe(at)
+
+
+@pytest.mark.parametrize("check", [HealthCheck(), http(reuse=True)])
+def test_checks_work_on_the_loop_that_a_stage_runs_on(check: HealthCheck) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with origin() as backend:
+            prober = prober_of(check)
+            for _ in range(3):
+                await prober.probe(target(backend))
+            prober.close()
+            backend.answer = b""
+            with pytest.raises(ProbeFailed, match="within") if check.scheme == "http" else nullcontext():
+                await prober_of(replace(check, read_timeout=0.05)).probe(target(backend))
+            await gone(backend)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
