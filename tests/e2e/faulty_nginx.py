@@ -76,10 +76,14 @@ class FaultyNginx:
         words = [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
         return [int(word) for word in words if word.isdigit()]
 
+    def is_up(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
+            return True
+        return False
+
     def start(self) -> None:
         self._process = subprocess.Popen([*self._inside, "nginx", "-c", str(self.config), "-e", str(self.root / "error.log")])
-        if not self._inside:
-            until(self._accepts, 10, f"nginx {self.name} accepts connections")
+        until(self.is_up, 10, f"nginx {self.name} accepts connections")
 
     def kill(self) -> None:
         """SIGKILL for all of it: its connections are reset, new ones refused."""
@@ -130,8 +134,3 @@ class FaultyNginx:
         if self._process is not None:
             self._process.wait(10)
             self._process = None
-
-    def _accepts(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
-            return True
-        return False

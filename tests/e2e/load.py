@@ -69,6 +69,7 @@ class Load:
         self._fields = fields
         self._stop = threading.Event()
         self._number = 0
+        self._pending: set[int] = set()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
     def __enter__(self) -> Load:
@@ -83,6 +84,12 @@ class Load:
         """Waits until that many more requests have been answered."""
         goal = self.tally.requests + requests
         until(lambda: self.tally.requests >= goal, seconds, f"{requests} more requests are answered ({self.tally})")
+
+    def settle(self, seconds: float = 30) -> int:
+        """Waits until every request that is under way now has ended. The number of the latest of them."""
+        latest = self._number
+        until(lambda: not any(number <= latest for number in list(self._pending)), seconds, "what was under way ends")
+        return latest
 
     def stop(self) -> Tally:
         self._stop.set()
@@ -112,8 +119,9 @@ class Load:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tally = self.tally
         while not self._stop.is_set():
-            self._number += 1
-            target = self._target(self._number)
+            self._number = number = self._number + 1
+            self._pending.add(number)
+            target = self._target(number)
             length = "" if self._body is None else f"Content-Length: {len(self._body)}\r\n"
             head = f"{self._method} {target} HTTP/1.1\r\nHost: load.local\r\n{length}{self._fields}\r\n".encode()
             began = time.monotonic()
@@ -128,6 +136,8 @@ class Load:
                 tally.dropped += 1
                 tally.reasons[f"{type(error).__name__}: {error}"] += 1
                 return
+            finally:
+                self._pending.discard(number)
             took = time.monotonic() - began
             tally.slowest = max(tally.slowest, took)
             tally.statuses[status] += 1

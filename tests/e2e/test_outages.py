@@ -1,0 +1,224 @@
+"""One of three real backends dies, hangs, fails or cannot be reached under load: what an operator may expect clients to see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from tests.e2e.conftest import needs
+from tests.e2e.faulty_nginx import FaultyNginx
+from tests.e2e.harness import Pingap, site
+from tests.e2e.load import Load, Tally
+from tests.e2e.namespace import Namespace, namespace
+from tests.kit.waiting import until
+
+pytestmark = pytest.mark.alone
+
+CHECK = 0.5
+"""Seconds between two checks, of which two in a row must fail."""
+
+PATIENCE = 0.5
+"""Seconds for a connect, for an answer, and for each of a check."""
+
+FOUND = 2 * (CHECK + 2 * PATIENCE) + 3
+"""Seconds within which two checks must have failed, with some for a busy machine."""
+
+UPSTREAM = f"""connection_timeout = "{PATIENCE}s"
+read_timeout = "{PATIENCE}s"
+retry_budget = 100
+health_check = "http://app/health?check_frequency={CHECK}s&connection_timeout={PATIENCE}s&read_timeout={PATIENCE}s&parallel"
+"""
+
+
+@dataclass(slots=True)
+class Scene:
+    """Three backends behind one proxy; the last is the one that suffers."""
+
+    proxy: Pingap
+    origins: list[FaultyNginx]
+
+    @property
+    def bad(self) -> FaultyNginx:
+        return self.origins[-1]
+
+    def load(self, method: str = "GET") -> Load:
+        body = b"x" if method == "POST" else None
+        return Load(self.proxy.port, target=lambda number: f"/?id={number}", method=method, body=body)
+
+    def has_share(self, load: Load, of: int = 60) -> bool:
+        """The bad one gets a fair part of the next requests, all being well."""
+        before = len(self.bad.ids())
+        load.advance(of)
+        return len(self.bad.ids()) - before >= of // 5
+
+    def wait_back(self, load: Load) -> None:
+        until(lambda: self.has_share(load), 15, "a backend that is well again gets its share")
+
+    def wait_left(self, mark: int) -> float:
+        """Seconds until the checks have found it. mark: how much the proxy had said before."""
+        began = time.monotonic()
+        self.proxy.wait_output("backend is unhealthy", FOUND, mark)
+        return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def three(placement: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    needs("nginx")
+    root = tmp_path_factory.mktemp("outages")
+    with ExitStack() as stack:
+        origins = [FaultyNginx(root / name, name) for name in ("b0", "b1", "b2")]
+        for origin in origins:
+            stack.callback(origin.close)
+        yield Scene(stack.enter_context(Pingap(site([one.port for one in origins], upstream=UPSTREAM), placement)), origins)
+
+
+def nobody_noticed(tally: Tally) -> None:
+    assert set(tally.statuses) == {200}, tally
+    assert tally.dropped == tally.refused == tally.hung == 0, tally
+    assert not tally.mixed_up, tally
+
+
+def test_a_killed_backend_costs_no_idempotent_request_and_gets_its_share_when_it_is_back(three: Scene) -> None:
+    with three.load() as load:
+        three.bad.kill()
+        load.advance(300)
+        three.bad.start()
+        three.wait_back(load)
+    nobody_noticed(load.tally)
+
+
+def test_a_killed_backend_costs_of_others_at_most_those_that_it_had(three: Scene) -> None:
+    """A POST that has gone on is not sent twice; one that found nobody is sent elsewhere."""
+    with three.load("POST") as load:
+        three.bad.kill()
+        load.advance(300)
+        lost = load.tally.failed
+        three.bad.start()
+        three.wait_back(load)
+    assert lost <= 12, load.tally
+    assert load.tally.failed == lost, "only the moment of its death costs anything"
+    assert set(load.tally.statuses) <= {200, 502}, load.tally
+    assert load.tally.dropped == load.tally.refused == load.tally.hung == 0, load.tally
+
+
+def test_a_backend_is_restarted_and_nobody_notices(three: Scene) -> None:
+    """As a deployment does it: it ends what it has under way, closes its connections, and a new one starts."""
+    with three.load() as load:
+        for _ in range(3):
+            three.bad.stop()
+            three.bad.start()
+            load.advance(100)
+        three.wait_back(load)
+    nobody_noticed(load.tally)
+
+
+def test_traffic_leaves_a_stopped_backend_within_two_checks(three: Scene) -> None:
+    """SIGSTOP: it is there, takes connections, and says nothing. Requests that wait for it are answered by another."""
+    with three.load() as load:
+        mark, got = len(three.proxy.output()), len(three.bad.ids())
+        three.bad.freeze()
+        try:
+            three.wait_left(mark)
+            first = load.settle()
+            load.tally.slowest = 0
+            load.advance(300)
+            assert load.tally.slowest < PATIENCE, "nobody waits for it any more"
+            last = load.settle()
+        finally:
+            three.bad.thaw()
+        three.wait_back(load)
+    nobody_noticed(load.tally)
+    assert not [number for number in three.bad.ids()[got:] if first < number <= last], "it got no more requests"
+
+
+def test_a_stopped_backend_is_left_though_it_was_killed_before_it_went_on(three: Scene) -> None:
+    with three.load() as load:
+        mark = len(three.proxy.output())
+        three.bad.freeze()
+        three.wait_left(mark)
+        three.bad.kill()
+        three.bad.start()
+        three.wait_back(load)
+    nobody_noticed(load.tally)
+
+
+def test_a_slow_backend_is_left_and_nobody_waits_longer_than_read_timeout(three: Scene) -> None:
+    with three.load() as load:
+        mark = len(three.proxy.output())
+        three.bad.set("slow")
+        try:
+            three.wait_left(mark)
+            load.settle()
+            load.tally.slowest = 0
+            load.advance(200)
+            assert load.tally.slowest < PATIENCE
+        finally:
+            three.bad.set("slow", False)
+        three.wait_back(load)
+    nobody_noticed(load.tally)
+
+
+# -- packets are dropped ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def far(placement: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, Namespace]]:
+    """Three backends, one of them on a host of its own."""
+    needs("nginx")
+    root = tmp_path_factory.mktemp("far")
+    with ExitStack() as stack:
+        host = stack.enter_context(namespace(0))
+        origins = [FaultyNginx(root / name, name) for name in ("b0", "b1")]
+        origins.append(FaultyNginx(root / "b2", "b2", host.address, inside=host.inside))
+        for origin in origins:
+            stack.callback(origin.close)
+        text = site([]).replace("addrs = []", f"addrs = {[one.address for one in origins]}\n{UPSTREAM}".replace("'", '"'))
+        yield Scene(stack.enter_context(Pingap(text, placement)), origins), host
+
+
+def test_packets_that_are_lost_cost_connection_timeout_at_most(far: tuple[Scene, Namespace]) -> None:
+    """Connects hang. Whoever meets that waits connection_timeout, is answered by another, and then the checks have found it."""
+    scene, host = far
+    mark = len(scene.proxy.output())
+    host.lose()
+    try:
+        with scene.proxy.client() as client:  # idle until now: there is no connection to it
+            began = time.monotonic()
+            for number in range(3):
+                assert client.get(f"/?id={number}").status == 200
+            assert time.monotonic() - began < 3 * PATIENCE + 0.5
+        with scene.load() as load:
+            scene.wait_left(mark)
+            load.settle()
+            load.tally.slowest = 0
+            load.advance(200)
+            assert load.tally.slowest < PATIENCE
+            host.find()
+            scene.wait_back(load)
+        nobody_noticed(load.tally)
+    finally:
+        host.find()
+
+
+def test_packets_of_kept_connections_that_are_lost_cost_read_timeout_at_most(far: tuple[Scene, Namespace]) -> None:
+    """The connections look well, and what is sent on them is never acknowledged."""
+    scene, host = far
+    with scene.load() as load:
+        scene.wait_back(load)
+        mark = len(scene.proxy.output())
+        host.lose()
+        try:
+            scene.wait_left(mark)
+            load.settle()
+            load.tally.slowest = 0
+            load.advance(200)
+            assert load.tally.slowest < PATIENCE
+        finally:
+            host.find()
+        scene.wait_back(load)
+    nobody_noticed(load.tally)
+    assert load.tally.slowest_good < 3 * PATIENCE + 1, load.tally
