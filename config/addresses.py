@@ -170,6 +170,17 @@ def is_host_name(host: str) -> bool:
     return not (is_path(host) or _is_ip(host, 4) or _is_ip(host, 6))
 
 
+def no_backend(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """What kind of address it is, if no backend can be there; else empty."""
+    kinds = {
+        "unspecified": ip.is_unspecified,
+        "broadcast": str(ip) == "255.255.255.255",
+        "multicast": ip.is_multicast,
+        "link-local": ip.is_link_local and "%" not in str(ip),
+    }
+    return next((kind for kind, is_such in kinds.items() if is_such), "")
+
+
 def parse_network(value: Any) -> str:
     """`10.0.0.0/8` or `10.0.0.1`, in the usual form; bits of the host part are dropped."""
     text = text_of(value, 'a network such as "10.0.0.0/8"').strip()

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from pingap.config import unsupported
-from pingap.config.addresses import is_host_name
+from pingap.config.addresses import is_host_name, no_backend
 from pingap.config.certificates import check_certificates
 from pingap.config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen, is_path
@@ -279,18 +279,12 @@ _OF_TCP: Final = ("tcp_idle", "tcp_interval", "tcp_probe_count", "tcp_user_timeo
 
 def _ip_address(path: str, backend: Backend, ipv4_only: bool) -> Iterator[Problem]:
     ip = ipaddress.ip_address(backend.host)
-    kinds = {
-        "unspecified": ip.is_unspecified,
-        "broadcast": str(ip) == "255.255.255.255",
-        "multicast": ip.is_multicast,
-        "link-local": ip.is_link_local and ip.version == 4,
-    }
-    kind = next((kind for kind, is_such in kinds.items() if is_such), "")
-    if kind:
-        yield Problem(path, f"{backend.host} is {kind}: no backend can be there")
-    elif ip.is_link_local and "%" not in backend.host:
+    kind = no_backend(ip)
+    if kind == "link-local" and ip.version == 6:
         hint = f'name the interface: "[{backend.host}%eth0]:{backend.port}"'
         yield Problem(path, f"{backend.host} is link-local: it says nothing without its network interface", hint)
+    elif kind:
+        yield Problem(path, f"{backend.host} is {kind}: no backend can be there")
     elif ip.version == 6 and ipv4_only:
         yield Problem(path, f"{backend.host} is IPv6, and ipv4_only is true")
 

@@ -67,6 +67,27 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsAddress:
+    """One of the comma separated servers of `dns_server`."""
+
+    host: str
+    """An IPv4 or IPv6 address without brackets."""
+    port: int = 53
+
+
+@dataclass(frozen=True, slots=True)
+class DnsSetting:
+    """Whom an upstream asks what its names stand for, and how names are made whole."""
+
+    servers: tuple[DnsAddress, ...] = ()
+    """None: those of the system, whose hosts file counts as well then."""
+    domain: str = ""
+    """Tried behind a name that is not whole, before what the system says."""
+    search: tuple[str, ...] = ()
+    """More of those, tried after what the system says."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostRule:
     """One entry of the comma separated `host` of a location."""
 

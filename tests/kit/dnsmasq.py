@@ -1,0 +1,117 @@
+"""A real DNS server, dnsmasq, on a free port of loopback: it knows what is under `test`, and nobody else to ask."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import dns.message
+import dns.query
+import pytest
+
+from tests.kit.waiting import free_port, until
+
+
+def need_dnsmasq() -> None:
+    """Skips without dnsmasq, with the reason; under CI its absence is a failure."""
+    if shutil.which("dnsmasq") is None:
+        if os.environ.get("CI"):
+            pytest.fail("dnsmasq is not installed, and CI must have it (.ci/run)")
+        pytest.skip("dnsmasq is not installed (Debian: dnsmasq-base)")
+
+
+class Dnsmasq:
+    """A context manager: it runs in there, or skips as `need_dnsmasq` does. options: of its command line, such as `--srv-host=…`."""
+
+    def __init__(self, root: Path, *options: str, records: Mapping[str, Iterable[str]] | None = None) -> None:
+        self.port = free_port()
+        self.options: tuple[str, ...] = options
+        self.log = root / f"dnsmasq-{self.port}.log"
+        self._hosts = root / f"hosts-{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.write(records or {})
+
+    def __enter__(self) -> Dnsmasq:
+        need_dnsmasq()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> Dnsmasq:
+        words = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--local=/test/", "--listen-address=127.0.0.1"]
+        words += ["--bind-interfaces", f"--port={self.port}", f"--addn-hosts={self._hosts}", "--conf-file=/dev/null", "--pid-file="]
+        words += ["--user=root", "--log-queries", "--log-facility=-", *self.options]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        until(self._answers, 10, f"dnsmasq answers: {self.log.read_text()[-2000:]}", every=0.01)
+        return self
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait(10)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def say(self, records: Mapping[str, Iterable[str]]) -> None:
+        """Other records from now on: name → addresses."""
+        read = self._times_read()
+        self.write(records)
+        self.signal(signal.SIGHUP)
+        until(lambda: self._times_read() > read, 5, "dnsmasq has read its hosts file again", every=0.002)
+
+    def _times_read(self) -> int:
+        return self.log.read_text().count(f"read {self._hosts} ")
+
+    def asked(self, name: str) -> int:
+        """How often it was asked for it, whatever the type."""
+        return sum(f"query[{kind}] {name} " in line for line in self.log.read_text().splitlines() for kind in ("A", "AAAA", "SRV"))
+
+    def write(self, records: Mapping[str, Iterable[str]]) -> None:
+        """Other records from its next start on."""
+        self._hosts.write_text("".join(f"{address} {name}\n" for name, addresses in records.items() for address in addresses))
+
+    def _answers(self) -> bool:
+        assert self._process is None or self._process.poll() is None, self.log.read_text()[-2000:]
+        try:
+            dns.query.udp(dns.message.make_query("ready.test", "A"), "127.0.0.1", timeout=0.2, port=self.port)
+        except (dns.exception.Timeout, OSError):
+            return False
+        return True
+
+
+class Silence:
+    """A port, of UDP and TCP, at which nobody ever answers."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._tcp = socket.socket()
+        for sock in (self._udp, self._tcp):
+            sock.bind(("127.0.0.1", self.port))
+        self._tcp.listen()
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._udp.close()
+        self._tcp.close()
