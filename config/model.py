@@ -218,7 +218,7 @@ class Upstream:
 
     addrs: Annotated[tuple[Backend, ...], EachParsed("backend")]
     """`host:port weight`; the port is 80 and the weight 1 when not given."""
-    discovery: Annotated[Literal["static"], Parsed("discovery")] = "static"
+    discovery: Annotated[Literal["static", "dns", "docker", "transparent"], Parsed("discovery")] = "static"
     """Where backends come from."""
     algo: Annotated[Balance, Parsed("balance")] = Balance()
     """round_robin, hash, hash:url, hash:path, hash:ip, hash:header:N, hash:cookie:N, hash:query:N, least_conn, p2c."""

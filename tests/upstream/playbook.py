@@ -20,7 +20,21 @@ from pingap.config.parts import Balance
 from pingap.stages import states
 from pingap.stages.http2 import engine, engines
 from pingap.stages.http2.engine import LocalSettings
-from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Credit, Data, Interim, Peer, Recall, Recalled, Report, Response, Routed
+from pingap.stages.messages import (
+    UNKNOWN,
+    Affinity,
+    BackendReport,
+    Cancel,
+    Credit,
+    Data,
+    Interim,
+    Peer,
+    Recall,
+    Recalled,
+    Report,
+    Response,
+    Routed,
+)
 from pingap.stages.upstream import exchange as exchange_module
 from pingap.stages.upstream import pools as pools_module
 from pingap.stages.upstream.actor import SWEEP, UpstreamActor
@@ -491,12 +505,12 @@ class Play:
         self.receivers[type(envelope)](over_the_wire(envelope))
 
     def hears(self) -> list[tuple[int, Any]]:
-        """(to, envelope) of all that upstream has sent since the last time."""
+        """(to, envelope) of all that upstream has sent about requests since the last time."""
         new = self.context.sent[self._read :]
         self._read = len(self.context.sent)
         heard = [(to, over_the_wire(envelope)) for to, envelope in new]
         self.interims += [envelope for to, envelope in heard if isinstance(envelope, Interim)]
-        return [(to, envelope) for to, envelope in heard if not isinstance(envelope, Interim)]
+        return [(to, envelope) for to, envelope in heard if not isinstance(envelope, Interim | BackendReport)]
 
     def hears_response(self, sid: int, to: int = ACCEPT) -> Response:
         """The one RESPONSE that was sent, and nothing else."""

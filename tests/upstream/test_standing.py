@@ -1,0 +1,313 @@
+"""What discovery says of backends is obeyed, and what is seen of them is told: health, drains, circuits, loads, reports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from pingap.stages.messages import BackendReport, BackendRow
+from pingap.stages.upstream.backend import HALF_OPEN, OPEN
+from pingap.stages.upstream.pools import MAX_WAIT
+from tests.kit.waiting import eventually
+from tests.upstream.playbook import CREW, OK, UPSTREAM, Play, report_of
+
+DISCOVERY = 20
+OTHER = 77
+FAILS = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+
+Circuits = dict[str, tuple[int, int, Mapping[int, int]]]
+
+
+def says(play: Play, topic: str, **upstreams: object) -> None:
+    play.context.following[topic](upstreams)
+
+
+def circuits(play: Play, api: Circuits) -> None:
+    says(play, "circuits", api=api)
+
+
+async def asked(play: Play, count: int, answer: bytes = OK) -> Counter[str]:
+    """So many requests, one after the other: how many each backend got."""
+    got: Counter[str] = Counter()
+    for _ in range(count):
+        sid = play.asks()
+        await play.turn()
+        for address, backend in play.backends.items():
+            for link in backend.open:
+                if link.connection.exchange is not None:
+                    got[address] += 1
+                    link.says(answer)
+        await play.turn()
+        play.hears_response(sid)
+    return got
+
+
+# -- obeying ------------------------------------------------------------------------------
+
+
+async def test_a_backend_whose_circuit_is_open_gets_nothing_until_it_is_closed(play: Play) -> None:
+    play.serves("a:1 b:1", "round_robin")
+    circuits(play, {"a:1": (OPEN, 1, {})})
+    assert await asked(play, 6) == {"b:1": 6}
+    circuits(play, {})
+    assert await asked(play, 6) == {"a:1": 3, "b:1": 3}
+
+
+async def test_half_open_lets_so_many_probes_through_as_are_for_this_replica(play: Play) -> None:
+    play.serves("a:1 b:1", "round_robin")
+    circuits(play, {"a:1": (HALF_OPEN, 4, {UPSTREAM: 2, OTHER: 3})})
+    assert (await asked(play, 10))["a:1"] == 2
+    circuits(play, {"a:1": (HALF_OPEN, 4, {UPSTREAM: 2, OTHER: 3}), "b:1": (OPEN, 1, {})})
+    sid = play.asks()
+    assert play.hears_response(sid).status == 503, "what is said again grants nothing again"
+    circuits(play, {"a:1": (HALF_OPEN, 5, {UPSTREAM: 1})})
+    assert await asked(play, 1) == {"a:1": 1}
+
+
+async def test_an_only_backend_is_probed_too(play: Play) -> None:
+    play.serves("a:1")
+    circuits(play, {"a:1": (HALF_OPEN, 1, {UPSTREAM: 1})})
+    assert await asked(play, 1) == {"a:1": 1}
+    sid = play.asks()
+    assert play.hears_response(sid).status == 503
+
+
+async def test_a_probe_that_tells_nothing_is_given_back(play: Play) -> None:
+    play.serves("a:1")
+    circuits(play, {"a:1": (HALF_OPEN, 1, {UPSTREAM: 1})})
+    sid = play.asks()
+    await play.turn()
+    play.cancels(sid)
+    await play.turn()
+    assert await asked(play, 1) == {"a:1": 1}
+
+
+async def test_who_is_drained_gets_nothing_and_its_idle_connections_are_closed(play: Play) -> None:
+    play.serves("a:1 b:1", "round_robin")
+    await asked(play, 4)
+    busy = play.asks()
+    await play.turn()
+    at = next(address for address, backend in play.backends.items() if any(link.connection.exchange for link in backend.links))
+    says(play, "drains", api=[at])
+    other = "b:1" if at == "a:1" else "a:1"
+    assert await asked_beside(play, at, 4) == {other: 4}
+    link = next(link for link in play.backend(at).open if link.connection.exchange is not None)
+    link.says(OK)
+    assert play.hears_response(busy).status == 200, "what was begun is ended"
+    await play.turn()
+    assert not play.backend(at).open
+    says(play, "drains")
+    assert (await asked(play, 6))[at] == 3
+
+
+async def asked_beside(play: Play, busy: str, count: int) -> Counter[str]:
+    got: Counter[str] = Counter()
+    for _ in range(count):
+        sid = play.asks()
+        await play.turn()
+        for address, backend in play.backends.items():
+            for link in backend.open:
+                if address != busy and link.connection.exchange is not None:
+                    got[address] += 1
+                    link.says(OK)
+        await play.turn()
+        play.hears_response(sid)
+    return got
+
+
+async def test_who_waits_at_a_backend_that_gets_nothing_any_more_goes_elsewhere(play: Play) -> None:
+    play.serves("a:1 b:1", "round_robin", max_connections=1)
+    sids = [play.asks() for _ in range(4)]
+    await play.turn()
+    assert len(play.state("a:1").pending) == len(play.state("b:1").pending) == 1
+    play.health(api={"a:1": False})
+    await play.turn()
+    assert (len(play.state("a:1").pending), len(play.state("b:1").pending)) == (0, 2)
+    for _ in range(3):
+        play.backend("b:1").link.says(OK)
+        await play.turn()
+    play.backend("a:1").link.says(OK)
+    assert sorted(sent.sid for _, sent in play.hears() if sent.status == 200) == sids
+
+
+async def test_who_waits_at_the_last_backend_stays_there(play: Play) -> None:
+    play.serves("a:1", max_connections=1)
+    sids = [play.asks() for _ in range(2)]
+    await play.turn()
+    play.health(api={"a:1": False})
+    await play.turn()
+    for _ in sids:
+        play.backend().link.says(OK)
+        await play.turn()
+    assert sorted(sent.sid for _, sent in play.hears() if sent.status == 200) == sids
+
+
+@pytest.mark.parametrize("algo", ["least_conn", "p2c"])
+async def test_requests_of_other_replicas_count_as_load(play: Play, algo: str) -> None:
+    play.serves("a:1 b:1", algo)
+    says(play, "loads", api={"a:1": {OTHER: 50, UPSTREAM: 9}})
+    got = await asked(play, 20)
+    assert got["b:1"] > got["a:1"] and (algo == "p2c" or got["a:1"] == 0)
+    says(play, "loads", api={"a:1": {UPSTREAM: 50}})
+    got = await asked(play, 20)
+    assert got["a:1"] > 0, "its own are known better here"
+
+
+# -- backends that are not known yet -------------------------------------------------------
+
+
+async def test_a_request_waits_for_the_first_word_on_backends(play: Play) -> None:
+    play.serves("label:1", discovery="docker")
+    sid = play.asks()
+    await play.turn()
+    assert play.hears_nothing()
+    play.finds(api={"label:1": [("10.0.0.1", 8080, 1)]})
+    await play.turn()
+    play.backend("10.0.0.1:8080").link.says(OK)
+    assert report_of(play.hears_response(sid)).addr == "10.0.0.1:8080"
+
+
+async def test_it_waits_no_longer_than_for_a_connection_and_not_where_there_are_none(play: Play) -> None:
+    play.serves("label:1", discovery="docker", max_pending=2)
+    waits, leaves = play.asks(), play.asks()
+    assert play.hears_response(play.asks()).status == 503, "two wait already"
+    play.cancels(leaves)
+    await play.passes(MAX_WAIT + 1)
+    assert play.hears_response(waits).status == 503
+    sid = play.asks()
+    play.finds(api={"label:1": []})
+    await play.turn()
+    assert play.hears_response(sid).status == 503
+    assert play.hears_response(play.asks()).status == 503
+
+
+# -- slow start --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algo", ["round_robin", "p2c"])
+async def test_a_backend_that_comes_back_gets_its_share_little_by_little(play: Play, algo: str) -> None:
+    play.serves("a:1 b:1", algo, slow_start=40.0)
+    assert (await asked(play, 40))["a:1"] > 8, "at the start nobody comes back"
+    play.health(api={"a:1": False})
+    play.health(api={"a:1": True})
+    shares = []
+    for _ in range(4):
+        shares.append((await asked(play, 80))["a:1"])
+        await play.passes(11)
+    assert shares[0] <= 20 and shares[0] < shares[1] < max(shares[2:]), shares
+    assert (await asked(play, 80))["a:1"] > 20, "and all of it in the end"
+    assert not play.group().is_starting
+
+
+async def test_one_that_is_found_later_starts_slowly_too(play: Play) -> None:
+    play.serves("many:1", "round_robin", slow_start=40.0)
+    play.resolves(api={"many:1": ["10.0.0.1"]})
+    await play.passes(41)
+    play.resolves(api={"many:1": ["10.0.0.1", "10.0.0.2"]})
+    assert (await asked(play, 42))["10.0.0.2:1"] == 2
+
+
+# -- telling -----------------------------------------------------------------------------
+
+
+def rows(play: Play) -> dict[str, BackendRow]:
+    """The newest of each address; zeros before there is one."""
+    none = {address: BackendRow("api", address, 0, 0, 0, 0, 0, 0) for address in ("a:1", "b:1", "10.0.0.1:1")}
+    return none | {row.address: row for report in reports(play) for row in report.rows}
+
+
+def reports(play: Play) -> list[BackendReport]:
+    return [sent for to, sent in play.context.sent if isinstance(sent, BackendReport) and to == DISCOVERY]
+
+
+async def test_what_backends_do_is_told_in_figures_that_only_grow(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("a:1 b:1", "round_robin", location={"max_retries": 0})
+    await asked(play, 4)
+    await eventually(lambda: rows(play)["b:1"].requests == 2)
+    assert [(row.requests, row.failures, row.streak) for row in (rows(play)["a:1"], rows(play)["b:1"])] == [(2, 0, 0), (2, 0, 0)]
+    await asked(play, 4, FAILS)
+    play.backend("a:1").refuses = play.backend("b:1").refuses = ConnectionRefusedError("no")
+    for backend in play.backends.values():
+        for link in backend.open:
+            link.closes()
+    for _ in range(2):
+        sid = play.asks()
+        await play.turn()
+        assert play.hears_response(sid).status >= 500
+    await eventually(lambda: rows(play)["a:1"].requests == 5 and rows(play)["b:1"].requests == 5)
+    for row in (rows(play)["a:1"], rows(play)["b:1"]):
+        assert (row.failures, row.streak, row.unreachable, row.in_flight, row.connections) == (3, 3, 1, 0, 0)
+
+
+async def test_a_failure_is_told_sooner_than_what_is_everyday(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("a:1")
+    before = len(reports(play))
+    await asked(play, 1)
+    await asked(play, 1, FAILS)
+    await eventually(lambda: len(reports(play)) > before)
+    assert rows(play)["a:1"].failures == 1, "not in the next report"
+
+
+async def test_a_discovery_that_is_new_is_told_all_of_it(play: Play) -> None:
+    play.serves("a:1 b:1", "round_robin")
+    await asked(play, 2)
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    (told,) = reports(play)
+    assert told.is_whole and [row.requests for row in told.rows] == [1, 1]
+
+
+async def test_a_reload_goes_on_counting_and_an_address_that_comes_again_begins_anew(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("many:1")
+    play.resolves(api={"many:1": ["10.0.0.1"]})
+    await asked(play, 2)
+    play.serves("many:1", read_timeout=7.0)
+    await asked(play, 1)
+    await eventually(lambda: rows(play)["10.0.0.1:1"].requests == 3)
+    play.resolves(api={"many:1": ["10.0.0.2"]})
+    play.resolves(api={"many:1": ["10.0.0.1"]})
+    await asked(play, 1)
+    await eventually(lambda: rows(play)["10.0.0.1:1"].requests == 1)
+
+
+async def test_of_probes_it_is_told_how_they_went(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("a:1")
+    await asked(play, 1)
+    circuits(play, {"a:1": (HALF_OPEN, 6, {UPSTREAM: 3})})
+    await asked(play, 2)
+    await asked(play, 1, FAILS)
+    await eventually(lambda: rows(play)["a:1"].failed == 1)
+    row = rows(play)["a:1"]
+    assert (row.round, row.passed, row.failed) == (6, 2, 1)
+
+
+async def test_an_answer_that_is_long_in_coming_counts_when_it_begins_and_once(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("a:1")
+    circuits(play, {"a:1": (HALF_OPEN, 6, {UPSTREAM: 3})})
+    sid = play.asks()
+    await play.turn()
+    play.backend().link.says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+    await eventually(lambda: rows(play)["a:1"].requests == 1)
+    assert (rows(play)["a:1"].passed, rows(play)["a:1"].in_flight) == (1, 1)
+    play.backend().link.closes()
+    await eventually(lambda: rows(play)["a:1"].failures == 1)
+    assert rows(play)["a:1"].requests == 1, "cut off, it is a failure, and no other request"
+    play.hears()
+    assert sid
+
+
+async def test_of_what_is_in_flight_for_long_it_is_told_too(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("a:1")
+    sid = play.asks()
+    await play.passes(1)
+    await eventually(lambda: rows(play)["a:1"].connections == 1)
+    assert (rows(play)["a:1"].in_flight, rows(play)["a:1"].connections) == (1, 1)
+    play.backend().link.says(OK)
+    assert play.hears_response(sid).status == 200
