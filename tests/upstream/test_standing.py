@@ -9,7 +9,6 @@ import pytest
 
 from pingap.stages.messages import BackendReport, BackendRow
 from pingap.stages.upstream.backend import HALF_OPEN, OPEN
-from pingap.stages.upstream.pools import MAX_WAIT
 from tests.kit.waiting import eventually
 from tests.upstream.playbook import CREW, OK, UPSTREAM, Play, report_of
 
@@ -170,11 +169,11 @@ async def test_a_request_waits_for_the_first_word_on_backends(play: Play) -> Non
 
 
 async def test_it_waits_no_longer_than_for_a_connection_and_not_where_there_are_none(play: Play) -> None:
-    play.serves("label:1", discovery="docker", max_pending=2)
+    play.serves("label:1", discovery="docker", max_pending=2, pending_timeout=4.0)
     waits, leaves = play.asks(), play.asks()
     assert play.hears_response(play.asks()).status == 503, "two wait already"
     play.cancels(leaves)
-    await play.passes(MAX_WAIT + 1)
+    await play.passes(5)
     assert play.hears_response(waits).status == 503
     sid = play.asks()
     play.finds(api={"label:1": []})
