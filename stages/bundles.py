@@ -22,6 +22,7 @@ from pingap.config.wire import set_fields
 from pingap.stages.steps import Steps
 
 PLANS: Final = "plans"
+USES: Final = "uses"
 
 SECTIONS: Final[Mapping[str, Any]] = {
     "basic": Basic,
@@ -32,6 +33,7 @@ SECTIONS: Final[Mapping[str, Any]] = {
     "code": Code,
     "certificates": Certificate,
     "ends": float,
+    USES: tuple[str, ...],
     PLANS: int,
 }
 """Section → what its items are. [stages] and [bus] are not for stages: they take effect with a restart, and one has a secret key."""
@@ -152,11 +154,20 @@ def _items(section: str, snapshot: Snapshot, plans: Mapping[str, int]) -> Iterat
         yield from plans.items()
     elif section == _SINGLE:
         yield _SINGLE, set_fields(snapshot.basic)
+    elif section == USES:
+        for name, server in snapshot.servers.items():
+            yield name, _used(server, snapshot.locations)
     elif section in _PLAIN:
         yield from getattr(snapshot, section).items()
     else:
         for name, item in getattr(snapshot, section).items():
             yield name, set_fields(item)
+
+
+def _used(server: Server, locations: Mapping[str, Location]) -> tuple[str, ...]:
+    """Those that are named; which a capture (`$name`) names, only a request tells."""
+    named = {locations[name].upstream for name in server.locations if name in locations}
+    return tuple(sorted(one for one in named if one and not one.startswith("$")))
 
 
 def _bundles(items: Iterable[tuple[str, Any]]) -> Iterator[dict[str, Any]]:

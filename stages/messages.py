@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import astuple, replace
 
 from pingap.bus.envelope import Message, Part, Payload
+from pingap.stages.statuses import UpstreamStatus
 
 WINDOW: Final = 1024 * 1024
 """Body bytes that a response may send before the first CREDIT."""
@@ -392,3 +393,18 @@ class BackendReport(Message, frozen=True, tag=43):
     rows: tuple[BackendRow, ...]
     is_whole: bool = False
     """The receiver is new to the sender: what the rows say was before its time."""
+
+
+class UpstreamsAsk(Message, frozen=True, tag=44):
+    """any → discovery: what is known of all upstreams? UPSTREAMS_TOLD at once."""
+
+    asker: int
+    ticket: int
+    """The asker's, of this question."""
+
+
+class UpstreamsTold(Message, frozen=True, tag=45):
+    """The answer to UPSTREAMS_ASK."""
+
+    ticket: int
+    rows: tuple[UpstreamStatus, ...]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from pingap.bus.actor import Actor, Context
+from pingap.bus.local import Receivers
 from pingap.config.model import Snapshot
 from pingap.observability.notices import BACKEND_STATUS
 from pingap.stages import keepsake
@@ -14,7 +15,7 @@ from pingap.stages.discovery import asked
 from pingap.stages.discovery.core import Discovery
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.plan import Plan, plans_of
-from pingap.stages.discovery.table import there
+from pingap.stages.discovery.table import statuses, there
 from pingap.stages.discovery.watch import UpstreamWatch
 from pingap.stages.discovery.words import (
     CheckNew,
@@ -28,6 +29,7 @@ from pingap.stages.discovery.words import (
 )
 from pingap.stages.generations import Generations
 from pingap.stages.lookups import Lookups
+from pingap.stages.messages import UpstreamsAsk, UpstreamsTold
 
 AT_ONCE: Final = 64
 """Checks under way at the same time, of all upstreams together."""
@@ -58,6 +60,9 @@ class DiscoveryActor(Actor):
         self.lookups = Lookups(context.loop)
         self.gate = asyncio.Semaphore(AT_ONCE)
         self.checks = 0
+
+    def receivers(self) -> Receivers:
+        return {UpstreamsAsk: self._asked}
 
     # -- life ---------------------------------------------------------------------------
 
@@ -154,7 +159,10 @@ class DiscoveryActor(Actor):
         else:
             self.context.log("info", "backends can be found out again", **fields)
 
-    # -- what the operator asks --------------------------------------------------------
+    # -- what is asked -----------------------------------------------------------------
+
+    def _asked(self, ask: UpstreamsAsk) -> None:
+        self.context.send(ask.asker, UpstreamsTold(ask.ticket, statuses(self.core.upstreams, self._drains)))
 
     def told(self, word: str, args: Any) -> None:
         """Each question is answered at once, and what it changes published before that."""

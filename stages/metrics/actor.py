@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -17,7 +18,8 @@ from pingap.stages.answers import OwnAnswers
 from pingap.stages.broken import OfStreams
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
-from pingap.stages.messages import Cancel, Credit, Done, Routed
+from pingap.stages.messages import Cancel, Credit, Done, Routed, UpstreamsTold, owner_of
+from pingap.stages.metrics.asking import Rows, UpstreamsAsked
 from pingap.stages.metrics.core import Scope, Sums
 
 
@@ -32,11 +34,12 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Measured:
     """The servers that have metrics, and the names that may become labels."""
     servers = snapshot.servers
     locations = {name: server.locations for name, server in servers.items() if server.prometheus_metrics}
-    scope = Scope(locations, frozenset(snapshot.upstreams), next(iter(servers)) if len(servers) == 1 else "", snapshot.ends)
+    only = next(iter(servers)) if len(servers) == 1 else ""
+    scope = Scope(locations, frozenset(snapshot.upstreams), only, snapshot.ends, snapshot.uses)
     return Measured(scope, ErrorPages(snapshot.basic.error_template))
 
 
-SECTIONS: Final = ("basic", "servers", "upstreams", "ends")
+SECTIONS: Final = ("basic", "servers", "upstreams", "ends", "uses")
 """Of a configuration, what this stage needs."""
 
 
@@ -51,6 +54,9 @@ class MetricsActor(OfStreams):
         self._sums = Sums()
         self._unsubscribe: Callable[[], None] | None = None
         self._answers = OwnAnswers(context)
+        self._upstreams = UpstreamsAsked(context)
+        self._scraped: dict[int, Routed] = {}
+        """Requests that wait for what discovery knows."""
         self._pages = ErrorPages()
         self._repeats = Repeats(context)
         self._is_ready = False
@@ -58,12 +64,19 @@ class MetricsActor(OfStreams):
 
     def receivers(self) -> Receivers:
         answers = self._answers
-        return {Routed: self._asked, Credit: answers.credited, Cancel: answers.ended, Done: answers.ended}
+        return {
+            Routed: self._asked,
+            Credit: answers.credited,
+            Cancel: self._ended,
+            Done: self._ended,
+            UpstreamsTold: self._upstreams.told,
+        }
 
     async def start(self) -> None:
         self._generations.start()
 
     async def stop(self) -> None:
+        self._upstreams.stop()
         if self._unsubscribe is not None:
             self._unsubscribe()
 
@@ -71,7 +84,7 @@ class MetricsActor(OfStreams):
         return {"events": self._events, "in_flight": self.held()}
 
     def held(self) -> int:
-        return len(self._answers)
+        return len(self._answers) + len(self._scraped)
 
     def _committed(self, generation: int, measured: Measured) -> None:
         scope, self._pages = measured
@@ -97,11 +110,22 @@ class MetricsActor(OfStreams):
 
     def _asked(self, routed: Routed) -> None:
         """ROUTED: the page of the server that the request came to."""
+        self._scraped[routed.sid] = routed
+        self._upstreams.ask(partial(self._answer, routed.sid))
+
+    def _ended(self, message: Cancel | Done) -> None:
+        self._scraped.pop(message.sid, None)
+        self._answers.ended(message)
+
+    def _answer(self, sid: int, upstreams: Rows) -> None:
+        routed = self._scraped.pop(sid, None)
+        if routed is None:
+            return  # its client has gone
         # prometheus-client costs 4 MB, which an instance that nobody scrapes does not need.
         from pingap.stages.metrics.page import CONTENT_TYPE, page
 
         try:
-            body = page(self._sums, routed.server, monotonic())
+            body = page(self._sums, routed.server, monotonic(), upstreams)
         except Exception as error:  # whatever it was, the client gets its answer
             self._repeats.log("error", "the page of metrics cannot be made", error=repr(error), traceback=traceback.format_exc())
             self._answers.answer(routed, *self._pages.page("internal"), error="internal")
@@ -110,3 +134,6 @@ class MetricsActor(OfStreams):
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         self._answers.forget(gone)
+        for sid in [sid for sid in self._scraped if owner_of(sid) in gone]:
+            del self._scraped[sid]
+        self._upstreams.members_changed(members)

@@ -112,6 +112,10 @@ class Scope(NamedTuple):
     """The server if the configuration has but one, else ""."""
     ends: Mapping[str, float] = {}
     """Certificate → when it ends, in Unix seconds."""
+    uses: Mapping[str, tuple[str, ...]] = {}
+    """Server → the upstreams that its locations name."""
+    exported: frozenset[str] = frozenset()
+    """Upstreams whose statistics are wanted by the backend."""
 
 
 class Figures(NamedTuple):
@@ -134,6 +138,8 @@ class Sums:
         self.only_server = ""
         self._upstreams: frozenset[str] = frozenset()
         self.ends: Mapping[str, float] = {}
+        self.exported: frozenset[str] = frozenset()
+        self._uses: Mapping[str, tuple[str, ...]] = {}
         self._figures: dict[tuple[str, int], Figures] = {}
 
     def configure(self, scope: Scope) -> None:
@@ -141,6 +147,7 @@ class Sums:
         self.only_server = scope.only_server
         self._upstreams = scope.upstreams
         self.ends = scope.ends
+        self.exported, self._uses = scope.exported, scope.uses
         servers = {}
         for name, locations in scope.locations.items():
             sums = servers[name] = self.servers.get(name) or ServerSums()
@@ -230,6 +237,14 @@ class Sums:
             if figures.stage == stage:
                 _add(total, figures.values.items())
         return total
+
+    def servers_of(self, servers: Iterable[str]) -> dict[str, list[str]]:
+        """Upstream → those of these servers whose locations name it, or have used it: a capture may name any."""
+        users: dict[str, list[str]] = {}
+        for name in servers:
+            for upstream in sorted({*self._uses.get(name, ()), *self.servers[name].upstreams}):
+                users.setdefault(upstream, []).append(name)
+        return users
 
     def is_upstream(self, name: str) -> bool:
         """Whether the configuration names that upstream."""

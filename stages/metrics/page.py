@@ -8,7 +8,7 @@ untyped, under the reference's exact names, so that dashboards go on working.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,6 +17,8 @@ from prometheus_client.registry import Collector
 
 from pingap.observability.figures import CONNECTIONS, IN_USE, NOTES
 from pingap.stages.metrics.core import CODES, Histogram, LocationSums, Sums, UpstreamSums
+from pingap.stages.metrics.upstreams_page import families
+from pingap.stages.statuses import UpstreamStatus
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -26,18 +28,19 @@ _BY_UPSTREAM: Final = ("server", "upstream")
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9_]+")
 
 
-def page(sums: Sums, server: str, now: float) -> bytes:
-    """The text of the metrics of one server, "" for all. now: monotonic seconds."""
+def page(sums: Sums, server: str, now: float, upstreams: Sequence[UpstreamStatus] = ()) -> bytes:
+    """The text of the metrics of one server, "" for all. now: monotonic seconds. upstreams: what discovery knows of them."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Page(sums, server, now))
+    registry.register(Page(sums, server, now, upstreams))
     return generate_latest(registry)
 
 
 class Page(Collector):
     """What the registry asks when it is scraped."""
 
-    def __init__(self, sums: Sums, server: str, now: float) -> None:
+    def __init__(self, sums: Sums, server: str, now: float, upstreams: Sequence[UpstreamStatus]) -> None:
         self._sums = sums
+        self._statuses = upstreams
         self._now = now
         self._servers = {name: each for name, each in sums.servers.items() if server in ("", name)}
 
@@ -46,6 +49,7 @@ class Page(Collector):
         yield from self._requests()
         yield from self._connections()
         yield from self._upstreams()
+        yield from families(self._statuses, self._sums.servers_of(self._servers), self._sums.exported)
         ratio = HistogramMetricFamily("pingap_compression_ratio", "Response compression ratio.", labels=_SERVER)
         for name, server in self._servers.items():
             _add(ratio, (name,), server.compression)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pingap.config.diff import diff
-from pingap.config.model import Code, Location, Snapshot
+from pingap.config.model import Code, Location, Server, Snapshot
+from pingap.config.parts import Listen
 from pingap.stages.bundles import SECTIONS, OnTheWay, apart, digests, packed, unpacked
 from pingap.stages.steps import finished
 from tests.kit.config import load_text
@@ -124,3 +125,11 @@ def test_two_generations_are_compared_by_the_bundles_in_which_they_differ() -> N
     assert max(len(old), len(new)) < 2000
     assert diff(replace(before, locations=dict(old.items())), replace(after, locations=dict(new.items()))) == diff(before, after)
     assert [len(one) for one in apart(packed(before, {}), packed(many(), {}))] == [0, 0]
+
+
+def test_a_stage_may_know_which_upstreams_a_server_uses_without_its_locations() -> None:
+    named = {"a": "api", "b": "web", "c": "api", "d": "", "e": "$tenant"}
+    server = Server(addr=(Listen("127.0.0.1", 80),), locations=tuple(named))
+    snapshot = Snapshot(servers={"web": server}, locations={name: Location(upstream=upstream) for name, upstream in named.items()})
+    whole = packed(snapshot, {})
+    assert finished(unpacked(whole.contents, whole.blobs, ("uses",)))[0].uses == {"web": ("api", "web")}

@@ -142,6 +142,21 @@ def test_prometheus_itself_can_read_the_metrics(proxy: Pingap) -> None:
     assert done.returncode in (0, 3), done.stderr  # 3: readable, with opinions about names
 
 
+def test_a_page_tells_what_discovery_knows_and_does_not_wait_for_one_that_is_stopped(proxy: Pingap, shared_origin: Origin) -> None:
+    healthy = f'pingap_upstream_backend_healthy{{backend="127.0.0.1:{shared_origin.port}",upstream="origin"}} 1.0'
+    until(lambda: healthy in proxy.get("/metrics").body.decode(), 5, "the backend is told to be healthy")
+    pid = proxy.pid("discovery")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        page = proxy.get("/metrics")
+        assert page.status == 200 and healthy not in page.body.decode()
+        assert time.monotonic() - began < 2
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: healthy in proxy.get("/metrics").body.decode(), 15, "it is told again")
+
+
 def test_tap_shows_live_requests_with_the_time_of_each_stage(proxy: Pingap) -> None:
     with proxy.follow("tap") as tap:
 

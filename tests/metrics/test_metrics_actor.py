@@ -7,12 +7,29 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from pingap.bus.members import Members
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.config.parts import Listen
-from pingap.stages.messages import WINDOW, Affinity, Answered, Credit, Data, Done, Peer, Response, Routed
+from pingap.stages.messages import (
+    WINDOW,
+    Affinity,
+    Answered,
+    Cancel,
+    Credit,
+    Data,
+    Done,
+    Peer,
+    Response,
+    Routed,
+    UpstreamsAsk,
+    UpstreamsTold,
+)
+from pingap.stages.metrics import asking
 from pingap.stages.metrics.actor import MetricsActor
+from pingap.stages.statuses import BackendStatus, UpstreamStatus
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
+from tests.kit.waiting import eventually
 from tests.observability.samples import access
 
 ACCEPT, ROUTING = 1, 5
@@ -128,3 +145,74 @@ async def test_stopping_ends_the_subscription() -> None:
     commit(context, 1, web="/metrics")
     await actor.stop()
     assert context.subscriptions == []
+
+
+# -- what discovery knows ----------------------------------------------------------------------------
+
+DISCOVERY = 6
+ROW = UpstreamStatus("api", "static", (BackendStatus("10.0.0.1:80", "", "healthy", False, 1),))
+
+
+def with_discovery(context: FakeContext) -> None:
+    context.members = Members.of(1, 9, [(DISCOVERY, "discovery", 0, "", "ready")])
+
+
+async def test_a_scrape_asks_discovery_and_is_answered_with_what_that_tells() -> None:
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    with_discovery(context)
+    actor.receivers()[Routed](routed())
+    actor.receivers()[Routed](routed(sid=SID + 1))
+    assert context.sent[-1] == (DISCOVERY, UpstreamsAsk(8, 1)), "one question for both"
+    assert actor.held() == 2
+    actor.receivers()[UpstreamsTold](UpstreamsTold(1, (ROW,)))
+    answers = [message for to, message in context.sent if to == ACCEPT]
+    assert [answer.sid for answer in answers] == [SID, SID + 1]
+    assert all(b'pingap_upstream_backend_healthy{backend="10.0.0.1:80",upstream="api"} 1.0' in answer.body for answer in answers)
+    assert actor.held() == 0
+
+
+async def test_a_discovery_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "LONGEST", 0.02)
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    with_discovery(context)
+    context.sent.clear()
+    actor.receivers()[Routed](routed())
+    await eventually(lambda: len(context.sent) == 3, 5)
+    assert b"pingap_http_requests_total" in context.sent[1][1].body
+    actor.receivers()[UpstreamsTold](UpstreamsTold(1, (ROW,)))
+    assert len(context.sent) == 3, "what comes too late answers nobody"
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_a_discovery_that_goes_or_is_stuck_is_not_waited_for(gone: bool) -> None:
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    with_discovery(context)
+    context.sent.clear()
+    if gone:
+        actor.receivers()[Routed](routed())
+        assert [to for to, _ in context.sent] == [DISCOVERY]
+        actor.members_changed(Members.of(2, 9, []), frozenset({DISCOVERY}))
+        assert [to for to, _ in context.sent] == [DISCOVERY, ACCEPT, ROUTING]
+    else:
+        context.stuck.add(DISCOVERY)
+        assert scrape(context, actor).status == 200
+
+
+@pytest.mark.parametrize("how", ["cancel", "done", "its accept is gone"])
+async def test_who_has_left_meanwhile_gets_no_answer(how: str) -> None:
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    with_discovery(context)
+    actor.receivers()[Routed](routed())
+    context.sent.clear()
+    if how == "cancel":
+        actor.receivers()[Cancel](Cancel(SID, "gone"))
+    elif how == "done":
+        actor.receivers()[Done](Done(SID))
+    else:
+        actor.members_changed(context.members, frozenset({ACCEPT}))
+    actor.receivers()[UpstreamsTold](UpstreamsTold(1, (ROW,)))
+    assert context.sent == [] and actor.held() == 0

@@ -12,13 +12,35 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pingap.stages.metrics.core import Scope, Sums
 from pingap.stages.metrics.page import page
+from pingap.stages.statuses import BackendStatus, SourceStatus, UpstreamStatus
 from tests.observability.samples import access
+
+ROWS = (
+    UpstreamStatus(
+        "backend",
+        "dns",
+        (
+            BackendStatus('odd"\n', "", "healthy", False, 1, window_requests=3),
+            BackendStatus("unix:/x", "", "unhealthy", True, 1, "open"),
+        ),
+        (SourceStatus("a:80", 1.8e9, "SERVFAIL"),),
+    ),
+)
 
 
 @pytest.fixture
 def sums() -> Sums:
     made = Sums()
-    made.configure(Scope({"web": ("api", 'odd"\n\\name'), "other": ("api",)}, frozenset({"backend"}), "", {"site": 1.8e9}))
+    made.configure(
+        Scope(
+            {"web": ("api", 'odd"\n\\name'), "other": ("api",)},
+            frozenset({"backend"}),
+            "",
+            {"site": 1.8e9},
+            {"web": ("backend",)},
+            frozenset({"backend"}),
+        )
+    )
     for event in (access(), access(status=404, location=""), access(server="other", context={"compression_ratio": 2.5})):
         made.take_access(event)
     made.take_count((98, "accept", 0, [["connections_refused", {}, 2], ["Odd name!", {"a-b": 'x"\n'}, 1]], {"in_flight": 4}), 100.0)
@@ -97,7 +119,9 @@ def test_promtool_finds_nothing_to_object_to(sums: Sums) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail("promtool is missing: apt-get install prometheus")
         pytest.skip("promtool is not installed (Debian package prometheus)")
-    checked = subprocess.run([promtool, "check", "metrics"], input=page(sums, "", 100.0), capture_output=True, timeout=30, check=False)
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=page(sums, "", 100.0, ROWS), capture_output=True, timeout=30, check=False
+    )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
