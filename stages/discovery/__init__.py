@@ -5,6 +5,8 @@
     core.py     decides: which backends there are, verdicts from check results, what to check, when to publish
     watch.py    acts, for one upstream: checks in rounds; its source (DNS, Docker), or lookups of names
     probes/     one check of one backend by tcp, http, https or grpc, with deadlines; always closes what it opened
+    circuits.py statistics and circuits of all backends, from what replicas of upstream report
+                circuit.py, half_open.py: the breaker of one; window.py: what it goes by
     drains.py   backends taken out by hand    table.py   what is shown of all    asked.py   what the operator is answered
     actor.py    the watches; publishes topics `health`, `backends` and `drains`
 
