@@ -140,6 +140,28 @@ class DockerHost:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """All that runs on a host, at one moment."""
+
+    containers: tuple[Container, ...]
+    host: DockerHost
+
+
+def seen_from(containers: Iterable[Container], own: frozenset[str], engine: str) -> DockerHost:
+    """The host of these containers, as seen by a process with the IP addresses `own`, that asked an engine at `engine`, "" on this host.
+
+    A container with one of these addresses is this process's own, or a proxy before the engine's socket: the host is behind its gateway.
+    """
+    near = own | {engine}
+    for container in containers:
+        for network in container.networks.values():
+            gateway = _ip(network.gateway)
+            if gateway is not None and network.ip_address and network.ip_address in near:
+                return DockerHost(str(gateway))
+    return DockerHost(engine, is_remote=True) if engine else DockerHost()
+
+
+@dataclass(frozen=True, slots=True)
 class FoundContainers:
     """What an entry of `addrs` stands for at the moment."""
 

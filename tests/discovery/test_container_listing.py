@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.config.parts import Backend
-from pingap.stages.discovery.containers import Container, DockerHost, FoundContainers, Labelled, backends_of, containers_of
+from pingap.stages.discovery.containers.listing import Container, DockerHost, FoundContainers, Labelled, backends_of, containers_of
 
 LOCAL = DockerHost()
 REMOTE = DockerHost("192.0.2.7", is_remote=True)
