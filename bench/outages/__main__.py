@@ -21,10 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 from bench.outages.figures import Figures, Span, figures
 from bench.outages.load import OpenLoad
@@ -62,34 +60,40 @@ def _seconds(value: float | None) -> str:
 
 def run(name: str, proxy: str, rate: float, seconds: float) -> Row:
     """One scenario with one proxy."""
-    scenario = SCENARIOS[name]
-    port = free_port()
     with tempfile.TemporaryDirectory(prefix="pg-outage-", dir="/tmp") as folder:
         os.chmod(folder, 0o755)
-        with cast(AbstractContextManager[Scene], scenario.stage(Path(folder))) as scene:
-            try:
-                start = PROXIES[proxy](scene.behind, port)
-                process = subprocess.Popen(start.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | start.env)
-            except CannotDo as error:
-                return Row(name, proxy, None, str(error))
-            except FileNotFoundError as error:
-                return Row(name, proxy, None, f"{error.filename} is not installed")
-            try:
-                if not answers(port, "/", process):
-                    return Row(name, proxy, None, "does not answer")
-                time.sleep(SETTLE)
-                load = OpenLoad(port, rate, seconds)
-                load.start()
-                first, second = seconds / 6, seconds / 2
-                span = Span(second, first) if scenario.joins_first else Span(first, second)
-                for moment, happen in sorted([(span.gone, scenario.gone), (span.back, scenario.back)], key=lambda pair: pair[0]):
-                    load.sleep_until(moment)
-                    happen(scene)
-                seen = load.join()
-                found = figures(seen, span, scene.bad.name, scene.bad.ids())
-                return Row(name, proxy, found, f"load late by {load.lateness:.1f} s" if load.lateness > 0.2 else "")
-            finally:
-                end(process)
+        try:
+            with SCENARIOS[name].stage(Path(folder)) as scene:
+                return measured(name, proxy, scene, rate, seconds)
+        except CannotDo as error:
+            return Row(name, proxy, None, str(error))
+        except FileNotFoundError as error:
+            return Row(name, proxy, None, f"{error.filename} is not installed")
+
+
+def measured(name: str, proxy: str, scene: Scene, rate: float, seconds: float) -> Row:
+    scenario, port = SCENARIOS[name], free_port()
+    start = PROXIES[proxy](scene.behind, port)
+    process = subprocess.Popen(start.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | start.env)
+    try:
+        if not answers(port, "/", process):
+            return Row(name, proxy, None, "does not answer")
+        time.sleep(SETTLE)
+        load = OpenLoad(port, rate, seconds)
+        load.start()
+        first, second = seconds / 6, seconds / 2
+        span = Span(second, first) if scenario.joins_first else Span(first, second)
+        for moment, happen in sorted([(span.gone, scenario.gone), (span.back, scenario.back)], key=lambda pair: pair[0]):
+            load.sleep_until(moment)
+            happen(scene)
+        seen = load.join()
+        found = figures(seen, span, scene.bad.name, scene.bad.ids())
+        notes = [start.note] if start.note else []
+        if load.lateness > 0.2:
+            notes.append(f"load late by {load.lateness:.1f} s")
+        return Row(name, proxy, found, ", ".join(notes))
+    finally:
+        end(process)
 
 
 def main() -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.peer_files import CannotDo
 from tests.kit.waiting import free_port, until
 
 TTL = 2
@@ -19,6 +22,8 @@ class Names:
     """One name and its addresses."""
 
     def __init__(self, root: Path, name: str, addresses: Sequence[str]) -> None:
+        if os.geteuid() != 0 or not shutil.which("dnsmasq"):
+            raise CannotDo("dnsmasq and root are needed")
         self.name, self.port = name, free_port()
         self._hosts = root / "hosts"
         self._write(addresses)

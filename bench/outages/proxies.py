@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from bench.peer_files import ENVOY_TYPES, CannotDo
 
@@ -44,6 +45,12 @@ class Start:
 
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    """What the reader of the figures should know."""
+
+
+STATIC: Final = "static"
+"""It cannot ask Docker: it has all addresses from the start."""
 
 
 NGINX = """worker_processes 1; daemon off; pid {root}/ng.pid; error_log /dev/null;
@@ -61,7 +68,8 @@ def nginx(max_fails: int) -> Callable[[Behind, int], Start]:
             raise CannotDo("needs a reload")
         servers = " ".join(f"server {address} max_fails={max_fails} fail_timeout=10s;" for address in behind.addresses)
         text = NGINX.format(root=behind.root, servers=servers, port=port)
-        return Start(["nginx", "-c", str(behind.write("nginx-proxy.conf", text)), "-e", "/dev/null"])
+        argv = ["nginx", "-c", str(behind.write("nginx-proxy.conf", text)), "-e", "/dev/null"]
+        return Start(argv, note=STATIC if behind.kind == "docker" else "")
 
     return build
 
@@ -122,7 +130,7 @@ def envoy(behind: Behind, port: int) -> Start:
     listener = {"address": _socket(f"127.0.0.1:{port}"), "filter_chains": [chain]}
     text = json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
     argv = ["-c", str(behind.write("envoy.yaml", text)), "--concurrency", "1", "--base-id", str(port), "-l", "error"]
-    return Start([_envoy(), *argv])
+    return Start([_envoy(), *argv], note=STATIC if behind.kind == "docker" else "")
 
 
 def _addresses(behind: Behind) -> tuple[str, ...]:
@@ -152,6 +160,7 @@ read_timeout = "1s"
 [locations.all]
 upstream = "app"
 max_retries = 2
+retry_status_code = "500"
 
 [servers.plain]
 addr = "127.0.0.1:{port}"

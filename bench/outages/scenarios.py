@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.outages.engine import Engine
 from bench.outages.names import Names
 from bench.outages.proxies import Behind
 from tests.e2e.faulty_nginx import FaultyNginx
-from tests.kit.waiting import free_port
+from tests.kit.waiting import free_port, until
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 BAD = 2
@@ -24,6 +25,7 @@ class Scene:
     origins: list[FaultyNginx]
     behind: Behind
     names: Names | None = None
+    engine: Engine | None = None
 
     @property
     def bad(self) -> FaultyNginx:
@@ -33,6 +35,11 @@ class Scene:
         """DNS says so many of the backends from now on."""
         assert self.names is not None
         self.names.set(HOSTS[:count])
+
+    def run(self, is_running: bool) -> None:
+        """Docker starts or stops the container of the bad one."""
+        assert self.engine is not None
+        (self.engine.start if is_running else self.engine.stop)(self.bad.name)
 
 
 @contextmanager
@@ -56,10 +63,26 @@ def named(root: Path) -> Iterator[Scene]:
         yield Scene(scene.origins, behind, names)
 
 
+@contextmanager
+def contained(root: Path) -> Iterator[Scene]:
+    """In containers on the host's network, each with a label of its own, for they differ in their ports."""
+    with ExitStack() as stack:
+        engine = Engine(root / "docker")
+        stack.callback(engine.close)
+        origins = [FaultyNginx(root / f"b{number}", f"b{number}", inside=None) for number in range(len(HOSTS))]
+        for origin in origins:
+            stack.callback(origin.close)
+            engine.run(origin.name, f"app={origin.name}", origin.root, *origin.command)
+            until(origin.is_up, 10, f"the container {origin.name} accepts connections")
+        entries = tuple(f"app={origin.name}:{origin.port}" for origin in origins)
+        behind = Behind(root, tuple(origin.address for origin in origins), "docker", entries, docker=engine.host)
+        yield Scene(origins, behind, engine=engine)
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     what: str
-    stage: Callable[[Path], object]
+    stage: Callable[[Path], AbstractContextManager[Scene]]
     gone: Callable[[Scene], None]
     """The backend goes bad or leaves."""
     back: Callable[[Scene], None]
@@ -73,4 +96,5 @@ SCENARIOS: dict[str, Scenario] = {
     "500s": Scenario("answers 500, health checks pass", static, lambda s: s.bad.set("fails"), lambda s: s.bad.set("fails", False)),
     "stopped": Scenario("SIGSTOP, SIGCONT later", static, lambda s: s.bad.freeze(), lambda s: s.bad.thaw()),
     "DNS": Scenario("added to the records, taken out later", named, lambda s: s.tell(2), lambda s: s.tell(3), joins_first=True),
+    "Docker": Scenario("docker stop, started later", contained, lambda s: s.run(False), lambda s: s.run(True)),
 }

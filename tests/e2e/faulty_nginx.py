@@ -50,8 +50,11 @@ class FaultyNginx:
     Requests carry `id=NUMBER` in their query, by which `ids` tells them.
     """
 
-    def __init__(self, root: Path, name: str, host: str = "127.0.0.1", port: int = 0, inside: Sequence[str] = ()) -> None:
-        """root: a directory of its own, made here. inside: a command that runs another, as `ip netns exec NAME`."""
+    def __init__(self, root: Path, name: str, host: str = "127.0.0.1", port: int = 0, inside: Sequence[str] | None = ()) -> None:
+        """root: a directory of its own, made here.
+
+        inside: a command that runs another, as `ip netns exec NAME`; None: somebody else runs `command`, as a container does.
+        """
         self.root, self.name, self.host, self.port = root, name, host, port or free_port()
         root.mkdir(parents=True)
         for directory in [root, *root.parents]:
@@ -62,9 +65,11 @@ class FaultyNginx:
         nobody = self._nobody.getsockname()[1]
         self.config = root / "nginx.conf"
         self.config.write_text(CONFIG.format(user=user, root=root, name=name, host=host, port=self.port, slow=SLOW, nobody=nobody))
-        self._inside = list(inside)
+        self.command = ["nginx", "-c", str(self.config), "-e", str(root / "error.log")]
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        if inside is not None:
+            self.command = [*inside, *self.command]
+            self.start()
 
     @property
     def address(self) -> str:
@@ -82,7 +87,7 @@ class FaultyNginx:
         return False
 
     def start(self) -> None:
-        self._process = subprocess.Popen([*self._inside, "nginx", "-c", str(self.config), "-e", str(self.root / "error.log")])
+        self._process = subprocess.Popen(self.command)
         until(self.is_up, 10, f"nginx {self.name} accepts connections")
 
     def kill(self) -> None:
