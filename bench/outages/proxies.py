@@ -125,7 +125,8 @@ def envoy(behind: Behind, port: int) -> Start:
             "dns_resolver_options": {"use_tcp_for_dns_lookups": False, "no_default_search_domain": True},
         }
         cluster["typed_dns_resolver_config"] = {"name": "envoy.network.dns_resolver.cares", "typed_config": resolver}
-        cluster |= {"dns_refresh_rate": "2s", "dns_lookup_family": "V4_ONLY"}
+        # By default it keeps whom DNS no longer tells for as long as the checks of it pass.
+        cluster |= {"dns_refresh_rate": "2s", "dns_lookup_family": "V4_ONLY", "ignore_health_on_host_removal": True}
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     listener = {"address": _socket(f"127.0.0.1:{port}"), "filter_chains": [chain]}
     text = json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
