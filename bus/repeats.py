@@ -37,8 +37,10 @@ class Repeats:
     """Every such line goes through here. At the end of a second the last of those that were held back is told, with the number of
     the others as `more_like_it`."""
 
-    def __init__(self, context: Log) -> None:
+    def __init__(self, context: Log, most: int = MOST) -> None:
+        """most: lines of one kind in one second."""
         self._context = context
+        self._most = most
         self._kinds: dict[str, _Kind] = {}
         """Those of the last second: nothing is left of one that has become quiet."""
 
@@ -49,7 +51,7 @@ class Repeats:
         if kind is None:
             kind = self._kinds[key] = _Kind()
             self._context.loop.call_later(SECOND, self._second_over, key)
-        if kind.told < MOST:
+        if kind.told < self._most:
             kind.told += 1
             self._context.log(level, message, **fields)
         else:

@@ -260,6 +260,8 @@ class Upstream:
     """Size of the kernel's receive buffer (SO_RCVBUF); None is the system's."""
     tcp_fast_open: bool = False
     """Send data with the first packet (TCP_FASTOPEN_CONNECT)."""
+    enable_tracer: bool = False
+    """The application log tells of each connection to a backend: opened, with its times; closed, by whom and why."""
     retry_budget: Annotated[int, Between(0, 100)] = 20
     """Most retries of what a backend may have worked on, in percent of the requests of the last 10 s in one upstream process, and ten in
     that time in any case; 0 forbids them, 100 is no limit."""

@@ -50,7 +50,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "dns_domain": _DNS,
         "dns_search": _DNS,
         "update_frequency": "discovery other than static",
-        "enable_tracer": "tracing of backend connections",
         "enable_backend_stats": _STATS,
         "backend_stats_interval": _STATS,
         "backend_failure_status_code": _STATS,

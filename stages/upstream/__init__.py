@@ -17,7 +17,7 @@
     coded.py        an answer that gets a content coding here (stages/coding/); turns.py: long ones a piece at a time
     grpc_web.py     pure: gRPC-Web into gRPC and back; websocket.py: keys of handshakes; request_id.py: the client's line
     compiled.py     what a generation of the configuration says
-    troubles.py     what logs and metrics hear of failed attempts
+    troubles.py     what logs and metrics hear of failed attempts; tracer.py: what the log tells of each connection
     actor.py        the table of exchanges, messages from and to the other stages
 
 Pools outlive a reload as long as the upstream's own section does not change. Each attempt ends in one

@@ -68,7 +68,7 @@ class Attempt:
             # where they are likely.
             must_live = routed.method not in IDEMPOTENT or began - connection.idle_since > LOOK_AFTER
             if connection.is_stale() if must_live else connection.is_doubtful and connection.has_spoken():
-                connection.close()
+                connection.close("found closed, or with more to say")
                 continue
             self.tries += 1
             return connection
@@ -108,7 +108,7 @@ class Attempt:
             return shared.channel()
         while (connection := backend.take_idle(name)) is not None:
             if connection.is_stale():
-                connection.close()
+                connection.close("found closed, or with more to say")
                 continue
             self.tries += 1
             return connection
@@ -153,7 +153,7 @@ class Attempt:
         """Of what it holds."""
         channel, self.channel = self.channel, None
         if channel is not None:
-            channel.close()
+            channel.close("its request was given up")
         elif self.connecting is not None:
             connecting, self.connecting = self.connecting, None
             connecting.leave(waiter)

@@ -114,8 +114,8 @@ class Channel(Protocol):
     def finish(self) -> None:
         """Both halves of a tunnel have ended. What was written is still delivered; the exchange hears no more of it."""
 
-    def close(self) -> None:
-        """Nobody wants the rest; the exchange hears no more of it."""
+    def close(self, why: str = "") -> None:
+        """Nobody wants the rest; the exchange hears no more of it. why: for the log, of a connection that ends with it."""
 
 
 class Single(Channel, Protocol):
@@ -156,4 +156,4 @@ class Shared(Protocol):
     def channel(self) -> Channel:
         """For one exchange, which asks at once. Only while it has room."""
 
-    def close(self) -> None: ...
+    def close(self, why: str = "") -> None: ...

@@ -65,6 +65,7 @@ class BackendConnection(asyncio.Protocol):
         "choked",
         "connect_seconds",
         "deadline",
+        "ending",
         "exchange",
         "gate",
         "idle_since",
@@ -109,6 +110,8 @@ class BackendConnection(asyncio.Protocol):
         """Its last answer had no body by the rules; there are backends that send one all the same, a moment later."""
         self.deadline = inf
         self.idle_since = 0.0
+        self.ending = ""
+        """Why it ends, if we end it."""
         self.opened = monotonic()
         self.served = 0
 
@@ -129,7 +132,7 @@ class BackendConnection(asyncio.Protocol):
         self.deadline = inf
         exchange, self.exchange = self.exchange, None
         self.backend.forget(self)
-        self._keeper.lost(self.backend, self)
+        self._keeper.lost(self.backend, self, error)
         if exchange is not None:
             self._broke_off(exchange)
 
@@ -177,7 +180,7 @@ class BackendConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             self.backend.forget(self)
-            self.close()  # nobody asked
+            self.close("spoke without being asked")
             return
         if len(data) >= LONG:
             self._keeper.bulk.took(len(data), self.gate, exchange.answers_to)
@@ -341,11 +344,12 @@ class BackendConnection(asyncio.Protocol):
         backend = self.backend
         if not keep or not exchange.upload_done or self.choked or self.is_closed:
             # An answer that came before the request was all sent leaves the connection in mid-request.
-            self.close()  # its loss lets the next one who waits open another
+            # Its loss lets the next one who waits open another.
+            self.close("the answer says so" if not keep else "the request was not all sent")
         elif backend.pending:
             first = backend.first_in_line()
             if first.name != self.name or self.has_spoken() or (first.waiter.method not in IDEMPOTENT and self.is_stale()):
-                self.close()
+                self.close("of no use to who waits at max_connections")
             else:
                 del backend.pending[first]
                 first.waiter.served(self)
@@ -353,10 +357,10 @@ class BackendConnection(asyncio.Protocol):
             self.idle_since = now
             backend.idle.append(self)
         else:
-            self.close()
+            self.close("nothing is to idle")
 
     def _broke(self, exchange: Carried, error: ProtocolError) -> None:
-        self.close()
+        self.close(error.detail)
         if self._decoder is not None:
             exchange.answer_cut(Outcome.INVALID, error.detail)
         else:
@@ -424,14 +428,14 @@ class BackendConnection(asyncio.Protocol):
                 self._taken = -left
                 self.deadline = now + self.backend.group.write_timeout
             else:
-                self.close()
+                self.close("write_timeout")
         else:
             unsent = self.transport.get_write_buffer_size()
             if unsent and exchange.uploaded - unsent > self._taken:
                 self._taken = exchange.uploaded - unsent
                 self.deadline = now + exchange.write_timeout  # slow, but it takes the request
                 return
-            self.close()
+            self.close("write_timeout" if self.choked else "read_timeout")
             if self._decoder is not None:
                 exchange.answer_cut(Outcome.TIMEOUT, "nothing came any more of the body of its answer")
             else:
@@ -440,15 +444,17 @@ class BackendConnection(asyncio.Protocol):
     def finish(self) -> None:
         """Both halves of a tunnel have ended: closed when the backend has taken what was written, or takes nothing any more."""
         self.exchange = None
+        self.ending = "the tunnel has ended"
         self._taken = -self.transport.get_write_buffer_size()
         self.deadline = monotonic() + self.backend.group.write_timeout
         self.transport.close()
 
-    def close(self) -> None:
-        """Drops the connection; its exchange, if any, hears no more of it."""
+    def close(self, why: str = "") -> None:
+        """Drops the connection; its exchange, if any, hears no more of it. why: for the log."""
         self.exchange = None
         self.deadline = inf
         if not self.is_closed:
+            self.ending = self.ending or why
             self.transport.abort()
 
 

@@ -84,6 +84,7 @@ class SharedConnection(asyncio.Protocol):
         "blocked",
         "choked",
         "connect_seconds",
+        "ending",
         "engine",
         "greeted",
         "header_list",
@@ -134,6 +135,8 @@ class SharedConnection(asyncio.Protocol):
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The backend's settings have come. Before that nobody knows how many streams it takes, or whether it speaks HTTP/2 at all."""
         self._is_ending = False
+        self.ending = ""
+        """Why it ends, if we end it."""
         self._is_flushing = False
         """What the engine has leaves at the end of this turn, or of this read."""
         self._calls_line = False
@@ -185,7 +188,7 @@ class SharedConnection(asyncio.Protocol):
         self._writer.end()
         self.is_closed = True
         self.places.put_on_shelf()
-        self._keeper.lost(self.backend, self)
+        self._keeper.lost(self.backend, self, error)
         self._drop_streams(self._last_words or ("" if error is None else str(error)), None)
 
     def eof_received(self) -> bool:
@@ -277,7 +280,7 @@ class SharedConnection(asyncio.Protocol):
             self.greeted.set_result(None)
         self.places.learn()
         if self.places.limit <= 0 and self.is_unused and self in self.backend.connections:
-            self.close()  # of no use any more, and among the idle ones it would not be found
+            self.close("the backend lets us open no streams")  # among the idle ones it would not be found
         self._keeper.serve_line(self.backend)
 
     def _going_away(self, event: GoAway) -> None:
@@ -293,7 +296,7 @@ class SharedConnection(asyncio.Protocol):
             if stream_id > event.last_stream_id:
                 stream.was_refused(why, is_lost)
         if self.is_unused:
-            self.close()
+            self.close(f"the backend has said {why}")
 
     # -- for its streams -------------------------------------------------------------
 
@@ -336,7 +339,7 @@ class SharedConnection(asyncio.Protocol):
         if self.is_unused:
             self.idle_since = monotonic()
             if places.is_shut or places.limit <= 0 or not (self.backend.pending or self.backend.keeps_idle):
-                self.close()
+                self.close("it takes no more requests" if places.is_shut or places.limit <= 0 else "nothing is to idle")
                 return
         self._calls_line = bool(self.backend.pending)
         self.flush_soon()
@@ -409,7 +412,7 @@ class SharedConnection(asyncio.Protocol):
             self._calls_line = False
             self._keeper.serve_line(self.backend)
             if self.is_unused and (self.backend.pending or not self.backend.keeps_idle):
-                self.close()  # those who wait want another name, or have gone
+                self.close("nothing is to idle, or of no use to who waits at max_connections")  # who wants another name, or has gone
         self._is_flushing = False
         if self.is_closed or self.transport.is_closing():
             return
@@ -435,6 +438,7 @@ class SharedConnection(asyncio.Protocol):
                 is_dead = True
         if is_dead and not self.is_closed:
             self._is_ending = True
+            self.ending = "read_timeout"
             self.places.shut()
             self._drop_streams("nothing came any more", None)
             self.transport.abort()
@@ -453,12 +457,14 @@ class SharedConnection(asyncio.Protocol):
         """The backend has broken the protocol, or floods us. The GOAWAY that says so is queued."""
         self.places.shut()
         self._is_ending = True
+        self.ending = error.detail
         self._drop_streams(error.detail, Outcome.INVALID)
         self._end()
 
-    def close(self) -> None:
-        """Says so and closes. What is left of its streams hears of the loss."""
+    def close(self, why: str = "") -> None:
+        """Says so and closes. What is left of its streams hears of the loss. why: for the log."""
         if not self._is_ending and not self.is_closed:
+            self.ending = why
             self._is_ending = True
             self.places.shut()
             self.engine.goaway(NO_ERROR)

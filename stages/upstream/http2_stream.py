@@ -456,7 +456,7 @@ class BackendStream:
         if self.exchange is not None:
             self._part()
 
-    def close(self) -> None:
+    def close(self, why: str = "") -> None:
         if self.exchange is not None or not self.id:  # it may have been handed out, and not have asked
             self._leave(CANCEL)
 

@@ -14,7 +14,9 @@ from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.dial import Connection, dial
 from pingap.stages.upstream.group import Circuit, Displaced, Found, Group, Standing
+from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.tally import Tallies
+from pingap.stages.upstream.tracer import Traced, Tracer
 
 
 class Pools:
@@ -34,6 +36,7 @@ class Pools:
         self._connections: set[Connection] = set()
         self._used: set[BackendState] = set()
         """Backends that have connections, and some that had: there may be thousands that have none."""
+        self._tracer = Tracer(context)
         self._dialing = 0
         """Connections that are being opened."""
         self._lines: dict[Group, asyncio.TimerHandle] = {}
@@ -56,13 +59,13 @@ class Pools:
         known = self.groups
         for name, group in known.items():
             if groups.get(name) is not group:
-                _close(group.keep_idle(False))
+                _close(group.keep_idle(False), "its upstream has changed")
         fresh = [name for name, group in groups.items() if known.get(name) is not group]
         self.groups = dict(groups)
         may_idle = most > 0
         for name in fresh if may_idle == (self.most > 0) else groups:
             group = groups[name]
-            _close(group.keep_idle(may_idle and group.settings.idle_timeout > 0))
+            _close(group.keep_idle(may_idle and group.settings.idle_timeout > 0), "nothing is to idle any more")
         self.most = most
         for name in fresh:
             self._apply_addresses(name)
@@ -114,7 +117,7 @@ class Pools:
 
     @staticmethod
     def _displace(displaced: Displaced) -> None:
-        _close(displaced.connections)
+        _close(displaced.connections, "its backend has left or is drained")
         for waiter in displaced.waiters:
             waiter.go_elsewhere()
 
@@ -139,6 +142,8 @@ class Pools:
         finally:
             self._dialing -= 1
         self._connections.add(connection)
+        if backend.group.settings.enable_tracer:
+            self._tracer.opened(backend, connection, "HTTP/2" if isinstance(connection, SharedConnection) else "HTTP/1.1")
         self._used.add(backend)
         return connection
 
@@ -150,7 +155,7 @@ class Pools:
         idle = sorted(self._idle(), key=lambda each: each[1].idle_since)
         for backend, connection in idle[:over]:
             backend.forget(connection)
-            connection.close()
+            connection.close("descriptors are short")
         if over > len(idle):
             raise Exhausted
 
@@ -158,8 +163,10 @@ class Pools:
         """Those that carry nothing."""
         return [(backend, connection) for backend in self._used for connection in backend.idle_connections()]
 
-    def lost(self, backend: BackendState, connection: object) -> None:
-        """It is closed, and not to be used for anything new: whoever waits may open another."""
+    def lost(self, backend: BackendState, connection: Traced, error: Exception | None) -> None:
+        """It is closed, and not to be used for anything new: whoever waits may open another. error: of the connection, if any."""
+        if backend.group.settings.enable_tracer:
+            self._tracer.closed(backend, connection, error)
         self._connections.discard(connection)
         if connection in backend.connections:
             backend.connections.remove(connection)
@@ -199,7 +206,7 @@ class Pools:
         """Its cap is reached: if a connection idles that is of no use to who waits, that is closed."""
         unwanted = backend.give_way()
         if unwanted is not None:
-            unwanted.close()
+            unwanted.close("of no use to who waits at max_connections")
 
     # -- time ------------------------------------------------------------------------------
 
@@ -218,23 +225,25 @@ class Pools:
         for backend in self._used:
             backend.look_at_load()
         idle: list[tuple[BackendState, Single | Shared]] = []
-        old: list[tuple[BackendState, Single | Shared]] = []
         for backend, connection in self._idle():
             timeout = backend.group.settings.idle_timeout
-            (old if now - connection.idle_since >= timeout else idle).append((backend, connection))
+            if now - connection.idle_since >= timeout:
+                backend.forget(connection)
+                connection.close("idle_timeout")
+            else:
+                idle.append((backend, connection))
         if len(idle) > self.most:
             # Looked at here and not on every return: a burst would close what its next wave needs.
             idle.sort(key=lambda each: each[1].idle_since)
-            old += idle[: len(idle) - self.most]
-        for backend, connection in old:
-            backend.forget(connection)
-            connection.close()
+            for backend, connection in idle[: len(idle) - self.most]:
+                backend.forget(connection)
+                connection.close("upstream_keepalive_pool_size")
 
     def stop(self) -> None:
         for timer in self._lines.values():
             timer.cancel()
         self._lines.clear()
-        _close(list(self._connections))
+        _close(list(self._connections), "pingap stops")
 
 
 def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
@@ -242,6 +251,6 @@ def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[st
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
-def _close(connections: Iterable[Single | Shared | Connection]) -> None:
+def _close(connections: Iterable[Single | Shared | Connection], why: str) -> None:
     for connection in connections:
-        connection.close()
+        connection.close(why)

@@ -30,7 +30,7 @@ class Idler:
             self.backend.forget(self)
         return self
 
-    def close(self) -> None:
+    def close(self, why: str = "") -> None:
         raise AssertionError("a pool closes nothing")
 
 

@@ -748,3 +748,21 @@ async def test_who_waits_in_line_is_told_when_its_time_is_up_each_in_its_turn(wi
         assert holder not in wire.heard
         wire.cancels(holder)
         await wire.actor.stop()
+
+
+@on_both_loops
+async def test_a_connection_that_is_told_of_has_the_port_that_its_packets_have(wire: Wire) -> None:
+    ports: list[int] = []
+
+    async def seen(it: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ports.append(writer.get_extra_info("peername")[1])
+        await keeps(it, reader, writer)
+
+    async with origin(seen) as it:
+        wire.serves(f"127.0.0.1:{it.port}", enable_tracer=True)
+        assert (await wire.answer(wire.asks()))[0] == 200
+        await wire.actor.stop()
+        await wire.until(lambda: len(wire.context.logged) == 2)
+    (_, _, opened), (_, _, closed) = wire.context.logged
+    assert opened["local_port"] == closed["local_port"] == ports[0]
+    assert opened["tcp_seconds"] > 0

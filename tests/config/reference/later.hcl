@@ -39,7 +39,6 @@ upstream "stacks" {
     dns_domain = "example.org"
     dns_search = "hall.example.org,example.org"
     update_frequency = "45s"
-    enable_tracer = true
     enable_backend_stats = true
     backend_stats_interval = "2m"
     backend_failure_status_code = "500,502,504"

@@ -76,6 +76,7 @@ server "reading" {
       total_connection_timeout = "5s"
       read_timeout             = "20s"
       idle_timeout             = "1m 15s"
+      enable_tracer            = true
       write_timeout            = "12s"
       tcp_idle                 = "2m"
       tcp_interval             = "30s"
