@@ -23,7 +23,7 @@ FAULTS: Final = (
 )
 """What the backend is to blame for. A kept connection that closes is everyday, and what was refused untouched is good manners."""
 
-UNREACHABLE: Final = (Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Outcome.CLOSED_FRESH, Outcome.TIMEOUT)
+UNREACHABLE: Final = (Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Outcome.CLOSED_FRESH, Outcome.TIMEOUT, Outcome.STALLED)
 """Of these, those after which it is worth a look whether it lives."""
 
 ANY_5XX: Final = frozenset(range(500, 600))

@@ -9,6 +9,8 @@ import pytest
 
 from pingap.stages.messages import BackendReport, BackendRow
 from pingap.stages.upstream.backend import HALF_OPEN, OPEN
+from pingap.stages.upstream.core import Outcome
+from pingap.stages.upstream.tally import FAULTS, UNREACHABLE
 from tests.kit.waiting import eventually
 from tests.upstream.playbook import CREW, OK, UPSTREAM, Play, report_of
 
@@ -310,3 +312,25 @@ async def test_of_what_is_in_flight_for_long_it_is_told_too(play: Play) -> None:
     assert (rows(play)["a:1"].in_flight, rows(play)["a:1"].connections) == (1, 1)
     play.backend().link.says(OK)
     assert play.hears_response(sid).status == 200
+
+
+NOBODYS = {
+    Outcome.NO_LOOKUP,
+    Outcome.NO_DESCRIPTOR,
+    Outcome.CLOSED_REUSED,
+    Outcome.REFUSED,
+    Outcome.CANCELLED,
+    Outcome.DEADLINE,
+    Outcome.HEAD_TOO_LARGE,
+    Outcome.HTTP1_REQUIRED,
+    Outcome.NO_CONNECTION,
+    Outcome.MOVED,
+    Outcome.CALLED_OFF,
+    Outcome.GIVEN_UP,
+}
+"""What is everyday, the client's fault, or ours."""
+
+
+def test_every_outcome_is_somebodys_fault_or_nobodys() -> None:
+    assert set(Outcome) == {Outcome.ANSWERED, *FAULTS, *NOBODYS}
+    assert not NOBODYS & set(FAULTS) and set(UNREACHABLE) <= set(FAULTS)
