@@ -172,7 +172,7 @@ class DiscoveryActor(Actor):
         try:
             if not self._topics:
                 raise asked.NotSo("the discovery stage has only begun, and knows no configuration yet: ask again in a moment")
-            value, ok = asked.answer(word, rest, self.core.upstreams, self._drains), True
+            value, ok = asked.answer(word, rest, asked.Known(self.core.upstreams, self._drains)), True
         except (asked.NotSo, TypeError, ValueError) as error:
             value, ok = str(error), False
         if ok and word != asked.UPSTREAMS and value["changed"]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pingap.config.problems import choices, nearest
 from pingap.stages.discovery.drains import Drains
-from pingap.stages.discovery.table import KnownUpstream, stands_for, statuses
+from pingap.stages.discovery.table import NO_FIGURES, Figures, KnownUpstream, stands_for, statuses
 from pingap.stages.statuses import BackendStatus, UpstreamStatus, plain
 
 UPSTREAMS: Final = "upstreams"
@@ -24,33 +24,41 @@ class NotSo(Exception):
     """What was asked for cannot be; the text is the reason."""
 
 
-def answer(word: str, args: Sequence[Any], upstreams: Mapping[str, KnownUpstream], drains: Drains) -> Any:
+class Known(NamedTuple):
+    """What an answer is made of."""
+
+    upstreams: Mapping[str, KnownUpstream]
+    drains: Drains
+    figures: Figures = NO_FIGURES
+
+
+def answer(word: str, args: Sequence[Any], known: Known) -> Any:
     """One of WORDS, done and answered. Raises NotSo; ValueError and TypeError for arguments of another kind."""
     if word == UPSTREAMS:
-        return [plain(status) for status in chosen(args, upstreams, drains)]
+        return [plain(status) for status in chosen(args, known)]
     if word == DRAIN:
         upstream, address, is_forced = args
-        return drain(str(upstream), str(address), bool(is_forced), upstreams, drains)
+        return drain(str(upstream), str(address), bool(is_forced), known)
     upstream, address = args
-    return enable(str(upstream), str(address), upstreams, drains)
+    return enable(str(upstream), str(address), known)
 
 
-def chosen(names: Sequence[Any], upstreams: Mapping[str, KnownUpstream], drains: Drains) -> tuple[UpstreamStatus, ...]:
+def chosen(names: Sequence[Any], known: Known) -> tuple[UpstreamStatus, ...]:
     """Those with these names, without names all. Raises NotSo for a name that none has."""
     for name in names:
-        _upstream(str(name), upstreams)
-    return statuses({name: one for name, one in upstreams.items() if not names or name in names}, drains)
+        _upstream(str(name), known)
+    return statuses({name: one for name, one in known.upstreams.items() if not names or name in names}, known.drains, known.figures)
 
 
-def drain(name: str, address: str, is_forced: bool, upstreams: Mapping[str, KnownUpstream], drains: Drains) -> dict[str, Any]:
+def drain(name: str, address: str, is_forced: bool, known: Known) -> dict[str, Any]:
     """Takes a backend out. Raises NotSo when it is not there, or is the last one."""
-    status, backend = _backend(name, address, upstreams, drains)
+    status, backend = _backend(name, address, known)
     left = status.usable - backend.is_usable
     if not backend.is_drained:
         if backend.is_usable and not left and not is_forced:
             what = "the only backend" if len(status.backends) == 1 else "the only usable backend"
             raise NotSo(f"{address} is {what} of upstream {name!r}: without it every request there fails (--force does it all the same)")
-        if not drains.add(name, address):
+        if not known.drains.add(name, address):
             raise NotSo("too many backends are drained: enable some first")
     return {
         "upstream": name,
@@ -62,22 +70,22 @@ def drain(name: str, address: str, is_forced: bool, upstreams: Mapping[str, Know
     }
 
 
-def enable(name: str, address: str, upstreams: Mapping[str, KnownUpstream], drains: Drains) -> dict[str, Any]:
+def enable(name: str, address: str, known: Known) -> dict[str, Any]:
     """Puts it back. Raises NotSo when it is not there."""
-    _, backend = _backend(name, address, upstreams, drains)
-    drains.remove(name, address)
+    _, backend = _backend(name, address, known)
+    known.drains.remove(name, address)
     return {"upstream": name, "address": address, "changed": backend.is_drained, "health": backend.health, "circuit": backend.circuit}
 
 
-def _upstream(name: str, upstreams: Mapping[str, KnownUpstream]) -> KnownUpstream:
-    if name not in upstreams:
-        raise NotSo(f"there is no upstream {name!r}: {_hint(name, upstreams) or 'the configuration has none'}")
-    return upstreams[name]
+def _upstream(name: str, known: Known) -> KnownUpstream:
+    if name not in known.upstreams:
+        raise NotSo(f"there is no upstream {name!r}: {_hint(name, known.upstreams) or 'the configuration has none'}")
+    return known.upstreams[name]
 
 
-def _backend(name: str, address: str, upstreams: Mapping[str, KnownUpstream], drains: Drains) -> tuple[UpstreamStatus, BackendStatus]:
-    upstream = _upstream(name, upstreams)
-    (status,) = statuses({name: upstream}, drains)
+def _backend(name: str, address: str, known: Known) -> tuple[UpstreamStatus, BackendStatus]:
+    upstream = _upstream(name, known)
+    (status,) = statuses({name: upstream}, known.drains, known.figures)
     for backend in status.backends:
         if backend.address == address:
             return status, backend

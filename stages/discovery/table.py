@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from pingap.config.parts import Backend
+from pingap.stages.discovery import circuit
+from pingap.stages.discovery.circuits import BackendFigures
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.plan import Plan
-from pingap.stages.statuses import HEALTHY, UNCHECKED, UNHEALTHY, BackendStatus, SourceStatus, UpstreamStatus
+from pingap.stages.statuses import (
+    CLOSED,
+    HALF_OPEN,
+    HEALTHY,
+    OPEN,
+    UNCHECKED,
+    UNHEALTHY,
+    BackendStatus,
+    SourceStatus,
+    UpstreamStatus,
+)
 
-_HEALTH = {None: UNCHECKED, True: HEALTHY, False: UNHEALTHY}
+_HEALTH: Final = {None: UNCHECKED, True: HEALTHY, False: UNHEALTHY}
+_CIRCUITS: Final = {circuit.CLOSED: CLOSED, circuit.OPEN: OPEN, circuit.HALF_OPEN: HALF_OPEN}
 
 
 class KnownUpstream(Protocol):
@@ -37,9 +52,15 @@ class KnownUpstream(Protocol):
         """None before the first one."""
 
 
-def statuses(upstreams: Mapping[str, KnownUpstream], drains: Drains) -> tuple[UpstreamStatus, ...]:
+Figures = Mapping[tuple[str, str], BackendFigures]
+"""What replicas have counted and said, by upstream and address (Circuits.figures)."""
+
+NO_FIGURES: Final[Figures] = {}
+
+
+def statuses(upstreams: Mapping[str, KnownUpstream], drains: Drains, figures: Figures = NO_FIGURES) -> tuple[UpstreamStatus, ...]:
     """Of all upstreams, in the order of the configuration."""
-    return tuple(_status(name, upstream, drains) for name, upstream in upstreams.items())
+    return tuple(_status(name, upstream, drains, figures) for name, upstream in upstreams.items())
 
 
 def there(upstreams: Mapping[str, KnownUpstream]) -> dict[str, frozenset[str] | None]:
@@ -70,12 +91,27 @@ def _backends(upstream: KnownUpstream) -> dict[str, tuple[str, int]]:
     return rows
 
 
-def _status(name: str, upstream: KnownUpstream, drains: Drains) -> UpstreamStatus:
+def _status(name: str, upstream: KnownUpstream, drains: Drains, figures: Figures) -> UpstreamStatus:
     backends = []
     for address, (entry, weight) in _backends(upstream).items():
         health = _HEALTH[upstream.verdict(address)]
-        backends.append(BackendStatus(address, entry, health, drains.has(name, address), weight))
+        one = BackendStatus(address, entry, health, drains.has(name, address), weight)
+        backends.append(_with_figures(one, figures.get((name, address), BackendFigures())))
     return UpstreamStatus(name, upstream.plan.discovery, tuple(backends), _sources(upstream))
+
+
+def _with_figures(backend: BackendStatus, figures: BackendFigures) -> BackendStatus:
+    return replace(
+        backend,
+        circuit=_CIRCUITS[figures.circuit],
+        open_for=figures.open_for,
+        connections=figures.connections,
+        in_flight=figures.in_flight,
+        requests=figures.requests,
+        failures=figures.failures,
+        window_requests=figures.window.requests,
+        window_failures=figures.window.failures,
+    )
 
 
 def _sources(upstream: KnownUpstream) -> tuple[SourceStatus, ...]:

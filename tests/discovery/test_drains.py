@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.config.parts import Backend, HealthCheck
-from pingap.stages.discovery import asked, drains, table
+from pingap.stages.discovery import asked, circuit, drains, table
+from pingap.stages.discovery.circuits import BackendFigures
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.plan import CheckTarget, Plan
+from pingap.stages.discovery.window import Totals
 from pingap.stages.statuses import SourceStatus
 
 A, B, C = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
@@ -54,7 +56,7 @@ def state_of(upstream: Known, drained: Drains) -> dict[str, str]:
 
 
 def drain(upstreams: dict[str, Any], drained: Drains, address: str, force: bool = False, name: str = "api") -> Any:
-    return asked.answer(asked.DRAIN, (name, address, force), upstreams, drained)
+    return asked.answer(asked.DRAIN, (name, address, force), asked.Known(upstreams, drained))
 
 
 # -- what is remembered -----------------------------------------------------------------------------
@@ -125,6 +127,21 @@ def test_a_source_says_when_it_succeeded_and_why_it_fails() -> None:
     assert table.statuses({"api": static(A)}, Drains())[0].sources == ()
 
 
+def test_what_replicas_have_counted_stands_beside_it() -> None:
+    counted = BackendFigures(100, 5, Totals(40, 2), 3, 7, circuit.OPEN, 0.0, 4.5)
+    (status,) = table.statuses({"api": static(A, B)}, Drains(), {("api", A): counted, ("other", B): counted})
+    one, other = status.backends
+    assert (one.requests, one.failures, one.window_requests, one.failure_rate) == (100, 5, 40, 5.0)
+    assert (one.in_flight, one.connections, one.circuit, one.open_for, one.is_usable) == (3, 7, "open", 4.5, False)
+    assert (other.requests, other.circuit, other.is_usable) == (0, "closed", True)
+
+
+def test_one_whose_circuit_is_open_is_no_use_to_who_takes_out_the_other() -> None:
+    figures = {("api", B): BackendFigures(circuit=circuit.OPEN)}
+    with pytest.raises(asked.NotSo, match="the only usable backend"):
+        asked.drain("api", A, False, asked.Known({"api": static(A, B)}, Drains(), figures))
+
+
 # -- what is answered ---------------------------------------------------------------------------------
 
 
@@ -134,9 +151,9 @@ def test_a_backend_is_taken_out_and_put_back() -> None:
     assert (answer["changed"], answer["usable"], answer["backends"]) == (True, 1, 2)
     assert drained.value() == {"api": [A]}
     assert drain(upstreams, drained, A)["changed"] is False, "once more is no mistake"
-    answer = asked.answer(asked.ENABLE, ("api", A), upstreams, drained)
+    answer = asked.answer(asked.ENABLE, ("api", A), asked.Known(upstreams, drained))
     assert answer["changed"] and drained.value() == {}
-    assert asked.answer(asked.ENABLE, ("api", A), upstreams, drained)["changed"] is False
+    assert asked.answer(asked.ENABLE, ("api", A), asked.Known(upstreams, drained))["changed"] is False
 
 
 def test_the_last_usable_one_stays_unless_that_is_forced() -> None:
@@ -165,7 +182,7 @@ def test_the_last_usable_one_stays_unless_that_is_forced() -> None:
 def test_what_is_not_there_is_said_with_what_may_be_meant(word: str, name: str, address: str, said: str) -> None:
     args = (name, address) if word == asked.ENABLE else (name, address, True)
     with pytest.raises(asked.NotSo) as refused:
-        asked.answer(word, args, {"api": static(A, B)}, Drains())
+        asked.answer(word, args, asked.Known({"api": static(A, B)}, Drains()))
     assert str(refused.value) == said
 
 
@@ -183,14 +200,14 @@ def test_without_upstreams_the_hint_says_so() -> None:
 
 def test_the_rows_of_some_upstreams_are_those_of_these() -> None:
     upstreams = {"api": static(A), "web": static(B), "img": static(C)}
-    assert [row["upstream"] for row in asked.answer(asked.UPSTREAMS, (), upstreams, Drains())] == ["api", "web", "img"]
-    assert [row["upstream"] for row in asked.answer(asked.UPSTREAMS, ("img", "api"), upstreams, Drains())] == ["api", "img"]
+    assert [row["upstream"] for row in asked.answer(asked.UPSTREAMS, (), asked.Known(upstreams, Drains()))] == ["api", "web", "img"]
+    assert [row["upstream"] for row in asked.answer(asked.UPSTREAMS, ("img", "api"), asked.Known(upstreams, Drains()))] == ["api", "img"]
     with pytest.raises(asked.NotSo, match="there is no upstream 'ip'"):
-        asked.answer(asked.UPSTREAMS, ("api", "ip"), upstreams, Drains())
+        asked.answer(asked.UPSTREAMS, ("api", "ip"), asked.Known(upstreams, Drains()))
 
 
 def test_the_keys_of_a_row_stay() -> None:
-    (row,) = asked.answer(asked.UPSTREAMS, (), {"api": named("app.test:80", A)}, Drains({"api": [A]}))
+    (row,) = asked.answer(asked.UPSTREAMS, (), asked.Known({"api": named("app.test:80", A)}, Drains({"api": [A]})))
     (backend,) = row.pop("backends")
     assert row == {"upstream": "api", "discovery": "dns", "usable": 0, "sources": [{"entry": "app.test:80", "synced": None, "error": None}]}
     assert backend == {
