@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import gcd
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pingap.stages.upstream.balance import MAX_CYCLE, Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin, cycle_of
@@ -204,6 +204,33 @@ def test_power_of_two_evens_out_a_burst() -> None:
     for _ in range(1000):
         balanced[balancer.pick("", None)].active += 1
     assert max(load.active for load in balanced) <= 110
+
+
+@pytest.mark.parametrize("kind", ["least_conn", "p2c"])
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), replicas=st.integers(2, 5))
+def test_replicas_that_hear_of_each_other_half_a_second_late_share_as_one_would(kind: str, seed: int, replicas: int) -> None:
+    """One of three backends is slow, and one replica alone has found that out; the others were started just now."""
+    rng = random.Random(seed)
+    known = [loads([1, 1, 1]) for _ in range(replicas)]
+    known[0][0].active = 60
+    balancers = [LeastConnections(own) if kind == "least_conn" else PowerOfTwo(own, rng.randrange) for own in known]
+    got: Counter[int] = Counter()
+    ends: dict[int, list[tuple[int, int]]] = {}
+    for tick in range(1000):  # of 10 ms, with a request each, that takes 100 ms
+        for replica, index in ends.pop(tick, ()):
+            known[replica][index].active -= 1
+        if tick % 50 == 0:  # what each had half a second ago is known to the others
+            for replica, own in enumerate(known):
+                for index, load in enumerate(own):
+                    load.elsewhere = sum(other[index].active for number, other in enumerate(known) if number != replica)
+        replica = rng.randrange(replicas)
+        index = balancers[replica].pick("", None)
+        known[replica][index].active += 1
+        ends.setdefault(tick + 10, []).append((replica, index))
+        got[index] += 1
+    # By chance, with p2c, it is drawn twice now and then.
+    assert got[0] <= (0 if kind == "least_conn" else 180), got
 
 
 # -- what is hashed -----------------------------------------------------------------------------
