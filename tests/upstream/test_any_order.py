@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
@@ -19,13 +19,18 @@ from pingap.stages.messages import WINDOW, Credit, Data, Response
 from pingap.stages.read_gate import CREDIT
 from pingap.stages.upstream.attempt import Attempt
 from pingap.stages.upstream.backend import BackendState
-from pingap.stages.upstream.core import NO_ANSWER, Outcome
+from pingap.stages.upstream.core import DEFAULT_RETRIES, NO_ANSWER, Outcome
 from pingap.stages.upstream.http1 import BackendConnection
+from pingap.stages.upstream.troubles import Troubles
 from tests.upstream.playbook import ACCEPT, CREW, OK, PLUGINS, Http2Link, Link, Play
 
 LENGTH = re.compile(rb"content-length: (\d+)")
 HEAD = re.compile(rb"([A-Z]+) /(\d+) HTTP/1\.1\r\n(?:[^\r\n]+\r\n)*\r\n")
 ADDRESSES = ("a:1", "b:1")
+
+
+DROPPED: Final = {"retry_status_code": (503,)}
+"""Of the location: another backend is asked where that is allowed."""
 
 
 class Stream:
@@ -48,9 +53,12 @@ class Ledger:
         self.begun: Counter[BackendState] = Counter()
         self.ended: Counter[BackendState] = Counter()
         self.outcomes: Counter[Outcome] = Counter()
+        self.dropped = 0
+        """Answers because of whose status another backend was asked."""
         if form().is_compiled:
             return  # nobody can listen there: what follows from the attempts is looked at all the same
         begin, begin_again, settled = Attempt.begin, Attempt.begin_again, BackendState.settled
+        dropped = Troubles.answer_dropped
 
         def begins(attempt: Attempt, group: Any, backend: BackendState, *more: Any) -> Any:
             self.begun[backend] += 1
@@ -67,6 +75,11 @@ class Ledger:
                 assert status >= 200
             settled(backend, outcome, status, probe, is_counted)
 
+        def drops(troubles: Troubles, *about: Any) -> None:
+            self.dropped += 1
+            dropped(troubles, *about)
+
+        patch.setattr(Troubles, "answer_dropped", drops)
         patch.setattr(Attempt, "begin", begins)
         patch.setattr(Attempt, "begin_again", begins_again)
         patch.setattr(BackendState, "settled", settles)
@@ -172,22 +185,23 @@ class Walk:
         text = b"<%d>" % target
         empty = method == b"HEAD"
         kind = number % 6
+        status = b"503 Busy" if number // 6 % 4 == 0 else b"200 OK"
         if kind in (0, 5):
             poison = b"" if kind else OK
-            link.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), b"" if empty else text) + poison)
+            link.says(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(text), b"" if empty else text) + poison)
         elif kind == 1:
-            link.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            link.says(b"HTTP/1.1 %b\r\nTransfer-Encoding: chunked\r\n\r\n" % status)
             if not empty:
                 link.says(b"%x\r\n%b\r\n0\r\n\r\n" % (len(text), text))
         elif kind == 2:
-            link.says(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + (b"" if empty else text))
+            link.says(b"HTTP/1.1 %b\r\nConnection: close\r\n\r\n%b" % (status, b"" if empty else text))
             link.closes()
         elif kind == 3:
             link.says(b"HTTP/1.1 103 Early Hints\r\n\r\n")
             return
         else:
             total = (number % 40) * 100_000
-            link.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text) + total, b"" if empty else text))
+            link.says(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(text) + total, b"" if empty else text))
             if total and not empty:
                 self.left[id(link)] = total
                 return
@@ -255,7 +269,7 @@ class Walk:
 
     def serve(self, idle: float = 60.0) -> None:
         algo = ("least_conn", "round_robin")[self.caps % 2]
-        self.play.serves("a:1 b:1", algo, max_connections=self.caps, max_pending=3, idle_timeout=idle)
+        self.play.serves("a:1 b:1", algo, max_connections=self.caps, max_pending=3, idle_timeout=idle, location=DROPPED)
 
     async def kill_plugins(self, number: int) -> None:
         if number % 4 == 0 and self.plugins_live:
@@ -340,7 +354,7 @@ class Walk:
         stream = self.streams[(ACCEPT << 32) + target]
         assert stream.method == method
         stream.times_sent += 1
-        assert stream.times_sent <= (2 if method in IDEMPOTENT else 1), "sent twice, though that may do harm"
+        assert stream.times_sent <= (1 + DEFAULT_RETRIES if method in IDEMPOTENT else 1), "sent twice, though that may do harm"
         if b"chunked" in head[0]:
             self.missing[id(link)] = b"chunked"
         elif length := LENGTH.search(head[0]):
@@ -351,7 +365,9 @@ class Walk:
         actor: Any = self.play.actor
         groups = {group for compiled in actor._generations._compiled.values() for group in compiled.groups.values()}
         ledger = self.ledger
-        assert form().is_compiled or ledger.outcomes[Outcome.ANSWERED] == sum(stream.is_answered for stream in self.streams.values())
+        assert form().is_compiled or ledger.outcomes[Outcome.ANSWERED] - ledger.dropped == sum(
+            stream.is_answered for stream in self.streams.values()
+        )
         counted = self.play.context.counted.get("upstream_failures", 0)
         assert form().is_compiled or ledger.failed == counted, "metrics hear of each"
         at = Counter(each.attempt.backend for each in actor._exchanges.values() if each.attempt.backend is not None)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.http2.engine import CANCEL, HTTP_1_1_REQUIRED, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, LocalSettings
 from pingap.stages.upstream.backend import BackendState
+from pingap.stages.upstream.core import DEFAULT_RETRIES
 from tests.upstream.playbook import ACCEPT, Http2Link, Link, Play
-from tests.upstream.test_any_order import ADDRESSES, SELDOM, Stream, Walk
+from tests.upstream.test_any_order import ADDRESSES, DROPPED, SELDOM, Stream, Walk
 
 
 class SharedWalk(Walk):
@@ -38,6 +39,7 @@ class SharedWalk(Walk):
             alpn="h2h1",
             sni="$host" if self.caps == 3 else "backend.test",
             http2_engine=self.engine,
+            location=DROPPED,
         )
 
     @property
@@ -69,6 +71,7 @@ class SharedWalk(Walk):
         body = b"<%d>" % target
         is_head = link.streams[stream][b":method"] == b"HEAD"
         kind = number % 5
+        status = 503 if number // 5 % 4 == 0 else 200
         if key in self.begun:
             if kind and not is_head:
                 link.sends(stream, b"." * (number * 7 % 400_000))
@@ -82,14 +85,14 @@ class SharedWalk(Walk):
         elif kind == 0:
             link.starts(stream, 103)
         elif kind == 1:
-            link.starts(stream, 200)
+            link.starts(stream, status)
             link.sends(stream, b"" if is_head else body)
             self.begun.add(key)
         elif is_head:
-            link.starts(stream, 200, ended=True)
+            link.starts(stream, status, ended=True)
             self.settle(key)
         else:
-            link.answers(stream, body)
+            link.answers(stream, body, status)
             self.settle(key)
 
     def settle(self, key: tuple[int, int]) -> None:
@@ -176,14 +179,14 @@ class SharedWalk(Walk):
         assert fields[b":scheme"] == b"https"
         self.owing[id(link), stream] = (link, target)
         touched = self.touched[target] = self.touched.get(target, 0) + 1
-        assert touched <= (4 if client.method in IDEMPOTENT else 1), "sent twice, though that may do harm"
+        assert touched <= (1 + DEFAULT_RETRIES if client.method in IDEMPOTENT else 1), "sent twice, though that may do harm"
 
     def take_head(self, link: Link, data: bytes) -> bytes:
         """HTTP/1.1: a request that a backend had refused over HTTP/2 may come here."""
         rest = super().take_head(link, data)
         target = self.asked_of[id(link)][1]
         touched = self.touched[target] = self.touched.get(target, 0) + 1
-        assert touched <= (4 if self.asked_of[id(link)][2] in IDEMPOTENT else 1)
+        assert touched <= (1 + DEFAULT_RETRIES if self.asked_of[id(link)][2] in IDEMPOTENT else 1)
         return rest
 
     def look_at_shared(self, state: BackendState) -> None:
