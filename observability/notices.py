@@ -16,14 +16,18 @@ DIFF_CONFIG: Final = "diff_config"
 """What was and what is, of a configuration that was taken; the message is lines, without secrets. Fields: generation."""
 
 BACKEND_STATUS: Final = "backend_status"
-"""A backend has become something else. Fields: upstream, addr, state (drained or enabled, by hand)."""
+"""A backend has become something else. Fields: upstream, addr, state (healthy or unhealthy by its checks, with title and reason;
+drained or enabled by hand)."""
+UPSTREAM_STATUS: Final = "upstream_status"
+"""Upstreams have come to no healthy backend, or have one again; the message names them. Fields: title, state (unhealthy or healthy),
+upstreams (the first hundred of them), count."""
 
 RESTART: Final = "restart"
 """This instance took over from another. Fields: before (its process id)."""
 RESTART_FAIL: Final = "restart_fail"
 """The next instance failed to start, and this one goes on."""
 
-CATEGORIES: Final = (RELOAD_CONFIG, RELOAD_CONFIG_FAIL, DIFF_CONFIG, BACKEND_STATUS, RESTART, RESTART_FAIL)
+CATEGORIES: Final = (RELOAD_CONFIG, RELOAD_CONFIG_FAIL, DIFF_CONFIG, BACKEND_STATUS, UPSTREAM_STATUS, RESTART, RESTART_FAIL)
 """Those that something tells today."""
 
 

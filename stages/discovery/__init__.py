@@ -3,8 +3,10 @@
     plan.py     what the configuration asks for: entries, their source, how backends are checked
     words.py    the events that the core is told, and its commands
     core.py     decides: which backends there are, verdicts from check results, what to check, when to publish
-    watch.py    acts, for one upstream: checks in rounds; its source (DNS, Docker), or lookups of names
+    watch.py    acts, for one upstream: its source (DNS, Docker), and rounds.py: its checks, lookups of names
     probes/     one check of one backend by tcp, http, https or grpc, with deadlines; always closes what it opened
+    shares.py   whose check may begin when many hang (gate.py waits for it)    urgent.py  which one out of turn
+    downs.py    when it is told that an upstream has no healthy backend
     circuits.py statistics and circuits of all backends, from what replicas of upstream report
                 circuit.py, half_open.py: the breaker of one; window.py: what it goes by
     drains.py   backends taken out by hand    table.py   what is shown of all    asked.py   what the operator is answered
@@ -12,8 +14,8 @@
 
 Backends come from the configuration (static): addresses, and names, whose addresses are
 looked up at the start and when none of them is healthy any more. A verdict changes only after `success`
-or `failure` results in a row. A backend that was never judged counts as healthy, and
-is checked again soon until it is judged.
+or `failure` results in a row. A backend that was never judged counts as healthy; it is
+checked again soon until it is judged, as is one whose check fails while it counts as healthy.
 
 Verdicts, addresses and drains are kept in `health.last`, `backends.last` and `drains.last`, so that a restart of this stage calls no dead
 backend healthy; who follows the topic keeps its last value while the stage is away.

@@ -9,13 +9,17 @@ from typing import Any, ClassVar, Final
 from pingap.bus.actor import Actor, Context
 from pingap.bus.local import Receivers
 from pingap.config.model import Snapshot
-from pingap.observability.notices import BACKEND_STATUS
+from pingap.observability.notices import BACKEND_STATUS, UPSTREAM_STATUS
 from pingap.stages import keepsake
 from pingap.stages.discovery import asked
 from pingap.stages.discovery.core import Discovery
+from pingap.stages.discovery.downs import Downs
 from pingap.stages.discovery.drains import Drains
+from pingap.stages.discovery.gate import CheckGate
 from pingap.stages.discovery.plan import Plan, plans_of
+from pingap.stages.discovery.probes.prober import KeptTalks
 from pingap.stages.discovery.table import statuses, there
+from pingap.stages.discovery.urgent import UrgentChecks
 from pingap.stages.discovery.watch import UpstreamWatch
 from pingap.stages.discovery.words import (
     CheckNew,
@@ -31,8 +35,15 @@ from pingap.stages.generations import Generations
 from pingap.stages.lookups import Lookups
 from pingap.stages.messages import UpstreamsAsk, UpstreamsTold
 
-AT_ONCE: Final = 64
-"""Checks under way at the same time, of all upstreams together."""
+LEAST_AT_ONCE, MOST_AT_ONCE = 64, 1024
+"""Checks under way at the same time, of all upstreams together: a sixteenth of the limit on descriptors within these bounds. One
+that hangs costs a descriptor and some memory for its time-out, and no CPU."""
+
+GATHER_DOWN: Final = 0.5
+"""Seconds for which it is gathered which upstreams have no healthy backend left, so that a rack that dies is one notice."""
+
+MOST_NAMED: Final = 100
+"""Upstreams that one notice names."""
 
 GATHER: Final = 0.02
 """Seconds for which verdicts are gathered, so that a thousand backends are not published a thousand times."""
@@ -58,8 +69,14 @@ class DiscoveryActor(Actor):
         self._watches: dict[str, UpstreamWatch] = {}
         self._ended: set[asyncio.Task[None]] = set()
         self.lookups = Lookups(context.loop)
-        self.gate = asyncio.Semaphore(AT_ONCE)
+        at_once = max(LEAST_AT_ONCE, min(MOST_AT_ONCE, context.descriptors.limit // 16))
+        context.descriptors.hold(2 * at_once)
+        self.gate = CheckGate(context.loop, at_once)
+        self.kept = KeptTalks(at_once)
         self.checks = 0
+        self._urgent = UrgentChecks()
+        self._downs = Downs()
+        self._downs_look: asyncio.TimerHandle | None = None
 
     def receivers(self) -> Receivers:
         return {UpstreamsAsk: self._asked}
@@ -73,8 +90,9 @@ class DiscoveryActor(Actor):
         self._generations.start()
 
     async def stop(self) -> None:
-        if self._publisher is not None:
-            self._publisher.cancel()
+        for timer in (self._publisher, self._downs_look):
+            if timer is not None:
+                timer.cancel()
         for upstream in list(self._watches):
             self._stop_watching(upstream)
         await asyncio.gather(*self._ended, return_exceptions=True)
@@ -84,7 +102,12 @@ class DiscoveryActor(Actor):
             topic.keep()
 
     def figures(self) -> dict[str, float]:
-        return {"checks": self.checks, "unhealthy": self.core.unhealthy}
+        return {
+            "checks": self.checks,
+            "checks_under_way": self.gate.used,
+            "checks_waiting": self.gate.waiting,
+            "unhealthy": self.core.unhealthy,
+        }
 
     def _committed(self, generation: int, plans: dict[str, Plan]) -> None:
         self.feed(Configured(plans))
@@ -96,6 +119,7 @@ class DiscoveryActor(Actor):
                 _Topic(self.context, "health", HEALTH, self.core.value),
                 _Topic(self.context, "drains", DRAINS, self._drains.value),
             )
+            self._downs.begin(self.core.down())
             self.context.ready()
         elif has_left:
             self._publish_soon()
@@ -119,7 +143,7 @@ class DiscoveryActor(Actor):
                     self._stop_watching(upstream)
                 case CheckNew(upstream, targets):
                     if (watch := self._watches.get(upstream)) is not None:
-                        watch.check_new(targets)
+                        watch.checks.check_new(targets)
                 case PublishBackends():
                     self._publish_soon()
                 case Turned():
@@ -127,7 +151,16 @@ class DiscoveryActor(Actor):
                 case SourceTurned():
                     self._source_turned(command)
 
+    def check_now(self, upstream: str, address: str) -> None:
+        """Requests do not reach this backend: it is checked at once, unless that has just been done, or there are too many such."""
+        target = self.core.suspect(upstream, address)
+        watch = self._watches.get(upstream)
+        if target is not None and watch is not None and self._urgent.let(upstream, address, self.context.loop.time()):
+            watch.checks.check_now(target)
+
     def _publish_soon(self) -> None:
+        if self._downs_look is None:
+            self._downs_look = self.context.loop.call_later(GATHER_DOWN, self._look_at_downs)
         if self._publisher is None:
             self._publisher = self.context.loop.call_later(GATHER, self._publish_now)
 
@@ -146,10 +179,31 @@ class DiscoveryActor(Actor):
                 task.add_done_callback(self._ended.discard)
 
     def _turned(self, turned: Turned) -> None:
+        fields = {"upstream": turned.upstream, "addr": turned.address}
         if turned.is_healthy:
-            self.context.log("info", "backend is healthy again", upstream=turned.upstream, addr=turned.address)
+            self.context.log("info", "backend is healthy again", **fields)
         else:
-            self.context.log("warn", "backend is unhealthy", upstream=turned.upstream, addr=turned.address, reason=turned.reason)
+            self.context.log("warn", "backend is unhealthy", **fields, reason=turned.reason)
+        state = "healthy" if turned.is_healthy else "unhealthy"
+        text = f"upstream {turned.upstream}({turned.address}) becomes {state}{f': {turned.reason}' if turned.reason else ''}"
+        more = {"title": "Upstream backend status changed", "state": state, "reason": turned.reason}
+        self.context.notice("info" if turned.is_healthy else "error", BACKEND_STATUS, text, **fields, **more)
+
+    def _look_at_downs(self) -> None:
+        self._downs_look = None
+        fallen, back = self._downs.turned(self.core.down(), self.core.upstreams)
+        self._tell_downs("error", "unhealthy", "Upstream unhealthy", fallen)
+        self._tell_downs("info", "healthy", "Upstream healthy", back)
+
+    def _tell_downs(self, level: str, state: str, title: str, upstreams: list[str]) -> None:
+        if not upstreams:
+            return
+        more = len(upstreams) - MOST_NAMED
+        named = upstreams[:MOST_NAMED]
+        text = ", ".join(named) + (f" and {more} more" if more > 0 else "")
+        said = "upstreams have no healthy backend" if state == "unhealthy" else "upstreams have a healthy backend again"
+        self.context.log("warn" if state == "unhealthy" else "info", said, upstreams=text)
+        self.context.notice(level, UPSTREAM_STATUS, text, title=title, state=state, upstreams=named, count=len(upstreams))
 
     def _source_turned(self, turned: SourceTurned) -> None:
         fields = {"upstream": turned.upstream, "entry": turned.entry}

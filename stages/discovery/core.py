@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pingap.config.parts import Backend
 from pingap.stages.discovery.plan import CheckTarget, Plan
 from pingap.stages.discovery.table import KnownUpstream
 from pingap.stages.discovery.words import (
+    NO_CHECK,
     Checked,
     CheckNew,
+    CheckState,
     Command,
     Configured,
     Event,
@@ -23,6 +25,9 @@ from pingap.stages.discovery.words import (
     StopChecks,
     Turned,
 )
+
+AGAIN: Final = 0.25
+"""Seconds until a backend in doubt is checked again; doubled each time, up to check_frequency."""
 
 Found = tuple[str, int, int]
 """Host, port and weight of a backend."""
@@ -37,6 +42,12 @@ class _Backend:
     """None before the first verdict."""
     streak: int = 0
     """Results in a row that speak against the verdict; failures, before there is one."""
+    last: CheckState = NO_CHECK
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """It gets requests though nobody has found it healthy, or though its last check failed."""
+        return self.is_healthy is None or (self.is_healthy and self.streak > 0)
 
 
 @dataclass(slots=True)
@@ -88,6 +99,18 @@ class _Upstream:
         """Whether it is healthy; None before anybody has said so."""
         known = self.backends.get(address)
         return known.is_healthy if known else None
+
+    def check(self, address: str) -> CheckState:
+        """The last one."""
+        known = self.backends.get(address)
+        return known.last if known else NO_CHECK
+
+    @property
+    def is_down(self) -> bool:
+        """It has no backend that may be healthy: all were found not to be, or it is known that there is none."""
+        if self.backends:
+            return all(backend.is_healthy is False for backend in self.backends.values())
+        return bool(self.plan.entries) and all(entry.address in self.found for entry in self.plan.entries)
 
 
 class Discovery:
@@ -144,11 +167,28 @@ class Discovery:
             if entry.address in known.found and all(known.backends[target.address].is_healthy is False for target in known.of(entry))
         ]
 
-    def is_judged(self, upstream: str, address: str) -> bool:
-        """False as long as a backend that is to be checked has no verdict."""
+    def again(self, upstream: str, address: str, tries: int) -> float | None:
+        """Seconds until a backend is checked again outside of the rounds; None if that has time until the next one.
+
+        tries: checks in this quick succession, at least 1. Requests go to a backend in doubt, so that it is not left so for a
+        whole check_frequency.
+        """
         known = self._upstreams.get(upstream)
         backend = known.backends.get(address) if known else None
-        return backend is None or backend.is_healthy is not None
+        if known is None or backend is None or not backend.is_in_doubt:
+            return None
+        return min(AGAIN * 2.0 ** min(tries - 1, 20), known.plan.check.check_frequency)
+
+    def suspect(self, upstream: str, address: str) -> CheckTarget | None:
+        """What to check when requests do not reach a backend; None if that would be no news, or it is not there."""
+        known = self._upstreams.get(upstream)
+        if known is None or known.verdict(address) is False:
+            return None
+        return next((target for target in known.targets() if target.address == address), None)
+
+    def down(self) -> list[str]:
+        """Upstreams without a backend that may be healthy."""
+        return [name for name, upstream in self._upstreams.items() if upstream.is_down]
 
     def handle(self, event: Event) -> list[Command]:
         """What is to be done, in this order."""
@@ -184,11 +224,11 @@ class Discovery:
         entries = {entry.address: entry for entry in plan.entries if entry.is_name or not plan.is_static}
         if known is None:
             found = {entry: tuple(Backend(*each) for each in backends) for entry, backends in self._found.get(name, {}).items()}
-            verdicts: Mapping[str, bool | None] = self._before.get(name, {})
+            verdicts = {address: _Backend(verdict) for address, verdict in self._before.get(name, {}).items()}
         else:
             is_same = (known.plan.ipv4_only, known.plan.discovery) == (plan.ipv4_only, plan.discovery)
             found = known.found if is_same else {}
-            verdicts = {address: backend.is_healthy for address, backend in known.backends.items()}
+            verdicts = {address: _Backend(backend.is_healthy, last=backend.last) for address, backend in known.backends.items()}
         if plan.is_static:
             found = {
                 entry: tuple(Backend(each.host, each.port, entries[entry].weight) for each in backends)
@@ -200,7 +240,7 @@ class Discovery:
             upstream.told = {entry: known.told[entry] for entry in upstream.found if entry in known.told}
             upstream.synced = {entry: at for entry, at in known.synced.items() if entry in upstream.found}
             upstream.failing = {entry: why for entry, why in known.failing.items() if entry in entries}
-        upstream.arrange({address: _Backend(verdict) for address, verdict in verdicts.items()})
+        upstream.arrange(verdicts)
         return upstream
 
     def _resolved(self, resolved: Resolved) -> list[Command]:
@@ -234,6 +274,7 @@ class Discovery:
         if upstream is None or backend is None:
             return []  # it left the configuration while the check was under way
         has_passed = checked.failure is None
+        backend.last = CheckState(checked.at, checked.seconds, checked.failure or "")
         if backend.is_healthy is None and has_passed:
             backend.is_healthy, backend.streak = True, 0
             upstream.tell()

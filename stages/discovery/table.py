@@ -12,6 +12,7 @@ from pingap.stages.discovery import circuit
 from pingap.stages.discovery.circuits import BackendFigures
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.plan import Plan
+from pingap.stages.discovery.words import CheckState
 from pingap.stages.statuses import (
     CLOSED,
     HALF_OPEN,
@@ -50,6 +51,9 @@ class KnownUpstream(Protocol):
 
     def verdict(self, address: str) -> bool | None:
         """None before the first one."""
+
+    def check(self, address: str) -> CheckState:
+        """The last one of a backend."""
 
 
 Figures = Mapping[tuple[str, str], BackendFigures]
@@ -95,7 +99,9 @@ def _status(name: str, upstream: KnownUpstream, drains: Drains, figures: Figures
     backends = []
     for address, (entry, weight) in _backends(upstream).items():
         health = _HEALTH[upstream.verdict(address)]
-        one = BackendStatus(address, entry, health, drains.has(name, address), weight)
+        last = upstream.check(address)
+        is_drained = drains.has(name, address)
+        one = BackendStatus(address, entry, health, is_drained, weight, checked=last.at, check_seconds=last.seconds, check_error=last.error)
         backends.append(_with_figures(one, figures.get((name, address), BackendFigures())))
     return UpstreamStatus(name, upstream.plan.discovery, tuple(backends), _sources(upstream))
 

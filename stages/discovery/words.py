@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from pingap.config.parts import Backend
 from pingap.stages.discovery.plan import CheckTarget, Plan
+
+
+class CheckState(NamedTuple):
+    """The last check of a backend."""
+
+    at: float = 0.0
+    """When it ended, in Unix seconds; 0 = there was none yet."""
+    seconds: float = 0.0
+    """How long it took."""
+    error: str = ""
+    """Why it failed; "" when it passed."""
+
+
+NO_CHECK: Final = CheckState()
 
 # -- events ------------------------------------------------------------------------
 
@@ -25,6 +40,10 @@ class Checked:
     upstream: str
     address: str
     failure: str | None = None
+    at: float = 0.0
+    """When it ended, in Unix seconds."""
+    seconds: float = 0.0
+    """How long it took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic, time
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
 from tests.kit.waiting import eventually, free_port
 
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 FAST = HealthCheck("http", "x", "/", check_frequency=0.02, failure=2, success=2, read_timeout=0.5)
 
 
@@ -239,7 +241,7 @@ class Slow(Origin):
 @pytest.mark.parametrize(("parallel", "most"), [(False, 1), (True, 3)])
 async def test_backends_are_checked_one_after_the_other_or_all_at_once_as_configured(parallel: bool, most: int) -> None:
     Slow.now = Slow.most = 0
-    check = HealthCheck("http", "x", "/", check_frequency=0.02, parallel=parallel)
+    check = HealthCheck("http", "x", "/", check_frequency=0.6, parallel=parallel)
     one, two, three = Slow(), Slow(), Slow()
     async with (
         listening(one),
@@ -247,7 +249,7 @@ async def test_backends_are_checked_one_after_the_other_or_all_at_once_as_config
         listening(three),
         running(api=upstream(one.port, two.port, three.port, check=check)) as run,
     ):
-        await run.until(lambda: all(len(each.requests) > 3 for each in (one, two, three)))
+        await run.until(lambda: all(len(each.requests) > 2 for each in (one, two, three)))
     assert Slow.most == most
 
 
@@ -309,3 +311,112 @@ async def test_a_drain_outlives_the_stage_and_a_reload_but_not_the_backend(tmp_p
     (tmp_path / "pid").write_text("another run")
     async with running(tmp_path, api=upstream(one, other)) as fresh:
         assert fresh.context.published["drains"] == [{}]
+
+
+async def test_one_that_hangs_is_overtaken_and_holds_up_no_round() -> None:
+    """One after the other is not one in place of the other."""
+    check = HealthCheck("http", "x", "/", check_frequency=0.1, read_timeout=30, failure=1)
+    async with origin() as backend, origin(b"") as silent, running(api=upstream(silent.port, backend.port, check=check)) as run:
+        await run.until(lambda: len(backend.requests) > 5)
+        assert len(silent.requests) == 1
+        backend.answer = BUSY
+        await run.until(lambda: run.value == {"api": {backend.address: False}}, 3)
+
+
+async def test_a_suspected_backend_is_not_left_to_the_next_round() -> None:
+    check = HealthCheck("http", "x", "/", check_frequency=2, failure=3)
+    async with origin() as backend, running(api=upstream(backend.port, check=check)) as run:
+        await run.until(lambda: run.value == {"api": {backend.address: True}})
+        backend.answer = BUSY
+        run.actor.check_now("api", backend.address)
+        began = monotonic()
+        await run.until(lambda: run.value == {"api": {backend.address: False}})
+        assert monotonic() - began < 3, "in rounds that would take four seconds or more"
+        assert len(backend.requests) >= 4
+
+
+async def test_a_backend_that_requests_do_not_reach_is_checked_at_once_and_once_a_second() -> None:
+    slow = HealthCheck(check_frequency=60, failure=1)
+    async with running() as run:
+        async with origin() as backend:
+            run.configure(api=upstream(backend.port, check=slow))
+            await run.until(lambda: run.value == {"api": {backend.address: True}})
+            before = run.actor.checks
+            for _ in range(50):
+                run.actor.check_now("api", backend.address)
+                run.actor.check_now("api", "10.0.0.1:1")
+                run.actor.check_now("gone", backend.address)
+            await run.until(lambda: run.actor.checks == before + 1)
+        # It has gone now; the next report comes a second later.
+        async with asyncio.timeout(5):
+            while run.value != {"api": {backend.address: False}}:
+                run.actor.check_now("api", backend.address)
+                await asyncio.sleep(0.05)
+        assert run.actor.checks == before + 2
+        run.actor.check_now("api", backend.address)
+        assert run.actor.figures()["checks_under_way"] == 0, "that it is ill is known"
+
+
+# -- notices ---------------------------------------------------------------------------------------
+
+
+def told(run: Run, category: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Level, message and fields."""
+    return [(level, text, fields) for level, at, text, fields in run.context.noticed if at == category]
+
+
+async def test_each_turn_of_a_backend_is_a_notice_and_so_is_an_upstream_that_has_none_left() -> None:
+    async with origin() as backend, running(api=upstream(backend.port)) as run:
+        await run.until(lambda: run.value == {"api": {backend.address: True}})
+        backend.answer = BUSY
+        await run.until(lambda: told(run, "upstream_status"))
+        name = f"upstream api({backend.address})"
+        fields = {"upstream": "api", "addr": backend.address, "title": "Upstream backend status changed"}
+        reason = "answered with status 503"
+        assert told(run, "backend_status") == [
+            ("error", f"{name} becomes unhealthy: {reason}", fields | {"state": "unhealthy", "reason": reason})
+        ]
+        assert told(run, "upstream_status") == [
+            ("error", "api", {"title": "Upstream unhealthy", "state": "unhealthy", "upstreams": ("api",), "count": 1})
+        ]
+        backend.answer = OK
+        await run.until(lambda: len(told(run, "upstream_status")) == 2)
+        assert told(run, "backend_status")[1:] == [("info", f"{name} becomes healthy", fields | {"state": "healthy", "reason": ""})]
+        assert told(run, "upstream_status")[1] == (
+            "info",
+            "api",
+            {"title": "Upstream healthy", "state": "healthy", "upstreams": ("api",), "count": 1},
+        )
+
+
+async def test_a_rack_that_dies_is_one_notice_of_its_upstreams() -> None:
+    names = [f"u{number:03}" for number in range(150)]
+    async with origin() as backend, running(None, **{name: upstream(backend.port) for name in names}) as run:
+        await run.until(lambda: run.value and len(run.value) == 150)
+        backend.answer = BUSY
+        await run.until(lambda: sum(fields["count"] for _, _, fields in told(run, "upstream_status")) == 150)
+        assert len(told(run, "backend_status")) == 150
+        assert len(told(run, "upstream_status")) <= 3
+        assert all(len(fields["upstreams"]) <= 100 for _, _, fields in told(run, "upstream_status"))
+
+
+async def test_a_restarted_stage_does_not_tell_again_that_an_upstream_is_down(tmp_path: Path) -> None:
+    dead = free_port()
+    async with running(tmp_path, api=upstream(dead)) as run:
+        await run.until(lambda: told(run, "upstream_status"))
+    async with running(tmp_path, api=upstream(dead)) as again:
+        await again.until(lambda: again.actor.checks > 3)
+        assert again.actor.core.down() == ["api"]
+        again.actor._look_at_downs()
+        assert told(again, "upstream_status") == []
+
+
+async def test_what_is_known_of_the_last_check_is_shown() -> None:
+    dead = free_port()
+    async with running(api=upstream(dead)) as run:
+        await run.until(lambda: run.value == {"api": {f"127.0.0.1:{dead}": False}})
+        run.actor.told("upstreams", (7,))
+        (backend,) = run.context.reported[-1][1]["value"][0]["backends"]
+        assert backend["check"]["error"].startswith("cannot connect")
+        assert abs(backend["check"]["time"] - time()) < 60
+        assert 0 <= backend["check"]["seconds"] < 5

@@ -10,8 +10,10 @@ from pingap.config.parts import Backend, HealthCheck
 from pingap.stages.discovery.core import Discovery
 from pingap.stages.discovery.plan import CheckTarget, Plan, plans_of
 from pingap.stages.discovery.words import (
+    NO_CHECK,
     Checked,
     CheckNew,
+    CheckState,
     Command,
     Configured,
     Event,
@@ -57,10 +59,10 @@ def test_a_backend_without_a_verdict_is_not_named() -> None:
     assert script.value == {}
     script.on(down("a:1"), down("a:1"))
     assert script.value == {}
-    assert not script.core.is_judged("api", "a:1")
+    assert script.core.again("api", "a:1", 1) is not None
     assert script.on(up("b:1")) == [PublishBackends()]
     assert script.value == {"api": {"b:1": True}}
-    assert script.core.is_judged("api", "b:1")
+    assert script.core.again("api", "b:1", 1) is None
 
 
 def test_every_new_configuration_starts_its_checks_and_is_published_though_there_is_nothing_to_check() -> None:
@@ -258,3 +260,103 @@ def test_every_form_of_an_address_is_the_name_of_a_backend_in_the_topics() -> No
     script = Script(api=plans["api"])
     script.on(*(up(address) for address in addresses))
     assert script.value == {"api": dict.fromkeys(addresses, True)}
+
+
+# -- when a backend is checked again -------------------------------------------------------------
+
+
+def pauses(script: Script, address: str = "a:1", tries: int = 8) -> list[float | None]:
+    return [script.core.again("api", address, number) for number in range(1, tries + 1)]
+
+
+def test_a_backend_without_a_verdict_is_checked_again_soon_and_then_less_often() -> None:
+    script = Script(api=plan("a:1"))
+    assert pauses(script) == [0.25, 0.5, 1, 2, 4, 8, 10, 10]
+    assert script.core.again("api", "a:1", 100_000) == 10
+    script.on(up("a:1"))
+    assert pauses(script) == [None] * 8
+
+
+def test_a_suspected_backend_is_checked_in_quick_succession_until_its_verdict_stands_either_way() -> None:
+    script = Script(api=plan("a:1", "b:1"))
+    script.on(up("a:1"), up("b:1"))
+    assert script.core.again("api", "a:1", 1) is None
+    script.on(down("a:1"))
+    assert script.core.again("api", "a:1", 1) == 0.25
+    assert script.core.again("api", "b:1", 1) is None, "nothing is said of another"
+    script.on(down("a:1"))
+    assert script.core.again("api", "a:1", 2) == 0.5
+    script.on(up("a:1"))
+    assert script.core.again("api", "a:1", 3) is None, "it is well after all"
+    assert script.on(*[down("a:1")] * 3)[0] == Turned("api", "a:1", False, "refused")
+    assert script.core.again("api", "a:1", 1) is None, "the rounds see whether it comes back"
+    script.on(up("a:1"))
+    assert script.core.again("api", "a:1", 1) is None, "that it is well has time to show"
+
+
+def test_with_one_failure_for_a_verdict_there_is_no_suspicion() -> None:
+    script = Script(api=plan("a:1", check=HealthCheck(failure=1)))
+    script.on(up("a:1"), down("a:1"))
+    assert script.value == {"api": {"a:1": False}}
+    assert script.core.again("api", "a:1", 1) is None
+
+
+def test_what_has_left_is_not_checked_again() -> None:
+    script = Script(api=plan("a:1"))
+    assert script.core.again("api", "gone:1", 1) is None
+    assert script.core.again("gone", "a:1", 1) is None
+
+
+def test_a_backend_that_requests_do_not_reach_is_worth_a_check_unless_it_is_known_to_be_ill() -> None:
+    script = Script(api=NAMED)
+    script.on(resolved("10.0.0.1"))
+    found = CheckTarget("10.0.0.1:80", "10.0.0.1", 80, ENTRY.address)
+    assert script.core.suspect("api", "10.0.0.1:80") == found
+    assert script.core.suspect("api", "10.0.0.9:80") == NAMED.entries[1]
+    assert script.core.suspect("api", "10.0.0.2:80") is None
+    assert script.core.suspect("web", "10.0.0.1:80") is None
+    script.on(up("10.0.0.1:80"))
+    assert script.core.suspect("api", "10.0.0.1:80") == found
+    script.on(down("10.0.0.1:80"))
+    assert script.core.suspect("api", "10.0.0.1:80") is None
+
+
+def test_the_last_check_of_a_backend_is_known_and_survives_a_reload() -> None:
+    script = Script(api=plan("a:1", "b:1"))
+    known = script.core.upstreams
+    assert known["api"].check("a:1") == known["api"].check("gone:1") == NO_CHECK
+    script.on(Checked("api", "a:1", "refused", 1000.5, 0.25))
+    assert known["api"].check("a:1") == CheckState(1000.5, 0.25, "refused")
+    script.on(Configured({"api": plan("a:1", check=HealthCheck(failure=1))}))
+    assert script.core.upstreams["api"].check("a:1") == CheckState(1000.5, 0.25, "refused")
+    script.on(Checked("api", "a:1", None, 1001, 0.5))
+    assert script.core.upstreams["api"].check("a:1") == CheckState(1001, 0.5)
+
+
+# -- upstreams that are down ---------------------------------------------------------------------------
+
+
+def test_an_upstream_is_down_when_every_backend_was_found_ill() -> None:
+    script = Script(api=plan("a:1", "b:1"), web=plan("w:1"), empty=plan())
+    assert script.core.down() == []
+    script.on(*[down("a:1")] * 3, *[down("b:1")] * 2)
+    assert script.core.down() == [], "of one there is no verdict yet"
+    script.on(down("b:1"))
+    assert script.core.down() == ["api"]
+    script.on(up("a:1"), up("a:1"))
+    assert script.core.down() == []
+
+
+def test_an_upstream_is_down_when_its_source_knows_that_there_is_no_backend() -> None:
+    docker = Plan(CHECK, (CheckTarget("label:80", "label", 80),), discovery="docker")
+    script = Script(api=docker)
+    assert script.core.down() == [], "nothing is known yet"
+    script.on(Resolved("api", "label:80", ()))
+    assert script.core.down() == ["api"]
+    script.on(Resolved("api", "label:80", (Backend("10.0.0.1"),)))
+    assert script.core.down() == []
+
+
+def test_a_new_life_knows_which_upstreams_were_down() -> None:
+    script = Script({"api": {"a:1": False}}, api=plan("a:1"))
+    assert script.core.down() == ["api"]

@@ -15,6 +15,7 @@ from pingap.stages.discovery.circuits import BackendFigures
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.plan import CheckTarget, Plan
 from pingap.stages.discovery.window import Totals
+from pingap.stages.discovery.words import NO_CHECK, CheckState
 from pingap.stages.statuses import SourceStatus
 
 A, B, C = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
@@ -38,6 +39,9 @@ class Known:
 
     def verdict(self, address: str) -> bool | None:
         return self.verdicts.get(address)
+
+    def check(self, address: str) -> CheckState:
+        return CheckState(1e9, 0.25, "refused") if self.verdicts.get(address) is False else NO_CHECK
 
 
 def static(*addresses: str, weight: int = 1, **verdicts: bool) -> Known:

@@ -15,18 +15,9 @@ from pingap.config.parts import HealthCheck
 from pingap.stages.discovery.plan import CheckTarget
 from pingap.stages.discovery.probes.failed import ProbeFailed
 from pingap.stages.discovery.probes.line import MOST
-from pingap.stages.discovery.probes.prober import Prober
-from pingap.stages.lookups import Lookups, Resolve, ask_system
 from tests.discovery.origin import OK, Origin, origin
+from tests.discovery.probing import prober_of, target_of
 from tests.kit.waiting import free_port
-
-
-def prober_of(check: HealthCheck, *, ipv4_only: bool = False, resolve: Resolve = ask_system, most: int = 4) -> Prober:
-    return Prober(check, ipv4_only, Lookups(asyncio.get_running_loop(), resolve, most))
-
-
-def target(at: Origin) -> CheckTarget:
-    return CheckTarget(at.address, "127.0.0.1", at.port)
 
 
 def http(**more: object) -> HealthCheck:
@@ -42,7 +33,7 @@ async def gone(at: Origin) -> None:
 
 async def test_tcp_passes_when_the_backend_accepts_and_leaves_nothing_open() -> None:
     async with origin() as backend:
-        await prober_of(HealthCheck()).probe(target(backend))
+        await prober_of(HealthCheck()).probe(target_of(backend))
         async with asyncio.timeout(2):
             while not backend.connections:
                 await asyncio.sleep(0.001)
@@ -86,7 +77,7 @@ async def test_a_name_is_resolved_to_ipv4_only_when_that_is_asked() -> None:
 
 async def test_http_passes_on_200_and_asks_for_the_path_under_the_host_of_the_check() -> None:
     async with origin() as backend:
-        await prober_of(http()).probe(target(backend))
+        await prober_of(http()).probe(target_of(backend))
         await gone(backend)
         head = backend.requests[0].decode().lower()
         assert head.startswith("get /ping?deep=1 http/1.1\r\n")
@@ -98,7 +89,7 @@ async def test_http_passes_on_200_and_asks_for_the_path_under_the_host_of_the_ch
 async def test_http_fails_on_every_other_status(status: bytes) -> None:
     async with origin(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n") as backend:
         with pytest.raises(ProbeFailed, match=f"status {status[:3].decode()}"):
-            await prober_of(http()).probe(target(backend))
+            await prober_of(http()).probe(target_of(backend))
         await gone(backend)
 
 
@@ -114,14 +105,14 @@ async def test_http_fails_on_every_other_status(status: bytes) -> None:
 async def test_http_fails_on_what_is_no_whole_answer(answer: bytes, why: str) -> None:
     async with origin(answer, closes=True) as backend:
         with pytest.raises(ProbeFailed, match=why):
-            await prober_of(http()).probe(target(backend))
+            await prober_of(http()).probe(target_of(backend))
         await gone(backend)
 
 
 async def test_http_fails_when_the_answer_does_not_come_in_time() -> None:
     async with origin(b"") as backend:
         with pytest.raises(ProbeFailed, match=r"no answer, or no end of it, within 0\.05 s"):
-            await prober_of(http(read_timeout=0.05)).probe(target(backend))
+            await prober_of(http(read_timeout=0.05)).probe(target_of(backend))
         await gone(backend)
 
 
@@ -136,7 +127,7 @@ async def test_http_fails_when_the_answer_does_not_come_in_time() -> None:
 )
 async def test_http_passes_with_every_framing_of_the_body(answer: bytes) -> None:
     async with origin(answer, closes=True) as backend:
-        await prober_of(http()).probe(target(backend))
+        await prober_of(http()).probe(target_of(backend))
         await gone(backend)
 
 
@@ -144,7 +135,7 @@ async def test_with_reuse_the_connection_serves_the_next_check_and_is_closed_at_
     async with origin() as backend:
         prober = prober_of(http(reuse=True))
         for _ in range(3):
-            await prober.probe(target(backend))
+            await prober.probe(target_of(backend))
         assert (backend.connections, len(backend.requests)) == (1, 3), "one connection"
         assert b"connection" not in backend.requests[0].lower()
         prober.close()
@@ -155,7 +146,7 @@ async def test_a_kept_connection_that_the_backend_closed_meanwhile_is_no_failure
     async with origin(closes=True) as backend:
         prober = prober_of(http(reuse=True))
         for turn in range(1, 3):
-            await prober.probe(target(backend))
+            await prober.probe(target_of(backend))
             await gone(backend)
             assert backend.connections == turn
         prober.close()
@@ -163,7 +154,7 @@ async def test_a_kept_connection_that_the_backend_closed_meanwhile_is_no_failure
 
 async def test_a_cancelled_check_leaves_nothing_open() -> None:
     async with origin(b"") as backend:
-        check = asyncio.create_task(prober_of(http()).probe(target(backend)))
+        check = asyncio.create_task(prober_of(http()).probe(target_of(backend)))
         async with asyncio.timeout(2):
             while not backend.requests:
                 await asyncio.sleep(0.001)
@@ -177,14 +168,14 @@ async def test_a_kept_connection_on_which_something_came_unasked_is_not_used_aga
     async with origin(OK + b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n") as backend:
         prober = prober_of(http(reuse=True))
         for _ in range(3):
-            await prober.probe(target(backend))
+            await prober.probe(target_of(backend))
         assert backend.connections == 3
         prober.close()
 
 
 async def test_an_ipv6_host_is_named_with_brackets() -> None:
     async with origin() as backend:
-        await prober_of(HealthCheck("http", "::1", "/")).probe(target(backend))
+        await prober_of(HealthCheck("http", "::1", "/")).probe(target_of(backend))
         assert b"\r\nhost: [::1]\r\n" in backend.requests[0].lower()
 
 
@@ -211,12 +202,24 @@ def test_checks_work_on_the_loop_that_a_stage_runs_on(check: HealthCheck) -> Non
         async with origin() as backend:
             prober = prober_of(check)
             for _ in range(3):
-                await prober.probe(target(backend))
+                await prober.probe(target_of(backend))
             prober.close()
             backend.answer = b""
             with pytest.raises(ProbeFailed, match="within") if check.scheme == "http" else nullcontext():
-                await prober_of(replace(check, read_timeout=0.05)).probe(target(backend))
+                await prober_of(replace(check, read_timeout=0.05)).probe(target_of(backend))
             await gone(backend)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+async def test_more_connections_than_may_be_kept_are_not_kept() -> None:
+    async with origin() as one, origin() as two:
+        prober = prober_of(http(reuse=True), kept=1)
+        for _ in range(3):
+            await prober.probe(target_of(one))
+            await prober.probe(target_of(two))
+        assert (one.connections, two.connections) == (1, 3)
+        prober.close()
+        await gone(one)
+        await gone(two)

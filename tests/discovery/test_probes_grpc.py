@@ -10,18 +10,12 @@ from time import monotonic
 
 from pingap.config.parts import HealthCheck
 from pingap.stages.discovery.plan import CheckTarget
-from pingap.stages.discovery.probes.failed import ProbeFailed
-from pingap.stages.discovery.probes.prober import Prober
-from pingap.stages.lookups import Lookups
 from tests.discovery.health_peer import NOT_SERVING, SERVING, HealthPeer, health_peer
 from tests.discovery.origin import OK, Origin, listening, origin
+from tests.discovery.probing import prober_of, target_of, why_not
 from tests.e2e.certificate import self_signed
 
 GRPC = HealthCheck("grpc", "shop.example", connection_timeout=5, read_timeout=5)
-
-
-def prober_of(check: HealthCheck = GRPC) -> Prober:
-    return Prober(check, False, Lookups(asyncio.get_running_loop()))
 
 
 def at(peer: HealthPeer) -> CheckTarget:
@@ -29,12 +23,7 @@ def at(peer: HealthPeer) -> CheckTarget:
 
 
 async def why(check: HealthCheck, target: CheckTarget) -> str:
-    """Why a check fails; "" when it passes."""
-    try:
-        await prober_of(check).probe(target)
-    except ProbeFailed as failed:
-        return str(failed)
-    return ""
+    return await why_not(prober_of(check), target)
 
 
 async def test_a_server_passes_as_long_as_it_is_serving() -> None:
@@ -97,7 +86,7 @@ async def test_a_server_without_tls_is_told_from_one_with() -> None:
 
 async def test_a_server_of_http1_is_told_so() -> None:
     async with origin(OK) as backend:
-        target = CheckTarget(backend.address, "127.0.0.1", backend.port)
+        target = target_of(backend)
         assert await why(replace(GRPC, read_timeout=0.3), target) == "answers in HTTP/1: it does not speak HTTP/2 here"
 
 
@@ -105,7 +94,7 @@ async def test_with_reuse_one_connection_serves_check_after_check_and_one_that_e
     with health_peer() as peer:
         async with relay(peer.port) as between:
             prober = prober_of(replace(GRPC, reuse=True))
-            target = CheckTarget(f"127.0.0.1:{between.port}", "127.0.0.1", between.port)
+            target = target_of(between)
             for _ in range(5):
                 await prober.probe(target)
             assert (between.connections, len(peer.asked)) == (1, 5)

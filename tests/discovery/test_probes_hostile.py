@@ -11,11 +11,9 @@ from time import monotonic, thread_time
 import pytest
 
 from pingap.config.parts import HealthCheck
-from pingap.stages.discovery.plan import CheckTarget
 from pingap.stages.discovery.probes.failed import LONGEST, ProbeFailed
-from pingap.stages.discovery.probes.prober import Prober
-from pingap.stages.lookups import Lookups
 from tests.discovery.origin import Handler, Hostile, hostile
+from tests.discovery.probing import prober_of, target_of, why_not
 from tests.e2e.certificate import self_signed
 from tests.kit.waiting import eventually
 
@@ -49,15 +47,10 @@ async def outcome(name: str, act: Handler, tls: ssl.SSLContext) -> str:
     check = CHECKS[name]
     stalls = Stalls()
     async with hostile(act, tls if name.endswith("s") else None) as backend:
-        target = CheckTarget(backend.address, "127.0.0.1", backend.port)
-        prober = Prober(check, False, Lookups(asyncio.get_running_loop()))
-        reason = ""
+        prober = prober_of(check)
         began = monotonic()
         watching = asyncio.create_task(stalls.watch())
-        try:
-            await prober.probe(target)
-        except ProbeFailed as failed:
-            reason = str(failed)
+        reason = await why_not(prober, target_of(backend))
         took = monotonic() - began
         watching.cancel()
         assert took < check.connection_timeout + LIMIT + 1
@@ -246,13 +239,7 @@ async def test_records_without_end_in_the_handshake(name: str, piece: bytes) -> 
             await writer.drain()
 
     async with hostile(act) as backend:
-        reason = ""
-        prober = Prober(replace(CHECKS[name], connection_timeout=1), False, Lookups(asyncio.get_running_loop()))
-        try:
-            await prober.probe(CheckTarget(backend.address, "127.0.0.1", backend.port))
-        except ProbeFailed as failed:
-            reason = str(failed)
-        assert reason
+        assert await why_not(prober_of(replace(CHECKS[name], connection_timeout=1)), target_of(backend))
         await eventually(lambda: not backend.open)
 
 
@@ -261,9 +248,9 @@ async def test_many_checks_that_hang_all_end_in_time() -> None:
         await reader.read()
 
     async with hostile(act) as backend:
-        prober = Prober(CHECKS["http"], False, Lookups(asyncio.get_running_loop()))
+        prober = prober_of(CHECKS["http"])
         began = monotonic()
-        asked = [prober.probe(CheckTarget(backend.address, "127.0.0.1", backend.port)) for _ in range(200)]
+        asked = [prober.probe(target_of(backend)) for _ in range(200)]
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(one, ProbeFailed) for one in found)
         assert monotonic() - began < LIMIT + 3

@@ -10,11 +10,8 @@ from pathlib import Path
 import pytest
 
 from pingap.config.parts import HealthCheck
-from pingap.stages.discovery.plan import CheckTarget
-from pingap.stages.discovery.probes.failed import ProbeFailed
-from pingap.stages.discovery.probes.prober import Prober
-from pingap.stages.lookups import Lookups
 from tests.discovery.origin import Origin, hostile, origin
+from tests.discovery.probing import prober_of, target_of, why_not
 from tests.e2e.certificate import chained, self_signed
 
 HTTPS = HealthCheck("https", "app.example", "/ping?deep=1", connection_timeout=5, read_timeout=5)
@@ -38,17 +35,8 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path, *self_signed("other.example"))
 
 
-def target(at: Origin) -> CheckTarget:
-    return CheckTarget(at.address, "127.0.0.1", at.port)
-
-
-async def why(check: HealthCheck, at: Origin, prober: Prober | None = None) -> str:
-    """Why a check fails; "" when it passes."""
-    try:
-        await (prober or Prober(check, False, Lookups(asyncio.get_running_loop()))).probe(target(at))
-    except ProbeFailed as failed:
-        return str(failed)
-    return ""
+async def why(check: HealthCheck, at: Origin) -> str:
+    return await why_not(prober_of(check), target_of(at))
 
 
 async def test_it_asks_for_the_host_of_the_url_and_takes_any_certificate(site: Site) -> None:
@@ -107,9 +95,9 @@ async def test_a_handshake_that_is_cut_is_told(site: Site) -> None:
 async def test_with_reuse_there_is_one_handshake(site: Site, version: ssl.TLSVersion) -> None:
     site.context.maximum_version = version
     async with origin(tls=site.context) as backend:
-        prober = Prober(replace(HTTPS, reuse=True), False, Lookups(asyncio.get_running_loop()))
+        prober = prober_of(replace(HTTPS, reuse=True))
         for _ in range(4):
-            assert await why(HTTPS, backend, prober) == ""
+            assert await why_not(prober, target_of(backend)) == ""
         assert (len(site.names), len(backend.requests)) == (1, 4)
         prober.close()
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from pingap.bus.descriptors import is_short
 from pingap.config.parts import HealthCheck
@@ -17,8 +17,13 @@ from pingap.stages.lookups import Lookups, NoSlot
 from pingap.stages.tcp import open_socket
 from pingap.stages.tls_words import in_plain_words
 
-MOST_KEPT: Final = 256
-"""Connections that one upstream keeps between its checks; more backends than that are asked on fresh ones."""
+
+class KeptTalks:
+    """How many connections all probers of an actor keep between checks; more backends than that are asked on fresh ones."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.count = 0
 
 
 class Talk(Protocol):
@@ -37,7 +42,8 @@ class Talk(Protocol):
 class Prober:
     """Checks the backends of one upstream. `close` when it is no longer needed."""
 
-    def __init__(self, check: HealthCheck, ipv4_only: bool, lookups: Lookups) -> None:
+    def __init__(self, check: HealthCheck, ipv4_only: bool, lookups: Lookups, keeping: KeptTalks) -> None:
+        self._keeping = keeping
         self._check = check
         self._ipv4_only = ipv4_only
         self._lookups = lookups
@@ -67,6 +73,7 @@ class Prober:
         """Closes the connections that were kept."""
         for talk in self._kept.values():
             talk.line.close()
+        self._keeping.count -= len(self._kept)
         self._kept.clear()
 
     async def _open(self, target: CheckTarget) -> ProbeLine:
@@ -107,6 +114,7 @@ class Prober:
         assert self._talk is not None
         kept = self._kept.pop(target.address, None)
         if kept is not None:
+            self._keeping.count -= 1
             if kept.can_go_on:
                 try:
                     await self._exchange(target, kept)
@@ -130,7 +138,8 @@ class Prober:
         except OSError as error:
             raise ClosedEarly(f"the connection broke: {error.strerror or error}") from error
         finally:
-            if is_kept and len(self._kept) < MOST_KEPT:
+            if is_kept and self._keeping.count < self._keeping.most:
+                self._keeping.count += 1
                 self._kept[target.address] = talk
             else:
                 talk.line.close()
