@@ -85,6 +85,11 @@ class Load:
         goal = self.tally.requests + requests
         until(lambda: self.tally.requests >= goal, seconds, f"{requests} more requests are answered ({self.tally})")
 
+    @property
+    def latest(self) -> int:
+        """The number of the latest request."""
+        return self._number
+
     def settle(self, seconds: float = 30) -> int:
         """Waits until every request that is under way now has ended. The number of the latest of them."""
         latest = self._number

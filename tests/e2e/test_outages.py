@@ -49,14 +49,19 @@ class Scene:
         body = b"x" if method == "POST" else None
         return Load(self.proxy.port, target=lambda number: f"/?id={number}", method=method, body=body)
 
-    def has_share(self, load: Load, of: int = 60) -> bool:
-        """The bad one gets a fair part of the next requests, all being well."""
-        before = len(self.bad.ids())
-        load.advance(of)
-        return len(self.bad.ids()) - before >= of // 5
+    def wait_share(self, origin: FaultyNginx, load: Load) -> None:
+        """Until it gets a fair part of the requests, all being well."""
+
+        def has_share() -> bool:
+            before, latest = len(origin.ids()), load.latest
+            load.advance(60)
+            # One that was stopped answers first what had come meanwhile, and what nobody waits for any more.
+            return sum(number > latest for number in origin.ids()[before:]) >= 60 // 5
+
+        until(has_share, 15, f"{origin.name} gets its share")
 
     def wait_back(self, load: Load) -> None:
-        until(lambda: self.has_share(load), 15, "a backend that is well again gets its share")
+        self.wait_share(self.bad, load)
 
     def wait_left(self, mark: int) -> float:
         """Seconds until the checks have found it. mark: how much the proxy had said before."""
@@ -160,6 +165,38 @@ def test_a_slow_backend_is_left_and_nobody_waits_longer_than_read_timeout(three:
             three.bad.set("slow", False)
         three.wait_back(load)
     nobody_noticed(load.tally)
+
+
+def test_all_backends_are_restarted_in_turn_and_nobody_notices(three: Scene) -> None:
+    """A rolling deployment, that waits for each to be well: once in good order, once by kills."""
+    with three.load() as load:
+        for end in (FaultyNginx.stop, FaultyNginx.kill):
+            for origin in three.origins:
+                end(origin)
+                load.advance(60)
+                origin.start()
+                three.wait_share(origin, load)
+    nobody_noticed(load.tally)
+
+
+def test_without_any_backend_errors_come_at_once_and_end_soon_after_they_are_back(three: Scene) -> None:
+    with three.load() as load:
+        for origin in three.origins:
+            origin.kill()
+        until(lambda: load.tally.failed > 50, 10, "there is nobody left to answer")
+        load.settle()
+        load.tally.slowest = 0
+        load.advance(200)
+        assert load.tally.slowest < PATIENCE, "who gets an error does not wait for it"
+        for origin in three.origins:
+            origin.start()
+        for origin in three.origins:
+            three.wait_share(origin, load)
+        failed = load.tally.failed
+        load.advance(200)
+    assert load.tally.failed == failed, "all is well again"
+    assert set(load.tally.statuses) <= {200, 502, 503}, load.tally
+    assert load.tally.dropped == load.tally.refused == load.tally.hung == 0, load.tally
 
 
 # -- packets are dropped ---------------------------------------------------------------
