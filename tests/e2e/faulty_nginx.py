@@ -25,6 +25,7 @@ http {{
     listen {host}:{port} backlog=4096;
     location / {{
       if (-f {root}/fails) {{ return 500 'fails'; }}
+      if (-f {root}/closes) {{ return 444; }}
       if (-f {root}/slow) {{ rewrite ^ /late last; }}
       return 200 '$request_uri';
     }}
@@ -112,7 +113,8 @@ class FaultyNginx:
         self._signal(signal.SIGCONT)
 
     def set(self, fault: str, is_so: bool = True) -> None:
-        """fault: `slow`, every answer takes 2 s, also those to health checks; or `fails`, every answer is a 500 but those."""
+        """fault: `slow`, every answer takes 2 s, also those to health checks; `fails`, every answer is a 500 but those; `closes`, it
+        reads requests and closes, but for those."""
         if is_so:
             (self.root / fault).touch()
         else:

@@ -506,3 +506,18 @@ async def test_a_new_address_is_as_healthy_as_was_said_of_it(play: Play) -> None
     play.health(api={"10.0.0.1:1": False})
     play.resolves(api={"many:1": ["10.0.0.1", "10.0.0.2"]})
     assert [state.is_usable for state in play.group().backends] == [False, True]
+
+
+@pytest.mark.parametrize("how", ["health", "drains"])
+async def test_who_waits_at_a_backend_that_gets_no_requests_any_more_goes_elsewhere(play: Play, how: str) -> None:
+    play.serves("a:1 b:1", max_connections=1, algo="round_robin")
+    sids = [play.asks() for _ in range(4)]
+    await play.turn()
+    for backend in (play.backend("a:1"), play.backend("b:1")):
+        backend.link.hears()
+    assert [len(play.state(address).pending) for address in ("a:1", "b:1")] == [1, 1]
+    play.context.following[how]({"api": {"a:1": False} if how == "health" else ["a:1"]})
+    assert [len(play.state(address).pending) for address in ("a:1", "b:1")] == [0, 2]
+    for address in ("a:1", "b:1", "b:1", "b:1"):
+        play.backend(address).link.says(OK)
+    assert sorted(response.sid for _, response in play.hears() if response.status == 200) == sids
