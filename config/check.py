@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import fields
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Final
@@ -55,6 +56,7 @@ def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], bui
     yield from check_with_library(snapshot, partial | {one.path.rpartition(".")[0] for one in found if isinstance(one, Problem)})
     yield from _tls(snapshot, declared)
     yield from _normal_paths(snapshot)
+    yield from _open_to_all(snapshot)
     yield from _grpc_web(snapshot)
     yield from _proxy_protocol(snapshot, partial)
     yield from _stages(snapshot, declared)
@@ -125,6 +127,15 @@ def _normal_paths(snapshot: Snapshot) -> Iterator[Problem]:
             if _NEVER_NORMAL.search(value) or (is_exact and _ENDS_IN_DOTS.search(value)):
                 hint = "write it without doubled slashes, dot segments, backslashes, parameters (`;…`) and bare percent signs"
                 yield Problem(path, f"{value!r} can never match in {server_path}, which normalises paths", hint)
+
+
+def _open_to_all(snapshot: Snapshot) -> Iterator[Note]:
+    """Who may choose the host, and is given that one, goes where he likes."""
+    for name, location in snapshot.locations.items():
+        upstream = snapshot.upstreams.get(location.upstream)
+        if upstream is not None and upstream.discovery == "transparent" and not location.host:
+            message = "has no host, and its upstream is transparent: who reaches it may have pingap ask any host of the internet"
+            yield Note(path_of("locations", name), message, 'say which: host = "*.example.com"')
 
 
 def _grpc_web(snapshot: Snapshot) -> Iterator[Problem]:
@@ -260,6 +271,12 @@ def _upstream(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
     yield from _engine(path, upstream)
     if upstream.preserve_header_case and upstream.alpn == "h2":
         yield Problem(f"{path}.preserve_header_case", "HTTP/2 has lower-case names only", 'write alpn = "h1", or leave the key out')
+    if upstream.discovery == "transparent":
+        yield from _transparent(path, upstream)
+        return
+    for key in ("transparent_ports", "transparent_networks"):
+        if getattr(upstream, key):
+            yield Note(f"{path}.{key}", 'without effect: it is for discovery = "transparent"', "leave it out")
     if not upstream.addrs:
         yield Problem(f"{path}.addrs", "no address is given", 'write addrs = ["host:port"]')
     elif not any(backend.weight for backend in upstream.addrs):
@@ -272,6 +289,24 @@ def _upstream(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
         for key in _OF_TCP:
             if getattr(upstream, key) not in (None, False):
                 yield Note(f"{path}.{key}", "without effect: a UNIX socket is no TCP connection", "leave it out")
+
+
+_OF_BACKENDS: Final = ("algo", "health_check", "slow_start")
+"""Keys that are about a set of backends."""
+
+
+def _transparent(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
+    for spec in fields(upstream):
+        if spec.name in _OF_BACKENDS and getattr(upstream, spec.name) != spec.default:
+            yield Note(f"{path}.{spec.name}", "without effect: each request goes to the host that it asks for", "leave it out")
+    yield from _doubled(f"{path}.transparent_ports", tuple(map(str, upstream.transparent_ports)))
+    yield from _doubled(f"{path}.transparent_networks", upstream.transparent_networks)
+    for index, network in enumerate(upstream.transparent_networks):
+        kind = ipaddress.ip_network(network)
+        if kind.is_multicast or (kind.is_unspecified and kind.num_addresses == 1):
+            yield Problem(f"{path}.transparent_networks[{index}]", f"{network} has no address that a backend could have")
+        elif upstream.ipv4_only and kind.version == 6:
+            yield Problem(f"{path}.transparent_networks[{index}]", f"{network} is IPv6, and ipv4_only is true")
 
 
 _OF_TCP: Final = ("tcp_idle", "tcp_interval", "tcp_probe_count", "tcp_user_timeout", "tcp_recv_buf", "tcp_fast_open", "ipv4_only")

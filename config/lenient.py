@@ -201,6 +201,12 @@ def _health_check(value: Any, item: dict[str, Any]) -> Lenience | None:
     return Lenience(f"without effect in a check by {scheme}: {', '.join(idle)}", "leave it out", value) if idle else None
 
 
+def _transparent_addrs(value: Any, item: dict[str, Any]) -> Lenience | None:
+    if item.get("discovery") != "transparent":
+        return None
+    return Lenience("without effect: each request goes to the host that it asks for" if value else "", "leave it out")
+
+
 _SWITCHES: Final = ("circuit_break_max_consecutive_failures", "circuit_break_max_failure_percent")
 
 
@@ -261,6 +267,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     },
     "locations": {"proxy_set_headers": _proxy_headers, "proxy_add_headers": _proxy_headers},
     "upstreams": {
+        "addrs": _transparent_addrs,
         "health_check": _health_check,
         "update_frequency": _update_frequency,
         _SWITCHES[0]: _circuit_switch,

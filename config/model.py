@@ -216,10 +216,16 @@ class Upstream:
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
-    addrs: Annotated[tuple[Backend, ...], EachParsed("backend")]
-    """`host:port weight`; the port is 80 and the weight 1 when not given."""
+    addrs: Annotated[tuple[Backend, ...], EachParsed("backend")] = ()
+    """`host:port weight` or `unix:/path weight`; the port is 80 and the weight 1 when not given. None only where each request says
+    itself where it goes."""
     discovery: Annotated[Literal["static", "dns", "docker", "transparent"], Parsed("discovery")] = "static"
-    """Where backends come from."""
+    """Where backends come from; with `transparent` each request goes to the host that it asks for."""
+    transparent_ports: Annotated[tuple[int, ...], EachParsed("port")] = ()
+    """With `transparent`: ports that a request may ask for. Empty: its port does not count, but is 443 with `sni`, else 80."""
+    transparent_networks: Annotated[tuple[str, ...], EachParsed("network")] = ()
+    """With `transparent`: networks, as `10.0.0.0/8`, that requests may go to besides the public internet. Loopback, link-local and this
+    host's own addresses have to be listed by themselves, not within a larger network."""
     algo: Annotated[Balance, Parsed("balance")] = Balance()
     """round_robin, hash, hash:url, hash:path, hash:ip, hash:header:N, hash:cookie:N, hash:query:N, least_conn, p2c."""
     health_check: Annotated[HealthCheck, Parsed("health_check")] = DEFAULT_CHECK

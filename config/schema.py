@@ -18,7 +18,7 @@ from pingap.config import model
 from pingap.config.fields import Between, EachParsed, Parsed
 from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA
 from pingap.config.storage.base import SINGLE
-from pingap.config.values import ALPNS, MODULES
+from pingap.config.values import ALPNS, DISCOVERIES, MODULES
 from pingap.config.written import as_written
 
 Schema = dict[str, Any]
@@ -27,9 +27,11 @@ _TEXT: Final[Schema] = {"type": "string"}
 
 _FORMS: Final[Mapping[str, Schema]] = {
     "cpu": {"type": "integer", "minimum": 0, "maximum": 1023},
+    "discovery": {"enum": list(DISCOVERIES)},
     "duration": DURATION_SCHEMA,
     "limit": DURATION_SCHEMA,
     "size": SIZE_SCHEMA,
+    "port": {"type": "integer", "minimum": 1, "maximum": 65535},
     "alpn": {"enum": list(ALPNS)},
     "module": {"enum": list(MODULES)},
     "levels": {"type": "string", "examples": ["debug", "info", "warn", "error", "off"]},

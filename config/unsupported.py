@@ -126,7 +126,7 @@ def _rolling_log(table: Mapping[str, Any], key: str) -> tuple[str, str] | None:
 
 def _other_discovery(table: Mapping[str, Any]) -> tuple[str, str] | None:
     value = table["discovery"]
-    if value in ("dns", "docker", "transparent"):
+    if value in ("dns", "docker"):
         return f"discovery by {value}", 'discovery = "static" has the system resolve host names'
     return None
 

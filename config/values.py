@@ -22,6 +22,7 @@ from pingap.config.quantities import parse_duration, parse_limit, parse_size, sh
 
 _ALGORITHMS = ("round_robin", "hash", "least_conn", "p2c")
 ALPNS = ("h1", "h2", "h2h1")
+DISCOVERIES = ("static", "transparent")
 MODULES = ("grpc-web",)
 ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
 
@@ -200,11 +201,18 @@ def parse_balance(value: Any) -> Balance:
 
 
 def parse_discovery(value: Any) -> str:
-    """`static`, for which empty stands too."""
-    text = text_of(value, 'a way of discovery such as "static"').strip()
-    if text not in ("", "static"):
-        raise BadValue(f"{text!r} is not a known way of discovery", nearest(text, ("static",)) or 'write "static"')
-    return "static"
+    """One of DISCOVERIES; for `static` empty stands too."""
+    text = text_of(value, 'a way of discovery such as "static"').strip() or "static"
+    if text not in DISCOVERIES:
+        raise BadValue(f"{text!r} is not a known way of discovery", nearest(text, DISCOVERIES) or choices(DISCOVERIES))
+    return text
+
+
+def parse_port(value: Any) -> int:
+    """A port that a backend may have."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
+        raise BadValue(f"{value!r} is not a port", "a port is a number from 1 to 65535")
+    return value
 
 
 def parse_alpn(value: Any) -> str:
@@ -447,6 +455,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "module": parse_module,
     "network": parse_network,
     "path": parse_path,
+    "port": parse_port,
     "pem": parse_pem,
     "rewrite": parse_rewrite,
     "size": parse_size,

@@ -113,6 +113,7 @@ WRITERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "host_list": lambda rules: ", ".join(map(_host, rules)),
     "listen_list": lambda addresses: ", ".join(map(str, addresses)),
     "path": _path,
+    "port": int,
     "rewrite": _rewrite,
     "size": format_size,
 }

@@ -23,6 +23,7 @@ class Kind(NamedTuple):
 _ALL: Final = (
     Kind("bad_request", 400, "client", "The request is malformed."),
     Kind("forbidden", 403, "client", "Access is denied."),
+    Kind("destination_refused", 403, "client", "Requests may not be sent there."),
     Kind("not_found", 404, "client", "No location matches this request."),
     Kind("request_timeout", 408, "client", "The request took too long to arrive."),
     Kind("body_too_large", 413, "client", "The request body is larger than this location accepts."),

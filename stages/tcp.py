@@ -8,12 +8,12 @@ import errno
 import os
 import socket
 import termios
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fcntl import ioctl
 from time import monotonic
 from typing import Final
 
-from pingap.stages.lookups import Lookups
+from pingap.stages.lookups import Address, Lookups, literal
 
 _NONE: Final = bytes(4)
 
@@ -30,6 +30,10 @@ _REASONS: Final = {
 """What errors of a connect to a UNIX socket mean."""
 
 
+Admit = Callable[[list[Address]], list[Address]]
+"""From addresses to those that may be connected to, one at least. Raises OSError."""
+
+
 async def open_socket(
     loop: asyncio.AbstractEventLoop,
     lookups: Lookups,
@@ -39,15 +43,18 @@ async def open_socket(
     ipv4_only: bool,
     seconds: float,
     options: Iterable[tuple[int, int, int]] = (),
+    admit: Admit | None = None,
 ) -> socket.socket:
     """A connected, non-blocking socket, after so many seconds at the most, the lookup of a name included.
 
     A name's addresses are tried one after the other, so that a name of which one address is dead is not dead: each gets its
     share of the time that is left. host: may be the path of a UNIX socket. options: arguments for setsockopt, for TCP.
-    Raises OSError: TimeoutError, stages.lookups.NoSlot.
+    admit: is asked which of the addresses that were found may be connected to. Raises OSError: TimeoutError, stages.lookups.NoSlot.
     """
     deadline = monotonic() + seconds
     addresses = await lookups.find(host, port, ipv4_only, seconds)
+    if admit is not None:
+        addresses = admit(addresses)
     last: OSError | None = None
     for number, (family, address) in enumerate(addresses):
         sock = None
@@ -107,6 +114,21 @@ async def _connect_here(sock: socket.socket, path: str) -> None:
             if reason is None:
                 raise
             raise OSError(error.errno, reason) from error
+
+
+def is_here(host: str) -> bool:
+    """Whether an IP address is one of this host's own, as far as its routes tell. Nothing is sent: a socket for datagrams that is
+    connected has the address as its own that it would send from, and to itself a host sends from where it sends to."""
+    address = literal(host, 9)
+    if address is None or address.family == socket.AF_UNIX:
+        return False
+    with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(address.sockaddr)
+        except OSError:
+            return False
+        own = Address(address.family, sock.getsockname()).host
+    return own == address.host
 
 
 def _is_writable(done: asyncio.Future[None]) -> None:

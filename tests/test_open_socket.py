@@ -16,8 +16,8 @@ import pytest
 import uvloop
 
 from pingap.config.parts import Backend
-from pingap.stages.lookups import Lookups, literal
-from pingap.stages.tcp import open_socket
+from pingap.stages.lookups import Address, Lookups, literal
+from pingap.stages.tcp import is_here, open_socket
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
@@ -186,3 +186,44 @@ def test_an_address_with_a_zone_has_one_name_however_it_is_found() -> None:
     address = literal("fe80::1%lo", 80)
     assert address is not None
     assert Backend(address.host, 80).address == f"[fe80::1%{socket.if_nametoindex('lo')}]:80"
+
+
+# -- this host's own ------------------------------------------------------------------------------
+
+
+def test_addresses_of_this_host_are_known_as_its_own() -> None:
+    assert is_here("127.0.0.1") and is_here("::1") and is_here("::ffff:127.0.0.1")
+    for address in links():
+        assert is_here(address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.77", 9))
+        except OSError:
+            return  # it has no route there, so none of its own either
+        assert is_here(sock.getsockname()[0])
+
+
+@pytest.mark.parametrize(
+    "host", ["192.0.2.77", "1.1.1.1", "2606:4700:4700::1111", "fe80::1:2:3%lo", "fe80::1%nowhere0", "224.0.0.1", "/run/a"]
+)
+def test_those_of_others_are_not(host: str) -> None:
+    assert not is_here(host)
+
+
+def test_who_asks_may_say_which_addresses_are_connected_to(run: Run) -> None:
+    async def body() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            asked: list[Address] = []
+
+            def admit(addresses: list[Address]) -> list[Address]:
+                asked.extend(addresses)
+                return [one for one in addresses if one.host == "127.0.0.1"]
+
+            loop = asyncio.get_running_loop()
+            lookups = Lookups(loop, lambda host, family: [Address(socket.AF_INET, (ip, 0)) for ip in ("127.0.0.9", "127.0.0.1")])
+            with await open_socket(loop, lookups, "many.test", port, ipv4_only=False, seconds=5, admit=admit) as sock:
+                assert sock.getpeername() == ("127.0.0.1", port)
+            assert [one.sockaddr for one in asked] == [("127.0.0.9", port), ("127.0.0.1", port)]
+
+    run(body)

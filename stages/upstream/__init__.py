@@ -4,13 +4,13 @@
     channel.py      what exchanges, what carries them, and pools see of each other
     group.py        pure: one upstream and its backends; balance.py: which gets a request; hash_key.py: what is hashed of one
     backend.py      pure: a backend: whether it gets requests, its idle and shared connections; waiting.py: lines for one
+    transparent.py  pure: where requests go that say that themselves; objections.py: which addresses that may be
     tally.py        pure: what is counted of a backend, for discovery; reports.py sends it there
     http1.py        an HTTP/1.1 connection to a backend, which is a channel
     http2.py        an HTTP/2 connection; http2_stream.py: one of its streams, which is a channel; places.py: how many it may have
     risky.py        pure: requests over which backends end an HTTP/2 connection; words.py: what the log says of a GOAWAY
     dial.py         opening a connection: time-outs, socket options; secure.py: TLS: contexts, sessions, handshakes
-    keeper.py       what connections need of pools.py: all pools and connections of the process
-    connecting.py   a connection that is being opened, and the exchanges that wait for it
+    keeper.py       what connections need of pools.py: all of the process; connecting.py: one that is being opened, and who waits for it
     attempt.py      a backend, and a connection to it or the wait for one: what an exchange holds of its upstream
     exchange.py     one request: its attempts, what is sent of it, the head of its answer, its end; states.py
     upload.py       its body on the way to the backend, when it did not come whole; download.py: that of its answer, credit for it

@@ -118,8 +118,9 @@ class UpstreamActor(OfStreams):
     def figures(self) -> dict[str, float]:
         figures: dict[str, float] = {"in_flight": len(self._exchanges), "requests": self._requests}
         for name, group in self.pools.groups.items():
-            figures[CONNECTIONS + name] = sum(backend.open for backend in (*group.backends, *group.leaving))
-            figures[IN_USE + name] = sum(backend.active for backend in (*group.backends, *group.leaving))
+            backends = group.everywhere()
+            figures[CONNECTIONS + name] = sum(backend.open for backend in backends)
+            figures[IN_USE + name] = sum(backend.active for backend in backends)
         return figures
 
     async def stop(self) -> None:

@@ -34,6 +34,13 @@ STEPS: Final = 20
 """Shares in which the weight of a backend grows that starts slowly."""
 
 
+class Doorkeeper(Protocol):
+    """Judges destinations that clients have chosen."""
+
+    def objection(self, host: str, port: int, is_own: bool) -> str:
+        """Why a connection to an IP address is not to be made; "" when it may be. is_own: it is an address of this host."""
+
+
 class BackendGroup(Protocol):
     """The upstream, as its backends and their connections see it."""
 
@@ -48,6 +55,10 @@ class BackendGroup(Protocol):
     tls_contexts: dict[bool, Any]
     failures: frozenset[int]
     """Statuses of answers that are failures."""
+
+    @property
+    def doorkeeper(self) -> Doorkeeper | None:
+        """To be asked before a connection is opened, if any."""
 
     def new_engine(self, settings: LocalSettings) -> Http2Engine:
         """For one connection over HTTP/2."""

@@ -103,7 +103,11 @@ class UpstreamCompiler:
         groups: dict[str, Group] = {}
         for name, settings in snapshot.upstreams.items():
             known = self.groups.get(name)
-            groups[name] = known if known is not None and known.settings == settings else Group(name, settings, randrange, self.tallies)
+            group = groups[name] = (
+                known if known is not None and known.settings == settings else Group(name, settings, randrange, self.tallies)
+            )
+            if group.transparent is not None:
+                group.transparent.own_ports = frozenset(listen.port for server in snapshot.servers.values() for listen in server.addr)
             yield 1
         grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
         trust = Trust(snapshot.basic.trusted_proxies)

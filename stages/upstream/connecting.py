@@ -9,6 +9,7 @@ from pingap.bus.descriptors import is_short
 from pingap.stages.lookups import NoSlot
 from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.core import Outcome
+from pingap.stages.upstream.dial import DestinationRefused
 from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.waiting import Waiter
@@ -51,6 +52,8 @@ class Connecting:
             if not connection.has_room:
                 connection.close()
                 raise ConnectionError("the backend lets us open no streams")
+        except DestinationRefused as refused:
+            outcome, detail = Outcome.DESTINATION, str(refused)
         except NoSlot as busy:
             outcome, detail = Outcome.NO_LOOKUP, str(busy)
         except TimeoutError as late:

@@ -39,6 +39,8 @@ class Outcome(enum.Enum):
     """Its name could not be looked up, because too many others wait for answers: nothing is said of the backend."""
     NO_DESCRIPTOR = "no_descriptor"
     """This process may have no more sockets: nothing is said of the backend, and no other one is nearer."""
+    DESTINATION = "destination"
+    """A client has chosen it, and may not go there."""
     CLOSED_REUSED = "closed_reused"
     """A kept-alive connection closed before any byte of an answer came."""
     CLOSED_FRESH = "closed_fresh"
@@ -87,6 +89,7 @@ _KINDS: Final = {
     Outcome.CONNECT_TIMEOUT: "gateway_timeout",
     Outcome.NO_LOOKUP: "overloaded",
     Outcome.NO_DESCRIPTOR: "overloaded",
+    Outcome.DESTINATION: "destination_refused",
     Outcome.CLOSED_REUSED: "bad_gateway",
     Outcome.CLOSED_FRESH: "bad_gateway",
     Outcome.TIMEOUT: "gateway_timeout",

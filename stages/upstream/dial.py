@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
 
 from pingap.config.model import Upstream
-from pingap.stages.lookups import Lookups
-from pingap.stages.tcp import open_socket
+from pingap.stages.lookups import Address, Lookups
+from pingap.stages.tcp import is_here, open_socket
 from pingap.stages.tls import TlsTransport
-from pingap.stages.upstream.backend import BackendState
+from pingap.stages.upstream.backend import BackendState, Doorkeeper
 from pingap.stages.upstream.http1 import BackendConnection
 from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.keeper import Keeper
+from pingap.stages.upstream.objections import faces
 from pingap.stages.upstream.secure import Handshake, context_of, sessions_of
 from pingap.stages.upstream.waiting import LONGEST_WAIT
 
@@ -23,6 +25,8 @@ Connection = BackendConnection | SharedConnection
 P = TypeVar("P", bound=asyncio.Protocol)
 
 DEFAULT_CONNECT_TIMEOUT: Final = 10.0
+NAMED: Final = 4
+"""Addresses of a destination that the log names."""
 TCP_FASTOPEN_CONNECT: Final = 30
 """Linux's option; the socket module does not name it."""
 
@@ -39,6 +43,7 @@ async def dial(
     connection: Connection
     total = settings.total_connection_timeout or LONGEST_WAIT
     began = monotonic()
+    door = backend.group.doorkeeper
     sock = await open_socket(
         loop,
         lookups,
@@ -47,6 +52,7 @@ async def dial(
         ipv4_only=settings.ipv4_only,
         seconds=min(total, settings.connection_timeout or DEFAULT_CONNECT_TIMEOUT),
         options=socket_options(settings),
+        admit=None if door is None else partial(_admitted, door),
     )
     async with asyncio.timeout(max(0.0, total - (monotonic() - began))):
         seconds: tuple[float, ...] = (monotonic() - began,)
@@ -63,6 +69,18 @@ async def dial(
     if connection.is_closed or connection.transport.is_closing():
         raise ConnectionResetError("closed before it was asked anything")
     return connection
+
+
+class DestinationRefused(OSError):
+    """The client that has chosen it may not go there."""
+
+
+def _admitted(door: Doorkeeper, addresses: list[Address]) -> list[Address]:
+    """Those of a destination's addresses that may be connected to. Raises DestinationRefused when there is none."""
+    objections = [door.objection(one.host, one.sockaddr[1], any(is_here(str(face)) for face in faces(one.host))) for one in addresses]
+    if all(objections):
+        raise DestinationRefused("; ".join(objections[:NAMED]))
+    return [address for address, objection in zip(addresses, objections, strict=True) if not objection]
 
 
 async def _await_settings(connection: SharedConnection, settings: Upstream) -> None:

@@ -15,6 +15,7 @@ from pingap.stages.http1.spelling import Spelled
 from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import EMPTY, INLINE, UNKNOWN, WINDOW, Data, Interim, Report, Response, Routed, owner_of, window
 from pingap.stages.upstream.attempt import Attempt
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.coded import PIECE, CodedAnswer
 from pingap.stages.upstream.compiled import LocationRules
@@ -25,6 +26,7 @@ from pingap.stages.upstream.grpc_web import Bridge, bridge_of
 from pingap.stages.upstream.pools import Pools
 from pingap.stages.upstream.request_id import told
 from pingap.stages.upstream.states import ANSWERING, ASKING, HALF_SHUT, OVER, TUNNEL
+from pingap.stages.upstream.transparent import NoDestination
 from pingap.stages.upstream.troubles import Troubles
 from pingap.stages.upstream.turns import Turns
 from pingap.stages.upstream.upload import UploadToBackend
@@ -162,16 +164,29 @@ class UpstreamExchange:
         attempt, group = self.attempt, self._group
         backend = group.pick(self.routed, attempt.tried)
         if backend is None:
-            if attempt.wait_for_backends(self, group, self.actor.pools):
+            backend = self._find_destination(group)
+            if backend is None:
                 return
-            tries = attempt.tries
-            self.fail("connect_failed" if tries else "no_backend", "no other backend" if tries else "no healthy backend")
-            return
         channel = attempt.begin(group, backend, self.routed, self.began)
         if channel is not None:
             self._send(channel, self.began if attempt.tries == 1 else monotonic())
         elif not attempt.wait(self, group, self.actor.pools):
             self._find_no_connection("max_pending")
+
+    def _find_destination(self, group: Group) -> BackendState | None:
+        """Where none of its upstream's backends is to be had: what the client has chosen, if it may. None: it waits, or is answered."""
+        attempt, transparent = self.attempt, group.transparent
+        if transparent is None:
+            if not attempt.wait_for_backends(self, group, self.actor.pools):
+                tries = attempt.tries
+                self.fail("connect_failed" if tries else "no_backend", "no other backend" if tries else "no healthy backend")
+            return None
+        found = transparent.find(self.routed.host)
+        if isinstance(found, NoDestination):
+            self.actor.troubles.destination_refused(group, self.routed.host.decode("latin-1"), found.reason)
+            self.fail(found.kind, found.reason)
+            return None
+        return found
 
     def _go_on(self) -> None:
         """With an attempt that has begun."""

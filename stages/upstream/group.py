@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pingap.config.model import Upstream
@@ -10,12 +10,13 @@ from pingap.config.parts import Backend
 from pingap.stages.http2 import engines
 from pingap.stages.http2.engine import Http2Engine, LocalSettings
 from pingap.stages.messages import Routed
-from pingap.stages.upstream.backend import CLOSED, STEPS, BackendState
+from pingap.stages.upstream.backend import CLOSED, STEPS, BackendState, Doorkeeper
 from pingap.stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
 from pingap.stages.upstream.budget import RetryBudget
 from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.hash_key import key_of
-from pingap.stages.upstream.tally import ANY_5XX, Tallies
+from pingap.stages.upstream.tally import ANY_5XX, Tallies, Tally
+from pingap.stages.upstream.transparent import NOBODY, TRANSPARENT, Transparent
 from pingap.stages.upstream.waiting import LONGEST_WAIT, Place, Waiter, late_in
 
 Found = tuple[str, int, int]
@@ -81,18 +82,39 @@ class Group:
         """One of its backends starts slowly."""
         self.all_usable = True
         self._only: BackendState | None = None
+        self.transparent: Transparent | None = None
+        """Knows where a request goes, where none of the backends is picked, as there are none."""
+        if settings.discovery == TRANSPARENT:
+            self.transparent = Transparent(settings, self._destination)
         self._balance()
         self.set_addresses({}, 0.0)
 
     @property
+    def doorkeeper(self) -> Doorkeeper | None:
+        """As a BackendGroup has it."""
+        return self.transparent
+
+    def _destination(self, backend: Backend) -> BackendState:
+        """Of a request. Of what happens there nobody is told."""
+        return BackendState(self, backend, backend, Tally(NOBODY, self.name, backend.address))
+
+    def serving(self) -> Collection[BackendState]:
+        """Those that may get requests, or would if they were usable."""
+        return self.backends if self.transparent is None else self.transparent.backends.values()
+
+    def everywhere(self) -> list[BackendState]:
+        """All that may have connections."""
+        return [*self.serving(), *self.leaving]
+
+    @property
     def pending(self) -> int:
         """Places in all its lines."""
-        return sum(len(backend.pending) for backend in self.backends) + len(self.unplaced)
+        return sum(len(backend.pending) for backend in self.serving()) + len(self.unplaced)
 
     def waited_since(self, limit: float) -> list[Waiter]:
         """Takes those out of all lines that have been there since `limit`, in monotonic seconds, or longer."""
         late = late_in(self.unplaced, limit)
-        for backend in self.backends:
+        for backend in self.serving():
             late += backend.waited_since(limit)
         return late
 
@@ -276,4 +298,4 @@ class Group:
     def keep_idle(self, keeps: bool) -> list[Single | Shared]:
         """Whether connections are kept for the next request from now on. Returns those to be closed."""
         self.keeps_idle = keeps
-        return [connection for backend in self.backends for connection in backend.keep_idle(keeps and not backend.is_drained)]
+        return [connection for backend in self.serving() for connection in backend.keep_idle(keeps and not backend.is_drained)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
+from typing import Final
 
 from pingap.bus.actor import Context
 from pingap.bus.descriptors import Exhausted
@@ -18,6 +19,9 @@ from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.tally import Tallies
 from pingap.stages.upstream.tracer import Traced, Tracer
 
+MOST_OF_CLIENTS: Final = 32
+"""Lookups under way at the same time of names that clients have chosen."""
+
 
 class Pools:
     """The keeper of the connections that are opened through it."""
@@ -30,6 +34,8 @@ class Pools:
         """Connections that may idle, over all pools."""
         self.lookups = Lookups(context.loop)
         """Of backends' names."""
+        self.client_lookups = Lookups(context.loop, most=MOST_OF_CLIENTS)
+        """Of names that clients have chosen: should these be slow, no other upstream's wait for them."""
         self.bulk = Bulk(context.loop, context.pipes)
         self.descriptors = context.descriptors
         self.descriptors.join()
@@ -138,7 +144,8 @@ class Pools:
         self._make_room()
         self._dialing += 1
         try:
-            connection = await dial(self.loop, self.lookups, self, backend, name, only_http1)
+            lookups = self.lookups if backend.group.doorkeeper is None else self.client_lookups
+            connection = await dial(self.loop, lookups, self, backend, name, only_http1)
         finally:
             self._dialing -= 1
         self._connections.add(connection)

@@ -33,11 +33,18 @@ class Troubles:
         if outcome is Outcome.NO_DESCRIPTOR:
             self._tell_of_shortage(detail)
             return
+        if outcome is Outcome.DESTINATION:
+            self.destination_refused(group, backend.address, detail)
+            return
         fields = {"upstream": group.name, "addr": backend.address, "failure": outcome.value, "detail": detail, "retried": retried}
         if retried or outcome in EVERYDAY:
             self._context.log("debug", "backend failed", **fields)
         else:
             self._repeats.log("warn", "backend failed", f"failed {group.name} {outcome.name}", **fields)
+
+    def destination_refused(self, group: Group, destination: str, reason: str) -> None:
+        """A client wanted to go where it may not."""
+        self._repeats.log("warn", "destination refused", f"destination {group.name}", upstream=group.name, addr=destination, reason=reason)
 
     def answer_dropped(self, group: Group, backend: BackendState, status: int) -> None:
         """Because of its status: another backend is asked."""

@@ -238,7 +238,7 @@ def test_the_lists_of_plugins_are_those_of_their_models(category: str) -> None:
 
 def test_the_lists_of_sections_are_those_of_the_model() -> None:
     assert list_keys("servers") == {"locations", "modules", "includes"}
-    assert list_keys("upstreams") == {"addrs", "includes"}
+    assert list_keys("upstreams") == {"addrs", "includes", "transparent_networks", "transparent_ports"}
     assert list_keys("certificates") == frozenset()
     assert {"match_headers", "match_query", "match_cookies", "plugins"} < list_keys("locations")
     assert {"trusted_proxies", "webhook_notifications"} <= list_keys("basic")

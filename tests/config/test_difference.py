@@ -198,6 +198,7 @@ WRITTEN: dict[str, list[Any]] = {
     "balance": ["round_robin", "hash", "hash:url", "hash:path", "hash:header:X-User", "hash:cookie:c", "hash:query:q", "least_conn", "p2c"],
     "condition": ["a:b", "a", "a:b:c", "a:"],
     "cpu": [0, 7],
+    "port": [1, 65535],
     "domains": ["a.example, *.b.example"],
     "header": ["X-Name:value", "x:a:b", "X-Empty:"],
     "header_condition": ["X-Name:value", "x"],

@@ -575,7 +575,7 @@ class Play:
         groups = {id(group): group for compiled in self.actor._generations._compiled.values() for group in compiled.groups.values()}
         for group in groups.values():
             assert group.pending == 0
-            for state in group.backends:
+            for state in group.serving():
                 assert state.active == 0, f"{state.address}: {state.active} requests were never counted off"
                 assert not state.pending
                 lines: tuple[Any, ...] = (*state.idle, *state.shared, *state.apart)
@@ -587,7 +587,7 @@ class Play:
                 assert not state.connecting
         for address, backend in self.backends.items():
             assert not backend.dialing, f"{address} is still being dialled"
-            states = [state for group in groups.values() for state in group.backends if state.address == address]
+            states = [state for group in groups.values() for state in group.serving() if state.address == address]
             kept = [connection for state in states for connection in (*state.idle, *state.shared, *state.apart)]
             assert {id(link.connection) for link in backend.open} == {id(c) for c in kept}, f"a connection to {address} was left open"
 

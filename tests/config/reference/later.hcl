@@ -54,11 +54,6 @@ upstream "boxes" {
     discovery = "docker"
 }
 
-upstream "anywhere" {
-    addrs = ["any"]
-    discovery = "transparent"
-}
-
 upstream "guessed" {
     addrs = ["annex.example.org:8400"]
 }

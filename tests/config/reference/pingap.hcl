@@ -150,6 +150,12 @@ server "reading" {
     }
   }
 
+  upstream "anywhere" {
+    addrs     = ["any"]
+    discovery = "transparent"
+    sni       = "$host"
+  }
+
   certificate "books" {
     domains     = "books.example.org,*.branch.example.org"
     tls_cert    = "~/tls/books.pem"

@@ -28,3 +28,9 @@ upstream "desk" {
     remark = "speaks gRPC"
     health_check = "grpc://desk.example.org?service=lending.Desk&tls&check_frequency=30s"
 }
+
+upstream "anywhere" {
+    addrs = ["any"]
+    discovery = "transparent"
+    sni = "$host"
+}
