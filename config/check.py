@@ -268,6 +268,8 @@ def _upstream(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
     yield from _kernel(path, upstream)
     if upstream.tcp_recv_buf is not None and upstream.tcp_recv_buf > _LARGEST:
         yield Problem(f"{path}.tcp_recv_buf", "must be less than 2GiB", "leave the key out for the system's own sizes")
+    if upstream.backend_stats_interval < 1:
+        yield Problem(f"{path}.backend_stats_interval", "must be at least 1s", "it slides by tenths, reports come ten times a second")
     yield from _engine(path, upstream)
     if upstream.preserve_header_case and upstream.alpn == "h2":
         yield Problem(f"{path}.preserve_header_case", "HTTP/2 has lower-case names only", 'write alpn = "h1", or leave the key out')

@@ -220,6 +220,16 @@ def _circuit_detail(value: Any, item: dict[str, Any]) -> Lenience | None:
     return Lenience(f"without effect: neither {_SWITCHES[0]} nor {_SWITCHES[1]} is more than 0", "leave it out")
 
 
+def _circuit_threshold(value: Any, item: dict[str, Any]) -> Lenience | None:
+    if _SWITCHES[1] in item:
+        return None
+    return (
+        Lenience(f"without effect: {_SWITCHES[1]} is not more than 0", "leave it out")
+        if _SWITCHES[0] in item
+        else _circuit_detail(value, item)
+    )
+
+
 # -- [certificates.X] ----------------------------------------------------------------
 
 
@@ -272,7 +282,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "update_frequency": _update_frequency,
         _SWITCHES[0]: _circuit_switch,
         _SWITCHES[1]: _circuit_switch,
-        "circuit_break_min_requests_threshold": _circuit_detail,
+        "circuit_break_min_requests_threshold": _circuit_threshold,
         "circuit_break_half_open_consecutive_success_threshold": _circuit_detail,
         "circuit_break_open_duration": _circuit_detail,
     },

@@ -277,12 +277,33 @@ class Upstream:
     """How long a request waits for a connection to a backend with `max_connections`, or for the first backends to be found; then 503."""
     max_connections: Count = 0
     """Most connections to one backend from one upstream process; 0 is no limit."""
+    enable_backend_stats: bool = False
+    """The page of metrics has the requests, failures and circuit of each backend; a circuit breaker implies it."""
+    backend_stats_interval: Limit = 60.0
+    """The window that slides, of which failure rates are; at least a second."""
+    backend_failure_status_code: Annotated[tuple[int, ...], Parsed("statuses")] = ()
+    """`500,502`: the statuses of answers that are failures of the backend; empty is any 5xx."""
+    circuit_break_max_consecutive_failures: Count = 0
+    """Failures in a row that open a backend's circuit; 0 is no such rule."""
+    circuit_break_max_failure_percent: Annotated[int, Between(0, 100)] = 0
+    """Percent of the window's requests that open it when they have failed; 0 is no such rule."""
+    circuit_break_min_requests_threshold: Count = 10
+    """Requests of the window below which their percentage says nothing."""
+    circuit_break_half_open_consecutive_success_threshold: Annotated[int, Between(1, 1000)] = 5
+    """Probes that must pass, half-open, to close it; no more than these are let through until then."""
+    circuit_break_open_duration: Limit = 10.0
+    """How long it is open before it is half-open."""
     slow_start: Seconds = 0.0
     """A backend that comes back, or is found later, gets its share of requests little by little over so long; 0 at once."""
     includes: tuple[str, ...] = ()
     """Names of [storages.X]: their keys were put over those of this item, and this is empty since."""
     remark: str = ""
     """A note, without effect."""
+
+    @property
+    def has_breaker(self) -> bool:
+        """Its backends have circuits that may open."""
+        return self.circuit_break_max_consecutive_failures > 0 or self.circuit_break_max_failure_percent > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,6 @@ from pingap.config.values import parse_access_log
 
 _OFF: tuple[Any, ...] = (False, "", [])
 _LOG_COMPRESSION = "compressing old logs"
-_CIRCUIT = "circuit breaking"
-_STATS = "statistics of backends"
 _DNS = "discovery by DNS"
 _ACME = "certificates by ACME"
 
@@ -50,14 +48,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "dns_domain": _DNS,
         "dns_search": _DNS,
         "update_frequency": "discovery other than static",
-        "enable_backend_stats": _STATS,
-        "backend_stats_interval": _STATS,
-        "backend_failure_status_code": _STATS,
-        "circuit_break_max_consecutive_failures": _CIRCUIT,
-        "circuit_break_max_failure_percent": _CIRCUIT,
-        "circuit_break_min_requests_threshold": _CIRCUIT,
-        "circuit_break_half_open_consecutive_success_threshold": _CIRCUIT,
-        "circuit_break_open_duration": _CIRCUIT,
     },
 }
 

@@ -17,7 +17,7 @@ DIFF_CONFIG: Final = "diff_config"
 
 BACKEND_STATUS: Final = "backend_status"
 """A backend has become something else. Fields: upstream, addr, state (healthy or unhealthy by its checks, with title and reason;
-drained or enabled by hand)."""
+drained or enabled by hand), or circuit (open or closed) and reason."""
 UPSTREAM_STATUS: Final = "upstream_status"
 """Upstreams have come to no healthy backend, or have one again; the message names them. Fields: title, state (unhealthy or healthy),
 upstreams (the first hundred of them), count."""

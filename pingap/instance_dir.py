@@ -3,7 +3,7 @@
 pid         the supervisor's process id; its time names this run (stages/keepsake.py)
 processes   `pid start-time` of every process, so that the next instance can end what a killed one left
 config.last                                                  what the config stage goes on with after a crash
-health.last, backends.last, drains.last                      the same for discovery
+health.last, backends.last, drains.last, circuits.last       the same for discovery
 control, config.pub, discovery.pub, events.pub, <stage>.<replica>.<id>   ZeroMQ's sockets
 
 Two instances are in one run dir while one hands over to the other, each in a directory of its own (pingap/rundir.py).
@@ -28,7 +28,7 @@ SUPERVISOR: Final = "supervisor"
 MOST: Final = 1000
 """Numbers that such a directory may have."""
 
-HANDED_ON: Final = ("health.last", "backends.last", "drains.last")
+HANDED_ON: Final = ("health.last", "backends.last", "drains.last", "circuits.last")
 """What the next instance begins with; it reads the configuration for itself."""
 
 ENDING: Final = 2.0

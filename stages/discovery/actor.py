@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from dataclasses import replace
+from typing import Any, ClassVar, Final, NamedTuple
 
 from pingap.bus.actor import Actor, Context
 from pingap.bus.local import Receivers
+from pingap.bus.members import Members
 from pingap.config.model import Snapshot
 from pingap.observability.notices import BACKEND_STATUS, UPSTREAM_STATUS
 from pingap.stages import keepsake
 from pingap.stages.discovery import asked
+from pingap.stages.discovery.breaker import CIRCUITS, Breaker
+from pingap.stages.discovery.circuits import CircuitPlan, circuits_of
 from pingap.stages.discovery.core import Discovery
 from pingap.stages.discovery.downs import Downs
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.gate import CheckGate
 from pingap.stages.discovery.plan import Plan, plans_of
 from pingap.stages.discovery.probes.prober import KeptTalks
-from pingap.stages.discovery.table import statuses, there
+from pingap.stages.discovery.table import addresses_of, statuses, there
+from pingap.stages.discovery.topic import KeptTopic
 from pingap.stages.discovery.urgent import UrgentChecks
 from pingap.stages.discovery.watch import UpstreamWatch
 from pingap.stages.discovery.words import (
@@ -33,7 +37,7 @@ from pingap.stages.discovery.words import (
 )
 from pingap.stages.generations import Generations
 from pingap.stages.lookups import Lookups
-from pingap.stages.messages import UpstreamsAsk, UpstreamsTold
+from pingap.stages.messages import BackendReport, UpstreamsAsk, UpstreamsTold
 
 LEAST_AT_ONCE, MOST_AT_ONCE = 64, 1024
 """Checks under way at the same time, of all upstreams together: a sixteenth of the limit on descriptors within these bounds. One
@@ -56,6 +60,14 @@ SECTIONS: Final = ("upstreams",)
 """Of a configuration, what this stage needs."""
 
 
+class _Asked(NamedTuple):
+    """What a generation asks for, by the name of the upstream."""
+
+    plans: dict[str, Plan]
+    circuits: dict[str, CircuitPlan]
+    """Without addresses."""
+
+
 class DiscoveryActor(Actor):
     stage: ClassVar[str] = "discovery"
 
@@ -63,8 +75,10 @@ class DiscoveryActor(Actor):
         super().__init__(context)
         self.core = Discovery()
         self._drains = Drains()
-        self._generations: Generations[dict[str, Plan]] = Generations(context, SECTIONS, _compile, self._committed)
-        self._topics: tuple[_Topic, ...] = ()
+        self._generations: Generations[_Asked] = Generations(context, SECTIONS, _compile, self._committed)
+        self._breaker = Breaker(context, self.check_now)
+        self._circuits: dict[str, CircuitPlan] = {}
+        self._topics: tuple[KeptTopic, ...] = ()
         self._publisher: asyncio.TimerHandle | None = None
         self._watches: dict[str, UpstreamWatch] = {}
         self._ended: set[asyncio.Task[None]] = set()
@@ -79,7 +93,7 @@ class DiscoveryActor(Actor):
         self._downs_look: asyncio.TimerHandle | None = None
 
     def receivers(self) -> Receivers:
-        return {UpstreamsAsk: self._asked}
+        return {UpstreamsAsk: self._asked, BackendReport: self._breaker.report}
 
     # -- life ---------------------------------------------------------------------------
 
@@ -87,12 +101,17 @@ class DiscoveryActor(Actor):
         """Ready with the first configuration: what was not judged yet counts as healthy."""
         self.core = Discovery(self._restored(HEALTH), self._restored(BACKENDS))
         self._drains = Drains(self._restored(DRAINS))
+        self._breaker.begin(self._restored(CIRCUITS))
         self._generations.start()
+
+    def members_changed(self, members: Members, gone: frozenset[int]) -> None:
+        self._breaker.members_changed(members)
 
     async def stop(self) -> None:
         for timer in (self._publisher, self._downs_look):
             if timer is not None:
                 timer.cancel()
+        self._breaker.stop()
         for upstream in list(self._watches):
             self._stop_watching(upstream)
         await asyncio.gather(*self._ended, return_exceptions=True)
@@ -100,6 +119,7 @@ class DiscoveryActor(Actor):
     def look_at_run_dir(self) -> None:
         for topic in self._topics:
             topic.keep()
+        self._breaker.keep()
 
     def figures(self) -> dict[str, float]:
         return {
@@ -109,15 +129,17 @@ class DiscoveryActor(Actor):
             "unhealthy": self.core.unhealthy,
         }
 
-    def _committed(self, generation: int, plans: dict[str, Plan]) -> None:
-        self.feed(Configured(plans))
+    def _committed(self, generation: int, wanted: _Asked) -> None:
+        self.feed(Configured(wanted.plans))
+        self._circuits = wanted.circuits
+        self._arrange()
         has_left = self._forget_drained()
         if not self._topics:
             # Not before: who follows keeps what the life before this one has found out.
             self._topics = (
-                _Topic(self.context, "backends", BACKENDS, self.core.addresses),
-                _Topic(self.context, "health", HEALTH, self.core.value),
-                _Topic(self.context, "drains", DRAINS, self._drains.value),
+                KeptTopic(self.context, "backends", BACKENDS, self.core.addresses),
+                KeptTopic(self.context, "health", HEALTH, self.core.value),
+                KeptTopic(self.context, "drains", DRAINS, self._drains.value),
             )
             self._downs.begin(self.core.down())
             self.context.ready()
@@ -164,8 +186,15 @@ class DiscoveryActor(Actor):
         if self._publisher is None:
             self._publisher = self.context.loop.call_later(GATHER, self._publish_now)
 
+    def _arrange(self) -> None:
+        """Each backend there is has a circuit."""
+        upstreams = self.core.upstreams
+        plans = {name: replace(plan, addresses=addresses_of(upstreams[name])) for name, plan in self._circuits.items() if name in upstreams}
+        self._breaker.arrange(plans)
+
     def _publish_now(self) -> None:
         self._publisher = None
+        self._arrange()
         self._forget_drained()
         for topic in self._topics:
             topic.publish()
@@ -216,7 +245,7 @@ class DiscoveryActor(Actor):
     # -- what is asked -----------------------------------------------------------------
 
     def _asked(self, ask: UpstreamsAsk) -> None:
-        self.context.send(ask.asker, UpstreamsTold(ask.ticket, statuses(self.core.upstreams, self._drains)))
+        self.context.send(ask.asker, UpstreamsTold(ask.ticket, statuses(self.core.upstreams, self._drains, self._breaker.figures())))
 
     def told(self, word: str, args: Any) -> None:
         """Each question is answered at once, and what it changes published before that."""
@@ -226,7 +255,7 @@ class DiscoveryActor(Actor):
         try:
             if not self._topics:
                 raise asked.NotSo("the discovery stage has only begun, and knows no configuration yet: ask again in a moment")
-            value, ok = asked.answer(word, rest, asked.Known(self.core.upstreams, self._drains)), True
+            value, ok = asked.answer(word, rest, asked.Known(self.core.upstreams, self._drains, self._breaker.figures())), True
         except (asked.NotSo, TypeError, ValueError) as error:
             value, ok = str(error), False
         if ok and word != asked.UPSTREAMS and value["changed"]:
@@ -250,35 +279,5 @@ class DiscoveryActor(Actor):
         return bool(left)
 
 
-class _Topic:
-    """One of the topics, and what the next life of this stage is to know of it."""
-
-    def __init__(self, context: Context, topic: str, keepsake_name: str, value: Callable[[], Any]) -> None:
-        self._context = context
-        self._keepsake = keepsake_name
-        self._value = value
-        self._last = value()
-        self._run: int | None = None
-        """In which it was saved; None when it was not."""
-        self._publish = context.publish(topic, self._last)
-
-    def publish(self) -> None:
-        """Its value, if that has changed."""
-        value = self._value()
-        if value == self._last:
-            return
-        self._last = value
-        try:
-            self._run = keepsake.save(self._context.run_dir, self._keepsake, value)
-        except OSError as error:
-            self._context.log("warn", f"{self._keepsake} cannot be written; a restart of this stage would need it", error=str(error))
-        self._publish(value)
-
-    def keep(self) -> None:
-        """Saves it again when somebody has removed it. Raises OSError."""
-        if self._run is not None and keepsake.is_lost(self._context.run_dir, self._keepsake, self._run):
-            self._run = keepsake.save(self._context.run_dir, self._keepsake, self._last)
-
-
-def _compile(snapshot: Snapshot, plans: dict[str, int]) -> dict[str, Plan]:
-    return plans_of(snapshot)
+def _compile(snapshot: Snapshot, plans: dict[str, int]) -> _Asked:
+    return _Asked(plans_of(snapshot), circuits_of(snapshot))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from pingap.config.model import Upstream
+from pingap.config.model import Snapshot, Upstream
 from pingap.stages.discovery.circuit import CLOSED, HALF_OPEN, OPEN, Circuit, CircuitRules, CircuitState
 from pingap.stages.discovery.window import NOTHING, Totals, Window
 from pingap.stages.messages import BackendRow
@@ -33,9 +33,20 @@ class CircuitPlan:
     """Its replicas want to know of each other's requests in flight."""
 
 
-def plan_of(upstream: Upstream, addresses: Sequence[str]) -> CircuitPlan:
-    """By the configuration."""
-    return CircuitPlan(CircuitRules(), tuple(addresses), upstream.algo.kind in SHARES_LOADS)
+def circuits_of(snapshot: Snapshot) -> dict[str, CircuitPlan]:
+    """What the configuration asks for, by the name of the upstream; which backends there are is not known to it."""
+    return {name: CircuitPlan(_rules(one), (), one.algo.kind in SHARES_LOADS) for name, one in snapshot.upstreams.items()}
+
+
+def _rules(upstream: Upstream) -> CircuitRules:
+    return CircuitRules(
+        upstream.circuit_break_max_consecutive_failures,
+        upstream.circuit_break_max_failure_percent,
+        upstream.circuit_break_min_requests_threshold,
+        upstream.circuit_break_half_open_consecutive_success_threshold,
+        upstream.circuit_break_open_duration,
+        upstream.backend_stats_interval,
+    )
 
 
 # -- events ------------------------------------------------------------------------
@@ -153,9 +164,9 @@ class _BackendCircuit:
 class Circuits:
     """Times are monotonic seconds. It opens nothing and waits for nothing: `due` says when it wants to hear that time has passed."""
 
-    def __init__(self, before: Mapping[str, Mapping[str, Sequence[Any]]] | None = None, last_round: int = 0) -> None:
+    def __init__(self, before: Mapping[str, Any] | None = None, last_round: int = 0) -> None:
         """before: what `kept` told in the life before. last_round: no round has had a number above it."""
-        self._before = {(upstream, address): kept for upstream, backends in (before or {}).items() for address, kept in backends.items()}
+        self._before = dict(_read(before or {}))
         self._round = last_round
         self._watched: Mapping[str, CircuitPlan] = {}
         self._backends: dict[_Key, _BackendCircuit] = {}
@@ -277,7 +288,7 @@ class Circuits:
         state, since = self._before.get(key, (CLOSED, now))
         if not rules.is_breaker:
             return Circuit(rules, now)
-        return Circuit(rules, min(since, now), CircuitState(state))
+        return Circuit(rules, min(since, now), state)
 
     def _populated(self, event: Populated) -> Iterator[CircuitCommand]:
         alive = frozenset((*event.starting, *event.ready, *event.draining))
@@ -346,6 +357,15 @@ class Circuits:
             if self._ready and circuit.is_grant_due(self._ready, backend.in_flight, now):
                 self._round += 1
                 circuit.grant(self._round, self._ready, now)
+
+
+def _read(kept: Mapping[str, Any]) -> Iterator[tuple[_Key, tuple[CircuitState, float]]]:
+    """What `Circuits.kept` told; whatever is not of that shape is left out."""
+    for upstream, backends in kept.items():
+        for address, one in backends.items() if isinstance(backends, dict) else ():
+            match one:
+                case [1 | 2 as state, float(since)]:
+                    yield (upstream, address), (CircuitState(state), since)
 
 
 class _New(NamedTuple):

@@ -77,6 +77,11 @@ def stands_for(upstream: KnownUpstream, entry: str) -> list[str]:
     return [address for address, (of, _) in _backends(upstream).items() if of == entry]
 
 
+def addresses_of(upstream: KnownUpstream) -> tuple[str, ...]:
+    """Of its backends."""
+    return tuple(_backends(upstream))
+
+
 def _is_known(upstream: KnownUpstream) -> bool:
     plan = upstream.plan
     return all(entry.address in upstream.found for entry in plan.entries if entry.is_name or not plan.is_static)

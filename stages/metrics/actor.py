@@ -35,8 +35,12 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Measured:
     servers = snapshot.servers
     locations = {name: server.locations for name, server in servers.items() if server.prometheus_metrics}
     only = next(iter(servers)) if len(servers) == 1 else ""
-    scope = Scope(locations, frozenset(snapshot.upstreams), only, snapshot.ends, snapshot.uses)
+    scope = Scope(locations, frozenset(snapshot.upstreams), only, snapshot.ends, snapshot.uses, _exported(snapshot))
     return Measured(scope, ErrorPages(snapshot.basic.error_template))
+
+
+def _exported(snapshot: Snapshot) -> frozenset[str]:
+    return frozenset(name for name, one in snapshot.upstreams.items() if one.enable_backend_stats or one.has_breaker)
 
 
 SECTIONS: Final = ("basic", "servers", "upstreams", "ends", "uses")

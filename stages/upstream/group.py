@@ -55,7 +55,7 @@ class Group:
         self.settings = settings
         self._below = below
         self._tallies = tallies
-        self.failures = ANY_5XX
+        self.failures = frozenset(settings.backend_failure_status_code) or ANY_5XX
         """Statuses of answers that are failures."""
         self.is_tls = bool(settings.sni)
         self.tls_contexts: dict[bool, Any] = {}

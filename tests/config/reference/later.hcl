@@ -39,14 +39,6 @@ upstream "stacks" {
     dns_domain = "example.org"
     dns_search = "hall.example.org,example.org"
     update_frequency = "45s"
-    enable_backend_stats = true
-    backend_stats_interval = "2m"
-    backend_failure_status_code = "500,502,504"
-    circuit_break_max_consecutive_failures = 4
-    circuit_break_max_failure_percent = 40
-    circuit_break_min_requests_threshold = 20
-    circuit_break_half_open_consecutive_success_threshold = 3
-    circuit_break_open_duration = "15s"
 }
 
 upstream "boxes" {

@@ -16,6 +16,14 @@ upstream "shelves" {
     tcp_recv_buf = "96kb"
     tcp_fast_open = true
     ipv4_only = true
+    enable_backend_stats = true
+    backend_stats_interval = "2m"
+    backend_failure_status_code = "500,502,504"
+    circuit_break_max_consecutive_failures = 4
+    circuit_break_max_failure_percent = 40
+    circuit_break_min_requests_threshold = 20
+    circuit_break_half_open_consecutive_success_threshold = 3
+    circuit_break_open_duration = "15s"
     includes = ["patience", "shelf-note"]
 }
 
