@@ -323,6 +323,7 @@ NOBODYS = {
     Outcome.DEADLINE,
     Outcome.HEAD_TOO_LARGE,
     Outcome.HTTP1_REQUIRED,
+    Outcome.DESTINATION,
     Outcome.NO_CONNECTION,
     Outcome.MOVED,
     Outcome.CALLED_OFF,
