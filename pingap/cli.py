@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from pingap import limits, terminal
-from pingap.commands import about, check, configuration, ending, generations, processes, reading, secret, start, texts
+from pingap.commands import about, check, configuration, ending, generations, processes, reading, secret, start, texts, upstreams
 from pingap.commands.options import FAILED
 
 INTERRUPTED: Final = 130
@@ -24,14 +24,17 @@ WHERE: Final = "PINGAP_TRACEBACK"
 """The environment variable that has a traceback printed of what is a fault of ours."""
 
 ACTING: Final = frozenset(
-    ("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade", "config migrate", "config sync", "config restore")
+    (
+        *("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade", "upstream drain", "upstream enable"),
+        *("config migrate", "config sync", "config restore"),
+    )
 )
 """Commands that change something: done is done, whether or not anybody could read the answer."""
 
 
 def is_acting(words: list[str]) -> bool:
     """words: of a command line, at least one."""
-    return " ".join(words[: 2 if words[0] == "config" else 1]) in ACTING
+    return " ".join(words[: 2 if words[0] in ("config", "upstream") else 1]) in ACTING
 
 
 def main(args: list[str] | None = None) -> None:
@@ -105,7 +108,8 @@ def commands() -> None:
 
 
 for _one in (
-    *(start.up, check.check, processes.ps, processes.scale, processes.kill, generations.reload, generations.rollback),
+    *(start.up, check.check, processes.ps, processes.scale, processes.kill),
+    *(upstreams.upstreams, upstreams.upstream, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
     *(secret.secret, configuration.config, texts.schema),
     *(about.version, about.help_, about.completion),

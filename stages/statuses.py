@@ -11,6 +11,9 @@ UNHEALTHY: Final = "unhealthy"
 UNCHECKED: Final = "unchecked"
 DRAINED: Final = "drained"
 
+TRANSPARENT: Final = "transparent"
+"""The discovery of an upstream that has no backends of its own."""
+
 CLOSED: Final = "closed"
 OPEN: Final = "open"
 HALF_OPEN: Final = "half-open"
@@ -90,7 +93,7 @@ class UpstreamStatus(Part, frozen=True):
     @property
     def is_serving(self) -> bool:
         """Requests have somewhere to go: one that is transparent has no backends of its own."""
-        return self.discovery == "transparent" or self.usable > 0
+        return self.discovery == TRANSPARENT or self.usable > 0
 
 
 def plain(status: UpstreamStatus) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -49,6 +50,9 @@ run_dir = click.option(
     "--run-dir", metavar="DIR", help="Where the instance keeps its sockets; names it for the other commands. [env: PINGAP_RUN_DIR]"
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
+LEAST: Final = 0.2
+"""Seconds between two looks of `--watch`."""
 
 
 class Command(click.Command):
@@ -101,6 +105,26 @@ class Span(_Kind):
             return parse_duration(f"{text}s" if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else text)
         except BadValue as error:
             self.fail(f"{error.message}: {error.hint}" if error.hint else error.message, param, ctx)
+
+
+watch = click.option(
+    "--watch", type=Span(), is_flag=False, flag_value=2.0, metavar="[TIME]", help="Again and again, every 2 s or so often."
+)
+
+
+def shown(look: Callable[[], str], every: float | None, as_json: bool) -> None:
+    """Says what `look` finds, once or every so many seconds, a table always at the top of a terminal."""
+    if every is None:
+        terminal.say(look())
+        return
+    while True:
+        terminal.say(("\x1b[H\x1b[2J" if terminal.is_terminal() else "") + look() + ("" if as_json or terminal.is_terminal() else "\n"))
+        if terminal.lost():
+            return
+        try:
+            time.sleep(max(LEAST, every))
+        except KeyboardInterrupt:
+            return
 
 
 def source_of(conf: str | None) -> str | None:

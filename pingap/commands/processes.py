@@ -10,19 +10,16 @@ import click
 
 from pingap import terminal
 from pingap.commands import options
-from pingap.commands.options import FAILED, Span, ask, fail
+from pingap.commands.options import FAILED, ask, fail
 
 AILING: Final = 3
 """Exit code of `pingap ps --health` when not everything is ready."""
-
-LEAST: Final = 0.2
-"""Seconds between two looks of `--watch`."""
 
 
 @options.command()
 @options.as_json
 @click.option("--health", is_flag=True, help="One line; exit code 0 when all is ready, 3 when not, 1 when nothing answers.")
-@click.option("--watch", type=Span(), is_flag=False, flag_value=2.0, metavar="[TIME]", help="Again and again, every 2 s or so often.")
+@options.watch
 @options.run_dir
 def ps(as_json: bool, health: bool, watch: float | None, run_dir: str | None) -> None:
     """List the processes: state, uptime, restarts, memory, requests.
@@ -32,19 +29,12 @@ def ps(as_json: bool, health: bool, watch: float | None, run_dir: str | None) ->
     """
     if health:
         _tell_health(ask(run_dir, "ps"))
-    while True:
+
+    def look() -> str:
         rows = ask(run_dir, "ps")
-        text = json.dumps(rows, indent=None if watch else 2) if as_json else _text(rows)
-        if watch is None:
-            terminal.say(text)
-            return
-        terminal.say(("\x1b[H\x1b[2J" if terminal.is_terminal() else "") + text + ("" if as_json or terminal.is_terminal() else "\n"))
-        if terminal.lost():
-            return
-        try:
-            time.sleep(max(LEAST, watch))
-        except KeyboardInterrupt:
-            return
+        return json.dumps(rows, indent=None if watch else 2) if as_json else _text(rows)
+
+    options.shown(look, watch, as_json)
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

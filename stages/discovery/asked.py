@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from pingap.config.problems import choices, nearest
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.table import NO_FIGURES, Figures, KnownUpstream, stands_for, statuses
-from pingap.stages.statuses import BackendStatus, UpstreamStatus, plain
+from pingap.stages.statuses import TRANSPARENT, BackendStatus, UpstreamStatus, plain
 
 UPSTREAMS: Final = "upstreams"
 DRAIN: Final = "upstream-drain"
@@ -91,7 +91,7 @@ def _backend(name: str, address: str, known: Known) -> tuple[UpstreamStatus, Bac
             return status, backend
     if those := stands_for(upstream, address):
         raise NotSo(f"{address} stands for several backends, which are drained one by one: {_few(those)}")
-    if status.discovery == "transparent":
+    if status.discovery == TRANSPARENT:
         raise NotSo(f"upstream {name!r} is transparent: it has no backends of its own")
     hint = _hint(address, [backend.address for backend in status.backends]) or "it has none at the moment"
     raise NotSo(f"upstream {name!r} has no backend {address!r}: {hint}")

@@ -18,6 +18,7 @@ from pingap.stages.statuses import (
     HALF_OPEN,
     HEALTHY,
     OPEN,
+    TRANSPARENT,
     UNCHECKED,
     UNHEALTHY,
     BackendStatus,
@@ -128,5 +129,7 @@ def _with_figures(backend: BackendStatus, figures: BackendFigures) -> BackendSta
 def _sources(upstream: KnownUpstream) -> tuple[SourceStatus, ...]:
     """Of the entries that have to be found out."""
     plan = upstream.plan
+    if plan.discovery == TRANSPARENT:
+        return ()
     named = [entry.address for entry in plan.entries if entry.is_name or not plan.is_static]
     return tuple(SourceStatus(entry, upstream.synced.get(entry, 0.0), upstream.failing.get(entry, "")) for entry in named)

@@ -18,7 +18,7 @@ from pingap import cli
 from tests.e2e.harness import COMMAND, Pingap, site
 from tests.kit.waiting import free_port, until
 
-FOLLOWING: Final = ("logs -f", "tap", "ps --watch 0.2")
+FOLLOWING: Final = ("logs -f", "tap", "ps --watch 0.2", "upstreams --watch 0.2")
 """They end when their output does, or when they are told to."""
 
 COMMANDS: Final = (
@@ -28,6 +28,11 @@ COMMANDS: Final = (
     "ps --json",
     "ps --health",
     "ps --watch 0.2",
+    "upstreams",
+    "upstreams origin --json",
+    "upstreams --watch 0.2",
+    "upstream drain origin {backend} --force --wait 5s",
+    "upstream enable origin {backend}",
     "scale upstream=1 routing=1",
     "kill upstream.99",
     "reload",
@@ -87,13 +92,17 @@ STREAMS: Final = {
 
 @pytest.fixture(scope="module")
 def instance() -> Iterator[Pingap]:
-    with Pingap(site([free_port()])) as one:
+    with Pingap(site([BACKEND])) as one:
         yield one
+
+
+BACKEND: Final = free_port()
+"""Nobody listens there."""
 
 
 def words_of(command: str, instance: Pingap, run_dir: str) -> list[str]:
     """`up` is tried where an instance runs already: it says so and ends."""
-    words = shlex.split(command.format(config=instance.config))
+    words = shlex.split(command.format(config=instance.config, backend=f"127.0.0.1:{BACKEND}"))
     return words if words[0] not in ("up", "check") and command in ELSEWHERE else [*words, "--run-dir", run_dir]
 
 
