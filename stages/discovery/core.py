@@ -179,10 +179,15 @@ class Discovery:
             return None
         return min(AGAIN * 2.0 ** min(tries - 1, 20), known.plan.check.check_frequency)
 
+    def is_ill(self, upstream: str, address: str) -> bool:
+        """It was found unhealthy."""
+        known = self._upstreams.get(upstream)
+        return known is not None and known.verdict(address) is False
+
     def suspect(self, upstream: str, address: str) -> CheckTarget | None:
         """What to check when requests do not reach a backend; None if that would be no news, or it is not there."""
         known = self._upstreams.get(upstream)
-        if known is None or known.verdict(address) is False:
+        if known is None or self.is_ill(upstream, address):
             return None
         return next((target for target in known.targets() if target.address == address), None)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pingap.stages.discovery.shares import CheckShares
+from pingap.stages.discovery.shares import CheckShares, Rank
 
 
 class CheckGate:
@@ -24,10 +24,10 @@ class CheckGate:
         return self._shares.waiting
 
     @asynccontextmanager
-    async def turn(self, upstream: str, is_urgent: bool = False) -> AsyncIterator[None]:
+    async def turn(self, upstream: str, rank: Rank = Rank.ROUND) -> AsyncIterator[None]:
         """Waits until a check may begin; it is under way as long as this is open."""
         ticket = self._loop.create_future()
-        if not self._shares.take(upstream, ticket, is_urgent):
+        if not self._shares.take(upstream, ticket, rank):
             try:
                 await ticket
             except asyncio.CancelledError:

@@ -20,6 +20,7 @@ from pingap.stages.discovery.gate import CheckGate
 from pingap.stages.discovery.plan import CheckTarget, Plan
 from pingap.stages.discovery.probes.failed import ProbeFailed
 from pingap.stages.discovery.probes.prober import KeptTalks, Prober
+from pingap.stages.discovery.shares import Rank
 from pingap.stages.discovery.words import Checked, Event
 from pingap.stages.lookups import Lookups, NoSlot
 
@@ -27,7 +28,7 @@ LEAST_PAUSE: Final = 0.1
 """Seconds between two rounds, even if a round takes longer than check_frequency."""
 
 JITTER: Final = 0.05
-"""Seconds over which the first checks of the upstreams are spread; later rounds spread over half their frequency."""
+"""Seconds over which the first checks of the upstreams are spread; later rounds over all of their frequency."""
 
 SPREAD: Final = 0.9
 """Of check_frequency: within it every check of a round has begun, however many hang."""
@@ -95,7 +96,7 @@ class CheckRounds:
         # All at the same time at first, whatever the plan says: until there is a verdict, a dead backend gets requests.
         targets = core.targets(upstream)
         self.check_new([*targets, *(entry for entry in plan.entries if plan.is_static and entry.is_name and entry not in targets)])
-        pause = random.uniform(0.5, 1) * frequency
+        pause = random.uniform(0, 1) * frequency
         while True:
             await asyncio.sleep(pause)
             began = monotonic()
@@ -192,7 +193,8 @@ class CheckRounds:
 
     async def _probe(self, target: CheckTarget, is_urgent: bool) -> None:
         host = self._host
-        async with host.gate.turn(self._upstream, is_urgent):
+        is_ill = host.core.is_ill(self._upstream, target.address)
+        async with host.gate.turn(self._upstream, Rank.URGENT if is_urgent else Rank.ILL if is_ill else Rank.ROUND):
             host.checks += 1
             began = monotonic()
             failure = None

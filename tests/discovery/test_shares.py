@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.stages.discovery.gate import CheckGate
-from pingap.stages.discovery.shares import CheckShares
+from pingap.stages.discovery.shares import CheckShares, Rank
 
 
-def taken(shares: CheckShares[str], upstream: str, count: int, is_urgent: bool = False) -> int:
+def taken(shares: CheckShares[str], upstream: str, count: int, rank: Rank = Rank.ROUND) -> int:
     """How many of so many checks may begin."""
-    return sum(shares.take(upstream, f"{upstream}{number}", is_urgent) for number in range(count))
+    return sum(shares.take(upstream, f"{upstream}{number}", rank) for number in range(count))
 
 
 def test_one_that_hangs_gets_less_than_half_and_there_is_room_for_the_others() -> None:
@@ -52,22 +52,31 @@ def test_a_turn_that_comes_free_goes_to_who_has_few() -> None:
 def test_an_urgent_one_passes_those_of_its_own_upstream_and_may_take_more() -> None:
     shares = CheckShares[str](64)
     assert taken(shares, "hog", 100) == 28
-    assert taken(shares, "hog", 5, is_urgent=True) == 5
-    assert taken(shares, "hog", 1000, is_urgent=True) < 64 - 33, "and yet not all"
+    assert taken(shares, "hog", 5, Rank.URGENT) == 5
+    assert taken(shares, "hog", 1000, Rank.URGENT) < 64 - 33, "and yet not all"
     assert taken(shares, "other", 3) == 3
 
 
-@given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["take", "urgent", "end", "withdraw"])), max_size=200))
-def test_never_more_than_all_and_none_is_forgotten(most: int, steps: list[tuple[int, str]]) -> None:
+def test_backends_that_are_known_to_be_ill_make_room_for_the_others_of_their_upstream() -> None:
+    shares = CheckShares[str](64)
+    assert taken(shares, "hog", 5000, Rank.ILL) == 19
+    assert taken(shares, "hog", 5000) == 28 - 19
+    for _ in range(9):
+        assert all(ticket.startswith("hog") for ticket in shares.free("hog"))
+    assert shares.used == 28, "those in the line of the others take over first"
+
+
+@given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 4), st.sampled_from([*Rank, "end", "withdraw"])), max_size=200))
+def test_never_more_than_all_and_none_is_forgotten(most: int, steps: list[tuple[int, Rank | str]]) -> None:
     shares = CheckShares[int](most)
     held: Counter[str] = Counter()
     waiting: dict[int, str] = {}
     serial = 0
     for number, act in steps:
         name = f"u{number}"
-        if act in ("take", "urgent"):
+        if isinstance(act, Rank):
             serial += 1
-            if shares.take(name, serial, act == "urgent"):
+            if shares.take(name, serial, act):
                 held[name] += 1
             else:
                 waiting[serial] = name
