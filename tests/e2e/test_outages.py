@@ -199,6 +199,65 @@ def test_without_any_backend_errors_come_at_once_and_end_soon_after_they_are_bac
     assert load.tally.dropped == load.tally.refused == load.tally.hung == 0, load.tally
 
 
+# -- it fails, though its health checks pass ---------------------------------------------
+
+LIMIT, PROBES, OPEN = 5, 2, 1.0
+"""Failures in a row that open a circuit; probes of a round; seconds until the next round."""
+
+BREAKER = f"""circuit_break_max_consecutive_failures = {LIMIT}
+circuit_break_half_open_consecutive_success_threshold = {PROBES}
+circuit_break_open_duration = "{OPEN}s"
+"""
+
+
+@pytest.fixture(scope="module")
+def broken(placement: str, three: Scene) -> Iterator[Scene]:
+    """The same backends behind two replicas and a breaker: under `/again` a 500 is asked of another, elsewhere it is the answer."""
+    ports = [one.port for one in three.origins]
+    again = '[locations.again]\npath = "/again"\nupstream = "again"\nretry_status_code = "500"\n[upstreams.again]\n'
+    again += f"addrs = {[one.address for one in three.origins]}\n{UPSTREAM}{BREAKER}".replace("'", '"')
+    text = site(ports, upstream=UPSTREAM + BREAKER, more=again, locations='["again", "all"]')
+    up = ["--scale", "upstream=2"] if placement == "split" else []
+    with Pingap(text, placement, up=up) as proxy:
+        yield Scene(proxy, three.origins)
+
+
+def test_a_backend_that_answers_500_is_seen_by_a_bounded_number_of_clients(broken: Scene) -> None:
+    with broken.load() as load:
+        broken.wait_back(load)
+        began = time.monotonic()
+        broken.bad.set("fails")
+        try:
+            until(lambda: load.tally.failed, 10, "somebody has seen it")
+            load.advance(1500)
+            rounds = (time.monotonic() - began) / OPEN + 1
+        finally:
+            broken.bad.set("fails", False)
+        seen = load.tally.failed
+        broken.wait_back(load)
+    # Both replicas count for themselves, and those that were under way when the circuit opened come on top.
+    assert seen <= 2 * LIMIT + 12 + rounds * PROBES, load.tally
+    assert set(load.tally.statuses) == {200, 500}, load.tally
+    assert load.tally.dropped == load.tally.refused == load.tally.hung == 0, load.tally
+
+
+def test_a_500_that_is_asked_of_another_is_seen_by_nobody(broken: Scene) -> None:
+    with Load(broken.proxy.port, target=lambda number: f"/again?id={number}") as load:
+        broken.wait_back(load)
+        broken.bad.set("fails")
+        try:
+            before = len(broken.bad.ids())
+            began = time.monotonic()
+            load.advance(1500)
+            rounds = (time.monotonic() - began) / OPEN + 1
+            got = len(broken.bad.ids()) - before
+        finally:
+            broken.bad.set("fails", False)
+        broken.wait_back(load)
+    nobody_noticed(load.tally)
+    assert got <= 2 * LIMIT + 12 + rounds * PROBES, "the breaker keeps traffic away from it"
+
+
 # -- packets are dropped ---------------------------------------------------------------
 
 
