@@ -157,6 +157,7 @@ addrs = {addrs}
 health_check = "http://app/health?check_frequency=2s&connection_timeout=1s&read_timeout=1s"
 connection_timeout = "1s"
 read_timeout = "1s"
+circuit_break_max_consecutive_failures = 5
 
 [locations.all]
 upstream = "app"
