@@ -181,6 +181,8 @@ class Circuits:
         self._newest = -1
         self._older: frozenset[int] = frozenset()
         """Replicas that lived before this did: what they tell at first is not new."""
+        self._introduced: set[int] = set()
+        """Those that have told all of it."""
 
     # -- what there is to tell ------------------------------------------------------------
 
@@ -294,6 +296,7 @@ class Circuits:
         alive = frozenset((*event.starting, *event.ready, *event.draining))
         self._older = self._older & alive if self._newest >= 0 else frozenset((*event.ready, *event.draining))
         self._ready, self._alive, self._newest = event.ready, alive, event.newest
+        self._introduced &= alive
         for gone in self._heard.keys() - alive:
             for key in self._heard.pop(gone):
                 backend = self._backends.get(key)
@@ -309,7 +312,9 @@ class Circuits:
         replica = report.replica
         if replica <= self._newest and replica not in self._alive:
             return  # the last word of a dead one; nobody would take back what it has in flight
-        is_old = report.is_whole and replica in self._older
+        is_old = replica in self._older and (report.is_whole or replica not in self._introduced)
+        if report.is_whole:
+            self._introduced.add(replica)
         heard = self._heard.setdefault(replica, {})
         loads = False
         for row in report.rows:
@@ -324,7 +329,7 @@ class Circuits:
             _put(backend.connections, replica, row.connections)
             new = _new(row, last)
             backend.sums = Totals(backend.sums.requests + new.requests, backend.sums.failures + new.failures)
-            yield from self._taken(key, backend, replica, row, _New(0, 0, 0) if is_old else new, now)
+            yield from self._taken(key, backend, replica, row, _New(0, 0, 0) if is_old and last is None else new, now)
         if loads:
             yield PublishLoads()
 

@@ -77,6 +77,8 @@ async def running(run_dir: Path, upstream: Upstream = API) -> AsyncIterator[Run]
     run = Run(run_dir)
     try:
         await run.actor.start()
+        for replica in run.of:
+            run.actor.receivers()[BackendReport](BackendReport(replica, (), True))  # discovery is new to it
         run.configure(upstream)
         yield run
     finally:

@@ -313,6 +313,16 @@ def test_the_first_report_of_a_replica_that_was_there_before_only_says_where_it_
     assert (play.figures.requests, play.figures.window) == (99, (5, 5))
 
 
+def test_a_word_that_comes_before_the_first_one_only_says_where_its_replica_stands() -> None:
+    before = Play(replace(FIVE, max_failures=0))
+    before.bad(11, 9)
+    play = restarted(before)
+    play.bad(11, 4) << []
+    assert play.figures.window == (0, 0)
+    play.bad(11, 4) << []
+    play.bad(11) << OPENS_AT_FIVE
+
+
 def test_a_replica_that_is_newer_than_discovery_counts_from_its_first_request() -> None:
     play = Play(FIVE)
     play >> Populated((13,), (11, 12), (), 13)
