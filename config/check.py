@@ -293,13 +293,13 @@ def _upstream(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
                 yield Note(f"{path}.{key}", "without effect: a UNIX socket is no TCP connection", "leave it out")
 
 
-_OF_BACKENDS: Final = ("algo", "health_check", "slow_start")
-"""Keys that are about a set of backends."""
+_OF_BACKENDS: Final = re.compile("algo|health_check|slow_start|update_frequency|dns_.*|enable_backend_stats|backend_.*|circuit_break_.*")
+"""Keys that are about a set of backends, or about finding one."""
 
 
 def _transparent(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
     for spec in fields(upstream):
-        if spec.name in _OF_BACKENDS and getattr(upstream, spec.name) != spec.default:
+        if _OF_BACKENDS.fullmatch(spec.name) and getattr(upstream, spec.name) != spec.default:
             yield Note(f"{path}.{spec.name}", "without effect: each request goes to the host that it asks for", "leave it out")
     yield from _doubled(f"{path}.transparent_ports", tuple(map(str, upstream.transparent_ports)))
     yield from _doubled(f"{path}.transparent_networks", upstream.transparent_networks)

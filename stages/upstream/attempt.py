@@ -78,6 +78,8 @@ class Attempt:
         """Another one at a backend that has had one."""
         self.backend = backend
         backend.active += 1
+        if backend.circuit and backend.is_usable:
+            self.probe = backend.take_probe()
 
     def settle(self, outcome: Outcome, status: int) -> None:
         """It has ended, and what it held is given back already. status: of its answer; 0 if none has come."""

@@ -275,9 +275,10 @@ class UpstreamExchange:
         if not retry:
             self.fail(outcome.kind, detail or outcome.value.replace("_", " "))
             return
+        attempt.connect_seconds = ()
         try:
             # After CLOSED_REUSED the other idle connections are as old: a fresh one.
-            is_same = outcome in (Outcome.CLOSED_REUSED, Outcome.HTTP1_REQUIRED) or (outcome is Outcome.REFUSED and not others)
+            is_same = outcome is Outcome.HTTP1_REQUIRED or not others or (outcome is Outcome.CLOSED_REUSED and backend.is_usable)
             if is_same:
                 attempt.begin_again(backend)
                 self._go_on()
@@ -317,6 +318,7 @@ class UpstreamExchange:
         else:
             attempt.let_go(self)
         attempt.settle(ANSWERED, status)
+        attempt.connect_seconds = ()
         self.actor.troubles.answer_dropped(group, backend, status)
         try:
             self.begin()

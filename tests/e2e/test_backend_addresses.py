@@ -109,6 +109,7 @@ def proxy(request: pytest.FixtureRequest, root: Path, nginx: Nginx, peer: Peer, 
 addr = "127.0.0.1:{{port}}"
 locations = {json.dumps(list(kinds))}
 enabled_h2 = true
+prometheus_metrics = "/metrics"
 access_log = "{{dir}}/access.log {{path}} {{:upstream_addr}} {{:upstream_reused}} {{status}}"
 """
     assert "{port}" in text and "{dir}/access.log {path}" in text
@@ -196,6 +197,12 @@ def test_a_socket_that_comes_later_is_used_once_it_is_there(proxy: Pingap, root:
         until(lambda: proxy.get("/later").status == 200, 10, "the socket is found healthy")
     finally:
         server.stop()
+
+
+def test_metrics_name_each_address(proxy: Pingap, root: Path, nginx: Nginx) -> None:
+    labels = {"plain": f"unix:{root}/plain.sock", "six": f"[::1]:{nginx.port}", "python": f"unix:{root}/origin.sock"}
+    lines = {f'pingap_upstream_backend_healthy{{backend="{address}",upstream="{name}"}} 1.0' for name, address in labels.items()}
+    until(lambda: lines <= set(proxy.get("/metrics").body.decode().splitlines()), 5, "the page has them")
 
 
 def test_each_user_has_one_of_the_hashed_sockets(proxy: Pingap, root: Path, nginx: Nginx) -> None:

@@ -71,3 +71,21 @@ def test_tap(wanted: Requests, is_shown: bool) -> None:
         location="web", upstream="api", addr="10.0.0.1:80", started=1.0, ended=2.0, status=200, target=b"/a?b", host=b"www.example.com"
     )
     assert wanted.has(one) is is_shown
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_shown"),
+    [
+        (Requests(host="[2001:db8::1]"), True),
+        (Requests(host="[2001:DB8::1]:8443"), True),
+        (Requests(host="[2001:db8::2]"), False),
+        (Requests(upstream="[fe80::1%eth0]:80"), True),
+        (Requests(upstream="[fe80::1]:80"), False),
+    ],
+)
+def test_tap_knows_addresses_of_ipv6(wanted: Requests, is_shown: bool) -> None:
+    assert wanted.has(record(host=b"[2001:db8::1]:8443", addr="[fe80::1%eth0]:80")) is is_shown
+
+
+def test_tap_knows_unix_sockets() -> None:
+    assert Requests(upstream="unix:/run/app.sock").has(record(addr="unix:/run/app.sock"))

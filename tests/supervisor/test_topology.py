@@ -77,6 +77,8 @@ def test_an_endpoint_on_tcp_gives_each_replica_a_port() -> None:
     snapshot = Snapshot(servers=SERVER, stages={"upstream": Stage(endpoint="tcp://127.0.0.1:7000")})
     assert topology.endpoint("/run", snapshot, "upstream", 2, 17) == "tcp://127.0.0.1:7002"
     assert topology.endpoint("/run", snapshot, "accept", 2, 17) == "ipc:///run/accept.2.17"
+    snapshot = Snapshot(servers=SERVER, stages={"upstream": Stage(endpoint="tcp://[fd00::2]:7000")})
+    assert topology.endpoint("/run", snapshot, "upstream", 2, 17) == "tcp://[fd00::2]:7002"
 
 
 def test_accept_and_plugins_in_a_worker_are_told_their_crew() -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Response
+from pingap.stages.upstream.backend import HALF_OPEN
 from pingap.stages.upstream.budget import FLOOR
 from pingap.stages.upstream.core import DEFAULT_RETRIES, NO_ANSWER, EndedAttempt, Memory, Outcome, RetryRules, may_retry, meaning_of_cancel
-from tests.upstream.playbook import OK, Link, Play, report_of
+from tests.upstream.playbook import OK, UPSTREAM, Link, Play, report_of
 
 CONNECTS = {Outcome.CONNECT, Outcome.CONNECT_TIMEOUT, Outcome.NO_LOOKUP}
 SILENT = {Outcome.CLOSED_FRESH, Outcome.RESET, Outcome.TIMEOUT}
@@ -181,6 +182,33 @@ async def test_a_get_on_a_kept_connection_that_closes_under_it_is_sent_once_more
     response = play.hears_response(sid)
     assert response.report is not None
     assert (response.status, response.report.tries, response.report.reused) == (200, 2, False)
+
+
+async def test_a_kept_connection_that_closes_at_a_backend_that_gets_no_requests_any_more_leads_to_another(play: Play) -> None:
+    play.serves("a:1 b:1", algo="hash")
+    warmer = play.asks()
+    await play.turn()
+    asked(play).says(OK)
+    at = report_of(play.hears_response(warmer)).addr
+    sid = play.asks()
+    play.health(api={at: False})
+    asked(play).closes()
+    await play.turn()
+    asked(play).says(OK)
+    assert report_of(play.hears_response(sid)).addr != at
+
+
+async def test_a_second_attempt_at_a_half_open_backend_is_a_probe_too(play: Play) -> None:
+    play.serves()
+    await play.fetches()
+    play.context.following["circuits"]({"api": {"a:1": (HALF_OPEN, 1, {UPSTREAM: 1})}})
+    sid = play.asks()
+    asked(play).closes()
+    await play.turn()
+    assert play.hears_response(play.asks()).status == 503, "its one probe is under way"
+    asked(play).says(OK)
+    assert play.hears_response(sid).status == 200
+    assert play.hears_response(play.asks()).status == 503
 
 
 async def test_the_second_time_it_closes_another_backend_is_asked_and_without_one_it_is_502(play: Play) -> None:
@@ -406,6 +434,22 @@ async def test_the_last_answer_goes_on_as_it_is(play: Play) -> None:
     response = play.hears_response(sid)
     report = report_of(response)
     assert (response.status, response.body, report.error, report.tries) == (503, b"busy", "", 2)
+
+
+async def test_the_report_is_of_the_connection_that_answered(play: Play) -> None:
+    play.serves("a:1 b:1", location={"retry_status_code": (503,)})
+    warmers = [play.asks(), play.asks()]
+    await play.turn()
+    for backend in play.backends.values():
+        backend.link.says(OK)
+    assert {response.sid for _, response in play.hears()} == set(warmers)
+    sid = play.asks()
+    asked(play).closes()
+    await play.turn()
+    asked(play).says(BUSY)  # on a connection that was opened for it
+    asked(play).says(OK)
+    report = report_of(play.hears_response(sid))
+    assert (report.tries, report.reused, report.connect) == (3, True, ())
 
 
 async def test_a_status_that_is_not_in_the_list_goes_on_and_without_a_list_all_do(play: Play) -> None:
