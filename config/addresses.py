@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from pingap.config.parts import UNIX, Backend, Listen, is_path
+from pingap.config.parts import UNIX, Backend, DnsAddress, Listen, is_path
 from pingap.config.problems import BadValue
 from pingap.config.quantities import shown, text_of, whole_number
 
@@ -138,10 +138,11 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
         # What consists of digits and dots alone was meant as an address; the resolver would stumble over it later.
         if _is_ip(host, 4):
             host = str(ipaddress.ip_address(host))
-        elif host.isascii() and not (_HOST_NAME.fullmatch(host) and re.search("[A-Za-z]", host)):
-            raise BadValue(f"{host!r} is neither an IP address nor a host name")
-        elif not host.isascii():
-            host = host_name(host)
+        else:
+            name = host if host.isascii() else host_name(host)
+            if not (_HOST_NAME.fullmatch(name) and re.search("[A-Za-z]", name)):
+                raise BadValue(f"{host!r} is neither an IP address nor a host name")
+            host = name
     number = whole_number(port, 65535) if port is not None else None
     if port is not None and number is None:
         raise BadValue(f"{shown(port)} is not a port", "a port is a number from 1 to 65535")
@@ -215,6 +216,40 @@ def parse_endpoint(value: Any) -> str | None:
         # libzmq would look it up on every connect, in the one thread that moves all messages of a process.
         raise BadValue(f"{host!r} is a name", "write the IP address: a name that DNS does not answer would stop all messages")
     return f"tcp://{Listen(host, port)}"
+
+
+def parse_dns_servers(value: Any) -> tuple[DnsAddress, ...]:
+    """`10.0.0.53, [2001:db8::53]:5353` to servers, each once; the port is 53 when not given."""
+    entries = [entry.strip() for entry in text_of(value, 'addresses such as "10.0.0.53, 10.0.0.54:5353"').split(",")]
+    servers = []
+    for entry in filter(None, entries):
+        # Without a port IPv6 needs no brackets: the reference takes it only so.
+        host, port = (entry, None) if _is_ip(entry, 6) else _host_and_port(entry)
+        if is_host_name(host):
+            raise BadValue(f"{host!r} is a name", "write the IP address of the server: who would look up its name?")
+        if port == 0:
+            raise BadValue(f"{entry!r} has port 0", "nothing can be reached there")
+        servers.append(DnsAddress(host, 53 if port is None else port))
+    return tuple(dict.fromkeys(servers))
+
+
+def parse_dns_domain(value: Any) -> str:
+    """A domain, without the final dot."""
+    text = text_of(value, 'a domain such as "example.org"').strip()
+    return _suffix(text) if text else ""
+
+
+def parse_dns_search(value: Any) -> tuple[str, ...]:
+    """`a.example.org, example.org` to domains, each once."""
+    entries = [entry.strip() for entry in text_of(value, 'domains such as "a.example.org, example.org"').split(",")]
+    return tuple(dict.fromkeys(map(_suffix, filter(None, entries))))
+
+
+def _suffix(text: str) -> str:
+    try:
+        return host_name(text.removeprefix(".")).removesuffix(".")
+    except BadValue as error:
+        raise BadValue(f"{text!r} is not a domain", "write example.org") from error
 
 
 def parse_domains(value: Any) -> tuple[str, ...]:

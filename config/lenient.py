@@ -201,7 +201,10 @@ def _health_check(value: Any, item: dict[str, Any]) -> Lenience | None:
     return Lenience(f"without effect in a check by {scheme}: {', '.join(idle)}", "leave it out", value) if idle else None
 
 
-def _transparent_addrs(value: Any, item: dict[str, Any]) -> Lenience | None:
+def _addrs(value: Any, item: dict[str, Any]) -> Lenience | None:
+    """A host name calls for DNS where `discovery` is not written. `localhost` does not: it is looked up here, and never changes."""
+    if "discovery" not in item and not _is_static(item):
+        item["discovery"] = "dns"
     if item.get("discovery") != "transparent":
         return None
     return Lenience("without effect: each request goes to the host that it asks for" if value else "", "leave it out")
@@ -277,7 +280,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     },
     "locations": {"proxy_set_headers": _proxy_headers, "proxy_add_headers": _proxy_headers},
     "upstreams": {
-        "addrs": _transparent_addrs,
+        "addrs": _addrs,
         "health_check": _health_check,
         "update_frequency": _update_frequency,
         _SWITCHES[0]: _circuit_switch,

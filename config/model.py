@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pingap.config import wire
 from pingap.config.fields import STRICT, Between, EachParsed, Parsed
-from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, HealthCheck, HostRule, Listen, PathRule, Rewrite
+from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, DnsAddress, HealthCheck, HostRule, Listen, PathRule, Rewrite
 from pingap.config.problems import Note
 
 RESTART: dict[str, bool] = {"restart": True}
@@ -220,7 +220,16 @@ class Upstream:
     """`host:port weight` or `unix:/path weight`; the port is 80 and the weight 1 when not given. None only where each request says
     itself where it goes."""
     discovery: Annotated[Literal["static", "dns", "docker", "transparent"], Parsed("discovery")] = "static"
-    """Where backends come from; with `transparent` each request goes to the host that it asks for."""
+    """Where backends come from: static, `addrs` itself; dns, what its names stand for, looked up again and again. When it is not given
+    and a host name is among `addrs`, `localhost` aside, dns. With `transparent` each request goes to the host that it asks for."""
+    dns_server: Annotated[tuple[DnsAddress, ...], Parsed("dns_servers")] = ()
+    """With dns: `10.0.0.53,10.0.0.54:5353`, asked instead of the system's servers, and instead of its hosts file."""
+    dns_domain: Annotated[str, Parsed("dns_domain")] = ""
+    """With dns: tried behind a name that is not whole, before the search list of the system."""
+    dns_search: Annotated[tuple[str, ...], Parsed("dns_search")] = ()
+    """With dns: comma separated, tried behind a name that is not whole, after the search list of the system."""
+    update_frequency: Limit | None = None
+    """With dns: between two lookups of a name, at least 100 ms; None is the time to live of what was found, from 5 s to 5 minutes."""
     transparent_ports: Annotated[tuple[int, ...], EachParsed("port")] = ()
     """With `transparent`: ports that a request may ask for. Empty: its port does not count, but is 443 with `sni`, else 80."""
     transparent_networks: Annotated[tuple[str, ...], EachParsed("network")] = ()

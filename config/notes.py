@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pingap.config.accounts import notes_on_account
 from pingap.config.certificates import out_of_time
-from pingap.config.model import Snapshot
+from pingap.config.model import Snapshot, Upstream
 from pingap.config.problems import Note, path_of
 
 _NAMED = 5
@@ -41,8 +41,22 @@ def _listed(paths: list[str]) -> str:
 
 def _upstreams(snapshot: Snapshot) -> Iterator[Note]:
     for name, upstream in snapshot.upstreams.items():
+        yield from _discovery(path_of("upstreams", name), upstream)
         if upstream.slow_start and upstream.algo.kind == "hash":
             yield Note(f"{path_of('upstreams', name)}.slow_start", "without effect: with hash the key decides, not the share")
+
+
+def _discovery(path: str, upstream: Upstream) -> Iterator[Note]:
+    if upstream.discovery != "dns":
+        for key in ("dns_server", "dns_domain", "dns_search"):
+            if getattr(upstream, key):
+                yield Note(f"{path}.{key}", 'without effect: discovery is not "dns"')
+        return
+    for index, backend in enumerate(upstream.addrs):
+        if backend.host.startswith("_") and (backend.port, backend.weight) != (80, 1):
+            yield Note(
+                f"{path}.addrs[{index}]", "its port and weight are without effect: SRV records bring their own", "write the name alone"
+            )
 
 
 def _certificates(snapshot: Snapshot) -> Iterator[Note]:

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pingap.config.addresses import is_host_name, parse_backend
 from pingap.config.problems import BadValue, Problem, path_of
 from pingap.config.values import parse_access_log
 
 _OFF: tuple[Any, ...] = (False, "", [])
 _LOG_COMPRESSION = "compressing old logs"
-_DNS = "discovery by DNS"
 _ACME = "certificates by ACME"
 
 KEYS: Mapping[str, Mapping[str, str]] = {
@@ -43,12 +41,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "dns_provider": _ACME,
         "dns_service_url": _ACME,
     },
-    "upstreams": {
-        "dns_server": _DNS,
-        "dns_domain": _DNS,
-        "dns_search": _DNS,
-        "update_frequency": "discovery other than static",
-    },
+    "upstreams": {},
 }
 
 PLUGIN_CATEGORIES = frozenset(
@@ -82,8 +75,7 @@ def take_unsupported(section: str, path: str, table: dict[str, Any]) -> Iterator
     for key, find in _VALUES.get(section, {}).items():
         if key in table and (found := find(table)):
             what, hint = found
-            if key != "addrs":  # of the addresses only the host names are refused, and references need the item
-                table.pop(key)
+            table.pop(key)
             yield not_yet(path_of_key(path, key), what, hint)
 
 
@@ -116,27 +108,9 @@ def _rolling_log(table: Mapping[str, Any], key: str) -> tuple[str, str] | None:
 
 def _other_discovery(table: Mapping[str, Any]) -> tuple[str, str] | None:
     value = table["discovery"]
-    if value in ("dns", "docker"):
-        return f"discovery by {value}", 'discovery = "static" has the system resolve host names'
+    if value in ("docker",):
+        return f"discovery by {value}", ""
     return None
-
-
-def _guessed_dns(table: Mapping[str, Any]) -> tuple[str, str] | None:
-    # The reference guesses DNS discovery from a host name. Resolving once instead would look the same and then
-    # never follow a change, so that it has to be asked for.
-    if "discovery" in table or not isinstance(table["addrs"], list):
-        return None
-    names = []
-    for entry in table["addrs"]:
-        try:
-            host = parse_backend(entry).host
-        except BadValue:
-            continue
-        if host != "localhost" and is_host_name(host):
-            names.append(host)
-    if not names:
-        return None
-    return f"{_DNS}, which host names call for ({', '.join(names)})", 'discovery = "static" has the system resolve them'
 
 
 _VALUES: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str] | None]]] = {
@@ -145,6 +119,5 @@ _VALUES: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]
         "prometheus_metrics": _metrics_push,
         "access_log": lambda table: _rolling_log(table, "access_log"),
     },
-    # `addrs` comes first, for it asks whether `discovery` is written at all.
-    "upstreams": {"addrs": _guessed_dns, "discovery": _other_discovery},
+    "upstreams": {"discovery": _other_discovery},
 }

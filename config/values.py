@@ -12,7 +12,18 @@ from collections.abc import Callable
 from typing import Any, Literal, cast
 from urllib.parse import unquote, urlsplit
 
-from pingap.config.addresses import host_name, parse_backend, parse_domains, parse_endpoint, parse_listen_list, parse_network, parse_sni
+from pingap.config.addresses import (
+    host_name,
+    parse_backend,
+    parse_dns_domain,
+    parse_dns_search,
+    parse_dns_servers,
+    parse_domains,
+    parse_endpoint,
+    parse_listen_list,
+    parse_network,
+    parse_sni,
+)
 from pingap.config.home import expanded
 from pingap.config.levels import LEVELS, levels_of
 from pingap.config.parts import DEFAULT_CHECK, AccessLog, Balance, HealthCheck, HostRule, PathRule, Rewrite
@@ -22,7 +33,7 @@ from pingap.config.quantities import parse_duration, parse_limit, parse_size, sh
 
 _ALGORITHMS = ("round_robin", "hash", "least_conn", "p2c")
 ALPNS = ("h1", "h2", "h2h1")
-DISCOVERIES = ("static", "transparent")
+DISCOVERIES = ("static", "dns", "transparent")
 MODULES = ("grpc-web",)
 ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
 
@@ -201,8 +212,8 @@ def parse_balance(value: Any) -> Balance:
 
 
 def parse_discovery(value: Any) -> str:
-    """One of DISCOVERIES; for `static` empty stands too."""
-    text = text_of(value, 'a way of discovery such as "static"').strip() or "static"
+    """One of DISCOVERIES; empty stands for the first."""
+    text = text_of(value, 'a way of discovery such as "static"').strip() or DISCOVERIES[0]
     if text not in DISCOVERIES:
         raise BadValue(f"{text!r} is not a known way of discovery", nearest(text, DISCOVERIES) or choices(DISCOVERIES))
     return text
@@ -440,6 +451,9 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "cpu": parse_cpu,
     "curve_key": parse_curve_key,
     "discovery": parse_discovery,
+    "dns_domain": parse_dns_domain,
+    "dns_search": parse_dns_search,
+    "dns_servers": parse_dns_servers,
     "domains": parse_domains,
     "duration": parse_duration,
     "levels": parse_levels,

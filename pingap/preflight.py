@@ -160,8 +160,9 @@ def _names(snapshot: Snapshot) -> Found:
     """A resolver that is down keeps nobody from starting: a name is looked up again and again."""
     places: dict[str, list[str]] = {}
     for name, upstream in snapshot.upstreams.items():
+        is_system = not (upstream.dns_server or upstream.dns_domain or upstream.dns_search)
         for index, backend in enumerate(upstream.addrs):
-            if is_host_name(backend.host):
+            if is_system and is_host_name(backend.host) and not backend.host.startswith("_"):  # those are SRV records
                 places.setdefault(backend.host, []).append(path_of("upstreams", name, "addrs", index))
     failed = _unresolved(places)
     for host, reason in failed.items():

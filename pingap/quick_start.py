@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pingap.config.addresses import is_host_name, parse_backend, parse_listen_list
+from pingap.config.addresses import parse_backend, parse_listen_list
 from pingap.config.problems import BadValue
 from pingap.config.values import parse_host_list
 
@@ -68,8 +68,6 @@ def text_of(upstreams: Sequence[str], domains: Sequence[str], addr: str | None, 
         f"locations.{NAME}": {"upstream": NAME, "path": "/"},
         f"servers.{NAME}": {"addr": addr or ("0.0.0.0:443" if pair else "0.0.0.0:80"), "locations": [NAME], "access_log": "combined"},
     }
-    if any(is_host_name(parse_backend(one).host) for one in upstreams):
-        tables[f"upstreams.{NAME}"]["discovery"] = "static"
     if domains:
         tables[f"locations.{NAME}"]["host"] = ",".join(domains)
     if pair:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from pingap.bus.actor import Actor, Context
 from pingap.bus.local import Receivers
@@ -19,12 +21,12 @@ from pingap.stages.discovery.core import Discovery
 from pingap.stages.discovery.downs import Downs
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.gate import CheckGate
-from pingap.stages.discovery.plan import Plan, plans_of
+from pingap.stages.discovery.plan import DNS, Plan, plans_of
 from pingap.stages.discovery.probes.prober import KeptTalks
 from pingap.stages.discovery.table import addresses_of, statuses, there
 from pingap.stages.discovery.topic import KeptTopic
 from pingap.stages.discovery.urgent import UrgentChecks
-from pingap.stages.discovery.watch import UpstreamWatch
+from pingap.stages.discovery.watch import BackendSource, SourceEar, UpstreamWatch
 from pingap.stages.discovery.words import (
     CheckNew,
     Configured,
@@ -38,6 +40,9 @@ from pingap.stages.discovery.words import (
 from pingap.stages.generations import Generations
 from pingap.stages.lookups import Lookups
 from pingap.stages.messages import BackendReport, UpstreamsAsk, UpstreamsTold
+
+if TYPE_CHECKING:
+    from pingap.stages.discovery.dns.sources import DnsSources
 
 LEAST_AT_ONCE, MOST_AT_ONCE = 64, 1024
 """Checks under way at the same time, of all upstreams together: a sixteenth of the limit on descriptors within these bounds. One
@@ -82,6 +87,7 @@ class DiscoveryActor(Actor):
         self._publisher: asyncio.TimerHandle | None = None
         self._watches: dict[str, UpstreamWatch] = {}
         self._ended: set[asyncio.Task[None]] = set()
+        self._dns: DnsSources | None = None
         self.lookups = Lookups(context.loop)
         at_once = max(LEAST_AT_ONCE, min(MOST_AT_ONCE, context.descriptors.limit // 16))
         context.descriptors.hold(2 * at_once)
@@ -160,7 +166,7 @@ class DiscoveryActor(Actor):
         for command in self.core.handle(event):
             match command:
                 case StartChecks(upstream, plan):
-                    self._watches[upstream] = UpstreamWatch(self, upstream, plan)
+                    self._watches[upstream] = UpstreamWatch(self, upstream, plan, self._source_of(upstream, plan))
                 case StopChecks(upstream):
                     self._stop_watching(upstream)
                 case CheckNew(upstream, targets):
@@ -179,6 +185,16 @@ class DiscoveryActor(Actor):
         watch = self._watches.get(upstream)
         if target is not None and watch is not None and self._urgent.let(upstream, address, self.context.loop.time()):
             watch.checks.check_now(target)
+
+    def _source_of(self, upstream: str, plan: Plan) -> Callable[[SourceEar], BackendSource] | None:
+        """What makes the source of an upstream; each is imported when there is need of it."""
+        if plan.discovery == DNS:
+            if self._dns is None:
+                from pingap.stages.discovery.dns.sources import DnsSources
+
+                self._dns = DnsSources(self.context)
+            return partial(self._dns.source, upstream, plan)
+        return None
 
     def _publish_soon(self) -> None:
         if self._downs_look is None:

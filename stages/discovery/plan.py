@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pingap.config.addresses import is_host_name
-from pingap.config.model import Snapshot
-from pingap.config.parts import Backend, HealthCheck
+from pingap.config.model import Snapshot, Upstream
+from pingap.config.parts import Backend, DnsSetting, HealthCheck
 
 STATIC = "static"
+DNS = "dns"
+NO_DNS = DnsSetting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class Plan:
     """As in `config.model.Upstream`. With static an entry is a backend, or a name that the system looks up; else a source finds backends
     for it, and until then there are none."""
 
+    frequency: float | None = None
+    """Seconds between two lookups of its source; None leaves it to that."""
+    dns: DnsSetting = NO_DNS
+
     @property
     def is_static(self) -> bool:
         return self.discovery == STATIC
@@ -58,5 +64,12 @@ def plans_of(snapshot: Snapshot) -> dict[str, Plan]:
             known = entries.get(backend.address)
             weight = backend.weight + (known.weight if known else 0)
             entries[backend.address] = CheckTarget(backend.address, backend.host, backend.port, weight=weight)
-        plans[name] = Plan(upstream.health_check, tuple(entries.values()), upstream.ipv4_only, upstream.discovery)
+        plans[name] = Plan(upstream.health_check, tuple(entries.values()), upstream.ipv4_only, upstream.discovery, *_source_of(upstream))
     return plans
+
+
+def _source_of(upstream: Upstream) -> tuple[float | None, DnsSetting]:
+    """What its source goes by: nothing where that is none, so that a key without effect changes no plan."""
+    if upstream.discovery != DNS:
+        return None, NO_DNS
+    return upstream.update_frequency, DnsSetting(upstream.dns_server, upstream.dns_domain, upstream.dns_search)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,15 +13,17 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
+import dns.message
 import pytest
 
 from pingap.bus.members import Members
 from pingap.config.model import Snapshot, Upstream
-from pingap.config.parts import Backend, HealthCheck
+from pingap.config.parts import Backend, DnsAddress, HealthCheck
 from pingap.stages.discovery import actor as module
 from pingap.stages.discovery.actor import DiscoveryActor
 from pingap.stages.lookups import Address, Lookups
 from pingap.stages.messages import Accepted
+from tests.discovery.dns_peer import answer, dns_peer, framed
 from tests.discovery.origin import OK, Origin, listening, origin
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
@@ -420,3 +424,42 @@ async def test_what_is_known_of_the_last_check_is_shown() -> None:
         assert backend["check"]["error"].startswith("cannot connect")
         assert abs(backend["check"]["time"] - time()) < 60
         assert 0 <= backend["check"]["seconds"] < 5
+
+
+async def test_names_of_an_upstream_with_dns_are_its_backends_as_long_as_nothing_else_is_known() -> None:
+    answers = True
+
+    def reply(question: dns.message.Message, is_tcp: bool) -> list[bytes]:
+        if not answers:
+            return [framed(answer(question, rcode=2), is_tcp)]
+        return [framed(answer(question, *(["api.test 0 A 127.0.0.1"] if question.question[0].rdtype.name == "A" else [])), is_tcp)]
+
+    async with origin() as backend, dns_peer(reply) as peer, running() as run:
+        settings = Upstream(
+            addrs=(Backend("api.test", backend.port, 3), Backend("127.0.0.2", backend.port)),
+            discovery="dns",
+            dns_server=(DnsAddress("127.0.0.1", peer.port),),
+            update_frequency=0.1,
+            health_check=FAST,
+        )
+        run.configure(api=settings)
+        name, address = f"api.test:{backend.port}", f"127.0.0.2:{backend.port}"
+        whole = {"api": {name: (("127.0.0.1", backend.port, 3),), address: (("127.0.0.2", backend.port, 1),)}}
+        await eventually(lambda: run.context.published["backends"][-1] == whole, said=lambda: run.context.published["backends"][-1])
+        answers = False
+        await run.until(lambda: run.context.noticed)
+        level, category, message, fields = run.context.noticed[0]
+        assert (level, category, fields) == ("warn", "service_discover_fail", {"upstream": "api", "entry": name})
+        assert f"api.test A: 127.0.0.1:{peer.port}: SERVFAIL" in message
+        asked = len(peer.questions)
+        await run.until(lambda: len(peer.questions) > asked + 8)
+        assert run.context.published["backends"][-1] == whole
+        assert len(run.context.noticed) == 1
+        answers = True
+        await run.until(lambda: any(message == "backends can be found out again" for _, message, _ in run.context.logged))
+
+
+@pytest.mark.processes
+def test_who_has_no_upstream_with_dns_loads_nothing_of_it() -> None:
+    code = "import sys, pingap.stages.discovery.actor; sys.exit('dns' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

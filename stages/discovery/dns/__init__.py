@@ -6,6 +6,7 @@ such an upstream loads: nothing outside of this package imports it, and the disc
     lookup.py   what one entry stands for now: A and AAAA, or SRV and the addresses of its targets
     refresh.py  decides when an entry is looked up again: after its TTL, with back-off after failures
     source.py   looks up the entries of one upstream for ever, and tells what was found and what failed
+    sources.py  makes those, and has them share clients
     kept_file.py  a file of the system, read again when it has changed
 
 An answer is believed only when it has records: a server that does not answer, an error, NXDOMAIN and an answer without records

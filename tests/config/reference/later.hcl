@@ -33,21 +33,12 @@ location "tower" {
 }
 
 upstream "stacks" {
-    addrs = ["stacks.example.org:8200"]
-    discovery = "dns"
-    dns_server = "10.20.0.2,10.20.0.3"
-    dns_domain = "example.org"
-    dns_search = "hall.example.org,example.org"
-    update_frequency = "45s"
+    addrs = ["10.20.3.1:8200"]
 }
 
 upstream "boxes" {
     addrs = ["reading-boxes:8300 2"]
     discovery = "docker"
-}
-
-upstream "guessed" {
-    addrs = ["annex.example.org:8400"]
 }
 
 certificate "ordered" {

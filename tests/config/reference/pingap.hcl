@@ -208,6 +208,19 @@ servers "porch" {
   }
 }
 
+upstream "stacks" {
+  addrs            = ["stacks:8200 2", "10.20.3.1:8200"]
+  discovery        = "dns"
+  dns_server       = "10.20.0.2,10.20.0.3"
+  dns_domain       = "example.org"
+  dns_search       = "hall.example.org,example.org"
+  update_frequency = "45s"
+}
+
+upstreams "annex" {
+  addrs = ["annex.example.org:8400"]
+}
+
 certificates "desk" {
   tls_cert = "$ENV:DESK_CERT"
   tls_key  = "$ENV:DESK_KEY"

@@ -42,3 +42,16 @@ upstream "anywhere" {
     discovery = "transparent"
     sni = "$host"
 }
+
+upstream "stacks" {
+    addrs = ["stacks:8200 2", "10.20.3.1:8200"]
+    discovery = "dns"
+    dns_server = "10.20.0.2,10.20.0.3"
+    dns_domain = "example.org"
+    dns_search = "hall.example.org,example.org"
+    update_frequency = "45s"
+}
+
+upstream "annex" {
+    addrs = ["annex.example.org:8400"]
+}
