@@ -447,14 +447,14 @@ async def test_names_of_an_upstream_with_dns_are_its_backends_as_long_as_nothing
         whole = {"api": {name: (("127.0.0.1", backend.port, 3),), address: (("127.0.0.2", backend.port, 1),)}}
         await eventually(lambda: run.context.published["backends"][-1] == whole, said=lambda: run.context.published["backends"][-1])
         answers = False
-        await run.until(lambda: run.context.noticed)
-        level, category, message, fields = run.context.noticed[0]
-        assert (level, category, fields) == ("warn", "service_discover_fail", {"upstream": "api", "entry": name})
+        await run.until(lambda: told(run, "service_discover_fail"))
+        level, message, fields = told(run, "service_discover_fail")[0]
+        assert (level, fields) == ("warn", {"upstream": "api", "entry": name})
         assert f"api.test A: 127.0.0.1:{peer.port}: SERVFAIL" in message
         asked = len(peer.questions)
         await run.until(lambda: len(peer.questions) > asked + 8)
         assert run.context.published["backends"][-1] == whole
-        assert len(run.context.noticed) == 1
+        assert len(told(run, "service_discover_fail")) == 1
         answers = True
         await run.until(lambda: any(message == "backends can be found out again" for _, message, _ in run.context.logged))
 
