@@ -320,11 +320,15 @@ async def test_a_drain_outlives_the_stage_and_a_reload_but_not_the_backend(tmp_p
 async def test_one_that_hangs_is_overtaken_and_holds_up_no_round() -> None:
     """One after the other is not one in place of the other."""
     check = HealthCheck("http", "x", "/", check_frequency=0.1, read_timeout=30, failure=1)
-    async with origin() as backend, origin(b"") as silent, running(api=upstream(silent.port, backend.port, check=check)) as run:
-        await run.until(lambda: len(backend.requests) > 5)
-        assert len(silent.requests) == 1
+    async with origin() as backend, origin() as silent, running(api=upstream(silent.port, backend.port, check=check)) as run:
+        await run.until(lambda: run.value == {"api": {backend.address: True, silent.address: True}})
+        silent.answer = b""
+        await run.until(lambda: silent.tasks and silent.open)
+        asked, more = len(silent.requests), len(backend.requests) + 5
+        await run.until(lambda: len(backend.requests) > more)
+        assert len(silent.requests) <= asked + 1, "it is not asked again while it hangs"
         backend.answer = BUSY
-        await run.until(lambda: run.value == {"api": {backend.address: False}}, 3)
+        await run.until(lambda: run.value == {"api": {backend.address: False, silent.address: True}}, 3)
 
 
 async def test_a_suspected_backend_is_not_left_to_the_next_round() -> None:

@@ -50,7 +50,7 @@ http {{
   }}
 }}""")
         self.process = subprocess.Popen(["nginx", "-c", config, "-e", root / "error.log"])
-        until(lambda: _accepts(self.port), 10, "the nginx origin accepts connections")
+        until(lambda: accepts(self.port), 10, "the nginx origin accepts connections")
 
     def requests(self) -> list[str]:
         """`method uri status connection number` of each request so far."""
@@ -79,7 +79,7 @@ def has_nginx() -> bool:
     return shutil.which("nginx") is not None
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
