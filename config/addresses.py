@@ -10,12 +10,15 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from pingap.config.parts import UNIX, Backend, DnsAddress, Listen, is_path
+from pingap.config.parts import UNIX, Backend, DnsAddress, Listen, host_and_port, is_path
 from pingap.config.problems import BadValue
 from pingap.config.quantities import shown, text_of, whole_number
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_LABEL_NAME = re.compile(r"[^\s:=\"'/][^\s:=\"']*")
+"""Of a container; Docker itself lets pass what it likes."""
+
 _LONGEST_NAME = 253
 """Characters of a name in the DNS, and of one of its labels 63 (RFC 1035 section 2.3.4)."""
 _ZONE = re.compile(r"[A-Za-z0-9._~-]{1,15}")
@@ -86,6 +89,49 @@ def parse_backend(value: Any) -> Backend:
     if port == 0:
         raise BadValue(f"{text!r} has port 0", "nothing can be reached there")
     return Backend(host, 80 if port is None else port, weight)
+
+
+def parse_label(value: Any) -> Backend:
+    """`name`, `name=value`, `name:port weight`, `name=value:port weight`: a label of containers. The port is 0 when not given."""
+    form = '"label:port" or "name=value:port weight"'
+    text = text_of(value, 'a label of containers such as "app=web:8080"')
+    parts = text.split()
+    if not 1 <= len(parts) <= 2:
+        raise BadValue(f"{text!r} is not a label of containers", f"write {form}; one with blanks cannot be written")
+    if "://" in parts[0]:
+        raise BadValue(f"{text!r} is a URL", f"with discovery by Docker an entry is a label of containers: write {form}")
+    label, colon, after = parts[0].rpartition(":") if ":" in parts[0] else (parts[0], "", "")
+    port = whole_number(after, 65535) if colon else 0
+    if port is None or (colon and not port):
+        raise BadValue(f"{shown(after)} is not a port", "a port is a number from 1 to 65535")
+    name = label.partition("=")[0]
+    if ":" in label or not name or not _LABEL_NAME.fullmatch(name):
+        raise BadValue(f"{label!r} is not a label of containers", f"write {form}; one with a colon cannot be written: give them another")
+    if not is_host_name(name):
+        raise BadValue(f"{name!r} is an IP address", f"with discovery by Docker an entry is a label of containers: write {form}")
+    return Backend(label, port, _weight(parts[1]) if len(parts) == 2 else 1)
+
+
+def parse_entry(value: Any, discovery: Any) -> Backend:
+    """An entry of `addrs`. discovery: as in `config.model.Upstream`; None where that was wrong, and an entry is whatever it can be."""
+    if discovery == "docker":
+        return parse_label(value)
+    try:
+        return parse_backend(value)
+    except BadValue as error:
+        if not _is_label(value):
+            raise
+        if discovery is None:
+            return parse_label(value)
+        raise BadValue(error.message, 'a label of containers needs discovery = "docker"') from None
+
+
+def _is_label(value: Any) -> bool:
+    """It is of the form `name=value`, which nothing else has."""
+    try:
+        return "=" in parse_label(value).host
+    except BadValue:
+        return False
 
 
 def _weight(text: str) -> int:
@@ -216,6 +262,26 @@ def parse_endpoint(value: Any) -> str | None:
         # libzmq would look it up on every connect, in the one thread that moves all messages of a process.
         raise BadValue(f"{host!r} is a name", "write the IP address: a name that DNS does not answer would stop all messages")
     return f"tcp://{Listen(host, port)}"
+
+
+def parse_docker_host(value: Any) -> str:
+    """`unix:///path` or `tcp://host:port`; empty leaves it to the environment."""
+    text = text_of(value, 'an address such as "unix:///var/run/docker.sock" or "tcp://10.0.0.2:2375"').strip()
+    if not text:
+        return ""
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("unix", "tcp"):
+        hint = 'write "unix:///path" or "tcp://host:port"'
+        raise BadValue(f"{text!r} is not a Docker host", f"a tunnel of ssh ends in a socket: {hint}" if scheme == "ssh" else hint)
+    if scheme == "unix":
+        try:
+            return f"unix://{_path(rest)}"
+        except BadValue as error:
+            raise BadValue(error.message, 'write "unix:///path"') from None
+    host, port = _host_and_port(rest.removesuffix("/"))
+    if not port:
+        raise BadValue(f"{text!r} has no port", 'Docker has 2375, and 2376 with TLS: write "tcp://host:port"')
+    return f"tcp://{host_and_port(host, port)}"
 
 
 def parse_dns_servers(value: Any) -> tuple[DnsAddress, ...]:

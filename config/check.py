@@ -280,8 +280,9 @@ def _upstream(path: str, upstream: Upstream) -> Iterator[Problem | Note]:
         if getattr(upstream, key):
             yield Note(f"{path}.{key}", 'without effect: it is for discovery = "transparent"', "leave it out")
     if not upstream.addrs:
-        yield Problem(f"{path}.addrs", "no address is given", 'write addrs = ["host:port"]')
-    elif not any(backend.weight for backend in upstream.addrs):
+        form = "label:port" if upstream.discovery == "docker" else "host:port"
+        yield Problem(f"{path}.addrs", "no address is given", f'write addrs = ["{form}"]')
+    elif upstream.discovery != "docker" and not any(backend.weight for backend in upstream.addrs):  # containers may say their own
         yield Problem(f"{path}.addrs", "every weight is 0, so that no backend would get a request")
     yield from _doubled(f"{path}.addrs", tuple(backend.address for backend in upstream.addrs))
     for index, backend in enumerate(upstream.addrs):

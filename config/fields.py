@@ -36,13 +36,19 @@ class EachParsed:
     """A list, each entry of which is made by `config.values.parse_<form>`, so that a problem names its index."""
 
     form: str
+    beside: str = ""
+    """A key that stands before this one in the model: the parser is given its value as well, None where that was wrong."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
-        from pingap.config.values import PARSERS
+        from pingap.config.values import PARSERS, PARSERS_BESIDE
 
-        entry = core_schema.no_info_plain_validator_function(PARSERS[self.form])
+        if self.beside:
+            parse, beside = PARSERS_BESIDE[self.form], self.beside
+            entry: CoreSchema = core_schema.with_info_plain_validator_function(lambda value, info: parse(value, info.data.get(beside)))
+        else:
+            entry = core_schema.no_info_plain_validator_function(PARSERS[self.form])
         return core_schema.tuple_schema([entry], variadic_item_index=0)
 
 

@@ -50,13 +50,16 @@ _VALIDATORS: dict[type, SchemaValidator] = {}
 
 _STAND_INS: Mapping[str, Any] = {
     "addr": "127.0.0.1:0",
-    "addrs": ["127.0.0.1"],
+    "addrs": ["localhost"],
     "tls_cert": "-----BEGIN NOTHING-----\n-----END NOTHING-----",
     "tls_key": "-----BEGIN NOTHING-----\n-----END NOTHING-----",
     "category": "",
     "value": "",
 }
 """For keys that an item cannot be made without; neither gives rise to a problem."""
+
+_READ_BY: Mapping[str, str] = {"discovery": "addrs"}
+"""A key → one whose meaning it says: without the one, nothing is known of the other."""
 
 
 def load(
@@ -256,7 +259,8 @@ def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: typ
     # The sound keys go on to the checks between items, so that those problems are told too. The snapshot itself is
     # never used.
     raw.partial.add(path)
-    for key in {str(wrong["loc"][0]) for wrong in wrongs}:
+    unusable = {str(wrong["loc"][0]) for wrong in wrongs}
+    for key in unusable | {_READ_BY[key] for key in unusable & _READ_BY.keys()}:
         table.pop(key, None)
         if key in _STAND_INS and key in {spec.name for spec in fields(kind)}:  # type: ignore[arg-type]
             table[key] = _STAND_INS[key]

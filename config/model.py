@@ -216,12 +216,14 @@ class Upstream:
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
-    addrs: Annotated[tuple[Backend, ...], EachParsed("backend")] = ()
-    """`host:port weight` or `unix:/path weight`; the port is 80 and the weight 1 when not given. None only where each request says
-    itself where it goes."""
     discovery: Annotated[Literal["static", "dns", "docker", "transparent"], Parsed("discovery")] = "static"
-    """Where backends come from: static, `addrs` itself; dns, what its names stand for, looked up again and again. When it is not given
-    and a host name is among `addrs`, `localhost` aside, dns. With `transparent` each request goes to the host that it asks for."""
+    """Where backends come from: static, `addrs` itself; dns, what its names stand for, looked up again and again; docker, the containers
+    with its labels. When it is not given and a host name is among `addrs`, `localhost` aside, dns. With `transparent` each request goes
+    to the host that it asks for."""
+    addrs: Annotated[tuple[Backend, ...], EachParsed("backend", beside="discovery")] = ()
+    """`host:port weight` or `unix:/path weight`; the port is 80 and the weight 1 when not given. With docker `label:port weight` or
+    `name=value:port weight`, the port when not given being what the container exposes or publishes. None only where each request says
+    itself where it goes."""
     dns_server: Annotated[tuple[DnsAddress, ...], Parsed("dns_servers")] = ()
     """With dns: `10.0.0.53,10.0.0.54:5353`, asked instead of the system's servers, and instead of its hosts file."""
     dns_domain: Annotated[str, Parsed("dns_domain")] = ""
@@ -229,7 +231,10 @@ class Upstream:
     dns_search: Annotated[tuple[str, ...], Parsed("dns_search")] = ()
     """With dns: comma separated, tried behind a name that is not whole, after the search list of the system."""
     update_frequency: Limit | None = None
-    """With dns: between two lookups of a name, at least 100 ms; None is the time to live of what was found, from 5 s to 5 minutes."""
+    """With dns: between two lookups of a name, at least 100 ms; None is the time to live of what was found, from 5 s to 5 minutes. With
+    docker: after which there is a new list of containers though there was no event; None is 60 s."""
+    docker_host: Annotated[str, Parsed("docker_host")] = ""
+    """With docker: `unix:///path` or `tcp://host:port`; empty is what the environment says (DOCKER_HOST), else /var/run/docker.sock."""
     transparent_ports: Annotated[tuple[int, ...], EachParsed("port")] = ()
     """With `transparent`: ports that a request may ask for. Empty: its port does not count, but is 443 with `sni`, else 80."""
     transparent_networks: Annotated[tuple[str, ...], EachParsed("network")] = ()

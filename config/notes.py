@@ -47,6 +47,8 @@ def _upstreams(snapshot: Snapshot) -> Iterator[Note]:
 
 
 def _discovery(path: str, upstream: Upstream) -> Iterator[Note]:
+    if upstream.docker_host and upstream.discovery != "docker":
+        yield Note(f"{path}.docker_host", 'without effect: discovery is not "docker"')
     if upstream.discovery != "dns":
         for key in ("dns_server", "dns_domain", "dns_search"):
             if getattr(upstream, key):

@@ -11,6 +11,9 @@ from typing import Final, Literal
 UNIX = "unix:"
 """Before the path of a socket of this host, where an address has `host:port` else."""
 
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
+"""Where a Docker engine is asked when nobody says another: neither the configuration nor DOCKER_HOST."""
+
 
 def host_and_port(host: str, port: int) -> str:
     """`host:port`, with brackets round an IPv6 address (RFC 3986 section 3.2.2); `unix:/path` for a host that is a path."""
@@ -39,20 +42,20 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One backend, from an entry `host:port weight` or `unix:/path weight` of `addrs`."""
+    """One backend, from an entry `host:port weight` or `unix:/path weight` of `addrs`; or `label:port weight`: what containers have it."""
 
     host: str
     """An IPv4 address, or an IPv6 address without brackets and perhaps with a zone (`fe80::1%eth0`); or a host name, of which every
-    address is a backend; or the absolute path of a UNIX socket."""
+    address is a backend; or the absolute path of a UNIX socket. With `discovery = "docker"` a label, `name` or `name=value`."""
     port: int = 80
-    """0 with a path."""
+    """0 with a path, or with a label whose containers say the port."""
     weight: int = 1
     """Its share relative to the others; 0 never gets a request."""
 
     @property
     def address(self) -> str:
-        """`host:port`, with brackets round IPv6, or `unix:/path`: the name of the backend in logs, metrics and health messages."""
-        return host_and_port(self.host, self.port)
+        """`host:port`, with brackets round IPv6, `unix:/path`, or a label: the name of the backend in logs, metrics and health messages."""
+        return host_and_port(self.host, self.port) if self.port or is_path(self.host) else self.host
 
     @property
     def server_name(self) -> str:

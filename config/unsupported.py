@@ -106,18 +106,10 @@ def _rolling_log(table: Mapping[str, Any], key: str) -> tuple[str, str] | None:
     return None
 
 
-def _other_discovery(table: Mapping[str, Any]) -> tuple[str, str] | None:
-    value = table["discovery"]
-    if value in ("docker",):
-        return f"discovery by {value}", ""
-    return None
-
-
 _VALUES: Mapping[str, Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str] | None]]] = {
     "basic": {"error_log": lambda table: _rolling_log(table, "error_log")},
     "servers": {
         "prometheus_metrics": _metrics_push,
         "access_log": lambda table: _rolling_log(table, "access_log"),
     },
-    "upstreams": {"discovery": _other_discovery},
 }

@@ -18,8 +18,10 @@ from pingap.config.addresses import (
     parse_dns_domain,
     parse_dns_search,
     parse_dns_servers,
+    parse_docker_host,
     parse_domains,
     parse_endpoint,
+    parse_entry,
     parse_listen_list,
     parse_network,
     parse_sni,
@@ -33,7 +35,7 @@ from pingap.config.quantities import parse_duration, parse_limit, parse_size, sh
 
 _ALGORITHMS = ("round_robin", "hash", "least_conn", "p2c")
 ALPNS = ("h1", "h2", "h2h1")
-DISCOVERIES = ("static", "dns", "transparent")
+DISCOVERIES = ("static", "dns", "docker", "transparent")
 MODULES = ("grpc-web",)
 ACCESS_LOG_FORMATS = ("combined", "common", "short", "tiny")
 
@@ -454,6 +456,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "dns_domain": parse_dns_domain,
     "dns_search": parse_dns_search,
     "dns_servers": parse_dns_servers,
+    "docker_host": parse_docker_host,
     "domains": parse_domains,
     "duration": parse_duration,
     "levels": parse_levels,
@@ -478,3 +481,6 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "via": parse_via,
 }
 """By the form that a marker of `config.fields` names."""
+
+PARSERS_BESIDE: dict[str, Callable[[Any, Any], Any]] = {"backend": parse_entry}
+"""The same of those that go by another key too."""

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final, get_args, get_type_hints
 from urllib.parse import quote
 
+from pingap.config.addresses import is_host_name
 from pingap.config.fields import EachParsed, Parsed
 from pingap.config.parts import DEFAULT_CHECK, AccessLog, Backend, Balance, HealthCheck, HostRule, PathRule, Rewrite
 from pingap.config.quantities import format_duration, format_size
@@ -47,7 +48,8 @@ def _access_log(log: AccessLog) -> str:
 
 
 def _backend(backend: Backend) -> str:
-    address = backend.address.removesuffix(":80") if ":" not in backend.host else backend.address
+    # Only of addresses: of a label, what containers say would take the place of the port.
+    address = backend.address if is_host_name(backend.host) or ":" in backend.host else backend.address.removesuffix(":80")
     return address if backend.weight == 1 else f"{address} {backend.weight}"
 
 

@@ -20,7 +20,7 @@ from pingap.bus import descriptors
 from pingap.config.addresses import is_host_name
 from pingap.config.levels import is_ignored, levels_of
 from pingap.config.model import Snapshot
-from pingap.config.parts import Listen
+from pingap.config.parts import DOCKER_SOCKET, Listen
 from pingap.config.paths import why_no_log
 from pingap.config.problems import Note, Problem, path_of
 from pingap.listeners import Listeners
@@ -30,6 +30,9 @@ from pingap.service import pid_file
 
 NAMES: Final = 5.0
 """Seconds that all names together have to be found."""
+
+ENGINE: Final = 1.0
+"""Seconds for a connect to Docker's socket."""
 
 LOOKUPS: Final = 16
 """Names that are looked up at a time."""
@@ -59,6 +62,7 @@ def preflight(snapshot: Snapshot, options: topology.Options, run_dir: str) -> Fo
     yield from _addresses(snapshot, running)
     yield from _pid_file(snapshot.basic.pid_file, running)
     yield from _names(snapshot)
+    yield from _engines(snapshot)
 
 
 def _run_dir(path: str, running: int | None) -> Found:
@@ -161,13 +165,30 @@ def _names(snapshot: Snapshot) -> Found:
     places: dict[str, list[str]] = {}
     for name, upstream in snapshot.upstreams.items():
         is_system = not (upstream.dns_server or upstream.dns_domain or upstream.dns_search)
-        for index, backend in enumerate(upstream.addrs):
+        for index, backend in enumerate(upstream.addrs if upstream.discovery != "docker" else ()):
             if is_system and is_host_name(backend.host) and not backend.host.startswith("_"):  # those are SRV records
                 places.setdefault(backend.host, []).append(path_of("upstreams", name, "addrs", index))
     failed = _unresolved(places)
     for host, reason in failed.items():
         for path in places[host]:
             yield Note(path, f"{host!r} cannot be resolved here: {reason}", "without a backend in health its requests are answered 503")
+
+
+def _engines(snapshot: Snapshot) -> Found:
+    """Whether somebody is behind the sockets of Docker. As with names, that keeps nobody from starting."""
+    for name, upstream in snapshot.upstreams.items():
+        host = upstream.docker_host or os.environ.get("DOCKER_HOST") or DOCKER_SOCKET
+        if upstream.discovery != "docker" or not host.startswith("unix://"):
+            continue
+        with socket.socket(socket.AF_UNIX) as one:
+            one.settimeout(ENGINE)
+            try:
+                one.connect(host.removeprefix("unix://"))
+            except OSError as error:
+                why = f"no Docker engine at {host}: {limits.explained(error).lower()}"
+                yield Note(
+                    path_of("upstreams", name, "discovery"), why, "it is asked again and again; until it answers, requests are answered 503"
+                )
 
 
 def _unresolved(hosts: Iterable[str]) -> dict[str, str]:

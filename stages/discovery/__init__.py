@@ -4,6 +4,7 @@
     words.py    the events that the core is told, and its commands
     core.py     decides: which backends there are, verdicts from check results, what to check, when to publish
     watch.py    acts, for one upstream: its source (DNS, Docker), and rounds.py: its checks, lookups of names
+    dns/, containers/   those sources; each loaded when there is need of it
     probes/     one check of one backend by tcp, http, https or grpc, with deadlines; always closes what it opened
     shares.py   whose check may begin when many hang (gate.py waits for it)    urgent.py  which one out of turn
     downs.py    when it is told that an upstream has no healthy backend

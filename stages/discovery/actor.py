@@ -21,7 +21,7 @@ from pingap.stages.discovery.core import Discovery
 from pingap.stages.discovery.downs import Downs
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.gate import CheckGate
-from pingap.stages.discovery.plan import DNS, Plan, plans_of
+from pingap.stages.discovery.plan import DNS, DOCKER, Plan, plans_of
 from pingap.stages.discovery.probes.prober import KeptTalks
 from pingap.stages.discovery.table import addresses_of, statuses, there
 from pingap.stages.discovery.topic import KeptTopic
@@ -42,6 +42,7 @@ from pingap.stages.lookups import Lookups
 from pingap.stages.messages import BackendReport, UpstreamsAsk, UpstreamsTold
 
 if TYPE_CHECKING:
+    from pingap.stages.discovery.containers.sources import ContainerSources
     from pingap.stages.discovery.dns.sources import DnsSources
 
 LEAST_AT_ONCE, MOST_AT_ONCE = 64, 1024
@@ -88,6 +89,7 @@ class DiscoveryActor(Actor):
         self._watches: dict[str, UpstreamWatch] = {}
         self._ended: set[asyncio.Task[None]] = set()
         self._dns: DnsSources | None = None
+        self._containers: ContainerSources | None = None
         self.lookups = Lookups(context.loop)
         at_once = max(LEAST_AT_ONCE, min(MOST_AT_ONCE, context.descriptors.limit // 16))
         context.descriptors.hold(2 * at_once)
@@ -194,6 +196,12 @@ class DiscoveryActor(Actor):
 
                 self._dns = DnsSources(self.context)
             return partial(self._dns.source, upstream, plan)
+        if plan.discovery == DOCKER:
+            if self._containers is None:
+                from pingap.stages.discovery.containers.sources import ContainerSources
+
+                self._containers = ContainerSources(self.context)
+            return partial(self._containers.source, upstream, plan)
         return None
 
     def _publish_soon(self) -> None:

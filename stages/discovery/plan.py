@@ -10,6 +10,7 @@ from pingap.config.parts import Backend, DnsSetting, HealthCheck
 
 STATIC = "static"
 DNS = "dns"
+DOCKER = "docker"
 NO_DNS = DnsSetting()
 
 
@@ -49,6 +50,7 @@ class Plan:
     frequency: float | None = None
     """Seconds between two lookups of its source; None leaves it to that."""
     dns: DnsSetting = NO_DNS
+    docker_host: str = ""
 
     @property
     def is_static(self) -> bool:
@@ -68,8 +70,10 @@ def plans_of(snapshot: Snapshot) -> dict[str, Plan]:
     return plans
 
 
-def _source_of(upstream: Upstream) -> tuple[float | None, DnsSetting]:
+def _source_of(upstream: Upstream) -> tuple[float | None, DnsSetting, str]:
     """What its source goes by: nothing where that is none, so that a key without effect changes no plan."""
-    if upstream.discovery != DNS:
-        return None, NO_DNS
-    return upstream.update_frequency, DnsSetting(upstream.dns_server, upstream.dns_domain, upstream.dns_search)
+    if upstream.discovery == DNS:
+        return upstream.update_frequency, DnsSetting(upstream.dns_server, upstream.dns_domain, upstream.dns_search), ""
+    if upstream.discovery == DOCKER:
+        return upstream.update_frequency, NO_DNS, upstream.docker_host
+    return None, NO_DNS, ""

@@ -121,9 +121,10 @@ class BackendState:
         self.entry = entry.address
         self.tls_sessions: dict[bool, Any] = {}
         """What secure.py keeps of it: sessions to go on with, by whether HTTP/1.1 alone is offered."""
-        self.name = entry.server_name
+        named = backend if group.settings.discovery == "docker" else entry  # a label names no host
+        self.name = named.server_name
         """As configured: what certificates are for."""
-        self.authority = entry.authority.encode()
+        self.authority = named.authority.encode()
         """What a request without a host is sent with."""
         self.is_healthy = True
         """By its checks."""

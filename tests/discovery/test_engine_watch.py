@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from pingap.stages.discovery.containers import watch as module
 from pingap.stages.discovery.containers.engine import EngineFailed
-from pingap.stages.discovery.containers.listing import Container, DockerHost, Listing
+from pingap.stages.discovery.containers.listing import Listing
 from pingap.stages.discovery.containers.watch import EngineWatches
+from tests.discovery.scripted_engine import Host, ScriptedEngine, listing
 from tests.kit.waiting import eventually
 
 
@@ -21,67 +22,6 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GATHER", 0.02)
     monkeypatch.setattr(module, "AGAIN", 0.01)
     monkeypatch.setattr(module, "MOST_PAUSE", 0.04)
-
-
-class Host:
-    """What runs, how often it was asked for, and how it fails."""
-
-    def __init__(self) -> None:
-        self.running = "one"
-        self.failure: Exception | None = None
-        self.lists = 0
-        self.engines: list[ScriptedEngine] = []
-        self.has_events = True
-        self.gate = threading.Event()
-        """Lists wait for it."""
-        self.gate.set()
-        self.listening: set[ScriptedEngine] = set()
-
-    def make(self, docker_host: str) -> ScriptedEngine:
-        self.engines.append(ScriptedEngine(self))
-        return self.engines[-1]
-
-    def event(self) -> None:
-        for engine in list(self.listening):
-            engine.heard()
-
-    def end_events(self) -> None:
-        for engine in list(self.listening):
-            engine.is_over.set()
-
-
-class ScriptedEngine:
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.is_over = threading.Event()
-        self.closed = 0
-        self.heard: Callable[[], None] = lambda: None
-
-    def interrupt(self) -> None:
-        self.is_over.set()
-
-    def close(self) -> None:
-        self.closed += 1
-
-    def listing(self) -> Listing:
-        self.host.lists += 1
-        self.host.gate.wait(5)
-        if self.host.failure is not None:
-            raise self.host.failure
-        return listing(self.host.running)
-
-    def follow(self, heard: Callable[[], None]) -> None:
-        if not self.host.has_events:
-            raise EngineFailed("no events here")
-        self.heard = heard
-        self.host.listening.add(self)
-        heard()
-        self.is_over.wait(10)
-        self.host.listening.discard(self)
-
-
-def listing(*names: str) -> Listing:
-    return Listing(tuple(Container(name) for name in names), DockerHost())
 
 
 class Ear:
@@ -123,7 +63,7 @@ async def test_a_list_is_told_at_first_and_again_at_an_event() -> None:
     async with hearing(watches(host), ear):
         await ear.until("one")
         await eventually(lambda: host.listening)
-        host.running = "two"
+        host.running = listing("two")
         host.event()
         await ear.until("two")
 
@@ -133,7 +73,7 @@ async def test_events_that_come_together_are_one_list(monkeypatch: pytest.Monkey
     host, ear = Host(), Ear()
     async with hearing(watches(host), ear):
         await eventually(lambda: host.listening and host.lists >= 2)  # the second because events have begun
-        host.running = "two"
+        host.running = listing("two")
         before = host.lists
         for _ in range(50):
             host.event()
@@ -159,7 +99,7 @@ async def test_without_events_there_is_a_list_from_time_to_time() -> None:
     host.has_events = False
     async with hearing(watches(host), rare, ear):
         await ear.until("one")
-        host.running = "two"
+        host.running = listing("two")
         await ear.until("two")
         await rare.until("two")
         assert not any("failed" in said for said in ear.said)
@@ -186,13 +126,23 @@ async def test_events_that_end_are_a_reason_to_look_and_are_followed_again() -> 
         await ear.until("one")
         await eventually(lambda: host.listening)
         await asyncio.sleep(0.02)  # they lasted for longer than a failure
-        host.running = "two"
+        host.running = listing("two")
         host.end_events()
         await ear.until("two")
         await eventually(lambda: host.listening)
-        host.running = "three"
+        host.running = listing("three")
         host.event()
         await ear.until("three")
+
+
+async def test_events_that_cannot_be_followed_are_a_reason_to_look_once() -> None:
+    host, ear = Host(), Ear()
+    host.has_events = False
+    async with hearing(watches(host), ear):
+        await eventually(lambda: host.lists == 2)
+        tries = len(host.engines)
+        await eventually(lambda: len(host.engines) > tries + 3)
+        assert host.lists == 2
 
 
 async def test_upstreams_share_the_watch_of_a_host_and_who_comes_late_hears_at_once() -> None:
@@ -205,7 +155,7 @@ async def test_upstreams_share_the_watch_of_a_host_and_who_comes_late_hears_at_o
             await asyncio.sleep(0)
             assert late.said == ["one"]
             task.cancel()
-            host.running = "two"
+            host.running = listing("two")
             host.event()
             await late.until("two")
             assert len(host.engines) == 2  # one lists, one follows

@@ -56,6 +56,8 @@ def test_commands_that_the_entrypoint_knows_are_pingap_s() -> None:
 def test_what_compose_serves_at_first_is_a_configuration() -> None:
     snapshot = load(storage_of(DOCKER / "conf"))
     assert [str(one) for one in snapshot.servers["main"].addr] == ["0.0.0.0:80"]
+    containers = load(storage_of(DOCKER / "conf-containers"))
+    assert [(one.address, containers.upstreams["web"].discovery) for one in containers.upstreams["web"].addrs] == [("app=web:80", "docker")]
 
 
 @pytest.mark.processes

@@ -41,7 +41,8 @@ def refuse(reason: str) -> None:
 class Dockerd:
     """An engine with one image, IMAGE. A context manager: it runs in there, or skips as `need_dockerd` does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self.root = Path(tempfile.mkdtemp(prefix="dkr"))  # short: a socket's path has 107 bytes at most
         self.socket = self.root / "sock"
         self.host = f"unix://{self.socket}"
@@ -66,6 +67,7 @@ class Dockerd:
         """Skips when it cannot come up here."""
         words = ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--shutdown-timeout=3"]
         words += ["--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec", "--pidfile", f"{self.root}/pid", "-H", self.host]
+        words += self._options
         log = self.root / "log"
         with log.open("ab") as file:
             self._process = process = subprocess.Popen(words, stdout=file, stderr=file, stdin=subprocess.DEVNULL)

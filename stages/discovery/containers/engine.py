@@ -17,10 +17,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from pingap.config.parts import DOCKER_SOCKET
 from pingap.stages.discovery.containers.listing import Listing, containers_of, seen_from
-
-DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
-"""Where nobody says another: neither the configuration nor DOCKER_HOST."""
 
 ANSWER: Final = 10.0
 """Seconds for a connect, and for each read of a list."""
@@ -52,12 +50,12 @@ class EngineFailed(Exception):
 class Engine:
     """One way to a Docker engine, for one call at a time. After a failure another is made: the engine may be of another version then.
 
-    docker_host: `unix:///path` or `tcp://host:port`; empty is DOCKER_HOST, or DEFAULT_HOST. TLS as the SDK has it, by
+    docker_host: `unix:///path` or `tcp://host:port`; empty is DOCKER_HOST, or DOCKER_SOCKET. TLS as the SDK has it, by
     DOCKER_CERT_PATH and DOCKER_TLS_VERIFY.
     """
 
     def __init__(self, docker_host: str, quiet: float = QUIET) -> None:
-        self._host = docker_host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        self._host = docker_host or os.environ.get("DOCKER_HOST") or DOCKER_SOCKET
         self._path = self._host.removeprefix("unix://") if self._host.startswith("unix://") else ""
         """Of its socket; "" when it is reached otherwise."""
         self._quiet = quiet

@@ -82,6 +82,8 @@ class _EngineWatch:
         self._ears: list[EngineEar] = []
         self._last: Listing | EngineFailed | None = None
         self._has_news = asyncio.Event()
+        self._is_back = asyncio.Event()
+        """After failures: whoever waits until it tries again need not."""
         self._lists = _Calls(loop, make, "containers of Docker")
         self._follows = _Calls(loop, make, "events of Docker")
         self._tasks = [loop.create_task(self._keep_listing()), loop.create_task(self._keep_following())]
@@ -124,6 +126,8 @@ class _EngineWatch:
             for ear in list(self._ears):
                 self._tell(ear)
             if isinstance(self._last, Listing):
+                if pause > AGAIN:
+                    self._is_back.set()
                 wait, pause = min(ear.frequency for ear in self._ears), AGAIN
             else:
                 wait, pause = random.uniform(0.5, 1) * pause, min(MOST_PAUSE, pause * 2)
@@ -134,15 +138,24 @@ class _EngineWatch:
 
     async def _keep_following(self) -> None:
         """Events are a reason to look, and so is that they have begun or ended: what they say does not matter."""
-        pause = AGAIN
+        pause, has_failed = AGAIN, False
         while True:
             began = self._loop.time()
-            with contextlib.suppress(EngineFailed):  # who lists meets the same, and tells it
+            self._is_back.clear()
+            try:
                 await self._follows.call(lambda engine: engine.follow(self._heard), None)
-            if self._loop.time() - began > pause:  # else it cannot be asked, or gives up again and again
+            except EngineFailed:  # who lists meets the same, and tells it
+                if not has_failed:
+                    self._has_news.set()
+                has_failed = True
+            else:
                 self._has_news.set()
+                has_failed = False
+            if self._loop.time() - began > pause:  # else it cannot be asked, or gives up again and again
                 pause = AGAIN
-            await asyncio.sleep(random.uniform(0.5, 1) * pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(random.uniform(0.5, 1) * pause):
+                    await self._is_back.wait()
             pause = min(MOST_PAUSE, pause * 2)
 
     def _heard(self) -> None:

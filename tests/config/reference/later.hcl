@@ -36,11 +36,6 @@ upstream "stacks" {
     addrs = ["10.20.3.1:8200"]
 }
 
-upstream "boxes" {
-    addrs = ["reading-boxes:8300 2"]
-    discovery = "docker"
-}
-
 certificate "ordered" {
     domains = "annex.example.org,*.annex.example.org"
     acme = "lets_encrypt"
@@ -200,7 +195,7 @@ plugin "figures" {
 
 plugin "fork" {
     category = "traffic_splitting"
-    upstream = "boxes"
+    upstream = "stacks"
     weight = 25
     stickiness = true
     sticky_cookie = "desk"

@@ -217,6 +217,11 @@ upstream "stacks" {
   update_frequency = "45s"
 }
 
+upstream "boxes" {
+  addrs     = ["reading-boxes:8300 2", "library.kind=box"]
+  discovery = "docker"
+}
+
 upstreams "annex" {
   addrs = ["annex.example.org:8400"]
 }

@@ -52,6 +52,11 @@ upstream "stacks" {
     update_frequency = "45s"
 }
 
+upstream "boxes" {
+    addrs = ["reading-boxes:8300 2", "library.kind=box"]
+    discovery = "docker"
+}
+
 upstream "annex" {
     addrs = ["annex.example.org:8400"]
 }
