@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,9 @@ from pingap.stages.discovery.containers import engine as engine_module
 from pingap.stages.discovery.containers.engine import Engine, EngineFailed
 from pingap.stages.discovery.containers.listing import DockerHost, Labelled, Listing, backends_of
 from pingap.stages.discovery.containers.watch import EngineWatches
+from tests.e2e.certificate import chained
 from tests.kit.dockerd import IMAGE, Dockerd
-from tests.kit.waiting import eventually, until
+from tests.kit.waiting import eventually, free_port, until
 
 # The SDK leaves a socket to the collector when the engine ends just as it connects.
 LEFT = r"ignore:unclosed <socket.socket .*family=1,:ResourceWarning"
@@ -199,3 +201,31 @@ async def test_an_engine_that_hangs_is_told_and_followed_again(docker: Dockerd, 
         finally:
             docker.thaw()
         await ear.until({81}, 20)
+
+
+async def test_an_engine_over_tls_is_asked_with_the_certificate_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key, root = chained("localhost")
+    for name, text in (("cert.pem", certificate), ("key.pem", key), ("ca.pem", root)):
+        (tmp_path / name).write_text(text)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # the SDK's library would trust those instead
+        monkeypatch.delenv(name, raising=False)
+    port = free_port()
+    files = [f"--tlscacert={tmp_path}/ca.pem", f"--tlscert={tmp_path}/cert.pem", f"--tlskey={tmp_path}/key.pem"]
+    with Dockerd("-H", f"tcp://127.0.0.1:{port}", "--tlsverify", *files) as docker:
+        host = f"tcp://localhost:{port}"
+        for value in ("", str(tmp_path)):
+            monkeypatch.setenv("DOCKER_CERT_PATH", value)
+            monkeypatch.setenv("DOCKER_TLS_VERIFY", "1" if value else "")
+            with engine(host) as one:
+                if value:
+                    assert one.listing() == Listing((), DockerHost())
+                else:
+                    with pytest.raises(EngineFailed):
+                        await asyncio.to_thread(one.listing)
+        ear = Ear()
+        async with heard(host, ear):
+            await ear.until(set())
+            await asyncio.to_thread(docker.run, labels=labelled(81))
+            await ear.until({81})
