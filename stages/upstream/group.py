@@ -121,7 +121,7 @@ class Group:
     @property
     def first_wait(self) -> float | None:
         """Monotonic seconds since which the first of those in its lines has waited; None when nobody is there."""
-        lines = (self.unplaced, *(backend.pending for backend in self.backends))
+        lines = (self.unplaced, *(backend.pending for backend in self.serving()))
         return min((next(iter(line)).since for line in lines if line), default=None)
 
     # -- backends ---------------------------------------------------------------------

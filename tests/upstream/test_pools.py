@@ -521,3 +521,28 @@ async def test_who_waits_at_a_backend_that_gets_no_requests_any_more_goes_elsewh
     for address in ("a:1", "b:1", "b:1", "b:1"):
         play.backend(address).link.says(OK)
     assert sorted(response.sid for _, response in play.hears() if response.status == 200) == sids
+
+
+@pytest.mark.parametrize("kind", ["static", "transparent", "unplaced"])
+async def test_each_who_waits_is_told_in_time_wherever_it_waits(play: Play, kind: str) -> None:
+    """A line's timer runs as long as somebody is in it."""
+    play.serves("" if kind == "transparent" else "a:1", max_connections=1, discovery="dns" if kind == "unplaced" else kind)
+    holders = 0 if kind == "unplaced" else 1
+    for _ in range(holders):
+        play.asks(host=b"a")
+    await play.turn()
+    early = play.asks(host=b"a")
+    await play.turn()
+    play.clock.now += 1
+    late = play.asks(host=b"a")
+    pools, group = play.actor.pools, play.group()
+    play.clock.now += PENDING_TIMEOUT - 1
+    pools._line_due(group)
+    assert play.hears_response(early).status == 503
+    play.clock.now += 1
+    assert group in pools._lines
+    pools._line_due(group)
+    assert play.hears_response(late).status == 503
+    assert group not in pools._lines
+    play.cancels(early - 1)
+    await play.turn()
