@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pingap.config.accounts import notes_on_account
+from pingap.config.addresses import is_host_name
 from pingap.config.certificates import out_of_time
-from pingap.config.model import Snapshot, Upstream
+from pingap.config.model import Location, Snapshot, Upstream
 from pingap.config.problems import Note, path_of
 
 _NAMED = 5
@@ -20,6 +21,7 @@ def notes_on(snapshot: Snapshot, now: datetime | None = None) -> tuple[Note, ...
     found = (
         *notes_on_account(snapshot.basic),
         *_certificates(snapshot),
+        *_locations(snapshot),
         *_upstreams(snapshot),
         *out_of_time(snapshot.certificates, now or datetime.now(UTC)),
     )
@@ -37,6 +39,26 @@ def grouped(notes: Iterable[Note]) -> tuple[Note, ...]:
 def _listed(paths: list[str]) -> str:
     rest = len(paths) - _NAMED
     return ", ".join(paths[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _locations(snapshot: Snapshot) -> Iterator[Note]:
+    for name, location in snapshot.locations.items():
+        if location.retry_status_code:
+            why = _no_retry(location, snapshot.upstreams.get(location.upstream))
+            if why:
+                yield Note(f"{path_of('locations', name)}.retry_status_code", f"without effect: {why}")
+
+
+def _no_retry(location: Location, upstream: Upstream | None) -> str:
+    """Why there never is one because of an answer's status; empty when there may be. upstream: None for one that a capture names."""
+    if location.max_retries == 0:
+        return "max_retries = 0 forbids every retry"
+    if upstream is None:
+        return ""
+    if upstream.retry_budget == 0:
+        return f"retry_budget = 0 of {path_of('upstreams', location.upstream)} forbids it"
+    is_single = upstream.discovery == "static" and len(upstream.addrs) == 1 and not is_host_name(upstream.addrs[0].host)
+    return f"{path_of('upstreams', location.upstream)} has no other backend" if is_single else ""
 
 
 def _upstreams(snapshot: Snapshot) -> Iterator[Note]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pingap.config.model import Certificate, Server, Snapshot
+from pingap.config.model import Certificate, Location, Server, Snapshot, Upstream
 from pingap.config.notes import grouped, notes_on
+from pingap.config.parts import Backend
 from pingap.config.problems import ConfigRefused, Note
 from tests.kit.config import load, load_text
 
@@ -44,6 +46,26 @@ def test_of_many_some_are_named_and_all_counted() -> None:
 )
 def test_a_certificate_for_no_name_is_named(certificates: dict[str, Certificate], notes: tuple[str, ...]) -> None:
     assert tuple(note.partition(":")[0] for note in told(SECURE, **certificates)) == notes
+
+
+@pytest.mark.parametrize(
+    ("location", "upstream", "note"),
+    [
+        ({}, {}, ""),
+        ({"max_retries": 0}, {}, "max_retries = 0 forbids every retry"),
+        ({}, {"retry_budget": 0}, "retry_budget = 0 of upstreams.api forbids it"),
+        ({}, {"addrs": (Backend("10.0.0.1", 80),)}, "upstreams.api has no other backend"),
+        ({}, {"addrs": (Backend("many.test", 80),)}, ""),
+        ({}, {"addrs": (Backend("10.0.0.1", 80),), "discovery": "docker"}, ""),
+        ({"upstream": "$tenant"}, {}, ""),
+        ({"retry_status_code": (), "max_retries": 0}, {}, ""),
+    ],
+)
+def test_statuses_after_which_nothing_is_tried_again_are_named(location: dict[str, Any], upstream: dict[str, Any], note: str) -> None:
+    site = Location(**{"upstream": "api", "retry_status_code": (503,), **location})
+    api = Upstream(**{"addrs": (Backend("10.0.0.1", 80), Backend("10.0.0.2", 80)), **upstream})
+    notes = notes_on(Snapshot(locations={"site": site}, upstreams={"api": api}))
+    assert tuple(map(str, notes)) == ((f"locations.site.retry_status_code: without effect: {note}",) if note else ())
 
 
 def test_what_is_said_of_many_items_is_one_note() -> None:
