@@ -55,7 +55,8 @@ class Breaker:
         now = monotonic()
         # The clock goes on over restarts, and so do the numbers of rounds.
         self._core = Circuits(before, int(now * 1e6))
-        self.members_changed(self._context.members)
+        if self._context.members.seq:
+            self.members_changed(self._context.members)
 
     def arrange(self, plans: Mapping[str, CircuitPlan]) -> None:
         """These backends there are from now on. From the first time on the topics are published."""

@@ -168,7 +168,7 @@ class Circuits:
         """before: what `kept` told in the life before. last_round: no round has had a number above it."""
         self._before = dict(_read(before or {}))
         self._round = last_round
-        self._watched: Mapping[str, CircuitPlan] = {}
+        self._plans: Mapping[str, CircuitPlan] = {}
         self._backends: dict[_Key, _BackendCircuit] = {}
         self._moving: dict[_Key, _BackendCircuit] = {}
         """Those whose circuit is not closed."""
@@ -179,6 +179,9 @@ class Circuits:
         self._ready: tuple[int, ...] = ()
         self._alive: frozenset[int] = frozenset()
         self._newest = -1
+        """Before the first table of replicas."""
+        self._early: list[Reported] = []
+        """What came before that."""
         self._older: frozenset[int] = frozenset()
         """Replicas that lived before this did: what they tell at first is not new."""
         self._introduced: set[int] = set()
@@ -207,8 +210,8 @@ class Circuits:
         if len(self._alive) < 2:
             return {}
         loads: dict[str, dict[str, dict[int, int]]] = {}
-        for upstream, watched in self._watched.items():
-            for address in watched.addresses if watched.shares_loads else ():
+        for upstream, plan in self._plans.items():
+            for address in plan.addresses if plan.shares_loads else ():
                 in_flight = self._backends[upstream, address].in_flight
                 if in_flight:
                     loads.setdefault(upstream, {})[address] = dict(in_flight)
@@ -246,9 +249,12 @@ class Circuits:
             case Arranged(upstreams):
                 commands += self._arranged(upstreams, now)
             case Populated():
-                commands += self._populated(event)
+                commands += self._populated(event, now)
             case Reported():
-                commands += self._reported(event, now)
+                if self._newest < 0:
+                    self._early.append(event)  # whether its replica lived before this is not known yet
+                else:
+                    commands += self._reported(event, now)
             case Passed():
                 pass
         commands += self._time_passed(now)
@@ -262,18 +268,19 @@ class Circuits:
         }
 
     def _arranged(self, upstreams: Mapping[str, CircuitPlan], now: float) -> Iterator[CircuitCommand]:
-        old, self._watched = self._watched, upstreams
+        old, self._plans = self._plans, upstreams
         backends: dict[_Key, _BackendCircuit] = {}
-        for upstream, watched in upstreams.items():
-            has_changed = upstream not in old or old[upstream].rules != watched.rules
-            for address in watched.addresses:
+        for upstream, plan in upstreams.items():
+            has_changed = upstream not in old or old[upstream].rules != plan.rules
+            for address in plan.addresses:
                 key = upstream, address
                 known = self._backends.get(key)
                 if known is None:
-                    known = _BackendCircuit(self._restored(key, watched.rules, now), Window(watched.rules.interval))
+                    known = _BackendCircuit(self._restored(key, plan.rules, now), Window(plan.rules.interval))
+                    self._take_up(key, known)
                 elif has_changed:
-                    known.window.resize(watched.rules.interval, now)
-                    if known.circuit.judge_by(watched.rules, now):
+                    known.window.resize(plan.rules.interval, now)
+                    if known.circuit.judge_by(plan.rules, now):
                         yield CircuitMoved(upstream, address, CLOSED)
                 backends[key] = known
         for key in self._backends.keys() - backends.keys():
@@ -285,6 +292,14 @@ class Circuits:
         self._moving = {key: backend for key, backend in backends.items() if backend.circuit.state is not CLOSED}
         yield PublishLoads()
 
+    def _take_up(self, key: _Key, backend: _BackendCircuit) -> None:
+        """What replicas have said of it before it was known here."""
+        for replica, rows in self._heard.items():
+            if (row := rows.get(key)) is not None:
+                backend.sums = Totals(backend.sums.requests + row.requests, backend.sums.failures + row.failures)
+                _put(backend.in_flight, replica, row.in_flight)
+                _put(backend.connections, replica, row.connections)
+
     def _restored(self, key: _Key, rules: CircuitRules, now: float) -> Circuit:
         """As the life before has left it. Replicas have begun their probes under it, or lost them: all are granted anew."""
         state, since = self._before.get(key, (CLOSED, now))
@@ -292,7 +307,7 @@ class Circuits:
             return Circuit(rules, now)
         return Circuit(rules, min(since, now), state)
 
-    def _populated(self, event: Populated) -> Iterator[CircuitCommand]:
+    def _populated(self, event: Populated, now: float) -> Iterator[CircuitCommand]:
         alive = frozenset((*event.starting, *event.ready, *event.draining))
         self._older = self._older & alive if self._newest >= 0 else frozenset((*event.ready, *event.draining))
         self._ready, self._alive, self._newest = event.ready, alive, event.newest
@@ -307,6 +322,9 @@ class Circuits:
             granted = backend.circuit.half_open.granted
             backend.circuit.half_open.without([replica for replica in granted if replica not in event.ready])
         yield PublishLoads()
+        early, self._early = self._early, []
+        for report in early:
+            yield from self._reported(report, now)
 
     def _reported(self, report: Reported, now: float) -> Iterator[CircuitCommand]:
         replica = report.replica
@@ -319,13 +337,14 @@ class Circuits:
         loads = False
         for row in report.rows:
             key = row.upstream, row.address
-            last, heard[key] = heard.get(key), row
-            backend = self._backends.get(key)
+            last, backend = heard.get(key), self._backends.get(key)
+            if backend is not None or is_old or last is not None:
+                heard[key] = row  # of one that has left nothing is to be known; of one that is not known yet, where it stands
             if backend is None:
-                continue  # it has left, or is not known yet
+                continue
             if row.in_flight != backend.in_flight.get(replica, 0):
                 _put(backend.in_flight, replica, row.in_flight)
-                loads = loads or self._watched[row.upstream].shares_loads
+                loads = loads or self._plans[row.upstream].shares_loads
             _put(backend.connections, replica, row.connections)
             new = _new(row, last)
             backend.sums = Totals(backend.sums.requests + new.requests, backend.sums.failures + new.failures)

@@ -323,6 +323,18 @@ def test_a_word_that_comes_before_the_first_one_only_says_where_its_replica_stan
     play.bad(11) << OPENS_AT_FIVE
 
 
+def test_what_is_told_before_the_table_of_replicas_or_the_backends_are_known_is_no_news_and_not_lost() -> None:
+    play = Play(FIVE)
+    play.of[11] = Counted(requests=90, failures=9, streak=9, in_flight=4, connections=6)
+    play.core = Circuits()
+    play >> Reported(11, [play.of[11].row()], True) << []
+    play >> Populated((), (11, 12), (), 12) << []
+    play >> configured(FIVE, A) << []
+    assert play.figures[:5] == (90, 9, (0, 0), 4, 6)
+    play.bad(11, 4) << []
+    play.bad(11) << OPENS_AT_FIVE
+
+
 def test_a_replica_that_is_newer_than_discovery_counts_from_its_first_request() -> None:
     play = Play(FIVE)
     play >> Populated((13,), (11, 12), (), 13)

@@ -86,7 +86,7 @@ def test_it_opens_once_for_both_replicas_lets_few_through_and_closes(proxy: Ping
     origin = ill["row"]
     with load_on(proxy, "row") as load:
         load.advance(40)
-        assert min(replica.requests for replica in proxy.replicas("upstream")) > 0, "both are at work"
+        until(lambda: min(replica.requests for replica in proxy.replicas("upstream")) > 0, 5, "both are at work")
         origin.fails = True
         until(lambda: said(proxy, "row", "circuit is open"), 5, "it opens")
         assert "failures in a row" in said(proxy, "row", "circuit is open")[0]
@@ -127,9 +127,11 @@ def test_a_killed_discovery_does_not_close_it(proxy: Pingap, ill: dict[str, Ill]
         proxy.wait_restarted("discovery", pid)
         load.advance(100)
         assert origin.begun == before, "nobody has asked it"
-        told = row(proxy, "kept")
+        told, other = row(proxy, "kept"), row(proxy, "row")
     assert told["circuit"] == "open"
     assert 20 < told["open_for"] < 60
+    assert other["requests"] > 50, "replicas have told it where they stand"
+    assert other["window"]["requests"] == 0, "and that is no news"
     assert len(said(proxy, "kept", "circuit is open")) == 1
 
 
