@@ -103,7 +103,14 @@ def envoy(behind: Behind, port: int) -> Start:
         "type": "STRICT_DNS" if behind.kind == "dns" else "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": "c", "endpoints": [{"lb_endpoints": [_endpoint(a) for a in _addresses(behind)]}]},
-        "outlier_detection": {"consecutive_5xx": 5, "base_ejection_time": "10s", "interval": "1s", "max_ejection_percent": 50},
+        "outlier_detection": {
+            "consecutive_5xx": 5,
+            "base_ejection_time": "10s",
+            "interval": "1s",
+            "max_ejection_percent": 50,
+            # By default a check that passes takes it back, though every other answer is a 500.
+            "successful_active_health_check_uneject_host": False,
+        },
         "health_checks": [
             {
                 "timeout": "1s",
