@@ -179,9 +179,12 @@ locations = ["all"]
 
 def pingap(placement: str) -> Callable[[Behind, int], Start]:
     def build(behind: Behind, port: int) -> Start:
-        if behind.kind != "static":
-            raise CannotDo("not built yet")
-        text = PINGAP.format(addrs=json.dumps(behind.addresses), source="", port=port)
+        source = {
+            "static": "",
+            "dns": f'discovery = "dns"\ndns_server = "127.0.0.1:{behind.dns_port}"\nupdate_frequency = "2s"',
+            "docker": f'discovery = "docker"\ndocker_host = "{behind.docker}"',
+        }[behind.kind]
+        text = PINGAP.format(addrs=json.dumps(behind.entries or behind.addresses), source=source, port=port)
         argv = ["up", "-c", str(behind.write("pingap.toml", text)), "--run-dir", str(behind.root / f"run-{port}"), "--placement", placement]
         return Start([sys.executable, "-m", "pingap", *argv])
 

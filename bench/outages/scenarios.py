@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.outages.engine import Engine
-from bench.outages.names import Names
+from bench.outages.containers import NginxContainers
 from bench.outages.proxies import Behind
+from bench.peer_files import CannotDo
 from tests.e2e.faulty_nginx import FaultyNginx
+from tests.kit.dnsmasq import Dnsmasq
+from tests.kit.dockerd import Dockerd
 from tests.kit.waiting import free_port, until
 
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+NAME = "app.test"
+TTL = 2
+"""Seconds that an answer of DNS may be kept."""
+
 BAD = 2
 """The index of the backend that it happens to."""
 
@@ -24,8 +32,8 @@ class Scene:
 
     origins: list[FaultyNginx]
     behind: Behind
-    names: Names | None = None
-    engine: Engine | None = None
+    names: Dnsmasq | None = None
+    containers: NginxContainers | None = None
 
     @property
     def bad(self) -> FaultyNginx:
@@ -34,12 +42,12 @@ class Scene:
     def tell(self, count: int) -> None:
         """DNS says so many of the backends from now on."""
         assert self.names is not None
-        self.names.set(HOSTS[:count])
+        self.names.say({NAME: HOSTS[:count]})
 
     def run(self, is_running: bool) -> None:
         """Docker starts or stops the container of the bad one."""
-        assert self.engine is not None
-        (self.engine.start if is_running else self.engine.stop)(self.bad.name)
+        assert self.containers is not None
+        (self.containers.start if is_running else self.containers.stop)(self.bad.name)
 
 
 @contextmanager
@@ -55,28 +63,33 @@ def static(root: Path) -> Iterator[Scene]:
 @contextmanager
 def named(root: Path) -> Iterator[Scene]:
     """DNS tells two of them at first."""
-    with static(root) as scene, ExitStack() as stack:
-        names = Names(root, "app.test", HOSTS[:2])
-        stack.callback(names.close)
-        entry = f"{names.name}:{scene.bad.port}"
-        behind = Behind(root, scene.behind.addresses, "dns", (entry,), names.port)
+    need("dnsmasq")
+    with static(root) as scene, Dnsmasq(root, f"--local-ttl={TTL}", records={NAME: HOSTS[:2]}) as names:
+        behind = Behind(root, scene.behind.addresses, "dns", (f"{NAME}:{scene.bad.port}",), names.port)
         yield Scene(scene.origins, behind, names)
 
 
 @contextmanager
 def contained(root: Path) -> Iterator[Scene]:
     """In containers on the host's network, each with a label of its own, for they differ in their ports."""
+    need("dockerd")
     with ExitStack() as stack:
-        engine = Engine(root / "docker")
-        stack.callback(engine.close)
         origins = [FaultyNginx(root / f"b{number}", f"b{number}", inside=None) for number in range(len(HOSTS))]
         for origin in origins:
             stack.callback(origin.close)
-            engine.run(origin.name, f"app={origin.name}", origin.root, *origin.command)
+        engine = stack.enter_context(Dockerd())
+        containers = NginxContainers(engine)
+        for origin in origins:
+            containers.run(origin.name, {"app": origin.name}, origin.root, origin.command)
             until(origin.is_up, 10, f"the container {origin.name} accepts connections")
         entries = tuple(f"app={origin.name}:{origin.port}" for origin in origins)
         behind = Behind(root, tuple(origin.address for origin in origins), "docker", entries, docker=engine.host)
-        yield Scene(origins, behind, engine=engine)
+        yield Scene(origins, behind, containers=containers)
+
+
+def need(program: str) -> None:
+    if os.geteuid() != 0 or shutil.which(program) is None:
+        raise CannotDo(f"needs {program}, and root")
 
 
 @dataclass(frozen=True, slots=True)
