@@ -42,7 +42,10 @@ from pingap.stages.upstream.turns import Turns
 from pingap.stages.waits import Waits
 
 SWEEP: Final = 0.25
-"""Seconds between two looks at the deadlines."""
+"""Seconds between two looks at the deadlines, when none is nearer: a shorter time-out may end so much late."""
+
+SOON: Final = 0.05
+"""Seconds between two looks at the least, when one is: what times out has an answer of another backend to wait for yet."""
 
 REMEMBERED: Final = 16384
 """Streams that are not to be begun any more, or were answered through plugins: remembered so that none is done twice."""
@@ -254,4 +257,8 @@ class UpstreamActor(OfStreams):
 
     def _sweep(self) -> None:
         self._sweeper = self.context.loop.call_later(SWEEP, self._sweep)  # first: an error below must not end all deadlines
-        self.pools.sweep(monotonic())
+        now = monotonic()
+        nearest = self.pools.sweep(now) - now
+        if nearest < SWEEP:
+            self._sweeper.cancel()
+            self._sweeper = self.context.loop.call_later(max(SOON, nearest), self._sweep)

@@ -18,6 +18,7 @@ from pingap.stages.upstream.group import Circuit, Displaced, Found, Group, Stand
 from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.tally import Tallies
 from pingap.stages.upstream.tracer import Traced, Tracer
+from pingap.stages.upstream.waiting import LONGEST_WAIT
 
 MOST_OF_CLIENTS: Final = 32
 """Lookups under way at the same time of names that clients have chosen."""
@@ -217,14 +218,23 @@ class Pools:
 
     # -- time ------------------------------------------------------------------------------
 
-    def sweep(self, now: float) -> None:
-        """Ends what has waited too long for an answer, or for a request."""
-        for connection in [connection for connection in self._connections if connection.deadline <= now]:
+    def sweep(self, now: float) -> float:
+        """Ends what has waited too long for an answer, or for a request. When the next one will have: its deadline."""
+        nearest = now + LONGEST_WAIT
+        late: list[Connection] = []
+        for connection in self._connections:
+            deadline = connection.deadline
+            if deadline <= now:
+                late.append(connection)
+            elif deadline < nearest:
+                nearest = deadline
+        for connection in late:
             connection.expired(now)
         for group in self.groups.values():
             if group.is_starting:
                 group.grow(now)
         self._trim(now)
+        return nearest
 
     def _trim(self, now: float) -> None:
         """Closes idle connections that are too old or over the cap."""

@@ -346,6 +346,18 @@ async def test_a_backend_that_is_silent_is_504_and_not_asked_again(play: Play) -
     assert play.backend().asked == 1
 
 
+@pytest.mark.parametrize(("passed", "least", "most"), [(0.5, 0.2, 0.26), (0.9, 0.05, 0.11), (0.999, 0.03, 0.06)])
+async def test_a_read_timeout_ends_in_time(play: Play, passed: float, least: float, most: float) -> None:
+    """The next look at the deadlines is when the nearest one is due: a slow backend costs read_timeout, not a quarter second more."""
+    sid, _ = await asked(play, read_timeout=1.0)
+    play.clock.now += passed
+    play.actor._sweep()
+    sweeper = play.actor._sweeper
+    assert sweeper is not None
+    assert least < sweeper.when() - play.actor.context.loop.time() < most
+    play.cancels(sid)
+
+
 async def test_a_backend_that_falls_silent_in_mid_body_breaks_the_body(play: Play) -> None:
     sid, link = await asked(play, read_timeout=5.0)
     link.says(LENGTH_10 + b"12345")
