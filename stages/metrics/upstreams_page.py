@@ -10,7 +10,18 @@ from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from pingap.stages.statuses import CLOSED, DRAINED, HALF_OPEN, HEALTHY, OPEN, UNCHECKED, UNHEALTHY, BackendStatus, UpstreamStatus
+from pingap.stages.statuses import (
+    CLOSED,
+    DRAINED,
+    HALF_OPEN,
+    HEALTHY,
+    OPEN,
+    TRANSPARENT,
+    UNCHECKED,
+    UNHEALTHY,
+    BackendStatus,
+    UpstreamStatus,
+)
 
 MOST: Final = 1000
 """Backends that have series of their own on a page; what is beyond is one more, of each upstream."""
@@ -46,7 +57,7 @@ def families(rows: Sequence[UpstreamStatus], servers: Mapping[str, Sequence[str]
         counts = dict.fromkeys(STATES, 0)
         for backend in row.backends:
             counts[_state(backend)] += 1
-        for state, count in counts.items():
+        for state, count in counts.items() if row.discovery != TRANSPARENT else ():
             states.add_metric((row.name, state), count)
         for backend in shown[row.name]:
             if backend.health != UNCHECKED:

@@ -57,6 +57,7 @@ def test_each_state_is_told_and_each_backend_counted_once() -> None:
     of_api = {state: count for (state, upstream), count in found.items() if upstream == "api"}
     assert of_api == {"healthy": 1, "unhealthy": 1, "unchecked": 1, "drained": 1, "open": 1}
     assert found["drained", "web"] == 0, "so that an alert has something to go by"
+    assert not series(sums(), UpstreamStatus("any", "transparent", ())).get("pingap_upstream_backends"), "it has none, and is well"
 
 
 def test_health_is_that_of_the_checks_alone() -> None:
