@@ -17,7 +17,7 @@ from pingap.stages import keepsake
 from pingap.stages.discovery import asked
 from pingap.stages.discovery.breaker import CIRCUITS, Breaker
 from pingap.stages.discovery.circuits import CircuitPlan, circuits_of
-from pingap.stages.discovery.core import Discovery
+from pingap.stages.discovery.core import Addresses, Discovery
 from pingap.stages.discovery.downs import Downs
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.gate import CheckGate
@@ -84,6 +84,8 @@ class DiscoveryActor(Actor):
         self._generations: Generations[_Asked] = Generations(context, SECTIONS, _compile, self._committed)
         self._breaker = Breaker(context, self.check_now)
         self._circuits: dict[str, CircuitPlan] = {}
+        self._arranged: Addresses = {}
+        """Of which backends there are circuits."""
         self._topics: tuple[KeptTopic, ...] = ()
         self._publisher: asyncio.TimerHandle | None = None
         self._watches: dict[str, UpstreamWatch] = {}
@@ -213,12 +215,14 @@ class DiscoveryActor(Actor):
     def _arrange(self) -> None:
         """Each backend there is has a circuit."""
         upstreams = self.core.upstreams
+        self._arranged = self.core.addresses()
         plans = {name: replace(plan, addresses=addresses_of(upstreams[name])) for name, plan in self._circuits.items() if name in upstreams}
         self._breaker.arrange(plans)
 
     def _publish_now(self) -> None:
         self._publisher = None
-        self._arrange()
+        if self.core.addresses() != self._arranged:
+            self._arrange()
         self._forget_drained()
         for topic in self._topics:
             topic.publish()

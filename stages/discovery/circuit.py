@@ -79,15 +79,28 @@ class Circuit:
         self.since = now
         self.streak = 0
         """Failures in a row, of all replicas."""
-        self.half_open = HalfOpen(rules.probes)
-        """Of use in that state; otherwise of the last time."""
+        self.half_open = HalfOpen(rules.probes) if state is HALF_OPEN else None
+        """How far it has come in that state."""
+
+    @property
+    def round(self) -> int:
+        """Number of the last grant of probes; 0 while there are none."""
+        return self.half_open.round if self.half_open is not None else 0
+
+    @property
+    def granted(self) -> dict[int, int]:
+        """Probes of that round, by replica."""
+        return dict(self.half_open.granted) if self.half_open is not None else {}
 
     def judge_by(self, rules: CircuitRules, now: float) -> bool:
         """Other rules, from the next failure on; what was counted stays. True if that has closed it."""
         self._rules = rules
         self._window.resize(rules.interval, now)
-        self.half_open.wanted = rules.probes
-        if self.state is CLOSED or (rules.is_breaker and not (self.state is HALF_OPEN and self.half_open.is_over)):
+        is_over = False
+        if self.half_open is not None:
+            self.half_open.wanted = rules.probes
+            is_over = self.half_open.is_over
+        if self.state is CLOSED or (rules.is_breaker and not is_over):
             return False
         self._close(now)
         return True
@@ -123,7 +136,7 @@ class Circuit:
         """When time alone may move it or call for another round; None when it does not."""
         if self.state is OPEN:
             return self.since + self._rules.open_duration
-        return self.half_open.due(now) if self.state is HALF_OPEN else None
+        return self.half_open.due(now) if self.half_open is not None else None
 
     def try_again(self, now: float) -> bool:
         """Half-open, if it has been open for long enough. True if it has come to that now."""
@@ -135,15 +148,21 @@ class Circuit:
 
     def is_grant_due(self, replicas: Collection[int], in_flight: Mapping[int, int], now: float) -> bool:
         """There should be a round of probes; see HalfOpen."""
-        return self.state is HALF_OPEN and self.half_open.is_due(replicas, in_flight, now)
+        return self.half_open is not None and self.half_open.is_due(replicas, in_flight, now)
 
     def grant(self, number: int, replicas: Sequence[int], now: float) -> None:
         """That round; see HalfOpen."""
-        self.half_open.grant(number, replicas, now)
+        if self.half_open is not None:
+            self.half_open.grant(number, replicas, now)
+
+    def grant_only_to(self, replicas: Collection[int]) -> None:
+        """All others take no requests any more."""
+        if self.half_open is not None:
+            self.half_open.without(self.half_open.granted.keys() - set(replicas))
 
     def probed(self, replica: int, number: int, passed: int, failed: int, now: float) -> bool:
         """How many probes of a round have passed and failed at a replica, as of now. True if that has moved it."""
-        if self.state is not HALF_OPEN or not self.half_open.knows(replica, number):
+        if self.half_open is None or not self.half_open.knows(replica, number):
             return False
         if failed:
             self._open(now)
@@ -155,8 +174,8 @@ class Circuit:
         return False
 
     def _open(self, now: float) -> None:
-        self.state, self.since = OPEN, now
+        self.state, self.since, self.half_open = OPEN, now, None
 
     def _close(self, now: float) -> None:
-        self.state, self.since, self.streak = CLOSED, now, 0
+        self.state, self.since, self.half_open, self.streak = CLOSED, now, None, 0
         self._window.clear()

@@ -194,8 +194,7 @@ class Circuits:
         value: dict[str, dict[str, list[Any]]] = {}
         for (upstream, address), backend in sorted(self._moving.items()):
             circuit = backend.circuit
-            granted = dict(circuit.half_open.granted) if circuit.state is HALF_OPEN else {}
-            value.setdefault(upstream, {})[address] = [int(circuit.state), circuit.half_open.round, granted]
+            value.setdefault(upstream, {})[address] = [int(circuit.state), circuit.round, circuit.granted]
         return value
 
     def kept(self) -> dict[str, dict[str, list[Any]]]:
@@ -263,8 +262,7 @@ class Circuits:
     def _seen(self) -> dict[_Key, tuple[CircuitState, int, tuple[int, ...]]]:
         """What a change of `value` would show in."""
         return {
-            key: (backend.circuit.state, backend.circuit.half_open.round, tuple(backend.circuit.half_open.granted))
-            for key, backend in self._moving.items()
+            key: (backend.circuit.state, backend.circuit.round, tuple(backend.circuit.granted)) for key, backend in self._moving.items()
         }
 
     def _arranged(self, upstreams: Mapping[str, CircuitPlan], now: float) -> Iterator[CircuitCommand]:
@@ -319,8 +317,7 @@ class Circuits:
                     backend.in_flight.pop(gone, None)
                     backend.connections.pop(gone, None)
         for backend in self._moving.values():
-            granted = backend.circuit.half_open.granted
-            backend.circuit.half_open.without([replica for replica in granted if replica not in event.ready])
+            backend.circuit.grant_only_to(event.ready)
         yield PublishLoads()
         early, self._early = self._early, []
         for report in early:

@@ -79,8 +79,14 @@ def stands_for(upstream: KnownUpstream, entry: str) -> list[str]:
 
 
 def addresses_of(upstream: KnownUpstream) -> tuple[str, ...]:
-    """Of its backends."""
-    return tuple(_backends(upstream))
+    """Of the backends that upstream goes by."""
+    addresses: dict[str, None] = {}
+    for entry in upstream.plan.entries:
+        if told := upstream.told.get(entry.address):
+            addresses |= dict.fromkeys(backend.address for backend in told)
+        elif upstream.plan.is_static:
+            addresses[entry.address] = None
+    return tuple(addresses)
 
 
 def _is_known(upstream: KnownUpstream) -> bool:

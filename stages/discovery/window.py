@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -39,7 +38,7 @@ class Window:
     def __init__(self, interval: float) -> None:
         """interval: seconds, more than 0."""
         self._width = interval / SLICES
-        self._slices: deque[_Slice] = deque()
+        self._slices: list[_Slice] = []
         """Oldest first, those with nothing in them left out."""
         self._requests = self._failures = 0
 
@@ -86,7 +85,7 @@ class Window:
         """Leaves out what has become too old. Returns the number of the slice of now."""
         number = int(now // self._width)
         while self._slices and self._slices[0].number <= number - SLICES:
-            gone = self._slices.popleft()
+            gone = self._slices.pop(0)
             self._requests -= gone.requests
             self._failures -= gone.failures
         return number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +18,7 @@ from pingap.config.parts import Backend, Balance, HealthCheck
 from pingap.stages import keepsake
 from pingap.stages.discovery import breaker
 from pingap.stages.discovery.actor import DiscoveryActor
+from pingap.stages.lookups import Address, Lookups
 from pingap.stages.messages import BackendReport
 from tests.discovery.circuit_play import Counted
 from tests.discovery.origin import origin
@@ -162,6 +165,19 @@ async def test_a_backend_that_could_not_be_reached_is_checked_at_once(tmp_path: 
                 run.report(11, address=backend.address)
             await eventually(lambda: run.actor.checks > checks)
             assert run.actor.checks == checks + 1, "once a second"
+
+
+async def test_a_backend_that_is_found_later_has_a_circuit(tmp_path: Path) -> None:
+    def resolve(host: str, family: int) -> list[Address]:
+        return [Address(socket.AF_INET, ("127.0.0.1", 0))]
+
+    async with origin() as backend, running(tmp_path) as run:
+        run.actor.lookups = Lookups(asyncio.get_running_loop(), resolve)
+        run.configure(replace(API, addrs=(Backend("app.example", backend.port),), circuit_break_open_duration=60))
+        await eventually(lambda: run.last("backends"))
+        run.of[11].bad(3)
+        run.report(11, address=backend.address)
+        assert run.last("circuits") == {"api": {backend.address: (1, 0, {})}}
 
 
 async def test_figures_are_shown(tmp_path: Path) -> None:

@@ -231,3 +231,12 @@ def test_the_keys_of_a_row_stay() -> None:
         "window": {"requests": 0, "failures": 0, "failure_rate": 0.0},
         "check": None,
     }
+
+
+def test_the_addresses_that_upstream_goes_by_are_those_it_was_told() -> None:
+    upstream = named("app.test:80", A, B, discovery="static")
+    assert table.addresses_of(upstream) == (A, B)
+    upstream.told = {}
+    assert table.addresses_of(upstream) == ("app.test:80",), "it looks the name up by itself until then"
+    assert table.addresses_of(named("app.test:80")) == ()
+    assert table.addresses_of(static(A, B, A)) == (A, B)

@@ -226,11 +226,12 @@ def test_the_pid_file_of_the_configuration_is_written_again(path: Path) -> None:
 
 def test_the_instance_that_takes_over_knows_which_backends_are_dead_but_reads_the_configuration_itself(path: Path) -> None:
     old = RunDir(str(path))
-    for name in ("health.last", "config.last"):
+    for name in ("health.last", "circuits.last", "config.last"):
         keepsake.save(old.own.path, name, {"saved as": name})
     new = RunDir(str(path), [os.dup(fd) for fd in old.descriptors()])
     assert os.readlink(path / "current") == "1" and new.own.number == 2
     assert keepsake.restore(new.own.path, "health.last") == {"saved as": "health.last"}
+    assert keepsake.restore(new.own.path, "circuits.last") == {"saved as": "circuits.last"}
     assert keepsake.restore(new.own.path, "config.last") is None
     old.give_away()
     new.take_office()
