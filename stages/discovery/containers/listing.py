@@ -173,15 +173,13 @@ class FoundContainers:
 
 def backends_of(containers: Sequence[Container], entry: Labelled, host: DockerHost, ipv4_only: bool = False) -> FoundContainers:
     """The containers with the label of `entry` that serve. The order of `containers` does not matter."""
-    by_id = {container.id: container for container in containers}
     found: dict[str, Backend] = {}
     remarks = []
-    for container in sorted(containers, key=lambda one: (one.name, one.id)):
-        if not (entry.is_on(container) and container.is_serving):
-            continue
+    serving = [container for container in containers if entry.is_on(container) and container.is_serving]
+    for container in sorted(serving, key=lambda one: (one.name, one.id)):
         try:
             weight = _number(container.labels, WEIGHT, 0, _MOST_WEIGHT, entry.weight)
-            addresses = list(_addresses(container, by_id, entry, host))
+            addresses = list(_addresses(container, containers, entry, host))
         except _Left as left:
             remarks.append(f"container {container.name} {left}")
             continue
@@ -201,12 +199,13 @@ class _Left(Exception):
     """The container is no backend; the text says why."""
 
 
-def _addresses(container: Container, by_id: Mapping[str, Container], entry: Labelled, host: DockerHost) -> Iterator[tuple[_Ip, int]]:
+def _addresses(container: Container, others: Iterable[Container], entry: Labelled, host: DockerHost) -> Iterator[tuple[_Ip, int]]:
     """At least one. Raises _Left."""
     port = _number(container.labels, PORT, 1, 65535, entry.port)
     owner = container
     if container.network_mode.startswith("container:"):
-        other = by_id.get(container.network_mode.removeprefix("container:"))
+        wanted_id = container.network_mode.removeprefix("container:")
+        other = next((one for one in others if one.id == wanted_id), None)
         if other is None:
             raise _Left("is in the network of a container that does not run")
         owner = other
