@@ -1,4 +1,4 @@
-"""From Docker's list of containers to backends: the list is as a real engine answers, see test_docker_engine.py for those."""
+"""From Docker's list of containers to backends: the list is as a real engine answers, see test_dockerd.py for one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.config.parts import Backend
-from pingap.stages.discovery.containers.listing import Container, DockerHost, FoundContainers, Labelled, backends_of, containers_of
+from pingap.stages.discovery.containers.listing import (
+    Container,
+    DockerHost,
+    FoundContainers,
+    Labelled,
+    backends_of,
+    containers_of,
+    seen_from,
+)
 
 LOCAL = DockerHost()
 REMOTE = DockerHost("192.0.2.7", is_remote=True)
@@ -125,6 +133,22 @@ def labels(**of_ours: str) -> dict[str, str]:
 def test_where_a_container_is_found(summaries: list[dict[str, Any]], how: dict[str, Any], expected: list[str]) -> None:
     assert addresses(*summaries, **how) == expected
     assert addresses(*reversed(summaries), **how) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "engine", "expected"),
+    [
+        ((), "", LOCAL),
+        (("192.0.2.1", "172.17.0.1"), "", LOCAL),  # on the host: its bridge is no container
+        ((), "192.0.2.7", REMOTE),
+        (("172.18.0.2",), "", DockerHost("172.18.0.1")),  # pingap is a container of the host
+        ((), "172.17.0.2", DockerHost("172.17.0.1")),  # so is a proxy before the socket
+        (("10.0.0.9",), "", LOCAL),  # that container has no gateway
+    ],
+)
+def test_where_the_host_is(own: tuple[str, ...], engine: str, expected: DockerHost) -> None:
+    there = listed(summary("a"), summary("b", networks={"front": DUAL}), summary("c", networks={"mac": {"IPAddress": "10.0.0.9"}}))
+    assert seen_from(there, frozenset(own), engine) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +96,20 @@ async def test_an_engine_that_fails_changes_nothing_and_is_told_once(host: Host)
             host.failure = None
             await run.until(lambda: [text for _, text, _ in run.context.logged].count("backends can be found out again") == 2)
             assert len({id(engine) for engine in host.listening}) <= 1  # one watch for both
+
+
+async def test_what_was_known_is_used_after_a_restart_of_the_stage_though_the_engine_is_away(host: Host, tmp_path: Path) -> None:
+    async with origin() as one:
+        host.running = containers(one.port)
+        known = {"web": {"app=web": [("127.0.0.1", one.port, 1)]}}
+        async with running(tmp_path, web=docker()) as run:
+            await run.until(lambda: backends(run) == known)
+            await run.until((tmp_path / "backends.last").exists)
+        host.failure = EngineFailed("it does not exist")
+        async with running(tmp_path, web=docker()) as again:
+            assert backends(again) == known
+            await again.until(lambda: notices(again))
+            assert backends(again) == known
 
 
 async def test_an_engine_that_never_answered_leaves_nothing_to_wait_for(host: Host) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -143,6 +144,21 @@ async def test_events_that_cannot_be_followed_are_a_reason_to_look_once() -> Non
         tries = len(host.engines)
         await eventually(lambda: len(host.engines) > tries + 3)
         assert host.lists == 2
+
+
+async def test_events_are_followed_again_as_soon_as_a_list_has_come_after_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    jitter = [1e6]  # so long events would wait by themselves
+    monkeypatch.setattr(random, "uniform", lambda low, high: jitter.pop() if jitter else 1.0)
+    host, ear = Host(), Ear(frequency=0.02)
+    host.has_events = False
+    async with hearing(watches(host), ear):
+        await eventually(lambda: not jitter)
+        host.has_events = True
+        host.failure = EngineFailed("gone")
+        await ear.until("failed: gone")
+        assert not host.listening
+        host.failure = None
+        await eventually(lambda: host.listening)
 
 
 async def test_upstreams_share_the_watch_of_a_host_and_who_comes_late_hears_at_once() -> None:

@@ -105,6 +105,17 @@ async def test_who_waits_in_line_at_an_address_that_leaves_goes_to_another(play:
     assert report_of(play.hears_response(first)).addr == "10.0.0.1:80"
 
 
+async def test_without_a_host_a_request_names_the_container_and_not_its_label(play: Play) -> None:
+    play.serves("label:1", discovery="docker")
+    play.finds(api={"label:1": [("10.0.0.1", 8080, 1)]})
+    sid = play.asks(headers=b"", host=b"")
+    await play.turn()
+    assert b"host: 10.0.0.1:8080\r\n" in play.backend("10.0.0.1:8080").link.transport.out
+    play.backend("10.0.0.1:8080").link.says(OK)
+    await play.turn()
+    assert play.hears_response(sid).status == 200
+
+
 async def test_without_a_host_a_request_names_the_backend_as_configured(play: Play) -> None:
     play.serves(NAME)
     play.resolves(api={NAME: ["10.0.0.1"]})
