@@ -74,6 +74,8 @@ async def test_a_short_name_is_made_whole_by_domain_and_search_in_their_order(se
     assert addresses(await lookup("api", both).find()) == ["127.0.0.1:80"]
     assert addresses(await lookup("web", both).find()) == ["127.0.0.4:80"]
     assert addresses(await lookup("web.two", client(server.port, search=("test",))).find()) == ["127.0.0.4:80"]
+    assert addresses(await lookup("api.one.test", client(server.port, search=("one",))).find()) == ["127.0.0.1:80"]
+    assert server.asked("api.one.test.one") == 0, "with dots it is whole first"
     system = client(server.port, tmp=tmp_path, search=("two.test",), resolv=resolv)
     assert addresses(await lookup("api", system).find()) == ["127.0.0.3:80"]
     with pytest.raises(DnsFailed, match=r"none\.one\.test: no such name.*none\.system\.test.*none\.two\.test"):

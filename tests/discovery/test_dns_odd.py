@@ -117,14 +117,35 @@ async def test_answers_to_another_question_are_not_believed() -> None:
         assert addresses(await lookup("api.test", client(peer.port)).find()) == ["127.0.0.7:80"]
 
 
-@pytest.mark.parametrize("numbered", [lambda question: b"", lambda question: question.to_wire()[:2]])
+@pytest.mark.parametrize(("numbered", "stray"), [(lambda question: b"", 50), (lambda question: question.to_wire()[:2], 1000)])
 async def test_endless_garbage_ends_the_question_and_nothing_else(
-    numbered: Callable[[dns.message.Message], bytes], monkeypatch: pytest.MonkeyPatch
+    numbered: Callable[[dns.message.Message], bytes], stray: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "STRAY", 50)
+    monkeypatch.setattr(server_module, "STRAY", stray)
     async with dns_peer(lambda question, is_tcp: [numbered(question) + b"x" * 512] * 60) as peer:
         with pytest.raises(DnsFailed, match="nothing but what is no answer"):
             await lookup("api.test", client(peer.port)).find()
+
+
+async def test_a_refusal_leads_to_the_next_name_but_never_away_from_one_that_was_there() -> None:
+    refused = {"api.inner", "api.inner.a"}
+
+    def reply(question: dns.message.Message, is_tcp: bool) -> list[bytes]:
+        asked = question.question[0]
+        if asked.name.to_text(True) in refused:
+            return [framed(answer(question, rcode=5), is_tcp)]
+        return a_record(question, is_tcp)
+
+    async with dns_peer(reply) as peer:
+        look = lookup("api.inner", client(peer.port, search=("a", "b")))
+        assert addresses(await look.find()) == ["127.0.0.7:80"]
+        assert peer.questions[-1][0] == "api.inner.b"
+        refused.remove("api.inner.a")
+        assert addresses(await look.find()) == ["127.0.0.7:80"]
+        assert peer.questions[-1][0] == "api.inner.a"
+        refused.add("api.inner.a")
+        with pytest.raises(DnsFailed, match=r"api\.inner\.a A: .*REFUSED"):
+            await look.find()
 
 
 @pytest.mark.parametrize("length", [3, 100])
@@ -140,17 +161,17 @@ async def test_a_chain_of_names_that_does_not_end_is_a_failure(length: int) -> N
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "why"),
     [
-        pytest.param(lambda wire: struct.pack("!H", 20000) + wire[2:], id="cut off"),
-        pytest.param(lambda wire: b"\xff\xff" + wire[2:], id="too long"),
-        pytest.param(lambda wire: wire[:2] + bytes([wire[2] ^ 1]) + wire[3:], id="wrong id"),
-        pytest.param(lambda wire: b"\0\1x", id="garbage"),
-        pytest.param(lambda wire: b"\0\0", id="empty"),
-        pytest.param(lambda wire: b"", id="nothing"),
+        pytest.param(lambda wire: struct.pack("!H", 20000) + wire[2:], "closed the connection in an answer", id="cut off"),
+        pytest.param(lambda wire: b"\xff\xff" + wire[2:], "an answer of 65535 bytes, more than", id="too long"),
+        pytest.param(lambda wire: wire[:2] + bytes([wire[2] ^ 1]) + wire[3:], "an answer to another question", id="wrong id"),
+        pytest.param(lambda wire: b"\0\1x", "", id="garbage"),
+        pytest.param(lambda wire: b"\0\0", "", id="empty"),
+        pytest.param(lambda wire: b"", "closed the connection without an answer", id="nothing"),
     ],
 )
-async def test_what_comes_over_tcp_is_looked_at_as_closely(bad: Callable[[bytes], bytes]) -> None:
+async def test_what_comes_over_tcp_is_looked_at_as_closely(bad: Callable[[bytes], bytes], why: str) -> None:
     def reply(question: dns.message.Message, is_tcp: bool) -> list[bytes]:
         message = answer(question, "api.test 60 A 127.0.0.7")
         if not is_tcp:
@@ -159,7 +180,7 @@ async def test_what_comes_over_tcp_is_looked_at_as_closely(bad: Callable[[bytes]
         return [bad(wire) if is_tcp else wire]
 
     async with dns_peer(reply) as peer:
-        with pytest.raises(DnsFailed, match=r"api\.test A: 127\.0\.0\.1:"):
+        with pytest.raises(DnsFailed, match=rf"api\.test A: 127\.0\.0\.1:{peer.port}: {why}"):
             await lookup("api.test", client(peer.port), ipv4_only=True).find()
         assert [is_tcp for *_, is_tcp in peer.questions] == [False, True]
 

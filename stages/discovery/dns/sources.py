@@ -6,7 +6,7 @@ from weakref import WeakValueDictionary
 
 from pingap.bus.actor import Context
 from pingap.config.parts import Backend, DnsSetting
-from pingap.stages.discovery.dns.client import DnsClient
+from pingap.stages.discovery.dns.client import AT_ONCE, DnsClient
 from pingap.stages.discovery.dns.source import DnsSource
 from pingap.stages.discovery.plan import Plan
 from pingap.stages.discovery.watch import SourceEar
@@ -16,6 +16,7 @@ class DnsSources:
     """Makes them."""
 
     def __init__(self, context: Context) -> None:
+        context.descriptors.hold(AT_ONCE)
         self._context = context
         self._clients: WeakValueDictionary[DnsSetting, DnsClient] = WeakValueDictionary()
         """Those that some source has."""
