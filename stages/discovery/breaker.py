@@ -116,6 +116,10 @@ class Breaker:
 
     def _moved(self, moved: CircuitMoved) -> None:
         fields = {"upstream": moved.upstream, "addr": moved.address}
+        if moved.state is OPEN and not moved.was_closed:
+            # Every `open_duration` perhaps, for as long as the backend is ill: that is known already.
+            self._context.log("info", "circuit is open again", **fields, reason=moved.reason)
+            return
         if moved.state is OPEN:
             self._context.log("warn", "circuit is open: the backend gets no requests", **fields, reason=moved.reason)
         elif moved.state is CLOSED:

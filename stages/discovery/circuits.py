@@ -111,6 +111,8 @@ class CircuitMoved:
     state: CircuitState
     reason: str = ""
     """Why it has opened."""
+    was_closed: bool = True
+    """Before that; else it has opened again, since a probe has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +362,7 @@ class Circuits:
         if circuit.probed(replica, row.round, row.passed, row.failed, now):
             if circuit.state is CLOSED:
                 del self._moving[key]
-            yield CircuitMoved(*key, circuit.state, "" if circuit.state is CLOSED else "a probe failed")
+            yield CircuitMoved(*key, circuit.state, "" if circuit.state is CLOSED else "a probe failed", False)
         if new.unreachable > 0:
             self._unchecked.add(key)
 

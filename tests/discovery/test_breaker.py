@@ -101,6 +101,10 @@ async def test_it_opens_at_once_is_tried_and_closes(tmp_path: Path) -> None:
         assert run.told == (1, 0, {}), "nobody waits for a timer"
         await eventually(lambda: run.told[0] == 2)
         assert run.told[2] == {11: 1, 12: 1}
+        run.of[11].probed(run.told[1], 0, 1)
+        run.report(11)
+        assert run.told == (1, 0, {})
+        await eventually(lambda: run.told[0] == 2)
         for replica in (11, 12):
             run.of[replica].probed(run.told[1], 1)
             run.report(replica)
@@ -108,8 +112,11 @@ async def test_it_opens_at_once_is_tried_and_closes(tmp_path: Path) -> None:
         assert run.lines() == [
             ("warn", "circuit is open: the backend gets no requests", "3 failures in a row"),
             ("info", "circuit is half-open: the backend is tried", ""),
+            ("info", "circuit is open again", "a probe failed"),
+            ("info", "circuit is half-open: the backend is tried", ""),
             ("info", "circuit is closed again", ""),
         ]
+        # That it is tried in vain is told to no pager: it may be every ten seconds.
         assert [(level, text) for level, _, text, _ in run.context.noticed] == [
             ("error", f"upstream api({ADDRESS}): the circuit is open: 3 failures in a row"),
             ("info", f"upstream api({ADDRESS}): the circuit is closed"),
