@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,9 @@ SLOW: Final = 1.0
 
 WINDOW: Final = 1.0
 """Seconds over which a share is looked at."""
+
+FEW: Final = 0.05
+"""Of the requests of such a time: touched ones up to so many are trials, not traffic."""
 
 ENOUGH: Final = 0.8
 """Of its fair share: so much of it a backend must get to have it again."""
@@ -40,7 +44,9 @@ class Figures:
     touched: int
     """Requests sent within the outage that a client saw hurt, or that reached the bad backend at all, retried or not."""
     left: float | None
-    """Seconds from the fault until the last of those was sent by its client; None: there was none."""
+    """Seconds from the fault until the last second ends of whose requests more than 5 % were touched; None: none was ever touched."""
+    last: float | None
+    """Seconds from the fault until the last touched request at all was sent, such as a trial whether it is well again."""
     returned: float | None
     """Seconds from the backend's recovery until it begins to have, for a second, 80 % of its fair share of answers; None: not seen."""
 
@@ -53,16 +59,28 @@ def figures(seen: Sequence[Seen], span: Span, backend: str, reached: Collection[
     def is_hurt(one: Seen) -> bool:
         return one.is_error or one.took > SLOW or one.number in reached
 
-    touched = [one.at for one in seen if span.gone <= one.at < end and is_hurt(one)]
+    within = [one for one in seen if span.gone <= one.at < end]
+    touched = [one.at for one in within if is_hurt(one)]
     good = [one for one in seen if not one.is_error]
     return Figures(
         requests=len(seen),
         errors=len(seen) - len(good),
         slow=sum(one.took > SLOW for one in good),
         touched=len(touched),
-        left=max(touched) - span.gone if touched else None,
+        left=left([one.at for one in within], touched, span.gone),
+        last=max(touched) - span.gone if touched else None,
         returned=returned(seen, span, backend, backends),
     )
+
+
+def left(sent: Sequence[float], touched: Sequence[float], gone: float) -> float | None:
+    """sent, touched: times of requests, the latter of some of the former, in order."""
+    found = 0.0
+    for index, at in enumerate(touched):
+        few = FEW * (bisect_right(sent, at) - bisect_left(sent, at - WINDOW))
+        if index + 1 - bisect_left(touched, at - WINDOW) > few:
+            found = at - gone
+    return found if touched else None
 
 
 def returned(seen: Sequence[Seen], span: Span, backend: str, backends: int) -> float | None:

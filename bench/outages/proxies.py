@@ -192,10 +192,10 @@ def pingap(placement: str) -> Callable[[Behind, int], Start]:
 
 
 PROXIES: dict[str, Callable[[Behind, int], Start]] = {
-    "pingap": pingap("split"),
-    "pingap, colocated": pingap("colocated"),
-    "nginx, max_fails=1": nginx(1),
-    "nginx, max_fails=3": nginx(3),
+    "pingap split": pingap("split"),
+    "pingap colocated": pingap("colocated"),
+    "nginx max_fails=1": nginx(1),
+    "nginx max_fails=3": nginx(3),
     "Envoy": envoy,
 }
 """Name to what says how it is started on a port."""
