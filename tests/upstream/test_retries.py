@@ -485,6 +485,21 @@ async def test_of_an_answer_that_the_client_has_seen_the_beginning_of_the_rest_g
     assert len(play.interims) == 1
 
 
+async def test_a_websocket_is_opened_elsewhere_when_its_first_backend_is_busy(play: Play) -> None:
+    play.serves("a:1 b:1", location={"retry_status_code": (503,)})
+    sid = play.asks(headers=b"host: example\r\nsec-websocket-key: x\r\n", upgrade=b"websocket")
+    await play.turn()
+    asked(play).says(BUSY)
+    await play.turn()
+    link = asked(play)
+    link.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: y\r\n\r\n")
+    assert play.hears()[0][1].status == 101
+    link.hears()
+    play.sends(sid, b"frame")
+    assert link.hears() == b"frame"
+    play.cancels(sid)
+
+
 async def test_who_leaves_while_another_backend_is_asked_is_not_missed(play: Play) -> None:
     play.serves("a:1 b:1", location={"retry_status_code": (503,)})
     sid = play.asks()
