@@ -54,7 +54,7 @@ class _Backend:
 class _Upstream:
     plan: Plan
     backends: dict[str, _Backend] = field(default_factory=dict)
-    """By address, those of `targets`."""
+    """By address, those of `targets`, and of `told`."""
     found: dict[str, tuple[Backend, ...]] = field(default_factory=dict)
     """What entries stand for, by the entry, as it was found last."""
     told: dict[str, tuple[Backend, ...]] = field(default_factory=dict)
@@ -77,7 +77,10 @@ class _Upstream:
 
     def arrange(self, verdicts: Mapping[str, _Backend]) -> None:
         """Takes up the targets; what is known of them stays."""
-        self.backends = {target.address: verdicts.get(target.address) or _Backend() for target in self.targets()}
+        # Who is still told of has its verdict, though it is checked no longer: a dead one must not count as healthy again.
+        told = {backend.address for backends in self.told.values() for backend in backends}
+        left = {address: verdict for address, verdict in verdicts.items() if address in told}
+        self.backends = left | {target.address: verdicts.get(target.address) or _Backend() for target in self.targets()}
         self.tell()
 
     def tell(self) -> None:
@@ -86,6 +89,8 @@ class _Upstream:
         But never does a set of which nothing is known take the place of one that serves: that waits for one healthy backend, or
         for the verdict on the last. A name that the system looks up is tried by upstream itself until then.
         """
+        if not self.found:
+            return  # all entries are addresses: there may be thousands, and this comes with each verdict
         for entry in self.plan.entries:
             found = self.found.get(entry.address)
             if found is None:
@@ -94,6 +99,9 @@ class _Upstream:
             ready = tuple(backend for backend in found if backend.address in before or self.verdict(backend.address) is not None)
             if len(ready) == len(found) or any(backend.address in before or self.verdict(backend.address) for backend in ready):
                 self.told[entry.address] = ready
+        known = {target.address for target in self.targets()}
+        known |= {backend.address for backends in self.told.values() for backend in backends}
+        self.backends = {address: backend for address, backend in self.backends.items() if address in known}
 
     def verdict(self, address: str) -> bool | None:
         """Whether it is healthy; None before anybody has said so."""

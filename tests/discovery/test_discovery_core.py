@@ -188,6 +188,15 @@ def test_a_set_of_which_nothing_is_known_does_not_take_the_place_of_one_that_ser
     assert script.core.addresses() == told("10.0.0.2", "10.0.0.3")
 
 
+def test_a_dead_backend_stays_dead_while_what_takes_its_place_is_not_known_yet() -> None:
+    script = Script(api=replace(NAMED, entries=NAMED.entries[:1]))
+    script.on(resolved("10.0.0.1"), up("10.0.0.1:80"), down("10.0.0.1:80"), resolved("10.0.0.2"))
+    assert script.core.addresses() == told("10.0.0.1")
+    assert script.value == {"api": {"10.0.0.1:80": False}}
+    script.on(up("10.0.0.2:80"))
+    assert (script.core.addresses(), script.value) == (told("10.0.0.2"), {"api": {"10.0.0.2:80": True}})
+
+
 def test_what_a_source_finds_takes_the_place_of_its_entry_and_may_be_nothing() -> None:
     labelled = replace(NAMED, discovery="docker")
     script = Script(api=labelled)
