@@ -8,16 +8,16 @@
     probes/     one check of one backend by tcp, http, https or grpc, with deadlines; always closes what it opened
     shares.py   whose check may begin when many hang (gate.py waits for it)    urgent.py  which one out of turn
     downs.py    when it is told that an upstream has no healthy backend
-    circuits.py statistics and circuits of all backends, from what replicas of upstream report
-                circuit.py, half_open.py: the breaker of one; window.py: what it goes by
+    breaker.py  acts: reports of upstream's replicas in, topics `circuits` and `loads` out; circuits.py decides on all backends,
+                circuit.py and half_open.py on one; window.py: what it goes by
     drains.py   backends taken out by hand    table.py   what is shown of all    asked.py   what the operator is answered
-    actor.py    the watches; publishes topics `health`, `backends` and `drains`
+    actor.py    the watches; publishes topics `health`, `backends` and `drains` (topic.py)
 
 Backends come from the configuration (static): addresses, and names, whose addresses are
 looked up at the start and when none of them is healthy any more. A verdict changes only after `success`
 or `failure` results in a row. A backend that was never judged counts as healthy; it is
 checked again soon until it is judged, as is one whose check fails while it counts as healthy.
 
-Verdicts, addresses and drains are kept in `health.last`, `backends.last` and `drains.last`, so that a restart of this stage calls no dead
+Verdicts, addresses, drains and circuits are kept (`health.last` and so on), so that a restart of this stage calls no dead
 backend healthy; who follows the topic keeps its last value while the stage is away.
 """
