@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pingap.config.model import Snapshot, Upstream
+from pingap.config.parts import Backend
 from pingap.stages.metrics import upstreams_page
+from pingap.stages.metrics.actor import compile_generation
 from pingap.stages.metrics.core import Scope, Sums
 from pingap.stages.metrics.page import page
 from pingap.stages.statuses import BackendStatus, SourceStatus, UpstreamStatus
@@ -108,3 +111,14 @@ def test_thousands_of_backends_do_not_become_thousands_of_series(monkeypatch: py
     assert found["pingap_upstream_backend_requests"]["_OTHER", "front", "api"] == 210
     assert len(found["pingap_upstream_backend_healthy"]) == 3
     assert found["pingap_upstream_backends"]["healthy", "web"] == 5
+
+
+def test_who_has_asked_for_statistics_gets_them_and_a_breaker_asks_for_them() -> None:
+    addrs = (Backend("10.0.0.1"),)
+    upstreams = {
+        "plain": Upstream(addrs=addrs, backend_stats_interval=5.0),
+        "asks": Upstream(addrs=addrs, enable_backend_stats=True),
+        "row": Upstream(addrs=addrs, circuit_break_max_consecutive_failures=1),
+        "percent": Upstream(addrs=addrs, circuit_break_max_failure_percent=1),
+    }
+    assert compile_generation(Snapshot(upstreams=upstreams), {}).scope.exported == {"asks", "row", "percent"}
