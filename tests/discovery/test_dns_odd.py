@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pingap.config.parts import Backend
 from pingap.stages.discovery.dns import server as server_module
 from pingap.stages.discovery.dns.client import DnsFailed, parse_hosts
+from pingap.stages.discovery.dns.lookup import MOST_SHARES, shares_of
 from pingap.stages.discovery.dns.refresh import FIRST, LEAST, LEAST_TTL, LONGEST, MOST_TTL, SPREAD, Refresh
 from tests.discovery.dns_parts import addresses, client, lookup, source
 from tests.discovery.dns_peer import DnsPeer, a_record, answer, dns_peer, framed
@@ -314,3 +315,19 @@ def test_no_hosts_file_is_too_odd(text: str) -> None:
     for name, found in parse_hosts(text).items():
         assert name == name.lower()
         assert found
+
+
+@given(st.lists(st.integers(0, 65535), min_size=1, max_size=1024))
+def test_weights_of_services_keep_their_proportion_within_bounds(weights: list[int]) -> None:
+    shares = shares_of(weights)
+    assert min(shares) >= 1
+    assert sum(shares) <= MOST_SHARES + len(weights) * 1.5
+    assert sorted(shares) == [share for _, share in sorted(zip(weights, shares, strict=True))]
+
+
+def test_weights_of_services_are_taken_in_lowest_terms() -> None:
+    assert shares_of([10, 20, 30]) == [1, 2, 3]
+    assert shares_of([0, 0]) == [1, 1]
+    assert shares_of([100, 0, 50]) == [200, 1, 100]
+    assert shares_of([65535, 1]) == [2048, 1]
+    assert shares_of([99] * 3 + [100]) == [99, 99, 99, 100]

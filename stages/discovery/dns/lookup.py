@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, NamedTuple
@@ -24,6 +24,12 @@ MOST_TARGETS: Final = 128
 
 MOST_BACKENDS: Final = 1024
 """Backends of one entry. An answer has room for a few more."""
+
+MOST_SHARES: Final = 2048
+"""Weights of all SRV records of a lookup together: what hashes over them has to place each. Beyond it they lose in precision."""
+
+NEXT_TO_NOTHING: Final = 100
+"""A record of weight 0 beside others "should have a very small chance of being selected" (RFC 2782): one in so many."""
 
 STALE_TTL: Final = 30.0
 """Seconds after which what could not be asked is asked again while something else of the entry was (RFC 8767 section 5)."""
@@ -195,13 +201,9 @@ class DnsLookup:
         if failures and not any(found.values()):
             raise failures[0]
         now.lacking += map(str, failures)
-        shares = _shares([record.weight for record in records])
-        return [
-            Backend(address, record.port, share)
-            for record, share in zip(records, shares, strict=True)
-            if record.port
-            for address in found.get(record.target, ())
-        ]
+        places = [(address, record) for record in records if record.port for address in found.get(record.target, ())]
+        shares = shares_of([record.weight for _, record in places])
+        return [Backend(address, record.port, share) for (address, record), share in zip(places, shares, strict=True)]
 
     async def _of_target(self, target: dns.name.Name, now: _Round, absences: list[str]) -> tuple[str, ...]:
         """The addresses of a target; those of before when it cannot be looked up."""
@@ -221,7 +223,10 @@ class DnsLookup:
             return tuple(address for addresses in before.values() for address in addresses)
 
 
-def _shares(weights: list[int]) -> list[int]:
-    """Weights of SRV records as those of backends, in lowest terms. 0 is little, not nothing: 1, as small as it can be."""
+def shares_of(weights: Sequence[int]) -> list[int]:
+    """Weights of SRV records as those of backends, in lowest terms, all together not too many. 0 is a hundredth of the least."""
     divisor = math.gcd(*weights) or 1
-    return [max(1, weight // divisor) for weight in weights]
+    unit = NEXT_TO_NOTHING if 0 in weights and any(weights) else 1
+    total = sum(weights) // divisor * unit
+    factor = min(1.0, MOST_SHARES / total) if total else 1.0
+    return [max(1, round(weight // divisor * unit * factor)) for weight in weights]
