@@ -27,7 +27,6 @@ from pingap.stages.upstream.compiled import UpstreamCompiler
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
 from tests.kit.loop import Turns
-from tests.kit.tallies import tallies
 
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 AFFINITY = Affinity(2, 3, 4)
@@ -100,7 +99,7 @@ def measure(name: str, locations: dict[str, Location], requests: Iterable[Reques
 def _leaving(snapshot: Snapshot, batch: list[Request], repeats: int) -> float:
     """µs in upstream for what the location writes."""
     router = Router(snapshot, {})
-    rules = finished(UpstreamCompiler(tallies()).compile(snapshot, {})).rules
+    rules = finished(UpstreamCompiler().compile(snapshot, {})).rules
     routed = [outcome for outcome in (router.route(message, monotonic) for message in batch) if isinstance(outcome, Routed)]
     best = 1e9
     for _ in range(repeats):

@@ -147,9 +147,10 @@ class DiscoveryActor(Actor):
         if not self._topics:
             # Not before: who follows keeps what the life before this one has found out.
             self._topics = (
-                KeptTopic(self.context, "backends", BACKENDS, self.core.addresses),
+                # Who gets to know of a backend is to know already whether it is well.
                 KeptTopic(self.context, "health", HEALTH, self.core.value),
                 KeptTopic(self.context, "drains", DRAINS, self._drains.value),
+                KeptTopic(self.context, "backends", BACKENDS, self.core.addresses),
             )
             self._downs.begin(self.core.down())
             self.context.ready()

@@ -78,7 +78,7 @@ class UpstreamActor(OfStreams):
         self.reports = Reports(context)
         self.pools = Pools(context, self.reports.tallies)
         self.troubles = Troubles(context, self.pools)
-        self._compiler = UpstreamCompiler(self.reports.tallies)
+        self._compiler = UpstreamCompiler()
         self._generations: Generations[CompiledUpstreams] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
         self._current: CompiledUpstreams | None = None
         self._exchanges: dict[int, UpstreamExchange] = {}

@@ -137,8 +137,7 @@ class BackendState:
         """Requests that it may get in this round yet."""
         self.is_usable = True
         """By all of these it may get a request."""
-        self.tally = tally
-        tally.states.append(self)
+        self.count_by(tally)
         self._failures = group.failures
         self._least_failure = min(group.failures, default=1000)
         self.keeps_idle = group.keeps_idle
@@ -191,6 +190,11 @@ class BackendState:
     def is_at_risk(self, routed: Routed) -> bool:
         """A connection of HTTP/2 to it may end over this request."""
         return is_large(routed.target, routed.headers) or (not self.takes_trailers and announces_trailers(routed))
+
+    def count_by(self, tally: Tally) -> None:
+        """What it does from now on is counted there."""
+        self.tally = tally
+        tally.states.append(self)
 
     # -- whether it gets requests -----------------------------------------------------
 
@@ -249,7 +253,9 @@ class BackendState:
                 self.tally.went_well()
         elif outcome in FAULTS:
             if is_counted:
-                if status not in self._failures:  # else it is one failure already
+                if status in self._failures:
+                    self.tally.touch()  # it is one failure already
+                else:
                     self.tally.went_wrong(False, True)
                 return
             self.tally.went_wrong(outcome in UNREACHABLE)

@@ -19,7 +19,6 @@ from pingap.stages.messages import Routed
 from pingap.stages.steps import Steps
 from pingap.stages.upstream.core import RetryRules
 from pingap.stages.upstream.group import Group
-from pingap.stages.upstream.tally import Tallies
 from pingap.stages.variables import Edit, compile_rules, host_name, source_of
 from pingap.stages.via import Via
 
@@ -91,7 +90,6 @@ NO_RULES = LocationRules()
 class UpstreamCompiler:
     """Compiles snapshots; a group whose section did not change keeps its pools and its place in the cycle."""
 
-    tallies: Tallies
     groups: dict[str, Group] = field(default_factory=dict)
     """Those of the committed generation: a candidate may be withdrawn."""
     _made: dict[tuple[Any, ...], LocationRules] = field(default_factory=dict)
@@ -103,9 +101,7 @@ class UpstreamCompiler:
         groups: dict[str, Group] = {}
         for name, settings in snapshot.upstreams.items():
             known = self.groups.get(name)
-            group = groups[name] = (
-                known if known is not None and known.settings == settings else Group(name, settings, randrange, self.tallies)
-            )
+            group = groups[name] = known if known is not None and known.settings == settings else Group(name, settings, randrange)
             if group.transparent is not None:
                 group.transparent.own_ports = frozenset(listen.port for server in snapshot.servers.values() for listen in server.addr)
             yield 1

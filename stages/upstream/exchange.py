@@ -526,7 +526,7 @@ class UpstreamExchange:
         backend = self.attempt.backend
         if backend is not None and not self.is_tunnel:  # those end as they like
             self.actor.troubles.answer_cut(self._group, backend, outcome, detail)
-        self.fail(outcome.kind, detail, outcome)
+        self.fail(outcome.kind, detail, Outcome.CALLED_OFF if self.is_tunnel else outcome)
 
     def fail(self, kind: str, reason: str = "", outcome: Outcome = Outcome.GIVEN_UP) -> None:
         """Ends it with an error: our answer, or when it is too late for that a body that must not look complete.

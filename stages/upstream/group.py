@@ -49,12 +49,13 @@ class Displaced(NamedTuple):
 class Group:
     """One upstream section with its backends and balancer."""
 
-    def __init__(self, name: str, settings: Upstream, below: Callable[[int], int], tallies: Tallies) -> None:
+    def __init__(self, name: str, settings: Upstream, below: Callable[[int], int]) -> None:
         """below(n): a random integer from 0 to n - 1."""
         self.name = name
         self.settings = settings
         self._below = below
-        self._tallies = tallies
+        self._tallies: Tallies | None = None
+        """Of this replica, once this is a group of the committed generation: a candidate may be withdrawn, and counts for itself."""
         self.failures = frozenset(settings.backend_failure_status_code) or ANY_5XX
         """Statuses of answers that are failures."""
         self.is_tls = bool(settings.sni)
@@ -96,7 +97,17 @@ class Group:
 
     def _destination(self, backend: Backend) -> BackendState:
         """Of a request. Of what happens there nobody is told."""
-        return BackendState(self, backend, backend, Tally(NOBODY, self.name, backend.address))
+        return BackendState(self, backend, backend, self._own_tally(backend.address))
+
+    def _own_tally(self, address: str) -> Tally:
+        """One that nobody is told of."""
+        return Tally(NOBODY, self.name, address)
+
+    def join(self, tallies: Tallies) -> None:
+        """What its backends do is counted with what they did before, and told."""
+        self._tallies = tallies
+        for backend in self.backends:
+            backend.count_by(tallies.of(self.name, backend.address))
 
     def serving(self) -> Collection[BackendState]:
         """Those that may get requests, or would if they were usable."""
@@ -131,13 +142,9 @@ class Group:
 
         Who stays keeps everything; who leaves ends what it has begun, and gets nothing new. now: monotonic seconds.
         """
-        waiters: list[Waiter] = []
         backends = self._arranged(addresses)
-        if self.is_known:
-            waiters += [place.waiter for place in self.unplaced]
-            self.unplaced.clear()
         if backends is None:
-            return Displaced([], waiters)
+            return Displaced([], [])
         gone = [backend for backend in self.backends if backend not in backends]
         if self.settings.slow_start and self.backends:
             for backend in backends:
@@ -146,6 +153,7 @@ class Group:
         self.backends = backends
         self.grow(now)
         unwanted: list[Single | Shared] = []
+        waiters: list[Waiter] = []
         for backend in gone:
             unwanted += backend.keep_idle(False)
             waiters += [place.waiter for place in backend.pending]
@@ -177,14 +185,17 @@ class Group:
                     first, before = places[address]
                     places[address] = first, before + weight
                 else:
-                    state = known.get((address, entry.address)) or BackendState(self, one, entry, self._tallies.of(self.name, address))
-                    places[address] = state, weight
+                    places[address] = known.get((address, entry.address)) or self._new(one, entry), weight
         backends = [backend for backend, _ in places.values()]
         if backends == self.backends and all(backend.full_weight == weight for backend, weight in places.values()):
             return None
         for backend, weight in places.values():
             backend.full_weight = weight
         return backends
+
+    def _new(self, backend: Backend, entry: Backend) -> BackendState:
+        tally = self._own_tally(backend.address) if self._tallies is None else self._tallies.of(self.name, backend.address)
+        return BackendState(self, backend, entry, tally)
 
     def set_standing(self, standing: Standing, actor: int, now: float) -> Displaced:
         """Takes discovery's word on who gets requests. actor: this replica. now: monotonic seconds."""
@@ -204,7 +215,11 @@ class Group:
         if self.is_starting:
             self.grow(now)
         waiters: list[Waiter] = []
-        if any(backend.is_usable and backend.full_weight for backend in self.backends):
+        serves = any(backend.is_usable and backend.full_weight for backend in self.backends)
+        if self.is_known or serves:
+            waiters += [place.waiter for place in self.unplaced]
+            self.unplaced.clear()
+        if serves:
             for backend in was_usable:
                 if not backend.is_usable:
                     waiters += [place.waiter for place in backend.pending]

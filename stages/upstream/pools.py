@@ -14,11 +14,11 @@ from pingap.stages.lookups import Lookups
 from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.dial import Connection, dial
-from pingap.stages.upstream.group import Circuit, Displaced, Found, Group, Standing
+from pingap.stages.upstream.group import Circuit, Found, Group, Standing
 from pingap.stages.upstream.http2 import SharedConnection
 from pingap.stages.upstream.tally import Tallies
 from pingap.stages.upstream.tracer import Traced, Tracer
-from pingap.stages.upstream.waiting import LONGEST_WAIT
+from pingap.stages.upstream.waiting import LONGEST_WAIT, Waiter
 
 MOST_OF_CLIENTS: Final = 32
 """Lookups under way at the same time of names that clients have chosen."""
@@ -53,6 +53,8 @@ class Pools:
         self._drains: Mapping[str, Sequence[str]] = {}
         self._circuits: Mapping[str, Mapping[str, Circuit]] = {}
         self._loads: Mapping[str, Mapping[str, Mapping[int, int]]] = {}
+        self._replaced: list[Group] = []
+        """Of older generations, in which somebody waits for the first backends."""
         self._actor = context.id
         self._tallies = tallies
 
@@ -67,6 +69,8 @@ class Pools:
         for name, group in known.items():
             if groups.get(name) is not group:
                 _close(group.keep_idle(False), "its upstream has changed")
+                if group.unplaced:
+                    self._replaced.append(group)
         fresh = [name for name, group in groups.items() if known.get(name) is not group]
         self.groups = dict(groups)
         may_idle = most > 0
@@ -75,8 +79,8 @@ class Pools:
             _close(group.keep_idle(may_idle and group.settings.idle_timeout > 0), "nothing is to idle any more")
         self.most = most
         for name in fresh:
-            self._apply_addresses(name)
-            self._apply_standing(name)
+            groups[name].join(self._tallies)
+            self._apply(name, True)
         self._forget_others([*fresh, *(known.keys() - groups.keys())])
 
     def take_addresses(self, addresses: Mapping[str, Mapping[str, Sequence[Found]]]) -> None:
@@ -84,49 +88,52 @@ class Pools:
         before, self._addresses = self._addresses, addresses
         changed = _changed(before, addresses)
         for name in changed:
-            self._apply_addresses(name)
-            self._apply_standing(name)
+            self._apply(name, True)
         self._forget_others(changed)
 
     def take_health(self, health: Mapping[str, Mapping[str, bool]]) -> None:
         """Upstream → address → whether it is healthy."""
         before, self._health = self._health, health
         for name in _changed(before, health):
-            self._apply_standing(name)
+            self._apply(name)
 
     def take_drains(self, drains: Mapping[str, Sequence[str]]) -> None:
         """Upstream → addresses that get no requests, by hand."""
         before, self._drains = self._drains, drains
         for name in _changed(before, drains):
-            self._apply_standing(name)
+            self._apply(name)
 
     def take_circuits(self, circuits: Mapping[str, Mapping[str, Circuit]]) -> None:
         """Upstream → address → its circuit, unless that is closed."""
         before, self._circuits = self._circuits, circuits
         for name in _changed(before, circuits):
-            self._apply_standing(name)
+            self._apply(name)
 
     def take_loads(self, loads: Mapping[str, Mapping[str, Mapping[int, int]]]) -> None:
         """Upstream → address → upstream replica → requests in flight."""
         before, self._loads = self._loads, loads
         for name in _changed(before, loads):
-            if (group := self.groups.get(name)) is not None:
-                group.set_loads(loads.get(name, {}), self._actor)
+            self._apply(name)
 
-    def _apply_addresses(self, name: str) -> None:
-        if (group := self.groups.get(name)) is not None:
-            self._displace(group.set_addresses(self._addresses.get(name, {}), monotonic()))
-
-    def _apply_standing(self, name: str) -> None:
-        if (group := self.groups.get(name)) is not None:
+    def _apply(self, name: str, with_addresses: bool = False) -> None:
+        """What is known of an upstream, to its group. Who has to go elsewhere does so when all of it is known there."""
+        self._replaced = [group for group in self._replaced if group.unplaced]
+        groups = [group for group in self._replaced if group.name == name]
+        if (current := self.groups.get(name)) is not None:
+            groups.append(current)
+        for group in groups:
+            now = monotonic()
+            waiters: list[Waiter] = []
+            if with_addresses:
+                displaced = group.set_addresses(self._addresses.get(name, {}), now)
+                _close(displaced.connections, "its backend has left")
+                waiters += displaced.waiters
             standing = Standing(self._health.get(name, {}), self._drains.get(name, ()), self._circuits.get(name, {}))
-            self._displace(group.set_standing(standing, self._actor, monotonic()))
-
-    @staticmethod
-    def _displace(displaced: Displaced) -> None:
-        _close(displaced.connections, "its backend has left or is drained")
-        for waiter in displaced.waiters:
-            waiter.go_elsewhere()
+            displaced = group.set_standing(standing, self._actor, now)
+            _close(displaced.connections, "its backend is drained")
+            group.set_loads(self._loads.get(name, {}), self._actor)
+            for waiter in (*waiters, *displaced.waiters):
+                waiter.go_elsewhere()
 
     def _forget_others(self, names: Iterable[str]) -> None:
         """Nobody counts any more what these upstreams have no more."""
@@ -238,9 +245,9 @@ class Pools:
 
     def _trim(self, now: float) -> None:
         """Closes idle connections that are too old or over the cap."""
-        self._used = {backend for backend in self._used if backend.connections or backend.connecting}
         for backend in self._used:
             backend.look_at_load()
+        self._used = {backend for backend in self._used if backend.connections or backend.connecting}
         idle: list[tuple[BackendState, Single | Shared]] = []
         for backend, connection in self._idle():
             timeout = backend.group.settings.idle_timeout

@@ -74,7 +74,8 @@ class Reports:
         touched, self._touched = self._touched, []
         for tally in touched:
             tally.is_touched = False
-        rows = [tally.row() for tally in touched]  # while nobody is there they go nowhere: who comes is told all
+        # While nobody is there they go nowhere: who comes is told all.
+        rows = [tally.row() for tally in touched if not tally.is_gone]
         for actor in self._told:
             self._send(actor, rows, False)
 

@@ -58,6 +58,7 @@ class Tally:
         "address",
         "failed",
         "failures",
+        "is_gone",
         "is_touched",
         "passed",
         "requests",
@@ -83,6 +84,8 @@ class Tally:
         self.passed = 0
         self.failed = 0
         self.is_touched = False
+        self.is_gone = False
+        """Its backend has left, and nobody is told any more. Should that come again, another tally counts."""
 
     def went_well(self) -> None:
         """One request more, and its answer was no failure."""
@@ -116,7 +119,7 @@ class Tally:
 
     def touch(self) -> None:
         """It is to be reported."""
-        if not self.is_touched:
+        if not (self.is_touched or self.is_gone):
             self.is_touched = True
             self._keeper.touched(self)
 
@@ -159,7 +162,10 @@ class Tallies:
         """Forgets backends of this upstream but the current ones, by address: should one come again, it begins anew."""
         known = self._known.pop(upstream, {})
         kept = {address: tally for address, tally in known.items() if address in current}
-        for address, tally in kept.items():
-            tally.prune(current[address])
+        for address, tally in known.items():
+            if address in kept:
+                tally.prune(current[address])
+            else:
+                tally.is_gone = True
         if kept:
             self._known[upstream] = kept

@@ -109,7 +109,8 @@ class World:
         for place, number in enumerate(ids):
             context: Any = Bus(number, self.loop, self.trip, self.reported)
             reports = Reports(context)
-            self.groups[number] = Group("api", Upstream(addrs=(Backend("10.0.0.1", 80),)), lambda n: 0, reports.tallies)
+            self.groups[number] = Group("api", Upstream(addrs=(Backend("10.0.0.1", 80),)), lambda n: 0)
+            self.groups[number].join(reports.tallies)
             reports.members_changed(table)
             self.loop.call_at(place / (self.rate * self.replicas), self.begins, number)
         for tick in range(1, 250):

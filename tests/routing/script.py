@@ -13,7 +13,6 @@ from pingap.stages.messages import Affinity, Peer, Request, Routed
 from pingap.stages.routing.core import Router
 from pingap.stages.steps import finished
 from pingap.stages.upstream.compiled import UpstreamCompiler
-from tests.kit.tallies import tallies
 
 SID = (1 << 32) + 7
 ACCEPT, ROUTING, PLUGINS, UPSTREAM = 1, 2, 3, 4
@@ -74,7 +73,7 @@ def request(target: str = "/", host: str = "example.com", headers: str = "", **m
 
 def leaving(routed: Routed, site: Snapshot, address: str = "10.0.0.5:80") -> list[str]:
     """The header lines with which a request leaves for the backend at `address`."""
-    return lines(finished(UpstreamCompiler(tallies()).compile(site, {})).rules[routed.location].leaving(routed.headers, routed, address))
+    return lines(finished(UpstreamCompiler().compile(site, {})).rules[routed.location].leaving(routed.headers, routed, address))
 
 
 def left(made: Snapshot, message: Request, address: str = "10.0.0.5:80") -> Routed:

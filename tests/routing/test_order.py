@@ -20,7 +20,6 @@ from pingap.stages.plugins import registry
 from pingap.stages.routing.core import Refusal, Router
 from pingap.stages.steps import finished
 from pingap.stages.upstream.compiled import UpstreamCompiler
-from tests.kit.tallies import tallies
 from tests.plugins.script import Sections, Stage
 from tests.plugins.test_python_plugins import plugin, section
 from tests.routing.script import lines, location, request, snapshot
@@ -56,7 +55,7 @@ class Trip:
                 outcome = await stage.one(outcome)
                 if isinstance(outcome, Response):
                     return outcome
-            rules = finished(UpstreamCompiler(tallies()).compile(self.made, {})).rules["l"]
+            rules = finished(UpstreamCompiler().compile(self.made, {})).rules["l"]
             assert rules.writes or rules.leaving(outcome.headers, outcome, "") == outcome.headers
             left: Routed = structs.replace(outcome, headers=rules.leaving(outcome.headers, outcome, "10.0.0.5:80"))
             return left

@@ -9,7 +9,6 @@ from pingap.config.model import Upstream
 from pingap.config.parts import Backend
 from pingap.observability.figures import CONNECTIONS
 from pingap.stages.upstream.group import Group
-from tests.kit.tallies import tallies
 from tests.upstream.playbook import OK, Play, report_of
 
 NAME = "many.example:80"
@@ -128,7 +127,7 @@ async def test_without_a_host_a_request_names_the_backend_as_configured(play: Pl
 
 
 def test_the_name_that_a_backend_proves_to_be_is_that_of_its_entry() -> None:
-    group = Group("api", Upstream(addrs=(Backend("many.example", 443),), sni="$host"), lambda n: 0, tallies())
+    group = Group("api", Upstream(addrs=(Backend("many.example", 443),), sni="$host"), lambda n: 0)
     group.set_addresses({"many.example:443": [("10.0.0.1", 443, 1)]}, 0.0)
     routed = type("Routed", (), {"host": b""})()
     assert group.name_for(routed, group.backends[0]) == "many.example"
@@ -136,6 +135,6 @@ def test_the_name_that_a_backend_proves_to_be_is_that_of_its_entry() -> None:
 
 @pytest.mark.parametrize(("addr", "name"), [("unix:/run/a.sock", "localhost"), ("[fe80::1%eth0]:443", "fe80::1"), ("[::1]:443", "::1")])
 def test_what_means_something_on_this_host_only_is_proved_by_no_certificate(addr: str, name: str) -> None:
-    group = Group("api", Upstream(addrs=(parse_backend(addr),), sni="$host"), lambda n: 0, tallies())
+    group = Group("api", Upstream(addrs=(parse_backend(addr),), sni="$host"), lambda n: 0)
     routed = type("Routed", (), {"host": b""})()
     assert group.name_for(routed, group.backends[0]) == name

@@ -9,7 +9,6 @@ from pingap.config.model import Basic, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, PathRule
 from pingap.stages.steps import finished
 from pingap.stages.upstream.compiled import CompiledUpstreams, UpstreamCompiler
-from tests.kit.tallies import tallies
 
 SITE = Location(upstream="u", max_retries=1, proxy_set_headers=(("X-A", "$host"),))
 
@@ -21,7 +20,7 @@ def snapshot(locations: dict[str, Location] | None = None, basic: Basic | None =
 
 def after(before: Snapshot, then: Snapshot) -> tuple[CompiledUpstreams, CompiledUpstreams]:
     """What becomes of both, when the first is the committed one."""
-    compiler = UpstreamCompiler(tallies())
+    compiler = UpstreamCompiler()
     first = finished(compiler.compile(before, {}))
     compiler.groups = first.groups
     return first, finished(compiler.compile(then, {}))
@@ -30,7 +29,7 @@ def after(before: Snapshot, then: Snapshot) -> tuple[CompiledUpstreams, Compiled
 def test_locations_that_say_the_same_have_the_same_rules() -> None:
     other = replace(SITE, upstream="v", path=PathRule("prefix", "/other"))
     differs = replace(SITE, max_retries=2)
-    rules = finished(UpstreamCompiler(tallies()).compile(snapshot({"a": SITE, "b": other, "c": differs}), {})).rules
+    rules = finished(UpstreamCompiler().compile(snapshot({"a": SITE, "b": other, "c": differs}), {})).rules
     assert rules["a"] is rules["b"]
     assert rules["c"].retry.max_retries == 2
 
@@ -47,9 +46,7 @@ def test_every_key_that_rules_depend_on_makes_others() -> None:
     ]
     servers = {"web": Server(addr=(), modules=("grpc-web",))}
     for change in changes:
-        rules = finished(
-            UpstreamCompiler(tallies()).compile(snapshot({"a": SITE, "b": replace(SITE, **change)}, servers=servers), {})
-        ).rules
+        rules = finished(UpstreamCompiler().compile(snapshot({"a": SITE, "b": replace(SITE, **change)}, servers=servers), {})).rules
         assert rules["a"] != rules["b"], change
 
 
@@ -75,4 +72,4 @@ def test_a_change_around_them_makes_all_rules_anew() -> None:
 def test_a_thousand_of_them_come_in_a_thousand_steps() -> None:
     """So that no turn of the loop does it all."""
     locations = {f"l{number}": replace(SITE, max_retries=number % 200) for number in range(1000)}
-    assert sum(UpstreamCompiler(tallies()).compile(snapshot(locations), {})) >= 1000
+    assert sum(UpstreamCompiler().compile(snapshot(locations), {})) >= 1000

@@ -9,7 +9,6 @@ from pingap.config.parts import Backend, Balance
 from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.waiting import Place
-from tests.kit.tallies import tallies
 
 
 class Idler:
@@ -41,7 +40,7 @@ class Asker:
 
 def group_of(addrs: str = "a b", **settings: Any) -> Group:
     backends = tuple(Backend(host, 1) for host in addrs.split())
-    return Group("api", Upstream(addrs=backends, algo=Balance(kind="round_robin"), **settings), lambda n: 0, tallies())
+    return Group("api", Upstream(addrs=backends, algo=Balance(kind="round_robin"), **settings), lambda n: 0)
 
 
 def lines_up(backend: BackendState, *names: str, needs_http1: bool = False) -> list[Any]:

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from pingap.config.model import Upstream
+from pingap.config.parts import Backend
 from pingap.stages.messages import BackendReport, BackendRow
 from pingap.stages.upstream.backend import HALF_OPEN, OPEN
 from pingap.stages.upstream.core import Outcome
+from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.tally import FAULTS, UNREACHABLE
 from tests.kit.waiting import eventually
 from tests.upstream.playbook import CREW, OK, UPSTREAM, Play, report_of
@@ -312,6 +315,125 @@ async def test_of_what_is_in_flight_for_long_it_is_told_too(play: Play) -> None:
     assert (rows(play)["a:1"].in_flight, rows(play)["a:1"].connections) == (1, 1)
     play.backend().link.says(OK)
     assert play.hears_response(sid).status == 200
+
+
+# -- what a review found -----------------------------------------------------------------
+
+
+async def test_who_waits_for_the_first_backends_is_served_as_soon_as_one_is_usable(play: Play) -> None:
+    play.serves("x.test:1 y.test:1", discovery="dns")
+    sids = [play.asks()]
+    play.health(api={"10.0.0.1:1": False})
+    play.finds(api={"x.test:1": [("10.0.0.1", 1, 1)]})
+    await play.turn()
+    sids.append(play.asks())
+    assert play.hears_nothing(), "the other name may have a healthy one"
+    play.health(api={"10.0.0.1:1": True})
+    await play.turn()
+    for link in play.backend("10.0.0.1:1").open:
+        link.says(OK)
+    assert sorted(sent.sid for _, sent in play.hears() if sent.status == 200) == sids
+
+
+async def test_a_reload_leaves_nobody_behind_who_waits_for_the_first_backends(play: Play) -> None:
+    play.serves("x.test:1", discovery="dns")
+    sid = play.asks()
+    play.serves("x.test:1", discovery="dns", read_timeout=7.0)
+    play.finds(api={"x.test:1": [("10.0.0.1", 1, 1)]})
+    await play.turn()
+    play.backend("10.0.0.1:1").link.says(OK)
+    assert play.hears_response(sid).status == 200
+
+
+async def test_who_has_waited_goes_to_no_backend_that_is_known_to_be_out(play: Play) -> None:
+    play.serves("x.test:1", "round_robin", discovery="dns")
+    sids = [play.asks() for _ in range(6)]
+    play.health(api={"10.0.0.1:1": False})
+    says(play, "drains", api=["10.0.0.2:1"])
+    play.finds(api={"x.test:1": [("10.0.0.1", 1, 1), ("10.0.0.2", 1, 1), ("10.0.0.3", 1, 1)]})
+    await play.turn()
+    assert {address: backend.asked for address, backend in play.backends.items() if backend.asked} == {"10.0.0.3:1": 6}
+    for link in play.backend("10.0.0.3:1").open:
+        link.says(OK)
+    assert len(play.hears()) == len(sids)
+
+
+async def test_loads_hold_for_a_new_generation(play: Play) -> None:
+    play.serves("a:1 b:1", "least_conn")
+    says(play, "loads", api={"a:1": {OTHER: 50}})
+    play.serves("a:1 b:1", "least_conn", read_timeout=8.0)
+    assert play.state("a:1").elsewhere == 50
+
+
+@pytest.mark.parametrize("end", ["resets", "idles"])
+async def test_a_tunnel_ends_as_it_likes(play: Play, end: str) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("a:1", read_timeout=5.0)
+    play.asks(upgrade=b"websocket", headers=b"sec-websocket-key: x\r\n")
+    await play.turn()
+    play.backend().link.says(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await eventually(lambda: rows(play)["a:1"].in_flight == 1)
+    if end == "resets":
+        play.backend().link.resets()
+    await play.passes(6)
+    await eventually(lambda: rows(play)["a:1"].in_flight == 0)
+    assert (rows(play)["a:1"].requests, rows(play)["a:1"].failures) == (1, 0)
+    play.hears()
+
+
+async def test_what_has_ended_is_told_too(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("a:1")
+    play.asks()
+    await play.turn()
+    play.backend().link.says(b"HTTP/1.1 503 No\r\nContent-Length: 9\r\n\r\nhalf")
+    await eventually(lambda: rows(play)["a:1"].failures == 1)
+    play.backend().link.closes()
+    await play.passes(1)
+    await eventually(lambda: (rows(play)["a:1"].in_flight, rows(play)["a:1"].connections) == (0, 0))
+    assert rows(play)["a:1"].failures == 1
+    play.hears()
+    await asked(play, 1)
+    await play.passes(1)
+    await eventually(lambda: rows(play)["a:1"].connections == 1)
+    play.backend().link.closes()
+    await play.passes(1)
+    await eventually(lambda: rows(play)["a:1"].connections == 0)
+
+
+async def test_what_a_backend_still_does_that_has_left_is_not_told_of_the_one_that_comes_again(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("many:1")
+    play.resolves(api={"many:1": ["10.0.0.1"]})
+    await asked(play, 5)
+    sid = play.asks()
+    await play.turn()
+    old = next(link for link in play.backend("10.0.0.1:1").open if link.connection.exchange is not None)
+    play.resolves(api={"many:1": ["10.0.0.2"]})
+    play.resolves(api={"many:1": ["10.0.0.1"]})
+    new = play.asks()
+    await play.turn()
+    next(link for link in play.backend("10.0.0.1:1").open if link not in (old,) and link.connection.exchange is not None).says(OK)
+    await eventually(lambda: rows(play)["10.0.0.1:1"].requests == 1)
+    before = len(reports(play))
+    old.says(OK)
+    await play.passes(1)
+    sids = sorted(sent.sid for _, sent in play.hears())
+    play.resolves(api={"many:1": ["10.0.0.1", "10.0.0.3"]})
+    await asked(play, 2)
+    await eventually(lambda: len(reports(play)) > before)
+    assert all(row.requests < 6 for report in reports(play)[before:] for row in report.rows)
+    assert sids == [sid, new]
+
+
+async def test_a_candidate_that_is_withdrawn_leaves_no_tally(play: Play) -> None:
+    play.serves("a:1")
+    (tally,) = play.actor.reports.tallies.all()
+    assert len(tally.states) == 1
+    play.actor._compiler.groups = {}
+    Group("api", Upstream(addrs=(Backend("a", 1),)), lambda n: 0)
+    Group("other", Upstream(addrs=(Backend("a", 1),)), lambda n: 0)
+    assert list(play.actor.reports.tallies.all()) == [tally] and len(tally.states) == 1
 
 
 NOBODYS = {

@@ -55,7 +55,7 @@ async def ends(play: Play, how: str) -> None:
     elif how == "its upstream has changed":
         await play.fetches()
         play.serves("b:1")
-    elif how == "its backend has left or is drained":
+    elif how == "its backend has left":
         await play.fetches()
         play.resolves(api={"a:1": ["b"]})
     elif how == "pingap stops":
@@ -96,7 +96,7 @@ async def ends(play: Play, how: str) -> None:
         ("idle_timeout", "pingap"),
         ("upstream_keepalive_pool_size", "pingap"),
         ("its upstream has changed", "pingap"),
-        ("its backend has left or is drained", "pingap"),
+        ("its backend has left", "pingap"),
         ("pingap stops", "pingap"),
         ("the answer says so", "pingap"),
         ("its request was given up", "pingap"),

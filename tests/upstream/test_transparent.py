@@ -19,14 +19,13 @@ from pingap.stages.messages import BackendReport, Response
 from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.transparent import MOST, NoDestination, Transparent
-from tests.kit.tallies import tallies
 from tests.kit.waiting import free_port
 from tests.upstream.playbook import CREW, OK, Play, report_of
 from tests.upstream.test_sockets import Wire, keeps, on_both_loops, origin
 
 
 def transparent(**settings: Any) -> Transparent:
-    found = Group("any", Upstream(discovery="transparent", **settings), lambda n: 0, tallies()).transparent
+    found = Group("any", Upstream(discovery="transparent", **settings), lambda n: 0).transparent
     assert found is not None
     return found
 
