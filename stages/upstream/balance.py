@@ -22,6 +22,9 @@ RING_POINTS: Final = 160
 MAX_SHARE: Final = 64
 """Units of weight that the heaviest backend of a ring has at most; larger weights are scaled down to it."""
 
+MAX_POINTS: Final = 1 << 18
+"""Points of a ring, of which each costs a microsecond to make; with more backends, or more unlike ones, each gets fewer."""
+
 
 class Load(Protocol):
     """What a balancer may look at."""
@@ -89,15 +92,21 @@ class RoundRobin:
 class HashRing:
     """Consistent hashing: when a backend comes or goes only its own share of the keys moves."""
 
-    def __init__(self, names: Sequence[str], weights: Sequence[int]) -> None:
+    def __init__(self, names: Sequence[str], weights: Sequence[int], before: HashRing | None = None) -> None:
+        """before: one of which it takes the points of those that stay: a change costs no more than what is new."""
         # Halved until they fit: other steps would change with every change of the heaviest weight, and move keys.
         scale = 1
-        while max(weights, default=0) > MAX_SHARE * scale:
+        while max(weights, default=0) > MAX_SHARE * scale or RING_POINTS * sum(weights) > MAX_POINTS * scale:
             scale *= 2
+        known = before.places if before is not None else {}
+        self.places: dict[str, list[int]] = {}
+        """Where the points of each backend lie, in no order."""
         points: dict[int, int] = {}
         for index, (name, weight) in enumerate(zip(names, weights, strict=True)):
-            for point in range(max(1, RING_POINTS * weight // scale) if weight else 0):
-                points[place(f"{name}-{point}")] = index
+            count = max(1, RING_POINTS * weight // scale) if weight else 0
+            made = known.get(name, [])
+            self.places[name] = found = made if len(made) == count else [place(f"{name}-{point}") for point in range(count)]
+            points.update(dict.fromkeys(found, index))
         self._points = sorted(points)
         self._owners = [points[point] for point in self._points]
         self._backends = len(set(self._owners))

@@ -83,6 +83,7 @@ class Group:
         """One of its backends starts slowly."""
         self.all_usable = True
         self._only: BackendState | None = None
+        self._ring: HashRing | None = None
         self.transparent: Transparent | None = None
         """Knows where a request goes, where none of the backends is picked, as there are none."""
         if settings.discovery == TRANSPARENT:
@@ -269,7 +270,8 @@ class Group:
         weights = [backend.weight for backend in backends]
         self._balancer: Balancer
         if algo.kind == "hash":
-            self._balancer = HashRing([backend.address for backend in backends], [backend.full_weight for backend in backends])
+            full = [backend.full_weight for backend in backends]
+            self._balancer = self._ring = HashRing([backend.address for backend in backends], full, self._ring)
         elif algo.kind == "least_conn":
             self._balancer = LeastConnections(backends)
         elif algo.kind == "p2c":

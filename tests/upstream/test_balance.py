@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pingap.stages.upstream.balance import MAX_CYCLE, Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin, cycle_of
+from pingap.stages.upstream.balance import MAX_CYCLE, MAX_POINTS, Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin, cycle_of
 from tests.upstream.playbook import Play
 
 
@@ -161,6 +161,20 @@ def test_while_a_backend_is_down_its_keys_go_elsewhere_and_come_back() -> None:
     assert all(now == then for now, then in zip(during, before, strict=True) if then != 2)
     assert len({now for now, then in zip(during, before, strict=True) if then == 2}) == 3, "and not all to one neighbour"
     assert [ring.pick(key, None) for key in KEYS] == before
+
+
+def test_a_ring_takes_over_what_stays_of_the_one_before() -> None:
+    before = HashRing(names(20), [1, 2] * 10)
+    fewer, alone = HashRing(names(19), ([1, 2] * 10)[:19], before), HashRing(names(19), ([1, 2] * 10)[:19])
+    assert [fewer.pick(key, None) for key in KEYS] == [alone.pick(key, None) for key in KEYS]
+    assert fewer.places[names(1)[0]] is before.places[names(1)[0]]
+
+
+@pytest.mark.parametrize(("count", "weight"), [(5000, 1), (1024, 100), (3, 65535)])
+def test_a_ring_has_no_more_points_than_are_made_in_a_moment(count: int, weight: int) -> None:
+    ring = HashRing(names(count), [weight] * (count - 1) + [max(1, weight - 1)])
+    assert sum(map(len, ring.places.values())) <= MAX_POINTS
+    assert all(ring.places.values()), "and each backend has some"
 
 
 # -- by load -----------------------------------------------------------------------------------
