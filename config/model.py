@@ -284,7 +284,7 @@ class Upstream:
     """The application log tells of each connection to a backend: opened, with its times; closed, by whom and why."""
     retry_budget: Annotated[int, Between(0, 100)] = 20
     """Most retries of what a backend may have worked on, in percent of the requests of the last 10 s in one upstream process, and ten in
-    that time in any case; 0 forbids them, 100 is no limit."""
+    that time in any case; 0 forbids them, 100 is no limit. A kept connection that closes is everyday, and asks none the first time."""
     max_pending: AtLeastOne = 1024
     """Most requests waiting for a connection in one upstream process; beyond it 503."""
     pending_timeout: Limit = 10.0

@@ -57,6 +57,8 @@ def _no_retry(location: Location, upstream: Upstream | None) -> str:
         return ""
     if upstream.retry_budget == 0:
         return f"retry_budget = 0 of {path_of('upstreams', location.upstream)} forbids it"
+    if upstream.discovery == "transparent":
+        return f"{path_of('upstreams', location.upstream)} is transparent: nobody else can be asked"
     is_single = upstream.discovery == "static" and len(upstream.addrs) == 1 and not is_host_name(upstream.addrs[0].host)
     return f"{path_of('upstreams', location.upstream)} has no other backend" if is_single else ""
 

@@ -38,6 +38,8 @@ class Attempt:
     """Over HTTP/2 it is to have nobody beside it."""
     losses = 0
     """Connections of HTTP/2 that were lost with this request and others on them."""
+    is_pardoned = False
+    """It was made again because a kept connection had closed, and no budget was asked for that."""
     connect_seconds: tuple[float, ...] = ()
     """TCP connect, TLS handshake, if a connection was opened for it."""
     probe = 0
@@ -80,6 +82,12 @@ class Attempt:
         backend.active += 1
         if backend.circuit and backend.is_usable:
             self.probe = backend.take_probe()
+
+    def pardon(self) -> bool:
+        """A kept connection has closed under it. True the first time: that asks no budget."""
+        is_first = not self.is_pardoned
+        self.is_pardoned = True
+        return is_first
 
     def settle(self, outcome: Outcome, status: int) -> None:
         """It has ended, and what it held is given back already. status: of its answer; 0 if none has come."""

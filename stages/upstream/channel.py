@@ -75,8 +75,8 @@ class Carried(Protocol):
     def go_over_http1(self) -> None:
         """The channel cannot carry this one, and has asked nothing yet."""
 
-    def lost_with_others(self) -> None:
-        """Its connection of HTTP/2 is gone, and other requests with it."""
+    def lost_with_others(self, is_new: bool) -> None:
+        """Its connection of HTTP/2 is gone, and other requests with it. is_new: no answer had come on it yet."""
 
 
 class Channel(Protocol):

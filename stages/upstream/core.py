@@ -176,6 +176,9 @@ UNTOUCHED: Final = (*UNREACHED, Outcome.REFUSED, Outcome.HTTP1_REQUIRED)
 """No backend has worked on it: another attempt doubles nobody's work, and asks no budget. A backend that is restarted, and says so
 by a GOAWAY, may give back hundreds of requests at once."""
 
+SAME_BACKEND: Final = (Outcome.CLOSED_REUSED, Outcome.HTTP1_REQUIRED)
+"""What is a matter of the connection alone: its backend is asked again as long as that gets requests, whoever else there is."""
+
 ELSEWHERE: Final = (Outcome.CLOSED_FRESH, Outcome.RESET, Outcome.TIMEOUT, Outcome.ANSWERED)
 """What may have been done already, and is worth an attempt at another backend."""
 

@@ -15,11 +15,11 @@ from pingap.stages.http1.spelling import Spelled
 from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import EMPTY, INLINE, UNKNOWN, WINDOW, Data, Interim, Report, Response, Routed, owner_of, window
 from pingap.stages.upstream.attempt import Attempt
-from pingap.stages.upstream.backend import BackendState
+from pingap.stages.upstream.backend import CLOSED, BackendState
 from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.coded import PIECE, CodedAnswer
 from pingap.stages.upstream.compiled import LocationRules
-from pingap.stages.upstream.core import LIMITS, SPELLED, UNTOUCHED, EndedAttempt, Outcome, may_retry, so_far
+from pingap.stages.upstream.core import LIMITS, SAME_BACKEND, SPELLED, UNTOUCHED, EndedAttempt, Outcome, may_retry, so_far
 from pingap.stages.upstream.download import DownloadFromBackend
 from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.grpc_web import Bridge, bridge_of
@@ -270,7 +270,9 @@ class UpstreamExchange:
         if outcome is not Outcome.CLOSED_REUSED:
             tried.add(backend)
         others = group.others(tried)
-        retry = self._may_retry(outcome, others)
+        # What its backend has begun it may end, where it gets nothing new, too; but nothing goes past a circuit.
+        may_stay = backend.is_usable or (outcome in SAME_BACKEND and backend.circuit == CLOSED)
+        retry = (others > 0 or may_stay) and self._may_retry(outcome, others)
         self.actor.troubles.attempt_failed(group, backend, outcome, detail, retry)
         if not retry:
             self.fail(outcome.kind, detail or outcome.value.replace("_", " "))
@@ -278,8 +280,7 @@ class UpstreamExchange:
         attempt.connect_seconds = ()
         try:
             # After CLOSED_REUSED the other idle connections are as old: a fresh one.
-            is_same = outcome is Outcome.HTTP1_REQUIRED or not others or (outcome is Outcome.CLOSED_REUSED and backend.is_usable)
-            if is_same:
+            if not others or (outcome in SAME_BACKEND and backend.is_usable):
                 attempt.begin_again(backend)
                 self._go_on()
             else:
@@ -295,6 +296,8 @@ class UpstreamExchange:
         ended = EndedAttempt(outcome, self.method, self.routed.ended, has_begun, self.attempt.tries, others, now - self.began)
         if not may_retry(ended, self.rules.retry):
             return False
+        if outcome is Outcome.CLOSED_REUSED and self.attempt.pardon():
+            return True
         if outcome not in UNTOUCHED and not group.budget.take(now):
             self.actor.troubles.retry_refused(group)
             return False
@@ -326,10 +329,12 @@ class UpstreamExchange:
             self.crashed(error)
         return True
 
-    def lost_with_others(self) -> None:
+    def lost_with_others(self, is_new: bool) -> None:
         """Its connection of HTTP/2 is gone, and with it other requests. Whose fault that was nobody knows: from the second time on
-        it is asked alone, so that what ends connections takes no more of them with it."""
+        it is asked alone, so that what ends connections takes no more of them with it. is_new: no answer had come on it yet."""
         self.attempt.losses += 1
+        if is_new:
+            self.attempt.is_pardoned = True  # who accepts connections and closes them is to blame: that is a matter of the budget
 
     # -- the request ------------------------------------------------------------
 

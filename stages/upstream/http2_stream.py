@@ -426,7 +426,7 @@ class BackendStream:
         exchange = self.exchange
         assert exchange is not None
         if is_lost:
-            exchange.lost_with_others()
+            exchange.lost_with_others(not self.connection.served)
         self._fail(exchange, Outcome.REFUSED if not self._heard else Outcome.RESET, why)
 
     def lost(self, why: str, outcome: Outcome | None = None, with_others: bool = False) -> None:
@@ -437,7 +437,7 @@ class BackendStream:
         if self._heard:
             self._fail(exchange, Outcome.CUT if self._has_begun else Outcome.INVALID, why or "closed within its answer")
         elif with_others:
-            exchange.lost_with_others()
+            exchange.lost_with_others(not self.connection.served)
             self._fail(exchange, Outcome.CLOSED_REUSED, why)
         elif self.connection.last_code == ENHANCE_YOUR_CALM and is_large(exchange.routed.target, exchange.routed.headers):
             self._fail(exchange, Outcome.HEAD_TOO_LARGE, why)

@@ -57,6 +57,7 @@ def test_a_certificate_for_no_name_is_named(certificates: dict[str, Certificate]
         ({}, {"addrs": (Backend("10.0.0.1", 80),)}, "upstreams.api has no other backend"),
         ({}, {"addrs": (Backend("many.test", 80),)}, ""),
         ({}, {"addrs": (Backend("10.0.0.1", 80),), "discovery": "docker"}, ""),
+        ({}, {"addrs": (), "discovery": "transparent"}, "upstreams.api is transparent: nobody else can be asked"),
         ({"upstream": "$tenant"}, {}, ""),
         ({"retry_status_code": (), "max_retries": 0}, {}, ""),
     ],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Response
-from pingap.stages.upstream.backend import HALF_OPEN
+from pingap.stages.upstream.backend import HALF_OPEN, OPEN
 from pingap.stages.upstream.budget import FLOOR
 from pingap.stages.upstream.core import DEFAULT_RETRIES, NO_ANSWER, EndedAttempt, Memory, Outcome, RetryRules, may_retry, meaning_of_cancel
 from tests.upstream.playbook import OK, UPSTREAM, Link, Play, report_of
@@ -209,6 +209,22 @@ async def test_a_second_attempt_at_a_half_open_backend_is_a_probe_too(play: Play
     asked(play).says(OK)
     assert play.hears_response(sid).status == 200
     assert play.hears_response(play.asks()).status == 503
+
+
+async def test_a_second_attempt_obeys_a_circuit_and_a_drained_backend_ends_what_it_has(play: Play) -> None:
+    for topic, value, status in (("circuits", {"a:1": (OPEN, 1, {})}, 502), ("drains", ["a:1"], 200)):
+        play.serves()
+        await play.fetches()
+        sid = play.asks()
+        connects = play.backend().asked
+        play.context.following[topic]({"api": value})
+        asked(play).closes()
+        await play.turn()
+        if status == 200:
+            asked(play).says(OK)
+        assert play.hears_response(sid).status == status
+        assert play.backend().asked - connects == (status == 200)
+        play.context.following[topic]({})
 
 
 async def test_the_second_time_it_closes_another_backend_is_asked_and_without_one_it_is_502(play: Play) -> None:
@@ -540,6 +556,24 @@ async def test_connects_that_fail_are_no_matter_of_the_budget(play: Play) -> Non
     sid = play.asks()
     await play.turn()
     assert report_of(play.hears_response(sid)).tries == 2
+
+
+@pytest.mark.parametrize("budget", [0, 20])
+async def test_a_restart_that_closes_all_kept_connections_is_no_matter_of_the_budget(play: Play, budget: int) -> None:
+    play.serves("a:1", retry_budget=budget)
+    for _ in range(3 * FLOOR):
+        play.asks()
+    await play.turn()
+    for link in play.backend().open:
+        link.says(OK)
+    play.hears()
+    sids = [play.asks() for _ in range(3 * FLOOR)]
+    for link in play.backend().open:
+        link.closes()
+    await play.turn()
+    for link in play.backend().open:
+        link.says(OK)
+    assert {response.sid: response.status for _, response in play.hears()} == dict.fromkeys(sids, 200)
 
 
 async def test_an_outage_is_not_multiplied(play: Play) -> None:

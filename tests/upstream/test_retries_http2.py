@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, REFUSED_STREAM
-from tests.upstream.playbook import Http2Link, Play, report_of
+from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED, INTERNAL_ERROR, REFUSED_STREAM
+from pingap.stages.upstream.backend import HALF_OPEN, OPEN
+from tests.upstream.playbook import UPSTREAM, Http2Link, Play, report_of
 
 CALL = b"host: example\r\ncontent-type: application/grpc\r\nte: trailers\r\n"
 BOTH = ("a:1", "b:1")
@@ -148,3 +149,68 @@ async def test_what_came_of_an_answer_before_a_reset_in_the_same_read_rules_anot
     await play.turn()
     assert play.hears_response(sid).status == 502
     assert len(play.backends) == 1
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_lost_connection_takes_none_of_its_requests_with_it_and_costs_no_budget(play: Play, serves: Any, is_kept: bool) -> None:
+    """One that never brought an answer is no kept one: its loss is a matter of the budget."""
+    serves("a:1", retry_budget=0)
+    if is_kept:
+        sid = play.asks()
+        link, stream = await asked(play)
+        link.answers(stream)
+        play.hears_response(sid)
+    sids = [play.asks() for _ in range(50)]
+    await play.turn()
+    first = play.backend().link
+    assert isinstance(first, Http2Link)
+    assert len(first.listens()) == 50
+    first.closes()
+    await play.turn()
+    second = play.backend().link
+    assert isinstance(second, Http2Link)
+    if is_kept:
+        for stream in second.listens():
+            second.answers(stream)
+    assert {response.sid: response.status for _, response in play.hears()} == dict.fromkeys(sids, 200 if is_kept else 502)
+    assert (second is first) != is_kept
+
+
+@pytest.mark.parametrize(
+    ("topic", "value", "connects"),
+    [
+        pytest.param("drains", ["a:1"], 1, id="drained"),
+        pytest.param("circuits", {"a:1": (OPEN, 1, {})}, 1, id="open"),
+        pytest.param("circuits", {"a:1": (HALF_OPEN, 1, {})}, 1, id="no probe left"),
+        pytest.param("circuits", {"a:1": (HALF_OPEN, 1, {UPSTREAM: 1})}, 2, id="a probe"),
+    ],
+)
+async def test_what_a_backend_refused_it_is_given_again_only_if_it_gets_requests(
+    play: Play, serves: Any, topic: str, value: Any, connects: int
+) -> None:
+    serves("a:1")
+    sid = play.asks()
+    link, _ = await asked(play)
+    play.context.following[topic]({"api": value})
+    link.leaves(0)
+    await play.turn()
+    assert play.backend().asked == connects
+    if connects == 1:
+        assert play.hears_response(sid).status == 502
+    else:
+        assert play.state().probes == 0
+        link, stream = await asked(play)
+        link.answers(stream)
+        assert play.hears_response(sid).status == 200
+
+
+async def test_a_backend_that_is_drained_is_not_asked_over_http1_if_there_is_another(play: Play, serves: Any) -> None:
+    serves(alpn="h2h1", sni="x.test")
+    sid = play.asks()
+    link, stream = await asked(play)
+    at = next(address for address, backend in play.backends.items() if link in backend.links)
+    play.context.following["drains"]({"api": [at]})
+    link.drops(stream, HTTP_1_1_REQUIRED)
+    link, stream = await asked(play)
+    link.answers(stream)
+    assert report_of(play.hears_response(sid)).addr != at
