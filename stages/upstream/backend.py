@@ -199,13 +199,16 @@ class BackendState:
     # -- whether it gets requests -----------------------------------------------------
 
     def judge(self, is_healthy: bool, is_drained: bool, circuit: int, number: int, probes: int) -> bool:
-        """Takes discovery's word; true when it may get requests again. number: of the round; probes: that are for this replica in it."""
-        was_usable = self.is_usable
+        """Takes discovery's word. True when it has come back, with nothing to keep it from requests any more.
+
+        number: of the round; probes: that are for this replica in it. Probes are requests, but while it gets no others it is not back.
+        """
+        was_kept = not self.is_healthy or self.is_drained or self.circuit != CLOSED
         self.is_healthy, self.is_drained = is_healthy, is_drained
         if circuit != self.circuit or number != self.round:
             self.circuit, self.round, self.probes = circuit, number, probes
         self._consider()
-        return self.is_usable and not was_usable and self.circuit == CLOSED
+        return was_kept and self.is_usable and circuit == CLOSED
 
     def _consider(self) -> None:
         flows = self.circuit == CLOSED or (self.circuit == HALF_OPEN and self.probes > 0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from itertools import accumulate
 from math import gcd
+from operator import add
 from typing import Final, Protocol
 
 MAX_CYCLE: Final = 4096
@@ -55,14 +56,32 @@ def cycle_of(weights: Sequence[int]) -> list[int]:
     if total > MAX_CYCLE:
         scaled = [max(1, weight * MAX_CYCLE // total) if weight else 0 for weight in scaled]
         total = sum(scaled)
-    current = [0] * len(scaled)
+    # Those of the same weight have their turns one after the other, so it is enough to compare the next one of each weight. There
+    # are no more than 90 different weights in a cycle, and mostly there is one.
+    queues: dict[int, list[int]] = {}
+    for index, weight in enumerate(scaled):
+        if weight:
+            queues.setdefault(weight, []).append(index)
+    lines = list(queues.values())
+    turns = [0] * len(lines)
+    count = len(scaled)
+    gains = [weight * count for weight in queues]
+    scores = [-line[0] for line in lines]
+    """Of the next one of each line: what it is owed, times `count`; less its index, which decides between equals."""
     cycle: list[int] = []
     for _ in range(total):
-        for index, weight in enumerate(scaled):
-            current[index] += weight
-        best = max((i for i, weight in enumerate(scaled) if weight), key=current.__getitem__)
-        current[best] -= total
-        cycle.append(best)
+        scores = list(map(add, scores, gains))
+        best = max(scores)
+        at = scores.index(best)
+        line, turn = lines[at], turns[at]
+        index = line[turn]
+        cycle.append(index)
+        turn += 1
+        if turn == len(line):
+            turn = 0
+            best -= total * count
+        turns[at] = turn
+        scores[at] = best + index - line[turn]
     return cycle
 
 

@@ -27,6 +27,12 @@ Circuit = tuple[int, int, Mapping[int, int]]
 
 NO_CIRCUIT: Final[Circuit] = (CLOSED, 0, {})
 
+PACE: Final = 0.2
+"""Seconds between two looks at how far those are that start slowly: a new cycle of round_robin may cost some milliseconds."""
+
+_KEEP_WEIGHTS: Final = frozenset(("round_robin", "p2c"))
+"""Algorithms whose balancers have to be made anew for other weights; least_conn looks at them each time, and hash goes by full ones."""
+
 
 class Standing(NamedTuple):
     """What discovery says of the backends of one upstream, by their address."""
@@ -81,6 +87,9 @@ class Group:
         """Who came before it was."""
         self.is_starting = False
         """One of its backends starts slowly."""
+        self._starts_slowly = bool(settings.slow_start) and settings.algo.kind != "hash"
+        self._weighed = 0.0
+        """Monotonic seconds at which their weights were looked at last."""
         self.all_usable = True
         self._only: BackendState | None = None
         self._ring: HashRing | None = None
@@ -147,12 +156,15 @@ class Group:
         if backends is None:
             return Displaced([], [])
         gone = [backend for backend in self.backends if backend not in backends]
-        if self.settings.slow_start and self.backends:
+        if self._starts_slowly and self.backends:
             for backend in backends:
                 if backend not in self.backends:
-                    self._start_slowly(backend, now)
+                    backend.since = now
         self.backends = backends
-        self.grow(now)
+        self.look_at_backends()
+        self._only = backends[0] if len(backends) == 1 and backends[0].full_weight else None
+        self._weigh(now)
+        self._balance()
         unwanted: list[Single | Shared] = []
         waiters: list[Waiter] = []
         for backend in gone:
@@ -201,20 +213,20 @@ class Group:
     def set_standing(self, standing: Standing, actor: int, now: float) -> Displaced:
         """Takes discovery's word on who gets requests. actor: this replica. now: monotonic seconds."""
         was_usable = [backend for backend in self.backends if backend.is_usable]
+        somebody_starts = False
         unwanted: list[Single | Shared] = []
         for backend in self.backends:
             state, number, probes = standing.circuits.get(backend.address, NO_CIRCUIT)
             is_drained = backend.address in standing.drains
             if is_drained != backend.is_drained:
                 unwanted += backend.keep_idle(self.keeps_idle and not is_drained)
-            if (
-                backend.judge(standing.health.get(backend.address, True), is_drained, state, number, probes.get(actor, 0))
-                and self.settings.slow_start
-            ):
-                self._start_slowly(backend, now)
+            is_healthy = standing.health.get(backend.address, True)
+            if backend.judge(is_healthy, is_drained, state, number, probes.get(actor, 0)) and self._starts_slowly:
+                backend.since = now
+                somebody_starts = True
         self.look_at_backends()
-        if self.is_starting:
-            self.grow(now)
+        if somebody_starts:
+            self._reweigh(now)
         waiters: list[Waiter] = []
         serves = any(backend.is_usable and backend.full_weight for backend in self.backends)
         if self.is_known or serves:
@@ -238,36 +250,52 @@ class Group:
 
     # -- slow start ---------------------------------------------------------------------
 
-    def _start_slowly(self, backend: BackendState, now: float) -> None:
-        backend.since = now
-        self.is_starting = True
+    def take_over(self, before: Group, now: float) -> None:
+        """It takes the place of `before`: who starts slowly there goes on with that, who is not there begins now.
+
+        now: monotonic seconds.
+        """
+        since = {backend.address: backend.since for backend in before.backends}
+        if self._starts_slowly and since:
+            for backend in self.backends:
+                backend.since = since.get(backend.address, now)
+            self._reweigh(now)
 
     def grow(self, now: float) -> None:
         """The weight of those that start slowly goes on to their full one. now: monotonic seconds."""
+        if now - self._weighed >= PACE:
+            self._reweigh(now)
+
+    def _reweigh(self, now: float) -> None:
+        if self._weigh(now) and self.settings.algo.kind in _KEEP_WEIGHTS:
+            self._balance()
+
+    def _weigh(self, now: float) -> bool:
+        """Whether a weight has changed."""
+        self._weighed = now
+        span = self.settings.slow_start
         starting = False
         for backend in self.backends:
-            if backend.since and now - backend.since < self.settings.slow_start:
+            if backend.since and now - backend.since < span:
                 starting = True
             else:
                 backend.since = 0.0
         self.is_starting = starting
+        has_changed = False
         for backend in self.backends:
-            if not starting:
-                backend.weight = backend.full_weight
-            elif backend.since:
-                step = int(STEPS * (now - backend.since) / self.settings.slow_start)
-                backend.weight = backend.full_weight * max(1, step)
-            else:
-                backend.weight = backend.full_weight * STEPS
-        self._balance()
+            share = STEPS if starting else 1
+            if backend.since:
+                share = max(1, int(STEPS * (now - backend.since) / span))
+            weight = backend.full_weight * share
+            if weight != backend.weight:
+                backend.weight = weight
+                has_changed = True
+        return has_changed
 
     # -- balance ------------------------------------------------------------------------
 
     def _balance(self) -> None:
         backends, algo = self.backends, self.settings.algo
-        self.look_at_backends()
-        self._only = backends[0] if len(backends) == 1 and backends[0].full_weight else None
-        weights = [backend.weight for backend in backends]
         self._balancer: Balancer
         if algo.kind == "hash":
             full = [backend.full_weight for backend in backends]
@@ -278,7 +306,7 @@ class Group:
             self._balancer = PowerOfTwo(backends, self._below)
         else:
             # Processes start at different places, or N of them would march in step.
-            self._balancer = RoundRobin(weights, self._below(4096))
+            self._balancer = RoundRobin([backend.weight for backend in backends], self._below(4096))
 
     def pick(self, routed: Routed, tried: set[BackendState] | None) -> BackendState | None:
         """The backend for a request, or None when none that is usable is left untried."""

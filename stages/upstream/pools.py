@@ -81,6 +81,8 @@ class Pools:
         for name in fresh:
             groups[name].join(self._tallies)
             self._apply(name, True)
+            if (before := known.get(name)) is not None:
+                groups[name].take_over(before, monotonic())
         self._forget_others([*fresh, *(known.keys() - groups.keys())])
 
     def take_addresses(self, addresses: Mapping[str, Mapping[str, Sequence[Found]]]) -> None:

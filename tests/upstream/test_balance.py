@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import gcd
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pingap.stages.upstream.balance import MAX_CYCLE, MAX_POINTS, Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin, cycle_of
@@ -76,6 +76,21 @@ def test_over_a_cycle_shares_are_the_weights(weights: list[int]) -> None:
 def test_a_heavy_backends_turns_are_spread_over_the_cycle() -> None:
     assert cycle_of([5, 1, 1]) == [0, 0, 1, 0, 2, 0, 0]
     assert cycle_of([1, 1, 1]) == [0, 1, 2]
+
+
+@given(st.lists(st.one_of(st.integers(0, 5), st.integers(0, 60)), max_size=9))
+@example([7, 7, 3, 0, 7, 3, 1])
+def test_a_cycle_is_the_one_that_the_plain_algorithm_makes(weights: list[int]) -> None:
+    divisor = gcd(*weights) or 1
+    shares = [weight // divisor for weight in weights]
+    owed = [0] * len(shares)
+    plain = []
+    for _ in range(sum(shares)):
+        owed = [before + share for before, share in zip(owed, shares, strict=True)]
+        best = max((index for index, share in enumerate(shares) if share), key=owed.__getitem__)
+        owed[best] -= sum(shares)
+        plain.append(best)
+    assert cycle_of(weights) == plain
 
 
 @given(weights.filter(lambda weights: sum(map(bool, weights)) > 1))

@@ -213,6 +213,66 @@ async def test_one_that_is_found_later_starts_slowly_too(play: Play) -> None:
     assert (await asked(play, 42))["10.0.0.2:1"] == 2
 
 
+@pytest.mark.parametrize("way", ["circuit", "health", "drain"])
+async def test_who_gets_probes_is_not_back_yet_and_starts_slowly_once_it_is(play: Play, way: str) -> None:
+    play.serves("a:1 b:1", "round_robin", slow_start=40.0)
+    circuits(play, {"a:1": (OPEN, 1, {})})
+    if way == "health":
+        play.health(api={"a:1": False})
+    if way == "drain":
+        says(play, "drains", api=["a:1"])
+    circuits(play, {"a:1": (HALF_OPEN, 4, {UPSTREAM: 2, OTHER: 3})})
+    assert not play.group().is_starting
+    circuits(play, {})
+    play.health(api={})
+    says(play, "drains", api=[])
+    assert (await asked(play, 42))["a:1"] == 2
+
+
+async def test_a_reload_does_not_end_a_slow_start_and_who_is_new_with_it_starts_slowly(play: Play) -> None:
+    play.serves("a:1 b:1", "round_robin", slow_start=40.0)
+    play.health(api={"a:1": False})
+    play.health(api={})
+    await play.passes(10)
+    play.serves("a:1 b:1", "round_robin", slow_start=40.0, read_timeout=7.0)
+    assert (await asked(play, 50)) == {"a:1": 10, "b:1": 40}
+    await play.passes(31)
+    play.serves("a:1 b:1 c:1", "round_robin", slow_start=40.0)
+    assert (await asked(play, 41))["c:1"] == 1
+    play.serves("a:1 b:1 c:1", "round_robin")
+    assert not play.group().is_starting
+
+
+async def test_a_balancer_is_made_anew_only_when_a_share_has_changed(play: Play) -> None:
+    made: dict[str, int] = {}
+    for algo in ("round_robin", "hash", "least_conn"):
+        play.serves("a:1 b:1", algo, slow_start=40.0)
+        group = play.group()
+        before = group._balancer
+        play.health(api={"a:1": False})
+        play.health(api={})
+        seen = {id(before): before}
+        for _ in range(40):
+            await play.passes(1)
+            seen[id(group._balancer)] = group._balancer
+        made[algo] = len(seen) - 1
+        assert not group.is_starting
+    assert made == {"round_robin": 20, "hash": 0, "least_conn": 0}
+
+
+async def test_a_start_that_is_short_costs_no_more_than_a_few_balancers_a_second(play: Play) -> None:
+    play.serves("a:1 b:1", "round_robin", slow_start=1.0)
+    play.health(api={"a:1": False})
+    play.health(api={})
+    group = play.group()
+    seen = {}
+    for _ in range(100):
+        play.clock.now += 0.01
+        play.actor.pools.sweep(play.clock.now)
+        seen[id(group._balancer)] = group._balancer
+    assert 4 <= len(seen) <= 7
+
+
 # -- telling -----------------------------------------------------------------------------
 
 
