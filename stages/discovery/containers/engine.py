@@ -201,7 +201,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             continue
         seen.append(one)
         yield one
-        left += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+        left += [one.__context__, getattr(one, "reason", None), *one.args]
         left = [each for each in left if isinstance(each, BaseException)]
 
 
