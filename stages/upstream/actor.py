@@ -111,7 +111,7 @@ class UpstreamActor(OfStreams):
         first = self._current is None
         self._current = compiled
         self.pools.adopt(compiled.groups, compiled.keepalive_pool)
-        self._compiler.groups = self.pools.groups
+        self._compiler.committed(compiled)
         if first:
             self.context.ready()
 

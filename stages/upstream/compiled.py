@@ -81,6 +81,8 @@ class CompiledUpstreams:
     pages: ErrorPages
     keepalive_pool: int
     """Idle connections that this process may keep."""
+    ports: frozenset[int]
+    """At which its servers listen."""
 
 
 NO_RULES = LocationRules()
@@ -92,6 +94,8 @@ class UpstreamCompiler:
 
     groups: dict[str, Group] = field(default_factory=dict)
     """Those of the committed generation: a candidate may be withdrawn."""
+    own_ports: set[int] = field(default_factory=set)
+    """At which this proxy has listened in any generation that was committed: what a reload takes away listens until the restart."""
     _made: dict[tuple[Any, ...], LocationRules] = field(default_factory=dict)
     """Of the generation that was compiled last, by what of their locations they are made of: many have the same, and most stay."""
     _around: Any = None
@@ -103,7 +107,7 @@ class UpstreamCompiler:
             known = self.groups.get(name)
             group = groups[name] = known if known is not None and known.settings == settings else Group(name, settings, randrange)
             if group.transparent is not None:
-                group.transparent.own_ports = frozenset(listen.port for server in snapshot.servers.values() for listen in server.addr)
+                group.transparent.own_ports = self.own_ports
             yield 1
         grpc_web = frozenset(name for name, server in snapshot.servers.items() if "grpc-web" in server.modules)
         trust = Trust(snapshot.basic.trusted_proxies)
@@ -126,7 +130,14 @@ class UpstreamCompiler:
             rules[name] = made[key] = same or _rules(location, grpc_web, trust, vias, keeps_case, section)
             yield 1
         self._made, self._around = made, around
-        return CompiledUpstreams(groups, rules, ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size)
+        pages, most = ErrorPages(snapshot.basic.error_template), snapshot.basic.upstream_keepalive_pool_size
+        ports = frozenset(listen.port for server in snapshot.servers.values() for listen in server.addr)
+        return CompiledUpstreams(groups, rules, pages, most, ports)
+
+    def committed(self, compiled: CompiledUpstreams) -> None:
+        """This is what goes from now on."""
+        self.groups = compiled.groups
+        self.own_ports |= compiled.ports
 
 
 _LONGEST: Final = 255

@@ -64,7 +64,7 @@ class Transparent:
         self._default = 443 if settings.sni else 80
         self._ports = frozenset(settings.transparent_ports)
         self._objections = Objections(settings.transparent_networks)
-        self.own_ports: frozenset[int] = frozenset()
+        self.own_ports: set[int] = set()
         """At which this very proxy listens."""
         self.backends: dict[tuple[str, int], BackendState] = {}
         """Least recently asked for first."""

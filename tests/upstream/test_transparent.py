@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.config.model import Server, Upstream
+from pingap.config.model import Basic, Server, Snapshot, Upstream
 from pingap.config.parts import Listen
 from pingap.observability.figures import CONNECTIONS, IN_USE
 from pingap.stages.lookups import Address, Lookups
@@ -253,6 +254,29 @@ async def test_a_port_at_which_pingap_listens_is_refused_at_every_address_of_thi
         assert "is this proxy itself" in wire.heard[sid][0].report.reason
         assert it.connections == 0
         await wire.actor.stop()
+
+
+async def test_its_own_ports_are_those_of_all_generations_that_were_committed_and_of_no_other(play: Play) -> None:
+    def listens(*ports: int) -> dict[str, Server]:
+        return {"web": Server(addr=tuple(Listen("10.9.9.9", port) for port in ports))}
+
+    def refused() -> list[int]:
+        door = play.group().transparent
+        assert door is not None
+        return [port for port in (80, 81, 82, 83) if "this proxy itself" in door.objection("10.9.9.9", port, True)]
+
+    play.serves("", discovery="transparent", servers=listens(80, 81))
+    group = play.group()
+    assert refused() == [80, 81]
+    current = Snapshot(basic=Basic(), servers=listens(81), upstreams={"api": group.settings})
+    play.publishes(play.generation, current, play.generation + 9, replace(current, servers=listens(82)))
+    await play.turn()
+    assert refused() == [80, 81], "a candidate may be withdrawn"
+    play.serves("", discovery="transparent", servers=listens(83))
+    assert group is play.group()
+    assert refused() == [80, 81, 83], "a server that was removed listens until the restart"
+    play.serves("", discovery="transparent", read_timeout=7.0, servers=listens(83))
+    assert refused() == [80, 81, 83]
 
 
 def resolving(wire: Wire, resolve: Callable[[str], list[str]]) -> list[str]:
