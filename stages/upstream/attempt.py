@@ -40,6 +40,8 @@ class Attempt:
     """Connections of HTTP/2 that were lost with this request and others on them."""
     is_pardoned = False
     """It was made again because a kept connection had closed, and no budget was asked for that."""
+    waits_since = 0.0
+    """Monotonic seconds at which it first had to wait in a line, wherever it has waited since; 0.0 = it had not to."""
     connect_seconds: tuple[float, ...] = ()
     """TCP connect, TLS handshake, if a connection was opened for it."""
     probe = 0
@@ -134,8 +136,7 @@ class Attempt:
             return True
         if group.pending >= group.settings.max_pending:
             return False
-        self.place = Place(backend.pending, waiter, self.name, self.needs_http1, monotonic())
-        pools.watch_line(group)
+        self._line_up(backend.pending, waiter, group, pools)
         if group.by_host or self.needs_http1 or backend.apart:
             pools.give_way(backend)
         return True
@@ -144,9 +145,17 @@ class Attempt:
         """Until it is known which there are; False when that is known, or too many wait."""
         if group.is_known or group.pending >= group.settings.max_pending:
             return False
-        self.place = Place(group.unplaced, waiter, "", False, monotonic())
-        pools.watch_line(group)
+        self._line_up(group.unplaced, waiter, group, pools)
         return True
+
+    def _line_up(self, line: dict[Place, None], waiter: Waiter, group: Group, pools: Pools) -> None:
+        since = self.waits_since
+        place = self.place = Place(line, waiter, self.name, self.needs_http1, since or monotonic())
+        if since:
+            group.moved.add(place)
+        else:
+            self.waits_since = place.since
+        pools.watch_line(group, place.since)
 
     def open(self, waiter: Waiter, pools: Pools) -> None:
         """A connection of its own, or a share in one that is being opened already."""

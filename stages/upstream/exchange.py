@@ -177,9 +177,14 @@ class UpstreamExchange:
         """Where none of its upstream's backends is to be had: what the client has chosen, if it may. None: it waits, or is answered."""
         attempt, transparent = self.attempt, group.transparent
         if transparent is None:
-            if not attempt.wait_for_backends(self, group, self.actor.pools):
-                tries = attempt.tries
-                self.fail("connect_failed" if tries else "no_backend", "no other backend" if tries else "no healthy backend")
+            if attempt.wait_for_backends(self, group, self.actor.pools):
+                return None
+            if not group.is_known:
+                self.fail("overloaded", "max_pending")
+            elif attempt.tries:
+                self.fail("connect_failed", "no other backend")
+            else:
+                self.fail("no_backend", "no healthy backend")
             return None
         found = transparent.find(self.routed.host)
         if isinstance(found, NoDestination):
@@ -256,8 +261,12 @@ class UpstreamExchange:
 
     def waited_too_long(self) -> None:
         """No connection came free in time."""
-        self.attempt.place = None
-        self._find_no_connection("no connection came free in time")
+        attempt = self.attempt
+        attempt.place = None
+        if attempt.backend is None:
+            self.fail("no_backend", "no backend was found in time")
+        else:
+            self._find_no_connection("no connection came free in time")
 
     def attempt_failed(self, outcome: Outcome, detail: str = "") -> None:
         """No answer from this attempt: another one if the rules allow it, else an error. detail: what was wrong, for the log."""
@@ -278,6 +287,7 @@ class UpstreamExchange:
             self.fail(outcome.kind, detail or outcome.value.replace("_", " "))
             return
         attempt.connect_seconds = ()
+        attempt.waits_since = 0.0
         try:
             # After CLOSED_REUSED the other idle connections are as old: a fresh one.
             if not others or (outcome in SAME_BACKEND and backend.is_usable):
@@ -322,6 +332,7 @@ class UpstreamExchange:
             attempt.let_go(self)
         attempt.settle(ANSWERED, status)
         attempt.connect_seconds = ()
+        attempt.waits_since = 0.0
         self.actor.troubles.answer_dropped(group, backend, status)
         try:
             self.begin()

@@ -17,7 +17,7 @@ from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.hash_key import key_of
 from pingap.stages.upstream.tally import ANY_5XX, Tallies, Tally
 from pingap.stages.upstream.transparent import NOBODY, TRANSPARENT, Transparent
-from pingap.stages.upstream.waiting import LONGEST_WAIT, Place, Waiter, late_in
+from pingap.stages.upstream.waiting import LONGEST_WAIT, Moved, Place, Waiter, late_in
 
 Found = tuple[str, int, int]
 """Host, port and weight of a backend, as discovery has found it."""
@@ -85,6 +85,7 @@ class Group:
         """Of each entry it is known what it stands for, if only that there is nothing."""
         self.unplaced: dict[Place, None] = {}
         """Who came before it was."""
+        self.moved = Moved()
         self.is_starting = False
         """One of its backends starts slowly."""
         self._starts_slowly = bool(settings.slow_start) and settings.algo.kind != "hash"
@@ -130,20 +131,22 @@ class Group:
     @property
     def pending(self) -> int:
         """Places in all its lines."""
-        return sum(len(backend.pending) for backend in self.serving()) + len(self.unplaced)
+        return sum(len(backend.pending) for backend in self.everywhere()) + len(self.unplaced)
 
     def waited_since(self, limit: float) -> list[Waiter]:
         """Takes those out of all lines that have been there since `limit`, in monotonic seconds, or longer."""
-        late = late_in(self.unplaced, limit)
-        for backend in self.serving():
+        late = self.moved.waited_since(limit) + late_in(self.unplaced, limit)
+        for backend in self.everywhere():
             late += backend.waited_since(limit)
         return late
 
     @property
     def first_wait(self) -> float | None:
         """Monotonic seconds since which the first of those in its lines has waited; None when nobody is there."""
-        lines = (self.unplaced, *(backend.pending for backend in self.serving()))
-        return min((next(iter(line)).since for line in lines if line), default=None)
+        lines = (self.unplaced, *(backend.pending for backend in self.everywhere()))
+        first = min((next(iter(line)).since for line in lines if line), default=None)
+        moved = self.moved.first
+        return moved if first is None or (moved is not None and moved < first) else first
 
     # -- backends ---------------------------------------------------------------------
 

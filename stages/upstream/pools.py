@@ -191,10 +191,15 @@ class Pools:
 
     # -- lines -----------------------------------------------------------------------------
 
-    def watch_line(self, group: Group) -> None:
-        """Somebody waits there for a connection, and not for ever."""
-        if group not in self._lines:
-            self._lines[group] = self.loop.call_later(group.settings.pending_timeout, self._line_due, group)
+    def watch_line(self, group: Group, since: float) -> None:
+        """Somebody waits there for a connection, and not for ever. since: monotonic seconds."""
+        due = self.loop.time() + max(0.0, since + group.settings.pending_timeout - monotonic())
+        timer = self._lines.get(group)
+        if timer is not None:
+            if timer.when() <= due:
+                return
+            timer.cancel()  # who comes has waited before
+        self._lines[group] = self.loop.call_at(due, self._line_due, group)
 
     def _line_due(self, group: Group) -> None:
         del self._lines[group]
@@ -202,9 +207,8 @@ class Pools:
             self.end_waits(group, monotonic())
         finally:  # who is told may fail: the others are told all the same
             first = group.first_wait
-            if first is not None and group not in self._lines:
-                due = first + group.settings.pending_timeout - monotonic()
-                self._lines[group] = self.loop.call_later(max(0.0, due), self._line_due, group)
+            if first is not None:
+                self.watch_line(group, first)
 
     @staticmethod
     def end_waits(group: Group, now: float) -> None:

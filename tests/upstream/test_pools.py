@@ -7,7 +7,7 @@ import pytest
 from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend
 from pingap.stages.messages import WINDOW
-from tests.upstream.playbook import OK, PENDING_TIMEOUT, Play
+from tests.upstream.playbook import OK, PENDING_TIMEOUT, Http2Link, Play
 
 BUSY = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 
@@ -546,3 +546,76 @@ async def test_each_who_waits_is_told_in_time_wherever_it_waits(play: Play, kind
     assert group not in pools._lines
     play.cancels(early - 1)
     await play.turn()
+
+
+async def test_who_waits_at_a_backend_that_has_left_is_told_in_time_and_counted(play: Play) -> None:
+    play.serves("l:1", discovery="docker", alpn="h2", max_connections=1, max_pending=1, pending_timeout=4.0)
+    play.finds(api={"l:1": [("10.0.0.1", 1, 1)]})
+    stays, refused = play.asks(), play.asks()
+    await play.turn()
+    link = play.backend("10.0.0.1:1").link
+    assert isinstance(link, Http2Link)
+    first, _ = link.listens()
+    play.finds(api={"l:1": []})
+    link.leaves(first)  # the other one is asked again there, and has to wait for another connection
+    await play.turn()
+    group = play.group()
+    assert group.pending == 1
+    assert group.first_wait == play.clock.now
+    await play.passes(5)
+    assert play.hears_response(refused).status == 503
+    assert group.first_wait is None
+    link.answers(first)
+    assert play.hears_response(stays).status == 200
+
+
+async def test_who_is_moved_from_line_to_line_waits_no_longer_for_that(play: Play) -> None:
+    play.serves("a:1 b:1", algo="round_robin", max_connections=1, pending_timeout=4.0)
+    play.health(api={"b:1": False})
+    holders = [play.asks()]
+    await play.turn()
+    moved = play.asks()
+    await play.passes(2)
+    play.health(api={})
+    holders += [play.asks() for _ in range(2)]
+    await play.turn()
+    younger = [play.asks() for _ in range(2)]
+    assert [len(play.state(address).pending) for address in ("a:1", "b:1")] != [3, 0]
+    for out in ("a:1", "b:1", "a:1"):
+        play.health(api={out: False})
+    await play.passes(2)
+    assert [response.sid for _, response in play.hears()] == [moved]
+    assert play.group().pending == 3
+    await play.passes(2)
+    assert sorted(response.sid for _, response in play.hears()) == sorted([*younger, holders[2]])
+    assert play.group().first_wait is None
+    for backend in play.backends.values():
+        backend.link.says(OK)
+    assert sorted(response.sid for _, response in play.hears()) == holders[:2]
+
+
+async def test_the_timer_of_a_line_knows_of_who_has_waited_elsewhere(play: Play) -> None:
+    play.serves("a:1", max_connections=1, pending_timeout=4.0)
+    pools, group = play.actor.pools, play.group()
+    for since, due in ((0.0, 4.0), (-3.0, 1.0), (-1.0, 1.0), (-9.0, 0.0)):
+        pools.watch_line(group, play.clock.now + since)
+        assert pools._lines[group].when() - pools.loop.time() == pytest.approx(due, abs=0.9)
+
+
+async def test_a_wait_begins_anew_with_another_attempt(play: Play) -> None:
+    play.serves("a:1", max_connections=1, pending_timeout=4.0)
+    holder = await play.fetches()
+    first = play.asks()
+    second = play.asks()
+    await play.passes(3)
+    holder.says(OK)  # and serves the second
+    assert play.hears_response(first).status == 200
+    third = play.asks()
+    await play.passes(3)
+    assert play.hears_nothing()
+    holder.closes()  # the third gets the next connection, the second waits for it
+    await play.passes(3)
+    assert play.hears_nothing()
+    play.backend().link.says(OK)
+    play.backend().link.says(OK)
+    assert [(response.sid, response.status) for _, response in play.hears()] == [(third, 200), (second, 200)]

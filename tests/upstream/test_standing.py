@@ -176,10 +176,12 @@ async def test_a_request_waits_for_the_first_word_on_backends(play: Play) -> Non
 async def test_it_waits_no_longer_than_for_a_connection_and_not_where_there_are_none(play: Play) -> None:
     play.serves("label:1", discovery="docker", max_pending=2, pending_timeout=4.0)
     waits, leaves = play.asks(), play.asks()
-    assert play.hears_response(play.asks()).status == 503, "two wait already"
+    report = report_of(play.hears_response(play.asks()))
+    assert (report.error, report.reason) == ("overloaded", "max_pending"), "two wait already"
     play.cancels(leaves)
     await play.passes(5)
-    assert play.hears_response(waits).status == 503
+    report = report_of(play.hears_response(waits))
+    assert (report.error, report.reason) == ("no_backend", "no backend was found in time")
     sid = play.asks()
     play.finds(api={"label:1": []})
     await play.turn()
