@@ -77,6 +77,7 @@ class TlsTransport(asyncio.Protocol):
         "_started",
         "_stays_open",
         "_writer",
+        "ended",
         "seconds",
     )
 
@@ -122,6 +123,8 @@ class TlsTransport(asyncio.Protocol):
         self._started = 0.0
         self.seconds = 0.0
         """What the handshake took."""
+        self.ended: Callable[[], None] | None = None
+        """To be told once when the plain transport is gone, if anything: what is known of the session by then is all that will be."""
 
     # -- the plain transport's side ---------------------------------------------
 
@@ -206,6 +209,9 @@ class TlsTransport(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._writer.end()
+        if self.ended is not None:
+            ended, self.ended = self.ended, None
+            ended()
         protocol = self._protocol
         if protocol is not None:
             self._protocol = _NOBODY  # they name each other, and the garbage collector, which would part them, comes seldom
@@ -249,6 +255,7 @@ class TlsTransport(asyncio.Protocol):
         self._flush()
         self.seconds = monotonic() - self._started
         protocol = self._agreed(self)
+        self._agreed, self._failed = _agrees_no_more, _fails_no_more  # they know this transport, or what goes on over it
         if protocol is None:
             self.close()
             return
@@ -261,7 +268,9 @@ class TlsTransport(asyncio.Protocol):
         if not self._is_closing:
             self._is_closing = True
             self._raw.close()
-            self._failed(error)
+            failed = self._failed
+            self._agreed, self._failed = _agrees_no_more, _fails_no_more
+            failed(error)
 
     # -- reading ----------------------------------------------------------------------
 
@@ -448,6 +457,14 @@ class TlsTransport(asyncio.Protocol):
     def _go_on_reading(self) -> None:
         if self._protocol is not None:
             self._read()
+
+
+def _agrees_no_more(transport: TlsTransport) -> asyncio.Protocol | None:
+    return None
+
+
+def _fails_no_more(error: Exception | None) -> None:
+    pass
 
 
 _NOBODY: Final = asyncio.Protocol()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from pingap.config.model import Upstream
@@ -32,30 +33,46 @@ class Sessions:
     """The TLS sessions of one backend, by the name that it has proved to be.
 
     With TLS 1.3 the backend gives one some time after the handshake, so it is looked for when another connection
-    wants to go on with it.
+    wants to go on with it, or when the connection ends: of that nothing else is kept then.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_kept", "_newest")
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[TlsTransport, ssl.SSLSession | None]] = {}
-        """Name → the connection that shook hands last, and what the one before it left."""
+        self._newest: dict[str, TlsTransport] = {}
+        """Name → the connection that shook hands last, as long as it is open."""
+        self._kept: dict[str, ssl.SSLSession] = {}
+        """Name → what those before it have left."""
 
     def get(self, name: str) -> ssl.SSLSession | None:
-        known = self._known.get(name)
-        if known is None:
-            return None
-        transport, older = known
-        session = transport.session
-        return session if session is not None and _can_go_on(transport, session) else older
+        newest = self._newest.get(name)
+        if newest is not None:
+            session = newest.session
+            if session is not None and _can_go_on(newest, session):
+                return session
+        return self._kept.get(name)
 
     def made(self, name: str, transport: TlsTransport) -> None:
         """`transport` has shaken hands."""
-        older = self.get(name)
-        self._known.pop(name, None)
-        if len(self._known) >= MAX_NAMES:
-            del self._known[next(iter(self._known))]
-        self._known[name] = (transport, older)
+        self._keep(name)
+        self._newest.pop(name, None)
+        self._newest[name] = transport
+        if len(self._newest) > MAX_NAMES:
+            del self._newest[next(iter(self._newest))]
+        transport.ended = partial(self._over, name, transport)
+
+    def _over(self, name: str, transport: TlsTransport) -> None:
+        if self._newest.get(name) is transport:
+            self._keep(name)
+            del self._newest[name]
+
+    def _keep(self, name: str) -> None:
+        session = self.get(name)
+        if session is not None:
+            self._kept.pop(name, None)
+            self._kept[name] = session
+            if len(self._kept) > MAX_NAMES:
+                del self._kept[next(iter(self._kept))]
 
 
 def _can_go_on(transport: TlsTransport, session: ssl.SSLSession) -> bool:
