@@ -31,10 +31,8 @@ class CheckGate:
             try:
                 await ticket
             except asyncio.CancelledError:
-                if ticket.done() and not ticket.cancelled():
-                    self._free(upstream)  # it was its turn just then
-                else:
-                    self._shares.withdraw(upstream, ticket)
+                if not self._shares.withdraw(upstream, ticket):
+                    self._free(upstream)  # it was its turn just then, whether it was told so or not
                 raise
         try:
             yield
@@ -43,4 +41,5 @@ class CheckGate:
 
     def _free(self, upstream: str) -> None:
         for ticket in self._shares.free(upstream):
-            ticket.set_result(None)
+            if not ticket.cancelled():  # else it gives that back when it comes to know, as above
+                ticket.set_result(None)

@@ -64,14 +64,16 @@ class CheckShares(Generic[T]):
             del self._held[upstream]
         return [ticket for rank in self._lines for ticket in self._grant(rank)]
 
-    def withdraw(self, upstream: str, ticket: T) -> None:
-        """It waits no longer."""
+    def withdraw(self, upstream: str, ticket: T) -> bool:
+        """It waits no longer. False if it did not: it is under way, and is to be freed."""
         for lines in self._lines.values():
             line = lines.get(upstream)
             if line is not None and ticket in line:
                 line.remove(ticket)
                 if not line:
                     del lines[upstream]
+                return True
+        return False
 
     def _may(self, upstream: str, rank: Rank) -> bool:
         free, held = self._most - self.used, self._held.get(upstream, 0)

@@ -21,6 +21,7 @@ from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend, DnsAddress, HealthCheck
 from pingap.stages.discovery import actor as module
 from pingap.stages.discovery.actor import DiscoveryActor
+from pingap.stages.discovery.gate import CheckGate
 from pingap.stages.lookups import Address, Lookups
 from pingap.stages.messages import Accepted
 from tests.discovery.dns_peer import answer, dns_peer, framed
@@ -213,6 +214,23 @@ async def test_a_reload_leaves_unchanged_checks_alone_and_takes_up_and_drops_oth
         await run.until(lambda: len(one.requests) > more)
         assert len(two.requests) == asked
         assert one.connections == 1, "its connection lived through both reloads"
+
+
+async def test_a_reload_while_checks_wait_for_their_turn_stops_nobodys_checks() -> None:
+    check = HealthCheck("http", "x", "/", check_frequency=0.05, read_timeout=30, parallel=True)
+    with socket.create_server(("0.0.0.0", 0), backlog=128) as silent:
+        addrs = tuple(Backend(f"127.0.1.{number}", silent.getsockname()[1]) for number in range(1, 41))
+        async with origin() as backend, running() as run:
+            run.actor.gate = CheckGate(asyncio.get_running_loop(), 16)
+            run.configure(api=Upstream(addrs=addrs, health_check=check))
+            await run.until(lambda: run.actor.gate.waiting > 20)
+            under_way = run.actor.gate.used
+            run.configure(api=upstream(backend.port, check=check), other=upstream(backend.port, check=check))
+            await run.until(lambda: run.value == {name: {backend.address: True} for name in ("api", "other")})
+            asked = len(backend.requests)
+            await run.until(lambda: len(backend.requests) > asked + 4)
+            await run.until(lambda: run.actor.gate.used < under_way and not run.actor.gate.waiting)
+            assert run.logs("error") == []
 
 
 async def test_stopping_closes_what_is_under_way_and_what_is_kept() -> None:

@@ -87,7 +87,8 @@ def test_never_more_than_all_and_none_is_forgotten(most: int, steps: list[tuple[
         elif act == "withdraw":
             mine = [ticket for ticket, upstream in waiting.items() if upstream == name]
             if mine:
-                shares.withdraw(name, mine[-1])
+                assert shares.withdraw(name, mine[-1])
+                assert not shares.withdraw(name, mine[-1]), "it waits no longer"
                 del waiting[mine[-1]]
         assert shares.used == held.total() <= most
         assert shares.waiting == len(waiting)
@@ -121,3 +122,28 @@ async def test_one_that_is_called_off_takes_nobodys_turn() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     assert done == ["c"]
     assert (gate.used, gate.waiting) == (0, 0)
+
+
+async def test_those_under_way_and_those_that_wait_can_be_called_off_together() -> None:
+    """So it is when an upstream leaves the configuration, or has another plan."""
+    gate = CheckGate(asyncio.get_running_loop(), 16)
+
+    async def check(name: str, rank: Rank, seconds: float) -> None:
+        async with gate.turn(name, rank):
+            await asyncio.sleep(seconds)
+
+    for called_off in (slice(None), slice(None, None, -1), slice(0, None, 2)):
+        tasks = [asyncio.create_task(check(name, rank, 3600)) for name in "ab" for rank in Rank for _ in range(20)]
+        await asyncio.sleep(0)
+        assert gate.used and gate.waiting
+        for task in tasks[called_off]:
+            task.cancel()
+        await asyncio.wait(tasks[called_off])
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(how) for how in ended} == {asyncio.CancelledError}
+        assert (gate.used, gate.waiting) == (0, 0)
+        for rank in Rank:
+            async with asyncio.timeout(5):
+                await check("a", rank, 0)
