@@ -150,7 +150,7 @@ class DiscoveryActor(Actor):
                 # Who gets to know of a backend is to know already whether it is well.
                 KeptTopic(self.context, "health", HEALTH, self.core.value),
                 KeptTopic(self.context, "drains", DRAINS, self._drains.value),
-                KeptTopic(self.context, "backends", BACKENDS, self.core.addresses),
+                KeptTopic(self.context, "backends", BACKENDS, self.core.addresses, self.core.kept),
             )
             self._downs.begin(self.core.down())
             self.context.ready()
@@ -222,6 +222,7 @@ class DiscoveryActor(Actor):
 
     def _publish_now(self) -> None:
         self._publisher = None
+        self.core.settle()
         if self.core.addresses() != self._arranged:
             self._arrange()
         self._forget_drained()

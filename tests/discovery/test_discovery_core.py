@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from pingap.config.addresses import parse_backend
 from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend, HealthCheck
 from pingap.stages.discovery.core import Discovery
 from pingap.stages.discovery.plan import CheckTarget, Plan, plans_of
+from pingap.stages.discovery.upstream_state import UpstreamState
 from pingap.stages.discovery.words import (
     NO_CHECK,
     Checked,
@@ -47,7 +50,12 @@ class Script:
         self.first = self.on(Configured(plans))
 
     def on(self, *events: Event) -> list[Command]:
-        return [command for event in events for command in self.core.handle(event)]
+        """What each event leads to; after each what is known is told."""
+        commands: list[Command] = []
+        for event in events:
+            commands += self.core.handle(event)
+            self.core.settle()
+        return commands
 
     @property
     def value(self) -> dict[str, dict[str, bool]]:
@@ -250,14 +258,12 @@ def test_a_new_configuration_and_a_new_life_keep_the_addresses() -> None:
     more = Plan(CHECK, (*NAMED.entries, CheckTarget("x:1", "10.0.0.8", 1)))
     assert script.on(Configured({"api": more})) == [StopChecks("api"), StartChecks("api", more)]
     assert script.core.addresses() == told("10.0.0.1")
-    again = Discovery({"api": {"10.0.0.1:80": True}}, told("10.0.0.1"))
+    again = Discovery({"api": {"10.0.0.1:80": True}}, script.core.kept())
     again.handle(Configured({"api": NAMED}))
     assert again.addresses() == told("10.0.0.1")
     heavy = Plan(CHECK, (replace(ENTRY, weight=7),))
     script.on(Configured({"api": heavy}))
     assert script.core.addresses() == {"api": {"many.example:80": [("10.0.0.1", 80, 7)]}}
-    script.on(Configured({"api": Plan(CHECK, NAMED.entries, ipv4_only=True)}))
-    assert script.core.addresses() == {}, "it is another question"
     script.on(Configured({"api": Plan(CHECK, NAMED.entries[1:])}))
     assert script.on(resolved("10.0.0.1")) == [], "it has left"
 
@@ -369,3 +375,73 @@ def test_an_upstream_is_down_when_its_source_knows_that_there_is_no_backend() ->
 def test_a_new_life_knows_which_upstreams_were_down() -> None:
     script = Script({"api": {"a:1": False}}, api=plan("a:1"))
     assert script.core.down() == ["api"]
+
+
+# -- what a review found -----------------------------------------------------------------
+
+
+def test_ipv4_only_takes_no_more_away_than_it_says() -> None:
+    script = Script(api=replace(NAMED, discovery="dns"))
+    script.on(resolved("10.0.0.1", "::1"), up("10.0.0.1:80"), up("[::1]:80"))
+    script.on(Configured({"api": replace(NAMED, discovery="dns", ipv4_only=True)}))
+    assert script.core.addresses() == told("10.0.0.1")
+    script.on(SourceFailed("api", "many.example:80", "SERVFAIL"))
+    assert script.core.addresses() == told("10.0.0.1"), "a failed answer empties no set"
+    script.on(Configured({"api": replace(NAMED, discovery="docker")}))
+    assert script.core.addresses() == {}, "it is another question"
+
+
+def test_another_weight_counts_at_once() -> None:
+    script = Script(api=replace(NAMED, discovery="dns"))
+    script.on(resolved("10.0.0.1"), up("10.0.0.1:80"))
+    script.on(Configured({"api": Plan(CHECK, (replace(ENTRY, weight=9),), discovery="dns")}))
+    assert script.core.addresses() == {"api": {"many.example:80": [("10.0.0.1", 80, 9)]}}
+
+
+@pytest.mark.parametrize(
+    "kept", [5, {"api": 5}, {"api": [1]}, {"api": {"many.example:80": [["10.0.0.1", 80, 1]]}}, {"api": {"x": [1.0, "", [[1]]]}}]
+)
+def test_a_keepsake_of_another_version_is_no_harm(kept: object) -> None:
+    core = Discovery({"api": {"10.0.0.1:80": "yes"}, "web": 7}, kept)
+    core.handle(Configured({"api": replace(NAMED, discovery="dns")}))
+    assert (core.addresses(), core.value()) == ({}, {})
+
+
+def test_what_was_never_found_is_not_known_to_be_nothing_in_the_next_life() -> None:
+    script = Script(api=replace(NAMED, discovery="dns"))
+    script.on(SourceFailed("api", "many.example:80", "no answer"))
+    again = Discovery(script.value, script.core.kept())
+    again.handle(Configured({"api": replace(NAMED, discovery="dns")}))
+    assert (again.addresses(), again.down()) == ({}, [])
+
+
+def test_the_next_life_knows_when_its_sources_last_told_and_which_fail() -> None:
+    script = Script(api=replace(NAMED, discovery="dns"))
+    script.on(Resolved("api", "many.example:80", (Backend("10.0.0.1", 80),), 1234.5), up("10.0.0.1:80"))
+    script.on(SourceFailed("api", "many.example:80", "no answer"))
+    again = Discovery(script.value, script.core.kept())
+    again.handle(Configured({"api": replace(NAMED, discovery="dns")}))
+    assert again.upstreams["api"].synced == {"many.example:80": 1234.5}
+    assert again.handle(SourceFailed("api", "many.example:80", "no answer")) == [], "it has been told"
+
+
+def test_thousands_of_new_backends_are_judged_in_a_moment() -> None:
+    """Each verdict costs no look at all the others: by the number of steps, for these machines are noisy."""
+    script = Script(api=replace(NAMED, discovery="dns"))
+    hosts = [f"10.{n // 250}.{n % 250}.1" for n in range(3000)]
+    script.core.handle(resolved(*hosts))
+    looks = 0
+    verdict = UpstreamState.verdict
+
+    def counts(upstream: UpstreamState, address: str) -> bool | None:
+        nonlocal looks
+        looks += 1
+        return verdict(upstream, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UpstreamState, "verdict", counts)
+        for host in hosts:
+            script.core.handle(up(f"{host}:80"))
+        assert looks < len(hosts)
+        script.core.settle()
+    assert len(script.core.addresses()["api"]["many.example:80"]) == len(hosts)
