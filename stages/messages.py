@@ -382,8 +382,10 @@ class BackendRow(Part, frozen=True):
     round: int = 0
     """The newest half-open round of its circuit in which the replica has settled a probe; 0 = in none."""
     passed: int = 0
-    """Probes of that round that went well."""
+    """Probes of that round that went well, as far as is known: one of which the answer is cut later is in both."""
     failed: int = 0
+    begun: int = 0
+    """Of the requests: those whose answer has begun well and, as far as is known, was neither ended nor cut. It falls, too."""
 
 
 class BackendReport(Message, frozen=True, tag=43):

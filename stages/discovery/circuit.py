@@ -105,15 +105,16 @@ class Circuit:
         self._close(now)
         return True
 
-    def counted(self, requests: int, failures: int, streak: int, now: float) -> str:
-        """So many more requests at the backend, 1 or more. streak: failures in a row at the replica that had them, as of now.
+    def counted(self, requests: int, failures: int, passed: int, streak: int, now: float) -> str:
+        """So many more requests and failures at the backend, and whole answers that were none.
 
-        Returns why that has opened it, "" if it has not.
+        An answer that is cut after its head is a failure later than it is a request. streak: failures in a row at the replica that
+        had them, as of now. Returns why that has opened it, "" if it has not.
         """
         if self.state is not CLOSED:
             return ""  # requests from before, or probes, which are judged apart
         # A replica none of whose requests passed goes on with what the others had; else that has ended.
-        self.streak = self.streak + failures if failures == requests else streak
+        self.streak = self.streak + failures if passed <= 0 else streak
         self._window.add(requests, failures, now)
         reason = self._reason(now) if failures else ""
         if reason:

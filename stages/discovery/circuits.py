@@ -347,15 +347,15 @@ class Circuits:
             _put(backend.connections, replica, row.connections)
             new = _new(row, last)
             backend.sums = Totals(backend.sums.requests + new.requests, backend.sums.failures + new.failures)
-            yield from self._taken(key, backend, replica, row, _New(0, 0, 0) if is_old and last is None else new, now)
+            yield from self._taken(key, backend, replica, row, _New(0, 0, 0, 0) if is_old and last is None else new, now)
         if loads:
             yield PublishLoads()
 
     def _taken(self, key: _Key, backend: _BackendCircuit, replica: int, row: BackendRow, new: _New, now: float) -> Iterator[CircuitCommand]:
         circuit = backend.circuit
-        if new.requests > 0:
+        if new.requests > 0 or new.failures > 0 or new.passed > 0:
             backend.window.add(new.requests, new.failures, now)
-            reason = circuit.counted(new.requests, new.failures, row.streak, now)
+            reason = circuit.counted(new.requests, new.failures, new.passed, row.streak, now)
             if reason:
                 self._moving[key] = backend
                 yield CircuitMoved(*key, OPEN, reason)
@@ -396,14 +396,21 @@ class _New(NamedTuple):
 
     requests: int
     failures: int
+    passed: int
+    """Requests of which the answer has come whole, and was no failure."""
     unreachable: int
 
 
 def _new(row: BackendRow, last: BackendRow | None) -> _New:
     if last is None or row.requests < last.requests or row.failures < last.failures:
         # The first one; or its backend had left and came again, and the replica has begun anew.
-        return _New(row.requests, row.failures, row.unreachable)
-    return _New(row.requests - last.requests, row.failures - last.failures, row.unreachable - last.unreachable)
+        return _New(row.requests, row.failures, _passed(row), row.unreachable)
+    requests, failures = row.requests - last.requests, row.failures - last.failures
+    return _New(requests, failures, _passed(row) - _passed(last), row.unreachable - last.unreachable)
+
+
+def _passed(row: BackendRow) -> int:
+    return row.requests - row.failures - row.begun
 
 
 def _put(counts: dict[int, int], replica: int, count: int) -> None:

@@ -54,8 +54,9 @@ class Window:
         self._failures += failures
 
     def totals(self, now: float) -> Totals:
+        """An answer may be cut long after its request was counted: failures are given for no more than there were requests."""
         self._slide(now)
-        return Totals(self._requests, self._failures)
+        return Totals(self._requests, min(self._failures, self._requests))
 
     def resize(self, interval: float, now: float) -> None:
         """Another interval from now on: what is held and not too old for it stays."""

@@ -236,8 +236,8 @@ class BackendState:
             if probe:
                 self.tally.probe_settled(probe, False)
         else:
-            self.tally.went_well()
-            if probe:
+            self.tally.has_begun()
+            if probe:  # one that waited for its end would keep a backend of WebSockets half-open for hours
                 self.tally.probe_settled(probe, True)
 
     def settled(self, outcome: Outcome, status: int, probe: int, is_counted: bool) -> None:
@@ -247,26 +247,31 @@ class BackendState:
         is_counted: its answer was, when it began.
         """
         self.active -= 1
-        if outcome is Outcome.ANSWERED:
-            if is_counted:
-                self.tally.touch()
-            elif probe or status >= self._least_failure:
-                self.answered(status, probe)
+        if is_counted:
+            if status in self._failures:
+                self.tally.touch()  # it is one failure already
+            elif outcome not in FAULTS:
+                self.tally.has_ended()  # by whomever: most streams and all tunnels are called off
+            else:
+                self.tally.went_wrong(False, True)
+                if probe:
+                    self.tally.probe_settled(probe, False)
+        elif outcome is Outcome.ANSWERED:
+            if status >= self._least_failure and status in self._failures:
+                self.tally.went_wrong(False)
+                if probe:
+                    self.tally.probe_settled(probe, False)
             else:
                 self.tally.went_well()
+                if probe:
+                    self.tally.probe_settled(probe, True)
         elif outcome in FAULTS:
-            if is_counted:
-                if status in self._failures:
-                    self.tally.touch()  # it is one failure already
-                else:
-                    self.tally.went_wrong(False, True)
-                return
             self.tally.went_wrong(outcome in UNREACHABLE)
             if probe:
                 self.tally.probe_settled(probe, False)
         else:
             self.tally.touch()
-            if probe and not is_counted and probe == self.round and self.circuit == HALF_OPEN:
+            if probe and probe == self.round and self.circuit == HALF_OPEN:
                 self._give_probe_back()  # it has told nothing
 
     def look_at_load(self) -> None:

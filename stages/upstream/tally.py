@@ -56,6 +56,7 @@ class Tally:
     __slots__ = (
         "_keeper",
         "address",
+        "begun",
         "failed",
         "failures",
         "is_gone",
@@ -83,6 +84,7 @@ class Tally:
         """The newest in which a probe was settled."""
         self.passed = 0
         self.failed = 0
+        self.begun = 0
         self.is_touched = False
         self.is_gone = False
         """Its backend has left, and nobody is told any more. Should that come again, another tally counts."""
@@ -94,9 +96,23 @@ class Tally:
         if not self.is_touched:
             self.touch()
 
-    def went_wrong(self, is_unreachable: bool, is_counted: bool = False) -> None:
-        """One request more that failed. is_counted: as a request, and as one that went well."""
-        if not is_counted:
+    def has_begun(self) -> None:
+        """One request more, and its answer begins as one that is no failure. Whether it will be cut is to be seen."""
+        self.requests += 1
+        self.begun += 1
+        self.touch()
+
+    def has_ended(self) -> None:
+        """One that has begun so was not cut."""
+        self.begun -= 1
+        self.streak = 0
+        self.touch()
+
+    def went_wrong(self, is_unreachable: bool, has_begun: bool = False) -> None:
+        """One request more that failed. has_begun: no more requests, one that had begun well."""
+        if has_begun:
+            self.begun -= 1
+        else:
             self.requests += 1
         self.failures += 1
         self.streak += 1
@@ -130,7 +146,7 @@ class Tally:
         # fmt: off
         return BackendRow(
             self.upstream, self.address, self.requests, self.failures, self.streak, self.unreachable, in_flight, connections,
-            self.round, self.passed, self.failed,
+            self.round, self.passed, self.failed, self.begun,
         )
         # fmt: on
 

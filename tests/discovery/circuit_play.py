@@ -45,6 +45,7 @@ class Counted:
     round: int = 0
     passed: int = 0
     failed: int = 0
+    begun: int = 0
 
     def good(self, count: int = 1) -> None:
         if count:
@@ -52,6 +53,17 @@ class Counted:
 
     def bad(self, count: int = 1) -> None:
         self.requests, self.failures, self.streak = self.requests + count, self.failures + count, self.streak + count
+
+    def begins(self, count: int = 1) -> None:
+        """The heads of answers have come."""
+        self.requests, self.begun = self.requests + count, self.begun + count
+
+    def ends(self, count: int = 1) -> None:
+        """The rest of these, too."""
+        self.begun, self.streak = self.begun - count, 0
+
+    def cut(self, count: int = 1) -> None:
+        self.begun, self.failures, self.streak = self.begun - count, self.failures + count, self.streak + count
 
     def probed(self, number: int, passed: int, failed: int = 0) -> None:
         """Probes of a round settled, which count as requests besides."""

@@ -80,6 +80,43 @@ def test_both_rules_may_be_there() -> None:
     play.bad(11) << ["tell open", "open: 50 % of 40 requests failed"]
 
 
+@pytest.mark.parametrize("rules", [FIVE, HALF])
+def test_answers_that_are_cut_open_it_though_their_heads_were_good(rules: CircuitRules) -> None:
+    play = Play(rules)
+    number = 0
+    while play.told is None:
+        number += 1
+        replica = 11 + number % 2
+        play.at(number).of[replica].begins()
+        play.report(replica) << []
+        play.of[replica].cut()
+        play.report(replica)
+    assert number == (5 if rules is FIVE else 20)
+
+
+def test_an_answer_ends_the_row_when_it_has_come_whole() -> None:
+    play = Play(FIVE)
+    play.bad(11, 4) << []
+    play.of[12].begins(3)
+    play.report(12) << []
+    play.of[12].ends()
+    play.report(12) << []
+    play.bad(11, 4) << []
+    play.of[12].cut()
+    play.report(12) << OPENS_AT_FIVE
+
+
+def test_more_than_all_requests_of_a_window_never_fail() -> None:
+    play = Play(HALF)
+    play.of[11].begins(30)
+    play.report(11) << []
+    play.at(100).of[11].good(5)
+    play.of[11].cut(30)
+    play.report(11) << []
+    assert play.figures.window == (5, 5)
+    assert play.figures.window.percent == 100
+
+
 # -- open → half-open ------------------------------------------------------------------------
 
 
@@ -136,6 +173,14 @@ def test_one_failed_probe_opens_it_again() -> None:
     play.at(20.1).passes() << []
     play.at(20.2).passes() << ["tell half-open 11:3 12:2", "half-open"]
     play.probed(11, 3) << []  # those of the time before count no more
+
+
+def test_a_probe_that_is_cut_while_others_are_awaited_has_failed() -> None:
+    play = opened().passes()
+    play.probed(11, 3) << []
+    counted = play.of[11]
+    counted.failures, counted.failed, counted.streak = counted.failures + 1, 1, 1
+    play.report(11) << ["tell open", "open: a probe failed"]
 
 
 def test_failures_of_requests_that_are_no_probes_do_not_open_it_again() -> None:

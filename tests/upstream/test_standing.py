@@ -364,8 +364,39 @@ async def test_an_answer_that_is_long_in_coming_counts_when_it_begins_and_once(p
     play.backend().link.closes()
     await eventually(lambda: rows(play)["a:1"].failures == 1)
     assert rows(play)["a:1"].requests == 1, "cut off, it is a failure, and no other request"
+    assert (rows(play)["a:1"].round, rows(play)["a:1"].failed) == (6, 1), "and a probe that failed after all"
     play.hears()
     assert sid
+
+
+async def test_answers_that_are_cut_are_failures_in_a_row_and_a_whole_one_ends_it(play: Play) -> None:
+    play.members(*CREW, (DISCOVERY, "discovery"))
+    play.serves("a:1")
+
+    async def is_answered(end: str) -> None:
+        sid = play.asks()
+        await play.turn()
+        before = rows(play)["a:1"].requests
+        play.backend().link.says(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf ")
+        await eventually(lambda: rows(play)["a:1"].requests == before + 1)
+        assert rows(play)["a:1"].begun == 1
+        if end == "cut":
+            play.backend().link.closes()
+        elif end == "whole":
+            play.backend().link.says(b"half")
+        else:
+            play.cancels(sid)
+        await eventually(lambda: rows(play)["a:1"].begun == 0)
+        play.hears()
+
+    for failures in (1, 2):
+        await is_answered("cut")
+        assert (rows(play)["a:1"].failures, rows(play)["a:1"].streak) == (failures, failures)
+    await is_answered("whole")
+    assert (rows(play)["a:1"].failures, rows(play)["a:1"].streak) == (2, 0)
+    await is_answered("cut")
+    await is_answered("called off")
+    assert (rows(play)["a:1"].failures, rows(play)["a:1"].streak) == (3, 0)
 
 
 async def test_of_what_is_in_flight_for_long_it_is_told_too(play: Play) -> None:
