@@ -45,16 +45,16 @@ class Balancer(Protocol):
         """Index of the backend, -1 when none is usable. usable None: all are."""
 
 
-def cycle_of(weights: Sequence[int]) -> list[int]:
-    """One smooth weighted round-robin cycle (the algorithm of nginx): [5, 1, 1] → 0 0 1 0 2 0 0."""
+def cycle_of(weights: Sequence[int], most: int = MAX_CYCLE) -> list[int]:
+    """One smooth weighted round-robin cycle (the algorithm of nginx): [5, 1, 1] → 0 0 1 0 2 0 0. most: its length, about."""
     live = [weight for weight in weights if weight > 0]
     if not live:
         return []
     divisor = gcd(*live)
     scaled = [weight // divisor for weight in weights]
     total = sum(scaled)
-    if total > MAX_CYCLE:
-        scaled = [max(1, weight * MAX_CYCLE // total) if weight else 0 for weight in scaled]
+    if total > most:
+        scaled = [max(1, weight * most // total) if weight else 0 for weight in scaled]
         total = sum(scaled)
     # Those of the same weight have their turns one after the other, so it is enough to compare the next one of each weight. There
     # are no more than 90 different weights in a cycle, and mostly there is one.
@@ -88,8 +88,8 @@ def cycle_of(weights: Sequence[int]) -> list[int]:
 class RoundRobin:
     """Weighted, smooth: a heavy backend's turns are spread over the cycle."""
 
-    def __init__(self, weights: Sequence[int], start: int = 0) -> None:
-        self._cycle = cycle_of(weights)
+    def __init__(self, weights: Sequence[int], start: int = 0, most: int = MAX_CYCLE) -> None:
+        self._cycle = cycle_of(weights, most)
         self._next = start % len(self._cycle) if self._cycle else 0
 
     def pick(self, key: str, usable: Usable | None) -> int:

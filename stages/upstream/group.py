@@ -11,7 +11,7 @@ from pingap.stages.http2 import engines
 from pingap.stages.http2.engine import Http2Engine, LocalSettings
 from pingap.stages.messages import Routed
 from pingap.stages.upstream.backend import CLOSED, STEPS, BackendState, Doorkeeper
-from pingap.stages.upstream.balance import Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
+from pingap.stages.upstream.balance import MAX_CYCLE, Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
 from pingap.stages.upstream.budget import RetryBudget
 from pingap.stages.upstream.channel import Shared, Single
 from pingap.stages.upstream.hash_key import key_of
@@ -309,7 +309,10 @@ class Group:
             self._balancer = PowerOfTwo(backends, self._below)
         else:
             # Processes start at different places, or N of them would march in step.
-            self._balancer = RoundRobin([backend.weight for backend in backends], self._below(4096))
+            weights = [backend.weight for backend in backends]
+            # While shares grow a cycle is made often: with many unlike weights half the length costs a third.
+            most = MAX_CYCLE // 2 if self.is_starting and len(set(weights)) > 2 * STEPS else MAX_CYCLE
+            self._balancer = RoundRobin(weights, self._below(MAX_CYCLE), most)
 
     def pick(self, routed: Routed, tried: set[BackendState] | None) -> BackendState | None:
         """The backend for a request, or None when none that is usable is left untried."""

@@ -112,6 +112,14 @@ def test_large_weights_are_scaled_and_the_smallest_is_not_forgotten() -> None:
     assert counted[2] == 1
 
 
+@pytest.mark.parametrize("most", [MAX_CYCLE, MAX_CYCLE // 2])
+def test_a_cycle_of_many_unlike_weights_is_no_longer_than_it_may_be_and_forgets_nobody(most: int) -> None:
+    counted = Counter(cycle_of(range(1, 201), most))
+    assert counted.total() <= most + 200
+    assert all(abs(counted[index] - (index + 1) * most / 20100) <= 1 for index in range(200))
+    assert all(counted[index] for index in range(200))
+
+
 def test_a_cycle_of_nobody_is_empty() -> None:
     assert cycle_of([]) == cycle_of([0, 0]) == []
     assert RoundRobin([], 5).pick("", None) == -1

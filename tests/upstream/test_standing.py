@@ -11,6 +11,7 @@ from pingap.config.model import Upstream
 from pingap.config.parts import Backend
 from pingap.stages.messages import BackendReport, BackendRow
 from pingap.stages.upstream.backend import HALF_OPEN, OPEN
+from pingap.stages.upstream.balance import MAX_CYCLE
 from pingap.stages.upstream.core import Outcome
 from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.tally import FAULTS, UNREACHABLE
@@ -260,6 +261,17 @@ async def test_a_balancer_is_made_anew_only_when_a_share_has_changed(play: Play)
         made[algo] = len(seen) - 1
         assert not group.is_starting
     assert made == {"round_robin": 20, "hash": 0, "least_conn": 0}
+
+
+@pytest.mark.parametrize(("weights", "longest"), [([1] * 200, MAX_CYCLE), (range(1, 201), MAX_CYCLE // 2 + 200)])
+async def test_while_one_of_many_starts_a_cycle_is_short_enough_to_be_made_often(play: Play, weights: list[int], longest: int) -> None:
+    play.serves(" ".join(f"a:{port}*{weight}" for port, weight in enumerate(weights, 1)), "round_robin", slow_start=40.0)
+    play.health(api={"a:1": False})
+    play.health(api={})
+    await play.passes(11)
+    counted: Counter[int] = Counter(play.group()._balancer._cycle)  # type: ignore[attr-defined]
+    assert len(counted) == 200 and counted.total() <= longest
+    assert counted[0] <= counted[1]
 
 
 async def test_a_start_that_is_short_costs_no_more_than_a_few_balancers_a_second(play: Play) -> None:
