@@ -186,9 +186,11 @@ class DiscoveryActor(Actor):
 
     def check_now(self, upstream: str, address: str) -> None:
         """Requests do not reach this backend: it is checked at once, unless that has just been done, or there are too many such."""
-        target = self.core.suspect(upstream, address)
         watch = self._watches.get(upstream)
-        if target is not None and watch is not None and self._urgent.let(upstream, address, self.context.loop.time()):
+        if watch is None or self.core.is_ill(upstream, address) or not self._urgent.let(upstream, address, self.context.loop.time()):
+            return  # one report may name thousands: nothing dear is done before it is known that this one is let through
+        target = self.core.suspect(upstream, address)
+        if target is not None:
             watch.checks.check_now(target)
 
     def _source_of(self, upstream: str, plan: Plan) -> Callable[[SourceEar], BackendSource] | None:

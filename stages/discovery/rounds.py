@@ -106,6 +106,7 @@ class CheckRounds:
 
     async def _round(self, targets: tuple[CheckTarget, ...], frequency: float) -> None:
         """One after the other, or all at once; what takes too long is not waited for."""
+        self._prober.forget_others({target.address for target in targets})
         began = monotonic()
         spacing = SPREAD * frequency / max(1, len(targets))
         tasks = []

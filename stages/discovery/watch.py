@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
 from typing import Final, Protocol
 
 from pingap.config.parts import Backend
@@ -13,8 +14,11 @@ from pingap.stages.discovery.plan import Plan
 from pingap.stages.discovery.rounds import CheckRounds, WatchHost
 from pingap.stages.discovery.words import Resolved, SourceFailed
 
-SOURCE_AGAIN: Final = 1.0
-"""Seconds after which a source that broke off is started anew; doubled each time, up to a minute."""
+AGAIN: Final = 1.0
+"""Seconds after which a source, or the rounds of checks, are started anew when they broke off; doubled each time, up to MOST_PAUSE."""
+
+MOST_PAUSE: Final = 60.0
+"""Who has run for longer than that begins with AGAIN."""
 
 
 class BackendSource(Protocol):
@@ -62,25 +66,32 @@ class UpstreamWatch:
     def failed(self, entry: str, reason: str) -> None:
         self._host.feed(SourceFailed(self._upstream, entry, reason))
 
-    async def _ask_source(self, source: BackendSource) -> None:
-        """A source never ends by itself: one that does has a fault, and would be missed by nobody."""
-        pause = SOURCE_AGAIN
-        while True:
-            try:
-                await source.run()
-                error: Exception = RuntimeError("it has ended")
-            except Exception as broken:
-                error = broken
-            self._host.context.log("error", "discovery broke off, and is started anew", upstream=self._upstream, error=repr(error))
-            for entry in self._plan.entries:
-                self.failed(entry.address, str(error) or repr(error))
-            await asyncio.sleep(random.uniform(0.5, 1) * pause)
-            pause = min(60.0, pause * 2)
+    def _source_broke_off(self, error: Exception) -> None:
+        for entry in self._plan.entries:
+            self.failed(entry.address, str(error) or repr(error))
 
     # -- both ------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             if self._source is not None:
-                group.create_task(self._ask_source(self._source))
-            group.create_task(self.checks.run())
+                group.create_task(self._keep_up("discovery", self._source.run, self._source_broke_off))
+            group.create_task(self._keep_up("checking", self.checks.run, None))
+
+    async def _keep_up(self, what: str, run: Callable[[], Awaitable[None]], broke_off: Callable[[Exception], None] | None) -> None:
+        """Neither ends by itself: one that does has a fault, would be missed by nobody, and must not take the other with it."""
+        pause = AGAIN
+        while True:
+            began = monotonic()
+            try:
+                await run()
+                error: Exception = RuntimeError("it has ended")
+            except Exception as broken:
+                error = broken
+            self._host.context.log("error", f"{what} broke off, and is started anew", upstream=self._upstream, error=repr(error))
+            if broke_off is not None:
+                broke_off(error)
+            if monotonic() - began > MOST_PAUSE:
+                pause = AGAIN
+            await asyncio.sleep(random.uniform(0.5, 1) * pause)
+            pause = min(MOST_PAUSE, pause * 2)

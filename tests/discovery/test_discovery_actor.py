@@ -20,8 +20,13 @@ from pingap.bus.members import Members
 from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend, DnsAddress, HealthCheck
 from pingap.stages.discovery import actor as module
+from pingap.stages.discovery import watch
 from pingap.stages.discovery.actor import DiscoveryActor
+from pingap.stages.discovery.core import Discovery
 from pingap.stages.discovery.gate import CheckGate
+from pingap.stages.discovery.plan import CheckTarget
+from pingap.stages.discovery.urgent import MOST
+from pingap.stages.discovery.words import Resolved
 from pingap.stages.lookups import Address, Lookups
 from pingap.stages.messages import Accepted
 from tests.discovery.dns_peer import answer, dns_peer, framed
@@ -233,6 +238,45 @@ async def test_a_reload_while_checks_wait_for_their_turn_stops_nobodys_checks() 
             assert run.logs("error") == []
 
 
+async def test_rounds_that_break_off_are_told_and_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "AGAIN", 0.02)
+    faults = 3
+    real = Discovery.lost
+
+    def lost(core: Discovery, upstream: str) -> list[CheckTarget]:
+        nonlocal faults
+        if faults:
+            faults -= 1
+            raise KeyError(upstream)
+        return real(core, upstream)
+
+    monkeypatch.setattr(Discovery, "lost", lost)
+    async with origin() as backend, running(api=upstream(backend.port)) as run:
+        await run.until(lambda: not faults)
+        asked = len(backend.requests)
+        await run.until(lambda: len(backend.requests) > asked + 3)
+        backend.answer = BUSY
+        await run.until(lambda: run.value == {"api": {backend.address: False}})
+        said = [fields for _, message, fields in run.context.logged if message == "checking broke off, and is started anew"]
+        assert said == 3 * [{"upstream": "api", "error": "KeyError('api')"}]
+
+
+async def test_a_kept_connection_to_an_address_that_a_name_had_is_closed() -> None:
+    found = ["127.0.0.2", "127.0.0.1"]
+
+    def resolve(host: str, family: int) -> list[Address]:
+        return [Address(socket.AF_INET, (ip, 0)) for ip in found]
+
+    kept = HealthCheck("http", "x", "/", check_frequency=0.02, failure=1, reuse=True)
+    async with origin() as backend, running() as run:
+        run.actor.lookups = Lookups(asyncio.get_running_loop(), resolve)
+        name = Backend("many.example", backend.port)
+        run.configure(api=Upstream(addrs=(name,), health_check=kept))
+        await run.until(lambda: run.value and len(run.value["api"]) == 2 and backend.open == 1)
+        run.actor.feed(Resolved("api", name.address, (Backend("127.0.0.3", backend.port),), 0.0))
+        await run.until(lambda: backend.open == 0 and run.actor.kept.count == 0)
+
+
 async def test_stopping_closes_what_is_under_way_and_what_is_kept() -> None:
     async with origin(b"") as silent, origin() as kept:
         reuse = HealthCheck("http", "x", "/", reuse=True)
@@ -347,6 +391,24 @@ async def test_one_that_hangs_is_overtaken_and_holds_up_no_round() -> None:
         assert len(silent.requests) <= asked + 1, "it is not asked again while it hangs"
         backend.answer = BUSY
         await run.until(lambda: run.value == {"api": {backend.address: False, silent.address: True}}, 3)
+
+
+async def test_of_thousands_of_suspected_backends_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One report may name as many, and the loop has other things to do."""
+    looked: list[str] = []
+    real = Discovery.suspect
+
+    def suspect(core: Discovery, upstream: str, address: str) -> CheckTarget | None:
+        looked.append(address)
+        return real(core, upstream, address)
+
+    monkeypatch.setattr(Discovery, "suspect", suspect)
+    addrs = tuple(Backend(f"127.1.{number >> 8}.{number & 255}", 1) for number in range(3000))
+    async with running(api=Upstream(addrs=addrs, health_check=HealthCheck(check_frequency=60))) as run:
+        for addr in addrs:
+            run.actor.check_now("api", addr.address)
+            run.actor.check_now("gone", addr.address)
+        assert MOST <= len(looked) < 2 * MOST
 
 
 async def test_a_suspected_backend_is_not_left_to_the_next_round() -> None:

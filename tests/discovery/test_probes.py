@@ -223,3 +223,19 @@ async def test_more_connections_than_may_be_kept_are_not_kept() -> None:
         prober.close()
         await gone(one)
         await gone(two)
+
+
+async def test_a_kept_connection_to_a_backend_that_left_is_closed_and_makes_room() -> None:
+    async with origin() as one, origin() as two, origin() as three:
+        prober = prober_of(http(reuse=True), kept=2)
+        await prober.probe(target_of(one))
+        await prober.probe(target_of(two))
+        prober.forget_others({two.address, three.address})
+        await gone(one)
+        for _ in range(2):
+            await prober.probe(target_of(two))
+            await prober.probe(target_of(three))
+        assert (two.connections, three.connections) == (1, 1)
+        prober.close()
+        await gone(two)
+        await gone(three)

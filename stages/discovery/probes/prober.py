@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Protocol
 
 from pingap.bus.descriptors import is_short
@@ -69,12 +69,15 @@ class Prober:
                 raise NoSlot(f"{target.address} could not be asked: {error.strerror}") from error
             raise ProbeFailed(f"cannot connect: {error.strerror or error}") from error
 
+    def forget_others(self, addresses: Set[str]) -> None:
+        """Closes the connections that were kept to other backends than these."""
+        for address in self._kept.keys() - addresses:
+            self._kept.pop(address).line.close()
+            self._keeping.count -= 1
+
     def close(self) -> None:
-        """Closes the connections that were kept."""
-        for talk in self._kept.values():
-            talk.line.close()
-        self._keeping.count -= len(self._kept)
-        self._kept.clear()
+        """Closes all that were kept."""
+        self.forget_others(frozenset())
 
     async def _open(self, target: CheckTarget) -> ProbeLine:
         """A connection, under TLS if the check is, within connection_timeout."""
