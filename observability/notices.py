@@ -21,13 +21,25 @@ drained or enabled by hand), or circuit (open or closed) and reason."""
 UPSTREAM_STATUS: Final = "upstream_status"
 """Upstreams have come to no healthy backend, or have one again; the message names them. Fields: title, state (unhealthy or healthy),
 upstreams (the first hundred of them), count."""
+SERVICE_DISCOVER_FAIL: Final = "service_discover_fail"
+"""Backends cannot be found out (DNS, Docker), and those that are known stay; the message names upstreams, entries and reasons. Fields:
+upstreams (the first hundred), count (of entries)."""
 
 RESTART: Final = "restart"
 """This instance took over from another. Fields: before (its process id)."""
 RESTART_FAIL: Final = "restart_fail"
 """The next instance failed to start, and this one goes on."""
 
-CATEGORIES: Final = (RELOAD_CONFIG, RELOAD_CONFIG_FAIL, DIFF_CONFIG, BACKEND_STATUS, UPSTREAM_STATUS, RESTART, RESTART_FAIL)
+CATEGORIES: Final = (
+    RELOAD_CONFIG,
+    RELOAD_CONFIG_FAIL,
+    DIFF_CONFIG,
+    BACKEND_STATUS,
+    UPSTREAM_STATUS,
+    SERVICE_DISCOVER_FAIL,
+    RESTART,
+    RESTART_FAIL,
+)
 """Those that something tells today."""
 
 

@@ -7,7 +7,7 @@
     dns/, containers/   those sources; each loaded when there is need of it
     probes/     one check of one backend by tcp, http, https or grpc, with deadlines; always closes what it opened
     shares.py   whose check may begin when many hang (gate.py waits for it)    urgent.py  which one out of turn
-    downs.py    when it is told that an upstream has no healthy backend
+    downs.py    when it is told that an upstream has no healthy backend    source_news.py  that sources fail
     breaker.py  acts: reports of upstream's replicas in, topics `circuits` and `loads` out; circuits.py decides on all backends,
                 circuit.py and half_open.py on one; window.py: what it goes by
     drains.py   backends taken out by hand    table.py   what is shown of all    asked.py   what the operator is answered

@@ -12,7 +12,7 @@ from pingap.bus.actor import Actor, Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.config.model import Snapshot
-from pingap.observability.notices import BACKEND_STATUS, UPSTREAM_STATUS
+from pingap.observability.notices import BACKEND_STATUS, SERVICE_DISCOVER_FAIL, UPSTREAM_STATUS
 from pingap.stages import keepsake
 from pingap.stages.discovery import asked
 from pingap.stages.discovery.breaker import CIRCUITS, Breaker
@@ -23,6 +23,7 @@ from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.gate import CheckGate
 from pingap.stages.discovery.plan import DNS, DOCKER, Plan, plans_of
 from pingap.stages.discovery.probes.prober import KeptTalks
+from pingap.stages.discovery.source_news import GatheredNews, SourceNews, in_words
 from pingap.stages.discovery.table import addresses_of, statuses, there
 from pingap.stages.discovery.topic import KeptTopic
 from pingap.stages.discovery.urgent import UrgentChecks
@@ -50,7 +51,8 @@ LEAST_AT_ONCE, MOST_AT_ONCE = 64, 1024
 that hangs costs a descriptor and some memory for its time-out, and no CPU."""
 
 GATHER_DOWN: Final = 0.5
-"""Seconds for which it is gathered which upstreams have no healthy backend left, so that a rack that dies is one notice."""
+"""Seconds for which it is gathered which upstreams have no healthy backend left, so that a rack that dies is one notice; and which
+sources fail."""
 
 MOST_NAMED: Final = 100
 """Upstreams that one notice names."""
@@ -100,6 +102,7 @@ class DiscoveryActor(Actor):
         self.checks = 0
         self._urgent = UrgentChecks()
         self._downs = Downs()
+        self._news = GatheredNews()
         self._downs_look: asyncio.TimerHandle | None = None
 
     def receivers(self) -> Receivers:
@@ -181,8 +184,9 @@ class DiscoveryActor(Actor):
                     self._publish_soon()
                 case Turned():
                     self._turned(command)
-                case SourceTurned():
-                    self._source_turned(command)
+                case SourceTurned(upstream, entry, reason):
+                    self._news.add(SourceNews(upstream, entry, reason))
+                    self._look_soon()
 
     def check_now(self, upstream: str, address: str) -> None:
         """Requests do not reach this backend: it is checked at once, unless that has just been done, or there are too many such."""
@@ -209,9 +213,12 @@ class DiscoveryActor(Actor):
             return partial(self._containers.source, upstream, plan)
         return None
 
-    def _publish_soon(self) -> None:
+    def _look_soon(self) -> None:
         if self._downs_look is None:
             self._downs_look = self.context.loop.call_later(GATHER_DOWN, self._look_at_downs)
+
+    def _publish_soon(self) -> None:
+        self._look_soon()
         if self._publisher is None:
             self._publisher = self.context.loop.call_later(GATHER, self._publish_now)
 
@@ -252,6 +259,7 @@ class DiscoveryActor(Actor):
 
     def _look_at_downs(self) -> None:
         self._downs_look = None
+        self._tell_sources()
         fallen, back = self._downs.turned(self.core.down(), self.core.upstreams)
         self._tell_downs("error", "unhealthy", "Upstream unhealthy", fallen)
         self._tell_downs("info", "healthy", "Upstream healthy", back)
@@ -266,13 +274,15 @@ class DiscoveryActor(Actor):
         self.context.log("warn" if state == "unhealthy" else "info", said, upstreams=text)
         self.context.notice(level, UPSTREAM_STATUS, text, title=title, state=state, upstreams=named, count=len(upstreams))
 
-    def _source_turned(self, turned: SourceTurned) -> None:
-        fields = {"upstream": turned.upstream, "entry": turned.entry}
-        if turned.reason:
-            self.context.log("warn", "backends cannot be found out; those that are known stay", **fields, reason=turned.reason)
-            self.context.notice("warn", "service_discover_fail", f"{turned.upstream}: {turned.entry}: {turned.reason}", **fields)
-        else:
-            self.context.log("info", "backends can be found out again", **fields)
+    def _tell_sources(self) -> None:
+        failing, back = self._news.take()
+        if failing:
+            text = in_words(failing, MOST_NAMED)
+            upstreams = list(dict.fromkeys(one.upstream for one in failing))[:MOST_NAMED]
+            self.context.log("warn", "backends cannot be found out; those that are known stay", sources=text)
+            self.context.notice("warn", SERVICE_DISCOVER_FAIL, text, upstreams=upstreams, count=len(failing))
+        if back:
+            self.context.log("info", "backends can be found out again", sources=in_words(back, MOST_NAMED))
 
     # -- what is asked -----------------------------------------------------------------
 

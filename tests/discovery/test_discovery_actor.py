@@ -533,7 +533,7 @@ async def test_names_of_an_upstream_with_dns_are_its_backends_as_long_as_nothing
         answers = False
         await run.until(lambda: told(run, "service_discover_fail"))
         level, message, fields = told(run, "service_discover_fail")[0]
-        assert (level, fields) == ("warn", {"upstream": "api", "entry": name})
+        assert (level, fields) == ("warn", {"upstreams": ("api",), "count": 1})
         assert f"api.test A: 127.0.0.1:{peer.port}: SERVFAIL" in message
         asked = len(peer.questions)
         await run.until(lambda: len(peer.questions) > asked + 8)
