@@ -165,6 +165,40 @@ def test_a_silent_engine_costs_a_time_out_and_an_endless_list_so_many_bytes(fake
     assert failure(fake.host) == f"the list of {fake.host} has more than 1 MiB"
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK", b"HTTP/1.1 302 Found\r\nLocation: /containers/json", b"HTTP/1.1 500 Oh"])
+@pytest.mark.parametrize("path", ["/version", "/containers/json"])
+def test_no_answer_is_read_without_bounds(fake: Fake, monkeypatch: pytest.MonkeyPatch, path: str, head: bytes) -> None:
+    monkeypatch.setattr(module, "MOST_LIST", 1 << 20)
+    sent = []
+
+    def endless(connection: socket.socket) -> None:
+        connection.sendall(head + b"\r\n\r\n")
+        while not fake.is_over.is_set() and len(sent) < 1000:
+            connection.sendall(b"x" * 65536)
+            sent.append(65536)
+
+    fake.paths[path] = endless
+    said = failure(fake.host)
+    assert ("has more than" if b"200" in head else f"refused {path} with status {head[9:12].decode()}") in said
+    assert sum(sent) < 4 << 20  # what was read, and what sockets hold
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("{}", "does not say its version"),
+        ("[" * 50_000, "does not say its version"),
+        ('{"ApiVersion": "1.41/../../x"}', "does not say its version"),
+        ('{"ApiVersion": 1.41}', "does not say its version"),
+        ('{"ApiVersion": "1.12"}', "has version 1.12 of the API, and 1.24 is the least"),
+    ],
+)
+def test_a_version_that_is_none_is_told(fake: Fake, said: str, expected: str) -> None:
+    fake.paths["/version"] = answer(said)
+    assert expected in failure(fake.host)
+    assert fake.asked == ["/version"]
+
+
 def test_a_list_that_drips_ends_when_it_is_interrupted(fake: Fake) -> None:
     def drip(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")

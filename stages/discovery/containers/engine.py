@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import pwd
+import re
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -32,10 +33,16 @@ QUIET: Final = 60.0
 MOST_LIST: Final = 64 * 1024 * 1024
 """Bytes of the longest list; a container takes about 1.5 KB."""
 
+MOST_VERSION: Final = 64 * 1024
+"""Bytes of what an engine says of its version; it takes about 1 KB."""
+
 MOST_MESSAGE: Final = 4096
 """Bytes that are read of an answer that says what is wrong."""
 
 READ: Final = 64 * 1024
+
+VERSION: Final = re.compile(r"\d{1,3}\.\d{1,3}")
+"""Of the API, as an engine says it."""
 
 EVENTS: Final[Mapping[str, list[str]]] = {
     "type": ["container", "network"],
@@ -60,6 +67,8 @@ class Engine:
         """Of its socket; "" when it is reached otherwise."""
         self._quiet = quiet
         self._client: Any = None
+        self._version = ""
+        """Of the engine's API, once it has said it."""
         self._lock = threading.Lock()
         self._response: Any = None
         """Of the call under way, once its head is there."""
@@ -75,17 +84,10 @@ class Engine:
 
     def listing(self) -> Listing:
         """All containers that run. Blocks. Raises EngineFailed."""
-        body = bytearray()
-        end = monotonic() + LIST
         with closing(self._get("/containers/json", {}, ANSWER)) as pieces:
-            for piece in pieces:
-                body += piece
-                if len(body) > MOST_LIST:
-                    raise EngineFailed(f"the list of {self._host} has more than {MOST_LIST >> 20} MiB")
-                if monotonic() > end:
-                    raise EngineFailed(f"{self._host} sent no whole list within {LIST:g} s")
+            body = self._whole(pieces, "list", MOST_LIST)
         try:
-            containers = containers_of(bytes(body))
+            containers = containers_of(body)
         except ValueError as error:
             raise EngineFailed(f"{self._host} sent what is no list of containers: {error}") from error
         own = frozenset(one.address for each in psutil.net_if_addrs().values() for one in each if one.family == socket.AF_INET)
@@ -107,6 +109,46 @@ class Engine:
             self._client = None
 
     def _get(self, path: str, params: dict[str, str], read: float, begun: Callable[[], None] | None = None) -> Generator[bytes, None, None]:
+        """The pieces of an answer by the engine's version of the API, which it is asked for first. As _pieces."""
+        if not self._version:
+            self._version = self._found_version()
+        yield from self._pieces(f"/v{self._version}", path, params, read, begun)
+
+    def _found_version(self) -> str:
+        """The SDK would ask for it without bounds, and so it is told. Raises EngineFailed."""
+        from docker.constants import MINIMUM_DOCKER_API_VERSION
+        from docker.utils import version_lt
+
+        with closing(self._pieces("", "/version", {}, ANSWER)) as pieces:
+            body = self._whole(pieces, "version", MOST_VERSION)
+        try:
+            version = json.loads(body)["ApiVersion"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            version = None
+        if not isinstance(version, str) or not VERSION.fullmatch(version):
+            raise EngineFailed(f"{self._host} does not say its version: it is no Docker engine, or one that is too old")
+        if version_lt(version, MINIMUM_DOCKER_API_VERSION):
+            raise EngineFailed(
+                f"{self._host} has version {version} of the API, and {MINIMUM_DOCKER_API_VERSION} is the least that is known"
+            )
+        return version
+
+    def _whole(self, pieces: Iterator[bytes], what: str, most: int) -> bytes:
+        """Raises EngineFailed when it is more than `most` bytes, or takes longer than LIST."""
+        body = bytearray()
+        end = monotonic() + LIST
+        for piece in pieces:
+            body += piece
+            if len(body) > most:
+                size = f"{most >> 20} MiB" if most >> 20 else f"{most >> 10} KiB"
+                raise EngineFailed(f"the {what} of {self._host} has more than {size}")
+            if monotonic() > end:
+                raise EngineFailed(f"{self._host} sent no whole {what} within {LIST:g} s")
+        return bytes(body)
+
+    def _pieces(
+        self, prefix: str, path: str, params: dict[str, str], read: float, begun: Callable[[], None] | None = None
+    ) -> Generator[bytes, None, None]:
         """The pieces of an answer, as they come. read: seconds for the head, and for each piece. Raises EngineFailed.
 
         (The SDK's own call for events has no time-outs.)
@@ -114,8 +156,9 @@ class Engine:
         try:
             self._reach()
             client = self._connected()
-            url = f"{client.base_url}/v{client.api_version}{path}"
-            response = client.get(url, params=params, stream=True, timeout=(ANSWER, read))
+            response = client.get(
+                f"{client.base_url}{prefix}{path}", params=params, stream=True, timeout=(ANSWER, read), allow_redirects=False
+            )
         except Exception as error:  # of the SDK, requests, urllib3, sockets, TLS
             raise self._failed(error) from error
         try:
@@ -149,13 +192,17 @@ class Engine:
                 one.connect(self._path)
 
     def _connected(self) -> Any:
-        """The SDK's client, which asks for the engine's version first."""
+        """The SDK's client, which has asked for nothing yet."""
         if self._client is None:
             from docker.api import APIClient
+            from docker.constants import MINIMUM_DOCKER_API_VERSION
             from docker.utils import kwargs_from_env
 
             settings = {**kwargs_from_env(), "base_url": self._host}
-            self._client = APIClient(version="auto", timeout=ANSWER, **settings)
+            client = APIClient(version=MINIMUM_DOCKER_API_VERSION, timeout=ANSWER, **settings)
+            # Else the whole body of a redirect is read to find out where it leads to, even if nobody wants to go there.
+            client.get_redirect_target = lambda response: None
+            self._client = client
         return self._client
 
     def _elsewhere(self) -> str:
