@@ -169,7 +169,7 @@ def test_a_silent_engine_costs_a_time_out_and_an_endless_list_so_many_bytes(fake
 @pytest.mark.parametrize("path", ["/version", "/containers/json"])
 def test_no_answer_is_read_without_bounds(fake: Fake, monkeypatch: pytest.MonkeyPatch, path: str, head: bytes) -> None:
     monkeypatch.setattr(module, "MOST_LIST", 1 << 20)
-    sent = []
+    sent: list[int] = []
 
     def endless(connection: socket.socket) -> None:
         connection.sendall(head + b"\r\n\r\n")

@@ -106,6 +106,18 @@ async def test_without_events_there_is_a_list_from_time_to_time() -> None:
         assert not any("failed" in said for said in ear.said)
 
 
+async def test_who_joins_with_a_shorter_pause_does_not_wait_for_the_end_of_the_longer_one() -> None:
+    host, rare, ear = Host(), Ear(frequency=60), Ear(frequency=0.02)
+    host.has_events = False
+    shared = watches(host)
+    async with hearing(shared, rare):
+        await eventually(lambda: host.lists == 2)  # the second as events cannot be followed
+        async with hearing(shared, ear):
+            await ear.until("one")
+            host.running = listing("two")
+            await ear.until("two")
+
+
 async def test_failures_are_told_each_time_and_retried_without_end() -> None:
     host, ear = Host(), Ear()
     host.failure = EngineFailed("gone")

@@ -89,6 +89,8 @@ class _EngineWatch:
         self._tasks = [loop.create_task(self._keep_listing()), loop.create_task(self._keep_following())]
 
     def join(self, ear: EngineEar) -> None:
+        if self._ears and ear.frequency < min(other.frequency for other in self._ears):
+            self._has_news.set()  # the pause under way is longer than it wants
         self._ears.append(ear)
         self._tell(ear)
 
