@@ -9,7 +9,7 @@
     generations.py  a configuration from candidate to retirement, as every stage keeps it
     making.py, bundles.py, steps.py, slices.py    how one gets there: in parts, and a slice a loop turn
     headers.py, header_view.py, variables.py, forwarded.py, via.py    header blocks: read, changed, filled in
-    http1/, http2/  HTTP in bytes, for accept and upstream        tls.py, lane.py    TLS under it; work that takes turns
+    http1/, http2/  HTTP in bytes, for accept and upstream    tls.py, tls_contexts.py    TLS under it    lane.py    work that takes turns
     coding/        content codings of answers, for plugins and upstream
     answers.py      what an actor says by itself    waits.py    what waits for another's answer
     claims.py, leases.py, owners.py    what is counted exactly, however many replicas there are

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from pingap.config.model import Upstream
 from pingap.stages.tls import TlsTransport
+from pingap.stages.tls_contexts import SharedContexts
 from pingap.stages.tls_words import in_plain_words
 from pingap.stages.upstream.backend import BackendGroup, BackendState
 
@@ -19,14 +19,18 @@ MAX_NAMES: Final = 64
 _PROTOCOLS: Final = {"h1": ["http/1.1"], "h2": ["h2"], "h2h1": ["h2", "http/1.1"]}
 
 
-def context_for(settings: Upstream, alpn: str) -> ssl.SSLContext:
-    """The system's authorities; SSL_CERT_FILE and SSL_CERT_DIR name others (OpenSSL)."""
+def context_for(alpn: str, verify: bool) -> ssl.SSLContext:
+    """verify: the system's authorities; SSL_CERT_FILE and SSL_CERT_DIR name others (OpenSSL)."""
     context = ssl.create_default_context()
-    if not settings.verify_cert:
+    if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(_PROTOCOLS[alpn])
     return context
+
+
+_shared: Final = SharedContexts(context_for)
+"""Sessions are none of theirs: each backend has its own."""
 
 
 class Sessions:
@@ -87,10 +91,10 @@ def _can_go_on(transport: TlsTransport, session: ssl.SSLSession) -> bool:
 
 
 def context_of(group: BackendGroup, only_http1: bool) -> ssl.SSLContext:
-    """Made when it is first needed, and kept as long as the upstream lives: reading the system's authorities takes some 20 ms."""
+    """Made when it is first needed, and kept as long as the upstream lives: its sessions go on only with it."""
     known: dict[bool, ssl.SSLContext] = group.tls_contexts
     if only_http1 not in known:
-        known[only_http1] = context_for(group.settings, "h1" if only_http1 else group.settings.alpn)
+        known[only_http1] = _shared.get("h1" if only_http1 else group.settings.alpn, group.settings.verify_cert)
     return known[only_http1]
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from pingap.stages.discovery.probes.failed import ClosedEarly, ProbeFailed, TooMuch
 from pingap.stages.tcp import has_unread
+from pingap.stages.tls_contexts import SharedContexts
 from pingap.stages.tls_words import in_plain_words
 
 PIECE: Final = 4 * 1024
@@ -112,7 +113,7 @@ class ProbeLine:
         self._sock.close()
 
 
-def context_for(protocol: str, verify: bool) -> ssl.SSLContext:
+def _context_for(protocol: str, verify: bool) -> ssl.SSLContext:
     """protocol: what is offered by ALPN. verify: the system's authorities; SSL_CERT_FILE and SSL_CERT_DIR name others (OpenSSL)."""
     if verify:
         context = ssl.create_default_context()
@@ -123,3 +124,11 @@ def context_for(protocol: str, verify: bool) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols([protocol])
     return context
+
+
+_shared: Final = SharedContexts(_context_for)
+
+
+def context_for(protocol: str, verify: bool) -> ssl.SSLContext:
+    """The same for the checks of all upstreams. protocol, verify: as above."""
+    return _shared.get(protocol, verify)

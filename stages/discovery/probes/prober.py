@@ -104,7 +104,7 @@ class Prober:
             raise
 
     async def _secure(self, line: ProbeLine) -> None:
-        if self._context is None:  # reading the system's authorities takes some 20 ms
+        if self._context is None:
             self._context = context_for(self._protocol, self._check.verify_cert)
         try:
             agreed = await line.secure(self._context, self._check.host)
