@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 
 from pingap.config.parts import Backend
 from pingap.stages.discovery.containers.listing import (
+    LONGEST_REMARK,
+    MOST_BACKENDS,
+    MOST_CONTAINERS,
+    MOST_REMARKS,
+    PORT,
     Container,
     DockerHost,
     FoundContainers,
     Labelled,
+    _Network,
+    _Networks,
     backends_of,
     containers_of,
     seen_from,
@@ -317,3 +324,43 @@ def test_whatever_runs_on_a_host(host: list[dict[str, Any]], port: int, ipv4_onl
     shuffled = list(host)
     random.shuffle(shuffled)
     assert found(*shuffled, entry=entry, host=docker, ipv4_only=ipv4_only) == one
+
+
+# -- bounds ---------------------------------------------------------------------------
+
+
+def many(count: int, **labels: str) -> list[Container]:
+    return [
+        Container(
+            f"id{n}",
+            [f"/c{n:06}"],
+            {"app": "web", **labels},
+            "running",
+            network_settings=_Networks({"b": _Network(ip_address=f"10.1.{n >> 8}.{n & 255}")}),
+        )
+        for n in range(count)
+    ]
+
+
+def test_an_entry_has_so_many_backends_and_that_there_are_more_is_told() -> None:
+    found = backends_of(many(MOST_BACKENDS + 5), with_port(80), LOCAL)
+    assert len(found.backends) == MOST_BACKENDS
+    assert {backend.host for backend in found.backends} == {f"10.1.{n >> 8}.{n & 255}" for n in range(MOST_BACKENDS)}
+    assert found.remarks == ("there are more than 1024 backends; those of the first containers by name are used",)
+    assert not backends_of(many(MOST_BACKENDS), with_port(80), LOCAL).remarks
+
+
+def test_remarks_are_few_and_short() -> None:
+    remarks = backends_of(many(200, **{PORT: "x" * 100_000}), with_port(80), LOCAL).remarks
+    assert len(remarks) == MOST_REMARKS + 1
+    assert remarks[-1] == "and there is more of that kind"
+    assert max(map(len, remarks)) == LONGEST_REMARK
+
+
+def test_a_list_of_more_containers_than_a_machine_runs_is_none() -> None:
+    one = b'{"Id": "a"}'
+    assert len(containers_of(b"[" + b",".join([one] * MOST_CONTAINERS) + b"]")) == MOST_CONTAINERS
+    with pytest.raises(ValueError, match="16385 containers, more than 16384"):
+        containers_of(b"[" + b",".join([one] * (MOST_CONTAINERS + 1)) + b"]")
+    with pytest.raises(ValueError, match="a container of more than 1 MiB"):
+        containers_of(b'[{"Id": "' + b"a" * (1 << 20) + b'"}]')

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ import pytest
 
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend, HealthCheck
+from pingap.stages.discovery.containers import source as source_module
 from pingap.stages.discovery.containers import sources
 from pingap.stages.discovery.containers import watch as watch_module
 from pingap.stages.discovery.containers.engine import EngineFailed
-from pingap.stages.discovery.containers.listing import DockerHost, Listing, containers_of
+from pingap.stages.discovery.containers.listing import DockerHost, FoundContainers, Labelled, Listing, containers_of
+from pingap.stages.discovery.containers.source import ContainerSource
 from pingap.stages.discovery.containers.watch import EngineWatches
 from tests.discovery.origin import origin
 from tests.discovery.scripted_engine import Host
 from tests.discovery.test_discovery_actor import Run, running
-from tests.kit.waiting import until
+from tests.kit.waiting import eventually, until
 
 CHECK = HealthCheck("tcp", "x", check_frequency=0.05, failure=1)
 
@@ -158,3 +161,43 @@ def test_a_process_without_such_an_upstream_loads_no_library_for_it() -> None:
     script = "import sys, pingap.stages.discovery.actor; print(*sorted({'docker', 'requests', 'urllib3', 'dns'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "\n"
+
+
+async def test_a_long_list_is_gone_through_in_a_thread_and_the_last_word_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop has requests' circuits and checks to see to."""
+    threads: list[threading.Thread] = []
+    may_go = threading.Event()
+
+    def derived(containers: Any, *_: Any) -> FoundContainers:
+        threads.append(threading.current_thread())
+        may_go.wait(5)
+        return FoundContainers((Backend("127.0.0.1", len(containers), 1),))
+
+    monkeypatch.setattr(source_module, "backends_of", derived)
+    monkeypatch.setattr(watch_module, "GATHER", 60)  # there is one list
+    told: list[Any] = []
+
+    class Ear:
+        def found(self, entry: str, backends: Iterable[Backend]) -> None:
+            told.append([backend.port for backend in backends])
+
+        def failed(self, entry: str, reason: str) -> None:
+            told.append(reason)
+
+    host = Host()
+    watches = EngineWatches(asyncio.get_running_loop(), host.make)
+    entries = [("app", Labelled("app"))]
+    source = ContainerSource(Ear(), watches, "", entries, frequency=60, ipv4_only=False, remark=lambda *_: None)
+    host.running = Listing(tuple(containers(*range(1, 302)).containers), DockerHost())
+    task = asyncio.create_task(source.run())
+    try:
+        await eventually(lambda: threads)
+        assert threads[0] is not threading.main_thread()
+        source.listed(Listing(host.running.containers[:250], DockerHost()))
+        source.unlisted("gone")
+        may_go.set()
+        await eventually(lambda: "gone" in told, said=lambda: told)
+        assert told[:2] == [[301], "gone"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -25,6 +25,20 @@ _HEALTH: Final = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)\s*$"
 
 _MOST_WEIGHT: Final = 65535
 
+MOST_CONTAINERS: Final = 16384
+"""Of a list: more than any one machine runs."""
+
+MOST_CONTAINER: Final = 1 << 20
+"""Bytes of one in a list. Each is read by itself, so that the loop has its turns though a long list is read in a thread."""
+
+MOST_BACKENDS: Final = 1024
+"""Of one entry."""
+
+MOST_REMARKS: Final = 32
+"""Of one entry, each of so many characters:"""
+
+LONGEST_REMARK: Final = 400
+
 
 class _Port(msgspec.Struct, rename="pascal"):
     private_port: int = 0
@@ -100,11 +114,17 @@ class Container(msgspec.Struct, rename="pascal"):
 
 
 def containers_of(body: bytes) -> list[Container]:
-    """The answer to `GET /containers/json`. Raises ValueError for what is none."""
-    return _DECODER.decode(body)
+    """The answer to `GET /containers/json`. Raises ValueError for what is none, or has no end."""
+    listed = _LIST.decode(body)
+    if len(listed) > MOST_CONTAINERS:
+        raise ValueError(f"{len(listed)} containers, more than {MOST_CONTAINERS}")
+    if any(memoryview(one).nbytes > MOST_CONTAINER for one in listed):
+        raise ValueError(f"a container of more than {MOST_CONTAINER >> 20} MiB")
+    return [_CONTAINER.decode(one) for one in listed]
 
 
-_DECODER: Final = msgspec.json.Decoder(list[Container])
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_CONTAINER: Final = msgspec.json.Decoder(Container)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +195,12 @@ def backends_of(containers: Sequence[Container], entry: Labelled, host: DockerHo
     """The containers with the label of `entry` that serve. The order of `containers` does not matter."""
     found: dict[str, Backend] = {}
     remarks = []
+    by_id = {container.id: container for container in containers}
     serving = [container for container in containers if entry.is_on(container) and container.is_serving]
     for container in sorted(serving, key=lambda one: (one.name, one.id)):
         try:
             weight = _number(container.labels, WEIGHT, 0, _MOST_WEIGHT, entry.weight)
-            addresses = list(_addresses(container, containers, entry, host))
+            addresses = list(_addresses(container, by_id, entry, host))
         except _Left as left:
             remarks.append(f"container {container.name} {left}")
             continue
@@ -189,7 +210,13 @@ def backends_of(containers: Sequence[Container], entry: Labelled, host: DockerHo
         for ip, port in usable:
             backend = Backend(str(ip), port, weight)
             found.setdefault(backend.address, backend)
-    return FoundContainers(tuple(found[address] for address in sorted(found)), tuple(remarks))
+        if len(found) > MOST_BACKENDS:
+            remarks.insert(0, f"there are more than {MOST_BACKENDS} backends; those of the first containers by name are used")
+            break
+    if len(remarks) > MOST_REMARKS:
+        remarks[MOST_REMARKS:] = ["and there is more of that kind"]
+    used = sorted(list(found)[:MOST_BACKENDS])
+    return FoundContainers(tuple(found[address] for address in used), tuple(remark[:LONGEST_REMARK] for remark in remarks))
 
 
 _Ip = IPv4Address | IPv6Address
@@ -199,13 +226,13 @@ class _Left(Exception):
     """The container is no backend; the text says why."""
 
 
-def _addresses(container: Container, others: Iterable[Container], entry: Labelled, host: DockerHost) -> Iterator[tuple[_Ip, int]]:
+def _addresses(container: Container, by_id: Mapping[str, Container], entry: Labelled, host: DockerHost) -> Iterator[tuple[_Ip, int]]:
     """At least one. Raises _Left."""
     port = _number(container.labels, PORT, 1, 65535, entry.port)
     owner = container
     if container.network_mode.startswith("container:"):
         wanted_id = container.network_mode.removeprefix("container:")
-        other = next((one for one in others if one.id == wanted_id), None)
+        other = by_id.get(wanted_id)
         if other is None:
             raise _Left("is in the network of a container that does not run")
         owner = other
@@ -239,6 +266,8 @@ def _addresses(container: Container, others: Iterable[Container], entry: Labelle
 
 def _published(ports: Iterable[_Port], networks: Mapping[str, _Network], host: DockerHost) -> Iterator[tuple[_Ip | None, int]]:
     """Where the host takes connections for a container. The same port is behind the gateway of every network: the first one does."""
+    gateways = ([_ip(network.gateway) for network in networks.values()], [_ip(network.ipv6_gateway) for network in networks.values()])
+    behind = [next((ip for ip in family if ip is not None), None) for family in gateways]
     for port in ports:
         at = _ip(port.ip)
         if at is not None and not at.is_unspecified:
@@ -248,9 +277,7 @@ def _published(ports: Iterable[_Port], networks: Mapping[str, _Network], host: D
             # Both families are published; the host is known by one.
             yield (ip if ip is not None and (at is None or at.version == ip.version) else None), port.public_port
         else:
-            is_v6 = at is not None and at.version == 6
-            gateways = (_ip(network.ipv6_gateway if is_v6 else network.gateway) for network in networks.values())
-            yield next((ip for ip in gateways if ip is not None), None), port.public_port
+            yield behind[at is not None and at.version == 6], port.public_port
 
 
 def _ip(text: str | None) -> _Ip | None:

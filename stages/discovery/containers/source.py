@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from pingap.config.parts import Backend
-from pingap.stages.discovery.containers.listing import Labelled, Listing, backends_of
+from pingap.stages.discovery.containers.listing import FoundContainers, Labelled, Listing, backends_of
 from pingap.stages.discovery.containers.watch import EngineWatches
+
+AT_ONCE: Final = 200
+"""Containers, times entries, that are gone through on the loop, in a few milliseconds; more are in a thread."""
 
 
 class ContainerEar(Protocol):
@@ -43,22 +47,51 @@ class ContainerSource:
         self._ipv4_only = ipv4_only
         self._remark = remark
         self._remarks: set[tuple[str, str]] = set()
+        self._news: Listing | str = ""
+        self._has_news = asyncio.Event()
         self.frequency = frequency
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        await self._watches.hear(self._docker_host, self)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watches.hear(self._docker_host, self))
+            group.create_task(self._keep_telling())
 
     def listed(self, listing: Listing) -> None:
+        self._say(listing)
+
+    def unlisted(self, reason: str) -> None:
+        self._say(reason)
+
+    def _say(self, news: Listing | str) -> None:
+        self._news = news
+        self._has_news.set()
+
+    async def _keep_telling(self) -> None:
+        """The last word counts: what has not been told when there is another is history."""
+        while True:
+            await self._has_news.wait()
+            self._has_news.clear()
+            news = self._news
+            if isinstance(news, str):
+                for address, _ in self._entries:
+                    self._ear.failed(address, news)
+                continue
+            if len(news.containers) * len(self._entries) > AT_ONCE:
+                found = await asyncio.to_thread(self._found_in, news)
+            else:
+                found = self._found_in(news)
+            self._tell(found)
+
+    def _found_in(self, listing: Listing) -> list[tuple[str, FoundContainers]]:
+        """By the entry."""
+        return [(address, backends_of(listing.containers, label, listing.host, self._ipv4_only)) for address, label in self._entries]
+
+    def _tell(self, found: list[tuple[str, FoundContainers]]) -> None:
         remarks = set()
-        for address, label in self._entries:
-            found = backends_of(listing.containers, label, listing.host, self._ipv4_only)
-            self._ear.found(address, found.backends)
-            remarks |= {(address, remark) for remark in found.remarks}
+        for address, one in found:
+            self._ear.found(address, one.backends)
+            remarks |= {(address, remark) for remark in one.remarks}
         for address, remark in sorted(remarks - self._remarks):
             self._remark(address, remark)
         self._remarks = remarks
-
-    def unlisted(self, reason: str) -> None:
-        for address, _ in self._entries:
-            self._ear.failed(address, reason)
