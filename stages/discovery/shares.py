@@ -8,7 +8,7 @@ known to be ill, and so most of those that hang, make room for the others.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from enum import IntEnum
 from typing import Final, Generic, TypeVar
 
@@ -31,7 +31,7 @@ _FACTORS: Final = {Rank.ILL: 0.5, Rank.ROUND: 1.0, Rank.URGENT: 2.0}
 
 
 class CheckShares(Generic[T]):
-    """T: what stands for a check that waits."""
+    """T: what stands for a check that waits; it can be hashed."""
 
     def __init__(self, most: int) -> None:
         """most: checks under way at the same time, at least 1."""
@@ -39,7 +39,7 @@ class CheckShares(Generic[T]):
         self._kept_free = most // 8
         self._held: Counter[str] = Counter()
         """Under way, by upstream."""
-        self._lines: dict[Rank, OrderedDict[str, deque[T]]] = {rank: OrderedDict() for rank in sorted(Rank, reverse=True)}
+        self._lines: dict[Rank, OrderedDict[str, OrderedDict[T, None]]] = {rank: OrderedDict() for rank in sorted(Rank, reverse=True)}
         """Those that wait, by upstream, in the order in which upstreams get their turns."""
         self.used = 0
         """Under way."""
@@ -53,7 +53,7 @@ class CheckShares(Generic[T]):
         if upstream not in self._lines[rank] and self._may(upstream, rank):
             self._hold(upstream)
             return True
-        self._lines[rank].setdefault(upstream, deque()).append(ticket)
+        self._lines[rank].setdefault(upstream, OrderedDict())[ticket] = None
         return False
 
     def free(self, upstream: str) -> list[T]:
@@ -69,7 +69,7 @@ class CheckShares(Generic[T]):
         for lines in self._lines.values():
             line = lines.get(upstream)
             if line is not None and ticket in line:
-                line.remove(ticket)
+                del line[ticket]
                 if not line:
                     del lines[upstream]
                 return True
@@ -94,7 +94,7 @@ class CheckShares(Generic[T]):
             lines.move_to_end(upstream)
             if self._may(upstream, rank):
                 self._hold(upstream)
-                granted.append(lines[upstream].popleft())
+                granted.append(lines[upstream].popitem(last=False)[0])
                 if not lines[upstream]:
                     del lines[upstream]
         return granted

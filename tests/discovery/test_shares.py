@@ -102,6 +102,30 @@ def test_never_more_than_all_and_none_is_forgotten(most: int, steps: list[tuple[
     assert not waiting
 
 
+class Counted:
+    """A ticket that says how often any was compared with another."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def test_thousands_that_wait_are_called_off_without_a_look_at_one_another() -> None:
+    """So it is at a reload, all in one turn of the loop."""
+    shares = CheckShares[Counted](8)
+    tickets = [Counted() for _ in range(3000)]
+    waiting = [ticket for number, ticket in enumerate(tickets) if not shares.take("a", ticket, Rank(number % 3))]
+    for ticket in reversed(waiting):
+        assert shares.withdraw("a", ticket)
+    assert shares.waiting == 0
+    assert Counted.compared < 3000
+
+
 async def test_one_that_is_called_off_takes_nobodys_turn() -> None:
     gate = CheckGate(asyncio.get_running_loop(), 1)
     done: list[str] = []
