@@ -9,7 +9,8 @@
     shares.py   whose check may begin when many hang (gate.py waits for it)    urgent.py  which one out of turn
     downs.py    when it is told that an upstream has no healthy backend    source_news.py  that sources fail
     breaker.py  acts: reports of upstream's replicas in, topics `circuits` and `loads` out; circuits.py decides on all backends,
-                circuit.py and half_open.py on one; window.py: what it goes by
+                circuit.py and half_open.py on one; window.py: what it goes by;
+                dues.py: when each is due
     drains.py   backends taken out by hand    table.py   what is shown of all    asked.py   what the operator is answered
     actor.py    the watches; publishes topics `health`, `backends` and `drains` (topic.py)
 

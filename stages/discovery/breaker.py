@@ -104,7 +104,7 @@ class Breaker:
                     self._check_now(upstream, address)
         if self._timer is not None:
             self._timer.cancel()
-        due = self._core.due(now)
+        due = self._core.due
         self._timer = None if due is None else self._context.loop.call_later(max(0.0, due - now), self._feed, Passed())
 
     def _loads_due(self) -> None:

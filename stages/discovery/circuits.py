@@ -12,11 +12,15 @@ from typing import Any, Final, NamedTuple
 
 from pingap.config.model import Snapshot, Upstream
 from pingap.stages.discovery.circuit import CLOSED, HALF_OPEN, OPEN, Circuit, CircuitRules, CircuitState
+from pingap.stages.discovery.dues import Dues
 from pingap.stages.discovery.window import NOTHING, Totals, Window
 from pingap.stages.messages import BackendRow
 
 CHECK_AGAIN: Final = 1.0
 """Seconds between two checks of a backend that replicas call for."""
+
+MOST_UNKNOWN: Final = 10_000
+"""Backends of which a replica tells before they are known here, and that are remembered."""
 
 SHARES_LOADS: Final = ("least_conn", "p2c")
 """Algorithms for which replicas know of each other's requests in flight."""
@@ -174,8 +178,14 @@ class Circuits:
         self._backends: dict[_Key, _BackendCircuit] = {}
         self._moving: dict[_Key, _BackendCircuit] = {}
         """Those whose circuit is not closed."""
-        self._unchecked: set[_Key] = set()
-        """Backends that were checked a moment ago, and could not be reached since."""
+        self._stirred: set[_Key] = set()
+        """Of these, and of those that were: where something has happened."""
+        self._dues: Dues[_Key] = Dues()
+        """When time alone moves one, or calls for another round."""
+        self._unchecked: Dues[_Key] = Dues()
+        """Backends that could not be reached, by when they may be checked."""
+        self._has_changed = False
+        """`value`, since somebody was told."""
         self._heard: dict[int, dict[_Key, BackendRow]] = {}
         """The last rows, by replica."""
         self._ready: tuple[int, ...] = ()
@@ -229,11 +239,10 @@ class Circuits:
         window = backend.window.totals(now)
         return BackendFigures(*backend.sums, window, in_flight, connections, circuit.state, circuit.since, open_for)
 
-    def due(self, now: float) -> float | None:
+    @property
+    def due(self) -> float | None:
         """When it wants to hear that time has passed; None when never."""
-        times = [time for backend in self._moving.values() if (time := self._due(backend, now)) is not None]
-        times += [self._backends[key].checked + CHECK_AGAIN for key in self._unchecked]
-        return min(times, default=None)
+        return min((due for due in (self._dues.first, self._unchecked.first) if due is not None), default=None)
 
     def _due(self, backend: _BackendCircuit, now: float) -> float | None:
         if backend.circuit.state is HALF_OPEN and not self._ready:
@@ -244,7 +253,6 @@ class Circuits:
 
     def handle(self, event: CircuitEvent, now: float) -> list[CircuitCommand]:
         """What is to be done, in this order."""
-        before = self._seen()
         commands: list[CircuitCommand] = []
         match event:
             case Arranged(upstreams):
@@ -259,7 +267,10 @@ class Circuits:
             case Passed():
                 pass
         commands += self._time_passed(now)
-        return commands if self._seen() == before else [PublishCircuits(), *commands]
+        if not self._has_changed:
+            return commands
+        self._has_changed = False
+        return [PublishCircuits(), *commands]
 
     def _seen(self) -> dict[_Key, tuple[CircuitState, int, tuple[int, ...]]]:
         """What a change of `value` would show in."""
@@ -268,6 +279,8 @@ class Circuits:
         }
 
     def _arranged(self, upstreams: Mapping[str, CircuitPlan], now: float) -> Iterator[CircuitCommand]:
+        before = self._seen()
+        self._stirred |= self._moving.keys()
         old, self._plans = self._plans, upstreams
         backends: dict[_Key, _BackendCircuit] = {}
         for upstream, plan in upstreams.items():
@@ -284,12 +297,17 @@ class Circuits:
                         yield CircuitMoved(upstream, address, CLOSED)
                 backends[key] = known
         for key in self._backends.keys() - backends.keys():
+            self._unchecked.set(key, None)
             for rows in self._heard.values():
                 rows.pop(key, None)  # if it comes again, replicas begin to count anew
+        for rows in self._heard.values():
+            for key in [key for key in rows if key[0] not in upstreams]:
+                del rows[key]
         self._before = {key: kept for key, kept in self._before.items() if key[0] in upstreams and key not in backends}
-        self._unchecked &= backends.keys()
         self._backends = backends
         self._moving = {key: backend for key, backend in backends.items() if backend.circuit.state is not CLOSED}
+        self._stirred |= self._moving.keys()
+        self._has_changed = self._has_changed or self._seen() != before
         yield PublishLoads()
 
     def _take_up(self, key: _Key, backend: _BackendCircuit) -> None:
@@ -318,8 +336,11 @@ class Circuits:
                 if backend is not None:
                     backend.in_flight.pop(gone, None)
                     backend.connections.pop(gone, None)
+        before = self._seen()
         for backend in self._moving.values():
             backend.circuit.grant_only_to(event.ready)
+        self._stirred |= self._moving.keys()
+        self._has_changed = self._has_changed or self._seen() != before
         yield PublishLoads()
         early, self._early = self._early, []
         for report in early:
@@ -337,7 +358,8 @@ class Circuits:
         for row in report.rows:
             key = row.upstream, row.address
             last, backend = heard.get(key), self._backends.get(key)
-            if backend is not None or is_old or last is not None:
+            is_remembered = is_old and len(heard) < len(self._backends) + MOST_UNKNOWN
+            if backend is not None or last is not None or is_remembered:
                 heard[key] = row  # of one that has left nothing is to be known; of one that is not known yet, where it stands
             if backend is None:
                 continue
@@ -358,28 +380,38 @@ class Circuits:
             reason = circuit.counted(new.requests, new.failures, new.passed, row.streak, now)
             if reason:
                 self._moving[key] = backend
+                self._has_changed = True
                 yield CircuitMoved(*key, OPEN, reason)
         if circuit.probed(replica, row.round, row.passed, row.failed, now):
             if circuit.state is CLOSED:
                 del self._moving[key]
+                self._stirred.add(key)
+            self._has_changed = True
             yield CircuitMoved(*key, circuit.state, "" if circuit.state is CLOSED else "a probe failed", False)
         if new.unreachable > 0:
-            self._unchecked.add(key)
+            self._unchecked.set(key, backend.checked + CHECK_AGAIN)
+        if key in self._moving:
+            self._stirred.add(key)
 
     def _time_passed(self, now: float) -> Iterator[CircuitCommand]:
-        for key in sorted(self._unchecked):
-            backend = self._backends[key]
-            if now >= backend.checked + CHECK_AGAIN:
-                backend.checked = now
-                self._unchecked.remove(key)
-                yield CheckNow(*key)
-        for key, backend in self._moving.items():
+        for key in self._unchecked.take(now):
+            self._backends[key].checked = now
+            yield CheckNow(*key)
+        stirred, self._stirred = self._stirred.union(self._dues.take(now)), set()
+        for key in sorted(stirred):
+            backend = self._moving.get(key)
+            if backend is None:
+                self._dues.set(key, None)
+                continue
             circuit = backend.circuit
             if circuit.try_again(now):
+                self._has_changed = True
                 yield CircuitMoved(*key, HALF_OPEN)
             if self._ready and circuit.is_grant_due(self._ready, backend.in_flight, now):
+                self._has_changed = True
                 self._round += 1
                 circuit.grant(self._round, self._ready, now)
+            self._dues.set(key, self._due(backend, now))
 
 
 def _read(kept: Mapping[str, Any]) -> Iterator[tuple[_Key, tuple[CircuitState, float]]]:

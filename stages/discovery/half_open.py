@@ -5,8 +5,10 @@ wanted. What a replica has not begun of an older round it may not begin any more
 waits for ever for a replica that gets no requests, or that died, there is another round
 
 - at once, when all of a round has passed or was lost with its replicas, and more is wanted;
-- after AGAIN, when some of it was used, or some replicas had no part in it, and nobody who still holds a part has a request
-  there under way: what is left is unused, then, and goes to others;
+- after AGAIN, when some of it was used and nobody who still holds a part has a request there under way: what is left is unused,
+  then, and goes to others;
+- the same when nothing of it was used, and some replicas had no part in it: that time doubles up to RAREST while nobody uses
+  any, since each round is told to every replica;
 - after a patience that doubles each time, up to LONGEST, in any case: a backend that answers slowly has the time for it, one
   that hangs gets few.
 """
@@ -18,6 +20,9 @@ from typing import Final
 
 AGAIN: Final = 1.0
 """Seconds after which probes that nobody has begun are granted anew."""
+
+RAREST: Final = 16.0
+"""The same at the most, while nobody begins any: a replica that alone has requests waits so long for its turn, or some of these."""
 
 PATIENCE: Final = 2.0
 """Seconds for which a probe that may be under way is waited for at first."""
@@ -32,7 +37,7 @@ REMEMBERED: Final = 16
 class HalfOpen:
     """How far one backend has come in it. It begins without a grant."""
 
-    __slots__ = ("_before", "_granted_at", "_passed", "_patience", "_rounds", "_turn", "_users", "granted", "round", "wanted")
+    __slots__ = ("_before", "_granted_at", "_passed", "_patience", "_rest", "_rounds", "_turn", "_users", "granted", "round", "wanted")
 
     def __init__(self, wanted: int) -> None:
         """wanted: probes in a row that must pass, 1 or more."""
@@ -51,6 +56,8 @@ class HalfOpen:
         """Replicas of which a probe has passed since the last grant."""
         self._granted_at = 0.0
         self._patience = PATIENCE
+        self._rest = AGAIN
+        """Seconds after which those that nobody has used go to others."""
         self._turn = 0
         """Whose turn it is when there are more replicas than probes."""
 
@@ -67,6 +74,8 @@ class HalfOpen:
         """Another round. number: more than any before. replicas: those that take requests, at least one."""
         if self.granted and now >= self._granted_at + self._patience:
             self._patience = min(2 * self._patience, LONGEST)
+        if self.granted and not self._users:
+            self._rest = min(2 * self._rest, RAREST)
         wanted = self.wanted - self.passed
         # Who has used some has requests for this backend. Of the others nobody knows; they come in turn.
         takers = [replica for replica in replicas if replica in self._users]
@@ -96,6 +105,7 @@ class HalfOpen:
         if passed > self._passed.get(place, 0):
             self._passed[place] = passed
             self._users.add(replica)
+            self._rest = AGAIN
 
     def without(self, dead: Collection[int]) -> None:
         """Takes from replicas what they have not used."""
@@ -109,11 +119,11 @@ class HalfOpen:
         held = [replica for replica, share in self.granted.items() if self._passed.get((self.round, replica), 0) < share]
         if not held or now >= self._granted_at + self._patience:
             return True
-        if now < self._granted_at + AGAIN or not (self._users or set(replicas) - self.granted.keys()):
+        if now < self._granted_at + self._rest or not (self._users or set(replicas) - self.granted.keys()):
             return False
         return not any(in_flight.get(replica) for replica in held)
 
     def due(self, now: float) -> float:
         """When `is_due` may become true by time alone."""
-        soon = self._granted_at + AGAIN
-        return soon if now < soon else self._granted_at + self._patience
+        rested, out_of_patience = self._granted_at + self._rest, self._granted_at + self._patience
+        return rested if now < rested < out_of_patience else out_of_patience

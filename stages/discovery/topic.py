@@ -19,6 +19,8 @@ class KeptTopic:
         self._value = value
         self._kept = kept or value
         self._last = value()
+        self._saved: Any = None
+        """What the keepsake holds; None when that is not known."""
         self._run: int | None = None
         """In which it was saved; None when it was not."""
         self._publish = context.publish(topic, self._last)
@@ -30,12 +32,19 @@ class KeptTopic:
             return
         self._last = value
         try:
-            self._run = keepsake.save(self._context.run_dir, self._keepsake, self._kept())
+            self._save()
         except OSError as error:
             self._context.log("warn", f"{self._keepsake} cannot be written; a restart of this stage would need it", error=str(error))
         self._publish(value)
 
+    def _save(self) -> None:
+        kept = self._kept()
+        if self._run is None or kept != self._saved:
+            self._run = keepsake.save(self._context.run_dir, self._keepsake, kept)
+            self._saved = kept
+
     def keep(self) -> None:
         """Saves it again when somebody has removed it. Raises OSError."""
         if self._run is not None and keepsake.is_lost(self._context.run_dir, self._keepsake, self._run):
-            self._run = keepsake.save(self._context.run_dir, self._keepsake, self._kept())
+            self._saved = None
+            self._save()

@@ -197,3 +197,26 @@ async def test_figures_are_shown(tmp_path: Path) -> None:
         backend = answer["value"][0]["backends"][0]
         assert (backend["circuit"], backend["requests"], backend["window"]["failures"]) == ("open", 10, 3)
         assert 59 < backend["open_for"] <= 60
+
+
+async def test_the_keepsake_is_written_when_what_it_holds_has_changed_and_not_with_each_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Any] = []
+    save = keepsake.save
+
+    def counted(run_dir: str, name: str, plain: Any) -> int:
+        saved.extend([plain] if name == breaker.CIRCUITS else ())
+        return save(run_dir, name, plain)
+
+    monkeypatch.setattr(keepsake, "save", counted)
+    async with running(tmp_path) as run:
+        run.bad(11, 3)
+        await eventually(lambda: run.told[0] == 2)
+        assert run.told[2] == {11: 1, 12: 1}
+        run.there(12)
+        assert run.told[2] == {12: 1}
+        assert len(saved) == 2, "open, half-open"
+        (tmp_path / breaker.CIRCUITS).unlink()
+        run.actor._breaker.keep()
+        assert len(saved) == 3

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pingap.stages.discovery.circuit import CircuitRules, CircuitState
-from pingap.stages.discovery.circuits import Arranged, CircuitPlan, Circuits, Populated, Reported
+from pingap.stages.discovery.circuit import Circuit, CircuitRules, CircuitState
+from pingap.stages.discovery.circuits import Arranged, CircuitPlan, Circuits, Passed, Populated, PublishCircuits, Reported
 from pingap.stages.messages import BackendRow
 from tests.discovery.circuit_play import A, Counted, Play
 
@@ -129,7 +129,7 @@ def opened(rules: CircuitRules = FIVE, replicas: tuple[int, ...] = (11, 12)) -> 
 
 def test_it_is_open_for_as_long_as_it_is_told_to_be() -> None:
     play = opened().at(9.9)
-    assert play.core.due(play.now) == 1010
+    assert play.core.due == 1010
     play.passes() << []
     play.at(10).passes() << ["tell half-open 11:3 12:2", "half-open"]
 
@@ -145,7 +145,7 @@ def test_what_comes_while_it_is_open_changes_nothing() -> None:
 def test_without_replicas_nothing_is_granted_until_there_are_some() -> None:
     play = opened().at(9) >> Populated((), (), (), 12)
     play.at(11).passes() << ["tell half-open", "half-open"]
-    assert play.core.due(play.now) is None
+    assert play.core.due is None
     play.at(20) >> Populated((), (13,), (), 13) << ["tell half-open 13:5"]
 
 
@@ -212,7 +212,7 @@ def test_a_row_that_is_longer_than_wanted_begins_anew_when_it_closes() -> None:
 def test_probes_that_a_replica_has_no_requests_for_go_to_those_that_have() -> None:
     play = opened().passes()
     play.at(10.1).probed(11, 3) << []
-    assert play.core.due(play.now) == 1011
+    assert play.core.due == 1011
     first = play.round
     play.at(11).passes() << ["tell half-open 11:2"]
     assert play.round > first
@@ -222,9 +222,9 @@ def test_probes_that_a_replica_has_no_requests_for_go_to_those_that_have() -> No
 def test_among_more_replicas_than_probes_they_go_round_until_somebody_uses_them() -> None:
     play = opened(replace(FIVE, probes=2), (11, 12, 13)).passes()
     play.at(11).passes() << ["tell half-open 13:1 11:1"]
-    play.at(12).passes() << ["tell half-open 12:1 13:1"]
+    play.at(13).passes() << ["tell half-open 12:1 13:1"]
     play.probed(12, 1) << []
-    play.at(13).passes() << ["tell half-open 12:1"]
+    play.at(14).passes() << ["tell half-open 12:1"]
     play.probed(12, 1) << ["tell closed", "closed"]
 
 
@@ -234,6 +234,41 @@ def test_where_all_have_a_part_and_nobody_uses_it_nothing_is_told_each_second() 
     for second in range(11, 611):
         told += bool(play.at(second).passes().lines)
     assert told <= 9
+
+
+def test_who_has_no_part_waits_longer_each_time_while_nobody_uses_any() -> None:
+    play = opened(replace(FIVE, probes=2), (11, 12, 13)).passes()
+    assert [second for second in range(11, 90) if play.at(second).passes().lines] == [11, 13, 17, 25, 41, 57, 73, 89]
+    (user, *_) = (play.told or [])[2]
+    play.at(90).probed(user, 1) << [f"tell half-open {user}:1"]
+    assert play.core.due == 1091, "a first use ends that"
+
+
+def test_what_is_due_at_almost_the_same_time_is_told_at_once() -> None:
+    addresses = tuple(f"10.0.{number >> 8}.{number & 255}:80" for number in range(300))
+    core = Circuits()
+    core.handle(Populated((), tuple(range(1, 9)), (), 8), 100.0)
+    core.handle(Arranged({"api": CircuitPlan(replace(FIVE, max_failures=1), addresses)}), 100.0)
+    for replica in range(1, 9):
+        core.handle(Reported(replica, (), True), 100.0)
+    for number, address in enumerate(addresses):
+        core.handle(Reported(1, [BackendRow("api", address, 1, 1, 1, 0, 0, 0)]), 100 + number * 0.003)
+    told = 0
+    while core.due is not None and core.due < 160:
+        now = core.due
+        told += PublishCircuits() in core.handle(Passed(), now)
+    assert len(core.value()["api"]) == 300
+    assert told < 100
+
+
+def test_what_a_replica_tells_of_backends_that_nobody_ever_hears_of_is_forgotten_and_bounded() -> None:
+    before = Play(FIVE)
+    play = restarted(before)
+    rows = [Counted(requests=9).row("gone", f"a:{number}") for number in range(20_000)]
+    play >> Reported(11, rows, True)
+    assert len(play.core._heard[11]) <= 10_001
+    play >> Arranged({"api": CircuitPlan(FIVE, (A,), True)})
+    assert not play.core._heard[11]
 
 
 def test_a_probe_under_way_is_waited_for_longer_each_time() -> None:
@@ -427,7 +462,7 @@ def test_fewer_probes_may_be_enough_at_once() -> None:
 def test_without_a_breaker_all_is_closed() -> None:
     play = opened()
     play >> configured(CircuitRules(), A) << ["tell closed", "closed"]
-    assert play.core.due(play.now) is None
+    assert play.core.due is None
 
 
 def test_a_backend_that_leaves_is_forgotten() -> None:
@@ -459,10 +494,10 @@ def test_a_backend_that_does_not_answer_is_checked_at_once_and_then_once_a_secon
     play.at(0.4).bad(11, 4) << []
     play.of[12].unreachable = 1
     play.at(0.5).bad(12) << []
-    assert play.core.due(play.now) == 1001
+    assert play.core.due == 1001
     play.at(1).passes() << [f"check {A}"]
     play.at(2).passes() << []
-    assert play.core.due(play.now) is None
+    assert play.core.due is None
 
 
 def test_figures_are_those_of_the_window_over_all_replicas() -> None:
@@ -503,3 +538,23 @@ def test_loads_are_told_only_for_upstreams_that_go_by_them() -> None:
     play >> Arranged({"api": CircuitPlan(FIVE, (A,), False)})
     play.flying(11, 3)
     assert play.core.loads() == {}
+
+
+def test_a_report_of_one_backend_looks_at_no_circuit_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(replace(FIVE, max_failures=1))
+    addresses = tuple(f"10.0.0.{number}:80" for number in range(200))
+    play >> Arranged({"api": CircuitPlan(replace(FIVE, max_failures=1), (A, *addresses), True)})
+    play >> Reported(11, [BackendRow("api", address, 1, 1, 1, 0, 0, 0) for address in addresses])
+    asked: list[Circuit] = []
+    try_again = Circuit.try_again
+
+    def is_asked(self: Circuit, now: float) -> bool:
+        asked.append(self)
+        return try_again(self, now)
+
+    monkeypatch.setattr(Circuit, "try_again", is_asked)
+    play.at(1).good(12) << []
+    play.passes() << []
+    assert not asked
+    play.at(10).passes()
+    assert len(asked) == 200

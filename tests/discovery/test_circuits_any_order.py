@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pingap.stages.discovery.circuit import CLOSED, HALF_OPEN, CircuitRules
 from pingap.stages.discovery.circuits import Arranged, CircuitEvent, CircuitPlan, Circuits, Passed, Populated, Reported
+from pingap.stages.discovery.half_open import RAREST
 from tests.discovery.circuit_play import A, Counted
 
 
@@ -188,8 +189,8 @@ class AnyOrder(RuleBasedStateMachine):
                 replica.settle(True)
         busy = max(self.replicas)
         rounds = ceil(len(self.replicas) / self.keys.probes) + 2
-        until = self.now + self.keys.open_duration + rounds + 0.5
-        while self.now < until:
+        until = self.now + self.keys.open_duration + rounds * RAREST + 0.5
+        while self.now < until and self.core.value():
             self.now += 0.1
             self.handle(Passed())
             for number, replica in self.replicas.items():
