@@ -250,6 +250,7 @@ class DiscoveryActor(Actor):
         fields = {"upstream": turned.upstream, "addr": turned.address}
         if turned.is_healthy:
             self.context.log("info", "backend is healthy again", **fields)
+            self._breaker.recovered(turned.upstream, turned.address)
         else:
             self.context.log("warn", "backend is unhealthy", **fields, reason=turned.reason)
         state = "healthy" if turned.is_healthy else "unhealthy"

@@ -23,6 +23,7 @@ from pingap.stages.discovery.circuits import (
     Populated,
     PublishCircuits,
     PublishLoads,
+    Recovered,
     Reported,
 )
 from pingap.stages.discovery.topic import KeptTopic
@@ -73,6 +74,10 @@ class Breaker:
 
     def report(self, report: BackendReport) -> None:
         self._feed(Reported(report.sender, report.rows, report.is_whole))
+
+    def recovered(self, upstream: str, address: str) -> None:
+        """Its health checks pass again."""
+        self._feed(Recovered(upstream, address))
 
     def figures(self) -> dict[tuple[str, str], BackendFigures]:
         """Of every backend, by upstream and address."""

@@ -1,7 +1,7 @@
 """The circuit breaker of one backend: its states as a table, and what moves it.
 
     CLOSED → OPEN       so many failures in a row, or such a part of the requests of the window failed
-    OPEN → HALF_OPEN    open_duration has passed
+    OPEN → HALF_OPEN    open_duration has passed, or the backend's health checks pass again, which had failed
     HALF_OPEN → CLOSED  as many probes as are wanted have passed, none has failed
     HALF_OPEN → OPEN    a probe has failed
     to CLOSED           from everywhere, when the configuration no longer asks for a breaker
@@ -143,8 +143,14 @@ class Circuit:
         """Half-open, if it has been open for long enough. True if it has come to that now."""
         if self.state is not OPEN or now < self.since + self._rules.open_duration:
             return False
-        self.state, self.since = HALF_OPEN, now
-        self.half_open = HalfOpen(self._rules.probes)
+        self._half_open(now)
+        return True
+
+    def recovered(self, now: float) -> bool:
+        """Its checks, which had failed, pass again: no reason to leave it alone any longer. True if it is half-open for that."""
+        if self.state is not OPEN:
+            return False
+        self._half_open(now)
         return True
 
     def is_grant_due(self, replicas: Collection[int], in_flight: Mapping[int, int], now: float) -> bool:
@@ -173,6 +179,10 @@ class Circuit:
             self._close(now)
             return True
         return False
+
+    def _half_open(self, now: float) -> None:
+        self.state, self.since = HALF_OPEN, now
+        self.half_open = HalfOpen(self._rules.probes)
 
     def _open(self, now: float) -> None:
         self.state, self.since, self.half_open = OPEN, now, None

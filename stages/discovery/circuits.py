@@ -86,11 +86,19 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovered:
+    """The health checks of a backend pass again, after they had failed."""
+
+    upstream: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Passed:
     """Time has passed."""
 
 
-CircuitEvent = Arranged | Populated | Reported | Passed
+CircuitEvent = Arranged | Populated | Reported | Recovered | Passed
 
 
 # -- commands ----------------------------------------------------------------------
@@ -264,6 +272,8 @@ class Circuits:
                     self._early.append(event)  # whether its replica lived before this is not known yet
                 else:
                     commands += self._reported(event, now)
+            case Recovered(upstream, address):
+                commands += self._recovered((upstream, address), now)
             case Passed():
                 pass
         commands += self._time_passed(now)
@@ -392,6 +402,13 @@ class Circuits:
             self._unchecked.set(key, backend.checked + CHECK_AGAIN)
         if key in self._moving:
             self._stirred.add(key)
+
+    def _recovered(self, key: _Key, now: float) -> Iterator[CircuitCommand]:
+        backend = self._moving.get(key)
+        if backend is not None and backend.circuit.recovered(now):
+            self._has_changed = True
+            self._stirred.add(key)
+            yield CircuitMoved(*key, HALF_OPEN)
 
     def _time_passed(self, now: float) -> Iterator[CircuitCommand]:
         for key in self._unchecked.take(now):

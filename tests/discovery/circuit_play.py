@@ -22,6 +22,7 @@ from pingap.stages.discovery.circuits import (
     Passed,
     Populated,
     PublishCircuits,
+    Recovered,
     Reported,
 )
 from pingap.stages.messages import BackendRow
@@ -121,6 +122,9 @@ class Play:
     def flying(self, replica: int, in_flight: int) -> Play:
         self.of[replica].in_flight = in_flight
         return self.report(replica)
+
+    def recovers(self) -> Play:
+        return self >> Recovered("api", A)
 
     def passes(self) -> Play:
         return self >> Passed()

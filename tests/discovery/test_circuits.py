@@ -134,6 +134,13 @@ def test_it_is_open_for_as_long_as_it_is_told_to_be() -> None:
     play.at(10).passes() << ["tell half-open 11:3 12:2", "half-open"]
 
 
+def test_it_is_tried_at_once_when_its_checks_pass_again() -> None:
+    play = opened().at(3)
+    play.recovers() << ["tell half-open 11:3 12:2", "half-open"]
+    play.recovers() << []
+    Play(FIVE).recovers() << []
+
+
 def test_what_comes_while_it_is_open_changes_nothing() -> None:
     play = opened().at(5)
     play.bad(11, 9) << []
