@@ -92,6 +92,7 @@ class Group:
         self._weighed = 0.0
         """Monotonic seconds at which their weights were looked at last."""
         self.all_usable = True
+        self.none_usable = False
         self._only: BackendState | None = None
         self._ring: HashRing | None = None
         self.transparent: Transparent | None = None
@@ -250,6 +251,7 @@ class Group:
     def look_at_backends(self) -> None:
         """Whether one of them gets requests has changed."""
         self.all_usable = all(backend.is_usable for backend in self.backends)
+        self.none_usable = not any(backend.is_usable for backend in self.backends)
 
     # -- slow start ---------------------------------------------------------------------
 
@@ -318,6 +320,8 @@ class Group:
         """The backend for a request, or None when none that is usable is left untried."""
         if self._only is not None and self._only.is_usable and not tried:
             return self._only
+        if self.none_usable:
+            return None  # a balancer would look at each of its turns
         key = key_of(self.settings.algo, routed) if self.needs_key else ""
         if self.all_usable and not tried:
             index = self._balancer.pick(key, None)
