@@ -184,6 +184,8 @@ class DiscoveryActor(Actor):
                     self._publish_soon()
                 case Turned():
                     self._turned(command)
+                    if not command.is_healthy and (watch := self._watches.get(command.upstream)) is not None:
+                        watch.turned_unhealthy()
                 case SourceTurned(upstream, entry, reason):
                     self._news.add(SourceNews(upstream, entry, reason))
                     self._look_soon()

@@ -27,6 +27,9 @@ class BackendSource(Protocol):
     async def run(self) -> None:
         """Until it is cancelled; all that it finds, and all failures, it tells."""
 
+    def hurry(self, entry: str) -> None:
+        """No backend of this entry is healthy any longer: there may be others by now. It may come often."""
+
 
 class SourceEar(Protocol):
     """Whom a source tells what it finds."""
@@ -36,6 +39,9 @@ class SourceEar(Protocol):
 
     def failed(self, entry: str, reason: str) -> None:
         """That could not be found out; it will be tried again without end."""
+
+    def is_lost(self, entry: str) -> bool:
+        """All backends that were found of it are unhealthy."""
 
 
 class UpstreamWatch:
@@ -65,6 +71,18 @@ class UpstreamWatch:
 
     def failed(self, entry: str, reason: str) -> None:
         self._host.feed(SourceFailed(self._upstream, entry, reason))
+
+    def is_lost(self, entry: str) -> bool:
+        known = self._host.core.upstreams.get(self._upstream)
+        found = known.found.get(entry) if known else None
+        return known is not None and bool(found) and all(known.verdict(backend.address) is False for backend in found or ())
+
+    def turned_unhealthy(self) -> None:
+        """A backend of this upstream, just now."""
+        if self._source is not None:
+            for entry in self._plan.entries:
+                if self.is_lost(entry.address):
+                    self._source.hurry(entry.address)
 
     def _source_broke_off(self, error: Exception) -> None:
         for entry in self._plan.entries:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -23,6 +24,7 @@ from pingap.stages.discovery import actor as module
 from pingap.stages.discovery import watch
 from pingap.stages.discovery.actor import DiscoveryActor
 from pingap.stages.discovery.core import Discovery
+from pingap.stages.discovery.dns import refresh as dns_refresh
 from pingap.stages.discovery.gate import CheckGate
 from pingap.stages.discovery.plan import CheckTarget
 from pingap.stages.discovery.urgent import MOST
@@ -541,6 +543,44 @@ async def test_names_of_an_upstream_with_dns_are_its_backends_as_long_as_nothing
         assert len(told(run, "service_discover_fail")) == 1
         answers = True
         await run.until(lambda: any(message == "backends can be found out again" for _, message, _ in run.context.logged))
+
+
+async def test_a_name_whose_backends_are_all_dead_is_looked_up_long_before_its_time_to_live_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_refresh, "LOST", 0.1)
+    address = "127.0.0.3"
+
+    def reply(question: dns.message.Message, is_tcp: bool) -> list[bytes]:
+        return [framed(answer(question, f"api.test 3600 A {address}"), is_tcp)]
+
+    async with origin() as backend, dns_peer(reply) as peer, running() as run:
+        entry = Backend("api.test", backend.port)
+        server = (DnsAddress("127.0.0.1", peer.port),)
+        run.configure(api=Upstream(addrs=(entry,), discovery="dns", dns_server=server, ipv4_only=True, health_check=FAST))
+        await run.until(lambda: run.value == {"api": {f"127.0.0.3:{backend.port}": False}})
+        address = "127.0.0.1"
+        await run.until(lambda: run.value == {"api": {f"127.0.0.1:{backend.port}": True}})
+
+
+async def test_a_reload_while_aaaa_cannot_be_asked_for_costs_no_address() -> None:
+    fails = False
+
+    def reply(question: dns.message.Message, is_tcp: bool) -> list[bytes]:
+        is_v6 = question.question[0].rdtype.name == "AAAA"
+        if is_v6 and fails:
+            return [framed(answer(question, rcode=2), is_tcp)]
+        return [framed(answer(question, f"api.test 0 {'AAAA ::1' if is_v6 else 'A 127.0.0.1'}"), is_tcp)]
+
+    async with origin() as backend, dns_peer(reply) as peer, running() as run:
+        entry = Backend("api.test", backend.port)
+        server = (DnsAddress("127.0.0.1", peer.port),)
+        first = Upstream(addrs=(entry,), discovery="dns", dns_server=server, update_frequency=60, health_check=FAST)
+        both = {"api": {entry.address: (("127.0.0.1", backend.port, 1), ("::1", backend.port, 1))}}
+        run.configure(api=first)
+        await run.until(lambda: run.context.published["backends"][-1] == both)
+        fails, asked = True, len(peer.questions)
+        run.configure(api=replace(first, update_frequency=0.1))
+        await run.until(lambda: len(peer.questions) > asked + 8)
+        assert run.context.published["backends"][-1] == both
 
 
 @pytest.mark.processes

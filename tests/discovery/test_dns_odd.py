@@ -16,13 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.config.parts import Backend
+from pingap.config.parts import Backend, DnsAddress, DnsSetting
+from pingap.stages.discovery.dns import refresh as refresh_module
 from pingap.stages.discovery.dns import server as server_module
-from pingap.stages.discovery.dns.client import DnsFailed, parse_hosts
+from pingap.stages.discovery.dns.client import DnsClient, DnsFailed, parse_hosts
 from pingap.stages.discovery.dns.lookup import MOST_SHARES, shares_of
-from pingap.stages.discovery.dns.refresh import FIRST, LEAST, LEAST_TTL, LONGEST, MOST_TTL, SPREAD, Refresh
+from pingap.stages.discovery.dns.refresh import FIRST, LEAST, LEAST_TTL, LONGEST, LOST, MOST_TTL, SPREAD, Refresh
+from pingap.stages.discovery.gate import CheckGate
 from tests.discovery.dns_parts import addresses, client, lookup, source
 from tests.discovery.dns_peer import DnsPeer, a_record, answer, dns_peer, framed
+from tests.kit.waiting import eventually
 
 
 async def test_without_any_server_the_reason_says_so(tmp_path: Path) -> None:
@@ -331,3 +334,60 @@ def test_weights_of_services_are_taken_in_lowest_terms() -> None:
     assert shares_of([100, 0, 50]) == [200, 1, 100]
     assert shares_of([65535, 1]) == [2048, 1]
     assert shares_of([99] * 3 + [100]) == [99, 99, 99, 100]
+
+
+def test_what_has_no_healthy_backend_is_looked_up_again_soon_and_then_ever_more_seldom() -> None:
+    refresh = Refresh()
+    assert refresh.after_success(300, 0) == 300
+    pauses = []
+    for _ in range(8):
+        pauses.append(refresh.while_lost(0))
+        refresh.after_success(300, 0)  # it finds the same again
+    assert pauses == [LOST, 2 * LOST, 4 * LOST, 8 * LOST, LONGEST, LONGEST, LONGEST, LONGEST]
+    refresh.rested()
+    assert refresh.while_lost(1) == LOST / 2
+
+
+async def test_a_source_does_not_wait_for_the_time_to_live_while_all_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refresh_module, "LOST", 0.01)
+    entry = Backend("api.test", 80)
+    async with dns_peer(a_record) as peer, source(entry, asked=client(peer.port), frequency=None) as ear:
+        await ear.until(lambda: len(ear.told) == 1)
+        running = ear.source
+        running.hurry("another.test:80")
+        running.hurry(entry.address)  # the last one has just died
+        await ear.until(lambda: len(ear.told) == 2)
+        ear.lost = True  # before the pause begins, or in it
+        running.hurry(entry.address)
+        await ear.until(lambda: len(ear.told) >= 5)
+
+
+async def test_servers_that_hang_leave_room_for_the_questions_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way: list[str] = []
+    most = 0
+
+    async def ask(self: server_module.DnsServer, request: dns.message.QueryMessage, *_: object, **__: object) -> dns.message.Message:
+        nonlocal most
+        under_way.append(self.address)
+        most = max(most, len(under_way))
+        try:
+            if self.address != "10.0.0.1":
+                await asyncio.Event().wait()
+            return dns.message.from_wire(answer(request, "api.test 60 A 127.0.0.1").to_wire())
+        finally:
+            under_way.remove(self.address)
+
+    monkeypatch.setattr(server_module.DnsServer, "async_query", ask)
+    gate = CheckGate(asyncio.get_running_loop(), 16)
+    clients = [DnsClient(DnsSetting((DnsAddress(f"10.0.0.{n}", 53),)), gate, "/nonexistent", "/nonexistent") for n in range(1, 4)]
+    hang = [asyncio.create_task(lookup(f"x{n}.test", each, ipv4_only=True).find()) for each in clients[1:] for n in range(50)]
+    try:
+        await eventually(lambda: gate.waiting > 50)
+        async with asyncio.timeout(1):
+            await asyncio.gather(*(lookup("api.test", clients[0], ipv4_only=True).find() for _ in range(20)))
+        assert most <= 16
+    finally:
+        for task in hang:
+            task.cancel()
+        await asyncio.gather(*hang, return_exceptions=True)
+    assert gate.used == gate.waiting == 0

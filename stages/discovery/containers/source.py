@@ -57,6 +57,9 @@ class ContainerSource:
             group.create_task(self._watches.hear(self._docker_host, self))
             group.create_task(self._keep_telling())
 
+    def hurry(self, entry: str) -> None:
+        self._watches.hurry(self._docker_host)
+
     def listed(self, listing: Listing) -> None:
         self._say(listing)
 

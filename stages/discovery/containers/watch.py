@@ -21,6 +21,9 @@ AGAIN: Final = 0.5
 
 MOST_PAUSE: Final = 15.0
 
+FRESH: Final = 5.0
+"""Seconds for which a list is good enough for who wants one out of turn."""
+
 LONGEST: Final = 45.0
 """Seconds after which a call that has not ended is interrupted: more than its own time-outs allow for, unless somebody means harm."""
 
@@ -72,6 +75,11 @@ class EngineWatches:
                 del self._watches[docker_host]
                 watch.stop()
 
+    def hurry(self, docker_host: str) -> None:
+        """A new list is wanted: what ran by the last one does not answer."""
+        if (watch := self._watches.get(docker_host)) is not None:
+            watch.hurry()
+
 
 class _EngineWatch:
     """The list anew at each event, when events can come (again), and from time to time whatever becomes of those."""
@@ -81,6 +89,8 @@ class _EngineWatch:
         self._make = make
         self._ears: list[EngineEar] = []
         self._last: Listing | EngineFailed | None = None
+        self._listed_at = 0.0
+        """By the loop's clock, when the last one was asked for."""
         self._has_news = asyncio.Event()
         self._is_back = asyncio.Event()
         """After failures: whoever waits until it tries again need not."""
@@ -98,6 +108,10 @@ class _EngineWatch:
         """Whether there are others."""
         self._ears.remove(ear)
         return bool(self._ears)
+
+    def hurry(self) -> None:
+        if isinstance(self._last, Listing) and self._loop.time() - self._listed_at > FRESH:
+            self._has_news.set()
 
     async def broken(self) -> None:
         """Raises what has ended this watch, which nothing should."""
@@ -121,6 +135,7 @@ class _EngineWatch:
         pause = AGAIN
         while True:
             self._has_news.clear()
+            self._listed_at = self._loop.time()
             try:
                 self._last = await self._lists.call(lambda engine: engine.listing(), LONGEST)
             except EngineFailed as error:

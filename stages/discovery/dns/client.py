@@ -20,9 +20,10 @@ import dns.resolver
 from pingap.config.parts import DnsSetting
 from pingap.stages.discovery.dns.kept_file import KeptFile
 from pingap.stages.discovery.dns.server import PAYLOAD, DnsServer
+from pingap.stages.discovery.gate import CheckGate
 
-AT_ONCE: Final = 64
-"""Questions of one setting under way at the same time, of all upstreams together."""
+AT_ONCE: Final = 128
+"""Questions under way at the same time, of all settings together; one alone has less than half (shares.py)."""
 
 A_TRY: Final = 2.0
 """Seconds for which one server is waited for, unless `options timeout:` of resolv.conf says less."""
@@ -69,11 +70,12 @@ class _System:
 class DnsClient:
     """Asks. hosts_file, resolv_conf: paths; without servers of its own a setting has those of the latter."""
 
-    def __init__(self, setting: DnsSetting, hosts_file: str = "/etc/hosts", resolv_conf: str = "/etc/resolv.conf") -> None:
+    def __init__(self, setting: DnsSetting, gate: CheckGate, hosts_file: str = "/etc/hosts", resolv_conf: str = "/etc/resolv.conf") -> None:
         self._setting = setting
         self._hosts = KeptFile(hosts_file, parse_hosts)
         self._system = KeptFile(resolv_conf, _parse_resolv_conf)
-        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._gate = gate
+        self._share = repr(setting)
         self._resolver: tuple[_System, dns.asyncresolver.Resolver] | None = None
 
     async def known_here(self, host: str) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class DnsClient:
 
     async def ask(self, name: dns.name.Name, kind: str) -> Records:
         """The records of a whole name. kind: A, AAAA or SRV. Raises DnsFailed, after LONGEST seconds at the most."""
-        async with self._gate:
+        async with self._gate.turn(self._share):
             resolver = self._resolver_for(await self._system.value())
             if not resolver.nameservers:
                 raise DnsFailed(f"{shown(name)}: there is no DNS server in /etc/resolv.conf, and dns_server is not set")

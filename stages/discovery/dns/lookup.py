@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, NamedTuple
@@ -38,6 +38,10 @@ HOSTS_TTL: Final = 5.0
 """Seconds after which the hosts file is looked at again."""
 
 
+Known = Mapping[tuple[dns.name.Name, str], tuple[str, ...]]
+"""Whole name and type → the addresses that were found of it."""
+
+
 class Found(NamedTuple):
     """What a lookup has found."""
 
@@ -62,12 +66,13 @@ class _Round:
 class DnsLookup:
     """Looks one entry up, each time anew. It knows what it found the last time, for questions that fail while others are answered."""
 
-    def __init__(self, entry: Backend, ipv4_only: bool, client: DnsClient) -> None:
+    def __init__(self, entry: Backend, ipv4_only: bool, client: DnsClient, known: Known | None = None) -> None:
+        """known: what a lookup of the same name by the same client has found, before a reload."""
         self._entry = entry
         self._kinds = ("A",) if ipv4_only else ("A", "AAAA")
         self._ipv4_only = ipv4_only
         self._client = client
-        self._known: dict[tuple[dns.name.Name, str], tuple[str, ...]] = {}
+        self.known: Known = known or {}
 
     async def find(self) -> Found:
         """Raises DnsFailed: then nothing is known that was not before, and an answer without records is no better."""
@@ -80,7 +85,7 @@ class DnsLookup:
                     backends = [Backend(address, entry.port, entry.weight) for address in await self._addresses(now)]
         except TimeoutError:
             raise DnsFailed(f"{entry.host}: not all answers have come within {LONGEST:g} s") from None
-        self._known = now.known
+        self.known = now.known
         once = {backend.address: backend for backend in backends}
         if len(once) > MOST_BACKENDS:
             now.lacking.append(f"{entry.host}: {len(once)} addresses, of which {MOST_BACKENDS} are used")
@@ -113,7 +118,7 @@ class DnsLookup:
 
     def _pass_over(self, name: dns.name.Name, refusal: DnsRefused, absences: list[str]) -> None:
         """A server of inner names alone refuses `api.inner` and knows `api.inner.example.org`. Not when it has known it before."""
-        if any(known == name for known, _ in self._known):
+        if any(known == name for known, _ in self.known):
             raise refusal
         absences.append(str(refusal))
 
@@ -141,7 +146,7 @@ class DnsLookup:
             raise failures[0][1]
         for kind, failure in failures:
             # One kind of address is answered for and the other is not: its addresses of before stay.
-            before = self._known.get((name, kind), ())
+            before = self.known.get((name, kind), ())
             now.ttl = min(now.ttl, STALE_TTL)
             now.lacking.append(str(failure))
             if before:
@@ -213,7 +218,7 @@ class DnsLookup:
         try:
             return await self._of_name(target, now, absences)
         except DnsFailed as error:
-            before = {kind: self._known[target, kind] for kind in self._kinds if (target, kind) in self._known}
+            before = {kind: self.known[target, kind] for kind in self._kinds if (target, kind) in self.known}
             if not before:
                 raise
             now.ttl = min(now.ttl, STALE_TTL)

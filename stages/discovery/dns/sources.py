@@ -8,6 +8,7 @@ from pingap.bus.actor import Context
 from pingap.config.parts import Backend, DnsSetting
 from pingap.stages.discovery.dns.client import AT_ONCE, DnsClient
 from pingap.stages.discovery.dns.source import DnsSource
+from pingap.stages.discovery.gate import CheckGate
 from pingap.stages.discovery.plan import Plan
 from pingap.stages.discovery.watch import SourceEar
 
@@ -18,6 +19,9 @@ class DnsSources:
     def __init__(self, context: Context) -> None:
         context.descriptors.hold(AT_ONCE)
         self._context = context
+        self._gate = CheckGate(context.loop, AT_ONCE)
+        self._sources: WeakValueDictionary[str, DnsSource] = WeakValueDictionary()
+        """The last of each upstream: at a reload the one before is still there."""
         self._clients: WeakValueDictionary[DnsSetting, DnsClient] = WeakValueDictionary()
         """Those that some source has."""
 
@@ -25,7 +29,7 @@ class DnsSources:
         """What it finds and what fails it tells `ear`."""
         client = self._clients.get(plan.dns)
         if client is None:
-            client = self._clients[plan.dns] = DnsClient(plan.dns)
+            client = self._clients[plan.dns] = DnsClient(plan.dns, self._gate)
         entries = [Backend(entry.host, entry.port, entry.weight) for entry in plan.entries]
 
         def say(entry: str, lacking: str) -> None:
@@ -34,4 +38,6 @@ class DnsSources:
             else:
                 self._context.log("info", "all backends can be found out again", upstream=upstream, entry=entry)
 
-        return DnsSource(entries, plan.ipv4_only, plan.frequency, client, ear, say)
+        source = DnsSource(entries, plan.ipv4_only, plan.frequency, client, ear, say, self._sources.get(upstream))
+        self._sources[upstream] = source
+        return source
