@@ -206,7 +206,7 @@ class DiscoveryActor(Actor):
                 from pingap.stages.discovery.dns.sources import DnsSources
 
                 self._dns = DnsSources(self.context)
-            return partial(self._dns.source, upstream, plan)
+            return partial(self._dns.source, upstream, plan, self.core.upstreams[upstream].found)
         if plan.discovery == DOCKER:
             if self._containers is None:
                 from pingap.stages.discovery.containers.sources import ContainerSources

@@ -562,7 +562,7 @@ async def test_a_name_whose_backends_are_all_dead_is_looked_up_long_before_its_t
         await run.until(lambda: run.value == {"api": {f"127.0.0.1:{backend.port}": True}})
 
 
-async def test_a_reload_while_aaaa_cannot_be_asked_for_costs_no_address() -> None:
+async def test_a_reload_or_a_restart_while_aaaa_cannot_be_asked_for_costs_no_address(tmp_path: Path) -> None:
     fails = False
 
     def reply(question: dns.message.Message, is_tcp: bool) -> list[bytes]:
@@ -571,17 +571,21 @@ async def test_a_reload_while_aaaa_cannot_be_asked_for_costs_no_address() -> Non
             return [framed(answer(question, rcode=2), is_tcp)]
         return [framed(answer(question, f"api.test 0 {'AAAA ::1' if is_v6 else 'A 127.0.0.1'}"), is_tcp)]
 
-    async with origin() as backend, dns_peer(reply) as peer, running() as run:
+    async with origin() as backend, dns_peer(reply) as peer:
         entry = Backend("api.test", backend.port)
         server = (DnsAddress("127.0.0.1", peer.port),)
         first = Upstream(addrs=(entry,), discovery="dns", dns_server=server, update_frequency=60, health_check=FAST)
         both = {"api": {entry.address: (("127.0.0.1", backend.port, 1), ("::1", backend.port, 1))}}
-        run.configure(api=first)
-        await run.until(lambda: run.context.published["backends"][-1] == both)
-        fails, asked = True, len(peer.questions)
-        run.configure(api=replace(first, update_frequency=0.1))
-        await run.until(lambda: len(peer.questions) > asked + 8)
-        assert run.context.published["backends"][-1] == both
+        async with running(tmp_path, api=first) as run:
+            await run.until(lambda: run.context.published["backends"][-1] == both)
+            fails, asked = True, len(peer.questions)
+            run.configure(api=replace(first, update_frequency=0.1))
+            await run.until(lambda: len(peer.questions) > asked + 8)
+            assert run.context.published["backends"][-1] == both
+        asked = len(peer.questions)
+        async with running(tmp_path, api=replace(first, update_frequency=0.1)) as run:
+            await run.until(lambda: len(peer.questions) > asked + 8)
+            assert run.context.published["backends"][-1] == both
 
 
 @pytest.mark.processes

@@ -118,6 +118,21 @@ async def test_who_joins_with_a_shorter_pause_does_not_wait_for_the_end_of_the_l
             await ear.until("two")
 
 
+async def test_who_has_lost_all_gets_a_new_list_unless_the_last_one_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, ear = Host(), Ear()
+    host.has_events = False
+    shared = watches(host)
+    async with hearing(shared, ear):
+        await eventually(lambda: len(ear.said) == 2)  # the second as events cannot be followed
+        shared.hurry("")
+        shared.hurry("unix:///of/another")
+        await asyncio.sleep(0.1)
+        assert host.lists == 2
+        monkeypatch.setattr(module, "FRESH", 0.0)
+        shared.hurry("")
+        await eventually(lambda: host.lists == 3)
+
+
 async def test_failures_are_told_each_time_and_retried_without_end() -> None:
     host, ear = Host(), Ear()
     host.failure = EngineFailed("gone")

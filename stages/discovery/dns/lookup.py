@@ -66,13 +66,23 @@ class _Round:
 class DnsLookup:
     """Looks one entry up, each time anew. It knows what it found the last time, for questions that fail while others are answered."""
 
-    def __init__(self, entry: Backend, ipv4_only: bool, client: DnsClient, known: Known | None = None) -> None:
-        """known: what a lookup of the same name by the same client has found, before a reload."""
+    def __init__(
+        self, entry: Backend, ipv4_only: bool, client: DnsClient, known: Known | None = None, assumed: Iterable[Backend] = ()
+    ) -> None:
+        """known: what a lookup of the same name by the same client has found, before a reload.
+
+        assumed: the backends in use, which a life before this one may have found; they say nothing of the targets of SRV records.
+        """
         self._entry = entry
         self._kinds = ("A",) if ipv4_only else ("A", "AAAA")
         self._ipv4_only = ipv4_only
         self._client = client
         self.known: Known = known or {}
+        self._assumed: dict[str, tuple[str, ...]] = {}
+        """By the type of the record, until something is known."""
+        if not known and not entry.host.startswith("_"):
+            hosts = [backend.host for backend in assumed]
+            self._assumed = {kind: tuple(host for host in hosts if (":" in host) == (kind == "AAAA")) for kind in self._kinds}
 
     async def find(self) -> Found:
         """Raises DnsFailed: then nothing is known that was not before, and an answer without records is no better."""
@@ -85,7 +95,7 @@ class DnsLookup:
                     backends = [Backend(address, entry.port, entry.weight) for address in await self._addresses(now)]
         except TimeoutError:
             raise DnsFailed(f"{entry.host}: not all answers have come within {LONGEST:g} s") from None
-        self.known = now.known
+        self.known, self._assumed = now.known, {}
         once = {backend.address: backend for backend in backends}
         if len(once) > MOST_BACKENDS:
             now.lacking.append(f"{entry.host}: {len(once)} addresses, of which {MOST_BACKENDS} are used")
@@ -146,7 +156,7 @@ class DnsLookup:
             raise failures[0][1]
         for kind, failure in failures:
             # One kind of address is answered for and the other is not: its addresses of before stay.
-            before = self.known.get((name, kind), ())
+            before = self.known.get((name, kind)) or self._assumed.get(kind, ())
             now.ttl = min(now.ttl, STALE_TTL)
             now.lacking.append(str(failure))
             if before:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from pingap.config.addresses import is_host_name
 from pingap.config.parts import Backend
@@ -15,6 +16,8 @@ from pingap.stages.discovery.watch import SourceEar
 
 Say = Callable[[str, str], None]
 """(entry, why some of its backends are those of before or may be missing; "" when that is over)."""
+
+NOTHING: Final[Mapping[str, Iterable[Backend]]] = {}
 
 
 class DnsSource:
@@ -29,18 +32,22 @@ class DnsSource:
         ear: SourceEar,
         say: Say,
         before: DnsSource | None = None,
+        in_use: Mapping[str, Iterable[Backend]] = NOTHING,
     ) -> None:
         """entries: of `addrs`. frequency: seconds between lookups, None for the time to live of what is found.
 
         before: the source of the upstream until now. What it knows stays known, if the same servers are asked: a reload at a
-        moment when AAAA fails must not cost the IPv6 addresses.
+        moment when AAAA fails must not cost the IPv6 addresses. in_use: the backends of each entry now, for the same reason, when
+        this life of the discovery stage has only begun.
         """
         self._entries = tuple(entries)
         self._frequency = frequency
         self._client = client
         known = before.known() if before is not None and before._client is client else {}
         self._lookups = {
-            entry.address: DnsLookup(entry, ipv4_only, client, known.get(entry.host)) for entry in self._entries if is_host_name(entry.host)
+            entry.address: DnsLookup(entry, ipv4_only, client, known.get(entry.host), in_use.get(entry.address, ()))
+            for entry in self._entries
+            if is_host_name(entry.host)
         }
         self._is_lost = {address: asyncio.Event() for address in self._lookups}
         self._ear = ear

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from weakref import WeakValueDictionary
 
 from pingap.bus.actor import Context
@@ -25,8 +26,8 @@ class DnsSources:
         self._clients: WeakValueDictionary[DnsSetting, DnsClient] = WeakValueDictionary()
         """Those that some source has."""
 
-    def source(self, upstream: str, plan: Plan, ear: SourceEar) -> DnsSource:
-        """What it finds and what fails it tells `ear`."""
+    def source(self, upstream: str, plan: Plan, in_use: Mapping[str, Iterable[Backend]], ear: SourceEar) -> DnsSource:
+        """What it finds and what fails it tells `ear`. in_use: the backends of each entry now."""
         client = self._clients.get(plan.dns)
         if client is None:
             client = self._clients[plan.dns] = DnsClient(plan.dns, self._gate)
@@ -38,6 +39,6 @@ class DnsSources:
             else:
                 self._context.log("info", "all backends can be found out again", upstream=upstream, entry=entry)
 
-        source = DnsSource(entries, plan.ipv4_only, plan.frequency, client, ear, say, self._sources.get(upstream))
+        source = DnsSource(entries, plan.ipv4_only, plan.frequency, client, ear, say, self._sources.get(upstream), in_use)
         self._sources[upstream] = source
         return source
