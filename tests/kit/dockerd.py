@@ -25,7 +25,9 @@ PROGRAMS = ("sh", "httpd", "sleep", "test", "touch", "rm")
 
 def need_dockerd() -> None:
     """Skips where no engine can run, with the reason; under CI that is a failure."""
-    missing = [f"{name} is not installed (Debian: docker.io, busybox)" for name in ("dockerd", "busybox") if shutil.which(name) is None]
+    missing = [
+        f"{name} is not installed (Debian: docker.io, busybox-static)" for name in ("dockerd", "busybox") if shutil.which(name) is None
+    ]
     if os.geteuid() != 0:
         missing.append("dockerd needs root")
     if missing:
@@ -146,7 +148,9 @@ class Dockerd:
         self.client.api.import_image_from_data(data.getvalue(), repository=repository, tag=tag)
         # A busybox that is not linked statically, or a kernel that lets nobody make namespaces.
         try:
-            self.run("test", "-d", "/www", remove=False).wait(timeout=30)
+            ended = self.run("test", "-d", "/www", remove=False).wait(timeout=30)
         except Exception as error:
             refuse(f"containers cannot run here: {error}")
+        if ended["StatusCode"]:
+            refuse(f"containers cannot run here: {busybox} in one ended with {ended['StatusCode']} (Debian: busybox-static)")
         self.clear()
