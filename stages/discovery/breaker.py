@@ -10,7 +10,7 @@ from typing import Any, Final
 from pingap.bus.actor import Context
 from pingap.bus.members import DRAINING, READY, STARTING, Members
 from pingap.observability.notices import BACKEND_STATUS
-from pingap.stages.discovery.circuit import CLOSED, OPEN
+from pingap.stages.circuit_states import CLOSED, OPEN
 from pingap.stages.discovery.circuits import (
     Arranged,
     BackendFigures,

@@ -11,30 +11,14 @@ It is judged by what was counted since it closed: failures that have opened it o
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pingap.stages.circuit_states import CLOSED, HALF_OPEN, OPEN, CircuitState
 from pingap.stages.discovery.half_open import HalfOpen
 from pingap.stages.discovery.window import Window
 from pingap.stages.states import Moves
-
-
-class CircuitState(enum.IntEnum):
-    """The numbers are those of topic `circuits`, and of the reference's metric."""
-
-    CLOSED = 0
-    """It gets requests as any other."""
-    OPEN = 1
-    """It gets none."""
-    HALF_OPEN = 2
-    """It gets a few, which show how it is."""
-
-
-CLOSED: Final = CircuitState.CLOSED
-OPEN: Final = CircuitState.OPEN
-HALF_OPEN: Final = CircuitState.HALF_OPEN
 
 MOVES: Final[Moves] = {
     CLOSED: {OPEN},

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from pingap.config.model import Snapshot, Upstream
-from pingap.stages.discovery.circuit import CLOSED, HALF_OPEN, OPEN, Circuit, CircuitRules, CircuitState
+from pingap.stages.circuit_states import CLOSED, HALF_OPEN, OPEN, CircuitState
+from pingap.stages.discovery.circuit import Circuit, CircuitRules
 from pingap.stages.discovery.dues import Dues
 from pingap.stages.discovery.window import NOTHING, Totals, Window
 from pingap.stages.messages import BackendRow

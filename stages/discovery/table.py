@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from pingap.config.parts import Backend
-from pingap.stages.discovery import circuit
+from pingap.stages import circuit_states
 from pingap.stages.discovery.circuits import BackendFigures
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.plan import Plan
@@ -27,7 +27,7 @@ from pingap.stages.statuses import (
 )
 
 _HEALTH: Final = {None: UNCHECKED, True: HEALTHY, False: UNHEALTHY}
-_CIRCUITS: Final = {circuit.CLOSED: CLOSED, circuit.OPEN: OPEN, circuit.HALF_OPEN: HALF_OPEN}
+_CIRCUITS: Final = {circuit_states.CLOSED: CLOSED, circuit_states.OPEN: OPEN, circuit_states.HALF_OPEN: HALF_OPEN}
 
 
 class KnownUpstream(Protocol):

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend
+from pingap.stages.circuit_states import CLOSED, HALF_OPEN
 from pingap.stages.grpc import is_call
 from pingap.stages.http2.engine import Http2Engine, LocalSettings
 from pingap.stages.messages import Routed
@@ -24,11 +25,6 @@ USUAL_STREAMS: Final = 100
 
 HTTP1_FOR: Final = 300.0
 """Seconds for which a backend that asks for HTTP/1.1 gets nothing else: then HTTP/2 is tried again, at the price of one refusal."""
-
-CLOSED: Final = 0
-OPEN: Final = 1
-HALF_OPEN: Final = 2
-"""States of a circuit, as topic `circuits` has them: requests flow; none do; so many probes may."""
 
 STEPS: Final = 20
 """Shares in which the weight of a backend grows that starts slowly."""
@@ -130,7 +126,8 @@ class BackendState:
         """By its checks."""
         self.is_drained = False
         """Taken out by hand."""
-        self.circuit = CLOSED
+        self.circuit: int = CLOSED
+        """In which state; half-open, it gets probes."""
         self.round = 0
         """Of half-open."""
         self.probes = 0

@@ -9,13 +9,14 @@ from typing import Any, Final, Protocol
 from msgspec.structs import replace
 
 from pingap.stages.answers import report_on
+from pingap.stages.circuit_states import CLOSED
 from pingap.stages.headers import value_of
 from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http1.spelling import Spelled
 from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import EMPTY, INLINE, UNKNOWN, WINDOW, Data, Interim, Report, Response, Routed, owner_of, window
 from pingap.stages.upstream.attempt import Attempt
-from pingap.stages.upstream.backend import CLOSED, BackendState
+from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Channel
 from pingap.stages.upstream.coded import PIECE, CodedAnswer
 from pingap.stages.upstream.compiled import LocationRules

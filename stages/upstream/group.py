@@ -7,10 +7,11 @@ from typing import Any, Final, NamedTuple
 
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend
+from pingap.stages.circuit_states import CLOSED
 from pingap.stages.http2 import engines
 from pingap.stages.http2.engine import Http2Engine, LocalSettings
 from pingap.stages.messages import Routed
-from pingap.stages.upstream.backend import CLOSED, STEPS, BackendState, Doorkeeper
+from pingap.stages.upstream.backend import STEPS, BackendState, Doorkeeper
 from pingap.stages.upstream.balance import MAX_CYCLE, Balancer, HashRing, LeastConnections, PowerOfTwo, RoundRobin
 from pingap.stages.upstream.budget import RetryBudget
 from pingap.stages.upstream.channel import Shared, Single

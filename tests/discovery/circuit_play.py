@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pingap.stages.discovery.circuit import MOVES, Circuit, CircuitRules, CircuitState
+from pingap.stages.circuit_states import CircuitState
+from pingap.stages.discovery.circuit import MOVES, Circuit, CircuitRules
 from pingap.stages.discovery.circuits import (
     Arranged,
     BackendFigures,

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pingap.stages.discovery.circuit import Circuit, CircuitRules, CircuitState
+from pingap.stages.circuit_states import CircuitState
+from pingap.stages.discovery.circuit import Circuit, CircuitRules
 from pingap.stages.discovery.circuits import Arranged, CircuitPlan, Circuits, Passed, Populated, PublishCircuits, Reported
 from pingap.stages.messages import BackendRow
 from tests.discovery.circuit_play import A, Counted, Play

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pingap.stages.discovery.circuit import CLOSED, HALF_OPEN, CircuitRules
+from pingap.stages.circuit_states import CLOSED, HALF_OPEN
+from pingap.stages.discovery.circuit import CircuitRules
 from pingap.stages.discovery.circuits import Arranged, CircuitEvent, CircuitPlan, Circuits, Passed, Populated, Reported
 from pingap.stages.discovery.half_open import RAREST
 from tests.discovery.circuit_play import A, Counted

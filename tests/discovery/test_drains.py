@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.config.parts import Backend, HealthCheck
-from pingap.stages.discovery import asked, circuit, drains, table
+from pingap.stages import circuit_states
+from pingap.stages.discovery import asked, drains, table
 from pingap.stages.discovery.circuits import BackendFigures
 from pingap.stages.discovery.drains import Drains
 from pingap.stages.discovery.plan import CheckTarget, Plan
@@ -132,7 +133,7 @@ def test_a_source_says_when_it_succeeded_and_why_it_fails() -> None:
 
 
 def test_what_replicas_have_counted_stands_beside_it() -> None:
-    counted = BackendFigures(100, 5, Totals(40, 2), 3, 7, circuit.OPEN, 0.0, 4.5)
+    counted = BackendFigures(100, 5, Totals(40, 2), 3, 7, circuit_states.OPEN, 0.0, 4.5)
     (status,) = table.statuses({"api": static(A, B)}, Drains(), {("api", A): counted, ("other", B): counted})
     one, other = status.backends
     assert (one.requests, one.failures, one.window_requests, one.failure_rate) == (100, 5, 40, 5.0)
@@ -141,7 +142,7 @@ def test_what_replicas_have_counted_stands_beside_it() -> None:
 
 
 def test_one_whose_circuit_is_open_is_no_use_to_who_takes_out_the_other() -> None:
-    figures = {("api", B): BackendFigures(circuit=circuit.OPEN)}
+    figures = {("api", B): BackendFigures(circuit=circuit_states.OPEN)}
     with pytest.raises(asked.NotSo, match="the only usable backend"):
         asked.drain("api", A, False, asked.Known({"api": static(A, B)}, Drains(), figures))
 

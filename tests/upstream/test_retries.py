@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pingap.stages.circuit_states import HALF_OPEN, OPEN
 from pingap.stages.http1.methods import IDEMPOTENT
 from pingap.stages.messages import Response
-from pingap.stages.upstream.backend import HALF_OPEN, OPEN
 from pingap.stages.upstream.budget import FLOOR
 from pingap.stages.upstream.core import DEFAULT_RETRIES, NO_ANSWER, EndedAttempt, Memory, Outcome, RetryRules, may_retry, meaning_of_cancel
 from tests.upstream.playbook import OK, UPSTREAM, Link, Play, report_of

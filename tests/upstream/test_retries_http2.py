@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pingap.stages.circuit_states import HALF_OPEN, OPEN
 from pingap.stages.http2.engine import CANCEL, ENHANCE_YOUR_CALM, HTTP_1_1_REQUIRED, INTERNAL_ERROR, REFUSED_STREAM
-from pingap.stages.upstream.backend import HALF_OPEN, OPEN
 from tests.upstream.playbook import UPSTREAM, Http2Link, Play, report_of
 
 CALL = b"host: example\r\ncontent-type: application/grpc\r\nte: trailers\r\n"
