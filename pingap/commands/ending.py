@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Final
@@ -69,9 +70,9 @@ def restart(graceful: bool, timeout: float | None, unchecked: bool, run_dir: str
 
     try:
         with client.Instance(path) as instance:
-            uptime = instance.ask("ps")[0]["uptime"]
+            before = _run(path)
             seconds = instance.ask("restart", graceful, timeout) + MORE_THAN_ASKED + STARTING
-            if took := _await_again(instance, uptime, seconds):
+            if took := _await_again(instance, path, before, seconds):
                 terminal.say(f"ready again after {took:.1f} s (pid {instance.pid})")
                 return
             fail(f"{instance} is not back after {seconds:g} s: see its log")
@@ -103,15 +104,22 @@ def upgrade(run_dir: str | None) -> None:
     terminal.say(f"pid {done['pid']} serves after {time.monotonic() - began:.1f} s; pid {done['before']} finishes what it holds")
 
 
-def _await_again(instance: Instance, uptime: float, seconds: float) -> float:
-    """Seconds until a younger one of that process serves; 0 when that has not happened in time. Ends the command if it is gone."""
+def _run(path: str) -> int:
+    """What tells the run of the instance that serves from the one before; 0 when it cannot be told."""
+    from pingap.stages import keepsake
+
+    return keepsake.run_of(os.path.join(path, rundir.instance_of(path)))
+
+
+def _await_again(instance: Instance, path: str, before: int, seconds: float) -> float:
+    """Seconds until another run than `before` serves; 0 when that has not happened in time. Ends the command if the instance is gone."""
     from pingap import client
 
     began = time.monotonic()
     while (now := time.monotonic()) < began + seconds:
         try:
-            head = instance.ask("ps", deadline=1.0)[0]
-            if head["uptime"] < uptime + now - began - 0.5 and head["state"] == "ready":
+            state = instance.ask("ps", deadline=1.0)[0]["state"]
+            if state == "ready" and _run(path) not in (0, before):
                 return now - began
         except client.Ended:
             fail(f"{instance} ended instead of starting anew: see its output")
