@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 from pingap.bus.actor import Actor
 from pingap.bus.members import Members
 from pingap.bus.process import Process
+from pingap.bus.replication import REPEATS_END
 from pingap.bus.seat import Seat
 from pingap.config.model import Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen
@@ -98,6 +99,7 @@ async def calls() -> list[CodeType]:
             with socket.socket() as probe:
                 if probe.connect_ex(address) == 0:
                     break
+        await asyncio.sleep(2 * REPEATS_END)  # what was published at the start is not repeated any more: it is of no request
         return await asyncio.to_thread(_asked, asyncio.get_running_loop(), address)
     finally:
         for actor in process.actors.values():
