@@ -39,7 +39,7 @@ sys.addaudithook(_audit)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="only tests that start no process and may run beside others")
+    parser.addoption("--quick", action="store_true", help="only tests that start no process, take no seconds and may run beside others")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if form().is_compiled and item.get_closest_marker("interpreted"):
             item.add_marker(pytest.mark.skip("it replaces what the compiled form has bound already"))
     if config.getoption("quick"):
-        slow = {item for item in items if item.get_closest_marker("processes") or item.get_closest_marker("alone")}
+        slow = {item for item in items if any(map(item.get_closest_marker, ("processes", "alone", "slow")))}
         config.hook.pytest_deselected(items=list(slow))
         items[:] = [item for item in items if item not in slow]
 

@@ -7,11 +7,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from bench.calls import calls
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 def test_the_walk_through_one_get_names_every_file_on_the_way_once() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     walk = text[text.index("## One GET, file by file") :].split("\n## ")[0]

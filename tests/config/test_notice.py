@@ -79,6 +79,7 @@ def saved(path: Path, text: str = "x") -> None:
     os.replace(new, path)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_written_replaced_or_away_for_a_moment(tmp_path: Path, listen: Callable[[Path], Ear]) -> None:
     path = tmp_path / "pingap.toml"
     path.write_text("x")
@@ -96,6 +97,7 @@ def test_a_file_that_is_written_replaced_or_away_for_a_moment(tmp_path: Path, li
     assert not ear.heard.wait(0.3), "what does not concern it is not told"
 
 
+@pytest.mark.slow
 def test_kubernetes_swaps_a_link(tmp_path: Path, listen: Callable[[Path], Ear]) -> None:
     def version(number: int) -> None:
         folder = tmp_path / f"..{number}"
@@ -117,6 +119,7 @@ def test_kubernetes_swaps_a_link(tmp_path: Path, listen: Callable[[Path], Ear]) 
         ear.end()
 
 
+@pytest.mark.slow
 def test_a_directory_is_heard_after_it_was_replaced_and_with_what_comes_into_it(tmp_path: Path, listen: Callable[[Path], Ear]) -> None:
     root = tmp_path / "conf"
     (root / "servers").mkdir(parents=True)
@@ -187,6 +190,7 @@ def test_where_the_kernel_has_no_watch_left_it_is_tried_again(tmp_path: Path, mo
     ear.end()
 
 
+@pytest.mark.slow
 def test_descriptors_stay_the_same_however_often_a_directory_is_replaced(tmp_path: Path, listen: Callable[[Path], Ear]) -> None:
     root = tmp_path / "conf"
     root.mkdir()

@@ -231,6 +231,7 @@ async def test_an_edit_of_which_the_kernel_tells_need_not_be_looked_for(path: Pa
             assert run.port == port
 
 
+@pytest.mark.slow
 async def test_where_the_kernel_tells_nothing_an_edit_is_taken_over_within_two_seconds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")  # what inotify says when it has no watches left

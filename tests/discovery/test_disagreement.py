@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +180,7 @@ class World:
     answer=st.sampled_from([0.001, 0.03, 0.2]),
     failures=st.integers(1, 60),
 )
+@pytest.mark.slow
 def test_after_the_failure_that_opens_it_no_replica_begins_more_than_in_one_report_interval(
     replicas: int, rate: float, trip: float, answer: float, failures: int
 ) -> None:

@@ -513,6 +513,7 @@ async def test_what_is_known_of_the_last_check_is_shown() -> None:
         assert 0 <= backend["check"]["seconds"] < 5
 
 
+@pytest.mark.slow
 async def test_names_of_an_upstream_with_dns_are_its_backends_as_long_as_nothing_else_is_known() -> None:
     answers = True
 

@@ -85,6 +85,7 @@ async def test_what_runs_is_published_with_its_weight_once_it_is_judged(host: Ho
         await run.until(lambda: backends(run) == {"web": {"app=web": []}})
 
 
+@pytest.mark.slow
 async def test_an_engine_that_fails_changes_nothing_and_is_told_once(host: Host) -> None:
     async with origin() as one:
         host.running = containers(one.port)
