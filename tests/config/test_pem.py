@@ -17,7 +17,7 @@ from pingap.config.pem import blocks_of, parse_pem
 from pingap.config.problems import BadValue
 from pingap.config.tls_library import load_into
 from tests.e2e.certificate import self_signed
-from tests.e2e.conftest import needs
+from tests.kit.peers import needs
 
 CERT, KEY = self_signed("a.example")
 AROUND = {

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conformance.conftest import Server
 from tests.conformance.peer import speaking
-from tests.e2e.conftest import needs
+from tests.kit.peers import needs
 
 BODY = bytes(range(256)) * 4096
 """1 MiB."""

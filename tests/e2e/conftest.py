@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.e2e.harness import PLACEMENTS, Pingap
 from tests.e2e.origins import Nginx, Origin
+from tests.kit.peers import needs
 
 BIG = 24 * 1024 * 1024
 """Bytes of /big/file."""
@@ -65,11 +65,3 @@ def shared_origin() -> Iterator[Origin]:
     yield server
     server.stop()
     assert not server.errors, server.errors
-
-
-def needs(program: str) -> None:
-    """Skips without a program, with the reason; under CI its absence is a failure."""
-    if shutil.which(program) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{program} is not installed, and CI must have it (.ci/run)")
-        pytest.skip(f"{program} is not installed")

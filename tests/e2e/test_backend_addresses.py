@@ -15,10 +15,10 @@ import pytest
 
 from tests.e2e.certificate import self_signed
 from tests.e2e.client import Client
-from tests.e2e.conftest import needs
 from tests.e2e.grpc_peer import Peer, Stub
 from tests.e2e.harness import PLACEMENTS, Pingap
 from tests.e2e.origins import Exchange, Origin
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 SAYS = "'$request_method $request_uri host=$http_host $server_protocol tls=$ssl_server_name'"

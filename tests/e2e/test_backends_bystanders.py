@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 CLIENTS = 16

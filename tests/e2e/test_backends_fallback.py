@@ -18,7 +18,6 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.conformance.peer import Peer
 from tests.e2e.client import Client, Response
-from tests.e2e.conftest import needs
 from tests.e2e.harness import PLACEMENTS, Pingap
 from tests.e2e.http2_origin import Http2Origin
 from tests.e2e.origins import Exchange, Origin
@@ -26,6 +25,7 @@ from tests.e2e.test_backends_tls import Certificates
 from tests.e2e.test_flow import MB
 from tests.e2e.ws_origin import WsOrigin
 from tests.http2.wire import data, headers
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}

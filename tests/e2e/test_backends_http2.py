@@ -14,10 +14,10 @@ import pytest
 from h2.settings import SettingCodes
 
 from tests.e2e.client import Client, Closed, Response
-from tests.e2e.conftest import needs
 from tests.e2e.harness import PLACEMENTS, Pingap, site
 from tests.e2e.http2_origin import Http2Origin
 from tests.e2e.test_flow import MB, Peak
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="

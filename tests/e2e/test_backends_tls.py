@@ -17,11 +17,11 @@ import pytest
 
 from tests.e2e.certificate import self_signed
 from tests.e2e.client import Client, Closed, Response
-from tests.e2e.conftest import needs
 from tests.e2e.harness import PLACEMENTS, Pingap
 from tests.e2e.http2_origin import Http2Origin
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_flow import MB
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 

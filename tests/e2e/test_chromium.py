@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from tests.e2e.certificate import section
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.test_flow import MB
 from tests.e2e.test_websocket import BIG
 from tests.e2e.ws_origin import WsOrigin
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, session_members, until
 
 pytestmark = pytest.mark.alone

@@ -19,6 +19,8 @@ from tests.e2e.origins import Exchange, Origin
 from tests.kit.waiting import until
 
 PROBES = 3
+REST = 0.3
+"""Seconds after which what was on its way when a circuit opened has reached its backend."""
 CHECK = 'health_check = "tcp://x?failure=1000"'
 UPSTREAMS = {
     # `open_duration` is long enough that what is under way when it opens has ended before it is tried.
@@ -90,9 +92,9 @@ def test_it_opens_once_for_both_replicas_lets_few_through_and_closes(proxy: Ping
         origin.fails = True
         until(lambda: said(proxy, "row", "circuit is open"), 5, "it opens")
         assert "failures in a row" in said(proxy, "row", "circuit is open")[0]
-        time.sleep(0.3)
+        time.sleep(REST)
         before = origin.begun
-        time.sleep(0.3)
+        time.sleep(0.3)  # so long nothing may come
         if not said(proxy, "row", "half-open"):  # or it was late
             assert origin.begun == before, "nothing reaches it while it is open"
             assert len(said(proxy, "row", "circuit is open")) == 1, "once for both"
@@ -100,7 +102,7 @@ def test_it_opens_once_for_both_replicas_lets_few_through_and_closes(proxy: Ping
         assert origin.begun - before <= PROBES * len(said(proxy, "row", "half-open"))
         origin.held, before = threading.Event(), origin.begun
         until(lambda: origin.begun > before, 5, "it is tried again")
-        time.sleep(0.6)
+        time.sleep(0.6)  # time enough for more than may come
         assert origin.begun - before <= PROBES, "both replicas together, though there are many who ask"
         origin.fails = False
         origin.held.set()
@@ -120,7 +122,7 @@ def test_a_killed_discovery_does_not_close_it(proxy: Pingap, ill: dict[str, Ill]
         load.advance(20)
         origin.fails = True
         until(lambda: said(proxy, "kept", "circuit is open"), 5, "it opens")
-        time.sleep(0.3)
+        time.sleep(REST)
         before = origin.begun
         pid = proxy.pid("discovery")
         os.kill(pid, signal.SIGKILL)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
+from tests.kit.peers import needs
 
 SIZE = 20_000_000
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.certificate import section
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 SIZE = 50_000_000

@@ -15,9 +15,9 @@ import pytest
 from pingap import events
 from tests.discovery.health_peer import NOT_SERVING, SERVING, HealthPeer, health_peer
 from tests.e2e.certificate import self_signed
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import accepts
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 SOON = "check_frequency=300ms&read_timeout=2s"

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Nginx, Origin
+from tests.kit.peers import needs
 from tests.kit.waiting import until
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.outages.__main__ import run
-from tests.e2e.conftest import needs
+from tests.kit.peers import needs
 
 pytestmark = pytest.mark.alone
 

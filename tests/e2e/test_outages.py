@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.e2e.conftest import needs
 from tests.e2e.faulty_nginx import FaultyNginx
 from tests.e2e.harness import Pingap, site
 from tests.e2e.load import Load, Tally
 from tests.e2e.namespace import Namespace, namespace
+from tests.kit.peers import needs
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.alone

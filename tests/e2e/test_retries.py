@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import needs
 from tests.e2e.faulty_nginx import FaultyNginx
 from tests.e2e.harness import Pingap
+from tests.kit.peers import needs
 from tests.kit.waiting import until
 
 FAULTS = ("fails", "closes", "frozen")

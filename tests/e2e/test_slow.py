@@ -12,9 +12,9 @@ import pytest
 
 from tests.e2e.certificate import section
 from tests.e2e.client import Client
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Nginx, Origin
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 pytestmark = pytest.mark.alone

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.harness import Pingap
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 pytestmark = pytest.mark.processes
@@ -26,9 +25,7 @@ plugins = ["pingap:ping"]
 
 @pytest.fixture
 def activated() -> Iterator[Pingap]:
-    if shutil.which(TOOL) is None:
-        assert not os.environ.get("CI"), f"{TOOL} is not installed, and CI must have it (Debian: systemd)"
-        pytest.skip(f"{TOOL} is not installed")
+    needs(TOOL, "systemd")
     one = Pingap(SITE)
     one.argv = [TOOL, "-l", f"127.0.0.1:{one.port}", *one.argv]
     yield one

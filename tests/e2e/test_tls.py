@@ -18,10 +18,10 @@ import pytest
 
 from tests.e2e.certificate import self_signed
 from tests.e2e.client import Client, Closed
-from tests.e2e.conftest import needs
 from tests.e2e.harness import COMMAND, PLACEMENTS, Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.tls_site import TLS12, TLS13, Names, Site, ask, connect, s_client, shown, trusting
+from tests.kit.peers import needs
 from tests.kit.waiting import until
 
 

@@ -23,9 +23,9 @@ from typing import cast
 import pytest
 
 from tests.e2e.certificate import section
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.test_flow import MB
+from tests.kit.peers import lacks, needs
 from tests.kit.waiting import free_port, pss
 
 pytestmark = pytest.mark.alone
@@ -236,8 +236,7 @@ def test_a_large_transfer_is_exact_and_costs_no_memory(
 ) -> None:
     proxy, made = ways
     if name == "h2-ngh2" and not HAS_NGH2:
-        assert not os.environ.get("CI"), "ngh2 is not installed, and CI must have it (pyproject.toml, fast)"
-        pytest.skip("ngh2 is not installed")
+        lacks("ngh2 is not installed", "pyproject.toml, fast")
     with Peaks(proxy) as memory:
         result = transfer(made[name], SIZE)
     assert result == f"{SIZE * MB} bytes"

@@ -16,9 +16,9 @@ from typing import Any
 
 from tests.e2e.certificate import chained, self_signed
 from tests.e2e.client import TRUSTING, Client, Closed
-from tests.e2e.conftest import needs
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Origin
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from tests.e2e.as_user import ROOT, USER, needs_root, open_python
 from tests.e2e.client import Client
 from tests.examples.sandbox import DONE, settings
+from tests.kit.peers import needs
 from tests.kit.waiting import is_alive, low_port, session_members, until
 
 UNITS = ROOT / "examples/systemd"
@@ -30,9 +30,7 @@ pytestmark = pytest.mark.processes
 @pytest.fixture(scope="module")
 def units(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copies whose command exists."""
-    if shutil.which("systemd-analyze") is None:
-        assert not os.environ.get("CI"), "systemd-analyze is not installed, and CI must have it (Debian: systemd)"
-        pytest.skip("systemd-analyze is not installed")
+    needs("systemd-analyze", "systemd")
     place = tmp_path_factory.mktemp("units")
     for unit in UNITS.glob("pingap.*"):
         (place / unit.name).write_text(unit.read_text().replace(COMMAND, "/bin/true"))

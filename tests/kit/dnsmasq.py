@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,21 +10,13 @@ from pathlib import Path
 
 import dns.message
 import dns.query
-import pytest
 
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 
-def need_dnsmasq() -> None:
-    """Skips without dnsmasq, with the reason; under CI its absence is a failure."""
-    if shutil.which("dnsmasq") is None:
-        if os.environ.get("CI"):
-            pytest.fail("dnsmasq is not installed, and CI must have it (.ci/run)")
-        pytest.skip("dnsmasq is not installed (Debian: dnsmasq-base)")
-
-
 class Dnsmasq:
-    """A context manager: it runs in there, or skips as `need_dnsmasq` does. options: of its command line, such as `--srv-host=…`."""
+    """A context manager: it runs in there, or skips without dnsmasq. options: of its command line, such as `--srv-host=…`."""
 
     def __init__(self, root: Path, *options: str, records: Mapping[str, Iterable[str]] | None = None) -> None:
         self.port = free_port()
@@ -37,7 +27,7 @@ class Dnsmasq:
         self.write(records or {})
 
     def __enter__(self) -> Dnsmasq:
-        need_dnsmasq()
+        needs("dnsmasq", "dnsmasq-base")
         try:
             return self.start()
         except BaseException:

@@ -14,9 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.kit.peers import required
+from tests.kit.peers import lacks, needs, required
 from tests.kit.waiting import until
 
 IMAGE = "busybox:pingap"
@@ -24,20 +22,11 @@ PROGRAMS = ("sh", "httpd", "sleep", "test", "touch", "rm")
 
 
 def need_dockerd() -> None:
-    """Skips where no engine can run, with the reason; under CI that is a failure."""
-    missing = [
-        f"{name} is not installed (Debian: docker.io, busybox-static)" for name in ("dockerd", "busybox") if shutil.which(name) is None
-    ]
+    """Skips where no engine can run."""
+    needs("dockerd", "docker.io")
+    needs("busybox", "busybox-static")
     if os.geteuid() != 0:
-        missing.append("dockerd needs root")
-    if missing:
-        refuse(missing[0])
-
-
-def refuse(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"{reason}, and CI must have it (.ci/run)")
-    pytest.skip(reason)
+        lacks("dockerd needs root")
 
 
 class Dockerd:
@@ -84,7 +73,7 @@ class Dockerd:
 
         until(is_up, 30, "dockerd answers", every=0.05)
         if process.poll() is not None:
-            refuse(f"dockerd cannot run here: {log.read_text()[-500:]}")
+            lacks(f"dockerd cannot run here: {log.read_text()[-500:]}")
 
     def stop(self) -> None:
         """With all its containers, as `systemctl stop docker` does it."""
@@ -150,7 +139,7 @@ class Dockerd:
         try:
             ended = self.run("test", "-d", "/www", remove=False).wait(timeout=30)
         except Exception as error:
-            refuse(f"containers cannot run here: {error}")
+            lacks(f"containers cannot run here: {error}")
         if ended["StatusCode"]:
-            refuse(f"containers cannot run here: {busybox} in one ended with {ended['StatusCode']} (Debian: busybox-static)")
+            lacks(f"containers cannot run here: {busybox} in one ended with {ended['StatusCode']} (Debian: busybox-static)")
         self.clear()

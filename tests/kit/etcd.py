@@ -5,24 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import subprocess
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
 
 
 def need_etcd() -> None:
-    """Skips without etcd, with the reason; under CI its absence is a failure."""
-    for program, package in (("etcd", "etcd-server"), ("etcdctl", "etcd-client")):
-        if shutil.which(program) is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"{program} is not installed, and CI must have it (.ci/run)")
-            pytest.skip(f"{program} is not installed (Debian: {package})")
+    """Skips without etcd and its client."""
+    needs("etcd", "etcd-server")
+    needs("etcdctl", "etcd-client")
 
 
 class Etcd:

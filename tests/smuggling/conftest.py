@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import needs, pytest_runtest_makereport
+from tests.e2e.conftest import pytest_runtest_makereport
+from tests.kit.peers import needs
 from tests.smuggling.http2_side import Http2Outcome
 from tests.smuggling.lab import Lab
 from tests.smuggling.payloads_http2 import PAYLOADS as HTTP2_PAYLOADS

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import needs
+from tests.kit.peers import needs
 from tests.smuggling.http2_side import Http2Outcome
 from tests.smuggling.lab import Door, Lab
 from tests.smuggling.payloads_chunks import funky, trailers
