@@ -7,9 +7,12 @@ This module and what it names stay as they are within a major version.
 
 from __future__ import annotations
 
+from pingap.config.problems import BadValue
+from pingap.stages.coding.rules import codings_of, weakened
 from pingap.stages.header_view import Headers
+from pingap.stages.header_view import writable as as_header_name
 from pingap.stages.leases import Verdict
-from pingap.stages.plugins.api import Duration, HeaderLine, Host, Plugin, RequestPath, Settings, Size, Status, Step, Trouble
+from pingap.stages.plugins.api import Host, Plugin, Settings, Step, Trouble
 from pingap.stages.plugins.exchange import (
     CONTINUE,
     SKIP,
@@ -28,9 +31,26 @@ from pingap.stages.plugins.exchange import (
     without_query,
 )
 from pingap.stages.plugins.fetch import FetchAnswer, FetchFailed
+from pingap.stages.plugins.fields import (
+    Addresses,
+    Duration,
+    HeaderLine,
+    HeaderName,
+    Network,
+    PathRegex,
+    Regex,
+    RequestPath,
+    Size,
+    Status,
+    Url,
+    compile_regex,
+    parse_url,
+)
 from pingap.stages.plugins.file_body import FileBody
 from pingap.stages.plugins.limits import INFLIGHT, RATE
 from pingap.stages.plugins.processes import JobFailed
+from pingap.stages.spellings import as_sent, is_path, parameter
+from pingap.stages.variables import Source as Variables
 from pingap.stages.variables import Template
 from pingap.stages.variables import compile as template
 
@@ -40,19 +60,25 @@ __all__ = [
     "RATE",
     "SKIP",
     "Action",
+    "Addresses",
     "BackendAnswer",
+    "BadValue",
     "Duration",
     "Exchange",
     "FetchAnswer",
     "FetchFailed",
     "FileBody",
     "HeaderLine",
+    "HeaderName",
     "Headers",
     "Hook",
     "Host",
     "JobFailed",
+    "Network",
     "Overloaded",
+    "PathRegex",
     "Plugin",
+    "Regex",
     "Reply",
     "RequestPath",
     "ResponseHead",
@@ -64,10 +90,20 @@ __all__ = [
     "Template",
     "Transformer",
     "Trouble",
+    "Url",
+    "Variables",
     "Verdict",
     "WholeBody",
+    "as_header_name",
+    "as_sent",
+    "codings_of",
+    "compile_regex",
+    "is_path",
+    "parameter",
+    "parse_url",
     "query_value",
     "reply",
     "template",
+    "weakened",
     "without_query",
 ]

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict
 
-from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, parse_duration, parse_size
-from pingap.config.values import parse_header, parse_request_path
 from pingap.stages.header_view import Pairs
 from pingap.stages.leases import Verdict
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
 from pingap.stages.plugins.fetch import LARGEST, FetchAnswer
+from pingap.stages.plugins.fields import Url
 
 Step = Literal["early_request", "request", "proxy_upstream", "upstream_response", "response"]
 STEPS: Final[tuple[Step, ...]] = ("early_request", "request", "proxy_upstream", "upstream_response", "response")
 """In their order. proxy_upstream happens only to a request that really goes to an upstream."""
 
 REQUEST_STEPS: Final = frozenset(STEPS[:3])
-
-
-# -- settings -------------------------------------------------------------------
-
-Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(DURATION_SCHEMA)]
-"""Seconds; written `10s`, `1m 30s`."""
-Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]
-"""Bytes; written `4kb`, `1MiB`."""
-HeaderLine = Annotated[tuple[str, str], BeforeValidator(parse_header), WithJsonSchema({"type": "string"})]
-"""(lower-case name, value); written `Name: value`."""
-RequestPath = Annotated[str, BeforeValidator(parse_request_path)]
-"""The path of a request, or empty; written `/ping`. `stages.spellings.is_path` compares it."""
-Status = Annotated[int, Field(ge=200, le=599)]
 
 
 class Settings(BaseModel):
@@ -104,6 +90,20 @@ class Host(Protocol):
         configured; Overloaded when too many wait already.
         """
 
+    async def fetch_url(
+        self,
+        url: Url,
+        method: str = "GET",
+        headers: Pairs = (),
+        body: str | bytes = b"",
+        timeout: float = FETCH_SECONDS,
+        limit: int = LARGEST,
+    ) -> FetchAnswer:
+        """As `fetch`, to an upstream (`upstream://NAME/path`) or to any host. A key of the type `Url` is one, and `parse_url` makes one.
+
+        No redirect is followed. A host of https proves its name by a certificate that the system trusts.
+        """
+
     def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Verdict | Awaitable[Verdict]:
         """Asks the one replica that counts for `key` whether this request is within a limit. args: see limits.py."""
 
@@ -130,6 +130,13 @@ class Plugin(Generic[S]):
     def check(self) -> Iterable[Trouble]:
         """What is wrong with the settings that their model cannot say."""
         return ()
+
+    def upstreams(self) -> Iterable[tuple[str, str]]:
+        """(key, name) of the upstreams that the settings name: each has to be configured. By default those of its URLs."""
+        for key in type(self.settings).model_fields:
+            value = getattr(self.settings, key)
+            if isinstance(value, Url) and value.upstream:
+                yield key, value.upstream
 
     def start(self, host: Host) -> Awaitable[None] | None:
         """Called once before the first request. An exception refuses the configuration."""

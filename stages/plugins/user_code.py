@@ -28,7 +28,8 @@ from pingap.config.model import Code
 from pingap.config.problems import BadValue
 from pingap.config.storage.regular import content_of
 from pingap.stages.modules import origin
-from pingap.stages.plugins.api import Duration, Plugin, Settings
+from pingap.stages.plugins.api import Plugin, Settings
+from pingap.stages.plugins.fields import Duration
 from pingap.stages.plugins.guard import USUAL, Bounds, HookFailed, HookGuard
 from pingap.stages.plugins.threads import MOST_THREADS, USUAL_THREADS
 

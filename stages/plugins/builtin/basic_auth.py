@@ -11,8 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from pingap.stages.plugins.api import Duration, Plugin, Settings, Trouble
-from pingap.stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, reply
+from pingap.plugin import CONTINUE, Duration, Exchange, Plugin, Reply, Result, Settings, Trouble, reply
 
 _CHALLENGE: Final = (("www-authenticate", 'Basic realm="Access to the staging site"'),)
 """The realm is part of how browsers remember a password, so it is the reference's."""

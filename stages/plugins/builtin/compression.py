@@ -12,10 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pingap.plugin import CONTINUE, Exchange, Hook, Host, Plugin, Result, Settings, Step, Trouble
 from pingap.stages.coding.rules import ACCEPT_RANGES, CATEGORY, CodingRules
-from pingap.stages.plugins.api import Host, Plugin, Settings, Step, Trouble
 from pingap.stages.plugins.builtin.encodings import DECODERS, Compressor
-from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
 
 
 class CompressionSettings(Settings):

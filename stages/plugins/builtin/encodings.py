@@ -8,10 +8,9 @@ from typing import Final, cast
 import brotli
 from zlib_ng import zlib_ng
 
+from pingap.plugin import Exchange, Host, Transformer
 from pingap.stages.coding.encoders import Encoder
 from pingap.stages.coding.rules import BR, GZIP, SLOW
-from pingap.stages.plugins.api import Host
-from pingap.stages.plugins.exchange import Exchange, Transformer
 
 _LONG: Final = 64 * 1024
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pingap.stages.forwarded import Trust
-from pingap.stages.plugins.api import Plugin, Settings, Trouble
-from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result, reply
+from pingap.plugin import CONTINUE, Addresses, Exchange, Network, Plugin, Result, Settings, reply
 
 _KEPT: Final = 4096
 """Addresses whose verdict is remembered; past it they are forgotten all at once."""
@@ -23,7 +20,7 @@ def _lower(value: object) -> object:
 
 
 class IpRestrictionSettings(Settings):
-    ip_list: list[str] = Field(default_factory=list)
+    ip_list: list[Network] = Field(default_factory=list)
     """Addresses and networks, as `10.0.0.0/8` and `::1`."""
     type: Annotated[Literal["allow", "deny"], BeforeValidator(_lower)] = "allow"
     """allow: nobody but these; deny: everybody but these."""
@@ -38,17 +35,8 @@ class IpRestriction(Plugin[IpRestrictionSettings]):
     def __init__(self, settings: IpRestrictionSettings) -> None:
         super().__init__(settings)
         self._forbidden = reply(403, settings.message or "Request is forbidden")
-        self._listed: Trust | None = None
+        self._listed = Addresses(settings.ip_list)
         self._verdicts: dict[str, Result] = {}
-
-    def check(self) -> Iterator[Trouble]:
-        networks = []
-        for index, entry in enumerate(self.settings.ip_list):
-            try:
-                networks.append(str(ipaddress.ip_network(entry.strip(), strict=False)))
-            except ValueError:
-                yield f"ip_list[{index}]", f"{entry!r} is neither an IP address nor a network", 'write "10.0.0.1" or "10.0.0.0/8"'
-        self._listed = Trust(networks)
 
     def request(self, exchange: Exchange) -> Result:
         ip = exchange.client_ip
@@ -65,6 +53,5 @@ class IpRestriction(Plugin[IpRestrictionSettings]):
             ipaddress.ip_address(ip)
         except ValueError:
             return _BAD
-        assert self._listed is not None
-        is_listed = self._listed.is_trusted(ip)
+        is_listed = self._listed.has(ip)
         return CONTINUE if is_listed == (self.settings.type == "allow") else self._forbidden

@@ -9,14 +9,25 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pingap.stages.header_view import writable
-from pingap.stages.plugins.api import Duration, Plugin, Settings, Trouble
-from pingap.stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, query_value, reply, without_query
-from pingap.stages.spellings import parameter
+from pingap.plugin import (
+    CONTINUE,
+    Duration,
+    Exchange,
+    HeaderName,
+    Plugin,
+    Reply,
+    Result,
+    Settings,
+    Trouble,
+    parameter,
+    query_value,
+    reply,
+    without_query,
+)
 
 
 class KeyAuthSettings(Settings):
-    header: str = ""
+    header: HeaderName = ""
     """The header with the key, as `X-API-Key`."""
     query: str = ""
     """The query parameter with the key; wins over `header`, only one of the two is read."""
@@ -44,11 +55,6 @@ class KeyAuth(Plugin[KeyAuthSettings]):
         settings = self.settings
         if not settings.query and not settings.header:
             yield "header", "neither header nor query says where the key is", 'header = "X-API-Key"'
-        if settings.header:
-            try:
-                writable(settings.header)
-            except ValueError as error:
-                yield "header", str(error)
         for index, key in enumerate(settings.keys):
             if not key:
                 yield f"keys[{index}]", "must not be empty"

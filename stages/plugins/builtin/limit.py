@@ -13,11 +13,22 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from pingap.stages.header_view import writable
-from pingap.stages.leases import Verdict
-from pingap.stages.plugins.api import Duration, Host, Plugin, Settings, Trouble
-from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, reply
-from pingap.stages.plugins.limits import INFLIGHT, RATE
+from pingap.plugin import (
+    CONTINUE,
+    INFLIGHT,
+    RATE,
+    SKIP,
+    Duration,
+    Exchange,
+    Host,
+    Plugin,
+    Result,
+    Settings,
+    Trouble,
+    Verdict,
+    as_header_name,
+    reply,
+)
 
 NOBODY: Final = ""
 """Instead of a tag: nothing says what the name of the header, cookie or parameter is."""
@@ -69,7 +80,7 @@ class Limit(Plugin[LimitSettings]):
         settings = self.settings
         if settings.tag == "header" and settings.key:
             try:
-                writable(settings.key)
+                as_header_name(settings.key)
             except ValueError as error:
                 yield "key", str(error)
         if settings.interval <= 0:

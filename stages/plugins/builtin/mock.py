@@ -7,9 +7,7 @@ from collections.abc import Awaitable
 
 from pydantic import Field
 
-from pingap.stages.plugins.api import Duration, HeaderLine, Plugin, RequestPath, Settings, Status
-from pingap.stages.plugins.exchange import SKIP, Exchange, Reply, Result, reply
-from pingap.stages.spellings import is_path
+from pingap.plugin import SKIP, Duration, Exchange, HeaderLine, Plugin, Reply, RequestPath, Result, Settings, Status, is_path, reply
 
 
 class MockSettings(Settings):

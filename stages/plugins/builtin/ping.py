@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pingap.stages.plugins.api import Plugin, RequestPath, Settings
-from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result, reply
-from pingap.stages.spellings import is_path
+from pingap.plugin import CONTINUE, Exchange, Plugin, RequestPath, Result, Settings, is_path, reply
 
 
 class PingSettings(Settings):

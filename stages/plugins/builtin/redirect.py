@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pingap.stages.plugins.api import Plugin, Settings
-from pingap.stages.plugins.exchange import SKIP, Exchange, Result, reply
-from pingap.stages.spellings import as_sent
+from pingap.plugin import SKIP, Exchange, Plugin, Result, Settings, as_sent, reply
 
 
 class RedirectSettings(Settings):

@@ -9,9 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from pingap.stages.header_view import writable
-from pingap.stages.plugins.api import Plugin, Settings, Trouble
-from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result
+from pingap.plugin import CONTINUE, Exchange, HeaderName, Plugin, Result, Settings
 
 _ALPHABET: Final = bytes(b"_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[byte & 63] for byte in range(256))
 """Byte → character: 256 is a multiple of 64, so that all are equally likely."""
@@ -22,7 +20,7 @@ class RequestIdSettings(Settings):
     """uuid is version 7, which sorts by time; nanoid is short."""
     size: Annotated[int, Field(ge=1, le=256)] = 8
     """Characters of a nanoid."""
-    header_name: str = "X-Request-Id"
+    header_name: HeaderName = "X-Request-Id"
     """The header that is read and written."""
 
 
@@ -48,13 +46,6 @@ class RequestId(Plugin[RequestIdSettings]):
         super().__init__(settings)
         self._line = settings.header_name.lower().encode("latin-1", "replace") + b": "
         self._size = settings.size if settings.algorithm == "nanoid" else 0
-
-    def check(self) -> list[Trouble]:
-        try:
-            writable(self.settings.header_name)
-        except ValueError as error:
-            return [("header_name", str(error))]
-        return []
 
     def request(self, exchange: Exchange) -> Result:
         headers = exchange.headers

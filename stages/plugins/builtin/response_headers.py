@@ -8,30 +8,38 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from pingap.config.problems import BadValue
-from pingap.config.quantities import text_of
-from pingap.stages.header_view import writable
-from pingap.stages.plugins.api import HeaderLine, Plugin, Settings, Step, Trouble
-from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
-from pingap.stages.variables import Source as Variables
-from pingap.stages.variables import Template
-from pingap.stages.variables import compile as compile_template
+from pingap.plugin import (
+    CONTINUE,
+    BadValue,
+    Exchange,
+    HeaderLine,
+    Hook,
+    Plugin,
+    Result,
+    Settings,
+    Step,
+    Template,
+    Trouble,
+    Variables,
+    as_header_name,
+    template,
+)
 
 
 def _name(value: Any) -> str:
-    text = text_of(value, "the name of a header").strip()
+    if not isinstance(value, str):
+        raise BadValue("expected the name of a header")
     try:
-        writable(text)
+        as_header_name(value.strip())
     except ValueError as error:
         raise BadValue(str(error)) from error
-    return text.lower()
+    return value.strip().lower()
 
 
 def _renaming(value: Any) -> tuple[str, str]:
-    text = text_of(value, 'two names such as "Old-Name: New-Name"')
-    old, colon, new = text.partition(":")
+    old, colon, new = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not colon:
-        raise BadValue(f"{text!r} is not two names", 'write "Old-Name: New-Name"')
+        raise BadValue(f"{value!r} is not two names", 'write "Old-Name: New-Name"')
     return _name(old), _name(new)
 
 
@@ -59,12 +67,12 @@ class ResponseHeaders(Plugin[ResponseHeadersSettings]):
 
     def __init__(self, settings: ResponseHeadersSettings) -> None:
         super().__init__(settings)
-        compiled = partial(map, lambda line: (line[0], compile_template(line[1])))
+        compiled = partial(map, lambda line: (line[0], template(line[1])))
         self._adds: list[tuple[str, Template]] = list(compiled(settings.add_headers))
         self._sets: list[tuple[str, Template]] = list(compiled(settings.set_headers))
         self._defaults: list[tuple[str, Template]] = list(compiled(settings.set_headers_not_exists))
         rules = (*self._adds, *self._sets, *self._defaults)
-        self._is_constant = all(template.constant is not None for _, template in rules)
+        self._is_constant = all(value.constant is not None for _, value in rules)
 
     def check(self) -> Iterator[Trouble]:
         settings = self.settings
@@ -87,18 +95,18 @@ class ResponseHeaders(Plugin[ResponseHeadersSettings]):
         assert exchange.response is not None
         headers = exchange.response.headers
         variables = None if self._is_constant else exchange.variables
-        for name, template in self._adds:
-            if value := _render(template, variables):
+        for name, value_of in self._adds:
+            if value := _render(value_of, variables):
                 headers.add(name, value)
         for name in self.settings.remove_headers:
             headers.remove(name)
-        for name, template in self._sets:
-            if value := _render(template, variables):
+        for name, value_of in self._sets:
+            if value := _render(value_of, variables):
                 headers.set(name, value)
             else:
                 headers.remove(name)
-        for name, template in self._defaults:
-            if name not in headers and (value := _render(template, variables)):
+        for name, value_of in self._defaults:
+            if name not in headers and (value := _render(value_of, variables)):
                 headers.add(name, value)
         for old, new in self.settings.rename_headers:
             for renamed in headers.remove(old):
@@ -106,7 +114,7 @@ class ResponseHeaders(Plugin[ResponseHeadersSettings]):
         return CONTINUE
 
 
-def _render(template: Template, variables: Variables | None) -> bytes:
-    if variables is None or template.constant is not None:
-        return template.constant or b""
-    return template.render(variables)
+def _render(value: Template, variables: Variables | None) -> bytes:
+    if variables is None or value.constant is not None:
+        return value.constant or b""
+    return value.render(variables)

@@ -10,23 +10,31 @@ holds back its longest match where its text shows a bound, else 64 KiB.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
-import re2
 from pydantic import Field
 
-from pingap.config.problems import BadValue
-from pingap.config.values import ESCAPED_PATHS, ascii_regex
-from pingap.stages.coding.rules import codings_of, weakened
-from pingap.stages.plugins.api import Plugin, Settings, Trouble
+from pingap.plugin import (
+    CONTINUE,
+    SKIP,
+    BadValue,
+    Exchange,
+    PathRegex,
+    Plugin,
+    Result,
+    Settings,
+    Transformer,
+    Trouble,
+    codings_of,
+    weakened,
+)
 from pingap.stages.plugins.builtin.substitution import parse
-from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Result, Transformer
 
 
 class SubFilterSettings(Settings):
     filters: Annotated[list[str], Field(min_length=1)]
     """The rules, each working on what the one before made of the body."""
-    path: str = ""
+    path: PathRegex = None
     """A regex: only answers to paths in which it is found."""
     status_codes: str = ""
     """Comma separated: only answers with one of these."""
@@ -41,7 +49,6 @@ class SubFilter(Plugin[SubFilterSettings]):
         super().__init__(settings)
         self._makers: list[Callable[[], Transformer]] = []
         self._holds_back = False
-        self._path: Any = None
         self._statuses: frozenset[int] = frozenset()
 
     def check(self) -> Iterator[Trouble]:
@@ -53,17 +60,6 @@ class SubFilter(Plugin[SubFilterSettings]):
             else:
                 self._makers.append(maker)
                 self._holds_back = self._holds_back or holds_back
-        if self.settings.path:
-            options = re2.Options()
-            options.log_errors = False
-            try:
-                ascii_regex(self.settings.path, ESCAPED_PATHS)
-                self._path = re2.compile(self.settings.path.encode(), options)
-            except BadValue as error:
-                yield "path", error.message, error.hint
-            except re2.error as error:
-                reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-                yield "path", f"the regex is refused: {reason}", "the syntax is that of google-re2"
         codes = [code.strip() for code in self.settings.status_codes.split(",")] if self.settings.status_codes else []
         for code in codes:
             if not (code.isascii() and code.isdigit() and 200 <= int(code) <= 599):
@@ -77,7 +73,7 @@ class SubFilter(Plugin[SubFilterSettings]):
         # What is said of the 200 holds for the 304 that stands for it.
         if self._statuses and (200 if response.status == 304 else response.status) not in self._statuses:
             return SKIP
-        if self._path is not None and not self._path.search(exchange.raw_path):
+        if self.settings.path is not None and not self.settings.path.search(exchange.raw_path):
             return SKIP
         if response.status == 206 or codings_of(headers.raw):
             return SKIP  # part of a body, or one that is compressed: nothing would be found in it

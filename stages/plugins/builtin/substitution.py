@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import re2
 
-from pingap.config.problems import BadValue
-from pingap.stages.plugins.exchange import Transformer
+from pingap.plugin import BadValue, Transformer
 
 LONGEST: Final = 64 * 1024
 """Bytes that a pattern without a bound may match across pieces."""

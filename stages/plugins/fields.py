@@ -1,0 +1,181 @@
+"""Types for the keys of a plugin's settings: what users write, checked and made into what hooks need."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import core_schema
+
+from pingap.config.addresses import host_name, parse_network
+from pingap.config.problems import BadValue
+from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, parse_duration, parse_size, text_of
+from pingap.config.values import ESCAPED_PATHS, ascii_regex, parse_header, parse_request_path
+from pingap.stages.forwarded import Trust
+from pingap.stages.header_view import writable
+from pingap.stages.spellings import as_sent
+
+_TEXT: Final = WithJsonSchema({"type": "string"})
+
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(DURATION_SCHEMA)]
+"""Seconds; written `10s`, `1m 30s`."""
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]
+"""Bytes; written `4kb`, `1MiB`."""
+HeaderLine = Annotated[tuple[str, str], BeforeValidator(parse_header), _TEXT]
+"""(lower-case name, value); written `Name: value`."""
+RequestPath = Annotated[str, BeforeValidator(parse_request_path)]
+"""The path of a request, or empty; written `/ping`. `is_path` compares it."""
+Status = Annotated[int, Field(ge=200, le=599)]
+Network = Annotated[str, BeforeValidator(parse_network), _TEXT]
+"""An IP address or a network; written `10.0.0.1`, `10.0.0.0/8`, `::1`. `Addresses` is a list of them."""
+
+
+def _header_name(value: Any) -> str:
+    text = text_of(value, 'the name of a header such as "X-API-Key"')
+    try:
+        if text:
+            writable(text)
+    except ValueError as error:
+        raise BadValue(str(error)) from None
+    return text
+
+
+HeaderName = Annotated[str, BeforeValidator(_header_name)]
+"""The name of a header that may be read and written, or empty. `as_header_name` makes the beginning of its line."""
+
+
+# -- regular expressions ---------------------------------------------------------
+
+
+def compile_regex(text: str, *, is_for_paths: bool = False) -> Any:
+    """A regular expression (google-re2) for bytes: it takes time that grows with the text only. Raises BadValue.
+
+    is_for_paths: a letter beyond ASCII is refused, since paths are percent-encoded.
+    """
+    if is_for_paths:
+        ascii_regex(text, ESCAPED_PATHS)
+    import re2  # only where a plugin has one: it takes 3 MB
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(text.encode(), options)
+    except re2.error as error:
+        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
+        raise BadValue(f"the regex is refused: {reason}", "the syntax is that of google-re2") from None
+
+
+def _regex(value: Any) -> Any:
+    text = text_of(value, "a regular expression")
+    return compile_regex(text) if text else None
+
+
+def _path_regex(value: Any) -> Any:
+    text = text_of(value, 'a regular expression such as "^/api/"')
+    return compile_regex(text, is_for_paths=True) if text else None
+
+
+Regex = Annotated[Any, BeforeValidator(_regex), _TEXT]
+"""A compiled regular expression for bytes, or None for an empty text."""
+PathRegex = Annotated[Any, BeforeValidator(_path_regex), _TEXT]
+"""The same for `exchange.raw_path`."""
+
+
+# -- addresses -------------------------------------------------------------------
+
+
+class Addresses:
+    """IP addresses and networks, asked whether one of them has an address."""
+
+    __slots__ = ("_trust",)
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        """networks: as `10.0.0.0/8`; ValueError for anything else."""
+        self._trust = Trust(networks)
+
+    def has(self, address: str) -> bool:
+        """Whether an IP address is one of these; an IPv4 address within IPv6 is that IPv4 address. False for what is no address."""
+        return self._trust.is_trusted(address)
+
+
+# -- URLs --------------------------------------------------------------------------
+
+_PORTS: Final = {"http": 80, "https": 443}
+_HINT: Final = 'write "https://host/path", or "upstream://NAME/path" for an upstream of this configuration'
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """Where `host.fetch_url` asks. A key of this type is written as `parse_url` takes it, which makes one in other places."""
+
+    text: str
+    """As it is written, without a fragment."""
+    scheme: str
+    """http, https or upstream."""
+    upstream: str
+    """The name of the upstream; "" for the other schemes."""
+    authority: str
+    """`host` or `host:port`, as a Host line has it; "" for an upstream."""
+    target: str
+    """Path and query, percent-encoded."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(parse_url)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+def parse_url(value: Any) -> Url:
+    """`https://host:port/path?query`, `http://…` or `upstream://NAME/path?query`. Raises BadValue."""
+    if isinstance(value, Url):
+        return value
+    text = text_of(value, f"a URL: {_HINT}").strip()
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise BadValue(f"{text!r} is not a URL: {error}", _HINT) from None
+    scheme = parts.scheme.lower()
+    if scheme not in _PORTS and scheme != "upstream":
+        raise BadValue(f"{text!r} is not a URL" if not scheme else f"{text!r} begins with {scheme}:", _HINT)
+    if parts.username is not None or parts.password is not None:
+        raise BadValue("a URL here has no user and no password in it", "others see it; send a header")
+    if parts.fragment:
+        raise BadValue(f"{text!r} has a fragment, which no server sees", f"write it without #{parts.fragment}")
+    target = _target(parts.path, parts.query)
+    if scheme == "upstream":
+        name = unquote_to_bytes(parts.netloc).decode("utf-8", "replace")
+        if not name:
+            raise BadValue(f"{text!r} names no upstream", _HINT)
+        return Url(text, scheme, name, "", target)
+    return Url(text, scheme, "", _authority(text, parts.hostname or "", port, _PORTS[scheme]), target)
+
+
+def _authority(text: str, host: str, port: int | None, usual: int) -> str:
+    if ":" in host:
+        try:
+            name = f"[{ipaddress.IPv6Address(host.partition('%')[0])}]"
+        except ValueError:
+            raise BadValue(f"{host!r} is not an IPv6 address", _HINT) from None
+    else:
+        if not host:
+            raise BadValue(f"{text!r} names no host", _HINT)
+        name = host_name(host)
+    if port == 0:
+        raise BadValue(f"{text!r} has port 0", _HINT)
+    return name if port in (None, usual) else f"{name}:{port}"
+
+
+def _target(path: str, query: str) -> str:
+    target = as_sent(path or "/")
+    return (target + b"?" + as_sent(query) if query else target).decode("latin-1")
