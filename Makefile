@@ -7,6 +7,7 @@
 # make fast    compiles what is on the way of a request, in place: a quarter less CPU (a C compiler, some minutes)
 # make pure    takes that away again
 #
+# make docs         writes docs/builtin-plugins.md anew, from what the files of the plugins say
 # make coverage     the tests of quick with coverage, which has a floor
 # make constraints  writes down the newest versions of what we depend on (CONTRIBUTING.md)
 #
@@ -19,7 +20,7 @@ CONSTRAINTS := constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
 UP :=
 
-.PHONY: up install fast pure sound quick test check lint types imports tests coverage constraints bench clean
+.PHONY: up install fast pure sound quick test check lint types imports tests docs coverage constraints bench clean
 
 up: $(VENV)/.installed sound
 	$(BIN)/pingap up $(UP)
@@ -78,6 +79,9 @@ else
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"; parallel=$$?; \
 	$(BIN)/python -m pytest -m alone && exit $$parallel
 endif
+
+docs: $(VENV)/.installed
+	$(BIN)/python tools/manual.py
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --quick --cov $(ARGS)

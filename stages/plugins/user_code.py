@@ -49,17 +49,18 @@ class PythonSettings(Settings):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     path: str | None = None
-    """The plugin's file; relative paths start at the configuration."""
+    """The file; relative paths start at the configuration's directory."""
     module: str | None = None
-    """Instead of `path`: a module that Python can import, as `package.name`."""
+    """Instead of `path`: a module that Python can import, as `"package.name"`."""
     class_: str | None = Field(default=None, alias="class")
-    """Name of the class; not needed when the file has one plugin."""
+    """Name of the class, when the file has several plugins."""
     timeout: Duration = WHOLE
-    """Most that one call of a hook may take, what it awaits included."""
+    """Most that one call of a hook may take all in all, what it awaits included; at most 1 h."""
     hold_timeout: Duration | None = None
-    """Most for which it may hold the loop; None is the usual, or `timeout` where that is shorter."""
+    """Most for which it may hold up the process before it awaits, or between two awaits: 2 s unless given; at most 2.5 s; never more than
+    `timeout`."""
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = USUAL_THREADS
-    """Of `Host.in_thread`."""
+    """Threads of `host.in_thread`, in each process of the stage."""
 
     @property
     def bounds(self) -> Bounds:

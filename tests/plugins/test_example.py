@@ -1,10 +1,9 @@
-"""The example for plugin authors, and the page about plugins, say what is true."""
+"""The example for plugin authors works as its text says."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,9 @@ import pytest
 from pingap.config.storage.places import storage_of
 from pingap.loading import load
 from pingap.stages.messages import Response
-from pingap.stages.plugins.api import Settings
-from pingap.stages.plugins.registry import BUILTIN_SECTIONS, CATEGORIES
-from pingap.stages.plugins.user_code import PythonSettings
 from tests.plugins.script import Stage
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "plugins.md"
 BODY = b'{"a":1}'
 GOOD = hmac.new(b"0123456789abcdef0123", BODY, hashlib.sha256).hexdigest()
 
@@ -39,22 +34,3 @@ async def test_the_example_lets_signed_webhooks_through(method: bytes, headers: 
         [answered] = await stage.run(stage.request("/hooks", headers, BODY, method=method, upstream=""))
     assert isinstance(answered, Response)
     assert (answered.status, answered.body) == (status, answer)
-
-
-def _tables() -> dict[str, str]:
-    """Heading → its section of the page."""
-    parts = re.split(r"(?m)^##+ `?([^`\n]+)`?$", PAGE.read_text())
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-@pytest.mark.parametrize("category", [*CATEGORIES, "python"])
-def test_every_key_of_every_plugin_is_on_the_page(category: str) -> None:
-    model = CATEGORIES[category].model if category in CATEGORIES else PythonSettings
-    keys = {spec.alias or key for key, spec in model.model_fields.items()} - set(Settings.model_fields)
-    told = set(re.findall(r"(?m)^\| `(\w+)` \|", _tables()[category]))
-    assert told == keys
-
-
-def test_every_built_in_instance_is_on_the_page() -> None:
-    text = PAGE.read_text()
-    assert all(f"`{name}`" in text for name in BUILTIN_SECTIONS)

@@ -1,4 +1,8 @@
-"""`basic_auth`: HTTP Basic authentication (RFC 7617)."""
+"""`basic_auth`: HTTP Basic authentication (RFC 7617).
+
+Without credentials, or with wrong ones, 401 with a challenge; passwords are compared in constant time.
+With `hide_credentials` access log and events show the value of Authorization as `***`, too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _CHALLENGE: Final = (("www-authenticate", 'Basic realm="Access to the staging si
 
 class BasicAuthSettings(Settings):
     authorizations: Annotated[list[str], Field(min_length=1)]
-    """Base64 of `user:password`, one for each account."""
+    """Base64 of `user:password`, one for each account: `echo -n 'user:password' | base64`."""
     delay: Duration = 0.0
     """Wait this long before a wrong password is answered."""
     hide_credentials: bool = False

@@ -1,4 +1,10 @@
-"""`ip_restriction`: lets only some addresses in, or keeps some out."""
+"""`ip_restriction`: lets only some addresses in, or keeps some out.
+
+403 for who is kept out, 400 for who has no address. The address is that of the client as `basic.trusted_proxies` lets us
+believe it.
+
+Unlike pingap 0.13.9: an unknown `type`, and an entry of `ip_list` that is no address, are refused instead of ignored.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +27,9 @@ def _lower(value: object) -> object:
 
 class IpRestrictionSettings(Settings):
     ip_list: list[Network] = Field(default_factory=list)
-    """Addresses and networks, as `10.0.0.0/8` and `::1`."""
+    """Addresses and networks: `"10.0.0.0/8"`, `"::1"`."""
     type: Annotated[Literal["allow", "deny"], BeforeValidator(_lower)] = "allow"
-    """allow: nobody but these; deny: everybody but these."""
+    """`"allow"`: nobody but these; `"deny"`: everybody but these."""
     message: str = "Request is forbidden"
     """Body of the 403."""
 

@@ -1,4 +1,8 @@
-"""`key_auth`: an API key in a header or in the query."""
+"""`key_auth`: an API key in a header or in the query.
+
+401 without a known key; keys are compared in constant time. With `hide_credentials` access log and events show the key as
+`***`, too.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,9 @@ from pingap.plugin import (
 
 class KeyAuthSettings(Settings):
     header: HeaderName = ""
-    """The header with the key, as `X-API-Key`."""
+    """The header with the key, as `"X-API-Key"`."""
     query: str = ""
-    """The query parameter with the key; wins over `header`, only one of the two is read."""
+    """The query parameter with the key; if both are given only this one is read."""
     keys: Annotated[list[str], Field(min_length=1)]
     """The keys that are let pass, compared byte by byte."""
     delay: Duration = 0.0

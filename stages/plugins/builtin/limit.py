@@ -1,7 +1,20 @@
 """`limit`: requests a second, or requests at the same time, for each client, header, cookie or query parameter.
 
-One replica of the stage counts for each value (stages/plugins/limits.py), so that the
-limit is the limit however many there are.
+Beyond the limit 429.
+
+The rate is `(before * (100 - weight) + current * weight) / 100 / interval`, and
+`max / interval` is what it may be (`interval` counting as at least a second
+there). So the first window lets `max * 100 / weight` requests through;
+`weight = 100` counts each window by itself. A request without a value is not
+limited: put an authentication plugin in front. One replica of the stage counts for
+each value, so the limit is the limit however many replicas there are. When that replica
+dies its successor is asked, and counts from 0; should it not answer within a second,
+requests pass and `limit_claims_unanswered` counts them. A reload does not reset a limit whose
+settings stay as they are.
+
+Unlike pingap 0.13.9: it counts once for all replicas, and a refused request holds no place. An unknown `type` or `tag` is
+refused instead of ignored; a `tag` without its `key` limits nobody there as here, which [a note](configuration.md#taken-with-a-note)
+says.
 """
 
 from __future__ import annotations
@@ -36,10 +49,11 @@ NOBODY: Final = ""
 
 class LimitSettings(Settings):
     type: Literal["rate", "inflight"] = "rate"
+    """`"rate"`: requests a second; `"inflight"`: requests at the same time."""
     tag: Literal["ip", "header", "cookie", "query"] = "ip"
     """What is limited: each client address, or each value of a header, cookie or query parameter."""
     key: str = ""
-    """The name of that header, cookie or parameter; without it nobody is limited, which a note says (config/lenient.py)."""
+    """The name of that header, cookie or parameter; without it nobody is limited."""
     max: Annotated[int, Field(ge=0)] = 0
     """Requests in each `interval` (rate), or at the same time (inflight)."""
     interval: Duration = 10.0

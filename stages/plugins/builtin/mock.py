@@ -1,4 +1,7 @@
-"""`mock`: a canned answer instead of a backend's."""
+"""`mock`: a canned answer instead of a backend's.
+
+Unlike pingap 0.13.9: a `status` that is none is refused instead of ignored.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from pingap.plugin import SKIP, Duration, Exchange, HeaderLine, Plugin, Reply, R
 
 class MockSettings(Settings):
     path: RequestPath = ""
-    """Only requests for exactly this path; empty is every path of the location."""
+    """Only requests for exactly this path; without it every path of the location."""
     status: Status = 200
+    """Of the answer."""
     headers: list[HeaderLine] = Field(default_factory=list)
-    """`Name: value`."""
+    """`"Name: value"`."""
     data: str = ""
     """The body."""
     delay: Duration = 0.0

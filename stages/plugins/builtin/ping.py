@@ -1,4 +1,7 @@
-"""`ping`: answers 200 `pong` at one path, so that whoever watches sees that requests are answered."""
+"""`ping`: answers 200 `pong` at one path, so that whoever watches sees that requests are answered.
+
+Unlike pingap 0.13.9: a section without `path` is refused instead of doing nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pingap.plugin import CONTINUE, Exchange, Plugin, RequestPath, Result, Setti
 
 class PingSettings(Settings):
     path: RequestPath = Field(min_length=1)
-    """The path at which it answers, whatever the method."""
+    """Exactly this path, whatever the method."""
 
 
 class Ping(Plugin[PingSettings]):

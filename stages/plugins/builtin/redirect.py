@@ -1,4 +1,10 @@
-"""`redirect`: forces a scheme, and a prefix of the path."""
+"""`redirect`: forces a scheme, and a prefix of the path.
+
+The port is kept when the scheme stays, and left out when it changes.
+
+Unlike pingap 0.13.9: the port is kept when the scheme stays, hosts may be IPv6 addresses, and `/apis` is not under `/api`.
+An unknown `status` is refused instead of ignored.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +15,11 @@ from pingap.plugin import SKIP, Exchange, Plugin, Result, Settings, as_sent, rep
 
 class RedirectSettings(Settings):
     http_to_https: bool = False
-    """true: clients are sent to https; false: to http."""
+    """`true`: clients are sent to https; `false`: to http."""
     prefix: str = ""
-    """Put before paths that do not begin with it; a slash in front is added, `/` alone is none."""
+    """Put before paths that are not under it; a slash in front is added, `/` alone is none."""
     status: Literal[301, 302, 307, 308] = 307
+    """Of the answer."""
 
 
 class Redirect(Plugin[RedirectSettings]):

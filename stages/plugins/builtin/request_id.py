@@ -1,4 +1,11 @@
-"""`request_id`: gives a request an id unless it has one; the backend gets it, access logs show it, upstream tells the client."""
+"""`request_id`: gives a request an id, unless it brings one.
+
+An empty one is none. The backend gets it in the header, access logs show it as `{request_id}`, and the client finds it as
+`X-Request-Id` in the backend's answer, whatever `header_name` says, in place of one that the backend wrote. A plugin of yours
+that sets the context key `request_id` has the same done.
+
+Unlike pingap 0.13.9: an unknown `algorithm` is refused instead of ignored.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +24,7 @@ _ALPHABET: Final = bytes(b"_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNO
 
 class RequestIdSettings(Settings):
     algorithm: Literal["uuid", "nanoid"] = "uuid"
-    """uuid is version 7, which sorts by time; nanoid is short."""
+    """`"uuid"` is version 7, which sorts by time; `"nanoid"` is short."""
     size: Annotated[int, Field(ge=1, le=256)] = 8
     """Characters of a nanoid."""
     header_name: HeaderName = "X-Request-Id"

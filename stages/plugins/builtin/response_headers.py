@@ -1,4 +1,11 @@
-"""`response_headers`: adds, removes, sets and renames header lines of answers."""
+"""`response_headers`: adds, removes, sets and renames header lines of answers.
+
+In the order of the table above; at `response`, or at `upstream_response` with `mode = "upstream"`. Values may be the variables
+of a location's `proxy_set_headers`: `$host`, `$remote_addr`, `$upstream_addr`, `$http_<name>`, `$<ENV>`, `:<context key>` …
+A line whose value turns out empty is left out.
+
+Unlike pingap 0.13.9: a variable without a value leaves the line out. A section that would do nothing is refused.
+"""
 
 from __future__ import annotations
 
@@ -48,16 +55,17 @@ Renaming = Annotated[tuple[str, str], BeforeValidator(_renaming), WithJsonSchema
 
 class ResponseHeadersSettings(Settings):
     add_headers: list[HeaderLine] = Field(default_factory=list)
-    """`Name: value`, besides what is there. Values may be variables, as in a location's proxy_set_headers."""
+    """`"Name: value"`, besides what is there."""
     remove_headers: list[Annotated[str, BeforeValidator(_name)]] = Field(default_factory=list)
+    """Names."""
     set_headers: list[HeaderLine] = Field(default_factory=list)
-    """`Name: value`, replacing what is there."""
+    """`"Name: value"`, instead of what is there."""
     set_headers_not_exists: list[HeaderLine] = Field(default_factory=list)
-    """`Name: value`, when there is no such line."""
+    """`"Name: value"`, when there is no such line."""
     rename_headers: list[Renaming] = Field(default_factory=list)
-    """`Old-Name: New-Name`."""
+    """`"Old-Name: New-Name"`."""
     mode: Literal["", "response", "upstream"] = ""
-    """upstream: at upstream_response, before what other plugins do at response."""
+    """`"upstream"`: at `upstream_response`, before the `response` hooks of other plugins."""
 
 
 class ResponseHeaders(Plugin[ResponseHeadersSettings]):

@@ -1,10 +1,18 @@
 """`sub_filter`: search and replace in the bodies of answers, as they pass.
 
-    sub_filter  'text'  'replacement' [g] [i]
-    subs_filter 'regex' 'replacement' [g] [i]
+```
+sub_filter  'text'  'replacement' [g] [i]
+subs_filter 'regex' 'replacement' [g] [i]
+```
 
-A literal holds back no more than what may be the beginning of its next match. A regex
-holds back its longest match where its text shows a bound, else 64 KiB.
+`g` replaces all occurrences instead of the first, `i` ignores case; `$1`, `${name}`
+are groups of the regex. Compressed answers (tell the backend not to compress:
+`proxy_set_headers = ["Accept-Encoding:identity"]`) and 206 are left alone. A text
+holds back no more than what may be the beginning of its next match; a regex holds
+back as much as it can match, and one with `*`, `+` or `{n,}` finds matches of up to
+64 KiB across pieces. Regexes leave `text/event-stream` alone.
+
+Unlike pingap 0.13.9: it works on the fly instead of on the whole body, honours `i` for texts, and allows empty replacements.
 """
 
 from __future__ import annotations
@@ -33,11 +41,11 @@ from pingap.stages.plugins.builtin.substitution import parse
 
 class SubFilterSettings(Settings):
     filters: Annotated[list[str], Field(min_length=1)]
-    """The rules, each working on what the one before made of the body."""
+    """The rules, each working on what the one before left."""
     path: PathRegex = None
-    """A regex: only answers to paths in which it is found."""
+    """A regex: only answers to paths in which it is found; without it all."""
     status_codes: str = ""
-    """Comma separated: only answers with one of these."""
+    """Only answers with one of these, as `"200,404"`; without it all."""
 
 
 class SubFilter(Plugin[SubFilterSettings]):

@@ -1,0 +1,5 @@
+"""For authors and users of plugins: what plugins there are, and what one needs to write one.
+
+catalogue.py    all plugins and their keys, from the models and the docstrings
+manual.py       docs/builtin-plugins.md, made of the catalogue
+"""
