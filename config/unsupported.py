@@ -45,15 +45,17 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 }
 
 PLUGIN_CATEGORIES = frozenset(
-    ("accept_encoding", "admin", "cache", "combined_auth", "cors", "csrf", "directory", "forward_auth")
+    ("admin", "cache", "combined_auth", "cors", "csrf", "directory", "forward_auth")
     + ("geo_restriction", "image_optim", "jwt", "referer_restriction", "stats", "traffic_splitting", "ua_restriction")
 )
 """Categories of plugins that the reference has and the registry of plugins does not have yet."""
 
-BUILTIN_PLUGINS = frozenset(("pingap:compression", "pingap:compressionUpstream", "pingap:ping", "pingap:requestId"))
+BUILTIN_PLUGINS = frozenset(
+    ("pingap:acceptEncodingAdjustment", "pingap:compression", "pingap:compressionUpstream", "pingap:ping", "pingap:requestId")
+)
 """Built-in plugins that may be named without a section, when the caller does not say which there are."""
 
-LATER_BUILTIN_PLUGINS = frozenset(("pingap:acceptEncodingAdjustment", "pingap:stats"))
+LATER_BUILTIN_PLUGINS = frozenset(("pingap:stats",))
 
 
 def not_yet(path: str, what: str, hint: str = "") -> Problem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from pingap.config.addresses import (
@@ -157,6 +157,18 @@ def parse_request_path(value: Any) -> str:
     """The one path of the requests that a plugin is for; empty is none."""
     text = text_of(value, 'a path such as "/ping"').strip()
     return text and _matchable(text, 'a path starts with "/"')
+
+
+WORDS_SCHEMA: Final[dict[str, Any]] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+"""What `parse_words` takes, as JSON Schema: for editors."""
+
+
+def parse_words(value: Any) -> Any:
+    """`"a, b"`, `["a", "b"]` or `["a, b"]`: words between which are commas or blanks. What is neither text nor a list stays as it is."""
+    items = value if isinstance(value, list) else [value]
+    if not (isinstance(value, str | list) and all(isinstance(item, str) for item in items)):
+        return value
+    return [word for item in items for word in item.replace(",", " ").split()]
 
 
 def _matchable(path: str, hint: str) -> str:

@@ -8,7 +8,7 @@ This module and what it names stay as they are within a major version.
 from __future__ import annotations
 
 from pingap.config.problems import BadValue
-from pingap.stages.coding.rules import codings_of, weakened
+from pingap.stages.coding.rules import codings_of, qualities, weakened
 from pingap.stages.header_view import Headers
 from pingap.stages.header_view import writable as as_header_name
 from pingap.stages.leases import Verdict
@@ -43,6 +43,7 @@ from pingap.stages.plugins.fields import (
     Size,
     Status,
     Url,
+    Words,
     compile_regex,
     parse_url,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "Variables",
     "Verdict",
     "WholeBody",
+    "Words",
     "as_header_name",
     "as_sent",
     "codings_of",
@@ -101,6 +103,7 @@ __all__ = [
     "is_path",
     "parameter",
     "parse_url",
+    "qualities",
     "query_value",
     "reply",
     "template",

@@ -183,10 +183,11 @@ def coding_section(names: Sequence[str], sections: Mapping[str, Mapping[str, Any
     return None
 
 
-def qualities(accept_encoding: bytes) -> dict[str, float]:
-    """Coding → quality of an Accept-Encoding value (RFC 9110 section 12.5.3); a malformed quality counts as 0."""
+def qualities(accepted: bytes) -> dict[str, float]:
+    """Name, in lower case → quality, of the value of an Accept-Encoding or another such header (RFC 9110 section 12.4.2); a malformed
+    quality counts as 0."""
     found: dict[str, float] = {}
-    for part in accept_encoding.decode("latin-1").lower().split(","):
+    for part in accepted.decode("latin-1").lower().split(","):
         name, *parameters = part.split(";")
         quality = 1.0
         for parameter in parameters:

@@ -14,7 +14,7 @@ from pydantic_core import core_schema
 from pingap.config.addresses import host_name, parse_network
 from pingap.config.problems import BadValue
 from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, parse_duration, parse_size, text_of
-from pingap.config.values import ESCAPED_PATHS, ascii_regex, parse_header, parse_request_path
+from pingap.config.values import ESCAPED_PATHS, WORDS_SCHEMA, ascii_regex, parse_header, parse_request_path, parse_words
 from pingap.stages.forwarded import Trust
 from pingap.stages.header_view import writable
 from pingap.stages.spellings import as_sent
@@ -30,6 +30,8 @@ HeaderLine = Annotated[tuple[str, str], BeforeValidator(parse_header), _TEXT]
 RequestPath = Annotated[str, BeforeValidator(parse_request_path)]
 """The path of a request, or empty; written `/ping`. `is_path` compares it."""
 Status = Annotated[int, Field(ge=200, le=599)]
+Words = Annotated[list[str], BeforeValidator(parse_words), WithJsonSchema(WORDS_SCHEMA)]
+"""Words; written as a list, or as one text in which commas or blanks are between them."""
 Network = Annotated[str, BeforeValidator(parse_network), _TEXT]
 """An IP address or a network; written `10.0.0.1`, `10.0.0.0/8`, `::1`. `Addresses` is a list of them."""
 

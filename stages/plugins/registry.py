@@ -17,6 +17,7 @@ from pingap.stages.coding.rules import BUILTIN as CODINGS
 from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.plugins import lenient, trial, user_code
 from pingap.stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
+from pingap.stages.plugins.builtin.accept_encoding import AcceptEncoding
 from pingap.stages.plugins.builtin.basic_auth import BasicAuth
 from pingap.stages.plugins.builtin.compression import Compression
 from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
@@ -34,6 +35,7 @@ from pingap.stages.plugins.guarded import WANTED
 from pingap.stages.plugins.trial import Tried
 
 CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
+    "accept_encoding": AcceptEncoding,
     "basic_auth": BasicAuth,
     "compression": Compression,
     "ip_restriction": IpRestriction,
@@ -50,6 +52,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
 
 BUILTIN_SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     **CODINGS,
+    "pingap:acceptEncodingAdjustment": {"category": "accept_encoding", "encodings": "zstd, br, gzip", "only_one_encoding": True},
     "pingap:ping": {"category": "ping", "path": "/ping"},
     "pingap:requestId": {"category": "request_id"},
 }

@@ -29,7 +29,7 @@ server "cellar" {
 
 location "tower" {
     upstream = "stacks"
-    plugins = ["pingap:acceptEncodingAdjustment", "pingap:stats", "shortlist"]
+    plugins = ["pingap:stats"]
 }
 
 upstream "stacks" {
@@ -48,12 +48,6 @@ certificate "house" {
     tls_cert = "$ENV:DESK_CERT"
     tls_key = "$ENV:DESK_KEY"
     is_ca = true
-}
-
-plugin "shortlist" {
-    category = "accept_encoding"
-    encodings = "br, gzip"
-    only_one_encoding = true
 }
 
 plugin "librarian" {

@@ -182,7 +182,7 @@ servers "porch" {
   tcp_fast_open   = true
 
   location "porch" {
-    plugins = ["pingap:ping"]
+    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist"]
 
     plugin "bell" {
       category = "ping"
@@ -254,6 +254,12 @@ plugin "badge" {
   authorizations   = ["cmVhZGVyOmluay1hbmQtcGFwZXI=", "YmluZGVyOm5lZWRsZQ=="]
   delay            = "1s"
   hide_credentials = true
+}
+
+plugin "shortlist" {
+  category          = "accept_encoding"
+  encodings         = "br, gzip"
+  only_one_encoding = true
 }
 
 plugins "window" {

@@ -79,6 +79,12 @@ plugin "spelling" {
     filters = ["sub_filter 'colour' 'color' g", "subs_filter 'shelf ([0-9]+)' 'shelf no. $1' gi"]
 }
 
+plugin "shortlist" {
+    category = "accept_encoding"
+    encodings = "br, gzip"
+    only_one_encoding = true
+}
+
 plugin "bell" {
     category = "ping"
     step = "request"
