@@ -131,6 +131,10 @@ class Plugin(Generic[S]):
         """What is wrong with the settings that their model cannot say."""
         return ()
 
+    def notes(self) -> Iterable[Trouble]:
+        """What the user should know of settings that are taken all the same, as of a key that has no effect; asked once, after `check`."""
+        return ()
+
     def upstreams(self) -> Iterable[tuple[str, str]]:
         """(key, name) of the upstreams that the settings name: each has to be configured. By default those of its URLs."""
         for key in type(self.settings).model_fields:

@@ -92,6 +92,7 @@ class Made:
     """Of the code, where that is not ours."""
     code: Code | None = None
     """What was run; None for plugins of ours."""
+    notes: tuple[Note, ...] = ()
 
     @property
     def path(self) -> str:
@@ -130,19 +131,18 @@ class Checker:
             if category != user_code.CATEGORY:
                 if category in lenient.GUARDLESS and category in CATEGORIES:
                     notes += lenient.meant(path_of("plugins", name), CATEGORIES[category].model, section)
-                make(name, section, _load_guard)
-                return [*notes]
+                return [*notes, *make(name, section, _load_guard).notes]
             if not self._runs_code:
                 return []  # to find a module may run code, too
             code = _code_of(name, section, self._base)
         except PluginRefused as refused:
             return [*refused.problems, *notes]
         absolute = section | {"path": code.path} if "path" in section else section
-        problems = trial.try_out(JUDGE, name, absolute, code).problems
-        if not problems:
+        tried = trial.try_out(JUDGE, name, absolute, code)
+        if not tried.problems:
             section.update(absolute)
             self.code[name] = code
-        return [*problems]
+        return [*tried.problems, *tried.notes]
 
 
 JUDGE: Final = "pingap.stages.plugins.registry:judge"
@@ -157,7 +157,7 @@ def judge(name: str, section: dict[str, Any], code: Code) -> Tried:
         return Tried(list(refused.problems), 0)
     finally:
         _load_guard.uninstall()
-    return Tried([], made.plan)
+    return Tried([], made.plan, made.notes)
 
 
 def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:
@@ -225,7 +225,7 @@ def make(name: str, section: Mapping[str, Any], guard: HookGuard, code: Code | N
     if kind is None:
         raise PluginRefused([_unknown(f"{path}.category", category)])
     plugin = _build(path, kind, section, lambda: kind(_validated(path, kind.model, section)))
-    return Made(plugin, plugin.hooks(), None)
+    return Made(plugin, plugin.hooks(), None, notes=_notes(path, plugin))
 
 
 def _code_of(name: str, section: Mapping[str, Any], base: str) -> Code:
@@ -268,6 +268,7 @@ def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: 
             host.bounds.hold, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), user_code.HOST_KEYS)
         )
         hooks = dict(guard.run(host.bounds.hold, plugin.hooks))
+        notes = guard.run(host.bounds.hold, lambda: _notes(path, plugin))
     except user_code.BrokenCode as error:
         raise PluginRefused([Problem(where, str(error))]) from error
     except PluginRefused:
@@ -283,7 +284,11 @@ def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: 
         hook, reader, line = use
         message = f"{reader}:{line}: {kind.__name__} uses {hook}, but does not say that it reads request bodies"
         raise PluginRefused([Problem(where, message, f"write {WANTED} in the class, or larger bodies would pass by it")])
-    return Made(plugin, hooks, host.bounds, host.threads, fingerprint, code)
+    return Made(plugin, hooks, host.bounds, host.threads, fingerprint, code, notes)
+
+
+def _notes(path: str, plugin: Plugin[Any]) -> tuple[Note, ...]:
+    return tuple(Note(f"{path}.{key}", *rest) for key, *rest in plugin.notes())
 
 
 def _build(

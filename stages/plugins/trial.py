@@ -22,12 +22,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from pingap.config.model import Code
-from pingap.config.problems import Problem, path_of
+from pingap.config.problems import Note, Problem, path_of
 
 PATIENCE: Final = 10.0
 """Seconds until a trial is killed. Code that signals reach is stopped sooner, and with its line (guard.py)."""
@@ -36,7 +36,11 @@ REMEMBERED: Final = 1024
 
 _START: Final = "import sys; sys.path[:] = {path!r}; from pingap.stages.plugins.trial import child; child({order}, {answer})"
 
-_passed: Final[dict[str, int]] = {}
+Row = list[str]
+"""A note as it travels: path, message, hint, source."""
+
+_passed: Final[dict[str, tuple[int, list[Row]]]] = {}
+"""What was tried → its plan and its notes."""
 
 
 class Tried(NamedTuple):
@@ -45,14 +49,15 @@ class Tried(NamedTuple):
     problems: list[Problem]
     plan: int
     """Itinerary flags that the plugin asks for; 0 when it has problems."""
+    notes: tuple[Note, ...] = ()
 
 
-def passed() -> dict[str, int]:
+def passed() -> dict[str, tuple[int, list[Row]]]:
     """What has passed here, for `know` in another process of the same pingap."""
     return dict(_passed)
 
 
-def know(passed: dict[str, int]) -> None:
+def know(passed: dict[str, tuple[int, list[Row]]]) -> None:
     """Takes another process's word for what has passed there."""
     _passed.update(passed)
 
@@ -66,8 +71,9 @@ def try_out(judge: str, name: str, section: dict[str, Any], code: Code) -> Tried
     asked = {"judge": judge, "name": name, "section": section, "path": path, "code": code.text.decode("latin-1"), "patience": PATIENCE}
     order = json.dumps(asked)
     key = hashlib.sha256(order.encode()).hexdigest()
-    if (plan := _passed.get(key)) is not None:
-        return Tried([], plan)
+    if (known := _passed.get(key)) is not None:
+        plan, rows = known
+        return Tried([], plan, tuple(Note(*row) for row in rows))
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         start = _forked if threading.active_count() == 1 else _started
@@ -82,9 +88,9 @@ def try_out(judge: str, name: str, section: dict[str, Any], code: Code) -> Tried
         how = f"takes longer than {PATIENCE:g} s" if status is None else f"ends the process that does it ({_how(status)})"
         hint = "a plugin is loaded into processes of pingap and must leave them alive"
         return Tried([Problem(_key_path(name, section), f"{path}: importing it {how}", hint)], 0)
-    tried = Tried([Problem(*row) for row in said["problems"]], said["plan"])
+    tried = Tried([Problem(*row) for row in said["problems"]], said["plan"], tuple(Note(*row) for row in said["notes"]))
     if not tried.problems:
-        _passed[key] = tried.plan
+        _passed[key] = (tried.plan, said["notes"])
         while len(_passed) > REMEMBERED:
             del _passed[next(iter(_passed))]
     return tried
@@ -150,11 +156,14 @@ def _judge(order: str, answer: int) -> None:
     except BaseException as error:  # what is no Exception passes through all that catches
         text = f"{code.path}: importing it raises {type(error).__name__}" + (f": {error}" if str(error) else "")
         tried = Tried([Problem(_key_path(name, section), text)], 0)
-    problems = [[one.path, one.message, one.hint, one.source] for one in tried.problems]
-    said = json.dumps({"problems": problems, "plan": tried.plan}).encode() + b"\n"
+    said = json.dumps({"problems": _rows(tried.problems), "plan": tried.plan, "notes": _rows(tried.notes)}).encode() + b"\n"
     while said:
         said = said[os.write(answer, said) :]
     os._exit(0)
+
+
+def _rows(found: Iterable[Problem | Note]) -> list[Row]:
+    return [[one.path, one.message, one.hint, one.source] for one in found]
 
 
 def _await(pid: int, reading: int, reap: Callable[[], int]) -> tuple[dict[str, Any] | None, int | None]:

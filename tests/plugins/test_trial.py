@@ -15,7 +15,7 @@ from time import monotonic, sleep
 import msgpack
 import pytest
 
-from pingap.config.problems import Problem
+from pingap.config.problems import Note, Problem
 from pingap.config.storage.places import storage_of
 from pingap.loading import load
 from pingap.stages.itinerary import REQUEST_PLUGINS
@@ -189,6 +189,38 @@ def test_what_another_process_has_tried_is_not_tried_again(tmp_path: Path, monke
         problems(tmp_path, GOOD)
     trial.know(told)
     assert not problems(tmp_path, GOOD)
+
+
+NOTING = (
+    GOOD
+    + """
+    def notes(self):
+        yield "size", "without effect beside `all`", "leave it out"
+"""
+)
+
+
+@pytest.mark.usefixtures("threads")
+def test_what_a_plugin_notes_is_told_by_who_tried_it_and_by_who_did_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_passed", {})
+    (tmp_path / "mine.py").write_text(NOTING)
+
+    def told() -> list[Problem | Note]:
+        return registry.Checker(str(tmp_path))("p", {"category": "python", "path": "mine.py"})
+
+    assert told() == [Note("plugins.p.size", "without effect beside `all`", "leave it out")]
+    found = msgpack.unpackb(msgpack.packb(trial.passed()))
+    monkeypatch.setattr(trial, "_passed", {})
+    for name in ("_forked", "_started"):
+        monkeypatch.setattr(trial, name, _never)
+    trial.know(found)
+    assert told() == [Note("plugins.p.size", "without effect beside `all`", "leave it out")]
+
+
+@pytest.mark.usefixtures("threads")
+def test_notes_that_fail_are_a_problem(tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, NOTING.replace('"size"', "1 / 0"))
+    assert "ZeroDivisionError" in problem.message and "mine.py:9" in problem.message
 
 
 ORPHANS_IT = """
