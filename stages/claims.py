@@ -95,7 +95,7 @@ class Claims:
             return  # it passed at the deadline, or has ended; the lease is given back with its end
         if not (asked.holds and claimed.allowed):
             self._forget(claimed.sid, claimed.key)
-        asked.heard(Verdict(claimed.allowed, claimed.value))
+        asked.heard(Verdict(claimed.allowed, claimed.value, claimed.wait, claimed.remaining, claimed.reset))
 
     def _forget(self, sid: int, key: str) -> None:
         """No lease came of it."""
@@ -124,7 +124,7 @@ class Claims:
         if members.is_dead(claim.asker) or members.is_dead(owner_of(claim.sid)):
             return  # nobody waits for the answer, and nobody would give the lease back
         verdict = self._judge(self._leases, claim, self._clock())
-        self._context.send(claim.asker, Claimed(claim.sid, claim.key, verdict.allowed, verdict.value))
+        self._context.send(claim.asker, Claimed(claim.sid, claim.key, *verdict))
 
     # -- deadlines and deaths -------------------------------------------------------
 

@@ -13,10 +13,16 @@ from pingap.stages.messages import Claim, owner_of
 
 
 class Verdict(NamedTuple):
-    """Whether a claim was allowed, and what the count came to with it."""
+    """Whether a claim was allowed, what the count came to with it, and what else a client may want to know."""
 
     allowed: bool
     value: float
+    wait: float = 0.0
+    """Seconds: for which an allowed one is to be held back; after which a refused one may try again, 0 where that is not known."""
+    remaining: int = -1
+    """As many more would be allowed now; -1 where nobody has counted."""
+    reset: float = 0.0
+    """Seconds until the count starts anew, or all that is used up has come back."""
 
 
 class Leases:

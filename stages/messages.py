@@ -261,6 +261,10 @@ class Claimed(Message, frozen=True, tag=72):
     allowed: bool
     value: float = 0.0
     """What the claim came to (requests in flight, requests a second), for what the client is told."""
+    wait: float = 0.0
+    remaining: int = -1
+    reset: float = 0.0
+    """These three: see `leases.Verdict`."""
 
 
 class Done(Message, frozen=True, tag=71):

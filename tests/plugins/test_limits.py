@@ -44,7 +44,7 @@ def test_weight_0_goes_by_the_window_before_alone() -> None:
     verdict = verdicts(LimitCounters())
     args = (RATE, 0.2, 10.0, 0.0)
     assert all(verdict("k", args, 100.0).allowed for _ in range(9))
-    assert verdict("k", args, 110.0) == (False, 0.9)
+    assert verdict("k", args, 110.0)[:2] == (False, 0.9)
 
 
 def test_rates_are_forgotten_from_the_least_recent_one_on() -> None:
@@ -200,12 +200,12 @@ async def test_this_replica_counts_for_others_until_they_or_their_clients_are_go
             [answer] = stage.feed(Claim(sid, asker, "key", (INFLIGHT, 2)))
             return answer
 
-        assert claim(SID, OTHER) == Claimed(SID, "key", True, 1)
+        assert claim(SID, OTHER) == Claimed(SID, "key", True, 1, remaining=1)
         assert claim(far, OTHER).allowed
-        assert claim(SID + 2, OTHER) == Claimed(SID + 2, "key", False, 3)
+        assert claim(SID + 2, OTHER) == Claimed(SID + 2, "key", False, 3, remaining=0)
         stage.feed(Done(far))
         assert claim(SID + 2, OTHER).allowed
         stage.members(ACCEPT, FAR, ROUTING, PLUGINS, UPSTREAM, CONFIG)
-        assert claim(SID + 3, PLUGINS) == Claimed(SID + 3, "key", True, 1)
+        assert claim(SID + 3, PLUGINS) == Claimed(SID + 3, "key", True, 1, remaining=1)
         stage.members(FAR, ROUTING, PLUGINS, UPSTREAM, CONFIG)
         assert claim(far + 4, PLUGINS).value == 1
