@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from pingap import limits, terminal
-from pingap.commands import about, check, configuration, ending, generations, processes, reading, secret, start, texts, upstreams
+from pingap.commands import about, check, configuration, ending, generations, plugins, processes, reading, secret, start, texts, upstreams
 from pingap.commands.options import FAILED
 
 INTERRUPTED: Final = 130
@@ -111,7 +111,7 @@ for _one in (
     *(start.up, check.check, processes.ps, processes.scale, processes.kill),
     *(upstreams.upstreams, upstreams.upstream, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
-    *(secret.secret, configuration.config, texts.schema),
+    *(secret.secret, configuration.config, texts.schema, plugins.plugins),
     *(about.version, about.help_, about.completion),
 ):
     commands.add_command(_one)

@@ -17,13 +17,16 @@ from pydantic_core import PydanticUndefined
 
 from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, format_duration, format_size
 from pingap.config.schema import docs_of
+from pingap.config.storage.base import Readable
+from pingap.loading import load
 from pingap.stages.plugins import registry, user_code
 from pingap.stages.plugins.api import STEPS, Plugin, Settings, Step
+from pingap.stages.plugins.guard import HookGuard
 
 OURS: Final = "Ours."
 """With which the docstring of a key says that pingap 0.13.9 has no such key."""
 
-PYTHON: Final = """A plugin that you wrote: [Writing a plugin](plugins.md#writing-a-plugin). Its other keys are its own."""
+PYTHON: Final = """A plugin that you wrote ([how to](plugins.md#writing-a-plugin)). Its other keys are its own."""
 
 _COMMON: Final = frozenset(Settings.model_fields)
 
@@ -92,6 +95,16 @@ def entry_of(name: str, kind: type[Plugin[Any]], doc: str) -> PluginEntry:
 
 def _entry(name: str, kind: type[Plugin[Any]]) -> PluginEntry:
     return entry_of(name, kind, sys.modules[kind.__module__].__doc__ or "")
+
+
+def entries_in(storage: Readable) -> list[PluginEntry]:
+    """Of the plugins that users wrote for a configuration, by the names of their sections. Raises ConfigRefused.
+
+    Their files are imported into this process, after they were tried in another one.
+    """
+    snapshot = load(storage)
+    made = {name: registry.make(name, snapshot.plugins[name], HookGuard(), code) for name, code in snapshot.code.items()}
+    return [_entry(name, type(one.plugin)) for name, one in made.items()]
 
 
 def _of_users() -> PluginEntry:

@@ -32,11 +32,12 @@ def page() -> str:
 
 def _contents(listed: list[PluginEntry]) -> Iterator[str]:
     for entry in listed:
-        yield f"- [`{entry.name}`](#{entry.name}): {_first_sentence(entry.summary)}"
+        yield f"- [`{entry.name}`](#{entry.name}): {first_sentence(entry.summary)}"
     yield ""
 
 
-def _first_sentence(summary: str) -> str:
+def first_sentence(summary: str) -> str:
+    """Without its dot."""
     text = " ".join(summary.split())
     head, dot, _ = text.partition(". ")
     return head if dot else text.removesuffix(".")

@@ -49,6 +49,8 @@ COMMANDS: Final = (
     "help",
     "completion zsh",
     "schema",
+    "plugins",
+    "plugins ping --json -c {config}",
     "config migrate -c {config} --dry-run",
     "config sync {config} {config}",
     "secret rotate -c {config} --new-env HOME",
@@ -75,6 +77,8 @@ ELSEWHERE: Final = (
     "version",
     "help",
     "schema",
+    "plugins",
+    "plugins ping --json -c {config}",
     "completion zsh",
     "secret rotate -c {config} --new-env HOME",
 )
