@@ -19,7 +19,7 @@ from typing import Any, Final
 from pingap.config import unsupported
 from pingap.config.addresses import is_host_name, no_backend
 from pingap.config.certificates import check_certificates
-from pingap.config.model import PLUGIN_STEPS, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
+from pingap.config.model import PLUGIN_STEPS, RESERVED, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen, is_path
 from pingap.config.problems import Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
@@ -50,6 +50,8 @@ def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], bui
         path = path_of("locations", name)
         yield from _location(path, location, declared, path in partial, builtin_plugins)
     for name, upstream in snapshot.upstreams.items():
+        if name.startswith(RESERVED):
+            yield Problem(path_of("upstreams", name), f"names that begin with {RESERVED!r} are pingap's own", "call it otherwise")
         yield from _upstream(path_of("upstreams", name), upstream)
     found = list(check_certificates(snapshot.certificates, partial))
     yield from found

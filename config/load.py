@@ -37,7 +37,7 @@ from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import Told, is_within, secrets_of, without_secrets
 from pingap.config.storage.base import SECTIONS, SINGLE, Readable
 
-PluginChecker = Callable[[str, dict[str, Any]], list[Problem | Note]]
+PluginChecker = Callable[[str, dict[str, Any], frozenset[str] | None], list[Problem | Note]]
 """Given the name of a [plugins.X] section and the section: what is wrong with it, and what of it is taken otherwise, by full path.
 
 What is taken otherwise is changed in the section.
@@ -359,6 +359,7 @@ def _certificates(raw: _Raw) -> tuple[dict[str, Certificate], dict[str, float]]:
 
 def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table]:
     found = {}
+    upstreams = frozenset(raw.tables.get("upstreams", {})) if raw.gathered.is_whole else None
     for name, table in raw.tables.get("plugins", {}).items():
         path = path_of("plugins", name)
         if not isinstance(table, dict):
@@ -368,7 +369,7 @@ def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table
         raw.notes += lenient.take("plugins", path, table)
         problems = check.check_plugin(path, table)
         if not problems and plugin_checker:
-            told = plugin_checker(name, table)
+            told = plugin_checker(name, table, upstreams)
             problems = [one for one in told if isinstance(one, Problem)]
             raw.notes += [one for one in told if isinstance(one, Note)]
         raw.tell(*problems)

@@ -31,6 +31,9 @@ STAGES = (*SCALED_STAGES, "logging", "discovery", "metrics")
 PLUGIN_STEPS = ("early_request", "request", "proxy_upstream", "upstream_response", "response")
 """The values of `step` in a [plugins.X] section, in the order in which they happen."""
 
+RESERVED = "pingap:"
+"""No upstream has a name that begins so: those are pingap's own (stages/outside.py)."""
+
 Seconds = Annotated[float, Parsed("duration")]
 Bytes = Annotated[int, Parsed("size")]
 Limit = Annotated[float, Parsed("limit")]

@@ -96,13 +96,24 @@ class Fetches:
         return len(self._by_sid) + self._waiting
 
     async def fetch(
-        self, plugin: str, upstream: str, method: str, target: str, headers: Pairs, body: str | bytes, timeout: float, limit: int
+        self,
+        plugin: str,
+        upstream: str,
+        method: str,
+        target: str,
+        headers: Pairs,
+        body: str | bytes,
+        timeout: float,
+        limit: int,
+        authority: str = "",
     ) -> FetchAnswer:
-        """See `Host.fetch`."""
+        """See `Host.fetch`. authority: the host, perhaps with a port, when `upstream` is one of stages/outside.py."""
         name = method.encode("latin-1", "replace")
         if not is_forwarded(name):
             raise ValueError(f"{method!r} is not a method")
-        path, block = request_target(target), Headers(block_of(headers)).raw
+        path, lines = request_target(target), Headers(block_of(headers))
+        if authority:
+            lines.setdefault("host", authority)
         content = body.encode() if isinstance(body, str) else body_bytes(body, "the body of a request is text or bytes")
         if not 0 < timeout <= MOST_SECONDS:
             raise ValueError(f"a timeout is more than 0 and at most {MOST_SECONDS:g} seconds")
@@ -114,10 +125,10 @@ class Fetches:
         try:
             async with asyncio.timeout(timeout):
                 to = await self._replica()
-                if upstream not in self._upstreams:
+                if not authority and upstream not in self._upstreams:
                     outcome = "unknown"
                     raise ValueError(f"there is no upstream {upstream!r} in the configuration")
-                fetch = self._begin(to, upstream, name, path, block, content, limit)
+                fetch = self._begin(to, upstream, authority.encode(), name, path, lines.raw, content, limit)
                 answer = await fetch.answer
                 outcome = f"{answer.status // 100}xx"
                 return answer
@@ -150,7 +161,9 @@ class Fetches:
             finally:
                 self._waiting -= 1
 
-    def _begin(self, to: int, upstream: str, method: bytes, target: bytes, headers: bytes, body: bytes, limit: int) -> PluginFetch:
+    def _begin(
+        self, to: int, upstream: str, host: bytes, method: bytes, target: bytes, headers: bytes, body: bytes, limit: int
+    ) -> PluginFetch:
         if not self._context.can_send(to):
             raise FetchFailed("overloaded", "the way to upstream is stuck")
         sid = self._last_sid = self._last_sid + 1
@@ -160,7 +173,7 @@ class Fetches:
         now = monotonic()
         # fmt: off
         self._send(to, Routed(
-            sid, self._generation, Affinity(0, self._me, to), "", _NOWHERE, method, target, 11, b"", headers, len(body),
+            sid, self._generation, Affinity(0, self._me, to), "", _NOWHERE, method, target, 11, host, headers, len(body),
             body if is_inline else b"", is_inline, now, b"", "", "", upstream, 0, {}, (now, now), b"", (),
         ))
         # fmt: on

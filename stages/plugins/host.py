@@ -8,10 +8,12 @@ from typing import Any, Final, NamedTuple
 from pingap.bus.actor import Context
 from pingap.stages.header_view import Pairs
 from pingap.stages.leases import Verdict
+from pingap.stages.outside import BY_SCHEME
 from pingap.stages.plugins.api import FETCH_SECONDS, JOB_SECONDS
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.fetch import LARGEST, FetchAnswer, Fetches
+from pingap.stages.plugins.fields import Url
 from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.threads import Threads
 
@@ -64,6 +66,18 @@ class StageHost:
         limit: int = LARGEST,
     ) -> FetchAnswer:
         return await self._shared.fetches.fetch(self.name, upstream, method, target, headers, body, timeout, limit)
+
+    async def fetch_url(
+        self,
+        url: Url,
+        method: str = "GET",
+        headers: Pairs = (),
+        body: str | bytes = b"",
+        timeout: float = FETCH_SECONDS,
+        limit: int = LARGEST,
+    ) -> FetchAnswer:
+        upstream = url.upstream or BY_SCHEME[url.scheme]
+        return await self._shared.fetches.fetch(self.name, upstream, method, url.target, headers, body, timeout, limit, url.authority)
 
     def close(self) -> None:
         """Nobody has the plugin any more."""

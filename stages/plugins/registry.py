@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,6 +93,8 @@ class Made:
     code: Code | None = None
     """What was run; None for plugins of ours."""
     notes: tuple[Note, ...] = ()
+    upstreams: tuple[tuple[str, str], ...] = ()
+    """(key, name) of those that its settings name."""
 
     @property
     def path(self) -> str:
@@ -123,15 +125,19 @@ class Checker:
         self.code: dict[str, Code] = {}
         """By plugin, of those that users wrote: for `Snapshot.code`."""
 
-    def __call__(self, name: str, section: dict[str, Any]) -> list[Problem | Note]:
-        """Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot know the same file."""
+    def __call__(self, name: str, section: dict[str, Any], upstreams: Set[str] | None = None) -> list[Problem | Note]:
+        """Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot know the same file.
+
+        upstreams: the names of those that are configured; None when that is not known.
+        """
         notes: list[Note] = []
         try:
             category = section.get("category")
             if category != user_code.CATEGORY:
                 if category in lenient.GUARDLESS and category in CATEGORIES:
                     notes += lenient.meant(path_of("plugins", name), CATEGORIES[category].model, section)
-                return [*notes, *make(name, section, _load_guard).notes]
+                made = make(name, section, _load_guard)
+                return [*_unknown_upstreams(name, made.upstreams, upstreams), *notes, *made.notes]
             if not self._runs_code:
                 return []  # to find a module may run code, too
             code = _code_of(name, section, self._base)
@@ -139,10 +145,24 @@ class Checker:
             return [*refused.problems, *notes]
         absolute = section | {"path": code.path} if "path" in section else section
         tried = trial.try_out(JUDGE, name, absolute, code)
-        if not tried.problems:
+        problems = tried.problems or _unknown_upstreams(name, tried.upstreams, upstreams)
+        if not problems:
             section.update(absolute)
             self.code[name] = code
-        return [*tried.problems, *tried.notes]
+        return [*problems, *tried.notes]
+
+
+def _unknown_upstreams(name: str, named: Iterable[tuple[str, str]], upstreams: Set[str] | None) -> list[Problem]:
+    """named: (key, upstream) as the settings of the plugin `name` have them."""
+    return [
+        Problem(
+            f"{path_of('plugins', name)}.{key}",
+            f"upstream {upstream!r} does not exist",
+            nearest(upstream, upstreams) or f"add [{path_of('upstreams', upstream)}]",
+        )
+        for key, upstream in named
+        if upstreams is not None and upstream not in upstreams
+    ]
 
 
 JUDGE: Final = "pingap.stages.plugins.registry:judge"
@@ -157,7 +177,11 @@ def judge(name: str, section: dict[str, Any], code: Code) -> Tried:
         return Tried(list(refused.problems), 0)
     finally:
         _load_guard.uninstall()
-    return Tried([], made.plan, made.notes)
+    return Tried([], made.plan, made.notes, made.upstreams)
+
+
+def _upstreams_of(plugin: Plugin[Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(key), str(name)) for key, name in plugin.upstreams())
 
 
 def check(name: str, section: dict[str, Any], base: str = "") -> list[Problem]:
@@ -225,7 +249,7 @@ def make(name: str, section: Mapping[str, Any], guard: HookGuard, code: Code | N
     if kind is None:
         raise PluginRefused([_unknown(f"{path}.category", category)])
     plugin = _build(path, kind, section, lambda: kind(_validated(path, kind.model, section)))
-    return Made(plugin, plugin.hooks(), None, notes=_notes(path, plugin))
+    return Made(plugin, plugin.hooks(), None, notes=_notes(path, plugin), upstreams=_upstreams_of(plugin))
 
 
 def _code_of(name: str, section: Mapping[str, Any], base: str) -> Code:
@@ -268,7 +292,8 @@ def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: 
             host.bounds.hold, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), user_code.HOST_KEYS)
         )
         hooks = dict(guard.run(host.bounds.hold, plugin.hooks))
-        notes = guard.run(host.bounds.hold, lambda: _notes(path, plugin))
+        notes = guard.run(host.bounds.hold, _notes, path, plugin)
+        upstreams = guard.run(host.bounds.hold, _upstreams_of, plugin)
     except user_code.BrokenCode as error:
         raise PluginRefused([Problem(where, str(error))]) from error
     except PluginRefused:
@@ -284,7 +309,7 @@ def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: 
         hook, reader, line = use
         message = f"{reader}:{line}: {kind.__name__} uses {hook}, but does not say that it reads request bodies"
         raise PluginRefused([Problem(where, message, f"write {WANTED} in the class, or larger bodies would pass by it")])
-    return Made(plugin, hooks, host.bounds, host.threads, fingerprint, code, notes)
+    return Made(plugin, hooks, host.bounds, host.threads, fingerprint, code, notes, upstreams)
 
 
 def _notes(path: str, plugin: Plugin[Any]) -> tuple[Note, ...]:

@@ -36,11 +36,11 @@ REMEMBERED: Final = 1024
 
 _START: Final = "import sys; sys.path[:] = {path!r}; from pingap.stages.plugins.trial import child; child({order}, {answer})"
 
-Row = list[str]
-"""A note as it travels: path, message, hint, source."""
+Said = dict[str, Any]
+"""A `Tried` as it travels: each problem and note a list of path, message, hint and source."""
 
-_passed: Final[dict[str, tuple[int, list[Row]]]] = {}
-"""What was tried → its plan and its notes."""
+_passed: Final[dict[str, Said]] = {}
+"""What was tried → what was said of it."""
 
 
 class Tried(NamedTuple):
@@ -50,14 +50,16 @@ class Tried(NamedTuple):
     plan: int
     """Itinerary flags that the plugin asks for; 0 when it has problems."""
     notes: tuple[Note, ...] = ()
+    upstreams: tuple[tuple[str, str], ...] = ()
+    """(key, name) of those that its settings name."""
 
 
-def passed() -> dict[str, tuple[int, list[Row]]]:
+def passed() -> dict[str, Said]:
     """What has passed here, for `know` in another process of the same pingap."""
     return dict(_passed)
 
 
-def know(passed: dict[str, tuple[int, list[Row]]]) -> None:
+def know(passed: dict[str, Said]) -> None:
     """Takes another process's word for what has passed there."""
     _passed.update(passed)
 
@@ -72,8 +74,7 @@ def try_out(judge: str, name: str, section: dict[str, Any], code: Code) -> Tried
     order = json.dumps(asked)
     key = hashlib.sha256(order.encode()).hexdigest()
     if (known := _passed.get(key)) is not None:
-        plan, rows = known
-        return Tried([], plan, tuple(Note(*row) for row in rows))
+        return _tried(known)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         start = _forked if threading.active_count() == 1 else _started
@@ -88,12 +89,16 @@ def try_out(judge: str, name: str, section: dict[str, Any], code: Code) -> Tried
         how = f"takes longer than {PATIENCE:g} s" if status is None else f"ends the process that does it ({_how(status)})"
         hint = "a plugin is loaded into processes of pingap and must leave them alive"
         return Tried([Problem(_key_path(name, section), f"{path}: importing it {how}", hint)], 0)
-    tried = Tried([Problem(*row) for row in said["problems"]], said["plan"], tuple(Note(*row) for row in said["notes"]))
-    if not tried.problems:
-        _passed[key] = (tried.plan, said["notes"])
+    if not said["problems"]:
+        _passed[key] = said
         while len(_passed) > REMEMBERED:
             del _passed[next(iter(_passed))]
-    return tried
+    return _tried(said)
+
+
+def _tried(said: Said) -> Tried:
+    problems, notes = [Problem(*row) for row in said["problems"]], tuple(Note(*row) for row in said["notes"])
+    return Tried(problems, said["plan"], notes, tuple((key, name) for key, name in said["upstreams"]))
 
 
 def _key_path(name: str, section: dict[str, Any]) -> str:
@@ -156,17 +161,18 @@ def _judge(order: str, answer: int) -> None:
     except BaseException as error:  # what is no Exception passes through all that catches
         text = f"{code.path}: importing it raises {type(error).__name__}" + (f": {error}" if str(error) else "")
         tried = Tried([Problem(_key_path(name, section), text)], 0)
-    said = json.dumps({"problems": _rows(tried.problems), "plan": tried.plan, "notes": _rows(tried.notes)}).encode() + b"\n"
+    fields: Said = {"problems": _rows(tried.problems), "plan": tried.plan, "notes": _rows(tried.notes), "upstreams": tried.upstreams}
+    said = json.dumps(fields).encode() + b"\n"
     while said:
         said = said[os.write(answer, said) :]
     os._exit(0)
 
 
-def _rows(found: Iterable[Problem | Note]) -> list[Row]:
+def _rows(found: Iterable[Problem | Note]) -> list[list[str]]:
     return [[one.path, one.message, one.hint, one.source] for one in found]
 
 
-def _await(pid: int, reading: int, reap: Callable[[], int]) -> tuple[dict[str, Any] | None, int | None]:
+def _await(pid: int, reading: int, reap: Callable[[], int]) -> tuple[Said | None, int | None]:
     """(what the child said, its exit status); None for the first when it said nothing, for the second when its time was up."""
     handle = os.pidfd_open(pid)
     poll = select.poll()  # select.select takes no descriptor above 1023

@@ -10,6 +10,7 @@ from random import randrange
 from typing import Any, Final
 
 from pingap.config.model import Location, Snapshot
+from pingap.stages import outside
 from pingap.stages.coding.rules import CodingRules, coding_section
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.forwarded import Trust, extend, overwrite
@@ -103,6 +104,8 @@ class UpstreamCompiler:
 
     def compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Steps[CompiledUpstreams]:
         groups: dict[str, Group] = {}
+        for name, settings in outside.UPSTREAMS.items():
+            groups[name] = self.groups.get(name) or Group(name, settings, randrange, is_open=True)
         for name, settings in snapshot.upstreams.items():
             known = self.groups.get(name)
             group = groups[name] = known if known is not None and known.settings == settings else Group(name, settings, randrange)

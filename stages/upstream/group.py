@@ -56,8 +56,8 @@ class Displaced(NamedTuple):
 class Group:
     """One upstream section with its backends and balancer."""
 
-    def __init__(self, name: str, settings: Upstream, below: Callable[[int], int]) -> None:
-        """below(n): a random integer from 0 to n - 1."""
+    def __init__(self, name: str, settings: Upstream, below: Callable[[int], int], is_open: bool = False) -> None:
+        """below(n): a random integer from 0 to n - 1. is_open: where each request says where it goes, it may say anything."""
         self.name = name
         self.settings = settings
         self._below = below
@@ -99,7 +99,7 @@ class Group:
         self.transparent: Transparent | None = None
         """Knows where a request goes, where none of the backends is picked, as there are none."""
         if settings.discovery == TRANSPARENT:
-            self.transparent = Transparent(settings, self._destination)
+            self.transparent = Transparent(settings, self._destination, is_open)
         self._balance()
         self.set_addresses({}, 0.0)
 

@@ -57,9 +57,11 @@ NOBODY: Final = Nobody()
 class Transparent:
     """The destinations of one upstream's requests."""
 
-    __slots__ = ("_default", "_make", "_objections", "_ports", "backends", "own_ports")
+    __slots__ = ("_default", "_is_open", "_make", "_objections", "_ports", "backends", "own_ports")
 
-    def __init__(self, settings: Upstream, make: Callable[[Backend], BackendState]) -> None:
+    def __init__(self, settings: Upstream, make: Callable[[Backend], BackendState], is_open: bool = False) -> None:
+        """is_open: any address and any port will do, as it is no client who says where a request goes."""
+        self._is_open = is_open
         self._make = make
         self._default = 443 if settings.sni else 80
         self._ports = frozenset(settings.transparent_ports)
@@ -103,7 +105,7 @@ class Transparent:
                 return "", 0
         if rest and rest != ":" and not (rest[0] == ":" and _PORT.fullmatch(rest[1:])):
             return "", 0
-        return host, int(rest[1:]) if self._ports and len(rest) > 1 else self._default
+        return host, int(rest[1:]) if (self._ports or self._is_open) and len(rest) > 1 else self._default
 
     def _make_room(self) -> None:
         """Forgets what nobody uses. Those in use are no more than connections and requests, which are bounded elsewhere."""
@@ -116,6 +118,8 @@ class Transparent:
 
     def objection(self, host: str, port: int, is_own: bool) -> str:
         """Why a connection to an IP address is not to be made; "" when it may be. is_own: it is an address of this host."""
+        if self._is_open:
+            return ""
         if is_own and port in self.own_ports:
             return f"{host} port {port} is this proxy itself"
         return self._objections.to(host, is_own)

@@ -125,7 +125,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 def test_the_plugin_checker_sees_each_sound_section_and_its_problems_are_told() -> None:
     seen = {}
 
-    def checker(name: str, section: dict[str, Any]) -> list[Problem]:
+    def checker(name: str, section: dict[str, Any], upstreams: frozenset[str] | None) -> list[Problem]:
         seen[name] = section
         return [Problem("plugins.a.max", "too small", "write 1")] if name == "a" else []
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -302,3 +303,21 @@ class Origin:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+
+class TlsOrigin(Origin):
+    """The recording origin under TLS."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            wrapped = self._context.wrap_socket(sock, server_side=True)
+        except OSError:
+            with self._lock:
+                self.open -= 1
+            sock.close()
+            return
+        super()._serve(wrapped)

@@ -19,7 +19,7 @@ from tests.e2e.certificate import self_signed
 from tests.e2e.client import Client, Closed, Response
 from tests.e2e.harness import PLACEMENTS, Pingap
 from tests.e2e.http2_origin import Http2Origin
-from tests.e2e.origins import Exchange, Origin
+from tests.e2e.origins import Exchange, TlsOrigin
 from tests.e2e.test_flow import MB
 from tests.kit.peers import needs
 from tests.kit.waiting import free_port, until
@@ -107,24 +107,6 @@ http {{
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(10)
-
-
-class TlsOrigin(Origin):
-    """The recording origin under TLS."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__()
-
-    def _serve(self, sock: socket.socket) -> None:
-        try:
-            wrapped = self._context.wrap_socket(sock, server_side=True)
-        except OSError:
-            with self._lock:
-                self.open -= 1
-            sock.close()
-            return
-        super()._serve(wrapped)
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.certificate import self_signed
 from tests.e2e.harness import Pingap, site
-from tests.e2e.origins import Exchange, Origin
+from tests.e2e.origins import Exchange, Origin, TlsOrigin
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "forward-auth"
 
@@ -157,3 +159,56 @@ def test_a_file_is_the_body_of_a_reply(placement: str, origin: Origin, tmp_path:
         assert answer.body == big_file
         head = proxy.get("/x", method="HEAD")
         assert (head.get("content-length"), head.body) == (str(len(big_file)), b"")
+
+
+URLS = """
+from pingap.plugin import FetchFailed, Plugin, Settings, Url, reply
+
+class UrlsSettings(Settings):
+    plain: Url
+    secure: Url
+    other: Url
+
+class Urls(Plugin[UrlsSettings]):
+    model = UrlsSettings
+    def start(self, host):
+        self.host = host
+    async def request(self, exchange):
+        url = getattr(self.settings, exchange.path[1:])
+        try:
+            answer = await self.host.fetch_url(url, headers={"x-a": "1"})
+        except FetchFailed as failed:
+            return reply(502, failed.kind)
+        return reply(answer.status, answer.body, [("x-location", answer.headers.get("location", ""))])
+"""
+
+
+def test_a_url_anywhere_is_fetched_and_no_redirect_followed(placement: str, origin: Origin, tmp_path: Path) -> None:
+    """The other servers are none of this configuration's, and on this very host. One that is not the host of the URL is not believed."""
+    certificate, key = self_signed("localhost")
+    (tmp_path / "pair.pem").write_text(certificate + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    plain, secure = Origin(), TlsOrigin(context)
+    for server in (plain, secure):
+        server.on["/moved"] = lambda exchange: exchange.reply(b"moved", "302 Found", "Location: /elsewhere\r\n")
+    (tmp_path / "urls.py").write_text(URLS)
+    urls = f"""plain = "http://localhost:{plain.port}/moved?x=1"
+        secure = "https://localhost:{secure.port}/moved?x=1"
+        other = "https://127.0.0.1:{secure.port}/moved?x=1"
+    """
+    more = f'[plugins.urls]\ncategory = "python"\npath = "{tmp_path / "urls.py"}"\n{urls}'
+    config = site([origin.port], location='plugins = ["urls"]', more=more)
+    try:
+        with Pingap(config, placement, env={"SSL_CERT_FILE": str(tmp_path / "pair.pem")}) as proxy:
+            for name, server in (("plain", plain), ("secure", secure)) * 2:
+                answer = proxy.get(f"/{name}")
+                assert (answer.status, answer.body, answer.get("x-location")) == (302, b"moved", "/elsewhere")
+                assert (server.requests[-1].target, server.requests[-1].get("host")) == ("/moved?x=1", f"localhost:{server.port}")
+            assert (plain.connections, secure.connections) == (1, 1), "they are kept"
+            failed = proxy.get("/other")
+            assert (failed.status, failed.body) == (502, b"connect_failed")
+            assert not origin.requests
+    finally:
+        plain.stop()
+        secure.stop()

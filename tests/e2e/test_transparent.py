@@ -12,8 +12,7 @@ import pytest
 from tests.e2e.certificate import self_signed
 from tests.e2e.client import Response
 from tests.e2e.harness import PLACEMENTS, Pingap
-from tests.e2e.origins import Exchange, Origin
-from tests.e2e.test_backends_tls import TlsOrigin
+from tests.e2e.origins import Exchange, Origin, TlsOrigin
 from tests.kit.waiting import until
 
 

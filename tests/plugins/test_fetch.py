@@ -191,3 +191,19 @@ async def test_in_a_worker_it_goes_to_the_upstream_of_that(tmp_path: Path) -> No
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert [to for to, message in stage.sent() if isinstance(message, Routed)] == [77]
+
+
+async def test_a_url_goes_to_an_upstream_of_ours_or_to_its_host(tmp_path: Path) -> None:
+    code = FETCH.replace("self.host.fetch(ARGS)", "self.host.fetch_url(parse_url(exchange.headers['x-url']))")
+    async with Stage({"p": section(tmp_path, plugin("from pingap.plugin import parse_url\n" + code))}) as stage:
+        asked = []
+        for number, url in enumerate(("upstream://u/a?b", "https://auth.test:8443/x", "http://auth.test")):
+            [routed] = await stage.run(stage.request(headers=f"x-url: {url}", sid=SID + number))
+            asked.append((routed.upstream, routed.host, routed.headers, routed.target, routed.location))
+        assert asked == [
+            ("u", b"", b"", b"/a?b", ""),
+            ("pingap:https", b"auth.test:8443", b"host: auth.test:8443\r\n", b"/x", ""),
+            ("pingap:http", b"auth.test", b"host: auth.test\r\n", b"/", ""),
+        ]
+        [failed] = await settled(stage, stage.request(headers="x-url: upstream://gone/", sid=SID + 3))
+        assert failed.status == 500, "as one that is no upstream"

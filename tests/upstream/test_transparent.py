@@ -17,6 +17,7 @@ from pingap.config.parts import Listen
 from pingap.observability.figures import CONNECTIONS, IN_USE
 from pingap.stages.lookups import Address, Lookups
 from pingap.stages.messages import BackendReport, Response
+from pingap.stages.outside import BY_SCHEME
 from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.group import Group
 from pingap.stages.upstream.transparent import MOST, NoDestination, Transparent
@@ -363,3 +364,16 @@ async def test_nothing_is_sent_to_where_nobody_may_go(wire: Wire) -> None:
     wire.serves("", discovery="transparent", transparent_ports=(port,), transparent_networks=("127.0.0.1/32",))
     assert (await wire.gets(host=b"127.0.0.1:%d" % port))[0] == 502
     await wire.actor.stop()
+
+
+# -- requests of pingap's own -----------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_who_is_no_client_reaches_every_address_and_port(wire: Wire) -> None:
+    """`host.fetch_url` of plugins: what the configuration says may be anywhere, this host included."""
+    async with origin(keeps) as it:
+        wire.serves(f"localhost:{it.port}", more={"any": Upstream(discovery="transparent")})
+        assert await wire.gets(host=b"127.0.0.1:%d" % it.port, upstream=BY_SCHEME["http"]) == (200, b"ok", "")
+        assert (await wire.gets(host=b"127.0.0.1:%d" % it.port, upstream="any"))[0] == 403
+        await wire.actor.stop()
