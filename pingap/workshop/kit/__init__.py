@@ -1,0 +1,7 @@
+"""A plugins stage without processes: what `pingap.plugin_testing` is made of, and our own tests of plugins.
+
+wire.py         what becomes of a message on its way to another process
+context.py      a bus context that remembers what an actor sends
+config_side.py  what config says to a stage
+fed_stage.py    the stage, fed by hand: messages in, messages out
+"""
