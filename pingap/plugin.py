@@ -7,6 +7,7 @@ This module and what it names stay as they are within a major version.
 
 from __future__ import annotations
 
+from pingap.config.addresses import host_name as as_host_name
 from pingap.config.problems import BadValue
 from pingap.stages.coding.rules import codings_of, qualities, weakened
 from pingap.stages.header_view import Headers
@@ -97,6 +98,7 @@ __all__ = [
     "WholeBody",
     "Words",
     "as_header_name",
+    "as_host_name",
     "as_sent",
     "codings_of",
     "compile_regex",

@@ -26,9 +26,11 @@ from pingap.stages.plugins.builtin.limit import Limit
 from pingap.stages.plugins.builtin.mock import Mock
 from pingap.stages.plugins.builtin.ping import Ping
 from pingap.stages.plugins.builtin.redirect import Redirect
+from pingap.stages.plugins.builtin.referer_restriction import RefererRestriction
 from pingap.stages.plugins.builtin.request_id import RequestId
 from pingap.stages.plugins.builtin.response_headers import ResponseHeaders
 from pingap.stages.plugins.builtin.sub_filter import SubFilter
+from pingap.stages.plugins.builtin.ua_restriction import UaRestriction
 from pingap.stages.plugins.exchange import Hook
 from pingap.stages.plugins.guard import LONGEST_STEP, Bounds, HookGuard
 from pingap.stages.plugins.guarded import WANTED
@@ -44,9 +46,11 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "mock": Mock,
     "ping": Ping,
     "redirect": Redirect,
+    "referer_restriction": RefererRestriction,
     "request_id": RequestId,
     "response_headers": ResponseHeaders,
     "sub_filter": SubFilter,
+    "ua_restriction": UaRestriction,
 }
 """Category → plugin. `python` is the category of all others."""
 

@@ -9,11 +9,12 @@ Unlike pingap 0.13.9: an unknown `type`, and an entry of `ip_list` that is no ad
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Final, Literal
+from typing import Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from pingap.plugin import CONTINUE, Addresses, Exchange, Network, Plugin, Result, Settings, reply
+from pingap.plugin import Addresses, Exchange, Network, Plugin, Result, Settings, reply
+from pingap.stages.plugins.builtin.admission import FORBIDDEN, Admission, AdmissionType
 
 _KEPT: Final = 4096
 """Addresses whose verdict is remembered; past it they are forgotten all at once."""
@@ -21,16 +22,12 @@ _KEPT: Final = 4096
 _BAD: Final = reply(400, "The client has no IP address")
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
 class IpRestrictionSettings(Settings):
     ip_list: list[Network] = Field(default_factory=list)
     """Addresses and networks: `"10.0.0.0/8"`, `"::1"`."""
-    type: Annotated[Literal["allow", "deny"], BeforeValidator(_lower)] = "allow"
+    type: AdmissionType = "allow"
     """`"allow"`: nobody but these; `"deny"`: everybody but these."""
-    message: str = "Request is forbidden"
+    message: str = FORBIDDEN
     """Body of the 403."""
 
 
@@ -40,7 +37,7 @@ class IpRestriction(Plugin[IpRestrictionSettings]):
 
     def __init__(self, settings: IpRestrictionSettings) -> None:
         super().__init__(settings)
-        self._forbidden = reply(403, settings.message or "Request is forbidden")
+        self._admission = Admission(settings.type, settings.message)
         self._listed = Addresses(settings.ip_list)
         self._verdicts: dict[str, Result] = {}
 
@@ -59,5 +56,4 @@ class IpRestriction(Plugin[IpRestrictionSettings]):
             ipaddress.ip_address(ip)
         except ValueError:
             return _BAD
-        is_listed = self._listed.has(ip)
-        return CONTINUE if is_listed == (self.settings.type == "allow") else self._forbidden
+        return self._admission.verdict(self._listed.has(ip))

@@ -174,13 +174,6 @@ plugin "old-pass" {
     EOT
 }
 
-plugin "links" {
-    category = "referer_restriction"
-    type = "allow"
-    referer_list = ["books.example.org", "*.branch.example.org"]
-    message = "Not from that page"
-}
-
 plugin "figures" {
     category = "stats"
     step = "request"
@@ -195,11 +188,4 @@ plugin "fork" {
     sticky_cookie = "desk"
     sticky_header = "X-Desk"
     matcher = "^east-"
-}
-
-plugin "robots" {
-    category = "ua_restriction"
-    type = "deny"
-    ua_list = ["[Cc]rawler", "^curl/"]
-    message = "Readers only"
 }

@@ -182,7 +182,7 @@ servers "porch" {
   tcp_fast_open   = true
 
   location "porch" {
-    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist"]
+    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots"]
 
     plugin "bell" {
       category = "ping"
@@ -260,6 +260,20 @@ plugin "shortlist" {
   category          = "accept_encoding"
   encodings         = "br, gzip"
   only_one_encoding = true
+}
+
+plugin "links" {
+  category     = "referer_restriction"
+  type         = "allow"
+  referer_list = ["books.example.org", "*.branch.example.org"]
+  message      = "Not from that page"
+}
+
+plugin "robots" {
+  category = "ua_restriction"
+  type     = "deny"
+  ua_list  = ["[Cc]rawler", "^curl/"]
+  message  = "Readers only"
 }
 
 plugins "window" {

@@ -85,6 +85,20 @@ plugin "shortlist" {
     only_one_encoding = true
 }
 
+plugin "links" {
+    category = "referer_restriction"
+    type = "allow"
+    referer_list = ["books.example.org", "*.branch.example.org"]
+    message = "Not from that page"
+}
+
+plugin "robots" {
+    category = "ua_restriction"
+    type = "deny"
+    ua_list = ["[Cc]rawler", "^curl/"]
+    message = "Readers only"
+}
+
 plugin "bell" {
     category = "ping"
     step = "request"
