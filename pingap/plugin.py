@@ -49,7 +49,7 @@ from pingap.stages.plugins.fields import (
     parse_url,
 )
 from pingap.stages.plugins.file_body import FileBody
-from pingap.stages.plugins.limits import INFLIGHT, RATE
+from pingap.stages.plugins.limits import BUCKET, INFLIGHT, RATE, bucket_verdict, rate_verdict
 from pingap.stages.plugins.processes import JobFailed
 from pingap.stages.spellings import as_sent, is_path, parameter
 from pingap.stages.variables import Source as Variables
@@ -57,6 +57,7 @@ from pingap.stages.variables import Template
 from pingap.stages.variables import compile as template
 
 __all__ = [
+    "BUCKET",
     "CONTINUE",
     "INFLIGHT",
     "RATE",
@@ -100,6 +101,7 @@ __all__ = [
     "as_header_name",
     "as_host_name",
     "as_sent",
+    "bucket_verdict",
     "codings_of",
     "compile_regex",
     "is_path",
@@ -107,6 +109,7 @@ __all__ = [
     "parse_url",
     "qualities",
     "query_value",
+    "rate_verdict",
     "reply",
     "template",
     "weakened",

@@ -23,6 +23,7 @@ _OF_PLUGINS: Final[Mapping[str, frozenset[str]]] = {
     "forward_auth": frozenset(("add_headers", "request_headers")),
     "geo_restriction": frozenset(("country_codes",)),
     "ip_restriction": frozenset(("ip_list",)),
+    "limit": frozenset(("exempt",)),
     "key_auth": frozenset(("keys",)),
     "mock": frozenset(("headers",)),
     "referer_restriction": frozenset(("referer_list",)),
