@@ -45,7 +45,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 }
 
 PLUGIN_CATEGORIES = frozenset(
-    ("admin", "cache", "combined_auth", "cors", "csrf", "directory", "forward_auth")
+    ("admin", "cache", "cors", "csrf", "directory", "forward_auth")
     + ("geo_restriction", "image_optim", "jwt", "stats", "traffic_splitting")
 )
 """Categories of plugins that the reference has and the registry of plugins does not have yet."""

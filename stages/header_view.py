@@ -106,6 +106,15 @@ class Headers:
         self._cut(spans)
         return values
 
+    def alike(self, name: str) -> list[str]:
+        """The name of each line that some backend takes for one of `name`: to CGI, WSGI and PHP `x_user` and `x.user` are `x-user`."""
+        return [found[1].decode("latin-1") for found in _alike(name).finditer(self.raw)]
+
+    def remove_alike(self, name: str) -> None:
+        """`remove` for `name`, and for all that is `alike`: for a line that only we may write."""
+        for one in {name, *self.alike(name)}:
+            self.remove(one)
+
     def items(self) -> list[tuple[str, str]]:
         """(name, value) of each line."""
         pairs = (line.partition(b": ") for line in self.raw.split(b"\r\n")[:-1])
@@ -171,6 +180,12 @@ def block_of(pairs: Pairs) -> bytes:
 @lru_cache(maxsize=1024)
 def _line(name: str) -> bytes:
     return name.lower().encode("latin-1", "replace") + b": "
+
+
+@lru_cache(maxsize=1024)
+def _alike(name: str) -> re.Pattern[bytes]:
+    spelled = "".join(sign if sign.isalnum() else r"[^0-9a-z:\r\n]" for sign in name.lower())
+    return re.compile(b"(?m)^(%b): " % spelled.encode("latin-1", "replace"))
 
 
 @lru_cache(maxsize=1024)

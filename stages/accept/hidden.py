@@ -78,6 +78,10 @@ def _credentials(section: Mapping[str, Any]) -> Credentials:
     match section.get("category"):
         case "basic_auth":
             return (), (b"authorization",)
+        case "combined_auth" if header := section.get("digest_header"):
+            return (), (str(header).lower().encode("latin-1", "replace"),)
+        case "combined_auth":
+            return (b"digest",), ()
         case "key_auth" if query := section.get("query"):
             return (parameter(str(query)),), ()
         case "key_auth":

@@ -19,6 +19,7 @@ from pingap.stages.plugins import lenient, trial, user_code
 from pingap.stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
 from pingap.stages.plugins.builtin.accept_encoding import AcceptEncoding
 from pingap.stages.plugins.builtin.basic_auth import BasicAuth
+from pingap.stages.plugins.builtin.combined_auth import CombinedAuth
 from pingap.stages.plugins.builtin.compression import Compression
 from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
 from pingap.stages.plugins.builtin.key_auth import KeyAuth
@@ -39,6 +40,7 @@ from pingap.stages.plugins.trial import Tried
 CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "accept_encoding": AcceptEncoding,
     "basic_auth": BasicAuth,
+    "combined_auth": CombinedAuth,
     "compression": Compression,
     "ip_restriction": IpRestriction,
     "key_auth": KeyAuth,

@@ -23,6 +23,12 @@ from tests.observability.samples import access
 BY_QUERY: dict[str, Any] = {"category": "key_auth", "query": "key", "keys": ["s3cret"], "hide_credentials": True}
 BY_HEADER: dict[str, Any] = {"category": "key_auth", "header": "X-API-Key", "keys": ["s3cret"], "hide_credentials": True}
 BASIC: dict[str, Any] = {"category": "basic_auth", "authorizations": ["czNjcmV0OnMzY3JldA=="], "hide_credentials": True}
+APP: dict[str, Any] = {
+    "category": "combined_auth",
+    "authorizations": [{"app_id": "a", "secret": "b", "deviation": 60}],
+    "hide_credentials": True,
+}
+APP_BY_HEADER = {**APP, "app_id_header": "X-App", "ts_header": "X-Ts", "digest_header": "X-Digest"}
 SHOWN = {**BY_QUERY, "hide_credentials": False}
 FORMAT = "{uri} {path} {query} {>authorization} {>x-api-key}"
 
@@ -40,7 +46,7 @@ def event(**changes: Any) -> Access:
 
 def test_every_plugin_that_hides_credentials_is_known_here() -> None:
     hiding = {category for category, kind in CATEGORIES.items() if "hide_credentials" in kind.model.model_fields}
-    for section in (BY_QUERY, BY_HEADER, BASIC):
+    for section in (BY_QUERY, BY_HEADER, BASIC, APP):
         assert Hidden(snapshot(p=section))
         hiding.discard(section["category"])
     assert not hiding
@@ -63,13 +69,15 @@ def test_nothing_is_covered_that_is_not_hidden() -> None:
         (BY_QUERY, b"/a?KEY=1&keys=2", b"/a?KEY=1&keys=2"),
         (BY_QUERY, b"/key=s3cret", b"/key=s3cret"),
         (BY_HEADER, b"/a?key=1", b"/a?key=1"),
+        (APP, b"/a?app_id=shop&ts=1&digest=s3cret&x", b"/a?app_id=shop&ts=1&digest=***&x"),
+        (APP_BY_HEADER, b"/a?digest=1", b"/a?digest=1"),
     ],
 )
 def test_the_value_of_a_parameter_is_covered(section: dict[str, Any], target: bytes, shown: bytes) -> None:
     assert Hidden(snapshot(p=section)).cover(event(location="p", target=target)).target == shown
 
 
-@pytest.mark.parametrize(("section", "name"), [(BY_HEADER, b"x-api-key"), (BASIC, b"authorization")])
+@pytest.mark.parametrize(("section", "name"), [(BY_HEADER, b"x-api-key"), (BASIC, b"authorization"), (APP_BY_HEADER, b"x-digest")])
 def test_the_value_of_a_header_is_covered(section: dict[str, Any], name: bytes) -> None:
     block = b"%b: s3cret\r\nx-%b: y\r\n%b: s3cret two\r\nz: %b: q\r\n" % (name, name, name, name)
     covered = Hidden(snapshot(p=section)).cover(event(location="p", request_headers=block))

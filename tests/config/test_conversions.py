@@ -230,8 +230,10 @@ def test_the_examples_of_the_documents_say_the_same() -> None:
 @pytest.mark.parametrize("category", registry.CATEGORIES)
 def test_the_lists_of_plugins_are_those_of_their_models(category: str) -> None:
     schema = registry.CATEGORIES[category].model.model_json_schema()
-    types = {key: {one.get("type") for one in (value, *value.get("anyOf", ()))} for key, value in schema["properties"].items()}
-    lists = {key for key, found in types.items() if "array" in found and "string" not in found}  # what may be text as well says which
+    keys: dict[str, set[str | None]] = {}
+    for part in (schema, *schema.get("$defs", {}).values()):
+        keys |= {key: {one.get("type") for one in (value, *value.get("anyOf", ()))} for key, value in part.get("properties", {}).items()}
+    lists = {key for key, found in keys.items() if "array" in found and "string" not in found}  # what may be text as well says which
     assert list_keys("plugins", category) == lists
 
 

@@ -162,3 +162,15 @@ def test_no_accept_encoding_makes_trouble(text: str) -> None:
     raw = text.encode("latin-1")
     coding = choose(raw, {"gzip": 1, "br": 1, "zstd": 0})
     assert coding == "" or qualities(raw)[coding] > 0
+
+
+def test_lines_that_a_backend_takes_for_one_name_are_found_and_go_together() -> None:
+    block = b"x-user: 1\r\nx_user: 2\r\nx.user: x-user: 3\r\nx-users: 4\r\nax-user: 5\r\nxuser: 6\r\nx--user: 7\r\nx~user: 8\r\n"
+    headers = Headers(block)
+    for name in ("X-User", "x_user", "x.User"):
+        assert headers.alike(name) == ["x-user", "x_user", "x.user", "x~user"]
+    headers.remove_alike("X-User")
+    assert headers.raw == b"x-users: 4\r\nax-user: 5\r\nxuser: 6\r\nx--user: 7\r\n"
+    assert {b"x-user: ", b"x_user: "} <= set(headers.removed), "no trailer brings them back"
+    headers.remove_alike("x-user")
+    assert headers.alike("x-user") == []

@@ -73,22 +73,6 @@ plugin "memory" {
     skip = "/(lending|desk)"
 }
 
-plugin "guild" {
-    category = "combined_auth"
-    authorizations = [
-        {
-            app_id = "binder"
-            secret = "thread"
-            deviation = 30
-            ip_list = ["10.20.5.0/24"]
-        },
-        {
-            app_id = "printer"
-            secret = "*"
-        },
-    ]
-}
-
 plugin "neighbours" {
     category = "cors"
     path = "^/v2/"

@@ -121,6 +121,22 @@ server "reading" {
     path     = "/covers"
     includes = ["shelf-key"]
 
+    plugin "guild" {
+        category = "combined_auth"
+        authorizations = [
+            {
+                app_id = "binder"
+                secret = "thread"
+                deviation = 30
+                ip_list = ["10.20.5.0/24"]
+            },
+            {
+                app_id = "printer"
+                secret = "*"
+            },
+        ]
+    }
+
     plugin "turnstile" {
       category         = "key_auth"
       step             = "request"

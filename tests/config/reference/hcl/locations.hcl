@@ -22,7 +22,7 @@ location "covers" {
     upstream = "shelves"
     path = "/covers"
     includes = ["shelf-key"]
-    plugins = ["turnstile", "press"]
+    plugins = ["guild", "turnstile", "press"]
 }
 
 location "lending" {

@@ -32,6 +32,22 @@ plugin "turnstile" {
     hide_credentials = true
 }
 
+plugin "guild" {
+    category = "combined_auth"
+    authorizations = [
+        {
+            app_id = "binder"
+            secret = "thread"
+            deviation = 30
+            ip_list = ["10.20.5.0/24"]
+        },
+        {
+            app_id = "printer"
+            secret = "*"
+        },
+    ]
+}
+
 plugin "window" {
     category = "key_auth"
     query = "ticket"
