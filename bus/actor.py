@@ -142,6 +142,9 @@ class Actor:
     def look_at_run_dir(self) -> None:
         """Twice a second: what this actor keeps there for its next life may have been removed. Raises OSError."""
 
+    def sum_up(self) -> None:
+        """Before each heartbeat: what is counted aside, where a count takes no time, goes to `context.count`."""
+
     def figures(self) -> dict[str, float]:
         """For `pingap ps`, with each heartbeat: in_flight, requests, …"""
         return {}

@@ -150,6 +150,8 @@ class Process:
 
     async def _beat_once(self) -> None:
         began = time.monotonic()
+        for actor in self.actors.values():
+            actor.sum_up()
         figures = self.beat()
         for i, context in self.contexts.items():
             context.ship_counts(figures[i])

@@ -32,6 +32,10 @@ _CONNECT: Final = _FIELDS.index("connect")
 _CONNECTED: Final = _FIELDS.index("connected")
 _OPENED: Final = _FIELDS.index("upstream_opened")
 
+PLUGIN_SECONDS: Final = "plugin_seconds"
+"""The context key under which the plugins stage tells of hooks that took long: a table, plugin → seconds."""
+
+_CONTEXT: Final = _FIELDS.index("context")
 _REACHED_UPSTREAM: Final = 4
 _READY: Final = 5
 _HEAD: Final = 7
@@ -63,6 +67,12 @@ def total(access: Sequence[Any]) -> float:
     """From the first byte of the head to the last of the answer."""
     seconds: float = access[_ENDED] - access[_STARTED]
     return seconds
+
+
+def plugins(access: Sequence[Any]) -> dict[str, float]:
+    """Plugin → seconds that its hooks took with this request, of those that took a millisecond and more."""
+    told = access[_CONTEXT].get(PLUGIN_SECONDS)
+    return {str(name): float(seconds) for name, seconds in told.items()} if isinstance(told, dict) else {}
 
 
 def upstream_connect(access: Sequence[Any]) -> float | None:

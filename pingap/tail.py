@@ -146,6 +146,7 @@ def access_json(envelope: Sequence[Any]) -> str:
         "error": event.error,
         "reason": event.reason,
         "timings": {stage: round(seconds, 6) for stage, seconds in event.timings.items()},
+        "plugins": {name: round(seconds, 6) for name, seconds in timings.plugins(envelope).items()},
     }
     return json.dumps(shown)
 
@@ -226,6 +227,9 @@ def request_line(access: Access) -> list[tuple[str, str]]:
     for stage in timings.STAGES:
         if stage in times:
             parts.append((f"  {stage} {times[stage] * 1000:.1f}", "magenta" if times[stage] == longest else "dim"))
+        if stage == "plugins" and (slow := timings.plugins(access)):
+            shares = ", ".join(f"{plain(name)} {seconds * 1000:.1f}" for name, seconds in slow.items())
+            parts.append((f" ({shares})", "dim"))
     if access.addr:
         parts.append((f"  → {plain(access.addr)}" + (f" ({access.tries} tries)" if access.tries > 1 else ""), "dim"))
     if access.error:

@@ -6,7 +6,8 @@
                 processes.py (work.py is what happens in one)
     user_code.py  loads a user's plugin    trial.py  tries it in a child before
     guard.py    a deadline for its code, and turns; driving.py  the same for what it awaits; guarded.py  both around a plugin
-    chain.py    the hooks of a location, in order, of live.py (plugins that were started)    runner.py  runs them
+    chain.py    the hooks of a location, in order, of live.py (plugins that were started)    runner.py  runs them, meters.py
+                measures them
     compiler.py makes the chains of a generation, starts and stops plugins
     core.py     a body on its way through transformers, within credit: decides    pieces.py file_body.py  long replies
 

@@ -42,6 +42,7 @@ from pingap.stages.plugins.fetch import Fetches
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.host import HostParts, StageHost
 from pingap.stages.plugins.limits import LimitCounters
+from pingap.stages.plugins.meters import Meters
 from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.registry import Made
 from pingap.stages.plugins.requests import RequestRunner
@@ -65,6 +66,7 @@ class PluginsActor(OfStreams):
         self.guard = HookGuard()
         self.streams = PluginStreams(context.loop)
         self._by_sid = self.streams.by_sid
+        self._meters = Meters()
         self._repeats = Repeats(context)
         failures = Failures(self._repeats, context.count)
         self._answers = Answers(context.send, context.id, self.streams, self.guard, failures, self._is_near)
@@ -73,7 +75,7 @@ class PluginsActor(OfStreams):
         self._fetches = Fetches(context)
         self._processes = JobProcesses(context)
         self._shared = HostParts(PluginClaims(self._claims, context.loop), self._fetches, self._processes)
-        self._compiler = PluginCompiler(self.guard, self._host, context.log, failures.late)
+        self._compiler = PluginCompiler(self.guard, self._meters, self._host, context.log, failures.late)
         self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
         self._refused: OrderedDict[int, None] = OrderedDict()
@@ -105,6 +107,7 @@ class PluginsActor(OfStreams):
     def _committed(self, generation: int, compiled: CompiledPlugins) -> None:
         self._answers.pages = compiled.pages
         self._fetches.committed(generation, compiled.upstreams)
+        self._meters.keep(compiled.plugins)
         if not self._is_ready:
             self._is_ready = True
             self.context.ready()
@@ -115,6 +118,9 @@ class PluginsActor(OfStreams):
 
     def held(self) -> int:
         return len(self._by_sid) + len(self._fetches)
+
+    def sum_up(self) -> None:
+        self._meters.tell(self.context.count)
 
     def figures(self) -> dict[str, float]:
         return {"requests": self._count, "in_flight": len(self._by_sid)}

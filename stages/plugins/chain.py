@@ -10,18 +10,19 @@ from pingap.stages.plugins.live import Live
 
 
 class Hooks:
-    """Hooks that run one after the other, and whose they are."""
+    """Hooks that run one after the other, whose they are, and what measures them."""
 
-    __slots__ = ("calls", "owners")
+    __slots__ = ("calls", "meters", "owners")
 
     def __init__(self, lives: Sequence[Live], *steps: Step) -> None:
         pairs = [(live.hooks[step], live) for step in steps for live in lives if step in live.hooks]
         self.calls = tuple(hook for hook, _ in pairs)
         self.owners = tuple(live for _, live in pairs)
+        self.meters = tuple(live.meter for _, live in pairs)
 
     def __add__(self, other: Hooks) -> Hooks:
         both = Hooks(())
-        both.calls, both.owners = self.calls + other.calls, self.owners + other.owners
+        both.calls, both.owners, both.meters = self.calls + other.calls, self.owners + other.owners, self.meters + other.meters
         return both
 
 
@@ -46,11 +47,13 @@ class Chain:
 class CompiledPlugins:
     """One configuration generation."""
 
-    __slots__ = ("chains", "pages", "upstreams")
+    __slots__ = ("chains", "pages", "plugins", "upstreams")
 
-    def __init__(self, chains: dict[str, Chain], pages: ErrorPages, upstreams: frozenset[str]) -> None:
+    def __init__(self, chains: dict[str, Chain], pages: ErrorPages, upstreams: frozenset[str], plugins: frozenset[str]) -> None:
         self.chains = chains
         """By location; those without plugins have none."""
         self.pages = pages
         self.upstreams = upstreams
         """Names."""
+        self.plugins = plugins
+        """Names of those that a location has."""

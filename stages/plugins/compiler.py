@@ -23,6 +23,7 @@ from pingap.stages.plugins.driving import Driven
 from pingap.stages.plugins.guard import USUAL, Bounds, HookGuard
 from pingap.stages.plugins.host import StageHost
 from pingap.stages.plugins.live import Live
+from pingap.stages.plugins.meters import Meters
 from pingap.stages.plugins.registry import Made, PluginRefused, make, section_of, used
 from pingap.stages.steps import Steps
 
@@ -41,12 +42,14 @@ class PluginCompiler:
     def __init__(
         self,
         guard: HookGuard,
+        meters: Meters,
         host: Callable[[str, Made], StageHost],
         log: Callable[..., None],
         late: Callable[[str, BaseException], None],
     ) -> None:
         """host: what the plugin of a name gets to know of the stage. late: told what goes wrong in hooks whose requests have ended."""
         self._guard = guard
+        self._meters = meters
         self._host = host
         self._log = log
         self._late = late
@@ -124,7 +127,7 @@ class PluginCompiler:
             await Driven(self._guard, bounds, waits, lambda error: self._late(name, error)).result()
 
     def _begin(self, name: str, start: _Start) -> Live:
-        live = self._live[start.key] = Live(name, start.made, self._guard, self._late)
+        live = self._live[start.key] = Live(name, start.made, self._guard, self._meters.of(name), self._late)
         live.end = weakref.finalize(live, self._stop, name, start.made, start.host)
         live.end.atexit = False
         return live
@@ -190,4 +193,4 @@ def _compiled(snapshot: Snapshot, lives: dict[str, Live]) -> CompiledPlugins:
         plugins: Chain([lives[plugin] for plugin in plugins], pages) for plugins in {one.plugins for one in snapshot.locations.values()}
     }
     chains = {name: shared[location.plugins] for name, location in snapshot.locations.items() if location.plugins}
-    return CompiledPlugins(chains, pages, frozenset(snapshot.upstreams))
+    return CompiledPlugins(chains, pages, frozenset(snapshot.upstreams), frozenset(lives))

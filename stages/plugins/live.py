@@ -9,19 +9,21 @@ from pingap.stages.plugins.api import Step
 from pingap.stages.plugins.exchange import Hook
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.guarded import Guarded
+from pingap.stages.plugins.meters import Meter
 from pingap.stages.plugins.registry import Made
 
 
 class Live:
     """A started plugin."""
 
-    __slots__ = ("__weakref__", "end", "hooks", "is_guarded", "is_outermost", "name", "path", "plugin", "reads_request_body")
+    __slots__ = ("__weakref__", "end", "hooks", "is_guarded", "is_outermost", "meter", "name", "path", "plugin", "reads_request_body")
 
     end: weakref.finalize[..., Live]
     """Stops it, once."""
 
-    def __init__(self, name: str, made: Made, guard: HookGuard, late: Callable[[str, BaseException], None]) -> None:
+    def __init__(self, name: str, made: Made, guard: HookGuard, meter: Meter, late: Callable[[str, BaseException], None]) -> None:
         self.name = name
+        self.meter = meter
         self.plugin = made.plugin
         self.path = made.path
         self.is_guarded = made.bounds is not None

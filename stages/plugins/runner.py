@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, Final
 
 from pingap.stages.plugins.chain import Hooks
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, HookError, Reply
 from pingap.stages.plugins.guard import HookGuard
+from pingap.stages.plugins.meters import NOTICED
 
 WANTS_BODY: Final = object()
 """A hook wants the whole request body before the next hook runs."""
+
+TURN: Final = object()
+"""The code of another plugin has begun and not ended: the next hook has to wait for its turn."""
 
 
 def run(hooks: Hooks, exchange: Exchange, at: int, guard: HookGuard | None) -> tuple[int, Any]:
     """Runs hooks from number `at` on. Raises HookError.
 
-    Returns how many have been called, and None when that was all, or a Reply, or what has to be awaited, or WANTS_BODY.
+    Returns how many have been called, and None when that was all, or a Reply, or what has to be awaited, or WANTS_BODY, or TURN.
     guard: given when some of the hooks are a user's, which take turns.
     """
-    calls = hooks.calls
+    calls, meters = hooks.calls, hooks.meters
     count = len(calls)
+    since = monotonic()
     try:
         while at < count:
             if guard is not None and guard.is_busy:
-                return at, guard.free()
+                return at, TURN
             result = calls[at](exchange)
+            now = monotonic()
+            meter = meters[at]
+            meter.calls += 1
+            meter.seconds += now - since
+            if now - since >= NOTICED:
+                meter.note(exchange, now - since)
+            since = now
             if result is CONTINUE or result is None or result is SKIP:
                 at += 1
                 if exchange._wants_body:
@@ -48,13 +61,23 @@ async def run_on(
             at, waits = run(hooks, exchange, at, guard)
         if waits is None or isinstance(waits, Reply):
             return waits
-        if waits is not WANTS_BODY:
+        if waits is TURN:
+            if guard is not None:
+                await guard.free()
+        elif waits is not WANTS_BODY:
+            since = monotonic()
             try:
                 result = await waits
                 if result is not CONTINUE and result is not SKIP and result is not None and not isinstance(result, Reply):
                     raise _wrong(result)
             except Exception as error:
                 raise HookError(hooks.owners[max(0, at - 1)].name, error) from error
+            finally:
+                took = monotonic() - since
+                meter = hooks.meters[max(0, at - 1)]
+                meter.seconds += took
+                if took >= NOTICED:
+                    meter.note(exchange, took)
             if isinstance(result, Reply):
                 return result
         if exchange._wants_body and prepare is not None:

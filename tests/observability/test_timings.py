@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.observability import timings
+from pingap.observability.records import Access
+from pingap.tail import access_json, request_line
 from tests.observability.samples import access
 
 
@@ -61,3 +65,12 @@ def test_the_parts_are_never_negative_and_add_up_to_the_total(stamps: list[float
     assert all(seconds >= 0 for seconds in times.values())
     assert sum(times.values()) == pytest.approx(total)
     assert set(times) <= set(timings.STAGES)
+
+
+def test_plugins_that_took_long_are_named() -> None:
+    sample = access(context={"plugin_seconds": {"auth": 0.0019, "geo": 0.0012}, "user": "ada"})
+    assert timings.plugins(sample) == {"auth": 0.0019, "geo": 0.0012}
+    assert timings.plugins(access(context={"plugin_seconds": "what a capture is called"})) == {}
+    line = "".join(part for part, _ in request_line(Access(*sample)))
+    assert "plugins 2.0 (auth 1.9, geo 1.2)  upstream 2.0" in line
+    assert json.loads(access_json(sample))["plugins"] == {"auth": 0.0019, "geo": 0.0012}
