@@ -45,17 +45,27 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 }
 
 PLUGIN_CATEGORIES = frozenset(
-    ("admin", "cache", "cors", "csrf", "directory", "forward_auth")
-    + ("geo_restriction", "image_optim", "jwt", "stats", "traffic_splitting")
+    (
+        "cache",
+        "cors",
+        "csrf",
+        "directory",
+        "forward_auth",
+        "geo_restriction",
+        "image_optim",
+        "jwt",
+        "traffic_splitting",
+    )
 )
 """Categories of plugins that the reference has and the registry of plugins does not have yet."""
 
 BUILTIN_PLUGINS = frozenset(
     ("pingap:acceptEncodingAdjustment", "pingap:compression", "pingap:compressionUpstream", "pingap:ping", "pingap:requestId")
+    + ("pingap:stats",)
 )
 """Built-in plugins that may be named without a section, when the caller does not say which there are."""
 
-LATER_BUILTIN_PLUGINS = frozenset(("pingap:stats",))
+LATER_BUILTIN_PLUGINS: frozenset[str] = frozenset()
 
 
 def not_yet(path: str, what: str, hint: str = "") -> Problem:

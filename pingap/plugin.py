@@ -48,6 +48,7 @@ from pingap.stages.plugins.fields import (
     compile_regex,
     parse_url,
 )
+from pingap.stages.plugins.figures import RequestFigures
 from pingap.stages.plugins.file_body import FileBody
 from pingap.stages.plugins.limits import BUCKET, INFLIGHT, RATE, bucket_verdict, rate_verdict
 from pingap.stages.plugins.processes import JobFailed
@@ -83,6 +84,7 @@ __all__ = [
     "Plugin",
     "Regex",
     "Reply",
+    "RequestFigures",
     "RequestPath",
     "ResponseHead",
     "Result",

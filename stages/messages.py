@@ -414,3 +414,23 @@ class UpstreamsTold(Message, frozen=True, tag=45):
 
     ticket: int
     rows: tuple[UpstreamStatus, ...]
+
+
+class FiguresAsk(Message, frozen=True, tag=82):
+    """plugins → accept, plugins: how many requests have there been, and how many are in flight? FIGURES_TOLD at once."""
+
+    asker: int
+    ticket: int
+    """The asker's, of this question."""
+    location: str
+    """Plugins tell of it alone, accept of all requests."""
+
+
+class FiguresTold(Message, frozen=True, tag=83):
+    """The answer to FIGURES_ASK."""
+
+    teller: int
+    ticket: int
+    accepted: int
+    """Since the actor began."""
+    processing: int

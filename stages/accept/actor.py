@@ -20,7 +20,7 @@ from pingap.stages.accept.patience import REMOVED
 from pingap.stages.accept.refusals import ErrorAnswers
 from pingap.stages.broken import OfStreams
 from pingap.stages.generations import Generations
-from pingap.stages.messages import Broken, GoesOn, Request
+from pingap.stages.messages import Broken, FiguresAsk, FiguresTold, GoesOn, Request
 from pingap.stages.streams import Streams
 
 if sys.flags.dev_mode:
@@ -51,7 +51,7 @@ class AcceptActor(OfStreams):
         self._sweeper: asyncio.TimerHandle | None = None
 
     def receivers(self) -> Receivers:
-        return {**self.streams.receivers(), GoesOn: self._departures.told}
+        return {**self.streams.receivers(), GoesOn: self._departures.told, FiguresAsk: self._figures_asked}
 
     def broken(self, broken: Broken) -> None:
         self.streams.broken(broken)
@@ -116,9 +116,16 @@ class AcceptActor(OfStreams):
         self._lines.ship()
         self.connections.close()
 
+    def _figures_asked(self, ask: FiguresAsk) -> None:
+        """FIGURES_ASK: of a plugin that shows them."""
+        self.context.send(ask.asker, FiguresTold(self.context.id, ask.ticket, self._requests(), len(self.streams.by_sid)))
+
+    def _requests(self) -> int:
+        return self.streams.begun + self._answers.refused_heads
+
     def figures(self) -> dict[str, float]:
         return {
             "in_flight": len(self.streams.by_sid),
-            "requests": self.streams.begun + self._answers.refused_heads,
+            "requests": self._requests(),
             "connections": len(self.connections.held),
         }

@@ -24,6 +24,8 @@ from pingap.stages.messages import (
     Credit,
     Data,
     Done,
+    FiguresAsk,
+    FiguresTold,
     Interim,
     Recall,
     Recalled,
@@ -36,9 +38,11 @@ from pingap.stages.plugins.answers import Answers
 from pingap.stages.plugins.chain import CompiledPlugins
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.compiler import PluginCompiler
+from pingap.stages.plugins.counts import RequestCounts
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.failures import Failures
 from pingap.stages.plugins.fetch import Fetches
+from pingap.stages.plugins.figures import FiguresAsked
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.host import HostParts, StageHost
 from pingap.stages.plugins.limits import LimitCounters
@@ -74,7 +78,9 @@ class PluginsActor(OfStreams):
         self._claims = Claims(context, LimitCounters().judge, "limit_claims_unanswered")
         self._fetches = Fetches(context)
         self._processes = JobProcesses(context)
-        self._shared = HostParts(PluginClaims(self._claims, context.loop), self._fetches, self._processes)
+        self._counts = RequestCounts()
+        self._figures = FiguresAsked(context, self._counts.of)
+        self._shared = HostParts(PluginClaims(self._claims, context.loop), self._fetches, self._processes, self._figures)
         self._compiler = PluginCompiler(self.guard, self._meters, self._host, context.log, failures.late)
         self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
@@ -96,6 +102,8 @@ class PluginsActor(OfStreams):
             Claimed: self._claims.claimed,
             Recall: self._recalled,
             Broken: self._fetches.broken,
+            FiguresAsk: self._figures_asked,
+            FiguresTold: self._figures.told,
         }
 
     # -- life -------------------------------------------------------------------
@@ -108,6 +116,7 @@ class PluginsActor(OfStreams):
         self._answers.pages = compiled.pages
         self._fetches.committed(generation, compiled.upstreams)
         self._meters.keep(compiled.plugins)
+        self._counts.keep(name for name, chain in compiled.chains.items() if chain.counts_requests)
         if not self._is_ready:
             self._is_ready = True
             self.context.ready()
@@ -128,6 +137,7 @@ class PluginsActor(OfStreams):
     async def stop(self) -> None:
         self.streams.stop()
         self._fetches.stop()
+        self._figures.stop()
         self._generations.stop()
         self._claims.stop()
         await self._compiler.close()
@@ -154,6 +164,9 @@ class PluginsActor(OfStreams):
             self._repeats.log("error", "no such location", location=routed.location, generation=routed.generation)
             self._answers.error(exchange, None, "overloaded")
             return
+        if chain.counts_requests:
+            exchange._watches = True
+            self._counts.begin(sid, routed.location)
         self._requests.serve(exchange, chain)
 
     def _responded(self, response: Response) -> None:
@@ -198,6 +211,7 @@ class PluginsActor(OfStreams):
     def _cancelled(self, cancel: Cancel) -> None:
         sid = cancel.sid
         self._claims.ended(sid)
+        self._counts.end(sid)
         stream = self._by_sid.get(sid)
         if stream is None:
             self._refuse(sid)  # it may have overtaken the request, which comes by way of routing
@@ -216,6 +230,7 @@ class PluginsActor(OfStreams):
 
     def _done(self, done: Done) -> None:
         self._claims.ended(done.sid)
+        self._counts.end(done.sid)
         stream = self._by_sid.get(done.sid)
         if stream is not None:
             self.streams.drop(stream)  # the answer did not wait for the rest of the request body
@@ -225,6 +240,10 @@ class PluginsActor(OfStreams):
         stream = self._by_sid.get(taken.sid)
         if stream is not None:
             self.streams.drop(stream)
+
+    def _figures_asked(self, ask: FiguresAsk) -> None:
+        """FIGURES_ASK: a plugin in another replica shows them."""
+        self._send(ask.asker, FiguresTold(self.context.id, ask.ticket, *self._counts.of(ask.location)))
 
     def _is_near(self, actor: int) -> bool:
         member = self.context.members.by_id.get(actor)
@@ -242,6 +261,8 @@ class PluginsActor(OfStreams):
             # Upstream will say the same and refuse it from then on, so it cannot go on here either.
             self._refuse(recall.sid)
             self.streams.drop(stream)
+        if state == NOT_BEGUN:
+            self._counts.end(recall.sid)  # wherever it begins anew it is counted again
         self._send(recall.asker, Recalled(recall.sid, self.context.id, state))
 
     def broken(self, broken: Broken) -> None:
@@ -253,8 +274,10 @@ class PluginsActor(OfStreams):
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         self._claims.members_changed(gone)
         self._fetches.members_changed(members, gone)
+        self._figures.members_changed(members)
         if not gone:
             return
+        self._counts.forget(gone)
         for stream in list(self._by_sid.values()):
             if stream.to_accept in gone:
                 self._forget(stream, "accept is gone")

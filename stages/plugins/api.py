@@ -12,6 +12,7 @@ from pingap.stages.leases import Verdict
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
 from pingap.stages.plugins.fetch import LARGEST, FetchAnswer
 from pingap.stages.plugins.fields import Url
+from pingap.stages.plugins.figures import RequestFigures
 
 Step = Literal["early_request", "request", "proxy_upstream", "upstream_response", "response"]
 STEPS: Final[tuple[Step, ...]] = ("early_request", "request", "proxy_upstream", "upstream_response", "response")
@@ -104,6 +105,19 @@ class Host(Protocol):
         No redirect is followed. A host of https proves its name by a certificate that the system trusts.
         """
 
+    async def figures(self, location: str = "") -> RequestFigures:
+        """How many requests there were and how many are in flight, over all processes; and of one location.
+
+        A location's are counted where it has a plugin whose class says `counts_requests = True`, else they are 0.
+        They are there within half a second. What somebody did not tell by then is None.
+        """
+
+    def processes(self) -> list[int]:
+        """The ids of all processes of this pingap that are on this machine, the supervisor's first; at least of this one.
+
+        Reads a small file: `await host.in_thread(host.processes)`, or call it in a thread's function.
+        """
+
     def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Verdict | Awaitable[Verdict]:
         """Asks the one replica that counts for `key` whether this request is within a limit. args: see limits.py."""
 
@@ -121,6 +135,8 @@ class Plugin(Generic[S]):
     """What `step` may say. Empty: just the steps that are overridden."""
     reads_request_body: ClassVar[bool] = False
     """It may call transform_request or collect_request."""
+    counts_requests: ClassVar[bool] = False
+    """The requests of its locations are counted: for `Host.figures`."""
     is_outermost: ClassVar[bool] = False
     """Its response hooks run after those of all other plugins, and on replies of plugins too."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -14,8 +15,12 @@ from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.fetch import LARGEST, FetchAnswer, Fetches
 from pingap.stages.plugins.fields import Url
+from pingap.stages.plugins.figures import FiguresAsked, RequestFigures
 from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.threads import Threads
+
+PROCESSES: Final = "processes"
+"""File in the instance's directory: `[supervisor] pid start-time` of each process (pingap/instance_dir.py writes it)."""
 
 _PLAIN: Final = (str, int, float, bool, type(None))
 
@@ -26,6 +31,7 @@ class HostParts(NamedTuple):
     claims: PluginClaims
     fetches: Fetches
     processes: JobProcesses
+    figures: FiguresAsked
 
 
 class StageHost:
@@ -78,6 +84,16 @@ class StageHost:
     ) -> FetchAnswer:
         upstream = url.upstream or BY_SCHEME[url.scheme]
         return await self._shared.fetches.fetch(self.name, upstream, method, url.target, headers, body, timeout, limit, url.authority)
+
+    async def figures(self, location: str = "") -> RequestFigures:
+        return await self._shared.figures.ask(location)
+
+    def processes(self) -> list[int]:
+        try:
+            with open(os.path.join(self._context.run_dir, PROCESSES), encoding="ascii") as file:
+                return [int(line.split()[-2]) for line in file]
+        except (OSError, ValueError, IndexError):
+            return [os.getpid()]
 
     def close(self) -> None:
         """Nobody has the plugin any more."""

@@ -21,6 +21,9 @@ GUARDLESS: Final = frozenset(
 )
 """Categories of plugins that let every request pass that another lets pass."""
 
+RENAMED: Final = {"stats": {"value": "path"}}
+"""Category → a key that the reference's own example files have and nobody reads → the key that it stands for."""
+
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -41,6 +44,19 @@ def meant(path: str, model: type[Any], section: dict[str, Any]) -> Iterator[Note
         # A line of a list may be a header that is nobody's business.
         said = "a text is taken for a list of one" if isinstance(value, list) else f"{describe(written)} is taken for {describe(value)}"
         yield Note(f"{path}.{path_of(key)}", said, "pingap 0.13.9 takes it for nothing")
+
+
+def renamed(path: str, category: str, section: dict[str, Any]) -> Iterator[Note]:
+    """The same for keys of other names. path: of the section."""
+    for written, key in RENAMED.get(category, {}).items():
+        if written not in section:
+            continue
+        value = section.pop(written)
+        if key in section:
+            yield Note(f"{path}.{written}", f"has no effect: {key!r} is there too")
+        else:
+            section[key] = value
+            yield Note(f"{path}.{written}", f"is taken for {key!r}", "pingap 0.13.9 reads no such key, so that this never answers there")
 
 
 def _converted(error: str, value: Any) -> Any:

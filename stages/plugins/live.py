@@ -16,7 +16,19 @@ from pingap.stages.plugins.registry import Made
 class Live:
     """A started plugin."""
 
-    __slots__ = ("__weakref__", "end", "hooks", "is_guarded", "is_outermost", "meter", "name", "path", "plugin", "reads_request_body")
+    __slots__ = (
+        "__weakref__",
+        "counts_requests",
+        "end",
+        "hooks",
+        "is_guarded",
+        "is_outermost",
+        "meter",
+        "name",
+        "path",
+        "plugin",
+        "reads_request_body",
+    )
 
     end: weakref.finalize[..., Live]
     """Stops it, once."""
@@ -27,6 +39,7 @@ class Live:
         self.plugin = made.plugin
         self.path = made.path
         self.is_guarded = made.bounds is not None
+        self.counts_requests = made.plugin.counts_requests
         self.is_outermost = made.plugin.is_outermost
         self.reads_request_body = made.plugin.reads_request_body
         self.hooks: dict[Step, Hook] = dict(made.hooks)

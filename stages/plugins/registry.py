@@ -18,6 +18,7 @@ from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_CODI
 from pingap.stages.plugins import lenient, trial, user_code
 from pingap.stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
 from pingap.stages.plugins.builtin.accept_encoding import AcceptEncoding
+from pingap.stages.plugins.builtin.admin import Admin
 from pingap.stages.plugins.builtin.basic_auth import BasicAuth
 from pingap.stages.plugins.builtin.combined_auth import CombinedAuth
 from pingap.stages.plugins.builtin.compression import Compression
@@ -30,6 +31,7 @@ from pingap.stages.plugins.builtin.redirect import Redirect
 from pingap.stages.plugins.builtin.referer_restriction import RefererRestriction
 from pingap.stages.plugins.builtin.request_id import RequestId
 from pingap.stages.plugins.builtin.response_headers import ResponseHeaders
+from pingap.stages.plugins.builtin.stats import Stats
 from pingap.stages.plugins.builtin.sub_filter import SubFilter
 from pingap.stages.plugins.builtin.ua_restriction import UaRestriction
 from pingap.stages.plugins.exchange import Hook
@@ -39,6 +41,7 @@ from pingap.stages.plugins.trial import Tried
 
 CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "accept_encoding": AcceptEncoding,
+    "admin": Admin,
     "basic_auth": BasicAuth,
     "combined_auth": CombinedAuth,
     "compression": Compression,
@@ -51,6 +54,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "referer_restriction": RefererRestriction,
     "request_id": RequestId,
     "response_headers": ResponseHeaders,
+    "stats": Stats,
     "sub_filter": SubFilter,
     "ua_restriction": UaRestriction,
 }
@@ -61,6 +65,7 @@ BUILTIN_SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "pingap:acceptEncodingAdjustment": {"category": "accept_encoding", "encodings": "zstd, br, gzip", "only_one_encoding": True},
     "pingap:ping": {"category": "ping", "path": "/ping"},
     "pingap:requestId": {"category": "request_id"},
+    "pingap:stats": {"category": "stats", "path": "/stats"},
 }
 """Instances that a location may name without a section; a section of the same name takes its place."""
 
@@ -140,8 +145,10 @@ class Checker:
         try:
             category = section.get("category")
             if category != user_code.CATEGORY:
+                path = path_of("plugins", name)
                 if category in lenient.GUARDLESS and category in CATEGORIES:
-                    notes += lenient.meant(path_of("plugins", name), CATEGORIES[category].model, section)
+                    notes += lenient.renamed(path, category, section)
+                    notes += lenient.meant(path, CATEGORIES[category].model, section)
                 made = make(name, section, _load_guard)
                 return [*_unknown_upstreams(name, made.upstreams, upstreams), *notes, *made.notes]
             if not self._runs_code:

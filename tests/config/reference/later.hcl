@@ -29,7 +29,6 @@ server "cellar" {
 
 location "tower" {
     upstream = "stacks"
-    plugins = ["pingap:stats"]
 }
 
 upstream "stacks" {
@@ -48,14 +47,6 @@ certificate "house" {
     tls_cert = "$ENV:DESK_CERT"
     tls_key = "$ENV:DESK_KEY"
     is_ca = true
-}
-
-plugin "librarian" {
-    category = "admin"
-    path = "/office"
-    authorizations = ["aGVhZDpvZi10aGUtaG91c2U="]
-    max_age = "1d"
-    ip_fail_limit = 5
 }
 
 plugin "memory" {
@@ -156,12 +147,6 @@ plugin "old-pass" {
         MFkw
         -----END PUBLIC KEY-----
     EOT
-}
-
-plugin "figures" {
-    category = "stats"
-    step = "request"
-    path = "/figures"
 }
 
 plugin "fork" {

@@ -198,8 +198,20 @@ servers "porch" {
   tcp_fast_open   = true
 
   location "porch" {
-    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots"]
+    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots", "pingap:stats"]
 
+    plugin "figures" {
+      category = "stats"
+      step     = "request"
+      path     = "/figures"
+    }
+    plugin "librarian" {
+      category       = "admin"
+      path           = "/office"
+      authorizations = ["aGVhZDpvZi10aGUtaG91c2U="]
+      max_age        = "1d"
+      ip_fail_limit  = 5
+    }
     plugin "bell" {
       category = "ping"
       step     = "request"

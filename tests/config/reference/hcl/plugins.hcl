@@ -115,6 +115,20 @@ plugin "robots" {
     message = "Readers only"
 }
 
+plugin "figures" {
+    category = "stats"
+    step = "request"
+    path = "/figures"
+}
+
+plugin "librarian" {
+    category = "admin"
+    path = "/office"
+    authorizations = ["aGVhZDpvZi10aGUtaG91c2U="]
+    max_age = "1d"
+    ip_fail_limit = 5
+}
+
 plugin "bell" {
     category = "ping"
     step = "request"
