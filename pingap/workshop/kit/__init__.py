@@ -4,4 +4,7 @@ wire.py         what becomes of a message on its way to another process
 context.py      a bus context that remembers what an actor sends
 config_side.py  what config says to a stage
 fed_stage.py    the stage, fed by hand: messages in, messages out
+plugin_stage.py the stage with a client and upstreams that are played: requests in, answers out
+client.py       what the client sends and gets
+backend.py      upstreams that say what a test tells them to
 """

@@ -36,6 +36,8 @@ class FakeContext:
         self.noticed: list[tuple[str, str, str, dict[str, Any]]] = []
         self.counted: dict[str, float] = {}
         self.reported: list[tuple[str, Any]] = []
+        self.told_of_send: Callable[[], None] = lambda: None
+        self.told_of_log: Callable[[str, str, dict[str, Any]], None] = lambda level, message, fields: None
         self.is_ready = False
         self.beats = 0
         self.boot_failure = ""
@@ -56,6 +58,7 @@ class FakeContext:
 
     def send(self, to: int, envelope: Any) -> None:
         self.sent.append((to, over_the_wire(envelope)))
+        self.told_of_send()
 
     def _echo(self, to: int, mark: Any) -> None:
         self.pipes.echoed(Echo(to, mark.sent))
@@ -70,6 +73,7 @@ class FakeContext:
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         self.logged.append((level, message, plain(fields)))
+        self.told_of_log(level, message, fields)
 
     def notice(self, level: str, category: str, message: str, **fields: Any) -> None:
         self.noticed.append((level, category, message, plain(fields)))

@@ -78,7 +78,10 @@ class FedStage:
 
     def load(self, plugins: Sections, upstream: str = "u", names: list[str] | None = None) -> None:
         """One more generation, committed at once, as config would do it."""
-        made = snapshot(plugins, upstream, names)
+        self.take(snapshot(plugins, upstream, names))
+
+    def take(self, made: Snapshot) -> None:
+        """The same of a configuration whose location is called `l`."""
         plans = registry.plans(made, trusts=True)
         self.plan = plans["l"]
         if self.plan & RESPONSE_CODING:  # which upstream would do, by the same rules (tests/test_coding.py)
