@@ -54,7 +54,6 @@ PLUGIN_CATEGORIES = frozenset(
         "geo_restriction",
         "image_optim",
         "jwt",
-        "traffic_splitting",
     )
 )
 """Categories of plugins that the reference has and the registry of plugins does not have yet."""

@@ -17,7 +17,7 @@ from pingap.config.quantities import describe
 
 GUARDLESS: Final = frozenset(
     ("accept_encoding", "compression", "directory", "image_optim", "mock", "ping")
-    + ("redirect", "request_id", "response_headers", "stats", "sub_filter")
+    + ("redirect", "request_id", "response_headers", "stats", "sub_filter", "traffic_splitting")
 )
 """Categories of plugins that let every request pass that another lets pass."""
 
@@ -62,7 +62,7 @@ def renamed(path: str, category: str, section: dict[str, Any]) -> Iterator[Note]
 def _converted(error: str, value: Any) -> Any:
     """What a value of another type means; None where that is not clear."""
     match error, value:
-        case "int_type", str() if _NUMBER.fullmatch(value.strip()):
+        case "int_type" | "float_type", str() if _NUMBER.fullmatch(value.strip()):
             return int(value)
         case "bool_type", str() if value.strip().lower() in ("true", "false"):
             return value.strip().lower() == "true"

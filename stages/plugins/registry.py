@@ -33,6 +33,7 @@ from pingap.stages.plugins.builtin.request_id import RequestId
 from pingap.stages.plugins.builtin.response_headers import ResponseHeaders
 from pingap.stages.plugins.builtin.stats import Stats
 from pingap.stages.plugins.builtin.sub_filter import SubFilter
+from pingap.stages.plugins.builtin.traffic_splitting import TrafficSplitting
 from pingap.stages.plugins.builtin.ua_restriction import UaRestriction
 from pingap.stages.plugins.exchange import Hook
 from pingap.stages.plugins.guard import LONGEST_STEP, Bounds, HookGuard
@@ -56,6 +57,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "response_headers": ResponseHeaders,
     "stats": Stats,
     "sub_filter": SubFilter,
+    "traffic_splitting": TrafficSplitting,
     "ua_restriction": UaRestriction,
 }
 """Category → plugin. `python` is the category of all others."""

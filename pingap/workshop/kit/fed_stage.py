@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Self
 
 from msgspec.structs import replace
 
@@ -56,7 +56,7 @@ class FedStage:
         self.plan = 0
         self._first = (plugins, upstream, names)
 
-    async def __aenter__(self) -> FedStage:
+    async def __aenter__(self) -> Self:
         await self.actor.start()
         self.load(*self._first)
         if refusals := [reason for reason in self.answers_to_config() if reason]:

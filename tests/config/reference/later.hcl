@@ -148,13 +148,3 @@ plugin "old-pass" {
         -----END PUBLIC KEY-----
     EOT
 }
-
-plugin "fork" {
-    category = "traffic_splitting"
-    upstream = "stacks"
-    weight = 25
-    stickiness = true
-    sticky_cookie = "desk"
-    sticky_header = "X-Desk"
-    matcher = "^east-"
-}

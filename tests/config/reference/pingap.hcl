@@ -198,7 +198,7 @@ servers "porch" {
   tcp_fast_open   = true
 
   location "porch" {
-    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots", "pingap:stats"]
+    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots", "fork", "pingap:stats"]
 
     plugin "figures" {
       category = "stats"
@@ -302,6 +302,16 @@ plugin "robots" {
   type     = "deny"
   ua_list  = ["[Cc]rawler", "^curl/"]
   message  = "Readers only"
+}
+
+plugin "fork" {
+  category      = "traffic_splitting"
+  upstream      = "stacks"
+  weight        = 25
+  stickiness    = true
+  sticky_cookie = "desk"
+  sticky_header = "X-Desk"
+  matcher       = "^east-"
 }
 
 plugins "window" {

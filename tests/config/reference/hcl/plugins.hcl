@@ -129,6 +129,16 @@ plugin "librarian" {
     ip_fail_limit = 5
 }
 
+plugin "fork" {
+    category = "traffic_splitting"
+    upstream = "stacks"
+    weight = 25
+    stickiness = true
+    sticky_cookie = "desk"
+    sticky_header = "X-Desk"
+    matcher = "^east-"
+}
+
 plugin "bell" {
     category = "ping"
     step = "request"
