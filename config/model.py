@@ -146,6 +146,8 @@ class Server:
     """Longest request target; beyond it 414."""
     preserve_header_case: bool = False
     """Clients of HTTP/1.x get header names as the backend wrote them, and others with capitals; else all in lower case."""
+    enable_server_timing: bool = False
+    """Answers of backends say in `Server-Timing` where their time went, in milliseconds. Whoever gets them sees the names of plugins."""
     escape_target: bool = True
     """Bytes beyond ASCII in a request target are percent-encoded; else 400."""
     normalize_path: Literal["off", "match", "forward"] = "off"

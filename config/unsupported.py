@@ -32,7 +32,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "servers": {
         "otlp_exporter": "OpenTelemetry",
-        "enable_server_timing": "Server-Timing",
     },
     "certificates": {
         "is_ca": "making certificates on the fly",

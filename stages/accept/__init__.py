@@ -14,7 +14,7 @@
     patience.py     how long an answer is waited for in silence
     departures.py   clients that close early, and requests that go on
     event.py        the event of a stream that has ended; access_lines.py: its line in the access log
-    hidden.py       credentials that neither shows
+    hidden.py       credentials that neither shows    server_timing.py  the line of that name
 
 Owning streams is a part of its own (stages/streams.py); here are their clients. A
 connection parses one head at a time (pipelined ones wait in its buffer, so answers

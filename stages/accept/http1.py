@@ -23,6 +23,7 @@ from pingap.stages.accept.intake import Intake, decoder_of, tunnel_of
 from pingap.stages.accept.origin import origin_of
 from pingap.stages.accept.outlet import BODILESS, LINGER, TOP_UP, Outlet
 from pingap.stages.accept.refusals import as_read_by
+from pingap.stages.accept.server_timing import timed
 from pingap.stages.accept.states import BUSY, CHOKED, CLOSED, COLLECTING, DROPPING, HEAD, IDLE, LINGERING
 from pingap.stages.bulk import LONG
 from pingap.stages.client import Arrival
@@ -332,6 +333,9 @@ class Http1ClientConnection(asyncio.Protocol):
         request = stream.request
         if response.status >= 400:
             response = as_read_by(stream, response)
+        settings = self.door.settings
+        if settings.enable_server_timing:
+            response = timed(response, request.started, now)
         status, length, body, ended = response.status, response.length, response.body, response.ended
         framing = b""
         if status == 101:
@@ -351,7 +355,6 @@ class Http1ClientConnection(asyncio.Protocol):
             framing = b"transfer-encoding: chunked\r\n"
         else:
             stream.keep_alive = False
-        settings = self.door.settings
         if self._connections.draining or not settings.keepalive_timeout:
             stream.keep_alive = False
         if not stream.upload_done:

@@ -18,6 +18,7 @@ from pingap.stages.accept.departures import Departures
 from pingap.stages.accept.door import Door
 from pingap.stages.accept.outlet import BODILESS, STREAM_TOP_UP, Outlet
 from pingap.stages.accept.refusals import ErrorAnswers, as_read_by, status_of_cut
+from pingap.stages.accept.server_timing import timed
 from pingap.stages.client import Arrival
 from pingap.stages.date import dated
 from pingap.stages.headers import cutter, value_of
@@ -285,6 +286,8 @@ class Http2ClientStream:
         assert stream is not None
         if response.status >= 400:
             response = as_read_by(stream, response)
+        if connection.door.settings.enable_server_timing:
+            response = timed(response, stream.request.started, now)
         status, headers, length, body, ended = response.status, response.headers, response.length, response.body, response.ended
         if status == 101:
             if not stream.request.upgrade:

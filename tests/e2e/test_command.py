@@ -208,7 +208,7 @@ def test_bad_usage_ends_with_2(tmp_path: Path, args: list[str]) -> None:
 
 def test_an_unsupported_key_is_named_as_such(tmp_path: Path) -> None:
     path = tmp_path / "later.toml"
-    path.write_text(site([1234], server="enable_server_timing = true").replace("{port}", "7000"))
+    path.write_text(site([1234], server='otlp_exporter = "http://localhost:4317"').replace("{port}", "7000"))
     done = run("check", "-c", str(path), cwd=tmp_path)
     assert done.returncode == 2
     assert "not supported yet" in done.stderr

@@ -18,7 +18,6 @@ server "tower" {
     locations = ["tower"]
     prometheus_metrics = "http://gauge:glass@127.0.0.1:9091/metrics/job/$hostname?interval=30s"
     otlp_exporter = "http://127.0.0.1:4317?timeout=2s&compression=zstd"
-    enable_server_timing = true
 }
 
 server "cellar" {

@@ -30,6 +30,7 @@ server "reading" {
   addr                     = "0.0.0.0:443,[::]:443"
   access_log               = "/var/log/reading-room/access.log {when} {client_ip} {method} {uri} {status} {size_human} {latency_human} {:upstream_addr}"
   threads                  = 3
+  enable_server_timing     = true
   global_certificates      = true
   tls_cipher_list          = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
   tls_ciphersuites         = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"

@@ -19,6 +19,7 @@ server "reading" {
     downstream_write_timeout = "50s"
     prometheus_metrics = "/metrics/reading-room"
     modules = ["grpc-web"]
+    enable_server_timing = true
     includes = ["patience"]
     remark = "who reads comes in here"
 }

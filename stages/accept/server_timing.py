@@ -1,0 +1,50 @@
+"""The `Server-Timing` line of an answer (`enable_server_timing`): where its time went, for the developer tools of a browser.
+
+The names are the reference's (pingap-proxy/src/server.rs), in whole milliseconds as there; a name that a plugin's section has and no
+token may have (W3C Server Timing section 2) has `_` in the place of what does not belong there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from msgspec.structs import replace
+
+from pingap.observability.timings import PLUGIN_SECONDS
+from pingap.stages.messages import Report, Response
+
+_READY: Final = 5
+"""Among the stamps of a Report: reached upstream is the one before, the response head came two after."""
+
+_NO_TOKEN: Final = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
+
+
+def timed(response: Response, started: float, now: float) -> Response:
+    """The answer with its times; as it is when no backend gave it. started, now: monotonic seconds of the request's first byte, of now."""
+    report = response.report
+    if report is None or not report.addr:
+        return response
+    value = ", ".join(f"{name};dur={milliseconds}" for name, milliseconds in _parts(report, started, now))
+    return replace(response, headers=b"%bserver-timing: %b\r\n" % (response.headers, value.encode()))
+
+
+def _parts(report: Report, started: float, now: float) -> list[tuple[str, int]]:
+    parts = []
+    stamps = report.stamps
+    if len(stamps) > _READY + 2 and stamps[_READY - 1]:
+        connect, processing = _whole(stamps[_READY] - stamps[_READY - 1]), _whole(stamps[_READY + 2] - stamps[_READY])
+        parts = [("upstream.connect", connect), ("upstream.processing", processing)]
+        if connect + processing:
+            parts.append(("upstream", connect + processing))
+    told = report.context.get(PLUGIN_SECONDS)
+    seconds_of = told if isinstance(told, dict) else {}
+    times = [(f"plugin.{_NO_TOKEN.sub('_', str(name))}", _whole(seconds)) for name, seconds in seconds_of.items()]
+    parts += [(name, milliseconds) for name, milliseconds in times if milliseconds]
+    if total := sum(milliseconds for _, milliseconds in times):
+        parts.append(("plugin", total))
+    return [*parts, ("total", _whole(now - started))]
+
+
+def _whole(seconds: float) -> int:
+    return max(0, int(seconds * 1000))
