@@ -263,17 +263,6 @@ def _limit_tag(value: Any, item: dict[str, Any]) -> Lenience | None:
     return None
 
 
-def _authorizations(value: Any, item: dict[str, Any]) -> Lenience | None:
-    """Apps whose secret is `*` are checked by nothing that has a clock."""
-    taken = [
-        {key: one[key] for key in one if key not in ("deviation", "signs")} if isinstance(one, dict) and one.get("secret") == "*" else one
-        for one in (value if isinstance(value, list) else ())
-    ]
-    if not taken or taken == value:
-        return None
-    return Lenience('without effect: `deviation` and `signs` of an app with the secret "*"', "leave them out", taken)
-
-
 RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "basic": {
         "log_level": _log_level,
@@ -301,7 +290,6 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "circuit_break_open_duration": _circuit_detail,
     },
     "certificates": {"buffer_days": _buffer_days, "domains": _domains},
-    "plugins.combined_auth": {"authorizations": _authorizations},
     "plugins.limit": {"tag": _limit_tag},
 }
 """Section → key → rule, in the order in which they are asked; of plugins: `plugins.CATEGORY`."""

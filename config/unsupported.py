@@ -47,7 +47,6 @@ PLUGIN_CATEGORIES = frozenset(
     (
         "cache",
         "cors",
-        "csrf",
         "directory",
         "forward_auth",
         "geo_restriction",

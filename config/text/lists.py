@@ -19,6 +19,7 @@ _OF_PLUGINS: Final[Mapping[str, frozenset[str]]] = {
     "cache": frozenset(("headers", "purge_ip_list")),
     "compression": frozenset(("content_types",)),
     "combined_auth": frozenset(("authorizations", "ip_list")),
+    "csrf": frozenset(("trusted_origins",)),
     "directory": frozenset(("headers",)),
     "forward_auth": frozenset(("add_headers", "request_headers")),
     "geo_restriction": frozenset(("country_codes",)),

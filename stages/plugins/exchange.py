@@ -265,6 +265,16 @@ class Exchange:
         return self._routed.version
 
     @property
+    def upgrade(self) -> str:
+        """The protocol that the client wants to go on with, as `websocket`; "" for none."""
+        return self._routed.upgrade.decode("latin-1").lower()
+
+    @property
+    def peer_ip(self) -> str:
+        """The other end of the connection: the client, or the proxy before us."""
+        return self._routed.peer.ip
+
+    @property
     def client_ip(self) -> str:
         """The client as trusted_proxies let us believe it."""
         return self._routed.client_ip
@@ -355,15 +365,21 @@ class Exchange:
         return query_value(self._target, parameter(name))
 
     def cookie(self, name: str) -> str | None:
-        """The value of a cookie, as it was sent; None when it is not there."""
+        """The value of a cookie, as it was sent, of several the first; None when it is not there."""
+        values = self.cookies(name)
+        return values[0] if values else None
+
+    def cookies(self, name: str) -> list[str]:
+        """The values of all cookies of that name: one domain's and its parent's, or one path's and another's, come together."""
         wanted = name.encode("latin-1", "replace")
+        found = []
         for line in self.headers.raw.split(b"\r\n"):
             if line.startswith(b"cookie: "):
                 for pair in line[8:].split(b";"):
                     key, equals, value = pair.partition(b"=")
                     if equals and key.strip() == wanted:
-                        return value.strip().decode("latin-1")
-        return None
+                        found.append(value.strip().decode("latin-1"))
+        return found
 
     # -- answers and bodies ----------------------------------------------------
 

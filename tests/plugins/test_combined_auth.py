@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.config.problems import Note, Problem
+from pingap.config.problems import Note
 from pingap.stages.messages import Response, Routed
 from pingap.stages.plugins import registry
 from pingap.stages.plugins.builtin import combined_auth
 from pingap.stages.plugins.exchange import Reply
-from tests.kit.config import load_text
 from tests.kit.peers import needs
 from tests.plugins.script import Stage, lines
 
@@ -311,17 +310,5 @@ def test_no_secret_is_in_what_is_said_of_a_broken_section() -> None:
 
 
 def test_keys_without_effect_are_noted() -> None:
-    text = """
-    [servers.s]
-    addr = "127.0.0.1:80"
-    locations = ["l"]
-    [locations.l]
-    plugins = ["p"]
-    [plugins.p]
-    category = "combined_auth"
-    authorizations = [{ app_id = "a", secret = "*", deviation = 60 }, { app_id = "b", secret = "c", deviation = 60 }]
-    """
-    snapshot = load_text(text, name="x.toml", plugin_checker=registry.Checker())
-    assert [note.path for note in snapshot.notes if isinstance(note, Note)] == ["plugins.p.authorizations"]
-    assert not [problem for problem in registry.check("p", snapshot.plugins["p"]) if isinstance(problem, Problem)]
-    assert snapshot.plugins["p"]["authorizations"][1]["deviation"] == 60
+    told = registry.Checker()("p", section({"app_id": "a", "secret": "*", "deviation": 60}, {**SHOP, "signs": "time"}))
+    assert [(type(one), one.path) for one in told] == [(Note, "plugins.p.authorizations[0].deviation")]

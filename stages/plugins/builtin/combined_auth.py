@@ -147,6 +147,12 @@ class CombinedAuth(Plugin[CombinedAuthSettings]):
         if len({name.lower() for name in self._headers if name}) < sum(map(bool, self._headers)):
             yield "digest_header", "each of the three has a header of its own"
 
+    def notes(self) -> Iterator[Trouble]:
+        for index, one in enumerate(self.settings.authorizations):
+            for key in ("deviation", "signs"):
+                if one.secret == NO_CHECK and key in one.model_fields_set:
+                    yield f"authorizations[{index}].{key}", 'without effect: the secret "*" means that there is no digest', "leave it out"
+
     def request(self, exchange: Exchange) -> Result:
         given = self._given(exchange)
         if isinstance(given, Reply):

@@ -74,14 +74,6 @@ plugin "neighbours" {
     max_age = "20m"
 }
 
-plugin "stamp" {
-    category = "csrf"
-    token_path = "/stamp"
-    key = "wax and seal"
-    name = "x-stamp"
-    ttl = "3h"
-}
-
 plugin "leaflets" {
     category = "directory"
     step = "request"

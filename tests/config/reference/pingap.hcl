@@ -138,6 +138,14 @@ server "reading" {
         ]
     }
 
+    plugin "stamp" {
+        category = "csrf"
+        token_path = "/stamp"
+        key = "wax and seal"
+        name = "x-stamp"
+        ttl = "3h"
+    }
+
     plugin "turnstile" {
       category         = "key_auth"
       step             = "request"

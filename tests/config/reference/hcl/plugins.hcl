@@ -48,6 +48,14 @@ plugin "guild" {
     ]
 }
 
+plugin "stamp" {
+    category = "csrf"
+    token_path = "/stamp"
+    key = "wax and seal"
+    name = "x-stamp"
+    ttl = "3h"
+}
+
 plugin "window" {
     category = "key_auth"
     query = "ticket"
