@@ -65,7 +65,10 @@ def test_every_package_says_in_under_25_lines_what_it_is(package: Path) -> None:
 def test_what_is_imported_is_installed_with_pingap() -> None:
     """A package that only the tests bring along is missing where pingap runs."""
     core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = {normal(one) for one in (*core["dependencies"], *core["optional-dependencies"]["fast"], "pydantic-core")}  # pydantic has that
+    named = {
+        normal(one)
+        for one in (*core["dependencies"], *core["optional-dependencies"]["fast"], *core["optional-dependencies"]["redis"], "pydantic-core")
+    }  # pydantic has that
     distributions = packages_distributions()
     foreign = {word.partition(".")[0] for part in ("pingap", *PARTS) for path in (ROOT / part).rglob("*.py") for word in imports(path)}
     foreign -= sys.stdlib_module_names | {"pingap"}

@@ -2,8 +2,8 @@
 
     api.py  exchange.py  context.py   what a plugin is made of, and what its hooks see (pingap/plugin.py re-exports it)
     builtin/    one file a plugin     registry.py   which there are; checks sections, plans itineraries
-    host.py     what plugins may ask: claims.py (limits.py counts), threads.py, fetch.py (requests of their own),
-                figures.py and counts.py (how many requests there are), processes.py (work.py is what happens in one)
+    host.py     what plugins may ask: claims.py (limits.py counts), endings.py, threads.py, fetch.py (requests
+                of their own), figures.py and counts.py (how many requests there are), processes.py (work.py is what happens in one)
     user_code.py  loads a user's plugin    trial.py  tries it in a child before
     guard.py    a deadline for its code, and turns; driving.py  the same for what it awaits; guarded.py  both around a plugin
     chain.py    the hooks of a location, in order, of live.py (plugins that were started)    runner.py  runs them, meters.py

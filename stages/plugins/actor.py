@@ -39,6 +39,7 @@ from pingap.stages.plugins.chain import CompiledPlugins
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.compiler import PluginCompiler
 from pingap.stages.plugins.counts import RequestCounts
+from pingap.stages.plugins.endings import Endings
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.failures import Failures
 from pingap.stages.plugins.fetch import Fetches
@@ -80,7 +81,8 @@ class PluginsActor(OfStreams):
         self._processes = JobProcesses(context)
         self._counts = RequestCounts()
         self._figures = FiguresAsked(context, self._counts.of)
-        self._shared = HostParts(PluginClaims(self._claims, context.loop), self._fetches, self._processes, self._figures)
+        self._endings = Endings(self.guard, failures.late)
+        self._shared = HostParts(PluginClaims(self._claims, context.loop), self._endings, self._fetches, self._processes, self._figures)
         self._compiler = PluginCompiler(self.guard, self._meters, self._host, context.log, failures.late)
         self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
@@ -122,8 +124,7 @@ class PluginsActor(OfStreams):
             self.context.ready()
 
     def _host(self, name: str, made: Made) -> StageHost:
-        waits = made.bounds.whole if made.bounds is not None else None
-        return StageHost(name, self.context, self._shared, made.threads, waits)
+        return StageHost(name, self.context, self._shared, made.threads, made.bounds)
 
     def held(self) -> int:
         return len(self._by_sid) + len(self._fetches)
@@ -212,6 +213,7 @@ class PluginsActor(OfStreams):
         sid = cancel.sid
         self._claims.ended(sid)
         self._counts.end(sid)
+        self._endings.ended(sid)
         stream = self._by_sid.get(sid)
         if stream is None:
             self._refuse(sid)  # it may have overtaken the request, which comes by way of routing
@@ -231,6 +233,7 @@ class PluginsActor(OfStreams):
     def _done(self, done: Done) -> None:
         self._claims.ended(done.sid)
         self._counts.end(done.sid)
+        self._endings.ended(done.sid)
         stream = self._by_sid.get(done.sid)
         if stream is not None:
             self.streams.drop(stream)  # the answer did not wait for the rest of the request body
@@ -278,6 +281,7 @@ class PluginsActor(OfStreams):
         if not gone:
             return
         self._counts.forget(gone)
+        self._endings.forget(gone)
         for stream in list(self._by_sid.values()):
             if stream.to_accept in gone:
                 self._forget(stream, "accept is gone")

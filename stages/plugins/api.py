@@ -121,6 +121,12 @@ class Host(Protocol):
     def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Verdict | Awaitable[Verdict]:
         """Asks the one replica that counts for `key` whether this request is within a limit. args: see limits.py."""
 
+    def when_done(self, exchange: Exchange, call: Callable[[], None]) -> None:
+        """Has `call()` called once when this request has ended, in whatever way: answered, cut off, given up by its client.
+
+        For hooks of the request. Raises RuntimeError when there is an answer already.
+        """
+
 
 class Plugin(Generic[S]):
     """Base of all plugins. Making one has no side effects: it is made for checks too. `start` is where life begins.

@@ -12,10 +12,12 @@ from pingap.stages.leases import Verdict
 from pingap.stages.outside import BY_SCHEME
 from pingap.stages.plugins.api import FETCH_SECONDS, JOB_SECONDS
 from pingap.stages.plugins.claims import PluginClaims
+from pingap.stages.plugins.endings import Endings
 from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.fetch import LARGEST, FetchAnswer, Fetches
 from pingap.stages.plugins.fields import Url
 from pingap.stages.plugins.figures import FiguresAsked, RequestFigures
+from pingap.stages.plugins.guard import USUAL, Bounds
 from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.threads import Threads
 
@@ -29,6 +31,7 @@ class HostParts(NamedTuple):
     """What all plugins of a process use."""
 
     claims: PluginClaims
+    endings: Endings
     fetches: Fetches
     processes: JobProcesses
     figures: FiguresAsked
@@ -37,14 +40,15 @@ class HostParts(NamedTuple):
 class StageHost:
     """The `Host` of one plugin."""
 
-    def __init__(self, name: str, context: Context, shared: HostParts, threads: int, waits: float | None) -> None:
-        """threads, waits: see threads.py."""
+    def __init__(self, name: str, context: Context, shared: HostParts, threads: int, bounds: Bounds | None) -> None:
+        """threads: see threads.py. bounds: of a user's plugin."""
         self.name = name
         self.loop = context.loop
         self.claim: Callable[[Exchange, str, tuple[Any, ...]], Verdict | Awaitable[Verdict]] = shared.claims.claim
         self._context = context
         self._shared = shared
-        self._threads = Threads(context.loop, name, threads, waits)
+        self._hold = USUAL if bounds is None else bounds.hold
+        self._threads = Threads(context.loop, name, threads, None if bounds is None else bounds.whole)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         # A record or a count with something in it that cannot travel would be lost, with the stage's other counts.
@@ -54,6 +58,9 @@ class StageHost:
     def count(self, name: str, delta: int | float = 1, **labels: str) -> None:
         number = delta if type(delta) in (int, float) else float(delta)
         self._context.count(str(name), number, **{key: str(value) for key, value in labels.items()})
+
+    def when_done(self, exchange: Exchange, call: Callable[[], None]) -> None:
+        self._shared.endings.watch(self.name, self._hold, exchange, call)
 
     def in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         return self._threads.run(call, *args)

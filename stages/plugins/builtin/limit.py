@@ -13,7 +13,7 @@ there). So the first window lets `max * 100 / weight` requests through;
 **A bucket** is nginx's `limit_req`: `max` in `interval` is its rate, one request after the other, and `burst` more may come early.
 They wait their turn, or go on at once with `nodelay`, or the first `delay` of them do. What comes beyond that is refused and not
 counted. A client that leaves while it waits has used up its request. 4096 requests of a process may wait at a time; when
-there is no room for one it is refused (`limit_queue_full`).
+there is no room for one it is refused (`limit_queue_full`). As there, the rate is counted in whole thousandths of a request a second.
 
 ```toml
 [plugins.api]
@@ -30,7 +30,16 @@ nodelay = true
 One replica of the stage counts for
 each value, so the limit is the limit however many replicas there are. When that replica
 dies its successor is asked, and counts from 0; should it not answer within a second,
-requests pass and `limit_claims_unanswered` counts them. Requests that are refused are counted in `limit_refused`, and access logs
+requests pass and `limit_claims_unanswered` counts them.
+
+**A store** counts for several hosts: a server of Redis (5 or later) or Valkey, asked once for each request, by a script that is one
+step there and goes by its clock. It has `store_timeout` for an answer. The first time that it has none it is away: it is not asked
+any more, one line in the log says so and another that it is back, `limit_store_failures` counts, and `store_failure` says what
+becomes of requests. A cluster is not supported, a server with replicas is. Who may share a count has the same plugin name, the same
+settings and the same `store_prefix`. Of values (addresses, keys) the store sees digests. Places in flight of a host that crashed are
+free after 15 s. Needs the package `redis` (`pip install 'pingap[redis]'`).
+
+Requests that are refused are counted in `limit_refused`, and access logs
 show what became of a request as `{:limit_status}`: `DELAYED` or `REJECTED`, with `_DRY_RUN` behind it where that holds.
 
 Unlike pingap 0.13.9: it counts once for all replicas, and a refused request holds no place. An unknown `type` or `tag` is
@@ -41,8 +50,10 @@ says. Answers say when to come back.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -71,7 +82,11 @@ from pingap.plugin import (
     template,
 )
 from pingap.stages.plugins.builtin.limit_fields import LimitFields
+from pingap.stages.plugins.builtin.limit_leases import StoreLeases
 from pingap.stages.plugins.builtin.limit_queue import QUEUE
+from pingap.stages.plugins.builtin.limit_scripts import question, verdict_of
+from pingap.stages.plugins.builtin.limit_store import LimitStore, StoreAway
+from pingap.stages.plugins.builtin.limit_store_url import StoreAddress
 
 NOBODY: Final = ""
 """Instead of a tag: nothing says what the name of the header, cookie or parameter is."""
@@ -84,6 +99,14 @@ _LONG: Final = 64
 
 _QUIET: Final = 1.0
 """Seconds for which a dry run says nothing after it has said something."""
+
+
+LONGEST_TIMEOUT: Final = 10.0
+"""Seconds."""
+
+
+def _digest(value: str) -> str:
+    return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class LimitSettings(Settings):
@@ -119,6 +142,15 @@ class LimitSettings(Settings):
     """Ours. `RateLimit` and `RateLimit-Policy` on what backends answer, too."""
     exempt: list[Network] = Field(default_factory=list)
     """Ours. Clients that are not limited: addresses and networks, as `"10.0.0.0/8"`."""
+    store: StoreAddress = None
+    """Ours. A server that counts instead, for several hosts together: `"redis://:PASSWORD@host:6379/0"`, `"rediss://…"` (TLS; with
+    `?ssl_ca_certs=FILE`, `ssl_certfile`, `ssl_keyfile`) or `"unix:///run/redis.sock?db=0"`. May be `$SECRET:NAME`."""
+    store_prefix: str = "pingap:limit:"
+    """Ours. What the names of its keys begin with."""
+    store_timeout: Duration = 0.1
+    """Ours. How long it has for an answer."""
+    store_failure: Literal["local", "open", "closed"] = "local"
+    """Ours. While it is away: `"local"`: each host counts for itself; `"open"`: all requests pass; `"closed"`: 503."""
     dry_run: bool = False
     """Ours. Nobody is refused and nobody waits: who would be is counted (`limit_dry_refused`) and logged."""
 
@@ -158,6 +190,8 @@ class Limit(Plugin[LimitSettings]):
         self._suffix = "_DRY_RUN" if settings.dry_run else ""
         self._is_silent_until = 0.0
         self._host: Host | None = None
+        self._store: LimitStore | None = None
+        self._leases: StoreLeases | None = None
         self._fields: LimitFields | None = None
 
     def _reader(self) -> Callable[[Exchange], str | None]:
@@ -203,6 +237,12 @@ class Limit(Plugin[LimitSettings]):
             yield "max", "a bucket leaks at least one request in 1000 seconds", "raise max, or shorten interval"
         if settings.nodelay and settings.delay:
             yield "delay", "with nodelay nothing is left of it", "leave one of the two out"
+        if settings.store is not None and importlib.util.find_spec("redis") is None:
+            yield "store", "the package redis is not installed", "pip install 'pingap[redis]'"
+        if not 0 < settings.store_timeout <= LONGEST_TIMEOUT:
+            yield "store_timeout", f"must be more than 0 and at most {LONGEST_TIMEOUT:g}s", "each request waits for it"
+        if settings.store is not None and settings.type == "rate" and 0 < settings.interval < 0.001:
+            yield "interval", "a store counts whole milliseconds", "at least 1ms"
         if settings.max_wait < 0:
             yield "max_wait", "must not be less than 0"
 
@@ -222,6 +262,10 @@ class Limit(Plugin[LimitSettings]):
         elif self._burst < 1000 * settings.burst:
             most = f"{self._burst / 1000:g} of {settings.burst}"
             yield "burst", f"{most} are taken: the next would wait longer than {settings.max_wait:g}s", "raise max_wait, or lower burst"
+        if settings.store is None:
+            for key in ("store_prefix", "store_timeout", "store_failure"):
+                if key in given:
+                    yield key, "it is of no effect without a store", 'store = "redis://host"'
         if settings.tag == "ip" and settings.key:
             yield "key", "it is of no effect: addresses are counted", 'tag says what key is: "header", "cookie", "query" or "variables"'
 
@@ -231,6 +275,17 @@ class Limit(Plugin[LimitSettings]):
         self._host = host
         self._prefix = f"{host.name}\0{self._prefix}\0"
         self._fields = LimitFields(host.name, *self._quota)
+        settings = self.settings
+        if settings.store is not None:
+            self._store = LimitStore(settings.store, settings.store_timeout, host)
+            self._store_prefix = settings.store_prefix + self._prefix.replace("\0", ":")
+            if settings.type == "inflight":
+                self._leases = StoreLeases(self._store)
+
+    def stop(self) -> Awaitable[None] | None:
+        if self._leases is not None:
+            self._leases.stop()
+        return self._store.stop() if self._store is not None else None
 
     def hooks(self) -> Mapping[Step, Hook]:
         hooks: dict[Step, Hook] = {self.settings.step or "request": self.request}
@@ -245,7 +300,9 @@ class Limit(Plugin[LimitSettings]):
         if self._exempt is not None and self._exempt.has(exchange.client_ip):
             return SKIP
         if len(value) > _LONG:
-            value = "#" + hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+            value = f"#{_digest(value)}"
+        if self._store is not None:
+            return self._by_store(exchange, self._store, value)
         assert self._host is not None
         verdict = self._host.claim(exchange, self._prefix + value, self._args)
         if isinstance(verdict, Verdict):
@@ -255,6 +312,42 @@ class Limit(Plugin[LimitSettings]):
     async def _later(self, exchange: Exchange, waits: Awaitable[Verdict]) -> Result:
         result = self._judged(exchange, await waits)
         return await result if isinstance(result, Awaitable) else result
+
+    async def _by_store(self, exchange: Exchange, store: LimitStore, value: str) -> Result:
+        assert self._host is not None
+        if not store.is_away:
+            try:
+                verdict = await self._stored(exchange, store, self._store_prefix + _digest(value))
+            except StoreAway:
+                pass
+            else:
+                result = self._judged(exchange, verdict)
+                return await result if isinstance(result, Awaitable) else result
+        self._host.count("limit_store_missed", plugin=self._host.name)
+        match self.settings.store_failure:
+            case "local":
+                claimed = self._host.claim(exchange, self._prefix + value, self._args)
+                result = self._judged(exchange, claimed) if isinstance(claimed, Verdict) else await self._later(exchange, claimed)
+                return await result if isinstance(result, Awaitable) else result
+            case "closed" if not self.settings.dry_run:
+                exchange.context["limit_status"] = "REJECTED"
+                return reply(503, "Plugin limit, the store is away", [("retry-after", "1")])
+        return CONTINUE
+
+    async def _stored(self, exchange: Exchange, store: LimitStore, key: str) -> Verdict:
+        """What the store says. Raises StoreAway."""
+        leases = self._leases
+        if leases is None:
+            script, args = question(self._args)
+            return verdict_of(self._args, await store.ask(script, key, args))
+        lease = leases.new(key)
+        assert self._host is not None
+        self._host.when_done(exchange, partial(leases.give_back, key, lease))
+        script, args = question(self._args, lease)
+        verdict = verdict_of(self._args, await store.ask(script, key, args))
+        if not verdict.allowed:
+            leases.forget(key, lease)
+        return verdict
 
     def _judged(self, exchange: Exchange, verdict: Verdict) -> Result | Awaitable[Result]:
         if self.settings.ratelimit_headers:
