@@ -46,7 +46,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 PLUGIN_CATEGORIES = frozenset(
     (
         "cache",
-        "cors",
         "directory",
         "forward_auth",
         "geo_restriction",

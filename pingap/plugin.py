@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pingap.config.addresses import host_name as as_host_name
 from pingap.config.problems import BadValue
-from pingap.stages.coding.rules import codings_of, qualities, weakened
+from pingap.stages.coding.rules import codings_of, qualities, varying, weakened
 from pingap.stages.header_view import Headers
 from pingap.stages.header_view import writable as as_header_name
 from pingap.stages.leases import Verdict
@@ -114,6 +114,7 @@ __all__ = [
     "rate_verdict",
     "reply",
     "template",
+    "varying",
     "weakened",
     "without_query",
 ]

@@ -231,13 +231,13 @@ def weakened(headers: bytes) -> bytes:
     return b"%bW/%b" % (headers[:at], headers[at:])
 
 
-def varying(headers: bytes) -> bytes:
-    """Caches must know that the answer depends on Accept-Encoding, also where it was not compressed."""
+def varying(headers: bytes, name: bytes = b"accept-encoding") -> bytes:
+    """Caches must know that the answer depends on a line of the request, also where that changed nothing. name: in lower case."""
     if headers.find(b"vary: ") >= 0:
-        names = [name.strip() for name in (joined(headers, b"vary") or b"").lower().split(b",")]
-        if b"accept-encoding" in names or b"*" in names:
+        names = [listed.strip() for listed in (joined(headers, b"vary") or b"").lower().split(b",")]
+        if name in names or b"*" in names:
             return headers
-    return headers + b"vary: accept-encoding\r\n"
+    return b"%bvary: %b\r\n" % (headers, name)
 
 
 def _end_of_name(headers: bytes, line: bytes) -> int:

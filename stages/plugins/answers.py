@@ -53,7 +53,8 @@ class Answers:
         """The head of the answer has come from upstream."""
         stream.response = response
         if response.report is not None and response.report.error:
-            self._pass(stream, response, response.status, response.headers, response.length)  # an error page of ours
+            headers = self._headers_of_page(stream.exchange, stream.chain, response)
+            self._pass(stream, response, response.status, headers, response.length)
             return
         exchange, chain = stream.exchange, stream.chain
         exchange.response = ResponseHead(response.status, response.headers, response.length)
@@ -279,7 +280,22 @@ class Answers:
         routed = exchange._routed
         report = self._report(exchange, kind, response)
         answer = page_response(routed.sid, self._me, pages.page(kind), routed.method, report, self._watchers(exchange))
+        if chain is not None and chain.on_pages.calls:
+            answer = replace(answer, headers=self._headers_of_page(exchange, chain, answer))
         self._send(owner_of(routed.sid), answer)
+
+    def _headers_of_page(self, exchange: Exchange, chain: Chain, page: Response) -> bytes:
+        """The header block of an error page of ours, made here or by upstream, when who wants to has seen it. A hook that fails leaves
+        it as it is: what went wrong before is what has to be told."""
+        if not chain.on_pages.calls:
+            return page.headers
+        exchange.response = head = ResponseHead(page.status, page.headers, page.length)
+        try:
+            run(chain.on_pages, exchange, 0, None)
+        except HookError as error:
+            self._failures.happened(chain, error)
+            return page.headers
+        return head.headers.raw
 
     def _made(
         self, exchange: Exchange, status: int, headers: bytes, length: int, body: bytes, error: str, response: Response | None

@@ -145,6 +145,8 @@ class Plugin(Generic[S]):
     """The requests of its locations are counted: for `Host.figures`."""
     is_outermost: ClassVar[bool] = False
     """Its response hooks run after those of all other plugins, and on replies of plugins too."""
+    sees_error_pages: ClassVar[bool] = False
+    """Its response hooks see the head of pingap's error pages, too, and may change their header lines. Of plugins of ours."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

@@ -29,7 +29,7 @@ class Hooks:
 class Chain:
     """The plugins of one location."""
 
-    __slots__ = ("before", "counts_requests", "is_guarded", "outermost", "pages", "proxy", "reads_request_body", "respond")
+    __slots__ = ("before", "counts_requests", "is_guarded", "on_pages", "outermost", "pages", "proxy", "reads_request_body", "respond")
 
     def __init__(self, lives: Sequence[Live], pages: ErrorPages) -> None:
         inner = [live for live in lives if not live.is_outermost]
@@ -38,6 +38,8 @@ class Chain:
         self.proxy = Hooks(lives, "proxy_upstream")
         self.outermost = Hooks(outer, "response")
         """Response hooks that see what plugins answer themselves, too."""
+        self.on_pages = Hooks([live for live in lives if live.sees_error_pages], "response")
+        """Those that see the head of an error page."""
         self.respond = Hooks(lives, "upstream_response") + Hooks(inner, "response") + self.outermost
         self.counts_requests = any(live.counts_requests for live in lives)
         self.is_guarded = any(live.is_guarded for live in lives)

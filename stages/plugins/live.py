@@ -28,6 +28,7 @@ class Live:
         "path",
         "plugin",
         "reads_request_body",
+        "sees_error_pages",
     )
 
     end: weakref.finalize[..., Live]
@@ -42,6 +43,7 @@ class Live:
         self.counts_requests = made.plugin.counts_requests
         self.is_outermost = made.plugin.is_outermost
         self.reads_request_body = made.plugin.reads_request_body
+        self.sees_error_pages = made.plugin.sees_error_pages and made.bounds is None
         self.hooks: dict[Step, Hook] = dict(made.hooks)
         if made.bounds is not None:
             guarded = Guarded(guard, name, made.bounds, late, made.plugin.reads_request_body)

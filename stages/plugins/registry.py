@@ -22,6 +22,7 @@ from pingap.stages.plugins.builtin.admin import Admin
 from pingap.stages.plugins.builtin.basic_auth import BasicAuth
 from pingap.stages.plugins.builtin.combined_auth import CombinedAuth
 from pingap.stages.plugins.builtin.compression import Compression
+from pingap.stages.plugins.builtin.cors import Cors
 from pingap.stages.plugins.builtin.csrf import Csrf
 from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
 from pingap.stages.plugins.builtin.key_auth import KeyAuth
@@ -47,6 +48,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "basic_auth": BasicAuth,
     "combined_auth": CombinedAuth,
     "compression": Compression,
+    "cors": Cors,
     "csrf": Csrf,
     "ip_restriction": IpRestriction,
     "key_auth": KeyAuth,

@@ -63,17 +63,6 @@ plugin "memory" {
     skip = "/(lending|desk)"
 }
 
-plugin "neighbours" {
-    category = "cors"
-    path = "^/v2/"
-    allow_origin = "$http_origin"
-    allow_methods = "GET, PUT"
-    allow_headers = "X-Reader, X-Ticket"
-    allow_credentials = true
-    expose_headers = "X-Hall"
-    max_age = "20m"
-}
-
 plugin "leaflets" {
     category = "directory"
     step = "request"

@@ -207,7 +207,7 @@ servers "porch" {
   tcp_fast_open   = true
 
   location "porch" {
-    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots", "fork", "pingap:stats"]
+    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots", "neighbours", "fork", "pingap:stats"]
 
     plugin "figures" {
       category = "stats"
@@ -321,6 +321,17 @@ plugin "fork" {
   sticky_cookie = "desk"
   sticky_header = "X-Desk"
   matcher       = "^east-"
+}
+
+plugin "neighbours" {
+  category          = "cors"
+  path              = "^/v2/"
+  allow_origin      = "$http_origin"
+  allow_methods     = "GET, PUT"
+  allow_headers     = "X-Reader, X-Ticket"
+  allow_credentials = true
+  expose_headers    = "X-Hall"
+  max_age           = "20m"
 }
 
 plugins "window" {

@@ -147,6 +147,17 @@ plugin "fork" {
     matcher = "^east-"
 }
 
+plugin "neighbours" {
+    category = "cors"
+    path = "^/v2/"
+    allow_origin = "$http_origin"
+    allow_methods = "GET, PUT"
+    allow_headers = "X-Reader, X-Ticket"
+    allow_credentials = true
+    expose_headers = "X-Hall"
+    max_age = "20m"
+}
+
 plugin "bell" {
     category = "ping"
     step = "request"
