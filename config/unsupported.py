@@ -47,7 +47,6 @@ PLUGIN_CATEGORIES = frozenset(
     (
         "cache",
         "directory",
-        "forward_auth",
         "geo_restriction",
         "image_optim",
         "jwt",

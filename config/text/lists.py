@@ -21,7 +21,7 @@ _OF_PLUGINS: Final[Mapping[str, frozenset[str]]] = {
     "combined_auth": frozenset(("authorizations", "ip_list")),
     "csrf": frozenset(("trusted_origins",)),
     "directory": frozenset(("headers",)),
-    "forward_auth": frozenset(("add_headers", "request_headers")),
+    "forward_auth": frozenset(("add_headers", "request_headers", "response_headers")),
     "geo_restriction": frozenset(("country_codes",)),
     "ip_restriction": frozenset(("ip_list",)),
     "limit": frozenset(("exempt",)),

@@ -24,6 +24,7 @@ from pingap.stages.plugins.builtin.combined_auth import CombinedAuth
 from pingap.stages.plugins.builtin.compression import Compression
 from pingap.stages.plugins.builtin.cors import Cors
 from pingap.stages.plugins.builtin.csrf import Csrf
+from pingap.stages.plugins.builtin.forward_auth import ForwardAuth
 from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
 from pingap.stages.plugins.builtin.key_auth import KeyAuth
 from pingap.stages.plugins.builtin.limit import Limit
@@ -50,6 +51,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "compression": Compression,
     "cors": Cors,
     "csrf": Csrf,
+    "forward_auth": ForwardAuth,
     "ip_restriction": IpRestriction,
     "key_auth": KeyAuth,
     "limit": Limit,

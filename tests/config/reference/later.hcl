@@ -78,14 +78,6 @@ plugin "leaflets" {
     follow_symlinks = false
 }
 
-plugin "porter" {
-    category = "forward_auth"
-    auth_url = "http://127.0.0.1:9400/may-pass"
-    request_headers = ["Authorization", "Cookie"]
-    add_headers = ["X-Reader-Role"]
-    timeout = "3s"
-}
-
 plugin "border" {
     category = "geo_restriction"
     type = "deny"

@@ -146,6 +146,14 @@ server "reading" {
         ttl = "3h"
     }
 
+    plugin "porter" {
+        category = "forward_auth"
+        auth_url = "http://127.0.0.1:9400/may-pass"
+        request_headers = ["Authorization", "Cookie"]
+        add_headers = ["X-Reader-Role"]
+        timeout = "3s"
+    }
+
     plugin "turnstile" {
       category         = "key_auth"
       step             = "request"

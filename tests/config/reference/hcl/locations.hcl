@@ -22,7 +22,7 @@ location "covers" {
     upstream = "shelves"
     path = "/covers"
     includes = ["shelf-key"]
-    plugins = ["guild", "stamp", "turnstile", "press"]
+    plugins = ["guild", "stamp", "porter", "turnstile", "press"]
 }
 
 location "lending" {

@@ -56,6 +56,14 @@ plugin "stamp" {
     ttl = "3h"
 }
 
+plugin "porter" {
+    category = "forward_auth"
+    auth_url = "http://127.0.0.1:9400/may-pass"
+    request_headers = ["Authorization", "Cookie"]
+    add_headers = ["X-Reader-Role"]
+    timeout = "3s"
+}
+
 plugin "window" {
     category = "key_auth"
     query = "ticket"
