@@ -14,7 +14,21 @@ from typing import Any, Final
 import click
 
 from pingap import limits, terminal
-from pingap.commands import about, check, configuration, ending, generations, plugins, processes, reading, secret, start, texts, upstreams
+from pingap.commands import (
+    about,
+    check,
+    configuration,
+    ending,
+    generations,
+    plugin,
+    plugins,
+    processes,
+    reading,
+    secret,
+    start,
+    texts,
+    upstreams,
+)
 from pingap.commands.options import FAILED
 
 INTERRUPTED: Final = 130
@@ -26,7 +40,7 @@ WHERE: Final = "PINGAP_TRACEBACK"
 ACTING: Final = frozenset(
     (
         *("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade", "upstream drain", "upstream enable"),
-        *("config migrate", "config sync", "config restore"),
+        *("config migrate", "config sync", "config restore", "plugin new"),
     )
 )
 """Commands that change something: done is done, whether or not anybody could read the answer."""
@@ -34,7 +48,7 @@ ACTING: Final = frozenset(
 
 def is_acting(words: list[str]) -> bool:
     """words: of a command line, at least one."""
-    return " ".join(words[: 2 if words[0] in ("config", "upstream") else 1]) in ACTING
+    return " ".join(words[: 2 if words[0] in ("config", "upstream", "plugin") else 1]) in ACTING
 
 
 def main(args: list[str] | None = None) -> None:
@@ -111,7 +125,7 @@ for _one in (
     *(start.up, check.check, processes.ps, processes.scale, processes.kill),
     *(upstreams.upstreams, upstreams.upstream, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
-    *(secret.secret, configuration.config, texts.schema, plugins.plugins),
+    *(secret.secret, configuration.config, texts.schema, plugins.plugins, plugin.plugin),
     *(about.version, about.help_, about.completion),
 ):
     commands.add_command(_one)

@@ -7,8 +7,8 @@
             answer = await stage.get("/coffee")
         assert (answer.status, answer.text) == (418, "I'm a teapot\\n")
 
-It needs nothing but pingap; tests that are `async def` want pytest-asyncio, or `asyncio.run`. This module and what it
-names stay as they are within a major version.
+`LivePingap` in the place of `PluginStage` is a whole pingap on a free port. Both need nothing but pingap; tests that are
+`async def` want pytest-asyncio, or `asyncio.run`. This module and what it names stay as they are within a major version.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from pingap.stages.plugins.registry import PluginRefused
 from pingap.workshop.kit.backend import BackendRequest, ScriptedBackend
 from pingap.workshop.kit.client import StageAnswer
+from pingap.workshop.kit.live import LivePingap
 from pingap.workshop.kit.plugin_stage import LoggedLine, PluginStage
 
-__all__ = ["BackendRequest", "LoggedLine", "PluginRefused", "PluginStage", "ScriptedBackend", "StageAnswer"]
+__all__ = ["BackendRequest", "LivePingap", "LoggedLine", "PluginRefused", "PluginStage", "ScriptedBackend", "StageAnswer"]

@@ -6,7 +6,7 @@
     ending.py       down, restart
     reading.py      logs, tap
     configuration.py  config migrate, sync, history, restore
-    plugins.py      plugins
+    plugins.py      plugins; plugin.py: plugin new, plugin test
     secret.py       secret encrypt, decrypt, rotate
     texts.py        schema; --template and --to-hcl, --to-kdl, --to-toml of up
     about.py        version, help, completion

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -51,6 +52,8 @@ COMMANDS: Final = (
     "schema",
     "plugins",
     "plugins ping --json -c {config}",
+    "plugin new tea --dir {fresh}",
+    "plugin test {tests} -q",
     "config migrate -c {config} --dry-run",
     "config sync {config} {config}",
     "secret rotate -c {config} --new-env HOME",
@@ -79,6 +82,8 @@ ELSEWHERE: Final = (
     "schema",
     "plugins",
     "plugins ping --json -c {config}",
+    "plugin new tea --dir {fresh}",
+    "plugin test {tests} -q",
     "completion zsh",
     "secret rotate -c {config} --new-env HOME",
 )
@@ -106,7 +111,10 @@ BACKEND: Final = free_port()
 
 def words_of(command: str, instance: Pingap, run_dir: str) -> list[str]:
     """`up` is tried where an instance runs already: it says so and ends."""
-    words = shlex.split(command.format(config=instance.config, backend=f"127.0.0.1:{BACKEND}"))
+    tests = instance.dir / "test_nothing.py"
+    tests.write_text("def test_nothing() -> None: ...\n")
+    fresh = tempfile.mkdtemp(dir=instance.dir)
+    words = shlex.split(command.format(config=instance.config, backend=f"127.0.0.1:{BACKEND}", fresh=fresh, tests=tests))
     return words if words[0] not in ("up", "check") and command in ELSEWHERE else [*words, "--run-dir", run_dir]
 
 

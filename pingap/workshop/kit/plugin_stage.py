@@ -89,6 +89,7 @@ class PluginStage:
 
     async def __aenter__(self) -> PluginStage:
         """Raises PluginRefused, with all problems of the sections."""
+        __tracebackhide__ = True  # pytest shows the line of the test instead
         self._context.told_of_send = self._soon
         self._context.told_of_log = _log
         await self._fed.actor.start()
@@ -106,6 +107,7 @@ class PluginStage:
 
     async def reload(self, plugins: Mapping[str, Mapping[str, Any]], *, order: Sequence[str] | None = None) -> None:
         """Other settings, as `pingap reload` takes them over: what did not change lives on. Raises PluginRefused."""
+        __tracebackhide__ = True
         sections = {name: self._section(dict(section)) for name, section in plugins.items()}
         problems = [problem for name, section in sections.items() for problem in self._problems(name, section)]
         if problems:
@@ -186,6 +188,7 @@ class PluginStage:
         headers: a mapping or pairs; `host` is there already. body: a list of bytes comes piece by piece, without a length.
         version: "1.0", "1.1" or "2". Raises TimeoutError after so many seconds.
         """
+        __tracebackhide__ = True
         self._last_sid = sid = self._last_sid + 1
         is_whole = isinstance(body, str | bytes)
         pieces = [body.encode() if isinstance(body, str) else body] if isinstance(body, str | bytes) else [*body] or [b""]

@@ -1,0 +1,75 @@
+"""The authors' kit with a real pingap: the same tests as without processes, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pingap.plugin import reply
+from pingap.plugin_testing import LivePingap, PluginStage
+
+CODE = """
+from pingap.plugin import *
+
+class Own(Plugin[Settings]):
+    reads_request_body = True
+
+    def request(self, exchange):
+        exchange.headers["x-plugin"] = "was here"
+        if exchange.path == "/no":
+            return reply(403, "no", {"x-a": "1"})
+        if exchange.path == "/big":
+            exchange.collect_request(self.small, limit=10_000_000)
+
+    def small(self, exchange, body):
+        return body[:10]
+
+    def response(self, exchange):
+        exchange.response.headers["x-status"] = str(exchange.response.status)
+"""
+BIG = bytes(range(256)) * 8192
+
+
+@pytest.fixture
+def sections(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    (tmp_path / "own.py").write_text(CODE)
+    return {"own": {"category": "python", "path": str(tmp_path / "own.py")}}
+
+
+@pytest.mark.parametrize("kind", [LivePingap, PluginStage])
+async def test_both_say_the_same(sections: dict[str, dict[str, Any]], kind: Any) -> None:
+    async with kind(sections, upstreams=["other"]) as stage:
+        refused = await stage.get("/no")
+        assert (refused.status, refused.text, refused.headers["x-a"]) == (403, "no", "1")
+        stage.backend.answers(201, '{"a": 1}', {"content-type": "application/json"})
+        answer = await stage.post("/x?a=1", [b"one", b"two"], headers={"x-b": "2"}, host="a.example")
+        assert (answer.status, answer.json(), answer.headers["x-status"]) == (201, {"a": 1}, "201")
+        [got] = stage.backend.requests
+        assert (got.method, got.target, got.text) == ("POST", "/x?a=1", "onetwo")
+        assert (got.headers["x-plugin"], got.headers["x-b"]) == ("was here", "2")
+        assert stage.backends["other"].requests == []
+        stage.backend.answers_with(lambda request: reply(200, request.body))
+        assert (await stage.post("/big", BIG)).body == BIG[:10]
+        assert (await stage.post("/", BIG)).body == BIG
+        stage.backend.answers(200, [b"a", BIG])
+        assert (await stage.get()).body == b"a" + BIG
+        assert (await stage.request("HEAD")).body == b""
+        stage.backend.answers(204)
+        assert (await stage.get()).status == 204
+        stage.backend.fails()
+        assert (await stage.get()).status == 502
+        stage.backend.hangs()
+        with pytest.raises(TimeoutError):
+            await stage.get(timeout=0.2)
+
+
+async def test_what_does_not_start_is_told_with_its_reason(sections: dict[str, dict[str, Any]]) -> None:
+    live = LivePingap({"own": sections["own"] | {"nothing": 1}})
+    with pytest.raises(RuntimeError, match=r"plugins\.own\.nothing: unknown key"):
+        async with live:
+            pass
+    with pytest.raises(OSError):
+        await asyncio.open_connection("127.0.0.1", live.port)
