@@ -403,12 +403,34 @@ KINDS: Mapping[str, type] = {
 
 
 @dataclass(frozen=True, slots=True)
+class CodeModule:
+    """A module that belongs to the code of a plugin: the plugin imports it from beside itself."""
+
+    name: str
+    """As the plugin imports it."""
+    path: str
+    """As of Code."""
+    text: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """The code of a plugin that a user wrote, as it was read for the checks."""
 
     path: str
     """Where it was read, absolute; from then on only a name, for tracebacks."""
     text: bytes = field(repr=False)
+    name: str = ""
+    """What its own modules know it by; "" when it is installed, and what is beside it is not its own."""
+    root: str = ""
+    """The directory at which their names start."""
+    modules: tuple[CodeModule, ...] = ()
+    """Its own modules, sorted by name."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of all its files."""
+        return (self.path, *(one.path for one in self.modules))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

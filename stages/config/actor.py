@@ -26,6 +26,7 @@ from pingap.config.storage.notice import Notice, directories_of
 from pingap.observability.figures import NOTES
 from pingap.observability.notices import DIFF_CONFIG, RELOAD_CONFIG, RELOAD_CONFIG_FAIL
 from pingap.stages import keepsake
+from pingap.stages.code_files import files_of
 from pingap.stages.config import last
 from pingap.stages.config.aside import aside, give_back
 from pingap.stages.config.core import (
@@ -97,7 +98,7 @@ class ConfigActor(Actor):
         self._asked = 0
         """The number of the newest question for a reload that no read has begun for; 0 when there is none."""
         self._code: tuple[str, ...] = ()
-        """Files of plugins that the user wrote."""
+        """Files of plugins that the user wrote, and of the modules beside them that they import."""
         self._kept: tuple[Stored, int] | None = None
         """What its next life begins with, and the run in which that was saved."""
         self._reads = 0
@@ -409,9 +410,9 @@ def _code_files(plugins: Mapping[str, Any], base: str = "") -> tuple[str, ...]:
             continue
         if isinstance(path := table.get("path"), str):
             with suppress(BadValue):  # loading it said why it is no path
-                files.add(os.path.normpath(os.path.join(os.path.abspath(base), expanded(path))))
+                files.update(files_of(os.path.normpath(os.path.join(os.path.abspath(base), expanded(path)))))
         elif isinstance(module := table.get("module"), str):
             with suppress(Exception):  # of a finder that is not Python's own; loading it said how
                 if found := origin(module):
-                    files.add(found)
+                    files.update(files_of(found, module))
     return tuple(sorted(files))

@@ -25,7 +25,7 @@ class Live:
         "is_outermost",
         "meter",
         "name",
-        "path",
+        "paths",
         "plugin",
         "reads_request_body",
         "sees_error_pages",
@@ -38,7 +38,7 @@ class Live:
         self.name = name
         self.meter = meter
         self.plugin = made.plugin
-        self.path = made.path
+        self.paths = made.paths
         self.is_guarded = made.bounds is not None
         self.counts_requests = made.plugin.counts_requests
         self.is_outermost = made.plugin.is_outermost

@@ -8,6 +8,7 @@ when the next one needs it. All plugins of a process of the stage share them.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import pickle
 import secrets
@@ -77,10 +78,10 @@ class JobProcesses:
         self._all_gone: asyncio.Event | None = None
 
     def run(self, call: Callable[..., Any], *args: Any, timeout: float) -> ProcessJob:
-        """Raises ValueError for what another process cannot import, what `pickle` raises, and Overloaded."""
+        """Raises ValueError for what another process cannot import or have, what `pickle` raises otherwise, and Overloaded."""
         if not 0 < timeout <= MOST_SECONDS:
             raise ValueError(f"a timeout is more than 0 and at most {MOST_SECONDS:g} seconds")
-        order = pickle.dumps((*_named(call), args))
+        order = _pickled((*_named(call), args))
         if self._open >= self._most * (1 + WAITING):
             raise Overloaded(f"{self._open - self._most} jobs wait for the {self._most} processes")
         loop = self._context.loop
@@ -256,5 +257,25 @@ def _named(call: Callable[..., Any]) -> tuple[str, str]:
     for part in (name or "").split("."):
         found = getattr(found, part, None)
     if not isinstance(module, str) or not isinstance(name, str) or found is not call or is_of_a_plugin(module) or module == "__main__":
-        raise ValueError(f"another process cannot import {call!r}: it has to be a function of a module, and not of the plugin's own file")
+        which = "a function of an installed module, and not of the plugin's own file or of one beside it"
+        raise ValueError(f"another process cannot import {call!r}: it has to be {which}")
     return module, name
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        kind = obj if isinstance(obj, type) or hasattr(obj, "__qualname__") else type(obj)
+        if is_of_a_plugin(str(getattr(kind, "__module__", ""))):
+            what = (
+                f"{kind.__qualname__} of the plugin's own code"
+                if kind is obj
+                else f"a {kind.__qualname__}, a class of the plugin's own code"
+            )
+            raise ValueError(f"another process cannot have {what}: give it what is built in, or of an installed module")
+        return NotImplemented
+
+
+def _pickled(order: tuple[Any, ...]) -> bytes:
+    written = io.BytesIO()
+    _Pickler(written).dump(order)
+    return written.getvalue()

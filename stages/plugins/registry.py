@@ -116,9 +116,9 @@ class Made:
     """(key, name) of those that its settings name."""
 
     @property
-    def path(self) -> str:
-        """Of the code, for finding lines in tracebacks; "" for plugins of ours."""
-        return self.code.path if self.code is not None else ""
+    def paths(self) -> tuple[str, ...]:
+        """Of the code, for finding lines in tracebacks; none for plugins of ours."""
+        return self.code.paths if self.code is not None else ()
 
     @property
     def plan(self) -> int:
@@ -305,13 +305,14 @@ def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: 
     host = _host_keys(name, section)
     path, where, file = path_of("plugins", name), _place(name, host), code.path
     try:
-        kind, fingerprint = user_code.load(host, code, guard)
+        kind, loaded = user_code.load(host, code, guard)
         if taken := sorted(user_code.HOST_KEYS.intersection(_keys(kind.model))):
             raise user_code.BrokenCode(f"{file}: {kind.__name__}.model has a key {taken[0]!r}, which every python plugin has already")
         own = {key: value for key, value in section.items() if key not in user_code.HOST_KEYS}
         plugin = guard.run(
             host.bounds.hold, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), user_code.HOST_KEYS)
         )
+        loaded.used_by(plugin)
         hooks = dict(guard.run(host.bounds.hold, plugin.hooks))
         notes = guard.run(host.bounds.hold, _notes, path, plugin)
         upstreams = guard.run(host.bounds.hold, _upstreams_of, plugin)
@@ -320,7 +321,7 @@ def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: 
     except PluginRefused:
         raise
     except Exception as error:
-        place = user_code.where(error, file) or file
+        place = user_code.where(error, code.paths) or file
         raise PluginRefused([Problem(where, f"{place}: {type(error).__name__}: {error}")]) from error
     if not hooks:
         raise PluginRefused([Problem(where, f"{file}: {kind.__name__} overrides no step and would do nothing", choices(STEPS))])
@@ -330,7 +331,7 @@ def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: 
         hook, reader, line = use
         message = f"{reader}:{line}: {kind.__name__} uses {hook}, but does not say that it reads request bodies"
         raise PluginRefused([Problem(where, message, f"write {WANTED} in the class, or larger bodies would pass by it")])
-    return Made(plugin, hooks, host.bounds, host.threads, fingerprint, code, notes, upstreams)
+    return Made(plugin, hooks, host.bounds, host.threads, loaded.digest, code, notes, upstreams)
 
 
 def _notes(path: str, plugin: Plugin[Any]) -> tuple[Note, ...]:

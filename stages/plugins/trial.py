@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from pingap.config.model import Code
+from pingap.config.model import Code, CodeModule
 from pingap.config.problems import Note, Problem, path_of
 
 PATIENCE: Final = 10.0
@@ -70,7 +70,7 @@ def try_out(judge: str, name: str, section: dict[str, Any], code: Code) -> Tried
     judge: `module:function`, what the child asks, of (name, section, code): a Tried. section: [plugins.NAME].
     """
     path = code.path
-    asked = {"judge": judge, "name": name, "section": section, "path": path, "code": code.text.decode("latin-1"), "patience": PATIENCE}
+    asked = {"judge": judge, "name": name, "section": section, "code": _plain(code), "patience": PATIENCE}
     order = json.dumps(asked)
     key = hashlib.sha256(order.encode()).hexdigest()
     if (known := _passed.get(key)) is not None:
@@ -99,6 +99,18 @@ def try_out(judge: str, name: str, section: dict[str, Any], code: Code) -> Tried
 def _tried(said: Said) -> Tried:
     problems, notes = [Problem(*row) for row in said["problems"]], tuple(Note(*row) for row in said["notes"])
     return Tried(problems, said["plan"], notes, tuple((key, name) for key, name in said["upstreams"]))
+
+
+def _plain(code: Code) -> list[Any]:
+    """As JSON has it: bytes are text of as many characters."""
+    modules = [[one.name, one.path, one.text.decode("latin-1")] for one in code.modules]
+    return [code.path, code.text.decode("latin-1"), code.name, code.root, modules]
+
+
+def _revived(plain: list[Any]) -> Code:
+    path, text, name, root, modules = plain
+    own = tuple(CodeModule(name, path, text.encode("latin-1")) for name, path, text in modules)
+    return Code(path, text.encode("latin-1"), name, root, own)
 
 
 def _key_path(name: str, section: dict[str, Any]) -> str:
@@ -154,7 +166,7 @@ def _judge(order: str, answer: int) -> None:
     # Whoever waits kills it sooner. But should they die, nobody would.
     faulthandler.dump_traceback_later(asked["patience"] + 1, exit=True, file=nowhere)
     name, section = asked["name"], asked["section"]
-    code = Code(asked["path"], asked["code"].encode("latin-1"))
+    code = _revived(asked["code"])
     try:
         module, _, function = asked["judge"].partition(":")
         tried: Tried = getattr(importlib.import_module(module), function)(name, section, code)

@@ -1,24 +1,23 @@
 """Loads a plugin that a user wrote: `category = "python"`.
 
-The file is read and compiled here, not imported: each content becomes a module
-object of its own, so that a changed file is a new plugin while requests in flight
-finish on the old one, and no stale bytecode is ever taken for it. It is read once, for
-the checks; from then on its text belongs to the configuration generation (`Snapshot.code`).
+The file, and the modules beside it that it imports (own_modules.py), are compiled here: each content becomes module
+objects of its own, so that a changed file is a new plugin while requests in flight
+finish on the old one, and no stale bytecode is ever taken for it. All are read once, for
+the checks; from then on their texts belong to the configuration generation (`Snapshot.code`).
 """
 
 from __future__ import annotations
 
 import dis
-import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
@@ -26,11 +25,12 @@ from pydantic import ConfigDict, Field
 from pingap.config.home import expanded
 from pingap.config.model import Code
 from pingap.config.problems import BadValue
-from pingap.config.storage.regular import content_of
+from pingap.stages import code_files
 from pingap.stages.modules import origin
 from pingap.stages.plugins.api import Plugin, Settings
 from pingap.stages.plugins.fields import Duration
 from pingap.stages.plugins.guard import USUAL, Bounds, HookFailed, HookGuard
+from pingap.stages.plugins.own_modules import PREFIX, OwnModules, digest_of
 from pingap.stages.plugins.threads import MOST_THREADS, USUAL_THREADS
 
 CATEGORY: Final = "python"
@@ -40,7 +40,7 @@ WHOLE: Final = 30.0
 _BODY_READERS: Final = frozenset(("transform_request", "collect_request"))
 
 KEPT: Final = 64
-"""Modules that are remembered by content; the oldest is forgotten first (requests may still run in it)."""
+"""Versions of code that are remembered; beyond, the oldest is forgotten of which there is no plugin any more."""
 
 
 class PythonSettings(Settings):
@@ -75,7 +75,36 @@ class BrokenCode(Exception):
     """The code of a plugin cannot be used; the text says where and why."""
 
 
-_modules: dict[tuple[str, str], types.ModuleType] = {}
+class CodeVersion:
+    """A version of the code of a plugin that was run."""
+
+    __slots__ = ("digest", "module", "own")
+
+    def __init__(self, digest: str, module: types.ModuleType, own: OwnModules | None) -> None:
+        self.digest = digest
+        self.module = module
+        """The plugin's own file."""
+        self.own = own
+        """None for one that is installed."""
+
+    def used_by(self, plugin: object) -> None:
+        """It is remembered for as long as the plugin is there."""
+        if self.own is not None:
+            self.own.users.add(plugin)
+
+    @property
+    def is_used(self) -> bool:
+        return self.own is not None and bool(self.own.users)
+
+    def forget(self) -> None:
+        if self.own is not None:
+            self.own.forget()
+        else:
+            sys.modules.pop(self.module.__name__, None)
+
+
+_loaded: dict[tuple[str, str], CodeVersion] = {}
+"""By path and digest."""
 
 
 def locate(settings: PythonSettings, base: str) -> str:
@@ -89,57 +118,72 @@ def locate(settings: PythonSettings, base: str) -> str:
     try:
         found = origin(settings.module)
     except Exception as error:  # of a finder that is not Python's own
-        raise BrokenCode(f"module {settings.module}: {_reason(error, '')}") from error
+        raise BrokenCode(f"module {settings.module}: {_reason(error, None)}") from error
     if not found:
         raise BrokenCode(f"module {settings.module!r} cannot be found")
     return found
 
 
 def read(settings: PythonSettings, base: str) -> Code:
-    """What is in the file of a plugin now. Raises BrokenCode."""
+    """What is in the files of a plugin now. Raises BrokenCode."""
     path = locate(settings, base)
     try:
-        return Code(path, content_of(path))
+        return code_files.read(path, settings.module)
     except OSError as error:
-        raise BrokenCode(f"{path}: {error.strerror or error}") from error
+        raise BrokenCode(f"{error.filename or path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise BrokenCode(f"{path}: {error}") from error
+    except code_files.TooMuchCode as error:
+        raise BrokenCode(f"{path}: {error}") from error
 
 
-def load(settings: PythonSettings, code: Code, guard: HookGuard) -> tuple[type[Plugin[Any]], str]:
-    """(class of the plugin, fingerprint of its code). Raises BrokenCode."""
-    path = code.path
-    digest = hashlib.sha256(code.text).hexdigest()[:16]
-    module = _modules.get((path, digest))
-    if module is None:
-        module = _execute(path, code.text, digest, settings.module, guard)
-        _modules[path, digest] = module
-        while len(_modules) > KEPT:
-            old = _modules.pop(next(iter(_modules)))
-            sys.modules.pop(old.__name__, None)
-    return _class_of(module, path, settings.class_), digest
+def load(settings: PythonSettings, code: Code, guard: HookGuard) -> tuple[type[Plugin[Any]], CodeVersion]:
+    """(class of the plugin, what it is in). Raises BrokenCode."""
+    digest = digest_of(code)
+    loaded = _loaded.get((code.path, digest))
+    if loaded is None:
+        loaded = _loaded[code.path, digest] = _run(code, digest, settings.module, guard)
+        for key in [key for key, one in _loaded.items() if not one.is_used and one is not loaded][: max(0, len(_loaded) - KEPT)]:
+            _loaded.pop(key).forget()
+    return _class_of(loaded.module, code.path, settings.class_), loaded
 
 
 def is_of_a_plugin(module: str) -> bool:
     """A module's name is one that `load` has given: no other process can import it."""
-    return module.rpartition(".")[2].startswith(("_pingap_", "pingap_plugin_"))
+    return module.startswith(PREFIX) or module.rpartition(".")[2].startswith(_INSTALLED)
 
 
-def _execute(path: str, code: bytes, digest: str, name: str | None, guard: HookGuard) -> types.ModuleType:
+_INSTALLED: Final = "_pingap_"
+
+
+def _run(code: Code, digest: str, name: str | None, guard: HookGuard) -> CodeVersion:
+    try:
+        if not code.name:
+            return CodeVersion(digest, _execute(code, digest, name, guard), None)
+        own = OwnModules(code, digest)
+        return CodeVersion(digest, guard.run(USUAL, own.run), own)
+    except (Exception, SystemExit) as error:
+        raise BrokenCode(_reason(error, code)) from error
+
+
+def _execute(code: Code, digest: str, name: str | None, guard: HookGuard) -> types.ModuleType:
+    """A module of an installed package, or the file of one: what is beside it is imported as ever."""
     # The name is unique, and in sys.modules while the module lives: pydantic and dataclasses look annotations up there.
     parent = name.rpartition(".")[0] if name else ""
-    unique = f"{parent}._pingap_{digest}" if parent else f"pingap_plugin_{Path(path).stem}_{digest}"
-    spec = importlib.util.spec_from_loader(unique, loader=None, origin=path)
+    unique = f"{parent}.{_INSTALLED}{digest}" if parent else f"{_INSTALLED}{digest}"
+    spec = importlib.util.spec_from_loader(unique, loader=None, origin=code.path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    module.__file__ = path
+    module.__file__ = code.path
     sys.modules[unique] = module
     try:
         if parent:
             guard.run(USUAL, importlib.import_module, parent)
-        compiled = compile(code, path, "exec", dont_inherit=True)
+        compiled = compile(code.text, code.path, "exec", dont_inherit=True)
         guard.run(USUAL, exec, compiled, module.__dict__)
-    except (Exception, SystemExit) as error:
+    except BaseException:
         del sys.modules[unique]
-        raise BrokenCode(_reason(error, path)) from error
+        raise
     return module
 
 
@@ -197,21 +241,27 @@ def _use(code: types.CodeType, wanted: AbstractSet[str]) -> tuple[str, str, int]
     return None
 
 
-def _reason(error: BaseException, path: str) -> str:
-    """`file:line: what`, the line being the last one of the plugin's own file."""
+def _reason(error: BaseException, code: Code | None) -> str:
+    """`file:line: what`, the line being the last one of the plugin's own files."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     text = str(error) if isinstance(error, HookFailed) else f"{type(error).__name__}: {error}"
-    return f"{where(error, path) or path}: {text}" if path else text
+    if code is None:
+        return text
+    return f"{where(error, code.paths) or code.path}: {_NAMES.sub('', text)}"
 
 
-def where(error: BaseException, path: str) -> str:
-    """`file:line` of the last frame of an exception in the file `path`; "" if there is none."""
+_NAMES: Final = re.compile(rf"\b{PREFIX}\w+_[0-9a-f]{{16}}\.")
+"""What `own_modules` puts before the names of modules."""
+
+
+def where(error: BaseException, paths: Collection[str]) -> str:
+    """`file:line` of the last frame of an exception in one of the files; "" if there is none."""
     cause: BaseException | None = error
     while cause is not None:
-        lines = [frame.lineno for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == path]
-        if lines:
-            return f"{path}:{lines[-1]}"
+        frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename in paths]
+        if frames:
+            return f"{frames[-1].filename}:{frames[-1].lineno}"
         cause = cause.__cause__ or cause.__context__
     return ""
 

@@ -491,11 +491,31 @@ async def test_changed_code_of_a_users_plugin_is_an_edit(path: Path, tmp_path: P
         assert run.outcomes[-1]["changed"] == "the code of plugins.mine"
 
 
+async def test_a_changed_module_beside_a_plugin_is_an_edit_and_a_broken_one_is_refused(path: Path, tmp_path: Path) -> None:
+    plugin, words = tmp_path / "mine.py", tmp_path / "words" / "more.py"
+    words.parent.mkdir()
+    words.write_text("WORD = 1\n")
+    plugin.write_text("from words import more\n" + PLUGIN.format(word="one"))
+    path.write_text(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = 'mine.py'\n")
+    async with running(path, load=load_all) as run:
+        await run.take(lambda: words.write_text("WORD = 22\n"))
+        assert run.outcomes[-1]["changed"] == "the code of plugins.mine"
+        [kept] = run.snapshot.code["mine"].modules
+        assert (kept.name, kept.path, kept.text) == ("words.more", str(words), b"WORD = 22\n")
+        words.write_text("WORD = \n")
+        await run.until(lambda: run.outcomes[-1]["problems"])
+        assert f"{words}:1: SyntaxError" in str(run.outcomes[-1]["problems"])
+        words.unlink()
+        await run.until(lambda: "mine.py:1: " in str(run.outcomes[-1]["problems"]))
+        await run.take(lambda: words.write_text("WORD = 333\n"))
+        assert run.snapshot.code["mine"].modules[0].text == b"WORD = 333\n"
+
+
 async def test_accepted_code_belongs_to_the_generation_whatever_the_file_says_later(path: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN.format(word="good"))
     path.write_text(f"{GOOD.format(port=1)}[plugins.mine]\ncategory = 'python'\npath = 'mine.py'\n")
-    accepted = {"mine": Code(str(plugin), PLUGIN.format(word="good").encode())}
+    accepted = {"mine": Code(str(plugin), PLUGIN.format(word="good").encode(), "mine", str(tmp_path))}
     async with running(path, load=load_all) as run:
         assert run.snapshot.code == accepted
         plugin.write_text("broken (")
