@@ -49,7 +49,6 @@ PLUGIN_CATEGORIES = frozenset(
         "directory",
         "geo_restriction",
         "image_optim",
-        "jwt",
     )
 )
 """Categories of plugins that the reference has and the registry of plugins does not have yet."""

@@ -11,18 +11,20 @@ from pingap.observability.records import Access
 from pingap.stages.spellings import one_case, parameter
 
 MASK: Final = b"***"
+_COOKIES: Final = re.compile(rb"(?m)^cookie: ([^\r\n]*)")
 
 
 class Mask:
     """The credentials of some plugins. Values are covered, names are not: that there was one is worth knowing."""
 
-    __slots__ = ("_headers", "_queries")
+    __slots__ = ("_cookies", "_headers", "_queries")
 
-    def __init__(self, queries: Iterable[bytes], headers: Iterable[bytes]) -> None:
-        """queries: names of parameters, as of `stages.spellings.parameter`. headers: names, lower case."""
+    def __init__(self, queries: Iterable[bytes], headers: Iterable[bytes], cookies: Iterable[bytes] = ()) -> None:
+        """queries: names of parameters, as of `stages.spellings.parameter`. headers: names, lower case. cookies: names."""
         self._queries = frozenset(queries)
         names = sorted(set(headers))
         self._headers = re.compile(rb"(?m)^(%b): [^\r\n]*" % b"|".join(map(re.escape, names))) if names else None
+        self._cookies = frozenset(cookies)
 
     def target(self, target: bytes) -> bytes:
         path, mark, query = target.partition(b"?")
@@ -35,7 +37,16 @@ class Mask:
         return b"%b=%b" % (name, MASK) if equals and one_case(name) in self._queries else pair
 
     def headers(self, block: bytes) -> bytes:
+        if self._cookies and b"cookie: " in block:
+            block = _COOKIES.sub(self._line, block)
         return self._headers.sub(rb"\1: " + MASK, block) if self._headers is not None else block
+
+    def _line(self, found: re.Match[bytes]) -> bytes:
+        return b"cookie: " + b";".join([self._cookie(pair) for pair in found[1].split(b";")])
+
+    def _cookie(self, pair: bytes) -> bytes:
+        name, equals, _ = pair.partition(b"=")
+        return b"%b=%b" % (name, MASK) if equals and name.strip() in self._cookies else pair
 
 
 class Hidden:
@@ -67,30 +78,35 @@ class Hidden:
         return event._replace(target=mask.target(event.target), request_headers=mask.headers(event.request_headers))
 
 
-Credentials = tuple[tuple[bytes, ...], tuple[bytes, ...]]
-"""Query parameters, headers."""
+Credentials = tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[bytes, ...]]
+"""Query parameters, headers, cookies."""
 
 
 def _credentials(section: Mapping[str, Any]) -> Credentials:
     """What a plugin of ours hides from backends (stages/plugins/builtin); its model has checked the section."""
     if not section.get("hide_credentials"):
-        return (), ()
+        return (), (), ()
     match section.get("category"):
         case "basic_auth":
-            return (), (b"authorization",)
+            return (), (b"authorization",), ()
         case "combined_auth" if header := section.get("digest_header"):
-            return (), (str(header).lower().encode("latin-1", "replace"),)
+            return (), (str(header).lower().encode("latin-1", "replace"),), ()
         case "combined_auth":
-            return (b"digest",), ()
+            return (b"digest",), (), ()
         case "key_auth" if query := section.get("query"):
-            return (parameter(str(query)),), ()
-        case "key_auth":
-            return (), (str(section.get("header", "")).lower().encode("latin-1", "replace"),)
-    return (), ()
+            return (parameter(str(query)),), (), ()
+        case "jwt" if not section.get("header") and (cookie := section.get("cookie")):
+            return (), (), (str(cookie).encode("latin-1", "replace"),)
+        case "jwt" if not section.get("header"):
+            return (parameter(str(section.get("query", ""))),), (), ()
+        case "key_auth" | "jwt":
+            return (), (str(section.get("header", "")).lower().encode("latin-1", "replace"),), ()
+    return (), (), ()
 
 
 def _mask(found: Mapping[str, Credentials], plugins: Iterable[str]) -> Mask | None:
     all_of = [found[name] for name in plugins if name in found]
     if not all_of:
         return None
-    return Mask([query for queries, _ in all_of for query in queries], [header for _, headers in all_of for header in headers])
+    queries, headers, cookies = (dict.fromkeys(name for names in kind for name in names) for kind in zip(*all_of, strict=True))
+    return Mask(queries, headers, cookies)

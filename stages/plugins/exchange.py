@@ -456,6 +456,12 @@ def query_value(target: bytes, name: bytes) -> str | None:
     return None
 
 
+def query_values(target: bytes, name: bytes) -> list[str]:
+    """All values of a query parameter of a target, as `query_value` gives the first."""
+    pairs = (pair.partition(b"=") for pair in target.partition(b"?")[2].split(b"&"))
+    return [value.decode("latin-1") for key, equals, value in pairs if equals and one_case(key) == name]
+
+
 def without_query(target: bytes, name: bytes) -> bytes:
     """The target without a query parameter, however often it is there. name: as of `query_value`."""
     path, mark, query = target.partition(b"?")

@@ -26,6 +26,7 @@ from pingap.stages.plugins.builtin.cors import Cors
 from pingap.stages.plugins.builtin.csrf import Csrf
 from pingap.stages.plugins.builtin.forward_auth import ForwardAuth
 from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
+from pingap.stages.plugins.builtin.jwt import Jwt
 from pingap.stages.plugins.builtin.key_auth import KeyAuth
 from pingap.stages.plugins.builtin.limit import Limit
 from pingap.stages.plugins.builtin.mock import Mock
@@ -53,6 +54,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "csrf": Csrf,
     "forward_auth": ForwardAuth,
     "ip_restriction": IpRestriction,
+    "jwt": Jwt,
     "key_auth": KeyAuth,
     "limit": Limit,
     "mock": Mock,

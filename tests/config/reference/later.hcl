@@ -93,30 +93,3 @@ plugin "pictures" {
     avif_quality = 65
     avif_speed = 5
 }
-
-plugin "pass" {
-    category = "jwt"
-    header = "Authorization"
-    secret = "lamp oil"
-    algorithm = "HS512"
-    auth_path = "/enter"
-    delay = "2s"
-}
-
-plugin "visitor-pass" {
-    category = "jwt"
-    cookie = "pass"
-    jwks_url = "https://passes.example.org/jwks.json"
-    jwks_ttl = "30m"
-}
-
-plugin "old-pass" {
-    category = "jwt"
-    query = "pass"
-    algorithm = "ES256"
-    public_key = <<-EOT
-        -----BEGIN PUBLIC KEY-----
-        MFkw
-        -----END PUBLIC KEY-----
-    EOT
-}

@@ -215,7 +215,7 @@ servers "porch" {
   tcp_fast_open   = true
 
   location "porch" {
-    plugins = ["pingap:ping", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots", "neighbours", "fork", "pingap:stats"]
+    plugins = ["pingap:ping", "pass", "visitor-pass", "old-pass", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots", "neighbours", "fork", "pingap:stats"]
 
     plugin "figures" {
       category = "stats"
@@ -291,6 +291,34 @@ plugin "doorman" {
   ip_list  = ["203.0.113.9", "198.51.100.0/24"]
   type     = "Deny"
   message  = "Not in this library"
+}
+
+plugin "pass" {
+  category  = "jwt"
+  header    = "Authorization"
+  secret    = "lamp oil"
+  algorithm = "HS512"
+  auth_path = "/enter"
+  delay     = "2s"
+}
+
+plugin "visitor-pass" {
+  category = "jwt"
+  cookie   = "pass"
+  jwks_url = "https://passes.example.org/jwks.json"
+  jwks_ttl = "30m"
+}
+
+plugin "old-pass" {
+  category   = "jwt"
+  query      = "pass"
+  algorithm  = "ES256"
+  public_key = <<-EOT
+    -----BEGIN PUBLIC KEY-----
+    MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE+evkZBR8wQLZIyTQmdknwaUOQtV6
+    CKEW/+wKKYGdjGVwuvfRKIiQKmoMHWet0QMSPIWatpv46UMck4STDUt+7g==
+    -----END PUBLIC KEY-----
+  EOT
 }
 
 plugin "badge" {

@@ -64,6 +64,34 @@ plugin "porter" {
     timeout = "3s"
 }
 
+plugin "pass" {
+    category = "jwt"
+    header = "Authorization"
+    secret = "lamp oil"
+    algorithm = "HS512"
+    auth_path = "/enter"
+    delay = "2s"
+}
+
+plugin "visitor-pass" {
+    category = "jwt"
+    cookie = "pass"
+    jwks_url = "https://passes.example.org/jwks.json"
+    jwks_ttl = "30m"
+}
+
+plugin "old-pass" {
+    category = "jwt"
+    query = "pass"
+    algorithm = "ES256"
+    public_key = <<-EOT
+        -----BEGIN PUBLIC KEY-----
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE+evkZBR8wQLZIyTQmdknwaUOQtV6
+        CKEW/+wKKYGdjGVwuvfRKIiQKmoMHWet0QMSPIWatpv46UMck4STDUt+7g==
+        -----END PUBLIC KEY-----
+    EOT
+}
+
 plugin "window" {
     category = "key_auth"
     query = "ticket"
