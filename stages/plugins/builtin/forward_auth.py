@@ -18,8 +18,8 @@ What the client says itself under these names, `Forwarded` or any `X-Forwarded-â
 left out otherwise. So is what is about the connection or a body (Host, Expect, Content-Length â€¦), conditions and ranges, which
 would be about another resource, and what `add_headers` names, unless it is Authorization, Cookie or in `request_headers`.
 
-Whoever cannot be asked lets nobody pass: no connection, no answer within `timeout`, one that breaks off or a refusal of more than
-1 MiB is 502 `Forward auth request failed`, a 304 too; the log says which. With `upstream://NAME/path` the service is an upstream of
+Whoever cannot be asked lets nobody pass: no connection, no answer within `timeout`, one that breaks off or has more than 1 MiB
+is 502 `Forward auth request failed`, a 304 too; the log says which. With `upstream://NAME/path` the service is an upstream of
 the configuration, with its pool, TLS, health checks and retries. `auth_url` must not lead back to a location with this plugin.
 
 Unlike pingap 0.13.9: that follows redirects, so that a login page lets everybody pass. It leaves what the client sends under the
