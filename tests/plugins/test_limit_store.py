@@ -240,7 +240,7 @@ async def test_a_dead_server_costs_one_deadline_and_is_told_once(fresh: RedisSer
 
 @pytest.mark.processes
 async def test_many_that_wait_for_a_dead_server_wait_for_one_deadline_together(fresh: RedisServer) -> None:
-    async with Stage({"p": section(fresh.url, store_failure="open", store_timeout="300ms")}) as stage:
+    async with Stage({"p": section(fresh.url, store_failure="open", store_timeout="1s")}) as stage:
         await Asker(stage).one()
         fresh.signal(signal.SIGSTOP)
         try:
@@ -249,7 +249,7 @@ async def test_many_that_wait_for_a_dead_server_wait_for_one_deadline_together(f
                 stage.feed(*(stage.request(sid=SID + 1000 * at + 100 + number) for number in range(300)))
                 await asyncio.sleep(0.01)
             assert len(await come(stage, 900)) == 900
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 1.9
         finally:
             fresh.signal(signal.SIGCONT)
         assert stage.context.counted["limit_store_failures"] == 1

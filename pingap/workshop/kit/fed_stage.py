@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from msgspec.structs import replace
 
@@ -23,6 +23,9 @@ SID = (ACCEPT << 32) + 7
 PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 8080, "http", 17)
 STAGES = {ACCEPT: "accept", ROUTING: "routing", PLUGINS: "plugins", UPSTREAM: "upstream", OTHER: "plugins", CONFIG: "config", FAR: "accept"}
 """FAR: another accept actor than the one of SID."""
+
+STARTING: Final = 10_000
+"""Milliseconds, at least, that plugins may take to start."""
 
 Sections = dict[str, dict[str, Any]]
 
@@ -59,8 +62,14 @@ class FedStage:
     async def __aenter__(self) -> Self:
         await self.actor.start()
         self.load(*self._first)
-        if refusals := [reason for reason in self.answers_to_config() if reason]:
-            raise AssertionError(refusals)
+        for _ in range(STARTING):
+            if answers := self.answers_to_config():
+                break
+            await asyncio.sleep(0.001)  # the `start` of a plugin may await
+        else:
+            raise AssertionError("plugins do not start")
+        if any(answers):
+            raise AssertionError(answers)
         return self
 
     async def __aexit__(self, *why: object) -> None:

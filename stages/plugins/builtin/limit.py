@@ -271,7 +271,7 @@ class Limit(Plugin[LimitSettings]):
 
     # -- life ----------------------------------------------------------------------------
 
-    def start(self, host: Host) -> None:
+    def start(self, host: Host) -> Awaitable[None] | None:
         self._host = host
         self._prefix = f"{host.name}\0{self._prefix}\0"
         self._fields = LimitFields(host.name, *self._quota)
@@ -281,6 +281,8 @@ class Limit(Plugin[LimitSettings]):
             self._store_prefix = settings.store_prefix + self._prefix.replace("\0", ":")
             if settings.type == "inflight":
                 self._leases = StoreLeases(self._store)
+            return self._store.start()
+        return None
 
     def stop(self) -> Awaitable[None] | None:
         if self._leases is not None:

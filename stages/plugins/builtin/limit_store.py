@@ -1,7 +1,7 @@
 """A Redis or Valkey server that counts for `limit`, shared by all who name it: what is asked of it, and what when it is away.
 
 Questions of one turn of the loop, and those that came while others were on their way, go together in one write. There is one
-connection, so that what is asked first is done first. The library (redis) is imported with the first question.
+connection, so that what is asked first is done first. The library (redis) is imported when that is made, before the first request.
 
 Nobody waits for the server for longer than the time that the settings give it. One such failure, and it is away: nobody asks it
 any more until it has answered to a PING, which is tried in the background.
@@ -10,6 +10,7 @@ any more until it has answered to a PING, which is tried in the background.
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
@@ -28,6 +29,9 @@ MOST: Final = 8192
 FIRST: Final = 0.05
 LONGEST: Final = 1.0
 """Seconds before the first PING to a server that is away, and between later ones."""
+
+CONNECTING: Final = 1.0
+"""Seconds for a new connection, while nobody waits for it."""
 
 STEADY: Final = 10.0
 """Seconds after which a server that came back has not come and gone."""
@@ -69,6 +73,14 @@ class LimitStore:
     def is_away(self) -> bool:
         """Nobody asks it."""
         return self._prober is not None
+
+    async def start(self) -> None:
+        """Has a connection made, if that is possible now."""
+        await self._host.in_thread(importlib.import_module, "redis.asyncio")  # for a tenth of a second
+        try:
+            await self._greet()
+        except Exception as error:
+            self._gone(error, ())
 
     async def ask(self, script: Script, key: str, args: tuple[Any, ...]) -> Sequence[int]:
         """What a script says. Raises StoreAway."""
@@ -120,6 +132,16 @@ class LimitStore:
 
     async def _answers(self, batch: Sequence[_StoreQuestion]) -> list[Any]:
         """What the server says to each. Raises what says that it is of no use now."""
+        is_old = self._connection is not None and self._connection.is_connected
+        try:
+            return await self._said_to(batch)
+        except Exception as error:
+            if not is_old or kind_of(error) != "connection":
+                raise
+        await self._disconnect()  # it was closed meanwhile, as servers do with those that are idle
+        return await self._said_to(batch)
+
+    async def _said_to(self, batch: Sequence[_StoreQuestion]) -> list[Any]:
         connection = await self._connected()
         commands = [("EVALSHA", one.script.digest, 1, one.key, *one.args) for one in batch]
         if not self._knows_scripts:
@@ -190,6 +212,15 @@ class LimitStore:
         else:
             future.set_result(answer)
 
+    async def _greet(self) -> None:
+        """Connects, which may take longer than an answer, and hears how long that takes. Raises what has gone wrong."""
+        async with asyncio.timeout(max(CONNECTING, self._timeout)):
+            connection = await self._connected()
+        async with asyncio.timeout(self._timeout):
+            [answer] = await self._run(connection, [("PING",)])
+        if isinstance(answer, Exception):
+            raise answer
+
     # -- away ------------------------------------------------------------------------------
 
     def _gone(self, error: Exception, batch: Sequence[_StoreQuestion]) -> None:
@@ -222,10 +253,7 @@ class LimitStore:
             await asyncio.sleep(self._pause)
             self._pause = min(LONGEST, 2 * self._pause)
             try:
-                async with asyncio.timeout(self._timeout):
-                    [answer] = await self._run(await self._connected(), [("PING",)])
-                if isinstance(answer, Exception):
-                    raise answer
+                await self._greet()
             except Exception as error:
                 self._host.log("debug", "the store of a limit is still away", store=self._url.shown, error=self._said(error))
                 continue
