@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,3 +36,12 @@ async def test_the_example_lets_signed_webhooks_through(method: bytes, headers: 
         [answered] = await stage.run(stage.request("/hooks", headers, BODY, method=method, upstream=""))
     assert isinstance(answered, Response)
     assert (answered.status, answered.body) == (status, answer)
+
+
+async def test_the_plugin_and_the_test_in_the_manual_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, test = (text for text in re.findall(r"(?ms)^```python\n(from pingap.*?)^```", (ROOT / "docs/plugins.md").read_text()))
+    (tmp_path / "teapot.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(test, names)
+    await names["test_there_is_no_coffee"]()
