@@ -46,7 +46,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
 PLUGIN_CATEGORIES = frozenset(
     (
         "cache",
-        "directory",
         "geo_restriction",
         "image_optim",
     )

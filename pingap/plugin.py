@@ -51,7 +51,7 @@ from pingap.stages.plugins.fields import (
     parse_url,
 )
 from pingap.stages.plugins.figures import RequestFigures
-from pingap.stages.plugins.file_body import FileBody
+from pingap.stages.plugins.file_body import FileBody, JoinedBody
 from pingap.stages.plugins.limits import BUCKET, INFLIGHT, RATE, bucket_verdict, rate_verdict
 from pingap.stages.plugins.processes import JobFailed
 from pingap.stages.spellings import as_sent, is_path, parameter
@@ -80,6 +80,7 @@ __all__ = [
     "Hook",
     "Host",
     "JobFailed",
+    "JoinedBody",
     "Network",
     "Overloaded",
     "PathRegex",

@@ -20,7 +20,7 @@ _OF_PLUGINS: Final[Mapping[str, frozenset[str]]] = {
     "compression": frozenset(("content_types",)),
     "combined_auth": frozenset(("authorizations", "ip_list")),
     "csrf": frozenset(("trusted_origins",)),
-    "directory": frozenset(("headers",)),
+    "directory": frozenset(("headers", "precompressed", "try")),
     "forward_auth": frozenset(("add_headers", "request_headers", "response_headers")),
     "geo_restriction": frozenset(("country_codes",)),
     "ip_restriction": frozenset(("ip_list",)),

@@ -143,6 +143,10 @@ class Plugin(Generic[S]):
     """It may call transform_request or collect_request."""
     counts_requests: ClassVar[bool] = False
     """The requests of its locations are counted: for `Host.figures`."""
+    threads: ClassVar[int] = 2
+    """For `host.in_thread`, of a plugin that comes with pingap; users' have the key `threads` of their section."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """Keys that are paths of files, of a plugin that comes with pingap: relative ones are made absolute when the section is read."""
     is_outermost: ClassVar[bool] = False
     """Its response hooks run after those of all other plugins, and on replies of plugins too."""
     sees_error_pages: ClassVar[bool] = False

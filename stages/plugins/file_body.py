@@ -1,4 +1,4 @@
-"""A file, or a part of one, as the body of a reply: `reply(200, FileBody(path))`.
+"""A file, a part of one, or several after each other as the body of a reply: `reply(200, FileBody(path))`.
 
 Where accept can open the file too it is only named to it, and goes from there with sendfile. Else it is read here, in
 threads, a piece each time that the client has taken enough of those before; the pieces go through this stage and accept as DATA.
@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from copy import copy
+from functools import partial
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from pingap.stages.messages import FileRef
 
@@ -25,20 +29,50 @@ _readers: Final = ThreadPoolExecutor(8, "files of plugins")
 """Of their own: a disk that hangs must hold up nobody who looks up names, say."""
 
 
+Run = Callable[..., Awaitable[Any]]
+"""Runs a call in a thread, as `host.in_thread` does."""
+
+
+class _Descriptor:
+    """An open file. It is closed when no body has it any more."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
 class FileBody:
     """Opened when it is made, so that what cannot be opened is the plugin's to answer for. May be replied as often as wanted."""
 
-    __slots__ = ("_file", "length", "offset", "ref", "size")
+    __slots__ = ("_file", "_in_thread", "_piece", "length", "offset", "ref", "size")
 
-    def __init__(self, path: str | os.PathLike[str], offset: int = 0, length: int | None = None) -> None:
-        """offset, length: in bytes; None is the rest of the file.
+    def __init__(
+        self,
+        path: str | bytes | os.PathLike[str],
+        offset: int = 0,
+        length: int | None = None,
+        *,
+        descriptor: int | None = None,
+        piece: int = PIECE,
+        in_thread: Run | None = None,
+    ) -> None:
+        """offset, length: in bytes; None is the rest of the file. descriptor: of the file at `path`, if it is open already; it becomes
+        the body's own, also when this raises. piece: bytes of one read. in_thread: what reads run in, `host.in_thread` say; None is
+        threads that all plugins share.
 
+        Opening and asking for its size may wait for a disk: make it in a thread where that may hang.
         Raises OSError for what cannot be opened, ValueError for what is no file and for a part that it does not have.
         """
-        self._file = -1
         # A FIFO that nobody writes to would hold up the loop.
-        self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        found = os.fstat(self._file)
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC) if descriptor is None else descriptor
+        self._file = _Descriptor(opened)
+        self._in_thread = in_thread
+        self._piece = piece
+        found = os.fstat(opened)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{os.fspath(path)!r} is no regular file")
         self.size = found.st_size
@@ -52,17 +86,39 @@ class FileBody:
         if offset < 0 or self.length < 0 or offset + self.length > self.size:
             raise ValueError(f"{os.fspath(path)!r} has {self.size} bytes, and not {self.length} from {offset} on")
 
+    def part(self, offset: int, length: int) -> FileBody:
+        """Another part of the same open file. Raises ValueError for one that it does not have."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise ValueError(f"{os.fsdecode(self.ref.path)!r} has {self.size} bytes, and not {length} from {offset} on")
+        other = copy(self)
+        other.offset, other.length, other.ref = offset, length, replace(self.ref, offset=offset)
+        return other
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
+        run = self._in_thread or partial(asyncio.get_running_loop().run_in_executor, _readers)
         at, left = self.offset, self.length
         while left:
-            piece = await loop.run_in_executor(_readers, os.pread, self._file, min(left, PIECE), at)
+            piece = await run(os.pread, self._file.number, min(left, self._piece), at)
             if not piece:
                 raise OSError(f"the file has become shorter: {left} bytes of {self.length} are missing")
             at += len(piece)
             left -= len(piece)
             yield piece
 
-    def __del__(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
+
+class JoinedBody:
+    """Bytes and files one after the other, as a body whose length is told. May be replied as often as wanted."""
+
+    __slots__ = ("_parts", "length")
+
+    def __init__(self, parts: Iterable[bytes | FileBody]) -> None:
+        self._parts = tuple(parts)
+        self.length = sum(part.length if isinstance(part, FileBody) else len(part) for part in self._parts)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            if isinstance(part, FileBody):
+                async for piece in part:
+                    yield piece
+            elif part:
+                yield part

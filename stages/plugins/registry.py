@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pingap.stages.plugins.builtin.combined_auth import CombinedAuth
 from pingap.stages.plugins.builtin.compression import Compression
 from pingap.stages.plugins.builtin.cors import Cors
 from pingap.stages.plugins.builtin.csrf import Csrf
+from pingap.stages.plugins.builtin.directory import Directory
 from pingap.stages.plugins.builtin.forward_auth import ForwardAuth
 from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
 from pingap.stages.plugins.builtin.jwt import Jwt
@@ -53,6 +55,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "cors": Cors,
     "csrf": Csrf,
     "forward_auth": ForwardAuth,
+    "directory": Directory,
     "ip_restriction": IpRestriction,
     "jwt": Jwt,
     "key_auth": KeyAuth,
@@ -85,9 +88,6 @@ assert BUILTIN_INSTANCES == BUILTIN_PLUGINS, "config/unsupported.py names other 
 MOST_TIMEOUT: Final = 3600.0
 """Seconds."""
 
-OUR_THREADS: Final = 2
-"""Of a plugin of ours: compression makes use of them, and of the processor alone."""
-
 _load_guard: Final = HookGuard()
 """Deadline for what a user's plugin does in a trial; the stage brings its own."""
 
@@ -108,7 +108,7 @@ class Made:
     hooks: Mapping[Step, Hook]
     bounds: Bounds | None
     """What one call of a hook may take; None for plugins of ours, which keep their own deadlines."""
-    threads: int = OUR_THREADS
+    threads: int
     fingerprint: str = ""
     """Of the code, where that is not ours."""
     code: Code | None = None
@@ -147,7 +147,7 @@ class Checker:
         """By plugin, of those that users wrote: for `Snapshot.code`."""
 
     def __call__(self, name: str, section: dict[str, Any], upstreams: Set[str] | None = None) -> list[Problem | Note]:
-        """Of a python plugin the `path` in `section` is made absolute, so that all who read the snapshot know the same file.
+        """Paths of files in `section` are made absolute, so that all who read the snapshot know the same file.
 
         upstreams: the names of those that are configured; None when that is not known.
         """
@@ -160,6 +160,9 @@ class Checker:
                     notes += lenient.renamed(path, category, section)
                     notes += lenient.meant(path, CATEGORIES[category].model, section)
                 made = make(name, section, _load_guard)
+                for key in made.plugin.files:
+                    if (file := section.get(key)) and not file.startswith("~"):  # whose home that is, every process knows
+                        section[key] = os.path.normpath(os.path.join(os.path.abspath(self._base), file))
                 return [*_unknown_upstreams(name, made.upstreams, upstreams), *notes, *made.notes]
             if not self._runs_code:
                 return []  # to find a module may run code, too
@@ -272,7 +275,7 @@ def make(name: str, section: Mapping[str, Any], guard: HookGuard, code: Code | N
     if kind is None:
         raise PluginRefused([_unknown(f"{path}.category", category)])
     plugin = _build(path, kind, section, lambda: kind(_validated(path, kind.model, section)))
-    return Made(plugin, plugin.hooks(), None, notes=_notes(path, plugin), upstreams=_upstreams_of(plugin))
+    return Made(plugin, plugin.hooks(), None, kind.threads, notes=_notes(path, plugin), upstreams=_upstreams_of(plugin))
 
 
 def _code_of(name: str, section: Mapping[str, Any], base: str) -> Code:

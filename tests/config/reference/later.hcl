@@ -63,21 +63,6 @@ plugin "memory" {
     skip = "/(lending|desk)"
 }
 
-plugin "leaflets" {
-    category = "directory"
-    step = "request"
-    path = "~/leaflets"
-    index = "first.html"
-    autoindex = true
-    chunk_size = "16kb"
-    max_age = "12h"
-    private = true
-    charset = "utf-8"
-    headers = ["X-Leaflet:yes"]
-    download = true
-    follow_symlinks = false
-}
-
 plugin "border" {
     category = "geo_restriction"
     type = "deny"

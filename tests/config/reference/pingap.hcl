@@ -215,7 +215,7 @@ servers "porch" {
   tcp_fast_open   = true
 
   location "porch" {
-    plugins = ["pingap:ping", "pass", "visitor-pass", "old-pass", "pingap:acceptEncodingAdjustment", "shortlist", "links", "robots", "neighbours", "fork", "pingap:stats"]
+    plugins = ["pingap:ping", "pass", "visitor-pass", "old-pass", "pingap:acceptEncodingAdjustment", "shortlist", "leaflets", "links", "robots", "neighbours", "fork", "pingap:stats"]
 
     plugin "figures" {
       category = "stats"
@@ -333,6 +333,21 @@ plugin "shortlist" {
   category          = "accept_encoding"
   encodings         = "br, gzip"
   only_one_encoding = true
+}
+
+plugin "leaflets" {
+    category = "directory"
+    step = "request"
+    path = "~/leaflets"
+    index = "first.html"
+    autoindex = true
+    chunk_size = "16kb"
+    max_age = "12h"
+    private = true
+    charset = "utf-8"
+    headers = ["X-Leaflet:yes"]
+    download = true
+    follow_symlinks = false
 }
 
 plugin "links" {

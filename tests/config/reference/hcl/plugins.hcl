@@ -145,6 +145,21 @@ plugin "shortlist" {
     only_one_encoding = true
 }
 
+plugin "leaflets" {
+    category = "directory"
+    step = "request"
+    path = "~/leaflets"
+    index = "first.html"
+    autoindex = true
+    chunk_size = "16kb"
+    max_age = "12h"
+    private = true
+    charset = "utf-8"
+    headers = ["X-Leaflet:yes"]
+    download = true
+    follow_symlinks = false
+}
+
 plugin "links" {
     category = "referer_restriction"
     type = "allow"
