@@ -41,10 +41,11 @@ class Place:
                 ("url", f"http://127.0.0.1:{self.service.port}/verify", "20s"),
                 ("brief", "upstream://auth/verify", "300ms"),
                 ("nobody", f"http://127.0.0.1:{free_port()}/verify", "20s"),
+                ("around", "http://127.0.0.1:{port}/around/verify", "20s"),
             )
         )
         more = f'{locations}[upstreams.auth]\naddrs = ["127.0.0.1:{self.service.port}"]\n'
-        names = '["upstream", "url", "brief", "nobody"]'
+        names = '["upstream", "url", "brief", "nobody", "around"]'
         self.pingap = Pingap(site([self.origin.port], more=more, locations=names), placement)
 
     def does(self, answer: Callable[[Exchange], None]) -> None:
@@ -220,6 +221,15 @@ def test_a_service_that_is_not_there_lets_nobody_pass(place: Place) -> None:
             options: dict[str, Any] = more
             got = client.get("/nobody/x", **options)
             assert (got.status, got.body) == FAILED
+    assert not place.origin.requests
+
+
+def test_a_url_that_leads_back_is_no_storm(place: Place) -> None:
+    place.does(says())
+    with place.client() as client:
+        got = client.get("/around/x")
+        assert (got.status, got.body) == FAILED
+    place.pingap.wait_output("leads back to a location with this plugin")
     assert not place.origin.requests
 
 

@@ -66,7 +66,7 @@ def test_a_service_that_is_down_is_502(placement: str, origin: Origin, service: 
     service.stop()
     with Pingap(config, placement) as proxy:
         assert proxy.get("/x").status == 502
-        proxy.wait_output("connect_failed")
+        proxy.wait_output("connect_failed|no_backend")
 
 
 def test_an_upstream_that_dies_with_a_fetch_is_an_error_and_no_hang(origin: Origin, service: Origin) -> None:

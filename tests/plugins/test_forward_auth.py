@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pingap.config.problems import Note
 from pingap.stages.messages import Cancel, Peer, Response, Routed
@@ -33,7 +34,9 @@ async def asked(stage: Stage, headers: str = "", target: str = "/a?b=1", **more:
     question = await stage.one(stage.request(target, headers, **more))
     assert isinstance(question, Routed) and question.sid == FIRST
     assert (question.length, question.body, question.ended) == (0, b"", True)
-    return question
+    others = [line for line in lines(question.headers) if not line.startswith("x-forward-auth-way: ")]
+    assert len(others) == len(lines(question.headers)) - 1
+    return replace(question, headers="".join(f"{line}\r\n" for line in others).encode("latin-1"))
 
 
 async def said(stage: Stage, status: int = 200, headers: str = "", body: bytes = b"", **more: Any) -> Response | Routed:
@@ -282,6 +285,16 @@ async def test_the_service_hears_when_the_client_has_left() -> None:
         await asked(stage)
         assert Cancel(FIRST, "plugins") in await stage.run(Cancel(SID, "client"))
         assert stage.actor.held() == 0
+
+
+async def test_a_question_that_comes_back_is_the_end_of_it() -> None:
+    async with Stage({"p": {**AUTH, "request_headers": ["Cookie"]}}) as stage:
+        question = await stage.one(stage.request(headers="x-forward-auth-way: other"))
+        other, own = [line for line in lines(question.headers) if line.startswith("x-forward-auth-way: ")]
+        assert other == "x-forward-auth-way: other"
+        assert isinstance(await said(stage), Routed)
+        back = f"{other}, {own.partition(': ')[2]},more"
+        await failed(stage, await stage.one(stage.request(headers=f"x-forward-auth-way: a\n{back}", sid=SID + 1)))
 
 
 async def test_when_too_many_wait_nobody_passes() -> None:

@@ -19,8 +19,9 @@ left out otherwise. So is what is about the connection or a body (Host, Expect, 
 would be about another resource, and what `add_headers` names, unless it is Authorization, Cookie or in `request_headers`.
 
 Whoever cannot be asked lets nobody pass: no connection, no answer within `timeout`, one that breaks off or has more than 1 MiB
-is 502 `Forward auth request failed`, a 304 too; the log says which. With `upstream://NAME/path` the service is an upstream of
-the configuration, with its pool, TLS, health checks and retries. `auth_url` must not lead back to a location with this plugin.
+is 502 `Forward auth request failed`, a 304 too; the log says which. So is an `auth_url` that leads back to a location with the
+same plugin: each question has a mark, `X-Forward-Auth-Way`. With `upstream://NAME/path` the service is an upstream of the
+configuration, with its pool, TLS, health checks and retries.
 
 Unlike pingap 0.13.9: that follows redirects, so that a login page lets everybody pass. It leaves what the client sends under the
 names of `add_headers` in the request, adds its X-Forwarded-For to the client's, makes requests with a body wait in vain, takes
@@ -30,6 +31,7 @@ or PHP take for it (`X_User`), and gets all lines that the service sends, not on
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Final
 
@@ -51,6 +53,7 @@ from pingap.plugin import (
     Step,
     Trouble,
     Url,
+    as_header_name,
     reply,
 )
 
@@ -72,6 +75,9 @@ _TOLD: Final = frozenset(
     + ("x-original-uri", "x-real-ip")
 )
 """What we write."""
+_WAY: Final = "x-forward-auth-way"
+"""The marks of the plugins that a question has come from."""
+_WAY_LINE: Final = as_header_name(_WAY)
 _CREDENTIALS: Final = frozenset(("authorization", "cookie"))
 
 _NOT_RELAYED: Final = frozenset(
@@ -107,6 +113,7 @@ class ForwardAuth(Plugin[ForwardAuthSettings]):
     def __init__(self, settings: ForwardAuthSettings) -> None:
         super().__init__(settings)
         self._host: Host | None = None
+        self._mark = b""
         self._asked = frozenset(name.lower() for name in settings.request_headers)
         self._added = list(dict.fromkeys(name.lower() for name in settings.add_headers))
         self._relayed = list(dict.fromkeys(name.lower() for name in settings.response_headers))
@@ -126,6 +133,7 @@ class ForwardAuth(Plugin[ForwardAuthSettings]):
 
     def start(self, host: Host) -> None:
         self._host = host
+        self._mark = secrets.token_hex(8).encode()  # which no client knows: it is not to make a loop of a request
 
     def hooks(self) -> Mapping[Step, Hook]:
         return {"request": self.request, "response": self.response} if self._relayed else {"request": self.request}
@@ -133,6 +141,8 @@ class ForwardAuth(Plugin[ForwardAuthSettings]):
     async def request(self, exchange: Exchange) -> Result:
         host, settings = self._host, self.settings
         assert host is not None
+        if self._mark in (exchange.headers.joined(_WAY_LINE) or b"").replace(b" ", b"").split(b","):
+            return self._failed("auth_url leads back to a location with this plugin")
         method = exchange.method if settings.preserve_method else "GET"
         try:
             answer = await host.fetch_url(settings.auth_url, method, self._headers(exchange), timeout=settings.timeout, limit=LARGEST)
@@ -162,6 +172,9 @@ class ForwardAuth(Plugin[ForwardAuthSettings]):
         lines = []
         cookies = []
         for name, value in exchange.headers.items():
+            if name == _WAY:
+                lines.append((name, value))
+                continue
             if name in _KEPT or (self._asked and name not in self._asked):
                 continue
             plain = name.translate(_DASHES)
@@ -174,6 +187,7 @@ class ForwardAuth(Plugin[ForwardAuthSettings]):
         if cookies:
             lines.append(("cookie", "; ".join(cookies)))  # RFC 6265 section 5.4: it is one line
         lines += [(name, value) for name, value in _told(exchange, exchange.headers.get if is_believed else _nothing) if value]
+        lines.append((_WAY, self._mark.decode()))
         return lines
 
     # -- the answer ---------------------------------------------------------------
