@@ -26,7 +26,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 @click.option("-c", "--conf", metavar="PATH", callback=options.unseen, help="List the plugins of your own in this configuration, too.")
 @options.as_json
 def plugins(name: str | None, conf: str | None, as_json: bool) -> None:
-    """List the plugins, or show the manual of one: steps, keys, defaults.
+    """List the plugins, those of installed packages too, or show the manual of one: steps, keys, defaults.
 
     NAME is that of a plugin, or of an instance that needs no section. Of a plugin
     of your own it is the name of its section in the configuration that -c names.
@@ -35,7 +35,7 @@ def plugins(name: str | None, conf: str | None, as_json: bool) -> None:
     from pingap.workshop.catalogue import as_json as plain_of
     from pingap.workshop.catalogue import entries
 
-    found = [*entries(), *(_of_configuration(conf) if conf is not None else ())]
+    found = [*entries(), *_installed(), *(_of_configuration(conf) if conf is not None else ())]
     shown = found if name is None else [_named(found, name)]
     if as_json:
         terminal.say(json.dumps([plain_of(entry) for entry in shown], indent=2))
@@ -52,6 +52,17 @@ def _named(found: list[PluginEntry], name: str) -> PluginEntry:
         hint = nearest(name, [entry.name for entry in found])
         fail(f"there is no plugin {name!r}" + (f": {hint}" if hint else "; `pingap plugins` lists them"), BAD_USAGE)
     return entry
+
+
+def _installed() -> list[PluginEntry]:
+    from pingap.stages.plugins.user_code import BrokenCode
+    from pingap.workshop.catalogue import entries_installed
+
+    try:
+        return entries_installed()
+    except BrokenCode as error:
+        terminal.warn(str(error))
+        return []
 
 
 def _of_configuration(conf: str) -> list[PluginEntry]:

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic_core import PydanticUndefined
@@ -19,7 +19,7 @@ from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, format_durati
 from pingap.config.schema import docs_of
 from pingap.config.storage.base import Readable
 from pingap.loading import load
-from pingap.stages.plugins import registry, user_code
+from pingap.stages.plugins import installed, registry, trial, user_code
 from pingap.stages.plugins.api import STEPS, Plugin, Settings, Step
 from pingap.stages.plugins.guard import HookGuard
 
@@ -79,6 +79,27 @@ class PluginEntry:
 def entries() -> list[PluginEntry]:
     """Of all plugins of pingap, in the order of their names, `python` last."""
     return [*(_entry(name, kind) for name, kind in sorted(registry.CATEGORIES.items())), _of_users()]
+
+
+def entries_installed() -> list[PluginEntry]:
+    """Of the plugins that installed packages have, by their categories. Raises BrokenCode when what is installed cannot be read.
+
+    Each is imported into this process, after it was tried in another one; of one that cannot be the summary says why.
+    """
+    found = []
+    for one in installed.listed():
+        if one.category in registry.OUR_CATEGORIES:
+            why = "is not to be had: pingap's own plugin has that name"
+        elif problems := trial.try_out(registry.JUDGE_PACKAGE, one.category, {"category": one.category}, one.code).problems:
+            why = f"cannot be used: {problems[0].message}"
+        else:
+            kind = registry.class_of(one.category, HookGuard())
+            assert kind is not None
+            entry = entry_of(one.category, kind, sys.modules[kind.__module__].__doc__ or "")
+            found.append(replace(entry, summary=f"{one.distribution}: {entry.summary or kind.__name__}"))
+            continue
+        found.append(PluginEntry(one.category, (), (), f"{one} {why}", "", (), {}))
+    return found
 
 
 def entry_of(name: str, kind: type[Plugin[Any]], doc: str) -> PluginEntry:

@@ -4,7 +4,7 @@
     builtin/    one file a plugin     registry.py   which there are; checks sections, plans itineraries
     host.py     what plugins may ask: claims.py (limits.py counts), endings.py, threads.py, fetch.py (requests
                 of their own), figures.py and counts.py (how many requests there are), processes.py (work.py is what happens in one)
-    user_code.py  loads a user's plugin, with own_modules.py    trial.py  tries it in a child before
+    user_code.py  loads a user's plugin, with own_modules.py    installed.py  plugins of packages    trial.py  tries both in a child before
     guard.py    a deadline for its code, and turns; driving.py  the same for what it awaits; guarded.py  both around a plugin
     chain.py    the hooks of a location, in order, of live.py (plugins that were started)    runner.py  runs them, meters.py
                 measures them

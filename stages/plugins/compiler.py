@@ -181,7 +181,7 @@ def _told(name: str, made: Made) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        place = user_code.where(error, made.paths)
+        place = user_code.where(error, made.files)
         text = f"{place + ': ' if place else ''}it cannot start: {type(error).__name__}: {error}"
         raise PluginRefused([Problem(path_of("plugins", name), text)]) from error
 

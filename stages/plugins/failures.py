@@ -27,8 +27,8 @@ class Failures:
             return
         self._count("plugin_failures", plugin=name)
         owners = (*chain.before.owners, *chain.proxy.owners, *chain.respond.owners)
-        paths = next((live.paths for live in owners if live.name == name), ())
-        self._tell("error", "a plugin failed", name, cause, user_code.where(cause, paths) or user_code.last_line(cause))
+        files = next((live.files for live in owners if live.name == name), ())
+        self._tell("error", "a plugin failed", name, cause, user_code.where(cause, files) or user_code.last_line(cause))
 
     def late(self, name: str, error: BaseException) -> None:
         """A hook failed whose request has ended."""

@@ -20,12 +20,12 @@ class Live:
         "__weakref__",
         "counts_requests",
         "end",
+        "files",
         "hooks",
         "is_guarded",
         "is_outermost",
         "meter",
         "name",
-        "paths",
         "plugin",
         "reads_request_body",
         "sees_error_pages",
@@ -38,7 +38,7 @@ class Live:
         self.name = name
         self.meter = meter
         self.plugin = made.plugin
-        self.paths = made.paths
+        self.files = made.files
         self.is_guarded = made.bounds is not None
         self.counts_requests = made.plugin.counts_requests
         self.is_outermost = made.plugin.is_outermost

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Container, Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -16,7 +16,7 @@ from pingap.config.quantities import describe
 from pingap.config.unsupported import BUILTIN_PLUGINS, LATER_BUILTIN_PLUGINS, PLUGIN_CATEGORIES
 from pingap.stages.coding.rules import BUILTIN as CODINGS
 from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
-from pingap.stages.plugins import lenient, trial, user_code
+from pingap.stages.plugins import installed, lenient, trial, user_code
 from pingap.stages.plugins.api import REQUEST_STEPS, STEPS, Plugin, Settings, Step
 from pingap.stages.plugins.builtin.accept_encoding import AcceptEncoding
 from pingap.stages.plugins.builtin.admin import Admin
@@ -73,6 +73,9 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
 }
 """Category → plugin. `python` is the category of all others."""
 
+OUR_CATEGORIES: Final = frozenset((*CATEGORIES, user_code.CATEGORY, *PLUGIN_CATEGORIES))
+"""No installed package takes the place of one of these."""
+
 BUILTIN_SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     **CODINGS,
     "pingap:acceptEncodingAdjustment": {"category": "accept_encoding", "encodings": "zstd, br, gzip", "only_one_encoding": True},
@@ -111,16 +114,11 @@ class Made:
     threads: int
     fingerprint: str = ""
     """Of the code, where that is not ours."""
-    code: Code | None = None
-    """What was run; None for plugins of ours."""
+    files: Container[str] = ()
+    """Of the code, for finding lines in tracebacks; none for plugins of ours."""
     notes: tuple[Note, ...] = ()
     upstreams: tuple[tuple[str, str], ...] = ()
     """(key, name) of those that its settings name."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Of the code, for finding lines in tracebacks; none for plugins of ours."""
-        return self.code.paths if self.code is not None else ()
 
     @property
     def plan(self) -> int:
@@ -154,7 +152,8 @@ class Checker:
         notes: list[Note] = []
         try:
             category = section.get("category")
-            if category != user_code.CATEGORY:
+            package = _package_of(name, category)
+            if category != user_code.CATEGORY and package is None:
                 path = path_of("plugins", name)
                 if category in lenient.GUARDLESS and category in CATEGORIES:
                     notes += lenient.renamed(path, category, section)
@@ -166,15 +165,16 @@ class Checker:
                 return [*_unknown_upstreams(name, made.upstreams, upstreams), *notes, *made.notes]
             if not self._runs_code:
                 return []  # to find a module may run code, too
-            code = _code_of(name, section, self._base)
+            code = _code_of(name, section, self._base) if package is None else package.code
         except PluginRefused as refused:
             return [*refused.problems, *notes]
-        absolute = section | {"path": code.path} if "path" in section else section
+        absolute = section | {"path": code.path} if "path" in section and package is None else section
         tried = trial.try_out(JUDGE, name, absolute, code)
         problems = tried.problems or _unknown_upstreams(name, tried.upstreams, upstreams)
         if not problems:
             section.update(absolute)
-            self.code[name] = code
+            if package is None:
+                self.code[name] = code
         return [*problems, *tried.notes]
 
 
@@ -206,6 +206,27 @@ def judge(name: str, section: dict[str, Any], code: Code) -> Tried:
     return Tried([], made.plan, made.notes, made.upstreams)
 
 
+JUDGE_PACKAGE: Final = "pingap.stages.plugins.registry:judge_package"
+
+
+def judge_package(name: str, section: dict[str, Any], code: Code) -> Tried:
+    """As `judge`, of no more than the class of the plugin of an installed package: for lists."""
+    _load_guard.install(None)
+    try:
+        class_of(str(section["category"]), _load_guard)
+    except user_code.BrokenCode as error:
+        return Tried([Problem(path_of("plugins", name, "category"), str(error))], 0)
+    finally:
+        _load_guard.uninstall()
+    return Tried([], 0)
+
+
+def class_of(category: str, guard: HookGuard) -> type[Plugin[Any]] | None:
+    """Of an installed package's plugin; it is imported. None when there is none. Raises BrokenCode."""
+    package = installed.find(category)
+    return installed.load(package, guard)[0] if package is not None else None
+
+
 def _upstreams_of(plugin: Plugin[Any]) -> tuple[tuple[str, str], ...]:
     return tuple((str(key), str(name)) for key, name in plugin.upstreams())
 
@@ -228,9 +249,10 @@ def plans(snapshot: Snapshot, trusts: bool = False) -> dict[str, int]:
 
 
 def _plan(name: str, section: dict[str, Any], code: Code | None, trusts: bool) -> int:
-    if trusts or section.get("category") != user_code.CATEGORY:
+    package = _package_of(name, section.get("category"))
+    if trusts or (section.get("category") != user_code.CATEGORY and package is None):
         return make(name, section, _load_guard, code).plan
-    tried = trial.try_out(JUDGE, name, section, code or _code_of(name, section, ""))
+    tried = trial.try_out(JUDGE, name, section, package.code if package else code or _code_of(name, section, ""))
     if tried.problems:
         raise PluginRefused(tried.problems)
     return tried.plan
@@ -272,6 +294,8 @@ def make(name: str, section: Mapping[str, Any], guard: HookGuard, code: Code | N
     if category == user_code.CATEGORY:
         return _make_python(name, section, guard, code or _code_of(name, section, ""))
     kind = CATEGORIES.get(category) if isinstance(category, str) else None
+    if kind is None and (package := _package_of(name, category)) is not None:
+        return _make_installed(name, section, guard, package)
     if kind is None:
         raise PluginRefused([_unknown(f"{path}.category", category)])
     plugin = _build(path, kind, section, lambda: kind(_validated(path, kind.model, section)))
@@ -294,6 +318,11 @@ def _host_keys(name: str, section: Mapping[str, Any]) -> user_code.PythonSetting
     if (host.path is None) == (host.module is None):
         hint = 'path = "my_plugin.py", or module = "package.my_plugin"'
         raise PluginRefused([Problem(path, "a python plugin is named by either path or module", hint)])
+    return _bounded(path, host)
+
+
+def _bounded(path: str, host: user_code.PythonSettings) -> user_code.PythonSettings:
+    """Raises PluginRefused for times that nobody may have."""
     if not 0 < host.timeout <= MOST_TIMEOUT:
         raise PluginRefused([Problem(f"{path}.timeout", f"must be more than 0 and at most {MOST_TIMEOUT / 3600:g}h")])
     if host.hold_timeout is not None and not 0 < host.hold_timeout <= LONGEST_STEP:
@@ -306,37 +335,83 @@ def _place(name: str, host: user_code.PythonSettings) -> str:
     return path_of("plugins", name, "path" if host.path is not None else "module")
 
 
+def _package_of(name: str, category: Any) -> installed.InstalledPlugin | None:
+    """The plugin of an installed package that a category names, if it is none of pingap's. Raises PluginRefused."""
+    if not isinstance(category, str) or not category or category in OUR_CATEGORIES:
+        return None
+    try:
+        return installed.find(category)
+    except user_code.BrokenCode as error:
+        raise PluginRefused([Problem(path_of("plugins", name, "category"), str(error))]) from error
+
+
 def _make_python(name: str, section: Mapping[str, Any], guard: HookGuard, code: Code) -> Made:
     host = _host_keys(name, section)
-    path, where, file = path_of("plugins", name), _place(name, host), code.path
+    where = _place(name, host)
     try:
-        kind, loaded = user_code.load(host, code, guard)
-        if taken := sorted(user_code.HOST_KEYS.intersection(_keys(kind.model))):
-            raise user_code.BrokenCode(f"{file}: {kind.__name__}.model has a key {taken[0]!r}, which every python plugin has already")
-        own = {key: value for key, value in section.items() if key not in user_code.HOST_KEYS}
-        plugin = guard.run(
-            host.bounds.hold, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), user_code.HOST_KEYS)
-        )
-        loaded.used_by(plugin)
-        hooks = dict(guard.run(host.bounds.hold, plugin.hooks))
-        notes = guard.run(host.bounds.hold, _notes, path, plugin)
-        upstreams = guard.run(host.bounds.hold, _upstreams_of, plugin)
+        kind, version = user_code.load(host, code, guard)
     except user_code.BrokenCode as error:
         raise PluginRefused([Problem(where, str(error))]) from error
+    made = _make_users(_Users(name, where, code.path, code.paths, user_code.HOST_KEYS), section, host, kind, guard)
+    version.used_by(made.plugin)
+    return replace(made, fingerprint=version.digest)
+
+
+def _make_installed(name: str, section: Mapping[str, Any], guard: HookGuard, package: installed.InstalledPlugin) -> Made:
+    path = path_of("plugins", name)
+    bounds = {key: section[key] for key in user_code.BOUND_KEYS & section.keys()}
+    host = _bounded(path, _validated(path, user_code.PythonSettings, bounds))
+    where = f"{path}.category"
+    try:
+        kind, files = installed.load(package, guard)
+    except user_code.BrokenCode as error:
+        raise PluginRefused([Problem(where, str(error))]) from error
+    return _make_users(_Users(name, where, str(package), files, user_code.BOUND_KEYS, is_package=True), section, host, kind, guard)
+
+
+class _Users(NamedTuple):
+    """A plugin that is not pingap's, to be made."""
+
+    name: str
+    where: str
+    """Path of the key that says where its code is."""
+    whose: str
+    """The file, or the package."""
+    files: Container[str]
+    keys: frozenset[str]
+    """Those that the stage reads itself."""
+    is_package: bool = False
+
+
+def _make_users(
+    users: _Users, section: Mapping[str, Any], host: user_code.PythonSettings, kind: type[Plugin[Any]], guard: HookGuard
+) -> Made:
+    path, where, whose = path_of("plugins", users.name), users.where, users.whose
+    hold = host.bounds.hold
+    try:
+        if taken := sorted(users.keys.intersection(_keys(kind.model))):
+            message = f"{whose}: {kind.__name__}.model has a key {taken[0]!r}, which every plugin of this kind has already"
+            raise PluginRefused([Problem(where, message)])
+        own = {key: value for key, value in section.items() if key not in users.keys}
+        plugin = guard.run(hold, lambda: _build(path, kind, section, lambda: kind(_validated(path, kind.model, own)), users.keys))
+        hooks = dict(guard.run(hold, plugin.hooks))
+        notes = guard.run(hold, _notes, path, plugin)
+        upstreams = guard.run(hold, _upstreams_of, plugin)
     except PluginRefused:
         raise
     except Exception as error:
-        place = user_code.where(error, code.paths) or file
-        raise PluginRefused([Problem(where, f"{place}: {type(error).__name__}: {error}")]) from error
+        place = user_code.where(error, users.files)
+        told = f"{whose}: {place}" if place and users.is_package else place or whose
+        raise PluginRefused([Problem(where, f"{told}: {type(error).__name__}: {error}")]) from error
     if not hooks:
-        raise PluginRefused([Problem(where, f"{file}: {kind.__name__} overrides no step and would do nothing", choices(STEPS))])
+        raise PluginRefused([Problem(where, f"{whose}: {kind.__name__} overrides no step and would do nothing", choices(STEPS))])
     if bad := [step for step in hooks if step not in STEPS or not callable(hooks[step])]:
-        raise PluginRefused([Problem(where, f"{file}: hooks() names {bad[0]!r}, which is no step", choices(STEPS))])
+        raise PluginRefused([Problem(where, f"{whose}: hooks() names {bad[0]!r}, which is no step", choices(STEPS))])
     if not plugin.reads_request_body and (use := user_code.reader_of_bodies(kind)) is not None:
         hook, reader, line = use
         message = f"{reader}:{line}: {kind.__name__} uses {hook}, but does not say that it reads request bodies"
         raise PluginRefused([Problem(where, message, f"write {WANTED} in the class, or larger bodies would pass by it")])
-    return Made(plugin, hooks, host.bounds, host.threads, loaded.digest, code, notes, upstreams)
+    return Made(plugin, hooks, host.bounds, host.threads, files=users.files, notes=notes, upstreams=upstreams)
 
 
 def _notes(path: str, plugin: Plugin[Any]) -> tuple[Note, ...]:
@@ -370,7 +445,7 @@ def _unknown(path: str, category: Any) -> Problem:
         return Problem(path, message, "the category says which plugin this is")
     if category in PLUGIN_CATEGORIES:
         return Problem(path, f"not supported yet: the plugin {category!r}")
-    known = (*CATEGORIES, user_code.CATEGORY)
+    known = (*CATEGORIES, user_code.CATEGORY, *installed.names())
     return Problem(path, f"there is no plugin {category!r}", nearest(category, known) or choices(sorted(known)))
 
 

@@ -114,7 +114,9 @@ def _revived(plain: list[Any]) -> Code:
 
 
 def _key_path(name: str, section: dict[str, Any]) -> str:
-    return path_of("plugins", name, "path" if "path" in section else "module")
+    return path_of(
+        "plugins", name, next((key for key in ("path", "module") if key in section and section.get("category") == "python"), "category")
+    )
 
 
 def _forked(order: str, answer: int) -> tuple[int, Callable[[], int]]:

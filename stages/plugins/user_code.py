@@ -16,7 +16,7 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Final
 
@@ -69,6 +69,9 @@ class PythonSettings(Settings):
 
 HOST_KEYS: Final = frozenset(("path", "module", "class", "timeout", "hold_timeout", "threads"))
 """Keys that the stage reads itself; a plugin's own settings cannot be called so."""
+
+BOUND_KEYS: Final = frozenset(("timeout", "hold_timeout", "threads"))
+"""Those among them that a plugin of an installed package has, too."""
 
 
 class BrokenCode(Exception):
@@ -255,7 +258,7 @@ _NAMES: Final = re.compile(rf"\b{PREFIX}\w+_[0-9a-f]{{16}}\.")
 """What `own_modules` puts before the names of modules."""
 
 
-def where(error: BaseException, paths: Collection[str]) -> str:
+def where(error: BaseException, paths: Container[str]) -> str:
     """`file:line` of the last frame of an exception in one of the files; "" if there is none."""
     cause: BaseException | None = error
     while cause is not None:
