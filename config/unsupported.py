@@ -47,7 +47,6 @@ PLUGIN_CATEGORIES = frozenset(
     (
         "cache",
         "geo_restriction",
-        "image_optim",
     )
 )
 """Categories of plugins that the reference has and the registry of plugins does not have yet."""

@@ -67,7 +67,8 @@ def test_what_is_imported_is_installed_with_pingap() -> None:
     core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {
         normal(one)
-        for one in (*core["dependencies"], *core["optional-dependencies"]["fast"], *core["optional-dependencies"]["redis"], "pydantic-core")
+        for extra in ("fast", "images", "redis")
+        for one in (*core["dependencies"], *core["optional-dependencies"][extra], "pydantic-core")
     }  # pydantic has that
     distributions = packages_distributions()
     foreign = {word.partition(".")[0] for part in ("pingap", *PARTS) for path in (ROOT / part).rglob("*.py") for word in imports(path)}

@@ -27,6 +27,7 @@ from pingap.stages.plugins.builtin.cors import Cors
 from pingap.stages.plugins.builtin.csrf import Csrf
 from pingap.stages.plugins.builtin.directory import Directory
 from pingap.stages.plugins.builtin.forward_auth import ForwardAuth
+from pingap.stages.plugins.builtin.image_optim import ImageOptim
 from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
 from pingap.stages.plugins.builtin.jwt import Jwt
 from pingap.stages.plugins.builtin.key_auth import KeyAuth
@@ -56,6 +57,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "csrf": Csrf,
     "forward_auth": ForwardAuth,
     "directory": Directory,
+    "image_optim": ImageOptim,
     "ip_restriction": IpRestriction,
     "jwt": Jwt,
     "key_auth": KeyAuth,

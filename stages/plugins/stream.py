@@ -70,11 +70,16 @@ class PluginStream:
             return  # as most are
         if self.pieces is not None:
             self.pieces.close()
-        tasks = [mover.task for mover in (self.upload, self.download) if mover is not None]
-        if self.task is None and not tasks:
+        movers = [mover for mover in (self.upload, self.download) if mover is not None]
+        tasks = [self.task, *[mover.task for mover in movers]]
+        # All of them refer to each other: what they hold of bodies is to be free at once, not when garbage is collected.
+        self.task = self.upload = self.download = None
+        for mover in movers:
+            mover.task = None
+        if not any(tasks):
             return
         current = asyncio.current_task()
-        for task in (self.task, *tasks):
+        for task in tasks:
             if task is not None and task is not current:
                 task.cancel()
 

@@ -69,12 +69,3 @@ plugin "border" {
     country_codes = ["AQ", "BV HM"]
     message = "Not from there"
 }
-
-plugin "pictures" {
-    category = "image_optim"
-    output_types = "webp,avif"
-    png_quality = 85
-    jpeg_quality = 70
-    avif_quality = 65
-    avif_speed = 5
-}

@@ -234,6 +234,14 @@ servers "porch" {
       step     = "request"
       path     = "/bell"
     }
+    plugin "pictures" {
+      category     = "image_optim"
+      output_types = "webp,avif"
+      png_quality  = 85
+      jpeg_quality = 70
+      avif_quality = 65
+      avif_speed   = 5
+    }
     plugin "notice" {
       category = "mock"
       step     = "request"

@@ -209,6 +209,15 @@ plugin "neighbours" {
     max_age = "20m"
 }
 
+plugin "pictures" {
+    category = "image_optim"
+    output_types = "webp,avif"
+    png_quality = 85
+    jpeg_quality = 70
+    avif_quality = 65
+    avif_speed = 5
+}
+
 plugin "bell" {
     category = "ping"
     step = "request"
