@@ -198,7 +198,7 @@ def type_of(shape: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     kind = shape.get("type")
     if kind == "array":
         items = shape.get("items", {})
-        return f"list of {type_of(items, definitions)}" if items else "list"
+        return f"list of {type_of(items, definitions).replace('table', 'tables')}" if items else "list"
     if kind == "integer" and "minimum" in shape and "maximum" in shape:
         return f"{shape['minimum']} to {shape['maximum']}"
     return str(shape.get("format") or _KINDS.get(str(kind), "text"))

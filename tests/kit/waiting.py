@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+from pingap.workshop.kit.ports import free_port
+
+__all__ = ["eventually", "free_port", "is_alive", "low_port", "pss", "session_members", "state_of", "title", "until"]
 
 T = TypeVar("T")
 
@@ -33,23 +36,6 @@ async def eventually(is_so: Callable[[], object], seconds: float = 5, every: flo
     while not is_so():
         assert time.monotonic() < end, f"not within {seconds:g} s: {said()}"
         await asyncio.sleep(every)
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port that nobody has now. Not one of those from which the kernel takes the client's end of a connection at any moment."""
-    for _ in range(1000):
-        port = random.SystemRandom().randrange(12_000, 32_000)
-        if port in _given:
-            continue
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("127.0.0.1", port))
-            _given.add(port)
-            return port
-    raise AssertionError("no free port")
 
 
 def low_port() -> int:

@@ -95,6 +95,10 @@ async def test_a_backend_answers_what_a_function_makes_of_the_request(tmp_path: 
         stage.backend.answers_with(echo)
         answer = await stage.request("PUT", body=b"x")
         assert (answer.body, answer.headers["x-method"]) == (b"x", "PUT")
+        stage.backend.answers(304, "none of it", {"etag": '"1"'})
+        bare = await stage.get()
+        assert (bare.status, bare.body, bare.headers["etag"]) == (304, b"", '"1"')
+        stage.backend.answers_with(echo)
         head = await stage.request("HEAD")
         assert (head.body, head.headers["x-method"]) == (b"", "HEAD")
 
@@ -243,3 +247,18 @@ async def test_nothing_is_left_of_requests(tmp_path: Path) -> None:
         await asyncio.gather(*(stage.post("/", [b"x"] * 3) for _ in range(50)))
         assert len(stage.backend.requests) == 50
         assert (stage._asking, stage._asked, stage._fed.actor.held()) == ({}, {}, 0)
+
+
+async def test_there_is_one_at_a_time() -> None:
+    """The deadlines of hooks have the one timer of the process."""
+    sections = {"id": {"category": "request_id"}}
+    async with PluginStage(sections) as one:
+        with pytest.raises(RuntimeError, match="one PluginStage at a time"):
+            async with PluginStage(sections):
+                pass
+        assert (await one.get()).status == 200
+    with pytest.raises(PluginRefused):
+        async with PluginStage({"keys": {"category": "key_auth"}}):
+            pass
+    async with PluginStage(sections) as one:
+        assert (await one.get()).status == 200

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pingap.stages.header_view import WRITTEN_BY_US, Headers, Pairs, block_of
 from pingap.stages.plugins import user_code
 from pingap.workshop.kit.backend import BackendRequest, Body, ScriptedBackend
 from pingap.workshop.kit.client import StageAnswer
+from pingap.workshop.kit.ports import free_port
 
 READY: Final = 30.0
 """Seconds that a start may take, on a machine that does other things too."""
@@ -53,7 +53,7 @@ class LivePingap:
     ) -> None:
         """options: more of `pingap up`, as `("--placement", "colocated")`."""
         self.backends = {name: ScriptedBackend(name) for name in dict.fromkeys((upstream, *upstreams)) if name}
-        self.port = _free_port()
+        self.port = free_port()
         self._sections = {name: _absolute(dict(section), os.path.abspath(base)) for name, section in plugins.items()}
         self._order = list(order if order is not None else plugins)
         self._upstream, self._options = upstream, options
@@ -173,13 +173,6 @@ def _absolute(section: dict[str, Any], base: str) -> dict[str, Any]:
     if section.get("category") == user_code.CATEGORY and isinstance(path, str):
         section["path"] = os.path.join(base, path)
     return section
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _block(lines: Iterable[tuple[str, str]]) -> bytes:

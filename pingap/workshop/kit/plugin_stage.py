@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from pingap.config.model import Location, Server, Snapshot, Upstream
 from pingap.config.parts import Listen
@@ -59,7 +59,9 @@ class LoggedLine(NamedTuple):
 
 
 class PluginStage:
-    """A location with some plugins. Use as `async with PluginStage(sections) as stage`."""
+    """A location with some plugins. Use as `async with PluginStage(sections) as stage`, one at a time in a process."""
+
+    _is_open: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -90,17 +92,22 @@ class PluginStage:
     async def __aenter__(self) -> PluginStage:
         """Raises PluginRefused, with all problems of the sections."""
         __tracebackhide__ = True  # pytest shows the line of the test instead
+        if PluginStage._is_open:
+            raise RuntimeError("one PluginStage at a time: the deadlines of its hooks have the one timer of the process")
+        PluginStage._is_open = True
         self._context.told_of_send = self._soon
         self._context.told_of_log = _log
         await self._fed.actor.start()
         try:
             await self.reload(self._plugins, order=self._order)
         except BaseException:
+            PluginStage._is_open = False
             await self._fed.actor.stop()
             raise
         return self
 
     async def __aexit__(self, *why: object) -> None:
+        PluginStage._is_open = False
         for asking in list(self._asking.values()):
             asking.answer.cancel()
         await self._fed.__aexit__(*why)
@@ -296,7 +303,9 @@ class PluginStage:
         else:
             pieces, is_measured, headers = reply.pieces, reply.is_measured, reply.headers
         length = len(pieces[0]) if is_measured else UNKNOWN
-        if request.method == "HEAD":
+        if status in (204, 304):
+            length = UNKNOWN
+        if request.method == "HEAD" or status in (204, 304):
             pieces, is_measured = (b"",), True
         is_inline = is_measured and len(pieces[0]) <= INLINE
         asked.left, asked.credit = [] if is_inline else list(pieces), WINDOW
