@@ -167,6 +167,22 @@ async def test_an_upgrade_and_a_head_are_asked_as_well() -> None:
     assert (refused.status, refused.body) == (401, b"")
 
 
+async def test_the_time_it_takes_says_nothing_about_how_much_was_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(wanted: bytes, given: bytes) -> bool:
+        compared.append((wanted, given))
+        return real(wanted, given)
+
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    right = digest()
+    for made in (right, right[:-1] + "x", "x" + right[1:], right[:5], "x"):
+        compared.clear()
+        await answer(section(), f"/?{query(made=made)}")
+        assert compared == [(right.encode(), made.encode())]
+
+
 # -- apps -----------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import re
 from typing import Any
 
@@ -137,6 +138,25 @@ async def test_no_byte_of_a_token_can_be_another(plugin: dict[str, Any]) -> None
         for at, sign in enumerate(token):
             for other in {"A", "0", "."} - {sign}:
                 assert not await passes(stage, both(token[:at] + other + token[at + 1 :])), at
+
+
+async def test_the_time_it_takes_says_nothing_about_what_was_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token that could be one is compared as a whole, with its cookie and with its signature, by what takes the same time for all."""
+    compared: list[bytes] = []
+
+    def compare(given: bytes, wanted: bytes) -> bool:
+        compared.append(given)
+        return real(given, wanted)
+
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    right = theirs()
+    async with Stage({"p": CSRF}) as stage:
+        for token in (right, right[:-2] + "A=", "A" + right[1:], theirs(key="other"), "a.b.c"):
+            for headers in (both(token), f"x-csrf-token: {token}\ncookie: x-csrf-token=other"):
+                compared.clear()
+                await passes(stage, headers)
+                assert compared == [token.encode(), token.rpartition(".")[2].encode()]
 
 
 async def test_two_cookies_that_agree_are_one() -> None:
@@ -284,6 +304,7 @@ async def test_the_origin_may_have_a_port() -> None:
         ({"key": 7}, "key"),
         ({"name": "a b"}, "name"),
         ({"name": "Content-Length"}, "name"),
+        ({"name": "Accept-Language"}, "name"),
         ({"ttl": "500ms"}, "ttl"),
         ({"ttl": "1a"}, "ttl"),
         ({"session_cookie": "a", "session_header": "b"}, "session_header"),

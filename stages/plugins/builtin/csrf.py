@@ -65,6 +65,9 @@ _LONGEST: Final = 256
 _TIME: Final = re.compile(rb"[0-9a-f]{1,16}")
 _ORIGIN: Final = re.compile(r"(https?)://([^/?#@\s,]+)", re.IGNORECASE)
 
+_ANYBODYS: Final = frozenset(("accept", "accept-language", "content-language", "content-type", "cookie", "range"))
+"""Headers that pages of other sites can have sent: without a preflight (Fetch, "CORS-safelisted request-header")."""
+
 _NO_STORE: Final = ("cache-control", "private, no-store")
 _INVALID: Final = reply(401, "Csrf token is empty or invalid")
 _FOREIGN: Final = reply(403, "Csrf origin is not allowed")
@@ -115,6 +118,8 @@ class Csrf(Plugin[CsrfSettings]):
 
     def check(self) -> Iterator[Trouble]:
         settings = self.settings
+        if self._name.lower() in _ANYBODYS:
+            yield "name", f"pages of other sites can send {self._name}, too", f'name = "{_USUAL_NAME}"'
         if 0 < settings.ttl < 1:
             yield "ttl", "must be at least a second", "leave it out for tokens that do not expire"
         if settings.session_cookie and settings.session_header:
