@@ -29,6 +29,10 @@ APP: dict[str, Any] = {
     "hide_credentials": True,
 }
 APP_BY_HEADER = {**APP, "app_id_header": "X-App", "ts_header": "X-Ts", "digest_header": "X-Digest"}
+TOKEN: dict[str, Any] = {"category": "jwt", "secret": "s3cret", "hide_credentials": True}
+TOKEN_BY_HEADER = {**TOKEN, "header": "X-Token", "cookie": "session", "query": "key"}
+TOKEN_BY_COOKIE = {**TOKEN, "cookie": "session", "query": "key"}
+TOKEN_BY_QUERY = {**TOKEN, "query": "key"}
 SHOWN = {**BY_QUERY, "hide_credentials": False}
 FORMAT = "{uri} {path} {query} {>authorization} {>x-api-key}"
 
@@ -46,7 +50,7 @@ def event(**changes: Any) -> Access:
 
 def test_every_plugin_that_hides_credentials_is_known_here() -> None:
     hiding = {category for category, kind in CATEGORIES.items() if "hide_credentials" in kind.model.model_fields}
-    for section in (BY_QUERY, BY_HEADER, BASIC, APP):
+    for section in (BY_QUERY, BY_HEADER, BASIC, APP, TOKEN_BY_HEADER, TOKEN_BY_COOKIE, TOKEN_BY_QUERY):
         assert Hidden(snapshot(p=section))
         hiding.discard(section["category"])
     assert not hiding
@@ -71,13 +75,28 @@ def test_nothing_is_covered_that_is_not_hidden() -> None:
         (BY_HEADER, b"/a?key=1", b"/a?key=1"),
         (APP, b"/a?app_id=shop&ts=1&digest=s3cret&x", b"/a?app_id=shop&ts=1&digest=***&x"),
         (APP_BY_HEADER, b"/a?digest=1", b"/a?digest=1"),
+        (TOKEN_BY_QUERY, b"/a?key=s3cret", b"/a?key=***"),
+        (TOKEN_BY_COOKIE, b"/a?key=1", b"/a?key=1"),
+        (TOKEN_BY_HEADER, b"/a?key=1", b"/a?key=1"),
     ],
 )
 def test_the_value_of_a_parameter_is_covered(section: dict[str, Any], target: bytes, shown: bytes) -> None:
     assert Hidden(snapshot(p=section)).cover(event(location="p", target=target)).target == shown
 
 
-@pytest.mark.parametrize(("section", "name"), [(BY_HEADER, b"x-api-key"), (BASIC, b"authorization"), (APP_BY_HEADER, b"x-digest")])
+def test_the_value_of_a_cookie_is_covered_and_others_are_not() -> None:
+    block = b"cookie: session=s3cret; a=b;session = s3cret=; x_session=c; session\r\nx: session=1\r\ncookie: session=s3cret\r\n"
+    covered = Hidden(snapshot(p=TOKEN_BY_COOKIE, q=BY_HEADER)).cover(event(location="p", request_headers=block))
+    lines = b"cookie: session=***; a=b;session =***; x_session=c; session\r\nx: session=1\r\ncookie: session=***\r\n"
+    assert covered.request_headers == lines
+    for section in (TOKEN_BY_HEADER, TOKEN_BY_QUERY):
+        assert Hidden(snapshot(p=section)).cover(event(location="p", request_headers=block)).request_headers == block
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [(BY_HEADER, b"x-api-key"), (BASIC, b"authorization"), (APP_BY_HEADER, b"x-digest"), (TOKEN_BY_HEADER, b"x-token")],
+)
 def test_the_value_of_a_header_is_covered(section: dict[str, Any], name: bytes) -> None:
     block = b"%b: s3cret\r\nx-%b: y\r\n%b: s3cret two\r\nz: %b: q\r\n" % (name, name, name, name)
     covered = Hidden(snapshot(p=section)).cover(event(location="p", request_headers=block))

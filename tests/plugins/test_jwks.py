@@ -381,6 +381,8 @@ async def test_an_issuer_that_hangs_holds_nobody_up_who_needs_no_new_key(clock: 
         assert await keys.ask(token(RSA, "RS256")) == []
         await asyncio.sleep(0.03)
         assert isinstance((await keys.run())[0], Routed), "the first waits for a moment"
+        clock.now += 0.02
+        assert await keys.lets_in(token(RSA, "RS256")), "and who comes after that does not"
         await keys.fail()
         clock.now += 10.0
         assert await keys.lets_in(token(RSA, "RS256")), "and the others do not"

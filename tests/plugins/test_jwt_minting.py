@@ -9,10 +9,12 @@ from typing import Any
 
 import jwt as pyjwt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pingap.stages.messages import INLINE, Response, Routed
+from pingap.stages.itinerary import RESPONSE_PLUGINS
+from pingap.stages.messages import INLINE, Cancel, Response, Routed
+from pingap.stages.plugins import registry
 from pingap.stages.plugins.builtin import jwt as plugin
 from pingap.stages.plugins.builtin.jwt_minting import LARGEST, Minter
 from pingap.stages.plugins.builtin.jwt_token import json_object, parse
@@ -156,8 +158,6 @@ async def test_a_long_answer_passes_as_it_is() -> None:
 
 
 async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
-    from pingap.stages.messages import Cancel
-
     async with Stage({"p": MINTING}) as stage:
         await stage.one(stage.request("/login"))
         await stage.run(stage.response("", CLAIMS[:10], ended=False))
@@ -200,24 +200,21 @@ async def test_what_another_plugin_answers_is_not_signed() -> None:
 
 
 def test_without_an_auth_path_answers_do_not_visit_the_stage() -> None:
-    from pingap.stages.itinerary import RESPONSE_PLUGINS
-    from pingap.stages.plugins import registry
-
     for path, wants in (("", False), ("/login", True)):
         made = registry.make("p", {**MINTING, "auth_path": path}, registry._load_guard)
         assert bool(made.plan & RESPONSE_PLUGINS) is wants
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=4,
 )
+KEYS = st.text(max_size=9) | st.sampled_from(["exp", "iat"])
 
 
-@given(
-    st.dictionaries(st.text() | st.sampled_from(["exp", "iat"]), JSON),
-    st.sampled_from(["HS256", "HS384", "HS512"]),
-    st.sampled_from([0.0, 60.0]),
-)
+@settings(max_examples=50)
+@given(st.dictionaries(KEYS, JSON, max_size=4), st.sampled_from(["HS256", "HS384", "HS512"]), st.sampled_from([0.0, 60.0]))
 def test_whatever_is_signed_is_said_again_by_who_reads_it(claims: dict[str, Any], alg: str, ttl: float) -> None:
     body = json.dumps(claims).encode()
     token = Minter(SECRET.encode(), alg, ttl).mint(body, NOW)

@@ -13,7 +13,7 @@ from pingap.stages.plugins.builtin.jwt_keys import BadKey, KeySet, of_jwks
 FETCH_SECONDS: Final = 10.0
 """For which an answer is waited."""
 PATIENCE: Final = 2.0
-"""Seconds for which a request waits for new keys while there are old ones."""
+"""Seconds from the beginning of a fetch for which requests wait while there are old keys."""
 LARGEST: Final = 256 * 1024
 """Bytes of a set."""
 _FIRST_PAUSE: Final = 1.0
@@ -68,6 +68,8 @@ class PublishedKeys:
         """What they were made of."""
         self._host: Host | None = None
         self._task: asyncio.Task[None] | None = None
+        self._began = 0.0
+        """When that was."""
 
     def start(self, host: Host) -> None:
         """They are fetched before the first request wants them; nobody waits for that here."""
@@ -95,13 +97,14 @@ class PublishedKeys:
     def fetch(self, now: float) -> None:
         """Unless that is being done, or was done a moment ago."""
         if self._task is None and self.ages.may_be_fetched(now):
+            self._began = now
             self._task = asyncio.get_running_loop().create_task(self._fetch())
             self._task.add_done_callback(self._done)
 
-    async def wait(self, seconds: float) -> None:
-        """Until those that are being fetched are here, or time is up. Whoever stops waiting ends it for nobody else."""
-        if self._task is not None:
-            await asyncio.wait((self._task,), timeout=seconds)
+    async def wait(self, now: float, seconds: float) -> None:
+        """Until those that are being fetched are here, or were asked for so long ago. Whoever stops waiting ends it for nobody else."""
+        if self._task is not None and (left := self._began + seconds - now) > 0:
+            await asyncio.wait((self._task,), timeout=left)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._task = None

@@ -314,7 +314,7 @@ class Jwt(Plugin[JwtSettings]):
         # Where fetching has failed already, nobody waits for it who need not.
         verdict = self._judge(keys, token) if keys is not None and published.ages.failures else UNSIGNED
         if verdict is UNSIGNED:
-            await published.wait(PATIENCE if keys is not None else FETCH_SECONDS + 1)
+            await published.wait(now, PATIENCE if keys is not None else FETCH_SECONDS + 1)
             now = monotonic()
             keys = published.usable(now)
             if keys is None:
