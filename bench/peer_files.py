@@ -17,6 +17,13 @@ LARGE = 100 << 20
 """Bytes of a download and of an upload."""
 
 
+SPECIAL = ("gzip", "script", "gateway", "limit", "store")
+"""Works that not everybody has something for."""
+API_KEY = "k-5e2c9a71"
+PLENTY = 1_000_000
+"""Requests a second that no limit here is reached with."""
+
+
 class CannotDo(Exception):
     """The proxy has nothing for this work, or lacks a module for it."""
 
@@ -28,6 +35,8 @@ class Site:
     root: Path
     origin: int = field(default_factory=free_port)
     work: str = "small"
+    store: int = 0
+    """Port of a redis-server, where one runs."""
 
     def __post_init__(self) -> None:
         self.cert, self.key = self.root / "cert.pem", self.root / "key.pem"
@@ -45,6 +54,11 @@ class Site:
         self.write("origin.conf", ORIGIN.format(root=self.root, port=self.origin, body=BODY))
 
     @property
+    def fields(self) -> dict[str, str]:
+        """Header lines of each request."""
+        return {"X-Api-Key": API_KEY} if self.work == "gateway" else {}
+
+    @property
     def path(self) -> str:
         return "/big/10k.json" if self.work == "gzip" else "/"
 
@@ -55,7 +69,7 @@ class Site:
 
     def needs(self, *works: str) -> None:
         """Raises CannotDo for a special work that is not among these."""
-        if self.work in ("gzip", "script") and self.work not in works:
+        if self.work in SPECIAL and self.work not in works:
             raise CannotDo(self.work)
 
 
@@ -79,15 +93,16 @@ NGINX = """{modules} worker_processes 1; daemon off; pid {root}/ng.pid; error_lo
 events {{ worker_connections 8192; }}
 http {{ access_log off; sendfile on; {http} keepalive_requests 100000000; client_max_body_size 0;
 client_body_temp_path {root}/t2; proxy_temp_path {root}/t3;
-upstream u {{ server 127.0.0.1:{origin}; keepalive 512; keepalive_requests 100000000; }}
+{limit}upstream u {{ server 127.0.0.1:{origin}; keepalive 512; keepalive_requests 100000000; }}
 server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096;
   ssl_certificate {root}/cert.pem; ssl_certificate_key {root}/key.pem; ssl_protocols TLSv1.2 TLSv1.3;
-  location / {{ proxy_pass http://u; {script} proxy_http_version 1.1; proxy_request_buffering off; proxy_set_header Connection "";
+  location / {{ {gate} proxy_pass http://u; {script} proxy_http_version 1.1; proxy_request_buffering off; proxy_set_header Connection "";
     proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }} }}"""
 NGINX_LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 
 
 def nginx(site: Site, port: int, tls: int) -> list[str]:
+    site.needs("gzip", "script", "gateway", "limit")
     http = "gzip on; gzip_comp_level 6; gzip_types application/json; gzip_proxied any;" if site.work == "gzip" else ""
     modules = script = ""
     if site.work == "script":
@@ -96,7 +111,16 @@ def nginx(site: Site, port: int, tls: int) -> list[str]:
         modules = "load_module modules/ndk_http_module.so; load_module modules/ngx_http_lua_module.so;"
         script = 'access_by_lua_block { ngx.req.set_header("x-length", #ngx.var.uri) } '
         script += 'header_filter_by_lua_block { ngx.header["x-seen"] = ngx.var.uri }'
-    text = NGINX.format(root=site.root, origin=site.origin, port=port, tls=tls, http=http, modules=modules, script=script)
+    limit = gate = ""
+    if site.work in ("gateway", "limit"):
+        limit = f"limit_req_zone $binary_remote_addr zone=z:10m rate={PLENTY}r/s;\n"
+        gate = f"limit_req zone=z burst={PLENTY} nodelay;"
+    if site.work == "gateway":
+        limit += f'map $http_x_api_key $known {{ default 0; "{API_KEY}" 1; "k-0" 1; }}\n'
+        gate = f"if ($known = 0) {{ return 401; }} {gate} add_header X-Frame-Options DENY; add_header X-Request-Id $request_id;"
+        gate += " proxy_set_header X-Request-Id $request_id;"
+    more = {"http": http, "modules": modules, "script": script, "limit": limit, "gate": gate}
+    text = NGINX.format(root=site.root, origin=site.origin, port=port, tls=tls, **more)
     return ["nginx", "-c", str(site.write("nginx.conf", text)), "-e", "/dev/null"]
 
 
@@ -125,6 +149,7 @@ core.register_action("answer", {"http-res"}, function(txn) txn.http:res_set_head
 
 
 def haproxy(site: Site, port: int, tls: int) -> list[str]:
+    site.needs("gzip", "script")
     pem = site.write("pem", site.cert.read_text() + site.key.read_text())
     load = more = ""
     if site.work == "gzip":
@@ -139,8 +164,29 @@ def haproxy(site: Site, port: int, tls: int) -> list[str]:
 ENVOY_TYPES = "type.googleapis.com/envoy.extensions"
 
 
+def _envoy_gate(is_whole: bool) -> list[dict[str, object]]:
+    """A bucket for each client address; is_whole: API keys before it, a header line after it, too."""
+    bucket = {"max_tokens": PLENTY, "tokens_per_fill": PLENTY, "fill_interval": "1s"}
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    limit: dict[str, object] = {"@type": f"{ENVOY_TYPES}.filters.http.local_ratelimit.v3.LocalRateLimit", "stat_prefix": "l"}
+    limit |= {"token_bucket": bucket, "filter_enabled": always, "filter_enforced": always}
+    limit["rate_limits"] = [{"actions": [{"remote_address": {}}]}]
+    limit["descriptors"] = [{"entries": [{"key": "remote_address"}], "token_bucket": bucket}]
+    filters: list[dict[str, object]] = [{"name": "limit", "typed_config": limit}]
+    if is_whole:
+        keys: dict[str, object] = {"@type": f"{ENVOY_TYPES}.filters.http.api_key_auth.v3.ApiKeyAuth"}
+        keys["credentials"] = [{"key": API_KEY, "client": "a"}, {"key": "k-0", "client": "b"}]
+        keys["key_sources"] = [{"header": "X-Api-Key"}]
+        line = {"append": {"header": {"key": "X-Frame-Options", "value": "DENY"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+        change: dict[str, object] = {"@type": f"{ENVOY_TYPES}.filters.http.header_mutation.v3.HeaderMutation"}
+        change["mutations"] = {"response_mutations": [line]}
+        filters = [{"name": "keys", "typed_config": keys}, *filters, {"name": "change", "typed_config": change}]
+    return filters
+
+
 def envoy(site: Site, port: int, tls: int) -> list[str]:
     """Its configuration as JSON, which is YAML too."""
+    site.needs("gzip", "script", "gateway", "limit")
     filters: list[dict[str, object]] = []
     if site.work == "gzip":
         library = {"@type": f"{ENVOY_TYPES}.compression.gzip.compressor.v3.Gzip", "compression_level": "COMPRESSION_LEVEL_6"}
@@ -155,6 +201,8 @@ def envoy(site: Site, port: int, tls: int) -> list[str]:
         code += 'function envoy_on_response(h) h:headers():replace("x-seen", h:streamInfo():dynamicMetadata():get("a")["p"]) end'
         lua = {"@type": f"{ENVOY_TYPES}.filters.http.lua.v3.Lua", "default_source_code": {"inline_string": code}}
         filters.append({"name": "lua", "typed_config": lua})
+    elif site.work in ("gateway", "limit"):
+        filters += _envoy_gate(site.work == "gateway")
     filters.append({"name": "envoy.filters.http.router", "typed_config": {"@type": f"{ENVOY_TYPES}.filters.http.router.v3.Router"}})
     route = {"match": {"prefix": "/"}, "route": {"cluster": "c", "timeout": "0s"}}
     manager = {
@@ -164,6 +212,8 @@ def envoy(site: Site, port: int, tls: int) -> list[str]:
         "use_remote_address": True,
         "route_config": {"virtual_hosts": [{"name": "a", "domains": ["*"], "routes": [route]}]},
         "http_filters": filters,
+        "generate_request_id": site.work == "gateway",
+        "always_set_request_id_in_response": site.work == "gateway",
     }
     chain: dict[str, object] = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     certificate = {"certificate_chain": {"filename": str(site.cert)}, "private_key": {"filename": str(site.key)}}
@@ -281,6 +331,30 @@ class Lengths(Plugin[Nothing]):
 """
 
 
+LIMIT = f"""[plugins.limit]
+category = "limit"
+algorithm = "bucket"
+max = {PLENTY}
+interval = "1s"
+burst = {PLENTY}
+nodelay = true
+"""
+GATEWAY = f"""plugins = ["key", "limit", "headers", "id"]
+{LIMIT}
+[plugins.key]
+category = "key_auth"
+header = "X-Api-Key"
+keys = ["k-0", "{API_KEY}"]
+
+[plugins.headers]
+category = "response_headers"
+set_headers = ["X-Frame-Options: DENY"]
+
+[plugins.id]
+category = "request_id"
+"""
+
+
 def pingap(*arguments: str) -> Callable[[Site, int, int], list[str]]:
     def build(site: Site, port: int, tls: int) -> list[str]:
         used = ""
@@ -288,6 +362,10 @@ def pingap(*arguments: str) -> Callable[[Site, int, int], list[str]]:
             used = 'plugins = ["p"]\n[plugins.p]\ncategory = "compression"\ngzip_level = 6\nmin_length = 100'
         elif site.work == "script":
             used = f'plugins = ["p"]\n[plugins.p]\ncategory = "python"\npath = "{site.write("lengths.py", PLUGIN)}"'
+        elif site.work in ("gateway", "limit", "store"):
+            used = GATEWAY if site.work == "gateway" else f'plugins = ["limit"]\n{LIMIT}'
+            if site.work == "store":
+                used += f'store = "redis://127.0.0.1:{site.store}"\nstore_timeout = "2s"\n'
         text = PINGAP.format(root=site.root, origin=site.origin, port=port, tls=tls, used=used)
         argv = ["up", "-c", str(site.write("pingap.toml", text)), "--run-dir", str(site.root / f"run-{port}"), *arguments]
         return [sys.executable, "-m", "pingap", *argv]

@@ -6,6 +6,8 @@ small     a GET of 112 bytes of JSON, kept alive, with the same head each time
 varied    the same with 1,000 targets and cookies, so that no head comes again soon: what real traffic looks like
 gzip      10 KB of JSON, which the proxy compresses
 script    small through a script of the user's: a header to the request, one to the answer (Lua there, Python here)
+gateway   small with an API key that is checked, a limit for each client, a header line set, and a request id
+limit     small with that limit alone; store: the same, counted by a redis-server (pingap only)
 tls, h2   small over TLS; over HTTP/2 as 4 connections of 16 streams each
 close     small, and a connection for each
 download, upload   100 MB
@@ -28,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +39,12 @@ from bench.processes import cpu_seconds, tree
 from tests.kit.waiting import free_port
 
 COLUMNS = {
-    "small": "small", "varied": "varied", "gzip": "gzip, 10 KB", "script": "a script", "tls": "TLS", "h2": "HTTP/2",
+    "small": "small", "varied": "varied", "gzip": "gzip, 10 KB", "script": "a script", "gateway": "API gateway", "limit": "a limit",
+    "store": "a limit by a store", "tls": "TLS", "h2": "HTTP/2",
     "close": "a connection a request", "download": "download", "upload": "upload",
 }  # fmt: skip
 BODIES = ("download", "upload")
+NO_FIELDS: Mapping[str, str] = {}
 START = 30.0
 """Seconds that a proxy may take until it answers."""
 
@@ -56,13 +61,13 @@ class Result:
     errors: str
 
 
-def answers(port: int, path: str, process: subprocess.Popen[bytes] | None = None) -> bool:
+def answers(port: int, path: str, process: subprocess.Popen[bytes] | None = None, fields: Mapping[str, str] = NO_FIELDS) -> bool:
     """Whether it answers with 200 in time."""
     end = time.monotonic() + START
     while time.monotonic() < end and (process is None or process.poll() is None):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=dict(fields))
             if connection.getresponse().status == 200:
                 return True
         except (OSError, http.client.HTTPException):
@@ -112,8 +117,9 @@ def curl(seconds: int, counted: str, *arguments: str) -> Result:
 def measure(site: Site, port: int, tls: int, connections: int, seconds: int) -> Result:
     plain = f"http://127.0.0.1:{port}"
     match site.work:
-        case "small" | "script":
-            return wrk(plain + site.path, connections, seconds)
+        case "small" | "script" | "gateway" | "limit" | "store":
+            words = [word for name, value in site.fields.items() for word in ("-H", f"{name}: {value}")]
+            return wrk(plain + site.path, connections, seconds, *words)
         case "varied":
             return wrk(plain + "/", connections, seconds, "-s", str(site.varied))
         case "gzip":
@@ -140,7 +146,7 @@ def run(name: str, site: Site, connections: int, seconds: int) -> float | None:
         print(start, "left out:", f"{error.filename} is not installed" if isinstance(error, FileNotFoundError) else error, flush=True)
         return None
     try:
-        if not answers(port, site.path, process):
+        if not answers(port, site.path, process, site.fields):
             print(start, "does not answer", flush=True)
             return None
         measure(site, port, tls, connections, 1)
@@ -201,10 +207,15 @@ def main() -> int:
         os.chmod(folder, 0o755)  # the origin's workers run as another user
         site = Site(Path(folder))
         origin = subprocess.Popen(["nginx", "-c", str(site.root / "origin.conf"), "-e", "/dev/null"])
+        helpers = [origin]
         try:
             if not answers(site.origin, "/", origin):
                 print("the origin does not answer: is nginx installed?", file=sys.stderr)
                 return 1
+            if "store" in works:
+                site.store = free_port()
+                words = ["--port", str(site.store), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+                helpers.append(subprocess.Popen(["redis-server", *words], stdout=subprocess.DEVNULL))
             for site.work in works:
                 for count in [1] if site.work in BODIES else counts:
                     for name in names:
@@ -212,7 +223,8 @@ def main() -> int:
                         if cost is not None:
                             costs[name, site.work] = cost
         finally:
-            end(origin)
+            for helper in helpers:
+                end(helper)
     if arguments.table:
         print(table(costs, works))
     return 0

@@ -273,6 +273,19 @@ async def test_a_server_that_was_restarted_is_used_again(tmp_path: Any) -> None:
 
 
 @pytest.mark.processes
+async def test_an_idle_connection_that_the_server_closes_is_no_failure(fresh: RedisServer) -> None:
+    async with Stage({"p": section(fresh.url, store_failure="closed")}) as stage:
+        asker = Asker(stage)
+        assert await asker.statuses(1) == [0]
+        with fresh.client() as client:
+            for known in client.client_list():
+                if known["name"] == "pingap":
+                    client.client_kill_filter(_id=known["id"])
+            assert await asker.statuses(3) == [0, 0, 429]
+        assert asker.rows() == []
+
+
+@pytest.mark.processes
 async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Any) -> None:
     with RedisServer(tmp_path, "--requirepass", "s3cr@t") as redis:
         right = f"redis://:{SECRET}@127.0.0.1:{redis.port}"
