@@ -115,7 +115,7 @@ class Host(Protocol):
     def processes(self) -> list[int]:
         """The ids of all processes of this pingap that are on this machine, the supervisor's first; at least of this one.
 
-        Reads a small file: `await host.in_thread(host.processes)`, or call it in a thread's function.
+        Reads some small files: `await host.in_thread(host.processes)`, or call it in a thread's function.
         """
 
     def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Verdict | Awaitable[Verdict]:

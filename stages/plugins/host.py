@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from pingap.bus.actor import Context
@@ -98,9 +99,13 @@ class StageHost:
     def processes(self) -> list[int]:
         try:
             with open(os.path.join(self._context.run_dir, PROCESSES), encoding="ascii") as file:
-                return [int(line.split()[-2]) for line in file]
+                known = [int(line.split()[-2]) for line in file]
         except (OSError, ValueError, IndexError):
             return [os.getpid()]
+        for pid in known.copy():  # the children of the spawner, that is: it forks those of `in_process`, too
+            with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+                known += map(int, file.read().split())
+        return list(dict.fromkeys(known))
 
     def close(self) -> None:
         """Nobody has the plugin any more."""

@@ -138,12 +138,12 @@ async def test_qualities_go_to_the_encoder(key: str, value: int, index: int) -> 
     async with Images(SECTION) as images:
         await images.get()
         before = images.jobs[0][3]
-        assert tuple(before) == (90, 80, 80, 75, 7)
+        assert tuple(before) == (90, 80, 80, 75, 8)
     async with Images(SECTION | {key: value}) as images:
         await images.get()
         after = images.jobs[0][3]
         assert [place for place in range(5) if before[place] != after[place]] == [index]
-        assert after[index] == (6 if key == "avif_speed" else value)
+        assert after[index] == (7 if key == "avif_speed" else value)
 
 
 async def test_a_long_body_that_comes_in_pieces_is_one_image() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from pingap.stages.plugins import registry
 from pingap.stages.plugins.builtin import machine, stats
 from pingap.stages.plugins.builtin.machine import MachineFigures, machine_figures, size_text, uptime_text
 from pingap.stages.plugins.counts import RequestCounts
+from pingap.stages.plugins.host import PROCESSES
 from tests.plugins.script import ACCEPT, CONFIG, OTHER, PLUGINS, ROUTING, SID, UPSTREAM, Stage, lines
 
 KEYS = [
@@ -285,3 +287,24 @@ def test_sizes_read_as_the_references(size: int, text: str) -> None:
 )
 def test_uptimes_read_as_the_references(seconds: int, text: str) -> None:
     assert uptime_text(seconds) == text
+
+
+@pytest.mark.processes
+async def test_processes_are_those_that_the_supervisor_has_written_down_and_their_children(tmp_path: Path) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        async with Stage({"p": SECTION}) as stage:
+            host = stage.actor._host("p", registry.make("p", SECTION, stage.actor.guard))
+            assert host.processes() == [os.getpid()]
+            stage.context.run_dir = str(tmp_path)
+            (tmp_path / PROCESSES).write_text(f"supervisor {2**22 + 1} 17\n{os.getpid()} 18\n{child.pid} 19\n")
+            found = host.processes()
+            assert found[:3] == [2**22 + 1, os.getpid(), child.pid]
+            assert len(found) == len(set(found))
+            (tmp_path / PROCESSES).write_text(f"supervisor {os.getpid()} 17\n")
+            assert child.pid in host.processes()
+            (tmp_path / PROCESSES).write_text("x\n")
+            assert host.processes() == [os.getpid()]
+    finally:
+        child.kill()
+        child.wait()
