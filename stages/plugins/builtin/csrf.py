@@ -7,7 +7,7 @@ nor write that header. Whoever has no token, an old one or another than the cook
 ```js
 await fetch("/csrf-token")
 const token = document.cookie.match(/(?:^|; )x-csrf-token=([^;]+)/)[1]
-await fetch("/orders", { method: "POST", headers: { "x-csrf-token": token }, body })
+const answer = await fetch("/orders", { method: "POST", headers: { "x-csrf-token": token }, body })
 ```
 
 A token shows no more than that this site made it: who can set cookies for the site, as the owner of a sub-domain can, may set one
