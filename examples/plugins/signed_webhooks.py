@@ -1,7 +1,10 @@
 """Lets only webhooks through that their sender has signed, as GitHub does (X-Hub-Signature-256).
 
 The backend behind it can trust what it gets, and a request that anybody else made never reaches it.
-Try it: `pingap -c examples/plugins/pingap.toml`, then see the end of that file.
+
+    pip install pingap
+    pingap up -c examples/plugins/signed_webhooks.toml     # its end says what to try
+    pingap plugin test examples/plugins/signed_webhooks.py
 """
 
 from __future__ import annotations

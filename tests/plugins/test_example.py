@@ -30,7 +30,7 @@ GOOD = hmac.new(b"0123456789abcdef0123", BODY, hashlib.sha256).hexdigest()
     ],
 )
 async def test_the_example_lets_signed_webhooks_through(method: bytes, headers: str, status: int, answer: bytes) -> None:
-    snapshot = load(storage_of(ROOT / "examples/plugins/pingap.toml"))
+    snapshot = load(storage_of(ROOT / "examples/plugins/signed_webhooks.toml"))
     names = list(snapshot.locations["hooks"].plugins)
     async with Stage(dict(snapshot.plugins), names=names, upstream="") as stage:
         [answered] = await stage.run(stage.request("/hooks", headers, BODY, method=method, upstream=""))

@@ -13,7 +13,7 @@ from pingap.stages.plugins.registry import CATEGORIES
 from pingap.workshop import listing
 from pingap.workshop.catalogue import entries
 
-EXAMPLE = Path(__file__).parents[2] / "examples/plugins/pingap.toml"
+EXAMPLE = Path(__file__).parents[2] / "examples/plugins/signed_webhooks.toml"
 
 
 def run(*words: str) -> Result:
