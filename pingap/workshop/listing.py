@@ -15,6 +15,7 @@ WIDEST: Final = 100
 """Columns beyond which no line of prose goes, however wide the terminal is."""
 
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
+_BAR: Final = re.compile(r"(?<!\\)\|")
 _ITEM: Final = re.compile(r"(\s*)([-*]|\d+\.) ")
 
 
@@ -56,7 +57,7 @@ def _key(key: PluginKey, width: int) -> Iterator[str]:
 
 
 def _prose(text: str, width: int) -> Iterator[str]:
-    """Markdown as text: paragraphs filled, code and tables as they are."""
+    """Markdown as text: paragraphs filled, code as it is, of tables each row like a paragraph."""
     paragraph: list[str] = []
     is_code = False
     for line in [*text.splitlines(), ""]:
@@ -69,7 +70,9 @@ def _prose(text: str, width: int) -> Iterator[str]:
             is_code = not is_code
         elif is_code:
             yield f"    {line}"
-        elif line.startswith(("|", "    ")):
+        elif line.startswith("|"):
+            yield from _row(line, width)
+        elif line.startswith("    "):
             yield line
         elif line.startswith("#"):
             yield line.lstrip("#").strip()
@@ -77,6 +80,14 @@ def _prose(text: str, width: int) -> Iterator[str]:
             paragraph.append(line.strip())
         else:
             yield ""
+
+
+def _row(line: str, width: int) -> list[str]:
+    """A row of a table; nothing for the line below its head."""
+    cells = [cell.strip().replace("\\|", "|") for cell in _BAR.split(line.strip().strip("|"))]
+    if not any(cell.strip(":- ") for cell in cells):
+        return []
+    return _wrapped(_plain(f"  {' | '.join(cells)}"), width, "      ")
 
 
 def _plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def test_all_are_listed_with_the_instances_that_need_no_section() -> None:
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert all(len(line) <= width for line in listing.table(entries(), width))
     for entry in entries():
-        assert not [line for line in listing.page(entry, width) if len(line) > width and not line.startswith("    ")]
+        wide = [line for line in listing.page(entry, width) if len(line) > width]
+        assert not [line for line in wide if not line.startswith("    ") and " " in line.strip()]  # code and words that long stay whole
 
 
 def test_one_is_shown_with_steps_keys_defaults_and_prose() -> None:
@@ -50,6 +52,19 @@ def test_links_of_the_manual_and_its_marks_are_not_shown() -> None:
 
 def test_code_stays_as_it_is() -> None:
     assert "\n    subs_filter 'regex' 'replacement' [g] [i]\n" in run("sub_filter").output
+
+
+def test_rows_of_tables_in_the_prose_are_wrapped() -> None:
+    prose = "Before.\n\n| a | b |\n| --- | :-- |\n| `one` \\| two | " + "word " * 20 + "|\n\nAfter."
+    entry = replace(entries()[0], prose=prose)
+    lines = listing.page(entry, 40)
+    assert [line for line in lines if line.startswith("  ")][-5:-1] == [
+        "  a | b",
+        "  one | two | word word word word word",
+        "      word word word word word word word",
+        "      word word word word word word word",
+    ]
+    assert lines[-1] == "After."
 
 
 def test_an_instance_shows_its_plugin() -> None:
