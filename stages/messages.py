@@ -323,7 +323,7 @@ class Answered(Message, frozen=True, tag=80):
 
 
 class Taken(Message, frozen=True, tag=81):
-    """accept → plugins: the file that RESPONSE names is open here, and no DATA is wanted. Forget the stream."""
+    """The file that RESPONSE names is open in accept, and no DATA is wanted; or, of upstream, it is a tunnel. Forget the stream."""
 
     sid: int
 

@@ -239,7 +239,7 @@ class PluginsActor(OfStreams):
             self.streams.drop(stream)  # the answer did not wait for the rest of the request body
 
     def _taken(self, taken: Taken) -> None:
-        """Accept sends the file that is the answer, and needs nothing more from here."""
+        """Accept sends the file that is the answer, or upstream has opened a tunnel: nothing more is needed from here."""
         stream = self._by_sid.get(taken.sid)
         if stream is not None:
             self.streams.drop(stream)

@@ -14,7 +14,7 @@ from pingap.stages.headers import value_of
 from pingap.stages.http1.rules import AnswerHead, ProtocolError
 from pingap.stages.http1.spelling import Spelled
 from pingap.stages.itinerary import REQUEST_BODY, RESPONSE_CODING, RESPONSE_PLUGINS
-from pingap.stages.messages import EMPTY, INLINE, UNKNOWN, WINDOW, Data, Interim, Report, Response, Routed, owner_of, window
+from pingap.stages.messages import EMPTY, INLINE, UNKNOWN, WINDOW, Data, Interim, Report, Response, Routed, Taken, owner_of, window
 from pingap.stages.upstream.attempt import Attempt
 from pingap.stages.upstream.backend import BackendState
 from pingap.stages.upstream.channel import Channel
@@ -469,7 +469,10 @@ class UpstreamExchange:
     def tunnel_opened(self, head: AnswerHead, rest: bytes) -> None:
         """The backend has switched protocols. Plugins have no part in what follows, so it goes on without them."""
         self.upload_done = False
-        self.answers_to = owner_of(self.sid)
+        owner = owner_of(self.sid)
+        if self.answers_to != owner:
+            self.actor.send(self.answers_to, Taken(self.sid))  # they wait for an answer
+            self.answers_to = owner
         self.head_arrived(head, rest, False)
         self.state = TUNNEL
         self._upload = UploadToBackend(self)

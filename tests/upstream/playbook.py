@@ -34,6 +34,7 @@ from pingap.stages.messages import (
     Report,
     Response,
     Routed,
+    Taken,
 )
 from pingap.stages.upstream import exchange as exchange_module
 from pingap.stages.upstream import pools as pools_module
@@ -327,6 +328,8 @@ class Play:
         self._read = 0
         self.interims: list[Interim] = []
         """Interim answers that were passed on; what is heard is without them."""
+        self.takens: list[tuple[int, int]] = []
+        """(who, stream) of those who were told that there will be no answer to see, but a tunnel; heard as little."""
         self._table = 0
 
     async def begin(self) -> None:
@@ -510,7 +513,8 @@ class Play:
         self._read = len(self.context.sent)
         heard = [(to, over_the_wire(envelope)) for to, envelope in new]
         self.interims += [envelope for to, envelope in heard if isinstance(envelope, Interim)]
-        return [(to, envelope) for to, envelope in heard if not isinstance(envelope, Interim | BackendReport)]
+        self.takens += [(to, envelope.sid) for to, envelope in heard if isinstance(envelope, Taken)]
+        return [(to, envelope) for to, envelope in heard if not isinstance(envelope, Interim | BackendReport | Taken)]
 
     def hears_response(self, sid: int, to: int = ACCEPT) -> Response:
         """The one RESPONSE that was sent, and nothing else."""

@@ -30,6 +30,7 @@ async def switched(play: Play, rest: bytes = b"", **more: Any) -> tuple[int, Lin
     sid, link = await asked(play, **more)
     link.says(SWITCHED + rest)
     (to, response), (granted_by, credit) = play.hears()
+    assert play.takens == [(PLUGINS, sid)], "they would wait for an answer"
     assert (to, response.status, response.length, response.body, response.ended) == (ACCEPT, 101, UNKNOWN, rest, False)
     assert response.headers == b"sec-websocket-accept: y\r\n"
     assert (granted_by, credit) == (ACCEPT, Credit(sid, WINDOW, credit.wanter))
