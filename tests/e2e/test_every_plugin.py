@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import re
 import socket
@@ -28,7 +29,19 @@ from tests.kit.waiting import until
 
 BODY = b"all work and no play makes Jack a dull boy. " * 50
 NOW = str(int(time.time()))
+SECRET = "0123456789abcdef0123456789abcdef"
 DIGEST = hashlib.sha256(f"sesame:{NOW}".encode()).hexdigest()
+
+
+def _token() -> str:
+    def part(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+    said = ".".join((part(b'{"alg":"HS256"}'), part(b'{"sub":"ada"}')))
+    return f"{said}.{part(hmac.digest(SECRET.encode(), said.encode(), 'sha256'))}"
+
+
+TOKEN = _token()
 
 
 @dataclass(frozen=True)
@@ -68,10 +81,28 @@ CASES: dict[str, Case] = {
         refused=(f"?app_id=app&ts={NOW}&digest=0", {}, 401),
     ),
     "compression": Case("gzip_level = 1", headers={"accept-encoding": "gzip"}, has=("content-encoding", "gzip")),
+    "cors": Case(
+        'allow_origin = "http://page.test"',
+        headers={"origin": "http://page.test"},
+        has=("access-control-allow-origin", "^http://page.test$"),
+    ),
     "csrf": Case(
         'token_path = "/csrf/token"\nkey = "sesame"', target="/token", status=204, has=("set-cookie", "x-csrf-token="), is_origins=False
     ),
+    "directory": Case('path = "ROOT"', target="/page.txt", has=("content-type", "text/plain"), is_origins=False),
+    "forward_auth": Case(
+        'auth_url = "upstream://judge/verify"\nadd_headers = ["X-User"]',
+        headers={"authorization": "ada", "x-user": "admin"},
+        sees={"x-user": "ada"},
+        refused=("", {"x-user": "admin"}, 401),
+    ),
+    "image_optim": Case('output_types = "webp"', headers={"accept": "image/webp"}),
     "ip_restriction": Case('ip_list = ["127.0.0.0/8"]'),
+    "jwt": Case(
+        f'header = "Authorization"\nsecret = "{SECRET}"',
+        headers={"authorization": f"Bearer {TOKEN}"},
+        refused=("", {"authorization": f"Bearer {TOKEN[:-4]}"}, 401),
+    ),
     "key_auth": Case(
         'header = "X-Key"\nkeys = ["sesame"]',
         headers={"x-key": "sesame"},
@@ -123,11 +154,20 @@ def request_frame(method: str, target: str, headers: dict[str, str]) -> bytes:
     return head_frame(1, (*pseudo, *((name.encode(), value.encode()) for name, value in headers.items())), ended=True)
 
 
+def _judge(exchange: Exchange) -> None:
+    """A service that is asked who may pass."""
+    name = exchange.get("authorization")
+    exchange.reply(b"" if name else b"Who are you?\n", "204 No Content" if name else "401 Unauthorized", f"X-User: {name}\r\n")
+
+
 class Site:
-    """The instance, and the two backends behind it."""
+    """The instance, the two backends behind it, and a service that is asked who may pass."""
 
     def __init__(self, placement: str, root: Path) -> None:
         self.origin, self.canary = (Origin(self._answer(name)) for name in ("origin", "canary"))
+        self.judge = Origin(_judge)
+        (root / "directory").mkdir()
+        (root / "directory/page.txt").write_bytes(BODY)
         self.proxy = Pingap(self._config(root), placement)
 
     @staticmethod
@@ -159,6 +199,8 @@ locations = {json.dumps(list(CASES))}
 addrs = ["127.0.0.1:{self.origin.port}"]
 [upstreams.canary]
 addrs = ["127.0.0.1:{self.canary.port}"]
+[upstreams.judge]
+addrs = ["127.0.0.1:{self.judge.port}"]
 {locations}{sections}""".replace("ROOT", str(root))
 
     def asks(self, protocol: str, target: str, headers: dict[str, str], method: str = "GET") -> Got:
@@ -180,6 +222,7 @@ addrs = ["127.0.0.1:{self.canary.port}"]
     def stop(self) -> None:
         self.origin.stop()
         self.canary.stop()
+        self.judge.stop()
 
 
 @pytest.fixture(scope="module")
