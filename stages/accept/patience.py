@@ -25,6 +25,9 @@ HOOK: Final = 30.0
 MARGIN: Final = 60.0
 """For what has its own limits of 5 s and less: claims, internal destinations, and the bus under load."""
 
+WAITS: Final = ("delay", "max_wait")
+"""Keys of plugins that say how long a hook waits."""
+
 SLOW: Final = 16
 """So many times as long where what moves is not seen here: a backend takes the last window of an upload little by little, or gives
 little by little of an answer that plugins collect; a hook stands in line for a thread. Each of those steps has its time-out."""
@@ -61,7 +64,8 @@ class PatienceOf:
         seconds = self._by_plugin.get(plugin)
         if seconds is None:
             section = self._plugins.get(plugin, {})
-            seconds = self._by_plugin[plugin] = 2 * max(HOOK, _seconds(section, "timeout")) + _seconds(section, "delay")
+            told = sum(_seconds(section, key) for key in WAITS)
+            seconds = self._by_plugin[plugin] = 2 * max(HOOK, _seconds(section, "timeout")) + told
         return seconds
 
     def by_server(self, servers: Mapping[str, Server]) -> Patience:

@@ -10,7 +10,7 @@ from typing import Any
 from pingap.stages.claims import Claims
 from pingap.stages.leases import Verdict
 from pingap.stages.plugins.exchange import Exchange
-from pingap.stages.plugins.limits import INFLIGHT
+from pingap.stages.plugins.limits import BUCKET, INFLIGHT, KINDS, RATE
 
 
 class PluginClaims:
@@ -22,7 +22,10 @@ class PluginClaims:
 
     def claim(self, exchange: Exchange, key: str, args: tuple[Any, ...]) -> Verdict | Awaitable[Verdict]:
         """Whether a request is within its limit. A place in flight is given back when the stream has ended."""
-        holds = args[0] == INFLIGHT
+        kind = args[0]
+        if (kind == RATE and args[2] <= 0) or (kind == BUCKET and args[1] < 1) or kind not in KINDS:
+            raise ValueError(f"{args!r} are no arguments of a claim")  # here, and not where another replica judges it
+        holds = kind == INFLIGHT
         if holds:
             exchange._watches = True
         sid = exchange._routed.sid

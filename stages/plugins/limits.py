@@ -22,6 +22,7 @@ from pingap.stages.messages import Claim
 RATE: Final = "rate"
 BUCKET: Final = "bucket"
 INFLIGHT: Final = "inflight"
+KINDS: Final = frozenset((RATE, BUCKET, INFLIGHT))
 
 KEYS: Final = 65536
 """Most rates remembered, and most buckets; the one that was asked for least recently is forgotten first."""

@@ -69,6 +69,7 @@ def test_who_may_choose_an_upstream_may_choose_the_slowest() -> None:
         ({"category": "python", "timeout": "100s"}, 200),
         ({"category": "python"}, 2 * HOOK),
         ({"category": "mock", "delay": "90s"}, 2 * HOOK + 90),
+        ({"category": "limit", "delay": 5, "max_wait": "90s"}, 2 * HOOK + 90),
         ({"category": "python", "delay": 5, "timeout": 3}, 2 * HOOK),
     ],
 )

@@ -258,6 +258,7 @@ def test_a_verdict_that_nobody_counted_has_no_fields() -> None:
         ({"algorithm": "bucket", "max": 1, "interval": "2000s"}, "max"),
         ({"algorithm": "bucket", "max": 1, "burst": 3, "delay": 2, "nodelay": True}, "delay"),
         ({"interval": "0s"}, "interval"),
+        ({"algorithm": "bucket", "max_wait": "61m"}, "max_wait"),
         ({"algorithm": "bucket", "interval": "0s"}, "interval"),
         ({"burst": -1}, "burst"),
         ({"status": 200}, "status"),

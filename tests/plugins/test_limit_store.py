@@ -9,11 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pingap.config.problems import BadValue
-from pingap.config.secrecy import masked_value
+from pingap.config.secrecy import masked, masked_value
 from pingap.stages.messages import Cancel, Done, Response, Routed
 from pingap.stages.plugins import registry
 from pingap.stages.plugins.builtin import limit_leases, limit_store
@@ -371,6 +374,8 @@ def test_addresses(text: str, expected: StoreUrl | None) -> None:
         "redis://:hun#ter2@h",
         "redis://:hun/hunter2@h",
         "redis://:hunter2@h:port",
+        "redis://:a@hunter2@h",
+        "redis://:a hunter2@h",
         "redis://h/1?db=2",
         "redis://h?ssl_ca_certs=/hunter2",
         "rediss://h?ssl_cert_reqs=hunter2",
@@ -385,6 +390,15 @@ def test_what_is_no_address_is_refused_and_not_shown(text: Any) -> None:
     assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
     [problem] = registry.check("p", {"category": "limit", "max": 1, "store": text})
     assert problem.path == "plugins.p.store" and "hunter2" not in str(problem)
+
+
+@given(st.text(max_size=12).filter(str.strip), st.text(max_size=12))
+def test_whatever_a_password_is_it_arrives_and_is_not_shown(password: str, user: str) -> None:
+    text = f"redis://{quote(user, safe='')}:{quote(password, safe='')}@h"
+    url = parse_store_url(text)
+    assert url is not None and (url.password, url.username or "") == (password, user)
+    assert masked(text) == "redis://***@h"
+    assert password not in url.shown or password in "redis://h:6379/0"
 
 
 @pytest.mark.parametrize("url", ["redis://:hunter2@h", "rediss://u:hunter2@h/1", "unix://:hunter2@/run/x"])

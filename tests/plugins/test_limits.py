@@ -10,7 +10,7 @@ import pytest
 from pingap.stages import claims
 from pingap.stages.leases import Leases
 from pingap.stages.messages import Cancel, Claim, Claimed, Done, Response, Routed
-from pingap.stages.plugins.limits import INFLIGHT, RATE, LimitCounters
+from pingap.stages.plugins.limits import BUCKET, INFLIGHT, RATE, LimitCounters
 from tests.plugins.script import ACCEPT, CONFIG, FAR, OTHER, PLUGINS, ROUTING, SID, UPSTREAM, Stage
 
 Section = dict[str, Any]
@@ -209,3 +209,11 @@ async def test_this_replica_counts_for_others_until_they_or_their_clients_are_go
         assert claim(SID + 3, PLUGINS) == Claimed(SID + 3, "key", True, 1, remaining=1)
         stage.members(FAR, ROUTING, PLUGINS, UPSTREAM, CONFIG)
         assert claim(far + 4, PLUGINS).value == 1
+
+
+@pytest.mark.parametrize("args", [("tea", 1), (RATE, 1.0, 0.0, 0.5), (BUCKET, 0, 1000, 0)])
+async def test_arguments_that_are_none_of_a_claim_fail_in_the_hook_that_gives_them(args: tuple[Any, ...]) -> None:
+    async with Stage({"p": PAIR}) as stage:
+        claim = stage.actor._shared.claims.claim
+        with pytest.raises(ValueError, match="no arguments of a claim"):
+            claim(None, "key", args)  # type: ignore[arg-type]

@@ -104,6 +104,9 @@ _QUIET: Final = 1.0
 LONGEST_TIMEOUT: Final = 10.0
 """Seconds."""
 
+LONGEST_WAIT: Final = 3600.0
+"""Seconds."""
+
 
 def _digest(value: str) -> str:
     return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -243,8 +246,8 @@ class Limit(Plugin[LimitSettings]):
             yield "store_timeout", f"must be more than 0 and at most {LONGEST_TIMEOUT:g}s", "each request waits for it"
         if settings.store is not None and settings.type == "rate" and 0 < settings.interval < 0.001:
             yield "interval", "a store counts whole milliseconds", "at least 1ms"
-        if settings.max_wait < 0:
-            yield "max_wait", "must not be less than 0"
+        if not 0 <= settings.max_wait <= LONGEST_WAIT:
+            yield "max_wait", f"must not be less than 0, nor more than {LONGEST_WAIT / 3600:g}h"
 
     def notes(self) -> Iterator[Trouble]:
         settings = self.settings
@@ -364,7 +367,7 @@ class Limit(Plugin[LimitSettings]):
 
     async def _queued(self, exchange: Exchange, verdict: Verdict) -> Result:
         assert self._host is not None
-        if await QUEUE.has_waited(verdict.wait):
+        if await QUEUE.wait_turn(verdict.wait):
             return CONTINUE
         self._host.count("limit_queue_full", plugin=self._host.name)
         return self._refused(exchange, verdict)

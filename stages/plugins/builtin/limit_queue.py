@@ -16,8 +16,8 @@ class LimitQueue:
         self._room = room
         self.waiting = 0
 
-    async def has_waited(self, seconds: float) -> bool:
-        """Waits so many seconds; False at once when there is no room."""
+    async def wait_turn(self, seconds: float) -> bool:
+        """Waits so many seconds; returns False at once when there is no room."""
         if self.waiting >= self._room:
             return False
         self.waiting += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -11,6 +12,8 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pingap.plugin import BadValue
 
 _HINT: Final = 'write "redis://:PASSWORD@host:6379/0", "rediss://…" for TLS, or "unix:///run/redis.sock?db=0"'
+_ODD: Final = re.compile(r"[@/\s]")
+"""Characters after which a password could not be told from the rest, neither here nor where it is hidden."""
 _TLS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _USUAL: Final = 6379
 
@@ -46,6 +49,11 @@ def parse_store_url(value: Any) -> StoreUrl | None:
         raise BadValue("this is not a URL", f"{_HINT}; what is special in a password is percent-encoded") from None
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise BadValue("a store is a server of Redis or Valkey", _HINT)
+    if _ODD.search(parts.netloc.rpartition("@")[0]):
+        raise BadValue(
+            "user and password have characters in them that are percent-encoded in a URL",
+            "%40 for @, %2F for /, %23 for #, %20 for a blank",
+        )
     if parts.fragment:
         raise BadValue("there is a # in the address", "what is special in a password is percent-encoded: %23")
     user, password = (unquote(part) if part else None for part in (parts.username, parts.password))
