@@ -646,6 +646,8 @@ async def test_a_coded_file_beside_the_plain_one_is_sent_to_who_likes_it(root: P
             assert (value("etag", head) == plain) is (not coding)
         tag = value("etag", head)
         assert await client.status("/a.txt", f"accept-encoding: {accept or 'x'}", f"if-none-match: {tag}") == 304
+        part, first = await client.ask("/a.txt", f"accept-encoding: {accept or 'x'}", "range: bytes=0-0", f"if-range: {tag}")
+        assert (part.status, first, value("content-encoding", part)) == (206, body[:1], coding or None)
 
 
 async def test_without_the_key_no_coded_file_is_looked_for(root: Path) -> None:
@@ -891,6 +893,7 @@ def test_nothing_stays_open_when_a_walk_fails(root: Path, tmp_path: Path) -> Non
 def test_which_file_systems_answer_from_memory(root: Path) -> None:
     assert tree.is_local(bytes(root / "nothing" / "there")) == tree.is_local(bytes(root))
     assert not tree.is_local(b"/proc/self")
+    assert not tree.is_local(b"/proc/self/root/etc")  # which is on another, but not found without asking this one
 
 
 # -- settings -----------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ def spans_of(value: bytes, size: int) -> Spans | None:
     unit, equals, text = value.partition(b"=")
     if not equals or unit.strip().lower() != b"bytes" or len(value) > MOST_TEXT:
         return None
+    if not size:
+        return None  # there is no part of nothing, and players that ask for all of it take 416 for an error
     found: Spans = []
     asked = 0
     for part in text.split(b","):
@@ -38,8 +40,6 @@ def spans_of(value: bytes, size: int) -> Spans | None:
             return None
         if spec[3] is not None:
             count = int(spec[3])
-            if count and not size:
-                return None  # satisfiable (section 14.1.2), but there is no way to say so
             first, end = max(0, size - count), size
         else:
             first, end = int(spec[1]), size

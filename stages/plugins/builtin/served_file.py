@@ -12,8 +12,9 @@ from pingap.stages.plugins.builtin.conditions import Validators
 from pingap.stages.plugins.builtin.media_types import attachment, type_of
 from pingap.stages.plugins.builtin.tree import DiskPlace, Identity, identity_of
 
-SMALL: Final = 64 * 1024
-"""Bytes of a file that is read at once, and kept; longer ones are read, or sent by the kernel, as the client takes them."""
+SMALL: Final = 256 * 1024 - 1
+"""Bytes of a file that is read at once, and kept. Longer ones are read as the client takes them, or named to accept and sent by the
+kernel (`FileBody`), which costs less only from there on."""
 
 UNSETTLED: Final = 2_000_000_000
 """Nanoseconds. A file that was changed so lately may change again without its times telling: they move in steps."""

@@ -237,22 +237,23 @@ def _statfs() -> Any:
     """Of the C library: Python has only statvfs(3), which leaves out the type. None where there is none."""
     import ctypes  # only for those who have files: it takes half a megabyte
 
-    library = ctypes.CDLL(None)
+    library = ctypes.CDLL(None, use_errno=True)
     return getattr(library, "statfs64", None) or getattr(library, "statfs", None)
 
 
 def is_local(path: bytes) -> bool:
-    """Whether a path, or what there is of it, is on a file system that answers from memory."""
+    """Whether a path, or what there is of it, is on file systems that answer from memory. path: absolute."""
     statfs = _statfs()
     if statfs is None:
         return False
     import ctypes
 
     room = ctypes.create_string_buffer(512)
-    while True:
-        if statfs(path, room) == 0:  # its first word is the type
-            return int.from_bytes(room.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF in _LOCAL
-        above = os.path.dirname(path)
-        if above == path:
+    at = 0
+    while at >= 0:  # all that is above it is looked at too when it is looked up
+        at = path.find(b"/", at + 1)
+        if statfs(path[: at if at >= 0 else None] or b"/", room) != 0:
+            return ctypes.get_errno() in NOTHING  # no more of it is there
+        if int.from_bytes(room.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF not in _LOCAL:  # its first word is the type
             return False
-        path = above
+    return True
