@@ -25,6 +25,7 @@ from hatchling.metadata.core import ProjectMetadata
 
 from pingap.bus import kinds
 from pingap.bus.envelope import kind_of
+from pingap.workshop import manual
 from tests.kit.wire import MESSAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -248,6 +249,11 @@ def exact(found: list[Any], listed: list[Any], what: str) -> None:
     mended = "".join(f"\n  a {what} that is no more: {one}; take it off tests/leftovers.toml" for one in listed if one not in found)
     if new or mended:
         pytest.fail(new + mended, pytrace=False)
+
+
+def test_the_manual_of_the_plugins_is_what_they_say() -> None:
+    page = (ROOT / "docs/builtin-plugins.md").read_text()
+    assert page == manual.page(), "run `make docs`: docs/builtin-plugins.md is made of the plugins' docstrings"
 
 
 # -- what is installed, and on what it is checked ----------------------------------------
