@@ -176,6 +176,7 @@ PASSED_OVER: dict[str, Any] = {
     "exponent 1": {**jwk(RSA), "e": "AQ"},
     "even exponent": {**jwk(RSA), "e": "Ag"},
     "huge exponent": {**jwk(RSA), "e": "_" * 1000},
+    "exponent that is larger than any is": {**jwk(RSA), "e": b64(((1 << 33) + 1).to_bytes(5, "big"))},
     "weak": jwk(rsa.generate_private_key(65537, 1024)),
     "512 bits": {**jwk(RSA), "n": b64(((1 << 511) + 1).to_bytes(64, "big"))},
     "16384 bits": {**jwk(RSA), "n": b64(((1 << 16383) + 1).to_bytes(2048, "big"))},

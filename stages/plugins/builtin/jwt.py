@@ -42,8 +42,8 @@ PS512, ES256, ES384, ES512 and EdDSA, or those of them that `algorithm` names. A
 **Times.** `exp` and `nbf` are honoured, with `leeway`. With public keys a token without `exp` is refused; with a secret it
 is valid for ever, unless `required_claims = ["exp"]`.
 
-**Keys of jwks_url** are fetched before the first request, and again after `jwks_ttl`, or when a token names a key that is not among
-them: one request at a time, whoever waits, and at most one every `jwks_cooldown`. A token without `kid` is taken when one
+**Keys of jwks_url** are fetched before the first request, and again after `jwks_ttl`, or when no key of them has signed a
+token: one fetch at a time, whoever waits, and at most one every `jwks_cooldown`. A token without `kid` is taken when one
 key alone fits its algorithm. While the issuer is away old keys serve for `jwks_stale`, then nobody is let in. An answer
 that is no JWK Set changes nothing; at most 256 KiB and 128 keys are read.
 
@@ -52,13 +52,16 @@ with 2xx is signed as it is: the client gets `{"token": "…"}`, never to be cac
 the backend has to check the password. What is no JSON object of at most 12,032 bytes (a login form, an error) passes as it
 is. The backend is asked not to compress there; an answer that is compressed all the same is not signed.
 
-**Cost.** A token is verified once; those of the last 4096 that were good (of up to 4 KiB) are known by their digest until they expire, the
-keys change, or the plugin's settings do. That takes 2 µs, verifying 20 (RS256) to 360 (ES384, ES512).
+**Cost.** A token is verified once; the last 4096 that were good (of up to 4 KiB) are known by their digest until they expire,
+the keys change, or the plugin's settings do. That takes 2 µs; verifying takes 10 with a secret, 27 with RS256, 57 with ES256,
+75 with EdDSA, and 350 with ES384 or ES512.
 
-Unlike pingap 0.13.9: `typ` is optional; `nbf` is honoured; what is signed has to be a JSON object, so that a token has no text that
-nobody understands; making tokens beside public keys is refused, where an empty secret would sign them; the scheme
-may be spelt `bearer`; failed fetches of keys have a pause after them; old keys do not serve for ever; a token without kid
-may be taken; without any keys the answer is 503 and not 401, so that clients keep their tokens.
+Unlike pingap 0.13.9: `typ` is optional and `nbf` is honoured. What is signed, and what is taken, is a JSON object; there any
+text is signed, an error page too, and such a token is valid for ever. Making tokens beside public keys is refused, where an
+empty secret would sign them. A broken section keeps everybody out, where there everybody gets in. Two tokens that differ are
+refused, where there the first counts. The scheme may be spelt `bearer`. Failed fetches of keys have a pause after them, and
+old keys do not serve for ever. A token without `kid` may be taken. Without any keys the answer is 503 and not 401, so that
+clients keep their tokens. With `exp` of this very second a token has expired.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 So a token never chooses what is done with a key: the text of a public key is no secret, `none` is no algorithm, and keys
 that a token brings along, or says where to find, are not looked at. joserfc and cryptography are imported where a public
-key is really used (13 MB, 40 ms); secrets need the standard library alone.
+key is really used (10 MB, 60 ms); secrets need the standard library alone.
 """
 
 from __future__ import annotations
