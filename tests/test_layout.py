@@ -68,7 +68,7 @@ def test_what_is_imported_is_installed_with_pingap() -> None:
     core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {
         normal(one)
-        for extra in ("fast", "images", "redis")
+        for extra in ("fast", "geo", "images", "redis")
         for one in (*core["dependencies"], *core["optional-dependencies"][extra], "pydantic-core")
     }  # pydantic has that
     distributions = packages_distributions()

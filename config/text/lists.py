@@ -22,7 +22,6 @@ _OF_PLUGINS: Final[Mapping[str, frozenset[str]]] = {
     "csrf": frozenset(("trusted_origins",)),
     "directory": frozenset(("headers", "precompressed", "try")),
     "forward_auth": frozenset(("add_headers", "request_headers", "response_headers")),
-    "geo_restriction": frozenset(("country_codes",)),
     "ip_restriction": frozenset(("ip_list",)),
     "jwt": frozenset(("claims_to_context", "claims_to_headers", "required_claims")),
     "limit": frozenset(("exempt",)),

@@ -163,6 +163,11 @@ class Plugin(Generic[S]):
         """What the user should know of settings that are taken all the same, as of a key that has no effect; asked once, after `check`."""
         return ()
 
+    def check_files(self) -> Iterable[Trouble]:
+        """What is wrong with files that the settings name, as one that is missing. Asked where a configuration is checked, and not where
+        a process takes up one that was accepted: by then a file may be gone, and that should not be the end of all else."""
+        return ()
+
     def upstreams(self) -> Iterable[tuple[str, str]]:
         """(key, name) of the upstreams that the settings name: each has to be configured. By default those of its URLs."""
         for key in type(self.settings).model_fields:

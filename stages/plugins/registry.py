@@ -27,6 +27,7 @@ from pingap.stages.plugins.builtin.cors import Cors
 from pingap.stages.plugins.builtin.csrf import Csrf
 from pingap.stages.plugins.builtin.directory import Directory
 from pingap.stages.plugins.builtin.forward_auth import ForwardAuth
+from pingap.stages.plugins.builtin.geo_restriction import GeoRestriction
 from pingap.stages.plugins.builtin.image_optim import ImageOptim
 from pingap.stages.plugins.builtin.ip_restriction import IpRestriction
 from pingap.stages.plugins.builtin.jwt import Jwt
@@ -57,6 +58,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "csrf": Csrf,
     "forward_auth": ForwardAuth,
     "directory": Directory,
+    "geo_restriction": GeoRestriction,
     "image_optim": ImageOptim,
     "ip_restriction": IpRestriction,
     "jwt": Jwt,
@@ -160,11 +162,14 @@ class Checker:
                 if category in lenient.GUARDLESS and category in CATEGORIES:
                     notes += lenient.renamed(path, category, section)
                     notes += lenient.meant(path, CATEGORIES[category].model, section)
-                made = make(name, section, _load_guard)
-                for key in made.plugin.files:
-                    if (file := section.get(key)) and not file.startswith("~"):  # whose home that is, every process knows
+                kind = CATEGORIES.get(category) if isinstance(category, str) else None
+                for key in kind.files if kind is not None else ():
+                    file = section.get(key)
+                    if isinstance(file, str) and file and not file.startswith("~"):  # whose home that is, every process knows
                         section[key] = os.path.normpath(os.path.join(os.path.abspath(self._base), file))
-                return [*_unknown_upstreams(name, made.upstreams, upstreams), *notes, *made.notes]
+                made = make(name, section, _load_guard)
+                problems = [*_unknown_upstreams(name, made.upstreams, upstreams), *_unusable_files(name, made.plugin)]
+                return [*problems, *notes, *made.notes]
             if not self._runs_code:
                 return []  # to find a module may run code, too
             code = _code_of(name, section, self._base) if package is None else package.code
@@ -205,6 +210,8 @@ def judge(name: str, section: dict[str, Any], code: Code) -> Tried:
         return Tried(list(refused.problems), 0)
     finally:
         _load_guard.uninstall()
+    if problems := _unusable_files(name, made.plugin):
+        return Tried(problems, 0)
     return Tried([], made.plan, made.notes, made.upstreams)
 
 
@@ -227,6 +234,10 @@ def class_of(category: str, guard: HookGuard) -> type[Plugin[Any]] | None:
     """Of an installed package's plugin; it is imported. None when there is none. Raises BrokenCode."""
     package = installed.find(category)
     return installed.load(package, guard)[0] if package is not None else None
+
+
+def _unusable_files(name: str, plugin: Plugin[Any]) -> list[Problem]:
+    return [Problem(f"{path_of('plugins', name)}.{key}", *rest) for key, *rest in plugin.check_files()]
 
 
 def _upstreams_of(plugin: Plugin[Any]) -> tuple[tuple[str, str], ...]:

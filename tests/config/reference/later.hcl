@@ -62,10 +62,3 @@ plugin "memory" {
     purge_ip_list = ["127.0.0.1", "10.20.0.0/16"]
     skip = "/(lending|desk)"
 }
-
-plugin "border" {
-    category = "geo_restriction"
-    type = "deny"
-    country_codes = ["AQ", "BV HM"]
-    message = "Not from there"
-}

@@ -215,7 +215,7 @@ servers "porch" {
   tcp_fast_open   = true
 
   location "porch" {
-    plugins = ["pingap:ping", "pass", "visitor-pass", "old-pass", "pingap:acceptEncodingAdjustment", "shortlist", "leaflets", "links", "robots", "neighbours", "fork", "pingap:stats"]
+    plugins = ["pingap:ping", "pass", "visitor-pass", "old-pass", "pingap:acceptEncodingAdjustment", "shortlist", "leaflets", "links", "robots", "border", "neighbours", "fork", "pingap:stats"]
 
     plugin "figures" {
       category = "stats"
@@ -391,6 +391,13 @@ plugin "neighbours" {
   allow_credentials = true
   expose_headers    = "X-Hall"
   max_age           = "20m"
+}
+
+plugin "border" {
+  category      = "geo_restriction"
+  type          = "deny"
+  country_codes = ["AQ", "BV HM"]
+  message       = "Not from there"
 }
 
 plugins "window" {

@@ -33,5 +33,5 @@ location "lending" {
 }
 
 location "porch" {
-    plugins = ["pingap:ping", "pass", "visitor-pass", "old-pass", "pingap:acceptEncodingAdjustment", "shortlist", "leaflets", "links", "robots", "neighbours", "fork", "pingap:stats", "figures", "librarian", "bell", "pictures", "notice", "over"]
+    plugins = ["pingap:ping", "pass", "visitor-pass", "old-pass", "pingap:acceptEncodingAdjustment", "shortlist", "leaflets", "links", "robots", "border", "neighbours", "fork", "pingap:stats", "figures", "librarian", "bell", "pictures", "notice", "over"]
 }

@@ -218,6 +218,13 @@ plugin "pictures" {
     avif_speed = 5
 }
 
+plugin "border" {
+    category = "geo_restriction"
+    type = "deny"
+    country_codes = ["AQ", "BV HM"]
+    message = "Not from there"
+}
+
 plugin "bell" {
     category = "ping"
     step = "request"
