@@ -73,3 +73,11 @@ async def test_what_does_not_start_is_told_with_its_reason(sections: dict[str, d
             pass
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", live.port)
+
+
+async def test_it_runs_as_it_is_told(tmp_path: Path, sections: dict[str, dict[str, Any]]) -> None:
+    beside = {"own": {"category": "python", "path": "own.py"}, "id": {"category": "request_id", "header_name": "x-own-id"}}
+    async with LivePingap(beside, base=tmp_path, order=["id"], upstream="app", options=("--placement", "colocated")) as live:
+        assert (await live.get("/no")).status == 200  # own is not in the order
+        assert live.backends["app"].requests[0].headers["x-own-id"]
+        assert "ready in" in live.output

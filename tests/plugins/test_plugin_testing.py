@@ -52,6 +52,17 @@ async def test_the_backend_gets_what_plugins_left_and_the_client_what_it_said(tm
         assert dict(got.headers.items()) == {"host": "a.example", "x-b": "2", "x-ip": "198.51.100.1"}
 
 
+async def test_a_plugin_sees_the_connection_that_a_test_says(tmp_path: Path) -> None:
+    own = python(tmp_path, 'def request(self, e): return reply(200, f"{e.scheme} {e.version} {e.host} {e.client_ip} {e.upstream}")')
+    async with PluginStage(own, base=tmp_path, upstream="app") as stage:
+        answer = await stage.get(scheme="https", version="2", host="a.example", client_ip="2001:db8::1")
+        plain = await stage.get()
+        with pytest.raises(ValueError, match="is not the name of a header"):
+            await stage.get(headers={"no good": "x"})
+    assert answer.text == "https 20 a.example 2001:db8::1 app"
+    assert plain.text == "http 11 example.com 192.0.2.7 app"
+
+
 BIG = bytes(range(256)) * 8192  # 2 MiB, twice the window
 
 
