@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pingap.config.problems import Problem
 from pingap.stages.messages import WINDOW, Data, Response, Routed
@@ -468,6 +470,24 @@ async def test_a_disk_that_hangs_holds_up_who_waits_for_it_and_nobody_else(root:
         hangs.set()
 
 
+async def test_a_disk_that_hangs_within_a_body_cuts_it_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = threading.Event()
+    real = os.pread
+
+    def read(fd: int, count: int, at: int) -> bytes:
+        if at:
+            hangs.wait(20)
+        return real(fd, count, at)
+
+    monkeypatch.setattr(os, "pread", read)
+    try:
+        async with site(root, timeout="50ms") as client:
+            head, *_, last = await client.envelopes("/long.bin", version=20)
+            assert (head.status, last.error) == (200, "plugin_failed")
+    finally:
+        hangs.set()
+
+
 async def test_who_asks_the_same_at_the_same_time_shares_a_look(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[Any] = []
     real = tree.Tree.at
@@ -606,8 +626,8 @@ async def test_chunk_size_is_what_is_read_at_a_time(root: Path, monkeypatch: pyt
         return real(fd, count, at)
 
     monkeypatch.setattr(os, "pread", read)
-    for given, most in (("16KiB", 16384), (1, 4096), ("10MB", 262144), (None, 262144)):
-        async with site(root, **({} if given is None else {"chunk_size": given})) as client:
+    for size, most in (("16KiB", 16384), (1, 4096), ("10MB", 262144), (None, 262144)):
+        async with site(root, **({} if size is None else {"chunk_size": size})) as client:
             sizes.clear()
             assert await client.body("/long.bin", version=20) == LONG
             assert max(sizes) == most
@@ -859,6 +879,44 @@ async def test_links_may_lead_out_or_not(root: Path, tmp_path: Path) -> None:
         (root / "sub/back").unlink()
         (root / "sub/back").symlink_to(tmp_path / "secret.txt")
         assert await client.status("/sub/back") == 403
+
+
+NAMES = [b"a", b"b", b"up", b"top", b"abs", b"self", b"out", b"file", b"nothing"]
+
+
+@given(st.lists(st.sampled_from(NAMES), max_size=7))
+def test_a_walk_finds_what_the_system_finds_as_long_as_that_is_inside(linked: Path, names: list[bytes]) -> None:
+    path = os.path.join(os.fsencode(linked), *names)
+    real = os.path.realpath(path)
+    is_inside = (real + b"/").startswith(bytes(linked) + b"/")
+    try:
+        place = tree.Tree(bytes(linked), False).at(names)
+    except tree.Outside:
+        assert not is_inside
+    except OSError:
+        assert not os.path.exists(path)
+    else:
+        assert is_inside
+        assert tree.identity_of(place.status) == tree.identity_of(os.stat(real))
+        if place.descriptor >= 0:
+            os.close(place.descriptor)
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directories with files and links, each of which stays inside, or leaves for good."""
+    root = Path(os.path.realpath(tmp_path_factory.mktemp("linked"))) / "root"
+    for folder in (root, root / "a", root / "a/a", root / "a/a/b", root / "b"):
+        folder.mkdir(parents=True)
+    for folder in (root, root / "a", root / "a/a/b"):
+        (folder / "file").write_text(str(folder))
+        (folder / "self").symlink_to(".")
+        (folder / "abs").symlink_to(root / "a" / "self" / "a")
+        (folder / "out").symlink_to("/etc")
+    (root / "a/up").symlink_to("../b")
+    (root / "a/a/b/up").symlink_to("../../self/../a/./a//b")
+    (root / "b/top").symlink_to("../a/a/../../a/abs/b")
+    return root
 
 
 def test_a_walk_of_many_links_has_an_end(root: Path) -> None:

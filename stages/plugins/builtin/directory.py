@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from http.client import responses
 from secrets import token_hex
@@ -131,7 +131,7 @@ class DirectorySettings(Settings):
     types: dict[str, Annotated[str, Field(pattern=r"^[!#$&^_.+A-Za-z0-9-]+/[!#$&^_.+A-Za-z0-9-]+$")]] | None = None
     """Ours. Content types by the ending of names, besides and instead of the usual: `{ glb = "model/gltf-binary" }`."""
     timeout: Duration = 10.0
-    """Ours. How long a request waits for the disk until it is answered with 503."""
+    """Ours. How long a request waits for the disk until it is answered with 503; and the body of an answer, until it is cut off."""
 
 
 class Directory(Plugin[DirectorySettings]):
@@ -181,6 +181,11 @@ class Directory(Plugin[DirectorySettings]):
 
     def start(self, host: Host) -> None:
         settings = self.settings
+
+        async def read(call: Callable[..., Any], *args: Any) -> Any:
+            async with asyncio.timeout(settings.timeout):
+                return await host.in_thread(call, *args)
+
         root = os.path.abspath(os.path.expanduser(os.fsencode(settings.path)))
         style = Style(
             _cache_control(settings),
@@ -190,7 +195,7 @@ class Directory(Plugin[DirectorySettings]):
             bool(self._codings),
             {**TYPES, **{ending.strip(".").lower(): kind for ending, kind in (settings.types or {}).items()}},
             max(LEAST_PIECE, min(MOST_PIECE, settings.chunk_size)) if settings.chunk_size is not None else MOST_PIECE,
-            host.in_thread,
+            read,
         )
         index = [os.fsencode(name) for name in self._index()]
         attempts = [_attempt(text) for text in settings.attempts]
