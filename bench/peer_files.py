@@ -17,7 +17,7 @@ LARGE = 100 << 20
 """Bytes of a download and of an upload."""
 
 
-SPECIAL = ("gzip", "script", "gateway", "limit", "store")
+SPECIAL = ("gzip", "static", "script", "gateway", "limit", "store")
 """Works that not everybody has something for."""
 API_KEY = "k-5e2c9a71"
 PLENTY = 1_000_000
@@ -60,7 +60,7 @@ class Site:
 
     @property
     def path(self) -> str:
-        return "/big/10k.json" if self.work == "gzip" else "/"
+        return "/big/10k.json" if self.work in ("gzip", "static") else "/"
 
     def write(self, name: str, text: str) -> Path:
         path = self.root / name
@@ -96,13 +96,14 @@ client_body_temp_path {root}/t2; proxy_temp_path {root}/t3;
 {limit}upstream u {{ server 127.0.0.1:{origin}; keepalive 512; keepalive_requests 100000000; }}
 server {{ listen 127.0.0.1:{port} backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096;
   ssl_certificate {root}/cert.pem; ssl_certificate_key {root}/key.pem; ssl_protocols TLSv1.2 TLSv1.3;
-  location / {{ {gate} proxy_pass http://u; {script} proxy_http_version 1.1; proxy_request_buffering off; proxy_set_header Connection "";
+  location / {{ {gate} {serve} {script} proxy_http_version 1.1; proxy_request_buffering off; proxy_set_header Connection "";
     proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }} }}"""
 NGINX_LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 
 
 def nginx(site: Site, port: int, tls: int) -> list[str]:
-    site.needs("gzip", "script", "gateway", "limit")
+    site.needs("gzip", "static", "script", "gateway", "limit")
+    serve = f"root {site.root}/www;" if site.work == "static" else "proxy_pass http://u;"
     http = "gzip on; gzip_comp_level 6; gzip_types application/json; gzip_proxied any;" if site.work == "gzip" else ""
     modules = script = ""
     if site.work == "script":
@@ -119,7 +120,7 @@ def nginx(site: Site, port: int, tls: int) -> list[str]:
         limit += f'map $http_x_api_key $known {{ default 0; "{API_KEY}" 1; "k-0" 1; }}\n'
         gate = f"if ($known = 0) {{ return 401; }} {gate} add_header X-Frame-Options DENY; add_header X-Request-Id $request_id;"
         gate += " proxy_set_header X-Request-Id $request_id;"
-    more = {"http": http, "modules": modules, "script": script, "limit": limit, "gate": gate}
+    more = {"serve": serve, "http": http, "modules": modules, "script": script, "limit": limit, "gate": gate}
     text = NGINX.format(root=site.root, origin=site.origin, port=port, tls=tls, **more)
     return ["nginx", "-c", str(site.write("nginx.conf", text)), "-e", "/dev/null"]
 
@@ -271,7 +272,7 @@ CADDY = """{{
 http://:{port} {{
   bind 127.0.0.1
   {gzip}
-  reverse_proxy 127.0.0.1:{origin}
+  {serve}
 }}
 https://localhost:{tls}, https://127.0.0.1:{tls} {{
   bind 127.0.0.1
@@ -282,9 +283,10 @@ https://localhost:{tls}, https://127.0.0.1:{tls} {{
 
 
 def caddy(site: Site, port: int, tls: int) -> list[str]:
-    site.needs("gzip")
+    site.needs("gzip", "static")
+    serve = f"root * {site.root}/www\n  file_server" if site.work == "static" else f"reverse_proxy 127.0.0.1:{site.origin}"
     gzip = "encode {\n  gzip 6\n  }" if site.work == "gzip" else ""
-    text = CADDY.format(root=site.root, origin=site.origin, port=port, tls=tls, gzip=gzip)
+    text = CADDY.format(root=site.root, origin=site.origin, port=port, tls=tls, gzip=gzip, serve=serve)
     return [os.environ.get("CADDY", "caddy"), "run", "--config", str(site.write("Caddyfile", text)), "--adapter", "caddyfile"]
 
 
@@ -360,6 +362,8 @@ def pingap(*arguments: str) -> Callable[[Site, int, int], list[str]]:
         used = ""
         if site.work == "gzip":
             used = 'plugins = ["p"]\n[plugins.p]\ncategory = "compression"\ngzip_level = 6\nmin_length = 100'
+        elif site.work == "static":
+            used = f'plugins = ["p"]\n[plugins.p]\ncategory = "directory"\npath = "{site.root}/www"'
         elif site.work == "script":
             used = f'plugins = ["p"]\n[plugins.p]\ncategory = "python"\npath = "{site.write("lengths.py", PLUGIN)}"'
         elif site.work in ("gateway", "limit", "store"):

@@ -5,6 +5,7 @@
 small     a GET of 112 bytes of JSON, kept alive, with the same head each time
 varied    the same with 1,000 targets and cookies, so that no head comes again soon: what real traffic looks like
 gzip      10 KB of JSON, which the proxy compresses
+static    a file of 10 KB from the proxy's own disk
 script    small through a script of the user's: a header to the request, one to the answer (Lua there, Python here)
 gateway   small with an API key that is checked, a limit for each client, a header line set, and a request id
 limit     small with that limit alone; store: the same, counted by a redis-server (pingap only)
@@ -39,8 +40,8 @@ from bench.processes import cpu_seconds, tree
 from tests.kit.waiting import free_port
 
 COLUMNS = {
-    "small": "small", "varied": "varied", "gzip": "gzip, 10 KB", "script": "a script", "gateway": "API gateway", "limit": "a limit",
-    "store": "a limit by a store", "tls": "TLS", "h2": "HTTP/2",
+    "small": "small", "varied": "varied", "gzip": "gzip, 10 KB", "static": "a file", "script": "a script", "gateway": "API gateway",
+    "limit": "a limit", "store": "a limit by a store", "tls": "TLS", "h2": "HTTP/2",
     "close": "a connection a request", "download": "download", "upload": "upload",
 }  # fmt: skip
 BODIES = ("download", "upload")
@@ -117,7 +118,7 @@ def curl(seconds: int, counted: str, *arguments: str) -> Result:
 def measure(site: Site, port: int, tls: int, connections: int, seconds: int) -> Result:
     plain = f"http://127.0.0.1:{port}"
     match site.work:
-        case "small" | "script" | "gateway" | "limit" | "store":
+        case "small" | "static" | "script" | "gateway" | "limit" | "store":
             words = [word for name, value in site.fields.items() for word in ("-H", f"{name}: {value}")]
             return wrk(plain + site.path, connections, seconds, *words)
         case "varied":
