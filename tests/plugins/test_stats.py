@@ -180,7 +180,11 @@ async def test_many_who_ask_at_once_are_one_question_to_the_system(monkeypatch: 
         stage.give(*[FiguresTold(ACCEPT, one.ticket, 1, 1) for one in stage.out()])
         await until(lambda: len(stage.context.sent) == 19)
         assert {envelope.status for envelope in stage.out()} == {200}
-    assert len(calls) == 1
+        assert (await answered(stage, sid=SID + 30)).status == 200, "and what it has said is fresh for a while"
+        assert len(calls) == 1
+        monkeypatch.setattr(stats, "FRESH", -1.0)
+        assert (await answered(stage, sid=SID + 31)).status == 200
+    assert len(calls) == 2
 
 
 async def test_a_system_that_does_not_answer_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:

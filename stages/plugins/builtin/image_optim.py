@@ -64,7 +64,7 @@ SOURCES: Final = {b"image/png": "png", b"image/jpeg": "jpeg", b"image/jpg": "jpe
 LEAST: Final = 512
 """Bytes; what is smaller gains nothing that a client notices."""
 
-JOB_SECONDS: Final = 60.0
+JOB_SECONDS: Final = 30.0
 """That a conversion may take, and may wait before; then its process is killed."""
 
 HELD: Final = 8
@@ -254,7 +254,7 @@ class ImageOptim(Plugin[ImageOptimSettings]):
     def _tell(self, exchange: Exchange, result: ConvertedImage) -> None:
         assert self._host is not None
         exchange.context["image_optim"] = result.type or result.outcome
-        self._host.count("image_optim_images", outcome=result.outcome, type=result.type)
+        self._host.count("image_optim_images", plugin=self._host.name, outcome=result.outcome, type=result.type)
 
 
 def _has(module: str) -> bool:
