@@ -33,8 +33,8 @@ RequestPath = Annotated[str, BeforeValidator(parse_request_path)]
 Status = Annotated[int, Field(ge=200, le=599)]
 Words = Annotated[list[str], BeforeValidator(parse_words), WithJsonSchema(WORDS_SCHEMA)]
 """Words; written as a list, or as one text in which commas or blanks are between them."""
-Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) and value else value or []), _TEXTS]
-"""Texts of any kind; written as a list, or as one text."""
+Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), _TEXTS]
+"""Texts of any kind; written as a list, or as one text, which is taken whole."""
 Network = Annotated[str, BeforeValidator(parse_network), _TEXT]
 """An IP address or a network; written `10.0.0.1`, `10.0.0.0/8`, `::1`. `Addresses` is a list of them."""
 

@@ -578,6 +578,13 @@ WRONG: dict[str, tuple[Section, str, str]] = {
     ),
     "delay": ({"header": "A", "secret": SECRET, "delay": "soon"}, "delay", ""),
     "issuer": ({"header": "A", "secret": SECRET, "iss": ["a", ""]}, "iss", "must not be empty"),
+    "no issuer": ({"header": "A", "secret": SECRET, "iss": ""}, "iss", "must not be empty"),
+    "no audiences": ({"header": "A", "secret": SECRET, "aud": []}, "aud", "must not be empty"),
+    "no claims": ({"header": "A", "secret": SECRET, "required_claims": []}, "required_claims", "must not be empty"),
+    "issuer of another type": ({"header": "A", "secret": SECRET, "iss": 0}, "iss", "expected a list, got the number 0"),
+    "audience of another type": ({"header": "A", "secret": SECRET, "aud": ["a", 5]}, "aud[1]", "expected text"),
+    "secret of another type": ({"header": "A", "secret": 123123}, "secret", "expected text"),
+    "switch of another type": ({"header": "A", "secret": SECRET, "hide_credentials": "yes"}, "hide_credentials", "expected true or false"),
     "step": ({"header": "A", "secret": SECRET, "step": "response"}, "step", "cannot be put at"),
     "host": (
         {"header": "A", "secret": SECRET, "claims_to_headers": ["Host: sub"]},
@@ -599,7 +606,14 @@ def test_wrong_settings_are_refused(section: Section, key: str, message: str) ->
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
     problems, _ = told(cookie="a b", secret=pem(RSA), auth_path="/x", iss="", aud=[""], jwks_ttl="0s", claims_to_headers=["host: sub"])
-    assert {problem.path.partition(".p.")[2] for problem in problems} == {"cookie", "secret", "aud", "jwks_ttl", "claims_to_headers[0]"}
+    assert {problem.path.partition(".p.")[2] for problem in problems} == {
+        "cookie",
+        "secret",
+        "iss",
+        "aud",
+        "jwks_ttl",
+        "claims_to_headers[0]",
+    }
 
 
 NOTED: dict[str, tuple[Section, list[str]]] = {

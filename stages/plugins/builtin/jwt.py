@@ -206,8 +206,9 @@ class Jwt(Plugin[JwtSettings]):
         if not settings.jwks_ttl:
             yield "jwks_ttl", "must be more than 0"
         for key in ("iss", "aud", "required_claims"):
-            if "" in getattr(settings, key):
-                yield key, "must not be empty"
+            # A variable that turned out empty is no reason to let in whoever comes.
+            if "" in getattr(settings, key) or (key in settings.model_fields_set and not getattr(settings, key)):
+                yield key, "must not be empty", "leave it out if it does not matter"
         forbidden = {*_NOT_OF_CLAIMS, settings.header.lower()}
         for index, (name, _) in enumerate(settings.claims_to_headers):
             if name in forbidden:
