@@ -96,6 +96,7 @@ CASES: dict[str, Case] = {
         sees={"x-user": "ada"},
         refused=("", {"x-user": "admin"}, 401),
     ),
+    "geo_restriction": Case('type = "allow"\ncountry_codes = ["DE"]\nprivate = "allow"'),
     "image_optim": Case('output_types = "webp"', headers={"accept": "image/webp"}),
     "ip_restriction": Case('ip_list = ["127.0.0.0/8"]'),
     "jwt": Case(
