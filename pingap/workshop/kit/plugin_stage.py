@@ -37,6 +37,7 @@ from pingap.stages.messages import (
     Routed,
     owner_of,
 )
+from pingap.stages.outside import UPSTREAMS
 from pingap.stages.plugins import registry, user_code
 from pingap.workshop.kit.backend import BackendRequest, BackendSide, Body, ScriptedBackend
 from pingap.workshop.kit.client import ClientSide, StageAnswer
@@ -79,6 +80,8 @@ class PluginStage:
         """
         self.backends = {name: ScriptedBackend(name) for name in dict.fromkeys((upstream, *upstreams)) if name}
         """By upstream."""
+        self.outside = ScriptedBackend("outside")
+        """All hosts that `host.fetch_url` asks: the line `host` of a request says which is meant."""
         self._plugins, self._order, self._base = plugins, order, os.path.abspath(base)
         self._upstream = upstream
         self._fed = FedStage({})
@@ -264,7 +267,7 @@ class PluginStage:
             routed.client_ip,
             dict(routed.variables),
         )
-        backend = self.backends[routed.upstream]
+        backend = self.outside if routed.upstream in UPSTREAMS else self.backends[routed.upstream]
         asked = self._asked[routed.sid] = BackendSide(routed.sid, backend, request, PLUGINS if is_watched else ACCEPT, routed.watchers)
         asked.parts.append(routed.body)
         if routed.ended:
