@@ -388,7 +388,7 @@ async def test_what_is_not_local_is_looked_at_in_threads(root: Path, monkeypatch
 
 
 async def test_what_is_remembered_is_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "MOST_FILES", 3)
+    monkeypatch.setattr("pingap.stages.plugins.builtin.directory.MOST_FILES", 3)
     for name in range(9):
         write(root / f"{name}.txt", b"x" * name)
     async with site(root, try_=["$path", "/index.html"]) as client:
@@ -414,13 +414,31 @@ def is_open(path: Path) -> bool:
     return found
 
 
-def test_routes_and_bytes_are_bounded_and_a_file_is_kept_once() -> None:
-    def route(path: bytes, identity: int, size: int = 10) -> Any:
-        file: Any = served_file.ServedFile.__new__(served_file.ServedFile)
-        file.identity, file.content, file.lines = (identity, 0, 0, 0, 0), b"x" * size, []
-        return Route(((path, file.identity),), file, True, True)
+def route_to(path: bytes, identity: int, size: int = 10) -> Route:
+    file: Any = served_file.ServedFile.__new__(served_file.ServedFile)
+    file.identity, file.content, file.lines = (identity, 0, 0, 0, 0), b"x" * size, []
+    return Route(((path, file.identity),), file, True, True)
 
-    kept = remembered.Remembered(most_files=3, most_bytes=100, most_routes=5)
+
+def test_all_of_a_process_keep_to_one_budget() -> None:
+    budget = remembered.Budget(most_files=4, most_bytes=1000)
+    first, second = (remembered.Remembered(budget, most_files=3) for _ in range(2))
+    for key in range(3):
+        first.put(key, route_to(b"%d" % key, 1))
+    for key in range(3):
+        second.put(key, route_to(b"%d" % key, 1))
+    assert (first.figures()[1] + second.figures()[1], budget.files, budget.bytes) == (4, 4, 40)
+    assert first.figures()[1] == second.figures()[1] == 2  # whoever keeps most gives up
+    second.put("long", route_to(b"long", 1, 995))
+    assert budget.bytes <= 1000 and second.get("long") is None and first.figures()[1] == 2
+    first.clear()
+    second.clear()
+    assert (budget.files, budget.bytes) == (0, 0)
+
+
+def test_routes_and_bytes_are_bounded_and_a_file_is_kept_once() -> None:
+    route = route_to
+    kept = remembered.Remembered(remembered.Budget(99, 9999), most_files=3, most_bytes=100, most_routes=5)
     for key in range(4):
         kept.put(key, route(b"a", 1))
     assert kept.figures() == (4, 1, 10)

@@ -177,6 +177,7 @@ def test_what_has_no_validators_is_always_sent_whole() -> None:
         (AFTER, KNOWN, False),
         (BEFORE, KNOWN, False),
         ("junk", KNOWN, False),
+        ("", KNOWN._replace(modified=0, modified_line=b""), False),
     ],
 )
 def test_if_range_wants_just_the_same(value: str, known: Validators, meant: bool) -> None:

@@ -63,7 +63,7 @@ def is_range_meant(headers: Headers, known: Validators) -> bool:
     if value.startswith((b'"', b"W/")):
         return value == known.etag and not value.startswith(b"W/")
     # A date is strong where the file had not changed for a while when it was first sent, which the strong tag says too.
-    return value == known.modified_line and known.etag.startswith(b'"')
+    return value != b"" and value == known.modified_line and known.etag.startswith(b'"')
 
 
 _TAG: Final = re.compile(rb'[ \t]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)|[ \t]*,')

@@ -13,7 +13,8 @@ What is not served: names that begin with a dot (404; `hidden`), what is neither
 `..` in whatever spelling (403), and paths that have another spelling: `//a`, `/./a`, `/a%2Fb` (404). Locations compare paths as they
 are sent, so these would lead around the plugins of another location; `normalize_path` of the server makes them one before.
 
-Files below 256 KiB are read at once, and the last 512 that were asked for are kept open, 32 MB of them in memory. Before each
+Files below 256 KiB are read at once, and the last 512 that were asked for are kept open, 32 MB of them in memory (of all these plugins
+of a process at most a quarter of its descriptors, and 128 MB). Before each
 answer it is asked whether a file is still the same, so a change is seen by the next request. The first look at a file, and
 every look on network file systems and FUSE, is made in threads; when a disk does not answer within `timeout` the answer is 503, and no
 other request waits. From 256 KiB on files go by sendfile on plain connections. A file that becomes shorter while it is sent is
@@ -77,7 +78,7 @@ from pingap.stages.plugins.builtin.finder import AddSlash, Denied, Finder, Liste
 from pingap.stages.plugins.builtin.listing import HEADERS, KINDS, name_of, render, wanted_kind
 from pingap.stages.plugins.builtin.media_types import TYPES
 from pingap.stages.plugins.builtin.ranges import Spans, content_range, part_heads, spans_of
-from pingap.stages.plugins.builtin.remembered import LONGEST_KEY, Remembered, descriptors
+from pingap.stages.plugins.builtin.remembered import LONGEST_KEY, MOST_FILES, Remembered, budget_of_all
 from pingap.stages.plugins.builtin.searches import Searches
 from pingap.stages.plugins.builtin.served_file import ServedFile, Style
 from pingap.stages.plugins.builtin.tree import Tree, is_current
@@ -150,7 +151,7 @@ class Directory(Plugin[DirectorySettings]):
             self._prefix = web_path(as_sent(settings.strip_prefix)).names if settings.strip_prefix else ()
         except NoPath:
             self._prefix = ()
-        self._remembered = Remembered(0)
+        self._remembered: Remembered | None = None
         self._searches: Searches | None = None
         self._host: Host | None = None
         allow = () if self._passes else (("allow", "GET, HEAD"),)
@@ -200,7 +201,7 @@ class Directory(Plugin[DirectorySettings]):
         index = [os.fsencode(name) for name in self._index()]
         attempts = [_attempt(text) for text in settings.attempts]
         finder = Finder(Tree(root, settings.follow_symlinks), index, attempts, settings.hidden, settings.autoindex, style)
-        self._remembered = Remembered(descriptors())
+        self._remembered = Remembered(budget_of_all(), MOST_FILES)
         self._searches = Searches(finder, host, settings.timeout)
         self._host = host
 
@@ -211,7 +212,8 @@ class Directory(Plugin[DirectorySettings]):
         asyncio.ensure_future(host.in_thread(os.path.isdir, root)).add_done_callback(told)
 
     def stop(self) -> None:
-        self._remembered.clear()
+        if self._remembered is not None:
+            self._remembered.clear()
 
     # -- requests ---------------------------------------------------------------------
 
@@ -224,7 +226,9 @@ class Directory(Plugin[DirectorySettings]):
         if self._codings and (accepted := exchange.headers.joined(b"accept-encoding: ")):
             codings = self._accepted(accepted)
             key = (path, codings)
-        route = self._remembered.get(key)
+        remembered = self._remembered
+        assert remembered is not None
+        route = remembered.get(key)
         if route is not None and route.is_local and is_current(route.checks):  # no disk is waited for: see Route.is_local
             return self._file(exchange, route.file)
         try:
@@ -238,17 +242,18 @@ class Directory(Plugin[DirectorySettings]):
     async def _found(
         self, exchange: Exchange, key: Any, asked: WebPath, has_slash: bool, codings: tuple[str, ...], known: Route | None
     ) -> Result:
-        assert self._searches is not None
+        remembered = self._remembered
+        assert self._searches is not None and remembered is not None
         try:
             outcome = await self._searches.outcome(key, asked, has_slash, codings, known)
         except OSError:
             return reply(500, "File access error", [_NO_STORE])
         if known is not None and outcome is not known:
-            self._remembered.forget(key)
+            remembered.forget(key)
         match outcome:
             case Route():
                 if outcome.is_settled and outcome is not known and len(exchange.raw_path) <= LONGEST_KEY:
-                    self._remembered.put(key, outcome)
+                    remembered.put(key, outcome)
                 return self._file(exchange, outcome.file)
             case Listed():
                 return await self._listed(exchange, outcome, asked)

@@ -1,10 +1,15 @@
-"""Files that were asked for lately, kept open: within bounds of number, bytes and descriptors, the oldest goes first."""
+"""Files that were asked for lately, kept open: within bounds of number, bytes and descriptors, the oldest goes first.
+
+Each plugin has its own, and all of a process together have a budget, beyond which whoever keeps most gives up something.
+"""
 
 from __future__ import annotations
 
 import resource
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
+from functools import cache
 from typing import Final
 
 from pingap.stages.plugins.builtin.finder import Route
@@ -13,16 +18,35 @@ from pingap.stages.plugins.builtin.served_file import ServedFile
 MOST_ROUTES: Final = 4096
 """Paths, or paths and codings, that lead to a file. Many may lead to the same."""
 MOST_FILES: Final = 512
-"""Or an eighth of the descriptors that the process may have."""
 MOST_BYTES: Final = 32 * 1024 * 1024
+MOST_FILES_OF_ALL: Final = 2048
+"""Or a quarter of the descriptors that the process may have."""
+MOST_BYTES_OF_ALL: Final = 128 * 1024 * 1024
 LONGEST_KEY: Final = 1024
 """Bytes of a path that is remembered."""
 
 
-def descriptors() -> int:
-    """How many files may be kept open."""
+class Budget:
+    """What all of a process may keep."""
+
+    def __init__(self, most_files: int, most_bytes: int) -> None:
+        self.most_files = most_files
+        self.most_bytes = most_bytes
+        self.files = self.bytes = 0
+        self.members: weakref.WeakSet[Remembered] = weakref.WeakSet()
+
+    def keep_to(self) -> None:
+        """Makes those who keep most give up something, until there is no more than may be."""
+        while self.files > self.most_files or self.bytes > self.most_bytes:
+            max(self.members, key=lambda one: one.figures()[2 if self.bytes > self.most_bytes else 1]).give_up()
+
+
+@cache
+def budget_of_all() -> Budget:
+    """Of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_FILES if soft == resource.RLIM_INFINITY else max(1, min(MOST_FILES, soft // 8))
+    most = MOST_FILES_OF_ALL if soft == resource.RLIM_INFINITY else max(1, min(MOST_FILES_OF_ALL, soft // 4))
+    return Budget(most, MOST_BYTES_OF_ALL)
 
 
 class _SharedFile:
@@ -35,7 +59,9 @@ class _SharedFile:
 
 
 class Remembered:
-    def __init__(self, most_files: int, most_bytes: int = MOST_BYTES, most_routes: int = MOST_ROUTES) -> None:
+    def __init__(self, budget: Budget, most_files: int, most_bytes: int = MOST_BYTES, most_routes: int = MOST_ROUTES) -> None:
+        self._budget = budget
+        budget.members.add(self)
         self._most_files = most_files
         self._most_bytes = most_bytes
         self._most_routes = most_routes
@@ -60,20 +86,25 @@ class Remembered:
                 for other in [other for other, known in self._routes.items() if known.file is kept.file]:
                     self._drop(other)
             kept = self._files[path] = _SharedFile(route.file)
-            self._bytes += len(route.file.content or b"")
+            self._count(1, len(route.file.content or b""))
         kept.uses += 1
         self._routes[key] = Route(route.checks, kept.file, route.is_settled, route.is_local)
         while len(self._routes) > self._most_routes or len(self._files) > self._most_files or self._bytes > self._most_bytes:
-            self._drop(next(iter(self._routes)))
+            self.give_up()
+        self._budget.keep_to()
+
+    def give_up(self) -> None:
+        """Of the route that nobody has asked for the longest, and the file if no other leads to it."""
+        self._drop(next(iter(self._routes)))
 
     def forget(self, key: Hashable) -> None:
         if key in self._routes:
             self._drop(key)
 
     def clear(self) -> None:
+        self._count(-len(self._files), -self._bytes)
         self._routes.clear()
         self._files.clear()
-        self._bytes = 0
 
     def figures(self) -> tuple[int, int, int]:
         """Routes, files, bytes."""
@@ -86,4 +117,9 @@ class Remembered:
         kept.uses -= 1
         if not kept.uses:
             del self._files[path]
-            self._bytes -= len(kept.file.content or b"")
+            self._count(-1, -len(kept.file.content or b""))
+
+    def _count(self, files: int, size: int) -> None:
+        self._bytes += size
+        self._budget.files += files
+        self._budget.bytes += size
