@@ -207,3 +207,23 @@ def test_no_set_of_keys_raises_anything_but_that_it_is_none(said: Any) -> None:
     except BadKey:
         return
     assert made.keys == () or all(key.algorithms <= {"RS256", "ES256", "EdDSA"} for key in made.keys)
+
+
+BY_THE_REFERENCE: Final = {
+    "HS256": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."
+    "eyJuYW1lIjoiSm9obiIsImFkbWluIjp0cnVlLCJleHAiOjIzNDgwNTUyNjV9."
+    "j6sYJ2dCCSxskwPmvHM7WniGCbkT30z2BrjfsuQLFJc",
+    "HS512": "eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9."
+    "eyJuYW1lIjoiSm9obiIsImFkbWluIjp0cnVlLCJleHAiOjIzNDgwNTUyNjV9."
+    "HxFVxDd5ZiLsD1dWW1AywWMERhqk0Ck9IsdBHyD_1zap3w-waVOmFq0Yt1fWaYmh8HDtXLN6vlTd0HHYIYEGUw",
+}  # fmt: skip
+"""Of the secret 123123, from pingap-plugin/src/jwt.rs."""
+
+
+@pytest.mark.parametrize("alg", BY_THE_REFERENCE)
+@pytest.mark.parametrize("algorithm", ["", "HS256", "HS512"])
+def test_tokens_of_the_reference_go_on_being_taken(alg: str, algorithm: str) -> None:
+    made = gate(secret="123123", algorithm=algorithm)
+    assert made._keys is not None
+    found = made._judge(made._keys, BY_THE_REFERENCE[alg].encode())
+    assert isinstance(found, ToldClaims) is (algorithm in ("", alg))
