@@ -10,6 +10,7 @@ import pytest
 from pingap.stages import claims
 from pingap.stages.leases import Leases
 from pingap.stages.messages import Cancel, Claim, Claimed, Done, Response, Routed
+from pingap.stages.plugins.exchange import Exchange
 from pingap.stages.plugins.limits import BUCKET, INFLIGHT, RATE, LimitCounters
 from tests.plugins.script import ACCEPT, CONFIG, FAR, OTHER, PLUGINS, ROUTING, SID, UPSTREAM, Stage
 
@@ -216,4 +217,4 @@ async def test_arguments_that_are_none_of_a_claim_fail_in_the_hook_that_gives_th
     async with Stage({"p": PAIR}) as stage:
         claim = stage.actor._shared.claims.claim
         with pytest.raises(ValueError, match="no arguments of a claim"):
-            claim(None, "key", args)  # type: ignore[arg-type]
+            claim(Exchange(stage.request()), "key", args)
