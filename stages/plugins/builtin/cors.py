@@ -7,7 +7,8 @@ no plugin that asks for a password or counts requests stands in the way, whereve
 credentials with a preflight.
 
 **All other answers** get the header lines that let the page read them: the backend's, those of other plugins (so that the page
-can read the 401 of an auth plugin), and pingap's error pages that are made in this location. They replace lines of that name of the
+can read the 401 of an auth plugin), and pingap's error pages of plugins and backends, as a 502 (not those that are made before the
+location's plugins: 404 without a location, 413, 429 of `max_processing`). They replace lines of that name of the
 backend, and for an origin that is not allowed they are taken away. It is done after the `response` hooks of all other plugins.
 
 Of several `cors` of a location the first one whose `path` matches is asked.
