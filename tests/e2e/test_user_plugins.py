@@ -187,6 +187,33 @@ def test_processes_that_start_while_the_file_is_broken_run_the_accepted_code(pla
         until(lambda: proxy.get("/x").get("x-version") == "two", 5, "the mended plugin is in use")
 
 
+@pytest.mark.slow
+def test_the_modules_beside_a_plugin_are_replaced_with_it_and_kept_with_it(placement: str, origin: Origin, code: Path) -> None:
+    words = code.with_name("words") / "more.py"
+    words.parent.mkdir()
+    text = TAGGER.replace('"VERSION"', "WORD")
+    assert text != TAGGER
+    replace(code, f"from words.more import WORD\n{text}")
+    replace(words, 'WORD = "one"\n')
+    with Pingap(chain(origin, code), placement) as proxy, Load(proxy.port, connections=4) as load:
+        assert proxy.get("/x").get("x-version") == "one"
+        replace(words, 'WORD = "two"\n')
+        until(lambda: proxy.get("/x").get("x-version") == "two", 5, "the new module is in use")
+        replace(words, "WORD = \n")
+        done = proxy.command("reload")
+        assert done.returncode == 1 and "words/more.py:1: SyntaxError" in done.stderr, done
+        load.advance(50)
+        tally = load.stop()
+        assert set(tally.statuses) == {200} and tally.dropped == tally.hung == 0, tally
+        pid = proxy.pid("plugins")
+        os.kill(pid, signal.SIGKILL)
+        proxy.wait_restarted("plugins", pid)
+        assert proxy.get("/x").get("x-version") == "two", "what was accepted, not what is on disk"
+        words.unlink()
+        replace(words, 'WORD = "three"\n')
+        until(lambda: proxy.get("/x").get("x-version") == "three", 5, "the mended module is in use")
+
+
 STARTS_ONCE = (
     HEAD
     + """
