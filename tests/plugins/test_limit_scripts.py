@@ -102,3 +102,13 @@ def test_places_end_by_themselves_unless_they_are_renewed(server: Server) -> Non
     assert not server.ask(args, key, "e").allowed
     server.now += 2
     assert server.ask(args, key, "e") == (True, 1, 0, 1, 0)
+
+
+@pytest.mark.parametrize("back", [100, 30_000, 90_000, 86_400_000])
+def test_a_clock_that_is_set_back_keeps_nobody_out(server: Server, back: int) -> None:
+    args, key, server.now = (BUCKET, 1_000, 2_000, 2_000), server.new_key(), START
+    assert server.ask(args, key).allowed
+    server.now = START - back
+    assert [server.ask(args, key).allowed for _ in range(3)] == [True, True, False]
+    server.now += 62_000
+    assert server.ask(args, key).allowed
