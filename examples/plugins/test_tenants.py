@@ -40,7 +40,10 @@ async def test_others_have_theirs_and_the_header_another_name() -> None:
         assert len(proxy.backends["green"].requests) == 1
 
 
-async def test_a_section_that_names_nobody_is_refused() -> None:
+async def test_a_section_that_names_nobody_or_an_upstream_that_is_not_there_is_refused() -> None:
+    with pytest.raises(PluginRefused, match=r"tenants.acme: upstream 'gren' does not exist"):
+        async with stage(tenants={"acme": "gren"}):
+            pass
     with pytest.raises(PluginRefused, match="names nobody"):
         async with stage(tenants={}):
             pass

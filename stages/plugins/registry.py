@@ -168,7 +168,7 @@ class Checker:
                     if isinstance(file, str) and file and not file.startswith("~"):  # whose home that is, every process knows
                         section[key] = os.path.normpath(os.path.join(os.path.abspath(self._base), file))
                 made = make(name, section, _load_guard)
-                problems = [*_unknown_upstreams(name, made.upstreams, upstreams), *_unusable_files(name, made.plugin)]
+                problems = [*unknown_upstreams(name, made.upstreams, upstreams), *_unusable_files(name, made.plugin)]
                 return [*problems, *notes, *made.notes]
             if not self._runs_code:
                 return []  # to find a module may run code, too
@@ -177,7 +177,7 @@ class Checker:
             return [*refused.problems, *notes]
         absolute = section | {"path": code.path} if "path" in section and package is None else section
         tried = trial.try_out(JUDGE, name, absolute, code)
-        problems = tried.problems or _unknown_upstreams(name, tried.upstreams, upstreams)
+        problems = tried.problems or unknown_upstreams(name, tried.upstreams, upstreams)
         if not problems:
             section.update(absolute)
             if package is None:
@@ -185,8 +185,8 @@ class Checker:
         return [*problems, *tried.notes]
 
 
-def _unknown_upstreams(name: str, named: Iterable[tuple[str, str]], upstreams: Set[str] | None) -> list[Problem]:
-    """named: (key, upstream) as the settings of the plugin `name` have them."""
+def unknown_upstreams(name: str, named: Iterable[tuple[str, str]], upstreams: Set[str] | None) -> list[Problem]:
+    """Those that are not among `upstreams`. named: (key, upstream) as the settings of the plugin `name` have them."""
     return [
         Problem(
             f"{path_of('plugins', name)}.{key}",

@@ -148,12 +148,12 @@ class PluginStage:
     def _problems(self, name: str, section: dict[str, Any]) -> list[Problem]:
         """Of a section, as `pingap check` would tell them; but the code of a user's plugin runs in this process."""
         if section.get("category") != user_code.CATEGORY:
-            return [one for one in registry.Checker()(name, section) if isinstance(one, Problem)]
+            return [one for one in registry.Checker()(name, section, self.backends.keys()) if isinstance(one, Problem)]
         try:
-            registry.make(name, section, self._fed.actor.guard)
+            made = registry.make(name, section, self._fed.actor.guard)
         except registry.PluginRefused as refused:
             return list(refused.problems)
-        return []
+        return registry.unknown_upstreams(name, made.upstreams, self.backends.keys())
 
     # -- what a test asks ---------------------------------------------------------------
 
