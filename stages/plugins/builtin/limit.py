@@ -1,7 +1,7 @@
 """`limit`: requests a second, or requests at the same time, for each client, header, cookie, query parameter, or several of them.
 
 Beyond the limit 429, with `Retry-After` and the fields `RateLimit` and `RateLimit-Policy`
-([draft 11](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/)). A location may have several limits: they are
+([an IETF draft](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/)). A location may have several limits: they are
 asked in turn, and what one has let pass is counted there also when the next one refuses it. A request without a value is not
 limited: put an authentication plugin in front. A reload does not reset a limit that counts as before.
 

@@ -1,6 +1,7 @@
 """What `limit` tells clients: Retry-After (RFC 9110), and RateLimit and RateLimit-Policy as structured fields.
 
-The latter by draft-ietf-httpapi-ratelimit-headers-11 (May 2026): a policy has a name, `q` requests in `w` seconds (or `q` at the
+The latter by draft-ietf-httpapi-ratelimit-headers (as of -10; -11 of May 2026 is the newest): a
+policy has a name, `q` requests in `w` seconds (or `q` at the
 same time); the field of an answer says that `r` of them are left, and that they have all come back in `t` seconds. No `pk`
 (who is counted): it would tell everybody behind an address what the key is.
 """
