@@ -69,7 +69,7 @@ class Answers:
         elif isinstance(result, Reply):
             self._replace(stream, result)
         else:
-            stream.task = self._streams.spawn(stream, self._arrived_later(stream, at, result), self.failed)
+            stream.task = self._streams.spawn(stream, self._arrived_later(stream, at, result), self.failed, result)
 
     async def _arrived_later(self, stream: PluginStream, at: int, waits: Any) -> None:
         chain = stream.chain

@@ -66,7 +66,7 @@ class RequestRunner:
 
     def _later(self, exchange: Exchange, chain: Chain, is_proxy_step: bool, at: int, waits: Any) -> None:
         stream = self._streams.open(exchange, chain)
-        stream.task = self._streams.spawn(stream, self._serve(stream, is_proxy_step, at, waits), self._failed)
+        stream.task = self._streams.spawn(stream, self._serve(stream, is_proxy_step, at, waits), self._failed, waits)
 
     def _failed(self, stream: PluginStream, error: Exception) -> None:
         if stream.is_forwarded:

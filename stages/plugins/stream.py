@@ -120,13 +120,18 @@ class PluginStreams:
         self.by_sid.clear()
 
     def spawn(
-        self, stream: PluginStream, work: Coroutine[Any, Any, None], failed: Callable[[PluginStream, Exception], None]
+        self, stream: PluginStream, work: Coroutine[Any, Any, None], failed: Callable[[PluginStream, Exception], None], waits: Any = None
     ) -> asyncio.Task[None]:
-        """A task of `stream`. failed: called when it ends without having done its work, however that comes about."""
+        """A task of `stream`. failed: called when it ends without having done its work, however that comes about.
+
+        waits: what it awaits first. Cancelled before it has begun, the task would leave a coroutine that nobody has awaited.
+        """
 
         def over(task: asyncio.Task[None]) -> None:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             # Cancelled by `PluginStream.stop` it is no failure: then the stream is not here any more.
+            if isinstance(waits, Coroutine):
+                waits.close()  # it has ended as a rule, and then this does nothing
             if error is not None and self.has(stream):
                 failed(stream, error if isinstance(error, Exception) else failure(error))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -319,3 +320,12 @@ async def test_what_a_plugin_answers_is_nobody_s_spelling() -> None:
     async with Stage({"p": {"category": "mock", "data": "x"}}) as stage:
         out = await stage.run(stage.request(spelled=(b"HOST",)))
         assert [one.spelled for one in out if isinstance(one, Response)] == [()]
+
+
+async def test_a_request_that_is_cancelled_in_its_own_turn_leaves_no_coroutine_behind() -> None:
+    """Its hook waits, and its task has not begun: Python would warn of the coroutine, which is an error here."""
+    async with Stage(SLOW) as stage:
+        stage.give(stage.request(), Cancel(SID, "client"))
+        await asyncio.sleep(0)
+        assert stage.actor.held() == 0
+        gc.collect()
