@@ -21,7 +21,7 @@ from pingap.stages.coding.rules import CodingRules
 from pingap.stages.itinerary import REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import Affinity, Peer, Report, Response, Routed
 from pingap.stages.plugins.actor import PluginsActor
-from pingap.stages.plugins.registry import plans
+from pingap.stages.plugins.checking import plans
 from pingap.stages.upstream.coded import CodedAnswer
 from tests.kit.context import FakeContext
 from tests.kit.generations import say_config

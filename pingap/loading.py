@@ -35,10 +35,10 @@ def load(storage: Readable, *, root_makes: bool = False, runs_code: bool = True)
     Code of users is run in children only (stages/plugins/trial.py), and not at all without `runs_code`: their plugins are not
     checked then. root_makes: as in `check_paths`.
     """
-    from pingap.stages.plugins import registry
+    from pingap.stages.plugins import checking, registry
 
     storage = ReadOnce(storage)
-    checker = registry.Checker(storage.base, runs_code=runs_code)
+    checker = checking.Checker(storage.base, runs_code=runs_code)
     try:
         snapshot = load_snapshot(storage, plugin_checker=checker, builtin_plugins=registry.BUILTIN_INSTANCES)
     except SnapshotRefused as refused:

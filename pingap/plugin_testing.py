@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from pingap.stages.plugins.registry import PluginRefused
+from pingap.stages.plugins.validation import PluginRefused
 from pingap.workshop.kit.backend import BackendRequest, ScriptedBackend
 from pingap.workshop.kit.client import StageAnswer
 from pingap.workshop.kit.live import LivePingap

@@ -166,7 +166,7 @@ def config_actor(context: Context) -> Actor:
     from pingap.loading import load
     from pingap.stages.config.actor import ConfigActor
     from pingap.stages.plugins import trial
-    from pingap.stages.plugins.registry import plans
+    from pingap.stages.plugins.checking import plans
 
     trial.know(context.settings["passed"])
     storage = storage_of(context.settings["source"], context.settings["text"])
@@ -198,5 +198,5 @@ def modules(rows: tuple[StageRow, ...] = ROWS, loader: str = LOADER) -> list[str
     paths = [row.actor for row in rows] + [loader]
     named = [path.partition(":")[0] for path in paths]
     has_config = any(row.actor.endswith(":config_actor") for row in rows)
-    hidden = ["pingap.stages.config.actor", "pingap.stages.plugins.registry"] if has_config else []
+    hidden = ["pingap.stages.config.actor", "pingap.stages.plugins.checking"] if has_config else []
     return list(dict.fromkeys(["pingap.bus.process", "setproctitle", *named, *hidden]))

@@ -14,7 +14,7 @@ from pingap.config.parts import Backend
 from pingap.stages.coding.rules import BUILTIN, SLOW, CodingRules, coding_section
 from pingap.stages.itinerary import REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import UNKNOWN, Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from tests.plugins.script import Stage, block, lines
 from tests.upstream.playbook import Play
 
@@ -59,7 +59,7 @@ async def by_upstream(
         plugins={"p": section},
     )
     play.publishes(play.generation, made)
-    assert registry.plans(made)["site"] == RESPONSE_CODING
+    assert checking.plans(made)["site"] == RESPONSE_CODING
     sid = play.asks(method.encode(), headers=b"host: example.com\r\n" + block(asked), plan=RESPONSE_CODING)
     await play.turn()
     framing = b"" if status in (204, 304) else b"content-length: %d\r\n" % len(body)
@@ -145,7 +145,7 @@ def test_upstream_codes_where_plugins_would_do_nothing_else_with_answers(
     plugins: dict[str, dict[str, Any]], names: list[str], plan: int
 ) -> None:
     locations = {"l": Location(upstream="u", plugins=tuple(names)), "here": Location(plugins=tuple(names))}
-    plans = registry.plans(Snapshot(locations=locations, plugins=plugins))
+    plans = checking.plans(Snapshot(locations=locations, plugins=plugins))
     assert plans == {"l": plan, "here": plans["here"] & ~RESPONSE_CODING | REQUEST_PLUGINS}
 
 

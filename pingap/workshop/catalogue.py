@@ -19,7 +19,7 @@ from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, format_durati
 from pingap.config.schema import docs_of
 from pingap.config.storage.base import Readable
 from pingap.loading import load
-from pingap.stages.plugins import installed, registry, trial, user_code
+from pingap.stages.plugins import checking, installed, making, registry, trial, user_code
 from pingap.stages.plugins.api import STEPS, Plugin, Settings, Step
 from pingap.stages.plugins.guard import HookGuard
 
@@ -90,10 +90,10 @@ def entries_installed() -> list[PluginEntry]:
     for one in installed.listed():
         if one.category in registry.OUR_CATEGORIES:
             why = "is not to be had: pingap's own plugin has that name"
-        elif problems := trial.try_out(registry.JUDGE_PACKAGE, one.category, {"category": one.category}, one.code).problems:
+        elif problems := trial.try_out(checking.JUDGE_PACKAGE, one.category, {"category": one.category}, one.code).problems:
             why = f"cannot be used: {problems[0].message}"
         else:
-            kind = registry.class_of(one.category, HookGuard())
+            kind = making.class_of(one.category, HookGuard())
             assert kind is not None
             entry = entry_of(one.category, kind, sys.modules[kind.__module__].__doc__ or "")
             found.append(replace(entry, summary=f"{one.distribution}: {entry.summary or kind.__name__}"))
@@ -124,7 +124,7 @@ def entries_in(storage: Readable) -> list[PluginEntry]:
     Their files are imported into this process, after they were tried in another one.
     """
     snapshot = load(storage)
-    made = {name: registry.make(name, snapshot.plugins[name], HookGuard(), code) for name, code in snapshot.code.items()}
+    made = {name: making.make(name, snapshot.plugins[name], HookGuard(), code) for name, code in snapshot.code.items()}
     return [_entry(name, type(one.plugin)) for name, one in made.items()]
 
 

@@ -1,7 +1,8 @@
 """The plugins stage: runs the plugins of a location on its requests, answers and bodies.
 
     api.py  exchange.py  context.py   what a plugin is made of, and what its hooks see (pingap/plugin.py re-exports it)
-    builtin/    one file a plugin     registry.py   which there are; checks sections, plans itineraries
+    builtin/    one file a plugin     registry.py   which there are
+    validation.py  a section becomes settings    making.py  and a plugin    checking.py  tells what is wrong; plans itineraries
     host.py     what plugins may ask: claims.py (limits.py counts), endings.py, threads.py, fetch.py (requests
                 of their own), figures.py and counts.py (how many requests there are), processes.py (work.py is what happens in one)
     user_code.py  loads a user's plugin, with own_modules.py    installed.py  plugins of packages    trial.py  tries both in a child before

@@ -47,9 +47,9 @@ from pingap.stages.plugins.figures import FiguresAsked
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.host import HostParts, StageHost
 from pingap.stages.plugins.limits import LimitCounters
+from pingap.stages.plugins.making import Made
 from pingap.stages.plugins.meters import Meters
 from pingap.stages.plugins.processes import JobProcesses
-from pingap.stages.plugins.registry import Made
 from pingap.stages.plugins.requests import RequestRunner
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
 

@@ -23,8 +23,10 @@ from pingap.stages.plugins.driving import Driven
 from pingap.stages.plugins.guard import USUAL, Bounds, HookGuard
 from pingap.stages.plugins.host import StageHost
 from pingap.stages.plugins.live import Live
+from pingap.stages.plugins.making import Made, make
 from pingap.stages.plugins.meters import Meters
-from pingap.stages.plugins.registry import Made, PluginRefused, make, section_of, used
+from pingap.stages.plugins.registry import section_of, used
+from pingap.stages.plugins.validation import PluginRefused
 from pingap.stages.steps import Steps
 
 START: Final = 4.0

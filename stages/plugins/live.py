@@ -9,8 +9,8 @@ from pingap.stages.plugins.api import Step
 from pingap.stages.plugins.exchange import Hook
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.guarded import Guarded
+from pingap.stages.plugins.making import Made
 from pingap.stages.plugins.meters import Meter
-from pingap.stages.plugins.registry import Made
 
 
 class Live:

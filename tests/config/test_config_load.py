@@ -14,7 +14,7 @@ from pingap.config.model import Snapshot
 from pingap.config.parts import DEFAULT_CHECK, Backend, Listen
 from pingap.config.problems import ConfigRefused, Problem
 from pingap.config.storage.base import SECTIONS
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from tests.kit.config import load, load_text
 
 SERVER = '[servers.web]\naddr = "127.0.0.1:80"\n'
@@ -220,7 +220,7 @@ ip_list = ["$ENV:NO", "x"]
 category = "$ENV:NO"
 """
     )
-    found = [(problem.path, problem.message.partition(" ")[0]) for problem in refused(text, env={}, plugin_checker=registry.Checker())]
+    found = [(problem.path, problem.message.partition(" ")[0]) for problem in refused(text, env={}, plugin_checker=checking.Checker())]
     assert found == [
         ("servers.web.includes[0]", "the"),
         ("servers.web.downstream_read_timeout", "the"),

@@ -25,7 +25,7 @@ from pingap.config.storage.memory import MemoryStorage
 from pingap.config.storage.places import storage_of
 from pingap.config.text.formats import tables_of
 from pingap.config.text.lists import list_keys
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking, registry
 from tests.kit.config import load, load_text
 from tests.kit.peers import required
 
@@ -171,7 +171,7 @@ delay = "1s"
 
 @pytest.mark.parametrize("language", ["hcl", "kdl"])
 def test_a_configuration_means_the_same_in_every_language(language: str) -> None:
-    options: dict[str, Any] = {"env": {"EDGE": "e1"}, "plugin_checker": registry.Checker()}
+    options: dict[str, Any] = {"env": {"EDGE": "e1"}, "plugin_checker": checking.Checker()}
     text = converted(MemoryStorage(SMALL), language)
     assert load_text(text, name=f"x.{language}", **options) == load_text(SMALL, **options)
 
@@ -224,7 +224,7 @@ def test_the_examples_of_the_documents_say_the_same() -> None:
     hcl, kdl = (re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) for language in ("hcl", "kdl"))
     assert len(hcl) == len(kdl) == 1
     assert read("hcl", hcl[0]) == read("kdl", kdl[0])
-    assert load_text(hcl[0], name="x.hcl", plugin_checker=registry.Checker()).locations["api"].plugins == ("limits",)
+    assert load_text(hcl[0], name="x.hcl", plugin_checker=checking.Checker()).locations["api"].plugins == ("limits",)
 
 
 @pytest.mark.parametrize("category", registry.CATEGORIES)

@@ -14,7 +14,7 @@ from pingap.config.problems import BadValue, ConfigRefused
 from pingap.config.references import files_named, of_environment
 from pingap.config.storage.memory import MemoryStorage
 from pingap.stages.config.actor import _load
-from pingap.stages.plugins.registry import plans
+from pingap.stages.plugins.checking import plans
 
 DIGITS = "9" * 5000
 SITE = '[servers.a]\naddr = "127.0.0.1:7000"\n'

@@ -15,7 +15,7 @@ from pingap.config.load import load
 from pingap.config.problems import ConfigRefused, Note, Problem
 from pingap.config.secrecy import MASK, is_within, masked, without_secrets
 from pingap.config.storage.memory import MemoryStorage
-from pingap.stages.plugins.registry import Checker
+from pingap.stages.plugins.checking import Checker
 
 MOST = 3.0
 """Seconds of CPU. What each of these takes grew with the square of its length, to more than that; now it is a small part of it."""

@@ -15,7 +15,7 @@ from pingap.config.load import load
 from pingap.config.model import Snapshot
 from pingap.config.storage.base import Readable
 from pingap.config.storage.places import storage_of
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from tests.e2e.certificate import self_signed
 
 ROOT: Final = Path(__file__).parents[1] / "config/reference"
@@ -92,7 +92,7 @@ def certificates_in(home: Path) -> dict[str, str]:
 def read(source: str | Path | Readable, env: Mapping[str, str]) -> Snapshot:
     """What a place or an opened storage holds, its plugins looked at. Raises ConfigRefused."""
     storage = storage_of(source) if isinstance(source, str | Path) else source
-    return load(storage, env=env, plugin_checker=registry.Checker())
+    return load(storage, env=env, plugin_checker=checking.Checker())
 
 
 def comparable(snapshot: Snapshot) -> dict[str, Any]:

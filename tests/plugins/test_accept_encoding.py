@@ -15,7 +15,7 @@ from pingap.config.problems import Problem
 from pingap.stages.coding.rules import CodingRules
 from pingap.stages.itinerary import REQUEST_PLUGINS, RESPONSE_CODING
 from pingap.stages.messages import Affinity, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin.accept_encoding import AcceptEncoding, AcceptEncodingSettings
 from pingap.stages.plugins.exchange import Exchange
 from tests.plugins.script import PEER, PLUGINS, ROUTING, SID, UPSTREAM, Stage, lines
@@ -110,7 +110,7 @@ CODED: Section = {"category": "compression", "gzip_level": 6, "br_level": 5}
 async def test_answers_get_a_coding_that_was_left(names: list[str], level: int) -> None:
     plugins = {"a": section("gzip"), "c": {**CODED, "gzip_level": level}}
     made = Snapshot(locations={"l": Location(upstream="u", plugins=tuple(names))}, plugins=plugins)
-    by_upstream = registry.plans(made)["l"] == REQUEST_PLUGINS | RESPONSE_CODING
+    by_upstream = checking.plans(made)["l"] == REQUEST_PLUGINS | RESPONSE_CODING
     assert by_upstream == (level == 6)
     async with Stage(plugins, names=names) as stage:
         routed = await stage.one(stage.request(headers="accept-encoding: br, gzip"))
@@ -142,18 +142,18 @@ async def test_a_request_of_which_nothing_is_left_is_not_coded() -> None:
 
 
 def test_what_is_no_coding_is_refused_and_other_types_are_taken_as_they_are_meant() -> None:
-    wrong = registry.check("p", section("gzip, *, br;q=0.5, ü"))
+    wrong = checking.check("p", section("gzip, *, br;q=0.5, ü"))
     assert [problem.path for problem in wrong] == ["plugins.p.encodings"] * 3
-    assert [problem.path for problem in registry.check("p", section(5))] == ["plugins.p.encodings"]
-    assert [problem.path for problem in registry.check("p", section(["gzip", 5]))] == ["plugins.p.encodings[1]"]
-    told = registry.Checker()("p", written := section("gzip", only_one_encoding="true"))
+    assert [problem.path for problem in checking.check("p", section(5))] == ["plugins.p.encodings"]
+    assert [problem.path for problem in checking.check("p", section(["gzip", 5]))] == ["plugins.p.encodings[1]"]
+    told = checking.Checker()("p", written := section("gzip", only_one_encoding="true"))
     assert not [one for one in told if isinstance(one, Problem)]
     assert written["only_one_encoding"] is True
 
 
 def test_it_runs_early_and_nowhere_else() -> None:
-    assert not registry.check("p", section("gzip", step="early_request"))
-    assert registry.check("p", section("gzip", step="response"))
+    assert not checking.check("p", section("gzip", step="early_request"))
+    assert checking.check("p", section("gzip", step="response"))
 
 
 def asked_for(value: bytes) -> Exchange:

@@ -8,7 +8,7 @@ import pytest
 
 from pingap.config.problems import Note, Problem
 from pingap.stages.messages import Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from tests.plugins.script import Stage
 
 SECTION = {"category": "admin", "path": "/pingap/", "authorizations": ["YWRtaW46MTIzNDU2"], "max_age": "2d", "ip_fail_limit": 10}
@@ -38,7 +38,7 @@ async def test_without_a_path_it_is_every_path_and_an_escape_may_have_either_cas
 
 
 def test_it_is_noted_that_nothing_is_served() -> None:
-    (note,) = registry.Checker()("p", dict(SECTION))
+    (note,) = checking.Checker()("p", dict(SECTION))
     assert isinstance(note, Note)
     assert (note.path, "501" in note.message) == ("plugins.p.category", True)
 
@@ -58,5 +58,5 @@ def test_it_is_noted_that_nothing_is_served() -> None:
     ],
 )
 def test_its_keys_are_strict(change: dict[str, Any], path: str) -> None:
-    problems = [one for one in registry.Checker()("p", SECTION | change) if isinstance(one, Problem)]
+    problems = [one for one in checking.Checker()("p", SECTION | change) if isinstance(one, Problem)]
     assert [problem.path for problem in problems] == [f"plugins.p.{path}"]

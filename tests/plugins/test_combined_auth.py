@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pingap.config.problems import Note
 from pingap.stages.messages import Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin import combined_auth
 from pingap.stages.plugins.exchange import Reply
 from tests.kit.peers import needs
@@ -317,14 +317,14 @@ async def test_the_backend_does_not_get_what_is_hidden() -> None:
     ],
 )
 def test_what_would_keep_nobody_out_is_refused(plugin: dict[str, Any], path: str) -> None:
-    assert [problem.path for problem in registry.check("p", plugin)] == [f"plugins.p.{path}"]
+    assert [problem.path for problem in checking.check("p", plugin)] == [f"plugins.p.{path}"]
 
 
 def test_no_secret_is_in_what_is_said_of_a_broken_section() -> None:
-    said = registry.check("p", section({**SHOP, "deviation": 0, "secret": "hush-hush"}))
+    said = checking.check("p", section({**SHOP, "deviation": 0, "secret": "hush-hush"}))
     assert said and "hush" not in str(said)
 
 
 def test_keys_without_effect_are_noted() -> None:
-    told = registry.Checker()("p", section({"app_id": "a", "secret": "*", "deviation": 60}, {**SHOP, "signs": "time"}))
+    told = checking.Checker()("p", section({"app_id": "a", "secret": "*", "deviation": 60}, {**SHOP, "signs": "time"}))
     assert [(type(one), one.path) for one in told] == [(Note, "plugins.p.authorizations[0].deviation")]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from pingap.config.problems import Note, Problem
 from pingap.stages.messages import Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin.origins import Origins, parse_origin
 from tests.plugins.script import Stage, lines
 
@@ -381,7 +381,7 @@ async def test_an_upgrade_is_no_matter_of_it() -> None:
     ],
 )  # fmt: skip
 def test_mistakes_are_refused(wrong: Section, keys: list[str]) -> None:
-    assert [problem.path for problem in registry.check("p", cors(**wrong))] == [f"plugins.p.{key}" for key in keys]
+    assert [problem.path for problem in checking.check("p", cors(**wrong))] == [f"plugins.p.{key}" for key in keys]
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_mistakes_are_refused(wrong: Section, keys: list[str]) -> None:
     ],
 )
 def test_what_should_be_known_is_noted(taken: Section, noted: list[str]) -> None:
-    told = registry.Checker()("p", cors(**taken))
+    told = checking.Checker()("p", cors(**taken))
     assert not [found for found in told if isinstance(found, Problem)]
     notes = [found.message for found in told if isinstance(found, Note)]
     assert len(notes) == len(noted) and all(part in note for part, note in zip(noted, notes, strict=True))

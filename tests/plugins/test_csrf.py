@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pingap.stages.messages import Peer, Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin import csrf
 from tests.plugins.script import PEER, Stage, lines
 
@@ -319,10 +319,10 @@ async def test_the_origin_may_have_a_port() -> None:
     ],
 )
 def test_what_would_not_protect_is_refused(more: dict[str, Any], key: str) -> None:
-    assert [problem.path for problem in registry.check("p", {**CSRF, **more})] == [f"plugins.p.{key}"]
+    assert [problem.path for problem in checking.check("p", {**CSRF, **more})] == [f"plugins.p.{key}"]
 
 
 @pytest.mark.parametrize("key", ["token_path", "key"])
 def test_path_and_key_are_required(key: str) -> None:
     section = {name: value for name, value in CSRF.items() if name != key}
-    assert [problem.path for problem in registry.check("p", section)] == [f"plugins.p.{key}"]
+    assert [problem.path for problem in checking.check("p", section)] == [f"plugins.p.{key}"]

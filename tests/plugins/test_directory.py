@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from pingap.config.problems import Problem
 from pingap.stages.messages import WINDOW, Data, Response, Routed
-from pingap.stages.plugins import registry
-from pingap.stages.plugins.builtin import remembered, searches, served_file, tree
-from pingap.stages.plugins.builtin.finder import Route
+from pingap.stages.plugins import checking
+from pingap.stages.plugins.builtin.files import remembered, searches, served_file, tree
+from pingap.stages.plugins.builtin.files.finder import Route
 from tests.plugins.script import Stage, bodies, credit, lines
 
 OLD = 1_000_000_000
@@ -117,7 +117,7 @@ async def site(root: Path, **keys: Any) -> AsyncIterator[Client]:
 
 def troubles(**keys: Any) -> list[str]:
     section = {"category": "directory", "path": "/srv", **{key.rstrip("_"): value for key, value in keys.items()}}
-    return [f"{one.path} {one.message}" for one in registry.check("p", section)]
+    return [f"{one.path} {one.message}" for one in checking.check("p", section)]
 
 
 # -- files ------------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ async def test_what_is_remembered_is_answered_at_once_and_costs_one_look(root: P
 
 
 async def test_what_is_not_local_is_looked_at_in_threads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pingap.stages.plugins.builtin.finder.is_local", lambda path: False)
+    monkeypatch.setattr("pingap.stages.plugins.builtin.files.finder.is_local", lambda path: False)
     async with site(root) as client:
         await client.ask("/a.txt")
         looks = calls_of_stat(monkeypatch)
@@ -1019,7 +1019,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_relative_paths_begin_where_those_of_the_configuration_do(tmp_path: Path) -> None:
     section = {"category": "directory", "path": "www/"}
-    assert not [one for one in registry.Checker(str(tmp_path))("p", section) if isinstance(one, Problem)]
+    assert not [one for one in checking.Checker(str(tmp_path))("p", section) if isinstance(one, Problem)]
     assert section["path"] == str(tmp_path / "www")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pingap.config.problems import BadValue
 from pingap.plugin import Addresses, Url, compile_regex, parse_url
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from tests.plugins.test_python_plugins import plugin, section
 
 
@@ -97,19 +97,19 @@ NAMING = "class Named(Settings):\n    where: Url\n\n" + plugin(CODE, "model = Na
 
 def test_an_upstream_that_settings_name_has_to_be_there(tmp_path: Path) -> None:
     made = section(tmp_path, NAMING, where="upstream://auht/x")
-    [problem] = registry.Checker()("p", dict(made), frozenset({"auth", "shop"}))
+    [problem] = checking.Checker()("p", dict(made), frozenset({"auth", "shop"}))
     assert str(problem) == "plugins.p.where: upstream 'auht' does not exist\n    did you mean 'auth'?"
-    assert registry.Checker()("p", dict(made), None) == [], "nothing is known of them"
-    assert registry.Checker()("p", made | {"where": "upstream://auth"}, frozenset({"auth"})) == []
-    assert registry.Checker()("p", made | {"where": "https://auth.test"}, frozenset()) == []
+    assert checking.Checker()("p", dict(made), None) == [], "nothing is known of them"
+    assert checking.Checker()("p", made | {"where": "upstream://auth"}, frozenset({"auth"})) == []
+    assert checking.Checker()("p", made | {"where": "https://auth.test"}, frozenset()) == []
 
 
 def test_a_plugin_may_name_upstreams_itself(tmp_path: Path) -> None:
     code = plugin(CODE + "def upstreams(self): return [('greeting', 'gone')]\n")
     for _ in range(2):  # what has passed, too, is asked
-        [problem] = registry.Checker()("p", section(tmp_path, code), frozenset())
+        [problem] = checking.Checker()("p", section(tmp_path, code), frozenset())
         assert problem.path == "plugins.p.greeting"
-    assert registry.Checker()("p", section(tmp_path, code), frozenset({"gone"})) == []
+    assert checking.Checker()("p", section(tmp_path, code), frozenset({"gone"})) == []
     broken = plugin(CODE + "def upstreams(self): return 1 / 0\n")
-    [problem] = registry.Checker()("p", section(tmp_path, broken), frozenset())
+    [problem] = checking.Checker()("p", section(tmp_path, broken), frozenset())
     assert "ZeroDivisionError" in str(problem)

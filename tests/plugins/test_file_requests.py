@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.plugin import Headers
-from pingap.stages.plugins.builtin.conditions import FAILED, GO, NOT_MODIFIED, Validators, is_range_meant, judge, parse_date
-from pingap.stages.plugins.builtin.listing import Entries, ListedName, in_order, render, shown, wanted_kind
-from pingap.stages.plugins.builtin.media_types import attachment, type_of
-from pingap.stages.plugins.builtin.ranges import MOST_PARTS, part_heads, spans_of
-from pingap.stages.plugins.builtin.web_paths import NoPath, WebPath, as_segment, is_hidden, web_path, without_prefix
+from pingap.stages.plugins.builtin.files.conditions import FAILED, GO, NOT_MODIFIED, Validators, is_range_meant, judge, parse_date
+from pingap.stages.plugins.builtin.files.listing import Entries, ListedName, in_order, render, shown, wanted_kind
+from pingap.stages.plugins.builtin.files.media_types import attachment, type_of
+from pingap.stages.plugins.builtin.files.ranges import MOST_PARTS, part_heads, spans_of
+from pingap.stages.plugins.builtin.files.web_paths import NoPath, WebPath, as_segment, is_hidden, web_path, without_prefix
 
 # -- ranges (RFC 9110 section 14) ------------------------------------------------------
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pingap.config.problems import Note
 from pingap.stages.messages import Cancel, Peer, Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.fetch import MOST
 from tests.plugins.script import PEER, PLUGINS, SID, Stage, data, lines
 
@@ -326,14 +326,14 @@ async def test_when_too_many_wait_nobody_passes() -> None:
     ],
 )
 def test_what_could_not_work_is_refused(more: dict[str, Any], key: str) -> None:
-    assert [problem.path for problem in registry.check("p", {**AUTH, **more})] == [f"plugins.p.{key}"]
+    assert [problem.path for problem in checking.check("p", {**AUTH, **more})] == [f"plugins.p.{key}"]
 
 
 def test_the_url_is_required_and_the_usual_step_may_be_said() -> None:
-    assert [problem.path for problem in registry.check("p", {"category": "forward_auth"})] == ["plugins.p.auth_url"]
-    assert registry.check("p", {**AUTH, "step": "request"}) == []
+    assert [problem.path for problem in checking.check("p", {"category": "forward_auth"})] == ["plugins.p.auth_url"]
+    assert checking.check("p", {**AUTH, "step": "request"}) == []
 
 
 def test_a_name_that_is_never_passed_on_is_noted() -> None:
-    told = registry.Checker()("p", {**AUTH, "request_headers": ["Cookie", "If-Match", "X-Forwarded-For"]})
+    told = checking.Checker()("p", {**AUTH, "request_headers": ["Cookie", "If-Match", "X-Forwarded-For"]})
     assert [(type(one), one.path) for one in told] == [(Note, f"plugins.p.request_headers[{index}]") for index in (1, 2)]

@@ -16,7 +16,7 @@ import pytest
 
 from pingap.config.problems import Note, Problem
 from pingap.stages.messages import Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking, making
 from pingap.stages.plugins.builtin import country_database, geo_restriction
 from pingap.stages.plugins.builtin.country_database import CountryDatabase, DatabaseBroken
 from tests.kit.mmdb import mmdb
@@ -97,7 +97,7 @@ async def test_reporting_keeps_nobody_out_and_tells_of_everybody() -> None:
 
 
 async def test_addresses_that_clients_make_up_are_not_all_kept() -> None:
-    plugin: Any = registry.make("p", geo(), registry._load_guard).plugin
+    plugin: Any = making.make("p", geo(), checking.load_guard).plugin
     plugin._country_of = lambda address: "US"
     for number in range(10_000):
         plugin._verdicts.setdefault(f"{number}", plugin._judge(f"10.0.{number >> 8}.{number & 255}"))
@@ -260,18 +260,18 @@ def test_no_broken_file_does_more_than_to_be_refused(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_refused(wrong: Section, key: str) -> None:
-    assert [problem.path for problem in registry.check("p", geo() | wrong)] == [f"plugins.p.{key}"]
+    assert [problem.path for problem in checking.check("p", geo() | wrong)] == [f"plugins.p.{key}"]
 
 
 def test_a_relative_path_starts_at_the_directory_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "c.mmdb").write_bytes(mine(US="8.0.0.0/8"))
     section = geo(database="./c.mmdb")
-    assert not registry.Checker(str(tmp_path))("p", section)
+    assert not checking.Checker(str(tmp_path))("p", section)
     assert section["database"] == str(tmp_path / "c.mmdb")
 
 
 def test_the_type_has_to_be_said() -> None:
-    assert [problem.path for problem in registry.check("p", {"category": "geo_restriction"})] == ["plugins.p.type"]
+    assert [problem.path for problem in checking.check("p", {"category": "geo_restriction"})] == ["plugins.p.type"]
 
 
 @pytest.mark.parametrize("package", ["iptocc", "maxminddb"])
@@ -279,7 +279,7 @@ def test_a_package_that_is_not_installed_is_named(package: str, monkeypatch: pyt
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
     section = geo(database="/nonexistent/c.mmdb") if package == "maxminddb" else geo()
-    [problem] = [one for one in registry.check("p", section) if "installed" in one.message]
+    [problem] = [one for one in checking.check("p", section) if "installed" in one.message]
     assert (problem.message, problem.hint) == (f"the package {package} is not installed", "pip install 'pingap[geo]'")
 
 
@@ -293,7 +293,7 @@ def test_a_package_that_is_not_installed_is_named(package: str, monkeypatch: pyt
     ],
 )
 def test_what_should_be_known_is_noted(taken: Section, noted: list[str]) -> None:
-    said = registry.Checker()("p", geo() | taken)
+    said = checking.Checker()("p", geo() | taken)
     assert not [one for one in said if isinstance(one, Problem)]
     notes = [one.message for one in said if isinstance(one, Note)]
     assert len(notes) == len(noted) and all(map(str.startswith, notes, noted))

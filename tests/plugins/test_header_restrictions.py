@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pingap.config.problems import Note, Problem
 from pingap.plugin import CONTINUE, Headers
 from pingap.stages.messages import Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin.admission import Admission
 from pingap.stages.plugins.builtin.header_admission import LONGEST, HeaderAdmission
 from pingap.stages.plugins.builtin.referer_restriction import host_of
@@ -112,9 +112,9 @@ def test_values_that_clients_make_up_are_not_all_kept() -> None:
 @pytest.mark.parametrize("category", [UA, REFERER])
 def test_mistakes_are_refused_for_it_guards_something(category: str) -> None:
     for wrong in ({"type": "permit"}, {"missing": "no"}, {LIST[category]: "good"}, {LIST[category]: [5]}, {"message": 5}, {"typ": "deny"}):
-        assert registry.check("p", section(category, ["good"]) | wrong), wrong
+        assert checking.check("p", section(category, ["good"]) | wrong), wrong
     for right in ({"type": "DENY"}, {"type": ""}, {"step": "request"}):
-        assert not registry.check("p", section(category, ["good"]) | right)
+        assert not checking.check("p", section(category, ["good"]) | right)
 
 
 # -- user agents --------------------------------------------------------------------
@@ -141,9 +141,9 @@ async def test_a_user_agent_is_found_by_a_regex(listed: list[str], value: str | 
 
 
 def test_regexes_that_cannot_be_used_are_all_told() -> None:
-    found = registry.check("p", section(UA, ["(", "fine", "(?=a)b"]))
+    found = checking.check("p", section(UA, ["(", "fine", "(?=a)b"]))
     assert [problem.path for problem in found] == ["plugins.p.ua_list[0]", "plugins.p.ua_list[2]"]
-    [empty] = registry.check("p", section(UA, ["fine", ""]))
+    [empty] = checking.check("p", section(UA, ["fine", ""]))
     assert (empty.path, empty.message) == ("plugins.p.ua_list[1]", "must not be empty")
 
 
@@ -212,12 +212,12 @@ async def test_an_empty_list_has_nobody() -> None:
     "entry", ["https://example.com", "example.com:80", "example.com/a", "", "*.", "**", "a.*.com", "*.*.com", "exa mple.com", "[::g]"]
 )
 def test_an_entry_that_could_never_match_is_refused(entry: str) -> None:
-    [found] = registry.check("p", section(REFERER, ["example.com", entry]))
+    [found] = checking.check("p", section(REFERER, ["example.com", entry]))
     assert found.path == "plugins.p.referer_list[1]"
 
 
 def test_the_trap_of_a_star_without_a_dot_is_noted() -> None:
-    told = registry.Checker()("p", section(REFERER, ["*example.com", "*.example.com", "*"]))
+    told = checking.Checker()("p", section(REFERER, ["*example.com", "*.example.com", "*"]))
     assert not [one for one in told if isinstance(one, Problem)]
     [note] = [one for one in told if isinstance(one, Note)]
     assert note.path == "plugins.p.referer_list[0]"

@@ -15,11 +15,12 @@ import pytest
 from pingap.config.problems import Problem
 from pingap.plugin import JobFailed, Overloaded
 from pingap.stages.messages import Cancel, Data, Response, Routed
-from pingap.stages.plugins import registry
-from pingap.stages.plugins.builtin import image_optim, image_results
-from pingap.stages.plugins.builtin.image_budget import ImageBudget
-from pingap.stages.plugins.builtin.image_results import ImageResults
-from pingap.stages.plugins.builtin.image_work import ConvertedImage, Qualities, convert_image
+from pingap.stages.plugins import checking
+from pingap.stages.plugins.builtin import image_optim
+from pingap.stages.plugins.builtin.images import results as image_results
+from pingap.stages.plugins.builtin.images.budget import ImageBudget
+from pingap.stages.plugins.builtin.images.results import ImageResults
+from pingap.stages.plugins.builtin.images.work import ConvertedImage, Qualities, convert_image
 from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.work import work
 from tests.kit.context import FakeContext
@@ -515,13 +516,13 @@ async def test_at_the_end_nobody_waits() -> None:
     ],
 )
 def test_mistakes_are_refused(change: dict[str, Any], key: str) -> None:
-    problems = [one for one in registry.Checker()("p", SECTION | change) if isinstance(one, Problem)]
+    problems = [one for one in checking.Checker()("p", SECTION | change) if isinstance(one, Problem)]
     assert [problem.path for problem in problems] == [f"plugins.p.{key}"]
 
 
 def test_a_number_that_is_a_text_is_taken() -> None:
     section = SECTION | {"png_quality": "85"}
-    assert not [one for one in registry.Checker()("p", section) if isinstance(one, Problem)]
+    assert not [one for one in checking.Checker()("p", section) if isinstance(one, Problem)]
     assert section["png_quality"] == 85
 
 
@@ -531,7 +532,7 @@ def test_a_pillow_that_is_not_there_is_a_problem_of_the_configuration(
 ) -> None:
     real = image_optim._has
     monkeypatch.setattr(image_optim, "_has", lambda module: module != missing and real(module))
-    problems = [one for one in registry.Checker()("p", dict(SECTION)) if isinstance(one, Problem)]
+    problems = [one for one in checking.Checker()("p", dict(SECTION)) if isinstance(one, Problem)]
     assert [problem.path for problem in problems] == [f"plugins.p.{key}" for key in keys]
     assert all("pingap[images]" in problem.hint for problem in problems)
 
@@ -542,8 +543,8 @@ def test_a_pillow_that_is_not_there_is_a_problem_of_the_configuration(
 @pytest.mark.processes
 def test_who_checks_does_not_load_pillow() -> None:
     code = (
-        "import sys; from pingap.stages.plugins import registry;"
-        "assert not registry.check('p', {'category': 'image_optim', 'output_types': 'avif,webp'});"
+        "import sys; from pingap.stages.plugins import checking;"
+        "assert not checking.check('p', {'category': 'image_optim', 'output_types': 'avif,webp'});"
         "print(sorted(name for name in sys.modules if name.startswith('PIL.') and name != 'PIL._version'))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.stages.plugins.builtin.image_variants import ImageVariants, is_one_of, tag_of, tags_of_originals
+from pingap.stages.plugins.builtin.images.variants import ImageVariants, is_one_of, tag_of, tags_of_originals
 
 CHROME = b"image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 SAFARI = b"image/webp,image/avif,video/*;q=0.8,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"

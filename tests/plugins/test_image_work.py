@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from pingap.stages.plugins.builtin.image_work import (
+from pingap.stages.plugins.builtin.images.work import (
     CONVERTED,
     FAILED,
     LARGER,

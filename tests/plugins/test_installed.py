@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from pingap.commands.plugins import plugins as command
 from pingap.config.problems import Problem
-from pingap.stages.plugins import installed, registry, trial
+from pingap.stages.plugins import checking, installed, trial
 from pingap.workshop.catalogue import entries_installed
 from tests.plugins.script import Stage
 
@@ -65,7 +65,7 @@ def install(folder: Path, points: str, code: str = TEA, name: str = "tea-plugins
 
 
 def problems(**keys: Any) -> list[Problem]:
-    return registry.check("p", {"category": "tea", **keys})
+    return checking.check("p", {"category": "tea", **keys})
 
 
 async def test_it_is_a_plugin_by_its_name(folder: Path) -> None:
@@ -73,7 +73,7 @@ async def test_it_is_a_plugin_by_its_name(folder: Path) -> None:
     assert problems(kind="black") == []
     assert "tea_plugins" not in sys.modules, "whoever checks does not import it"
     assert [problem.path for problem in problems(kind=3, colour="red")] == ["plugins.p.kind", "plugins.p.colour"]
-    checker = registry.Checker("/base")
+    checker = checking.Checker("/base")
     section = {"category": "tea", "path": "own"}
     assert checker("p", section) == [] and section["path"] == "own", "`path` is a key like any other here"
     assert checker.code == {}
@@ -90,7 +90,7 @@ def test_what_it_asks_for_is_found_without_importing_it(folder: Path) -> None:
     from tests.plugins.script import snapshot
 
     install(folder, "tea = tea_plugins.main:Tea")
-    assert registry.plans(snapshot({"p": {"category": "tea"}})) == {"l": REQUEST_PLUGINS}
+    assert checking.plans(snapshot({"p": {"category": "tea"}})) == {"l": REQUEST_PLUGINS}
     assert "tea_plugins" not in sys.modules
 
 
@@ -137,8 +137,8 @@ def test_one_that_never_ends_is_stopped(folder: Path) -> None:
 def test_it_never_takes_the_place_of_one_of_pingaps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(folder, "ping = tea_plugins.main:Tea\npython = tea_plugins.main:Tea")
     monkeypatch.setattr(installed, "listed", None)  # which is not even asked
-    assert registry.check("p", {"category": "ping", "path": "/"}) == []
-    assert registry.check("p", {"category": "python"})[0].message.startswith("a python plugin is named by")
+    assert checking.check("p", {"category": "ping", "path": "/"}) == []
+    assert checking.check("p", {"category": "python"})[0].message.startswith("a python plugin is named by")
 
 
 def test_two_packages_with_the_same_plugin_are_refused(folder: Path) -> None:
@@ -151,15 +151,15 @@ def test_two_packages_with_the_same_plugin_are_refused(folder: Path) -> None:
 
 def test_a_name_that_is_almost_right_is_guessed_from_all(folder: Path) -> None:
     install(folder, "green_tea = tea_plugins.main:Tea")
-    assert registry.check("p", {"category": "gren_tea"})[0].hint == "did you mean 'green_tea'?"
-    assert registry.check("p", {"category": "pin"})[0].hint == "did you mean 'ping'?"
+    assert checking.check("p", {"category": "gren_tea"})[0].hint == "did you mean 'green_tea'?"
+    assert checking.check("p", {"category": "pin"})[0].hint == "did you mean 'ping'?"
 
 
 def test_a_package_that_cannot_be_read_is_a_problem_of_who_needs_one(folder: Path) -> None:
     install(folder, "nonsense without a sign")
     [problem] = problems()
     assert problem.path == "plugins.p.category" and "cannot be looked through" in problem.message
-    assert registry.check("p", {"category": "ping", "path": "/"}) == []
+    assert checking.check("p", {"category": "ping", "path": "/"}) == []
 
 
 def test_they_are_listed(folder: Path) -> None:

@@ -14,11 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt import algorithms as pyalgorithms
 
 from pingap.stages.messages import Cancel, Data, Response, Routed
-from pingap.stages.plugins import registry
-from pingap.stages.plugins.builtin import jwks, jwt_keys
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin import jwt as plugin
-from pingap.stages.plugins.builtin.jwks import KeyAges
-from pingap.stages.plugins.builtin.jwt_token import encoded
+from pingap.stages.plugins.builtin.tokens import jwks
+from pingap.stages.plugins.builtin.tokens import keys as jwt_keys
+from pingap.stages.plugins.builtin.tokens.jwks import KeyAges
+from pingap.stages.plugins.builtin.tokens.token import encoded
 from pingap.workshop.kit.config_side import say_config
 from tests.plugins.script import PLUGINS, SID, Stage, snapshot
 
@@ -456,7 +457,7 @@ async def test_the_end_of_the_plugin_ends_its_fetch() -> None:
         stage = keys.stage
         stage.load({"p": {"category": "ping", "path": "/"}})
         made = snapshot({"p": {"category": "ping", "path": "/"}})
-        say_config(stage.context, (stage.generation, made, registry.plans(made)), oldest=stage.generation)
+        say_config(stage.context, (stage.generation, made, checking.plans(made)), oldest=stage.generation)
         out = await keys.run()
         assert Cancel(asked.sid, "plugins") in out and keys.stage.actor.held() == 0
 

@@ -18,9 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from pingap.config.problems import Note, Problem
 from pingap.stages.messages import Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin import jwt as plugin
-from pingap.stages.plugins.builtin import jwt_keys, jwt_token, verified_tokens
+from pingap.stages.plugins.builtin.tokens import keys as jwt_keys
+from pingap.stages.plugins.builtin.tokens import token as jwt_token
+from pingap.stages.plugins.builtin.tokens import verified as verified_tokens
 from tests.plugins.script import SID, Stage, lines
 
 Section = dict[str, Any]
@@ -542,7 +544,7 @@ async def test_no_more_tokens_are_remembered_than_there_is_room_for(monkeypatch:
 
 
 def told(**section: Any) -> tuple[list[Problem], list[Note]]:
-    found = registry.Checker()("p", {"category": "jwt", **section})
+    found = checking.Checker()("p", {"category": "jwt", **section})
     return [one for one in found if isinstance(one, Problem)], [one for one in found if isinstance(one, Note)]
 
 
@@ -650,8 +652,8 @@ async def test_a_certificate_will_do_for_its_key() -> None:
 def test_who_has_no_public_key_does_not_load_the_library() -> None:
     code = f"""
 import sys
-from pingap.stages.plugins import registry
-made = registry.make("p", {PLAIN!r}, registry._load_guard)
+from pingap.stages.plugins import checking, making
+made = making.make("p", {PLAIN!r}, checking.load_guard)
 made.plugin.start(None)
 assert "joserfc" not in sys.modules, "loaded"
 """

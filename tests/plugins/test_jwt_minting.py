@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from pingap.stages.itinerary import RESPONSE_PLUGINS
 from pingap.stages.messages import INLINE, Cancel, Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking, making
 from pingap.stages.plugins.builtin import jwt as plugin
-from pingap.stages.plugins.builtin.jwt_minting import LARGEST, Minter
-from pingap.stages.plugins.builtin.jwt_token import json_object, parse
+from pingap.stages.plugins.builtin.tokens.minting import LARGEST, Minter
+from pingap.stages.plugins.builtin.tokens.token import json_object, parse
 from tests.plugins.script import SID, Stage, bodies, credit, data, lines
 
 SECRET = "it takes thirty-two bytes, or more" * 2
@@ -201,7 +201,7 @@ async def test_what_another_plugin_answers_is_not_signed() -> None:
 
 def test_without_an_auth_path_answers_do_not_visit_the_stage() -> None:
     for path, wants in (("", False), ("/login", True)):
-        made = registry.make("p", {**MINTING, "auth_path": path}, registry._load_guard)
+        made = making.make("p", {**MINTING, "auth_path": path}, checking.load_guard)
         assert bool(made.plan & RESPONSE_PLUGINS) is wants
 
 

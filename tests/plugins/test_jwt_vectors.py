@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pingap.stages.plugins.builtin.jwt import Jwt, JwtSettings
-from pingap.stages.plugins.builtin.jwt_claims import ClaimRules, ToldClaims
-from pingap.stages.plugins.builtin.jwt_keys import BadKey, KeySet, of_jwks, of_secret
-from pingap.stages.plugins.builtin.jwt_token import BadToken, json_object, parse
+from pingap.stages.plugins.builtin.tokens.claims import ClaimRules, ToldClaims
+from pingap.stages.plugins.builtin.tokens.keys import BadKey, KeySet, of_jwks, of_secret
+from pingap.stages.plugins.builtin.tokens.token import BadToken, json_object, parse
 
 # RFC 7515, appendix A.1 to A.3: the same payload, that is RFC 7519's of section 3.1.
 HMAC_KEY: Final = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"

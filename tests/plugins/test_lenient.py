@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from pingap.config.problems import Note, Problem
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 
 
 def checked(**section: Any) -> tuple[list[Problem], list[Note], dict[str, Any]]:
-    told = registry.Checker()("p", section)
+    told = checking.Checker()("p", section)
     return [one for one in told if isinstance(one, Problem)], [one for one in told if isinstance(one, Note)], section
 
 

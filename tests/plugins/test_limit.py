@@ -11,10 +11,10 @@ from pingap.config.problems import Note
 from pingap.plugin import Verdict
 from pingap.stages.itinerary import RESPONSE_PLUGINS
 from pingap.stages.messages import Cancel, Done, Response, Routed
-from pingap.stages.plugins import registry
-from pingap.stages.plugins.builtin import limit_queue
-from pingap.stages.plugins.builtin.limit_fields import LimitFields, quoted
-from pingap.stages.plugins.builtin.limit_queue import LimitQueue
+from pingap.stages.plugins import checking
+from pingap.stages.plugins.builtin.limits import queue as limit_queue
+from pingap.stages.plugins.builtin.limits.fields import LimitFields, quoted
+from pingap.stages.plugins.builtin.limits.queue import LimitQueue
 from tests.plugins.script import SID, Stage, lines
 
 Section = dict[str, Any]
@@ -266,7 +266,7 @@ def test_a_verdict_that_nobody_counted_has_no_fields() -> None:
     ],
 )
 def test_what_cannot_be_meant_is_refused(keys: Section, key: str) -> None:
-    problems = registry.check("p", {"category": "limit", "max": 1, **keys})
+    problems = checking.check("p", {"category": "limit", "max": 1, **keys})
     assert [problem.path for problem in problems] == [f"plugins.p.{key}"]
 
 
@@ -285,5 +285,5 @@ def test_what_cannot_be_meant_is_refused(keys: Section, key: str) -> None:
     ],
 )
 def test_a_key_without_effect_is_told(keys: Section, key: str) -> None:
-    found = registry.Checker()("p", {"category": "limit", "max": 1, **keys})
+    found = checking.Checker()("p", {"category": "limit", "max": 1, **keys})
     assert [(type(note), note.path) for note in found] == [(Note, f"plugins.p.{key}")]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pingap.stages.leases import Leases
 from pingap.stages.messages import Claim
-from pingap.stages.plugins.builtin.limit_scripts import FILL, GIVE_BACK, LEASE, RENEW, TAKE, WINDOW, question, verdict_of
+from pingap.stages.plugins.builtin.limits.scripts import FILL, GIVE_BACK, LEASE, RENEW, TAKE, WINDOW, question, verdict_of
 from pingap.stages.plugins.limits import BUCKET, INFLIGHT, RATE, LimitCounters
 from tests.kit.redis_server import RedisServer
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from pingap.config.problems import BadValue
 from pingap.config.secrecy import masked, masked_value
 from pingap.stages.messages import Cancel, Done, Response, Routed
-from pingap.stages.plugins import registry
-from pingap.stages.plugins.builtin import limit_leases, limit_store
-from pingap.stages.plugins.builtin.limit_store_url import StoreUrl, parse_store_url
+from pingap.stages.plugins import checking
+from pingap.stages.plugins.builtin.limits import leases as limit_leases
+from pingap.stages.plugins.builtin.limits import store as limit_store
+from pingap.stages.plugins.builtin.limits.store_url import StoreUrl, parse_store_url
 from tests.e2e.certificate import self_signed
 from tests.kit.redis_server import RedisServer
 from tests.kit.waiting import eventually, free_port
@@ -147,7 +148,7 @@ async def test_a_place_whose_client_left_meanwhile_is_given_back(fresh: RedisSer
 
 @pytest.mark.processes
 async def test_places_of_requests_that_last_are_renewed(fresh: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pingap.stages.plugins.builtin.limit_scripts.LEASE", 0.3)
+    monkeypatch.setattr("pingap.stages.plugins.builtin.limits.scripts.LEASE", 0.3)
     monkeypatch.setattr(limit_leases, "LEASE", 0.3)
     monkeypatch.setattr(limit_leases.StoreLeases.__init__, "__defaults__", (0.05,))
     keys: Section = {"category": "limit", "type": "inflight", "max": 1, "store": fresh.url}
@@ -388,7 +389,7 @@ def test_what_is_no_address_is_refused_and_not_shown(text: Any) -> None:
     with pytest.raises(BadValue) as caught:
         parse_store_url(text)
     assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
-    [problem] = registry.check("p", {"category": "limit", "max": 1, "store": text})
+    [problem] = checking.check("p", {"category": "limit", "max": 1, "store": text})
     assert problem.path == "plugins.p.store" and "hunter2" not in str(problem)
 
 
@@ -418,18 +419,18 @@ def test_the_password_is_not_shown_with_the_configuration(url: str) -> None:
     ],
 )
 def test_what_a_store_cannot_have_is_refused(keys: Section, key: str) -> None:
-    [problem] = registry.check("p", {"category": "limit", "max": 1, "store": "redis://h", **keys})
+    [problem] = checking.check("p", {"category": "limit", "max": 1, "store": "redis://h", **keys})
     assert problem.path == f"plugins.p.{key}"
 
 
 @pytest.mark.parametrize("key", ["store_prefix", "store_timeout", "store_failure"])
 def test_keys_of_a_store_are_of_no_effect_without_one(key: str) -> None:
     value = {"store_prefix": "x", "store_timeout": "1s", "store_failure": "open"}[key]
-    [note] = registry.Checker()("p", {"category": "limit", "max": 1, key: value})
+    [note] = checking.Checker()("p", {"category": "limit", "max": 1, key: value})
     assert note.path == f"plugins.p.{key}"
 
 
 def test_the_library_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    [problem] = registry.check("p", {"category": "limit", "max": 1, "store": "redis://h"})
+    [problem] = checking.check("p", {"category": "limit", "max": 1, "store": "redis://h"})
     assert (problem.path, problem.hint) == ("plugins.p.store", "pip install 'pingap[redis]'")

@@ -16,7 +16,7 @@ import pytest
 from pingap.config.model import Code, Snapshot
 from pingap.stages import code_files
 from pingap.stages.bundles import packed, unpacked
-from pingap.stages.plugins import registry, user_code
+from pingap.stages.plugins import checking, making, user_code
 from pingap.stages.plugins.own_modules import PREFIX
 from pingap.stages.steps import finished
 from tests.plugins.script import SID, Stage, snapshot
@@ -52,7 +52,7 @@ def mine(folder: Path, line: str, **files: str) -> dict[str, Any]:
 
 def checked(section: dict[str, Any]) -> Snapshot:
     """A generation as config has accepted it."""
-    checker = registry.Checker()
+    checker = checking.Checker()
     assert checker("p", section) == []
     return replace(snapshot({"p": section}), code=checker.code)
 
@@ -112,7 +112,7 @@ async def test_the_ways_to_import_what_is_beside(tmp_path: Path, name: str) -> N
     made = checked(mine(tmp_path, line, **files))
     for path in tmp_path.rglob("*.py"):
         path.unlink()  # a process that starts later runs what was kept, and nothing else
-    plans = registry.plans(made)
+    plans = checking.plans(made)
     async with Stage({}) as stage:
         stage.plan = plans["l"]
         stage.publish(made, plans)
@@ -130,12 +130,12 @@ async def test_a_module_of_a_package_brings_its_package(tmp_path: Path, monkeypa
     made = checked(section)
     assert [one.name for one in made.code["p"].modules] == [name, f"{name}.sub", f"{name}.words"]
     async with Stage({}) as stage:
-        stage.publish(made, registry.plans(made))
-        stage.plan = registry.plans(made)["l"]
+        stage.publish(made, checking.plans(made))
+        stage.plan = checking.plans(made)["l"]
         assert await body(stage) == "package"
         write(tmp_path / name, {"__init__.py": "KIND = 'bagg'"})
         again = checked(section)
-        stage.publish(again, registry.plans(again))
+        stage.publish(again, checking.plans(again))
         assert await body(stage) == "baggage"
     assert name not in sys.modules
 
@@ -145,7 +145,7 @@ def test_what_is_installed_has_no_modules_of_its_own(tmp_path: Path) -> None:
     section = mine(folder, "WORD = 1\ntry: import words\nexcept ImportError: pass", **{"words.py": "raise RuntimeError"})
     assert code_files.read(section["path"]) == Code(section["path"], Path(section["path"]).read_bytes())
     assert code_files.files_of(section["path"]) == (section["path"],)
-    assert registry.check("p", section) == []
+    assert checking.check("p", section) == []
 
 
 LATE = """
@@ -172,7 +172,7 @@ async def test_two_generations_share_nothing_and_late_imports_find_their_own(tmp
         return checked(section)
 
     one = version("one")
-    plans = registry.plans(one)
+    plans = checking.plans(one)
     async with Stage({}) as stage:
         stage.plan = plans["l"]
         stage.publish(one, plans)
@@ -199,13 +199,13 @@ async def test_a_changed_helper_alone_is_new_code(tmp_path: Path) -> None:
     section = mine(tmp_path, "from a import WORD", **{"a.py": "from b import WORD", "b.py": "WORD = 1"})
     before = checked(section)
     async with Stage({}) as stage:
-        stage.plan = registry.plans(before)["l"]
-        stage.publish(before, registry.plans(before))
+        stage.plan = checking.plans(before)["l"]
+        stage.publish(before, checking.plans(before))
         assert await body(stage) == "1"
         write(tmp_path, {"b.py": "WORD = 2"})
         after = checked(section)
         assert after.code != before.code
-        stage.publish(after, registry.plans(after))
+        stage.publish(after, checking.plans(after))
         assert await body(stage) == "2"
         write(tmp_path, {"unrelated.py": "x"})
         assert checked(section).code == after.code
@@ -230,7 +230,7 @@ async def test_a_changed_helper_alone_is_new_code(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_helper_is_told_by_its_file_and_line(tmp_path: Path, files: dict[str, str], what: str) -> None:
-    [problem] = registry.check("p", mine(tmp_path, "from a import WORD", **files))
+    [problem] = checking.check("p", mine(tmp_path, "from a import WORD", **files))
     assert problem.path == "plugins.p.path"
     assert f"{tmp_path}/{what}" in problem.message
     assert PREFIX not in problem.message
@@ -262,7 +262,7 @@ def test_bytecode_of_other_source_is_never_taken(tmp_path: Path) -> None:
     section = mine(tmp_path, "from a import WORD", **{"a.py": "WORD = 1"})
     py_compile.compile(str(tmp_path / "a.py"), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     (tmp_path / "a.py").write_text("WORD = nothing")
-    [problem] = registry.check("p", section)
+    [problem] = checking.check("p", section)
     assert "a.py:1: NameError" in problem.message
 
 
@@ -272,21 +272,21 @@ def test_bytecode_of_other_source_is_never_taken(tmp_path: Path) -> None:
 def test_bounds(tmp_path: Path, count: int, size: int, what: str) -> None:
     names = [f"m{at}" for at in range(count)]
     files = {f"{name}.py": "#" * size for name in names}
-    [problem] = registry.check("p", mine(tmp_path, f"import {', '.join(names)}; WORD = 1", **files))
+    [problem] = checking.check("p", mine(tmp_path, f"import {', '.join(names)}; WORD = 1", **files))
     assert problem.path == "plugins.p.path" and f"more than {what} of code" in problem.message
 
 
 def test_a_helper_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     section = mine(tmp_path, "from a import WORD")
     os.mkfifo(tmp_path / "a.py")
-    [problem] = registry.check("p", section)
+    [problem] = checking.check("p", section)
     assert f"{tmp_path}/a.py: it is no file but a pipe" in problem.message
     assert str(tmp_path / "a.py") in code_files.files_of(section["path"])
 
 
 def test_an_import_that_could_not_be_seen_is_told(tmp_path: Path) -> None:
     line = "import importlib; WORD = importlib.import_module('.a', __package__)"
-    [problem] = registry.check("p", mine(tmp_path, line, **{"a.py": ""}))
+    [problem] = checking.check("p", mine(tmp_path, line, **{"a.py": ""}))
     assert "No module named 'a' of this plugin was seen: name it in an `import`" in problem.message
 
 
@@ -305,7 +305,7 @@ async def test_what_lives_is_not_forgotten_and_what_does_not_is(tmp_path: Path, 
     section = mine(tmp_path / "lives", "from a import WORD", **{"a.py": code, "late.py": "WORD = 'kept'"})
     async with Stage({"p": section}) as stage:
         for number in range(4):
-            checked_here = registry.make("q", mine(tmp_path / str(number), f"WORD = {number}"), registry._load_guard)
+            checked_here = making.make("q", mine(tmp_path / str(number), f"WORD = {number}"), checking.load_guard)
             del checked_here
         write(tmp_path / "lives", {"late.py": "WORD = 'changed'"})
         assert await body(stage) == "kept"

@@ -14,7 +14,7 @@ import pytest
 from pingap.bus.repeats import MOST
 from pingap.stages.itinerary import REQUEST_BODY, REQUEST_PLUGINS, RESPONSE_PLUGINS
 from pingap.stages.messages import UNKNOWN, WINDOW, Cancel, Credit, Data, Done, Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from tests.plugins.script import ACCEPT, SID, UPSTREAM, Stage, bodies, credit, data, granted, lines, snapshot
 
 HEAD = "from pingap.plugin import *\nimport asyncio, time\n"
@@ -131,10 +131,10 @@ async def test_settings_are_read_by_the_plugins_own_model(tmp_path: Path) -> Non
     """
     async with Stage({"p": section(tmp_path, code, greeting="hi", pause="1m")}) as stage:
         assert (await stage.one(stage.request())).body == b"hi 60.0"
-    problems = registry.check("p", section(tmp_path, code, greting="hi", pause=3))
+    problems = checking.check("p", section(tmp_path, code, greting="hi", pause=3))
     assert [problem.path for problem in problems] == ["plugins.p.greeting", "plugins.p.pause", "plugins.p.greting"]
     assert problems[2].hint == "did you mean 'greeting'?"
-    [problem] = registry.check("p", section(tmp_path, code, greeting="hi!"))
+    [problem] = checking.check("p", section(tmp_path, code, greeting="hi!"))
     assert (problem.path, problem.message, problem.hint) == ("plugins.p.greeting", "no shouting", "be calm")
 
 
@@ -403,16 +403,16 @@ UNDECLARED = {
 
 @pytest.mark.parametrize("how", UNDECLARED)
 def test_a_plugin_that_uses_request_bodies_and_does_not_say_so_is_refused(tmp_path: Path, how: str) -> None:
-    [problem] = registry.check("p", section(tmp_path, plugin(UNDECLARED[how])))
+    [problem] = checking.check("p", section(tmp_path, plugin(UNDECLARED[how])))
     assert "does not say that it reads request bodies" in problem.message and "reads_request_body = True" in problem.hint
     [(number, _)] = [(number, line) for number, line in enumerate((tmp_path / "mine.py").read_text().split("\n"), 1) if "_request(" in line]
     assert f"mine.py:{number}:" in problem.message
-    assert not registry.check("p", section(tmp_path, plugin("reads_request_body = True\n" + UNDECLARED[how])))
+    assert not checking.check("p", section(tmp_path, plugin("reads_request_body = True\n" + UNDECLARED[how])))
 
 
 def test_a_method_of_ones_own_may_have_any_name(tmp_path: Path) -> None:
     code = "def transform_request(self, text): return text\ndef request(self, exchange): self.transform_request('x')"
-    assert not registry.check("p", section(tmp_path, plugin(code)))
+    assert not checking.check("p", section(tmp_path, plugin(code)))
 
 
 @pytest.mark.parametrize("body", [b"", b"ten bytes.", None], ids=["none", "small", "large"])
@@ -667,9 +667,9 @@ async def test_a_broken_file_refuses_the_generation_and_says_where(
 async def test_paths_start_at_the_configuration_and_are_told_on_absolute(tmp_path: Path) -> None:
     section(tmp_path, plugin("def request(self, exchange): return reply(200, 'x')"))
     relative = {"category": "python", "path": "mine.py"}
-    assert "No such file" in registry.check("p", dict(relative), "/nonexistent")[0].message
+    assert "No such file" in checking.check("p", dict(relative), "/nonexistent")[0].message
     checked = dict(relative)
-    assert registry.check("p", checked, str(tmp_path)) == []
+    assert checking.check("p", checked, str(tmp_path)) == []
     assert checked["path"] == str(tmp_path / "mine.py")
     async with Stage({"p": checked}) as stage:
         assert (await stage.one(stage.request())).status == 200
@@ -689,19 +689,19 @@ async def test_a_plugin_may_be_an_importable_module_in_a_package(tmp_path: Path,
     monkeypatch.syspath_prepend(tmp_path)
     async with Stage({"p": {"category": "python", "module": "my_package.mine"}}) as stage:
         assert (await stage.one(stage.request())).body == b"relative"
-    [problem] = registry.check("p", {"category": "python", "module": "my_package.other"})
+    [problem] = checking.check("p", {"category": "python", "module": "my_package.other"})
     assert problem.path == "plugins.p.module" and "cannot be found" in problem.message
 
 
 @pytest.mark.parametrize("change", ["broken (", "raise RuntimeError", None])
 async def test_a_process_that_starts_later_runs_the_code_that_was_accepted(tmp_path: Path, change: str | None) -> None:
     mine = section(tmp_path, plugin("def request(self, exchange): return reply(200, 'accepted')"))
-    checker = registry.Checker()
+    checker = checking.Checker()
     assert checker("p", mine) == []
     made = replace(snapshot({"p": mine}), code=checker.code)
     file = Path(mine["path"])
     file.write_text(change) if change is not None else file.unlink()
-    plans = registry.plans(made)
+    plans = checking.plans(made)
     async with Stage({}) as stage:
         stage.plan = plans["l"]
         stage.publish(made, plans)
@@ -714,7 +714,7 @@ async def test_one_of_several_classes_is_chosen_by_name(tmp_path: Path) -> None:
     code += "class B(A):\n    def request(self, e): return reply(200, 'b')\n"
     async with Stage({"p": section(tmp_path, code, **{"class": "B"})}) as stage:
         assert (await stage.one(stage.request())).body == b"b"
-    [problem] = registry.check("p", section(tmp_path, code, **{"class": "C"}))
+    [problem] = checking.check("p", section(tmp_path, code, **{"class": "C"}))
     assert "no plugin class 'C', but A, B" in problem.message
 
 
@@ -736,4 +736,4 @@ async def test_one_of_several_classes_is_chosen_by_name(tmp_path: Path) -> None:
 )
 async def test_what_is_wrong_with_a_section_is_told_by_its_key(tmp_path: Path, keys: dict[str, Any], path: str) -> None:
     mine = section(tmp_path, plugin("def request(self, exchange): pass"), **keys)
-    assert [problem.path for problem in registry.check("p", mine)] == [path]
+    assert [problem.path for problem in checking.check("p", mine)] == [path]

@@ -19,8 +19,8 @@ import pytest
 from pingap.config.problems import Note, Problem
 from pingap.plugin import Overloaded
 from pingap.stages.messages import Cancel, Done, FiguresAsk, FiguresTold, Recall, Response, Routed
+from pingap.stages.plugins import checking, making
 from pingap.stages.plugins import figures as asking
-from pingap.stages.plugins import registry
 from pingap.stages.plugins.builtin import machine, stats
 from pingap.stages.plugins.builtin.machine import MachineFigures, machine_figures, size_text, uptime_text
 from pingap.stages.plugins.counts import RequestCounts
@@ -227,11 +227,11 @@ class Shows(Plugin):
 
 def test_the_key_of_the_references_example_is_taken_for_the_one_that_works() -> None:
     section: dict[str, Any] = {"category": "stats", "value": "/stats"}
-    (note,) = registry.Checker()("p", section)
+    (note,) = checking.Checker()("p", section)
     assert isinstance(note, Note)
     assert (note.path, section["path"]) == ("plugins.p.value", "/stats")
     section = {"category": "stats", "value": "/stats", "path": "/other"}
-    (note,) = registry.Checker()("p", section)
+    (note,) = checking.Checker()("p", section)
     assert (note.path, section) == ("plugins.p.value", {"category": "stats", "path": "/other"})
 
 
@@ -239,7 +239,7 @@ def test_the_key_of_the_references_example_is_taken_for_the_one_that_works() -> 
     ("section", "path"), [({}, "path"), ({"path": ""}, "path"), ({"path": "/s", "step": "response"}, "step"), ({"path": "/s", "x": 1}, "x")]
 )
 def test_mistakes_are_refused(section: dict[str, Any], path: str) -> None:
-    problems = [one for one in registry.Checker()("p", {"category": "stats"} | section) if isinstance(one, Problem)]
+    problems = [one for one in checking.Checker()("p", {"category": "stats"} | section) if isinstance(one, Problem)]
     assert [problem.path for problem in problems] == [f"plugins.p.{path}"]
 
 
@@ -298,7 +298,7 @@ async def test_processes_are_those_that_the_supervisor_has_written_down_and_thei
     child = subprocess.Popen(["sleep", "60"])
     try:
         async with Stage({"p": SECTION}) as stage:
-            host = stage.actor._host("p", registry.make("p", SECTION, stage.actor.guard))
+            host = stage.actor._host("p", making.make("p", SECTION, stage.actor.guard))
             assert host.processes() == [os.getpid()]
             stage.context.run_dir = str(tmp_path)
             (tmp_path / PROCESSES).write_text(f"supervisor {2**22 + 1} 17\n{os.getpid()} 18\n{child.pid} 19\n")

@@ -18,7 +18,7 @@ from pingap.config.parts import Backend
 from pingap.config.problems import ConfigRefused, Note, Problem
 from pingap.plugin import CONTINUE, Exchange
 from pingap.stages.messages import Affinity, Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin.exact_share import BLOCK, WHOLE, ExactShare
 from pingap.stages.plugins.builtin.traffic_splitting import TrafficSplitting, TrafficSplittingSettings
 from tests.kit.config import load_text
@@ -198,7 +198,7 @@ async def test_an_upgrade_is_split_as_other_requests() -> None:
     ],
 )
 def test_mistakes_are_refused(wrong: Section, key: str) -> None:
-    assert [problem.path for problem in registry.check("p", {**CANARY, **wrong})] == [f"plugins.p.{key}"]
+    assert [problem.path for problem in checking.check("p", {**CANARY, **wrong})] == [f"plugins.p.{key}"]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_mistakes_are_refused(wrong: Section, key: str) -> None:
     ],
 )
 def test_what_has_no_effect_is_noted(taken: Section, noted: list[str]) -> None:
-    told = registry.Checker()("p", {**CANARY, **taken})
+    told = checking.Checker()("p", {**CANARY, **taken})
     assert not [one for one in told if isinstance(one, Problem)]
     found = [f"{one.path.removeprefix('plugins.p.')}: {one.message}" for one in told if isinstance(one, Note)]
     assert len(found) == len(noted) and all(map(str.startswith, found, noted)), found
@@ -243,8 +243,8 @@ def test_an_upstream_that_is_not_configured_is_refused() -> None:
         weight = 5
         upstream = """
     with pytest.raises(ConfigRefused) as refused:
-        load_text(text + '"ap"', plugin_checker=registry.Checker())
+        load_text(text + '"ap"', plugin_checker=checking.Checker())
     [problem] = refused.value.problems
     assert (problem.path, problem.message) == ("plugins.p.upstream", "upstream 'ap' does not exist")
-    load_text(text + '"$hall"', plugin_checker=registry.Checker())
-    load_text(text + '"app"', plugin_checker=registry.Checker())
+    load_text(text + '"$hall"', plugin_checker=checking.Checker())
+    load_text(text + '"app"', plugin_checker=checking.Checker())

@@ -20,7 +20,7 @@ from pingap.config.storage.places import storage_of
 from pingap.loading import load
 from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.modules import origin
-from pingap.stages.plugins import registry, trial
+from pingap.stages.plugins import checking, trial
 
 GOOD = """
 from pingap.plugin import CONTINUE, Action, Exchange, Plugin, Settings
@@ -63,7 +63,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def problems(tmp_path: Path, code: str, key: str = "path") -> list[Problem]:
     (tmp_path / "mine.py").write_text(code)
-    return registry.check("p", {"category": "python", key: "mine.py" if key == "path" else "mine"}, str(tmp_path))
+    return checking.check("p", {"category": "python", key: "mine.py" if key == "path" else "mine"}, str(tmp_path))
 
 
 @pytest.mark.processes
@@ -115,7 +115,7 @@ def test_a_package_that_exits_is_found_though_only_a_module_of_it_is_named(tmp_p
     (package / "__init__.py").write_text("import os\nos._exit(0)\n")
     (package / "mine.py").write_text(GOOD)
     monkeypatch.syspath_prepend(str(tmp_path))
-    [problem] = registry.check("p", {"category": "python", "module": f"{package.name}.mine"})
+    [problem] = checking.check("p", {"category": "python", "module": f"{package.name}.mine"})
     assert problem.path == "plugins.p.module" and "ends the process" in problem.message
 
 
@@ -152,7 +152,7 @@ def test_who_checks_a_configuration_runs_no_code_of_users(tmp_path: Path) -> Non
 
     def check() -> None:
         snapshot = load(storage_of(source))
-        over.append(registry.plans(snapshot))
+        over.append(checking.plans(snapshot))
 
     thread = threading.Thread(target=check, daemon=True)
     if threading.active_count() > 1:
@@ -206,7 +206,7 @@ def test_what_a_plugin_notes_is_told_by_who_tried_it_and_by_who_did_not(tmp_path
     (tmp_path / "mine.py").write_text(NOTING)
 
     def told() -> list[Problem | Note]:
-        return registry.Checker(str(tmp_path))("p", {"category": "python", "path": "mine.py"})
+        return checking.Checker(str(tmp_path))("p", {"category": "python", "path": "mine.py"})
 
     assert told() == [Note("plugins.p.size", "without effect beside `all`", "leave it out")]
     found = msgpack.unpackb(msgpack.packb(trial.passed()))
@@ -225,10 +225,10 @@ def test_notes_that_fail_are_a_problem(tmp_path: Path) -> None:
 
 ORPHANS_IT = """
 import os, sys
-from pingap.stages.plugins import registry, trial
+from pingap.stages.plugins import checking, trial
 trial.PATIENCE = 0.5
 trial._await = lambda pid, reading, reap: os._exit(0)
-registry.check("p", {"category": "python", "path": "mine.py"}, sys.argv[1])
+checking.check("p", {"category": "python", "path": "mine.py"}, sys.argv[1])
 """
 
 

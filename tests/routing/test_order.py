@@ -16,7 +16,7 @@ from msgspec import structs
 from pingap.config.model import Basic
 from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.messages import Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.routing.core import Refusal, Router
 from pingap.stages.steps import finished
 from pingap.stages.upstream.compiled import UpstreamCompiler
@@ -39,7 +39,7 @@ class Trip:
     def __init__(self, plugins: Sections, trusted: tuple[str, ...] = (), via: str = "", **keys: Any) -> None:
         made = snapshot(Basic(trusted_proxies=trusted), l=location(plugins=tuple(plugins), **keys))
         self.made = dataclasses.replace(made, plugins=plugins, servers={"s": dataclasses.replace(made.servers["s"], via=via)})
-        plans = registry.plans(self.made, trusts=True)
+        plans = checking.plans(self.made, trusts=True)
         self.router = Router(self.made, plans)
         self.stage = Stage(plugins)
         self.plans = plans

@@ -13,7 +13,7 @@ from pingap.config.parts import Listen
 from pingap.config.values import PARSERS
 from pingap.stages.itinerary import REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.messages import Accepted, Affinity, Peer, Refused, Report, Response, Routed
-from pingap.stages.plugins import registry
+from pingap.stages.plugins import checking
 from pingap.stages.plugins.actor import PluginsActor
 from pingap.workshop.kit.config_side import say_config
 from pingap.workshop.kit.context import FakeContext
@@ -91,7 +91,7 @@ class FedStage:
 
     def take(self, made: Snapshot) -> None:
         """The same of a configuration whose location is called `l`."""
-        plans = registry.plans(made, trusts=True)
+        plans = checking.plans(made, trusts=True)
         self.plan = plans["l"]
         if self.plan & RESPONSE_CODING:  # which upstream would do, by the same rules (tests/test_coding.py)
             self.plan = self.plan & ~RESPONSE_CODING | REQUEST_PLUGINS | RESPONSE_PLUGINS

@@ -38,7 +38,7 @@ from pingap.stages.messages import (
     owner_of,
 )
 from pingap.stages.outside import UPSTREAMS
-from pingap.stages.plugins import registry, user_code
+from pingap.stages.plugins import checking, making, user_code, validation
 from pingap.workshop.kit.backend import BackendRequest, BackendSide, Body, ScriptedBackend
 from pingap.workshop.kit.client import ClientSide, StageAnswer
 from pingap.workshop.kit.fed_stage import ACCEPT, PLUGINS, ROUTING, UPSTREAM, FedStage
@@ -121,14 +121,14 @@ class PluginStage:
         sections = {name: self._section(dict(section)) for name, section in plugins.items()}
         problems = [problem for name, section in sections.items() for problem in self._problems(name, section)]
         if problems:
-            raise registry.PluginRefused(problems)
+            raise validation.PluginRefused(problems)
         self._fed.take(self._snapshot(sections, tuple(order if order is not None else plugins)))
         async with asyncio.timeout(PATIENCE):
             while not (answers := self._fed.answers_to_config()):
                 self._news.clear()
                 await self._news.wait()
         if refused := "; ".join(filter(None, answers)):
-            raise registry.PluginRefused([Problem("plugins", refused)])
+            raise validation.PluginRefused([Problem("plugins", refused)])
 
     def _section(self, section: dict[str, Any]) -> dict[str, Any]:
         path = section.get("path")
@@ -148,12 +148,12 @@ class PluginStage:
     def _problems(self, name: str, section: dict[str, Any]) -> list[Problem]:
         """Of a section, as `pingap check` would tell them; but the code of a user's plugin runs in this process."""
         if section.get("category") != user_code.CATEGORY:
-            return [one for one in registry.Checker()(name, section, self.backends.keys()) if isinstance(one, Problem)]
+            return [one for one in checking.Checker()(name, section, self.backends.keys()) if isinstance(one, Problem)]
         try:
-            made = registry.make(name, section, self._fed.actor.guard)
-        except registry.PluginRefused as refused:
+            made = making.make(name, section, self._fed.actor.guard)
+        except validation.PluginRefused as refused:
             return list(refused.problems)
-        return registry.unknown_upstreams(name, made.upstreams, self.backends.keys())
+        return checking.unknown_upstreams(name, made.upstreams, self.backends.keys())
 
     # -- what a test asks ---------------------------------------------------------------
 

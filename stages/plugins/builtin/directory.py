@@ -73,16 +73,16 @@ from pingap.plugin import (
     qualities,
     reply,
 )
-from pingap.stages.plugins.builtin.conditions import FAILED, NOT_MODIFIED, is_range_meant, judge
-from pingap.stages.plugins.builtin.finder import AddSlash, Denied, Finder, Listed, PassOn, Route, TryEntry
-from pingap.stages.plugins.builtin.listing import HEADERS, KINDS, name_of, render, wanted_kind
-from pingap.stages.plugins.builtin.media_types import TYPES
-from pingap.stages.plugins.builtin.ranges import Spans, content_range, part_heads, spans_of
-from pingap.stages.plugins.builtin.remembered import LONGEST_KEY, MOST_FILES, Remembered, budget_of_all
-from pingap.stages.plugins.builtin.searches import Searches
-from pingap.stages.plugins.builtin.served_file import ServedFile, Style
-from pingap.stages.plugins.builtin.tree import Tree, is_current
-from pingap.stages.plugins.builtin.web_paths import NoPath, WebPath, web_path, without_prefix
+from pingap.stages.plugins.builtin.files.conditions import FAILED, NOT_MODIFIED, is_range_meant, judge
+from pingap.stages.plugins.builtin.files.finder import AddSlash, Denied, Finder, Listed, PassOn, Route, TryEntry
+from pingap.stages.plugins.builtin.files.listing import HEADERS, KINDS, name_of, render, wanted_kind
+from pingap.stages.plugins.builtin.files.media_types import TYPES
+from pingap.stages.plugins.builtin.files.ranges import Spans, content_range, part_heads, spans_of
+from pingap.stages.plugins.builtin.files.remembered import LONGEST_KEY, MOST_FILES, Remembered, budget_of_all
+from pingap.stages.plugins.builtin.files.searches import Searches
+from pingap.stages.plugins.builtin.files.served_file import ServedFile, Style
+from pingap.stages.plugins.builtin.files.tree import Tree, is_current
+from pingap.stages.plugins.builtin.files.web_paths import NoPath, WebPath, web_path, without_prefix
 
 LEAST_PIECE: Final = 4096
 MOST_PIECE: Final = 256 * 1024

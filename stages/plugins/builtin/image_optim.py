@@ -54,10 +54,10 @@ from pingap.plugin import (
     Words,
     codings_of,
 )
-from pingap.stages.plugins.builtin.image_budget import BudgetShare, ImageBudget
-from pingap.stages.plugins.builtin.image_results import OVERLOADED, ImageResults
-from pingap.stages.plugins.builtin.image_variants import TYPES, ImageVariants, Variant, is_one_of, tag_of, tags_of_originals
-from pingap.stages.plugins.builtin.image_work import CONVERTED, FAILED, ConvertedImage, Qualities, convert_image
+from pingap.stages.plugins.builtin.images.budget import BudgetShare, ImageBudget
+from pingap.stages.plugins.builtin.images.results import OVERLOADED, ImageResults
+from pingap.stages.plugins.builtin.images.variants import TYPES, ImageVariants, Variant, is_one_of, tag_of, tags_of_originals
+from pingap.stages.plugins.builtin.images.work import CONVERTED, FAILED, ConvertedImage, Qualities, convert_image
 
 SOURCES: Final = {b"image/png": "png", b"image/jpeg": "jpeg", b"image/jpg": "jpeg"}
 

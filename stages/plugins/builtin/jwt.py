@@ -100,12 +100,12 @@ from pingap.plugin import (
     reply,
 )
 from pingap.stages.plugins.builtin.credential import Credential
-from pingap.stages.plugins.builtin.jwks import FETCH_SECONDS, PATIENCE, KeyAges, PublishedKeys
-from pingap.stages.plugins.builtin.jwt_claims import EXPIRED, ClaimCopies, ClaimRules, ToldClaims, tell
-from pingap.stages.plugins.builtin.jwt_keys import HASHES, PUBLIC, KeySet, of_pem, of_secret, parse_pem
-from pingap.stages.plugins.builtin.jwt_minting import GONE, LARGEST, Minter
-from pingap.stages.plugins.builtin.jwt_token import BadToken, json_object, parse
-from pingap.stages.plugins.builtin.verified_tokens import VerifiedTokens
+from pingap.stages.plugins.builtin.tokens.claims import EXPIRED, ClaimCopies, ClaimRules, ToldClaims, tell
+from pingap.stages.plugins.builtin.tokens.jwks import FETCH_SECONDS, PATIENCE, KeyAges, PublishedKeys
+from pingap.stages.plugins.builtin.tokens.keys import HASHES, PUBLIC, KeySet, of_pem, of_secret, parse_pem
+from pingap.stages.plugins.builtin.tokens.minting import GONE, LARGEST, Minter
+from pingap.stages.plugins.builtin.tokens.token import BadToken, json_object, parse
+from pingap.stages.plugins.builtin.tokens.verified import VerifiedTokens
 
 _USUAL: Final = ("HS256", "HS512")
 """With a secret, unless `algorithm` says otherwise."""

@@ -81,12 +81,12 @@ from pingap.plugin import (
     reply,
     template,
 )
-from pingap.stages.plugins.builtin.limit_fields import LimitFields
-from pingap.stages.plugins.builtin.limit_leases import StoreLeases
-from pingap.stages.plugins.builtin.limit_queue import QUEUE
-from pingap.stages.plugins.builtin.limit_scripts import question, verdict_of
-from pingap.stages.plugins.builtin.limit_store import LimitStore, StoreAway
-from pingap.stages.plugins.builtin.limit_store_url import StoreAddress
+from pingap.stages.plugins.builtin.limits.fields import LimitFields
+from pingap.stages.plugins.builtin.limits.leases import StoreLeases
+from pingap.stages.plugins.builtin.limits.queue import QUEUE
+from pingap.stages.plugins.builtin.limits.scripts import question, verdict_of
+from pingap.stages.plugins.builtin.limits.store import LimitStore, StoreAway
+from pingap.stages.plugins.builtin.limits.store_url import StoreAddress
 
 NOBODY: Final = ""
 """Instead of a tag: nothing says what the name of the header, cookie or parameter is."""

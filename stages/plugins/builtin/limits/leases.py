@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import uuid4
 
-from pingap.stages.plugins.builtin.limit_scripts import GIVE_BACK, LEASE, RENEW
-from pingap.stages.plugins.builtin.limit_store import LimitStore
+from pingap.stages.plugins.builtin.limits.scripts import GIVE_BACK, LEASE, RENEW
+from pingap.stages.plugins.builtin.limits.store import LimitStore
 
 TOGETHER: Final = 100
 """Places of a key that are renewed in one go."""

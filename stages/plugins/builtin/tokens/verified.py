@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from pingap.stages.plugins.builtin.jwt_claims import ToldClaims
-from pingap.stages.plugins.builtin.jwt_keys import KeySet
+from pingap.stages.plugins.builtin.tokens.claims import ToldClaims
+from pingap.stages.plugins.builtin.tokens.keys import KeySet
 
 MOST: Final = 4096
 _LONGEST: Final = 4096

@@ -17,8 +17,8 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from pingap.plugin import Host
-from pingap.stages.plugins.builtin.limit_scripts import SCRIPTS, Script
-from pingap.stages.plugins.builtin.limit_store_url import StoreUrl
+from pingap.stages.plugins.builtin.limits.scripts import SCRIPTS, Script
+from pingap.stages.plugins.builtin.limits.store_url import StoreUrl
 
 TOGETHER: Final = 256
 """Most questions in one write."""

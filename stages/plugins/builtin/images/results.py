@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pingap.stages.plugins.builtin.image_work import FAILED, ConvertedImage
+from pingap.stages.plugins.builtin.images.work import FAILED, ConvertedImage
 
 OVERLOADED: Final = "overloaded"
 LATE: Final = "late"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from pingap.stages.plugins.builtin.listing import MOST_ENTRIES, Entries, ListedName, in_order
+from pingap.stages.plugins.builtin.files.listing import MOST_ENTRIES, Entries, ListedName, in_order
 
 Identity = tuple[int, int, int, int, int]
 """Device, inode, size, and the times of its content and of its inode, in nanoseconds: another one, or another content, has another."""

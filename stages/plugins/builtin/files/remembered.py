@@ -12,8 +12,8 @@ from collections.abc import Hashable
 from functools import cache
 from typing import Final
 
-from pingap.stages.plugins.builtin.finder import Route
-from pingap.stages.plugins.builtin.served_file import ServedFile
+from pingap.stages.plugins.builtin.files.finder import Route
+from pingap.stages.plugins.builtin.files.served_file import ServedFile
 
 MOST_ROUTES: Final = 4096
 """Paths, or paths and codings, that lead to a file. Many may lead to the same."""

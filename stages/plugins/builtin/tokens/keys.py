@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pingap.plugin import BadValue
-from pingap.stages.plugins.builtin.jwt_token import BadToken, Token, json_object
+from pingap.stages.plugins.builtin.tokens.token import BadToken, Token, json_object
 
 HASHES: Final[Mapping[str, str]] = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")

@@ -8,9 +8,9 @@ from email.utils import formatdate
 from typing import Any, Final, NamedTuple
 
 from pingap.plugin import FileBody, Reply, reply
-from pingap.stages.plugins.builtin.conditions import Validators
-from pingap.stages.plugins.builtin.media_types import attachment, type_of
-from pingap.stages.plugins.builtin.tree import DiskPlace, Identity, identity_of
+from pingap.stages.plugins.builtin.files.conditions import Validators
+from pingap.stages.plugins.builtin.files.media_types import attachment, type_of
+from pingap.stages.plugins.builtin.files.tree import DiskPlace, Identity, identity_of
 
 SMALL: Final = 256 * 1024 - 1
 """Bytes of a file that is read at once, and kept. Longer ones are read as the client takes them, or named to accept and sent by the

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from pingap.stages.plugins.builtin.jwt_keys import mac
-from pingap.stages.plugins.builtin.jwt_token import LONGEST, BadToken, encoded, json_object
+from pingap.stages.plugins.builtin.tokens.keys import mac
+from pingap.stages.plugins.builtin.tokens.token import LONGEST, BadToken, encoded, json_object
 
 LARGEST: Final = LONGEST * 3 // 4 - 256
 """Bytes of claims of which a token can be made that is taken."""

@@ -9,7 +9,7 @@ from time import gmtime, strftime
 from typing import Final, NamedTuple
 
 from pingap.plugin import qualities
-from pingap.stages.plugins.builtin.web_paths import as_segment
+from pingap.stages.plugins.builtin.files.web_paths import as_segment
 
 MOST_ENTRIES: Final = 10_000
 """That are listed: what a browser can still show, and what a request may cost."""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from time import time_ns
 from typing import Final, NamedTuple
 
-from pingap.stages.plugins.builtin.listing import Entries
-from pingap.stages.plugins.builtin.served_file import ServedFile, Style
-from pingap.stages.plugins.builtin.tree import NOTHING, Check, DiskPlace, Outside, Tree, identity_of, is_current, is_local
-from pingap.stages.plugins.builtin.web_paths import WebPath, is_hidden
+from pingap.stages.plugins.builtin.files.listing import Entries
+from pingap.stages.plugins.builtin.files.served_file import ServedFile, Style
+from pingap.stages.plugins.builtin.files.tree import NOTHING, Check, DiskPlace, Outside, Tree, identity_of, is_current, is_local
+from pingap.stages.plugins.builtin.files.web_paths import WebPath, is_hidden
 
 ENDINGS: Final = {"br": b".br", "zstd": b".zst", "gzip": b".gz"}
 """Coding → what a file that is coded so has behind the name of the plain one."""

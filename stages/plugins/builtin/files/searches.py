@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from pingap.plugin import Host, Overloaded
-from pingap.stages.plugins.builtin.finder import Finder, NoDescriptors, Outcome, Route
-from pingap.stages.plugins.builtin.web_paths import WebPath
+from pingap.stages.plugins.builtin.files.finder import Finder, NoDescriptors, Outcome, Route
+from pingap.stages.plugins.builtin.files.web_paths import WebPath
 
 MOST_WAITING: Final = 512
 """Searches that wait for a thread, or for the disk. On a disk that hangs they are soon as many, and the next are told at once."""

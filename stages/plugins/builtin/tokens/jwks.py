@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Final
 
 from pingap.plugin import FetchFailed, Host, Overloaded, Url
-from pingap.stages.plugins.builtin.jwt_keys import BadKey, KeySet, of_jwks
+from pingap.stages.plugins.builtin.tokens.keys import BadKey, KeySet, of_jwks
 
 FETCH_SECONDS: Final = 10.0
 """For which an answer is waited."""
