@@ -14,6 +14,7 @@ that, forgotten.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Generator
@@ -240,6 +241,16 @@ class Driven(Generic[T]):
 _MOST_FORGOTTEN: Final = 64
 _forgotten: Final[list[Any]] = []
 """The latest of those that did not take their end. Python would try once more when it collects them, and say so on stderr."""
+
+
+@atexit.register
+def _leave() -> None:
+    """Those are not collected when the process ends either: without a loop, what they await raises, and what takes it goes on for ever."""
+    if _forgotten:
+        import ctypes
+
+        for coroutine in _forgotten:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
 
 
 async def _awaited(waits: Awaitable[T]) -> T:

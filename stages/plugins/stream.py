@@ -128,10 +128,12 @@ class PluginStreams:
         """
 
         def over(task: asyncio.Task[None]) -> None:
+            nonlocal waits
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             # Cancelled by `PluginStream.stop` it is no failure: then the stream is not here any more.
             if isinstance(waits, Coroutine):
                 waits.close()  # it has ended as a rule, and then this does nothing
+                waits = None  # it knows the task, which knows this function: nobody would be free before the collector comes
             if error is not None and self.has(stream):
                 failed(stream, error if isinstance(error, Exception) else failure(error))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from itertools import pairwise
@@ -669,3 +671,28 @@ async def test_what_a_plugin_logs_and_counts_can_travel(tmp_path: Path) -> None:
 def test_the_words_of_these_tests_are_python() -> None:
     for place in PLACES:
         compile(HEAD + code_of(place, "raise Odd"), place, "exec")
+
+
+FORGOTTEN = """
+import asyncio
+from pingap.stages.plugins import driving
+
+async def stubborn():
+    while True:
+        try: await asyncio.sleep(60)
+        except BaseException: pass
+
+async def main():
+    hook = stubborn()
+    hook.send(None)
+    try: hook.close()
+    except RuntimeError: driving._forgotten.append(hook)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.processes
+def test_a_hook_that_does_not_take_its_end_does_not_keep_the_process() -> None:
+    """Collected without a loop, its `sleep` would raise what it takes, for ever."""
+    assert subprocess.run([sys.executable, "-c", FORGOTTEN], check=False, timeout=30).returncode == 0
