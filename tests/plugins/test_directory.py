@@ -7,6 +7,7 @@ import errno
 import gc
 import json
 import os
+import random
 import socket
 import stat
 import threading
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from hypothesis import given
@@ -208,7 +210,7 @@ async def test_what_is_no_file_is_not_there_and_holds_up_nobody(root: Path) -> N
 
 
 async def test_names_of_any_bytes(root: Path) -> None:
-    cases = [(b"\xff\xfe.txt", "/%FF%fe.txt"), ("ü ä.txt".encode(), "/%C3%BC%20%C3%A4.txt")]
+    cases = [(b"\xff\xfe.txt", "/%FF%FE.txt"), ("ü ä.txt".encode(), "/%C3%BC%20%C3%A4.txt")]
     cases += [(b"a\\b?c#%", "/a%5Cb%3Fc%23%25"), (b"~\x01", "/~%01")]
     for name, path in cases:
         write(Path(os.fsdecode(os.fsencode(root) + b"/" + name)), name)
@@ -564,7 +566,7 @@ async def test_autoindex_lists_what_has_no_index(root: Path) -> None:
         assert await client.status("/list") == 301
         head, page = await client.ask("/list/")
         assert value("content-type", head) == "text/html; charset=utf-8"
-        assert b'<a href="./folder/">folder/</a>' in page and b'<a href="./%3Cb%3E%26.txt">&lt;b&gt;&amp;.txt</a>' in page
+        assert b'<a href="./folder/">folder/</a>' in page and b'<a href="./%3Cb%3E&amp;.txt">&lt;b&gt;&amp;.txt</a>' in page
         assert page.index(b"folder") < page.index(b"&lt;b") and b"hidden" not in page and b"nowhere" not in page
         assert b"<title>Index of /list/</title>" in page and b"../" in page
         rows = json.loads(await client.body("/list/?format=json"))["entries"]
@@ -756,7 +758,7 @@ async def test_what_goes_on_to_the_upstream_may_have_any_method(root: Path) -> N
 
 async def test_strip_prefix_takes_a_prefix_away(root: Path) -> None:
     async with site(root, strip_prefix="/st%C3%A4tic/x") as client:
-        assert await client.body("/st%c3%a4tic/x/a.txt") == b"0123456789"
+        assert await client.body("/st%C3%A4tic/x/a.txt") == b"0123456789"
         assert await client.body("/a.txt") == b"0123456789"
         assert await client.body("/st%C3%A4tic/x/") == b"home"
         assert await client.header("location", "/st%C3%A4tic/x") == "./x/"
@@ -776,14 +778,66 @@ async def test_a_rewrite_is_what_counts_and_redirects_are_of_what_the_client_ask
 
 @pytest.mark.parametrize("original", ["//evil.com", "//evil.com/sub", "/\\evil.com", "/%5cevil.com/x", "https://evil.com/a", "/a//b.com"])
 async def test_no_redirect_leads_to_another_host(root: Path, original: str) -> None:
-    from urllib.parse import urljoin, urlsplit
-
     async with site(root) as client:
         head, _ = await client.ask("/sub", original=original.encode())
         location = value("location", head)
         if location is not None:
             assert location.startswith("./")
             assert urlsplit(urljoin("http://own.example/a/b", location.replace("\\", "/"))).netloc == "own.example"
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("/%61.txt", "./a.txt"),
+        ("/s%75b/index.html?q=%61", "../sub/index.html?q=%61"),
+        ("/sub/%69ndex.html", "./index.html"),
+        ("/caf%c3%a9", "./caf%C3%A9"),
+        ("/a%40b%2B(1).txt", "./a@b+(1).txt"),
+        ("/%73ub/", "../sub/"),
+        ('/a"b', "./a%22b"),
+        ("/nobody/%6Bnows", "./knows"),
+    ],
+)
+async def test_another_spelling_of_escapes_is_redirected_and_so_comes_to_its_own_location(root: Path, target: str, location: str) -> None:
+    write(root / "a@b+(1).txt", b"1")
+    for keys in ({}, {"try_": ["$path", "$path/"]}, {"try_": ["$path", "$path/", "=404"]}):
+        async with site(root, **keys) as client:
+            head, body = await client.ask(target)
+            assert (head.status, value("location", head), body) == (301, location, b"")
+
+
+async def test_another_spelling_is_no_path_to_try(root: Path) -> None:
+    async with site(root, try_=["$path", "/index.html"]) as client:
+        assert await client.body("/%61.txt") == b"home" and await client.body("/users/a%40b") == b"home"
+    async with site(root, try_=["$path", "@upstream"]) as client:
+        assert isinstance((await client.envelopes("/%61.txt"))[0], Routed)
+    async with site(root) as client:  # what a rewrite spells otherwise is not there: a redirect would come back to it
+        assert await client.status("/%61.txt", original=b"/old/a.txt") == 404
+        assert await client.header("location", "/sub", original=b"/%73ub") == "./sub/"
+
+
+async def test_of_all_spellings_of_a_path_one_is_served(root: Path) -> None:
+    """And the others lead to it."""
+    write(root / "p@v" / "s~(ü).txt", b"1")
+    names = [os.fsencode("p@v"), os.fsencode("s~(ü).txt")]
+    rnd = random.Random(1)
+
+    def spelling(byte: int, how: int) -> str:
+        return chr(byte) if how == 0 and byte < 0x80 else f"%{byte:02x}" if how == 1 else f"%{byte:02X}"
+
+    served = set()
+    async with site(root) as client:
+        paths = {
+            "/" + "/".join("".join(spelling(byte, rnd.choice((0, 0, 0, 1, 2))) for byte in name) for name in names) for _ in range(150)
+        }
+        for path in paths | {"/p@v/s~(%C3%BC).txt"}:
+            head, _ = await client.ask(path)
+            if head.status == 200:
+                served.add(path)
+            else:
+                assert head.status == 301 and urljoin(path, value("location", head)) == "/p@v/s~(%C3%BC).txt"
+    assert served == {"/p@v/s~(%C3%BC).txt"}
 
 
 # -- what is never served ------------------------------------------------------------------------------
@@ -864,6 +918,8 @@ async def test_no_published_traversal_leads_anywhere(root: Path) -> None:
                     out += stage.out()
             for one in out:
                 target = targets[one.sid - (1 << 32)]
+                if one.status == 301:  # to the one spelling, and no further
+                    one, _ = await client.ask(urljoin(target, value("location", one)))
                 assert one.status in (400, 403, 404), target
                 assert b"SECRET" not in one.body and b"root:" not in one.body, target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email.utils import formatdate
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from pingap.stages.plugins.builtin.files.conditions import FAILED, GO, NOT_MODIF
 from pingap.stages.plugins.builtin.files.listing import Entries, ListedName, in_order, render, shown, wanted_kind
 from pingap.stages.plugins.builtin.files.media_types import attachment, type_of
 from pingap.stages.plugins.builtin.files.ranges import MOST_PARTS, part_heads, spans_of
-from pingap.stages.plugins.builtin.files.web_paths import NoPath, WebPath, as_segment, is_hidden, web_path, without_prefix
+from pingap.stages.plugins.builtin.files.web_paths import NoPath, WebPath, as_segment, is_hidden, way_to_canonical, web_path, without_prefix
 
 # -- ranges (RFC 9110 section 14) ------------------------------------------------------
 
@@ -225,8 +226,8 @@ def test_any_bytes_are_a_condition(value: bytes) -> None:
         ("/a", [b"a"], False),
         ("/a/b/", [b"a", b"b"], True),
         ("/a%20b", [b"a b"], False),
-        ("/%ff%E4", [b"\xff\xe4"], False),
-        ("/a\\b", [b"a\\b"], False),
+        ("/%FF%E4", [b"\xff\xe4"], False),
+        ("/a%5Cb", [b"a\\b"], False),
         ("/...", [b"..."], False),
         ("/..a", [b"..a"], False),
         ("/%252e%252e", [b"%2e%2e"], False),
@@ -265,7 +266,32 @@ def test_no_path_has_names_that_lead_elsewhere(text: str) -> None:
 @given(st.lists(st.binary(min_size=1, max_size=6).filter(lambda name: name not in (b".", b"..") and not set(name) & {0, 47}), max_size=4))
 def test_every_name_has_a_path(names: list[bytes]) -> None:
     path = "/" + "/".join(map(as_segment, names))
-    assert web_path(path.encode()).names == tuple(names)
+    assert web_path(path.encode()) == WebPath(tuple(names), not names)
+
+
+@given(st.lists(st.text("a~%/.@ü []", min_size=1, max_size=6).map(lambda text: text.encode()), min_size=1, max_size=4), st.data())
+def test_each_path_has_one_canonical_spelling_and_the_others_lead_there(names: list[bytes], data: st.DataObject) -> None:
+    """Of all ways to write its bytes."""
+
+    def spelled(byte: int) -> str:
+        forms = [f"%{byte:02x}", f"%{byte:02X}"] + [chr(byte)] * (byte < 0x80 and byte not in b"%/")
+        return data.draw(st.sampled_from(forms))
+
+    path = "".join("/" + "".join(map(spelled, name)) for name in names)
+    try:
+        found = web_path(path.encode())
+    except NoPath:
+        return
+    assert found.names == tuple(names)
+    canonical = "".join("/" + as_segment(name) for name in names)
+    assert found.is_canonical == (path == canonical)
+    way = way_to_canonical(path)
+    assert way is None if found.is_canonical else way is not None and way.startswith(("./", "../")) and urljoin(path, way) == canonical
+
+
+def test_there_is_no_way_to_what_has_no_spelling() -> None:
+    for path in ("/a", "/%zz/%61", "/%61/%2e", "/..", "/%2E%2e/%61"):
+        assert way_to_canonical(path) is None or path == "/%zz/%61", path
 
 
 def test_hidden_names() -> None:
@@ -334,7 +360,7 @@ def test_lists_have_directories_first_and_names_are_only_names() -> None:
     assert [entry.name for entry in ordered][:2] == [b"zz", b'"><script>']
     page = render("html", "/<x>/", Entries(ordered, False), False).decode()
     assert "<script>" not in page and "<x>" not in page and "\u202e" not in page
-    assert '<a href="./javascript%3Ax">' in page and '<a href="./%FF">\N{REPLACEMENT CHARACTER}</a>' in page
+    assert '<a href="./javascript:x">' in page and '<a href="./%FF">\N{REPLACEMENT CHARACTER}</a>' in page
     assert '<a href="./zz/">zz/</a>' in page and '<a href="../">' in page and "only 8 are listed" in page
     assert render("text", "/", Entries(ordered, True), True).decode().splitlines()[0] == "2001-09-09 01:46             -  zz/"
     assert '"url": "./a%0Ab"' in render("json", "/", Entries(ordered, True), True).decode()

@@ -10,8 +10,11 @@ one or several parts (206, 416) and `If-Range`. Many small or overlapping ranges
 has it gets 304. An `ETag` is weak (`W/`) within two seconds of a change, in which a file may change twice at the same time.
 
 What is not served: names that begin with a dot (404; `hidden`), what is neither file nor directory (404), what may not be read (403),
-`..` in whatever spelling (403), and paths that have another spelling: `//a`, `/./a`, `/a%2Fb` (404). Locations compare paths as they
-are sent, so these would lead around the plugins of another location; `normalize_path` of the server makes them one before.
+`..` in whatever spelling (403), and other spellings of a path: `//a`, `/./a`, `/a%2Fb` (404). Locations compare paths as they
+are sent, so these would lead around the plugins of another location; `normalize_path` of the server makes them one before. For the same
+reason escapes have one spelling: letters, digits and `-._~!$&'()*+,;=:@` have none, all else has one with capital digits (`/a%20(1).txt`,
+`/caf%C3%A9`). Write paths of locations so. Whoever asks for `/%61.txt` or `/caf%c3%a9` is redirected (301) to that, whether it
+is there or not; with `try`, entries with `$path` are passed over, and the redirect is what comes of no other entry but a status.
 
 Files below 256 KiB are read at once, and the last 512 that were asked for are kept open, 32 MB of them in memory (of all these plugins
 of a process at most a quarter of its descriptors, and 128 MB). Before each
@@ -74,7 +77,7 @@ from pingap.plugin import (
     reply,
 )
 from pingap.stages.plugins.builtin.files.conditions import FAILED, NOT_MODIFIED, is_range_meant, judge
-from pingap.stages.plugins.builtin.files.finder import AddSlash, Denied, Finder, Listed, PassOn, Route, TryEntry
+from pingap.stages.plugins.builtin.files.finder import AddSlash, Denied, Finder, Listed, PassOn, Respell, Route, TryEntry
 from pingap.stages.plugins.builtin.files.listing import HEADERS, KINDS, name_of, render, wanted_kind
 from pingap.stages.plugins.builtin.files.media_types import TYPES
 from pingap.stages.plugins.builtin.files.ranges import Spans, content_range, part_heads, spans_of
@@ -82,7 +85,7 @@ from pingap.stages.plugins.builtin.files.remembered import LONGEST_KEY, MOST_FIL
 from pingap.stages.plugins.builtin.files.searches import Searches
 from pingap.stages.plugins.builtin.files.served_file import ServedFile, Style
 from pingap.stages.plugins.builtin.files.tree import Tree, is_current
-from pingap.stages.plugins.builtin.files.web_paths import NoPath, WebPath, web_path, without_prefix
+from pingap.stages.plugins.builtin.files.web_paths import NoPath, WebPath, respelled, way_to_canonical, web_path, without_prefix
 
 LEAST_PIECE: Final = 4096
 MOST_PIECE: Final = 256 * 1024
@@ -259,6 +262,8 @@ class Directory(Plugin[DirectorySettings]):
                 return await self._listed(exchange, outcome, asked)
             case AddSlash():
                 return _with_slash(exchange)
+            case Respell():
+                return _in_canonical_spelling(exchange) or self._refused(exchange, 404)
             case PassOn():
                 return CONTINUE
             case Denied():
@@ -332,7 +337,14 @@ def _parts(file: ServedFile, spans: Spans) -> Reply:
 def _with_slash(exchange: Exchange) -> Reply:
     """Relative to the client's own path: no name in it is ever taken for a host, and who stands in front may have cut it."""
     path, mark, query = exchange.original_target.partition("?")
-    return reply(301, "", [("location", f"./{path.rpartition('/')[2]}/{mark}{query}")])
+    return reply(301, "", [("location", f"./{respelled(path.rpartition('/')[2])}/{mark}{query}")])
+
+
+def _in_canonical_spelling(exchange: Exchange) -> Reply | None:
+    """None where it is not the client that spells it otherwise, but a rewrite."""
+    path, mark, query = exchange.original_target.partition("?")
+    way = way_to_canonical(path)
+    return None if way is None else reply(301, "", [("location", f"{way}{mark}{query}")])
 
 
 def _cache_control(settings: DirectorySettings) -> str:

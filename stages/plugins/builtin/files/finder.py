@@ -45,11 +45,15 @@ class AddSlash(NamedTuple):
     """It is a directory."""
 
 
+class Respell(NamedTuple):
+    """What is meant has another spelling, which may belong to another location."""
+
+
 class PassOn(NamedTuple):
     """The plugin has nothing to say."""
 
 
-Outcome = Route | Listed | Denied | AddSlash | PassOn
+Outcome = Route | Listed | Denied | AddSlash | Respell | PassOn
 
 MISSING: Final = Denied(404)
 FORBIDDEN: Final = Denied(403)
@@ -129,20 +133,22 @@ class _Look:
         finder = self._finder
         is_secret = not finder.shows_hidden and is_hidden(asked.names)
         if not finder.attempts:
+            if not asked.is_canonical and not is_secret:
+                return Respell()
             found = None if is_secret else self._as_it_is(asked.names, asked.is_folder, asked.is_folder or self._has_slash)
             return MISSING if found is None else found
         for attempt in finder.attempts:
             if attempt.status:
-                return Denied(attempt.status)
+                return Denied(attempt.status) if asked.is_canonical or is_secret else Respell()
             if attempt.passes:
                 return PassOn()
             names = attempt.names(asked)
-            if names is None or (attempt.uses_path and is_secret):
+            if names is None or (attempt.uses_path and (is_secret or not asked.is_canonical)):
                 continue
             has_slash = not attempt.uses_path or asked.is_folder or self._has_slash
             if (found := self._attempted(attempt, names, has_slash)) is not None:
                 return found
-        return MISSING
+        return MISSING if asked.is_canonical or is_secret else Respell()
 
     def _attempted(self, attempt: TryEntry, names: tuple[bytes, ...], has_slash: bool) -> Outcome | None:
         if attempt.is_folder:

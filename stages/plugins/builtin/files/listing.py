@@ -90,7 +90,7 @@ def _page(path: str, entries: Entries, is_root: bool) -> bytes:
     for entry in entries.found:
         name = shown(entry.name) + "/" * entry.is_folder
         gap = " " * max(1, WIDTH - len(name))
-        rows.append(f'<a href="{_link(entry)}">{escape(name)}</a>{gap}{_time(entry)}  {_size(entry):>12}')
+        rows.append(f'<a href="{escape(_link(entry))}">{escape(name)}</a>{gap}{_time(entry)}  {_size(entry):>12}')
     style = "body{font:1rem/1.5 system-ui,sans-serif;margin:2rem}pre{font:0.95rem/1.6 ui-monospace,monospace;overflow-x:auto}"
     style += ":root{color-scheme:light dark}"
     head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n<style>{style}</style>'
