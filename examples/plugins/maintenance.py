@@ -14,7 +14,7 @@ import hmac
 import os
 from collections.abc import Iterator
 
-from pingap.plugin import CONTINUE, Duration, Exchange, HeaderName, Host, Plugin, Result, Settings, Trouble, reply
+from pingap.plugin import CONTINUE, Duration, Exchange, HeaderName, Host, Overloaded, Plugin, Result, Settings, Trouble, reply
 
 PAGE = "<!doctype html><title>Back soon</title><h1>We are back soon</h1><p>This site is being worked on.</p>"
 
@@ -64,15 +64,20 @@ class Maintenance(Plugin[MaintenanceSettings]):
         """Follows the file."""
         while True:
             await asyncio.sleep(self.settings.look_every)
-            was_on, self.is_on = self.is_on, await self.host.in_thread(os.path.exists, self.settings.file)
-            if self.is_on != was_on:
+            try:
+                is_on = await self.host.in_thread(os.path.exists, self.settings.file)
+            except Overloaded as error:  # an exception would end this task, and nobody would look any more
+                self.host.log("warn", "the file of the maintenance could not be looked for", error=str(error))
+                continue
+            if is_on != self.is_on:
+                self.is_on = is_on
                 self.host.log("warn", "maintenance is on" if self.is_on else "maintenance is over")
 
     def request(self, exchange: Exchange) -> Result:
         """Runs for each request."""
-        said = exchange.headers.get(self.settings.header) or ""
+        said = (exchange.headers.get(self.settings.header) or "").encode("latin-1")  # the bytes that were sent
         exchange.headers.remove(self.settings.header)  # no business of the backend's
-        if not self.is_on or (self.settings.password and hmac.compare_digest(said.encode(), self.settings.password.encode())):
+        if not self.is_on or (self.settings.password and hmac.compare_digest(said, self.settings.password.encode())):
             return CONTINUE
         headers = {
             "content-type": "text/html; charset=utf-8",

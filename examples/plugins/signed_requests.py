@@ -67,6 +67,8 @@ class SignedRequests(Plugin[SignedRequestsSettings]):
         parameters = f'created={int(time.time())};keyid="{self.settings.key_id}";alg="hmac-sha256"'
         covered, base = signature_base(fields, parameters)
         # Instead of what a client may have sent under these names:
+        for name in ("content-digest", "x-signed-host", "signature-input", "signature"):
+            headers.remove_alike(name)
         headers["content-digest"] = digest
         headers["x-signed-host"] = exchange.authority.lower()
         headers["signature-input"] = f"{LABEL}={covered}"

@@ -4,7 +4,8 @@
     pingap up -c examples/plugins/tenants.toml     # its end says what to try
     pingap plugin test examples/plugins/tenants.py
 
-Put a plugin that proves who asks (`jwt`, `key_auth` …) before this one, unless only friends can send the header.
+Put a plugin that proves who asks (`jwt`, `key_auth` …) before this one, unless only friends can send the header. The backend gets
+one line of it, and none that it could take for one (`x_tenant` is `x-tenant` to CGI, WSGI and PHP).
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Tenants(Plugin[TenantsSettings]):
         upstream = self.settings.tenants.get(tenants[0], self.settings.others)
         if not upstream:
             return reply(404, "There is no such tenant\n")
+        exchange.headers.remove_alike(self.settings.header)
+        exchange.headers[self.settings.header] = tenants[0]
         exchange.upstream = upstream
         exchange.context["tenant"] = tenants[0]  # `{:tenant}` in the access log
         return CONTINUE

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pingap.plugin import Overloaded
 from pingap.plugin_testing import PluginRefused, PluginStage
 
 pytestmark = pytest.mark.asyncio
@@ -55,6 +57,32 @@ async def test_who_knows_the_password_comes_through(tmp_path: Path) -> None:
         assert (await proxy.get("/", headers={"x-word": "wrong"})).status == 503
     async with stage(tmp_path / "on", password="") as proxy:
         assert (await proxy.get("/", headers={"x-maintenance-password": ""})).status == 503
+
+
+async def test_a_password_may_have_any_letters(tmp_path: Path) -> None:
+    (tmp_path / "on").touch()
+    async with stage(tmp_path / "on", password="Straße, Öl und Äpfel") as proxy:
+        assert (await proxy.get("/", headers=[("x-maintenance-password", "Straße, Öl und Äpfel".encode().decode("latin-1"))])).status == 200
+        assert (await proxy.get("/", headers=[("x-maintenance-password", "\xff")])).status == 503
+
+
+async def test_a_look_for_which_there_was_no_thread_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(tmp_path / "on") as proxy:
+        real = os.path.exists
+
+        def exists(path: str) -> bool:
+            if str(path) == str(tmp_path / "on"):
+                raise Overloaded("the threads are busy")
+            return real(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os.path, "exists", exists)
+            async with asyncio.timeout(10):
+                while not proxy.logs:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        assert proxy.logs[0].message == "the file of the maintenance could not be looked for"
+        (tmp_path / "on").touch()
+        await until(503, proxy)
 
 
 @pytest.mark.parametrize("keys", [{"file": "relative"}, {"password": "short"}, {"look_every": "1ms"}])

@@ -70,6 +70,8 @@ async def test_what_a_client_sends_under_these_names_is_replaced() -> None:
         assert (await proxy.get("/", headers=false)).status == 200
         verify(proxy.backend.requests[0])
         assert len(proxy.backend.requests[0].headers.get_all("signature")) == 1
+        assert (await proxy.get("/", headers={"X_Signed_Host": "evil.test", "Signature_Input": "x"})).status == 200
+        assert not {"x_signed_host", "signature_input"} & set(proxy.backend.requests[1].headers)
 
 
 async def test_a_body_that_is_too_long_reaches_nobody() -> None:

@@ -30,11 +30,28 @@ async def test_what_the_sender_has_signed_passes() -> None:
         assert proxy.backend.requests[0].body == BODY
 
 
-@pytest.mark.parametrize("headers", [{}, {"x-hub-signature-256": "sha256=0"}, {"x-other": SIGNATURE}])
-async def test_what_somebody_else_made_does_not(headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x-hub-signature-256": "sha256=0"},
+        {"x-hub-signature-256": "sha256=\xe9"},
+        {"x-other": SIGNATURE},
+        [("x-hub-signature-256", SIGNATURE), ("x-hub-signature-256", SIGNATURE)],
+    ],
+)
+async def test_what_somebody_else_made_does_not(headers: dict[str, str] | list[tuple[str, str]]) -> None:
     async with stage() as proxy:
         assert (await proxy.post("/hooks", BODY, headers=headers)).status == 401
         assert (await proxy.post("/hooks", b"x" * 2_000_000, headers={"x-hub-signature-256": SIGNATURE})).status == 413
+        assert proxy.backend.requests == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "post", "OPTIONS"])
+async def test_no_other_method_gets_round_the_signature(method: str) -> None:
+    async with stage() as proxy:
+        answer = await proxy.request(method, "/hooks", body=b"evil")
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
         assert proxy.backend.requests == []
 
 

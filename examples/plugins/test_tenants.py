@@ -34,6 +34,15 @@ async def test_who_is_not_one_tenant_reaches_nobody(headers: list[tuple[str, str
         assert not proxy.backend.requests
 
 
+async def test_the_backend_hears_of_no_other_tenant_by_another_spelling_of_the_header() -> None:
+    async with stage() as proxy:
+        headers = [("X_Tenant", "globex"), ("X-Tenant", "acme"), ("x.tenant", "globex")]
+        assert (await proxy.get("/", headers=headers)).status == 200
+        [request] = proxy.backends["blue"].requests
+        assert [(name, value) for name, value in request.headers.items() if "tenant" in name] == [("x-tenant", "acme")]
+        assert (await proxy.get("/", headers={"X_Tenant": "acme"})).status == 400
+
+
 async def test_others_have_theirs_and_the_header_another_name() -> None:
     async with stage(others="green", header="X-Customer") as proxy:
         assert (await proxy.get("/", headers={"x-customer": "new"})).status == 200

@@ -81,7 +81,8 @@ async def test_the_rest_is_sent_at_the_end() -> None:
     assert [line["path"] for line in lines(proxy)] == ["/last"]
 
 
-async def test_a_batch_has_lines() -> None:
-    with pytest.raises(PluginRefused, match="from 1 to"):
-        async with stage(batch=0):
+@pytest.mark.parametrize("keys", [{"batch": 0}, {"batch": 9, "most": 8}, {"every": "0s"}, {"token": "a\nb"}])
+async def test_what_makes_no_sense_is_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(PluginRefused, match=next(iter(keys))):
+        async with stage(**keys):
             pass

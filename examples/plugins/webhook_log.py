@@ -48,6 +48,10 @@ class WebhookLog(Plugin[WebhookLogSettings]):
         """What the model of the settings cannot say."""
         if not 1 <= self.settings.batch <= self.settings.most:
             yield "batch", "has to be from 1 to `most`"
+        if self.settings.every < 0.01:
+            yield "every", "is less than 10 ms"
+        if not (self.settings.token.isascii() and self.settings.token.isprintable()):
+            yield "token", "has characters in it that no header may have"
 
     def start(self, host: Host) -> None:
         """Called once, before the first request."""
