@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +22,9 @@ _LABEL_NAME = re.compile(r"[^\s:=\"'/][^\s:=\"']*")
 
 _LONGEST_NAME = 253
 """Characters of a name in the DNS, and of one of its labels 63 (RFC 1035 section 2.3.4)."""
+_LONGEST_LABEL = 63
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
+"""What is between labels (RFC 3490 section 3.1)."""
 _ZONE = re.compile(r"[A-Za-z0-9._~-]{1,15}")
 """The zone of a link-local address: a network interface (IFNAMSIZ), by its name or its number."""
 _LONGEST_PATH = 107
@@ -34,14 +38,18 @@ def host_name(text: str) -> str:
 
     Raises BadValue for what is no name. An underscore is let pass, since internal names have it. A final dot stays.
     """
-    name = text.lower()
+    # Punycode takes time that grows with the square of a label, and clients write names, too: one that is too long is none before.
+    name = text.lower() if len(text) <= _LONGEST_NAME + 1 else ""
     if not name.isascii():
+        plain = unicodedata.normalize("NFKC", name)  # one letter may be eighteen
+        if len(plain) > _LONGEST_NAME + 1 or any(len(label) > _LONGEST_LABEL for label in _DOTS.split(plain)):
+            raise BadValue(f"{shown(text)} is not a host name", "it has no form in Punycode: label empty or too long")
         try:
             name = name.encode("idna").decode("ascii")
         except UnicodeError as error:
-            raise BadValue(f"{text!r} is not a host name", f"it has no form in Punycode: {_reason(error)}") from None
+            raise BadValue(f"{shown(text)} is not a host name", f"it has no form in Punycode: {_reason(error)}") from None
     if len(name.removesuffix(".")) > _LONGEST_NAME or not _HOST_NAME.fullmatch(name):
-        raise BadValue(f"{text!r} is not a host name", "letters, digits and hyphens, with single dots between")
+        raise BadValue(f"{shown(text)} is not a host name", "letters, digits and hyphens, with single dots between")
     return name
 
 

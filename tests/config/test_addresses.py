@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna
 import ipaddress
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.config.addresses import is_host_name, parse_backend, parse_listen_list
+from pingap.config.addresses import host_name, is_host_name, parse_backend, parse_listen_list
 from pingap.config.model import Upstream
 from pingap.config.parts import Backend, Listen, host_and_port
 from pingap.config.problems import BadValue
@@ -143,3 +144,31 @@ def test_what_a_request_without_a_host_calls_a_backend(backend: Backend, server_
 @pytest.mark.parametrize(("host", "is_name"), [("/run/a", False), ("::1", False), ("fe80::1%lo", False), ("1.2.3.4", False), ("a", True)])
 def test_only_names_are_looked_up(host: str, is_name: bool) -> None:
     assert is_host_name(host) is is_name
+
+
+@pytest.mark.parametrize(
+    "text", ["é" * 4000, "\ufdfa" * 63, "a." * 200 + "é", "a。" * 63 + "\ufdfa" * 60, "a\uff0e" + "é" * 64, "a" * 4000 + "é"]
+)
+def test_what_is_too_long_for_a_name_is_not_made_punycode_first(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take time that grows with the square of the length, and whoever sends a Referer could ask for it."""
+
+    def never(label: str) -> str:
+        raise AssertionError(f"{len(label)} characters are looked at")
+
+    monkeypatch.setattr(encodings.idna, "nameprep", never)
+    with pytest.raises(BadValue, match="is not a host name") as refused:
+        host_name(text)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Bücher。Example", "xn--bcher-kva.example"),
+        ("a" * 63 + ".é.", "a" * 63 + ".xn--9ca."),
+        (".".join(["a" * 63] * 3 + ["b" * 61]), ".".join(["a" * 63] * 3 + ["b" * 61])),
+        ("STRASSE-ß.test", "strasse-ss.test"),
+    ],
+)
+def test_a_name_is_sent_in_punycode(text: str, name: str) -> None:
+    assert host_name(text) == name

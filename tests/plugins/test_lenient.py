@@ -8,6 +8,8 @@ import pytest
 
 from pingap.config.problems import Note, Problem
 from pingap.stages.plugins import checking
+from pingap.stages.plugins.lenient import GUARDLESS
+from pingap.stages.plugins.registry import CATEGORIES
 
 
 def checked(**section: Any) -> tuple[list[Problem], list[Note], dict[str, Any]]:
@@ -50,6 +52,27 @@ def test_what_guards_something_is_refused(section: dict[str, Any]) -> None:
     assert problems
     assert notes == []
     assert after == section
+
+
+TYPES: dict[str, Any] = {"boolean": False, "integer": 0, "number": 0.0, "object": {}, "array": [], "string": ""}
+
+
+@pytest.mark.parametrize("category", sorted(CATEGORIES.keys() - GUARDLESS))
+def test_nothing_of_another_type_counts_as_absent_where_something_is_guarded(category: str) -> None:
+    """`aud = 0` is no reason to let in whoever comes, and neither is `false` or an empty table."""
+    schema = CATEGORIES[category].model.model_json_schema()
+    wrong = []
+    for key, spec in schema["properties"].items():
+        if key == "category":
+            continue
+        types = {one.get("type", "") for one in spec.get("anyOf", [spec])}
+        if types & {"number", "integer"}:
+            types |= {"number", "integer"}
+        wrong += [(key, value) for kind, value in TYPES.items() if kind not in types]
+    assert wrong
+    for key, value in wrong:
+        problems, _, _ = checked(category=category, **{key: value})
+        assert any(one.path.startswith(f"plugins.p.{key}") for one in problems), (key, value)
 
 
 def test_what_is_not_clear_is_refused() -> None:
