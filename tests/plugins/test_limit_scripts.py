@@ -112,3 +112,46 @@ def test_a_clock_that_is_set_back_keeps_nobody_out(server: Server, back: int) ->
     assert [server.ask(args, key).allowed for _ in range(3)] == [True, True, False]
     server.now += 62_000
     assert server.ask(args, key).allowed
+
+
+@pytest.mark.parametrize("back", [2, 15, 60, 3600, 86_400])
+def test_windows_and_a_clock_that_is_set_back_keep_nobody_out(server: Server, back: int) -> None:
+    args, key, server.now = (RATE, 2.0, 1.0, 1.0), server.new_key(), START
+    assert [server.ask(args, key).allowed for _ in range(3)] == [True, True, False]
+    server.now = START - back * 1000
+    assert not server.ask(args, key).allowed, "what was counted is not forgotten"
+    server.now += 3_000
+    assert server.ask(args, key).allowed
+
+
+def test_a_window_that_is_a_little_ahead_goes_on(server: Server) -> None:
+    args, key, server.now = (RATE, 3.0, 1.0, 0.5), server.new_key(), START
+    assert [server.ask(args, key).allowed for _ in range(2)] == [True, True]
+    for now in (START - 5, START + 5):
+        server.now = now
+        verdict = server.ask(args, key)
+    assert verdict.value == 2, "4 of this window, and none before"
+
+
+@pytest.mark.parametrize("back", [1, 60, 3600])
+def test_places_end_a_lease_after_a_clock_was_set_back(server: Server, back: int) -> None:
+    args, key, server.now = (INFLIGHT, 1), server.new_key(), START
+    assert server.ask(args, key, "crashed").allowed
+    server.now = START - back * 1000
+    assert not server.ask(args, key, "a").allowed, "it may be in flight"
+    server.now += int(LEASE * 1000) + 1
+    assert server.ask(args, key, "a").allowed
+
+
+def test_who_asks_again_for_its_place_has_it(server: Server) -> None:
+    args, key, server.now = (INFLIGHT, 1), server.new_key(), START
+    assert [server.ask(args, key, "a")[:2] for _ in range(2)] == [(True, 1), (True, 1)]
+    assert not server.ask(args, key, "b").allowed
+
+
+@pytest.mark.parametrize("args", [(RATE, 2.0, 1.0, 1.0), (BUCKET, 1_000, 1_000, 1_000)])
+@pytest.mark.parametrize("value", ["", "garbage", "1 2 3 4", "-1 -1 -1", "1 2", "9" * 40 + " 0", "9" * 40 + " 0 0", "99000 1800000000000"])
+def test_a_value_that_is_none_of_ours_counts_as_none(server: Server, args: tuple[Any, ...], value: str) -> None:
+    key, server.now = server.new_key(), START
+    server.client.set(key, value)
+    assert [server.ask(args, key).allowed for _ in range(3)] == [True, True, False]

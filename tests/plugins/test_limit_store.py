@@ -328,6 +328,18 @@ async def test_a_key_that_is_something_else_fails_its_own_requests_only(fresh: R
         assert asker.rows() == []
 
 
+@pytest.mark.processes
+async def test_a_value_of_somebody_else_is_written_over(fresh: RedisServer) -> None:
+    async with Stage({"p": section(fresh.url, store_failure="closed")}) as stage:
+        asker = Asker(stage)
+        await asker.one()
+        with fresh.client() as client:
+            [name] = client.keys()
+            client.set(name, "garbage")
+        assert await asker.statuses(4) == [0, 0, 0, 429]
+        assert asker.rows() == []
+
+
 async def test_nobody_there_is_no_error_of_the_configuration() -> None:
     async with Stage({"p": section(f"redis://127.0.0.1:{free_port()}")}) as stage:
         assert await Asker(stage).statuses(4) == [0, 0, 0, 429]

@@ -33,9 +33,11 @@ dies its successor is asked, and counts from 0; should it not answer within a se
 requests pass and `limit_claims_unanswered` counts them.
 
 **A store** counts for several hosts: a server of Redis (5 or later) or Valkey, asked once for each request, by a script that is one
-step there and goes by its clock. It has `store_timeout` for an answer. The first time that it has none it is away: it is not asked
+step there and goes by its clock. No request waits for it longer than `store_timeout`. The first time that it has not answered for so
+long it is away: it is not asked
 any more, one line in the log says so and another that it is back, `limit_store_failures` counts, and `store_failure` says what
-becomes of requests. A cluster is not supported, a server with replicas is. Who may share a count has the same plugin name, the same
+becomes of requests, as of those that a slow one has not come to in time. Places in flight that each host counts meanwhile are never
+counted there. A cluster is not supported, a server with replicas is. Who may share a count has the same plugin name, the same
 settings and the same `store_prefix`. Of values (addresses, keys) the store sees digests. Places in flight of a host that crashed are
 free after 15 s. Needs the package `redis` (`pip install 'pingap[redis]'`).
 
@@ -345,13 +347,16 @@ class Limit(Plugin[LimitSettings]):
         if leases is None:
             script, args = question(self._args)
             return verdict_of(self._args, await store.ask(script, key, args))
-        lease = leases.new(key)
+        lease = leases.new()
         assert self._host is not None
-        self._host.when_done(exchange, partial(leases.give_back, key, lease))
+        self._host.when_done(exchange, partial(leases.end, key, lease))
         script, args = question(self._args, lease)
-        verdict = verdict_of(self._args, await store.ask(script, key, args))
-        if not verdict.allowed:
-            leases.forget(key, lease)
+        try:
+            verdict = verdict_of(self._args, await store.ask(script, key, args))
+        except BaseException:  # there is no answer, or nobody wants it any more: there may be a place all the same
+            leases.end(key, lease)
+            raise
+        leases.settle(key, lease, verdict.allowed)
         return verdict
 
     def _judged(self, exchange: Exchange, verdict: Verdict) -> Result | Awaitable[Result]:

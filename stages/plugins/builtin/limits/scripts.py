@@ -1,6 +1,7 @@
 """How a Redis or Valkey server counts for `limit`: a script for each algorithm, which runs as one step, by the server's clock.
 
-They give numbers, of which the functions that judge here make verdicts too. A key is forgotten when it says nothing any more.
+They give numbers, of which the functions that judge here make verdicts too. A key is forgotten when it says nothing any more. A
+value that is none of theirs counts as none; one of another type is an error for that key alone.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ local before, current = 0, 0
 local kept = redis.call('GET', KEYS[1])
 if kept then
   local w, b, c = string.match(kept, '^(%d+) (%d+) (%d+)$')
-  w = tonumber(w)
-  if w >= window then
-    -- The server's clock was set back: the later window goes on.
-    before, current, window = tonumber(b), tonumber(c), w
-  elseif w == window - 1 then
-    before = tonumber(c)
+  w, b, c = tonumber(w), tonumber(b), tonumber(c)
+  if w and w >= window then
+    before, current = b, c
+    -- The server's clock was set back: the later window goes on. From one that is far away what was counted comes here.
+    if w <= window + 2 then window = w end
+  elseif w and w == window - 1 then
+    before = c
   end
 end
 current = current + 1
@@ -56,11 +58,14 @@ local excess = 0
 local kept = redis.call('GET', KEYS[1])
 if kept then
   local e, last = string.match(kept, '^(%d+) (%d+)$')
-  local ms = now - last
-  if ms < -60000 then ms = 1 elseif ms < 0 then ms = 0 end
-  excess = math.max(0, e - math.floor(rate * ms / 1000) + 1000)
-  if excess > burst then return {excess} end
-  if ms == 0 then now = tonumber(last) end
+  e, last = tonumber(e), tonumber(last)
+  if e and e <= burst then
+    local ms = now - last
+    if ms < -60000 then ms = 1 elseif ms < 0 then ms = 0 end
+    excess = math.max(0, e - math.floor(rate * ms / 1000) + 1000)
+    if excess > burst then return {excess} end
+    if ms == 0 then now = last end
+  end
 end
 redis.call('SET', KEYS[1], string.format('%d %d', excess, now), 'PX', math.ceil((excess + 1000) * 1000 / rate) + 1)
 return {excess}
@@ -72,14 +77,20 @@ TAKE: Final = Script(
     _NOW
     + """redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 local most, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- The server's clock was set back: no place is held for longer than a lease from now.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%d', now + lease), '+inf')) do
+  redis.call('ZADD', KEYS[1], now + lease, id)
+end
 local count = redis.call('ZCARD', KEYS[1])
+if redis.call('ZSCORE', KEYS[1], ARGV[3]) then return {1, count} end
 if count >= most then return {0, count + 1} end
 redis.call('ZADD', KEYS[1], now + lease, ARGV[3])
 redis.call('PEXPIRE', KEYS[1], lease)
 return {1, count + 1}
 """
 )
-"""Key; most places, ms of a lease, id. Whether there was one, and what the count came to."""
+"""Key; most places, ms of a lease, id. Whether there was one, and what the count came to. Who has a place keeps it: a question whose
+answer was lost is asked again."""
 
 RENEW: Final = Script(
     _NOW
@@ -89,7 +100,8 @@ redis.call('PEXPIRE', KEYS[1], lease)
 return {}
 """
 )
-"""Key; ms of a lease, ids."""
+"""Key; ms of a lease, ids of places that were given and not given back. A server that has forgotten them, for it was restarted or
+its clock was set ahead, has them again: those requests are in flight."""
 
 GIVE_BACK: Final = Script("redis.call('ZREM', KEYS[1], ARGV[1])\nreturn {}\n")
 """Key; id."""

@@ -3,8 +3,9 @@
 Questions of one turn of the loop, and those that came while others were on their way, go together in one write. There is one
 connection, so that what is asked first is done first. The library (redis) is imported when that is made, before the first request.
 
-Nobody waits for the server for longer than the time that the settings give it. One such failure, and it is away: nobody asks it
-any more until it has answered to a PING, which is tried in the background.
+Nobody waits for the server for longer than the time that the settings give it, from the asking on. When it has had that time for
+what was sent and has not answered it is away: nobody asks it any more until it has answered to a PING, which is tried in the
+background. Who could not be sent in time, for it is slow and there are many, goes without it alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +38,10 @@ STEADY: Final = 10.0
 """Seconds after which a server that came back has not come and gone."""
 
 
+SLACK: Final = 0.01
+"""Seconds that somebody waits longer, so that of a server that is away that is known first."""
+
+
 class StoreAway(Exception):
     """The store has no answer."""
 
@@ -47,6 +52,8 @@ class _StoreQuestion(NamedTuple):
     script: Script
     key: str
     args: tuple[Any, ...]
+    until: float
+    """By the loop's clock: until then it is of use."""
 
 
 class LimitStore:
@@ -62,6 +69,11 @@ class LimitStore:
         """A redis.asyncio.Connection."""
         self._knows_scripts = False
         self._waiting: deque[_StoreQuestion] = deque()
+        self._kept: deque[_StoreQuestion] = deque(maxlen=MOST)
+        """What is told to the server when it is back."""
+        self._due: deque[tuple[float, asyncio.Future[Sequence[int]]]] = deque()
+        """Until when who waits, the first first. Those that have their answer stay for a while."""
+        self._timer: asyncio.TimerHandle | None = None
         self._sender: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
         """Alive while the server is away."""
@@ -90,13 +102,23 @@ class LimitStore:
             self._failed("overloaded")
             raise StoreAway
         future: asyncio.Future[Sequence[int]] = self._loop.create_future()
-        self._put(_StoreQuestion(future, script, key, args))
+        until = self._loop.time() + self._timeout
+        self._put(_StoreQuestion(future, script, key, args, until))
+        self._due.append((until, future))
+        if self._timer is None:
+            self._timer = self._loop.call_at(until + SLACK, self._end_waits)
         return await future
 
-    def tell(self, script: Script, key: str, args: tuple[Any, ...]) -> None:
-        """Runs a script after all that was asked before. Nobody waits for it, and it is lost while the server is away."""
-        if self._prober is None and not self._is_stopped and len(self._waiting) < MOST:
-            self._put(_StoreQuestion(None, script, key, args))
+    def tell(self, script: Script, key: str, args: tuple[Any, ...], keep: float = 0.0) -> None:
+        """Runs a script after all that was asked before. Nobody waits for it, and it is lost when the server is away for longer than
+        `keep` seconds."""
+        question = _StoreQuestion(None, script, key, args, self._loop.time() + keep)
+        if self._is_stopped:
+            return
+        if self._prober is not None:
+            self._keep((question,))
+        elif len(self._waiting) < MOST:
+            self._put(question)
 
     def _put(self, question: _StoreQuestion) -> None:
         self._waiting.append(question)
@@ -109,6 +131,8 @@ class LimitStore:
         for task in (self._sender, self._prober):
             if task is not None:
                 task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._fail_waiting(())
         await self._disconnect()
 
@@ -117,8 +141,9 @@ class LimitStore:
     async def _send_all(self) -> None:
         try:
             while self._waiting:
-                count = min(TOGETHER, len(self._waiting))
-                batch = [self._waiting.popleft() for _ in range(count)]
+                batch = self._next_batch()
+                if not batch:
+                    return
                 try:
                     async with asyncio.timeout(self._timeout):
                         answers = await self._answers(batch)
@@ -129,6 +154,27 @@ class LimitStore:
                     self._settle(question, answer)
         finally:
             self._sender = None
+
+    def _next_batch(self) -> list[_StoreQuestion]:
+        """The next that somebody waits for, and what is only told."""
+        batch: list[_StoreQuestion] = []
+        while self._waiting and len(batch) < TOGETHER:
+            question = self._waiting.popleft()
+            if question.future is None or not question.future.done():
+                batch.append(question)
+        return batch
+
+    def _end_waits(self) -> None:
+        """Those whose time is over have no answer."""
+        now, late = self._loop.time(), 0
+        while self._due and (self._due[0][1].done() or self._due[0][0] <= now):
+            _, future = self._due.popleft()
+            if not future.done():
+                future.set_exception(StoreAway())
+                late += 1
+        if late:
+            self._failed("late")
+        self._timer = self._loop.call_at(self._due[0][0] + SLACK, self._end_waits) if self._due else None
 
     async def _answers(self, batch: Sequence[_StoreQuestion]) -> list[Any]:
         """What the server says to each. Raises what says that it is of no use now."""
@@ -243,9 +289,22 @@ class LimitStore:
 
     def _fail_waiting(self, batch: Sequence[_StoreQuestion]) -> None:
         waiting, self._waiting = self._waiting, deque()
+        self._keep((*batch, *waiting))
         for question in (*batch, *waiting):
             if question.future is not None and not question.future.done():
                 question.future.set_exception(StoreAway())
+
+    def _keep(self, questions: Iterable[_StoreQuestion]) -> None:
+        now = self._loop.time()
+        self._kept.extend(one for one in questions if one.future is None and one.until > now)
+
+    def _put_kept(self) -> None:
+        """What it has missed and is of use yet."""
+        now = self._loop.time()
+        kept, self._kept = self._kept, deque(maxlen=MOST)
+        for question in kept:
+            if question.until > now:
+                self._put(question)
 
     async def _probe(self, since: float) -> None:
         while True:
@@ -259,15 +318,17 @@ class LimitStore:
                 continue
             self._back_since = monotonic()
             self._prober = None
+            self._put_kept()
             self._host.log("info", "the store of a limit is back", store=self._url.shown, seconds=round(monotonic() - since, 1))
             return
 
 
 def _is_error(answer: Any, code: str) -> bool:
-    """Whether an answer is such an error. The library takes the code off where it has a class of its own for it."""
+    """Whether an answer is such an error. The library takes the code off where it has a class of its own for it; a server before
+    Redis 7 says in a longer text what has gone wrong in a script."""
     if not isinstance(answer, Exception):
         return False
-    return str(answer).startswith(code) or (code == "NOSCRIPT" and type(answer).__name__ == "NoScriptError")
+    return code in str(answer) or (code == "NOSCRIPT" and type(answer).__name__ == "NoScriptError")
 
 
 def kind_of(error: Exception) -> str:
