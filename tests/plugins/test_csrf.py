@@ -286,6 +286,27 @@ async def test_where_a_request_comes_from_can_be_looked_at(headers: str, is_let_
         assert await passes(stage, f"{both(theirs())}\n{headers}")
 
 
+@pytest.mark.parametrize(
+    ("trusted", "origin", "is_let_pass"),
+    [
+        ("https://app.example.org:443", "https://app.example.org", True),
+        ("http://APP.example.org:080", "http://app.example.org", True),
+        ("https://app.example.org:8443", "https://app.example.org", False),
+        ("https://*.example.org", "https://a.b.example.org", True),
+        ("https://*.example.org", "https://example.org", False),
+        ("https://*.example.org", "https://a.example.org.evil.net", False),
+        ("http://localhost:*", "http://localhost:3000", True),
+        ("https://b\xfccher.example", "https://xn--bcher-kva.example", True),
+        (r"~^https://pr-[0-9]+\.example\.org$", "https://pr-7.example.org", True),
+        (r"~https://pr-[0-9]+\.example\.org", "https://pr-7.example.org.evil.net", False),
+    ],
+)
+async def test_who_is_trusted_is_written_as_for_cors(trusted: str, origin: str, is_let_pass: bool) -> None:
+    async with Stage({"p": {**CSRF, "check_origin": True, "trusted_origins": [trusted]}}) as stage:
+        assert await passes(stage, f"{both(theirs())}\norigin: {origin}\nsec-fetch-site: cross-site") is is_let_pass
+        assert not await passes(stage, f"{both(theirs())}\norigin: null")
+
+
 async def test_the_origin_may_have_a_port() -> None:
     async with Stage({"p": {**CSRF, "check_origin": True}}) as stage:
         for host, origin, same in ((b"a:8080", "http://a:8080", True), (b"a:8080", "http://a", False), (b"[::1]:80", "http://[::1]", True)):
@@ -315,7 +336,22 @@ async def test_the_origin_may_have_a_port() -> None:
         ({"name": "__Host-a", "secure": False}, "secure"),
         ({"trusted_origins": ["https://a.b"]}, "trusted_origins"),
         ({"check_origin": True, "trusted_origins": ["https://a.b/"]}, "trusted_origins[0]"),
-        ({"check_origin": True, "trusted_origins": ["null"]}, "trusted_origins[0]"),
+        *[
+            ({"check_origin": True, "trusted_origins": [wrong]}, "trusted_origins[0]")
+            for wrong in (
+                "null",
+                "",
+                "*",
+                ",",
+                "$http_origin",
+                "https://$host",
+                "a.b",
+                "https://[",
+                "http://x:99999",
+                "https://app..x",
+                "~(",
+            )
+        ],
     ],
 )
 def test_what_would_not_protect_is_refused(more: dict[str, Any], key: str) -> None:

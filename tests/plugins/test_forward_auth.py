@@ -334,6 +334,12 @@ def test_the_url_is_required_and_the_usual_step_may_be_said() -> None:
     assert checking.check("p", {**AUTH, "step": "request"}) == []
 
 
+def test_an_empty_list_of_headers_is_noted_as_it_is_all_of_them() -> None:
+    [note] = checking.Checker()("p", {**AUTH, "request_headers": []})
+    assert (type(note), note.path) == (Note, "plugins.p.request_headers")
+    assert not checking.Checker()("p", AUTH)
+
+
 def test_a_name_that_is_never_passed_on_is_noted() -> None:
     told = checking.Checker()("p", {**AUTH, "request_headers": ["Cookie", "If-Match", "X-Forwarded-For"]})
     assert [(type(one), one.path) for one in told] == [(Note, f"plugins.p.request_headers[{index}]") for index in (1, 2)]

@@ -206,17 +206,41 @@ async def test_without_its_database_nobody_is_let_in_and_all_else_goes_on(
         assert await decided(stage, US) == ((403 if kind == "deny" else 0), "US")
 
 
-async def test_a_database_that_fails_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["allow", "deny", "reporting"])
+async def test_a_record_that_is_damaged_lets_nobody_in_and_is_told_once(kind: str, tmp_path: Path) -> None:
+    whole = mine(US="8.0.0.0/8", AU="1.0.0.0/8")
+    at = whole.index(b"AU") - 1
+    file = tmp_path / "c.mmdb"
+    file.write_bytes(whole[:at] + b"\x3f" + whole[at + 1 :])  # text that goes on behind the end
+    codes: tuple[str, ...] = () if kind == "reporting" else ("US",)
+    async with Stage({"p": geo(kind, codes, database=str(file), private="" if kind == "reporting" else "allow")}) as stage:
+        await opened(stage)
+        for ip in (AU, AU, "1.2.3.4"):
+            assert await decided(stage, ip) == ((0 if kind == "reporting" else 503), "??")
+        assert await decided(stage, US) == ((403 if kind == "deny" else 0), "US")
+        assert (await decided(stage, LOCAL))[0] == 0
+        assert [level for level, message, _ in stage.context.logged if "cannot be told" in message] == ["error"]
+
+
+async def test_whatever_a_library_makes_of_a_file_the_watch_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geo_restriction, "LOOK", 0.01)
     file = tmp_path / "c.mmdb"
     file.write_bytes(mine(US="8.0.0.0/8"))
 
-    def fails(record: Any) -> str:
-        raise ValueError("broken inside")
+    def fails(*args: Any) -> str:
+        raise KeyError("a surprise")
 
     async with Stage({"p": geo("deny", database=str(file))}) as stage:
         await opened(stage)
-        monkeypatch.setattr(country_database, "_code_of", fails)
-        assert (await decided(stage, AU))[0] == 500
+        with monkeypatch.context() as patched:
+            patched.setattr(country_database, "_code_of", fails)
+            assert (await decided(stage, AU))[0] == 503
+            patched.setattr(geo_restriction, "CountryDatabase", fails)
+            (tmp_path / "new").write_bytes(mine(AU="1.0.0.0/8"))
+            os.replace(tmp_path / "new", file)
+            await told(stage, "cannot be opened: the one before stays in use")
+        await opened(stage, 2)
+        assert await decided(stage, AU) == (0, "AU")
 
 
 def test_no_broken_file_does_more_than_to_be_refused(tmp_path: Path) -> None:

@@ -224,6 +224,17 @@ def test_the_trap_of_a_star_without_a_dot_is_noted() -> None:
     assert note.message == '"*example.com" is taken for "example.com" and "*.example.com"'
 
 
+@pytest.mark.parametrize(
+    ("category", "key"), [("ip_restriction", "ip_list"), ("ua_restriction", "ua_list"), ("referer_restriction", "referer_list")]
+)
+def test_an_empty_list_is_noted(category: str, key: str) -> None:
+    """It comes from an include or a template, and opens or shuts without a word otherwise."""
+    for kind, effect in (("deny", "nobody is kept out"), ("allow", "nobody is let in"), ("", "nobody is let in")):
+        for more in ({key: []}, dict[str, list[str]]()):
+            [note] = checking.Checker()("p", {"category": category, "type": kind, **more})
+            assert (type(note), note.path, note.message) == (Note, f"plugins.p.{key}", f"empty: {effect}")
+
+
 HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{1,5}){0,2}", fullmatch=True)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sized
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator
 
-from pingap.plugin import CONTINUE, Reply, Result, reply
+from pingap.plugin import CONTINUE, Reply, Result, Trouble, reply
 
 FORBIDDEN: Final = "Request is forbidden"
 
@@ -17,6 +18,12 @@ def _kind(value: object) -> object:
 
 AdmissionType = Annotated[Literal["allow", "deny"], BeforeValidator(_kind)]
 """The key `type`, in any case: nobody but these, or everybody but these. An empty one is allow."""
+
+
+def note_empty(key: str, listed: Sized, kind: Literal["allow", "deny"], example: str) -> Iterator[Trouble]:
+    """An empty list, of an include or a template perhaps, shuts everybody out, or nobody."""
+    if not listed:
+        yield key, f"empty: {'nobody is let in' if kind == 'allow' else 'nobody is kept out'}", example
 
 
 class Admission:

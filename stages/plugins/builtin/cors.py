@@ -82,6 +82,8 @@ _PREFLIGHT: Final = "cors preflight"
 
 def _origins(value: object) -> list[OriginRule]:
     if isinstance(value, str):
+        if not value.strip():
+            return [OriginRule("", is_any=True)]  # the reference's default
         value = value.replace(",", " ").split() if not value.strip().startswith("~") else [value.strip()]
     if not isinstance(value, list):
         raise BadValue("expected text or a list", 'write "https://app.example.com"')
@@ -90,7 +92,9 @@ def _origins(value: object) -> list[OriginRule]:
         if not isinstance(item, str):
             raise BadValue("expected a list of text", 'write ["https://app.example.com"]')
         rules += [parse_origin(item.strip())] if item.strip().startswith("~") else map(parse_origin, item.replace(",", " ").split())
-    return rules or [parse_origin("*")]
+    if not rules:
+        raise BadValue("names no origin", '"*" lets every page in the world read the answers; without the plugin none may')
+    return rules
 
 
 _TEXT_OR_LIST: Final = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}], "default": "*"})
@@ -100,7 +104,8 @@ class CorsSettings(Settings):
     path: PathRegex = None
     """A regex: only requests for paths in which it is found; without it all."""
     allow_origin: Annotated[Any, BeforeValidator(_origins), _TEXT_OR_LIST] = Field(default_factory=lambda: _origins("*"))
-    """Who may: `"*"`, or origins, in a list or with commas between them (several are ours)."""
+    """Who may: `"*"`, or origins, in a list or with commas between them (several are ours). An empty text is `"*"`, an empty list is
+    refused."""
     allow_methods: Words = Field(default_factory=lambda: list(_METHODS))
     """Methods, as `"GET, PUT"`; `"*"` is whichever is asked for."""
     allow_headers: Words = Field(default_factory=list)
@@ -155,6 +160,12 @@ class Cors(Plugin[CorsSettings]):
                         f"{rule.text!r} with allow_credentials: any page in the world may ask as its reader, and read the answer",
                         "name the origins that are yours",
                     )
+        if not settings.allow_origin[0].text:
+            yield (
+                "allow_origin",
+                'an empty text is taken for "*": every page in the world may read the answers',
+                "name the origins that are yours",
+            )
         if self._origins.has_any and len(settings.allow_origin) > 1:
             yield "allow_origin", 'without effect beside "*": all others', "leave one or the other out"
 

@@ -68,13 +68,15 @@ class CountryDatabase:
             self._reader: Any = maxminddb.open_database(f"/proc/self/fd/{memory}")
             self._is_ipv4 = self._reader.metadata().ip_version == 4
             self.country_of(ipaddress.ip_address("192.0.2.1"))
-        except (maxminddb.InvalidDatabaseError, ValueError) as error:
-            raise DatabaseBroken(str(error)) from error
+        except OSError:
+            raise
+        except Exception as error:  # InvalidDatabaseError, and whatever else a library makes of a damaged file
+            raise DatabaseBroken(str(error) or type(error).__name__) from error
         finally:
             os.close(memory)
 
     def country_of(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-        """The code of its country, in capitals, or UNKNOWN. Raises maxminddb.InvalidDatabaseError."""
+        """The code of its country, in capitals, or UNKNOWN. Raises maxminddb.InvalidDatabaseError, or anything, for a damaged record."""
         if self._is_ipv4 and address.version == 6:
             return UNKNOWN
         return _code_of(self._reader.get(address)) or UNKNOWN

@@ -17,7 +17,9 @@ keeps others from setting the cookie at all. Several cookies of that name that d
 
 `check_origin` looks at what browsers say of where a request comes from, Sec-Fetch-Site or else Origin, before it looks at the
 token: another site, or another origin of the same, gets 403 `Csrf origin is not allowed`. What says nothing is no browser of these
-years, and needs its token. So it is for WebSockets, which any page may open: a token cannot go with them.
+years, and needs its token. So it is for WebSockets, which any page may open: a token cannot go with them. `trusted_origins` are
+written as in `cors`: `"https://app.example.org"` is just that one, `"https://*.example.org"` are all below it, not itself, and
+`"~^https://pr-[0-9]+\\.example\\.org$"` is a regular expression.
 
 The cookie has `Path=/`, `SameSite=Lax` and, over TLS, `Secure`; scripts have to read it, so it is not HttpOnly.
 
@@ -34,12 +36,13 @@ import re
 import secrets
 from collections.abc import Iterator
 from time import time
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from pingap.plugin import (
     CONTINUE,
+    BadValue,
     Duration,
     Exchange,
     HeaderName,
@@ -53,6 +56,7 @@ from pingap.plugin import (
     is_path,
     reply,
 )
+from pingap.stages.plugins.builtin.origins import OriginRule, Origins, parse_origin
 
 _USUAL_NAME: Final = "x-csrf-token"
 _HARMLESS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
@@ -71,6 +75,14 @@ _ANYBODYS: Final = frozenset(("accept", "accept-language", "content-language", "
 _NO_STORE: Final = ("cache-control", "private, no-store")
 _INVALID: Final = reply(401, "Csrf token is empty or invalid")
 _FOREIGN: Final = reply(403, "Csrf origin is not allowed")
+
+
+def _trusted(value: object) -> OriginRule:
+    """An origin, or those below one; not what anybody may call itself."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text in ("", "*", "null") or ("$" in text and not text.startswith("~")):
+        raise BadValue(f"{value!r} is not an origin", 'write "https://app.example.org", without a path, or "https://*.example.org"')
+    return parse_origin(text)
 
 
 class CsrfSettings(Settings):
@@ -92,8 +104,8 @@ class CsrfSettings(Settings):
     """Whether the cookie is for TLS only. Without it: if it was fetched over TLS, and always where browsers insist. Ours."""
     check_origin: bool = False
     """Refuse what browsers say comes from another origin, WebSockets too. Ours."""
-    trusted_origins: list[str] = Field(default_factory=list)
-    """Other origins that `check_origin` lets pass, as `"https://app.example.org"`. Ours."""
+    trusted_origins: list[Annotated[Any, BeforeValidator(_trusted), WithJsonSchema({"type": "string"})]] = Field(default_factory=list)
+    """Other origins that `check_origin` lets pass, as `"https://app.example.org"` or `"https://*.example.org"`. Ours."""
 
 
 class Csrf(Plugin[CsrfSettings]):
@@ -109,7 +121,7 @@ class Csrf(Plugin[CsrfSettings]):
         self._ttl = int(settings.ttl)
         self._session_line = as_header_name(settings.session_header) if settings.session_header else b""
         self._is_bound = bool(settings.session_cookie or settings.session_header)
-        self._trusted = frozenset(one.lower().encode("latin-1", "replace") for one in settings.trusted_origins)
+        self._trusted = Origins(settings.trusted_origins)
         has_to_be_secure = settings.same_site == "none" or self._name.lower().startswith(("__host-", "__secure-"))
         self._secure = True if has_to_be_secure and settings.secure is None else settings.secure
         self._has_to_be_secure = has_to_be_secure
@@ -135,9 +147,6 @@ class Csrf(Plugin[CsrfSettings]):
             yield "secure", f'browsers take no cookie of this name, or with same_site = "{settings.same_site}", that is not secure'
         if settings.trusted_origins and not settings.check_origin:
             yield "trusted_origins", "without effect as long as no origin is checked", "check_origin = true"
-        for index, origin in enumerate(settings.trusted_origins):
-            if not (_ORIGIN.fullmatch(origin) and origin.isascii()):
-                yield f"trusted_origins[{index}]", f"{origin!r} is not an origin", '"https://app.example.org", without a path'
 
     def request(self, exchange: Exchange) -> Result:
         if self._is_token_path(exchange.raw_path):
@@ -194,7 +203,7 @@ class Csrf(Plugin[CsrfSettings]):
     def _is_foreign(self, exchange: Exchange) -> bool:
         """Whether the browser says that it is on another site, or on another origin of this one."""
         origin = exchange.headers.joined(b"origin: ")
-        if origin is not None and origin.lower() in self._trusted:
+        if origin is not None and self._trusted.has(origin.lower(), None):
             return False
         site = exchange.headers.joined(b"sec-fetch-site: ")
         if site is not None:

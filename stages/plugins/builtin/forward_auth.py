@@ -127,6 +127,8 @@ class ForwardAuth(Plugin[ForwardAuthSettings]):
                 yield f"add_headers[{index}]", "a request is sent to the host that it was let pass for", "proxy_set_headers sets Host"
 
     def notes(self) -> Iterator[Trouble]:
+        if not self.settings.request_headers and "request_headers" in self.settings.model_fields_set:
+            yield "request_headers", "empty: the service gets all headers of the client", 'request_headers = ["Cookie"]'
         for index, name in enumerate(self.settings.request_headers):
             if name.lower() in _KEPT or name.lower().translate(_DASHES) in _TOLD:
                 yield f"request_headers[{index}]", f"without effect: {name} is never passed on as it is", "leave it out"

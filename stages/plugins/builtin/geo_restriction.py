@@ -16,7 +16,7 @@ The country is in the context: `{:geo_country}` in access logs, `:geo_country` i
 
 A database is looked at every 10 seconds, and opened again when it is another one; put it there by renaming, as geoipupdate does. One that
 is broken or gone then is told, and the last one stays in use. Where there is none, after a restart without the file, all requests
-are answered with 503.
+are answered with 503. So are those of clients whose record in it turns out to be damaged; `"reporting"` goes on with `??`.
 
 Unlike pingap 0.13.9: a client without an address that can be read is refused by `"allow"`, where it passes there; capitals in
 `type` do not matter; `??` may be named.
@@ -34,7 +34,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pingap.plugin import CONTINUE, Exchange, Host, Overloaded, Plugin, Result, Settings, Trouble, Words, reply
+from pingap.plugin import CONTINUE, Exchange, Host, Plugin, Result, Settings, Trouble, Words, reply
 from pingap.stages.plugins.builtin.admission import Admission
 from pingap.stages.plugins.builtin.country_database import UNKNOWN, CountryDatabase, DatabaseBroken, FileMark, look_at, mark_of
 
@@ -89,6 +89,8 @@ class GeoRestriction(Plugin[GeoRestrictionSettings]):
         """The file that was opened, or could not be."""
         self._is_told = False
         """That it is broken or gone."""
+        self._is_damage_told = False
+        """That a record of the one in use cannot be read."""
         self._watch: asyncio.Task[None] | None = None
         self._verdicts: dict[str, tuple[str, Result]] = {}
 
@@ -156,12 +158,12 @@ class GeoRestriction(Plugin[GeoRestrictionSettings]):
                 return
             self._tried = mark
             database = await host.in_thread(CountryDatabase, self._path)
-        except (OSError, DatabaseBroken, Overloaded) as error:
+        except Exception as error:  # OSError, DatabaseBroken, Overloaded; nothing ends the watch
             if not self._is_told:
                 self._is_told = True
                 use = "the one before stays in use" if self._database is not None else "requests are answered with 503"
-                host.log("error", f"the database of countries cannot be opened: {use}", path=self._path, error=str(error))
-            if isinstance(error, OSError | Overloaded):
+                host.log("error", f"the database of countries cannot be opened: {use}", path=self._path, error=_text_of(error))
+            if not isinstance(error, DatabaseBroken):
                 self._tried = None
             return
         self._is_told = False
@@ -172,6 +174,7 @@ class GeoRestriction(Plugin[GeoRestrictionSettings]):
         before, self._database = self._database, database
         self._country_of = None if database is None else database.country_of
         self._verdicts.clear()
+        self._is_damage_told = False
         if before is not None:
             before.close()
 
@@ -206,10 +209,27 @@ class GeoRestriction(Plugin[GeoRestrictionSettings]):
             country, is_private = UNKNOWN, False
         else:
             address = getattr(address, "ipv4_mapped", None) or address
-            country = self._country_of(address) if self._country_of is not None else UNKNOWN
+            country = self._looked_up(address)
             is_private = not address.is_global
         if self._reports:
-            return country, CONTINUE
+            return country or UNKNOWN, CONTINUE
         if is_private and self.settings.private:
-            return country, CONTINUE if self.settings.private == "allow" else self._admission.refusal
-        return country, self._admission.verdict(country in self._codes)
+            return country or UNKNOWN, CONTINUE if self.settings.private == "allow" else self._admission.refusal
+        return (country, self._admission.verdict(country in self._codes)) if country else (UNKNOWN, _UNKNOWABLE)
+
+    def _looked_up(self, address: _Address) -> str:
+        """Its country, or UNKNOWN; "" when what there is about it cannot be read."""
+        if self._country_of is None:
+            return UNKNOWN
+        try:
+            return self._country_of(address)
+        except Exception as error:  # whatever a library makes of a damaged file
+            if not self._is_damage_told and self._host is not None:
+                self._is_damage_told = True
+                use = "their country is ??" if self._reports else "their requests are answered with 503"
+                self._host.log("error", f"the countries of some clients cannot be told: {use}", path=self._path, error=_text_of(error))
+            return ""
+
+
+def _text_of(error: Exception) -> str:
+    return str(error) or type(error).__name__

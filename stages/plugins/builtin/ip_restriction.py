@@ -9,12 +9,13 @@ Unlike pingap 0.13.9: an unknown `type`, and an entry of `ip_list` that is no ad
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from typing import Final
 
 from pydantic import Field
 
-from pingap.plugin import Addresses, Exchange, Network, Plugin, Result, Settings, reply
-from pingap.stages.plugins.builtin.admission import FORBIDDEN, Admission, AdmissionType
+from pingap.plugin import Addresses, Exchange, Network, Plugin, Result, Settings, Trouble, reply
+from pingap.stages.plugins.builtin.admission import FORBIDDEN, Admission, AdmissionType, note_empty
 
 _KEPT: Final = 4096
 """Addresses whose verdict is remembered; past it they are forgotten all at once."""
@@ -40,6 +41,9 @@ class IpRestriction(Plugin[IpRestrictionSettings]):
         self._admission = Admission(settings.type, settings.message)
         self._listed = Addresses(settings.ip_list)
         self._verdicts: dict[str, Result] = {}
+
+    def notes(self) -> Iterator[Trouble]:
+        yield from note_empty("ip_list", self.settings.ip_list, self.settings.type, 'ip_list = ["10.0.0.0/8"]')
 
     def request(self, exchange: Exchange) -> Result:
         ip = exchange.client_ip

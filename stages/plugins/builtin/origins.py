@@ -1,4 +1,7 @@
-"""Which origins a list has: a part of `cors`. An origin is what the Origin header says, `https://app.example.com` or `null` (RFC 6454)."""
+"""Which origins a list has: a part of `cors` and `csrf`.
+
+An origin is what the Origin header says, `https://app.example.com` or `null` (RFC 6454).
+"""
 
 from __future__ import annotations
 
@@ -49,8 +52,8 @@ def parse_origin(text: str) -> OriginRule:
         host = text.removeprefix("*.")
         hint = f'write "https://{text}"' if re.fullmatch(r"[\w.-]+", host) else _HINT
         raise BadValue(f"{text!r} is not an origin: a scheme and a host, without a path and a final /", hint)
-    scheme, below, host, port = found[1].lower(), found[2], _host(found[3]), found[4]
-    end = "" if port in (None, _PORTS.get(scheme)) else f":{port}"
+    scheme, below, host, port = found[1].lower(), found[2], _host(found[3]), _port(found[4])
+    end = "" if port in ("", _PORTS.get(scheme)) else f":{port}"
     if not below and port != "*":
         return OriginRule(text, exact=f"{scheme}://{host}{end}".encode())
     pattern = f"{re.escape(scheme)}://{_LABELS if below else ''}{re.escape(host)}{'(?::[0-9]{1,5})?' if port == '*' else re.escape(end)}"
@@ -64,6 +67,15 @@ def _host(text: str) -> str:
         return f"[{ipaddress.IPv6Address(text[1:-1])}]"
     except ValueError as error:
         raise BadValue(f"{text!r} is not an IPv6 address") from error
+
+
+def _port(text: str | None) -> str:
+    """As browsers write it; "" for none."""
+    if text is None or text == "*":
+        return text or ""
+    if not 0 < int(text) < 65536:
+        raise BadValue(f"there is no port {text}", "1 to 65535, or * for any")
+    return str(int(text))
 
 
 class Origins:

@@ -25,7 +25,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from pingap.plugin import BadValue, Exchange, Plugin, Result, Settings, Trouble, as_host_name
-from pingap.stages.plugins.builtin.admission import FORBIDDEN, Admission, AdmissionType
+from pingap.stages.plugins.builtin.admission import FORBIDDEN, Admission, AdmissionType, note_empty
 from pingap.stages.plugins.builtin.header_admission import HeaderAdmission, MissingHeader
 
 _URL: Final = re.compile(rb"\s*[A-Za-z][A-Za-z0-9+.-]*://([^/?#\\]*)")
@@ -116,6 +116,7 @@ class RefererRestriction(Plugin[RefererRestrictionSettings]):
         self._door = HeaderAdmission(b"referer: ", self._is_listed, admission, settings.missing)
 
     def notes(self) -> Iterator[Trouble]:
+        yield from note_empty("referer_list", self.settings.referer_list, self.settings.type, 'referer_list = ["example.com"]')
         for index, entry in enumerate(self.settings.referer_list):
             if entry.host and entry.ending:
                 message = f'"*{entry.host}" is taken for "{entry.host}" and "*{entry.ending}"'

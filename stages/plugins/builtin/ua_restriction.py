@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from pingap.plugin import Exchange, Plugin, Regex, Result, Settings, Trouble
-from pingap.stages.plugins.builtin.admission import FORBIDDEN, Admission, AdmissionType
+from pingap.stages.plugins.builtin.admission import FORBIDDEN, Admission, AdmissionType, note_empty
 from pingap.stages.plugins.builtin.header_admission import HeaderAdmission, MissingHeader
 
 
@@ -47,6 +47,9 @@ class UaRestriction(Plugin[UaRestrictionSettings]):
         for index, regex in enumerate(self.settings.ua_list):
             if regex is None:
                 yield f"ua_list[{index}]", "must not be empty", 'write ".*" if every user agent is meant'
+
+    def notes(self) -> Iterator[Trouble]:
+        yield from note_empty("ua_list", self.settings.ua_list, self.settings.type, 'ua_list = ["(?i)bot"]')
 
     def request(self, exchange: Exchange) -> Result:
         return self._door.judge(exchange.headers)
