@@ -230,8 +230,8 @@ def test_the_trap_of_a_star_without_a_dot_is_noted() -> None:
 def test_an_empty_list_is_noted(category: str, key: str) -> None:
     """It comes from an include or a template, and opens or shuts without a word otherwise."""
     for kind, effect in (("deny", "nobody is kept out"), ("allow", "nobody is let in"), ("", "nobody is let in")):
-        for more in ({key: []}, dict[str, list[str]]()):
-            [note] = checking.Checker()("p", {"category": category, "type": kind, **more})
+        for mine in ({"category": category, "type": kind, key: []}, {"category": category, "type": kind}):
+            [note] = checking.Checker()("p", mine)
             assert (type(note), note.path, note.message) == (Note, f"plugins.p.{key}", f"empty: {effect}")
 
 
