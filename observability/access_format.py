@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final
 
 from pingap.observability import timings
@@ -242,12 +243,17 @@ def _shown(value: Any) -> str:
     return plain(str(value))
 
 
+def _is_number(value: Any) -> bool:
+    """Not what a capture, a claim or a plugin may have put into the context under the name of one."""
+    return isinstance(value, float | int) and isfinite(value)
+
+
 def _ms(seconds: Any) -> str | int:
-    return int(seconds * 1000) if isinstance(seconds, float | int) else ""
+    return int(seconds * 1000) if _is_number(seconds) else ""
 
 
 def _ms_human(seconds: Any) -> str:
-    return duration_human(int(seconds * 1000)) if isinstance(seconds, float | int) else ""
+    return duration_human(int(seconds * 1000)) if _is_number(seconds) else ""
 
 
 def _one_decimal(value: Any) -> str:

@@ -5,7 +5,8 @@ Times are seconds. `access` is a record or the plain tuple that came over the wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Final
 
 from pingap.observability.records import Access
@@ -71,8 +72,15 @@ def total(access: Sequence[Any]) -> float:
 
 def plugins(access: Sequence[Any]) -> dict[str, float]:
     """Plugin → seconds that its hooks took with this request, of those that took a millisecond and more."""
-    told = access[_CONTEXT].get(PLUGIN_SECONDS)
-    return {str(name): float(seconds) for name, seconds in told.items()} if isinstance(told, dict) else {}
+    return plugins_of(access[_CONTEXT])
+
+
+def plugins_of(context: Mapping[str, Any]) -> dict[str, float]:
+    """The same of a context. What others have put there under that name is none of it."""
+    told = context.get(PLUGIN_SECONDS)
+    if not isinstance(told, dict):
+        return {}
+    return {str(name): seconds for name, seconds in told.items() if isinstance(seconds, float) and isfinite(seconds)}
 
 
 def upstream_connect(access: Sequence[Any]) -> float | None:

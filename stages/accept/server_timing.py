@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from pingap.observability.timings import PLUGIN_SECONDS
+from pingap.observability.timings import plugins_of
 from pingap.stages.messages import Report, Response
 
 _READY: Final = 5
@@ -37,9 +37,8 @@ def _parts(report: Report, started: float, now: float) -> list[tuple[str, int]]:
         parts = [("upstream.connect", connect), ("upstream.processing", processing)]
         if connect + processing:
             parts.append(("upstream", connect + processing))
-    told = report.context.get(PLUGIN_SECONDS)
-    seconds_of = told if isinstance(told, dict) else {}
-    times = [(f"plugin.{_NO_TOKEN.sub('_', str(name))}", _whole(seconds)) for name, seconds in seconds_of.items()]
+    seconds_of = plugins_of(report.context)
+    times = [(f"plugin.{_NO_TOKEN.sub('_', name)}", _whole(seconds)) for name, seconds in seconds_of.items()]
     parts += [(name, milliseconds) for name, milliseconds in times if milliseconds]
     if total := sum(milliseconds for _, milliseconds in times):
         parts.append(("plugin", total))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from pingap.observability import timings
@@ -190,10 +191,10 @@ class Sums:
         context = access[_CONTEXT]
         if context:
             ratio = context.get("compression_ratio")
-            if isinstance(ratio, float | int):
+            if isinstance(ratio, float | int) and isfinite(ratio):
                 server.compression.observe(ratio)
             handshake = context.get("tls_handshake_time")  # with the first request of a connection
-            if isinstance(handshake, float):
+            if isinstance(handshake, float) and isfinite(handshake):
                 server.tls_handshake.observe(handshake)
 
     def _take_upstream(self, server: ServerSums, access: Sequence[Any]) -> None:

@@ -18,6 +18,7 @@ from pingap.stages.plugins.core import PIECE, BodyTooLarge, Replied
 from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead, Transformer
 from pingap.stages.plugins.failures import Failures, answer_to
 from pingap.stages.plugins.guard import HookGuard
+from pingap.stages.plugins.meters import timed_context
 from pingap.stages.plugins.pieces import Pieces
 from pingap.stages.plugins.runner import run, run_on
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
@@ -171,7 +172,7 @@ class Answers:
         self, stream: PluginStream, response: Response, status: int, headers: bytes, length: int, body: bytes, ended: bool
     ) -> None:
         stream.responded = True
-        report = response.report if stream.exchange._context is None else report_of(stream.exchange, response)
+        report = report_of(stream.exchange, response)
         reason = response.reason if status == response.status else b""
         # fmt: off
         self._send(stream.to_accept, replace(
@@ -306,7 +307,7 @@ class Answers:
     def _report(self, exchange: Exchange, error: str, response: Response | None) -> Report:
         """On an answer that is made here, perhaps in place of a backend's."""
         routed = exchange._routed
-        context = routed.variables if exchange._context is None else exchange._context
+        context = timed_context(exchange, routed.variables if exchange._context is None else exchange._context)
         if response is not None and response.report is not None:
             return replace(response.report, error=error, context=context)
         stamps = (*routed.stamps[:2], exchange._reached, monotonic())

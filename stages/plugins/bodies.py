@@ -17,6 +17,7 @@ from pingap.stages.messages import INLINE, UNKNOWN, WINDOW, Credit, Data, FileRe
 from pingap.stages.plugins.core import Collector, Flow
 from pingap.stages.plugins.exchange import Exchange, Transformer
 from pingap.stages.plugins.guard import HookGuard
+from pingap.stages.plugins.meters import timed_context
 
 PORTION: Final = 256 * 1024
 """Most bytes in one envelope."""
@@ -43,9 +44,11 @@ class BodyOwner(Protocol):
 
 
 def report_of(exchange: Exchange, response: Response) -> Report | None:
-    """The report of an answer, with what plugins put into the context."""
+    """The report of an answer, with what plugins put into the context, and how long they took."""
     report, context = response.report, exchange._context
-    return report if report is None or context is None else replace(report, context=context)
+    if report is None or (context is None and exchange._seconds is None):
+        return report
+    return replace(report, context=timed_context(exchange, report.context if context is None else context))
 
 
 def trailers_of(stream: BodyOwner, trailers: bytes) -> bytes:

@@ -176,6 +176,7 @@ class Exchange:
         "_request_stages",
         "_response_stages",
         "_routed",
+        "_seconds",
         "_state",
         "_target",
         "_upstream",
@@ -207,6 +208,8 @@ class Exchange:
         """The answer; None until upstream_response."""
         self._report: Report | None = None
         self._state: dict[Any, Any] | None = None
+        self._seconds: dict[str, float] | None = None
+        """Plugin → what its hooks took, of those that took long; not in the context, which is the plugins' own."""
 
     # -- the request --------------------------------------------------------
 

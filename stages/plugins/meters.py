@@ -1,14 +1,15 @@
 """How long the hooks of each plugin take: what metrics, `pingap tap` and Server-Timing know of them.
 
 Each call is measured, by one look at the clock more; sums are told with each heartbeat. A call that takes a client's notice is
-told with its request as well. The time for which a hook waits for its turn is not its own, what it awaits is. Bodies are
+told with its request as well, in a copy of the context that leaves: what a capture or a plugin has put there under that name is
+neither read nor replaced. The time for which a hook waits for its turn is not its own, what it awaits is. Bodies are
 not measured here: they take as long as their senders and receivers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from pingap.observability.timings import PLUGIN_SECONDS
 from pingap.stages.plugins.exchange import Exchange
@@ -30,10 +31,19 @@ class Meter:
 
     def note(self, exchange: Exchange, seconds: float) -> None:
         """A call that took so long is told with the request."""
-        context = exchange.context
-        times = dict(context.get(PLUGIN_SECONDS) or {})
+        times = exchange._seconds
+        if times is None:
+            times = exchange._seconds = {}
         times[self.name] = times.get(self.name, 0.0) + seconds
-        context[PLUGIN_SECONDS] = times
+
+
+def timed_context(exchange: Exchange, context: dict[str, Any]) -> dict[str, Any]:
+    """What goes out as the context, with the times of plugins in it if some took long."""
+    times = exchange._seconds
+    if times is None:
+        return context
+    own = exchange._routed.variables if exchange._context is None else exchange._context
+    return context if PLUGIN_SECONDS in own else {**context, PLUGIN_SECONDS: dict(times)}
 
 
 class Meters:

@@ -18,6 +18,7 @@ from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.core import Replied
 from pingap.stages.plugins.exchange import Exchange, Reply
 from pingap.stages.plugins.guard import HookGuard
+from pingap.stages.plugins.meters import timed_context
 from pingap.stages.plugins.runner import run, run_on
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
 
@@ -159,7 +160,7 @@ class RequestRunner:
             headers=exchange.headers.raw,
             upstream=exchange._upstream,
             plan=plan,
-            variables=routed.variables if context is None else context,
+            variables=timed_context(exchange, routed.variables if context is None else context),
             stamps=routed.stamps[:2] + (exchange._reached, monotonic()),
             watchers=(*routed.watchers, self._me) if exchange._watches else routed.watchers,
         )

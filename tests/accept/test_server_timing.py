@@ -35,6 +35,7 @@ def line(context: dict[str, Any], stamps: tuple[float, ...] = STAMPS, addr: str 
         ),
         ({"plugin_seconds": {'a", b\r\nx: y': 0.002}}, "plugin.a___b__x__y;dur=2, plugin;dur=2, "),
         ({"plugin_seconds": "of a capture"}, ""),
+        ({"plugin_seconds": {"auth": "long", "geo": float("inf"), "id": [1]}}, ""),
     ],
 )
 def test_the_reference_s_words_in_its_order(context: dict[str, Any], said: str) -> None:

@@ -62,6 +62,9 @@ def test_an_answer_that_never_came_counts_no_times_of_the_backend() -> None:
 def test_compression_counts_when_it_happened() -> None:
     web = sums(access(context={"compression_ratio": 3.5}), access()).servers["web"]
     assert web.compression.counts == [0, 0, 0, 1, 0, 0]
+    for theirs in ("3.5", None, [3.5], float("nan"), float("inf")):  # of a capture, a claim, a plugin
+        web = sums(access(context={"compression_ratio": theirs, "tls_handshake_time": theirs})).servers["web"]
+        assert (web.compression.sum, web.tls_handshake.sum) == (0, 0)
 
 
 def test_tls_handshakes_of_clients_count_with_the_first_request_of_a_connection() -> None:

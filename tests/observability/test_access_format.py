@@ -106,6 +106,14 @@ def test_what_plugins_set_can_be_logged() -> None:
     assert line(access()) == "-     "
 
 
+@pytest.mark.parametrize("value", ["3.25", "", b"\xff", None, [1], {"a": 1}, float("nan"), float("inf"), -(2**63)])
+def test_what_a_capture_or_a_claim_is_called_costs_no_line(value: object) -> None:
+    names = "request_id tls_version tls_cipher tls_handshake_time compression_ratio compression_time cache_lookup_time cache_lock_time"
+    keys = f"{names} geo_country limit_status plugin_seconds".split()
+    line = compile_format(" ".join(f"{{:{key}}} {{:{key}_human}}" if key.endswith("_time") else f"{{:{key}}}" for key in keys))
+    assert line(access(context=dict.fromkeys(keys, value))).isprintable()
+
+
 def test_an_answer_without_a_backend_leaves_the_upstream_keys_empty() -> None:
     line = compile_format("[{:upstream_addr}|{:upstream_status}|{:upstream_connect_time}|{:upstream_processing_time_human}|{referer}]")
     assert line(access(addr="", upstream="", upstream_status=0, stamps=(1.0, 2.0), connect=(), request_headers=b"")) == "[|-|||-]"

@@ -70,7 +70,8 @@ def test_the_parts_are_never_negative_and_add_up_to_the_total(stamps: list[float
 def test_plugins_that_took_long_are_named() -> None:
     sample = access(context={"plugin_seconds": {"auth": 0.0019, "geo": 0.0012}, "user": "ada"})
     assert timings.plugins(sample) == {"auth": 0.0019, "geo": 0.0012}
-    assert timings.plugins(access(context={"plugin_seconds": "what a capture is called"})) == {}
+    for theirs in ("what a capture is called", ["a"], {"auth": "long"}, {"auth": None}, {"auth": float("nan")}):
+        assert timings.plugins(access(context={"plugin_seconds": theirs})) == {}
     line = "".join(part for part, _ in request_line(Access(*sample)))
     assert "plugins 2.0 (auth 1.9, geo 1.2)  upstream 2.0" in line
     assert json.loads(access_json(sample))["plugins"] == {"auth": 0.0019, "geo": 0.0012}

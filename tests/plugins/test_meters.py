@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+from msgspec.structs import replace
+
 from pingap.stages.messages import Response, Routed
 from tests.plugins.script import SID, Stage
 from tests.plugins.test_python_plugins import plugin, section, served
@@ -43,6 +46,26 @@ async def test_each_call_is_counted_and_its_time_is_that_of_its_plugin(tmp_path:
         assert 0.018 < found["plugin_seconds", "slow"] < 10
         assert 0 < found["plugin_seconds", "id"] < found["plugin_seconds", "slow"]
         assert told(stage) == {}, "since then there was nothing"
+
+
+@pytest.mark.parametrize("theirs", ["abc", "", 7, ["slow"], {"slow": "long"}, {"other": 1.0}])
+async def test_what_others_call_by_that_name_is_left_alone_and_fails_nothing(theirs: Any, tmp_path: Path) -> None:
+    """A capture of a host or path, a claim of a token, a plugin's own."""
+    setting = f"\ndef early_request(self, exchange): exchange.context['plugin_seconds'] = {theirs!r}\n"
+    for code, captured in ((SLOW, {"plugin_seconds": theirs}), (setting + SLOW, {})):
+        async with Stage({"slow": section(tmp_path, plugin(code), f"slow{len(code)}")}) as stage:
+            [routed] = await served(stage, stage.request(variables=captured))
+            assert isinstance(routed, Routed)
+            assert routed.variables["plugin_seconds"] == theirs
+            answer = stage.response("", b"x")
+            assert answer.report is not None
+            answer = replace(answer, report=replace(answer.report, context=dict(routed.variables)))  # as upstream tells it back
+            [response] = await served(stage, answer)
+            assert isinstance(response, Response)
+            assert (response.status, response.body) == (200, b"x")
+            assert response.report is not None
+            assert response.report.context["plugin_seconds"] == theirs
+            assert told(stage)["plugin_seconds", "slow"] > 0.006
 
 
 async def test_who_fails_or_waits_for_its_turn_is_not_counted_for_others(tmp_path: Path) -> None:
