@@ -125,11 +125,11 @@ def etag(port: int) -> str:
 
 # Where both do the same. Not in here, for nginx does otherwise: broken ranges (416 there; RFC 9110 section 14.2 has them ignored),
 # ranges of coded files (200 there), HEAD with a range (206 there), If-None-Match beside If-Modified-Since (both must fit there),
-# dot segments (taken away there).
+# dot segments (taken away there), escapes that are not needed (they are the same there).
 REQUESTS: list[tuple[str, dict[str, str]]] = [
     *((target, {}) for target in ["/", "/a.txt", "/empty.txt", "/style.css", "/sub/", "/sub", "/sub?x=1", "/bare/x.json", "/script.js.gz"]),
-    *((target, {}) for target in ["/nothing", "/a.txt/", "/a.txt/b", "/sub/nothing", "/name%20with%20%C3%BC.svg", "/a%2etxt", "/%61.txt"]),
-    *((target, {}) for target in ["/" + "a" * 255, "/" + "a" * 256, "/%ff", "/a.txt?range=1", "/app/a.txt", "/app/nothing", "/app/sub/"]),
+    *((target, {}) for target in ["/nothing", "/a.txt/", "/a.txt/b", "/sub/nothing", "/name%20with%20%C3%BC.svg"]),
+    *((target, {}) for target in ["/" + "a" * 255, "/" + "a" * 256, "/%FF", "/a.txt?range=1", "/app/a.txt", "/app/nothing", "/app/sub/"]),
     *(
         ("/a.txt", {"Range": f"bytes={text}"})
         for text in [

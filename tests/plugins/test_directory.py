@@ -409,10 +409,14 @@ async def test_what_is_remembered_is_bounded(root: Path, monkeypatch: pytest.Mon
 
 
 def is_open(path: Path) -> bool:
-    found = False
+    return str(path) in open_paths()
+
+
+def open_paths() -> list[str]:
+    found = []
     for fd in os.listdir("/proc/self/fd"):
         with suppress(OSError):
-            found |= os.readlink(f"/proc/self/fd/{fd}") == str(path)
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
     return found
 
 
@@ -422,9 +426,129 @@ def route_to(path: bytes, identity: int, size: int = 10) -> Route:
     return Route(((path, file.identity),), file, True, True)
 
 
+class Timers:
+    """A loop's, as far as they are needed."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def call_later(self, seconds: float, call: Any) -> Any:
+        assert seconds == remembered.UNUSED
+        self.calls.append(call)
+        timers = self
+
+        class Handle:
+            def cancel(self) -> None:
+                timers.calls.remove(call)
+
+        return Handle()
+
+    def are_up(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+def test_what_nobody_asks_for_is_given_up_and_then_there_is_no_timer() -> None:
+    timers = Timers()
+    budget = remembered.Budget(99, 9999)
+    kept = remembered.Remembered(budget, 9, timers.call_later)
+    assert timers.calls == []
+    for key in range(3):
+        kept.put(key, route_to(b"%d" % key, 1))
+    timers.are_up()
+    assert kept.figures() == (3, 3, 30)
+    assert kept.get(1) is not None
+    kept.put(3, route_to(b"3", 1))
+    assert len(timers.calls) == 1
+    timers.are_up()
+    assert kept.figures() == (2, 2, 20) and kept.get(0) is None and kept.get(3) is not None
+    timers.are_up()
+    assert kept.figures() == (1, 1, 10) and len(timers.calls) == 1
+    timers.are_up()
+    assert kept.figures() == (0, 0, 0) and (budget.files, budget.bytes) == (0, 0) and timers.calls == []
+    kept.put(1, route_to(b"1", 1))
+    timers.are_up()
+    kept.put(1, route_to(b"1", 2))  # in place of one that has aged
+    assert kept.figures() == (1, 1, 10) and len(timers.calls) == 1
+    kept.clear()
+    assert timers.calls == [] and kept.figures() == (0, 0, 0)
+
+
+def test_of_those_that_have_aged_the_oldest_goes_first() -> None:
+    timers = Timers()
+    kept = remembered.Remembered(remembered.Budget(99, 9999), 3, timers.call_later)
+    for key in range(3):
+        kept.put(key, route_to(b"%d" % key, 1))
+    timers.are_up()
+    kept.get(0)
+    for key in (3, 4):
+        kept.put(key, route_to(b"%d" % key, 1))
+    assert kept.get(0) is not None and kept.get(1) is kept.get(2) is None and kept.figures()[1] == 3
+    kept.forget(4)
+    assert kept.figures() == (2, 2, 20)
+
+
+async def test_a_deleted_file_is_closed_when_nobody_asks_for_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "UNUSED", 0.02)
+    async with site(root) as client:
+        await client.body("/long.bin", "range: bytes=0-1")
+        assert is_open(root / "long.bin")
+        (root / "long.bin").unlink()
+        async with asyncio.timeout(20):
+            while any(path.startswith(f"{root}/long.bin") for path in open_paths()):
+                await asyncio.sleep(0.01)
+
+
+async def test_sections_and_generations_of_a_process_keep_to_one_budget(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = remembered.Budget(6, 1_000_000)
+    monkeypatch.setattr("pingap.stages.plugins.builtin.directory.budget_of_all", lambda: budget)
+
+    def sections(**keys: Any) -> dict[str, Any]:
+        ways = {f"d{at}": {"category": "directory", "path": str(root / f"r{at}"), "try": ["$path", "@upstream"]} for at in range(5)}
+        return {name: section | keys for name, section in ways.items()}
+
+    for at in range(5):
+        for number in range(8):
+            write(root / f"r{at}" / f"{at}{number}", b"x")
+    async with Stage(sections()) as stage:
+        client = Client(stage)
+        for generation in range(3):
+            for at in range(5):
+                for number in range(8):
+                    assert await client.body(f"/{at}{number}") == b"x"
+                    assert len([path for path in open_paths() if path.startswith(str(root))]) <= 6
+            assert budget.files == 6
+            stage.load(sections(max_age=f"{generation + 1}s"))
+            while not stage.answers_to_config():
+                await asyncio.sleep(0.001)
+    assert budget.files == 0
+
+
+async def test_with_no_descriptors_left_what_is_remembered_is_closed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens = os.open
+
+    def few(*args: Any, **more: Any) -> int:
+        if len([path for path in open_paths() if path.startswith(str(root))]) >= 3:
+            raise OSError(errno.EMFILE, "too many")
+        return opens(*args, **more)
+
+    monkeypatch.setattr(os, "open", few)
+    for name in range(9):
+        write(root / f"{name}.txt", b"x")
+    async with site(root) as client:
+        for name in range(9):
+            assert await client.body(f"/{name}.txt") == b"x"
+        held = [opens(root / f"{name}.txt", os.O_RDONLY) for name in range(3)]
+        assert await client.status("/4.txt") == 503
+        for descriptor in held:
+            os.close(descriptor)
+        assert await client.status("/4.txt") == 200
+
+
 def test_all_of_a_process_keep_to_one_budget() -> None:
     budget = remembered.Budget(most_files=4, most_bytes=1000)
-    first, second = (remembered.Remembered(budget, most_files=3) for _ in range(2))
+    first, second = (remembered.Remembered(budget, 3, Timers().call_later) for _ in range(2))
     for key in range(3):
         first.put(key, route_to(b"%d" % key, 1))
     for key in range(3):
@@ -440,7 +564,7 @@ def test_all_of_a_process_keep_to_one_budget() -> None:
 
 def test_routes_and_bytes_are_bounded_and_a_file_is_kept_once() -> None:
     route = route_to
-    kept = remembered.Remembered(remembered.Budget(99, 9999), most_files=3, most_bytes=100, most_routes=5)
+    kept = remembered.Remembered(remembered.Budget(99, 9999), 3, Timers().call_later, most_bytes=100, most_routes=5)
     for key in range(4):
         kept.put(key, route(b"a", 1))
     assert kept.figures() == (4, 1, 10)

@@ -17,12 +17,13 @@ reason escapes have one spelling: letters, digits and `-._~!$&'()*+,;=:@` have n
 is there or not; with `try`, entries with `$path` are passed over, and the redirect is what comes of no other entry but a status.
 
 Files below 256 KiB are read at once, and the last 512 that were asked for are kept open, 32 MB of them in memory (of all these plugins
-of a process at most a quarter of its descriptors, and 128 MB). Before each
+of a process at most a quarter of its descriptors, and 128 MB). One that nobody asks for is closed within a minute, so that the
+space of files that were deleted becomes free. Before each
 answer it is asked whether a file is still the same, so a change is seen by the next request. The first look at a file, and
 every look on network file systems and FUSE, is made in threads; when a disk does not answer within `timeout` the answer is 503, and no
 other request waits. From 256 KiB on files go by sendfile on plain connections. A file that becomes shorter while it is sent is
-cut off with its connection. Replace files by renaming: a file that is written over is sent as it is then. With no descriptors left,
-and with 512 requests waiting for the disk, the answer is 503.
+cut off with its connection. Replace files by renaming: a file that is written over is sent as it is then. With no descriptors left
+after those were closed, and with 512 requests waiting for the disk, the answer is 503.
 
 A page whose paths are made in the browser, and files in front of a backend:
 
@@ -204,8 +205,9 @@ class Directory(Plugin[DirectorySettings]):
         index = [os.fsencode(name) for name in self._index()]
         attempts = [_attempt(text) for text in settings.attempts]
         finder = Finder(Tree(root, settings.follow_symlinks), index, attempts, settings.hidden, settings.autoindex, style)
-        self._remembered = Remembered(budget_of_all(), MOST_FILES)
-        self._searches = Searches(finder, host, settings.timeout)
+        budget = budget_of_all()
+        self._remembered = Remembered(budget, MOST_FILES, host.loop.call_later)
+        self._searches = Searches(finder, host, settings.timeout, budget.give_all_up)
         self._host = host
 
         def told(there: asyncio.Future[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
 from pingap.plugin import Host, Overloaded
@@ -22,8 +22,9 @@ class _Search:
 
 
 class Searches:
-    def __init__(self, finder: Finder, host: Host, seconds: float) -> None:
-        """seconds: that a request waits at most."""
+    def __init__(self, finder: Finder, host: Host, seconds: float, give_up: Callable[[], bool]) -> None:
+        """seconds: that a request waits at most. give_up: closes files that nobody is sent just now; whether there were any."""
+        self._give_up = give_up
         self._finder = finder
         self._host = host
         self._seconds = seconds
@@ -33,6 +34,17 @@ class Searches:
 
     async def outcome(self, key: Hashable, asked: WebPath, has_slash: bool, codings: Sequence[str], known: Route | None) -> Outcome:
         """As Finder.find. key: of all that the outcome depends on. Raises OSError, and Overloaded when it takes too long or is too much."""
+        try:
+            return await self._outcome(key, asked, has_slash, codings, known)
+        except NoDescriptors as none:
+            if not self._give_up():
+                raise Overloaded(str(none)) from none
+        try:
+            return await self._outcome(key, asked, has_slash, codings, None)
+        except NoDescriptors as none:
+            raise Overloaded(str(none)) from none
+
+    async def _outcome(self, key: Hashable, asked: WebPath, has_slash: bool, codings: Sequence[str], known: Route | None) -> Outcome:
         search = self._open.get(key)
         if search is None or search.is_begun or search.job is None:
             search = self._begin(key, asked, has_slash, codings, known)
@@ -40,10 +52,7 @@ class Searches:
         done, _ = await asyncio.wait((search.job,), timeout=self._seconds)
         if not done:
             raise Overloaded(f"the disk did not say within {self._seconds:g} s what there is")
-        try:
-            return search.job.result()
-        except NoDescriptors as none:
-            raise Overloaded(str(none)) from none
+        return search.job.result()
 
     def _begin(self, key: Hashable, asked: WebPath, has_slash: bool, codings: Sequence[str], known: Route | None) -> _Search:
         if self._count >= MOST_WAITING:
