@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import runpy
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,10 @@ class Provider:
         self.header: dict[str, str] = {"alg": "ES256", "kid": "one"}
         self.claims: dict[str, Any] = {}
         """In place of those that a token would have; None takes one away."""
+        self.says: dict[str, Any] = {}
+        """In its document, besides."""
+        self.adds: dict[str, str] = {}
+        """To what it sends browsers back with."""
         self.codes: dict[str, dict[str, str]] = {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}/realm"
@@ -41,15 +46,15 @@ class Provider:
     def document(self, path: str) -> Any:
         if path == "/realm/.well-known/openid-configuration":
             pages = {"authorization_endpoint": "login", "token_endpoint": "token", "jwks_uri": "keys", "end_session_endpoint": "out"}
-            return {"issuer": self.url, **{name: f"{self.url}/{page}" for name, page in pages.items()}}
+            return {"issuer": self.url, **{name: f"{self.url}/{page}" for name, page in pages.items()}, **self.says}
         return KeySet([self.key]).as_dict(private=False)
 
     def page(self, query: Mapping[str, str]) -> str:
         """Where the login page sends a browser back to."""
         assert (query["response_type"], query["client_id"], query["code_challenge_method"]) == ("code", "shop", "S256")
-        code = f"code-{len(self.codes)}"
+        code = f"4/0 A+{len(self.codes)}"  # Google's have a slash
         self.codes[code] = dict(query)
-        return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
+        return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state'], **self.adds})}"
 
     def token(self, form: Mapping[str, str], authorization: str) -> dict[str, str]:
         """For a code, once, to who asked for it."""
@@ -63,6 +68,7 @@ class Provider:
             "aud": "shop",
             "sub": "u1",
             "email": "ann@example.com",
+            "email_verified": True,
             "exp": int(time.time()) + 60,
             "nonce": asked["nonce"],
         }
@@ -144,7 +150,7 @@ class Browser:
         assert sent.status == 302 and sent.headers["location"].startswith(f"{provider.url}/login?")
         query = {name: values[0] for name, values in parse_qs(urlsplit(sent.headers["location"]).query).items()}
         back = urlsplit(provider.page(query))
-        assert f"{back.scheme}://{back.netloc}{back.path}" == "http://shop.test/oidc/callback"
+        assert f"{back.scheme}://{back.netloc}{back.path}".removeprefix("http").removeprefix("s") == "://shop.test/oidc/callback"
         return await self.get(f"{back.path}?{back.query}")
 
 
@@ -184,6 +190,8 @@ async def test_a_logout_is_one_here_and_at_the_provider(provider: Provider) -> N
         {"exp": 1},
         {"exp": None},
         {"sub": None},
+        {"sub": 7},
+        {"sub": "u" * 256},
     ]
     + [{"aud": ["shop", "other"], "azp": "other"}],
 )
@@ -250,9 +258,86 @@ async def test_programs_are_not_sent_to_a_page(provider: Provider) -> None:
         assert (await proxy.get("/", headers={"sec-fetch-mode": "cors"})).status == 401
 
 
-async def test_nobody_is_sent_to_another_site(provider: Provider) -> None:
+@pytest.mark.parametrize("target", ["//evil.test/", "/\\evil.test/", "/\t/evil.test", "/?" + "x" * 2000])
+async def test_nobody_is_sent_to_another_site_nor_to_where_no_cookie_has_room(provider: Provider, target: str) -> None:
+    spec = runpy.run_path(str(Path(__file__).with_name("oidc_login.py")))
+    assert spec["local"](target) == "/"
+    if "\t" not in target and "\\" not in target:
+        async with stage(provider) as proxy:
+            assert (await Browser(proxy).log_in(provider, target)).headers["location"] == "/"
+
+
+async def test_by_https_no_other_host_can_set_the_cookies(provider: Provider) -> None:
+    async with stage(provider, address="https://shop.test") as proxy:
+        browser = Browser(proxy)
+        answer = await browser.log_in(provider)
+        assert all(line.startswith("__Host-session") and "; Secure" in line for line in answer.headers.get_all("set-cookie"))
+        browser.cookies["session"] = "tossed"
+        assert (await browser.get("/")).status == 200
+        assert "cookie" not in proxy.backend.requests[0].headers
+        browser.cookies = {"session": browser.cookies["__Host-session"]}
+        assert (await browser.get("/")).status == 302
+
+
+@pytest.mark.parametrize(
+    ("says", "adds", "status"),
+    [
+        ({}, {"iss": "http://evil.test"}, 403),
+        ({"authorization_response_iss_parameter_supported": True}, {}, 403),
+        ({"authorization_response_iss_parameter_supported": True}, {"iss": "ours"}, 302),
+        ({}, {"iss": "ours"}, 302),
+    ],
+)
+async def test_the_answer_of_another_provider_is_none(provider: Provider, says: dict[str, Any], adds: dict[str, str], status: int) -> None:
+    provider.says, provider.adds = says, {name: provider.url if value == "ours" else value for name, value in adds.items()}
     async with stage(provider) as proxy:
-        assert (await Browser(proxy).log_in(provider, "//evil.test/")).headers["location"] == "/"
+        assert (await Browser(proxy).log_in(provider)).status == status
+        assert len(provider.codes) == (status == 403)
+
+
+@pytest.mark.parametrize("claims", [{"email_verified": False}, {"email_verified": None}, {"email": "a" * 256}])
+async def test_the_backend_hears_of_no_address_that_might_be_somebody_elses(provider: Provider, claims: dict[str, Any]) -> None:
+    provider.claims = claims
+    async with stage(provider) as proxy:
+        browser = Browser(proxy)
+        await browser.log_in(provider)
+        assert (await browser.get("/", **{"x-email": "a@b", "x_email": "a@b", "x_user": "root"})).status == 200
+        names = set(proxy.backend.requests[0].headers)
+        assert "x-user" in names and not {"x-email", "x_email", "x_user"} & names
+
+
+async def test_no_other_site_logs_anybody_out(provider: Provider) -> None:
+    async with stage(provider) as proxy:
+        browser = Browser(proxy)
+        await browser.log_in(provider)
+        for site in ("cross-site", "same-site"):
+            assert (await browser.get("/oidc/logout", **{"sec-fetch-site": site})).status == 403
+        assert (await browser.get("/")).status == 200
+        assert (await browser.get("/oidc/logout", **{"sec-fetch-site": "same-origin"})).status == 302
+        assert "session" not in browser.cookies
+
+
+async def test_a_logout_needs_no_provider(provider: Provider) -> None:
+    async with stage(provider) as proxy:
+        proxy.outside.fails()
+        answer = await Browser(proxy).get("/oidc/logout")
+        assert (answer.status, answer.headers["location"]) == (302, "/")
+        assert answer.headers["set-cookie"].startswith("session=;")
+
+
+async def test_logins_that_nobody_ends_do_not_fill_the_browser(provider: Provider) -> None:
+    async with stage(provider) as proxy:
+        browser = Browser(proxy)
+        for _ in range(9):
+            await browser.get("/")
+        assert len(browser.cookies) == 4
+        assert (await browser.log_in(provider)).status == 302
+
+
+async def test_a_document_that_says_too_little_lets_nobody_in(provider: Provider) -> None:
+    provider.says = {"token_endpoint": None}
+    async with stage(provider) as proxy:
+        assert (await Browser(proxy).get("/")).status == 403
 
 
 async def test_without_the_provider_nobody_new_gets_in(provider: Provider) -> None:
@@ -263,7 +348,16 @@ async def test_without_the_provider_nobody_new_gets_in(provider: Provider) -> No
 
 
 async def test_what_is_too_weak_is_refused(provider: Provider) -> None:
-    for key, value in (("cookie_secret", "short"), ("scopes", "email"), ("issuer", "login.test")):
+    weak = {
+        "cookie_secret": "short",
+        "scopes": "email",
+        "issuer": "login.test",
+        "cookie": "a;b",
+        "address": "upstream://app/",
+        "callback": "//x",
+        "logout": "/oidc/callback",
+    }
+    for key, value in weak.items():
         with pytest.raises(PluginRefused, match=key):
             async with stage(provider, **{key: value}):
                 pass
