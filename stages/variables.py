@@ -72,20 +72,24 @@ _OWN_KEYS: Final[dict[str, Callable[[Source], Any]]] = {
 """Context keys that every request has, unless a capture or a plugin has taken their name."""
 _FORWARDED: Final = "proxy_add_x_forwarded_for"
 _WORD: Final = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
-_HTTP: Final = re.compile(r"\$http_([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
+_HTTP: Final = re.compile(r"\$http_([!#%&'*+.^_`|~0-9A-Za-z-]+)")
+"""Without the $ that a name may have: `$http_a$http_b` are two headers."""
 _CONTEXT: Final = re.compile(r":([A-Za-z_]\w*)", re.ASCII)
 
 
 class Template:
     """A compiled value."""
 
-    __slots__ = ("constant", "render")
+    __slots__ = ("constant", "pieces", "render")
 
-    def __init__(self, render: Render, constant: bytes | None) -> None:
+    def __init__(self, render: Render, constant: bytes | None, pieces: tuple[Render, ...]) -> None:
         self.render = render
         """The value for one request, b"" when there is none; never with CR, LF or NUL in it."""
         self.constant = constant
         """The value when it is the same for all requests, else None."""
+        self.pieces = pieces
+        """What stands in it one after the other, variables and text between them: for who has to tell where one ends, which `render`
+        does not say. None of their values has CR, LF or NUL in it."""
 
 
 def host_name(authority: bytes) -> bytes:
@@ -140,16 +144,29 @@ def _mixed(text: str, hostname: str) -> Template:
         return _constant(b"".join(piece for piece in pieces if isinstance(piece, bytes)).decode())
     if len(pieces) == 1 and not isinstance(pieces[0], bytes):
         return _dynamic(pieces[0])
-    return _dynamic(lambda source: b"".join([piece if type(piece) is bytes else piece(source) for piece in pieces]))  # type: ignore[operator]
+    return _dynamic(
+        lambda source: b"".join([piece if type(piece) is bytes else piece(source) for piece in pieces]),  # type: ignore[operator]
+        tuple(_fixed(piece.translate(None, _UNSAFE)) if isinstance(piece, bytes) else _safe(piece) for piece in pieces),
+    )
 
 
 def _constant(text: str) -> Template:
     value = text.encode(errors="surrogateescape").translate(None, _UNSAFE).strip(b" \t")
-    return Template(lambda source: value, value)
+    return Template(_fixed(value), value, (_fixed(value),))
 
 
-def _dynamic(render: Render) -> Template:
-    return Template(lambda source: render(source).translate(None, _UNSAFE).strip(b" \t"), None)
+def _dynamic(render: Render, pieces: tuple[Render, ...] = ()) -> Template:
+    """pieces: where it has several."""
+    whole = _safe(render)
+    return Template(whole, None, pieces or (whole,))
+
+
+def _fixed(value: bytes) -> Render:
+    return lambda source: value
+
+
+def _safe(render: Render) -> Render:
+    return lambda source: render(source).translate(None, _UNSAFE).strip(b" \t")
 
 
 def _header(name: str) -> Render:

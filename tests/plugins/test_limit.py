@@ -6,15 +6,20 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pingap.config.problems import Note
 from pingap.plugin import Verdict
 from pingap.stages.itinerary import RESPONSE_PLUGINS
-from pingap.stages.messages import Cancel, Done, Response, Routed
+from pingap.stages.leases import Leases
+from pingap.stages.messages import Cancel, Claim, Done, Response, Routed
 from pingap.stages.plugins import checking
+from pingap.stages.plugins.builtin.limit import Limit, LimitSettings
 from pingap.stages.plugins.builtin.limits import queue as limit_queue
 from pingap.stages.plugins.builtin.limits.fields import LimitFields, quoted
 from pingap.stages.plugins.builtin.limits.queue import LimitQueue
+from pingap.stages.plugins.limits import LimitCounters
 from tests.plugins.script import SID, Stage, lines
 
 Section = dict[str, Any]
@@ -51,6 +56,16 @@ async def test_variables_are_a_key_together() -> None:
         assert await asked(stage, 2, headers="x-api-key: b") == [0, 429]
         assert await asked(stage, 2, headers="x-api-key: a", client_ip="192.0.2.9") == [0, 429], "the client, not the proxy before us"
         assert await asked(stage, 2) == [0, 429]
+
+
+async def test_each_variable_counts_by_itself_wherever_the_next_begins() -> None:
+    async with Stage({"p": {**ONE, "tag": "variables", "key": "$remote_addr$http_x_api_key"}}) as stage:
+        assert await asked(stage, 2, headers="x-api-key: 2victim", client_ip="10.0.0.1") == [0, 429]
+        assert await asked(stage, 2, headers="x-api-key: victim", client_ip="10.0.0.12") == [0, 429]
+    async with Stage({"p": {**ONE, "tag": "variables", "key": "$http_a-$http_b"}}) as stage:
+        assert await asked(stage, 1, headers="a: x-y\r\nb: z") == [0]
+        assert await asked(stage, 1, headers="a: x\r\nb: y-z") == [0]
+        assert await asked(stage, 1, headers="a: x-y\r\nb: z") == [429]
 
 
 async def test_who_has_no_value_of_the_variables_is_not_limited() -> None:
@@ -158,7 +173,7 @@ async def test_a_refusal_says_when_to_come_back() -> None:
     assert (refused.status, refused.body) == (429, b"Plugin limit, exceed limit 2/1")
     assert told(refused, "retry-after") == ["10"]
     assert told(refused, "ratelimit-policy") == ['"api";q=2;w=20']
-    assert told(refused, "ratelimit") == ['"api";r=0;t=20']
+    assert told(refused, "ratelimit") == ['"api";r=0;t=10'], "nothing is left until then"
     assert refused.report.context["limit_status"] == "REJECTED"
 
 
@@ -170,6 +185,65 @@ async def test_a_refused_rate_says_when_its_window_ends(monkeypatch: pytest.Monk
     assert told(refused, "retry-after") == ["3000"]
     assert told(refused, "ratelimit-policy") == ['"api";q=2;w=3600']
     assert told(refused, "ratelimit") == ['"api";r=0;t=3000']
+
+
+@pytest.mark.parametrize(
+    ("keys", "policy"),
+    [
+        ({"interval": "200ms", "max": 10}, "q=10;w=1"),
+        ({"interval": "1500ms", "max": 3}, "q=4;w=2"),
+        ({"algorithm": "bucket", "interval": "1s", "max": 100, "burst": 19}, "q=100;w=1"),
+        ({"max": 10**16}, "q=999999999999999;w=10"),
+    ],
+)
+async def test_a_policy_is_for_whole_seconds(keys: Section, policy: str) -> None:
+    async with Stage({"p": {"category": "limit", "ratelimit_headers": True, **keys}}) as stage:
+        assert told(await stage.exchange(answer="x: y"), "ratelimit-policy") == [f'"p";{policy}']
+
+
+@pytest.mark.parametrize("keys", [{"max": 1, "interval": "200ms"}, {"max": 0}, {"max": 0, "type": "inflight"}])
+async def test_where_nobody_ever_passes_nobody_is_told_to_come_back(keys: Section) -> None:
+    [note] = checking.Checker()("p", {"category": "limit", **keys})
+    assert (type(note), note.path) == (Note, "plugins.p.max")
+    least = int(note.hint.rpartition(" ")[2])
+    assert checking.Checker()("p", {"category": "limit", **keys, "max": least}) == []
+    async with Stage({"p": {"category": "limit", **keys}}) as stage:
+        refused = await stage.one(stage.request(sid=SID + 9))
+    assert (refused.status, told(refused, "retry-after")) == (429, [])
+    assert await statuses({"category": "limit", **keys, "max": least}, 1) == [0]
+
+
+@given(
+    st.integers(1, 12),
+    st.sampled_from([1, 30, 200, 333, 500, 999, 1000, 1500, 10_000]),
+    st.one_of(
+        st.fixed_dictionaries({"weight": st.sampled_from([0, 1, 10, 50, 99, 100])}),
+        st.fixed_dictionaries({"algorithm": st.just("bucket"), "burst": st.integers(0, 4), "nodelay": st.booleans()}),
+    ),
+    st.lists(st.floats(0, 1.2), min_size=1, max_size=20),
+    st.floats(0, 1),
+)
+def test_who_waits_as_long_as_was_said_is_let_pass(most: int, ms: int, keys: Section, gaps: list[float], start: float) -> None:
+    """gaps: in intervals."""
+    plugin = Limit(LimitSettings.model_validate({"category": "limit", "max": most, "interval": f"{ms}ms", **keys}))
+    fields = LimitFields("p", *plugin._quota, comes_back=plugin._lets_pass())
+    counters, leases, now = LimitCounters(), Leases(), 1000 + start
+    claim = Claim(SID, 1, "k", plugin._args)
+    passed = False
+    for gap in gaps:
+        verdict = counters.judge(leases, claim, now)
+        passed = passed or verdict.allowed
+        if verdict.allowed:
+            now += gap * ms / 1000
+            continue
+        told = dict(fields.refusal(verdict))
+        if "retry-after" not in told:
+            assert not passed and not plugin._lets_pass()
+            return
+        wait = int(told["retry-after"])
+        assert wait >= int(told["ratelimit"].partition(";t=")[2])
+        now += wait
+        assert counters.judge(leases, claim, now).allowed
 
 
 async def test_requests_in_flight_have_no_window() -> None:

@@ -61,6 +61,8 @@ def rendered(text: str, source: Source = SOURCE) -> str:
         ("via $hostname", "via node-1"),
         ("<$http_user_agent>", "<curl>"),
         ("to $upstream_addr", "to 10.0.0.5:80"),
+        ("$http_user_agent$http_x_odd", "curl1"),
+        ("$http_x_odd-$remote_addr", "1-192.0.2.7"),
     ],
 )
 def test_variables_have_their_values(text: str, value: str) -> None:
@@ -71,6 +73,23 @@ def test_constants_are_known_beforehand() -> None:
     assert variables.compile("$REGION", ENVIRON).constant == b"eu-1"
     assert variables.compile("on $hostname", ENVIRON, "node-1").constant == b"on node-1"
     assert variables.compile("$host", ENVIRON).constant is None
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("$host", [b"example.com"]),
+        ("$REGION", [b"eu-1"]),
+        ("<$host$http_absent-$remote_addr>", [b"<", b"example.com", b"", b"-", b"192.0.2.7", b">"]),
+    ],
+)
+def test_pieces_say_where_one_ends(text: str, pieces: list[bytes]) -> None:
+    assert [piece(SOURCE) for piece in variables.compile(text, ENVIRON).pieces] == pieces
+
+
+def test_no_piece_has_what_may_stand_between_them() -> None:
+    source = SOURCE._replace(host=b"a\0b\r\n")
+    assert [piece(source) for piece in variables.compile("$host/\0$host", {}).pieces] == [b"ab", b"/", b"ab"]
 
 
 def test_the_forwarded_for_of_a_trusted_peer_is_extended() -> None:

@@ -1,13 +1,15 @@
 """`limit`: requests a second, or requests at the same time, for each client, header, cookie, query parameter, or several of them.
 
 Beyond the limit 429, with `Retry-After` and the fields `RateLimit` and `RateLimit-Policy`
-([an IETF draft](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/)). A location may have several limits: they are
+([draft-ietf-httpapi-ratelimit-headers-11](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/), of May 2026; as
+its quotas are for whole seconds, that of a shorter `interval` is said for a second). A location may have several limits: they are
 asked in turn, and what one has let pass is counted there also when the next one refuses it. A request without a value is not
 limited: put an authentication plugin in front. A reload does not reset a limit that counts as before.
 
 **Windows** (the usual `algorithm`). The rate is `(before * (100 - weight) + current * weight) / 100 / interval`, and
 `max / interval` is what it may be (`interval` counting as at least a second
-there). So the first window lets `max * 100 / weight` requests through;
+there: `max = 10` with `interval = "200ms"` is 2 in each window, and a `max` that comes to none there lets nobody pass, which a note
+says). So the first window lets `max * 100 / weight` requests through;
 `weight = 100` counts each window by itself. Refused requests count as well.
 
 **A bucket** is nginx's `limit_req`: `max` in `interval` is its rate, one request after the other, and `burst` more may come early.
@@ -20,12 +22,16 @@ there is no room for one it is refused (`limit_queue_full`). As there, the rate 
 category = "limit"
 algorithm = "bucket"
 tag = "variables"
-key = "$remote_addr$http_x_api_key"
+key = "$remote_addr$server_port"
 max = 10
 interval = "1s"
 burst = 20
 nodelay = true
 ```
+
+**What a client chooses is no limit.** Headers, cookies, parameters and `$host` are as clients send them: who sends another value is
+counted anew, and that holds for a text of several variables when he chooses one of them. Count such values only where a plugin in
+front has refused those that nobody was given (`key_auth`, `jwt`), or beside a limit for addresses.
 
 One replica of the stage counts for
 each value, so the limit is the limit however many replicas there are. When that replica
@@ -56,6 +62,7 @@ import importlib.util
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
+from math import ceil
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -80,6 +87,7 @@ from pingap.plugin import (
     Variables,
     Verdict,
     as_header_name,
+    rate_verdict,
     reply,
     template,
 )
@@ -123,8 +131,8 @@ class LimitSettings(Settings):
     """What is limited: each client address, each value of a header, cookie or query parameter, or, ours, of `"variables"`."""
     key: str = ""
     """The name of that header, cookie or parameter; without it nobody is limited. With `tag = "variables"` a text such as
-    `"$remote_addr$http_x_api_key"`, of variables as `proxy_set_headers` has them; `$remote_addr` is the client in it, as
-    `trusted_proxies` let us believe it."""
+    `"$remote_addr$server_port"`, of variables as `proxy_set_headers` has them; `$remote_addr` is the client in it, as
+    `trusted_proxies` let us believe it. Each part counts by itself, wherever the next begins."""
     max: Annotated[int, Field(ge=0)] = 0
     """Requests in each `interval` (rate), or at the same time (inflight)."""
     interval: Duration = 10.0
@@ -177,10 +185,10 @@ class Limit(Plugin[LimitSettings]):
         if settings.type == "inflight":
             self._most = float(settings.max)
             self._args = (INFLIGHT, settings.max)
-            self._quota: tuple[int, float] = (settings.max, 0.0)
+            self._quota: tuple[float, float] = (settings.max, 0.0)
         elif settings.algorithm == "window":
             self._args = (RATE, self._most, settings.interval, settings.weight / 100)
-            self._quota = (int(self._most * settings.interval + 1e-9), settings.interval)
+            self._quota = (self._most * settings.interval, settings.interval)
         else:
             # In thousandths of requests, as nginx counts.
             self._rate = int(settings.max * 1000 / settings.interval + 1e-9) if settings.interval > 0 else 0
@@ -203,14 +211,15 @@ class Limit(Plugin[LimitSettings]):
         """What finds the value that is counted."""
         key = self.settings.key
         if self.settings.tag == "variables" and key:
-            render = template(key).render
+            pieces = template(key).pieces
 
             def rendered(exchange: Exchange) -> str:
                 source = exchange.variables
                 peer = source.peer
                 if peer.ip != exchange.client_ip:  # there is a proxy, and nobody wants that to be limited
                     source = Variables(type(peer)(exchange.client_ip, *peer[1:]), *source[1:])
-                return render(source).decode("latin-1")
+                values = [piece(source) for piece in pieces]
+                return b"\0".join(values).decode("latin-1") if any(values) else ""  # who chooses one does not choose the next
 
             return rendered
         readers: dict[str, Callable[[Exchange], str | None]] = {
@@ -221,6 +230,14 @@ class Limit(Plugin[LimitSettings]):
             NOBODY: lambda exchange: None,
         }
         return readers[self.settings.tag if self.settings.tag == "ip" or key else NOBODY]
+
+    def _lets_pass(self) -> bool:
+        """Whether there is a request that is let pass, be it the only one."""
+        if self.settings.type == "inflight":
+            return self.settings.max > 0
+        if self._args[0] == BUCKET:
+            return True  # or it is refused
+        return self.settings.interval <= 0 or rate_verdict(0, 1, 0.0, *self._args[1:]).allowed
 
     # -- settings ----------------------------------------------------------------------
 
@@ -233,9 +250,13 @@ class Limit(Plugin[LimitSettings]):
                 yield "key", str(error)
         if settings.tag == "variables":
             if not settings.key:
-                yield "key", "no variables are given", 'key = "$remote_addr$http_x_api_key"'
+                yield "key", "no variables are given", 'key = "$remote_addr$server_port"'
             elif template(settings.key).constant is not None:
-                yield "key", "there is no variable in it: all requests would be counted together", "$remote_addr, $host, $http_<name>, …"
+                yield (
+                    "key",
+                    "there is no variable in it: all requests would be counted together",
+                    "$remote_addr, $server_port, $host, $http_<name>, …",
+                )
         if settings.interval <= 0:
             yield "interval", "must be more than 0"
         elif settings.type == "rate" and settings.algorithm == "bucket" and self._rate < 1:
@@ -254,6 +275,9 @@ class Limit(Plugin[LimitSettings]):
     def notes(self) -> Iterator[Trouble]:
         settings = self.settings
         given = settings.model_fields_set
+        if not self._lets_pass():
+            least = 1 if settings.type == "inflight" else max(1, ceil(settings.weight / 100 / settings.interval - 1e-9))
+            yield "max", "nobody ever passes: it comes to less than one request", f"at least max = {least}"
         if settings.type == "inflight" and "algorithm" in given:
             yield "algorithm", "it is of no effect: requests at the same time are counted in one way only", "leave it out"
         if not self._rate:
@@ -279,7 +303,7 @@ class Limit(Plugin[LimitSettings]):
     def start(self, host: Host) -> Awaitable[None] | None:
         self._host = host
         self._prefix = f"{host.name}\0{self._prefix}\0"
-        self._fields = LimitFields(host.name, *self._quota)
+        self._fields = LimitFields(host.name, *self._quota, comes_back=self._lets_pass())
         settings = self.settings
         if settings.store is not None:
             self._store = LimitStore(settings.store, settings.store_timeout, host)
