@@ -27,10 +27,12 @@ from pingap.stages.plugins.exchange import (
     Result,
     Transformer,
     WholeBody,
+    query_alike,
     query_value,
     query_values,
     reply,
     without_query,
+    without_query_alike,
 )
 from pingap.stages.plugins.fetch import FetchAnswer, FetchFailed
 from pingap.stages.plugins.fields import (
@@ -54,7 +56,7 @@ from pingap.stages.plugins.figures import RequestFigures
 from pingap.stages.plugins.file_body import FileBody, JoinedBody
 from pingap.stages.plugins.limits import BUCKET, INFLIGHT, RATE, bucket_verdict, rate_verdict
 from pingap.stages.plugins.processes import JobFailed
-from pingap.stages.spellings import as_sent, is_path, parameter
+from pingap.stages.spellings import as_sent, is_path, loosely, parameter
 from pingap.stages.variables import Source as Variables
 from pingap.stages.variables import Template
 from pingap.stages.variables import compile as template
@@ -111,9 +113,11 @@ __all__ = [
     "codings_of",
     "compile_regex",
     "is_path",
+    "loosely",
     "parameter",
     "parse_url",
     "qualities",
+    "query_alike",
     "query_value",
     "query_values",
     "rate_verdict",
@@ -122,4 +126,5 @@ __all__ = [
     "varying",
     "weakened",
     "without_query",
+    "without_query_alike",
 ]

@@ -108,7 +108,7 @@ class Headers:
 
     def alike(self, name: str) -> list[str]:
         """The name of each line that some backend takes for one of `name`: to CGI, WSGI and PHP `x_user` and `x.user` are `x-user`."""
-        return [found[1].decode("latin-1") for found in _alike(name).finditer(self.raw)]
+        return [found.decode("latin-1") for found in _alike(name).findall(b"\n" + self.raw)]
 
     def remove_alike(self, name: str) -> None:
         """`remove` for `name`, and for all that is `alike`: for a line that only we may write."""
@@ -182,10 +182,14 @@ def _line(name: str) -> bytes:
     return name.lower().encode("latin-1", "replace") + b": "
 
 
+def spellings(name: str) -> bytes:
+    """A regex for the names that are `alike` to this one."""
+    return "".join(sign if sign.isalnum() else r"[^0-9a-z:\r\n]" for sign in name.lower()).encode("latin-1", "replace")
+
+
 @lru_cache(maxsize=1024)
 def _alike(name: str) -> re.Pattern[bytes]:
-    spelled = "".join(sign if sign.isalnum() else r"[^0-9a-z:\r\n]" for sign in name.lower())
-    return re.compile(b"(?m)^(%b): " % spelled.encode("latin-1", "replace"))
+    return re.compile(rb"\n(%b): " % spellings(name))
 
 
 @lru_cache(maxsize=1024)

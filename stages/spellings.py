@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
+_IN_NAMES: Final = bytes.maketrans(b". [", b"___")
 _ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 
 
@@ -24,6 +26,20 @@ def one_case(text: bytes) -> bytes:
 def parameter(name: str) -> bytes:
     """The name of a query parameter, or its value, as `one_case` gives that of a request. `name` as in the configuration."""
     return one_case(as_sent(name))
+
+
+def loosely(name: bytes) -> bytes:
+    """What the most lenient of backends take the name of a query parameter, or of a cookie, for: two that are the same here may be to one.
+
+    Decoded, in lower case (ASP.NET), up to a NUL, without blanks around it, with `_` for dots, blanks and brackets, and `a[]` is `a` (PHP).
+    """
+    if name.isalnum():
+        return name.lower()
+    plain = unquote_to_bytes(name.replace(b"+", b" ")).partition(b"\0")[0].strip()
+    start = plain.find(b"[")
+    if start > 0 and plain.find(b"]", start) > 0:
+        plain = plain[:start]
+    return plain.translate(_IN_NAMES).lower()
 
 
 def both_cases(value: bytes) -> str:

@@ -8,23 +8,27 @@ from typing import Any, Final
 
 from pingap.config.model import Snapshot
 from pingap.observability.records import Access
-from pingap.stages.spellings import one_case, parameter
+from pingap.stages.header_view import spellings
+from pingap.stages.spellings import loosely, parameter
 
 MASK: Final = b"***"
 _COOKIES: Final = re.compile(rb"(?m)^cookie: ([^\r\n]*)")
 
 
 class Mask:
-    """The credentials of some plugins. Values are covered, names are not: that there was one is worth knowing."""
+    """The credentials of some plugins. Values are covered, names are not: that there was one is worth knowing.
+
+    They are covered in each spelling that some backend takes for the name.
+    """
 
     __slots__ = ("_cookies", "_headers", "_queries")
 
     def __init__(self, queries: Iterable[bytes], headers: Iterable[bytes], cookies: Iterable[bytes] = ()) -> None:
         """queries: names of parameters, as of `stages.spellings.parameter`. headers: names, lower case. cookies: names."""
-        self._queries = frozenset(queries)
-        names = sorted(set(headers))
-        self._headers = re.compile(rb"(?m)^(%b): [^\r\n]*" % b"|".join(map(re.escape, names))) if names else None
-        self._cookies = frozenset(cookies)
+        self._queries = frozenset(map(loosely, queries))
+        names = [spellings(name.decode("latin-1")) for name in sorted(set(headers))]
+        self._headers = re.compile(rb"(?m)^(%b): [^\r\n]*" % b"|".join(names)) if names else None
+        self._cookies = frozenset(map(loosely, cookies))
 
     def target(self, target: bytes) -> bytes:
         path, mark, query = target.partition(b"?")
@@ -33,8 +37,16 @@ class Mask:
         return b"%b?%b" % (path, b"&".join([self._pair(pair) for pair in query.split(b"&")]))
 
     def _pair(self, pair: bytes) -> bytes:
+        if self._is_parameter(pair.partition(b";")[0]):
+            return self._covered(pair)  # with what is behind a `;` of it: that is of the value, to most
+        return b";".join([self._covered(part) if self._is_parameter(part) else part for part in pair.split(b";")])
+
+    def _is_parameter(self, part: bytes) -> bool:
+        return loosely(part.partition(b"=")[0]) in self._queries
+
+    def _covered(self, pair: bytes) -> bytes:
         name, equals, _ = pair.partition(b"=")
-        return b"%b=%b" % (name, MASK) if equals and one_case(name) in self._queries else pair
+        return b"%b=%b" % (name, MASK) if equals else pair
 
     def headers(self, block: bytes) -> bytes:
         if self._cookies and b"cookie: " in block:
@@ -46,7 +58,7 @@ class Mask:
 
     def _cookie(self, pair: bytes) -> bytes:
         name, equals, _ = pair.partition(b"=")
-        return b"%b=%b" % (name, MASK) if equals and name.strip() in self._cookies else pair
+        return b"%b=%b" % (name, MASK) if equals and loosely(name.strip()) in self._cookies else pair
 
 
 class Hidden:

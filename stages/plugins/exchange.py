@@ -11,7 +11,7 @@ from mypy_extensions import mypyc_attr
 from pingap.stages.header_view import Headers, Pairs, block_of
 from pingap.stages.messages import UNKNOWN, Report, Routed
 from pingap.stages.plugins.context import ExchangeContext
-from pingap.stages.spellings import one_case, parameter
+from pingap.stages.spellings import loosely, one_case, parameter
 from pingap.stages.variables import Source, host_name, source_of
 
 
@@ -463,6 +463,38 @@ def query_values(target: bytes, name: bytes) -> list[str]:
     """All values of a query parameter of a target, as `query_value` gives the first."""
     pairs = (pair.partition(b"=") for pair in target.partition(b"?")[2].split(b"&"))
     return [value.decode("latin-1") for key, equals, value in pairs if equals and one_case(key) == name]
+
+
+def query_alike(target: bytes, name: bytes) -> list[str]:
+    """The values of each query parameter that some backend takes for one of `name`, as `%74oken`, `TOKEN` or `a=b;token=c` for `token`.
+
+    Whoever guards something refuses a request in which they differ. name: as of `query_value`.
+    """
+    wanted = loosely(name)
+    found = []
+    for pair in target.partition(b"?")[2].split(b"&"):
+        key, _, value = pair.partition(b"=")
+        if loosely(key.partition(b";")[0]) == wanted:
+            found.append(value.decode("latin-1"))
+        if b";" in pair:
+            others = (part.partition(b"=") for part in pair.split(b";")[1:])
+            found += [value.decode("latin-1") for key, _, value in others if loosely(key) == wanted]
+    return found
+
+
+def without_query_alike(target: bytes, name: bytes) -> bytes:
+    """The target without all that `query_alike` finds."""
+    path, mark, query = target.partition(b"?")
+    if not mark:
+        return target
+    wanted = loosely(name)
+    kept = []
+    for pair in query.split(b"&"):
+        first, *others = pair.split(b";")
+        if loosely(first.partition(b"=")[0]) == wanted:
+            continue  # with what is behind a `;` of it: that is of the value, to most
+        kept.append(b";".join([first, *(part for part in others if loosely(part.partition(b"=")[0]) != wanted)]))
+    return path + b"?" + b"&".join(kept) if kept else path
 
 
 def without_query(target: bytes, name: bytes) -> bytes:

@@ -252,10 +252,37 @@ async def test_key_auth_takes_the_key_out_of_what_the_backend_gets() -> None:
     routed = await answer(section, headers="x-api-key: GKvXY2\nx-other: 1")
     assert isinstance(routed, Routed)
     assert lines(routed.headers) == ["host: example.com", "x-other: 1"]
-    routed = await answer({**section, "query": "key"}, "/a?x=1&key=KOXQaw&y=2&key=other")
-    assert isinstance(routed, Routed) and routed.target == b"/a?x=1&y=2"
+    routed = await answer({**section, "query": "key"}, "/a?x=1&key=KOXQaw&y=2&key=KOXQaw&z=3;KEY=KOXQaw&keys=4")
+    assert isinstance(routed, Routed) and routed.target == b"/a?x=1&y=2&z=3&keys=4"
     routed = await answer({**section, "query": "key"}, "/a?key=KOXQaw")
     assert isinstance(routed, Routed) and routed.target == b"/a"
+
+
+@pytest.mark.parametrize(
+    ("section", "target", "headers"),
+    [
+        (KEYS, "/", "x-api-key: KOXQaw\nx-api-key: OTHER"),
+        (KEYS, "/", "x-api-key: KOXQaw\nx_api_key: OTHER"),
+        (KEYS, "/", "x.api_key: OTHER\nx-api-key: KOXQaw"),
+        ({**KEYS, "query": "key"}, "/?key=KOXQaw&key=OTHER", ""),
+        ({**KEYS, "query": "key"}, "/?%6Bey=OTHER&key=KOXQaw", ""),
+        ({**KEYS, "query": "key"}, "/?a=1;key=OTHER&key=KOXQaw", ""),
+        ({"category": "basic_auth", "authorizations": ["YTpi"]}, "/", "authorization: Basic YTpi\nauthorization: OTHER"),
+    ],
+)
+async def test_a_second_credential_is_not_left_to_the_backend(section: Section, target: str, headers: str) -> None:
+    """It might read that one, which nobody has looked at."""
+    refused = await answer(section, target, headers)
+    assert isinstance(refused, Response) and refused.status == 401
+    if section is KEYS or "query" in section:
+        both = [text.replace("OTHER", "KOXQaw") for text in (target, headers)]
+        assert isinstance(await answer(section, *both), Routed)
+
+
+async def test_a_key_may_have_any_sign_in_it() -> None:
+    section = {"category": "key_auth", "query": "key", "keys": ["a;b=c"], "hide_credentials": True}
+    routed = await answer(section, "/a?key=a;b=c&x=1")
+    assert isinstance(routed, Routed) and routed.target == b"/a?x=1"
 
 
 # -- ip_restriction -----------------------------------------------------------------

@@ -88,7 +88,7 @@ async def test_the_backend_is_asked_for_the_whole_answer_as_it_is() -> None:
 
 async def test_a_client_cannot_give_itself_claims_where_no_token_is_needed() -> None:
     async with Stage({"p": {**MINTING, "claims_to_headers": ["X-User: sub"]}}) as stage:
-        routed = await stage.one(stage.request("/login", "x-user: root\nx_user: root"))
+        routed = await stage.one(stage.request("/login", "x-user: root\nx_user: root\nx.user: root"))
         assert lines(routed.headers) == ["host: example.com", "accept-encoding: identity"]
 
 

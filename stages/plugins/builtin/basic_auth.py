@@ -1,7 +1,8 @@
 """`basic_auth`: HTTP Basic authentication (RFC 7617).
 
 Without credentials, or with wrong ones, 401 with a challenge; passwords are compared in constant time.
-With `hide_credentials` access log and events show the value of Authorization as `***`, too.
+With `hide_credentials` access log and events show the value of Authorization as `***`, too. Two Authorization lines that differ
+are refused, since the backend might read the other one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from pingap.plugin import CONTINUE, Duration, Exchange, Plugin, Reply, Result, Settings, Trouble, reply
+from pingap.stages.plugins.builtin.credential import Credential
 
 _CHALLENGE: Final = (("www-authenticate", 'Basic realm="Access to the staging site"'),)
 """The realm is part of how browsers remember a password, so it is the reference's."""
@@ -37,6 +39,7 @@ class BasicAuth(Plugin[BasicAuthSettings]):
     def __init__(self, settings: BasicAuthSettings) -> None:
         super().__init__(settings)
         self._accounts = [entry.encode() for entry in settings.authorizations]
+        self._credential = Credential("authorization")
         self._missing = reply(401, "Authorization is missing", _CHALLENGE)
         self._wrong = reply(401, "Invalid user or password", _CHALLENGE)
 
@@ -51,7 +54,7 @@ class BasicAuth(Plugin[BasicAuthSettings]):
                 yield f"authorizations[{index}]", "is not the base64 of user:password", "echo -n 'user:password' | base64"
 
     def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
-        given = exchange.headers.first(b"authorization: ")
+        given, *others = self._credential.values(exchange) or (b"",)
         if not given:
             return self._missing
         scheme, _, credentials = given.partition(b" ")
@@ -59,10 +62,10 @@ class BasicAuth(Plugin[BasicAuthSettings]):
         is_known = False
         for account in self._accounts:  # all of them, so that the time says nothing about which one it was
             is_known |= compare_digest(account, credentials)
-        if not is_known or scheme.lower() != b"basic":
+        if not is_known or scheme.lower() != b"basic" or any(other != given for other in others):
             return self._later() if self.settings.delay else self._wrong
         if self.settings.hide_credentials:
-            exchange.headers.remove("authorization")
+            self._credential.remove(exchange)
         return CONTINUE
 
     async def _later(self) -> Reply:

@@ -30,7 +30,8 @@ Who passes is known to the rest of the location as `:app_id`: `proxy_set_headers
 
 Unlike pingap 0.13.9: an app with an empty `secret` is refused by `pingap check` (anybody could make its digest), and so are
 entries without `app_id` and two with the same. An app with the secret `*` needs no digest, but its `ip_list` holds. A parameter
-that is there twice is refused, in whatever spelling: the backend might take the other one.
+that is there twice is refused, and so is one in a spelling that some backends take for the same (`%61pp_id`, `app.id`, `APP_ID`,
+`app_id[]`, `a=b;app_id=c`): the backend might take the other one.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from pingap.plugin import (
     Settings,
     Trouble,
     as_header_name,
+    loosely,
     reply,
     without_query,
 )
@@ -218,7 +220,7 @@ def _from_query(query: bytes) -> tuple[bytes | None, ...] | Reply:
     for pair in query.split(b"&"):
         for index, part in enumerate(pair.split(b";")):  # some take that for `&`
             name = part.partition(b"=")[0]
-            plain = unquote_to_bytes(name)
+            plain = loosely(name)
             if plain not in _NAMES:
                 continue
             if plain in found or plain != name or index or name == part:

@@ -21,7 +21,8 @@ claims_to_headers = ["X-User: sub", "X-Roles: realm_access.roles"]
 ```
 
 In a header the token stands by itself or after `Bearer `. Two tokens in one request that differ are refused, since the
-backend might read the other one; so are tokens of more than 16 KiB.
+backend might read the other one: also when the second is spelt in another way that some backends take for the same, as
+`x_token` for `x-token`, `%74oken`, `TOKEN`, `token[]` or `a=b;token=c` for `token`. So are tokens of more than 16 KiB.
 
 | case | answer (401) |
 | --- | --- |
@@ -158,8 +159,9 @@ class JwtSettings(Settings):
     """Ours. Claims that a token has to have, as `["exp", "sub"]`."""
     claims_to_headers: list[HeaderLine] = Field(default_factory=list)
     """Ours. Headers that the backend gets, as `"X-User: sub"` or `"X-Roles: realm_access.roles"`. The client's own lines of these
-    names are removed first, at `auth_path` too. Entries of a list are separated by `,`, within them `%` and `,` are percent-encoded;
-    objects are JSON. Left out is a text with control characters, or with blanks at an end."""
+    names, and of those that CGI, WSGI or PHP take for them (`X.User`), are removed first, at `auth_path` too. Entries of a
+    list are separated by `,`, within them `%` and `,` are percent-encoded; objects are JSON. Left out is a text with control
+    characters, or with blanks at an end."""
     claims_to_context: list[HeaderLine] = Field(default_factory=list)
     """Ours. The same for the context, as `"user: sub"`: `{:user}` in access logs, `:user` in header rules. Names are in lower case."""
     hide_credentials: bool = False

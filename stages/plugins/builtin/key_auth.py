@@ -2,6 +2,9 @@
 
 401 without a known key; keys are compared in constant time. With `hide_credentials` access log and events show the key as
 `***`, too.
+
+Two keys in one request that differ are refused, since the backend might read the other one: also when the second is spelt in
+another way that some backends take for the same, as `x_api_key`, `%6Bey`, `KEY` or `a=b;key=c`.
 """
 
 from __future__ import annotations
@@ -23,11 +26,9 @@ from pingap.plugin import (
     Result,
     Settings,
     Trouble,
-    parameter,
-    query_value,
     reply,
-    without_query,
 )
+from pingap.stages.plugins.builtin.credential import Credential
 
 
 class KeyAuthSettings(Settings):
@@ -50,8 +51,7 @@ class KeyAuth(Plugin[KeyAuthSettings]):
     def __init__(self, settings: KeyAuthSettings) -> None:
         super().__init__(settings)
         self._keys = [key.encode() for key in settings.keys]
-        self._query = parameter(settings.query)
-        self._line = settings.header.lower().encode("latin-1", "replace") + b": "
+        self._credential = Credential("" if settings.query else settings.header, query=settings.query)
         self._missing = reply(401, "Key missing")
         self._wrong = reply(401, "Key auth fail")
 
@@ -64,24 +64,16 @@ class KeyAuth(Plugin[KeyAuthSettings]):
                 yield f"keys[{index}]", "must not be empty"
 
     def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
-        given: bytes | None
-        if self._query:
-            text = query_value(exchange.raw_target, self._query)
-            given = text.encode("latin-1") if text else None
-        else:
-            given = exchange.headers.first(self._line)
+        given, *others = self._credential.values(exchange) or (b"",)
         if not given:
             return self._missing
         is_known = False
         for key in self._keys:  # all of them, so that the time says nothing about which one it was
             is_known |= compare_digest(key, given)
-        if not is_known:
+        if not is_known or any(other != given for other in others):
             return self._later() if self.settings.delay else self._wrong
         if self.settings.hide_credentials:
-            if self._query:
-                exchange.target = without_query(exchange.raw_target, self._query).decode("latin-1")
-            else:
-                exchange.headers.remove(self.settings.header)
+            self._credential.remove(exchange)
         return CONTINUE
 
     async def _later(self) -> Reply:

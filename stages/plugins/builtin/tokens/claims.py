@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -81,22 +80,14 @@ class ClaimCopies:
         """(name in lower case, claim) of each."""
         self._headers = tuple(headers)
         self._context = tuple(context)
-        names = (
-            re.escape(name.encode("latin-1")).replace(rb"\-", b"-").replace(b"-", b"_").replace(b"_", b"[-_]") for name, _ in self._headers
-        )
-        self._lines = re.compile(rb"(?m)^(%b): " % b"|".join(names))
 
     def clear(self, exchange: Exchange) -> None:
         """Takes the headers of those names away: none of them is to come from the client.
 
-        Also those that differ by `_` for `-`, which are the same to many a backend (CGI, WSGI, PHP).
+        In no spelling that is the same to some backend, and in no trailer: they are removed whether they are there or not.
         """
-        headers = exchange.headers
         for name, _ in self._headers:
-            headers.remove(name)  # whether it is there or not: no trailer is to bring it
-        if self._headers:
-            for spelt in self._lines.findall(headers.raw):
-                headers.remove(spelt.decode("latin-1"))
+            exchange.headers.remove_alike(name)
 
     def of(self, claims: Mapping[str, Any]) -> ToldClaims:
         """What is told on of these claims. Those that are missing, and those that no header can carry, are left out."""
