@@ -10,6 +10,7 @@ from __future__ import annotations
 from pingap.config.addresses import host_name as as_host_name
 from pingap.config.problems import BadValue
 from pingap.stages.coding.rules import codings_of, qualities, varying, weakened
+from pingap.stages.forwarded import OVERWRITTEN as OVERWRITTEN_HEADERS
 from pingap.stages.header_view import Headers
 from pingap.stages.header_view import writable as as_header_name
 from pingap.stages.leases import Verdict
@@ -65,6 +66,7 @@ __all__ = [
     "BUCKET",
     "CONTINUE",
     "INFLIGHT",
+    "OVERWRITTEN_HEADERS",
     "RATE",
     "SKIP",
     "Action",

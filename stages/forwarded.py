@@ -21,7 +21,10 @@ REAL_IP: Final = b"x-real-ip"
 _KEPT: Final = 4096
 """Addresses whose verdict is remembered; past it they are forgotten all at once, so that memory stays bounded."""
 
-_cut_claims = cutter((REAL_IP, FOR, b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"))
+OVERWRITTEN: Final = ("x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded")
+"""Headers of a request whose lines are taken out or replaced before it goes to a backend, with `enable_reverse_proxy_headers`."""
+
+_cut_claims = cutter(name.encode() for name in OVERWRITTEN)
 _cut_rewritten = cutter((REAL_IP, FOR))
 
 

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from pingap.config.problems import Note
+from pingap.stages.forwarded import overwrite
 from pingap.stages.messages import Cancel, Peer, Response, Routed
 from pingap.stages.plugins import checking
 from pingap.stages.plugins.fetch import MOST
@@ -332,6 +333,14 @@ def test_what_could_not_work_is_refused(more: dict[str, Any], key: str) -> None:
 def test_the_url_is_required_and_the_usual_step_may_be_said() -> None:
     assert [problem.path for problem in checking.check("p", {"category": "forward_auth"})] == ["plugins.p.auth_url"]
     assert checking.check("p", {**AUTH, "step": "request"}) == []
+
+
+@pytest.mark.parametrize("name", ["X-Real-Ip", "x-forwarded-for", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded"])
+def test_a_header_that_is_overwritten_later_is_noted(name: str) -> None:
+    headers = {"add_headers": ["X-User", "X-Forwarded-User", name]}
+    assert [(type(one), one.path) for one in checking.Checker()("p", {**AUTH, **headers})] == [(Note, "plugins.p.add_headers[2]")]
+    said = f"{name.lower()}: of a plugin\r\n".encode()
+    assert said not in overwrite(said, PEER, b"example.com")
 
 
 def test_an_empty_list_of_headers_is_noted_as_it_is_all_of_them() -> None:

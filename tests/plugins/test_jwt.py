@@ -642,6 +642,7 @@ NOTED: dict[str, tuple[Section, list[str]]] = {
     "secret beside": ({"header": "A", "secret": SECRET, "public_key": pem(RSA), "algorithm": "RS256"}, ["secret"]),
     "jwks keys": ({"header": "A", "secret": SECRET, "jwks_ttl": "1h", "jwks_url": ""}, ["jwks_ttl"]),
     "token_ttl": ({"header": "A", "secret": SECRET, "token_ttl": "1h"}, ["token_ttl"]),
+    "overwritten": ({"header": "A", "secret": SECRET, "claims_to_headers": ["X-A: a", "X-Real-Ip: ip"]}, ["claims_to_headers[1]"]),
     "for ever": ({"header": "A", "secret": SECRET, "auth_path": "/login"}, ["auth_path"]),
     "not for ever": ({"header": "A", "secret": SECRET, "auth_path": "/login", "token_ttl": "1h"}, []),
     "never for ever": ({"header": "A", "secret": SECRET, "auth_path": "/login", "required_claims": ["exp"]}, []),

@@ -56,6 +56,7 @@ from pingap.plugin import (
     as_header_name,
     reply,
 )
+from pingap.stages.plugins.builtin.overwritten import note_overwritten
 
 LARGEST: Final = 1024 * 1024
 """Bytes of the service's answer."""
@@ -95,7 +96,8 @@ class ForwardAuthSettings(Settings):
     request_headers: list[Annotated[HeaderName, Field(min_length=1)]] = Field(default_factory=list)
     """Headers of the client that the service gets, as `"Cookie"`; without it all."""
     add_headers: list[Annotated[HeaderName, Field(min_length=1)]] = Field(default_factory=list)
-    """Headers of the service's answer that the backend gets, as `"X-User"`. What clients send under these names never gets there."""
+    """Headers of the service's answer that the backend gets, as `"X-User"`. What clients send under these names never gets there.
+    X-Real-Ip, Forwarded, X-Forwarded-For, -Proto, -Host and -Port are `enable_reverse_proxy_headers`' own where a location has that."""
     timeout: Duration = 10.0
     """For the whole of the service's answer; at most 1 h."""
     response_headers: list[Annotated[HeaderName, Field(min_length=1)]] = Field(default_factory=list)
@@ -127,6 +129,7 @@ class ForwardAuth(Plugin[ForwardAuthSettings]):
                 yield f"add_headers[{index}]", "a request is sent to the host that it was let pass for", "proxy_set_headers sets Host"
 
     def notes(self) -> Iterator[Trouble]:
+        yield from note_overwritten("add_headers", self.settings.add_headers)
         if not self.settings.request_headers and "request_headers" in self.settings.model_fields_set:
             yield "request_headers", "empty: the service gets all headers of the client", 'request_headers = ["Cookie"]'
         for index, name in enumerate(self.settings.request_headers):

@@ -101,6 +101,7 @@ from pingap.plugin import (
     reply,
 )
 from pingap.stages.plugins.builtin.credential import Credential
+from pingap.stages.plugins.builtin.overwritten import note_overwritten
 from pingap.stages.plugins.builtin.tokens.claims import EXPIRED, ClaimCopies, ClaimRules, ToldClaims, tell
 from pingap.stages.plugins.builtin.tokens.jwks import FETCH_SECONDS, PATIENCE, KeyAges, PublishedKeys
 from pingap.stages.plugins.builtin.tokens.keys import HASHES, PUBLIC, KeySet, of_pem, of_secret, parse_pem
@@ -161,7 +162,8 @@ class JwtSettings(Settings):
     """Ours. Headers that the backend gets, as `"X-User: sub"` or `"X-Roles: realm_access.roles"`. The client's own lines of these
     names, and of those that CGI, WSGI or PHP take for them (`X.User`), are removed first, at `auth_path` too. Entries of a
     list are separated by `,`, within them `%` and `,` are percent-encoded; objects are JSON. Left out is a text with control
-    characters, or with blanks at an end."""
+    characters, or with blanks at an end. X-Real-Ip, Forwarded, X-Forwarded-For, -Proto, -Host and -Port are
+    `enable_reverse_proxy_headers`' own where a location has that."""
     claims_to_context: list[HeaderLine] = Field(default_factory=list)
     """Ours. The same for the context, as `"user: sub"`: `{:user}` in access logs, `:user` in header rules. Names are in lower case."""
     hide_credentials: bool = False
@@ -248,6 +250,7 @@ class Jwt(Plugin[JwtSettings]):
 
     def notes(self) -> Iterator[Trouble]:
         settings = self.settings
+        yield from note_overwritten("claims_to_headers", (name for name, _ in settings.claims_to_headers))
         places = [key for key in ("header", "cookie", "query") if getattr(settings, key)]
         for key in places[1:]:
             yield key, f"without effect: the token is looked for in {places[0]} alone", "leave it out"
