@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, ClassVar, Final
 
@@ -11,6 +11,7 @@ from pingap.bus.actor import Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.bus.repeats import Repeats
+from pingap.config.model import Snapshot
 from pingap.stages.broken import OfStreams
 from pingap.stages.claims import Claims
 from pingap.stages.generations import Generations
@@ -52,6 +53,7 @@ from pingap.stages.plugins.meters import Meters
 from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.requests import RequestRunner
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
+from pingap.stages.steps import Steps
 
 REMEMBERED: Final = 4096
 """Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""
@@ -84,7 +86,7 @@ class PluginsActor(OfStreams):
         self._endings = Endings(self.guard, failures.late)
         self._shared = HostParts(PluginClaims(self._claims, context.loop), self._endings, self._fetches, self._processes, self._figures)
         self._compiler = PluginCompiler(self.guard, self._meters, self._host, context.log, failures.late)
-        self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compiler.compile, self._committed)
+        self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compile, self._committed)
         self._send: Callable[[int, Any], None] = context.send
         self._refused: OrderedDict[int, None] = OrderedDict()
         self._count = 0
@@ -113,6 +115,10 @@ class PluginsActor(OfStreams):
     async def start(self) -> None:
         self.guard.install(self.context.loop, self.context.beat)
         self._generations.start()
+
+    def _compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Steps[CompiledPlugins | Awaitable[CompiledPlugins]]:
+        self._fetches.expect(snapshot.upstreams.keys())
+        return self._compiler.compile(snapshot, plans)
 
     def _committed(self, generation: int, compiled: CompiledPlugins) -> None:
         self._answers.pages = compiled.pages

@@ -88,9 +88,11 @@ class Fetches:
         self._turn = 0
         self._generation = 0
         self._upstreams: Set[str] = frozenset()
+        self._expected: Set[str] = frozenset()
+        """Those of a generation that is not committed yet: its plugins may fetch from them already, and wait until it is."""
         self._changed: asyncio.Event | None = None
         self._waiting = 0
-        """Those that no replica of upstream has yet."""
+        """Those that no replica of upstream has yet, or whose generation is not committed."""
 
     def __len__(self) -> int:
         return len(self._by_sid) + self._waiting
@@ -124,6 +126,8 @@ class Fetches:
         fetch: PluginFetch | None = None
         try:
             async with asyncio.timeout(timeout):
+                while not authority and upstream in self._expected and upstream not in self._upstreams:
+                    await self._change()
                 to = await self._replica()
                 if not authority and upstream not in self._upstreams:
                     outcome = "unknown"
@@ -153,13 +157,17 @@ class Fetches:
             if ready and self._generation:
                 self._turn += 1
                 return ready[self._turn % len(ready)]
-            if self._changed is None:
-                self._changed = asyncio.Event()
-            self._waiting += 1
-            try:
-                await self._changed.wait()
-            finally:
-                self._waiting -= 1
+            await self._change()
+
+    async def _change(self) -> None:
+        """Until there is a new generation, or a replica of upstream."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        self._waiting += 1
+        try:
+            await self._changed.wait()
+        finally:
+            self._waiting -= 1
 
     def _begin(
         self, to: int, upstream: str, host: bytes, method: bytes, target: bytes, headers: bytes, body: bytes, limit: int
@@ -256,9 +264,13 @@ class Fetches:
 
     # -- who lives ----------------------------------------------------------------------
 
+    def expect(self, upstreams: Set[str]) -> None:
+        """What there will be, if the generation that is being made is committed."""
+        self._expected = upstreams
+
     def committed(self, generation: int, upstreams: Set[str]) -> None:
         """What there is to fetch from, from now on."""
-        self._generation, self._upstreams = generation, upstreams
+        self._generation, self._upstreams, self._expected = generation, upstreams, frozenset()
         self._wake()
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import jwt as pyjwt
@@ -270,6 +271,25 @@ async def test_a_client_that_leaves_ends_the_fetch_for_nobody_else() -> None:
         assert await keys.run(Cancel(SID, "client")) == []
         [routed] = await keys.answer(key_set(jwk(RSA)))
         assert routed.sid == SID + 1
+
+
+async def test_an_upstream_that_comes_with_the_plugin_is_asked_as_soon_as_there_is_one() -> None:
+    """The plugin starts before its generation is committed, and there is no such upstream in the one before."""
+    async with Stage({}) as stage:
+        made = Issuer(stage)
+        plain = snapshot({"p": {**SECTION, "jwks_url": "upstream://idp/keys"}})
+        after = replace(plain, upstreams={**plain.upstreams, "idp": plain.upstreams["u"]})
+        generation = (2, after, checking.plans(after, trusts=True))
+        say_config(stage.context, (1, snapshot({}), {}), generation, oldest=1)
+        assert await made.run() == []
+        assert made.asked == []
+        say_config(stage.context, generation, oldest=1)
+        stage.generation, stage.plan = 2, generation[2]["l"]
+        assert await made.run() == []
+        assert [(one.upstream, one.generation) for one in made.asked] == [("idp", 2)]
+        await made.answer(key_set(jwk(RSA)))
+        assert await made.lets_in(token(RSA, "RS256"))
+        assert stage.context.logged == []
 
 
 async def test_fresh_keys_are_not_asked_for_again(clock: Clock) -> None:
