@@ -101,15 +101,16 @@ data = "Hello, world!\\n"
 
 KINDS: Final[Mapping[str, Mapping[str, str]]] = {
     "request": {
-        "what": "keeps requests out whose path has a word in it, and marks the others.",
+        "what": "answers one path itself, and marks the other requests.",
         "imports": "Exchange, Plugin, Result, Settings, reply",
-        "word": "secret",
-        "keys": '''    word: str = "secret"
-    """Requests whose path has this word are answered with 403."""''',
+        "word": "hello",
+        "keys": '''    word: str = "hello"
+    """The path is a slash and this word."""''',
         "hooks": '''    def request(self, exchange: Exchange) -> Result:
         """Before the request goes to a backend. It may be `async def`."""
-        if self.settings.word in exchange.path:
-            return reply(403, "Not here\\n")
+        # The path is as it was sent. To keep somebody out it is no good: a backend may take `/%68ello` for the same.
+        if exchange.path == "/" + self.settings.word:
+            return reply(200, "I am $name\\n")
         exchange.headers["$header"] = "passed"
         return CONTINUE''',
         "tests": """async def test_the_backend_gets_what_passes_with_a_mark() -> None:
@@ -121,17 +122,18 @@ KINDS: Final[Mapping[str, Mapping[str, str]]] = {
         assert got.headers["$header"] == "passed"
 
 
-async def test_the_word_keeps_requests_out() -> None:
+async def test_the_word_is_answered_here() -> None:
     async with PluginStage(section(word="cellar")) as stage:
-        answer = await stage.get("/the/cellar?a=1")
-        assert (answer.status, answer.text) == (403, "Not here\\n")
+        answer = await stage.get("/cellar?a=1")
+        assert (answer.status, answer.text) == (200, "I am $name\\n")
         assert stage.backend.requests == []
 
 
 async def test_it_runs_in_a_whole_pingap() -> None:
     async with LivePingap(section()) as pingap:
-        assert (await pingap.get("/secret")).status == 403
-        assert (await pingap.get("/open")).status == 200""",
+        pingap.backend.answers(404)
+        assert (await pingap.get("/hello")).text == "I am $name\\n"
+        assert (await pingap.get("/open")).status == 404""",
     },
     "response": {
         "what": "tells the client a word in a header of each answer that is no error.",

@@ -14,7 +14,7 @@ import pytest
 
 from pingap.config.problems import Problem
 from pingap.plugin import JobFailed, Overloaded
-from pingap.stages.messages import Cancel, Data, Response, Routed
+from pingap.stages.messages import UNKNOWN, Cancel, Data, Response, Routed
 from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin import image_optim
 from pingap.stages.plugins.builtin.images import results as image_results
@@ -62,11 +62,18 @@ class Images:
         return await asyncio.get_running_loop().run_in_executor(None, call, *args)
 
     async def get(
-        self, headers: str = WEBP, answer: str = TOLD, body: bytes = JPEG, sid: int = SID, method: bytes = b"GET", **more: Any
+        self,
+        headers: str = WEBP,
+        answer: str = TOLD,
+        body: bytes = JPEG,
+        sid: int = SID,
+        method: bytes = b"GET",
+        path: str = "/i.jpg",
+        **more: Any,
     ) -> Response:
         """The whole answer to one request."""
         stage = self.stage
-        routed = await stage.one(stage.request("/i.jpg", headers, sid=sid, method=method))
+        routed = await stage.one(stage.request(path, headers, sid=sid, method=method))
         assert isinstance(routed, Routed)
         more.setdefault("length", len(body))
         stage.give(stage.response(answer, body, sid=sid, **more))
@@ -215,13 +222,25 @@ async def test_types_are_read_as_they_are_meant(content_type: str) -> None:
         assert opened(images.body).format == "WEBP"
 
 
-async def test_head_says_that_the_answer_varies_and_no_more() -> None:
+async def test_head_says_of_a_converted_image_what_get_says_or_nothing() -> None:
+    told = TOLD + "\ncontent-digest: x\ncache-control: max-age=60"
+    for types, accept in (("avif, webp", WEBP), ("avif, webp", "accept: image/png"), ("", WEBP), ("jpeg", "accept: image/jpeg")):
+        async with Images(SECTION | {"output_types": types}) as images:
+            whole = await images.get(accept, told)
+            head = await images.get(accept, told, method=b"HEAD", body=b"", length=len(JPEG), sid=SID + 1)
+            assert (head.status, head.length, images.body) == (200, UNKNOWN, b"")
+            assert set(lines(head.headers)) <= set(lines(whole.headers))
+            left_out = {"etag"} if accept != WEBP or not types else {"etag", "content-type"}
+            assert {line.partition(":")[0] for line in set(lines(whole.headers)) - set(lines(head.headers))} == left_out
+            assert len(images.jobs) == 1
+
+
+async def test_head_of_what_is_not_converted_stays() -> None:
     async with Images(SECTION) as images:
-        answer = await images.get(method=b"HEAD", body=b"", length=len(JPEG))
-        assert answer.length == len(JPEG)
-        assert said(answer, "etag") == ['"abc"']
-        assert said(answer, "vary") == ["accept"]
-        assert images.jobs == []
+        for told, size in ((TOLD, 100), (TOLD.replace("image/jpeg", "image/gif"), 5000), (TOLD + "\ncache-control: no-transform", 5000)):
+            answer = await images.get(answer=told, method=b"HEAD", body=b"", length=size)
+            assert answer.length == size
+            assert set(told.splitlines()) <= set(lines(answer.headers))
 
 
 @pytest.mark.parametrize(
@@ -304,10 +323,26 @@ async def test_a_client_of_other_types_does_not_get_that_304() -> None:
         assert f"if-none-match: {etag}" in lines(routed.headers), "no backend knows it"
 
 
-async def test_the_304_of_an_original_stays() -> None:
+SINCE = "if-modified-since: Sat, 28 Nov 2026 10:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "path", "heard"),
+    [
+        ('if-none-match: "x", W/"abc"', 'etag: "abc"', "/i.JPG", ['etag: "abc"', "vary: accept"]),
+        ('if-none-match: "abc"', 'etag: "abc"\ncontent-type: image/png', "/i", ['etag: "abc"', "content-type: image/png", "vary: accept"]),
+        ('if-none-match: "abc"', 'etag: "abc"', "/page", ['etag: "abc"']),
+        (SINCE, 'etag: "abc"\nlast-modified: x', "/i.png", ["last-modified: x", "vary: accept"]),
+        (SINCE, 'etag: "abc"\nlast-modified: x', "/i", ["last-modified: x"]),
+        (SINCE, 'etag: "abc"\ncontent-type: text/html', "/i.png", ['etag: "abc"', "content-type: text/html"]),
+        ("if-none-match: *", 'etag: "abc"', "/i.jpeg", ["vary: accept"]),
+        (SINCE, "cache-control: max-age=60", "/i.jpg", ["cache-control: max-age=60", "vary: accept"]),
+    ],
+)
+async def test_a_304_is_about_what_the_client_has(asked: str, told: str, path: str, heard: list[str]) -> None:
     async with Images(SECTION) as images:
-        answer = await images.get(headers=WEBP + '\nif-none-match: "abc"', answer='etag: "abc"', status=304, body=b"")
-        assert lines(answer.headers) == ['etag: "abc"']
+        answer = await images.get(f"{WEBP}\n{asked}", told, status=304, body=b"", path=path)
+        assert lines(answer.headers) == heard
 
 
 # -- many, overload, time ------------------------------------------------------------------------------------

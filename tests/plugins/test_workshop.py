@@ -114,8 +114,8 @@ def test_the_tests_beside_a_plugin_are_run_with_what_pytest_is_told(tmp_path: Pa
     (tmp_path / "tests" / "test_tea.py").write_text(text)
     done = subprocess.run([*command, str(tmp_path / "tea.py"), "-k", "word", "-v"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "::test_the_word_keeps_requests_out PASSED" in done.stdout and "3 deselected" in done.stdout
-    (tmp_path / "tea.py").write_text((tmp_path / "tea.py").read_text().replace("if self", "if 1 / 0 or self"))
+    assert "::test_the_word_is_answered_here PASSED" in done.stdout and "3 deselected" in done.stdout
+    (tmp_path / "tea.py").write_text((tmp_path / "tea.py").read_text().replace("if exchange", "if 1 / 0 or exchange"))
     done = subprocess.run([*command, str(tmp_path), "-k", "word"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f'File "{tmp_path / "tea.py"}", line ' in done.stdout and "ZeroDivisionError" in done.stdout

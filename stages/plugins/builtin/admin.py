@@ -1,4 +1,4 @@
-"""`admin`: keeps the place of the admin page and its API, which are not part of this version (issue 16 brings them).
+"""`admin`: keeps the place of the admin page and its API, which are not part of this version.
 
 Its keys are checked, so that a configuration that has it can be used; `pingap check` notes it. Under `path` every request is
 answered with 501, whoever sends it: nothing is shown, and nothing can be changed. Step `request`.

@@ -8,7 +8,10 @@ send them, too.
 What is looked at: 200 to GET, `Content-Type` `image/png` or `image/jpeg`, without Content-Encoding or `no-transform`. Such an
 answer gets `Vary: accept`, also where nothing was gained. A converted one has its length, no Accept-Ranges, no digests of the original,
 and a weak ETag of its own, with which clients and caches can ask for it again: the backend hears of its own ETag, and its 304 is told as
-one of the converted image. Last-Modified stays. The image is upright (Exif orientation applied) and keeps its colour profile; other
+one of the converted image. Last-Modified stays. HEAD says what is known without converting anything: neither length nor ETag, and the
+type only where no other may be made. A 304 has the backend's ETag only for clients that asked with it (for one that sends
+If-Modified-Since alone it would be that of an image which it does not have), and `Vary: accept` where it has the type of an image or
+the path ends in `.png`, `.jpg` or `.jpeg`. The image is upright (Exif orientation applied) and keeps its colour profile; other
 metadata, such as where a photo was taken, is left out.
 
 The original is sent, untouched: when the result would not be smaller (of a JPEG as JPEG, not by 5 %); animations, images of several frames
@@ -56,10 +59,13 @@ from pingap.plugin import (
 )
 from pingap.stages.plugins.builtin.images.budget import BudgetShare, ImageBudget
 from pingap.stages.plugins.builtin.images.results import OVERLOADED, ImageResults
-from pingap.stages.plugins.builtin.images.variants import TYPES, ImageVariants, Variant, is_one_of, tag_of, tags_of_originals
+from pingap.stages.plugins.builtin.images.variants import TYPES, ImageVariants, Variant, has_tag, is_one_of, tag_of, tags_of_originals
 from pingap.stages.plugins.builtin.images.work import CONVERTED, FAILED, ConvertedImage, Qualities, convert_image
 
 SOURCES: Final = {b"image/png": "png", b"image/jpeg": "jpeg", b"image/jpg": "jpeg"}
+
+_ENDINGS: Final = (".png", ".jpg", ".jpeg")
+"""Of paths. A 304 seldom tells a type."""
 
 LEAST: Final = 512
 """Bytes; what is smaller gains nothing that a client notices."""
@@ -176,15 +182,17 @@ class ImageOptim(Plugin[ImageOptimSettings]):
         headers = response.headers
         if response.status == 304:
             return self._not_modified(exchange, headers)
-        content_type = (headers.first(b"content-type: ") or b"").partition(b";")[0].strip().lower()
-        source = SOURCES.get(content_type)
+        source = SOURCES.get(_type_of(headers))
         if source is None or response.status != 200 or exchange.method not in ("GET", "HEAD"):
             return SKIP
         if codings_of(headers.raw) or b"no-transform" in (headers.joined(b"cache-control: ") or b"").lower():
             return SKIP
         _vary(headers)
         length, most = response.length, self.settings.max_bytes
-        if not exchange.has_response_body or (length is not None and not LEAST <= length <= most):
+        if length is not None and not LEAST <= length <= most:
+            return CONTINUE
+        if not exchange.has_response_body:
+            self._tell_of_head(exchange, source, headers)
             return CONTINUE
         share = self._budget.take(most if length is None else length)
         if share is None:
@@ -194,14 +202,29 @@ class ImageOptim(Plugin[ImageOptimSettings]):
         exchange.collect_response(partial(self._optimise, wanted), limit=most)
         return CONTINUE
 
+    def _tell_of_head(self, exchange: Exchange, source: str, headers: Headers) -> None:
+        """GET may say this of the original or of a converted image; which is known when there is one (RFC 9110 section 9.3.2)."""
+        for name in ("etag", *_OF_THE_ORIGINAL):
+            headers.remove(name)
+        if set(self._variant(exchange).targets) - {source}:
+            headers.remove("content-type")
+        exchange.collect_response(_as_it_is)  # an answer whose body is changed has no length to tell
+
     def _not_modified(self, exchange: Exchange, headers: Headers) -> Result:
-        """A 304 that is about an image of ours has its ETag."""
+        """A 304 says what 200 would (RFC 9110 section 15.4.5), as far as that is known: which image it is, and that there are others."""
+        content_type = _type_of(headers)
+        if content_type and content_type not in SOURCES:
+            return SKIP
         originals = exchange.state.get(self)
         etag = headers.first(b"etag: ")
-        if originals is None or etag is None or not is_one_of(etag, originals):
-            return SKIP
-        headers.set("etag", tag_of(etag, self._variant(exchange).suffix) or etag)
-        _vary(headers)
+        if originals is not None and etag is not None and is_one_of(etag, originals):
+            headers.set("etag", tag_of(etag, self._variant(exchange).suffix) or etag)
+            _vary(headers)
+            return CONTINUE
+        if content_type in SOURCES or exchange.path.lower().endswith(_ENDINGS):
+            _vary(headers)
+        if etag is not None and not has_tag(exchange.headers.joined(b"if-none-match: ") or b"", etag):
+            headers.remove("etag")
         return CONTINUE
 
     def _optimise(self, wanted: _Wanted, exchange: Exchange, body: bytes) -> Awaitable[bytes | None] | None:
@@ -263,6 +286,14 @@ def _has(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _type_of(headers: Any) -> bytes:
+    return (headers.first(b"content-type: ") or b"").partition(b";")[0].strip().lower()
+
+
+def _as_it_is(exchange: Exchange, body: bytes) -> None:
+    """There is no body."""
 
 
 def _digest(start: bytes, body: bytes) -> bytes:

@@ -91,6 +91,12 @@ def tags_of_originals(if_none_match: bytes, suffix: bytes) -> tuple[bytes, froze
     return _TAG.sub(original, if_none_match), frozenset(found)
 
 
+def has_tag(if_none_match: bytes, etag: bytes) -> bool:
+    """Whether a list has a tag, by weak comparison."""
+    found = _TAG.fullmatch(etag)
+    return found is not None and any(tag == found[1] for tag in _TAG.findall(if_none_match))
+
+
 def is_one_of(etag: bytes, originals: frozenset[bytes]) -> bool:
     """Whether a tag of the backend is one of those that `tags_of_originals` found."""
     found = _TAG.fullmatch(etag)
