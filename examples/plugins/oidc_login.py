@@ -101,7 +101,7 @@ class OidcLogin(Plugin[OidcLoginSettings]):
     def __init__(self, settings: OidcLoginSettings) -> None:
         super().__init__(settings)
         self.key = OctKey.import_key(hashlib.sha256(settings.cookie_secret.encode()).digest())
-        self.issuer = str(settings.issuer).rstrip("/")
+        self.issuer = settings.issuer.text.rstrip("/")
         self.provider: dict[str, Any] = {}
         self.keys: KeySet | None = None
         self.keys_at = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -13,7 +14,7 @@ from pydantic_core import core_schema
 
 from pingap.config.addresses import host_name, parse_network
 from pingap.config.problems import BadValue
-from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, parse_duration, parse_size, text_of
+from pingap.config.quantities import DURATION_SCHEMA, SIZE_SCHEMA, parse_duration, parse_size, shown, text_of
 from pingap.config.values import ESCAPED_PATHS, WORDS_SCHEMA, ascii_regex, parse_header, parse_request_path, parse_words
 from pingap.stages.forwarded import Trust
 from pingap.stages.header_view import writable
@@ -113,9 +114,12 @@ _PORTS: Final = {"http": 80, "https": 443}
 _HINT: Final = 'write "https://host/path", or "upstream://NAME/path" for an upstream of this configuration'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Url:
-    """Where `host.fetch_url` asks. A key of this type is written as `parse_url` takes it, which makes one in other places."""
+    """Where `host.fetch_url` asks. A key of this type is written as `parse_url` takes it, which makes one in other places.
+
+    As text, in logs and messages, it is without its query, for that may be secret.
+    """
 
     text: str
     """As it is written, without a fragment."""
@@ -129,7 +133,10 @@ class Url:
     """Path and query, percent-encoded."""
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.scheme}://{self.upstream or self.authority}{self.target.partition('?')[0]}"
+
+    def __repr__(self) -> str:
+        return f"Url({str(self)!r})"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -145,39 +152,46 @@ def parse_url(value: Any) -> Url:
     if isinstance(value, Url):
         return value
     text = text_of(value, f"a URL: {_HINT}").strip()
+    said = "this" if "@" in text else shown(re.split("[?#]", text, maxsplit=1)[0])
+    """What problems tell of it: a password or a query is nobody's business."""
     try:
         parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise BadValue(f"{text!r} is not a URL: {error}", _HINT) from None
+    except ValueError:
+        raise BadValue("this is not a URL: what is between its slashes is no host", _HINT) from None
     scheme = parts.scheme.lower()
-    if scheme not in _PORTS and scheme != "upstream":
-        raise BadValue(f"{text!r} is not a URL" if not scheme else f"{text!r} begins with {scheme}:", _HINT)
-    if parts.username is not None or parts.password is not None:
+    if "@" in parts.netloc:
         raise BadValue("a URL here has no user and no password in it", "others see it; send a header")
+    if scheme not in _PORTS and scheme != "upstream":
+        raise BadValue(f"{said} is not a URL" if not scheme else f"{said} begins with {shown(scheme)[1:-1]}:", _HINT)
     if parts.fragment:
-        raise BadValue(f"{text!r} has a fragment, which no server sees", f"write it without #{parts.fragment}")
+        raise BadValue(f"{said} has a fragment, which no server sees", "write it without what is behind the #")
     target = _target(parts.path, parts.query)
     if scheme == "upstream":
         name = unquote_to_bytes(parts.netloc).decode("utf-8", "replace")
         if not name:
-            raise BadValue(f"{text!r} names no upstream", _HINT)
+            raise BadValue(f"{said} names no upstream", _HINT)
         return Url(text, scheme, name, "", target)
-    return Url(text, scheme, "", _authority(text, parts.hostname or "", port, _PORTS[scheme]), target)
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise BadValue(f"{said} is not a URL: {error}", _HINT) from None
+    return Url(text, scheme, "", _authority(said, parts.hostname or "", port, _PORTS[scheme]), target)
 
 
-def _authority(text: str, host: str, port: int | None, usual: int) -> str:
+def _authority(said: str, host: str, port: int | None, usual: int) -> str:
     if ":" in host:
+        if "%" in host:
+            raise BadValue(f"{shown(host)} has a zone, which no Host line may have", "make it an upstream, whose addresses may have one")
         try:
-            name = f"[{ipaddress.IPv6Address(host.partition('%')[0])}]"
+            name = f"[{ipaddress.IPv6Address(host)}]"
         except ValueError:
-            raise BadValue(f"{host!r} is not an IPv6 address", _HINT) from None
+            raise BadValue(f"{shown(host)} is not an IPv6 address", _HINT) from None
     else:
         if not host:
-            raise BadValue(f"{text!r} names no host", _HINT)
+            raise BadValue(f"{said} names no host", _HINT)
         name = host_name(host)
     if port == 0:
-        raise BadValue(f"{text!r} has port 0", _HINT)
+        raise BadValue(f"{said} has port 0", _HINT)
     return name if port in (None, usual) else f"{name}:{port}"
 
 

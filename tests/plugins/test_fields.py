@@ -31,7 +31,20 @@ from tests.plugins.test_python_plugins import plugin, section
 def test_a_url_is_taken_apart(text: str, parts: tuple[str, str, str]) -> None:
     url = parse_url(text)
     assert (url.upstream, url.authority, url.target) == parts
-    assert str(url) == text
+    assert url.text == text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("HTTPS://Auth.test:8443/a/b?api_key=hunter2", "https://auth.test:8443/a/b"),
+        ("upstream://auth/verify?hunter2", "upstream://auth/verify"),
+        ("http://[::1]", "http://[::1]/"),
+    ],
+)
+def test_a_url_is_told_without_its_query_for_that_may_be_secret(text: str, said: str) -> None:
+    url = parse_url(text)
+    assert (str(url), f"{url}", repr(url)) == (said, said, f"Url({said!r})")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +61,15 @@ def test_a_url_is_taken_apart(text: str, parts: tuple[str, str, str]) -> None:
         ("https://a b/", "is not a host name"),
         ("https://[::g]/", "is not a"),
         ("https://user:hunter2@auth.test/", "no user and no password"),
-        ("https://auth.test/#top", "has a fragment"),
+        ("ftp://user:hunter2@auth.test/", "no user and no password"),
+        ("user:hunter2@auth.test/", "this begins with user:"),
+        ("https://[user:hunter2@auth.test/", "this is not a URL"),
+        ("https://auth.test/#hunter2", "has a fragment"),
+        ("https://auth.test/?hunter2#top", "has a fragment"),
+        ("https://auth.test:0/?hunter2", "has port 0"),
+        ("auth.test/?hunter2", "'auth.test/' is not a URL"),
+        ("https://[fe80::1%eth0]/", "has a zone"),
+        ("https://[fe80::1%25eth0]/", "has a zone"),
         (7, "a URL"),
     ],
 )
