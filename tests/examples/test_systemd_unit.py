@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import shlex
 import signal
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,9 +68,11 @@ class Boxed:
     def __init__(self, place: Path) -> None:
         self.port = low_port()
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.manager.settimeout(15)
+        self.said: queue.Queue[str] = queue.Queue()
         self.name = f"@pingap-test-{os.getpid()}-{self.port}"
         self.manager.bind("\0" + self.name[1:])
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
         self.config = Path("/var/tmp", f"pingap-{os.getpid()}.toml")  # /tmp is another one in there
         self.config.write_text((UNITS / "pingap.toml").read_text().replace("127.0.0.1:6188", f"127.0.0.1:{self.port}"))
         self.config.chmod(0o644)
@@ -95,12 +101,18 @@ class Boxed:
                 argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**self.env, **told}, cwd=ROOT, start_new_session=True
             )
 
+    def listen(self) -> None:
+        """Takes each message at once, as systemd does: ten that nobody takes are all that wait, and the next are lost."""
+        while message := self.manager.recv(4096).decode():
+            self.said.put(message)
+
     def hear(self, wanted: str) -> str:
         """The next message that begins so."""
+        end = time.monotonic() + 15
         while True:
             try:
-                said = self.manager.recv(4096).decode()
-            except TimeoutError:
+                said = self.said.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
                 raise AssertionError(f"no {wanted}; it said:\n{self.output.read_text()}") from None
             if said.startswith(wanted):
                 return said
@@ -111,9 +123,14 @@ class Boxed:
         return subprocess.run(argv, capture_output=True, text=True, env=self.env, timeout=20, check=False)
 
     def end(self) -> None:
-        for pid in session_members(self.process.pid):
-            os.kill(pid, signal.SIGKILL)
+        while left := session_members(self.process.pid):  # one that is being made is not yet among those that were counted
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait(5)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", "\0" + self.name[1:])
+        self.listener.join(5)
         self.manager.close()
         self.config.unlink()
 
