@@ -39,9 +39,9 @@ class SignedWebhooks(Plugin[WebhookSettings]):
     def request(self, exchange: Exchange) -> Result:
         """Runs for each request, before anything of it has gone to the backend."""
         if exchange.method != "POST":
-            return reply(405, "Webhooks are POSTed", {"allow": "POST"})
+            return reply(405, "Webhooks are POSTed\n", {"allow": "POST"})
         if len(exchange.headers.get_all(self.settings.header)) != 1:
-            return reply(401, "One signature is wanted")
+            return reply(401, "One signature is wanted\n")
         exchange.collect_request(self.verify, limit=self.settings.max_body)
         return CONTINUE
 
@@ -50,6 +50,6 @@ class SignedWebhooks(Plugin[WebhookSettings]):
         wanted = "sha256=" + hmac.new(self.settings.secret.encode(), body, hashlib.sha256).hexdigest()
         given = exchange.headers[self.settings.header].encode("latin-1")  # compare_digest raises for text that is not ASCII
         if not hmac.compare_digest(wanted.encode(), given):
-            return reply(401, "The signature is wrong")
+            return reply(401, "The signature is wrong\n")
         exchange.context["webhook"] = "verified"  # `{:webhook}` in the access log
         return None
