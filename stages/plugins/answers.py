@@ -19,7 +19,7 @@ from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseH
 from pingap.stages.plugins.failures import Failures, answer_to
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.meters import timed_context
-from pingap.stages.plugins.pieces import Pieces
+from pingap.stages.plugins.pieces import OwnedBody, Pieces
 from pingap.stages.plugins.runner import run, run_on
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
 
@@ -241,7 +241,9 @@ class Answers:
 
     def _reply_in_pieces(self, exchange: Exchange, chain: Chain, reply: Reply, response: Response | None) -> None:
         pieces: Any = reply.body
-        if not isinstance(pieces, Pieces):  # of a plugin of ours
+        if isinstance(pieces, OwnedBody):
+            pieces = Pieces(pieces.plugin, pieces.body, _unguarded, self._failures.late)
+        elif not isinstance(pieces, Pieces):  # in place of a whole body
             pieces = Pieces("", pieces, _unguarded, self._failures.late)
         length = UNKNOWN if reply.status in _BODILESS else pieces.length
         made = self._made(exchange, reply.status, reply.headers, length, b"", "", response)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.plugins.core import FLUSH
@@ -21,6 +21,13 @@ Wait = Callable[[Awaitable[Any]], Awaitable[Any]]
 
 _closing: Final[set[asyncio.Task[None]]] = set()
 """The loop holds its tasks weakly."""
+
+
+class OwnedBody(NamedTuple):
+    """The body of a reply of a plugin of ours, around which there is no guard that knows whose it is."""
+
+    plugin: str
+    body: AsyncIterable[bytes]
 
 
 class Pieces(Transformer):

@@ -10,6 +10,7 @@ from pingap.stages.plugins.chain import Hooks
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, HookError, Reply
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.meters import NOTICED
+from pingap.stages.plugins.pieces import OwnedBody, Pieces
 
 WANTS_BODY: Final = object()
 """A hook wants the whole request body before the next hook runs."""
@@ -44,7 +45,9 @@ def run(hooks: Hooks, exchange: Exchange, at: int, guard: HookGuard | None) -> t
                 if exchange._wants_body:
                     return at, WANTS_BODY
                 continue
-            if isinstance(result, Reply | Awaitable):
+            if isinstance(result, Reply):
+                return at + 1, _owned(result, hooks, at)
+            if isinstance(result, Awaitable):
                 return at + 1, result
             raise _wrong(result)
     except BaseException as error:  # nothing is cancelled in here, so none of it may pass
@@ -79,11 +82,20 @@ async def run_on(
                 if took >= NOTICED:
                     meter.note(exchange, took)
             if isinstance(result, Reply):
-                return result
+                return _owned(result, hooks, max(0, at - 1))
         if exchange._wants_body and prepare is not None:
             exchange._wants_body = False
             await prepare()
         waits = None
+
+
+def _owned(reply: Reply, hooks: Hooks, at: int) -> Reply:
+    """What fails in a body that comes later is told with the name of its plugin. at: number of the hook that made it."""
+    body: Any = reply.body
+    if type(body) is bytes or isinstance(body, Pieces):
+        return reply
+    owned: Any = OwnedBody(hooks.owners[at].name, body)
+    return reply._replace(body=owned)
 
 
 def _wrong(result: Any) -> TypeError:

@@ -628,6 +628,7 @@ async def test_a_disk_that_hangs_within_a_body_cuts_it_off(root: Path, monkeypat
         async with site(root, timeout="50ms") as client:
             head, *_, last = await client.envelopes("/long.bin", version=20)
             assert (head.status, last.error) == (200, "plugin_failed")
+            assert [fields["plugin"] for _, message, fields in client.stage.context.logged if message == "a plugin failed"] == ["files"]
     finally:
         hangs.set()
 
