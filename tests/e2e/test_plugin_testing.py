@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 
 from pingap.plugin import reply
 from pingap.plugin_testing import LivePingap, PluginStage
+from tests.kit.waiting import until
 
 CODE = """
 from pingap.plugin import *
@@ -81,3 +86,30 @@ async def test_it_runs_as_it_is_told(tmp_path: Path, sections: dict[str, dict[st
         assert (await live.get("/no")).status == 200  # own is not in the order
         assert live.backends["app"].requests[0].headers["x-own-id"]
         assert "ready in" in live.output
+
+
+KILLED = """
+import asyncio, sys, time
+from pingap.plugin_testing import LivePingap
+
+async def run():
+    pingap = LivePingap({"own": {"category": "python", "path": sys.argv[1]}})
+    async with pingap:
+        print(pingap._process.pid, pingap._dir, flush=True)
+        time.sleep(600)
+
+asyncio.run(run())
+"""
+
+
+def test_a_pingap_ends_with_a_test_that_is_killed(sections: dict[str, dict[str, Any]]) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED, sections["own"]["path"]], stdout=subprocess.PIPE, text=True) as test:
+        assert test.stdout is not None
+        pid, folder = test.stdout.readline().split()
+        handle = os.pidfd_open(int(pid))
+        test.kill()
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    assert poll.poll(20_000)
+    os.close(handle)
+    until(lambda: not Path(folder).exists(), 20, "what it has written is gone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,34 @@ async def test_nothing_is_left_of_requests(tmp_path: Path) -> None:
         await asyncio.gather(*(stage.post("/", [b"x"] * 3) for _ in range(50)))
         assert len(stage.backend.requests) == 50
         assert (stage._asking, stage._asked, stage._fed.actor.held()) == ({}, {}, 0)
+
+
+@pytest.mark.processes
+async def test_functions_run_in_processes_by_the_same_rules(tmp_path: Path) -> None:
+    own = python(
+        tmp_path,
+        """
+        def start(self, host):
+            self.host = host
+        async def request(self, exchange):
+            import math, os
+            call, *args = {"/pid": [os.getpid], "/fails": [math.factorial, -1], "/own": [self.request, 1]}[exchange.path]
+            try:
+                return reply(200, str(await self.host.in_process(call, *args)))
+            except ValueError as error:
+                return reply(422, str(error))
+        """,
+        timeout="30s",
+    )
+    async with PluginStage(own, base=tmp_path) as stage:
+        answer = await stage.get("/pid", timeout=30)
+        assert answer.status == 200 and int(answer.text) != os.getpid()
+        pid = int(answer.text)
+        for path, said in (("/fails", "factorial"), ("/own", "cannot import")):
+            answer = await stage.get(path, timeout=30)
+            assert answer.status == 422 and said in answer.text
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 async def test_there_is_one_at_a_time() -> None:

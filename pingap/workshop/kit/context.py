@@ -37,6 +37,7 @@ class FakeContext:
         self.counted: dict[str, float] = {}
         self.reported: list[tuple[str, Any]] = []
         self.told_of_send: Callable[[], None] = lambda: None
+        self.told_of_report: Callable[[str, Any], None] = lambda word, value: None
         self.told_of_log: Callable[[str, str, dict[str, Any]], None] = lambda level, message, fields: None
         self.is_ready = False
         self.beats = 0
@@ -92,6 +93,7 @@ class FakeContext:
 
     def report(self, word: str, value: Any) -> None:
         self.reported.append((word, plain(value)))
+        self.told_of_report(word, value)
 
     def follow(self, topic: str, publisher: str, changed: Callable[[Any], None]) -> None:
         self.following[topic] = lambda value: changed(plain(value))

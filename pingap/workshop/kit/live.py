@@ -31,6 +31,15 @@ READY: Final = 30.0
 
 ENDING: Final = 15.0
 
+_WATCH: Final = """
+read -r _ && exit 0
+kill -TERM "$1"
+for _ in $(seq "$3"); do kill -0 "$1" || break; sleep 1; done
+kill -KILL -- "-$1"
+rm -rf -- "$2"
+"""
+"""Of a shell: whoever made the pingap is gone without having ended it, as a test that was killed."""
+
 _READY_LINE: Final = re.compile(r"(?m)^ready in ")
 
 
@@ -60,6 +69,7 @@ class LivePingap:
         self._servers: list[_BackendServer] = []
         self._dir = Path()
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
 
     async def __aenter__(self) -> LivePingap:
         """Raises RuntimeError, with what it says, when it does not start."""
@@ -134,6 +144,12 @@ class LivePingap:
         env = {key: value for key, value in os.environ.items() if not key.startswith("PINGAP_")}
         with open(self._dir / "output", "wb") as output:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True)
+        watch = ["/bin/sh", "-c", _WATCH, "sh", str(self._process.pid), str(self._dir), str(int(ENDING))]
+        # fmt: off
+        self._watch = subprocess.Popen(
+            watch, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )
+        # fmt: on
         for _ in range(int(READY / 0.02)):
             if _READY_LINE.search(self.output):
                 return
@@ -162,6 +178,8 @@ class LivePingap:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        if self._watch is not None:
+            self._watch.communicate(b"\n")
         for server in self._servers:
             server.stop()
         if self._dir != Path():

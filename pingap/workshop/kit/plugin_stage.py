@@ -42,6 +42,7 @@ from pingap.stages.plugins import checking, making, user_code, validation
 from pingap.workshop.kit.backend import BackendRequest, BackendSide, Body, ScriptedBackend
 from pingap.workshop.kit.client import ClientSide, StageAnswer
 from pingap.workshop.kit.fed_stage import ACCEPT, PLUGINS, ROUTING, UPSTREAM, FedStage
+from pingap.workshop.kit.job_starts import JobStarts
 
 PATIENCE: Final = 10.0
 """Seconds for which a test waits for an answer, or for plugins to start."""
@@ -86,6 +87,7 @@ class PluginStage:
         self._upstream = upstream
         self._fed = FedStage({})
         self._context = self._fed.context
+        self._job_starts = JobStarts()
         self._asking: dict[int, ClientSide] = {}
         self._asked: dict[int, BackendSide] = {}
         self._last_sid = ACCEPT << 32
@@ -100,12 +102,14 @@ class PluginStage:
         PluginStage._is_open = True
         self._context.told_of_send = self._soon
         self._context.told_of_log = _log
+        self._context.told_of_report = self._job_starts.report
         await self._fed.actor.start()
         try:
             await self.reload(self._plugins, order=self._order)
         except BaseException:
             PluginStage._is_open = False
             await self._fed.actor.stop()
+            await self._job_starts.end()
             raise
         return self
 
@@ -114,6 +118,7 @@ class PluginStage:
         for asking in list(self._asking.values()):
             asking.answer.cancel()
         await self._fed.__aexit__(*why)
+        await self._job_starts.end()
 
     async def reload(self, plugins: Mapping[str, Mapping[str, Any]], *, order: Sequence[str] | None = None) -> None:
         """Other settings, as `pingap reload` takes them over: what did not change lives on. Raises PluginRefused."""
