@@ -333,5 +333,13 @@ def test_no_secret_is_in_what_is_said_of_a_broken_section() -> None:
 
 
 def test_keys_without_effect_are_noted() -> None:
-    told = checking.Checker()("p", section({"app_id": "a", "secret": "*", "deviation": 60}, {**SHOP, "signs": "time"}))
+    told = checking.Checker()("p", section({"app_id": "a", "secret": "*", "deviation": 60}, {**SHOP, "signs": "time", "secret": "x" * 16}))
+    assert [(type(one), one.path) for one in told] == [(Note, "plugins.p.authorizations[0].deviation")]
+
+
+def test_what_is_easily_found_out_or_good_for_long_is_noted() -> None:
+    told = checking.Checker()("p", section({**SHOP, "secret": "hush-hush-hush!", "deviation": 3600}))
+    assert [(type(one), one.path) for one in told] == [(Note, "plugins.p.authorizations[0].secret")]
+    assert "hush" not in str(told)
+    told = checking.Checker()("p", section({**SHOP, "secret": "x" * 16, "deviation": 3601}))
     assert [(type(one), one.path) for one in told] == [(Note, "plugins.p.authorizations[0].deviation")]

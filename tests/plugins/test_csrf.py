@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pingap.config.problems import Note
 from pingap.stages.messages import Peer, Response, Routed
 from pingap.stages.plugins import checking
 from pingap.stages.plugins.builtin import csrf
@@ -193,6 +194,13 @@ async def test_header_and_cookie_can_have_another_name() -> None:
         assert name == "X-Stamp"
         assert await passes(stage, f"x-stamp: {token}\ncookie: X-Stamp={token}")
         assert not await passes(stage, both(token))
+
+
+@pytest.mark.parametrize(("key", "paths"), [("fifteen-letters", ["plugins.p.key"]), ("sixteen-letters!", [])])
+def test_a_key_that_is_easily_found_out_is_noted(key: str, paths: list[str]) -> None:
+    told = checking.Checker()("p", {**CSRF, "key": key})
+    assert [one.path for one in told if isinstance(one, Note)] == [one.path for one in told] == paths
+    assert key not in str(told)
 
 
 # -- sessions ----------------------------------------------------------------------------------------

@@ -102,6 +102,14 @@ async def test_what_is_said_of_the_body_before_does_not_hold_after() -> None:
     ]
 
 
+async def test_the_answer_to_head_is_not_stored_either() -> None:
+    for status, expected in ((200, ["private, no-store"]), (404, ["public"])):
+        async with Stage({"p": MINTING}) as stage:
+            await stage.one(stage.request("/login", method=b"HEAD"))
+            response = await stage.one(stage.response("cache-control: public", b"", status=status))
+            assert isinstance(response, Response) and header(response, "cache-control") == expected
+
+
 @pytest.mark.parametrize("status", [200, 201, 203])
 async def test_good_answers_are_signed(status: int) -> None:
     response = await minted(status=status)

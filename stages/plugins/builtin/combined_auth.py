@@ -31,7 +31,8 @@ Who passes is known to the rest of the location as `:app_id`: `proxy_set_headers
 Unlike pingap 0.13.9: an app with an empty `secret` is refused by `pingap check` (anybody could make its digest), and so are
 entries without `app_id` and two with the same. An app with the secret `*` needs no digest, but its `ip_list` holds. A parameter
 that is there twice is refused, and so is one in a spelling that some backends take for the same (`%61pp_id`, `app.id`, `APP_ID`,
-`app_id[]`, `a=b;app_id=c`): the backend might take the other one.
+`app_id[]`, `a=b;app_id=c`): the backend might take the other one. As there, its 401 has no `WWW-Authenticate`, which RFC 9110
+wants with each: no scheme of HTTP is like this one.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ NO_CHECK: Final = "*"
 _NAMES: Final = (b"app_id", b"ts", b"digest")
 _WHAT: Final = ("app id", "timestamp", "digest")
 """How refusals call them."""
+
+_SHORT: Final = 16
+"""Bytes of a secret, of which fewer are too few."""
+_LONG: Final = 3600
+"""Seconds by which no clock is off."""
 
 _NUMBER: Final = re.compile(rb"[+-]?[0-9]+")
 _LONGEST_TS: Final = 20
@@ -154,6 +160,14 @@ class CombinedAuth(Plugin[CombinedAuthSettings]):
             for key in ("deviation", "signs"):
                 if one.secret == NO_CHECK and key in one.model_fields_set:
                     yield f"authorizations[{index}].{key}", 'without effect: the secret "*" means that there is no digest', "leave it out"
+            if one.secret == NO_CHECK:
+                continue
+            if len(one.secret.encode()) < _SHORT:
+                message = f"has less than {_SHORT} bytes: who sees a digest can find it by trying"
+                yield f"authorizations[{index}].secret", message, "openssl rand -base64 32"
+            if one.deviation > _LONG:
+                message = f"who sees a digest can use it for {one.deviation} seconds, before its time and after it"
+                yield f"authorizations[{index}].deviation", message, "how far clocks may differ: deviation = 60"
 
     def request(self, exchange: Exchange) -> Result:
         given = self._given(exchange)

@@ -24,7 +24,8 @@ written as in `cors`: `"https://app.example.org"` is just that one, `"https://*.
 The cookie has `Path=/`, `SameSite=Lax` and, over TLS, `Secure`; scripts have to read it, so it is not HttpOnly.
 
 Unlike pingap 0.13.9: SameSite and Secure; TRACE passes, as it changes nothing. Tokens that it made are taken as long as no session
-is named, and it takes ours. A `ttl` of less than a second is refused: there it means for ever.
+is named, and it takes ours. A `ttl` of less than a second is refused: there it means for ever. As there, its 401 has no
+`WWW-Authenticate`, which RFC 9110 wants with each: no scheme of HTTP could make it good.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ _ID_BYTES: Final = 9
 """Twelve characters of base64, as the reference's tokens have."""
 _LONGEST: Final = 256
 """Bytes of a token; the reference's have 66."""
+_SHORT: Final = 16
+"""Bytes of a key, of which fewer are too few."""
 _TIME: Final = re.compile(rb"[0-9a-f]{1,16}")
 _ORIGIN: Final = re.compile(r"(https?)://([^/?#@\s,]+)", re.IGNORECASE)
 
@@ -147,6 +150,10 @@ class Csrf(Plugin[CsrfSettings]):
             yield "secure", f'browsers take no cookie of this name, or with same_site = "{settings.same_site}", that is not secure'
         if settings.trusted_origins and not settings.check_origin:
             yield "trusted_origins", "without effect as long as no origin is checked", "check_origin = true"
+
+    def notes(self) -> Iterator[Trouble]:
+        if len(self._key) < _SHORT:
+            yield "key", f"has less than {_SHORT} bytes: who has a token can find it by trying", "openssl rand -base64 32"
 
     def request(self, exchange: Exchange) -> Result:
         if self._is_token_path(exchange.raw_path):

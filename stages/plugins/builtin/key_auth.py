@@ -1,7 +1,7 @@
 """`key_auth`: an API key in a header or in the query.
 
-401 without a known key; keys are compared in constant time. With `hide_credentials` access log and events show the key as
-`***`, too.
+401 without a known key; keys are compared in constant time. As with pingap 0.13.9, the 401 has no `WWW-Authenticate`: HTTP has
+no scheme for such keys. With `hide_credentials` access log and events show the key as `***`, too.
 
 Two keys in one request that differ are refused, since the backend might read the other one: also when the second is spelt in
 another way that some backends take for the same, as `x_api_key`, `%6Bey`, `KEY` or `a=b;key=c`.
