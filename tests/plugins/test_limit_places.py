@@ -171,12 +171,12 @@ async def test_what_was_told_is_kept_no_longer_than_it_is_of_use(fresh: RedisSer
 
 
 async def test_nobody_waits_longer_than_the_timeout_of_a_store_that_is_slow(fresh: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = Places(fresh.url, timeout=0.1, every=9.0)
+    places = Places(fresh.url, timeout=0.5, every=9.0)
     await places.store.start()
     run = LimitStore._run
 
     async def slowly(connection: Any, commands: Any) -> list[Any]:
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.2)
         return await run(connection, commands)
 
     monkeypatch.setattr(places.store, "_run", slowly)
@@ -195,7 +195,7 @@ async def test_nobody_waits_longer_than_the_timeout_of_a_store_that_is_slow(fres
         waited.append(time.monotonic() - began)
 
     await asyncio.gather(*(ask() for _ in range(1500)))
-    assert max(waited) < 0.2, "not for one deadline after the other"
+    assert max(waited) < 0.9, "not for one deadline after the other"
     assert answered >= 256 and not places.store.is_away, "it answers, if not all"
     assert places.host.counted["late"] >= 1
     await places.store.stop()

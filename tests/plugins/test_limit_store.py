@@ -147,6 +147,27 @@ async def test_a_place_whose_client_left_meanwhile_is_given_back(fresh: RedisSer
 
 
 @pytest.mark.processes
+async def test_a_request_that_goes_on_without_the_answer_has_no_place_there(fresh: RedisServer) -> None:
+    keys: Section = {
+        "category": "limit",
+        "type": "inflight",
+        "max": 1,
+        "store": fresh.url,
+        "store_timeout": "100ms",
+        "store_failure": "open",
+    }
+    async with Stage({"p": keys}) as stage:
+        asker = Asker(stage)
+        fresh.signal(signal.SIGSTOP)
+        try:
+            assert await asker.statuses(1) == [0]
+        finally:
+            fresh.signal(signal.SIGCONT)
+        await eventually(lambda: not asker.store.is_away and asker.store._sender is None)
+        assert await asker.statuses(2) == [0, 429]
+
+
+@pytest.mark.processes
 async def test_places_of_requests_that_last_are_renewed(fresh: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pingap.stages.plugins.builtin.limits.scripts.LEASE", 0.3)
     monkeypatch.setattr(limit_leases, "LEASE", 0.3)
