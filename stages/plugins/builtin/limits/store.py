@@ -74,6 +74,8 @@ class LimitStore:
         self._due: deque[tuple[float, asyncio.Future[Sequence[int]]]] = deque()
         """Until when who waits, the first first. Those that have their answer stay for a while."""
         self._timer: asyncio.TimerHandle | None = None
+        self._away_at: float | None = None
+        """When the server is away, if it has not answered until then to what was sent."""
         self._sender: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
         """Alive while the server is away."""
@@ -145,7 +147,8 @@ class LimitStore:
                 if not batch:
                     return
                 try:
-                    async with asyncio.timeout(self._timeout):
+                    self._away_at = self._deadline(batch)
+                    async with asyncio.timeout_at(self._away_at):
                         answers = await self._answers(batch)
                 except Exception as error:
                     self._gone(error, batch)
@@ -153,7 +156,13 @@ class LimitStore:
                 for question, answer in zip(batch, answers, strict=True):
                     self._settle(question, answer)
         finally:
-            self._sender = None
+            self._sender = self._away_at = None
+
+    def _deadline(self, batch: Sequence[_StoreQuestion]) -> float:
+        """It has the time from the asking on, unless that was long ago."""
+        end = self._loop.time() + self._timeout
+        first = min((one.until for one in batch if one.future is not None), default=end)
+        return first if end - first < self._timeout / 4 else end
 
     def _next_batch(self) -> list[_StoreQuestion]:
         """The next that somebody waits for, and what is only told."""
@@ -167,6 +176,9 @@ class LimitStore:
     def _end_waits(self) -> None:
         """Those whose time is over have no answer."""
         now, late = self._loop.time(), 0
+        if self._away_at is not None and now >= self._away_at:
+            self._timer = self._loop.call_later(SLACK, self._end_waits)
+            return  # all of them are going to hear that it is away
         while self._due and (self._due[0][1].done() or self._due[0][0] <= now):
             _, future = self._due.popleft()
             if not future.done():
