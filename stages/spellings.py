@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+_PLAIN: Final = b"0123456789_-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _IN_NAMES: Final = bytes.maketrans(b". [", b"___")
 _ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 
@@ -33,7 +34,7 @@ def loosely(name: bytes) -> bytes:
 
     Decoded, in lower case (ASP.NET), up to a NUL, without blanks around it, with `_` for dots, blanks and brackets, and `a[]` is `a` (PHP).
     """
-    if name.isalnum():
+    if not name.translate(None, _PLAIN):
         return name.lower()
     plain = unquote_to_bytes(name.replace(b"+", b" ")).partition(b"\0")[0].strip()
     start = plain.find(b"[")
