@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pingap.config.problems import Problem
 from pingap.stages.messages import WINDOW, Data, Response, Routed
 from pingap.stages.plugins import checking
-from pingap.stages.plugins.builtin.files import remembered, searches, served_file, tree
+from pingap.stages.plugins.builtin.files import finder, remembered, searches, served_file, tree
 from pingap.stages.plugins.builtin.files.finder import Route
 from tests.plugins.script import Stage, bodies, credit, lines
 
@@ -610,6 +610,33 @@ async def test_a_disk_that_hangs_holds_up_who_waits_for_it_and_nobody_else(root:
                 await asyncio.sleep(0.001)
             await stage.run()
             assert await client.body("/about.html") == b"about"
+    finally:
+        hangs.set()
+
+
+async def test_a_flood_of_what_is_not_there_does_not_keep_known_files_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = threading.Event()
+    real = tree.Tree.at
+
+    def at(self: tree.Tree, names: Any) -> Any:
+        if b"hangs" in names:
+            hangs.wait(20)
+        return real(self, names)
+
+    monkeypatch.setattr(tree.Tree, "at", at)
+    monkeypatch.setattr(finder, "is_local", lambda path: False)  # so that each look is in a thread
+    monkeypatch.setattr(searches, "MOST_WAITING", 4)
+    try:
+        async with site(root) as client:
+            assert await client.body("/a.txt") == b"0123456789"
+            stage = client.stage
+            stage.give(*(stage.request(f"/hangs/{n}", sid=n + (1 << 32)) for n in range(4)))
+            assert await client.status("/style.css") == 503
+            assert await client.body("/a.txt") == b"0123456789"
+            hangs.set()
+            while plugin_of(client)._searches._count:
+                await asyncio.sleep(0.001)
+            await stage.run()
     finally:
         hangs.set()
 

@@ -23,7 +23,7 @@ answer it is asked whether a file is still the same, so a change is seen by the 
 every look on network file systems and FUSE, is made in threads; when a disk does not answer within `timeout` the answer is 503, and no
 other request waits. From 256 KiB on files go by sendfile on plain connections. A file that becomes shorter while it is sent is
 cut off with its connection. Replace files by renaming: a file that is written over is sent as it is then. With no descriptors left
-after those were closed, and with 512 requests waiting for the disk, the answer is 503.
+after those were closed, and with 512 requests waiting for the disk (1024 where the file is known from before), the answer is 503.
 
 A page whose paths are made in the browser, and files in front of a backend:
 

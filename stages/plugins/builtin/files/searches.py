@@ -13,6 +13,9 @@ from pingap.stages.plugins.builtin.files.web_paths import WebPath
 MOST_WAITING: Final = 512
 """Searches that wait for a thread, or for the disk. On a disk that hangs they are soon as many, and the next are told at once."""
 
+MOST_WAITING_FOR_KNOWN: Final = 1024
+"""Those for files that were there before may be more: a flood of paths that lead nowhere does not keep them out."""
+
 
 class _Search:
     def __init__(self) -> None:
@@ -55,7 +58,7 @@ class Searches:
         return search.job.result()
 
     def _begin(self, key: Hashable, asked: WebPath, has_slash: bool, codings: Sequence[str], known: Route | None) -> _Search:
-        if self._count >= MOST_WAITING:
+        if self._count >= (MOST_WAITING if known is None else MOST_WAITING_FOR_KNOWN):
             raise Overloaded(f"{self._count} requests wait for the disk")
         search = _Search()
 
