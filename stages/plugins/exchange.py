@@ -490,10 +490,10 @@ def without_query_alike(target: bytes, name: bytes) -> bytes:
     wanted = loosely(name)
     kept = []
     for pair in query.split(b"&"):
-        first, *others = pair.split(b";")
-        if loosely(first.partition(b"=")[0]) == wanted:
+        parts = pair.split(b";")
+        if loosely(parts[0].partition(b"=")[0]) == wanted:
             continue  # with what is behind a `;` of it: that is of the value, to most
-        kept.append(b";".join([first, *(part for part in others if loosely(part.partition(b"=")[0]) != wanted)]))
+        kept.append(b";".join([part for part in parts if loosely(part.partition(b"=")[0]) != wanted]))
     return path + b"?" + b"&".join(kept) if kept else path
 
 
