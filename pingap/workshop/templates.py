@@ -92,9 +92,9 @@ addr = "127.0.0.1:6189"
 locations = ["app"]
 
 [locations.app]
-plugins = ["hello"]
+plugins = ["behind_$name"]
 
-[plugins.hello]
+[plugins.behind_$name]
 category = "mock"
 data = "Hello, world!\\n"
 """

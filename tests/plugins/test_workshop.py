@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 
 from pingap import cli
 from pingap.config.problems import BadValue
+from pingap.config.storage.places import storage_of
+from pingap.loading import load
 from pingap.workshop import making, running, templates
 
 
@@ -28,6 +30,14 @@ def test_a_new_plugin_is_three_files_and_says_what_to_do_next(tmp_path: Path, ki
     assert f"pingap plugin test '{place}/green_tea.py'" in done.output
     assert f"pingap up -c '{place}/green_tea.toml'" in done.output
     assert all(len(line) <= 80 for line in run("new", "a_b", "--dir", os.path.relpath(tmp_path)).output.splitlines()[1:] if "/" not in line)
+
+
+@pytest.mark.parametrize("name", ["hello", "behind", "app", "all", "web", "mock", "a" * templates.LONGEST])
+@pytest.mark.parametrize("kind", templates.KINDS)
+def test_its_configuration_is_one_whatever_its_name(tmp_path: Path, kind: str, name: str) -> None:
+    assert run("new", name, "--kind", kind, "--dir", str(tmp_path)).exit_code == 0
+    snapshot = load(storage_of(tmp_path / f"{name}.toml"))
+    assert snapshot.locations["all"].plugins == (name,) and len(snapshot.plugins) == 2
 
 
 def test_nothing_is_overwritten_and_nothing_is_left_half(tmp_path: Path) -> None:
