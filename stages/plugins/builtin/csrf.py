@@ -72,6 +72,8 @@ _SHORT: Final = 16
 _TIME: Final = re.compile(rb"[0-9a-f]{1,16}")
 _ORIGIN: Final = re.compile(r"(https?)://([^/?#@\s,]+)", re.IGNORECASE)
 
+_HOW: Final = 'write "https://app.example.org", without a path, or "https://*.example.org"'
+
 _ANYBODYS: Final = frozenset(("accept", "accept-language", "content-language", "content-type", "cookie", "range"))
 """Headers that pages of other sites can have sent: without a preflight (Fetch, "CORS-safelisted request-header")."""
 
@@ -84,8 +86,11 @@ def _trusted(value: object) -> OriginRule:
     """An origin, or those below one; not what anybody may call itself."""
     text = value.strip() if isinstance(value, str) else ""
     if text in ("", "*", "null") or ("$" in text and not text.startswith("~")):
-        raise BadValue(f"{value!r} is not an origin", 'write "https://app.example.org", without a path, or "https://*.example.org"')
-    return parse_origin(text)
+        raise BadValue(f"{value!r} is not an origin", _HOW)
+    try:
+        return parse_origin(text)
+    except BadValue as error:
+        raise BadValue(error.message, _HOW) from error  # what `cors` recommends is more than may be trusted
 
 
 class CsrfSettings(Settings):
