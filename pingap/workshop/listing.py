@@ -14,6 +14,10 @@ from pingap.workshop.manual import default_of, first_sentence, instances_of, ste
 WIDEST: Final = 100
 """Columns beyond which no line of prose goes, however wide the terminal is."""
 
+_CODE: Final = re.compile(r"`([^`]+)`")
+_CLEAR: Final = re.compile(r"(?!\s).*\w.*(?<!\s)")
+"""What is seen to be a name or a value without its backticks."""
+_BOLD: Final = re.compile(r"\*\*([^*]+)\*\*")
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 _BAR: Final = re.compile(r"(?<!\\)\|")
 _ITEM: Final = re.compile(r"(\s*)([-*]|\d+\.) ")
@@ -93,7 +97,7 @@ def _row(line: str, width: int) -> list[str]:
 def _plain(text: str) -> str:
     """Without what only a page can show: a link into the manual is its text, one to elsewhere is told."""
     said = _LINK.sub(lambda link: f"{link[1]} ({link[2]})" if "://" in link[2] else link[1], text)
-    return said.replace("`", "")
+    return _BOLD.sub(r"\1", _CODE.sub(lambda code: code[1] if _CLEAR.fullmatch(code[1]) else f"'{code[1]}'", said)).replace("`", "")
 
 
 def _wrapped(text: str, width: int, indent: str = "") -> list[str]:

@@ -98,3 +98,8 @@ def test_plugins_of_a_configuration_are_listed_too() -> None:
     assert own["name"] == "signed" and own["steps"] and own["keys"] and own["summary"]
     done = run("-c", "/nowhere/at/all.toml")
     assert done.exit_code == 2 and "/nowhere/at/all.toml" in done.output
+
+
+def test_marks_of_a_page_are_not_shown_but_what_would_not_be_seen_is_quoted() -> None:
+    said = listing._plain("**Cost.** `rate = 1` of `%` and `Bearer `; [more](x.md), [RFC](https://rfc.test)")
+    assert said == "Cost. rate = 1 of '%' and 'Bearer '; more, RFC (https://rfc.test)"
