@@ -87,4 +87,4 @@ def test_when_all_fail_they_get_a_fifth_more_and_the_client_the_last_answer(prox
             assert (response.status, response.body) == (500, b"fails")
     reached = sum(len(one.ids()) for one in both) - before
     assert asked + 10 <= reached <= asked * 1.2
-    assert "retry_budget is spent" in proxy.output()
+    proxy.wait_output("retry_budget is spent")
