@@ -36,6 +36,8 @@ from tests.config.test_certificates import pair
 from tests.kit.context import FakeContext
 from tests.kit.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 GOOD = """
 [servers.web]
 addr = "127.0.0.1:6188"

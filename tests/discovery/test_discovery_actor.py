@@ -37,6 +37,8 @@ from tests.kit.context import FakeContext
 from tests.kit.generations import say_config
 from tests.kit.waiting import eventually, free_port
 
+pytestmark = pytest.mark.slow
+
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 FAST = HealthCheck("http", "x", "/", check_frequency=0.02, failure=2, success=2, read_timeout=0.5)
 

@@ -17,6 +17,8 @@ from tests.discovery.probing import prober_of, target_of, why_not
 from tests.e2e.certificate import self_signed
 from tests.kit.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 0.3
 """Seconds of read_timeout."""
 

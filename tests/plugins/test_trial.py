@@ -22,6 +22,8 @@ from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.modules import origin
 from pingap.stages.plugins import checking, trial
 
+pytestmark = pytest.mark.slow
+
 GOOD = """
 from pingap.plugin import CONTINUE, Action, Exchange, Plugin, Settings
 

@@ -642,6 +642,7 @@ async def test_a_job_does_not_wait_for_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["return await self.host.in_thread(JOB)", "return (await asyncio.gather(self.host.in_thread(JOB)))[0]"])
+@pytest.mark.slow
 async def test_waiting_for_a_thread_is_not_the_hooks_time(tmp_path: Path, way: str) -> None:
     code = plugin("def start(self, host): self.host = host\nasync def request(self, exchange): " + way.replace("JOB", "self.job"))
     code += textwrap.indent("def job(self):\n    time.sleep(0.2)\n    return reply(200, 'x')\n", "    ")

@@ -53,6 +53,7 @@ def transports() -> int:
     return sum(type(one) is TlsTransport for one in gc.get_objects())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @on_both_loops
 async def test_a_session_outlives_its_connection_and_nothing_else_of_it_does(wire: Wire, version: ssl.TLSVersion) -> None:
