@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.chromium import Browser, chromium
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.test_chromium import Browser
-from tests.kit.peers import needs
 
 pytestmark = pytest.mark.alone
 
@@ -53,11 +52,8 @@ def backend() -> Iterator[Origin]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    needs("chromium")
-    needs("chromedriver")
-    made = Browser(tmp_path)
-    yield made
-    made.stop()
+    with chromium(tmp_path) as made:
+        yield made
 
 
 @pytest.mark.parametrize("placement", ["colocated", "split"])

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from pingap.stages.plugins.builtin import csrf
+from tests.e2e.chromium import Browser, chromium
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
-from tests.e2e.test_chromium import Browser
-from tests.kit.peers import needs
 
 pytestmark = pytest.mark.alone
 
@@ -41,11 +40,8 @@ def pages() -> Iterator[Origin]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    needs("chromium")
-    needs("chromedriver")
-    made = Browser(tmp_path)
-    yield made
-    made.stop()
+    with chromium(tmp_path) as made:
+        yield made
 
 
 POST = "const answer = await fetch(args[0], { method: 'POST', credentials: 'include', mode: args[1], headers: args[2], body: 'x' });"

@@ -184,7 +184,7 @@ class Site:
                 return
             exchange.read_body()
             if exchange.get("x-slow"):
-                time.sleep(0.3)
+                time.sleep(0.3)  # its client leaves meanwhile
             exchange.reply(BODY, headers=f"Content-Type: text/plain\r\nX-From: {name}\r\n")
 
         return answer

@@ -96,7 +96,7 @@ async def run():
     pingap = LivePingap({"own": {"category": "python", "path": sys.argv[1]}})
     async with pingap:
         print(pingap._process.pid, pingap._dir, flush=True)
-        time.sleep(600)
+        time.sleep(600)  # until it is killed
 
 asyncio.run(run())
 """

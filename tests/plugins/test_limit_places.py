@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -42,19 +42,6 @@ class OneHost:
 
     async def in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
         return call(*args)
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def fresh(redis: RedisServer) -> RedisServer:
-    with redis.client() as client:
-        client.flushall()
-    return redis
 
 
 class Places:

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,21 +28,6 @@ from tests.plugins.script import OTHER, PLUGINS, SID, Stage, lines
 
 Section = dict[str, Any]
 SECRET = "s3cr%40t"
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def fresh(redis: RedisServer) -> RedisServer:
-    """Well, and empty."""
-    with redis.client() as client:
-        client.flushall()
-        client.config_set("maxmemory", 0)
-    return redis
 
 
 def section(store: str, **keys: Any) -> Section:

@@ -83,7 +83,7 @@ def convert_image(data: bytes, source: str, targets: tuple[str, ...], qualities:
                 continue
             try:
                 made = _ENCODERS[target](image, source, qualities, sampling, {"icc_profile": profile} if profile else {})
-            except Exception:
+            except Exception:  # encoders raise whatever they like, too
                 return ConvertedImage(FAILED)
             most = len(data) * LOSSY_GAIN if target == source == "jpeg" else len(data)
             return ConvertedImage(CONVERTED, target, made) if len(made) < most else ConvertedImage(LARGER)
