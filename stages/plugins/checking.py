@@ -36,28 +36,16 @@ class Checker:
 
         upstreams: the names of those that are configured; None when that is not known.
         """
-        notes: list[Note] = []
         try:
             category = section.get("category")
             package = package_of(name, category)
             if category != user_code.CATEGORY and package is None:
-                path = path_of("plugins", name)
-                if category in lenient.GUARDLESS and category in CATEGORIES:
-                    notes += lenient.renamed(path, category, section)
-                    notes += lenient.meant(path, CATEGORIES[category].model, section)
-                kind = CATEGORIES.get(category) if isinstance(category, str) else None
-                for key in kind.files if kind is not None else ():
-                    file = section.get(key)
-                    if isinstance(file, str) and file and not file.startswith("~"):  # whose home that is, every process knows
-                        section[key] = os.path.normpath(os.path.join(os.path.abspath(self._base), file))
-                made = make(name, section, load_guard)
-                problems = [*unknown_upstreams(name, made.upstreams, upstreams), *_unusable_files(name, made.plugin)]
-                return [*problems, *notes, *made.notes]
+                return self._check_ours(name, section, upstreams)
             if not self._runs_code:
                 return []  # to find a module may run code, too
             code = code_of(name, section, self._base) if package is None else package.code
         except PluginRefused as refused:
-            return [*refused.problems, *notes]
+            return [*refused.problems]
         absolute = section | {"path": code.path} if "path" in section and package is None else section
         tried = trial.try_out(JUDGE, name, absolute, code)
         problems = tried.problems or unknown_upstreams(name, tried.upstreams, upstreams)
@@ -66,6 +54,26 @@ class Checker:
             if package is None:
                 self.code[name] = code
         return [*problems, *tried.notes]
+
+    def _check_ours(self, name: str, section: dict[str, Any], upstreams: Set[str] | None) -> list[Problem | Note]:
+        """A plugin that comes with pingap, or a category that nobody knows."""
+        notes: list[Note] = []
+        path, category = path_of("plugins", name), section.get("category")
+        kind = CATEGORIES.get(category) if isinstance(category, str) else None
+        if isinstance(category, str) and kind is not None:
+            if category in lenient.GUARDLESS:
+                notes += lenient.renamed(path, category, section)
+                notes += lenient.meant(path, kind.model, section)
+            for key in kind.files:
+                file = section.get(key)
+                if isinstance(file, str) and file and not file.startswith("~"):  # whose home that is, every process knows
+                    section[key] = os.path.normpath(os.path.join(os.path.abspath(self._base), file))
+        try:
+            made = make(name, section, load_guard)
+        except PluginRefused as refused:
+            return [*refused.problems, *notes]
+        problems = [*unknown_upstreams(name, made.upstreams, upstreams), *_unusable_files(name, made.plugin)]
+        return [*problems, *notes, *made.notes]
 
 
 def unknown_upstreams(name: str, named: Iterable[tuple[str, str]], upstreams: Set[str] | None) -> list[Problem]:

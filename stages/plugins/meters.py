@@ -29,8 +29,11 @@ class Meter:
         self.calls = 0
         self.seconds = 0.0
 
-    def note(self, exchange: Exchange, seconds: float) -> None:
-        """A call that took so long is told with the request."""
+    def add(self, exchange: Exchange, seconds: float) -> None:
+        """A call for this request has taken so long, or so much longer."""
+        self.seconds += seconds
+        if seconds < NOTICED:
+            return
         times = exchange._seconds
         if times is None:
             times = exchange._seconds = {}

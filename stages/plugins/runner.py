@@ -9,7 +9,6 @@ from typing import Any, Final
 from pingap.stages.plugins.chain import Hooks
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, HookError, Reply
 from pingap.stages.plugins.guard import HookGuard
-from pingap.stages.plugins.meters import NOTICED
 from pingap.stages.plugins.pieces import OwnedBody, Pieces
 
 WANTS_BODY: Final = object()
@@ -36,9 +35,7 @@ def run(hooks: Hooks, exchange: Exchange, at: int, guard: HookGuard | None) -> t
             now = monotonic()
             meter = meters[at]
             meter.calls += 1
-            meter.seconds += now - since
-            if now - since >= NOTICED:
-                meter.note(exchange, now - since)
+            meter.add(exchange, now - since)
             since = now
             if result is CONTINUE or result is None or result is SKIP:
                 at += 1
@@ -76,11 +73,7 @@ async def run_on(
             except Exception as error:
                 raise HookError(hooks.owners[max(0, at - 1)].name, error) from error
             finally:
-                took = monotonic() - since
-                meter = hooks.meters[max(0, at - 1)]
-                meter.seconds += took
-                if took >= NOTICED:
-                    meter.note(exchange, took)
+                hooks.meters[max(0, at - 1)].add(exchange, monotonic() - since)
             if isinstance(result, Reply):
                 return _owned(result, hooks, max(0, at - 1))
         if exchange._wants_body and prepare is not None:
