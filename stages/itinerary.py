@@ -27,6 +27,9 @@ it. Never together with RESPONSE_PLUGINS."""
 NO_TRAILERS: Final = 8
 """Set by plugins: a hook has removed lines from the request's head, which its trailers might bring back. They end here."""
 
+OUTLIVES: Final = 32
+"""Set by plugins: the answer may be wanted when its client has left (it fills a cache), so upstream leaves it to plugins to cancel it."""
+
 METRICS: Final = "metrics"
 """Internal destination: the page of metrics of `Routed.server`."""
 

@@ -242,6 +242,8 @@ class Interim(Message, frozen=True, tag=75):
 class Cancel(Message, frozen=True, tag=69):
     sid: int
     reason: str
+    by_plugins: bool = False
+    """Plugins says so, and not the client's connection: that alone ends what is planned with OUTLIVES."""
 
 
 class Claim(Message, frozen=True, tag=70):

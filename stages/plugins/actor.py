@@ -181,12 +181,12 @@ class PluginsActor(OfStreams):
         if stream is not None and stream.response is None and stream.is_forwarded:
             self._answers.arrived(stream, response)
         elif not self._fetches.responded(response) and not response.ended:
-            self._send(response.source, Cancel(response.sid, "gone"))
+            self._send(response.source, Cancel(response.sid, "gone", True))
 
     def _interim(self, interim: Interim) -> None:
         """No hook sees these; they come through here so that they are not overtaken by the final answer."""
         stream = self._by_sid.get(interim.sid)
-        if stream is not None and stream.response is None and stream.is_forwarded:
+        if stream is not None and stream.response is None and stream.is_forwarded and stream.exchange._has_client:
             self._send(stream.to_accept, interim)
 
     def _data(self, data: Data) -> None:
@@ -223,12 +223,20 @@ class PluginsActor(OfStreams):
         stream = self._by_sid.get(sid)
         if stream is None:
             self._refuse(sid)  # it may have overtaken the request, which comes by way of routing
-        else:
+        elif not self._outlives(stream):
             self._forget(stream, cancel.reason)
+
+    def _outlives(self, stream: PluginStream) -> bool:
+        """Its client has left: does a cache want the answer all the same?"""
+        caching = stream.exchange._caching
+        if caching is None or not caching.is_lasting or not stream.is_forwarded:
+            return False
+        stream.exchange._has_client = False
+        return True
 
     def _forget(self, stream: PluginStream, reason: str) -> None:
         if stream.is_forwarded:
-            self._send(stream.to_upstream, Cancel(stream.sid, reason))
+            self._send(stream.to_upstream, Cancel(stream.sid, reason, True))
         self.streams.drop(stream)
 
     def _refuse(self, sid: int) -> None:
@@ -275,7 +283,10 @@ class PluginsActor(OfStreams):
         self._send(recall.asker, Recalled(recall.sid, self.context.id, state))
 
     def broken(self, broken: Broken) -> None:
-        if owner_of(broken.sid) == self.context.id:
+        stream = self._by_sid.get(broken.sid)
+        if stream is not None and not stream.exchange._has_client:
+            self._forget(stream, broken.reason)
+        elif owner_of(broken.sid) == self.context.id:
             self._fetches.broken(broken)
         else:
             super().broken(broken)
@@ -289,7 +300,7 @@ class PluginsActor(OfStreams):
         self._counts.forget(gone)
         self._endings.forget(gone)
         for stream in list(self._by_sid.values()):
-            if stream.to_accept in gone:
+            if stream.to_accept in gone and not self._outlives(stream):
                 self._forget(stream, "accept is gone")
             elif stream.to_upstream in gone and stream.is_forwarded:
                 self._answers.lost(stream)

@@ -13,7 +13,7 @@ from pingap.stages.error_page import ErrorPages
 from pingap.stages.errors import KINDS
 from pingap.stages.messages import UNKNOWN, Cancel, Data, Report, Response, owner_of
 from pingap.stages.plugins.bodies import PORTION, DownloadBody, carry, report_of, stages_of, trailers_of
-from pingap.stages.plugins.chain import Chain
+from pingap.stages.plugins.chain import Chain, Hooks
 from pingap.stages.plugins.core import PIECE, BodyTooLarge, Replied
 from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead, Transformer
 from pingap.stages.plugins.failures import Failures, answer_to
@@ -53,15 +53,31 @@ class Answers:
     def arrived(self, stream: PluginStream, response: Response) -> None:
         """The head of the answer has come from upstream."""
         stream.response = response
+        exchange, chain = stream.exchange, stream.chain
+        exchange._report = response.report
         if response.report is not None and response.report.error:
+            self._page_arrived(stream, response, response.report.error)
+            return
+        exchange.response = ResponseHead(response.status, response.headers, response.length)
+        self._hooks_on(stream, chain.respond if stream.exchange._has_client else chain.fills)
+
+    def _page_arrived(self, stream: PluginStream, response: Response, kind: str) -> None:
+        """An error page of upstream's: no backend has answered."""
+        caching = stream.exchange._caching
+        kept = caching.failed(kind) if caching is not None else None
+        if kept is not None:
+            self._replace(stream, kept)
+        elif stream.exchange._has_client:
             headers = self._headers_of_page(stream.exchange, stream.chain, response)
             self._pass(stream, response, response.status, headers, response.length)
-            return
+        else:
+            self._streams.drop(stream)
+
+    def _hooks_on(self, stream: PluginStream, hooks: Hooks) -> None:
+        """Gives the head of the answer to hooks, then sends it on."""
         exchange, chain = stream.exchange, stream.chain
-        exchange.response = ResponseHead(response.status, response.headers, response.length)
-        exchange._report = response.report
         try:
-            at, result = run(chain.respond, exchange, 0, self._guard if chain.is_guarded else None)
+            at, result = run(hooks, exchange, 0, self._guard if chain.is_guarded else None)
         except HookError as error:
             self.failed(stream, error)
             return
@@ -70,12 +86,11 @@ class Answers:
         elif isinstance(result, Reply):
             self._replace(stream, result)
         else:
-            stream.task = self._streams.spawn(stream, self._arrived_later(stream, at, result), self.failed, result)
+            stream.task = self._streams.spawn(stream, self._hooks_later(stream, hooks, at, result), self.failed, result)
 
-    async def _arrived_later(self, stream: PluginStream, at: int, waits: Any) -> None:
-        chain = stream.chain
+    async def _hooks_later(self, stream: PluginStream, hooks: Hooks, at: int, waits: Any) -> None:
         try:
-            result = await run_on(chain.respond, stream.exchange, at, waits, self._guard if chain.is_guarded else None)
+            result = await run_on(hooks, stream.exchange, at, waits, self._guard if stream.chain.is_guarded else None)
         except HookError as error:
             self.failed(stream, error)
             return
@@ -86,22 +101,33 @@ class Answers:
 
     def _respond(self, stream: PluginStream) -> None:
         """All hooks have had the head."""
-        exchange, response = stream.exchange, stream.response
+        exchange, response, pieces = stream.exchange, stream.response, stream.pieces
         head, stages = exchange.response, exchange._response_stages
         assert response is not None and head is not None
+        if not stream.exchange._has_client:
+            self._cancel_upstream(stream)
+            self._streams.drop(stream)
+            return
+        if pieces is not None:
+            if exchange.has_response_body:
+                stages = [pieces, *(stages or ())]
+            else:
+                pieces.close()
+        elif stages is None and len(response.body) > PORTION:
+            stages = []
         if stages is not None and exchange.has_response_body:
             if response.ended and len(stages) == 1 and len(response.body) <= PIECE and self._answer_at_once(stream, response, stages[0]):
                 return
             download = stream.download = DownloadBody(stream, stages_of(stream, stages), self._send, self._me, self._guard)
-            if len(stages) == 1 and stream.pieces is not None:
-                download.length = stream.pieces.length
+            if len(stages) == 1 and pieces is not None:
+                download.length = pieces.length
             if response.body or response.ended:
                 download.offer(response.body, response.ended)
             early, stream.early = stream.early, None
             for data in early or ():
                 self.data(stream, data)
             if self._streams.has(stream):
-                file = stream.pieces.file if len(stages) == 1 and stream.pieces is not None else None
+                file = pieces.file if len(stages) == 1 and pieces is not None else None
                 if file is not None and self._can_open(stream):
                     download.name_file(file)
                 else:
@@ -221,23 +247,23 @@ class Answers:
 
     def reply(self, exchange: Exchange, chain: Chain, reply: Reply, response: Response | None = None) -> None:
         """A plugin answers itself. response: the backend's, if there was one already."""
+        if exchange._caching is not None:
+            exchange._caching.ended()
+        if not exchange._has_client:
+            return
         headers, body = reply.headers, reply.body
         if type(body) is not bytes:
             self._reply_in_pieces(exchange, chain, reply, response)
             return
+        hooks = chain.on_hits if reply.is_stored else chain.outermost
         length = UNKNOWN if reply.status in _BODILESS else len(body)
         if exchange._routed.method == b"HEAD" or reply.status in _BODILESS:
             body = b""
         made = self._made(exchange, reply.status, headers, length, body, "", response)
-        if not chain.outermost.calls and len(body) <= PORTION:
+        if not hooks.calls and len(body) <= PORTION:
             self._send(owner_of(made.sid), made)
-            return
-        stream = self._replied(exchange, chain, made)
-        if stream is None:
-            return
-        if exchange._response_stages is None and len(body) > PORTION:
-            exchange._response_stages = []
-        self._respond(stream)
+        else:
+            self._replied(exchange, chain, made, None, reply.is_stored)
 
     def _reply_in_pieces(self, exchange: Exchange, chain: Chain, reply: Reply, response: Response | None) -> None:
         pieces: Any = reply.body
@@ -247,29 +273,26 @@ class Answers:
             pieces = Pieces("", pieces, _unguarded, self._failures.late)
         length = UNKNOWN if reply.status in _BODILESS else pieces.length
         made = self._made(exchange, reply.status, reply.headers, length, b"", "", response)
-        stream = self._replied(exchange, chain, made)
-        if stream is None or not exchange.has_response_body:
-            pieces.close()
-        if stream is not None:
-            stream.pieces = pieces
-            if exchange.has_response_body:
-                exchange._response_stages = [pieces, *(exchange._response_stages or ())]
-            self._respond(stream)
+        self._replied(exchange, chain, made, pieces, reply.is_stored)
 
-    def _replied(self, exchange: Exchange, chain: Chain, made: Response) -> PluginStream | None:
-        """A stream for an answer that is made here, when the outermost plugins have had its head; None if they failed."""
+    def _replied(self, exchange: Exchange, chain: Chain, made: Response, pieces: Pieces | None, is_stored: bool) -> None:
+        """Makes a stream of an answer that is made here, for the hooks that see such a one, or for its body."""
         stream = self._streams.open(exchange, chain)
         stream.response = made
+        stream.pieces = pieces
         exchange.response = ResponseHead(made.status, made.headers, made.length)
         exchange._report = made.report
         exchange._response_stages = None
+        if is_stored:
+            self._hooks_on(stream, chain.on_hits)
+            return
         try:
             if run(chain.outermost, exchange, 0, None)[1] is not None:
                 raise TypeError("an outermost plugin neither replies nor waits when another plugin has replied")
         except Exception as error:
             self.failed(stream, error)
-            return None
-        return stream
+        else:
+            self._respond(stream)
 
     def _replace(self, stream: PluginStream, reply: Reply) -> None:
         """A plugin replies in place of the backend's answer."""
@@ -279,6 +302,10 @@ class Answers:
 
     def error(self, exchange: Exchange, chain: Chain | None, kind: str, response: Response | None = None) -> None:
         """An error page."""
+        if exchange._caching is not None:
+            exchange._caching.ended()
+        if not exchange._has_client:
+            return
         pages: ErrorPages = chain.pages if chain is not None else self.pages
         routed = exchange._routed
         report = self._report(exchange, kind, response)
@@ -328,7 +355,9 @@ class Answers:
             return
         self._cancel_upstream(stream)
         self._streams.drop(stream)
-        if stream.responded:
+        if not stream.exchange._has_client:
+            self._failures.happened(stream.chain, error)
+        elif stream.responded:
             self._failures.happened(stream.chain, error)
             self._send(stream.to_accept, Data(stream.sid, b"", False, "plugin_failed"))
         elif isinstance(error, BodyTooLarge):
@@ -359,7 +388,7 @@ class Answers:
 
     def _cancel_upstream(self, stream: PluginStream) -> None:
         if stream.is_forwarded and not (stream.response is not None and stream.response.ended):
-            self._send(stream.to_upstream, Cancel(stream.sid, "plugins"))
+            self._send(stream.to_upstream, Cancel(stream.sid, "plugins", True))
 
 
 async def _unguarded(waits: Awaitable[Any]) -> Any:

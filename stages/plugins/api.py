@@ -147,6 +147,8 @@ class Plugin(Generic[S]):
     """For `host.in_thread`, of a plugin that comes with pingap; users' have the key `threads` of their section."""
     files: ClassVar[tuple[str, ...]] = ()
     """Keys that are paths of files, of a plugin that comes with pingap: relative ones are made absolute when the section is read."""
+    is_innermost: ClassVar[bool] = False
+    """Its response hook runs before those of all other plugins, and not on what is stored: a cache's. Of plugins of ours."""
     is_outermost: ClassVar[bool] = False
     """Its response hooks run after those of all other plugins, and on replies of plugins too."""
     sees_error_pages: ClassVar[bool] = False

@@ -29,10 +29,23 @@ class Hooks:
 class Chain:
     """The plugins of one location."""
 
-    __slots__ = ("before", "counts_requests", "is_guarded", "on_pages", "outermost", "pages", "proxy", "reads_request_body", "respond")
+    __slots__ = (
+        "before",
+        "counts_requests",
+        "fills",
+        "is_guarded",
+        "on_hits",
+        "on_pages",
+        "outermost",
+        "pages",
+        "proxy",
+        "reads_request_body",
+        "respond",
+    )
 
     def __init__(self, lives: Sequence[Live], pages: ErrorPages) -> None:
-        inner = [live for live in lives if not live.is_outermost]
+        innermost = [live for live in lives if live.is_innermost]
+        inner = [live for live in lives if not (live.is_outermost or live.is_innermost)]
         outer = [live for live in lives if live.is_outermost]
         self.before = Hooks(lives, "early_request", "request")
         self.proxy = Hooks(lives, "proxy_upstream")
@@ -40,7 +53,11 @@ class Chain:
         """Response hooks that see what plugins answer themselves, too."""
         self.on_pages = Hooks([live for live in lives if live.sees_error_pages], "response")
         """Those that see the head of an error page."""
-        self.respond = Hooks(lives, "upstream_response") + Hooks(inner, "response") + self.outermost
+        self.on_hits = Hooks(inner, "response") + self.outermost
+        """Those that see an answer that was kept from before."""
+        self.fills = Hooks(lives, "upstream_response") + Hooks(innermost, "response")
+        """Those that see an answer that is for a cache alone."""
+        self.respond = self.fills + self.on_hits
         self.counts_requests = any(live.counts_requests for live in lives)
         self.is_guarded = any(live.is_guarded for live in lives)
         self.reads_request_body = any(live.reads_request_body for live in lives)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Set
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from mypy_extensions import mypyc_attr
 
@@ -34,6 +34,8 @@ class Reply(NamedTuple):
     """Header block in normal form."""
     body: bytes | AsyncIterable[bytes]
     """The latter, a `FileBody` too, is asked for its pieces as the client takes them."""
+    is_stored: bool = False
+    """It is a backend's, kept from before: the response hooks of all plugins see it."""
 
 
 def reply(status: int = 200, body: str | bytes | bytearray | memoryview | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
@@ -165,12 +167,27 @@ MOST_TRANSFORMERS: Final = 256
 NO_UPSTREAMS: Final[Set[str]] = frozenset()
 
 
+class Kept(Protocol):
+    """What a cache has begun for a request, and ends with it (cache/turn.py)."""
+
+    is_lasting: bool
+    """The answer is wanted even when the client has left."""
+
+    def failed(self, kind: str) -> Reply | None:
+        """No backend has answered (stages/errors.py has the kinds). What takes the place of the error page; None when nothing does."""
+
+    def ended(self) -> None:
+        """Nothing comes of it any more: the request is over, or something else answers it. May be said more than once."""
+
+
 class Exchange:
     """One request and, from upstream_response on, its answer."""
 
     __slots__ = (
         "_body_is_settled",
+        "_caching",
         "_context",
+        "_has_client",
         "_reached",
         "_report",
         "_request_stages",
@@ -208,6 +225,9 @@ class Exchange:
         """The answer; None until upstream_response."""
         self._report: Report | None = None
         self._state: dict[Any, Any] | None = None
+        self._caching: Kept | None = None
+        self._has_client = True
+        """Somebody gets the answer. If not, a cache does: the client has left, or there was none."""
         self._seconds: dict[str, float] | None = None
         """Plugin → what its hooks took, of those that took long; not in the context, which is the plugins' own."""
 

@@ -174,7 +174,7 @@ class Fetches:
     ) -> PluginFetch:
         if not self._context.can_send(to):
             raise FetchFailed("overloaded", "the way to upstream is stuck")
-        sid = self._last_sid = self._last_sid + 1
+        sid = self.next_sid()
         is_inline = len(body) <= INLINE
         fetch = PluginFetch(sid, to, b"" if is_inline else body, limit, asyncio.get_running_loop().create_future())
         self._by_sid[sid] = fetch
@@ -186,6 +186,11 @@ class Fetches:
         ))
         # fmt: on
         return fetch
+
+    def next_sid(self) -> int:
+        """The number of a stream that this actor owns."""
+        self._last_sid += 1
+        return self._last_sid
 
     def _end(self, fetch: PluginFetch) -> None:
         """Nobody waits for it any more."""

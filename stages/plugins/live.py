@@ -23,6 +23,7 @@ class Live:
         "files",
         "hooks",
         "is_guarded",
+        "is_innermost",
         "is_outermost",
         "meter",
         "name",
@@ -41,6 +42,7 @@ class Live:
         self.files = made.files
         self.is_guarded = made.bounds is not None
         self.counts_requests = made.plugin.counts_requests
+        self.is_innermost = made.plugin.is_innermost and made.bounds is None
         self.is_outermost = made.plugin.is_outermost
         self.reads_request_body = made.plugin.reads_request_body
         self.sees_error_pages = made.plugin.sees_error_pages and made.bounds is None

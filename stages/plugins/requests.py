@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from pingap.stages.http1.rules import NOT_IN_TRAILERS
-from pingap.stages.itinerary import NO_TRAILERS, REQUEST_BODY, RESPONSE_PLUGINS
+from pingap.stages.itinerary import NO_TRAILERS, OUTLIVES, REQUEST_BODY, RESPONSE_PLUGINS
 from pingap.stages.messages import Routed
 from pingap.stages.plugins.answers import Answers
 from pingap.stages.plugins.bodies import UploadBody, carry, stages_of
@@ -35,12 +35,12 @@ class RequestRunner:
         self._guard = guard
         self._answers = answers
 
-    def serve(self, exchange: Exchange, chain: Chain) -> None:
-        """All that can be done at once; a task does the rest."""
+    def serve(self, exchange: Exchange, chain: Chain, at: int = 0) -> None:
+        """All that can be done at once; a task does the rest. at: of the hooks before the proxy step, the number of the first to run."""
         routed, answers = exchange._routed, self._answers
         guard = self._guard if chain.is_guarded else None
         try:
-            at, result = run(chain.before, exchange, 0, guard)
+            at, result = run(chain.before, exchange, at, guard)
             if result is None:
                 if exchange._request_stages is not None:
                     self._later(exchange, chain, False, at, None)
@@ -154,6 +154,8 @@ class RequestRunner:
         removed = exchange.headers.removed
         if removed and not ended and _may_come_back(removed):
             plan |= NO_TRAILERS
+        if exchange._caching is not None:
+            plan |= OUTLIVES
         return replace(
             routed,
             target=exchange._target,

@@ -104,13 +104,17 @@ class PluginStreams:
 
     def forget(self, sid: int) -> None:
         """The stream is over, and whoever works for it knows."""
-        self.by_sid.pop(sid, None)
+        stream = self.by_sid.pop(sid, None)
+        if stream is not None and stream.exchange._caching is not None:
+            stream.exchange._caching.ended()
 
     def drop(self, stream: PluginStream) -> None:
         """The stream is over for this stage."""
         by_sid, sid = self.by_sid, stream.sid
         if by_sid.get(sid) is stream:
             del by_sid[sid]
+        if stream.exchange._caching is not None:
+            stream.exchange._caching.ended()
         stream.stop()
 
     def stop(self) -> None:

@@ -16,7 +16,7 @@ from pingap.stages.answers import page_response, report_on
 from pingap.stages.broken import OfStreams
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
-from pingap.stages.itinerary import RESPONSE_PLUGINS
+from pingap.stages.itinerary import OUTLIVES, RESPONSE_PLUGINS
 from pingap.stages.messages import (
     ANSWER_LOST,
     INLINE_PAUSE,
@@ -83,7 +83,7 @@ class UpstreamActor(OfStreams):
         self._current: CompiledUpstreams | None = None
         self._exchanges: dict[int, UpstreamExchange] = {}
         self._refused: Memory[bool] = Memory(REMEMBERED)
-        """Cancelled or recalled before they came."""
+        """Cancelled or recalled before they came. False: only its client has left, and it is not said yet whether that ends it."""
         self._answered: Memory[tuple[int, tuple[int, ...]]] = Memory(REMEMBERED)
         """Stream → the plugins replica that got its answer, and who watches."""
         self._promised: dict[int, tuple[int, tuple[int, ...]]] = {}
@@ -139,7 +139,8 @@ class UpstreamActor(OfStreams):
 
     def _routed(self, routed: Routed) -> None:
         sid = routed.sid
-        if self._refused.is_used and self._refused.get(sid):
+        refused = self._refused.get(sid) if self._refused.is_used else None
+        if refused or (refused is False and not routed.plan & OUTLIVES):
             return  # accept was told that it never began, or does not want it any more
         self._requests += 1
         generations = self._generations
@@ -188,9 +189,10 @@ class UpstreamActor(OfStreams):
     def _cancel(self, cancel: Cancel) -> None:
         exchange = self._exchanges.get(cancel.sid)
         if exchange is not None:
-            exchange.cancel()
-        else:
-            self._refused.put(cancel.sid, True)  # it may have overtaken the request, which comes by way of other stages
+            if cancel.by_plugins or not exchange.routed.plan & OUTLIVES:
+                exchange.cancel()
+        elif not self._refused.get(cancel.sid):
+            self._refused.put(cancel.sid, cancel.by_plugins)  # it may have overtaken the request, which comes by way of other stages
 
     # -- who lives ------------------------------------------------------------
 
@@ -222,7 +224,7 @@ class UpstreamActor(OfStreams):
             return
         for exchange in list(self._exchanges.values()):
             sid = exchange.sid
-            if owner_of(sid) in gone or (exchange.has_responded and exchange.answers_to in gone):
+            if (owner_of(sid) in gone and not exchange.routed.plan & OUTLIVES) or (exchange.has_responded and exchange.answers_to in gone):
                 exchange.cancel()  # the client is gone, or the rest of a begun answer would go nowhere
             elif exchange.needed_plugins in gone and (exchange.has_responded or sid in self._promised):
                 exchange.give_up("stage_lost")

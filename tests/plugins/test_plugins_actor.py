@@ -90,7 +90,7 @@ async def test_cancel_reaches_upstream_when_the_client_leaves() -> None:
 async def test_an_answer_to_a_stream_that_is_gone_is_cancelled() -> None:
     async with Stage(TOUCH) as stage:
         stage.give(stage.response("", b"x", ended=False))
-        assert stage.sent() == [(UPSTREAM, Cancel(SID, "gone"))]
+        assert stage.sent() == [(UPSTREAM, Cancel(SID, "gone", True))]
         assert stage.feed(stage.response("", b"x")) == []
         assert stage.feed(data(b"x"), credit(5)) == []
 
@@ -136,7 +136,7 @@ async def test_when_accept_dies_its_streams_are_forgotten() -> None:
     async with Stage(ZIP) as stage:
         await stage.run(stage.request())
         stage.members(ROUTING, PLUGINS, UPSTREAM, CONFIG)
-        assert await stage.run() == [Cancel(SID, "accept is gone")]
+        assert await stage.run() == [Cancel(SID, "accept is gone", True)]
         assert stage.actor.held() == 0
 
 

@@ -110,7 +110,7 @@ async def test_a_plugin_may_answer_at_any_step(tmp_path: Path) -> None:
     async with Stage({"p": section(tmp_path, code)}) as stage:
         await stage.run(stage.request())
         out = await stage.run(stage.response("server: x", b"body", ended=False))
-        assert out[0] == Cancel(SID, "plugins")
+        assert out[0] == Cancel(SID, "plugins", True)
         assert (out[1].status, out[1].body, out[1].report.addr) == (418, b"tea", "127.0.0.1:9000")
         assert lines(out[1].headers)[0] == "x-kind: pot"
         assert stage.actor.held() == 0
@@ -538,7 +538,7 @@ async def test_a_body_that_fails_midway_is_cut_and_upstream_told(tmp_path: Path)
         for _ in range(5):
             await asyncio.sleep(0)
         sent = stage.sent()
-    assert sent == [(UPSTREAM, Cancel(SID, "plugins")), (ACCEPT, Data(SID, b"", False, "plugin_failed"))]
+    assert sent == [(UPSTREAM, Cancel(SID, "plugins", True)), (ACCEPT, Data(SID, b"", False, "plugin_failed"))]
     assert stage.context.logged[-1][2]["plugin"] == "p"
 
 

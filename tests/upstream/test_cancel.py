@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pingap.stages.messages import WINDOW
+from pingap.stages.itinerary import OUTLIVES
+from pingap.stages.messages import WINDOW, Cancel
 from tests.upstream.playbook import OK, Play
 
 
@@ -126,6 +127,36 @@ async def test_a_cancel_that_overtakes_its_request_still_counts(play: Play) -> N
     await play.turn()
     assert play.backend().asked == 0, "a backend was asked for an answer that nobody wants"
     assert play.hears_nothing()
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+async def test_an_answer_that_a_cache_wants_is_fetched_until_plugins_call_it_off(play: Play, is_early: bool) -> None:
+    """Its client's CANCEL does not end it, nor when it overtakes the request."""
+    play.serves()
+    sid = (9 << 32) + 78
+    if is_early:
+        play.cancels(sid)
+    play.asks(sid=sid, plan=OUTLIVES)
+    await play.turn()
+    play.cancels(sid)
+    link = play.backend().link
+    assert not link.is_closed
+    link.says(OK)
+    play.hears_response(sid)
+    play.asks(sid=sid + 1, plan=OUTLIVES)
+    await play.turn()
+    play.tell(Cancel(sid + 1, "plugins", True))
+    assert link.is_closed
+
+
+async def test_what_plugins_have_called_off_is_not_begun_whatever_its_client_does(play: Play) -> None:
+    play.serves()
+    sid = (9 << 32) + 79
+    play.tell(Cancel(sid, "plugins", True))
+    play.cancels(sid)
+    play.asks(sid=sid, plan=OUTLIVES)
+    await play.turn()
+    assert play.backend().asked == 0
 
 
 async def test_the_last_cancel_of_a_full_house_lets_the_next_in(play: Play) -> None:
