@@ -3,4 +3,5 @@ fresh, and what a request gets of it. Times are seconds of the store's clock (st
 wall clock moves.
 
 entry          what is kept of an answer
+purging        what a PURGE request asks for
 """

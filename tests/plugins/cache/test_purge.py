@@ -1,0 +1,165 @@
+"""PURGE: who may, what goes, and what the client is told. The store is a list that remembers what it was told to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from pingap.plugin import Addresses
+from pingap.stages.messages import Affinity, Routed
+from pingap.stages.plugins.cache import purge
+from pingap.stages.plugins.exchange import Exchange, Reply
+from tests.plugins.script import PEER, SID, block
+
+INSIDE = "10.1.2.3"
+
+
+class Keys:
+    """Keys as keys.py makes them; header `x-part` is a part if it is asked for."""
+
+    def __init__(self, namespace: bytes = b"ns", part: bytes | None = None) -> None:
+        self._namespace = namespace
+        self._part = part
+
+    def key_of(self, scheme: bytes, host: bytes, target: bytes, headers: bytes, extra: tuple[bytes, ...]) -> bytes:
+        parts = () if self._part is None else (self._part,)
+        return b"\0".join((self._namespace, scheme + b"://" + host + target, *parts, *extra))
+
+
+class Rules:
+    def __init__(self, keys: Keys, purgers: tuple[str, ...] = ("10.0.0.0/8", "::1")) -> None:
+        self.keys = keys
+        self.purgers = Addresses(purgers)
+
+
+class Ledger:
+    """A store that does what it is told in the next turn of the loop, or never, or not at all."""
+
+    def __init__(self, *, count: int = 1, is_silent: bool = False, error: Exception | None = None) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self._count = count
+        self._is_silent = is_silent
+        self._error = error
+
+    def purge_url(self, *args: Any) -> Awaitable[int]:
+        return self._done("url", *args)
+
+    def purge_prefix(self, *args: Any) -> Awaitable[int]:
+        return self._done("prefix", *args)
+
+    def purge_tag(self, *args: Any) -> Awaitable[int]:
+        return self._done("tag", *args)
+
+    def purge_all(self, *args: Any) -> Awaitable[int]:
+        return self._done("all", *args)
+
+    def _done(self, *what: Any) -> Awaitable[int]:
+        self.told.append(what)
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self._error is not None:
+            future.set_exception(self._error)
+        elif not self._is_silent:
+            asyncio.get_running_loop().call_soon(future.set_result, self._count)
+        return future
+
+
+def exchange(target: str, headers: str = "", ip: str = INSIDE, rewritten: str = "") -> Exchange:
+    raw = b"host: a.example\r\n" + block(headers)
+    original = target.encode() if rewritten else b""
+    # fmt: off
+    routed = Routed(SID, 1, Affinity(2, 3, 4), "s", PEER, b"PURGE", (rewritten or target).encode(), 11, b"a.example", raw, 0, b"", True,
+        0.5, b"", ip, "l", "u", 1, {}, (1.0, 2.0), original, ())
+    # fmt: on
+    return Exchange(routed)
+
+
+async def answer(asked: Exchange, rules: Rules, store: Ledger) -> Reply:
+    result = purge.handle(asked, rules, store)
+    return result if isinstance(result, Reply) else await result
+
+
+def text(reply: Reply) -> str:
+    assert isinstance(reply.body, bytes)
+    return reply.body.decode()
+
+
+async def test_one_url_goes_of_both_schemes_and_the_answer_is_the_same_found_or_not() -> None:
+    for count in (0, 3):
+        store = Ledger(count=count)
+        reply = await answer(exchange("/a?b=1"), Rules(Keys()), store)
+        assert (reply.status, reply.body) == (204, b"")
+        assert b"cache-control: no-store\r\n" in reply.headers
+        assert store.told == [("url", b"ns\0http://a.example/a?b=1", False), ("url", b"ns\0https://a.example/a?b=1", False)]
+
+
+async def test_a_url_goes_with_whatever_parts_its_keys_have() -> None:
+    store = Ledger()
+    await answer(exchange("/a"), Rules(Keys(part=b"gzip")), store)
+    assert ("url", b"ns\0http://a.example/a", False) in store.told
+    assert ("prefix", b"ns\0http://a.example/a\0", False) in store.told
+    assert all(b"gzip" not in key for _, key, _ in store.told)
+
+
+async def test_a_prefix_is_told_with_its_count() -> None:
+    store = Ledger(count=2)
+    reply = await answer(exchange("/v/images/*", rewritten="/images/*"), Rules(Keys()), store)
+    assert (reply.status, text(reply)) == (200, "purged: 4, fail: 0")
+    assert store.told == [("prefix", b"ns\0http://a.example/images/", False), ("prefix", b"ns\0https://a.example/images/", False)]
+
+
+async def test_all_is_the_namespace_and_without_one_the_host() -> None:
+    store = Ledger(count=5)
+    reply = await answer(exchange("/*", "pingap-purge: soft"), Rules(Keys()), store)
+    assert (reply.status, text(reply)) == (200, "purged: 5, fail: 0")
+    assert store.told == [("all", b"ns", True)]
+    store = Ledger()
+    await answer(exchange("/*"), Rules(Keys(namespace=b"")), store)
+    assert store.told == [("prefix", b"\0http://a.example/", False), ("prefix", b"\0https://a.example/", False)]
+
+
+async def test_tags_are_those_of_the_namespace() -> None:
+    store = Ledger()
+    reply = await answer(exchange("/any", "surrogate-key: a b\nfastly-soft-purge: 1"), Rules(Keys()), store)
+    assert (reply.status, text(reply)) == (200, "purged: 2, fail: 0")
+    assert store.told == [("tag", b"ns", b"a", True), ("tag", b"ns", b"b", True)]
+
+
+@pytest.mark.parametrize(
+    ("ip", "status", "said"),
+    [
+        ("192.0.2.9", 403, "Forbidden, ip is not allowed"),
+        ("::2", 403, "Forbidden, ip is not allowed"),
+        ("unix", 400, "The client has no IP address"),
+        ("", 400, "The client has no IP address"),
+    ],
+)
+async def test_who_may_not_purges_nothing(ip: str, status: int, said: str) -> None:
+    store = Ledger()
+    reply = await answer(exchange("/*", ip=ip), Rules(Keys()), store)
+    assert (reply.status, text(reply), store.told) == (status, said, [])
+
+
+async def test_without_a_list_nobody_may() -> None:
+    store = Ledger()
+    assert (await answer(exchange("/a", ip="127.0.0.1"), Rules(Keys(), ()), store)).status == 403
+    assert not store.told
+
+
+async def test_what_is_not_clear_is_refused_with_the_reason() -> None:
+    store = Ledger()
+    reply = await answer(exchange("/a", "pingap-purge: sof"), Rules(Keys()), store)
+    assert (reply.status, text(reply), store.told) == (400, "Pingap-Purge is soft or hard", [])
+
+
+async def test_a_store_that_is_silent_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purge, "LONGEST", 0.01)
+    reply = await answer(exchange("/a"), Rules(Keys()), Ledger(is_silent=True))
+    assert reply.status == 503 and text(reply).startswith("not purged")
+
+
+async def test_a_store_that_fails_is_no_success() -> None:
+    with pytest.raises(OSError, match="full"):
+        await answer(exchange("/a"), Rules(Keys()), Ledger(error=OSError("full")))
