@@ -10,11 +10,14 @@ from __future__ import annotations
 from pingap.config.addresses import host_name as as_host_name
 from pingap.config.problems import BadValue
 from pingap.stages.coding.rules import codings_of, qualities, varying, weakened
+from pingap.stages.conditions import Precondition, Validators, is_range_meant, judge
 from pingap.stages.forwarded import OVERWRITTEN as OVERWRITTEN_HEADERS
 from pingap.stages.header_view import Headers
 from pingap.stages.header_view import writable as as_header_name
+from pingap.stages.http_dates import parse_date
 from pingap.stages.leases import Verdict
 from pingap.stages.plugins.api import Host, Plugin, Settings, Step, Trouble
+from pingap.stages.plugins.as_asked import as_asked
 from pingap.stages.plugins.exchange import (
     CONTINUE,
     SKIP,
@@ -54,9 +57,10 @@ from pingap.stages.plugins.fields import (
     parse_url,
 )
 from pingap.stages.plugins.figures import RequestFigures
-from pingap.stages.plugins.file_body import FileBody, JoinedBody
+from pingap.stages.plugins.file_body import DividedBody, FileBody, JoinedBody, SizedBody
 from pingap.stages.plugins.limits import BUCKET, INFLIGHT, RATE, bucket_verdict, rate_verdict
 from pingap.stages.plugins.processes import JobFailed
+from pingap.stages.ranges import spans_of
 from pingap.stages.spellings import as_sent, is_path, loosely, parameter
 from pingap.stages.variables import Source as Variables
 from pingap.stages.variables import Template
@@ -73,6 +77,7 @@ __all__ = [
     "Addresses",
     "BackendAnswer",
     "BadValue",
+    "DividedBody",
     "Duration",
     "Exchange",
     "FetchAnswer",
@@ -89,6 +94,7 @@ __all__ = [
     "Overloaded",
     "PathRegex",
     "Plugin",
+    "Precondition",
     "Regex",
     "Reply",
     "RequestFigures",
@@ -97,6 +103,7 @@ __all__ = [
     "Result",
     "Settings",
     "Size",
+    "SizedBody",
     "Status",
     "Step",
     "Template",
@@ -104,10 +111,12 @@ __all__ = [
     "Transformer",
     "Trouble",
     "Url",
+    "Validators",
     "Variables",
     "Verdict",
     "WholeBody",
     "Words",
+    "as_asked",
     "as_header_name",
     "as_host_name",
     "as_sent",
@@ -115,8 +124,11 @@ __all__ = [
     "codings_of",
     "compile_regex",
     "is_path",
+    "is_range_meant",
+    "judge",
     "loosely",
     "parameter",
+    "parse_date",
     "parse_url",
     "qualities",
     "query_alike",
@@ -124,6 +136,7 @@ __all__ = [
     "query_values",
     "rate_verdict",
     "reply",
+    "spans_of",
     "template",
     "varying",
     "weakened",

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from msgspec.structs import replace
 
@@ -45,7 +45,32 @@ class _Descriptor:
         os.close(self.number)
 
 
-class FileBody:
+class SizedBody:
+    """A body whose length is told before its pieces are there. May be replied as often as wanted."""
+
+    __slots__ = ()
+
+    length: int
+    """In bytes; negative where it is not known after all."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        raise NotImplementedError
+
+
+class DividedBody(SizedBody):
+    """One of which any part is a body, too."""
+
+    __slots__ = ()
+
+    offset: int
+    """Where it begins, in what it is a part of."""
+
+    def part(self, offset: int, length: int) -> Self:
+        """Another part of the same. Raises ValueError for one that there is not."""
+        raise NotImplementedError
+
+
+class FileBody(DividedBody):
     """Opened when it is made, so that what cannot be opened is the plugin's to answer for. May be replied as often as wanted."""
 
     __slots__ = ("_file", "_in_thread", "_piece", "length", "offset", "ref", "size")
@@ -86,7 +111,7 @@ class FileBody:
         if offset < 0 or self.length < 0 or offset + self.length > self.size:
             raise ValueError(f"{os.fspath(path)!r} has {self.size} bytes, and not {self.length} from {offset} on")
 
-    def part(self, offset: int, length: int) -> FileBody:
+    def part(self, offset: int, length: int) -> Self:
         """Another part of the same open file. Raises ValueError for one that it does not have."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ValueError(f"{os.fsdecode(self.ref.path)!r} has {self.size} bytes, and not {length} from {offset} on")
@@ -106,19 +131,28 @@ class FileBody:
             yield piece
 
 
-class JoinedBody:
+class JoinedBody(SizedBody):
     """Bytes and files one after the other, as a body whose length is told. May be replied as often as wanted."""
 
     __slots__ = ("_parts", "length")
 
-    def __init__(self, parts: Iterable[bytes | FileBody]) -> None:
+    def __init__(self, parts: Iterable[bytes | SizedBody]) -> None:
         self._parts = tuple(parts)
-        self.length = sum(part.length if isinstance(part, FileBody) else len(part) for part in self._parts)
+        self.length = sum(part.length if isinstance(part, SizedBody) else len(part) for part in self._parts)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for part in self._parts:
-            if isinstance(part, FileBody):
+            if isinstance(part, SizedBody):
                 async for piece in part:
                     yield piece
             elif part:
                 yield part
+
+
+class UnreadBody(SizedBody):
+    """The body of an answer to HEAD: nobody reads it, and its length is told."""
+
+    __slots__ = ("length",)
+
+    def __init__(self, length: int) -> None:
+        self.length = length

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.plugins.core import FLUSH
 from pingap.stages.plugins.exchange import HookError, Transformer, body_bytes
-from pingap.stages.plugins.file_body import WORTH, FileBody, JoinedBody
+from pingap.stages.plugins.file_body import WORTH, FileBody, SizedBody
 
 Wait = Callable[[Awaitable[Any]], Awaitable[Any]]
 """Awaits something of a plugin, within its bounds."""
@@ -35,7 +35,7 @@ class Pieces(Transformer):
 
     def __init__(self, name: str, body: AsyncIterable[bytes], wait: Wait, late: Callable[[str, BaseException], None]) -> None:
         """name: of the plugin. late: told what goes wrong when nobody waits for the body any more."""
-        self.length = body.length if isinstance(body, FileBody | JoinedBody) else UNKNOWN
+        self.length = body.length if isinstance(body, SizedBody) else UNKNOWN
         """Bytes of all pieces, where that is known beforehand."""
         self.file = body.ref if isinstance(body, FileBody) and self.length >= WORTH else None
         """What they come from, where it is worth while to name it instead."""

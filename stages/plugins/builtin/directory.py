@@ -54,7 +54,6 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from http.client import responses
-from secrets import token_hex
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
@@ -65,7 +64,6 @@ from pingap.plugin import (
     Exchange,
     HeaderLine,
     Host,
-    JoinedBody,
     Plugin,
     Reply,
     RequestPath,
@@ -73,18 +71,17 @@ from pingap.plugin import (
     Settings,
     Size,
     Trouble,
+    as_asked,
     as_sent,
     qualities,
     reply,
 )
-from pingap.stages.plugins.builtin.files.conditions import FAILED, NOT_MODIFIED, is_range_meant, judge
 from pingap.stages.plugins.builtin.files.finder import AddSlash, Denied, Finder, Listed, PassOn, Respell, Route, TryEntry
 from pingap.stages.plugins.builtin.files.listing import HEADERS, KINDS, name_of, render, wanted_kind
 from pingap.stages.plugins.builtin.files.media_types import TYPES
-from pingap.stages.plugins.builtin.files.ranges import Spans, content_range, part_heads, spans_of
 from pingap.stages.plugins.builtin.files.remembered import LONGEST_KEY, MOST_FILES, Remembered, budget_of_all
 from pingap.stages.plugins.builtin.files.searches import Searches
-from pingap.stages.plugins.builtin.files.served_file import ServedFile, Style
+from pingap.stages.plugins.builtin.files.served_file import Style
 from pingap.stages.plugins.builtin.files.tree import Tree, is_current
 from pingap.stages.plugins.builtin.files.web_paths import NoPath, WebPath, respelled, way_to_canonical, web_path, without_prefix
 
@@ -235,7 +232,7 @@ class Directory(Plugin[DirectorySettings]):
         assert remembered is not None
         route = remembered.get(key)
         if route is not None and route.is_local and is_current(route.checks):  # no disk is waited for: see Route.is_local
-            return self._file(exchange, route.file)
+            return as_asked(exchange, route.file.whole, route.file.known)
         try:
             asked = without_prefix(web_path(path), self._prefix)
         except NoPath as error:
@@ -259,7 +256,7 @@ class Directory(Plugin[DirectorySettings]):
             case Route():
                 if outcome.is_settled and outcome is not known and len(exchange.raw_path) <= LONGEST_KEY:
                     remembered.put(key, outcome)
-                return self._file(exchange, outcome.file)
+                return as_asked(exchange, outcome.file.whole, outcome.file.known)
             case Listed():
                 return await self._listed(exchange, outcome, asked)
             case AddSlash():
@@ -270,22 +267,6 @@ class Directory(Plugin[DirectorySettings]):
                 return CONTINUE
             case Denied():
                 return self._refused(exchange, outcome.status)
-
-    def _file(self, exchange: Exchange, file: ServedFile) -> Reply:
-        headers = exchange.headers
-        raw = headers.raw
-        if raw.find(b"\nif-") < 0 and raw.find(b"\nrange: ") < 0 and not raw.startswith((b"if-", b"range: ")):
-            return file.whole
-        verdict = judge(headers, file.known)
-        if verdict is NOT_MODIFIED:
-            return file.unchanged
-        if verdict is FAILED:
-            return reply(412, "Precondition Failed", [_NO_STORE])
-        asked = headers.get_all("range")
-        if exchange.method != "GET" or len(asked) != 1 or not is_range_meant(headers, file.known):
-            return file.whole
-        spans = spans_of(asked[0].encode("latin-1"), file.size)
-        return file.whole if spans is None else _parts(file, spans)
 
     async def _listed(self, exchange: Exchange, listed: Listed, asked: WebPath) -> Reply:
         assert self._host is not None
@@ -314,26 +295,6 @@ class Directory(Plugin[DirectorySettings]):
         plain = liked.get("identity", 0.0)
         found = [(liked.get(coding, liked.get("x-gzip", rest) if coding == "gzip" else rest), coding) for coding in self._codings]
         return tuple(coding for quality, coding in sorted(found, key=lambda pair: -pair[0]) if quality > 0 and quality >= plain)
-
-
-def _parts(file: ServedFile, spans: Spans) -> Reply:
-    """206, or 416 where there is none of them."""
-    size, content = file.size, file.content
-    if not spans:
-        return reply(416, "Range Not Satisfiable", [("content-range", f"bytes */{size}"), _NO_STORE])
-    if len(spans) == 1:
-        first, end = spans[0]
-        lines = [*file.lines, ("content-range", content_range(first, end, size))]
-        return reply(206, file.body.part(first, end - first) if content is None else content[first:end], lines)
-    boundary = token_hex(16)
-    *heads, last = part_heads(spans, size, file.content_type, boundary)
-    lines = [line for line in file.lines if line[0] != "content-type"]
-    lines.append(("content-type", f"multipart/byteranges; boundary={boundary}"))
-    if content is not None:
-        body = b"".join(head + content[first:end] for head, (first, end) in zip(heads, spans, strict=True))
-        return reply(206, body + last, lines)
-    parts = [part for head, (first, end) in zip(heads, spans, strict=True) for part in (head, file.body.part(first, end - first))]
-    return reply(206, JoinedBody([*parts, last]), lines)
 
 
 def _with_slash(exchange: Exchange) -> Reply:

@@ -1,6 +1,6 @@
 """Parts of `directory` (../directory.py). Each imports those before it only.
 
-web_paths.py ranges.py conditions.py media_types.py listing.py   decide
-tree.py (the disk)  served_file.py  finder.py                    run in threads
-remembered.py  searches.py                                       are on the loop
+web_paths.py  media_types.py  listing.py           decide
+tree.py (the disk)  served_file.py  finder.py      run in threads
+remembered.py  searches.py                         are on the loop
 """

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Any, Final, NamedTuple
 
-from pingap.plugin import FileBody, Reply, reply
-from pingap.stages.plugins.builtin.files.conditions import Validators
+from pingap.plugin import FileBody, Reply, Validators, reply
 from pingap.stages.plugins.builtin.files.media_types import attachment, type_of
 from pingap.stages.plugins.builtin.files.tree import DiskPlace, Identity, identity_of
 
@@ -18,9 +17,6 @@ kernel (`FileBody`), which costs less only from there on."""
 
 UNSETTLED: Final = 2_000_000_000
 """Nanoseconds. A file that was changed so lately may change again without its times telling: they move in steps."""
-
-_OF_BODY: Final = ("content-type", "content-encoding", "content-disposition", "accept-ranges")
-"""What 304 has no use for (RFC 9110 section 15.4.5)."""
 
 
 class Style(NamedTuple):
@@ -44,7 +40,7 @@ class Style(NamedTuple):
 class ServedFile:
     """A file, open."""
 
-    __slots__ = ("body", "content", "content_type", "identity", "is_settled", "known", "lines", "unchanged", "whole")
+    __slots__ = ("body", "content", "identity", "is_settled", "known", "lines", "whole")
 
     def __init__(self, place: DiskPlace, name: bytes, coding: str, style: Style, now: int) -> None:
         """place: its descriptor becomes ours. name: of the file that was asked for, which may be without the ending of its coding.
@@ -79,9 +75,7 @@ class ServedFile:
             lines.append(("content-disposition", attachment(name)))
         named = {header for header, _ in style.headers}
         self.lines = [*(line for line in lines if line[0] not in named), *style.headers]
-        self.content_type = next((value for header, value in self.lines if header == "content-type"), "")
         self.whole: Reply = reply(200, self.body if self.content is None else self.content, self.lines)
-        self.unchanged: Reply = reply(304, b"", [line for line in self.lines if line[0] not in _OF_BODY])
 
     @property
     def size(self) -> int:
@@ -92,11 +86,11 @@ def _validators(status: os.stat_result, coding: str, is_settled: bool, now: int)
     """No file was made in the first second of 1970: who builds what is always the same sets all times to it, and they tell nothing."""
     seconds = status.st_mtime_ns // 1_000_000_000
     if seconds <= 1:
-        return Validators(b"", 0, b"")
+        return Validators(b"", 0, b"", False)
     tag = f'{"" if is_settled else "W/"}"{status.st_mtime_ns:x}-{status.st_size:x}{coding and "-" + coding}"'.encode()
     if status.st_mtime_ns > now:  # Last-Modified is never later than Date (RFC 9110 section 8.8.2.1)
-        return Validators(tag, 0, b"")
-    return Validators(tag, seconds, formatdate(seconds, usegmt=True).encode())
+        return Validators(tag, 0, b"", False)
+    return Validators(tag, seconds, formatdate(seconds, usegmt=True).encode(), is_settled)
 
 
 def _read(descriptor: int, size: int) -> bytes | None:

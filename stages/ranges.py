@@ -76,17 +76,14 @@ def _joined(spans: Sequence[tuple[int, int]]) -> Spans:
     return joined
 
 
-def content_range(first: int, end: int, size: int) -> str:
-    return f"bytes {first}-{end - 1}/{size}"
+def content_range(first: int, end: int, size: int) -> bytes:
+    return b"bytes %d-%d/%d" % (first, end - 1, size)
 
 
-def part_heads(spans: Spans, size: int, content_type: str, boundary: str) -> list[bytes]:
-    """What stands before each part of a multipart/byteranges body, and behind the last (section 14.6)."""
-    heads = []
-    for number, (first, end) in enumerate(spans):
-        lines = [f"{'' if number == 0 else chr(13) + chr(10)}--{boundary}"]
-        if content_type:
-            lines.append(f"Content-Type: {content_type}")
-        lines += [f"Content-Range: {content_range(first, end, size)}", "", ""]
-        heads.append("\r\n".join(lines).encode("latin-1"))
-    return [*heads, f"\r\n--{boundary}--\r\n".encode()]
+def part_heads(spans: Spans, size: int, content_type: bytes, boundary: bytes) -> list[bytes]:
+    """What stands before each part of a multipart/byteranges body, and behind the last (section 14.6). content_type: b"" for none."""
+    kind = b"Content-Type: %b\r\n" % content_type if content_type else b""
+    form = b"\r\n--%b\r\n%bContent-Range: %b\r\n\r\n"
+    heads = [form % (boundary, kind, content_range(first, end, size)) for first, end in spans]
+    heads[0] = heads[0].removeprefix(b"\r\n")
+    return [*heads, b"\r\n--%b--\r\n" % boundary]
