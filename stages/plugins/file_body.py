@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from abc import abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
@@ -45,16 +46,13 @@ class _Descriptor:
         os.close(self.number)
 
 
-class SizedBody:
+class SizedBody(AsyncIterable[bytes]):
     """A body whose length is told before its pieces are there. May be replied as often as wanted."""
 
     __slots__ = ()
 
     length: int
     """In bytes; negative where it is not known after all."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        raise NotImplementedError
 
 
 class DividedBody(SizedBody):
@@ -65,9 +63,9 @@ class DividedBody(SizedBody):
     offset: int
     """Where it begins, in what it is a part of."""
 
+    @abstractmethod
     def part(self, offset: int, length: int) -> Self:
         """Another part of the same. Raises ValueError for one that there is not."""
-        raise NotImplementedError
 
 
 class FileBody(DividedBody):
@@ -156,3 +154,7 @@ class UnreadBody(SizedBody):
 
     def __init__(self, length: int) -> None:
         self.length = length
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        raise AssertionError("the body of an answer to HEAD is read")
+        yield b""  # so that it is a generator
