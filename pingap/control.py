@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pingap.bus.kinds import ASK, BOOT_FAILED, DRAIN, DRAINED, HEARTBEAT, HELLO, MEMBERS, READY, REPLY, REPORT, STOP, TELL
 from pingap.bus.link import Link
+from pingap.bus.members import READY as IS_READY
 from pingap.bus.sockets import RouterSocket
 from pingap.plan import Fleet
 from pingap.plan_words import (
@@ -26,7 +27,7 @@ from pingap.plan_words import (
     ScaleAsked,
     StopAsked,
 )
-from pingap.stage_questions import STAGE_OF, StageQuestions, Told
+from pingap.stage_questions import OF_ONE, STAGE_OF, StageQuestions, Told
 
 VERSION: Final = 1
 """Of the protocol: HELLO names it."""
@@ -93,6 +94,9 @@ class Control:
         self._told += 1
         hosts = [process for process in self._fleet.processes.values() if not stage or stage in process.role.stages]
         envelope = (TELL, word, (self._told, *args))
+        if word in OF_ONE:
+            ready = [process for process in hosts if process.state == IS_READY]
+            return Told(self._told, frozenset([next((process.key for process in ready if self._send(process.key, envelope)), 0)]) - {0})
         return Told(self._told, frozenset(process.key for process in hosts if self._send(process.key, envelope)))
 
     def forget(self, key: int) -> None:
@@ -152,6 +156,9 @@ class Control:
             yield BootFailed(key, str(envelope[2]))
         elif kind == DRAINED:
             yield Drained(tuple(envelope[1]), int(envelope[2]))
+        elif kind == REPORT and envelope[2] == "answer":
+            said = envelope[3]
+            self.of_stages.answer(said["asked"], said["ok"], said["value"], key)
         elif kind == REPORT:
             self._reported(envelope[2], envelope[3])
 

@@ -141,6 +141,14 @@ class Listeners:
         found = [f"{'https' if server.global_certificates else 'http'}://{addr}" for addr, server in named]
         return list(dict.fromkeys(found))
 
+    def rows(self) -> list[dict[str, str]]:
+        """Which server listens where, each address once: `server`, `addr` and `scheme`."""
+        named = [(one.server, one.addr) for one in self._open.values() if one.server in self._servers]
+        return [
+            {"server": name, "addr": addr, "scheme": "https" if self._servers[name].global_certificates else "http"}
+            for name, addr in dict.fromkeys(named)
+        ]
+
     def close(self, listeners: list[Listener]) -> list[int]:
         """Closes them here; their keys, so that others close theirs."""
         for listener in listeners:

@@ -15,13 +15,21 @@ ANSWER: Final = 4.5
 
 OF_CONFIG: Final = ("reload", "dry-run", "rollback")
 OF_DISCOVERY: Final = ("upstreams", "upstream-drain", "upstream-enable")
+OF_PLUGINS: Final = ("cache-stats", "cache-purge", "cache-explain")
 
-STAGE_OF: Final = dict.fromkeys(OF_CONFIG, "config") | dict.fromkeys(OF_DISCOVERY, "discovery")
+STAGE_OF: Final = dict.fromkeys(OF_CONFIG, "config") | dict.fromkeys(OF_DISCOVERY, "discovery") | dict.fromkeys(OF_PLUGINS, "plugins")
 """Word → the stage that answers it."""
+
+OF_EACH: Final = frozenset(("cache-stats",))
+"""Each replica of the stage answers; the reply is {"answers": [what each said], "silent": how many did not answer in time}."""
+
+OF_ONE: Final = frozenset(("cache-purge", "cache-explain"))
+"""Any one replica that is ready is asked: they would all do and say the same."""
 
 _ABSENT: Final = {
     "config": "the config stage is not running: it reads the configuration anew when it is back",
     "discovery": "the discovery stage is not running at the moment: ask again when it is back, which `pingap ps` tells",
+    "plugins": "no process of the plugins stage is ready at the moment: ask again when one is, which `pingap ps` tells",
 }
 
 
@@ -40,6 +48,10 @@ class _Waiting(NamedTuple):
     word: str
     told: Told
     timer: asyncio.TimerHandle
+    left: set[int]
+    """Processes that have not answered yet."""
+    found: list[Any]
+    """What others said, of a question OF_EACH."""
 
 
 class StageQuestions:
@@ -65,11 +77,21 @@ class StageQuestions:
             self._reply(peer, number, False, _ABSENT[stage])
             return
         timer = self._loop.call_later(ANSWER, self._time_out, peer, number)
-        self._waiting.append(_Waiting(peer, number, word, told, timer))
+        self._waiting.append(_Waiting(peer, number, word, told, timer, set(told.processes), []))
 
-    def answer(self, asked: int, ok: bool, value: Any) -> None:
-        """A stage answers one question. asked: the number of its TELL."""
-        self._end([one for one in self._waiting if one.told.number == asked], ok, value)
+    def answer(self, asked: int, ok: bool, value: Any, process: int) -> None:
+        """A stage answers one question. asked: the number of its TELL. process: the key of the one that says it."""
+        for one in [one for one in self._waiting if one.told.number == asked]:
+            if one.word in OF_EACH and ok:
+                one.left.discard(process)
+                one.found.append(value)
+                self._look(one)
+            else:
+                self._end([one], ok, value)
+
+    def _look(self, one: _Waiting) -> None:
+        if not one.left:
+            self._end([one], True, _gathered(one))
 
     def settle(self, word: str, newest: int, value: Any) -> None:
         """What became of something answers those who had asked for it up to the TELL `newest`.
@@ -80,8 +102,12 @@ class StageQuestions:
 
     def forget(self, process: int) -> None:
         """That process is gone: what it alone was asked has no answer."""
-        for one in [one for one in self._waiting if one.told.processes == {process}]:
-            self._end([one], False, f"the {STAGE_OF[one.word]} stage ended before it had answered: see the log")
+        for one in [one for one in self._waiting if process in one.left]:
+            one.left.discard(process)
+            if one.found:
+                self._look(one)
+            elif not one.left:
+                self._end([one], False, f"the {STAGE_OF[one.word]} stage ended before it had answered: see the log")
 
     def close(self) -> None:
         """Nobody is there to be answered any more."""
@@ -90,11 +116,18 @@ class StageQuestions:
         self._waiting = []
 
     def _time_out(self, peer: bytes, number: int) -> None:
-        ended = [one for one in self._waiting if (one.peer, one.number) == (peer, number)]
-        self._end(ended, False, f"no outcome within {ANSWER:g} s: see the log")
+        for one in [one for one in self._waiting if (one.peer, one.number) == (peer, number)]:
+            if one.found:
+                self._end([one], True, _gathered(one))
+            else:
+                self._end([one], False, f"no outcome within {ANSWER:g} s: see the log")
 
     def _end(self, ended: list[_Waiting], ok: bool, value: Any) -> None:
         self._waiting = [one for one in self._waiting if one not in ended]
         for one in ended:
             one.timer.cancel()
             self._reply(one.peer, one.number, ok, value)
+
+
+def _gathered(one: _Waiting) -> dict[str, Any]:
+    return {"answers": one.found, "silent": len(one.left)}

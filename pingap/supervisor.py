@@ -125,7 +125,12 @@ class Supervisor:
         self._control.slow["upgrade"] = lambda ticket, args: self._succession.begin(args[0] if args else (), ticket)
 
     def _questions(self) -> dict[str, Callable[[tuple[Any, ...]], Any]]:
-        return {"ps": lambda _: self.rows(), "restart": lambda _: self._may_restart(), "kill": lambda args: self._kill_one(*args)}
+        return {
+            "ps": lambda _: self.rows(),
+            "restart": lambda _: self._may_restart(),
+            "kill": lambda args: self._kill_one(*args),
+            "listeners": lambda _: self._listeners.rows(),
+        }
 
     async def serve(self) -> Finish:
         """Starts everything and serves until it is stopped."""
@@ -353,8 +358,6 @@ class Supervisor:
             if value["number"] != self._committed and value.get("timings"):
                 self._committed = value["number"]
                 self._feed(TimingsChanged(Timings(*value["timings"])))  # all else in a generation is for the stages
-        elif word == "answer":
-            self._control.of_stages.answer(value["asked"], value["ok"], value["value"])
         elif word == "workers":
             self._spawner.work(topology.WORKER_JOB, value)
         else:

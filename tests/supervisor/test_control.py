@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pingap import stage_questions
 from pingap.bus.kinds import ASK, HELLO, MEMBERS, REPLY, REPORT, STOP, TELL
 from pingap.control import Control
 
 CONFIG = SimpleNamespace(key=7, pid=4242, ids=(1,), role=SimpleNamespace(stages=("config",)))
 DISCOVERY = SimpleNamespace(key=8, pid=4243, ids=(2,), role=SimpleNamespace(stages=("discovery",)))
+FIRST = SimpleNamespace(key=9, pid=4244, ids=(3,), role=SimpleNamespace(stages=("plugins",)), state="ready")
+SECOND = SimpleNamespace(key=10, pid=4245, ids=(4,), role=SimpleNamespace(stages=("plugins",)), state="ready")
+STARTED = SimpleNamespace(key=11, pid=4246, ids=(5,), role=SimpleNamespace(stages=("plugins",)), state="starting")
 PEER, OTHER, ASKER = b"config", b"discovery", b"asker"
 
 
 class Script:
-    """A control socket without sockets; its fleet has two processes, config, which has said HELLO, and discovery, which has not."""
+    """A control socket without sockets; of its fleet config has said HELLO, and discovery and three of plugins have not."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, Any]] = []
         self.fed: list[Any] = []
         table = SimpleNamespace(announcement=SimpleNamespace(seq=1, newest=1, rows=[]))
-        fleet = SimpleNamespace(processes={7: CONFIG, 8: DISCOVERY}, of_actor={1: CONFIG, 2: DISCOVERY}.get, table=table)
+        all_of_them = (CONFIG, DISCOVERY, STARTED, FIRST, SECOND)
+        by_actor = {process.ids[0]: process for process in all_of_them}
+        fleet = SimpleNamespace(processes={process.key: process for process in all_of_them}, of_actor=by_actor.get, table=table)
         self.control = Control(self, "/nowhere", fleet, self.fed.append, self.reported, {})  # type: ignore[arg-type]
 
     def router(self, endpoint: str, take: Any) -> Any:
@@ -35,10 +42,7 @@ class Script:
         return True
 
     def reported(self, word: str, value: Any) -> None:
-        if word == "answer":
-            self.control.of_stages.answer(value["asked"], value["ok"], value["value"])
-        else:
-            self.control.of_stages.settle(value["word"], value["asked"], value)
+        self.control.of_stages.settle(value["word"], value["asked"], value)
 
     def on(self, peer: bytes, *envelope: Any) -> list[tuple[bytes, Any]]:
         """What is sent when this comes."""
@@ -119,3 +123,48 @@ async def test_who_asked_a_process_that_ends_hears_of_it(script: Script) -> None
     ((peer, (kind, number, ok, reason)),) = script.sent
     assert (peer, kind, number, ok) == (ASKER, REPLY, 5, False)
     assert "ended before it had answered" in reason
+
+
+@pytest.fixture
+async def with_plugins(script: Script) -> Script:
+    for process, name in ((STARTED, b"started"), (FIRST, b"first"), (SECOND, b"second")):
+        script.on(name, HELLO, process.ids, process.pid, 1)
+    return script
+
+
+async def test_one_replica_that_is_ready_is_asked_what_all_would_say(with_plugins: Script) -> None:
+    ((peer, (kind, word, _)),) = with_plugins.on(ASKER, ASK, 5, "cache-purge", ("all",))
+    assert (peer, kind, word) == (b"first", TELL, "cache-purge")
+    with_plugins.sent.clear()
+    with_plugins.control.forget(FIRST.key)
+    assert [envelope[:3] for _, envelope in with_plugins.sent] == [(REPLY, 5, False)], "nobody else was asked"
+    ((peer, _),) = with_plugins.on(ASKER, ASK, 6, "cache-purge", ("all",))
+    assert peer == b"second"
+
+
+async def test_nobody_who_only_starts_is_asked(script: Script) -> None:
+    script.on(b"started", HELLO, STARTED.ids, STARTED.pid, 1)
+    ((_, (_, _, ok, reason)),) = script.on(ASKER, ASK, 5, "cache-explain", ())
+    assert not ok and "no process of the plugins stage is ready" in reason
+
+
+async def test_what_each_replica_says_comes_together(with_plugins: Script) -> None:
+    sent = with_plugins.on(ASKER, ASK, 5, "cache-stats", ())
+    assert [peer for peer, _ in sent] == [b"started", b"first", b"second"]
+    (asked,) = {envelope[2][0] for _, envelope in sent}
+    assert with_plugins.on(b"second", REPORT, 4, "answer", {"asked": asked, "ok": True, "value": {"hits": 2}}) == []
+    assert with_plugins.on(b"first", REPORT, 3, "answer", {"asked": asked, "ok": True, "value": {"hits": 1}}) == []
+    with_plugins.sent.clear()
+    with_plugins.control.forget(STARTED.key)
+    answer = {"answers": [{"hits": 2}, {"hits": 1}], "silent": 0}
+    assert with_plugins.sent == [(ASKER, (REPLY, 5, True, answer))], "who has ended has nothing to say"
+
+
+async def test_who_is_silent_keeps_nobody_waiting(with_plugins: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_questions, "ANSWER", 0.02)
+    ((_, (_, _, (asked,))), *_) = with_plugins.on(ASKER, ASK, 5, "cache-stats", ())
+    with_plugins.on(b"first", REPORT, 3, "answer", {"asked": asked, "ok": True, "value": 1})
+    with_plugins.sent.clear()
+    while not with_plugins.sent:
+        await asyncio.sleep(0.001)
+    assert with_plugins.sent == [(ASKER, (REPLY, 5, True, {"answers": [1], "silent": 2}))]
