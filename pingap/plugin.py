@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from pingap.config.addresses import host_name as as_host_name
 from pingap.config.problems import BadValue
+from pingap.stages.caching.cache_rules import CacheRules
+from pingap.stages.caching.keys import KeyRules
+from pingap.stages.caching.names import NamePatterns
+from pingap.stages.caching.place import CachePlace, read_place
 from pingap.stages.coding.rules import codings_of, qualities, varying, weakened
 from pingap.stages.conditions import Precondition, Validators, is_range_meant, judge
 from pingap.stages.forwarded import OVERWRITTEN as OVERWRITTEN_HEADERS
@@ -77,6 +81,8 @@ __all__ = [
     "Addresses",
     "BackendAnswer",
     "BadValue",
+    "CachePlace",
+    "CacheRules",
     "DividedBody",
     "Duration",
     "Exchange",
@@ -90,6 +96,8 @@ __all__ = [
     "Host",
     "JobFailed",
     "JoinedBody",
+    "KeyRules",
+    "NamePatterns",
     "Network",
     "Overloaded",
     "PathRegex",
@@ -135,6 +143,7 @@ __all__ = [
     "query_value",
     "query_values",
     "rate_verdict",
+    "read_place",
     "reply",
     "spans_of",
     "template",

@@ -4,4 +4,8 @@ wall clock moves.
 
 entry          what is kept of an answer
 purging        what a PURGE request asks for
+keys           under what it is stored: KeyRules        header_part    what a header adds to that
+names          patterns of names of parameters and cookies
+place          where a cache keeps its answers (`directory`)
+cache_rules    what the settings of one cache come to: CacheRules
 """
