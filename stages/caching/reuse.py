@@ -24,7 +24,7 @@ UNAVAILABLE: Final = "unavailable"
 """504: the client wants what is stored, and there is none that it takes."""
 
 
-class Asked(NamedTuple):
+class AskedFor(NamedTuple):
     """What a request says to caches. Seconds are -1 for what it does not say."""
 
     max_age: int = -1
@@ -38,11 +38,11 @@ class Asked(NamedTuple):
     is_authorized: bool = False
 
 
-PLAIN: Final = Asked()
-_AUTHORIZED: Final = Asked(is_authorized=True)
+PLAIN: Final = AskedFor()
+_AUTHORIZED: Final = AskedFor(is_authorized=True)
 
 
-def asked_of(request_headers: bytes, is_trusted: bool) -> Asked:
+def asked_of(request_headers: bytes, is_trusted: bool) -> AskedFor:
     """is_trusted: the client is one whose wishes count; of others, PLAIN or that they have Authorization."""
     is_authorized = request_headers.find(b"authorization: ") >= 0 and (
         request_headers.find(b"\nauthorization: ") >= 0 or request_headers.startswith(b"authorization: ")
@@ -51,7 +51,7 @@ def asked_of(request_headers: bytes, is_trusted: bool) -> Asked:
         control = joined(request_headers, b"cache-control")
         if control is not None:
             said = parse_cache_control(control)
-            return Asked(
+            return AskedFor(
                 max_age=said.max_age,
                 max_stale=said.max_stale,
                 min_fresh=said.min_fresh,
@@ -63,7 +63,7 @@ def asked_of(request_headers: bytes, is_trusted: bool) -> Asked:
             )
         pragma = joined(request_headers, b"pragma")
         if pragma is not None and parse_pragma(pragma):  # section 5.4
-            return Asked(no_cache=True, is_authorized=is_authorized)
+            return AskedFor(no_cache=True, is_authorized=is_authorized)
     return _AUTHORIZED if is_authorized else PLAIN
 
 
@@ -92,7 +92,7 @@ def is_fresh(entry: CacheEntry, now: float) -> bool:
     return now < entry.fresh_until and not entry.flags & _UNUSABLE
 
 
-def decide(entry: CacheEntry | None, asked: Asked, now: float) -> Use:
+def decide(entry: CacheEntry | None, asked: AskedFor, now: float) -> Use:
     """entry: the one for this request (of a URL with a marker: the variant's), or None. now: seconds of the store's clock."""
     if entry is None:
         use = _NOTHING
@@ -117,7 +117,7 @@ def decide(entry: CacheEntry | None, asked: Asked, now: float) -> Use:
     return _as_asked(use, entry, asked, now)
 
 
-def _as_asked(use: Use, entry: CacheEntry | None, asked: Asked, now: float) -> Use:
+def _as_asked(use: Use, entry: CacheEntry | None, asked: AskedFor, now: float) -> Use:
     if asked.no_store:
         use = Use(MISS, "request: no-store")
     elif entry is not None and use.kind is not MISS:
@@ -134,7 +134,7 @@ def _as_asked(use: Use, entry: CacheEntry | None, asked: Asked, now: float) -> U
     return use
 
 
-def may_be_stale_on_error(entry: CacheEntry, now: float, asked: Asked = PLAIN) -> bool:
+def may_be_stale_on_error(entry: CacheEntry, now: float, asked: AskedFor = PLAIN) -> bool:
     """It is the answer where the backend fails (see is_failure), or is not to be reached at all."""
     if entry.flags & (MUST_REVALIDATE | ALWAYS_VALIDATE | MARKER):
         return False
