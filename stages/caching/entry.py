@@ -74,6 +74,8 @@ class FileSpot(msgspec.Struct, frozen=True, gc=False):
 
     path: str
     """Absolute."""
+    is_in_memory: bool = False
+    """Opening and reading it never waits for a disk: it is on tmpfs."""
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
