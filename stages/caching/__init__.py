@@ -2,10 +2,20 @@
 fresh, and what a request gets of it. Times are seconds of the store's clock (stages/plugins/cache/store), which no change of the
 wall clock moves.
 
+Each file decides, from bytes and times that it is given:
+
 entry          what is kept of an answer
+directives     what Cache-Control, targeted fields and Surrogate-Control say
+storing        whether an answer is kept, what of it, and for how long it is fresh
+vary           which requests it is for: names, values in one form, the keys of variants
+tags           Cache-Tag and Surrogate-Key
+reuse          what a request gets of what is kept
+validating     conditions for the backend, and what comes of a 304
 purging        what a PURGE request asks for
 keys           under what it is stored: KeyRules        header_part    what a header adds to that
 names          patterns of names of parameters and cookies
 place          where a cache keeps its answers (`directory`)
 cache_rules    what the settings of one cache come to: CacheRules
+invalidating   what becomes invalid by a request that has changed something
+cache_status   the line that tells what was done
 """
