@@ -23,7 +23,7 @@ class Policy(NamedTuple):
     check_cache_control: bool = False
     """Answers without Cache-Control (or a field that stands for it) are not stored."""
     strip_set_cookie: bool = False
-    """Answers with Set-Cookie are stored without it; else they are not stored."""
+    """Answers with Set-Cookie are stored without it; else they are not stored, unless it is kept."""
     stale_while: float = 0.0
     """Where an answer does not say stale-while-revalidate."""
     stale_error: float = 0.0
@@ -33,6 +33,8 @@ class Policy(NamedTuple):
     heuristic_most: float = 86400.0
     max_file_size: int = 0
     """Bytes of a body; 0 for no limit."""
+    keep_set_cookie: bool = False
+    """Answers with Set-Cookie are stored with it, and all clients get that cookie (RFC 9111 section 7.3 forbids nothing there)."""
     honours_requests: bool = False
     """What any client says in Cache-Control and Pragma counts (reuse.asked_of), not only what trusted ones say."""
 
@@ -109,7 +111,8 @@ def judge(
     is_authorized = has_line(request_headers, b"authorization: ")
     if is_authorized and not (directives.public or directives.must_revalidate or directives.s_maxage >= 0):
         return Unstorable("Authorization", False)  # section 3.5
-    if not policy.strip_set_cookie and b"set-cookie" not in directives.hidden and has_line(headers, b"set-cookie: "):
+    may_have_cookie = policy.strip_set_cookie or policy.keep_set_cookie or b"set-cookie" in directives.hidden
+    if not may_have_cookie and has_line(headers, b"set-cookie: "):
         return Unstorable("Set-Cookie", True)
     names = names_of(headers)
     if names is None:

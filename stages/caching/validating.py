@@ -44,13 +44,14 @@ def without_conditions(request_headers: bytes) -> bytes:
 
 _OF_THE_BODY: Final = (
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
-    b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"age", b"set-cookie",
+    b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"age",
     b"content-length", b"content-encoding", b"content-range", b"content-md5", b"content-digest", b"repr-digest", b"digest", b"etag",
     b"vary",
 )  # fmt: skip
 """What a 304 cannot change: what is never stored, what describes the body that is stored, and what chose it."""
 
-_OF_THE_HEAD: Final = cutter(_OF_THE_BODY)
+_OF_THE_HEAD: Final = cutter((*_OF_THE_BODY, b"set-cookie"))
+_WITH_COOKIES: Final = cutter(_OF_THE_BODY)
 
 
 def freshened(policy: Policy, entry: CacheEntry, headers_304: bytes, requested: float, received: float, wall: float) -> CacheEntry | None:
@@ -61,7 +62,8 @@ def freshened(policy: Policy, entry: CacheEntry, headers_304: bytes, requested: 
     """
     if not _belongs(entry, headers_304):
         return None
-    new = _OF_THE_HEAD(headers_304)
+    is_kept = policy.keep_set_cookie and not policy.strip_set_cookie
+    new = _WITH_COOKIES(headers_304) if is_kept else _OF_THE_HEAD(headers_304)
     headers = without_names_of(entry.headers, new) + new if new else entry.headers
     said = said_to_us(headers)
     directives = said.directives
