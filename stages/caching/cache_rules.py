@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from pingap.stages.caching.keys import KeyRules
 from pingap.stages.caching.names import NamePatterns
 from pingap.stages.caching.place import CachePlace
+from pingap.stages.caching.storing import Policy
 
 
 class AddressList(Protocol):
@@ -30,6 +31,7 @@ class CacheRules(NamedTuple):
     namespace_max_size: int = 0
     """Bytes that the answers of the namespace may take; 0: as many as the place has."""
     keys: KeyRules = KeyRules()
+    policy: Policy = Policy()
     lock: float = 1.0
     """Seconds that a request waits for the fetch of another; 0: it fetches by itself."""
     max_file_size: int = 1_000_000

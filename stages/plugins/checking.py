@@ -66,7 +66,7 @@ class Checker:
                 notes += lenient.meant(path, kind.model, section)
             for key in kind.files:
                 file = section.get(key)
-                if isinstance(file, str) and file and not file.startswith("~"):  # whose home that is, every process knows
+                if isinstance(file, str) and _is_relative(file):
                     section[key] = os.path.normpath(os.path.join(os.path.abspath(self._base), file))
         try:
             made = make(name, section, load_guard)
@@ -74,6 +74,11 @@ class Checker:
             return [*refused.problems, *notes]
         problems = [*unknown_upstreams(name, made.upstreams, upstreams), *_unusable_files(name, made.plugin)]
         return [*problems, *notes, *made.notes]
+
+
+def _is_relative(file: str) -> bool:
+    """Or absolute, which stays so. `~` is not: whose home that is, every process knows; nor what is no path, as `memory://`."""
+    return bool(file) and not file.startswith(("~", "?")) and "://" not in file
 
 
 def unknown_upstreams(name: str, named: Iterable[tuple[str, str]], upstreams: Set[str] | None) -> list[Problem]:

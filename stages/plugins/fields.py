@@ -72,7 +72,10 @@ def compile_regex(text: str, *, is_for_paths: bool = False) -> Any:
         return re2.compile(text.encode(), options)
     except re2.error as error:
         reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
-        raise BadValue(f"the regex is refused: {reason}", "the syntax is that of google-re2") from None
+        hint = "the syntax is that of google-re2"
+        if reason.startswith("invalid perl operator: (?"):
+            hint += ", which takes linear time and has no look-around"
+        raise BadValue(f"the regex is refused: {reason}", hint) from None
 
 
 def _regex(value: Any) -> Any:
