@@ -35,6 +35,11 @@ def values_of(headers: bytes, name: bytes) -> list[bytes]:
     return [line[length:] for line in headers.split(b"\r\n") if line.startswith(needle)]
 
 
+def has_line(headers: bytes, line: bytes) -> bool:
+    """Whether there is one. line: `name: `, lower case."""
+    return headers.startswith(line) or headers.find(b"\n" + line) >= 0
+
+
 def joined(headers: bytes, name: bytes) -> bytes | None:
     """The value of a header that is a list, of all its lines (RFC 9110 section 5.3), or None."""
     if headers.count(name + b": ") < 2:

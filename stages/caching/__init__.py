@@ -6,7 +6,9 @@ Each file decides, from bytes and times that it is given:
 
 entry          what is kept of an answer
 directives     what Cache-Control, targeted fields and Surrogate-Control say
-storing        whether an answer is kept, what of it, and for how long it is fresh
+policy         what the operator says
+storing        whether an answer is kept, and what of it
+freshness      for how long it is fresh, and what it may be used for after that
 vary           which requests it is for: names, values in one form, the keys of variants
 tags           Cache-Tag and Surrogate-Key
 reuse          what a request gets of what is kept

@@ -1,42 +1,17 @@
-"""Whether an answer is kept, and what is kept of it (RFC 9111 section 3), and for how long it is fresh (section 4.2)."""
+"""Whether an answer is kept, and what is kept of it (RFC 9111 section 3)."""
 
 from __future__ import annotations
 
 from email.utils import formatdate
 from typing import Final, NamedTuple
 
-from pingap.stages.caching.directives import Directives, Said, said_to_us
-from pingap.stages.caching.entry import ALWAYS_VALIDATE, AUTHORIZED, HEURISTIC, MUST_REVALIDATE, CacheEntry
+from pingap.stages.caching.directives import Said, said_to_us
+from pingap.stages.caching.entry import AUTHORIZED, CacheEntry
+from pingap.stages.caching.freshness import lifetime_of, with_stale_rules
+from pingap.stages.caching.policy import Policy
 from pingap.stages.caching.tags import tags_of
 from pingap.stages.caching.vary import chosen_by, names_of
-from pingap.stages.headers import cutter, value_of
-from pingap.stages.http_dates import parse_date
-
-
-class Policy(NamedTuple):
-    """What an operator has set. Seconds."""
-
-    max_ttl: float = 0.0
-    """No answer is fresh for longer after it was received; 0 for no limit."""
-    default_ttl: float = 0.0
-    """For answers that say nothing of their lifetime; 0: by Last-Modified, if they have that."""
-    check_cache_control: bool = False
-    """Answers without Cache-Control (or a field that stands for it) are not stored."""
-    strip_set_cookie: bool = False
-    """Answers with Set-Cookie are stored without it; else they are not stored, unless it is kept."""
-    stale_while: float = 0.0
-    """Where an answer does not say stale-while-revalidate."""
-    stale_error: float = 0.0
-    """Where an answer does not say stale-if-error."""
-    heuristic_part: float = 0.1
-    """Of the time for which an answer had not changed when it was made (section 4.2.2)."""
-    heuristic_most: float = 86400.0
-    max_file_size: int = 0
-    """Bytes of a body; 0 for no limit."""
-    keep_set_cookie: bool = False
-    """Answers with Set-Cookie are stored with it, and all clients get that cookie (RFC 9111 section 7.3 forbids nothing there)."""
-    honours_requests: bool = False
-    """What any client says in Cache-Control and Pragma counts (reuse.asked_of), not only what trusted ones say."""
+from pingap.stages.headers import cutter, has_line, value_of
 
 
 class Storable(NamedTuple):
@@ -60,12 +35,10 @@ _UNDERSTOOD: Final = frozenset(
 )
 """What must-understand means: statuses whose rules of caching we follow."""
 
-HEURISTICALLY: Final = frozenset((200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501))
-"""Statuses that may be fresh without having said so (RFC 9110 section 15.1), without 206."""
-
 _DROPPED: Final = (
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
     b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"content-length", b"age",
+    b"x-cache-status", b"x-cache-lookup", b"x-cache-lock",
 )  # fmt: skip
 """Section 3.1, and what is written anew for each answer."""
 
@@ -94,7 +67,7 @@ def judge(
     """
     if method != b"GET" and not (method == b"POST" and is_of_itself):
         return Unstorable("method", False)
-    if status < 200 or status in (206, 304, 416):
+    if status < 200 or status in (206, 226, 304, 416):
         return Unstorable(f"status {status}", False)
     if length is not None and policy.max_file_size and length > policy.max_file_size:
         return Unstorable("max_file_size", True)
@@ -147,105 +120,5 @@ def judge(
     return Storable(with_stale_rules(entry, policy, directives, lasts))
 
 
-class Lasting(NamedTuple):
-    """For how long an answer is fresh."""
-
-    age: float
-    """Seconds that it was old when it was received (section 4.2.3)."""
-    left: float
-    """Seconds from then on for which it is fresh; 0 or less: it is stale."""
-    date: float
-    """Unix seconds."""
-    rule: str
-    is_explicit: bool
-    is_guess: bool
-    may_be_stored: bool
-    """It says something of its lifetime, or has a status of those that may be kept without (section 3)."""
-
-
-def lifetime_of(policy: Policy, said: Said, status: int, headers: bytes, new_headers: bytes, delay: float, wall: float) -> Lasting:
-    """Of an answer that has just been received. headers: with what was known of it before; new_headers: as they came, which Age and Date
-    are read from. delay: seconds that it took."""
-    directives = said.directives
-    date_line = value_of(new_headers, b"date")
-    date: float | None = parse_date(date_line) if date_line is not None else None
-    age_value = _age_of(new_headers)
-    has_age = age_value >= 0
-    age = max(0.0, float(int(wall)) - date if date is not None else 0.0, max(age_value, 0) + max(0.0, delay))
-    made = wall if date is None else date
-
-    lifetime, rule, is_explicit, is_guess = 0.0, "", True, False
-    if directives.s_maxage >= 0:
-        lifetime, rule = float(directives.s_maxage), "s-maxage"
-    elif directives.max_age >= 0:
-        lifetime, rule = float(directives.max_age), "max-age"
-    elif said.has_expires and (expires := value_of(headers, b"expires")) is not None:
-        until = parse_date(expires)
-        lifetime, rule = max(0.0, until - made) if until is not None else 0.0, "Expires"
-    else:
-        is_explicit = False
-        if (status in HEURISTICALLY or directives.public) and not directives.no_cache:
-            if policy.default_ttl > 0:
-                lifetime, rule = policy.default_ttl, "default_ttl"
-            elif (modified_line := value_of(headers, b"last-modified")) is not None:
-                modified = parse_date(modified_line)
-                if modified is not None and modified < made:
-                    lifetime = min((made - modified) * policy.heuristic_part, policy.heuristic_most)
-                    rule, is_guess = "heuristic", True
-    left = lifetime if rule == "default_ttl" else lifetime - age  # default_ttl is from now on: it is not the origin that has said it
-    if not has_age:
-        left, rule = min(left, 0.0), "Age"  # it cannot be read: nothing is known of how old it is
-    elif policy.max_ttl and left > policy.max_ttl:
-        left, rule = policy.max_ttl, "max_ttl"
-    elif is_explicit and rule != "Expires" and said.by:
-        rule = f"{said.by}: {rule}"
-    may_be_stored = is_explicit or status in HEURISTICALLY or directives.public
-    return Lasting(age, left, made, rule, is_explicit, is_guess, may_be_stored)
-
-
-def with_stale_rules(entry: CacheEntry, policy: Policy, directives: Directives, lasts: Lasting) -> CacheEntry:
-    """The entry with what it says of being used when it is stale (section 4.2.4, RFC 5861).
-
-    s-maxage forbids that as proxy-revalidate does, but not what the same answer allows in so many words: `s-maxage=1,
-    stale-while-revalidate=59` means what all CDNs take it for (docs/decisions/0041).
-    """
-    flags = entry.flags & AUTHORIZED
-    stale_while, stale_error = float(directives.stale_while), float(directives.stale_error)
-    if directives.no_cache:
-        flags |= ALWAYS_VALIDATE
-    if directives.no_cache or directives.must_revalidate:
-        stale_while = stale_error = 0.0
-        flags |= MUST_REVALIDATE
-    elif directives.s_maxage >= 0:
-        stale_while, stale_error = max(stale_while, 0.0), max(stale_error, 0.0)
-        if not stale_while and not stale_error:
-            flags |= MUST_REVALIDATE
-    else:
-        stale_while = policy.stale_while if stale_while < 0 else stale_while
-        stale_error = policy.stale_error if stale_error < 0 else stale_error
-    if lasts.is_guess:
-        flags |= HEURISTIC
-    return CacheEntry(
-        entry.key, entry.status, entry.headers, entry.length, entry.born, entry.stored, entry.fresh_until, stale_while, stale_error, flags,
-        entry.etag, entry.last_modified, entry.date, entry.lifetime, entry.rule, entry.tags, entry.vary, entry.chosen_by, entry.reason,
-        entry.spelled,
-    )  # fmt: skip
-
-
-def has_line(headers: bytes, line: bytes) -> bool:
-    """line: `name: ` in lower case."""
-    return headers.startswith(line) or headers.find(b"\n" + line) >= 0
-
-
 def _named(said: Said, directive: str) -> str:
     return f"{said.by}: {directive}" if said.by else directive
-
-
-def _age_of(headers: bytes) -> int:
-    """Seconds of the Age line, 0 for none, -1 for what is not one number of seconds (docs/decisions/0041)."""
-    value = value_of(headers, b"age")
-    if value is None:
-        return 0
-    if not value.isdigit() or len(value) > 12 or headers.count(b"\nage: ") + headers.startswith(b"age: ") > 1:
-        return -1
-    return int(value)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Final
 
 from pingap.stages.caching.directives import said_to_us
 from pingap.stages.caching.entry import CacheEntry
-from pingap.stages.caching.storing import Policy, has_line, lifetime_of, with_stale_rules
+from pingap.stages.caching.freshness import lifetime_of, with_stale_rules
+from pingap.stages.caching.policy import Policy
 from pingap.stages.caching.tags import tags_of
 from pingap.stages.caching.vary import names_of
-from pingap.stages.headers import cutter, joined, value_of, without_names_of
+from pingap.stages.headers import cutter, has_line, joined, value_of, without_names_of
 from pingap.stages.http_dates import parse_date
 
 _CONDITIONS: Final = cutter((b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"))
@@ -45,6 +47,7 @@ def without_conditions(request_headers: bytes) -> bytes:
 _OF_THE_BODY: Final = (
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
     b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"age",
+    b"x-cache-status", b"x-cache-lookup", b"x-cache-lock",
     b"content-length", b"content-encoding", b"content-range", b"content-md5", b"content-digest", b"repr-digest", b"digest", b"etag",
     b"vary",
 )  # fmt: skip
@@ -62,9 +65,11 @@ def freshened(policy: Policy, entry: CacheEntry, headers_304: bytes, requested: 
     """
     if not _belongs(entry, headers_304):
         return None
+    if not has_line(headers_304, b"date: "):
+        headers_304 += b"date: %b\r\n" % formatdate(wall, usegmt=True).encode()
     is_kept = policy.keep_set_cookie and not policy.strip_set_cookie
     new = _WITH_COOKIES(headers_304) if is_kept else _OF_THE_HEAD(headers_304)
-    headers = without_names_of(entry.headers, new) + new if new else entry.headers
+    headers = without_names_of(entry.headers, new) + new
     said = said_to_us(headers)
     directives = said.directives
     if directives.no_store or directives.private:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pingap.stages.caching.entry import CacheEntry
-from pingap.stages.caching.storing import Policy, Storable, Unstorable, judge
+from pingap.stages.caching.policy import Policy
+from pingap.stages.caching.storing import Storable, Unstorable, judge
 from pingap.stages.caching.validating import freshened
 from pingap.stages.headers import values_of
 
