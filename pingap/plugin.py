@@ -13,7 +13,7 @@ from pingap.stages.caching.cache_rules import CacheRules
 from pingap.stages.caching.keys import KeyRules
 from pingap.stages.caching.names import NamePatterns
 from pingap.stages.caching.place import CachePlace, read_place
-from pingap.stages.caching.storing import Policy as CachePolicy
+from pingap.stages.caching.policy import Policy as CachePolicy
 from pingap.stages.coding.rules import codings_of, qualities, varying, weakened
 from pingap.stages.conditions import Precondition, Validators, is_range_meant, judge
 from pingap.stages.forwarded import OVERWRITTEN as OVERWRITTEN_HEADERS

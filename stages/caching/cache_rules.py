@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from pingap.stages.caching.keys import KeyRules
 from pingap.stages.caching.names import NamePatterns
 from pingap.stages.caching.place import CachePlace
-from pingap.stages.caching.storing import Policy
+from pingap.stages.caching.policy import Policy
 
 
 class AddressList(Protocol):
