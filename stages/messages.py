@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import astuple, replace
 
 from pingap.bus.envelope import Message, Part, Payload
+from pingap.stages.caching.entry import CacheEntry
 from pingap.stages.statuses import UpstreamStatus
 
 WINDOW: Final = 1024 * 1024
@@ -328,6 +329,88 @@ class Taken(Message, frozen=True, tag=81):
     """The file that RESPONSE names is open in accept, and no DATA is wanted; or, of upstream, it is a tunnel. Forget the stream."""
 
     sid: int
+
+
+class FlightAsk(Message, frozen=True, tag=84):
+    """plugins → the replica that owns a key of the cache: may this stream fetch it? FLIGHT_TOLD at once."""
+
+    ticket: int
+    """The asker's, of this question."""
+    asker: int
+    sid: int
+    name: str
+    """Digest of the store and the key."""
+    since: int
+    """A fetch that began with an older change of the key is of no use to who asks."""
+    lock: float
+    """Seconds that it waits at most."""
+    has_stale: bool = False
+    """It need not wait for the end of a back-off."""
+    is_forwarded: bool = False
+    """From a replica that was taken for the owner; it is not sent on again."""
+
+
+class FlightTold(Message, frozen=True, tag=85):
+    """The owner → who asked: its turn, or that it is to wait, and then its turn."""
+
+    ticket: int
+    teller: int
+    verdict: int
+    """`stages/plugins/cache/flights/turns.py`"""
+    since: int = 0
+    """With which the fetch counts as begun."""
+    reason: str = ""
+    """What the last fetch failed with."""
+    seconds: float = 0.0
+    """Until the next is tried; or for which the key is known as not to be stored."""
+    fetcher: int = 0
+    flight: int = 0
+    """Who fetches, and the ticket with which it was let."""
+
+
+class FlightNews(Message, frozen=True, tag=86):
+    """Who fetches → the owner of the key: what has become of it."""
+
+    flight: int
+    fetcher: int
+    name: str
+    state: int
+    """`stages/plugins/cache/flights/states.py`"""
+    since: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    is_forwarded: bool = False
+
+
+class FlightLeft(Message, frozen=True, tag=87):
+    """Who asked → the owner: it waits no more, or does not fetch, should it have been told so meanwhile."""
+
+    ticket: int
+    asker: int
+    name: str
+    is_forwarded: bool = False
+
+
+class FlightJoin(Message, frozen=True, tag=88):
+    """plugins → who fetches: FLIGHT_GREW at once with the head, and from then on as the body grows."""
+
+    flight: int
+    asker: int
+
+
+class FlightGrew(Message, frozen=True, tag=89):
+    """Who fetches → all who have joined."""
+
+    flight: int
+    fetcher: int
+    state: int
+    """As in FLIGHT_NEWS."""
+    size: int = 0
+    """Bytes of the body in the file."""
+    reason: str = ""
+    path: str = ""
+    """Of the file that grows; only the first time, as the next."""
+    entry: CacheEntry | None = None
 
 
 class Accepted(Message, frozen=True, tag=40):

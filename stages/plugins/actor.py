@@ -27,6 +27,12 @@ from pingap.stages.messages import (
     Done,
     FiguresAsk,
     FiguresTold,
+    FlightAsk,
+    FlightGrew,
+    FlightJoin,
+    FlightLeft,
+    FlightNews,
+    FlightTold,
     Interim,
     Recall,
     Recalled,
@@ -36,6 +42,7 @@ from pingap.stages.messages import (
     owner_of,
 )
 from pingap.stages.plugins.answers import Answers
+from pingap.stages.plugins.cache.flights.flights import Flights
 from pingap.stages.plugins.chain import CompiledPlugins
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.compiler import PluginCompiler
@@ -80,6 +87,7 @@ class PluginsActor(OfStreams):
         self._requests = RequestRunner(context.send, context.id, self.streams, self.guard, self._answers)
         self._claims = Claims(context, LimitCounters().judge, "limit_claims_unanswered")
         self._fetches = Fetches(context)
+        self._flights = Flights(context)
         self._processes = JobProcesses(context)
         self._counts = RequestCounts()
         self._figures = FiguresAsked(context, self._counts.of)
@@ -108,6 +116,12 @@ class PluginsActor(OfStreams):
             Broken: self._fetches.broken,
             FiguresAsk: self._figures_asked,
             FiguresTold: self._figures.told,
+            FlightAsk: self._flights.asked,
+            FlightTold: self._flights.told,
+            FlightNews: self._flights.news,
+            FlightLeft: self._flights.left,
+            FlightJoin: self._flights.join_asked,
+            FlightGrew: self._flights.grew,
         }
 
     # -- life -------------------------------------------------------------------
@@ -133,7 +147,7 @@ class PluginsActor(OfStreams):
         return StageHost(name, self.context, self._shared, made.threads, made.bounds)
 
     def held(self) -> int:
-        return len(self._by_sid) + len(self._fetches)
+        return len(self._by_sid) + len(self._fetches) + len(self._flights)
 
     def sum_up(self) -> None:
         self._meters.tell(self.context.count)
@@ -147,6 +161,7 @@ class PluginsActor(OfStreams):
         self._figures.stop()
         self._generations.stop()
         self._claims.stop()
+        self._flights.stop()
         await self._compiler.close()
         await self._processes.stop()
         self.guard.uninstall()
@@ -218,6 +233,7 @@ class PluginsActor(OfStreams):
     def _cancelled(self, cancel: Cancel) -> None:
         sid = cancel.sid
         self._claims.ended(sid)
+        self._flights.ended(sid)
         self._counts.end(sid)
         self._endings.ended(sid)
         stream = self._by_sid.get(sid)
@@ -246,6 +262,7 @@ class PluginsActor(OfStreams):
 
     def _done(self, done: Done) -> None:
         self._claims.ended(done.sid)
+        self._flights.ended(done.sid)
         self._counts.end(done.sid)
         self._endings.ended(done.sid)
         stream = self._by_sid.get(done.sid)
@@ -279,6 +296,7 @@ class PluginsActor(OfStreams):
             self._refuse(recall.sid)
             self.streams.drop(stream)
         if state == NOT_BEGUN:
+            self._flights.ended(recall.sid)
             self._counts.end(recall.sid)  # wherever it begins anew it is counted again
         self._send(recall.asker, Recalled(recall.sid, self.context.id, state))
 
@@ -293,6 +311,7 @@ class PluginsActor(OfStreams):
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         self._claims.members_changed(gone)
+        self._flights.members_changed(gone)
         self._fetches.members_changed(members, gone)
         self._figures.members_changed(members)
         if not gone:

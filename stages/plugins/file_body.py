@@ -26,7 +26,7 @@ PIECE: Final = 256 * 1024
 WORTH: Final = 256 * 1024
 """From so many bytes on, a file is named rather than read."""
 
-_readers: Final = ThreadPoolExecutor(8, "files of plugins")
+readers: Final = ThreadPoolExecutor(8, "files of plugins")
 """Of their own: a disk that hangs must hold up nobody who looks up names, say."""
 
 
@@ -118,7 +118,7 @@ class FileBody(DividedBody):
         return other
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        run = self._in_thread or partial(asyncio.get_running_loop().run_in_executor, _readers)
+        run = self._in_thread or partial(asyncio.get_running_loop().run_in_executor, readers)
         at, left = self.offset, self.length
         while left:
             piece = await run(os.pread, self._file.number, min(left, self._piece), at)

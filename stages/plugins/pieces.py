@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from typing import Any, Final, NamedTuple
 
 from pingap.stages.messages import UNKNOWN
+from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.core import FLUSH
 from pingap.stages.plugins.exchange import HookError, Transformer, body_bytes
 from pingap.stages.plugins.file_body import WORTH, FileBody, SizedBody
@@ -43,6 +44,8 @@ class Pieces(Transformer):
         self._body: AsyncIterable[bytes] | None = body
         self._wait = wait
         self._late = late
+        self._rest = FLUSH if self.length == UNKNOWN or isinstance(body, GrowingBody) else b""
+        """After a piece of which nobody knows when the next will come, so that it is not kept back."""
         self._iterator: AsyncIterator[bytes] | None = None
         self._is_asked = False
         """A piece is being waited for."""
@@ -55,7 +58,7 @@ class Pieces(Transformer):
         while not self._is_over:
             yield self._next()
             # The last piece is kept in hand until the next comes: this is that, so none waits for a later one.
-            yield FLUSH if self.length == UNKNOWN else b""
+            yield self._rest
 
     async def _next(self) -> bytes:
         try:

@@ -1,0 +1,66 @@
+"""Keys whose fetch failed, and when the next may be tried: after FIRST seconds, then after twice as long, up to LONGEST.
+
+Known to the owner of the key alone. A successor begins anew: one try too many.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+FIRST: Final = 1.0
+LONGEST: Final = 32.0
+"""Seconds."""
+
+FORGIVEN: Final = 60.0
+"""Seconds after the end of a window in which nobody has tried: the next failure is the first again."""
+
+KEPT: Final = 16_384
+"""Keys remembered; beyond that the one that failed longest ago is forgotten, and may be tried at once."""
+
+
+class Failing(NamedTuple):
+    """What is known of a key that failed."""
+
+    failures: int
+    """In a row."""
+    again: float
+    """When the next may try; monotonic seconds."""
+    kind: str
+
+
+class BackOff:
+    """Those of one owner. Times are monotonic seconds."""
+
+    __slots__ = ("_by_name",)
+
+    def __init__(self) -> None:
+        self._by_name: OrderedDict[str, Failing] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def of(self, name: str, now: float) -> Failing | None:
+        """None for a key that has not failed lately."""
+        failing = self._by_name.get(name)
+        if failing is None or now >= failing.again + FORGIVEN:
+            return None
+        return failing
+
+    def failed(self, name: str, kind: str, now: float) -> Failing:
+        """One more. A fetch that began before the window and fails within it does not make it longer."""
+        known = self.of(name, now)
+        if known is not None and now < known.again:
+            return known
+        failures = known.failures + 1 if known is not None else 1
+        seconds = min(FIRST * 2.0 ** min(failures - 1, 30), LONGEST)
+        failing = Failing(failures, now + seconds, kind)
+        self._by_name[name] = failing
+        self._by_name.move_to_end(name)
+        if len(self._by_name) > KEPT:
+            self._by_name.popitem(last=False)
+        return failing
+
+    def succeeded(self, name: str) -> None:
+        """The origin has answered."""
+        self._by_name.pop(name, None)

@@ -1,0 +1,138 @@
+"""Who reads along, in both directions: the growths that this process knows, its own and those of others that it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Set
+
+from pingap.bus.actor import Context
+from pingap.stages.messages import FlightGrew, FlightJoin
+from pingap.stages.plugins.cache.flights.growth import Growth
+from pingap.stages.plugins.cache.flights.lease import FlightLease
+from pingap.stages.plugins.cache.flights.states import CUT, GIVEN_UP, GROWS, STORED, WHOLE
+
+Place = tuple[int, int]
+"""Who fetches, and the ticket with which it was let."""
+
+
+class Joins:
+    """Those of one process."""
+
+    def __init__(self, context: Context, joined: Callable[[int, Growth | None], None]) -> None:
+        """joined: what became of an ask that was to follow a flight of another process: its growth, or None: that is not to be had."""
+        self._context = context
+        self._me = context.id
+        self._joined = joined
+        self._growths: dict[Place, Growth] = {}
+        self._asks: dict[Place, list[int]] = {}
+        """Asks of this process that wait for the head of a flight elsewhere."""
+        self._grown: list[FlightLease] = []
+        """Those that have grown in this turn of the loop, and of which others do not know it."""
+
+    def __len__(self) -> int:
+        """Bodies that grow, as far as this process knows."""
+        return len(self._growths)
+
+    # -- own fetches ----------------------------------------------------------------
+
+    def begun(self, lease: FlightLease) -> None:
+        """It has a growth."""
+        assert lease.growth is not None
+        self._growths[self._me, lease.ticket] = lease.growth
+
+    def grown(self, lease: FlightLease) -> None:
+        """Others hear of it once in a turn of the loop."""
+        if lease.joined:
+            if not self._grown:
+                self._context.loop.call_soon(self._tell_growth)
+            self._grown.append(lease)
+
+    def _tell_growth(self) -> None:
+        grown, self._grown = self._grown, []
+        for lease in dict.fromkeys(grown):
+            growth = lease.growth
+            if growth is not None and lease.state == GROWS:
+                for actor in lease.joined:
+                    self._context.send(actor, FlightGrew(lease.ticket, self._me, GROWS, growth.size))
+
+    def ended(self, lease: FlightLease) -> None:
+        """All of its body is here, or no more will come: who reads along hears how it ended."""
+        growth = self._growths.pop((self._me, lease.ticket), None)
+        if growth is None:
+            return
+        state = WHOLE if growth.is_whole else CUT
+        for actor in lease.joined:
+            self._context.send(actor, FlightGrew(lease.ticket, self._me, state, growth.size, growth.cut_by))
+        lease.joined.clear()
+
+    def asked(self, join: FlightJoin, lease: FlightLease | None) -> None:
+        """FLIGHT_JOIN: another process wants to read along."""
+        growth = lease.growth if lease is not None else None
+        if lease is None or growth is None or lease.state != GROWS:
+            self._context.send(join.asker, FlightGrew(join.flight, self._me, GIVEN_UP if lease is None else STORED))
+        elif not self._context.members.is_dead(join.asker):
+            lease.joined.add(join.asker)
+            head = FlightGrew(join.flight, self._me, GROWS, growth.size, "", growth.path, growth.entry)
+            self._context.send(join.asker, head)
+
+    # -- fetches of others ------------------------------------------------------------
+
+    def of(self, place: Place) -> Growth | None:
+        """What is known of it here already."""
+        return self._growths.get(place)
+
+    def join(self, place: Place, ask: int) -> None:
+        """`joined` will be called, unless the one that fetches is silent."""
+        asks = self._asks.setdefault(place, [])
+        asks.append(ask)
+        if len(asks) == 1:
+            self._context.send(place[0], FlightJoin(place[1], self._me))
+
+    def forget(self, place: Place, ask: int) -> None:
+        """It waits no more."""
+        asks = self._asks.get(place)
+        if asks is not None and ask in asks:
+            asks.remove(ask)
+            if not asks:
+                del self._asks[place]
+
+    def grew(self, grew: FlightGrew) -> None:
+        """FLIGHT_GREW."""
+        place = grew.fetcher, grew.flight
+        growth = self._growths.get(place)
+        if growth is None:
+            self._head_came(place, grew)
+            return
+        if grew.state == GROWS:
+            growth.grew(grew.size)
+        elif grew.state == WHOLE:
+            growth.end(grew.size)
+        else:
+            growth.cut(grew.reason or "internal")
+        if growth.is_over:
+            self._growths.pop(place, None)
+
+    def _head_came(self, place: Place, grew: FlightGrew) -> None:
+        growth = None
+        if grew.state == GROWS and grew.entry is not None and place in self._asks:
+            try:
+                growth = Growth(grew.entry, grew.path, grew.size)
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError):  # it has been put into the store meanwhile
+                    self._context.log("warn", "a body that is being fetched cannot be read along", path=grew.path, error=str(error))
+        if growth is not None and not growth.is_over:
+            self._growths[place] = growth
+        if grew.entry is not None or grew.state != GROWS:
+            self._tell(self._asks.pop(place, ()), growth)
+
+    def _tell(self, asks: Iterable[int], growth: Growth | None) -> None:
+        for ask in asks:
+            self._joined(ask, growth)
+
+    # -- deaths -------------------------------------------------------------------------
+
+    def gone(self, gone: Set[int]) -> None:
+        """Actors have died: what they were filling is cut off, unless all of it was here."""
+        for place in [place for place in self._growths if place[0] in gone]:
+            self._growths.pop(place).cut("stage_lost")
+        for place in [place for place in self._asks if place[0] in gone]:
+            self._tell(self._asks.pop(place), None)

@@ -1,0 +1,275 @@
+"""What the owner of keys decides: who fetches, who waits, and what becomes of those. No I/O and no clock: times are monotonic
+seconds that come in, and what is to be said comes out, for whoever it is.
+
+A **flight** is the fetch of one key by one process. At most one is **current**: an ask with a newer change of the key than the
+flight began with (a purge) is let begin another, and the older one serves those that asked before. Who asks waits for a flight that
+is new enough; a flight that has just been let begin is as new as all that wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+from pingap.stages.messages import FlightAsk, FlightNews, FlightTold, owner_of
+from pingap.stages.plugins.cache.flights.back_off import BackOff, Failing
+from pingap.stages.plugins.cache.flights.states import CUT, GROWS, LIVING, NOT_STORABLE, STORED
+from pingap.stages.plugins.cache.flights.unstorable import UnstorableKeys
+from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, HELD, JOIN, LOOK
+
+MOST: Final = 16_384
+"""Asks that wait at one owner, of all keys."""
+
+MOST_OF_KEY: Final = 4096
+"""And of one. Beyond these who asks is told FAILED ("overloaded"), and not ALONE: so many wait where an origin is slow and
+its answer wanted, and that is when it must not be asked by all of them at once."""
+
+Telling = tuple[int, FlightTold]
+"""To whom, and what."""
+
+Place = tuple[int, int]
+"""An asker and its ticket."""
+
+
+class _Flight:
+    """One that is on its way."""
+
+    __slots__ = ("since", "state")
+
+    def __init__(self, since: int, state: int) -> None:
+        self.since = since
+        self.state = state
+
+
+class _HeldAsk(NamedTuple):
+    ask: FlightAsk
+    until: float
+    """Its own deadline."""
+    knows: bool
+    """It has been told that the fetch has failed."""
+
+
+class _FlownKey:
+    """Flights and asks of one key, in the order in which they came."""
+
+    __slots__ = ("due", "flights", "waiting")
+
+    def __init__(self) -> None:
+        self.flights: dict[Place, _Flight] = {}
+        self.waiting: dict[Place, _HeldAsk] = {}
+        self.due = 0.0
+        """The end of a back-off at which who waits has its turn; 0 for none."""
+
+    def current(self, since: int) -> tuple[Place, _Flight] | None:
+        """The newest flight, if it is of use to who asks with `since`."""
+        found = None
+        for place, flight in self.flights.items():
+            if flight.since >= since and (found is None or flight.since > found[1].since):
+                found = place, flight
+        return found
+
+
+class FlightTable:
+    """Of one owner."""
+
+    def __init__(self, me: int, unstorable: UnstorableKeys, may_begin: Callable[[str], bool]) -> None:
+        """may_begin: False while others may have flights of a key of which is not known yet."""
+        self._me = me
+        self._may_begin = may_begin
+        self._unstorable = unstorable
+        self._back_off = BackOff()
+        self._keys: dict[str, _FlownKey] = {}
+        self._waiting = 0
+        self._due: list[tuple[float, str]] = []
+        """When back-offs end of keys for which somebody waits: a heap."""
+
+    def __len__(self) -> int:
+        """Keys that are fetched or waited for."""
+        return len(self._keys)
+
+    @property
+    def waiting(self) -> int:
+        """Asks that wait."""
+        return self._waiting
+
+    # -- asks ---------------------------------------------------------------------
+
+    def asked(self, ask: FlightAsk, now: float) -> FlightTold:
+        """The verdict, for now: one that is HELD is told more later."""
+        name = ask.name
+        seconds = self._unstorable.left(name, ask.since, now)
+        if seconds > 0:
+            return self._told(ask, ALONE, reason="unstorable", seconds=seconds)
+        key = self._keys.get(name)
+        current = key.current(ask.since) if key is not None else None
+        failing = self._back_off.of(name, now)
+        if current is not None:
+            if current[1].state == GROWS:
+                return self._told(ask, JOIN, fetcher=current[0][0], flight=current[0][1])
+        elif failing is not None and now < failing.again:
+            if self._is_hopeless(ask, now + ask.lock, failing):
+                return self._told(ask, FAILED, reason=failing.kind, seconds=failing.again - now)
+        elif self._may_begin(name):
+            if key is None:
+                key = self._keys[name] = _FlownKey()
+            return self._begin(key, ask)
+        if self._waiting >= MOST or (key is not None and len(key.waiting) >= MOST_OF_KEY):
+            return self._told(ask, FAILED, reason="overloaded", seconds=1.0)
+        if key is None:
+            key = self._keys[name] = _FlownKey()
+        key.waiting[ask.asker, ask.ticket] = _HeldAsk(ask, now + ask.lock, failing is not None)
+        self._waiting += 1
+        if failing is not None and now < failing.again:
+            self._await(name, key, failing.again)
+        return self._told(ask, HELD, reason=failing.kind if failing is not None else "")
+
+    def left(self, asker: int, ticket: int, name: str, now: float) -> list[Telling]:
+        """It waits no more; or it was let fetch when it had left."""
+        key = self._keys.get(name)
+        if key is None:
+            return []
+        place = asker, ticket
+        self._drop(key, place)
+        key.flights.pop(place, None)
+        return self._advance(name, key, now)
+
+    # -- flights --------------------------------------------------------------------
+
+    def news(self, news: FlightNews, now: float) -> list[Telling]:
+        """What has become of a flight; also of one that this owner did not know."""
+        name, place, state = news.name, (news.fetcher, news.flight), news.state
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = _FlownKey()
+        flight = key.flights.get(place)
+        if state in LIVING:
+            if flight is None:
+                key.flights[place] = flight = _Flight(news.since, state)
+            flight.state = state
+            found = self._tell(key, flight.since, JOIN, fetcher=news.fetcher, flight=news.flight) if state == GROWS else []
+            return found + self._advance(name, key, now)
+        since = flight.since if flight is not None else news.since
+        key.flights.pop(place, None)
+        found = []
+        if state == STORED:
+            self._back_off.succeeded(name)
+            found = self._tell(key, since, LOOK)
+        elif state == NOT_STORABLE:
+            self._back_off.succeeded(name)
+            if news.seconds > 0:
+                self._unstorable.remember(name, news.seconds, since, now)
+            found = self._tell(key, since, ALONE, reason="unstorable", seconds=news.seconds)
+        elif state == CUT:
+            found = self._failed(key, self._back_off.failed(name, news.reason, now), now)
+        return found + self._advance(name, key, now)
+
+    def _failed(self, key: _FlownKey, failing: Failing, now: float) -> list[Telling]:
+        """Who has no hope of another try, or need not wait for it, is told so; the others know from now on that it has failed."""
+        found: list[Telling] = []
+        for place, (ask, until, knows) in list(key.waiting.items()):
+            if key.current(ask.since) is not None:
+                continue
+            if self._is_hopeless(ask, until, failing):
+                self._drop(key, place)
+                found.append((ask.asker, self._told(ask, FAILED, reason=failing.kind, seconds=max(0.0, failing.again - now))))
+            elif not knows:
+                key.waiting[place] = _HeldAsk(ask, until, True)
+                found.append((ask.asker, self._told(ask, HELD, reason=failing.kind)))
+        return found
+
+    def _is_hopeless(self, ask: FlightAsk, until: float, failing: Failing) -> bool:
+        return ask.has_stale or until <= failing.again
+
+    def _tell(
+        self, key: _FlownKey, since: int, verdict: int, reason: str = "", seconds: float = 0.0, fetcher: int = 0, flight: int = 0
+    ) -> list[Telling]:
+        """All who wait and asked no later than with `since`."""
+        asks = [one.ask for one in key.waiting.values() if one.ask.since <= since]
+        for ask in asks:
+            self._drop(key, (ask.asker, ask.ticket))
+        return [(ask.asker, self._told(ask, verdict, since, reason, seconds, fetcher, flight)) for ask in asks]
+
+    def _begin(self, key: _FlownKey, ask: FlightAsk) -> FlightTold:
+        """It fetches; and as that begins now, it is of use to all who wait."""
+        since = max((one.ask.since for one in key.waiting.values()), default=ask.since)
+        since = max(since, ask.since)
+        key.flights[ask.asker, ask.ticket] = _Flight(since, 0)
+        return self._told(ask, FETCH, since)
+
+    def _advance(self, name: str, key: _FlownKey, now: float) -> list[Telling]:
+        """The first that waits for no flight has its turn, unless the key is backed off."""
+        if not key.waiting:
+            if not key.flights:
+                del self._keys[name]
+            return []
+        alone = next((one.ask for one in key.waiting.values() if key.current(one.ask.since) is None), None)
+        if alone is None or not self._may_begin(name):
+            return []
+        failing = self._back_off.of(name, now)
+        if failing is not None and now < failing.again:
+            self._await(name, key, failing.again)
+            return []
+        self._drop(key, (alone.asker, alone.ticket))
+        return [(alone.asker, self._begin(key, alone))]
+
+    def _await(self, name: str, key: _FlownKey, due: float) -> None:
+        if key.due != due:
+            key.due = due
+            heappush(self._due, (due, name))
+
+    def _drop(self, key: _FlownKey, place: Place) -> None:
+        if key.waiting.pop(place, None) is not None:
+            self._waiting -= 1
+
+    def _told(
+        self,
+        ask: FlightAsk,
+        verdict: int,
+        since: int = 0,
+        reason: str = "",
+        seconds: float = 0.0,
+        fetcher: int = 0,
+        flight: int = 0,
+    ) -> FlightTold:
+        return FlightTold(ask.ticket, self._me, verdict, since, reason, seconds, fetcher, flight)
+
+    # -- time and deaths ----------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """When `due` is to be called; None for never."""
+        return self._due[0][0] if self._due else None
+
+    def due(self, now: float) -> list[Telling]:
+        """Back-offs are over."""
+        found: list[Telling] = []
+        while self._due and self._due[0][0] <= now:
+            _, name = heappop(self._due)
+            key = self._keys.get(name)
+            if key is not None:
+                found += self._advance(name, key, now)
+        return found
+
+    def settled(self, now: float) -> list[Telling]:
+        """There may be more that may begin."""
+        found: list[Telling] = []
+        for name, key in list(self._keys.items()):
+            found += self._advance(name, key, now)
+        return found
+
+    def gone(self, gone: Set[int], now: float) -> list[Telling]:
+        """Actors have died: what they asked and fetched is nobody's, and so is what their streams asked for."""
+        found: list[Telling] = []
+        for name, key in list(self._keys.items()):
+            for place, (ask, _, _) in list(key.waiting.items()):
+                if ask.asker in gone or owner_of(ask.sid) in gone:
+                    self._drop(key, place)
+            for place in [place for place in key.flights if place[0] in gone]:
+                del key.flights[place]
+            found += self._advance(name, key, now)
+        return found
+
+    def forget(self, is_mine: Callable[[str], bool]) -> None:
+        """Keys have other owners now: who asked and who fetches sees that, and tells them."""
+        for name in [name for name in self._keys if not is_mine(name)]:
+            self._waiting -= len(self._keys.pop(name).waiting)
