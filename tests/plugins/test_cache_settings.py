@@ -94,6 +94,8 @@ def test_our_own_keys_count() -> None:
     assert rules.policy[:2] == (0.0, 2.0)
     assert (rules.policy.strip_set_cookie, rules.policy.stale_while, rules.policy.stale_error) == (True, 60.0, 86400.0)
     assert (rules.cache_status, rules.predictor) == (False, False)
+    assert not rules.policy.keep_set_cookie
+    assert made(keep_set_cookie=True).rules().policy.keep_set_cookie
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -107,6 +109,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         bypass_cookies=["a;b"],
         lock="1h",
         max_ttl="0s",
+        strip_set_cookie=True,
+        keep_set_cookie=True,
     ) == [
         "directory: 'a/b' is not the name of a cache in memory",
         "directory: max_size: 'x' is not a size",
@@ -117,6 +121,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         "keep_query: 'a*b' has a * that is not at its end",
         "ignore_query: '=' is not the name of a parameter or cookie",
         "bypass_cookies: 'a;b' is not the name of a parameter or cookie",
+        "keep_set_cookie: contradicts strip_set_cookie",
         "lock: must be at most 5m",
         "max_ttl: nothing would ever be fresh",
     ]

@@ -8,8 +8,8 @@ backend. [caching.md](caching.md) is the whole story: what is stored, keys, purg
 
 **What is stored.** What the answer says counts, in this order: `Pingap-Cache-Control`, `CDN-Cache-Control`, `Cache-Control`
 (`s-maxage` before `max-age`), `Expires`; then `default_ttl`; then a guess by `Last-Modified`. Never stored are answers with
-`no-store`, `private`, `Vary: *`, those with `Set-Cookie` (`strip_set_cookie`), those to requests with `Authorization` unless they say
-that they are for all (`public`, `s-maxage`, `must-revalidate`), and what says nothing of its lifetime. `Vary` is followed. What
+`no-store`, `private`, `Vary: *`, those with `Set-Cookie` (but see `strip_set_cookie`), those to requests with `Authorization` unless
+they say that they are for all (`public`, `s-maxage`, `must-revalidate`), and what says nothing of its lifetime. `Vary` is followed. What
 requests say (`Cache-Control: no-cache`) counts only from `control_ip_list`: else anybody could have the backend asked.
 
 **Keys.** An answer is kept under the scheme, host, port and target (path and query, after the location's rewrite) of its request, and
@@ -116,6 +116,8 @@ class CacheSettings(Settings):
     """Answers without `Cache-Control` (or a field that stands for it) are not stored."""
     strip_set_cookie: bool = False
     """Ours. Answers with `Set-Cookie` are stored, and given to everybody without it; else they are not stored."""
+    keep_set_cookie: bool = False
+    """Ours. They are stored with it, and **everybody gets the same cookies**: only for backends that set none that is somebody's."""
     skip: Regex = None
     """Requests whose path and query this matches are left alone, PURGE included."""
     bypass_cookies: Words = Field(default_factory=list)
@@ -159,6 +161,8 @@ class Cache(Plugin[CacheSettings]):
                     NamePatterns([pattern])
                 except BadValue as error:
                     yield key, error.message, error.hint
+        if settings.strip_set_cookie and settings.keep_set_cookie:
+            yield "keep_set_cookie", "contradicts strip_set_cookie", "leave one of them out"
         if settings.lock > LONGEST_LOCK:
             yield "lock", f"must be at most {LONGEST_LOCK / 60:g}m", "who waits longer has left"
         if settings.max_ttl is not None and settings.max_ttl <= 0:
@@ -217,6 +221,7 @@ class Cache(Plugin[CacheSettings]):
                 default_ttl=settings.default_ttl,
                 check_cache_control=settings.check_cache_control,
                 strip_set_cookie=settings.strip_set_cookie,
+                keep_set_cookie=settings.keep_set_cookie,
                 stale_while=settings.stale_while_revalidate,
                 stale_error=settings.stale_if_error,
                 max_file_size=settings.max_file_size,
