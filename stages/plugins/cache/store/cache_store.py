@@ -1,0 +1,389 @@
+"""A store, as one process has it: reads at once, on the loop and without a message; orders what is to be changed.
+
+It never raises because of a disk or an index: what cannot be read is not there, what cannot be stored is not stored, and why is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import lmdb
+from msgspec.structs import replace
+
+from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, StoredAnswer
+from pingap.stages.plugins.cache.store.committer import Committer
+from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
+from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder
+from pingap.stages.plugins.cache.store.part_file import PartFile
+from pingap.stages.plugins.cache.store.purge_log import Purge
+from pingap.stages.plugins.cache.store.records import SOFT, Spot, unpack_record, unpack_spot, version_of
+from pingap.stages.plugins.cache.store.shared_table import AGES
+from pingap.stages.plugins.cache.store.shelf import StoreShelf
+from pingap.stages.plugins.cache.store.short_keys import short_key
+from pingap.stages.plugins.cache.store.store_root import StoreRoot
+from pingap.stages.plugins.cache.store.store_stats import StoreCounts, StoreStats
+
+Log = Callable[[str, str], None]
+"""Level and text, as Context.log."""
+
+MOST_ORDERS: Final = 8192
+MOST_WAITING: Final = 64 << 20
+"""Bytes of bodies that wait to be written; more are not stored."""
+
+CLOSING: Final = 5.0
+"""Seconds that the committer may take to end."""
+
+AGAIN: Final = 5.0
+"""Seconds until a store that could not be opened is tried again."""
+
+
+class CacheStore:
+    """Made by places.opened. All of it is used on the loop that it was opened on."""
+
+    def __init__(self, root: StoreRoot, inactive: float, log: Log, loop: asyncio.AbstractEventLoop) -> None:
+        self._root = root
+        self._log = log
+        self._loop = loop
+        self.users = 1
+        """How often it was opened in this process."""
+        self.counts = StoreCounts()
+        self._inactive = inactive
+        self._shelf: StoreShelf | None = None
+        self._committer: Committer | None = None
+        self._is_waiting = root.is_on_disk
+        """Reading and writing may wait for a disk."""
+        self._age = 0
+        self._aged = 0.0
+        self._orders = 0
+        self._waiting = 0
+        self._parts = 0
+        self._is_closed = False
+        self._tried = 0.0
+        self._open()
+
+    # -- time ---------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Seconds of the store's clock."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + self._root.offset
+
+    def mark(self) -> int:
+        """For `put`: taken when the answer is asked for. What is purged after it keeps it from being stored."""
+        shelf = self._shelf
+        if shelf is not None:
+            with suppress(lmdb.Error):
+                return shelf.index.newest()
+        return 0
+
+    # -- reading ------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> StoredAnswer | Awaitable[StoredAnswer | None] | None:
+        """What is stored under a key, of a URL or a variant. Awaitable where a disk has to be waited for."""
+        shelf = self._shelf
+        if shelf is None or shelf.is_over():
+            self._missed_shelf()
+            return None
+        short = short_key(key)
+        try:
+            row = shelf.index.find(short)
+            if row is None:
+                self.counts.misses += 1
+                return None
+            spot = unpack_spot(row)
+            if self._is_waiting and RWF_NOWAIT:
+                data = self._read_now(shelf, spot)
+                if data is None:
+                    return self._get_in_thread(shelf, key, spot)
+            else:
+                data = shelf.files.read(spot.segment, spot.offset, spot.size)
+        except (OSError, lmdb.Error, ValueError) as error:
+            self._unreadable(shelf, key, error)
+            return None
+        return self._stored(shelf, key, spot, data)
+
+    def _stored(self, shelf: StoreShelf, key: bytes, spot: Spot, data: bytes) -> StoredAnswer | None:
+        record = unpack_record(data)
+        if record is None or record.key != key:
+            if record is None:
+                self._unreadable(shelf, key, None)
+            else:
+                self.counts.misses += 1
+            return None
+        now = self.now()
+        if now >= self._aged:
+            self._grow_older(now)
+        shelf.table.touch(spot.slot, self._age)
+        self.counts.hits += 1
+        entry = record.entry
+        if spot.flags & SOFT:
+            entry = replace(entry, flags=entry.flags | PURGED_SOFTLY)
+        return StoredAnswer(entry, FileSpot(shelf.files.body_path(spot.file)) if spot.file else record.body, version_of(spot))
+
+    @staticmethod
+    def _read_now(shelf: StoreShelf, spot: Spot) -> bytes | None:
+        """None: it has to be waited for, or this file system cannot tell. Raises OSError."""
+        try:
+            return shelf.files.read_now(spot.segment, spot.offset, spot.size)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+                return None
+            raise
+
+    async def _get_in_thread(self, shelf: StoreShelf, key: bytes, spot: Spot) -> StoredAnswer | None:
+        try:
+            data = await self._loop.run_in_executor(None, shelf.files.read_fresh, spot.segment, spot.offset, spot.size)
+        except OSError as error:
+            self._unreadable(shelf, key, error)
+            return None
+        return self._stored(shelf, key, spot, data) if shelf is self._shelf else None
+
+    def _unreadable(self, shelf: StoreShelf, key: bytes, error: Exception | None) -> None:
+        """It was freed between the index and the file, or the disk fails."""
+        self.counts.misses += 1
+        if isinstance(error, lmdb.Error | ValueError) and not isinstance(error, lmdb.ReadersFullError):
+            self._broken(shelf, f"{type(error).__name__}: {error}")
+            return
+        with suppress(lmdb.Error, ValueError):
+            row = shelf.index.find(short_key(key))
+            if row is not None:
+                spot = unpack_spot(row)
+                shelf.files.close_reading(spot.segment)
+                self._order(DropOrder(self._future(), key, version_of(spot)))
+
+    def _missed_shelf(self) -> None:
+        self.counts.misses += 1
+        if self._shelf is not None:
+            self._renew(self._shelf)
+        elif time.monotonic() >= self._tried + AGAIN:
+            self._open()
+
+    def entries(self, prefix: bytes, limit: int) -> list[tuple[bytes, CacheEntry, int]]:
+        """The first entries whose keys begin so, namespace included: key, entry, bytes with its file. For people: it reads each."""
+        shelf = self._shelf
+        found: list[tuple[bytes, CacheEntry, int]] = []
+        if shelf is None:
+            return found
+        with suppress(lmdb.Error, ValueError):
+            for _, row in shelf.index.range(prefix, limit):
+                spot = unpack_spot(row)
+                with suppress(OSError):
+                    record = unpack_record(shelf.files.read(spot.segment, spot.offset, spot.size))
+                    if record is not None and record.key.startswith(prefix):
+                        entry = record.entry
+                        if spot.flags & SOFT:
+                            entry = replace(entry, flags=entry.flags | PURGED_SOFTLY)
+                        found.append((record.key, entry, spot.weight))
+        return found
+
+    # -- changing -----------------------------------------------------------------------
+
+    def put(self, key: bytes, entry: CacheEntry, body: bytes | PartFile, mark: int) -> asyncio.Future[int]:
+        """Stores an answer. The future has its number; 0 where it is not kept (counts.refused says why). It is never an exception.
+
+        A part file belongs to the store from now on, and is gone where the answer is 0; who has opened it can read on.
+        """
+        if isinstance(body, PartFile):
+            body.take()
+        return self._order(PutOrder(self._future(), key, entry, body, mark))
+
+    def replace(self, key: bytes, number: int, entry: CacheEntry) -> asyncio.Future[int]:
+        """Another entry for the same body (after a 304), if it is still version `number` that is there: its new number, else 0."""
+        return self._order(ReplaceOrder(self._future(), key, entry, number))
+
+    def drop(self, key: bytes, number: int) -> asyncio.Future[int]:
+        """Removes version `number` of an entry: 1, or 0 if it is not there any more."""
+        return self._order(DropOrder(self._future(), key, number))
+
+    def part(self, expected: int | None) -> PartFile | None:
+        """A file for a body that comes; None: there is no room. expected: its bytes, if they are known."""
+        shelf, committer = self._shelf, self._committer
+        if shelf is None or committer is None or shelf.is_over():
+            return None
+        room = self._root.room
+        most = room // 2 if room else 1 << 62
+        if expected is not None and expected > most:
+            return None
+        if room and self._parts + (expected or 0) > room // 2:
+            return None
+        file = committer.next_body()
+        try:
+            return PartFile(shelf.files.body_path(file), file, most, self._is_waiting, self._took)
+        except OSError:
+            self._refuse("disk_full")
+            return None
+
+    def purge_url(self, key: bytes, soft: bool) -> asyncio.Future[int]:
+        """A URL with all that its key has behind it: parts, and variants. The future has the count of entries."""
+        return self._purge("url", b"", key, soft)
+
+    def purge_prefix(self, key_prefix: bytes, soft: bool) -> asyncio.Future[int]:
+        """All keys that begin so; namespace included."""
+        return self._purge("prefix", b"", key_prefix, soft)
+
+    def purge_tag(self, namespace: bytes, tag: bytes, soft: bool) -> asyncio.Future[int]:
+        return self._purge("tag", namespace, tag, soft)
+
+    def purge_all(self, namespace: bytes, soft: bool) -> asyncio.Future[int]:
+        """All of a namespace."""
+        return self._purge("all", namespace, b"", soft)
+
+    def limit(self, namespace: bytes, most: int) -> asyncio.Future[int]:
+        """What a namespace may take from now on, in bytes; 0: as much as the store has."""
+        return self._order(LimitOrder(self._future(), namespace, most))
+
+    def stats(self, namespaces: tuple[bytes, ...] = ()) -> StoreStats:
+        shelf = self._shelf
+        stats = StoreStats(self._root.path, "disk" if self._root.is_on_disk else "memory", self._root.room, 0, 0, 0, 0, 0, self.counts)
+        if shelf is not None:
+            with suppress(lmdb.Error, OSError):
+                shelf.describe(stats, namespaces)
+            stats.taken += self._parts
+        return stats
+
+    def release(self) -> None:
+        """This user of it is through. After the last one everything ordered is done, and it is closed."""
+        self.users -= 1
+        if not self.users:
+            self.close()
+
+    def is_usable(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """It is open, and on this loop."""
+        return not self._is_closed and self._loop is loop
+
+    def resize(self, room: int) -> None:
+        """Bytes that it may take from now on."""
+        self._root.room = room
+        if self._committer is not None:
+            self._committer.resize(room, self._root.reserve)
+
+    def close(self) -> None:
+        self._is_closed = True
+        shelf, committer = self._shelf, self._committer
+        self._shelf = self._committer = None
+        if committer is not None and shelf is not None:
+            committer.stop()
+            committer.thread.join(CLOSING)
+            if not committer.thread.is_alive():
+                shelf.close()
+        self._root.leave()
+
+    # -- within -------------------------------------------------------------------------
+
+    def _purge(self, kind: Any, namespace: bytes, what: bytes, soft: bool) -> asyncio.Future[int]:
+        return self._order(PurgeOrder(self._future(), Purge(kind, namespace, what, soft)))
+
+    def _future(self) -> asyncio.Future[int]:
+        return self._loop.create_future()
+
+    def _order(self, order: Order) -> asyncio.Future[int]:
+        committer = self._committer
+        size = len(order.body) if isinstance(order, PutOrder) and isinstance(order.body, bytes) else 0
+        is_put = isinstance(order, PutOrder | ReplaceOrder)
+        if committer is None or (is_put and (self._orders >= MOST_ORDERS or self._waiting + size > MOST_WAITING)):
+            self._orders += 1
+            self._waiting += size
+            self._settle([(order, 0, "closed" if committer is None else "busy")])
+            return order.future
+        self._orders += 1
+        self._waiting += size
+        committer.order(order)
+        return order.future
+
+    def _settle(self, results: list[tuple[Order, int, str]]) -> None:
+        for order, result, reason in results:
+            self._orders -= 1
+            if isinstance(order, PutOrder):
+                if isinstance(order.body, PartFile):
+                    order.body.settle(result != 0)
+                else:
+                    self._waiting -= len(order.body)
+                if result:
+                    self.counts.puts += 1
+            elif isinstance(order, PurgeOrder):
+                self.counts.purged += result
+            if reason:
+                self._refuse(reason)
+            if not order.future.done():
+                order.future.set_result(result)
+
+    def _refuse(self, reason: str) -> None:
+        self.counts.refused[reason] = self.counts.refused.get(reason, 0) + 1
+
+    def _took(self, count: int) -> None:
+        self._parts += count
+
+    def _grow_older(self, now: float) -> None:
+        """The byte in which touches are dated goes on with time: sixteen steps are `inactive`."""
+        step = self._inactive / 16 if self._inactive else 3600.0
+        self._age = int(now / step) % AGES
+        self._aged = (int(now / step) + 1) * step
+
+    def _age_now(self) -> int:
+        step = self._inactive / 16 if self._inactive else 3600.0
+        return int(self.now() / step) % AGES
+
+    # -- generations --------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._tried = time.monotonic()
+        try:
+            shelf = self._root.opened()
+        except (OSError, lmdb.Error, ValueError) as error:
+            self._log("error", f"the cache {self._root.path} cannot be opened, nothing is stored: {error}")
+            return
+        room = self._root.room
+        self._committer = Committer(
+            shelf,
+            room,
+            self._root.reserve,
+            self.now,
+            self._age_now,
+            lambda: self._parts,
+            partial(self._on_loop, self._settle),
+            partial(self._on_loop, self._broken, shelf),
+            self._tick,
+        )
+        self._shelf = shelf
+        self._committer.thread.start()
+
+    def _renew(self, shelf: StoreShelf) -> None:
+        """Its generation is over: opens the next one."""
+        if self._shelf is not shelf:
+            return
+        committer = self._committer
+        self._shelf = self._committer = None
+        if committer is not None:
+            committer.stop()
+            threading.Thread(target=self._close_old, args=(committer, shelf), name="cache closing", daemon=True).start()
+        self._open()
+
+    def _close_old(self, committer: Committer, shelf: StoreShelf) -> None:
+        committer.thread.join()
+        self._on_loop(shelf.close)
+
+    def _broken(self, shelf: StoreShelf, problem: str) -> None:
+        if self._shelf is shelf:
+            if not shelf.is_over():
+                self.counts.resets += 1
+                self._log("error", f"the cache {self._root.path} begins anew, empty: its index is no good any more ({problem})")
+                shelf.table.end()
+            self._renew(shelf)
+
+    def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
+        """From another thread; nothing if the loop is no more."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def _tick(self, committer: Committer) -> None:
+        """In the committer's thread."""
+        self.counts.evicted = committer.evictor.evicted
+        committer.shelf.index.forget_dead_readers()
+        if committer.shelf.is_over():
+            self._on_loop(self._renew, committer.shelf)

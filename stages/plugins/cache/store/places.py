@@ -1,0 +1,83 @@
+"""Opens stores: one for each place in a process, counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from pingap.stages.caching.place import CachePlace
+from pingap.stages.keepsake import run_of
+from pingap.stages.plugins.cache.store.cache_store import CacheStore
+from pingap.stages.plugins.cache.store.free_memory import budget
+from pingap.stages.plugins.cache.store.memory_place import made, memory_place
+from pingap.stages.plugins.cache.store.store_root import StoreRoot
+
+OURS: Final = "pingap-cache"
+"""Directory in that of a store on disk: whatever else is there is left alone."""
+
+MOST_OF_FILE_SYSTEM: Final = 0.9
+"""Of what is free where a store in memory is."""
+
+_stores: dict[str, CacheStore] = {}
+
+
+def opened(place: CachePlace, run_dir: str, log: Callable[[str, str], None]) -> CacheStore:
+    """To be called on the loop, and ended by `release`. run_dir: of this run of the instance (Context.run_dir). log: level and text.
+
+    Never raises: a store that cannot be opened stores nothing, says so in the log, and tries again.
+    """
+    path = _path(place, run_dir)
+    store = _stores.get(path)
+    loop = asyncio.get_running_loop()
+    if store is not None and store.is_usable(loop):
+        store.users += 1
+        if place.max_size:
+            store.resize(place.max_size)
+        return store
+    run = 0 if place.kind == "disk" else run_of(run_dir)
+    try:
+        _make(place, path, log)
+        room, has_own_room = _room(place, path, log)
+    except OSError as error:
+        log("error", f"the cache {path} cannot be used, nothing is stored: {error}")
+        room, has_own_room = place.max_size, True
+    store = _stores[path] = CacheStore(StoreRoot(path, place.kind == "disk", room, run, log, has_own_room), place.inactive, log, loop)
+    return store
+
+
+def _path(place: CachePlace, run_dir: str) -> str:
+    if place.kind == "disk":
+        return os.path.join(place.path, OURS)
+    return os.path.join(memory_place(os.path.dirname(os.path.abspath(run_dir))), place.path or "default")
+
+
+def _make(place: CachePlace, path: str, log: Callable[[str, str], None]) -> None:
+    """Raises OSError."""
+    if place.kind == "memory":
+        made(os.path.dirname(path))
+    else:
+        os.makedirs(place.path, mode=0o700, exist_ok=True)
+        with suppress(OSError):
+            if others := [name for name in os.listdir(place.path) if name != OURS]:
+                log("info", f"the cache in {place.path} leaves alone what else is there: {len(others)} names, {others[0]!r} say")
+    made(path)
+    for name in os.listdir(path):  # a link there could make us write elsewhere
+        if stat.S_ISLNK(os.lstat(os.path.join(path, name)).st_mode):
+            raise PermissionError(f"{os.path.join(path, name)} is a link: remove it")
+
+
+def _room(place: CachePlace, path: str, log: Callable[[str, str], None]) -> tuple[int, bool]:
+    """Bytes, and whether they were asked for."""
+    if place.kind == "disk":
+        return place.max_size, True
+    room = place.size_within(budget())
+    found = os.statvfs(path)
+    free = int(found.f_bavail * found.f_frsize * MOST_OF_FILE_SYSTEM)
+    if room <= free:
+        return room, place.max_size > 0
+    log("warn", f"the cache in memory may have {free:,} bytes and not {room:,}: there is no more room in {path}")
+    return free, False

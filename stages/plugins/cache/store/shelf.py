@@ -1,0 +1,101 @@
+"""One generation of a store, open in this process: its index, its files, its table. A store that is broken begins a new one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from pingap.stages.plugins.cache.store.change import StoreChange
+from pingap.stages.plugins.cache.store.files import StoreFiles
+from pingap.stages.plugins.cache.store.index import Index
+from pingap.stages.plugins.cache.store.shared_table import SharedTable
+from pingap.stages.plugins.cache.store.store_stats import StoreStats
+
+FEWEST_SLOTS = 1 << 10
+MOST_SLOTS = 1 << 22
+MAP_MORE = 64 << 20
+"""Bytes of the map beyond the store's room: pages that were freed are not at once used again."""
+UNLIMITED_MAP = 64 << 30
+TABLE = "table"
+
+
+class StoreShelf:
+    def __init__(self, path: str, room: int, is_new: bool, map_size: int = 0) -> None:
+        """path: of its directory, which is there. room: bytes; 0 is as much as there is. map_size: 0 is what goes with that.
+
+        Raises OSError, lmdb.Error, and ValueError for files that are none of a store's.
+        """
+        self.path = path
+        self.writer = 0
+        self._lock = -1
+        slots = min(MOST_SLOTS, max(FEWEST_SLOTS, room // 1024)) if room else MOST_SLOTS
+        self.table = SharedTable(os.path.join(path, TABLE), slots if is_new else 0)
+        try:
+            self.index = Index(path, map_size or (room + MAP_MORE if room else UNLIMITED_MAP))
+        except BaseException:
+            self.table.close()
+            raise
+        self.files = StoreFiles(path)
+
+    def join(self) -> None:
+        """Gets an id as a writer. Waits for others that write. Raises lmdb.Error, OSError."""
+        change = StoreChange(self.index, self.files)
+        try:
+            change.totals.writers += 1
+            writer = change.totals.writers
+            lock = self.files.join(writer)
+        except BaseException:
+            change.abort()
+            raise
+        try:
+            change.commit()
+        except BaseException:
+            os.close(lock)
+            raise
+        self.writer, self._lock = writer, lock
+
+    def is_over(self) -> bool:
+        return self.table.is_over()
+
+    def taken(self, parts: int) -> int:
+        """Bytes of all of it, part files of all processes included. parts: what those of this process have. Raises lmdb.Error, OSError."""
+        reading = self.index.reading()
+        try:
+            totals = self.index.totals(reading)
+            others = self.index.part_bytes(reading, self.writer)
+        finally:
+            reading.abort()
+        return totals.segment_bytes + totals.file_bytes + others + parts + self.index.size() + self.table.size
+
+    @staticmethod
+    def end(path: str) -> None:
+        """Tells those who have a generation open that it is over. Raises OSError, ValueError."""
+        table = SharedTable(os.path.join(path, TABLE))
+        table.end()
+        table.close()
+
+    def describe(self, stats: StoreStats, namespaces: tuple[bytes, ...]) -> None:
+        """Raises lmdb.Error, OSError."""
+        reading = self.index.reading()
+        try:
+            totals = self.index.totals(reading)
+            for name in namespaces:
+                space = self.index.space(reading, name)
+                stats.spaces[name.decode("utf-8", "replace")] = (space.entries, space.weight)
+            others = self.index.part_bytes(reading, self.writer)
+        finally:
+            reading.abort()
+        stats.entries, stats.segment_bytes, stats.file_bytes = totals.entries, totals.segment_bytes, totals.file_bytes
+        stats.index_bytes = self.index.size() + self.table.size
+        stats.taken = stats.segment_bytes + stats.file_bytes + stats.index_bytes + others
+
+    def close(self) -> None:
+        """On the loop's thread, or when nobody is there any more."""
+        if self._lock >= 0:
+            with suppress(OSError):
+                os.close(self._lock)
+            self.files.leave(self.writer)
+            self._lock = -1
+        self.index.close()
+        self.files.close()
+        self.table.close()

@@ -1,0 +1,224 @@
+"""The directory of a store, with its generations: which one counts, whether what is there may be used, and who is there.
+
+lock     locked while somebody opens or begins a generation
+users    locked, shared, for as long as a process has the store open
+state    StoreState, as JSON
+<n>/     a generation (shelf.py)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import lmdb
+import msgspec
+
+from pingap.stages.plugins.cache.store.clock import boot_id
+from pingap.stages.plugins.cache.store.shelf import StoreShelf
+from pingap.stages.plugins.cache.store.syncing import sync_file_system
+
+PATIENCE: Final = 3.0
+"""Seconds to wait for another process that opens it."""
+
+FORMAT: Final = 1
+
+
+class StoreState(msgspec.Struct):
+    format: int = FORMAT
+    boot: str = ""
+    """Boot of the machine in which it was used last."""
+    run: int = 0
+    """Run of the instance, in memory."""
+    room: int = 0
+    offset: float = 0.0
+    """Of the store's clock in that boot."""
+    closed: float = 0.0
+    """Time of the store's clock at which the last one closed it, all of it on the disk; 0: somebody has it open, or was killed."""
+    closed_wall: float = 0.0
+
+
+class StoreRoot:
+    def __init__(
+        self,
+        path: str,
+        is_on_disk: bool,
+        room: int,
+        run: int,
+        log: Callable[[str, str], None],
+        has_own_room: bool = True,
+        map_size: int = 0,
+    ) -> None:
+        """path: is there, and ours alone. room: bytes, 0 for as many as there are. run: of the instance; 0 on a disk.
+        has_own_room: the room was asked for; else what the first one has found counts. map_size: for tests."""
+        self.path = path
+        self.is_on_disk = is_on_disk
+        self.room = room
+        self.offset = 0.0
+        self._run = run
+        self._log = log
+        self._has_own_room = has_own_room
+        self._map_size = map_size
+        self._users = -1
+
+    @property
+    def reserve(self) -> int:
+        """Bytes of the room that are kept free, for what several processes write at once."""
+        return self.room // 32
+
+    def opened(self) -> StoreShelf:
+        """The generation that counts; begins one where there is none that can be used. Raises OSError, lmdb.Error, ValueError."""
+        lock = self._locked()
+        try:
+            is_first = self._enter()
+            state = self._read()
+            number = self._newest()
+            problem = self._problem(state, number, is_first)
+            if state is not None and not problem:
+                self._continue(state)
+                try:
+                    shelf = StoreShelf(self._generation(number), self.room, False, self._map_size)
+                    try:
+                        if shelf.is_over():
+                            raise ValueError("it is over")
+                        shelf.join()
+                    except BaseException:
+                        shelf.close()
+                        raise
+                    self._write(StoreState(FORMAT, boot_id(), self._run, self.room, self.offset))
+                    return shelf
+                except (lmdb.Error, ValueError, FileNotFoundError) as error:
+                    problem = str(error)
+            if problem and number:
+                self._log("warn", f"the cache {self.path} begins empty: {problem}")
+            return self._begun(number)
+        finally:
+            os.close(lock)
+
+    def leave(self) -> None:
+        """This process has closed it. The last one of a store on disk sees that all of it is there after a restart of the machine."""
+        if self._users < 0:
+            return
+        users, self._users = self._users, -1
+        try:
+            if self.is_on_disk:
+                with suppress(OSError):
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    state = self._read()
+                    if state is not None:
+                        sync_file_system(users)
+                        state.closed = time.clock_gettime(time.CLOCK_BOOTTIME) + self.offset
+                        state.closed_wall = time.time()
+                        self._write(state)
+        finally:
+            os.close(users)
+
+    # -- within -------------------------------------------------------------------------
+
+    def _problem(self, state: StoreState | None, number: int, is_first: bool) -> str:
+        """Why what is there cannot be used; "" where it can, or nothing is there."""
+        if not number:
+            return "there is none"
+        if state is None:
+            return "nothing tells what it is"
+        if state.format != FORMAT:
+            return "it is of another version of pingap"
+        if state.run != self._run:
+            return "it is of another run" if self.is_on_disk else "it is of a run before this one"
+        if is_first and state.boot != boot_id() and not state.closed:
+            return "the machine was restarted before it was closed"
+        return ""
+
+    def _continue(self, state: StoreState) -> None:
+        if not self._has_own_room and state.room:
+            self.room = state.room
+        if state.boot == boot_id():
+            self.offset = state.offset
+        else:
+            away = max(0.0, time.time() - state.closed_wall)
+            self.offset = state.closed + away - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def _begun(self, number: int) -> StoreShelf:
+        for old in self._generations():
+            with suppress(OSError, ValueError):
+                StoreShelf.end(self._generation(old))
+            shutil.rmtree(self._generation(old), ignore_errors=True)
+        path = self._generation(number + 1)
+        os.mkdir(path, 0o700)
+        try:
+            shelf = StoreShelf(path, self.room, True, self._map_size)
+            try:
+                shelf.join()
+                self._write(StoreState(FORMAT, boot_id(), self._run, self.room, self.offset))
+            except BaseException:
+                shelf.close()
+                raise
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return shelf
+
+    def _locked(self) -> int:
+        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return fd
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    os.close(fd)
+                    raise TimeoutError("another process has been opening it for too long") from None
+                time.sleep(0.005)
+            except BaseException:
+                os.close(fd)
+                raise
+
+    def _enter(self) -> bool:
+        """Whether nobody else has it open."""
+        if self._users >= 0:
+            return False
+        fd = os.open(os.path.join(self.path, "users"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        is_first = True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_first = False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)  # at once: who else is there has it shared, or holds `lock`
+        except BaseException:
+            os.close(fd)
+            raise
+        self._users = fd
+        return is_first
+
+    def _generation(self, number: int) -> str:
+        return os.path.join(self.path, str(number))
+
+    def _generations(self) -> list[int]:
+        return sorted(int(name) for name in os.listdir(self.path) if name.isdigit())
+
+    def _newest(self) -> int:
+        return max(self._generations(), default=0)
+
+    def _read(self) -> StoreState | None:
+        try:
+            with open(os.path.join(self.path, "state"), "rb") as file:
+                return msgspec.json.decode(file.read(), type=StoreState)
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            return None
+
+    def _write(self, state: StoreState) -> None:
+        """Raises OSError. On a disk it is there when this returns: it says what may be believed after a restart of the machine."""
+        path = os.path.join(self.path, "state")
+        with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(state))
+            file.flush()
+            if self.is_on_disk:
+                os.fsync(file.fileno())
+        os.replace(f"{path}.new", path)
