@@ -188,6 +188,7 @@ class Exchange:
         "_caching",
         "_context",
         "_has_client",
+        "_key_parts",
         "_reached",
         "_report",
         "_request_stages",
@@ -213,6 +214,7 @@ class Exchange:
         self._upstream = routed.upstream
         self._upstreams = upstreams
         self._context: ExchangeContext | None = None
+        self._key_parts: list[str] | None = None
         self._request_stages: list[Any] | None = None
         self._response_stages: list[Any] | None = None
         self._wrap: Callable[[Exchange, Any, bool], Any] | None = None
@@ -382,6 +384,30 @@ class Exchange:
         if state is None:
             state = self._state = {}
         return state
+
+    @property
+    def cache_key(self) -> list[str]:
+        """What the answer depends on besides the URL: texts that become parts of the key under which a cache stores it.
+
+        For plugins that answer, or have the backend answer, differently by something of the request. Append to it in
+        `early_request`: a cache looks for its answer in `request`.
+        """
+        parts = self._key_parts
+        if parts is None:
+            parts = self._key_parts = []
+        return parts
+
+    @property
+    def key_parts(self) -> tuple[bytes, ...]:
+        """The same for `KeyRules.key_of`, behind the location (and the upstream, where a plugin has set another one): what other
+        locations send to the same target may be another answer."""
+        location = self._routed.location.encode()
+        if self._upstream != self._routed.upstream:
+            location += b"\0" + self._upstream.encode()
+        parts = self._key_parts
+        if not parts:
+            return (location,)
+        return (location, *[str(part).encode("utf-8", "surrogatepass") for part in parts])
 
     def query_value(self, name: str) -> str | None:
         """The first value of a query parameter, as it was sent; None when it is not there."""

@@ -1,6 +1,6 @@
 """`image_optim`: gives out the backend's PNG and JPEG images smaller, or as WebP or AVIF to clients that say that they take it.
 
-Steps `request` (for conditional requests) and `upstream_response`. It needs Pillow: `pip install 'pingap[images]'`. Of the types of
+Steps `early_request` (for the key of a `cache`), `request` (for conditional requests), `upstream_response` and `response`. It needs Pillow: `pip install 'pingap[images]'`. Of the types of
 `output_types` that the client takes by its Accept header, the one that it likes best is made, among equals the first in your list;
 else the image stays what it is, and is only written anew. `image/*` and `*/*` count for PNG and JPEG alone: browsers that know no AVIF
 send them, too.
@@ -22,7 +22,8 @@ The original is sent, untouched: when the result would not be smaller (of a JPEG
 
 The work is done in processes of their own, as many as there are CPUs. Each process of the stage converts the same image once for all who
 ask for it at the same time, goes on when they leave, and keeps the newest results (`keep_bytes`). So the first client may get the
-original and those after it the small one. A photo of 12 megapixels takes 0.3 s of one CPU as JPEG, 1 s as WebP and
+original and those after it the small one. A `cache` stores what came of it, once for all clients that take the same types; put
+this plugin behind it in the location's list. A photo of 12 megapixels takes 0.3 s of one CPU as JPEG, 1 s as WebP and
 1 s as AVIF, for which its process needs 30 bytes of memory a pixel meanwhile, and 10 for the others.
 
 Unlike pingap 0.13.9: WebP and AVIF are made as such (there it is a PNG under their name), PNG becomes WebP without loss and JPEG with
@@ -82,6 +83,9 @@ LARGEST_TO_DIGEST: Final = 1024 * 1024
 _MODULES: Final = {"webp": "PIL._webp", "avif": "PIL._avif"}
 """Parts of Pillow that a build may lack."""
 
+_VARIES: Final = "varies"
+"""With the plugin, the key of `Exchange.state` that says whether the backend's answer is one of those that depend on Accept."""
+
 _OF_THE_ORIGINAL: Final = ("accept-ranges", "content-md5", "digest", "content-digest", "repr-digest")
 
 _Quality = Annotated[int, Field(ge=1, le=100)]
@@ -129,6 +133,7 @@ class ImageOptim(Plugin[ImageOptimSettings]):
         speed = min(10, settings.avif_speed + 5)
         self._qualities = Qualities(settings.png_quality, settings.jpeg_quality, settings.webp_quality, settings.avif_quality, speed)
         self._variants = ImageVariants(settings.output_types, tuple(self._qualities))
+        self._kinds = frozenset((*SOURCES, *(f"image/{name}".encode() for name in settings.output_types)))
         self._budget = ImageBudget(HELD * settings.max_bytes)
         self._host: Host | None = None
         self._results: ImageResults | None = None
@@ -158,7 +163,11 @@ class ImageOptim(Plugin[ImageOptimSettings]):
         if self._results is not None:
             self._results.stop()
 
-    # -- the request: what the client has already ------------------------------------------------------
+    # -- the request: what the client takes, and what it has already ------------------------------------
+
+    def early_request(self, exchange: Exchange) -> Result:
+        exchange.cache_key.append(f"image_optim{self._variant(exchange).suffix.decode()}")
+        return CONTINUE
 
     def request(self, exchange: Exchange) -> Result:
         headers = exchange.headers
@@ -183,11 +192,10 @@ class ImageOptim(Plugin[ImageOptimSettings]):
         if response.status == 304:
             return self._not_modified(exchange, headers)
         source = SOURCES.get(_type_of(headers))
-        if source is None or response.status != 200 or exchange.method not in ("GET", "HEAD"):
+        exchange.state[self, _VARIES] = False
+        if source is None or response.status != 200 or exchange.method not in ("GET", "HEAD") or _is_left_alone(headers):
             return SKIP
-        if codings_of(headers.raw) or b"no-transform" in (headers.joined(b"cache-control: ") or b"").lower():
-            return SKIP
-        _vary(headers)
+        exchange.state[self, _VARIES] = True
         length, most = response.length, self.settings.max_bytes
         if length is not None and not LEAST <= length <= most:
             return CONTINUE
@@ -214,18 +222,41 @@ class ImageOptim(Plugin[ImageOptimSettings]):
         """A 304 says what 200 would (RFC 9110 section 15.4.5), as far as that is known: which image it is, and that there are others."""
         content_type = _type_of(headers)
         if content_type and content_type not in SOURCES:
+            exchange.state[self, _VARIES] = False
             return SKIP
+        exchange.state[self, _VARIES] = bool(content_type) or exchange.path.lower().endswith(_ENDINGS)
         originals = exchange.state.get(self)
         etag = headers.first(b"etag: ")
         if originals is not None and etag is not None and is_one_of(etag, originals):
             headers.set("etag", tag_of(etag, self._variant(exchange).suffix) or etag)
-            _vary(headers)
+            exchange.state[self, _VARIES] = True
             return CONTINUE
-        if content_type in SOURCES or exchange.path.lower().endswith(_ENDINGS):
-            _vary(headers)
         if etag is not None and not has_tag(exchange.headers.joined(b"if-none-match: ") or b"", etag):
             headers.remove("etag")
         return CONTINUE
+
+    # -- as clients get it, out of a cache or not ---------------------------------------------------------
+
+    def response(self, exchange: Exchange) -> Result:
+        """Other caches must know that it depends on Accept. That is said here, not before: what a `cache` stores has Accept in its key
+        already, in the few forms that make a difference, and would be stored for each way to write it."""
+        response = exchange.response
+        assert response is not None
+        varies = exchange.state.get((self, _VARIES))
+        if varies is None:
+            varies = self._varies(exchange, response.status, response.headers)
+        if not varies:
+            return SKIP
+        _vary(response.headers)
+        return CONTINUE
+
+    def _varies(self, exchange: Exchange, status: int, headers: Headers) -> bool:
+        """Whether a stored answer is one of those that depend on Accept, as far as it shows."""
+        kind = _type_of(headers)
+        if status == 304 and not kind:
+            etag = headers.first(b"etag: ") or b""
+            return etag.endswith(self._variant(exchange).suffix + b'"') or exchange.path.lower().endswith(_ENDINGS)
+        return status in (200, 206, 304) and kind in self._kinds and not _is_left_alone(headers)
 
     def _optimise(self, wanted: _Wanted, exchange: Exchange, body: bytes) -> Awaitable[bytes | None] | None:
         return self._optimised(wanted, exchange, body) if len(body) >= LEAST else None
@@ -290,6 +321,10 @@ def _has(module: str) -> bool:
 
 def _type_of(headers: Any) -> bytes:
     return (headers.first(b"content-type: ") or b"").partition(b";")[0].strip().lower()
+
+
+def _is_left_alone(headers: Any) -> bool:
+    return bool(codings_of(headers.raw)) or (headers.joined(b"cache-control: ") or b"").lower().find(b"no-transform") >= 0
 
 
 def _as_it_is(exchange: Exchange, body: bytes) -> None:
