@@ -1,9 +1,9 @@
 """`image_optim`: gives out the backend's PNG and JPEG images smaller, or as WebP or AVIF to clients that say that they take it.
 
-Steps `early_request` (for the key of a `cache`), `request` (for conditional requests), `upstream_response` and `response`. It needs Pillow: `pip install 'pingap[images]'`. Of the types of
-`output_types` that the client takes by its Accept header, the one that it likes best is made, among equals the first in your list;
-else the image stays what it is, and is only written anew. `image/*` and `*/*` count for PNG and JPEG alone: browsers that know no AVIF
-send them, too.
+Steps `early_request` (for the key of a `cache`), `request` (for conditional requests), `upstream_response` and `response`. It needs
+Pillow: `pip install 'pingap[images]'`. Of the types of `output_types` that the client takes by its Accept header, the one that it likes
+best is made, among equals the first in your list; else the image stays what it is, and is only written anew. `image/*` and `*/*` count
+for PNG and JPEG alone: browsers that know no AVIF send them, too.
 
 What is looked at: 200 to GET, `Content-Type` `image/png` or `image/jpeg`, without Content-Encoding or `no-transform`. Such an
 answer gets `Vary: accept`, also where nothing was gained. A converted one has its length, no Accept-Ranges, no digests of the original,
