@@ -16,6 +16,7 @@ import click
 from pingap import limits, terminal
 from pingap.commands import (
     about,
+    cache,
     check,
     configuration,
     ending,
@@ -40,7 +41,7 @@ WHERE: Final = "PINGAP_TRACEBACK"
 ACTING: Final = frozenset(
     (
         *("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade", "upstream drain", "upstream enable"),
-        *("config migrate", "config sync", "config restore", "plugin new"),
+        *("config migrate", "config sync", "config restore", "plugin new", "cache purge"),
     )
 )
 """Commands that change something: done is done, whether or not anybody could read the answer."""
@@ -48,7 +49,7 @@ ACTING: Final = frozenset(
 
 def is_acting(words: list[str]) -> bool:
     """words: of a command line, at least one."""
-    return " ".join(words[: 2 if words[0] in ("config", "upstream", "plugin") else 1]) in ACTING
+    return " ".join(words[: 2 if words[0] in ("config", "upstream", "plugin", "cache") else 1]) in ACTING
 
 
 def main(args: list[str] | None = None) -> None:
@@ -123,7 +124,7 @@ def commands() -> None:
 
 for _one in (
     *(start.up, check.check, processes.ps, processes.scale, processes.kill),
-    *(upstreams.upstreams, upstreams.upstream, generations.reload, generations.rollback),
+    *(upstreams.upstreams, upstreams.upstream, cache.cache, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
     *(secret.secret, configuration.config, texts.schema, plugins.plugins, plugin.plugin),
     *(about.version, about.help_, about.completion),

@@ -5,12 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from pingap.stages.headers import joined, value_of, values_of
-
-MOST_TAGS: Final = 256
-"""That one request may name."""
-
-MOST_TAG_BYTES: Final = 1024
+from pingap.stages.caching.tags import LONGEST, MOST, tags_of
+from pingap.stages.headers import value_of
 
 SOFT: Final = b"pingap-purge"
 FASTLY_SOFT: Final = b"fastly-soft-purge"
@@ -74,30 +70,11 @@ def _is_soft(headers: bytes) -> bool:
 
 def _tags(headers: bytes) -> tuple[bytes, ...] | None:
     """Those that the request names; None if it has no such line."""
-    listed, spaced = joined(headers, b"cache-tag"), values_of(headers, b"surrogate-key")
-    if listed is None and not spaced:
+    if value_of(headers, b"cache-tag") is None and value_of(headers, b"surrogate-key") is None:
         return None
-    named = [tag for part in (listed or b"").split(b",") if (tag := part.strip())]
-    tags = tuple(dict.fromkeys((*named, *b" ".join(spaced).split())))
+    tags = tags_of(headers)
+    if tags is None:
+        raise NotAPurge(f"one request names at most {MOST} tags, each of at most {LONGEST} bytes")
     if not tags:
         raise NotAPurge("Cache-Tag or Surrogate-Key names no tag")
-    if len(tags) > MOST_TAGS:
-        raise NotAPurge(f"at most {MOST_TAGS} tags are purged by one request")
-    if max(map(len, tags)) > MOST_TAG_BYTES:
-        raise NotAPurge(f"a tag has at most {MOST_TAG_BYTES} bytes")
     return tags
-
-
-class KeyParts(NamedTuple):
-    """The key of a stored answer, taken apart (keys.py): `namespace \\0 URL [\\0 part …]`."""
-
-    namespace: bytes
-    url: bytes
-    """The key of the URL with its namespace, without the parts that `headers` adds."""
-    has_parts: bool
-
-
-def parts_of(key: bytes) -> KeyParts:
-    first = key.find(b"\0")
-    end = key.find(b"\0", first + 1)
-    return KeyParts(key[:first], key if end < 0 else key[:end], end >= 0)

@@ -11,9 +11,9 @@
                 measures them
     compiler.py makes the chains of a generation, starts and stops plugins
     core.py     a body on its way through transformers, within credit: decides    pieces.py file_body.py  long replies
-
 Each imports those before it only: bodies.py (moves bodies), stream.py (requests that are still here),
-failures.py (who hears of them), answers.py and requests.py (the two halves of a way), actor.py (messages).
+failures.py (who hears of them), answers.py and requests.py (the two halves of a way), probes.py (questions about one URL),
+cache/ (the HTTP cache), actor.py (messages).
 
 A request whose hooks all answer at once leaves nothing behind: hooks are run, the changed ROUTED goes on, and no state is
 kept. Whatever needs more (an await, a body, the response) becomes a `PluginStream`, and the parts of it that wait are tasks.

@@ -43,7 +43,9 @@ from pingap.stages.messages import (
 )
 from pingap.stages.plugins.answers import Answers
 from pingap.stages.plugins.cache.flights.flights import Flights
-from pingap.stages.plugins.chain import CompiledPlugins
+from pingap.stages.plugins.cache.overview import CacheOverview
+from pingap.stages.plugins.cache.questions import CacheQuestions
+from pingap.stages.plugins.chain import Chain, CompiledPlugins
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.compiler import PluginCompiler
 from pingap.stages.plugins.counts import RequestCounts
@@ -57,6 +59,7 @@ from pingap.stages.plugins.host import HostParts, StageHost
 from pingap.stages.plugins.limits import LimitCounters
 from pingap.stages.plugins.making import Made
 from pingap.stages.plugins.meters import Meters
+from pingap.stages.plugins.probes import Probes
 from pingap.stages.plugins.processes import JobProcesses
 from pingap.stages.plugins.requests import RequestRunner
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
@@ -95,6 +98,11 @@ class PluginsActor(OfStreams):
         self._shared = HostParts(PluginClaims(self._claims, context.loop), self._endings, self._fetches, self._processes, self._figures)
         self._compiler = PluginCompiler(self.guard, self._meters, self._host, context.log, failures.late)
         self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compile, self._committed)
+        self._probes = Probes(context, self._fetches.next_sid, lambda: self._generations.newest, self._chain_of, self.guard)
+        self._probed = self._probes.by_sid
+        self._questions = CacheQuestions(
+            context.loop, context.report, self._probes, CacheOverview(lambda: (), lambda: len(self._flights), lambda: self._flights.waiting)
+        )
         self._send: Callable[[int, Any], None] = context.send
         self._refused: OrderedDict[int, None] = OrderedDict()
         self._count = 0
@@ -156,6 +164,7 @@ class PluginsActor(OfStreams):
         return {"requests": self._count, "in_flight": len(self._by_sid)}
 
     async def stop(self) -> None:
+        self._questions.stop()
         self.streams.stop()
         self._fetches.stop()
         self._figures.stop()
@@ -166,6 +175,13 @@ class PluginsActor(OfStreams):
         await self._processes.stop()
         self.guard.uninstall()
 
+    def told(self, word: str, args: Any) -> None:
+        self._questions.told(word, args)
+
+    def _chain_of(self, routed: Routed) -> Chain | None:
+        compiled = self._generations.get(routed.generation)
+        return None if compiled is None else compiled.chains.get(routed.location)
+
     # -- messages -----------------------------------------------------------------
 
     def _routed(self, routed: Routed) -> None:
@@ -173,6 +189,9 @@ class PluginsActor(OfStreams):
         sid = routed.sid
         if self._refused and sid in self._refused:
             return  # accept was told that it never began, or does not want it any more
+        if self._probed and sid in self._probed:
+            self._probes.came(routed)
+            return
         self._count += 1
         generations = self._generations
         compiled = generations.get(routed.generation) or generations.instead_of(routed.generation)
@@ -193,7 +212,9 @@ class PluginsActor(OfStreams):
 
     def _responded(self, response: Response) -> None:
         stream = self._by_sid.get(response.sid)
-        if stream is not None and stream.response is None and stream.is_forwarded:
+        if self._probed and response.sid in self._probed:
+            self._probes.came(response)
+        elif stream is not None and stream.response is None and stream.is_forwarded:
             self._answers.arrived(stream, response)
         elif not self._fetches.responded(response) and not response.ended:
             self._send(response.source, Cancel(response.sid, "gone", True))

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pingap.stages.caching.purging import (
-    MOST_TAG_BYTES,
-    MOST_TAGS,
-    KeyParts,
     NotAPurge,
     PurgeAsked,
     PurgeScope,
     asked_for,
-    parts_of,
 )
+from pingap.stages.caching.tags import LONGEST, MOST
 
 
 def asked(target: str, headers: str = "", rewritten: str | None = None) -> PurgeAsked:
@@ -74,19 +69,11 @@ def test_tags_of_all_lines_are_meant_once_each_and_the_url_is_not() -> None:
         "pingap-purge: ",
         "cache-tag: , ,",
         "surrogate-key: ",
-        "surrogate-key: " + " ".join(map(str, range(MOST_TAGS + 1))),
-        "cache-tag: " + "x" * (MOST_TAG_BYTES + 1),
+        "surrogate-key: " + " ".join(map(str, range(MOST + 1))),
+        "cache-tag: " + "x" * (LONGEST + 1),
     ],
     ids=["a typing error", "nothing", "no tag", "no key", "too many", "too long"],
 )
 def test_what_says_nothing_clear_purges_nothing(headers: str) -> None:
     with pytest.raises(NotAPurge):
         asked("/a", headers)
-
-
-_PART = st.binary(max_size=8).filter(lambda raw: b"\0" not in raw)
-
-
-@given(_PART, _PART, st.lists(_PART, max_size=3))
-def test_a_key_comes_apart_as_it_was_joined(namespace: bytes, url: bytes, parts: list[bytes]) -> None:
-    assert parts_of(b"\0".join((namespace, url, *parts))) == KeyParts(namespace, namespace + b"\0" + url, bool(parts))

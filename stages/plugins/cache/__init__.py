@@ -1,5 +1,9 @@
 """The HTTP cache of the plugins stage. What it decides is in stages/caching/; this keeps, fetches and serves.
 
 serving         from what is stored, or growing, to the reply that a request gets of it
+purge           PURGE requests, and what they do to the store
+explain         what a request would get of what is stored, and why
+probe           a question about one URL, which purge and explain answer      questions   all that the operator asks
+overview        the caches of this process, with their figures
 stored_bodies   opens and reads the bodies that are files, without the loop's waiting for a disk
 """

@@ -12,7 +12,9 @@ import ipaddress
 from collections.abc import Awaitable
 from typing import Final, Protocol
 
-from pingap.stages.caching.purging import NotAPurge, PurgeAsked, PurgeScope, asked_for, parts_of
+from pingap.stages.caching.cache_rules import CacheRules
+from pingap.stages.caching.purging import NotAPurge, PurgeAsked, PurgeScope, asked_for
+from pingap.stages.plugins.cache.probe import Probe, probe_of
 from pingap.stages.plugins.exchange import Exchange, Reply, reply
 
 LONGEST: Final = 10.0
@@ -27,25 +29,8 @@ _NO_ADDRESS: Final = reply(400, "The client has no IP address", _UNSTORED)
 _SLOW: Final = reply(503, f"not purged: the cache's store has not answered within {LONGEST:g} s", _UNSTORED)
 
 
-class Purgers(Protocol):
-    def has(self, address: str, /) -> bool: ...
-
-
-class PurgeKeys(Protocol):
-    def key_of(self, scheme: bytes, host: bytes, target: bytes, request_headers: bytes, extra: tuple[bytes, ...], /) -> bytes: ...
-
-
-class PurgeRules(Protocol):
-    """What of a cache's rules a purge goes by."""
-
-    @property
-    def keys(self) -> PurgeKeys: ...
-    @property
-    def purgers(self) -> Purgers: ...
-
-
 class PurgeStore(Protocol):
-    """What of a store a purge needs: each gives the number of stored answers that it was about."""
+    """What of a store a purge needs: each gives the number of stored answers that it was about. A URL goes with all parts of its keys."""
 
     def purge_url(self, key: bytes, soft: bool, /) -> Awaitable[int]: ...
     def purge_prefix(self, prefix: bytes, soft: bool, /) -> Awaitable[int]: ...
@@ -53,9 +38,12 @@ class PurgeStore(Protocol):
     def purge_all(self, namespace: bytes, soft: bool, /) -> Awaitable[int]: ...
 
 
-def handle(exchange: Exchange, rules: PurgeRules, store: PurgeStore) -> Reply | Awaitable[Reply]:
+def handle(exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply | Awaitable[Reply]:
     """The answer to a PURGE request: 403 and 400 by the client's address, 400 for what cannot be done, 204 for one URL, found or not,
     200 with a count else; 503 when the store is silent. Raises what the store raises."""
+    probe = probe_of(exchange)
+    if probe is not None and probe.purge is not None:
+        return _commanded(probe, probe.purge, exchange, rules, store)
     address = exchange.client_ip
     try:
         ipaddress.ip_address(address)
@@ -67,42 +55,41 @@ def handle(exchange: Exchange, rules: PurgeRules, store: PurgeStore) -> Reply | 
         asked = asked_for(exchange.original_target.encode("latin-1"), exchange.raw_target, exchange.headers.raw)
     except NotAPurge as error:
         return reply(400, str(error), _UNSTORED)
-    return _answered(asked, exchange.authority.encode("latin-1"), exchange.headers.raw, rules.keys, store)
+    return _answered(asked, exchange, rules, store)
 
 
-async def _answered(asked: PurgeAsked, host: bytes, headers: bytes, keys: PurgeKeys, store: PurgeStore) -> Reply:
+async def _answered(asked: PurgeAsked, exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply:
     try:
         async with asyncio.timeout(LONGEST):
-            count = await purged(asked, host, headers, keys, store)
+            count = await purged(asked, exchange.authority.encode("latin-1"), rules, store)
     except TimeoutError:
         return _SLOW
     return _DONE if asked.scope is PurgeScope.URL else reply(200, f"purged: {count}, fail: 0", _UNSTORED)
 
 
-async def purged(asked: PurgeAsked, host: bytes, headers: bytes, keys: PurgeKeys, store: PurgeStore) -> int:
+async def _commanded(probe: Probe, purge: PurgeAsked, exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply:
+    """`pingap cache purge`: who may write to the control socket may do this."""
+    asked = purge._replace(target=exchange.raw_target)
+    host = exchange.authority.encode("latin-1")
+    count = await purged(asked, host, rules, store)
+    return probe.answer({"purged": count, "namespace": rules.namespace.decode("utf-8", "replace")})
+
+
+async def purged(asked: PurgeAsked, host: bytes, rules: CacheRules, store: PurgeStore) -> int:
     """Does it; the number of stored answers that it was about. All of it is begun before any of it is waited for."""
+    is_soft = asked.is_soft
+    begun: list[Awaitable[int]] = []
     if asked.scope is PurgeScope.TAGS:
-        namespace = parts_of(keys.key_of(b"http", host, b"/", headers, ())).namespace
-        begun = [store.purge_tag(namespace, tag, asked.is_soft) for tag in asked.tags]
-    elif asked.scope is PurgeScope.ALL:
-        begun = _purge_all(asked, host, headers, keys, store)
+        begun += [store.purge_tag(rules.namespace, tag, is_soft) for tag in asked.tags]
+    elif asked.scope is PurgeScope.ALL and rules.namespace:
+        begun.append(store.purge_all(rules.namespace, is_soft))
     else:
-        begun = []
+        # Without a namespace a store is shared by caches that may know nothing of each other: "all" is that of the host, then.
+        target = b"/" if asked.scope is PurgeScope.ALL else asked.target
         for scheme in SCHEMES:
-            key = parts_of(keys.key_of(scheme, host, asked.target, headers, ()))
-            if asked.scope is PurgeScope.PREFIX:
-                begun.append(store.purge_prefix(key.url, asked.is_soft))
-                continue
-            begun.append(store.purge_url(key.url, asked.is_soft))
-            if key.has_parts:
-                begun.append(store.purge_prefix(key.url + b"\0", asked.is_soft))
+            url = rules.keys.url_of(scheme, host, target)
+            if asked.scope is PurgeScope.URL:
+                begun.append(store.purge_url(url, is_soft))
+            else:
+                begun.append(store.purge_prefix(url, is_soft))
     return sum(await asyncio.gather(*map(asyncio.shield, begun)))  # what is given up here is the store's to finish
-
-
-def _purge_all(asked: PurgeAsked, host: bytes, headers: bytes, keys: PurgeKeys, store: PurgeStore) -> list[Awaitable[int]]:
-    """A namespace is all that its caches share. Without one a store is shared by caches that may know nothing of each other: then all
-    of the host that was asked."""
-    keyed = [parts_of(keys.key_of(scheme, host, b"/", headers, ())) for scheme in SCHEMES]
-    if namespace := keyed[0].namespace:
-        return [store.purge_all(namespace, asked.is_soft)]
-    return [store.purge_prefix(key.url, asked.is_soft) for key in keyed]

@@ -9,30 +9,22 @@ from typing import Any
 import pytest
 
 from pingap.plugin import Addresses
+from pingap.stages.caching.cache_rules import CacheRules
+from pingap.stages.caching.keys import KeyRules
+from pingap.stages.caching.names import NamePatterns
+from pingap.stages.caching.place import CachePlace
+from pingap.stages.caching.purging import PurgeAsked, PurgeScope
 from pingap.stages.messages import Affinity, Routed
 from pingap.stages.plugins.cache import purge
+from pingap.stages.plugins.cache.probe import Probe
 from pingap.stages.plugins.exchange import Exchange, Reply
 from tests.plugins.script import PEER, SID, block
 
 INSIDE = "10.1.2.3"
 
 
-class Keys:
-    """Keys as keys.py makes them; header `x-part` is a part if it is asked for."""
-
-    def __init__(self, namespace: bytes = b"ns", part: bytes | None = None) -> None:
-        self._namespace = namespace
-        self._part = part
-
-    def key_of(self, scheme: bytes, host: bytes, target: bytes, headers: bytes, extra: tuple[bytes, ...]) -> bytes:
-        parts = () if self._part is None else (self._part,)
-        return b"\0".join((self._namespace, scheme + b"://" + host + target, *parts, *extra))
-
-
-class Rules:
-    def __init__(self, keys: Keys, purgers: tuple[str, ...] = ("10.0.0.0/8", "::1")) -> None:
-        self.keys = keys
-        self.purgers = Addresses(purgers)
+def rules(namespace: bytes = b"ns", purgers: tuple[str, ...] = ("10.0.0.0/8", "::1"), **keys: Any) -> CacheRules:
+    return CacheRules(CachePlace("memory", ""), namespace, keys=KeyRules(namespace, **keys), purgers=Addresses(purgers))
 
 
 class Ledger:
@@ -76,8 +68,8 @@ def exchange(target: str, headers: str = "", ip: str = INSIDE, rewritten: str = 
     return Exchange(routed)
 
 
-async def answer(asked: Exchange, rules: Rules, store: Ledger) -> Reply:
-    result = purge.handle(asked, rules, store)
+async def answer(asked: Exchange, by: CacheRules, store: Ledger) -> Reply:
+    result = purge.handle(asked, by, store)
     return result if isinstance(result, Reply) else await result
 
 
@@ -89,40 +81,39 @@ def text(reply: Reply) -> str:
 async def test_one_url_goes_of_both_schemes_and_the_answer_is_the_same_found_or_not() -> None:
     for count in (0, 3):
         store = Ledger(count=count)
-        reply = await answer(exchange("/a?b=1"), Rules(Keys()), store)
+        reply = await answer(exchange("/a?b=1"), rules(), store)
         assert (reply.status, reply.body) == (204, b"")
         assert b"cache-control: no-store\r\n" in reply.headers
-        assert store.told == [("url", b"ns\0http://a.example/a?b=1", False), ("url", b"ns\0https://a.example/a?b=1", False)]
+        urls = [b"ns\0http://a.example/a?b=1", b"ns\0https://a.example/a?b=1"]
+        assert store.told == [("url", url, False) for url in urls]
 
 
-async def test_a_url_goes_with_whatever_parts_its_keys_have() -> None:
+async def test_a_url_is_looked_up_as_its_query_is_stored() -> None:
     store = Ledger()
-    await answer(exchange("/a"), Rules(Keys(part=b"gzip")), store)
-    assert ("url", b"ns\0http://a.example/a", False) in store.told
-    assert ("prefix", b"ns\0http://a.example/a\0", False) in store.told
-    assert all(b"gzip" not in key for _, key, _ in store.told)
+    await answer(exchange("/a?b=1&utm_x=2&a=3"), rules(ignore_query=NamePatterns(["utm_x"]), sort_query=True), store)
+    assert ("url", b"ns\0https://a.example/a?a=3&b=1", False) in store.told
 
 
 async def test_a_prefix_is_told_with_its_count() -> None:
     store = Ledger(count=2)
-    reply = await answer(exchange("/v/images/*", rewritten="/images/*"), Rules(Keys()), store)
+    reply = await answer(exchange("/v/images/*", rewritten="/images/*"), rules(), store)
     assert (reply.status, text(reply)) == (200, "purged: 4, fail: 0")
     assert store.told == [("prefix", b"ns\0http://a.example/images/", False), ("prefix", b"ns\0https://a.example/images/", False)]
 
 
 async def test_all_is_the_namespace_and_without_one_the_host() -> None:
     store = Ledger(count=5)
-    reply = await answer(exchange("/*", "pingap-purge: soft"), Rules(Keys()), store)
+    reply = await answer(exchange("/*", "pingap-purge: soft"), rules(), store)
     assert (reply.status, text(reply)) == (200, "purged: 5, fail: 0")
     assert store.told == [("all", b"ns", True)]
     store = Ledger()
-    await answer(exchange("/*"), Rules(Keys(namespace=b"")), store)
+    await answer(exchange("/*"), rules(b""), store)
     assert store.told == [("prefix", b"\0http://a.example/", False), ("prefix", b"\0https://a.example/", False)]
 
 
 async def test_tags_are_those_of_the_namespace() -> None:
     store = Ledger()
-    reply = await answer(exchange("/any", "surrogate-key: a b\nfastly-soft-purge: 1"), Rules(Keys()), store)
+    reply = await answer(exchange("/any", "surrogate-key: a b\nfastly-soft-purge: 1"), rules(), store)
     assert (reply.status, text(reply)) == (200, "purged: 2, fail: 0")
     assert store.told == [("tag", b"ns", b"a", True), ("tag", b"ns", b"b", True)]
 
@@ -138,28 +129,37 @@ async def test_tags_are_those_of_the_namespace() -> None:
 )
 async def test_who_may_not_purges_nothing(ip: str, status: int, said: str) -> None:
     store = Ledger()
-    reply = await answer(exchange("/*", ip=ip), Rules(Keys()), store)
+    reply = await answer(exchange("/*", ip=ip), rules(), store)
     assert (reply.status, text(reply), store.told) == (status, said, [])
 
 
 async def test_without_a_list_nobody_may() -> None:
     store = Ledger()
-    assert (await answer(exchange("/a", ip="127.0.0.1"), Rules(Keys(), ()), store)).status == 403
+    assert (await answer(exchange("/a", ip="127.0.0.1"), rules(purgers=()), store)).status == 403
     assert not store.told
 
 
 async def test_what_is_not_clear_is_refused_with_the_reason() -> None:
     store = Ledger()
-    reply = await answer(exchange("/a", "pingap-purge: sof"), Rules(Keys()), store)
+    reply = await answer(exchange("/a", "pingap-purge: sof"), rules(), store)
     assert (reply.status, text(reply), store.told) == (400, "Pingap-Purge is soft or hard", [])
 
 
 async def test_a_store_that_is_silent_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(purge, "LONGEST", 0.01)
-    reply = await answer(exchange("/a"), Rules(Keys()), Ledger(is_silent=True))
+    reply = await answer(exchange("/a"), rules(), Ledger(is_silent=True))
     assert reply.status == 503 and text(reply).startswith("not purged")
 
 
 async def test_a_store_that_fails_is_no_success() -> None:
     with pytest.raises(OSError, match="full"):
-        await answer(exchange("/a"), Rules(Keys()), Ledger(error=OSError("full")))
+        await answer(exchange("/a"), rules(), Ledger(error=OSError("full")))
+
+
+async def test_the_operator_needs_no_address_and_hears_the_count() -> None:
+    asked, store = exchange("/any", ip="192.0.2.9"), Ledger(count=2)
+    probe = Probe(PurgeAsked(PurgeScope.PREFIX, b"", (), True))
+    probe.join(asked)
+    assert (await answer(asked, rules(), store)).status == 204
+    assert probe.found == {"purged": 4, "namespace": "ns"}
+    assert store.told == [("prefix", b"ns\0http://a.example/any", True), ("prefix", b"ns\0https://a.example/any", True)]

@@ -1,0 +1,176 @@
+"""`pingap cache explain`: what a request would get of a cache, and which rule says so. Nothing is fetched, stored or waited for.
+
+The machine calls it in place of its own work for a request that is a question (probe.py); what is decided is decided by the same
+functions (stages/caching/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from pingap.stages.caching.cache_rules import CacheRules
+from pingap.stages.caching.entry import (
+    ALWAYS_VALIDATE,
+    AUTHORIZED,
+    HEURISTIC,
+    MARKER,
+    MUST_REVALIDATE,
+    PURGED_SOFTLY,
+    CacheEntry,
+    FileSpot,
+    StoredAnswer,
+)
+from pingap.stages.caching.reuse import FRESH, MISS, STALE_WHILE, UNAVAILABLE, VALIDATE, AskedFor, asked_of, decide, may_be_stale_on_error
+from pingap.stages.caching.vary import chosen_by, variant_key
+from pingap.stages.plugins.cache.probe import Probe
+from pingap.stages.plugins.exchange import Exchange, Reply
+
+BYPASS: Final = "bypass"
+"""The cache lets it go by: nothing is looked up, and nothing stored."""
+
+UNCACHEABLE: Final = "uncacheable"
+"""A miss for which nobody waits: its last answer could not be stored."""
+
+OUTCOMES: Final = {FRESH: "hit", STALE_WHILE: "stale", VALIDATE: "expired", MISS: "miss", UNAVAILABLE: "unavailable"}
+"""What is decided about an entry, in the words of x-cache-status as far as it has them."""
+
+SOURCES: Final = {
+    "fresh": "RFC 9111 section 4.2",
+    "stale-while-revalidate": "RFC 5861 section 3",
+    "stale": "RFC 9111 section 4.3",
+    "must-revalidate": "RFC 9111 section 5.2.2.2",
+    "no-cache": "RFC 9111 section 5.2.2.4",
+    "purged softly": "a soft purge",
+    "nothing stored": "RFC 9111 section 4",
+    "vary": "RFC 9111 section 4.1",
+    "request: max-age": "RFC 9111 section 5.2.1.1",
+    "request: max-stale": "RFC 9111 section 5.2.1.2",
+    "request: min-fresh": "RFC 9111 section 5.2.1.3",
+    "request: no-cache": "RFC 9111 section 5.2.1.4",
+    "request: no-store": "RFC 9111 section 5.2.1.5",
+    "request: only-if-cached": "RFC 9111 section 5.2.1.7",
+    "method": "RFC 9111 section 4",
+}
+"""Where a rule is written: of those of reuse.py, and of this file. What is not here is a key of the plugin."""
+
+_FLAGS: Final = {
+    MUST_REVALIDATE: "must-revalidate",
+    ALWAYS_VALIDATE: "no-cache",
+    HEURISTIC: "heuristic",
+    PURGED_SOFTLY: "purged softly",
+    AUTHORIZED: "authorized",
+}
+
+_LONGEST_VALUE: Final = 200
+
+
+class ExplainedStore(Protocol):
+    """What of a store is looked at."""
+
+    def now(self) -> float: ...
+    def get(self, key: bytes, /) -> StoredAnswer | Awaitable[StoredAnswer | None] | None: ...
+
+
+def nothing_remembered(key: bytes) -> float:
+    return 0.0
+
+
+async def explained(
+    exchange: Exchange,
+    probe: Probe,
+    rules: CacheRules,
+    store: ExplainedStore,
+    key: bytes,
+    unstorable: Callable[[bytes], float] = nothing_remembered,
+    honours_requests: bool = False,
+) -> Reply:
+    """Answers the probe. key: of the request, as the machine makes it. unstorable: seconds for which it is remembered that the answers
+    of a key are not to be stored."""
+    headers = exchange.headers.raw
+    found: dict[str, Any] = {"key": key.decode("utf-8", "backslashreplace"), "namespace": _text(rules.namespace)}
+    if (rule := _passes_by(exchange, rules, headers)) is not None:
+        return probe.answer(found | _said(BYPASS, *rule))
+    asked = asked_of(headers, honours_requests or rules.trusted.has(exchange.client_ip))
+    now = store.now()
+    stored, variant = await _looked_up(store, key, headers)
+    if variant:
+        found["variant"] = {_text(name): _text(value) for name, value in variant}
+    use = decide(None if stored is None else stored.entry, asked, now)
+    found |= _said(OUTCOMES[use.kind], use.rule, SOURCES.get(use.rule, ""))
+    if stored is None and variant is not None:
+        found |= _said(found["outcome"], "vary", SOURCES["vary"]) if use.kind is MISS and not asked.no_store else {}
+    if use.kind is MISS and (seconds := unstorable(key)) > 0:
+        found |= _said(UNCACHEABLE, "its last answer could not be stored", "") | {"remembered": round(seconds, 3)}
+    if stored is not None and not stored.entry.flags & MARKER:
+        found["stored"] = _told(stored, asked, now)
+    return probe.answer(found)
+
+
+def _said(outcome: str, rule: str, source: str) -> dict[str, Any]:
+    return {"outcome": outcome, "rule": rule, "source": source}
+
+
+def _passes_by(exchange: Exchange, rules: CacheRules, headers: bytes) -> tuple[str, str] | None:
+    """(rule, where it is written) of what keeps a request away from the cache."""
+    method = exchange.method
+    if method not in ("GET", "HEAD"):
+        return "method", SOURCES["method"]
+    if rules.skip is not None and rules.skip.search(exchange.raw_target) is not None:
+        return "skip", f"the key skip: {rules.skip.pattern!r}"
+    if rules.has_bypass_cookie(headers):
+        return "bypass_cookies", "the key bypass_cookies"
+    return None
+
+
+async def _looked_up(store: ExplainedStore, key: bytes, headers: bytes) -> tuple[StoredAnswer | None, list[tuple[bytes, bytes]] | None]:
+    """What is stored for the request, and by what of it that is chosen; the latter None for a URL whose answers do not vary."""
+    stored = await _got(store, key)
+    if stored is None or not stored.entry.flags & MARKER:
+        return stored, None
+    variant: list[tuple[bytes, bytes]] = []
+    for names in stored.entry.vary:
+        chosen = chosen_by(names, headers)
+        of_these = [(name, chosen_by((name,), headers)) for name in names]
+        variant = variant or of_these
+        one = await _got(store, variant_key(key, names, chosen))
+        if one is not None:
+            return one, of_these
+    return None, variant
+
+
+async def _got(store: ExplainedStore, key: bytes) -> StoredAnswer | None:
+    result = store.get(key)
+    return result if result is None or isinstance(result, StoredAnswer) else await result
+
+
+def _told(stored: StoredAnswer, asked: AskedFor, now: float) -> dict[str, Any]:
+    entry = stored.entry
+    left = entry.fresh_until - now
+    return {
+        "status": entry.status,
+        "size": entry.length,
+        "age": round(max(0.0, now - entry.born), 3),
+        "ttl": round(left, 3),
+        "lifetime": round(entry.lifetime, 3),
+        "lifetime_rule": entry.rule,
+        "stale_while_revalidate": round(_left(entry, entry.stale_while, now), 3),
+        "stale_if_error": round(_left(entry, entry.stale_error, now), 3) if may_be_stale_on_error(entry, now, asked) else 0.0,
+        "etag": _text(entry.etag),
+        "last_modified": _text(entry.last_modified),
+        "tags": [_text(tag) for tag in entry.tags],
+        "flags": [word for flag, word in _FLAGS.items() if entry.flags & flag],
+        "stored": round(max(0.0, now - entry.stored), 3),
+        "number": stored.number,
+        "where": stored.body.path if isinstance(stored.body, FileSpot) else "",
+    }
+
+
+def _left(entry: CacheEntry, seconds: float, now: float) -> float:
+    """Of the time for which it may be used stale, what is left."""
+    return max(0.0, entry.fresh_until + seconds - max(now, entry.fresh_until))
+
+
+def _text(raw: bytes) -> str:
+    text = raw.decode("utf-8", "backslashreplace")
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

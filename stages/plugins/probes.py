@@ -1,0 +1,152 @@
+"""Questions of the operator's about one URL: a request that no client has sent goes through the routing of the running instance and
+comes to the cache of its location, which says what it knows (cache/probe.py). No listener, no backend and no log is in it.
+
+Routing gets REQUEST as accept would send it. Its affinity names this actor as plugins and as upstream, and this actor is the stream's
+owner, so whatever routing decides comes back here: the location's chain, the upstream that it would go to, or an error page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any, Final
+
+from pingap.bus.actor import Context
+from pingap.stages.caching.purging import PurgeAsked
+from pingap.stages.header_view import Headers, block_of
+from pingap.stages.http1.methods import is_forwarded
+from pingap.stages.itinerary import REQUEST_PLUGINS
+from pingap.stages.messages import Affinity, Cancel, Peer, Request, Response, Routed
+from pingap.stages.plugins.cache.probe import Probe, ProbeAsked, ProbeRefused
+from pingap.stages.plugins.chain import Chain
+from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Reply, request_target
+from pingap.stages.plugins.guard import HookGuard
+
+LONGEST: Final = 4.0
+"""Seconds for one; who asked waits a little longer."""
+
+MOST: Final = 64
+"""At a time."""
+
+CACHE: Final = "cache"
+"""Category of the plugins that answer."""
+
+
+class Probes:
+    """Those of one actor."""
+
+    def __init__(
+        self,
+        context: Context,
+        next_sid: Callable[[], int],
+        generation: Callable[[], int],
+        chain_of: Callable[[Routed], Chain | None],
+        guard: HookGuard,
+    ) -> None:
+        """generation: the newest. chain_of: the plugins of a request's location."""
+        self._context = context
+        self._next_sid = next_sid
+        self._generation = generation
+        self._chain_of = chain_of
+        self._guard = guard
+        self.by_sid: dict[int, asyncio.Future[Routed | Response]] = {}
+        """Streams that are probes, and what comes of them in routing."""
+
+    async def ask(self, asked: ProbeAsked, purge: PurgeAsked | None = None) -> dict[str, Any]:
+        """What a request like this would get, as plain data, or what was purged. Raises ProbeRefused; ValueError and TypeError for what
+        is no request."""
+        request, routing = self._request(asked)
+        sid = request.sid
+        answer = self.by_sid[sid] = self._context.loop.create_future()
+        try:
+            async with asyncio.timeout(LONGEST):
+                self._context.send(routing, request)
+                came = await answer
+                found: dict[str, Any] = {"server": asked.server}
+                if isinstance(came, Response):
+                    return found | _refused(came)
+                found |= {"location": came.location, "upstream": came.upstream, "target": came.target.decode("latin-1")}
+                return found | await self._in_location(came, Probe(purge))
+        except TimeoutError:
+            raise ProbeRefused(f"no answer within {LONGEST:g} s: see the log") from None
+        finally:
+            del self.by_sid[sid]
+            for actor in (routing, self._context.id):  # they may count it as in flight
+                self._context.send(actor, Cancel(sid, "explained"))
+
+    def _request(self, asked: ProbeAsked) -> tuple[Request, int]:
+        if len(self.by_sid) >= MOST:
+            raise ProbeRefused(f"{MOST} questions wait for answers already")
+        method, host = asked.method.encode("latin-1", "replace"), asked.host.lower().encode("latin-1", "replace")
+        if not is_forwarded(method):
+            raise ValueError(f"{asked.method!r} is not a method")
+        lines = Headers(block_of([(str(name), str(value)) for name, value in asked.headers]))
+        lines.setdefault("host", asked.host)
+        routing, generation = self._routing(), self._generation()
+        if not routing or not generation:
+            raise ProbeRefused("no routing process is ready at the moment: ask again when one is, which `pingap ps` tells")
+        me = self._context.id
+        peer = Peer(asked.client_ip, 0, asked.local_ip, asked.local_port, asked.scheme, 0)
+        # fmt: off
+        return Request(
+            self._next_sid(), generation, Affinity(routing, me, me), asked.server, peer, method, request_target(asked.target), 11, host,
+            lines.raw, 0, b"", True, monotonic(), b"",
+        ), routing
+        # fmt: on
+
+    def _routing(self) -> int:
+        """The routing actor to ask: the one of this process if there is one."""
+        own = self._context.settings.get("crew", {}).get("routing")
+        if own is not None:
+            return int(own)
+        ready = self._context.members.ready("routing")
+        return ready[0].id if ready else 0
+
+    def came(self, message: Routed | Response) -> None:
+        """ROUTED or RESPONSE of one of these."""
+        answer = self.by_sid[message.sid]
+        if not answer.done():
+            answer.set_result(message)
+
+    async def _in_location(self, routed: Routed, probe: Probe) -> dict[str, Any]:
+        chain = self._chain_of(routed) if routed.plan & REQUEST_PLUGINS else None
+        exchange = Exchange(routed, monotonic())
+        probe.join(exchange)
+        for number in range(len(chain.before.calls) if chain is not None else 0):
+            assert chain is not None
+            owner = chain.before.owners[number]
+            if probe.purge is not None and owner.plugin.category != CACHE:
+                continue  # who may purge, and how often, is not asked where the operator does it
+            try:
+                result = await self._hook(chain, number, exchange)
+            except TimeoutError:
+                raise
+            except Exception as error:
+                return {"outcome": "failed", "rule": f"plugin {owner.name} failed: {error!r}", "plugin": owner.name}
+            if probe.found is not None:
+                return {"plugin": owner.name} | probe.found
+            if isinstance(result, Reply):
+                return {"outcome": "answered", "rule": f"plugin {owner.name} answers it", "plugin": owner.name, "status": result.status}
+        return {"outcome": "uncached", "rule": "the location has no cache" if chain is None or not _caches(chain) else "no cache takes it"}
+
+    async def _hook(self, chain: Chain, number: int, exchange: Exchange) -> Any:
+        if chain.is_guarded:
+            while self._guard.is_busy:
+                await self._guard.free()
+        result: Any = chain.before.calls[number](exchange)
+        if result is CONTINUE or result is SKIP or not isinstance(result, Awaitable):
+            return result
+        return await result
+
+
+def _caches(chain: Chain) -> bool:
+    return any(owner.plugin.category == CACHE for owner in chain.before.owners)
+
+
+def _refused(response: Response) -> dict[str, Any]:
+    report = response.report
+    found: dict[str, Any] = {"outcome": "answered", "status": response.status}
+    if report is None or not report.error:
+        return found | {"rule": "pingap answers it itself"}
+    return found | {"rule": f"routing answers it ({report.error})", "location": report.location}
