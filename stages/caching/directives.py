@@ -116,8 +116,9 @@ def _remembered(value: bytes) -> Directives:
     return _parsed(value)
 
 
-_MEMBER: Final = re.compile(rb'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
-"""Up to a comma that is not in quotes. A quote without an end is a sign like others: nothing may hide behind it."""
+_MEMBER: Final = re.compile(rb'(?:[^,;"]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
+"""Up to a comma that is not in quotes, or a semicolon, which some origins take for one. A quote without an end is a sign like others:
+nothing may hide behind it."""
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -129,6 +130,10 @@ def _parsed(value: bytes) -> Directives:
     for member in _MEMBER.findall(value):
         name, is_there, argument = member.partition(b"=")
         name = name.strip(b" \t").lower()
+        if name not in _SECONDS and name not in _FLAGS:
+            flags |= _FORBIDDING.intersection(name.split())  # no directive: commas that were left out, most likely
+        if argument.find(b'"') < 0:
+            flags |= _FORBIDDING.intersection(argument.lower().split()[1:])
         if name in _SECONDS:
             if name not in seconds:
                 seconds[name] = _seconds(argument) if is_there else LONGEST if name == b"max-stale" else 0
@@ -142,6 +147,7 @@ def _parsed(value: bytes) -> Directives:
 
 
 _SECONDS: Final = frozenset((b"max-age", b"s-maxage", b"stale-while-revalidate", b"stale-if-error", b"max-stale", b"min-fresh"))
+_FORBIDDING: Final = frozenset((b"no-store", b"no-cache", b"private", b"must-revalidate", b"proxy-revalidate"))
 _WITH_NAMES: Final = frozenset((b"no-cache", b"private"))
 _FLAGS: Final = frozenset(
     b"no-store no-cache private public must-revalidate proxy-revalidate must-understand only-if-cached no-transform".split()
@@ -243,6 +249,9 @@ def _targeted(value: bytes) -> Directives | None:
 # -- Surrogate-Control -----------------------------------------------------------
 
 
+_TARGETED_MEMBER: Final = re.compile(rb'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
+
+
 def parse_surrogate(value: bytes) -> Directives | None:
     """What Surrogate-Control says to surrogates, or to us by name, which counts more. None if that is nothing.
 
@@ -251,7 +260,7 @@ def parse_surrogate(value: bytes) -> Directives | None:
     if len(value) > _MOST:
         return Directives(no_store=True)
     by_name: dict[bytes, Directives] = {}
-    for member in _MEMBER.findall(value):
+    for member in _TARGETED_MEMBER.findall(value):
         directive, *targets = member.split(b";")
         target = targets[0].strip(b" \t").lower() if targets else b""
         if target not in (b"", SURROGATE):

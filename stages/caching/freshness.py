@@ -103,6 +103,12 @@ def with_stale_rules(entry: CacheEntry, policy: Policy, directives: Directives, 
     )  # fmt: skip
 
 
+def last_modified_of(headers: bytes) -> bytes:
+    """As the answer has it; b"" for none, and for what is no date: no origin could compare it."""
+    value = value_of(headers, b"last-modified")
+    return b"" if value is None or parse_date(value) is None else value
+
+
 def _age_of(headers: bytes) -> int | None:
     """Seconds of the Age line, None if there is none, -1 for what is not one number of seconds (docs/decisions/0041)."""
     value = value_of(headers, b"age")

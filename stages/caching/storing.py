@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from pingap.stages.caching.directives import Said, said_to_us
 from pingap.stages.caching.entry import AUTHORIZED, CacheEntry
-from pingap.stages.caching.freshness import lifetime_of, with_stale_rules
+from pingap.stages.caching.freshness import last_modified_of, lifetime_of, with_stale_rules
 from pingap.stages.caching.policy import Policy
 from pingap.stages.caching.tags import tags_of
 from pingap.stages.caching.vary import chosen_by, names_of
@@ -98,7 +98,7 @@ def judge(
     if not lasts.may_be_stored or (method == b"POST" and not lasts.is_explicit):
         return Unstorable("no lifetime", status < 500)
     etag = value_of(headers, b"etag") or b""
-    last_modified = value_of(headers, b"last-modified") or b""
+    last_modified = last_modified_of(headers)
     has_validator = bool(etag or last_modified)
     if not has_validator:
         if directives.no_cache:

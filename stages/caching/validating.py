@@ -7,7 +7,7 @@ from typing import Final
 
 from pingap.stages.caching.directives import said_to_us
 from pingap.stages.caching.entry import CacheEntry
-from pingap.stages.caching.freshness import lifetime_of, with_stale_rules
+from pingap.stages.caching.freshness import last_modified_of, lifetime_of, with_stale_rules
 from pingap.stages.caching.policy import Policy
 from pingap.stages.caching.tags import tags_of
 from pingap.stages.caching.vary import names_of
@@ -80,7 +80,7 @@ def freshened(policy: Policy, entry: CacheEntry, headers_304: bytes, requested: 
     if tags is None:
         return None
     lasts = lifetime_of(policy, said, entry.status, headers, headers_304, received - requested, wall)
-    last_modified = value_of(headers, b"last-modified") or b""
+    last_modified = last_modified_of(headers)
     fresh = CacheEntry(
         entry.key, entry.status, headers, entry.length, received - lasts.age, received, received + lasts.left, 0.0, 0.0, entry.flags,
         entry.etag, last_modified, lasts.date, lasts.left + lasts.age, lasts.rule, tags, entry.vary, entry.chosen_by, entry.reason,

@@ -7,6 +7,7 @@ request has in those lines is a variant's key. Lines are compared in a form in w
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -76,10 +77,20 @@ def _chosen(name: bytes, request_headers: bytes) -> bytes:
     if value is None:
         return b"-"
     if name == b"accept-encoding":
-        return b"=" + codings(value)
+        return b"=" + (_known_codings(value) if len(value) <= 256 else codings(value))
     if name == b"accept-language":
-        return b"=" + languages(value)
+        return b"=" + (_known_languages(value) if len(value) <= 256 else languages(value))
     return b"=" + without_blanks(value)
+
+
+@lru_cache(maxsize=512)
+def _known_codings(value: bytes) -> bytes:
+    return codings(value)
+
+
+@lru_cache(maxsize=512)
+def _known_languages(value: bytes) -> bytes:
+    return languages(value)
 
 
 _WHOLE: Final = frozenset((b"authorization", b"cookie", b"host", b"origin", b"referer", b"user-agent"))
