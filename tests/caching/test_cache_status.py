@@ -15,7 +15,8 @@ def read(line: bytes) -> dict[str, Any]:
     """What others understand of it."""
     name, _, value = line.partition(b": ")
     assert name == b"cache-status" and value.endswith(b"\r\n")
-    ((member, parameters),) = http_sf.parse(value[:-2], tltype="list")
+    parsed: Any = http_sf.parse(value[:-2], tltype="list")
+    ((member, parameters),) = parsed
     assert str(member) == "pingap"
     return {key: str(one) if key == "fwd" else one for key, one in parameters.items()}
 
