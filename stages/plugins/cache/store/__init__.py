@@ -5,8 +5,8 @@ each large body (docs/decisions/0039).
     cache_store.py  what others use: reads on the loop, orders changes    part_file.py  a body that grows    store_stats.py
     store_root.py  generations, and which counts    shelf.py  one, open    syncing.py
     committer.py    the thread that changes it: orders.py    change.py  one transaction    segment_writer.py
-                    evictor.py, purger.py (in steps), quotas.py (namespaces, variants)
+                    evictor.py, purger.py (in steps), quotas.py (namespaces, variants), housekeeper.py (from time to time)
     index.py        LMDB       files.py  all other files    records.py  what is in both    shared_table.py  touches, ghosts
-    short_keys.py   keys that LMDB takes    clock.py
+    short_keys.py   keys that LMDB takes
     eviction.py     decides what goes    ghosts.py  who went lately    purge_log.py  what was purged: these do no I/O
 """

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, StoredAnswer
 from pingap.stages.plugins.cache.store.committer import Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
+from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housekeeper
 from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder
 from pingap.stages.plugins.cache.store.part_file import PartFile
 from pingap.stages.plugins.cache.store.purge_log import Purge
@@ -240,6 +241,8 @@ class CacheStore:
 
     def stats(self, namespaces: tuple[bytes, ...] = ()) -> StoreStats:
         shelf = self._shelf
+        if self._committer is not None:
+            self.counts.evicted = self._committer.evictor.evicted
         stats = StoreStats(self._root.path, "disk" if self._root.is_on_disk else "memory", self._root.room, 0, 0, 0, 0, 0, self.counts)
         if shelf is not None:
             with suppress(lmdb.Error, OSError):
@@ -321,12 +324,12 @@ class CacheStore:
 
     def _grow_older(self, now: float) -> None:
         """The byte in which touches are dated goes on with time: sixteen steps are `inactive`."""
-        step = self._inactive / 16 if self._inactive else 3600.0
+        step = self._inactive / INACTIVE_STEPS if self._inactive else 3600.0
         self._age = int(now / step) % AGES
         self._aged = (int(now / step) + 1) * step
 
     def _age_now(self) -> int:
-        step = self._inactive / 16 if self._inactive else 3600.0
+        step = self._inactive / INACTIVE_STEPS if self._inactive else 3600.0
         return int(self.now() / step) % AGES
 
     # -- generations --------------------------------------------------------------------
@@ -348,7 +351,7 @@ class CacheStore:
             lambda: self._parts,
             partial(self._on_loop, self._settle),
             partial(self._on_loop, self._broken, shelf),
-            self._tick,
+            partial(self._tick, Housekeeper(shelf, self._inactive > 0)),
         )
         self._shelf = shelf
         self._committer.thread.start()
@@ -381,9 +384,10 @@ class CacheStore:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *args)
 
-    def _tick(self, committer: Committer) -> None:
-        """In the committer's thread."""
-        self.counts.evicted = committer.evictor.evicted
-        committer.shelf.index.forget_dead_readers()
+    def _tick(self, keeper: Housekeeper, committer: Committer) -> None:
+        """In the committer's thread. Raises lmdb.Error, OSError."""
+        keeper.look(committer.purger, self._age_now())
+        self.counts.expired = keeper.expired
+        committer.make_room(committer.shelf_share)
         if committer.shelf.is_over():
             self._on_loop(self._renew, committer.shelf)

@@ -42,7 +42,7 @@ class StoreChange:
         self._index = index
         self._files = files
         self.txn: lmdb.Transaction = index.writing()
-        self.id: int = self.txn.id()
+        self.id = index.base + int(self.txn.id())
         self.totals = index.totals(self.txn)
         self.unlinked: list[int] = []
         """Bodies that nobody has any more once this is through."""
@@ -96,6 +96,8 @@ class StoreChange:
         self._set(short, spot)
         self.totals.entries += 1
         self.totals.file_bytes += spot.file_size
+        if spot.file:
+            self.txn.put(number_key(spot.file), b"", db=self._index.bodies)
         self._tag(short, key, tags, spot.number)
         self._weigh(key, spot, 1)
         self.row(spot.segment).filed += spot.file_size
@@ -116,6 +118,7 @@ class StoreChange:
         if self.space(namespace_of(key)).most:
             self.forget_aged(namespace_of(key), spot.number)
         if spot.file and spot.file != kept:
+            self.txn.delete(number_key(spot.file), db=self._index.bodies)
             self.unlinked.append(spot.file)
 
     def move(self, short: bytes, key: bytes, spot: Spot, placed: PlacedRecord) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -77,6 +78,8 @@ class Committer:
         self._writers = {SMALL: SegmentWriter(shelf.files), MAIN: SegmentWriter(shelf.files)}
         self._told_parts = 0
         self._bodies = count(1)
+        self.shelf_share = self._full
+        """Bytes that are kept free ahead of those who come."""
         self.purger = Purger(shelf.index, shelf.writer)
         self.evictor = Evictor(shelf, room, self._append, self._seal)
         self.inline = self._full // 4
@@ -103,6 +106,7 @@ class Committer:
     # -- the thread ---------------------------------------------------------------------
 
     def _run(self) -> None:
+        due = 0.0
         try:
             while not self._is_stopping or self.purger.running:
                 batch = self._next()
@@ -111,10 +115,12 @@ class Committer:
                         self._work(batch)
                     elif self.purger.running:
                         self._purge_on()
-                    elif not self._is_stopping:
+                    if time.monotonic() >= due and not self._is_stopping:
+                        due = time.monotonic() + TICK
                         self._tick(self)
                 except (lmdb.Error, OSError, ValueError) as error:
                     self._fail(batch, error)
+                    due = time.monotonic() + TICK
                     if not batch:
                         for running in self.purger.running:
                             self._end(running, "error")
@@ -122,7 +128,13 @@ class Committer:
         finally:
             with suppress(lmdb.Error, OSError):
                 self._seal()
+                self._leave()
             self._drain()
+
+    def _leave(self) -> None:
+        change = StoreChange(self.shelf.index, self.shelf.files)
+        self.shelf.index.forget_writer(change.txn, self.shelf.writer)
+        change.commit()
 
     def _next(self) -> list[Order]:
         batch: list[Order] = []
@@ -204,6 +216,8 @@ class Committer:
             order.is_settled = True
         self._remove_unused(placed, results)
         self._settle(results)
+        if any(reason == "disk_full" for _, _, reason in results):
+            self._relieve()
 
     def _undo(self, sizes: dict[int, tuple[int, int]]) -> None:
         """What this batch wrote was told to nobody."""
@@ -246,8 +260,15 @@ class Committer:
         if not self._room:
             return
         for _ in range(TRIES):
-            if self.shelf.taken(self._parts()) + wanted <= self._room - self._reserve or not self.evictor.free_one(self.age()):
+            if self.shelf.taken(self._parts()) + wanted <= self._room - self._reserve or not self.evictor.free_one():
                 break
+
+    def _relieve(self) -> None:
+        """The disk is full: gives up a segment, so that there is room for the next ones."""
+        try:
+            self.evictor.free_one()
+        except (lmdb.Error, OSError):
+            self.evictor.sacrifice()
 
     def _cost(self, order: Order) -> int:
         if isinstance(order, PutOrder) and isinstance(order.body, bytes):
@@ -275,6 +296,8 @@ class Committer:
                 if len(body) != order.entry.length:
                     raise NotStored("unreadable")
         elif isinstance(order.body, PartFile):
+            if order.body.path != self.shelf.files.body_path(order.body.file):
+                raise NotStored("gone")  # of a generation before
             if order.body.failure:
                 raise NotStored("incomplete")
             file, file_size = order.body.file, order.body.size

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
+
+import lmdb
 
 from pingap.stages.plugins.cache.store.change import PlacedRecord, StoreChange
 from pingap.stages.plugins.cache.store.eviction import MAIN, SMALL, Candidate, Filled, next_to_free, survivors, touches_after
@@ -15,6 +18,9 @@ from pingap.stages.plugins.cache.store.short_keys import short_key
 
 STEP: Final = 256
 """Entries of one transaction."""
+
+
+_Append = Callable[[int, bytes, int], PlacedRecord | None]
 
 
 class _Living(NamedTuple):
@@ -36,16 +42,23 @@ class Evictor:
         self.evicted = 0
         """Entries so far."""
 
-    def free_one(self, age: int) -> bool:
-        """Empties a segment; False when there is none to empty. age: now, of SharedTable. Raises lmdb.Error, OSError."""
+    def free_one(self) -> bool:
+        """Empties a segment; False when there is none to empty. Raises lmdb.Error, OSError."""
         chosen = self._chosen()
         if chosen is None and self._seal():
             chosen = self._chosen()
         if chosen is None:
             return False
         if self._claim(chosen.segment):
-            self._empty(chosen, age)
+            self._empty(chosen)
         return True
+
+    def sacrifice(self) -> None:
+        """Frees a segment's file while the index cannot be changed, for want of room: what was in it is missed, and forgotten then."""
+        with suppress(lmdb.Error, OSError):
+            chosen = self._chosen()
+            if chosen is not None:
+                os.truncate(self._shelf.files.segment_path(chosen.segment), 0)
 
     def _chosen(self) -> Filled | None:
         reading = self._shelf.index.reading()
@@ -85,7 +98,7 @@ class Evictor:
         change.commit()
         return True
 
-    def _empty(self, chosen: Filled, age: int) -> None:
+    def _empty(self, chosen: Filled) -> None:
         data = b""
         with suppress(OSError):
             data = self._shelf.files.read_fresh(chosen.segment, 0, chosen.size)

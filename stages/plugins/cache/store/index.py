@@ -3,7 +3,7 @@
 entries   short key -> Spot            segments  number -> SegmentRow       spaces   namespace -> Space
 tags      digest of namespace and tag, number -> short key                  aged     digest of namespace, number -> short key
 purges    transaction, which -> Purge, pending ones                         writers  id -> bytes of its part files
-meta      totals
+bodies    file -> nothing                      meta     totals
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, Final
 
 import lmdb
@@ -18,7 +19,7 @@ import msgspec
 
 from pingap.stages.plugins.cache.store.short_keys import short_prefix
 
-NAMES: Final = ("entries", "segments", "spaces", "tags", "aged", "purges", "writers", "meta")
+NAMES: Final = ("entries", "segments", "spaces", "tags", "aged", "purges", "writers", "bodies", "meta")
 READERS: Final = 1024
 PAGE: Final = 4096
 _TOTALS: Final = b"totals"
@@ -64,8 +65,10 @@ class Space(msgspec.Struct, array_like=True):
 
 
 class Index:
-    def __init__(self, path: str, map_size: int) -> None:
-        """path: of its directory. Raises lmdb.Error, OSError, and ValueError for a file that was cut."""
+    def __init__(self, path: str, map_size: int, base: int) -> None:
+        """path: of its directory. base: what ids of transactions begin after.
+
+        Raises lmdb.Error, OSError, and ValueError for a file that was cut."""
         self._env = lmdb.open(
             path,
             map_size=map_size,
@@ -77,12 +80,13 @@ class Index:
             readahead=False,
             max_spare_txns=2,
         )
+        self.base = base
         self._data = os.path.join(path, "data.mdb")
         try:
             # A page that is not there would end the process when it is touched.
             if os.path.getsize(self._data) < (self._env.info()["last_pgno"] + 1) * PAGE:
                 raise ValueError("the index was cut")
-            self.entries, self.segments, self.spaces, self.tags, self.aged, self.purges, self.writers, self.meta = (
+            self.entries, self.segments, self.spaces, self.tags, self.aged, self.purges, self.writers, self.bodies, self.meta = (
                 self._env.open_db(name.encode()) for name in NAMES
             )
         except BaseException:
@@ -102,8 +106,7 @@ class Index:
         """Id of the newest transaction."""
         reading = self._env.begin()
         try:
-            newest: int = reading.id()
-            return newest
+            return self.base + int(reading.id())
         finally:
             reading.abort()
 
@@ -140,6 +143,18 @@ class Index:
         with txn.cursor(self.segments) as cursor:
             return {int.from_bytes(key, "big"): msgspec.msgpack.decode(row, type=SegmentRow) for key, row in cursor}
 
+    def some(self, start: bytes, limit: int) -> tuple[list[tuple[bytes, bytes]], dict[int, SegmentRow]]:
+        """The next entries from `start` on, and all segments, at one moment. Raises lmdb.Error."""
+        reading = self._env.begin()
+        try:
+            rows = list(islice(rows_from(reading, self.entries, start), limit))
+            return rows, self.rows(reading)
+        finally:
+            reading.abort()
+
+    def has_body(self, txn: lmdb.Transaction, file: int) -> bool:
+        return txn.get(number_key(file), db=self.bodies) is not None
+
     def space(self, txn: lmdb.Transaction, namespace: bytes) -> Space:
         packed = txn.get(space_place(namespace), db=self.spaces)
         return msgspec.msgpack.decode(packed, type=Space) if packed else Space()
@@ -164,10 +179,14 @@ class Index:
             return sum(int.from_bytes(row, "big") for key, row in cursor if key != number_key(but, 4))
 
     def tell_part_bytes(self, txn: lmdb.Transaction, writer: int, count: int) -> None:
-        if count:
-            txn.put(number_key(writer, 4), number_key(count), db=self.writers)
-        else:
-            txn.delete(number_key(writer, 4), db=self.writers)
+        txn.put(number_key(writer, 4), number_key(count), db=self.writers)
+
+    def forget_writer(self, txn: lmdb.Transaction, writer: int) -> None:
+        txn.delete(number_key(writer, 4), db=self.writers)
+
+    def writer_ids(self, txn: lmdb.Transaction) -> list[int]:
+        """All that have not left, living or not."""
+        return [int.from_bytes(key, "big") for key, _ in rows_from(txn, self.writers)]
 
 
 def rows_from(txn: lmdb.Transaction, database: Any, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:

@@ -36,13 +36,14 @@ class Purge(NamedTuple):
 class PurgeLog:
     """The newest purges."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, floor: int = 0, most: int = MOST) -> None:
+        """floor: marks before it are too old from the start."""
         self._most = most
         self._order: OrderedDict[Purge, int] = OrderedDict()
         self._lengths: dict[int, int] = {}
         """How many prefixes have so many bytes."""
-        self.newest = 0
-        self.floor = 0
+        self.newest = floor
+        self.floor = floor
         """Marks before this one are too old to tell."""
 
     def add(self, transaction: int, purge: Purge) -> None:

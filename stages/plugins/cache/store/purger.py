@@ -56,7 +56,7 @@ class Purger:
     def __init__(self, index: Index, writer: int) -> None:
         self._index = index
         self._writer = writer
-        self.log = PurgeLog()
+        self.log = PurgeLog(index.base)
         self.running: list[RunningPurge] = []
         self._seen = b""
         """Key of the newest row that is in the log."""

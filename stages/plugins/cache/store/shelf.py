@@ -26,12 +26,14 @@ class StoreShelf:
         Raises OSError, lmdb.Error, and ValueError for files that are none of a store's.
         """
         self.path = path
+        self.base = (int(os.path.basename(path)) & 0xFFF) << 32
+        """Of ids of transactions: so that no mark and no number of an older generation is taken for one of this."""
         self.writer = 0
         self._lock = -1
         slots = min(MOST_SLOTS, max(FEWEST_SLOTS, room // 1024)) if room else MOST_SLOTS
         self.table = SharedTable(os.path.join(path, TABLE), slots if is_new else 0)
         try:
-            self.index = Index(path, map_size or (room + MAP_MORE if room else UNLIMITED_MAP))
+            self.index = Index(path, map_size or (room + MAP_MORE if room else UNLIMITED_MAP), self.base)
         except BaseException:
             self.table.close()
             raise
@@ -44,6 +46,7 @@ class StoreShelf:
             change.totals.writers += 1
             writer = change.totals.writers
             lock = self.files.join(writer)
+            self.index.tell_part_bytes(change.txn, writer, 0)
         except BaseException:
             change.abort()
             raise

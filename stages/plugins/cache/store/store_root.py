@@ -4,6 +4,7 @@ lock     locked while somebody opens or begins a generation
 users    locked, shared, for as long as a process has the store open
 state    StoreState, as JSON
 <n>/     a generation (shelf.py)
+gone-*/  one that is being removed
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +21,6 @@ from typing import Final
 import lmdb
 import msgspec
 
-from pingap.stages.plugins.cache.store.clock import boot_id
 from pingap.stages.plugins.cache.store.shelf import StoreShelf
 from pingap.stages.plugins.cache.store.syncing import sync_file_system
 
@@ -27,6 +28,9 @@ PATIENCE: Final = 3.0
 """Seconds to wait for another process that opens it."""
 
 FORMAT: Final = 1
+
+GONE: Final = "gone-"
+"""Beginning of the name of a generation that is being removed: that may take a while."""
 
 
 class StoreState(msgspec.Struct):
@@ -147,7 +151,11 @@ class StoreRoot:
         for old in self._generations():
             with suppress(OSError, ValueError):
                 StoreShelf.end(self._generation(old))
-            shutil.rmtree(self._generation(old), ignore_errors=True)
+            with suppress(OSError):
+                os.rename(self._generation(old), os.path.join(self.path, f"{GONE}{old}.{os.getpid()}.{time.monotonic_ns()}"))
+        gone = [os.path.join(self.path, name) for name in os.listdir(self.path) if name.startswith(GONE)]
+        if gone:
+            threading.Thread(target=_remove_all, args=(gone,), name="cache clearing", daemon=True).start()
         path = self._generation(number + 1)
         os.mkdir(path, 0o700)
         try:
@@ -222,3 +230,15 @@ class StoreRoot:
             if self.is_on_disk:
                 os.fsync(file.fileno())
         os.replace(f"{path}.new", path)
+
+
+def _remove_all(paths: list[str]) -> None:
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def boot_id() -> str:
+    """Names this boot of the machine; "" where the kernel does not tell."""
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+    return ""
