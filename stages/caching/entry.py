@@ -27,6 +27,9 @@ PURGED_SOFTLY: Final = 16
 AUTHORIZED: Final = 32
 """The request had Authorization, and the answer allows sharing (section 3.5)."""
 
+DERIVED: Final = 64
+"""No answer: what some hook made of the body of one, to be used with that only (derived.py)."""
+
 
 class CacheEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One stored answer. What it says about itself was decided when it was stored, so that a hit decides little."""
@@ -67,6 +70,8 @@ class CacheEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The backend's phrase, if it is not the usual one."""
     spelled: tuple[bytes, ...] = ()
     """As in `Response.spelled`."""
+    of: int = 0
+    """Of a DERIVED one: the number of the version whose body it was made of."""
 
 
 class FileSpot(msgspec.Struct, frozen=True, gc=False):

@@ -17,6 +17,7 @@ from pingap.stages.plugins.chain import Chain, Hooks
 from pingap.stages.plugins.core import PIECE, BodyTooLarge, Replied
 from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead, Transformer
 from pingap.stages.plugins.failures import Failures, answer_to
+from pingap.stages.plugins.file_body import SizedBody
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.meters import timed_context
 from pingap.stages.plugins.pieces import OwnedBody, Pieces
@@ -101,6 +102,8 @@ class Answers:
 
     def _respond(self, stream: PluginStream) -> None:
         """All hooks have had the head."""
+        if stream.exchange._instead is not None:
+            self._put_instead(stream, stream.exchange._instead)
         exchange, response, pieces = stream.exchange, stream.response, stream.pieces
         head, stages = exchange.response, exchange._response_stages
         assert response is not None and head is not None
@@ -139,6 +142,19 @@ class Answers:
             self._streams.drop(stream)
         else:
             self._pass(stream, response, head._status, head.headers.raw, response.length if stages is None else UNKNOWN)
+
+    def _put_instead(self, stream: PluginStream, body: bytes | SizedBody) -> None:
+        """What was made of a stored body before takes its place."""
+        stream.exchange._instead = None
+        if stream.pieces is not None:
+            stream.pieces.close()
+        assert stream.response is not None
+        if isinstance(body, bytes):
+            stream.pieces = None
+            stream.response = replace(stream.response, body=body, length=len(body))
+        else:
+            stream.pieces = Pieces("", body, _unguarded, self._failures.late)
+            stream.response = replace(stream.response, body=b"", length=body.length)
 
     def _answer_at_once(self, stream: PluginStream, response: Response, stage: Any) -> bool:
         """The whole answer in one piece, which its length goes with; False when its body has to be fed to `stage`."""
@@ -263,7 +279,7 @@ class Answers:
         if not hooks.calls and len(body) <= PORTION:
             self._send(owner_of(made.sid), made)
         else:
-            self._replied(exchange, chain, made, None, reply.is_stored)
+            self._replied(exchange, chain, made, None, reply)
 
     def _reply_in_pieces(self, exchange: Exchange, chain: Chain, reply: Reply, response: Response | None) -> None:
         pieces: Any = reply.body
@@ -273,9 +289,9 @@ class Answers:
             pieces = Pieces("", pieces, _unguarded, self._failures.late)
         length = UNKNOWN if reply.status in _BODILESS else pieces.length
         made = self._made(exchange, reply.status, reply.headers, length, b"", "", response)
-        self._replied(exchange, chain, made, pieces, reply.is_stored)
+        self._replied(exchange, chain, made, pieces, reply)
 
-    def _replied(self, exchange: Exchange, chain: Chain, made: Response, pieces: Pieces | None, is_stored: bool) -> None:
+    def _replied(self, exchange: Exchange, chain: Chain, made: Response, pieces: Pieces | None, reply: Reply) -> None:
         """Makes a stream of an answer that is made here, for the hooks that see such a one, or for its body."""
         stream = self._streams.open(exchange, chain)
         stream.response = made
@@ -283,7 +299,8 @@ class Answers:
         exchange.response = ResponseHead(made.status, made.headers, made.length)
         exchange._report = made.report
         exchange._response_stages = None
-        if is_stored:
+        if reply.is_stored:
+            exchange._source = reply.source
             self._hooks_on(stream, chain.on_hits)
             return
         try:

@@ -11,6 +11,7 @@ from mypy_extensions import mypyc_attr
 from pingap.stages.header_view import Headers, Pairs, block_of
 from pingap.stages.messages import UNKNOWN, Report, Routed
 from pingap.stages.plugins.context import ExchangeContext
+from pingap.stages.plugins.file_body import SizedBody
 from pingap.stages.spellings import loosely, one_case, parameter
 from pingap.stages.variables import Source, host_name, source_of
 
@@ -36,6 +37,8 @@ class Reply(NamedTuple):
     """The latter, a `FileBody` too, is asked for its pieces as the client takes them."""
     is_stored: bool = False
     """It is a backend's, kept from before: the response hooks of all plugins see it."""
+    source: Derivable | None = None
+    """Of the whole of what is stored: keeps what is made of its body."""
 
 
 def reply(status: int = 200, body: str | bytes | bytearray | memoryview | AsyncIterable[bytes] = b"", headers: Pairs = ()) -> Reply:
@@ -167,6 +170,16 @@ MOST_TRANSFORMERS: Final = 256
 NO_UPSTREAMS: Final[Set[str]] = frozenset()
 
 
+class Derivable(Protocol):
+    """A stored answer, with which can be kept what hooks make of its body (cache/derivations.py)."""
+
+    def find(self, name: str) -> Any:
+        """A body, None for none, or one of these to await."""
+
+    def keeper(self, name: str) -> Transformer | None:
+        """Comes behind those that make it; None when it is not to be kept."""
+
+
 class Kept(Protocol):
     """What a cache has begun for a request, and ends with it (cache/turn.py)."""
 
@@ -188,6 +201,7 @@ class Exchange:
         "_caching",
         "_context",
         "_has_client",
+        "_instead",
         "_key_parts",
         "_reached",
         "_report",
@@ -195,6 +209,7 @@ class Exchange:
         "_response_stages",
         "_routed",
         "_seconds",
+        "_source",
         "_state",
         "_target",
         "_upstream",
@@ -230,6 +245,10 @@ class Exchange:
         self._caching: Kept | None = None
         self._has_client = True
         """Somebody gets the answer. If not, a cache does: the client has left, or there was none."""
+        self._source: Derivable | None = None
+        """Of an answer that is stored, and whose body no hook has changed."""
+        self._instead: bytes | SizedBody | None = None
+        """What was made of its body before."""
         self._seconds: dict[str, float] | None = None
         """Plugin → what its hooks took, of those that took long; not in the context, which is the plugins' own."""
 
@@ -459,6 +478,38 @@ class Exchange:
     def transform_response(self, transformer: Transformer) -> None:
         """The same for the body of the answer. For an answer that has none it only makes its length unknown."""
         self._add_stage(transformer, False)
+
+    def derive_response(self, name: str, make: Callable[[], Iterable[Transformer]]) -> Awaitable[None] | None:
+        """`transform_response` with each of what `make` gives. But what they make of an answer of the cache is kept with that, under
+        `name`, and taken from there the next time without calling `make`: so it depends on the name and on that body alone.
+
+        To be awaited, when it gives something.
+        """
+        source = self._source
+        if source is None or self._response_stages is not None or not self.has_response_body:
+            self._make(make, None)
+            return None
+        self._source = None
+        found = source.find(name)
+        if isinstance(found, Awaitable):
+            return self._derive_later(source, name, make, found)
+        self._derive(source, name, make, found)
+        return None
+
+    async def _derive_later(self, source: Derivable, name: str, make: Callable[[], Iterable[Transformer]], waits: Awaitable[Any]) -> None:
+        self._derive(source, name, make, await waits)
+
+    def _derive(self, source: Derivable, name: str, make: Callable[[], Iterable[Transformer]], found: Any) -> None:
+        if found is None:
+            self._make(make, source.keeper(name))
+        else:
+            self._instead = found
+
+    def _make(self, make: Callable[[], Iterable[Transformer]], keeper: Transformer | None) -> None:
+        for transformer in make():
+            self._add_stage(transformer, False)
+        if keeper is not None:
+            self._response_stages = [*(self._response_stages or ()), keeper]
 
     def collect_response(self, hook: WholeBody, limit: int = 1024 * 1024, bypass: object = True) -> None:
         """The same for the body of the answer, whose head waits for it: `hook` may change that too; too large: 502 or untouched."""

@@ -9,7 +9,8 @@ HEAD, 204, 206, 304, and `text/event-stream` unless `content_types` names it. A
 compressed answer has `Vary: accept-encoding` (so has one that could have been
 compressed), a weak ETag and no Accept-Ranges. Each piece that a slow backend sends
 can be unpacked as soon as it arrives; an answer of up to 64 KiB whose length the backend tells is
-compressed in one piece and has a Content-Length, unless the backend pauses for 20 ms within it. For the access log:
+compressed in one piece and has a Content-Length, unless the backend pauses for 20 ms within it. What the `cache` plugin of the location
+has stored is compressed once for each coding: the result is kept there, too. For the access log:
 `{:compression_ratio}`, `{:compression_time}`.
 
 Where this is all that a location's plugins do with answers, upstream does it and the answer does not
@@ -22,12 +23,13 @@ zstd use a window of 256 KiB. zstd is not unpacked by `decompression`. A section
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pingap.plugin import CONTINUE, Exchange, Hook, Host, Plugin, Result, Settings, Step, Trouble
+from pingap.plugin import CONTINUE, Exchange, Hook, Host, Plugin, Result, Settings, Step, Transformer, Trouble
 from pingap.stages.coding.rules import ACCEPT_RANGES, CATEGORY, CodingRules
 from pingap.stages.plugins.builtin.encodings import DECODERS, Compressor
 
@@ -75,7 +77,7 @@ class Compression(Plugin[CompressionSettings]):
     def hooks(self) -> Mapping[Step, Hook]:
         return {"upstream_response" if self.settings.mode == "upstream" else "response": self.respond}
 
-    def respond(self, exchange: Exchange) -> Result:
+    def respond(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """Decides about one answer."""
         response = exchange.response
         assert response is not None
@@ -84,10 +86,21 @@ class Compression(Plugin[CompressionSettings]):
         size = -1 if length is None else length
         block, coding, decoding = rules.decide(exchange.method == "HEAD", exchange.headers.raw, response.status, headers.raw, size)
         headers.raw = block
-        if decoding:
-            exchange.transform_response(DECODERS[decoding]())
-        if coding:
-            exchange.transform_response(Compressor(exchange, coding, rules.levels[coding], self._host))
-        if (coding or decoding) and ACCEPT_RANGES not in headers.removed:
+        if not coding and not decoding:
+            return CONTINUE
+        if ACCEPT_RANGES not in headers.removed:
             headers.removed = (*headers.removed, ACCEPT_RANGES)
-        return CONTINUE
+        level = rules.levels[coding] if coding else 0
+        waits = exchange.derive_response(f"{decoding}>{coding}{level}", partial(self._coders, exchange, coding, decoding))
+        return CONTINUE if waits is None else _go_on(waits)
+
+    def _coders(self, exchange: Exchange, coding: str, decoding: str) -> Iterator[Transformer]:
+        if decoding:
+            yield DECODERS[decoding]()
+        if coding:
+            yield Compressor(exchange, coding, self.rules.levels[coding], self._host)
+
+
+async def _go_on(waits: Awaitable[None]) -> Result:
+    await waits
+    return CONTINUE

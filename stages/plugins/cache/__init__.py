@@ -5,5 +5,6 @@ purge           PURGE requests, and what they do to the store
 explain         what a request would get of what is stored, and why
 probe           a question about one URL, which purge and explain answer      questions   all that the operator asks
 overview        the caches of this process, with their figures
+derivations     what hooks make of stored bodies, kept with these: a hit is compressed once   derived_keeper   puts it
 stored_bodies   opens and reads the bodies that are files, without the loop's waiting for a disk
 """

@@ -13,6 +13,8 @@ from pingap.stages.caching.entry import CacheEntry, StoredAnswer
 from pingap.stages.conditions import CLEARLY, Validators, is_unchanged, means_another
 from pingap.stages.http_dates import parse_date
 from pingap.stages.plugins.as_asked import asked_spans, no_such_part, parts_reply, without_content
+from pingap.stages.plugins.cache.derivations import Derivations
+from pingap.stages.plugins.cache.derived_keeper import DerivedStore
 from pingap.stages.plugins.cache.stored_bodies import open_stored
 from pingap.stages.plugins.exchange import Reply
 from pingap.stages.plugins.file_body import DividedBody, FileBody, SizedBody, UnreadBody
@@ -22,8 +24,11 @@ _GET: Final = b"GET"
 _HEAD: Final = b"HEAD"
 
 
-def answer(stored: StoredAnswer, method: bytes, headers: bytes, now: float, lines: bytes) -> Reply | Awaitable[Reply]:
-    """The reply to GET or HEAD. headers: the request's block. now: seconds of the store's clock. lines: header lines to add.
+def answer(
+    stored: StoredAnswer, method: bytes, headers: bytes, now: float, lines: bytes, store: DerivedStore | None = None
+) -> Reply | Awaitable[Reply]:
+    """The reply to GET or HEAD. headers: the request's block. now: seconds of the store's clock. lines: header lines to add. store: that it
+    is in, and where what hooks make of its body can be kept with it.
 
     To await where a file on a disk has to be opened. Raises BodyGone, or what is awaited does, for one that is not there any more.
     """
@@ -31,8 +36,6 @@ def answer(stored: StoredAnswer, method: bytes, headers: bytes, now: float, line
     age = now - entry.born
     block = b"%bage: %d\r\n%b" % (entry.headers, age if age > 0 else 0, lines)
     if headers.find(b"if-") < 0 and headers.find(b"range: ") < 0:  # in a name or in a value: nearly all have neither
-        if type(body) is bytes:
-            return Reply(entry.status, block, body, True)
         spans = None
     else:
         spans = _spans(entry, entry.length, method, headers)
@@ -41,12 +44,18 @@ def answer(stored: StoredAnswer, method: bytes, headers: bytes, now: float, line
                 return _nothing_there(entry.length, lines)
         elif _is_unchanged(entry, headers):
             return _unchanged(block)
+    if spans is None:
+        source = None if store is None else Derivations(store, stored)
+        if isinstance(body, bytes):
+            return Reply(entry.status, block, body, True, source)
+        if method == _HEAD:
+            return _reply(entry, block, UnreadBody(entry.length))
+        opened = open_stored(body, entry.length)
+        return _reply(entry, block, opened, source) if isinstance(opened, FileBody) else _whole_later(entry, block, opened, source)
     if isinstance(body, bytes):
-        return _whole_or_parts(entry, block, body, spans)
-    if method == _HEAD:
-        return _reply(entry, block, UnreadBody(entry.length))
+        return _parts(block, body, spans)
     opened = open_stored(body, entry.length)
-    return _whole_or_parts(entry, block, opened, spans) if isinstance(opened, FileBody) else _later(entry, block, opened, spans)
+    return _parts(block, opened, spans) if isinstance(opened, FileBody) else _parts_later(block, opened, spans)
 
 
 def answer_growing(entry: CacheEntry, body: DividedBody, method: bytes, headers: bytes, now: float, lines: bytes) -> Reply:
@@ -55,25 +64,27 @@ def answer_growing(entry: CacheEntry, body: DividedBody, method: bytes, headers:
     block = b"%bage: %d\r\n%b" % (entry.headers, age if age > 0 else 0, lines)
     spans = _spans(entry, body.length, method, headers) if body.length >= 0 else None
     if spans is not None:
-        return _whole_or_parts(entry, block, body, spans) if spans else _nothing_there(body.length, lines)
+        return _parts(block, body, spans) if spans else _nothing_there(body.length, lines)
     if _is_unchanged(entry, headers):
         return _unchanged(block)
     return _reply(entry, block, UnreadBody(body.length) if method == _HEAD else body)
 
 
-def _reply(entry: CacheEntry, block: bytes, body: bytes | SizedBody) -> Reply:
-    return Reply(entry.status, block, body, True)
+def _reply(entry: CacheEntry, block: bytes, body: SizedBody, source: Derivations | None = None) -> Reply:
+    return Reply(entry.status, block, body, True, source)
 
 
-def _whole_or_parts(entry: CacheEntry, block: bytes, body: bytes | DividedBody, spans: Spans | None) -> Reply:
-    if spans is None:
-        return _reply(entry, block, body)
+async def _whole_later(entry: CacheEntry, block: bytes, opened: Awaitable[FileBody], source: Derivations | None) -> Reply:
+    return _reply(entry, block, await opened, source)
+
+
+def _parts(block: bytes, body: bytes | DividedBody, spans: Spans) -> Reply:
     made = parts_reply(block, body, spans)
     return Reply(made.status, made.headers, made.body, True)
 
 
-async def _later(entry: CacheEntry, block: bytes, opened: Awaitable[FileBody], spans: Spans | None) -> Reply:
-    return _whole_or_parts(entry, block, await opened, spans)
+async def _parts_later(block: bytes, opened: Awaitable[FileBody], spans: Spans) -> Reply:
+    return _parts(block, await opened, spans)
 
 
 def _nothing_there(size: int, lines: bytes) -> Reply:
