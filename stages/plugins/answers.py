@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from time import monotonic
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from pingap.stages.plugins.chain import Chain, Hooks
 from pingap.stages.plugins.core import PIECE, BodyTooLarge, Replied
 from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead, Transformer
 from pingap.stages.plugins.failures import Failures, answer_to
-from pingap.stages.plugins.file_body import SizedBody
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.meters import timed_context
 from pingap.stages.plugins.pieces import OwnedBody, Pieces
@@ -143,7 +142,7 @@ class Answers:
         else:
             self._pass(stream, response, head._status, head.headers.raw, response.length if stages is None else UNKNOWN)
 
-    def _put_instead(self, stream: PluginStream, body: bytes | SizedBody) -> None:
+    def _put_instead(self, stream: PluginStream, body: bytes | AsyncIterable[bytes]) -> None:
         """What was made of a stored body before takes its place."""
         stream.exchange._instead = None
         if stream.pieces is not None:
@@ -154,7 +153,7 @@ class Answers:
             stream.response = replace(stream.response, body=body, length=len(body))
         else:
             stream.pieces = Pieces("", body, _unguarded, self._failures.late)
-            stream.response = replace(stream.response, body=b"", length=body.length)
+            stream.response = replace(stream.response, body=b"", length=stream.pieces.length)
 
     def _answer_at_once(self, stream: PluginStream, response: Response, stage: Any) -> bool:
         """The whole answer in one piece, which its length goes with; False when its body has to be fed to `stage`."""

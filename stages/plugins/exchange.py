@@ -11,7 +11,6 @@ from mypy_extensions import mypyc_attr
 from pingap.stages.header_view import Headers, Pairs, block_of
 from pingap.stages.messages import UNKNOWN, Report, Routed
 from pingap.stages.plugins.context import ExchangeContext
-from pingap.stages.plugins.file_body import SizedBody
 from pingap.stages.spellings import loosely, one_case, parameter
 from pingap.stages.variables import Source, host_name, source_of
 
@@ -247,7 +246,7 @@ class Exchange:
         """Somebody gets the answer. If not, a cache does: the client has left, or there was none."""
         self._source: Derivable | None = None
         """Of an answer that is stored, and whose body no hook has changed."""
-        self._instead: bytes | SizedBody | None = None
+        self._instead: bytes | AsyncIterable[bytes] | None = None
         """What was made of its body before."""
         self._seconds: dict[str, float] | None = None
         """Plugin → what its hooks took, of those that took long; not in the context, which is the plugins' own."""
