@@ -1,23 +1,30 @@
 """Bodies that are made of a stored one, as its compressed form is: kept beside it, and used as long as just that version is there.
 
-They are found by the key of what they were made of and a name. They lie within the range of keys of its URL, so that they go with it when
-it is purged. When it is fetched or validated anew they are made anew, and take the place of those before.
+They are found by a key like that of a variant, of what they were made of and a name: so they lie beside their URL, and go with it when it
+is purged. When that is fetched or validated anew they are made anew, and take the place of those before.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 from pingap.stages.caching.entry import DERIVED, CacheEntry
-from pingap.stages.caching.vary import variant_key
 
-_MARK: Final = b"\0\0derived "
+_KEPT: Final = 4096
+"""Variants and names whose end of a key is remembered."""
 
 
-def derived_key(entry: CacheEntry, name: bytes) -> bytes:
+def derived_key(entry: CacheEntry, name: str) -> bytes:
     """name: what tells it from other things that are made of the same."""
-    key = variant_key(entry.key, entry.vary[0], entry.chosen_by) if entry.vary else entry.key
-    return key + _MARK + name
+    return entry.key + _end(entry.vary, entry.chosen_by, name)
+
+
+@lru_cache(_KEPT)
+def _end(vary: tuple[tuple[bytes, ...], ...], chosen_by: bytes, name: str) -> bytes:
+    of = b"\n".join([b",".join(names) for names in vary])
+    return b"\0\0" + blake2b(b"%b\n%b\0%b" % (of, chosen_by, name.encode()), digest_size=16, person=b"derived").digest()
 
 
 def derived_entry(entry: CacheEntry, number: int, length: int, now: float) -> CacheEntry:

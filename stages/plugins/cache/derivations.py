@@ -26,7 +26,7 @@ class Derivations:
 
     def find(self, name: str) -> bytes | SizedBody | Awaitable[bytes | SizedBody | None] | None:
         """What was made under this name; None when it has to be made."""
-        stored = self._store.get(derived_key(self._stored.entry, name.encode()))
+        stored = self._store.get(derived_key(self._stored.entry, name))
         if stored is None or isinstance(stored, StoredAnswer):
             return self._body_of(stored)
         return self._found_later(stored)
@@ -50,7 +50,7 @@ class Derivations:
     def keeper(self, name: str) -> Transformer | None:
         """Comes behind those that make it, and keeps what comes; None when somebody else does."""
         store, stored = self._store, self._stored
-        key = derived_key(stored.entry, name.encode())
+        key = derived_key(stored.entry, name)
         return DerivedKeeper(store, key, stored) if begin(store, key) else None
 
 

@@ -18,8 +18,8 @@ ONE_AT_A_TIME: Final = 10.0
 
 _MOST_BEGUN: Final = 1024
 
-_begun: Final[dict[tuple[str, bytes], float]] = {}
-"""(store, key) of what is being made → the second of the store's clock until which nobody else begins."""
+_begun: Final[dict[bytes, float]] = {}
+"""Key of what is being made → the second of the store's clock until which nobody else begins."""
 
 
 class DerivedPart(Protocol):
@@ -36,9 +36,6 @@ class DerivedPart(Protocol):
 class DerivedStore(Protocol):
     """What of the store is used."""
 
-    @property
-    def name(self) -> str: ...
-
     def now(self) -> float: ...
 
     def mark(self) -> int: ...
@@ -52,12 +49,12 @@ class DerivedStore(Protocol):
 
 def begin(store: DerivedStore, key: bytes) -> bool:
     """Whether this is to be kept: nobody else has begun lately."""
-    now, place = store.now(), (store.name, key)
-    if _begun.get(place, 0.0) > now:
+    now = store.now()
+    if _begun.get(key, 0.0) > now:
         return False
     if len(_begun) >= _MOST_BEGUN:
         _begun.clear()
-    _begun[place] = now + ONE_AT_A_TIME
+    _begun[key] = now + ONE_AT_A_TIME
     return True
 
 
@@ -115,7 +112,7 @@ class DerivedKeeper(Transformer):
         entry = derived_entry(stored.entry, stored.number, self._size, store.now())
         body = b"".join(self._pieces) if part is None else part
         self._pieces = []
-        _begun.pop((store.name, self._key), None)
+        _begun.pop(self._key, None)
         store.put(self._key, entry, body, self._mark)
 
     def _stop(self) -> None:

@@ -125,7 +125,8 @@ class CacheStore:
         entry = record.entry
         if spot.flags & SOFT:
             entry = replace(entry, flags=entry.flags | PURGED_SOFTLY)
-        return StoredAnswer(entry, FileSpot(shelf.files.body_path(spot.file)) if spot.file else record.body, version_of(spot))
+        body = FileSpot(shelf.files.body_path(spot.file), not self._is_waiting) if spot.file else record.body
+        return StoredAnswer(entry, body, version_of(spot))
 
     @staticmethod
     def _read_now(shelf: StoreShelf, spot: Spot) -> bytes | None:
