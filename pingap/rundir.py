@@ -2,6 +2,7 @@
 
 pid       the supervisor's process id, under an exclusive flock for as long as it lives
 current   a link to the directory of the instance that serves (pingap/instance_dir.py): `current/control`, `current/events.pub`
+cache     what the cache keeps in memory, where the run dir is in memory (stages/plugins/cache/store/memory_place.py)
 upgrade   the socket at which that instance hands over to the next one (pingap/succession/handover.py)
 
 The directory itself is locked as well, and an abstract socket named by its path, so that who removes files, or all of
@@ -25,6 +26,8 @@ from typing import Final
 
 from pingap.instance_dir import InstanceDir, end_leftovers, instance_dirs, living_supervisor
 from pingap.peers import peer_at
+from pingap.stages.plugins.cache.store.memory_place import NAME as CACHE
+from pingap.stages.plugins.cache.store.memory_place import remove_memory
 
 SOCKET_PATH: Final = 107
 """Bytes that the path of a unix socket may have (sun_path, without its final NUL)."""
@@ -388,13 +391,16 @@ class RunDir:
         """Ends the processes of instances that were killed, and removes what they left; how many processes there were.
 
         They would finish their requests and go by themselves, but meanwhile they hold the addresses to listen on. An
-        instance that has handed over and still finishes its requests is left alone.
+        instance that has handed over and still finishes its requests is left alone. What a cache had in memory goes as well,
+        unless it is handed over, or somebody may still use it.
         """
         ended = 0
         for directory in instance_dirs(self.path):
             if directory != self.own.path and living_supervisor(directory) is None:
                 ended += end_leftovers(directory)
                 shutil.rmtree(directory, ignore_errors=True)
+        if self._is_ours and not self.predecessors():
+            remove_memory(self.path)
         return ended
 
     def predecessors(self) -> list[int]:
@@ -410,6 +416,7 @@ class RunDir:
         self.own.release()
         if self._is_ours:
             self.clear()  # an upgrade that was under way
+            remove_memory(self.path)
         with suppress(OSError):
             if self._is_ours and _is_same(self.path, self._directory):  # else it is not ours any more
                 for name in FILES:
@@ -445,7 +452,7 @@ def _make_private(path: str) -> None:
 
 def _is_one(path: str) -> bool:
     """Whether there is nothing in a directory but what pingap leaves in its run dir: root takes no other from a user."""
-    return all(name in (*FILES, f".{CURRENT}") or name.isdigit() for name in os.listdir(path))
+    return all(name in (*FILES, f".{CURRENT}", CACHE) or name.isdigit() for name in os.listdir(path))
 
 
 def _is_same(path: str, fd: int) -> bool:

@@ -17,6 +17,7 @@ from pingap import instance_dir, rundir
 from pingap.rundir import RunDir, RunDirError
 from pingap.service.pid_file import PidFile, PidFileError
 from pingap.stages import keepsake
+from pingap.stages.plugins.cache.store import memory_place
 
 
 @pytest.fixture
@@ -294,3 +295,40 @@ def test_a_link_in_the_place_of_a_keepsake_is_not_followed(path: Path) -> None:
     assert not os.path.lexists(os.path.join(new.own.path, "health.last"))
     new.release()
     old.release()
+
+
+def test_what_a_cache_has_in_memory_goes_with_the_instance_and_not_with_the_one_before(path: Path) -> None:
+    shared = Path(memory_place.memory_place(str(path)))
+    assert shared.parent == Path("/dev/shm")
+    for place in (shared, path / "cache"):
+        memory_place.made(str(place))
+        (place / "old").write_text("")
+    first = RunDir(str(path))
+    first.clear()  # as each instance does at its start
+    assert not shared.exists() and not (path / "cache").exists()
+    memory_place.made(str(shared))
+    second = RunDir(str(path), [os.dup(fd) for fd in first.descriptors()])
+    second.clear()
+    first.give_away()
+    second.take_office()
+    first.release()
+    assert shared.exists()
+    second.release()
+    assert not shared.exists()
+
+
+def test_a_place_in_memory_that_is_anothers_is_refused(path: Path) -> None:
+    place = path / "cache"
+    place.symlink_to(path)
+    with pytest.raises(PermissionError, match="remove it"):
+        memory_place.made(str(place))
+    place.unlink()
+    place.mkdir(0o755)
+    with pytest.raises(PermissionError, match="closed to others"):
+        memory_place.made(str(place))
+    place.chmod(0o700)
+    memory_place.made(str(place))
+    if os.getuid() == 0:
+        os.chown(place, 12345, 12345)
+        with pytest.raises(PermissionError, match="not a directory of user 0"):
+            memory_place.made(str(place))

@@ -15,6 +15,7 @@ from typing import Final
 
 SHARED_MEMORY: Final = "/dev/shm"
 NAME: Final = "cache"
+BEGINNING: Final = "pingap-cache-"
 _IN_MEMORY: Final = ("tmpfs", "ramfs")
 
 
@@ -34,19 +35,26 @@ def made(path: str) -> None:
         raise PermissionError(f"{path} is not a directory of user {os.geteuid()} that is closed to others: remove it")
 
 
-def remove_memory(run_dir: str, users: tuple[int, ...] = ()) -> None:
-    """The instance is over. users: who its processes may have been, besides this one."""
-    places = [os.path.join(run_dir, NAME), *(_shared_place(run_dir, user) for user in {os.geteuid(), *users})]
+def remove_memory(run_dir: str) -> None:
+    """The instance is over, or the one before was killed. What belongs to other users stays, but for root."""
+    places = [os.path.join(run_dir, NAME)]
+    ending = f"-{_digest(run_dir)}"
+    with suppress(OSError):
+        for name in os.listdir(SHARED_MEMORY):
+            if name.startswith(BEGINNING) and name.endswith(ending):
+                places.append(os.path.join(SHARED_MEMORY, name))
     for path in places:
         with suppress(OSError):
-            found = os.lstat(path)
-            if stat.S_ISDIR(found.st_mode) and found.st_uid in {os.geteuid(), *users}:
+            if stat.S_ISDIR(os.lstat(path).st_mode):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _shared_place(run_dir: str, user: int | None = None) -> str:
-    digest = blake2b(os.fsencode(os.path.abspath(run_dir)), digest_size=8).hexdigest()
-    return f"{SHARED_MEMORY}/pingap-cache-{os.geteuid() if user is None else user}-{digest}"
+def _shared_place(run_dir: str) -> str:
+    return f"{SHARED_MEMORY}/{BEGINNING}{os.geteuid()}-{_digest(run_dir)}"
+
+
+def _digest(run_dir: str) -> str:
+    return blake2b(os.fsencode(os.path.abspath(run_dir)), digest_size=8).hexdigest()
 
 
 def _is_in_memory(path: str) -> bool:

@@ -81,6 +81,8 @@ class StoreRoot:
         try:
             is_first = self._enter()
             state = self._read()
+            if state is not None and state.run > self._run and not self.is_on_disk:
+                raise PermissionError("it belongs to an instance that began after this one")
             number = self._newest()
             problem = self._problem(state, number, is_first)
             if state is not None and not problem:
