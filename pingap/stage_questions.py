@@ -13,6 +13,9 @@ from typing import Any, Final, NamedTuple
 ANSWER: Final = 4.5
 """Seconds within which a question is answered; who asks waits 5."""
 
+LONG: Final = {"cache-purge": 65.0}
+"""The same, of words that take their time; who asks waits 5 more."""
+
 OF_CONFIG: Final = ("reload", "dry-run", "rollback")
 OF_DISCOVERY: Final = ("upstreams", "upstream-drain", "upstream-enable")
 OF_PLUGINS: Final = ("cache-stats", "cache-purge", "cache-explain")
@@ -76,7 +79,7 @@ class StageQuestions:
         if not told.processes:
             self._reply(peer, number, False, _ABSENT[stage])
             return
-        timer = self._loop.call_later(ANSWER, self._time_out, peer, number)
+        timer = self._loop.call_later(LONG.get(word, ANSWER), self._time_out, peer, number)
         self._waiting.append(_Waiting(peer, number, word, told, timer, set(told.processes), []))
 
     def answer(self, asked: int, ok: bool, value: Any, process: int) -> None:
@@ -120,7 +123,7 @@ class StageQuestions:
             if one.found:
                 self._end([one], True, _gathered(one))
             else:
-                self._end([one], False, f"no outcome within {ANSWER:g} s: see the log")
+                self._end([one], False, f"no outcome within {LONG.get(one.word, ANSWER):g} s: see the log")
 
     def _end(self, ended: list[_Waiting], ok: bool, value: Any) -> None:
         self._waiting = [one for one in self._waiting if one not in ended]

@@ -13,6 +13,9 @@ from pingap.commands.options import BAD_USAGE, ask, fail
 
 LOCAL: Final = "127.0.0.1"
 
+PURGING: Final = 70.0
+"""Seconds that a purge may take."""
+
 _server = click.option("--server", metavar="NAME", help="The server that the request comes to, where the URL leaves that open.")
 _headers = click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header line of the request.")
 
@@ -118,11 +121,13 @@ def purge(
     if server is not None and url is None and prefix is None:
         fail("--server goes with a URL", BAD_USAGE)
     where = url if url is not None else prefix
+    words: tuple[Any, ...]
     if where is not None:
         scope = "url" if url is not None else "prefix"
-        found: dict[str, Any] = ask(run_dir, "cache-purge", scope, soft, *_asked(where, "PURGE", (), LOCAL, server, run_dir))
+        words = (scope, soft, *_asked(where, "PURGE", (), LOCAL, server, run_dir))
     else:
-        found = ask(run_dir, "cache-purge", "tags" if tags else "all", soft, namespace, list(tags))
+        words = ("tags" if tags else "all", soft, namespace, list(tags))
+    found = ask(run_dir, "cache-purge", *words, deadline=PURGING)
     if as_json:
         terminal.say(json.dumps(found, indent=2))
         return

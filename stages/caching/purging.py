@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from pingap.stages.caching.tags import LONGEST, MOST, tags_of
@@ -10,6 +11,9 @@ from pingap.stages.headers import value_of
 
 SOFT: Final = b"pingap-purge"
 FASTLY_SOFT: Final = b"fastly-soft-purge"
+
+NOT_PURGED: Final = -1
+"""In place of the number of stored answers: the store could not do it."""
 
 _ALL: Final = b"/*"
 
@@ -32,6 +36,21 @@ class PurgeAsked(NamedTuple):
     tags: tuple[bytes, ...]
     is_soft: bool
     """What is there becomes stale, and may be used while it is validated; nothing is removed."""
+
+
+class Purged(NamedTuple):
+    """What came of it."""
+
+    done: int
+    """Stored answers that it was about."""
+    failed: int
+    """Orders that the store could not do."""
+
+
+def added_up(results: Iterable[int]) -> Purged:
+    """results: of the orders to the store."""
+    numbers = list(results)
+    return Purged(sum(number for number in numbers if number != NOT_PURGED), numbers.count(NOT_PURGED))
 
 
 class NotAPurge(ValueError):

@@ -19,6 +19,7 @@ from pingap.stages.http1.methods import is_forwarded
 from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.messages import Affinity, Cancel, Peer, Request, Response, Routed
 from pingap.stages.plugins.cache.probe import Probe, ProbeAsked, ProbeRefused
+from pingap.stages.plugins.cache.purge import LONGEST as PURGING
 from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Reply, request_target
 from pingap.stages.plugins.guard import HookGuard
@@ -58,9 +59,10 @@ class Probes:
         is no request."""
         request, routing = self._request(asked)
         sid = request.sid
+        longest = LONGEST if purge is None else LONGEST + PURGING
         answer = self.by_sid[sid] = self._context.loop.create_future()
         try:
-            async with asyncio.timeout(LONGEST):
+            async with asyncio.timeout(longest):
                 self._context.send(routing, request)
                 came = await answer
                 found: dict[str, Any] = {"server": asked.server}
@@ -69,7 +71,7 @@ class Probes:
                 found |= {"location": came.location, "upstream": came.upstream, "target": came.target.decode("latin-1")}
                 return found | await self._in_location(came, Probe(purge))
         except TimeoutError:
-            raise ProbeRefused(f"no answer within {LONGEST:g} s: see the log") from None
+            raise ProbeRefused(f"no answer within {longest:g} s: see the log") from None
         finally:
             del self.by_sid[sid]
             for actor in (routing, self._context.id):  # they may count it as in flight

@@ -119,7 +119,7 @@ class CacheSettings(Settings):
     keep_set_cookie: bool = False
     """Ours. They are stored with it, and **everybody gets the same cookies**: only for backends that set none that is somebody's."""
     skip: Regex = None
-    """Requests whose path and query this matches are left alone, PURGE included."""
+    """Requests whose path and query this matches are left alone; PURGE is not."""
     bypass_cookies: Words = Field(default_factory=list)
     """Ours. Requests with one of these cookies go to the backend, and the answer is not stored: names, or their beginnings (`"wp_*"`)."""
     purge_ip_list: list[Network] = Field(default_factory=list)

@@ -83,7 +83,6 @@ async def explained(
     store: ExplainedStore,
     key: bytes,
     unstorable: Callable[[bytes], float] = nothing_remembered,
-    honours_requests: bool = False,
 ) -> Reply:
     """Answers the probe. key: of the request, as the machine makes it. unstorable: seconds for which it is remembered that the answers
     of a key are not to be stored."""
@@ -91,7 +90,7 @@ async def explained(
     found: dict[str, Any] = {"key": key.decode("utf-8", "backslashreplace"), "namespace": _text(rules.namespace)}
     if (rule := _passes_by(exchange, rules, headers)) is not None:
         return probe.answer(found | _said(BYPASS, *rule))
-    asked = asked_of(headers, honours_requests or rules.trusted.has(exchange.client_ip))
+    asked = asked_of(headers, rules.trusted.has(exchange.client_ip))
     now = store.now()
     stored, variant = await _looked_up(store, key, headers)
     if variant:

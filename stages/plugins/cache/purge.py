@@ -13,12 +13,12 @@ from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from pingap.stages.caching.cache_rules import CacheRules
-from pingap.stages.caching.purging import NotAPurge, PurgeAsked, PurgeScope, asked_for
+from pingap.stages.caching.purging import NotAPurge, PurgeAsked, Purged, PurgeScope, added_up, asked_for
 from pingap.stages.plugins.cache.probe import Probe, probe_of
 from pingap.stages.plugins.exchange import Exchange, Reply, reply
 
-LONGEST: Final = 10.0
-"""Seconds after which a purge counts as not done."""
+LONGEST: Final = 60.0
+"""Seconds that it may take: of a million stored answers it takes ten."""
 
 SCHEMES: Final = (b"http", b"https")
 
@@ -26,7 +26,7 @@ _UNSTORED: Final = {"cache-control": "no-store"}
 _DONE: Final = reply(204, b"", _UNSTORED)
 _FORBIDDEN: Final = reply(403, "Forbidden, ip is not allowed", _UNSTORED)
 _NO_ADDRESS: Final = reply(400, "The client has no IP address", _UNSTORED)
-_SLOW: Final = reply(503, f"not purged: the cache's store has not answered within {LONGEST:g} s", _UNSTORED)
+_SLOW: Final = reply(503, f"the purge is not through after {LONGEST:g} s: it goes on", _UNSTORED)
 
 
 class PurgeStore(Protocol):
@@ -40,7 +40,7 @@ class PurgeStore(Protocol):
 
 def handle(exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply | Awaitable[Reply]:
     """The answer to a PURGE request: 403 and 400 by the client's address, 400 for what cannot be done, 204 for one URL, found or not,
-    200 with a count else; 503 when the store is silent. Raises what the store raises."""
+    200 with a count else; 500 when the store could not do it, 503 when it is silent."""
     probe = probe_of(exchange)
     if probe is not None and probe.purge is not None:
         return _commanded(probe, probe.purge, exchange, rules, store)
@@ -61,22 +61,23 @@ def handle(exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply | 
 async def _answered(asked: PurgeAsked, exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply:
     try:
         async with asyncio.timeout(LONGEST):
-            count = await purged(asked, exchange.authority.encode("latin-1"), rules, store)
+            result = await purged(asked, exchange.authority.encode("latin-1"), rules, store)
     except TimeoutError:
         return _SLOW
-    return _DONE if asked.scope is PurgeScope.URL else reply(200, f"purged: {count}, fail: 0", _UNSTORED)
+    if result.failed or asked.scope is not PurgeScope.URL:
+        return reply(500 if result.failed else 200, f"purged: {result.done}, fail: {result.failed}", _UNSTORED)
+    return _DONE
 
 
 async def _commanded(probe: Probe, purge: PurgeAsked, exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply:
     """`pingap cache purge`: who may write to the control socket may do this."""
     asked = purge._replace(target=exchange.raw_target)
-    host = exchange.authority.encode("latin-1")
-    count = await purged(asked, host, rules, store)
-    return probe.answer({"purged": count, "namespace": rules.namespace.decode("utf-8", "replace")})
+    result = await purged(asked, exchange.authority.encode("latin-1"), rules, store)
+    return probe.answer({"purged": result.done, "failed": result.failed, "namespace": rules.namespace.decode("utf-8", "replace")})
 
 
-async def purged(asked: PurgeAsked, host: bytes, rules: CacheRules, store: PurgeStore) -> int:
-    """Does it; the number of stored answers that it was about. All of it is begun before any of it is waited for."""
+async def purged(asked: PurgeAsked, host: bytes, rules: CacheRules, store: PurgeStore) -> Purged:
+    """Does it. All of it is begun before any of it is waited for."""
     is_soft = asked.is_soft
     begun: list[Awaitable[int]] = []
     if asked.scope is PurgeScope.TAGS:
@@ -92,4 +93,9 @@ async def purged(asked: PurgeAsked, host: bytes, rules: CacheRules, store: Purge
                 begun.append(store.purge_url(url, is_soft))
             else:
                 begun.append(store.purge_prefix(url, is_soft))
-    return sum(await asyncio.gather(*map(asyncio.shield, begun)))  # what is given up here is the store's to finish
+    return await all_of(begun)
+
+
+async def all_of(begun: list[Awaitable[int]]) -> Purged:
+    """Orders to stores. Those that are given up here are theirs to finish."""
+    return added_up(await asyncio.gather(*map(asyncio.shield, begun)))

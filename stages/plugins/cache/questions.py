@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 from pingap.stages.caching.purging import PurgeAsked, PurgeScope
 from pingap.stages.plugins.cache.overview import CacheOverview
 from pingap.stages.plugins.cache.probe import ProbeAsked, ProbeRefused
-from pingap.stages.plugins.cache.purge import LONGEST
+from pingap.stages.plugins.cache.purge import LONGEST, all_of
 
 STATS: Final = "cache-stats"
 EXPLAIN: Final = "cache-explain"
@@ -52,7 +52,7 @@ class CacheQuestions:
         except (ProbeRefused, NotInCaches, TypeError, ValueError) as error:
             value, ok = str(error), False
         except TimeoutError:
-            value, ok = f"not purged: a store has not answered within {LONGEST:g} s", False
+            value, ok = f"the purge is not through after {LONGEST:g} s: it goes on", False
         except Exception as error:
             value, ok = f"the plugins stage failed: {error!r}", False
         self._report("answer", {"asked": number, "ok": ok, "value": value})
@@ -74,24 +74,35 @@ class CacheQuestions:
         if "purged" not in found:
             where = f"location {found['location']!r}" if found.get("location") else f"server {asked.server!r}"
             raise NotInCaches(f"nothing is purged: {where} takes that URL, and {found['rule']}")
-        return found
+        return _sound(found)
 
     async def _purge_all(self, namespace: bytes | None, tags: list[bytes], is_soft: bool) -> dict[str, Any]:
         """tags: none for all that there is. namespace: None for all of them."""
-        begun = []
+        begun: list[Awaitable[int]] = []
         for name, store in self._caches.stores().items():
-            for space in set(self._caches.namespaces(name)):
+            if namespace is None and not tags:
+                begun.append(store.purge_prefix(b"", is_soft))  # what is left of namespaces that are not configured any more, too
+                continue
+            for space in self._caches.namespaces(name):
                 if namespace is None or space == namespace:
                     begun += [store.purge_tag(space, tag, is_soft) for tag in tags] or [store.purge_all(space, is_soft)]
         if not begun:
             known = sorted({space.decode() for name in self._caches.stores() for space in self._caches.namespaces(name)})
             if not known:
                 raise NotInCaches("nothing is purged: no location has a cache")
-            raise NotInCaches(f"no cache has that namespace: it is one of {', '.join(map(repr, known))}")
+            raise NotInCaches(f"no cache has that namespace: there {'is' if len(known) == 1 else 'are'} {', '.join(map(repr, known))}")
         async with asyncio.timeout(LONGEST):
-            return {"purged": sum(await asyncio.gather(*map(asyncio.shield, begun)))}
+            result = await all_of(begun)
+        return _sound({"purged": result.done, "failed": result.failed})
 
     def stop(self) -> None:
         """The process ends."""
         for task in self._tasks:
             task.cancel()
+
+
+def _sound(found: dict[str, Any]) -> dict[str, Any]:
+    """Raises NotInCaches for what was not done, or not all of it."""
+    if found["failed"]:
+        raise NotInCaches(f"not purged, or not all of it ({found['purged']} so far): a store could not do it, see the log")
+    return found

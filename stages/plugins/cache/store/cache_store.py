@@ -18,6 +18,7 @@ import lmdb
 from msgspec.structs import replace
 
 from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, StoredAnswer
+from pingap.stages.caching.purging import NOT_PURGED
 from pingap.stages.plugins.cache.store.committer import Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
 from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housekeeper
@@ -222,7 +223,7 @@ class CacheStore:
             return None
 
     def purge_url(self, key: bytes, soft: bool) -> asyncio.Future[int]:
-        """A URL with all that its key has behind it: parts, and variants. The future has the count of entries."""
+        """A URL with all that its key has behind it: parts, and variants. The future has the count of entries, or NOT_PURGED."""
         return self._purge("url", b"", key, soft)
 
     def purge_prefix(self, key_prefix: bytes, soft: bool) -> asyncio.Future[int]:
@@ -311,7 +312,10 @@ class CacheStore:
                 if result:
                     self.counts.puts += 1
             elif isinstance(order, PurgeOrder):
-                self.counts.purged += result
+                if reason:
+                    result = NOT_PURGED
+                else:
+                    self.counts.purged += result
             if reason:
                 self._refuse(reason)
             if not order.future.done():
