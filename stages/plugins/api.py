@@ -148,7 +148,9 @@ class Plugin(Generic[S]):
     files: ClassVar[tuple[str, ...]] = ()
     """Keys that are paths of files, of a plugin that comes with pingap: relative ones are made absolute when the section is read."""
     is_innermost: ClassVar[bool] = False
-    """Its response hook runs before those of all other plugins, and not on what is stored: a cache's. Of plugins of ours."""
+    """A cache. Its request hook runs after those of all other plugins, wherever it stands in the list: who keeps somebody out stands
+    before what is stored, and what changes the request has changed it. Its response hook runs before those of all others, and not on
+    what is stored. Of plugins of ours."""
     is_outermost: ClassVar[bool] = False
     """Its response hooks run after those of all other plugins, and on replies of plugins too."""
     sees_error_pages: ClassVar[bool] = False

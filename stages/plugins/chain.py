@@ -47,7 +47,7 @@ class Chain:
         innermost = [live for live in lives if live.is_innermost]
         inner = [live for live in lives if not (live.is_outermost or live.is_innermost)]
         outer = [live for live in lives if live.is_outermost]
-        self.before = Hooks(lives, "early_request", "request")
+        self.before = Hooks([live for live in lives if not live.is_innermost] + innermost, "early_request", "request")
         self.proxy = Hooks(lives, "proxy_upstream")
         self.outermost = Hooks(outer, "response")
         """Response hooks that see what plugins answer themselves, too."""

@@ -407,8 +407,8 @@ class Exchange:
     def cache_key(self) -> list[str]:
         """What the answer depends on besides the URL: texts that become parts of the key under which a cache stores it.
 
-        For plugins that answer, or have the backend answer, differently by something of the request. Append to it in
-        `early_request`: a cache looks for its answer in `request`.
+        For plugins that answer, or have the backend answer, differently by something of the request. Append to it in `early_request`
+        or `request`: a cache looks for its answer after the `request` hooks of all other plugins.
         """
         parts = self._key_parts
         if parts is None:

@@ -61,7 +61,7 @@ def images(*types: str, **more: Any) -> ImageOptim:
 
 def asked(plugin: ImageOptim, headers: str) -> bytes:
     request = exchange(headers)
-    plugin.early_request(request)
+    plugin.request(request)
     return key(request)
 
 

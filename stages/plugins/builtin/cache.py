@@ -1,16 +1,16 @@
 """`cache`: keeps answers of backends, and gives them out again as long as they are fresh (RFC 9111).
 
 Step `request`. GET and HEAD are answered from it; other methods go on to the backend, and what they change there is made invalid here.
-Plugins before it in the location's list see every request, those behind it only those that go on to the backend: put what lets people
-in (`key_auth`, `ip_restriction`) before it, and a `limit` that is to count misses alone behind it. All plugins' `response` hooks run
-for answers out of the cache, too. All replicas of the stage have the same store, and of requests for the same thing one goes to the
-backend. [caching.md](caching.md) is the whole story: what is stored, keys, purging, sizes.
+It looks for its answer after the `request` hooks of all other plugins, wherever it stands in the location's list: who may come in is
+decided before. Plugins at `proxy_upstream` see only what goes on to the backend: a `limit` with that step counts misses alone. All
+plugins' `response` hooks run for answers out of the cache, too. All replicas of the stage have the same store, and of requests for the
+same thing one goes to the backend. [caching.md](caching.md) is the whole story: what is stored, keys, purging, sizes.
 
-**What is stored.** What the answer says counts, in this order: `Pingap-Cache-Control`, `CDN-Cache-Control`, `Cache-Control`
-(`s-maxage` before `max-age`), `Expires`; then `default_ttl`; then a guess by `Last-Modified`. Never stored are answers with
-`no-store`, `private`, `Vary: *`, those with `Set-Cookie` (but see `strip_set_cookie`), those to requests with `Authorization` unless
-they say that they are for all (`public`, `s-maxage`, `must-revalidate`), and what says nothing of its lifetime. `Vary` is followed. What
-requests say (`Cache-Control: no-cache`) counts only from `control_ip_list`: else anybody could have the backend asked.
+**What is stored.** What the answer says counts, in this order: `Pingap-Cache-Control`, `CDN-Cache-Control`, `Cache-Control` (`s-maxage`
+before `max-age`), `Expires`; then `default_ttl`; then a guess by `Last-Modified`. Never stored are answers with `no-store`, `private`,
+`Vary: *`, those with `Set-Cookie` (but see `strip_set_cookie`), those to requests with `Authorization` unless they say that they are
+for all (`public`, `s-maxage`, `must-revalidate`), and what says nothing of its lifetime. `Vary` is followed. What requests say
+(`Cache-Control: no-cache`) counts only from `control_ip_list`: else anybody could have the backend asked.
 
 **Keys.** An answer is kept under the scheme, host, port and target (path and query, after the location's rewrite) of its request, and
 under the location. Targets are compared as they are sent. What `ignore_query` and `sort_query` leave out of the key, or put in order,

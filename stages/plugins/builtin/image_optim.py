@@ -1,34 +1,34 @@
 """`image_optim`: gives out the backend's PNG and JPEG images smaller, or as WebP or AVIF to clients that say that they take it.
 
-Steps `early_request` (for the key of a `cache`), `request` (for conditional requests), `upstream_response` and `response`. It needs
+Steps `request` (for the key of a `cache`), `proxy_upstream` (for conditional requests), `upstream_response` and `response`. It needs
 Pillow: `pip install 'pingap[images]'`. Of the types of `output_types` that the client takes by its Accept header, the one that it likes
 best is made, among equals the first in your list; else the image stays what it is, and is only written anew. `image/*` and `*/*` count
 for PNG and JPEG alone: browsers that know no AVIF send them, too.
 
-What is looked at: 200 to GET, `Content-Type` `image/png` or `image/jpeg`, without Content-Encoding or `no-transform`. Such an
-answer gets `Vary: accept`, also where nothing was gained. A converted one has its length, no Accept-Ranges, no digests of the original,
-and a weak ETag of its own, with which clients and caches can ask for it again: the backend hears of its own ETag, and its 304 is told as
-one of the converted image. Last-Modified stays. HEAD says what is known without converting anything: neither length nor ETag, and the
-type only where no other may be made. A 304 has the backend's ETag only for clients that asked with it (for one that sends
-If-Modified-Since alone it would be that of an image which it does not have), and `Vary: accept` where it has the type of an image or
-the path ends in `.png`, `.jpg` or `.jpeg`. The image is upright (Exif orientation applied) and keeps its colour profile; other
-metadata, such as where a photo was taken, is left out.
+What is looked at: 200 to GET, `Content-Type` `image/png` or `image/jpeg`, without Content-Encoding or `no-transform`. Such an answer
+gets `Vary: accept`, also where nothing was gained. A converted one has its length, no Accept-Ranges, no digests of the original, and a
+weak ETag of its own, with which clients and caches can ask for it again: the backend hears of its own ETag, and its 304 is told as one
+of the converted image. Last-Modified stays. HEAD says what is known without converting anything: neither length nor ETag, and the type
+only where no other may be made. A 304 has the backend's ETag only for clients that asked with it (for one that sends If-Modified-Since
+alone it would be that of an image which it does not have), and `Vary: accept` where it has the type of an image or the path ends in
+`.png`, `.jpg` or `.jpeg`. The image is upright (Exif orientation applied) and keeps its colour profile; other metadata, such as where a
+photo was taken, is left out.
 
-The original is sent, untouched: when the result would not be smaller (of a JPEG as JPEG, not by 5 %); animations, images of several frames
-(MPO, as phones write for HDR), more than 8 bits a channel, CMYK; what cannot be decoded or is not what it is labelled as; beyond
+The original is sent, untouched: when the result would not be smaller (of a JPEG as JPEG, not by 5 %); animations, images of several
+frames (MPO, as phones write for HDR), more than 8 bits a channel, CMYK; what cannot be decoded or is not what it is labelled as; beyond
 `max_bytes` and `max_pixels`; when the result is not there within `wait`; and when there is too much to do. The context key
 `image_optim` (`{:image_optim}` in access logs) is the type that was made or the reason why none was: `larger`, `unreadable`,
 `too_large`, `unsuitable`, `late`, `overloaded`, `failed`. The counter `image_optim_images` has them as `outcome`, too.
 
-The work is done in processes of their own, as many as there are CPUs. Each process of the stage converts the same image once for all who
-ask for it at the same time, goes on when they leave, and keeps the newest results (`keep_bytes`). So the first client may get the
-original and those after it the small one. A `cache` stores what came of it, once for all clients that take the same types; put
-this plugin behind it in the location's list. A photo of 12 megapixels takes 0.3 s of one CPU as JPEG, 1 s as WebP and
-1 s as AVIF, for which its process needs 30 bytes of memory a pixel meanwhile, and 10 for the others.
+The work is done in processes of their own, as many as there are CPUs. Each process of the stage converts the same image once for all
+who ask for it at the same time, goes on when they leave, and keeps the newest results (`keep_bytes`). So the first client may get the
+original and those after it the small one. A `cache` stores what came of it, once for all clients that take the same types. A photo of
+12 megapixels takes 0.3 s of one CPU as JPEG, 1 s as WebP and 1 s as AVIF, for which its process needs 30 bytes of memory a pixel
+meanwhile, and 10 for the others.
 
 Unlike pingap 0.13.9: WebP and AVIF are made as such (there it is a PNG under their name), PNG becomes WebP without loss and JPEG with
-`webp_quality`, an image that cannot be decoded is not replaced by an empty body, and sizes, pixels and time have bounds. `avif_speed` is
-on its scale for another encoder. With `png_quality` below 100 colours are reduced only where that is hardly to be seen.
+`webp_quality`, an image that cannot be decoded is not replaced by an empty body, and sizes, pixels and time have bounds. `avif_speed`
+is on its scale for another encoder. With `png_quality` below 100 colours are reduced only where that is hardly to be seen.
 """
 
 from __future__ import annotations
@@ -165,11 +165,12 @@ class ImageOptim(Plugin[ImageOptimSettings]):
 
     # -- the request: what the client takes, and what it has already ------------------------------------
 
-    def early_request(self, exchange: Exchange) -> Result:
+    def request(self, exchange: Exchange) -> Result:
         exchange.cache_key.append(f"image_optim{self._variant(exchange).suffix.decode()}")
         return CONTINUE
 
-    def request(self, exchange: Exchange) -> Result:
+    def proxy_upstream(self, exchange: Exchange) -> Result:
+        """Here, where a cache has looked already: what it has stored has our ETag, as the client."""
         headers = exchange.headers
         if (tags := headers.joined(b"if-none-match: ")) is None:
             return SKIP
