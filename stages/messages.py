@@ -346,8 +346,8 @@ class FlightAsk(Message, frozen=True, tag=84):
     """Seconds that it waits at most."""
     has_stale: bool = False
     """It need not wait for the end of a back-off."""
-    is_forwarded: bool = False
-    """From a replica that was taken for the owner; it is not sent on again."""
+    seq: int = 0
+    """The table of actors by which the receiver owns the key: who has an older one waits for it, who has a newer one sends it on."""
 
 
 class FlightTold(Message, frozen=True, tag=85):
@@ -355,6 +355,7 @@ class FlightTold(Message, frozen=True, tag=85):
 
     ticket: int
     teller: int
+    name: str
     verdict: int
     """`stages/plugins/cache/flights/turns.py`"""
     since: int = 0
@@ -379,7 +380,8 @@ class FlightNews(Message, frozen=True, tag=86):
     since: int = 0
     seconds: float = 0.0
     reason: str = ""
-    is_forwarded: bool = False
+    seq: int = 0
+    """As in FLIGHT_ASK."""
 
 
 class FlightLeft(Message, frozen=True, tag=87):
@@ -388,7 +390,8 @@ class FlightLeft(Message, frozen=True, tag=87):
     ticket: int
     asker: int
     name: str
-    is_forwarded: bool = False
+    seq: int = 0
+    """As in FLIGHT_ASK."""
 
 
 class FlightJoin(Message, frozen=True, tag=88):
@@ -411,6 +414,20 @@ class FlightGrew(Message, frozen=True, tag=89):
     path: str = ""
     """Of the file that grows; only the first time, as the next."""
     entry: CacheEntry | None = None
+
+
+class FlightsAsk(Message, frozen=True, tag=90):
+    """plugins → the others: this table of actors gives me keys. FLIGHTS_KNOWN when it has been seen."""
+
+    seq: int
+    asker: int
+
+
+class FlightsKnown(Message, frozen=True, tag=91):
+    """The answer to FLIGHTS_ASK: all that I fetch of what is yours has been told."""
+
+    seq: int
+    teller: int
 
 
 class Accepted(Message, frozen=True, tag=40):

@@ -32,6 +32,8 @@ from pingap.stages.messages import (
     FlightJoin,
     FlightLeft,
     FlightNews,
+    FlightsAsk,
+    FlightsKnown,
     FlightTold,
     Interim,
     Recall,
@@ -130,6 +132,8 @@ class PluginsActor(OfStreams):
             FlightLeft: self._flights.left,
             FlightJoin: self._flights.join_asked,
             FlightGrew: self._flights.grew,
+            FlightsAsk: self._flights.flights_asked,
+            FlightsKnown: self._flights.flights_known,
         }
 
     # -- life -------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 from pingap.bus.members import DRAINING, READY, Members
 from pingap.stages.caching.entry import CacheEntry
-from pingap.stages.messages import FlightAsk, FlightGrew, FlightJoin, FlightLeft, FlightNews, FlightTold
+from pingap.stages.messages import FlightAsk, FlightGrew, FlightJoin, FlightLeft, FlightNews, FlightsAsk, FlightsKnown, FlightTold
 from pingap.stages.owners import owner_among
 from pingap.stages.plugins.cache.flights.flights import Flights, name_of
 from pingap.stages.plugins.cache.flights.turns import Turn
@@ -85,6 +85,8 @@ class FlightReplica:
             FlightLeft: flights.left,
             FlightJoin: flights.join_asked,
             FlightGrew: flights.grew,
+            FlightsAsk: flights.flights_asked,
+            FlightsKnown: flights.flights_known,
         }
         receivers[type(message)](message)
 
@@ -99,6 +101,7 @@ class FlightFleet:
         self.replicas = {actor: FlightReplica(self, actor) for actor in self.states}
         self._seq = 0
         self.announce(frozenset())
+        self.now += 1.0  # all is settled
 
     def __getitem__(self, actor: int) -> FlightReplica:
         return self.replicas[actor]
@@ -113,7 +116,7 @@ class FlightFleet:
         rows: list[Any] = [(actor, "accept", actor, "", READY) for actor in self.accepts]
         rows += [(actor, "s", actor % 100, "", state) for actor, state in self.states.items()]
         for actor in only or tuple(self.states):
-            self.replicas[actor].context.members = Members.of(self._seq, 999, rows)
+            self.replicas[actor].context.members = Members.of(self._seq, max(self.replicas), rows)
             self.replicas[actor].flights.members_changed(gone)
 
     def kill(self, *actors: int) -> None:
@@ -123,8 +126,13 @@ class FlightFleet:
         self.states[actor] = DRAINING
         self.announce(frozenset())
 
-    def join(self, actor: int) -> FlightReplica:
+    def add(self, actor: int) -> FlightReplica:
+        """One that has seen no table yet."""
         replica = self.replicas[actor] = FlightReplica(self, actor)
+        return replica
+
+    def join(self, actor: int) -> FlightReplica:
+        replica = self.add(actor)
         self.states[actor] = READY
         self.announce(frozenset())
         return replica

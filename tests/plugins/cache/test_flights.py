@@ -346,6 +346,50 @@ async def test_when_who_fetches_dies_in_mid_body_its_readers_are_cut_off_but_not
         await read(cut.turn.body)
 
 
+async def test_when_the_owner_dies_the_new_one_knows_who_fetches(fleet: FlightFleet) -> None:
+    key = fleet.key_of(101)
+    fetches = fleet[100].ask(SID, key)
+    fleet.deliver()
+    waits = [fleet[102].ask(SID + number, key) for number in range(1, 4)]
+    fleet.deliver()
+    fleet.kill(101)
+    fleet.deliver()
+    late = fleet[100].ask(SID + 8, key)
+    fleet.deliver()
+    assert [one.kind for one in (*waits, late)] == [0] * 4
+    fetches.lease.stored()
+    fleet.deliver()
+    assert [one.kind for one in (*waits, late)] == [LOOK] * 4
+
+
+async def test_a_key_that_moves_to_a_replica_that_joins_has_no_second_fetch(fleet: FlightFleet, tmp_path: Path) -> None:
+    key = fleet.key_of(101, joining=103)
+    fetches, waits = fleet[101].ask(SID, key), fleet[100].ask(SID + 1, key)
+    fleet.deliver()
+    fleet.join(103)
+    fleet.deliver()
+    late = [fleet[actor].ask(SID + actor, key) for actor in fleet.states]
+    fleet.deliver()
+    assert [one.kind for one in (waits, *late)] == [0] * 5
+    fetches.lease.growing(entry_of(), Part(tmp_path / "part"))
+    fleet.deliver()
+    assert [one.kind for one in (waits, *late)] == [JOIN] * 5
+
+
+async def test_a_replica_that_drains_fetches_to_the_end_and_owns_nothing(fleet: FlightFleet) -> None:
+    key = fleet.key_of(101)
+    fetches, waits = fleet[101].ask(SID, key), fleet[100].ask(SID + 1, key)
+    fleet.deliver()
+    fleet.drain(101)
+    fleet.deliver()
+    late = fleet[102].ask(SID + 2, key)
+    fleet.deliver()
+    assert len(fleet[101].flights) == 1 and [one.kind for one in (waits, late)] == [0, 0]
+    fetches.lease.stored()
+    assert {to for _, to, _ in fleet.deliver()} & {100, 102}
+    assert [one.kind for one in (waits, late)] == [LOOK, LOOK]
+
+
 async def test_when_an_accept_actor_dies_its_streams_wait_and_fetch_no_more(fleet: FlightFleet) -> None:
     key = fleet.key_of(101)
     fetches, waits, lives = fleet[100].ask(SID, key), fleet[102].ask(SID + 1, key), fleet[102].ask(FAR, key)

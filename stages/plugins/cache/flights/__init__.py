@@ -5,6 +5,7 @@ turns       what an asker is told     verdicts  in one word
 lease       a fetch of this process, from its turn to its outcome     states  those that others are told of
 joins       who reads along: the growths of this process, and the other processes that follow its own
 table       what the owner of keys decides: who fetches, who waits
+settling    keys that have just come to this owner: nobody fetches them until all others have told of theirs
 back_off    keys whose fetch failed, and when the next may be tried
 unstorable  keys whose answers are not to be stored
 growth      a part file of the store as this process knows it: how much there is, and whether that is all

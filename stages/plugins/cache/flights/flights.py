@@ -17,13 +17,16 @@ from hashlib import blake2b
 from time import monotonic
 from typing import Final
 
+from msgspec.structs import replace
+
 from pingap.bus.actor import Context
-from pingap.stages.messages import FlightAsk, FlightGrew, FlightJoin, FlightLeft, FlightNews, FlightTold, owner_of
+from pingap.stages.messages import FlightAsk, FlightGrew, FlightJoin, FlightLeft, FlightNews, FlightsAsk, FlightsKnown, FlightTold, owner_of
 from pingap.stages.owners import Owners
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.growth import Growth
 from pingap.stages.plugins.cache.flights.joins import Joins
 from pingap.stages.plugins.cache.flights.lease import FlightLease
+from pingap.stages.plugins.cache.flights.settling import Settling
 from pingap.stages.plugins.cache.flights.states import GROWS, LIVING
 from pingap.stages.plugins.cache.flights.table import FlightTable, Telling
 from pingap.stages.plugins.cache.flights.turns import Turn
@@ -86,7 +89,10 @@ class Flights:
         self._me = context.id
         self._owners = Owners(context)
         self._unstorable = UnstorableKeys()
-        self._table = FlightTable(context.id, self._unstorable, lambda name: True)
+        self._settling = Settling(context, clock, self._settled)
+        self._table = FlightTable(context.id, self._unstorable, self._settling.may_begin)
+        self._early: list[FlightAsk | FlightNews | FlightLeft] = []
+        """What came by a table of actors that this process has not seen yet."""
         self._joins = Joins(context, self._joined)
         self._ticket = 0
         self._asks: dict[int, _OpenAsk] = {}
@@ -133,7 +139,7 @@ class Flights:
         if len(self._open) >= MOST:
             return Turn(FAILED, reason="overloaded", seconds=1.0)
         owner = self._owners.of(name)
-        ask = FlightAsk(self._next(), self._me, sid, name, since, lock, has_stale)
+        ask = FlightAsk(self._next(), self._me, sid, name, since, lock, has_stale, self._context.members.seq)
         told = None
         if owner == self._me:
             told = self._table.asked(ask, now)
@@ -190,12 +196,14 @@ class Flights:
             one.failing = told.reason or one.failing
 
     def told(self, told: FlightTold) -> None:
-        """FLIGHT_TOLD. Who has left meanwhile has told the owner so."""
+        """FLIGHT_TOLD. Who has left meanwhile has told the owner so; but that may have overtaken what was sent on."""
         one = self._asks.get(told.ticket)
         if one is None:
+            if told.verdict == FETCH:
+                self._left_to(told.teller, FlightLeft(told.ticket, self._me, told.name, self._context.members.seq))
             return
         self._unanswered.take(one.number)
-        turn = self._turn(one.ask, one.owner, told, True)
+        turn = self._turn(one.ask, told.teller, told, True)
         if turn is None:
             self._hold(one, told)
         else:
@@ -227,7 +235,7 @@ class Flights:
     def _leave(self, one: _OpenAsk) -> None:
         """Tells the owner that it waits no more."""
         if one.flight is None:
-            self._left_to(one.owner, FlightLeft(one.ask.ticket, self._me, one.ask.name))
+            self._left_to(one.owner, FlightLeft(one.ask.ticket, self._me, one.ask.name, one.ask.seq))
 
     def _left_to(self, owner: int, left: FlightLeft) -> None:
         if owner == self._me:
@@ -263,7 +271,7 @@ class Flights:
         if one.until <= now:
             self._settle(one, Turn(ALONE, reason="lock_over"))
             return
-        one.ask = FlightAsk(self._next(), self._me, ask.sid, ask.name, ask.since, one.until - now, ask.has_stale)
+        one.ask = FlightAsk(self._next(), self._me, ask.sid, ask.name, ask.since, one.until - now, ask.has_stale, self._context.members.seq)
         one.owner = self._owners.of(ask.name)
         self._asks[one.ask.ticket] = one
         if one.owner == self._me:
@@ -312,7 +320,8 @@ class Flights:
         self._tell_owner(lease, seconds, reason)
 
     def _tell_owner(self, lease: FlightLease, seconds: float = 0.0, reason: str = "") -> None:
-        self._hear(lease.owner, FlightNews(lease.ticket, self._me, lease.name, lease.state, lease.since, seconds, reason))
+        seq = self._context.members.seq
+        self._hear(lease.owner, FlightNews(lease.ticket, self._me, lease.name, lease.state, lease.since, seconds, reason, seq))
 
     def _hear(self, owner: int, news: FlightNews) -> None:
         if owner == self._me:
@@ -339,29 +348,46 @@ class Flights:
         members = self._context.members
         if members.is_dead(ask.asker) or members.is_dead(owner_of(ask.sid)):
             return  # nobody waits for the answer
-        owner = self._owners.of(ask.name)
-        if owner != self._me and not ask.is_forwarded:
-            self._context.send(owner, FlightAsk(ask.ticket, ask.asker, ask.sid, ask.name, ask.since, ask.lock, ask.has_stale, True))
-            return
-        self._deliver([(ask.asker, self._table.asked(ask, self._clock()))])
+        if self._is_owner(ask):
+            self._deliver([(ask.asker, self._table.asked(ask, self._clock()))])
 
     def news(self, news: FlightNews) -> None:
         """FLIGHT_NEWS."""
-        owner = self._owners.of(news.name)
-        if owner != self._me and not news.is_forwarded:
-            self._context.send(
-                owner, FlightNews(news.flight, news.fetcher, news.name, news.state, news.since, news.seconds, news.reason, True)
-            )
-        elif not (news.state in LIVING and self._context.members.is_dead(news.fetcher)):
+        if news.state in LIVING and self._context.members.is_dead(news.fetcher):
+            return
+        if self._is_owner(news):
             self._hear(self._me, news)
 
     def left(self, left: FlightLeft) -> None:
         """FLIGHT_LEFT."""
-        owner = self._owners.of(left.name)
-        if owner != self._me and not left.is_forwarded:
-            self._context.send(owner, FlightLeft(left.ticket, left.asker, left.name, True))
-        else:
+        if self._is_owner(left):
             self._left_to(self._me, left)
+
+    def _is_owner(self, message: FlightAsk | FlightNews | FlightLeft) -> bool:
+        """Else it is kept until the table is here by which it was sent, or sent on by a newer one. With the same table all agree."""
+        seq = self._context.members.seq
+        if message.seq > seq:
+            if len(self._early) < MOST:
+                self._early.append(message)
+            return False
+        owner = self._owners.of(message.name)
+        if owner == self._me or message.seq == seq:
+            return True
+        # Who fetches tells the new owner by itself that it does, and what is sent on might come behind its outcome.
+        if not (isinstance(message, FlightNews) and message.state in LIVING):
+            self._context.send(owner, replace(message, seq=seq))
+        return False
+
+    def flights_asked(self, ask: FlightsAsk) -> None:
+        """FLIGHTS_ASK."""
+        self._settling.asked(ask)
+
+    def flights_known(self, known: FlightsKnown) -> None:
+        """FLIGHTS_KNOWN."""
+        self._settling.known(known)
+
+    def _settled(self) -> None:
+        self._deliver(self._table.settled(self._clock()))
 
     def _deliver(self, tellings: list[Telling]) -> None:
         for to, told in tellings:
@@ -389,6 +415,7 @@ class Flights:
 
     def sweep(self) -> None:
         """Does what is due by now."""
+        self._settling.sweep()
         self._unanswered.sweep()
         for waits in list(self._locks.values()):
             waits.sweep()
@@ -398,6 +425,7 @@ class Flights:
         """A new table of actors; `gone` are those that it no longer names."""
         owners, me = self._owners, self._me
         owners.forget()
+        self._settling.members_changed()
         if gone:
             for sid in [sid for sid in (*self._asks_of, *self._leases_of) if owner_of(sid) in gone]:
                 self.ended(sid)
@@ -415,10 +443,20 @@ class Flights:
                 self._again(one, False)
         if gone:
             self._joins.gone(gone)
-            self._deliver(self._table.gone(gone, self._clock()))
+        self._settling.answer()
+        early, self._early = self._early, []
+        for message in early:
+            if isinstance(message, FlightAsk):
+                self.asked(message)
+            elif isinstance(message, FlightNews):
+                self.news(message)
+            else:
+                self.left(message)
+        self._deliver(self._table.gone(gone, self._clock()))
 
     def stop(self) -> None:
         """No deadline is kept any more."""
+        self._settling.stop()
         self._unanswered.stop()
         for waits in self._locks.values():
             waits.stop()

@@ -232,7 +232,7 @@ class FlightTable:
         fetcher: int = 0,
         flight: int = 0,
     ) -> FlightTold:
-        return FlightTold(ask.ticket, self._me, verdict, since, reason, seconds, fetcher, flight)
+        return FlightTold(ask.ticket, self._me, ask.name, verdict, since, reason, seconds, fetcher, flight)
 
     # -- time and deaths ----------------------------------------------------------------
 
