@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any, ClassVar, Final
 
@@ -44,8 +45,11 @@ from pingap.stages.messages import (
     owner_of,
 )
 from pingap.stages.plugins.answers import Answers
+from pingap.stages.plugins.cache.caches import Caches
+from pingap.stages.plugins.cache.filling import Fills
 from pingap.stages.plugins.cache.flights.flights import Flights
 from pingap.stages.plugins.cache.overview import CacheOverview
+from pingap.stages.plugins.cache.parts import CacheStage
 from pingap.stages.plugins.cache.questions import CacheQuestions
 from pingap.stages.plugins.chain import Chain, CompiledPlugins
 from pingap.stages.plugins.claims import PluginClaims
@@ -97,18 +101,47 @@ class PluginsActor(OfStreams):
         self._counts = RequestCounts()
         self._figures = FiguresAsked(context, self._counts.of)
         self._endings = Endings(self.guard, failures.late)
-        self._shared = HostParts(PluginClaims(self._claims, context.loop), self._endings, self._fetches, self._processes, self._figures)
+        self._fills = Fills(context.send, context.id, self.guard)
+        self._caches = Caches(self._cache_stage(failures), context.run_dir, context.log)
+        claims = PluginClaims(self._claims, context.loop)
+        self._shared = HostParts(claims, self._endings, self._fetches, self._processes, self._figures, self._caches)
         self._compiler = PluginCompiler(self.guard, self._meters, self._host, context.log, failures.late)
         self._generations: Generations[CompiledPlugins] = Generations(context, SECTIONS, self._compile, self._committed)
         self._probes = Probes(context, self._fetches.next_sid, lambda: self._generations.newest, self._chain_of, self.guard)
         self._probed = self._probes.by_sid
         self._questions = CacheQuestions(
-            context.loop, context.report, self._probes, CacheOverview(lambda: (), lambda: len(self._flights), lambda: self._flights.waiting)
+            context.loop,
+            context.report,
+            self._probes,
+            CacheOverview(self._caches.all, lambda: len(self._flights), lambda: self._flights.waiting),
         )
         self._send: Callable[[int, Any], None] = context.send
         self._refused: OrderedDict[int, None] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
         self._is_ready = False
+
+    def _cache_stage(self, failures: Failures) -> CacheStage:
+        return CacheStage(
+            self.context.id,
+            self.streams,
+            self._flights,
+            self._fills,
+            self._requests.serve,
+            self._fetches.next_sid,
+            self._compiled_of,
+            self._fetches.replica,
+            failures.late,
+            self._spawn,
+        )
+
+    def _compiled_of(self, generation: int) -> CompiledPlugins | None:
+        return self._generations.get(generation) or self._generations.instead_of(generation)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.context.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def receivers(self) -> Receivers:
         return {
@@ -159,10 +192,11 @@ class PluginsActor(OfStreams):
         return StageHost(name, self.context, self._shared, made.threads, made.bounds)
 
     def held(self) -> int:
-        return len(self._by_sid) + len(self._fetches) + len(self._flights)
+        return len(self._by_sid) + len(self._fetches) + len(self._fills)
 
     def sum_up(self) -> None:
         self._meters.tell(self.context.count)
+        self._caches.sum_up(self.context.count)
 
     def figures(self) -> dict[str, float]:
         return {"requests": self._count, "in_flight": len(self._by_sid)}
@@ -172,9 +206,12 @@ class PluginsActor(OfStreams):
         self.streams.stop()
         self._fetches.stop()
         self._figures.stop()
+        self._fills.stop()
+        self._flights.stop()
+        for task in list(self._tasks):
+            task.cancel()
         self._generations.stop()
         self._claims.stop()
-        self._flights.stop()
         await self._compiler.close()
         await self._processes.stop()
         self.guard.uninstall()
@@ -230,6 +267,8 @@ class PluginsActor(OfStreams):
             self._send(stream.to_accept, interim)
 
     def _data(self, data: Data) -> None:
+        if not data.is_upload and self._fills.data(data):
+            return
         stream = self._by_sid.get(data.sid)
         if stream is None:
             self._fetches.data(data)
@@ -336,8 +375,9 @@ class PluginsActor(OfStreams):
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
         self._claims.members_changed(gone)
-        self._flights.members_changed(gone)
         self._fetches.members_changed(members, gone)
+        self._flights.members_changed(gone)
+        self._fills.members_changed(gone)
         self._figures.members_changed(members)
         if not gone:
             return

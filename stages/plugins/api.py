@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from pingap.stages.caching.cache_rules import CacheRules
 from pingap.stages.header_view import Pairs
 from pingap.stages.leases import Verdict
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Hook, Result
@@ -42,6 +43,16 @@ Trouble = tuple[str, str] | tuple[str, str, str]
 
 FETCH_SECONDS: Final = 10.0
 JOB_SECONDS: Final = 30.0
+
+
+class HttpCache(Protocol):
+    """What `Host.caching` makes: the hooks of a plugin whose class says `is_innermost = True`."""
+
+    def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """Answers from what is stored."""
+
+    def response(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """Stores what may be stored."""
 
 
 class Host(Protocol):
@@ -111,6 +122,9 @@ class Host(Protocol):
         A location's are counted where it has a plugin whose class says `counts_requests = True`, else they are 0.
         They are there within half a second. What somebody did not tell by then is None.
         """
+
+    def caching(self, rules: CacheRules) -> HttpCache:
+        """The HTTP cache that works by these rules; its store is open from now on. To be asked for in `start`. Of plugins of ours."""
 
     def processes(self) -> list[int]:
         """The ids of all processes of this pingap that are on this machine, the supervisor's first; at least of this one.

@@ -64,7 +64,7 @@ def stages_of(stream: BodyOwner, wanted: Sequence[Any]) -> list[Transformer]:
     return [stage if isinstance(stage, Transformer) else Collector(stream.exchange, *stage) for stage in wanted]
 
 
-class _Body:
+class MovedBody:
     """What both directions have in common."""
 
     __slots__ = (
@@ -159,7 +159,7 @@ async def carry(body: Advancing, pending: Awaitable[Any] | None) -> None:
             await body.wait()
 
 
-class DownloadBody(_Body):
+class DownloadBody(MovedBody):
     """The body of an answer, on its way to accept."""
 
     __slots__ = ("_is_ended", "file", "length")
@@ -246,7 +246,7 @@ class DownloadBody(_Body):
         self._send(self.stream.to_accept, Data(self.stream.sid, data, ended, "", False, late or None, trailers))
 
 
-class UploadBody(_Body):
+class UploadBody(MovedBody):
     """The body of a request, on its way to upstream."""
 
     __slots__ = ("_is_ended", "_wants", "count")

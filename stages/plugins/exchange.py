@@ -228,7 +228,6 @@ class Exchange:
         self._upstream = routed.upstream
         self._upstreams = upstreams
         self._context: ExchangeContext | None = None
-        self._key_parts: list[str] | None = None
         self._request_stages: list[Any] | None = None
         self._response_stages: list[Any] | None = None
         self._wrap: Callable[[Exchange, Any, bool], Any] | None = None
@@ -242,6 +241,7 @@ class Exchange:
         self._report: Report | None = None
         self._state: dict[Any, Any] | None = None
         self._caching: Kept | None = None
+        self._key_parts: list[str] | None = None
         self._has_client = True
         """Somebody gets the answer. If not, a cache does: the client has left, or there was none."""
         self._source: Derivable | None = None

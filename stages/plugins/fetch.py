@@ -149,15 +149,22 @@ class Fetches:
 
     async def _replica(self) -> int:
         """The upstream actor to use: the one of this process if there is one, else each in turn; waits until there is any."""
-        while True:
-            own = self._context.settings.get("crew", {}).get("upstream")
-            ready = [member.id for member in self._context.members.ready("upstream")]
-            if own is not None and self._generation:
-                return int(own)
-            if ready and self._generation:
-                self._turn += 1
-                return ready[self._turn % len(ready)]
+        while not (replica := self.replica()):
             await self._change()
+        return replica
+
+    def replica(self) -> int:
+        """As `_replica`, 0 when there is none."""
+        own = self._context.settings.get("crew", {}).get("upstream")
+        if not self._generation:
+            return 0
+        if own is not None:
+            return int(own)
+        ready = [member.id for member in self._context.members.ready("upstream")]
+        if not ready:
+            return 0
+        self._turn += 1
+        return ready[self._turn % len(ready)]
 
     async def _change(self) -> None:
         """Until there is a new generation, or a replica of upstream."""

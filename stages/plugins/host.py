@@ -8,10 +8,13 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from pingap.bus.actor import Context
+from pingap.stages.caching.cache_rules import CacheRules
 from pingap.stages.header_view import Pairs
 from pingap.stages.leases import Verdict
 from pingap.stages.outside import BY_SCHEME
 from pingap.stages.plugins.api import FETCH_SECONDS, JOB_SECONDS
+from pingap.stages.plugins.cache.caches import Caches
+from pingap.stages.plugins.cache.machine import Caching
 from pingap.stages.plugins.claims import PluginClaims
 from pingap.stages.plugins.endings import Endings
 from pingap.stages.plugins.exchange import Exchange
@@ -36,6 +39,7 @@ class HostParts(NamedTuple):
     fetches: Fetches
     processes: JobProcesses
     figures: FiguresAsked
+    caches: Caches
 
 
 class StageHost:
@@ -49,6 +53,7 @@ class StageHost:
         self._context = context
         self._shared = shared
         self._hold = USUAL if bounds is None else bounds.hold
+        self._cachings: list[Caching] = []
         self._threads = Threads(context.loop, name, threads, None if bounds is None else bounds.whole)
 
     def log(self, level: str, message: str, **fields: Any) -> None:
@@ -96,6 +101,11 @@ class StageHost:
     async def figures(self, location: str = "") -> RequestFigures:
         return await self._shared.figures.ask(location)
 
+    def caching(self, rules: CacheRules) -> Caching:
+        caching = self._shared.caches.open(self.name, rules)
+        self._cachings.append(caching)
+        return caching
+
     def processes(self) -> list[int]:
         try:
             with open(os.path.join(self._context.run_dir, PROCESSES), encoding="ascii") as file:
@@ -110,3 +120,5 @@ class StageHost:
     def close(self) -> None:
         """Nobody has the plugin any more."""
         self._threads.stop()
+        while self._cachings:
+            self._shared.caches.close(self._cachings.pop())

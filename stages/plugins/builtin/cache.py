@@ -45,7 +45,7 @@ works; `memory://NAME` is a store of its own, and each has the size that it says
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Final
 
 from pydantic import Field
@@ -56,12 +56,15 @@ from pingap.plugin import (
     CachePolicy,
     CacheRules,
     Duration,
+    Exchange,
     HeaderName,
+    Host,
     KeyRules,
     NamePatterns,
     Network,
     Plugin,
     Regex,
+    Result,
     Settings,
     Size,
     Trouble,
@@ -140,6 +143,15 @@ class Cache(Plugin[CacheSettings]):
     model = CacheSettings
     files = ("directory",)
     is_innermost = True
+
+    def start(self, host: Host) -> None:
+        self._cache = host.caching(self.rules())
+
+    def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        return self._cache.request(exchange)
+
+    def response(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        return self._cache.response(exchange)
 
     # -- settings ----------------------------------------------------------------------
 

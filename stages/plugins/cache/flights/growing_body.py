@@ -13,6 +13,7 @@ from typing import Final
 from pingap.stages.caching.entry import CacheEntry
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.plugins.cache.flights.growth import Growth, GrowthCut
+from pingap.stages.plugins.cache.flights.tail import BodyReader
 from pingap.stages.plugins.file_body import DividedBody, readers
 
 PIECE: Final = 256 * 1024
@@ -22,11 +23,12 @@ PIECE: Final = 256 * 1024
 class GrowingBody(DividedBody):
     """May be replied as often as wanted."""
 
-    __slots__ = ("_growth", "length", "offset")
+    __slots__ = ("_growth", "_reader", "length", "offset")
 
     def __init__(self, growth: Growth, offset: int = 0, length: int = UNKNOWN) -> None:
         """offset, length: in bytes; UNKNOWN is the rest."""
         self._growth = growth
+        self._reader: BodyReader | None = None
         self.offset = offset
         whole = growth.entry.length if growth.entry.length >= 0 else growth.size if growth.is_whole else UNKNOWN
         self.length = whole - offset if length < 0 and whole >= 0 else length
@@ -48,7 +50,30 @@ class GrowingBody(DividedBody):
             raise ValueError(f"there are no {length} bytes from {offset} on, of {self._growth.entry.length}")
         return GrowingBody(self._growth, offset, length)
 
+    def expect(self) -> GrowingBody:
+        """It will be read once, or closed: what it needs is kept for it from now on. Returns itself."""
+        self._reader = self._growth.begin(self.offset)
+        return self
+
+    async def aclose(self) -> None:
+        """It was expected, and is not read."""
+        self.close()
+
+    def close(self) -> None:
+        """As `aclose`."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self._growth.ended(reader)
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        reader, self._reader = self._reader or self._growth.begin(self.offset), None
+        try:
+            async for piece in self._pieces(reader):
+                yield piece
+        finally:
+            self._growth.ended(reader)
+
+    async def _pieces(self, reader: BodyReader) -> AsyncIterator[bytes]:
         growth, at = self._growth, self.offset
         end = at + self.length if self.length >= 0 else -1
         while at != end:
@@ -69,3 +94,4 @@ class GrowingBody(DividedBody):
                 raise OSError(f"the part file has become shorter: {at} bytes of {growth.size}")
             at += len(piece)
             yield piece
+            growth.came(reader, at)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pingap.stages.caching.entry import CacheEntry
+from pingap.stages.plugins.cache.flights.tail import BodyReader, Tail
 
 NOT_NOW: Final = getattr(os, "RWF_NOWAIT", 0)
 """Of preadv: only what needs no disk."""
@@ -26,10 +27,14 @@ class GrowthCut(Exception):
         """As in access logs (stages/errors.py)."""
 
 
+class NoReaders(Exception):
+    """Nobody reads what does not go into the file any more."""
+
+
 class Growth:
     """Made with its file open: raises OSError where that cannot be opened."""
 
-    __slots__ = ("_can_ask", "_number", "_waiting", "cut_by", "entry", "is_whole", "path", "size")
+    __slots__ = ("_can_ask", "_number", "_readers", "_tail", "_waiting", "cut_by", "entry", "is_whole", "path", "size")
 
     def __init__(self, entry: CacheEntry, path: str, size: int) -> None:
         """entry: the head of the answer; its `length` is that of the whole body, or less than 0 while nobody knows. size: bytes there."""
@@ -38,6 +43,8 @@ class Growth:
         self._can_ask = bool(NOT_NOW)
         """The file system knows reads that do not wait."""
         self._waiting: dict[asyncio.Future[None], None] = {}
+        self._readers: list[BodyReader] = []
+        self._tail: Tail | None = None
         self.path = path
         self.entry = entry
         self.size = size
@@ -75,6 +82,45 @@ class Growth:
             self.cut_by = kind
             self._wake()
 
+    # -- who reads it here --------------------------------------------------------------
+
+    def begin(self, at: int) -> BodyReader:
+        """Somebody reads from there on. `ended` has to follow."""
+        reader = BodyReader(at)
+        self._readers.append(reader)
+        return reader
+
+    def came(self, reader: BodyReader, at: int) -> None:
+        """It has come so far."""
+        reader.at = at
+        if self._tail is not None:
+            self._tail.forget(min(one.at for one in self._readers))
+
+    def ended(self, reader: BodyReader) -> None:
+        """It reads no more."""
+        if reader in self._readers:
+            self._readers.remove(reader)
+            if self._tail is not None and not self._readers:
+                self._tail.leave()
+
+    def spill(self, data: bytes) -> Awaitable[None] | None:
+        """What follows does not go into the file. To be awaited before more comes. Raises NoReaders when nobody reads it."""
+        if not self._readers:
+            raise NoReaders
+        tail = self._tail
+        if tail is None:
+            tail = self._tail = Tail(self.size)
+        tail.add(data)
+        self.size = tail.end
+        self._wake()
+        return self._spilled(tail) if tail.is_full else None
+
+    async def _spilled(self, tail: Tail) -> None:
+        while tail.is_full:
+            if not self._readers:
+                raise NoReaders
+            await tail.room()
+
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for one in waiting:
@@ -92,6 +138,12 @@ class Growth:
 
     def read(self, at: int, count: int) -> bytes | Callable[[], bytes]:
         """Bytes of it; or, when a disk has to be asked, what reads them in a thread. Raises OSError."""
+        tail = self._tail
+        if tail is not None:
+            found = tail.read(at, count) if at >= tail.first else b""
+            if found:
+                return found
+            count = min(count, tail.first - at)
         if self._can_ask:
             buffer = bytearray(count)
             try:

@@ -101,6 +101,12 @@ class FlightLease:
             self._end_growth("internal")
             self._become(NOT_STORABLE, ttl)
 
+    def outgrown(self, ttl: float) -> None:
+        """The answer is too large to be stored, or cannot be: who reads along in this process goes on (`Growth.spill`), others are cut
+        off. ttl: as of `unstorable`."""
+        if not self.is_over:
+            self._become(NOT_STORABLE, ttl)
+
     def failed(self, kind: str) -> None:
         """The origin has failed. kind: of stages/errors.py."""
         if not self.is_over:

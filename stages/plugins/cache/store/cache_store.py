@@ -25,6 +25,7 @@ from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housek
 from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder
 from pingap.stages.plugins.cache.store.part_file import PartFile
 from pingap.stages.plugins.cache.store.purge_log import Purge
+from pingap.stages.plugins.cache.store.purges_seen import PurgesSeen
 from pingap.stages.plugins.cache.store.records import SOFT, Spot, unpack_record, unpack_spot, version_of
 from pingap.stages.plugins.cache.store.shared_table import AGES
 from pingap.stages.plugins.cache.store.shelf import StoreShelf
@@ -59,6 +60,7 @@ class CacheStore:
         self._inactive = inactive
         self._shelf: StoreShelf | None = None
         self._committer: Committer | None = None
+        self._seen: PurgesSeen | None = None
         self._is_waiting = root.is_on_disk
         """Reading and writing may wait for a disk."""
         self._age = 0
@@ -82,6 +84,19 @@ class CacheStore:
         if shelf is not None:
             with suppress(lmdb.Error):
                 return shelf.index.newest()
+        return 0
+
+    @property
+    def name(self) -> str:
+        """The same in all processes."""
+        return self._root.path
+
+    def purged_at(self, key: bytes) -> int:
+        """The newest purge that may concern a key: what was asked for before it is not to be waited for."""
+        seen = self._seen
+        if seen is not None:
+            with suppress(lmdb.Error, ValueError):
+                return seen.at(key)
         return 0
 
     # -- reading ------------------------------------------------------------------------
@@ -271,7 +286,7 @@ class CacheStore:
     def close(self) -> None:
         self._is_closed = True
         shelf, committer = self._shelf, self._committer
-        self._shelf = self._committer = None
+        self._shelf = self._committer = self._seen = None
         if committer is not None and shelf is not None:
             committer.stop()
             committer.thread.join(CLOSING)
@@ -358,7 +373,7 @@ class CacheStore:
             partial(self._on_loop, self._broken, shelf),
             partial(self._tick, Housekeeper(shelf, self._inactive > 0)),
         )
-        self._shelf = shelf
+        self._shelf, self._seen = shelf, PurgesSeen(shelf.index)
         self._committer.thread.start()
 
     def _renew(self, shelf: StoreShelf) -> None:
@@ -366,7 +381,7 @@ class CacheStore:
         if self._shelf is not shelf:
             return
         committer = self._committer
-        self._shelf = self._committer = None
+        self._shelf = self._committer = self._seen = None
         if committer is not None:
             committer.stop()
             threading.Thread(target=self._close_old, args=(committer, shelf), name="cache closing", daemon=True).start()

@@ -42,6 +42,8 @@ class PurgeLog:
         self._order: OrderedDict[Purge, int] = OrderedDict()
         self._lengths: dict[int, int] = {}
         """How many prefixes have so many bytes."""
+        self._tagged: dict[bytes, int] = {}
+        """Namespace → the newest purge of a tag."""
         self.newest = floor
         self.floor = floor
         """Marks before this one are too old to tell."""
@@ -52,12 +54,27 @@ class PurgeLog:
         if self._order.pop(purge, None) is None and purge.kind == "prefix":
             self._lengths[len(purge.what)] = self._lengths.get(len(purge.what), 0) + 1
         self._order[purge] = self.newest = transaction
+        if purge.kind == "tag":
+            self._tagged[purge.namespace] = transaction
         while len(self._order) > self._most:
             old, self.floor = self._order.popitem(last=False)
             if old.kind == "prefix":
                 self._lengths[len(old.what)] -= 1
                 if not self._lengths[len(old.what)]:
                     del self._lengths[len(old.what)]
+
+    def purged_at(self, url: bytes) -> int:
+        """The newest purge that may concern what is stored for a URL, whatever tags it has; 0 when none is remembered."""
+        space = namespace_of(url)
+        found = max(self._at("all", space, b""), self._at("url", space, url), self._tagged.get(space, 0))
+        at = url.find(b"\0", len(space) + 1)
+        while at >= 0:
+            found = max(found, self._at("url", space, url[:at]))
+            at = url.find(b"\0", at + 1)
+        for length in self._lengths:
+            if length <= len(url):
+                found = max(found, self._at("prefix", namespace_of(url[:length]), url[:length]))
+        return found
 
     def is_outdated(self, mark: int, url: bytes, tags: Iterable[bytes]) -> bool:
         """Whether what was asked for at `mark` was purged since. url: the URL's key, of a variant too."""

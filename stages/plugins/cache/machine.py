@@ -1,0 +1,98 @@
+"""The cache of one section: what its hooks do with a request and with an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Final
+
+from pingap.stages.caching.cache_status import hit
+from pingap.stages.caching.entry import StoredAnswer
+from pingap.stages.caching.invalidating import targets
+from pingap.stages.caching.reuse import PLAIN, asked_of
+from pingap.stages.plugins.cache import purge, serving
+from pingap.stages.plugins.cache.parts import CacheParts
+from pingap.stages.plugins.cache.turn import CacheTurn
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result
+
+_HIT: Final = b"x-cache-status: hit\r\n"
+
+
+class Caching:
+    """See above. `request` and `response` are the hooks of the plugin."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: CacheParts) -> None:
+        self._parts = parts
+
+    @property
+    def parts(self) -> CacheParts:
+        return self._parts
+
+    def request(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """An answer from what is stored; or the request goes on, with a turn."""
+        routed = exchange._routed
+        method = routed.method
+        parts = self._parts
+        rules = parts.rules
+        if method != b"GET" and method != b"HEAD":  # noqa: PLR1714 - a set would be made each time, compiled
+            if method == b"PURGE":
+                return purge.handle(exchange, rules, parts.store)
+            return CONTINUE
+        if routed.upgrade or routed.length or exchange._caching is not None:
+            return CONTINUE
+        target = exchange._target
+        if rules.skip is not None and rules.skip.search(target) is not None:
+            return CONTINUE
+        headers = exchange.headers.raw
+        if rules.bypass_cookies is not None and rules.has_bypass_cookie(headers):
+            exchange.context["cache_status"] = "bypass"
+            parts.requests["bypass"] += 1
+            return CONTINUE
+        clock = parts.stage.clock
+        since = clock()
+        extra: tuple[bytes, ...] = (routed.location.encode(),)
+        if exchange._key_parts is not None:
+            extra += tuple([part.encode("utf-8", "surrogateescape") for part in exchange._key_parts])
+        key = rules.keys.key_of(_SCHEMES[routed.peer.scheme], routed.host, target, headers, extra)
+        asked = asked_of(headers, rules.trusted.has(routed.client_ip))
+        store = parts.store
+        found = store.get(key)
+        context = exchange.context
+        context["cache_lookup_time"] = clock() - since
+        if asked is PLAIN and isinstance(found, StoredAnswer):
+            entry = found.entry
+            now = store.now()
+            if not entry.flags and now < entry.fresh_until:
+                context["cache_status"] = "hit"
+                parts.requests["hit"] += 1
+                lines = _HIT + hit(entry.fresh_until - now) if rules.cache_status else _HIT
+                return serving.answer(found, method, headers, now, lines)
+        return CacheTurn(parts, exchange, key, headers, asked).begin(found)
+
+    def response(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        """A backend's answer."""
+        turn = exchange._caching
+        if turn is None:
+            routed = exchange._routed
+            if routed.method not in _SAFE and exchange.response is not None:
+                self._invalidate(exchange)
+            return CONTINUE
+        stream = self._parts.stage.streams.by_sid.get(exchange._routed.sid)
+        if not isinstance(turn, CacheTurn) or stream is None or not turn.is_of(self._parts):
+            return CONTINUE
+        return turn.responded(stream)
+
+    def _invalidate(self, exchange: Exchange) -> None:
+        """What an unsafe method may have changed is not used any more (RFC 9111 section 4.4)."""
+        routed, head = exchange._routed, exchange.response
+        assert head is not None
+        parts = self._parts
+        scheme = routed.peer.scheme.encode()
+        for host, target in targets(routed.method, head.status, scheme, routed.host, exchange._target, head.headers.raw):
+            parts.store.purge_url(parts.rules.keys.url_of(scheme, host, target), False)
+
+
+_SCHEMES: Final = {"http": b"http", "https": b"https"}
+
+_SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PURGE"))

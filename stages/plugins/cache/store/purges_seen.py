@@ -1,0 +1,35 @@
+"""The purges of all processes, as the loop of one of them sees them: exact at the moment at which it looks."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pingap.stages.plugins.cache.store.index import Index, rows_from
+from pingap.stages.plugins.cache.store.purge_log import PurgeLog
+from pingap.stages.plugins.cache.store.purger import PurgeRow
+
+
+class PurgesSeen:
+    """Its own log: that of the committer belongs to another thread."""
+
+    __slots__ = ("_index", "_log", "_seen")
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._log = PurgeLog(index.base)
+        self._seen = b""
+
+    def at(self, url: bytes) -> int:
+        """The number of the newest purge that may concern a URL, or a variant of it; 0 for none. Raises lmdb.Error, ValueError."""
+        self._read()
+        return self._log.purged_at(url)
+
+    def _read(self) -> None:
+        with self._index.reading() as txn:
+            with txn.cursor(self._index.purges) as cursor:
+                if not cursor.last() or cursor.key() == self._seen:
+                    return
+            for key, row in rows_from(txn, self._index.purges, self._seen):
+                if key > self._seen:
+                    self._log.add(int.from_bytes(key[:8], "big"), msgspec.msgpack.decode(row, type=PurgeRow).purge())
+                    self._seen = key

@@ -1,0 +1,540 @@
+"""What becomes of one request in the cache: answered from what is stored, or fetched and stored, or let pass.
+
+A request that is not answered leaves with its turn (`Exchange._caching`), which takes the backend's answer when the hooks of
+upstream_response have had it. It may have a *lease*: then others wait for what comes of it, and it says so in every case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from pingap.stages.caching import cache_status
+from pingap.stages.caching.entry import MARKER, CacheEntry, StoredAnswer
+from pingap.stages.caching.reuse import (
+    FRESH,
+    PLAIN,
+    STALE_WHILE,
+    UNAVAILABLE,
+    VALIDATE,
+    AskedFor,
+    decide,
+    is_failure,
+    may_be_stale_on_error,
+)
+from pingap.stages.caching.storing import Storable, judge
+from pingap.stages.caching.validating import conditions_of, freshened, without_conditions
+from pingap.stages.caching.vary import chosen_by, marker, variant_key
+from pingap.stages.messages import UNKNOWN, Affinity
+from pingap.stages.plugins.bodies import stages_of
+from pingap.stages.plugins.cache import serving
+from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
+from pingap.stages.plugins.cache.flights.lease import FlightLease
+from pingap.stages.plugins.cache.flights.turns import Turn
+from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN
+from pingap.stages.plugins.cache.parts import CacheParts
+from pingap.stages.plugins.cache.sink import StoreSink
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, reply
+from pingap.stages.plugins.pieces import Pieces
+from pingap.stages.plugins.stream import PluginStream
+
+MOST_LOOKS: Final = 4
+"""Times that one request looks into the store and waits; then it is fetched as if there were no others."""
+
+_HITS: Final = ("hit", "stale-updating", "stale")
+
+REMEMBERED: Final = 60.0
+"""Seconds for which it is remembered that a URL is not for the cache."""
+
+BEHIND: Final = 60.0
+"""Seconds that a refresh in the background waits for its turn at most."""
+
+
+class CacheTurn:
+    """One request, or one refresh in the background."""
+
+    __slots__ = (
+        "_asked",
+        "_exchange",
+        "_forward",
+        "_headers",
+        "_is_behind",
+        "_is_validating",
+        "_key",
+        "_lease",
+        "_looks",
+        "_mark",
+        "_marker",
+        "_parts",
+        "_place",
+        "_requested",
+        "_stale",
+        "_waited",
+        "is_lasting",
+    )
+
+    def __init__(self, parts: CacheParts, exchange: Exchange, key: bytes, headers: bytes, asked: AskedFor) -> None:
+        """headers: of the request as it came to the cache."""
+        self._parts = parts
+        self._exchange = exchange
+        self._key = key
+        self._headers = headers
+        self._asked = asked
+        self._place = key
+        """What an answer to this request is stored and fetched under, as far as is known: `key`, or that of a variant."""
+        self._marker: CacheEntry | None = None
+        self._stale: StoredAnswer | None = None
+        """What there is, and may not be used as it is."""
+        self._forward = "uri-miss"
+        """Why the backend is asked (RFC 9211 section 2.2)."""
+        self._lease: FlightLease | None = None
+        self._is_validating = False
+        self._is_behind = False
+        self._looks = 0
+        self._mark = 0
+        self._requested = 0.0
+        self._waited = 0.0
+        self.is_lasting = False
+
+    # -- looking ---------------------------------------------------------------------
+
+    def begin(self, found: StoredAnswer | Awaitable[StoredAnswer | None] | None) -> Result | Awaitable[Result]:
+        """found: what the store said of the key."""
+        if found is None:
+            return self._missed()
+        if isinstance(found, StoredAnswer):
+            found = self._variant(found) if found.entry.flags & MARKER else found
+            if found is None or isinstance(found, StoredAnswer):
+                return self._found(found)
+        return self._found_later(found)
+
+    def _look(self) -> Result | Awaitable[Result]:
+        return self.begin(self._parts.store.get(self._key))
+
+    def _variant(self, found: StoredAnswer) -> StoredAnswer | Awaitable[StoredAnswer | None] | None:
+        """Of a URL with several answers, the one for this request."""
+        self._marker = found.entry
+        self._forward = "vary-miss"
+        is_newest = True
+        for names in found.entry.vary:
+            chosen = chosen_by(names, self._headers)
+            place = variant_key(self._key, names, chosen)
+            if is_newest:
+                self._place = place
+                is_newest = False
+            variant = self._parts.store.get(place)
+            if variant is None:
+                continue
+            if not isinstance(variant, StoredAnswer):
+                return variant
+            if variant.entry.chosen_by == chosen:
+                self._place = place
+                return variant
+        return None
+
+    async def _found_later(self, found: Awaitable[StoredAnswer | None]) -> Result:
+        """A disk had to be asked; then all of it is in memory, and can be asked for again."""
+        for _ in range(MOST_LOOKS):
+            await found
+            again = self._parts.store.get(self._key)
+            if isinstance(again, StoredAnswer) and again.entry.flags & MARKER:
+                again = self._variant(again)
+            if again is None or isinstance(again, StoredAnswer):
+                result = self._found(again)
+                return await result if isinstance(result, Awaitable) else result
+            found = again
+        await found
+        result = self._found(None)
+        return await result if isinstance(result, Awaitable) else result
+
+    def _found(self, found: StoredAnswer | None) -> Result | Awaitable[Result]:
+        if found is None:
+            return self._missed()
+        use = decide(found.entry, self._asked, self._parts.store.now())
+        if use.kind == FRESH:
+            return self._serve(found, "hit")
+        if use.kind == STALE_WHILE:
+            self._refresh(found)
+            return self._serve(found, "stale-updating", use.rule)
+        if use.kind == UNAVAILABLE:
+            return self._unavailable()
+        if use.kind == VALIDATE:
+            self._stale = found
+            self._forward = "stale"
+        else:
+            self._forward = "request"
+        return self._missed()
+
+    def _unavailable(self) -> Result:
+        self.ended()
+        return reply(504, "", [("cache-control", "no-store")])
+
+    # -- waiting -----------------------------------------------------------------------
+
+    def _missed(self) -> Result | Awaitable[Result]:
+        """Nothing that may be used as it is."""
+        parts, routed = self._parts, self._exchange._routed
+        if self._asked.only_if_cached:
+            return self._unavailable()
+        self._looks += 1
+        if routed.method != b"GET" or self._looks > MOST_LOOKS:
+            return self._fetch()
+        self._exchange._watches = True
+        since, stale = parts.store.purged_at(self._place), self._stale
+        has_stale = stale is not None and may_be_stale_on_error(stale.entry, parts.store.now(), self._asked)
+        turn = parts.stage.flights.ask(parts.store.name, self._place, routed.sid, since, parts.rules.lock, has_stale)
+        if isinstance(turn, Turn):
+            return self._turned(turn)
+        return self._turned_later(turn)
+
+    async def _turned_later(self, waits: Awaitable[Turn]) -> Result:
+        clock = self._parts.stage.clock
+        since = clock()
+        turn = await waits
+        self._waited += clock() - since
+        result = self._turned(turn)
+        return await result if isinstance(result, Awaitable) else result
+
+    def _turned(self, turn: Turn) -> Result | Awaitable[Result]:
+        kind = turn.kind
+        if kind == FETCH:
+            self._lease = turn.lease
+            if turn.is_late and self._is_there():
+                self.ended()
+                return self._look()
+            return self._fetch()
+        if kind == ALONE:
+            if turn.reason == "unstorable":
+                return self._pass("bypass")
+            return self._fetch()
+        if kind == JOIN and turn.body is not None:
+            return self._join(turn)
+        if kind == FAILED:
+            stale = self._stale
+            if stale is not None and may_be_stale_on_error(stale.entry, self._parts.store.now(), self._asked):
+                return self._serve(stale, "stale", turn.reason)
+            if turn.reason == "overloaded":
+                return reply(503, "", [("cache-control", "no-store"), ("retry-after", "1")])
+            return self._fetch()
+        return self._look()
+
+    def _is_there(self) -> bool:
+        """It has been stored meanwhile."""
+        found = self._parts.store.get(self._place)
+        if isinstance(found, StoredAnswer):
+            return decide(found.entry, self._asked, self._parts.store.now()).kind == FRESH
+        if found is not None:
+            asyncio.ensure_future(found).add_done_callback(_ignored)
+        return False
+
+    def _join(self, turn: Turn) -> Result | Awaitable[Result]:
+        """Somebody fetches it, and it is growing."""
+        body = turn.body
+        assert body is not None
+        entry = body.entry
+        if entry.vary and chosen_by(entry.vary[0], self._headers) != entry.chosen_by:
+            self._place = variant_key(self._key, entry.vary[0], chosen_by(entry.vary[0], self._headers))
+            return self._fetch() if self._looks >= MOST_LOOKS else self._missed()
+        return self._serve(StoredAnswer(entry, b"", 0), "hit", "collapsed", body=body)
+
+    # -- asking the backend --------------------------------------------------------------
+
+    def _pass(self, status: str) -> Result:
+        """Not for the cache, this time: as if there were none."""
+        self.ended()
+        self._told(status)
+        return CONTINUE
+
+    def _fetch(self) -> Result:
+        """The request goes on, with what the cache wants of the backend in place of what the client wants."""
+        exchange, parts = self._exchange, self._parts
+        exchange._caching = self
+        if self._lease is not None:
+            self.is_lasting = True
+            self._lease.keep()
+        self._mark = parts.store.mark()
+        self._requested = parts.store.now()
+        exchange._target = parts.rules.keys.target_of(exchange._target)
+        stale = self._stale
+        conditions = conditions_of(stale.entry) if stale is not None else b""
+        self._is_validating = bool(conditions)
+        exchange.headers.raw = without_conditions(exchange.headers.raw) + conditions
+        return CONTINUE
+
+    # -- the answer ------------------------------------------------------------------------
+
+    def responded(self, stream: PluginStream) -> Result | Awaitable[Result]:
+        """The backend's answer, after the hooks of upstream_response."""
+        parts, exchange = self._parts, self._exchange
+        head, response = exchange.response, stream.response
+        assert head is not None and response is not None
+        now = parts.store.now()
+        status = head.status
+        stale = self._stale
+        if self._is_validating and status == 304:
+            return self._validated(head.headers.raw, now)
+        if stale is not None and is_failure(status) and may_be_stale_on_error(stale.entry, now, self._asked):
+            self._fail(f"status {status}")
+            return self._serve(stale, "stale", f"status {status}")
+        stages = exchange._response_stages
+        method = exchange._routed.method
+        length = UNKNOWN if stages is not None else response.length
+        # fmt: off
+        verdict = judge(
+            parts.rules.policy, self._key, method, self._headers, status, head.headers.raw, length, self._requested, now,
+            parts.stage.wall(),
+        )
+        # fmt: on
+        if not isinstance(verdict, Storable):
+            return self._not_stored(verdict.rule, verdict.lasting, status)
+        most = parts.rules.max_file_size
+        if most and length > most:
+            return self._not_stored("max_file_size", True, status)
+        entry = verdict.entry
+        if response.reason or response.spelled:
+            entry = replace(entry, reason=response.reason, spelled=response.spelled)
+        if method != b"GET":
+            return self._not_stored("method", False, status)
+        if response.ended and stages is None:
+            return self._keep(entry, response.body)
+        return self._split(entry, stream, stages)
+
+    def _not_stored(self, rule: str, is_lasting: bool, status: int) -> Result:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            if is_failure(status):
+                lease.failed(f"status {status}")
+            else:
+                lease.unstorable(REMEMBERED if is_lasting and self._parts.rules.predictor else 0.0)
+        stale = self._stale
+        if stale is not None and status < 500:
+            self._parts.store.drop(self._place, stale.number)  # it is not what there is any more
+        self._status_line("", rule, False)
+        self.ended()
+        return CONTINUE
+
+    def _place_of(self, entry: CacheEntry) -> bytes:
+        """Where it is stored; what leads there has been stored."""
+        if not entry.vary:
+            return self._key
+        parts = self._parts
+        names = entry.vary[0]
+        known = self._marker
+        if known is None or known.vary[:1] != entry.vary:
+            lead = marker(self._key, known, names, parts.store.now())
+            parts.store.put(self._key, lead, b"", self._mark)
+        return variant_key(self._key, names, entry.chosen_by)
+
+    def _keep(self, entry: CacheEntry, body: bytes) -> Result | Awaitable[Result]:
+        """All of it is here."""
+        entry = replace(entry, length=len(body))
+        stored = self._parts.store.put(self._place_of(entry), entry, body, self._mark)
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            stored.add_done_callback(lambda done: lease.stored())
+        return self._answered(entry, body, None)
+
+    def _split(self, entry: CacheEntry, stream: PluginStream, stages: list[Any] | None) -> Result | Awaitable[Result]:
+        """From here on the answer goes into the store, and its client reads it there."""
+        parts, response = self._parts, stream.response
+        assert response is not None
+        part = parts.store.part(entry.length if entry.length >= 0 else None)
+        if part is None:
+            return self._not_stored("no room", False, entry.status)
+        lease, self._lease = self._lease, None
+        sink = StoreSink(parts, self._place_of(entry), entry, part, self._mark, lease)
+        self._exchange._response_stages = None
+        stream.is_forwarded = False
+        stream.response = replace(response, body=b"", ended=True)
+        parts.stage.fills.begin(stream, stages_of(stream, stages or ()), sink, response.body, response.ended)
+        return self._answered(entry, sink.body.expect(), stream)
+
+    def _answered(self, entry: CacheEntry, body: Any, stream: PluginStream | None) -> Result | Awaitable[Result]:
+        """What is being stored is the answer to the client, too. stream: that of a body which is read as it grows."""
+        exchange = self._exchange
+        if not exchange._has_client:
+            if isinstance(body, GrowingBody):
+                body.close()
+            self.ended()
+            return CONTINUE
+        status = "miss" if self._stale is None else "expired"
+        if _has_conditions(self._headers):
+            growing = body if isinstance(body, GrowingBody) else None
+            if growing is not None:
+                growing.close()
+            return self._serve(StoredAnswer(entry, b"" if growing else body, 0), status, is_stored=True, body=growing)
+        self._status_line(status, "", True)
+        if stream is not None:
+            stream.pieces = Pieces(self._parts.name, body, _awaited, self._parts.stage.late)
+        self.ended()
+        return CONTINUE
+
+    def _validated(self, headers: bytes, now: float) -> Result | Awaitable[Result]:
+        """304: what there was is as good as new."""
+        parts, stale = self._parts, self._stale
+        assert stale is not None
+        fresh = freshened(parts.rules.policy, stale.entry, headers, self._requested, now, parts.stage.wall())
+        lease, self._lease = self._lease, None
+        if fresh is None:
+            parts.store.drop(self._place, stale.number)
+            if lease is not None:
+                lease.ended()
+            return self._serve(stale, "revalidated-nocache")
+        stored = parts.store.replace(self._place, stale.number, fresh)
+        if lease is not None:
+            stored.add_done_callback(lambda done: lease.stored())
+        if not self._exchange._has_client:
+            self.ended()
+            return CONTINUE
+        return self._serve(StoredAnswer(fresh, stale.body, stale.number), "revalidated", is_stored=True)
+
+    # -- behind the client's back ----------------------------------------------------------------
+
+    def _refresh(self, found: StoredAnswer) -> None:
+        """Validates what was served stale, unless somebody does already."""
+        parts, stage, routed = self._parts, self._parts.stage, self._exchange._routed
+        if self._place in parts.refreshing:
+            return
+        compiled, upstream = stage.compiled_of(routed.generation), stage.upstream()
+        if compiled is None or not upstream or compiled.chains.get(routed.location) is None:
+            return
+        sid, now = stage.next_sid(), stage.clock()
+        crew = Affinity(0, stage.me, upstream)
+        own_routed = replace(routed, sid=sid, affinity=crew, method=b"GET", headers=self._headers, watchers=(), started=now)
+        own = Exchange(own_routed, now, compiled.upstreams)
+        own._target, own._upstream = self._exchange._target, self._exchange._upstream
+        own.context.update(self._exchange.context)
+        own._has_client = False
+        turn = CacheTurn(parts, own, self._key, self._headers, PLAIN)
+        turn._stale, turn._place, turn._marker, turn._is_behind = found, self._place, self._marker, True
+        parts.refreshing.add(self._place)
+        got = stage.flights.ask(parts.store.name, self._place, sid, parts.store.purged_at(self._place), BEHIND, True)
+        if isinstance(got, Turn):
+            turn._go_behind(got)
+        else:
+            stage.spawn(turn._wait_behind(got))
+
+    async def _wait_behind(self, waits: Awaitable[Turn]) -> None:
+        try:
+            turn = await waits
+        except BaseException:
+            self.ended()
+            raise
+        self._go_behind(turn)
+
+    def _go_behind(self, turn: Turn) -> None:
+        parts, exchange = self._parts, self._exchange
+        routed = exchange._routed
+        compiled = parts.stage.compiled_of(routed.generation)
+        chain = compiled.chains.get(routed.location) if compiled is not None else None
+        if turn.kind != FETCH:
+            self.ended()
+            return
+        self._lease = turn.lease
+        if chain is None or (turn.is_late and self._is_there()):
+            self.ended()
+            return
+        self._fetch()
+        at = next((number for number, live in enumerate(chain.before.owners, 1) if live.name == parts.name), 0)
+        parts.stage.serve(exchange, chain, at)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _fail(self, kind: str) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.failed(kind)
+
+    def failed(self, kind: str) -> Reply | None:
+        """No backend has answered."""
+        self._fail(kind)
+        stale = self._stale
+        has_client = self._exchange._has_client
+        self.ended()
+        if stale is None or not has_client or not may_be_stale_on_error(stale.entry, self._parts.store.now(), self._asked):
+            return None
+        result = self._serve(stale, "stale", kind)
+        return result if isinstance(result, Reply) else None
+
+    def is_of(self, parts: CacheParts) -> bool:
+        """It is a request of this cache's: a location may have several."""
+        return self._parts is parts
+
+    def ended(self) -> None:
+        """Nothing more comes of it."""
+        if self._exchange._caching is self:
+            self._exchange._caching = None
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.ended()
+        if self._is_behind:
+            self._parts.refreshing.discard(self._place)
+            self._parts.stage.flights.ended(self._exchange._routed.sid)
+
+    # -- what the client is told ---------------------------------------------------------------------
+
+    def _serve(
+        self, found: StoredAnswer, status: str, detail: str = "", is_stored: bool = False, body: GrowingBody | None = None
+    ) -> Result | Awaitable[Result]:
+        """From what is kept. body: one that is still growing."""
+        exchange = self._exchange
+        self.ended()
+        now = self._parts.store.now()
+        lines = self._lines(found.entry, status, detail, now, is_stored)
+        method = exchange._routed.method
+        if body is not None:
+            return serving.answer_growing(found.entry, body, method, self._headers, now, lines)
+        return serving.answer(found, method, self._headers, now, lines)
+
+    def _told(self, status: str) -> None:
+        """For the log and the metrics."""
+        self._parts.requests[status] += 1
+        context = self._exchange.context
+        context["cache_status"] = status
+        if self._waited:
+            context["cache_lock_time"] = self._waited
+
+    def _lines(self, entry: CacheEntry, status: str, detail: str, now: float, is_stored: bool) -> bytes:
+        self._told(status)
+        lines = b"x-cache-status: " + status.encode() + b"\r\n"
+        if self._waited:
+            lines += b"x-cache-lock: %dms\r\n" % round(self._waited * 1000)
+        if not self._parts.rules.cache_status:
+            return lines
+        ttl = entry.fresh_until - now
+        if status in _HITS:
+            return lines + cache_status.hit(ttl, b"", detail)
+        came = 304 if status.startswith("revalidated") else 0
+        return lines + cache_status.forwarded(self._forward, came, ttl, is_stored, self._waited > 0, b"", detail)
+
+    def _status_line(self, status: str, detail: str, is_stored: bool) -> None:
+        """On an answer of the backend's that goes on."""
+        exchange = self._exchange
+        head = exchange.response
+        assert head is not None
+        lines = b""
+        if status:
+            self._told(status)
+            lines = b"x-cache-status: " + status.encode() + b"\r\n"
+        else:
+            self._told("uncacheable")
+        if self._parts.rules.cache_status:
+            lines += cache_status.forwarded(self._forward, 0, None, is_stored, self._waited > 0, b"", detail)
+        head.headers.raw += lines
+
+
+def _has_conditions(headers: bytes) -> bool:
+    """The client asks for a part, or only for what it does not have."""
+    return headers.find(b"range: ") >= 0 or headers.find(b"\nif-") >= 0 or headers.startswith(b"if-")
+
+
+def _ignored(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        done.exception()
+
+
+async def _awaited(waits: Awaitable[Any]) -> Any:
+    return await waits
