@@ -35,12 +35,6 @@ def targets(method: bytes, status: int, scheme: bytes, host: bytes, target: byte
     return found
 
 
-def is_of_itself(scheme: bytes, host: bytes, target: bytes, headers: bytes) -> bool:
-    """An answer's Content-Location names the URL of its request: it is what a GET would get."""
-    value = value_of(headers, b"content-location")
-    return value is not None and _there(scheme, host, target, value) == target
-
-
 def _there(scheme: bytes, host: bytes, target: bytes, reference: bytes) -> bytes | None:
     """Path and query of a reference; None if it is of another origin, or no URL."""
     if len(reference) > 8192:

@@ -27,5 +27,3 @@ class Policy(NamedTuple):
     """Bytes of a body; 0 for no limit."""
     keep_set_cookie: bool = False
     """Answers with Set-Cookie are stored with it, and all clients get that cookie (RFC 9111 section 7.3 forbids nothing there)."""
-    honours_requests: bool = False
-    """What any client says in Cache-Control and Pragma counts (reuse.asked_of), not only what trusted ones say."""

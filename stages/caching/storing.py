@@ -56,16 +56,14 @@ def judge(
     requested: float,
     received: float,
     wall: float,
-    is_of_itself: bool = False,
 ) -> Storable | Unstorable:
     """Of an answer to a request that went to the backend.
 
     method: of the request as the backend got it: a HEAD that was sent as GET is GET. request_headers: those by which the entry was
     looked for. length: of the body, None if it is not known yet (then the entry has 0). requested, received: seconds of the store's clock.
-    wall: Unix seconds when it was received. is_of_itself: Content-Location names the URL of the request (invalidating.is_of_itself),
-    which lets an answer to POST be stored for GET (RFC 9110 section 9.3.3).
+    wall: Unix seconds when it was received.
     """
-    if method != b"GET" and not (method == b"POST" and is_of_itself):
+    if method != b"GET":
         return Unstorable("method", False)
     if status < 200 or status in (206, 226, 304, 416):
         return Unstorable(f"status {status}", False)
@@ -95,7 +93,7 @@ def judge(
         return Unstorable("tags", True)
 
     lasts = lifetime_of(policy, said, status, headers, headers, received - requested, wall)
-    if not lasts.may_be_stored or (method == b"POST" and not lasts.is_explicit):
+    if not lasts.may_be_stored:
         return Unstorable("no lifetime", status < 500)
     etag = value_of(headers, b"etag") or b""
     last_modified = last_modified_of(headers)

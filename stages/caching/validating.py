@@ -61,7 +61,8 @@ def freshened(policy: Policy, entry: CacheEntry, headers_304: bytes, requested: 
     """What the entry is after a 304 that came for its conditions (see conditions_of). requested, received: seconds of the store's clock;
     wall: Unix seconds when it came.
 
-    None: it is not about this entry, or forbids to keep it: it is to be fetched anew, without conditions.
+    None: it is about another answer than the one that is stored, or forbids to keep that: it is to go. It may answer the request that has
+    brought the 304, which says just that.
     """
     if not _belongs(entry, headers_304):
         return None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.stages.caching.invalidating import is_of_itself, is_unsafe, targets
+from pingap.stages.caching.invalidating import is_unsafe, targets
 
 
 def of(*lines: str, method: bytes = b"POST", status: int = 200, host: bytes = b"a.org", target: bytes = b"/x/y?q") -> list[bytes]:
@@ -71,12 +71,6 @@ def test_a_port_and_an_address_are_a_part_of_the_origin() -> None:
     assert of("location: https://a.org:8443/z", host=b"a.org:8443") == [b"/x/y?q", b"/z"]
     assert of("location: https://a.org/z", host=b"a.org:8443") == [b"/x/y?q"]
     assert of("location: https://[::1]/z", host=b"[::1]") == [b"/x/y?q", b"/z"]
-
-
-def test_an_answer_that_is_what_a_get_would_get() -> None:
-    for value, is_it in (("/x/y?q", True), ("y?q", True), ("https://a.org/x/y?q", True), ("/x/y", False), ("https://b.org/x/y?q", False)):
-        assert is_of_itself(b"https", b"a.org", b"/x/y?q", f"content-location: {value}\r\n".encode()) == is_it
-    assert not is_of_itself(b"https", b"a.org", b"/x/y?q", b"")
 
 
 @given(st.binary(max_size=60), st.binary(max_size=20), st.binary(max_size=20))

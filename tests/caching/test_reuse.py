@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pingap.stages.caching.entry import ALWAYS_VALIDATE, MARKER, MUST_REVALIDATE, PURGED_SOFTLY, CacheEntry
+from pingap.stages.caching.entry import ALWAYS_VALIDATE, AUTHORIZED, HEURISTIC, MARKER, MUST_REVALIDATE, PURGED_SOFTLY, CacheEntry
 from pingap.stages.caching.reuse import (
     FRESH,
     MISS,
@@ -87,6 +89,21 @@ def test_a_plain_request(stored: CacheEntry | None, now: float, kind: str) -> No
 )
 def test_what_a_trusted_client_asks_for(line: bytes, now: float, kind: str, rule: str) -> None:
     assert decide(ENTRY, asked_of(b"host: a\r\n" + line, is_trusted=True), now) == (kind, rule)
+
+
+@given(
+    st.sampled_from([0, MUST_REVALIDATE, PURGED_SOFTLY, HEURISTIC, AUTHORIZED, ALWAYS_VALIDATE]),
+    st.floats(0, 100),
+    st.floats(0, 100),
+    st.lists(st.floats(900, 1400), min_size=2, max_size=6).map(sorted),
+)
+def test_an_answer_only_gets_older(flags: int, stale_while: float, stale_error: float, times: list[float]) -> None:
+    stored = entry(flags, stale_while=stale_while, stale_error=stale_error)
+    order = [FRESH, STALE_WHILE, VALIDATE]
+    ages = [order.index(decide(stored, PLAIN, now).kind) for now in times]
+    assert ages == sorted(ages)
+    may = [may_be_stale_on_error(stored, now) for now in times]
+    assert may == sorted(may, reverse=True)
 
 
 def test_what_others_ask_for_says_nothing() -> None:

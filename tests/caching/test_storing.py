@@ -96,13 +96,6 @@ def test_only_what_a_get_gets_is_stored(method: bytes) -> None:
     assert refused(FRESH, method=method) == ("method", False)
 
 
-def test_an_answer_to_post_that_is_what_a_get_would_get() -> None:
-    """RFC 9110 section 9.3.3: Content-Location says so, and the lifetime is its own."""
-    assert stored(FRESH, method=b"POST", is_of_itself=True).fresh_until == 1060
-    assert refused(f"last-modified: {at(-9999)}", method=b"POST", is_of_itself=True) == ("no lifetime", True)
-    assert refused(FRESH, method=b"PUT", is_of_itself=True) == ("method", False)
-
-
 # -- what may be shared ----------------------------------------------------------
 
 

@@ -53,6 +53,7 @@ SAME = [
     (["accept-encoding: gzip, br"], ["accept-encoding: GZIP;q=0.3, br;q=1, identity;q=0.1"]),
     (["accept-encoding: gzip"], ["accept-encoding: x-gzip"]),
     (["accept-encoding: gzip"], ["accept-encoding: gzip, br;q=0"]),
+    (["accept-encoding: br"], ["accept-encoding: br, gzip, gzip;q=0"]),
     (["accept-encoding: "], ["accept-encoding: identity"]),
 ]
 OTHER = [
