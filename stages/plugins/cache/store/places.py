@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from pingap.stages.caching.place import CachePlace
@@ -39,13 +40,10 @@ def opened(place: CachePlace, run_dir: str, log: Callable[[str, str], None]) -> 
             store.resize(place.max_size)
         return store
     run = 0 if place.kind == "disk" else run_of(run_dir)
-    try:
-        _make(place, path, log)
-        room, has_own_room = _room(place, path, log)
-    except OSError as error:
-        log("error", f"the cache {path} cannot be used, nothing is stored: {error}")
-        room, has_own_room = place.max_size, True
-    store = _stores[path] = CacheStore(StoreRoot(path, place.kind == "disk", room, run, log, has_own_room), place.inactive, log, loop)
+    room, has_own_room = _room(place, path, log)
+    _tell_of_others(place, log)
+    root = StoreRoot(path, place.kind == "disk", room, run, log, has_own_room, make=partial(_make, place, path))
+    store = _stores[path] = CacheStore(root, place.inactive, log, loop)
     return store
 
 
@@ -55,19 +53,23 @@ def _path(place: CachePlace, run_dir: str) -> str:
     return os.path.join(memory_place(os.path.dirname(os.path.abspath(run_dir))), place.path or "default")
 
 
-def _make(place: CachePlace, path: str, log: Callable[[str, str], None]) -> None:
+def _make(place: CachePlace, path: str) -> None:
     """Raises OSError."""
     if place.kind == "memory":
         made(os.path.dirname(path))
     else:
         os.makedirs(place.path, mode=0o700, exist_ok=True)
-        with suppress(OSError):
-            if others := [name for name in os.listdir(place.path) if name != OURS]:
-                log("info", f"the cache in {place.path} leaves alone what else is there: {len(others)} names, {others[0]!r} say")
     made(path)
     for name in os.listdir(path):  # a link there could make us write elsewhere
         if stat.S_ISLNK(os.lstat(os.path.join(path, name)).st_mode):
             raise PermissionError(f"{os.path.join(path, name)} is a link: remove it")
+
+
+def _tell_of_others(place: CachePlace, log: Callable[[str, str], None]) -> None:
+    if place.kind == "disk":
+        with suppress(OSError):
+            if others := [name for name in os.listdir(place.path) if name != OURS]:
+                log("info", f"the cache in {place.path} leaves alone what else is there: {len(others)} names, {others[0]!r} say")
 
 
 def _room(place: CachePlace, path: str, log: Callable[[str, str], None]) -> tuple[int, bool]:
@@ -75,7 +77,10 @@ def _room(place: CachePlace, path: str, log: Callable[[str, str], None]) -> tupl
     if place.kind == "disk":
         return place.max_size, True
     room = place.size_within(budget())
-    found = os.statvfs(path)
+    try:
+        found = os.statvfs(os.path.dirname(os.path.dirname(path)))
+    except OSError:
+        return room, place.max_size > 0
     free = int(found.f_bavail * found.f_frsize * MOST_OF_FILE_SYSTEM)
     if room <= free:
         return room, place.max_size > 0

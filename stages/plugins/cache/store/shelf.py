@@ -38,6 +38,9 @@ class StoreShelf:
             self.table.close()
             raise
         self.files = StoreFiles(path)
+        if not is_new and not self._has_writers():
+            self.close()
+            raise ValueError("its index is empty")
 
     def join(self) -> None:
         """Gets an id as a writer. Waits for others that write. Raises lmdb.Error, OSError."""
@@ -56,6 +59,14 @@ class StoreShelf:
             os.close(lock)
             raise
         self.writer, self._lock = writer, lock
+
+    def _has_writers(self) -> bool:
+        """Whoever has begun it was the first."""
+        reading = self.index.reading()
+        try:
+            return self.index.totals(reading).writers > 0
+        finally:
+            reading.abort()
 
     def is_over(self) -> bool:
         return self.table.is_over()

@@ -57,8 +57,11 @@ class StoreRoot:
         log: Callable[[str, str], None],
         has_own_room: bool = True,
         map_size: int = 0,
+        make: Callable[[], None] = lambda: None,
     ) -> None:
-        """path: is there, and ours alone. room: bytes, 0 for as many as there are. run: of the instance; 0 on a disk.
+        """make: makes the directory, or raises OSError where it is not ours alone.
+
+        room: bytes, 0 for as many as there are. run: of the instance; 0 on a disk.
         has_own_room: the room was asked for; else what the first one has found counts. map_size: for tests."""
         self.path = path
         self.is_on_disk = is_on_disk
@@ -68,6 +71,7 @@ class StoreRoot:
         self._log = log
         self._has_own_room = has_own_room
         self._map_size = map_size
+        self._make = make
         self._users = -1
 
     @property
@@ -77,6 +81,7 @@ class StoreRoot:
 
     def opened(self) -> StoreShelf:
         """The generation that counts; begins one where there is none that can be used. Raises OSError, lmdb.Error, ValueError."""
+        self._make()
         lock = self._locked()
         try:
             is_first = self._enter()
