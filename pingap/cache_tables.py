@@ -112,7 +112,8 @@ def explain_lines(url: str, found: Row) -> list[str]:
 def _explained(found: Row) -> Iterator[tuple[str, str]]:
     source = f" ({found['source']})" if found.get("source") else ""
     remembered = f", which is remembered for {span(found['remembered'])} more" if "remembered" in found else ""
-    yield "because", f"{found['rule']}{source}{remembered}"
+    again = f", of {found['failure']}: the next is tried in {_seconds(found['again'])}" if "again" in found else ""
+    yield "because", f"{found['rule']}{source}{remembered}{again}"
     if found["outcome"] == "answered":
         yield "status", str(found["status"])
     if stored := found.get("stored"):

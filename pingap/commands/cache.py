@@ -75,7 +75,7 @@ def explain(
     The request goes through the routing and the plugins of the running instance, and
     to no backend: nothing is fetched, stored or logged. The outcome is `hit`, `stale`
     (used while it is validated), `expired` (the backend is asked first), `miss`,
-    `uncacheable`, `bypass`, `unavailable` (only-if-cached), `uncached` (no cache there)
+    `uncacheable`, `back-off`, `bypass`, `unavailable` (only-if-cached), `uncached` (no cache there)
     or `answered` (by a plugin before the cache, or by routing).
     """
     from pingap import cache_tables

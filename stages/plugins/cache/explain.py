@@ -21,8 +21,20 @@ from pingap.stages.caching.entry import (
     FileSpot,
     StoredAnswer,
 )
-from pingap.stages.caching.reuse import FRESH, MISS, STALE_WHILE, UNAVAILABLE, VALIDATE, AskedFor, asked_of, decide, may_be_stale_on_error
+from pingap.stages.caching.reuse import (
+    FRESH,
+    MISS,
+    STALE_WHILE,
+    UNAVAILABLE,
+    VALIDATE,
+    AskedFor,
+    Use,
+    asked_of,
+    decide,
+    may_be_stale_on_error,
+)
 from pingap.stages.caching.vary import chosen_by, variant_key
+from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.probe import Probe
 from pingap.stages.plugins.exchange import Exchange, Reply
 
@@ -31,6 +43,9 @@ BYPASS: Final = "bypass"
 
 UNCACHEABLE: Final = "uncacheable"
 """A miss for which nobody waits: its last answer could not be stored."""
+
+BACK_OFF: Final = "back-off"
+"""Nobody asks the backend for a while, and there is nothing to use instead: an error page, after `lock` at most."""
 
 OUTCOMES: Final = {FRESH: "hit", STALE_WHILE: "stale", VALIDATE: "expired", MISS: "miss", UNAVAILABLE: "unavailable"}
 """What is decided about an entry, in the words of x-cache-status as far as it has them."""
@@ -72,8 +87,8 @@ class ExplainedStore(Protocol):
     def get(self, key: bytes, /) -> StoredAnswer | Awaitable[StoredAnswer | None] | None: ...
 
 
-def nothing_remembered(key: bytes) -> float:
-    return 0.0
+def nothing_known(key: bytes) -> KnownOfKey:
+    return KnownOfKey()
 
 
 async def explained(
@@ -82,25 +97,24 @@ async def explained(
     rules: CacheRules,
     store: ExplainedStore,
     key: bytes,
-    unstorable: Callable[[bytes], float] = nothing_remembered,
+    known: Callable[[bytes], KnownOfKey] = nothing_known,
 ) -> Reply:
-    """Answers the probe. key: of the request, as the machine makes it. unstorable: seconds for which it is remembered that the answers
-    of a key are not to be stored."""
+    """Answers the probe. key: of the request, as the machine makes it. known: of a key, perhaps a variant's."""
     headers = exchange.headers.raw
     found: dict[str, Any] = {"key": key.decode("utf-8", "backslashreplace"), "namespace": _text(rules.namespace)}
     if (rule := _passes_by(exchange, rules, headers)) is not None:
         return probe.answer(found | _said(BYPASS, *rule))
     asked = asked_of(headers, rules.trusted.has(exchange.client_ip))
     now = store.now()
-    stored, variant = await _looked_up(store, key, headers)
-    if variant:
+    stored, place, variant = await _looked_up(store, key, headers)
+    if variant is not None:
         found["variant"] = {_text(name): _text(value) for name, value in variant}
     use = decide(None if stored is None else stored.entry, asked, now)
+    if stored is None and variant is not None and use.kind == MISS and not asked.no_store:
+        use = Use(MISS, "vary")
     found |= _said(OUTCOMES[use.kind], use.rule, SOURCES.get(use.rule, ""))
-    if stored is None and variant is not None:
-        found |= _said(found["outcome"], "vary", SOURCES["vary"]) if use.kind is MISS and not asked.no_store else {}
-    if use.kind is MISS and (seconds := unstorable(key)) > 0:
-        found |= _said(UNCACHEABLE, "its last answer could not be stored", "") | {"remembered": round(seconds, 3)}
+    if use.kind in (MISS, VALIDATE):
+        found |= _kept_back(stored, known(place), asked, now)
     if stored is not None and not stored.entry.flags & MARKER:
         found["stored"] = _told(stored, asked, now)
     return probe.answer(found)
@@ -108,6 +122,18 @@ async def explained(
 
 def _said(outcome: str, rule: str, source: str) -> dict[str, Any]:
     return {"outcome": outcome, "rule": rule, "source": source}
+
+
+def _kept_back(stored: StoredAnswer | None, known: KnownOfKey, asked: AskedFor, now: float) -> dict[str, Any]:
+    """What else than the backend's answer a request gets that nothing stored is an answer for."""
+    if known.again > 0:
+        failed = {"again": round(known.again, 3), "failure": known.failure}
+        if stored is not None and may_be_stale_on_error(stored.entry, now, asked):
+            return _said("stale", "stale-if-error: the last fetches failed", "RFC 5861 section 4") | failed
+        return _said(BACK_OFF, "the last fetches failed", "") | failed
+    if known.unstorable > 0:
+        return _said(UNCACHEABLE, "its last answer could not be stored", "the key predictor") | {"remembered": round(known.unstorable, 3)}
+    return {}
 
 
 def _passes_by(exchange: Exchange, rules: CacheRules, headers: bytes) -> tuple[str, str] | None:
@@ -122,20 +148,25 @@ def _passes_by(exchange: Exchange, rules: CacheRules, headers: bytes) -> tuple[s
     return None
 
 
-async def _looked_up(store: ExplainedStore, key: bytes, headers: bytes) -> tuple[StoredAnswer | None, list[tuple[bytes, bytes]] | None]:
-    """What is stored for the request, and by what of it that is chosen; the latter None for a URL whose answers do not vary."""
+async def _looked_up(
+    store: ExplainedStore, key: bytes, headers: bytes
+) -> tuple[StoredAnswer | None, bytes, list[tuple[bytes, bytes]] | None]:
+    """What is stored for the request, under which key it is or would be, and by what of the request that is chosen: None for a URL
+    whose answers do not vary."""
     stored = await _got(store, key)
     if stored is None or not stored.entry.flags & MARKER:
-        return stored, None
-    variant: list[tuple[bytes, bytes]] = []
+        return stored, key, None
+    place, variant = key, None
     for names in stored.entry.vary:
         chosen = chosen_by(names, headers)
         of_these = [(name, chosen_by((name,), headers)) for name in names]
-        variant = variant or of_these
-        one = await _got(store, variant_key(key, names, chosen))
-        if one is not None:
-            return one, of_these
-    return None, variant
+        found_at = variant_key(key, names, chosen)
+        one = await _got(store, found_at)
+        if one is not None and one.entry.chosen_by == chosen:
+            return one, found_at, of_these
+        if variant is None:
+            place, variant = found_at, of_these
+    return None, place, variant
 
 
 async def _got(store: ExplainedStore, key: bytes) -> StoredAnswer | None:

@@ -10,7 +10,10 @@ from pingap.stages.caching.entry import StoredAnswer
 from pingap.stages.caching.invalidating import targets
 from pingap.stages.caching.reuse import PLAIN, asked_of
 from pingap.stages.plugins.cache import purge, serving
+from pingap.stages.plugins.cache.explain import explained
+from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.parts import CacheParts
+from pingap.stages.plugins.cache.probe import probe_of
 from pingap.stages.plugins.cache.turn import CacheTurn
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result
 
@@ -35,6 +38,8 @@ class Caching:
         method = routed.method
         parts = self._parts
         rules = parts.rules
+        if exchange._state is not None and (probe := probe_of(exchange)) is not None and probe.purge is None:
+            return explained(exchange, probe, rules, parts.store, self._key_of(exchange), self._known)
         if method != b"GET" and method != b"HEAD":  # noqa: PLR1714 - a set would be made each time, compiled
             if method == b"PURGE":
                 return purge.handle(exchange, rules, parts.store)
@@ -51,10 +56,7 @@ class Caching:
             return CONTINUE
         clock = parts.stage.clock
         since = clock()
-        extra: tuple[bytes, ...] = (routed.location.encode(),)
-        if exchange._key_parts is not None:
-            extra += tuple([part.encode("utf-8", "surrogateescape") for part in exchange._key_parts])
-        key = rules.keys.key_of(_SCHEMES[routed.peer.scheme], routed.host, target, headers, extra)
+        key = self._key_of(exchange)
         asked = asked_of(headers, rules.trusted.has(routed.client_ip))
         store = parts.store
         found = store.get(key)
@@ -69,6 +71,17 @@ class Caching:
                 lines = _HIT + hit(entry.fresh_until - now) if rules.cache_status else _HIT
                 return serving.answer(found, method, headers, now, lines)
         return CacheTurn(parts, exchange, key, headers, asked).begin(found)
+
+    def _key_of(self, exchange: Exchange) -> bytes:
+        routed = exchange._routed
+        extra: tuple[bytes, ...] = (routed.location.encode(),)
+        if exchange._key_parts is not None:
+            extra += tuple([part.encode("utf-8", "surrogateescape") for part in exchange._key_parts])
+        return self._parts.rules.keys.key_of(_SCHEMES[routed.peer.scheme], routed.host, exchange._target, exchange.headers.raw, extra)
+
+    def _known(self, key: bytes) -> KnownOfKey:
+        store = self._parts.store
+        return self._parts.stage.flights.known(store.name, key, store.purged_at(key))
 
     def response(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """A backend's answer."""

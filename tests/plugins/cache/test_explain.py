@@ -16,6 +16,7 @@ from pingap.stages.caching.place import CachePlace
 from pingap.stages.caching.vary import chosen_by, variant_key
 from pingap.stages.messages import Affinity, Routed
 from pingap.stages.plugins.cache import explain
+from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.probe import Probe
 from pingap.stages.plugins.exchange import Exchange
 from tests.plugins.script import PEER, SID, block
@@ -23,6 +24,9 @@ from tests.plugins.script import PEER, SID, block
 KEY = b"ns\0https://a.example/a\0/l"
 NOW = 1000.0
 RULES = CacheRules(CachePlace("memory", ""), b"ns", trusted=Addresses(["10.0.0.0/8"]))
+
+
+NOTHING = KnownOfKey()
 
 
 class Shelf:
@@ -56,7 +60,7 @@ def stored(**more: Any) -> StoredAnswer:
 
 async def told(
     *shelf: StoredAnswer, headers: str = "", method: bytes = b"GET", ip: str = "192.0.2.9", rules: CacheRules = RULES, slow: bool = False,
-    unstorable: float = 0.0,
+    known: KnownOfKey = NOTHING,
 ) -> dict[str, Any]:  # fmt: skip
     raw = b"host: a.example\r\n" + block(headers)
     # fmt: off
@@ -65,7 +69,7 @@ async def told(
     # fmt: on
     exchange, probe = Exchange(routed), Probe()
     probe.join(exchange)
-    await explain.explained(exchange, probe, rules, Shelf(*shelf, is_slow=slow), KEY, lambda key: unstorable)
+    await explain.explained(exchange, probe, rules, Shelf(*shelf, is_slow=slow), KEY, lambda key: known)
     assert probe.found is not None
     return probe.found
 
@@ -115,10 +119,10 @@ async def test_a_variant_is_told_with_what_chooses_it() -> None:
     marker = StoredAnswer(entry(flags=MARKER, vary=(names,), fresh_until=1e15), b"", 8)
     headers = "accept-encoding: gzip, br\nx-color: blue"
     key = variant_key(KEY, names, chosen_by(names, block(headers)))
-    found = await told(marker, stored(key=key), headers=headers)
+    found = await told(marker, stored(key=key, chosen_by=chosen_by(names, block(headers))), headers=headers)
     assert found["outcome"] == "hit"
     assert found["variant"] == {"accept-encoding": "=br,gzip", "x-color": "=blue"}
-    found = await told(marker, stored(key=key), headers="x-color: red")
+    found = await told(marker, stored(key=key, chosen_by=chosen_by(names, block(headers))), headers="x-color: red")
     assert (found["outcome"], found["rule"]) == ("miss", "vary")
     assert found["variant"] == {"accept-encoding": "-", "x-color": "=red"}
 
@@ -147,9 +151,18 @@ async def test_directives_count_of_trusted_clients_alone() -> None:
 
 
 async def test_what_could_not_be_stored_before_is_not_waited_for() -> None:
-    found = await told(unstorable=12.0)
+    found = await told(known=KnownOfKey(12.0))
     assert (found["outcome"], found["remembered"]) == ("uncacheable", 12.0)
-    assert (await told(stored(), unstorable=12.0))["outcome"] == "hit"
+    assert (await told(stored(), known=KnownOfKey(12.0)))["outcome"] == "hit"
+
+
+async def test_a_backend_that_fails_is_left_alone_and_what_is_stored_used_instead() -> None:
+    known = KnownOfKey(again=3.0, failure="bad_gateway")
+    found = await told(known=known)
+    assert (found["outcome"], found["again"], found["failure"]) == ("back-off", 3.0, "bad_gateway")
+    found = await told(stored(fresh_until=NOW - 40), known=known)
+    assert (found["outcome"], found["source"]) == ("stale", "RFC 5861 section 4")
+    assert (await told(stored(fresh_until=NOW - 40, flags=MUST_REVALIDATE), known=known))["outcome"] == "back-off"
 
 
 async def test_a_large_body_is_told_with_its_file() -> None:

@@ -8,6 +8,7 @@ table       what the owner of keys decides: who fetches, who waits
 settling    keys that have just come to this owner: nobody fetches them until all others have told of theirs
 back_off    keys whose fetch failed, and when the next may be tried
 unstorable  keys whose answers are not to be stored
+known       what explain is told of a key
 growth      a part file of the store as this process knows it: how much there is, and whether that is all
 growing_body  what a client reads from it, at its own pace
 """

@@ -25,6 +25,7 @@ from pingap.stages.owners import Owners
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.growth import Growth
 from pingap.stages.plugins.cache.flights.joins import Joins
+from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.flights.lease import FlightLease
 from pingap.stages.plugins.cache.flights.settling import Settling
 from pingap.stages.plugins.cache.flights.states import GROWS, LIVING
@@ -161,6 +162,14 @@ class Flights:
         else:
             self._hold(one, told)
         return one.answer
+
+    def known(self, store: str, key: bytes, since: int) -> KnownOfKey:
+        """For people. Arguments as of `ask`."""
+        name, now = name_of(store, key), self._clock()
+        failing = self._table.failing(name, now)
+        if failing is None:
+            return KnownOfKey(self._unstorable.left(name, since, now))
+        return KnownOfKey(self._unstorable.left(name, since, now), failing.again - now, failing.kind)
 
     def _next(self) -> int:
         self._ticket += 1

@@ -93,6 +93,11 @@ class FlightTable:
         """Asks that wait."""
         return self._waiting
 
+    def failing(self, name: str, now: float) -> Failing | None:
+        """None unless nobody is to try for a while."""
+        failing = self._back_off.of(name, now)
+        return failing if failing is not None and now < failing.again else None
+
     # -- asks ---------------------------------------------------------------------
 
     def asked(self, ask: FlightAsk, now: float) -> FlightTold:
