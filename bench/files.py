@@ -1,8 +1,9 @@
-"""What a plugin's file costs on its way to a client: ms of CPU per GB, of all processes, by sendfile and as DATA.
+"""What a file costs on its way to a client: ms of CPU per GB, of all processes.
 
     python bench/files.py [DOWNLOADS]
 
-Files of 50 MB, one client. DATA comes of a file that was touched after the plugin opened it: accept does not take that one.
+Files of 50 MB, one client: a plugin's by sendfile and as DATA, one of `directory`, and a hit of `cache`. DATA comes of a file that was
+touched after the plugin opened it: accept does not take that one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import os
 import socket
 import sys
 import tempfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 
 from tests.e2e.harness import Pingap, site
@@ -26,6 +29,43 @@ class Files(Plugin):
     def request(self, exchange):
         return reply(200, FileBody("FILE") if exchange.path == "/sendfile" else touched)
 """
+
+MORE = """
+[plugins.files]
+category = "python"
+path = "FOLDER/files.py"
+[plugins.folder]
+category = "directory"
+path = "FOLDER"
+[plugins.cache]
+category = "cache"
+directory = "memory://files?max_size=200mb"
+[locations.folder]
+path = "/file"
+plugins = ["folder"]
+upstream = "origin"
+[locations.cached]
+path = "/cached"
+plugins = ["cache"]
+upstream = "origin"
+"""
+LOCATIONS = '["all", "folder", "cached"]'
+
+
+class Origin(BaseHTTPRequestHandler):
+    """What is cached."""
+
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(self.body)))
+        self.send_header("cache-control", "max-age=3600")
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
 
 
 def cpu(pids: list[int]) -> float:
@@ -49,12 +89,16 @@ def main(downloads: int) -> None:
         for name in ("file", "touched"):
             (path / name).write_bytes(os.urandom(SIZE))
         (path / "files.py").write_text(PLUGIN.replace("FILE", str(path / "file")).replace("TOUCHED", str(path / "touched")))
-        more = f'[plugins.files]\ncategory = "python"\npath = "{path / "files.py"}"'
+        Origin.body = (path / "file").read_bytes()
+        origin = ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+        Thread(target=origin.serve_forever, daemon=True).start()
+        more = MORE.replace("FOLDER", root)
         for placement in ("split", "colocated"):
-            with Pingap(site([1], location='plugins = ["files"]', more=more), placement) as proxy:
-                download(proxy.port, "/sendfile")
+            with Pingap(site([origin.server_port], location='plugins = ["files"]', more=more, locations=LOCATIONS), placement) as proxy:
+                for target in ("/sendfile", "/file", "/cached"):
+                    download(proxy.port, target)
                 os.utime(path / "touched", (1, 1 + os.stat(path / "touched").st_mtime))
-                for target in ("/sendfile", "/data"):
+                for target in ("/sendfile", "/data", "/file", "/cached"):
                     pids, began = proxy.processes(), perf_counter()
                     before = cpu(pids)
                     for _ in range(downloads):
