@@ -65,13 +65,18 @@ class Answers:
         """An error page of upstream's: no backend has answered."""
         caching = stream.exchange._caching
         kept = caching.failed(kind) if caching is not None else None
-        if kept is not None:
+        if isinstance(kept, Reply):
             self._replace(stream, kept)
+        elif kept is not None:
+            stream.task = self._streams.spawn(stream, self._kept_later(stream, kept), self.failed, kept)
         elif stream.exchange._has_client:
             headers = self._headers_of_page(stream.exchange, stream.chain, response)
             self._pass(stream, response, response.status, headers, response.length)
         else:
             self._streams.drop(stream)
+
+    async def _kept_later(self, stream: PluginStream, kept: Awaitable[Any]) -> None:
+        self._replace(stream, await kept)
 
     def _hooks_on(self, stream: PluginStream, hooks: Hooks) -> None:
         """Gives the head of the answer to hooks, then sends it on."""

@@ -185,8 +185,9 @@ class Kept(Protocol):
     is_lasting: bool
     """The answer is wanted even when the client has left."""
 
-    def failed(self, kind: str) -> Reply | None:
-        """No backend has answered (stages/errors.py has the kinds). What takes the place of the error page; None when nothing does."""
+    def failed(self, kind: str) -> Reply | Awaitable[Any] | None:
+        """No backend has answered (stages/errors.py has the kinds). What takes the place of the error page, or that to await; None when
+        nothing does."""
 
     def ended(self) -> None:
         """Nothing comes of it any more: the request is over, or something else answers it. May be said more than once."""

@@ -65,11 +65,11 @@ class Caching:
         if asked is PLAIN and isinstance(found, StoredAnswer):
             entry = found.entry
             now = store.now()
-            if not entry.flags and now < entry.fresh_until:
+            if not entry.flags and now < entry.fresh_until and type(found.body) is bytes:
                 context["cache_status"] = "hit"
                 parts.requests["hit"] += 1
                 lines = _HIT + hit(entry.fresh_until - now) if rules.cache_status else _HIT
-                return serving.answer(found, method, headers, now, lines)
+                return serving.answer(found, method, headers, now, lines, store)
         return CacheTurn(parts, exchange, key, headers, asked).begin(found)
 
     def _key_of(self, exchange: Exchange) -> bytes:

@@ -37,6 +37,7 @@ from pingap.stages.plugins.cache.flights.turns import Turn
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.cache.sink import StoreSink
+from pingap.stages.plugins.cache.stored_bodies import BodyGone
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, reply
 from pingap.stages.plugins.pieces import Pieces
 from pingap.stages.plugins.stream import PluginStream
@@ -448,7 +449,7 @@ class CacheTurn:
         if lease is not None:
             lease.failed(kind)
 
-    def failed(self, kind: str) -> Reply | None:
+    def failed(self, kind: str) -> Reply | Awaitable[Any] | None:
         """No backend has answered."""
         self._fail(kind)
         stale = self._stale
@@ -457,7 +458,7 @@ class CacheTurn:
         if stale is None or not has_client or not may_be_stale_on_error(stale.entry, self._parts.store.now(), self._asked):
             return None
         result = self._serve(stale, "stale", kind)
-        return result if isinstance(result, Reply) else None
+        return result if isinstance(result, Reply | Awaitable) else None
 
     def is_of(self, parts: CacheParts) -> bool:
         """It is a request of this cache's: a location may have several."""
@@ -487,7 +488,32 @@ class CacheTurn:
         method = exchange._routed.method
         if body is not None:
             return serving.answer_growing(found.entry, body, method, self._headers, now, lines)
-        return serving.answer(found, method, self._headers, now, lines)
+        try:
+            answer = serving.answer(found, method, self._headers, now, lines, self._parts.store if found.number else None)
+        except BodyGone as gone:
+            return self._gone(found, status, gone)
+        return answer if isinstance(answer, Reply) else self._served_later(found, status, answer)
+
+    async def _served_later(self, found: StoredAnswer, status: str, answer: Awaitable[Reply]) -> Result:
+        try:
+            return await answer
+        except BodyGone as gone:
+            result = self._gone(found, status, gone)
+        return await result if isinstance(result, Awaitable) else result
+
+    def _gone(self, found: StoredAnswer, status: str, gone: BodyGone) -> Result | Awaitable[Result]:
+        """Its body cannot be had: as if nothing were stored."""
+        parts = self._parts
+        parts.requests[status] -= 1
+        if gone.is_lost:
+            parts.store.drop(self._place, found.number)
+        else:
+            self._looks = MOST_LOOKS  # nobody is to look for it there again
+        self._stale = None
+        if self._requested:  # it went while the backend was asked
+            return reply(503, "", [("cache-control", "no-store"), ("retry-after", "0")])
+        self._forward = "uri-miss"
+        return self._missed()
 
     def _told(self, status: str) -> None:
         """For the log and the metrics."""
