@@ -43,7 +43,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "upstreams": {},
 }
 
-PLUGIN_CATEGORIES = frozenset(("cache",))
+PLUGIN_CATEGORIES: frozenset[str] = frozenset()
 """Categories of plugins that the reference has and the registry of plugins does not have yet."""
 
 BUILTIN_PLUGINS = frozenset(

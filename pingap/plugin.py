@@ -21,7 +21,7 @@ from pingap.stages.header_view import Headers
 from pingap.stages.header_view import writable as as_header_name
 from pingap.stages.http_dates import parse_date
 from pingap.stages.leases import Verdict
-from pingap.stages.plugins.api import Host, Plugin, Settings, Step, Trouble
+from pingap.stages.plugins.api import Host, HttpCache, Plugin, Settings, Step, Trouble
 from pingap.stages.plugins.as_asked import as_asked
 from pingap.stages.plugins.exchange import (
     CONTINUE,
@@ -96,6 +96,7 @@ __all__ = [
     "Headers",
     "Hook",
     "Host",
+    "HttpCache",
     "JobFailed",
     "JoinedBody",
     "KeyRules",

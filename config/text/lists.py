@@ -16,7 +16,7 @@ _LATER: Final[Mapping[str, frozenset[str]]] = {"basic": frozenset(("webhook_noti
 _OF_PLUGINS: Final[Mapping[str, frozenset[str]]] = {
     "admin": frozenset(("authorizations",)),
     "basic_auth": frozenset(("authorizations",)),
-    "cache": frozenset(("headers", "purge_ip_list")),
+    "cache": frozenset(("control_ip_list", "headers", "purge_ip_list")),
     "compression": frozenset(("content_types",)),
     "combined_auth": frozenset(("authorizations", "ip_list")),
     "csrf": frozenset(("trusted_origins",)),

@@ -16,7 +16,7 @@ from pingap.config.problems import Note, path_of
 from pingap.config.quantities import describe
 
 GUARDLESS: Final = frozenset(
-    ("accept_encoding", "compression", "directory", "image_optim", "mock", "ping")
+    ("accept_encoding", "cache", "compression", "directory", "image_optim", "mock", "ping")
     + ("redirect", "request_id", "response_headers", "stats", "sub_filter", "traffic_splitting")
 )
 """Categories of plugins that let every request pass that another lets pass."""

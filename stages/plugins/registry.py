@@ -14,6 +14,7 @@ from pingap.stages.plugins.api import Plugin
 from pingap.stages.plugins.builtin.accept_encoding import AcceptEncoding
 from pingap.stages.plugins.builtin.admin import Admin
 from pingap.stages.plugins.builtin.basic_auth import BasicAuth
+from pingap.stages.plugins.builtin.cache import Cache
 from pingap.stages.plugins.builtin.combined_auth import CombinedAuth
 from pingap.stages.plugins.builtin.compression import Compression
 from pingap.stages.plugins.builtin.cors import Cors
@@ -42,6 +43,7 @@ CATEGORIES: Final[Mapping[str, type[Plugin[Any]]]] = {
     "accept_encoding": AcceptEncoding,
     "admin": Admin,
     "basic_auth": BasicAuth,
+    "cache": Cache,
     "combined_auth": CombinedAuth,
     "compression": Compression,
     "cors": Cors,

@@ -138,14 +138,10 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ({"lock": "soon"}, "plugins.c.lock: 'soon' is not a duration"),
         ({"max_file_size": "3 apples"}, "plugins.c.max_file_size: '3 apples' is not a size"),
         ({"eviction": "yes"}, "plugins.c.eviction: expected true or false"),
-        ({"step": "response"}, ""),
         ({"max_tll": "1h"}, "plugins.c.max_tll: unknown key"),
     ],
 )
 def test_what_no_key_may_be(section: dict[str, Any], said: str) -> None:
-    if not said:  # the stage looks at that for all plugins
-        assert Cache.steps == ()
-        return
     with pytest.raises(PluginRefused) as refused:
         made(**section)
     (problem,) = refused.value.problems
@@ -162,6 +158,7 @@ def test_a_look_around_is_refused_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("section", "said"),
     [
+        ({"keep_set_cookie": True}, "keep_set_cookie: whoever is answered from the cache gets the cookies that were somebody else's"),
         ({"eviction": False}, "eviction: has no effect: there is a bound, and what is asked for least goes"),
         ({"predictor": False}, "predictor: is off; pingap 0.13.9 takes false for true"),
         ({"namespace_max_size": "5mb"}, "namespace_max_size: has no effect without a namespace"),

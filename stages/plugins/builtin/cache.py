@@ -141,6 +141,7 @@ class CacheSettings(Settings):
 class Cache(Plugin[CacheSettings]):
     category = "cache"
     model = CacheSettings
+    steps = ("request",)
     files = ("directory",)
     is_innermost = True
 
@@ -189,6 +190,8 @@ class Cache(Plugin[CacheSettings]):
             yield "eviction", "has no effect: there is a bound, and what is asked for least goes", "0.13.9 takes false for true, too"
         if "predictor" in settings.model_fields_set and not settings.predictor:
             yield "predictor", "is off; pingap 0.13.9 takes false for true", "leave it out, and it is on"
+        if settings.keep_set_cookie:
+            yield "keep_set_cookie", "whoever is answered from the cache gets the cookies that were somebody else's", "strip_set_cookie"
         if settings.namespace_max_size and not settings.namespace:
             yield "namespace_max_size", "has no effect without a namespace", 'bound the place: directory = "…?max_size=1gb"'
         size = read.place.max_size

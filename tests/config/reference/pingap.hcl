@@ -60,7 +60,7 @@ server "reading" {
     proxy_add_headers            = ["X-Seen-By:reading-room", "X-Desk:$hostname"]
     rewrite                      = "^/(east|west)/catalogue/(.*)$ /v2/$1/$2"
     weight                       = 2048
-    plugins                      = ["number", "doorman", "badge", "queue", "pingap:compression"]
+    plugins                      = ["number", "doorman", "badge", "queue", "memory", "pingap:compression"]
     client_max_body_size         = "5MB"
     max_processing               = 250
     enable_reverse_proxy_headers = true
@@ -291,6 +291,21 @@ plugin "number" {
   size        = 12
   header_name = "X-Reading-Id"
   remark      = "each request has a number"
+}
+
+plugin "memory" {
+  category            = "cache"
+  directory           = "~/cache/reading-room?levels=1:2&inactive=1d&max_size=2gb"
+  namespace           = "catalogue"
+  headers             = ["Accept-Language"]
+  lock                = "2s"
+  max_ttl             = "1h"
+  max_file_size       = "3mb"
+  eviction            = true
+  predictor           = true
+  check_cache_control = true
+  purge_ip_list       = ["127.0.0.1", "10.20.0.0/16"]
+  skip                = "/(lending|desk)"
 }
 
 plugin "doorman" {

@@ -9,7 +9,7 @@ location "catalogue" {
     proxy_add_headers = ["X-Seen-By:reading-room", "X-Desk:$hostname"]
     rewrite = "^/(east|west)/catalogue/(.*)$ /v2/$1/$2"
     weight = 2048
-    plugins = ["number", "doorman", "badge", "queue", "pingap:compression", "labels", "spelling"]
+    plugins = ["number", "doorman", "badge", "queue", "memory", "pingap:compression", "labels", "spelling"]
     client_max_body_size = "5MB"
     max_processing = 250
     enable_reverse_proxy_headers = true

@@ -7,6 +7,21 @@ plugin "number" {
     remark = "each request has a number"
 }
 
+plugin "memory" {
+    category = "cache"
+    directory = "~/cache/reading-room?levels=1:2&inactive=1d&max_size=2gb"
+    namespace = "catalogue"
+    headers = ["Accept-Language"]
+    lock = "2s"
+    max_ttl = "1h"
+    max_file_size = "3mb"
+    eviction = true
+    predictor = true
+    check_cache_control = true
+    purge_ip_list = ["127.0.0.1", "10.20.0.0/16"]
+    skip = "/(lending|desk)"
+}
+
 plugin "doorman" {
     category = "ip_restriction"
     step = "request"
