@@ -11,13 +11,10 @@ from pingap.stages.caching.freshness import last_modified_of, lifetime_of, with_
 from pingap.stages.caching.policy import Policy
 from pingap.stages.caching.tags import tags_of
 from pingap.stages.caching.vary import names_of
-from pingap.stages.headers import cutter, has_line, joined, value_of, without_names_of
+from pingap.stages.headers import cutter, has_line, value_of, without_names_of
 from pingap.stages.http_dates import parse_date
 
 _CONDITIONS: Final = cutter((b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"))
-_SURROGATES: Final = cutter((b"surrogate-capability",))
-
-_CAPABILITY: Final = b'pingap="Surrogate/1.0"'
 
 
 def conditions_of(entry: CacheEntry) -> bytes:
@@ -32,16 +29,10 @@ def conditions_of(entry: CacheEntry) -> bytes:
 
 def without_conditions(request_headers: bytes) -> bytes:
     """A request's block as it goes to the backend: for the whole answer, since it is for others, too. Without the client's own conditions
-    and range, and with who we are to Surrogate-Control."""
-    headers = (
-        _CONDITIONS(request_headers) if request_headers.find(b"range: ") >= 0 or request_headers.find(b"\nif-") >= 0 else request_headers
-    )
-    if headers.startswith(b"if-"):
-        headers = _CONDITIONS(headers)
-    if has_line(headers, b"surrogate-capability: "):
-        before = joined(headers, b"surrogate-capability") or b""
-        return _SURROGATES(headers) + b"surrogate-capability: %b, %b\r\n" % (before, _CAPABILITY)
-    return headers + b"surrogate-capability: %b\r\n" % _CAPABILITY
+    and range, that is."""
+    if request_headers.find(b"range: ") < 0 and request_headers.find(b"\nif-") < 0 and not request_headers.startswith(b"if-"):
+        return request_headers
+    return _CONDITIONS(request_headers)
 
 
 _OF_THE_BODY: Final = (

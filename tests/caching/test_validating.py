@@ -66,20 +66,14 @@ def test_conditions_are_what_the_origin_wrote() -> None:
     "line", ['if-none-match: "x"', "if-match: *", "if-modified-since: x", "if-unmodified-since: x", 'if-range: "x"', "range: bytes=0-1"]
 )
 def test_a_request_for_all_has_no_conditions_of_one(line: str) -> None:
-    capability = 'surrogate-capability: pingap="Surrogate/1.0"'
     for lines in (
         [line, "host: a", "x-range: y"],
         ["host: a", line, "x-range: y"],
         ["host: a", "x-range: y", line],
         ["host: a", line, line, "x-range: y"],
     ):
-        assert without_conditions(block(*lines)) == block("host: a", "x-range: y", capability)
-    assert without_conditions(block("host: a")) == block("host: a", capability)
-
-
-def test_we_stand_behind_other_surrogates() -> None:
-    found = without_conditions(block('surrogate-capability: cdn="Surrogate/1.0 ESI/1.0"', "host: a"))
-    assert found == block("host: a", 'surrogate-capability: cdn="Surrogate/1.0 ESI/1.0", pingap="Surrogate/1.0"')
+        assert without_conditions(block(*lines)) == block("host: a", "x-range: y")
+    assert without_conditions(block("host: a")) == block("host: a")
 
 
 def test_a_304_replaces_what_it_has_and_leaves_the_rest() -> None:
