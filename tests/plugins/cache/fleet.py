@@ -160,6 +160,13 @@ class FlightFleet:
                     self.replicas[to].hand(message)
         return seen
 
+    def carry(self, source: int, to: int) -> None:
+        """Delivers what is on the way from one to another, and nothing else."""
+        sent = self.replicas[source].context.sent
+        self.replicas[source].context.sent = [entry for entry in sent if entry[0] != to]
+        for _, message in [entry for entry in sent if entry[0] == to]:
+            self.replicas[to].hand(message)
+
     def sweep(self, seconds: float) -> None:
         self.now += seconds
         for actor in self.states:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from pingap.stages.plugins.cache.flights import back_off, flights, table
+from pingap.stages.plugins.cache.flights import unstorable as unstorable_keys
+from pingap.stages.plugins.cache.flights.back_off import BackOff
 from pingap.stages.plugins.cache.flights.flights import WAIT
-from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
+from pingap.stages.plugins.cache.flights.growing_body import PIECE, GrowingBody
 from pingap.stages.plugins.cache.flights.growth import GrowthCut
+from pingap.stages.plugins.cache.flights.unstorable import UnstorableKeys
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN, LOOK
 from tests.plugins.cache.fleet import ACCEPT, FAR, LOCK, SID, FlightFleet, Part, entry_of
 
@@ -224,6 +228,45 @@ async def test_a_success_ends_the_back_off(fleet: FlightFleet) -> None:
     assert last.kind == FETCH, "the first failure again"
 
 
+async def test_so_many_wait_at_most_and_more_are_told_that_it_is_too_much(monkeypatch: pytest.MonkeyPatch, fleet: FlightFleet) -> None:
+    """Not to go alone: an origin that so many wait for must not be asked by all the others at once."""
+    monkeypatch.setattr(table, "MOST_OF_KEY", 3)
+    monkeypatch.setattr(table, "MOST", 5)
+    monkeypatch.setattr(flights, "MOST", 7)
+    keys = [fleet.key_of(101), fleet.key_of(101, 10_000), fleet.key_of(101, 20_000)]
+    asked = [fleet[101].ask(SID + number, key) for key in keys[:2] for number in range(5)]
+    kinds = [(one.kind, one.turn.reason if one.is_told else "") for one in asked]
+    full = (FAILED, "overloaded")
+    assert kinds == [(FETCH, ""), (0, ""), (0, ""), (0, ""), full, (FETCH, ""), (0, ""), (0, ""), full, full]
+    others = [fleet[100].ask(SID + number, keys[2]) for number in range(9)]
+    assert [one.kind for one in others] == [0] * 7 + [FAILED] * 2, "and so many ask others at most"
+    fleet.deliver()
+    assert [one.kind for one in others] == [FETCH] + [FAILED] * 8
+    asked[0].lease.stored()
+    assert [one.kind for one in asked[1:4]] == [LOOK] * 3
+
+
+def test_what_is_remembered_of_keys_is_bounded_and_the_oldest_goes_first() -> None:
+    unstorable, failing = UnstorableKeys(), BackOff()
+    for number in range(unstorable_keys.KEPT + 5):
+        unstorable.remember(str(number), 60.0, 0, 1.0)
+        failing.failed(str(number), "connect_failed", 1.0)
+    assert len(unstorable) == unstorable_keys.KEPT and len(failing) == back_off.KEPT
+    assert unstorable.left("0", 0, 2.0) == 0.0 and unstorable.left("9", 0, 2.0) == 59.0
+    assert failing.of("0", 1.5) is None and failing.of(str(unstorable_keys.KEPT), 1.5) is not None
+
+
+def test_a_back_off_doubles_up_to_a_bound_and_is_forgiven() -> None:
+    failing, now, windows = BackOff(), 0.0, []
+    for _ in range(40):
+        known = failing.failed("k", "connect_failed", now)
+        assert failing.failed("k", "gateway_timeout", now + 0.1) == known, "another of the same try"
+        windows.append(known.again - now)
+        now = known.again
+    assert windows == [1.0, 2.0, 4.0, 8.0, 16.0] + [32.0] * 35
+    assert failing.failed("k", "connect_failed", now + back_off.FORGIVEN).failures == 1
+
+
 # -- purges ------------------------------------------------------------------------------------------
 
 
@@ -298,6 +341,92 @@ async def test_a_fill_that_fails_cuts_off_who_reads_along(fleet: FlightFleet, tm
             await read(body)
 
 
+async def test_a_body_that_turns_out_too_large_for_the_store_is_read_to_its_end_by_who_has_joined(
+    fleet: FlightFleet, tmp_path: Path
+) -> None:
+    key = fleet.key_of(101)
+    asked = [fleet[actor].ask(SID + actor, key) for actor in (100, 101, 102)]
+    fleet.deliver()
+    first = next(one for one in asked if one.kind == FETCH)
+    part = Part(tmp_path / "part")
+    first.lease.growing(entry_of(), part)
+    fleet.deliver()
+    first.lease.unstorable(60.0)
+    fleet.deliver()
+    late = fleet[102].ask(SID + 9, key)
+    fleet.deliver()
+    assert late.kind == ALONE
+    part.write(b"to the end")
+    first.lease.grew()
+    first.lease.whole()
+    first.lease.ended()
+    fleet.deliver()
+    assert [await read(one.turn.body) for one in asked if one is not first] == [b"to the end"] * 2
+    assert [len(fleet[actor].flights._joins) for actor in fleet.states] == [0, 0, 0]
+
+
+async def test_a_fetcher_that_is_silent_or_has_nothing_to_read_any_more_holds_up_nobody(fleet: FlightFleet, tmp_path: Path) -> None:
+    key = fleet.key_of(101)
+    first = fleet[100].ask(SID, key)
+    fleet.deliver()
+    part = Part(tmp_path / "part")
+    first.lease.growing(entry_of(), part)
+    fleet.deliver()
+    waits = fleet[102].ask(SID + 1, key)
+    fleet.carry(102, 101)
+    fleet.carry(101, 102)  # it has been told to join, and asks the one that fetches
+    fleet.sweep(WAIT)
+    assert (waits.kind, waits.turn.reason) == (ALONE, "owner_silent")
+    fleet.deliver()
+    Path(part.path).unlink()
+    nowhere = fleet[102].ask(SID + 2, key)
+    fleet.deliver()
+    assert (nowhere.kind, nowhere.turn.reason) == (ALONE, "cannot_join"), "it has tried a few times"
+    again = fleet[102].ask(SID + 3, key)
+    fleet.carry(102, 101)
+    fleet.carry(101, 102)
+    first.lease.stored()
+    fleet.carry(102, 100)
+    fleet.deliver()
+    assert again.kind == FETCH and again.turn.is_late, "that has ended meanwhile: it asks anew, and will find it in the store"
+
+
+async def test_a_client_that_reads_slowly_reads_from_the_file_and_holds_up_nobody(fleet: FlightFleet, tmp_path: Path) -> None:
+    asked = FlightFleet(1)[100].ask()
+    part = Part(tmp_path / "part")
+    body = asked.lease.growing(entry_of(), part)
+    slow, quick = aiter(body), aiter(body)
+    part.write(bytes(1_000_000))
+    asked.lease.grew()
+    assert len(await anext(slow)) == PIECE
+    assert sum([len(await anext(quick)) for _ in range(4)]) == 1_000_000
+    part.write(b"end")
+    asked.lease.stored()
+    assert [piece async for piece in quick] == [b"end"]
+    assert sum([len(piece) async for piece in slow]) == 1_000_003 - PIECE
+
+
+async def test_a_part_file_that_lost_bytes_is_an_error_and_not_a_shorter_body(tmp_path: Path) -> None:
+    asked = FlightFleet(1)[100].ask()
+    part = Part(tmp_path / "part")
+    body = asked.lease.growing(entry_of(), part)
+    part.write(b"0123456789")
+    asked.lease.whole()
+    Path(part.path).write_bytes(b"01234")
+    with pytest.raises(OSError, match="shorter"):
+        await read(body)
+
+
+async def test_a_body_shorter_than_its_head_said_is_an_error(tmp_path: Path) -> None:
+    asked = FlightFleet(1)[100].ask()
+    part = Part(tmp_path / "part")
+    body = asked.lease.growing(entry_of(20), part)
+    part.write(b"0123456789")
+    asked.lease.whole()
+    with pytest.raises(OSError, match="10 bytes are missing"):
+        await read(body)
+
+
 async def test_a_part_of_a_body_that_grows_ends_with_the_part(fleet: FlightFleet, tmp_path: Path) -> None:
     asked = FlightFleet(1)[100].ask()
     part = Part(tmp_path / "part")
@@ -320,6 +449,19 @@ async def test_when_who_fetches_dies_the_next_has_its_turn(fleet: FlightFleet) -
     fleet.kill(100)
     fleet.deliver()
     assert asked[1].kind == FETCH
+
+
+async def test_when_who_fetches_dies_after_it_has_stored_the_next_looks_first(fleet: FlightFleet) -> None:
+    key = fleet.key_of(101)
+    fetches, waits = fleet[100].ask(SID, key), fleet[101].ask(SID + 1, key)
+    fleet.deliver()
+    assert [fetches.kind, waits.kind] == [0, FETCH]
+    waits.lease.ended()
+    fleet.deliver()
+    late = fleet[101].ask(SID + 2, key)
+    fleet[100].context.sent.clear()
+    fleet.kill(100)
+    assert late.kind == FETCH and late.turn.is_late
 
 
 async def test_when_who_fetches_dies_in_mid_body_its_readers_are_cut_off_but_not_if_all_was_there(

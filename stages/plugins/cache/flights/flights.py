@@ -28,7 +28,7 @@ from pingap.stages.plugins.cache.flights.joins import Joins
 from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.flights.lease import FlightLease
 from pingap.stages.plugins.cache.flights.settling import Settling
-from pingap.stages.plugins.cache.flights.states import GROWS, LIVING
+from pingap.stages.plugins.cache.flights.states import GROWS, GROWS_ON, LIVING, NOT_STORABLE
 from pingap.stages.plugins.cache.flights.table import FlightTable, Telling
 from pingap.stages.plugins.cache.flights.turns import Turn
 from pingap.stages.plugins.cache.flights.unstorable import UnstorableKeys
@@ -315,22 +315,24 @@ class Flights:
 
     # -- fetches of this process ----------------------------------------------------------
 
-    def changed(self, lease: FlightLease, seconds: float, reason: str) -> None:
+    def changed(self, lease: FlightLease, is_news: bool, seconds: float, reason: str) -> None:
         """A lease has a new state."""
         if lease.state == GROWS:
             self._joins.begun(lease)
-        else:
+        elif lease.state != GROWS_ON:
             self._joins.ended(lease)
-        if lease.state not in LIVING:
+        if lease.is_over:
             self._leases.pop(lease.ticket, None)
             _unlist(self._leases_of, lease.sid, lease.ticket)
-            if seconds > 0:
-                self._unstorable.remember(lease.name, seconds, lease.since, self._clock())
-        self._tell_owner(lease, seconds, reason)
+        if seconds > 0:
+            self._unstorable.remember(lease.name, seconds, lease.since, self._clock())
+        if is_news:
+            self._tell_owner(lease, seconds, reason)
 
     def _tell_owner(self, lease: FlightLease, seconds: float = 0.0, reason: str = "") -> None:
+        state = NOT_STORABLE if lease.state == GROWS_ON else lease.state
         seq = self._context.members.seq
-        self._hear(lease.owner, FlightNews(lease.ticket, self._me, lease.name, lease.state, lease.since, seconds, reason, seq))
+        self._hear(lease.owner, FlightNews(lease.ticket, self._me, lease.name, state, lease.since, seconds, reason, seq))
 
     def _hear(self, owner: int, news: FlightNews) -> None:
         if owner == self._me:
@@ -444,7 +446,8 @@ class Flights:
             owner = owners.of(lease.name)
             if owner != lease.owner:
                 lease.owner = owner
-                self._tell_owner(lease)
+                if lease.state in LIVING:
+                    self._tell_owner(lease)
         for one in list(self._open.values()):
             if one.flight is None and owners.of(one.ask.name) != one.owner:
                 if one.owner != me:  # the table of this one has forgotten it

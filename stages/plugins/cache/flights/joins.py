@@ -50,7 +50,7 @@ class Joins:
         grown, self._grown = self._grown, []
         for lease in dict.fromkeys(grown):
             growth = lease.growth
-            if growth is not None and lease.state == GROWS:
+            if growth is not None:
                 for actor in lease.joined:
                     self._context.send(actor, FlightGrew(lease.ticket, self._me, GROWS, growth.size))
 

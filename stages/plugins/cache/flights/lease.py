@@ -8,7 +8,7 @@ from typing import Protocol
 from pingap.stages.caching.entry import CacheEntry
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.growth import Growth
-from pingap.stages.plugins.cache.flights.states import BEGUN, CUT, GIVEN_UP, GROWS, LIVING, NOT_STORABLE, STORED, WHOLE
+from pingap.stages.plugins.cache.flights.states import BEGUN, CUT, GIVEN_UP, GROWS, GROWS_ON, LIVING, NOT_STORABLE, STORED, WHOLE
 
 
 class GrowingPart(Protocol):
@@ -26,8 +26,8 @@ class GrowingPart(Protocol):
 class LeaseHolder(Protocol):
     """Who hears of it: `Flights`."""
 
-    def changed(self, lease: FlightLease, seconds: float, reason: str) -> None:
-        """There is a new state."""
+    def changed(self, lease: FlightLease, is_news: bool, seconds: float, reason: str) -> None:
+        """There is a new state. is_news: the owner of the key is to hear of it."""
 
     def grown(self, lease: FlightLease) -> None:
         """There is more of the body."""
@@ -58,8 +58,8 @@ class FlightLease:
 
     @property
     def is_over(self) -> bool:
-        """Its outcome has been told."""
-        return self.state not in LIVING
+        """Nothing more is to be said."""
+        return self.state not in LIVING and self.state != GROWS_ON
 
     def keep(self) -> None:
         """The fetch goes on when its client leaves."""
@@ -78,8 +78,9 @@ class FlightLease:
 
     def grew(self) -> None:
         """More has been written to the part file."""
-        if self.state == GROWS and self.growth is not None and self._part is not None:
-            self.growth.grew(self._part.size)
+        growth, part = self.growth, self._part
+        if growth is not None and part is not None and not growth.is_over:
+            growth.grew(part.size)
             self._holder.grown(self)
 
     def whole(self) -> None:
@@ -87,19 +88,21 @@ class FlightLease:
         if self.state == GROWS:
             self._end_growth("")
             self._become(WHOLE)
+        elif self.state == GROWS_ON:
+            self._end_growth("")
+            self._become(NOT_STORABLE)
 
     def stored(self) -> None:
         """The store has it, for whoever looks from now on."""
-        if not self.is_over:
+        if self.state in LIVING:
             self._end_growth("")
             self._become(STORED)
 
     def unstorable(self, ttl: float) -> None:
         """The answer is not to be stored. ttl: seconds for which others need not wait for one another; 0 for what says nothing of others.
-        A body that grows must have been whole."""
-        if not self.is_over:
-            self._end_growth("internal")
-            self._become(NOT_STORABLE, ttl)
+        With a body that grows (too large, as it turns out) nobody joins any more, and who has gets the rest: say `grew` and `whole`."""
+        if self.state in LIVING:
+            self._become(GROWS_ON if self.state == GROWS else NOT_STORABLE, ttl)
 
     def outgrown(self, ttl: float) -> None:
         """The answer is too large to be stored, or cannot be: who reads along in this process goes on (`Growth.spill`), others are cut
@@ -114,7 +117,7 @@ class FlightLease:
             self._become(CUT, 0.0, kind)
 
     def ended(self) -> None:
-        """There is nothing to say of the origin: the client has left, say. The next may try."""
+        """There is nothing to say of the origin: the client has left, say. The next may try. A body that is not whole is cut off."""
         if not self.is_over:
             self._end_growth("internal")
             self._become(GIVEN_UP)
@@ -129,7 +132,8 @@ class FlightLease:
             growth.end(part.size)
 
     def _become(self, state: int, seconds: float = 0.0, reason: str = "") -> None:
+        was_told = self.state == GROWS_ON
         self.state = state
-        self._holder.changed(self, seconds, reason)
-        if state not in LIVING:
+        self._holder.changed(self, not was_told, seconds, reason)
+        if self.is_over:
             self._part = None

@@ -21,4 +21,7 @@ CUT: Final = 6
 GIVEN_UP: Final = 7
 """It ends, and that says nothing of the origin: the next may try at once."""
 
+GROWS_ON: Final = 8
+"""Only within the process that fetches: NOT_STORABLE has been told, and who reads along gets the rest."""
+
 LIVING: Final = frozenset((BEGUN, GROWS, WHOLE))
