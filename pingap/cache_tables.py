@@ -119,8 +119,7 @@ def _explained(found: Row) -> Iterator[tuple[str, str]]:
     if stored := found.get("stored"):
         yield "stored", f"status {stored['status']}, {size_of(stored['size'])}, {_ago(stored['stored'])}"
         yield "age", f"{_seconds(stored['age'])} of {_seconds(stored['lifetime'])} that {stored['lifetime_rule'] or 'it'} gives"
-        left = stored["ttl"]
-        yield "fresh", f"for {_seconds(left)} more" if left > 0 else f"until {_seconds(-left)} ago"
+        yield "fresh", _fresh(stored)
         yield (
             "stale",
             f"{_stale(stored['stale_while_revalidate'], 'while it is validated')}, {_stale(stored['stale_if_error'], 'on error')}",
@@ -140,6 +139,13 @@ def _explained(found: Row) -> Iterator[tuple[str, str]]:
     for name in ("location", "upstream", "server", "plugin"):
         if found.get(name):
             yield name, found[name]
+
+
+def _fresh(stored: Row) -> str:
+    if "purged softly" in stored["flags"]:
+        return "no: purged softly"
+    left = stored["ttl"]
+    return f"for {_seconds(left)} more" if left > 0 else f"until {_seconds(-left)} ago"
 
 
 def _chosen(value: str) -> str:

@@ -106,7 +106,7 @@ def decide(entry: CacheEntry | None, asked: AskedFor, now: float) -> Use:
             use = _NO_CACHE
         elif flags & MUST_REVALIDATE:
             use = _MUST
-        elif now < entry.fresh_until + entry.stale_while:
+        elif entry.stale_while > 0.0 and now < entry.fresh_until + entry.stale_while:
             use = _STALE_WHILE
         elif flags & PURGED_SOFTLY:
             use = _PURGED

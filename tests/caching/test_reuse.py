@@ -56,6 +56,7 @@ def entry(flags: int = 0, **changes: float) -> CacheEntry:
         (entry(MARKER), 1000, MISS),
         (entry(PURGED_SOFTLY), 1000, STALE_WHILE),
         (entry(PURGED_SOFTLY), 1070, VALIDATE),
+        (entry(PURGED_SOFTLY, stale_while=0.0), 1000, VALIDATE),
         (entry(PURGED_SOFTLY | MUST_REVALIDATE), 1000, VALIDATE),
         (None, 1000, MISS),
     ],

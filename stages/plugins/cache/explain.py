@@ -198,7 +198,10 @@ def _told(stored: StoredAnswer, asked: AskedFor, now: float) -> dict[str, Any]:
 
 def _left(entry: CacheEntry, seconds: float, now: float) -> float:
     """Of the time for which it may be used stale, what is left."""
-    return max(0.0, entry.fresh_until + seconds - max(now, entry.fresh_until))
+    if not seconds:
+        return 0.0
+    since = now if entry.flags & PURGED_SOFTLY else max(now, entry.fresh_until)
+    return max(0.0, entry.fresh_until + seconds - since)
 
 
 def _text(raw: bytes) -> str:

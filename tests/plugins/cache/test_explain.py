@@ -105,6 +105,8 @@ async def test_what_is_left_of_the_time_for_stale_answers_is_told() -> None:
     found = await told(stored(fresh_until=NOW - 10))
     assert found["stored"]["stale_while_revalidate"] == 20.0
     assert (await told(stored(flags=MUST_REVALIDATE)))["stored"]["stale_if_error"] == 0.0
+    assert (await told(stored(flags=PURGED_SOFTLY)))["stored"]["stale_while_revalidate"] == 78.0
+    assert (await told(stored(flags=PURGED_SOFTLY, stale_while=0.0)))["stored"]["stale_while_revalidate"] == 0.0
 
 
 async def test_a_miss_says_what_it_was_looked_up_by() -> None:
