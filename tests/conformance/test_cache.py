@@ -2,7 +2,57 @@
 
 from __future__ import annotations
 
-from tests.conformance.cache_suite import Verdicts
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.cache_suite import COUNTS, CacheOrigin, Verdicts
+from tests.e2e.harness import Pingap, site
+
+CACHE = """
+[plugins.cache]
+category = "cache"
+stale_if_error = "1m"
+keep_set_cookie = true
+"""
+"""What the suite asks about, and the defaults do not do: four of its checks are about stale answers, three tests about Set-Cookie."""
+
+FLOOR = {"required": 150, "optimal": 75}
+
+PLACEMENTS = [
+    pytest.param("colocated", (), id="colocated"),
+    pytest.param("split", (), id="split"),
+    pytest.param("split", ("--scale", "plugins=3"), id="three replicas"),
+]
+
+MANUAL = Path(__file__).parents[2] / "docs" / "caching.md"
+
+
+def known() -> set[str]:
+    """Ids of the tests that docs/caching.md says are missed, each with its reason."""
+    section = MANUAL.read_text().partition("\n## Conformance\n")[2].partition("\n## ")[0]
+    return set(re.findall(r"(?m)^\| `([a-zA-Z0-9=-]+)` \|", section))
+
+
+@pytest.fixture(scope="module")
+def cache_origin() -> Iterator[CacheOrigin]:
+    with CacheOrigin() as origin:
+        yield origin
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("placement", "up"), PLACEMENTS)
+def test_the_suite_is_passed(cache_origin: CacheOrigin, placement: str, up: tuple[str, ...]) -> None:
+    """But for what the manual names. Its counts are a floor, whatever the manual says."""
+    with Pingap(site([cache_origin.port], location='plugins = ["cache"]', more=CACHE), placement, up=up) as instance:
+        verdicts = cache_origin.judge_patiently(instance.port, known())
+    print(verdicts.table())
+    for kind, most in COUNTS.items():
+        assert verdicts.count(kind) == most
+        assert verdicts.passed(kind) >= FLOOR[kind], verdicts.table()
+        assert {miss.id for miss in verdicts.misses(kind)} <= known(), verdicts.table()
 
 
 def told(id: str, fault: str = "", *needs: str, kind: str = "required") -> dict[str, object]:
@@ -25,3 +75,5 @@ def test_what_depends_on_a_failed_test_has_not_passed() -> None:
         "required: c: depends on b",
         "required: a: Assertion: no",
     ]
+    later = verdicts.with_later([told("a")])
+    assert (later.passed("required"), later.count("required")) == (3, 3)
