@@ -86,6 +86,15 @@ class Overloaded(Exception):
     """Too much to do: raised in a hook (by `Host.in_thread`, or by yours) it answers 503."""
 
 
+class PageInstead(Exception):
+    """Raised in a hook of ours: the client gets this error page, and nothing has failed here."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        """In stages/errors.py."""
+
+
 class HookError(Exception):
     """Code of a plugin failed; the cause is what it raised."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pingap.bus.repeats import Repeats
 from pingap.stages.plugins import user_code
 from pingap.stages.plugins.chain import Chain
-from pingap.stages.plugins.exchange import HookError, Overloaded
+from pingap.stages.plugins.exchange import HookError, Overloaded, PageInstead
 
 
 class Failures:
@@ -21,6 +21,8 @@ class Failures:
         """A hook or a transformer of a request that is here failed, or had too much to do."""
         cause = _cause(error)
         name = error.plugin if isinstance(error, HookError) else ""
+        if isinstance(cause, PageInstead):
+            return
         if isinstance(cause, Overloaded):
             self._count("plugin_sheds", plugin=name)
             self._tell("warn", "a plugin has too much to do", name, cause)
@@ -42,7 +44,10 @@ class Failures:
 
 def answer_to(error: Exception) -> str:
     """The kind of error (stages/errors.py) that the client is told."""
-    return "overloaded" if isinstance(_cause(error), Overloaded) else "plugin_failed"
+    cause = _cause(error)
+    if isinstance(cause, PageInstead):
+        return cause.kind
+    return "overloaded" if isinstance(cause, Overloaded) else "plugin_failed"
 
 
 def _cause(error: BaseException) -> BaseException:

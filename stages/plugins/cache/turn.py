@@ -28,6 +28,7 @@ from pingap.stages.caching.reuse import (
 from pingap.stages.caching.storing import Storable, judge
 from pingap.stages.caching.validating import conditions_of, freshened, without_conditions
 from pingap.stages.caching.vary import chosen_by, marker, variant_key
+from pingap.stages.errors import KINDS
 from pingap.stages.messages import UNKNOWN, Affinity
 from pingap.stages.plugins.bodies import stages_of
 from pingap.stages.plugins.cache import serving
@@ -38,7 +39,7 @@ from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, J
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.cache.sink import StoreSink
 from pingap.stages.plugins.cache.stored_bodies import BodyGone
-from pingap.stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, reply
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, PageInstead, Reply, Result, reply
 from pingap.stages.plugins.pieces import Pieces
 from pingap.stages.plugins.stream import PluginStream
 
@@ -217,9 +218,9 @@ class CacheTurn:
             stale = self._stale
             if stale is not None and may_be_stale_on_error(stale.entry, self._parts.store.now(), self._asked):
                 return self._serve(stale, "stale", turn.reason)
-            if turn.reason == "overloaded":
-                return reply(503, "", [("cache-control", "no-store"), ("retry-after", "1")])
-            return self._fetch()
+            self._told("failed")
+            # A status of the backend's is told as a gateway tells of one that it cannot use.
+            raise PageInstead(turn.reason if turn.reason in KINDS else "bad_gateway")
         return self._look()
 
     def _is_there(self) -> bool:

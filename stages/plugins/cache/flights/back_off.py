@@ -25,8 +25,14 @@ class Failing(NamedTuple):
     failures: int
     """In a row."""
     again: float
-    """When the next may try; monotonic seconds."""
+    """When the next may try that has a stale answer to give meanwhile; monotonic seconds."""
+    soon: float
+    """The same of one that has none: its client would be told of an error, though the origin may be back."""
     kind: str
+
+    def end(self, has_stale: bool) -> float:
+        """Of the window in which nobody tries."""
+        return self.again if has_stale else self.soon
 
 
 class BackOff:
@@ -51,10 +57,12 @@ class BackOff:
         """One more. A fetch that began before the window and fails within it does not make it longer."""
         known = self.of(name, now)
         if known is not None and now < known.again:
+            if now >= known.soon:
+                known = self._by_name[name] = known._replace(soon=min(now + FIRST, known.again))
             return known
         failures = known.failures + 1 if known is not None else 1
         seconds = min(FIRST * 2.0 ** min(failures - 1, 30), LONGEST)
-        failing = Failing(failures, now + seconds, kind)
+        failing = Failing(failures, now + seconds, now + FIRST, kind)
         self._by_name[name] = failing
         self._by_name.move_to_end(name)
         if len(self._by_name) > KEPT:

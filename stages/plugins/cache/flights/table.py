@@ -112,9 +112,9 @@ class FlightTable:
         if current is not None:
             if current[1].state == GROWS:
                 return self._told(ask, JOIN, fetcher=current[0][0], flight=current[0][1])
-        elif failing is not None and now < failing.again:
+        elif failing is not None and now < failing.end(ask.has_stale):
             if self._is_hopeless(ask, now + ask.lock, failing):
-                return self._told(ask, FAILED, reason=failing.kind, seconds=failing.again - now)
+                return self._told(ask, FAILED, reason=failing.kind, seconds=failing.end(ask.has_stale) - now)
         elif self._may_begin(name):
             if key is None:
                 key = self._keys[name] = _FlownKey()
@@ -125,8 +125,8 @@ class FlightTable:
             key = self._keys[name] = _FlownKey()
         key.waiting[ask.asker, ask.ticket] = _HeldAsk(ask, now + ask.lock, failing is not None)
         self._waiting += 1
-        if failing is not None and now < failing.again:
-            self._await(name, key, failing.again)
+        if failing is not None and now < failing.soon:
+            self._await(name, key, failing.soon)
         return self._told(ask, HELD, reason=failing.kind if failing is not None else "")
 
     def left(self, asker: int, ticket: int, name: str, now: float) -> list[Telling]:
@@ -177,14 +177,14 @@ class FlightTable:
                 continue
             if self._is_hopeless(ask, until, failing):
                 self._drop(key, place)
-                found.append((ask.asker, self._told(ask, FAILED, reason=failing.kind, seconds=max(0.0, failing.again - now))))
+                found.append((ask.asker, self._told(ask, FAILED, reason=failing.kind, seconds=max(0.0, failing.end(ask.has_stale) - now))))
             elif not knows:
                 key.waiting[place] = _HeldAsk(ask, until, True)
                 found.append((ask.asker, self._told(ask, HELD, reason=failing.kind)))
         return found
 
     def _is_hopeless(self, ask: FlightAsk, until: float, failing: Failing) -> bool:
-        return ask.has_stale or until <= failing.again
+        return ask.has_stale or until <= failing.soon
 
     def _tell(
         self, key: _FlownKey, since: int, verdict: int, reason: str = "", seconds: float = 0.0, fetcher: int = 0, flight: int = 0
@@ -212,8 +212,8 @@ class FlightTable:
         if alone is None or not self._may_begin(name):
             return []
         failing = self._back_off.of(name, now)
-        if failing is not None and now < failing.again:
-            self._await(name, key, failing.again)
+        if failing is not None and now < failing.soon:
+            self._await(name, key, failing.soon)
             return []
         self._drop(key, (alone.asker, alone.ticket))
         return [(alone.asker, self._begin(key, alone))]
