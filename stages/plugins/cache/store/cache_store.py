@@ -26,7 +26,7 @@ from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Orde
 from pingap.stages.plugins.cache.store.part_file import PartFile
 from pingap.stages.plugins.cache.store.purge_log import Purge
 from pingap.stages.plugins.cache.store.purges_seen import PurgesSeen
-from pingap.stages.plugins.cache.store.records import SOFT, Spot, unpack_record, unpack_spot, version_of
+from pingap.stages.plugins.cache.store.records import INLINE, SOFT, Spot, stored_in, unpack_record, unpack_spot, version_of
 from pingap.stages.plugins.cache.store.shared_table import AGES
 from pingap.stages.plugins.cache.store.shelf import StoreShelf
 from pingap.stages.plugins.cache.store.short_keys import short_key
@@ -107,48 +107,53 @@ class CacheStore:
         if shelf is None or shelf.is_over():
             self._missed_shelf()
             return None
-        short = short_key(key)
         try:
-            row = shelf.index.find(short)
+            row = shelf.index.find(short_key(key))
             if row is None:
                 self.counts.misses += 1
                 return None
-            spot = unpack_spot(row)
-            if self._is_waiting and RWF_NOWAIT:
-                data = self._read_now(shelf, spot)
-                if data is None:
-                    return self._get_in_thread(shelf, key, spot)
+            file = 0
+            if len(row) == INLINE.size:
+                number, slot, segment, offset, size, flags = INLINE.unpack(row)
             else:
-                data = shelf.files.read(spot.segment, spot.offset, spot.size)
+                number, slot, segment, offset, size, flags, file, _ = unpack_spot(row)
+            if self._is_waiting:
+                now = self._read_now(shelf, segment, offset, size)
+                if now is None:
+                    return self._get_in_thread(shelf, key, unpack_spot(row))
+                data = now
+            else:
+                data = shelf.files.read(segment, offset, size)
         except (OSError, lmdb.Error, ValueError) as error:
             self._unreadable(shelf, key, error)
             return None
-        return self._stored(shelf, key, spot, data)
+        return self._stored(shelf, key, data, number, slot, flags, file)
 
-    def _stored(self, shelf: StoreShelf, key: bytes, spot: Spot, data: bytes) -> StoredAnswer | None:
-        record = unpack_record(data)
-        if record is None or record.key != key:
-            if record is None:
-                self._unreadable(shelf, key, None)
-            else:
-                self.counts.misses += 1
+    def _stored(self, shelf: StoreShelf, key: bytes, data: bytes, number: int, slot: int, flags: int, file: int) -> StoredAnswer | None:
+        stored = stored_in(data, key)
+        if stored is None:
+            self._unreadable(shelf, key, None)
             return None
+        entry, body = stored
         now = self.now()
         if now >= self._aged:
             self._grow_older(now)
-        shelf.table.touch(spot.slot, self._age)
+        shelf.table.touch(slot, self._age)
         self.counts.hits += 1
-        entry = record.entry
-        if spot.flags & SOFT:
+        if flags & SOFT:
             entry = replace(entry, flags=entry.flags | PURGED_SOFTLY)
-        body = FileSpot(shelf.files.body_path(spot.file), not self._is_waiting) if spot.file else record.body
-        return StoredAnswer(entry, body, version_of(spot))
+        version = number << 2 | (flags & SOFT) >> 1
+        if file:
+            return StoredAnswer(entry, FileSpot(shelf.files.body_path(file)), version)
+        return StoredAnswer(entry, body, version)
 
     @staticmethod
-    def _read_now(shelf: StoreShelf, spot: Spot) -> bytes | None:
+    def _read_now(shelf: StoreShelf, segment: int, offset: int, size: int) -> bytes | None:
         """None: it has to be waited for, or this file system cannot tell. Raises OSError."""
+        if not RWF_NOWAIT:
+            return None
         try:
-            return shelf.files.read_now(spot.segment, spot.offset, spot.size)
+            return shelf.files.read_now(segment, offset, size)
         except OSError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
                 return None
@@ -160,7 +165,7 @@ class CacheStore:
         except OSError as error:
             self._unreadable(shelf, key, error)
             return None
-        return self._stored(shelf, key, spot, data) if shelf is self._shelf else None
+        return self._stored(shelf, key, data, *spot[:2], spot.flags, spot.file) if shelf is self._shelf else None
 
     def _unreadable(self, shelf: StoreShelf, key: bytes, error: Exception | None) -> None:
         """It was freed between the index and the file, or the disk fails."""

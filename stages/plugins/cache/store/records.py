@@ -17,7 +17,7 @@ MAGIC: Final = b"PgC1"
 RECORD: Final = Struct("<4sIIHB")
 """MAGIC, bytes of the packed entry, of the body behind it, of the key's end; whether that end continues the entry's own key."""
 
-_INLINE: Final = Struct("<QIIIIB")
+INLINE: Final = Struct("<QIIIIB")
 _FILED: Final = Struct("<QIIIIBQQ")
 
 TAGGED: Final = 1
@@ -68,13 +68,13 @@ def version_of(spot: Spot) -> int:
 
 
 def pack_spot(spot: Spot) -> bytes:
-    return _FILED.pack(*spot) if spot.file else _INLINE.pack(*spot[:6])
+    return _FILED.pack(*spot) if spot.file else INLINE.pack(*spot[:6])
 
 
 def unpack_spot(row: bytes) -> Spot:
     """Raises ValueError for what is no row."""
     try:
-        return Spot(*_INLINE.unpack(row)) if len(row) == _INLINE.size else Spot(*_FILED.unpack(row))
+        return Spot(*INLINE.unpack(row)) if len(row) == INLINE.size else Spot(*_FILED.unpack(row))
     except error as problem:
         raise ValueError(f"not a row of the index: {problem}") from None
 
@@ -108,6 +108,24 @@ def unpack_record(data: bytes) -> Record | None:
         return None
     end = data[RECORD.size : start]
     return Record(entry.key + end if continues else end, entry, data[start + head :])
+
+
+def stored_in(data: bytes, key: bytes) -> tuple[CacheEntry, bytes] | None:
+    """Entry and body of a record, if it is a whole one and that key's. For each hit: it makes nothing else."""
+    if len(data) < RECORD.size:
+        return None
+    magic, head, body, rest, continues = RECORD.unpack_from(data)
+    start = RECORD.size + rest
+    if magic != MAGIC or len(data) != start + head + body:
+        return None
+    try:
+        entry = _unpack(data[start : start + head])
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    if rest == 0:
+        return (entry, data[start + head :]) if entry.key == key else None
+    end = data[RECORD.size : start]
+    return (entry, data[start + head :]) if (entry.key + end if continues else end) == key else None
 
 
 def records_in(data: bytes) -> list[tuple[int, int]]:
