@@ -75,6 +75,7 @@ CASES: dict[str, Case] = {
         sees={"authorization": None},
         refused=("", {"authorization": "Basic bm8="}, 401),
     ),
+    "cache": Case("cache_status = false"),
     "combined_auth": Case(
         'authorizations = [{ app_id = "app", secret = "sesame", deviation = 3600 }]',
         target=f"?app_id=app&ts={NOW}&digest={DIGEST}",

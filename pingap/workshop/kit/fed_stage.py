@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+from secrets import token_hex
 from typing import Any, Final, Self
 
 from msgspec.structs import replace
@@ -53,6 +56,7 @@ class FedStage:
 
     def __init__(self, plugins: Sections, upstream: str = "u", names: list[str] | None = None, actor: int = PLUGINS) -> None:
         self.context = FakeContext("plugins", actor)
+        self.context.run_dir = f"/nonexistent-{token_hex(8)}/run"  # caches in memory are found by it
         self.members(ACCEPT, ROUTING, actor, UPSTREAM, CONFIG)
         self.actor = PluginsActor(self.context)
         self.generation = 0
@@ -76,6 +80,10 @@ class FedStage:
         await self.actor.stop()
         for _ in range(3):
             await asyncio.sleep(0)
+        if "pingap.stages.plugins.cache.store.places" in sys.modules:  # else no cache has been opened
+            from pingap.stages.plugins.cache.store.memory_place import remove_memory
+
+            remove_memory(os.path.dirname(self.context.run_dir))
 
     def members(self, *ids: int) -> None:
         """A new table; what it no longer names is gone."""

@@ -74,10 +74,8 @@ class Caching:
 
     def _key_of(self, exchange: Exchange) -> bytes:
         routed = exchange._routed
-        extra: tuple[bytes, ...] = (routed.location.encode(),)
-        if exchange._key_parts is not None:
-            extra += tuple([part.encode("utf-8", "surrogateescape") for part in exchange._key_parts])
-        return self._parts.rules.keys.key_of(_SCHEMES[routed.peer.scheme], routed.host, exchange._target, exchange.headers.raw, extra)
+        scheme = _SCHEMES[routed.peer.scheme]
+        return self._parts.rules.keys.key_of(scheme, routed.host, exchange._target, exchange.headers.raw, exchange.key_parts)
 
     def _known(self, key: bytes) -> KnownOfKey:
         store = self._parts.store
