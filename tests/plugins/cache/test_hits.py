@@ -1,0 +1,159 @@
+"""What clients get of the cache, the machine and its store between: bodies that are gone, and coded forms that are made once."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pingap.stages.headers import value_of
+from pingap.stages.messages import Data, Response, Routed
+from pingap.stages.plugins.builtin import compression, encodings
+from pingap.stages.plugins.cache import derived_keeper
+from tests.plugins.script import Stage, bodies, credit, data
+
+TEXT = b"All work and no play makes Jack a dull boy.\n" * 100
+LONG = b"".join(b"%d is a number.\n" % number for number in range(40_000))
+"""So long that it is a file of the store's."""
+
+FRESH = 'content-type: text/plain\ncache-control: max-age=60\netag: "a"'
+STALE = 'content-type: text/plain\ncache-control: max-age=0, stale-if-error=60\netag: "a"'
+
+
+class Site:
+    """A cache with compression behind it, on a disk; and a backend."""
+
+    def __init__(self, folder: Path, **keys: Any) -> None:
+        cache = {"category": "cache", "directory": str(folder), **keys}
+        self.stage = Stage({"k": cache, "c": {"category": "compression", "gzip_level": 6}})
+        self.folder = folder
+        self.body = LONG
+        self.head = FRESH
+        self.status = 200
+        self.error = ""
+        self.fetched = 0
+        self.before_answer: Any = None
+
+    async def ask(self, headers: str = "") -> tuple[Response, bytes]:
+        """A request, until all of its answer is there."""
+        stage = self.stage
+        out: list[Any] = []
+        some = await stage.run(stage.request(headers=headers))
+        for _ in range(2000):
+            out += some
+            if any(isinstance(one, Response | Data) and (one.ended or getattr(one, "error", "")) for one in some):
+                head = next(one for one in out if isinstance(one, Response))
+                return head, bodies(out)
+            if any(isinstance(one, Routed) for one in some):
+                some = await self._answered()
+                continue
+            wants = sum(len(one.body if isinstance(one, Response) else one.payload) for one in some if isinstance(one, Response | Data))
+            named = any(isinstance(one, Response) and one.file is not None for one in some)
+            some = await stage.run(credit(1 << 20)) if wants or named else stage.out()
+            await asyncio.sleep(0.001)
+        raise AssertionError(f"no end of it: {out}")
+
+    async def _answered(self) -> list[Any]:
+        stage = self.stage
+        self.fetched += 1
+        if self.before_answer is not None:
+            self.before_answer()
+        if self.error:
+            return await stage.run(stage.response(status=502, error=self.error))
+        if self.status == 304:
+            return await stage.run(stage.response(self.head, status=304))
+        out = await stage.run(stage.response(self.head, self.body[:1000], len(self.body) <= 1000, length=len(self.body)))
+        for at in range(1000, len(self.body), 60_000):
+            out += await stage.run(data(self.body[at : at + 60_000], at + 60_000 >= len(self.body)))
+        return out
+
+    async def settled(self) -> None:
+        """Until what was ordered of the store is done."""
+        (parts,) = self.stage.actor._caches.all()
+        for _ in range(5000):
+            if not parts.store._orders and not parts.stage.fills:
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError("the store does not come to an end")
+
+    def files(self) -> list[Path]:
+        """Bodies that are files."""
+        return [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size == len(self.body)]
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    derived_keeper._begun.clear()
+    made = Site(tmp_path / "cache")
+    async with made.stage:
+        yield made
+
+
+async def test_a_long_hit_is_a_file_for_sendfile(site: Site) -> None:
+    assert (await site.ask())[1] == LONG
+    await site.settled()
+    for _ in range(2):
+        head, body = await site.ask()
+        assert value_of(head.headers, b"x-cache-status") == b"hit" and body == LONG and head.length == len(LONG)
+        assert head.file is not None and head.file.path == os.fsencode(site.files()[0])
+    head, body = await site.ask("range: bytes=5-9")
+    assert (head.status, body) == (206, LONG[5:10])
+    assert site.fetched == 1
+
+
+async def test_a_body_that_has_been_taken_away_is_fetched_again(site: Site) -> None:
+    await site.ask()
+    await site.settled()
+    site.files()[0].unlink()
+    head, body = await site.ask()
+    assert body == LONG and value_of(head.headers, b"x-cache-status") == b"miss" and site.fetched == 2
+    await site.settled()
+    assert (await site.ask())[1] == LONG and site.fetched == 2
+
+
+async def test_a_body_that_goes_while_the_backend_is_asked_is_an_error_once(site: Site) -> None:
+    site.head = STALE
+    await site.ask()
+    await site.settled()
+    site.status = 304
+    site.before_answer = lambda: site.files()[0].unlink()
+    head, _ = await site.ask()
+    assert head.status == 503
+    site.status, site.before_answer = 200, None
+    assert (await site.ask())[1] == LONG
+
+
+async def test_a_stale_file_is_given_when_the_backend_fails(site: Site) -> None:
+    site.head = STALE
+    await site.ask()
+    await site.settled()
+    site.error = "connect_failed"
+    head, body = await site.ask()
+    assert head.status == 200 and body == LONG and value_of(head.headers, b"x-cache-status") == b"stale"
+
+
+@pytest.mark.parametrize("content", [TEXT, LONG], ids=["short", "long"])
+async def test_a_page_is_compressed_once(site: Site, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    make = encodings.Compressor
+
+    def counted(exchange: Any, coding: str, level: int, host: Any) -> Any:
+        made.append(coding)
+        return make(exchange, coding, level, host)
+
+    monkeypatch.setattr(compression, "Compressor", counted)
+    site.body = content
+    assert (await site.ask())[1] == content
+    await site.settled()
+    for _ in range(4):
+        head, body = await site.ask("accept-encoding: gzip")
+        assert gzip.decompress(body) == content
+        assert (value_of(head.headers, b"content-encoding"), value_of(head.headers, b"etag")) == (b"gzip", b'W/"a"')
+        await site.settled()
+    assert made == ["gzip"] and head.length == len(body)
+    assert (await site.ask())[1] == content and site.fetched == 1
