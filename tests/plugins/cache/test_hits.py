@@ -121,7 +121,7 @@ async def test_a_body_that_goes_while_the_backend_is_asked_is_an_error_once(site
     await site.ask()
     await site.settled()
     site.status = 304
-    site.before_answer = lambda: site.files()[0].unlink()
+    site.before_answer = site.files()[0].unlink
     head, _ = await site.ask()
     assert head.status == 503
     site.status, site.before_answer = 200, None
