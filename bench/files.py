@@ -40,6 +40,7 @@ path = "FOLDER"
 [plugins.cache]
 category = "cache"
 directory = "memory://files?max_size=200mb"
+max_file_size = "100mb"
 [locations.folder]
 path = "/file"
 plugins = ["folder"]
