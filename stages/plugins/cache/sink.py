@@ -12,6 +12,7 @@ from pingap.stages.caching.entry import CacheEntry
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.growth import Growth
 from pingap.stages.plugins.cache.flights.lease import FlightLease
+from pingap.stages.plugins.cache.outcomes import fails_others, tell
 from pingap.stages.plugins.cache.parts import CacheParts
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class StoreSink:
         self._lease = lease
         self._most = parts.rules.max_file_size
         self._is_outgrown = False
+        self._is_let_grow = False
+        """It is not stored, and goes on in the file, for other processes that read along."""
         if lease is not None:
             self.body = lease.growing(entry, part)
             assert lease.growth is not None
@@ -46,8 +49,11 @@ class StoreSink:
         """The next bytes."""
         if self._is_outgrown:
             return self._growth.spill(data)
-        if self._most and self._part.size + len(data) > self._most:
-            return self._outgrow(data, REMEMBERED)
+        if self._most and self._part.size + len(data) > self._most and not self._is_let_grow:
+            if self._lease is None or not self._lease.joined:
+                return self._outgrow(data, REMEMBERED)
+            self._is_let_grow = True
+            self._lease.unstorable(REMEMBERED)
         waits = self._part.write(data)
         if waits is not None:
             return self._written(waits, data)
@@ -88,13 +94,18 @@ class StoreSink:
             lease.whole()
         else:
             self._growth.end(size)
+        if self._is_let_grow:
+            self._part.discard()
+            return
         stored: asyncio.Future[int] = self._parts.store.put(self._place, replace(self._entry, length=size), self._part, self._mark)
         if lease is not None:
-            stored.add_done_callback(lambda done: lease.stored())
+            tell(lease, stored, self._parts.store, self._place, self._mark)
 
     def failed(self, kind: str) -> None:
         """The rest does not come."""
         self._part.discard()
-        if self._lease is not None:
+        if self._lease is not None and fails_others(kind):
             self._lease.failed(kind)
+        elif self._lease is not None:
+            self._lease.ended()
         self._growth.cut(kind)

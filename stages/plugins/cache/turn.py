@@ -36,6 +36,7 @@ from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.lease import FlightLease
 from pingap.stages.plugins.cache.flights.turns import Turn
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN
+from pingap.stages.plugins.cache.outcomes import fails_others, tell
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.cache.sink import StoreSink
 from pingap.stages.plugins.cache.stored_bodies import BodyGone
@@ -205,7 +206,7 @@ class CacheTurn:
         if kind == FETCH:
             self._lease = turn.lease
             if turn.is_late and self._is_there():
-                self.ended()
+                self._found_stored()
                 return self._look()
             return self._fetch()
         if kind == ALONE:
@@ -222,6 +223,13 @@ class CacheTurn:
             # A status of the backend's is told as a gateway tells of one that it cannot use.
             raise PageInstead(turn.reason if turn.reason in KINDS else "bad_gateway")
         return self._look()
+
+    def _found_stored(self) -> None:
+        """Its turn to fetch came when that was done: all who wait need only look."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.stored()
+        self.ended()
 
     def _is_there(self) -> bool:
         """It has been stored meanwhile."""
@@ -333,10 +341,11 @@ class CacheTurn:
     def _keep(self, entry: CacheEntry, body: bytes) -> Result | Awaitable[Result]:
         """All of it is here."""
         entry = replace(entry, length=len(body))
-        stored = self._parts.store.put(self._place_of(entry), entry, body, self._mark)
+        parts, place = self._parts, self._place_of(entry)
+        stored = parts.store.put(place, entry, body, self._mark)
         lease, self._lease = self._lease, None
         if lease is not None:
-            stored.add_done_callback(lambda done: lease.stored())
+            tell(lease, stored, parts.store, place, self._mark)
         return self._answered(entry, body, None)
 
     def _split(self, entry: CacheEntry, stream: PluginStream, stages: list[Any] | None) -> Result | Awaitable[Result]:
@@ -387,7 +396,7 @@ class CacheTurn:
             return self._serve(stale, "revalidated-nocache")
         stored = parts.store.replace(self._place, stale.number, fresh)
         if lease is not None:
-            stored.add_done_callback(lambda done: lease.stored())
+            tell(lease, stored, parts.store, self._place, self._mark)
         if not self._exchange._has_client:
             self.ended()
             return CONTINUE
@@ -436,8 +445,11 @@ class CacheTurn:
             self.ended()
             return
         self._lease = turn.lease
-        if chain is None or (turn.is_late and self._is_there()):
+        if chain is None:
             self.ended()
+            return
+        if turn.is_late and self._is_there():
+            self._found_stored()
             return
         self._fetch()
         at = next((number for number, live in enumerate(chain.before.owners, 1) if live.name == parts.name), 0)
@@ -452,7 +464,8 @@ class CacheTurn:
 
     def failed(self, kind: str) -> Reply | Awaitable[Any] | None:
         """No backend has answered."""
-        self._fail(kind)
+        if fails_others(kind):
+            self._fail(kind)
         stale = self._stale
         has_client = self._exchange._has_client
         self.ended()
