@@ -396,7 +396,7 @@ class CacheTurn:
             return self._serve(stale, "revalidated-nocache")
         stored = parts.store.replace(self._place, stale.number, fresh)
         if lease is not None:
-            tell(lease, stored, parts.store, self._place, self._mark)
+            stored.add_done_callback(lambda done: lease.stored())
         if not self._exchange._has_client:
             self.ended()
             return CONTINUE
