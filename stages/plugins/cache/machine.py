@@ -8,7 +8,7 @@ from typing import Final
 from pingap.stages.caching.cache_status import hit
 from pingap.stages.caching.entry import StoredAnswer
 from pingap.stages.caching.invalidating import targets
-from pingap.stages.caching.reuse import PLAIN, asked_of
+from pingap.stages.caching.reuse import PLAIN, asked_of, is_fresh
 from pingap.stages.plugins.cache import purge, serving
 from pingap.stages.plugins.cache.explain import explained
 from pingap.stages.plugins.cache.flights.known import KnownOfKey
@@ -58,6 +58,10 @@ class Caching:
         since = clock()
         key = self._key_of(exchange)
         asked = asked_of(headers, rules.trusted.has(routed.client_ip))
+        if asked.no_store and not asked.only_if_cached:
+            exchange.context["cache_status"] = "bypass"
+            parts.requests["bypass"] += 1
+            return CONTINUE
         store = parts.store
         found = store.get(key)
         context = exchange.context
@@ -65,7 +69,7 @@ class Caching:
         if asked is PLAIN and isinstance(found, StoredAnswer):
             entry = found.entry
             now = store.now()
-            if not entry.flags and now < entry.fresh_until and type(found.body) is bytes:
+            if is_fresh(entry, now) and type(found.body) is bytes:
                 context["cache_status"] = "hit"
                 parts.requests["hit"] += 1
                 lines = _HIT + hit(entry.fresh_until - now) if rules.cache_status else _HIT
