@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
@@ -16,6 +17,9 @@ from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.cache.probe import probe_of
 from pingap.stages.plugins.cache.turn import CacheTurn
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result
+
+INVALID_WITHIN: Final = 5.0
+"""Seconds that the answer to a request which changes something waits for the store."""
 
 _HIT: Final = b"x-cache-status: hit\r\n"
 
@@ -90,22 +94,29 @@ class Caching:
         turn = exchange._caching
         if turn is None:
             routed = exchange._routed
-            if routed.method not in _SAFE and exchange.response is not None:
-                self._invalidate(exchange)
+            if routed.method not in _SAFE and exchange.response is not None and (orders := self._invalidate(exchange)):
+                return _continued(orders)
             return CONTINUE
         stream = self._parts.stage.streams.by_sid.get(exchange._routed.sid)
         if not isinstance(turn, CacheTurn) or stream is None or not turn.is_of(self._parts):
             return CONTINUE
         return turn.responded(stream)
 
-    def _invalidate(self, exchange: Exchange) -> None:
-        """What an unsafe method may have changed is not used any more (RFC 9111 section 4.4)."""
+    def _invalidate(self, exchange: Exchange) -> list[asyncio.Future[int]]:
+        """What an unsafe method may have changed is not used any more (RFC 9111 section 4.4). Done when these are."""
         routed, head = exchange._routed, exchange.response
         assert head is not None
         parts = self._parts
         scheme = routed.peer.scheme.encode()
-        for host, target in targets(routed.method, head.status, scheme, routed.host, exchange._target, head.headers.raw):
-            parts.store.purge_url(parts.rules.keys.url_of(scheme, host, target), False)
+        changed = targets(routed.method, head.status, scheme, routed.host, exchange._target, head.headers.raw)
+        return [parts.store.purge_url(parts.rules.keys.url_of(scheme, host, target), False) for host, target in changed]
+
+
+async def _continued(orders: list[asyncio.Future[int]]) -> Result:
+    """The answer goes on when the store has it: a client that asks again gets what it has changed. What the store cannot do in time it
+    does later; the change has been made all the same."""
+    await asyncio.wait(orders, timeout=INVALID_WITHIN)
+    return CONTINUE
 
 
 _SCHEMES: Final = {"http": b"http", "https": b"https"}
