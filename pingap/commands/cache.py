@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -13,10 +14,34 @@ from pingap.commands.options import BAD_USAGE, ask, fail
 
 LOCAL: Final = "127.0.0.1"
 
+COMPLETING: Final = 1.0
+"""Seconds for which a shell that completes a word waits."""
+
 PURGING: Final = 70.0
 """Seconds that a purge may take."""
 
-_server = click.option("--server", metavar="NAME", help="The server that the request comes to, where the URL leaves that open.")
+
+def _known(context: click.Context, word: str) -> Any:
+    """Of the running instance, for a shell that completes; None where nothing answers."""
+    from pingap import client
+
+    with suppress(client.NotRunning, client.AskRefused):
+        return client.ask(context.params.get("run_dir") or rundir.default(), word, deadline=COMPLETING)
+    return None
+
+
+def _servers(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    return sorted({row["server"] for row in _known(context, "listeners") or () if row["server"].startswith(begun)})
+
+
+def _namespaces(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    answers = (_known(context, "cache-stats") or {"answers": ()})["answers"]
+    return sorted({one["namespace"] for answer in answers for one in answer["caches"] if one["namespace"].startswith(begun)})
+
+
+_server = click.option(
+    "--server", metavar="NAME", shell_complete=_servers, help="The server that the request comes to, where the URL leaves that open."
+)
 _headers = click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header line of the request.")
 
 
@@ -93,7 +118,7 @@ def explain(
 @click.option("--prefix", metavar="URL", help="All URLs that begin so.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="All with this Cache-Tag or Surrogate-Key; may be repeated.")
 @click.option("--all", "is_all", is_flag=True, help="All that is stored.")
-@click.option("--namespace", metavar="NAME", help="With --tag and --all: of this namespace alone.")
+@click.option("--namespace", metavar="NAME", shell_complete=_namespaces, help="With --tag and --all: of this namespace alone.")
 @click.option("--soft", is_flag=True, help="Make it stale rather than remove it: it may be used while it is validated.")
 @_server
 @options.as_json

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from pingap import cli
+from tests.e2e.certificate import section
 from tests.e2e.client import Client, Response
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Exchange, Origin
@@ -62,8 +67,18 @@ def second_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def proxy(placement: str, pages: Pages, second_port: int) -> Iterator[Pingap]:
+def tls_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def proxy(placement: str, pages: Pages, second_port: int, tls_port: int) -> Iterator[Pingap]:
     more = f"""
+{section("own", HOST)}
+[servers.secure]
+addr = "127.0.0.1:{tls_port}"
+locations = ["all"]
+global_certificates = true
 [servers.second]
 addr = "127.0.0.1:{second_port}"
 locations = ["all"]
@@ -238,6 +253,33 @@ def test_explain_and_purge_by_another_server(proxy: Pingap, second_port: int) ->
     assert explained(proxy, "/page/s", "--server", "second")["server"] == "second"
     done = proxy.command("cache", "explain", "http://127.0.0.1:1/")
     assert done.returncode == 2 and "--server" in done.stderr
+
+
+def test_a_server_with_tls_is_asked_like_any_and_its_answers_are_purged_over_http(proxy: Pingap, pages: Pages, tls_port: int) -> None:
+    def secure() -> str:
+        with Client(tls_port, tls=True) as client:
+            return client.get("/page/tls").body.decode()
+
+    until(lambda: secure() == secure(), 5, "it is stored")
+    before = secure()
+    url = f"https://{HOST}:{tls_port}/page/tls"
+    found = cache(proxy, "explain", url, "-H", f"Host: {HOST}")
+    assert (found["outcome"], found["server"]) == ("hit", "secure")
+    assert found["key"].startswith(f"shop\0https://{HOST}/page/tls\0")
+    assert explained(proxy, "/page/tls")["outcome"] == "miss", "of http it is another"
+    assert purge(proxy, "/page/tls").status == 204
+    assert int(secure()) > int(before)
+    assert cache(proxy, "explain", f"https://{HOST}/page/tls")["server"] == "secure", "the only one with TLS"
+
+
+def test_a_shell_completes_servers_and_namespaces(proxy: Pingap) -> None:
+    with mock.patch.dict(os.environ, {"PINGAP_RUN_DIR": str(proxy.run_dir)}):
+        for words, found in (
+            (["cache", "explain", "x", "--server"], ["plain", "second", "secure"]),
+            (["cache", "purge", "--namespace"], ["shop"]),
+        ):
+            completer = ShellComplete(cli.commands, {}, "pingap", "_X")
+            assert [one.value for one in completer.get_completions(words, "")] == found
 
 
 def test_the_text_names_the_rule(proxy: Pingap) -> None:

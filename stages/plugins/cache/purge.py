@@ -18,7 +18,7 @@ from pingap.stages.plugins.cache.probe import Probe, probe_of
 from pingap.stages.plugins.exchange import Exchange, Reply, reply
 
 LONGEST: Final = 60.0
-"""Seconds that it may take: of a million stored answers it takes ten."""
+"""Seconds that it may take: of a million stored answers some thirty."""
 
 SCHEMES: Final = (b"http", b"https")
 
