@@ -2,7 +2,8 @@
 
     python bench/files.py [DOWNLOADS]
 
-Files of 50 MB, one client: a plugin's by sendfile and as DATA, one of `directory`, and a hit of `cache`. DATA comes of a file that was
+Files of 50 MB, one client: a plugin's by sendfile and as DATA, one of `directory`, and hits of `cache`, in memory
+(whose tmpfs costs sendfile half as much again) and on a disk. DATA comes of a file that was
 touched after the plugin opened it: accept does not take that one.
 """
 
@@ -41,6 +42,10 @@ path = "FOLDER"
 category = "cache"
 directory = "memory://files?max_size=200mb"
 max_file_size = "100mb"
+[plugins.disk]
+category = "cache"
+directory = "FOLDER/store?max_size=200mb"
+max_file_size = "100mb"
 [locations.folder]
 path = "/file"
 plugins = ["folder"]
@@ -49,8 +54,12 @@ upstream = "origin"
 path = "/cached"
 plugins = ["cache"]
 upstream = "origin"
+[locations.kept]
+path = "/kept"
+plugins = ["disk"]
+upstream = "origin"
 """
-LOCATIONS = '["all", "folder", "cached"]'
+LOCATIONS = '["all", "folder", "cached", "kept"]'
 
 
 class Origin(BaseHTTPRequestHandler):
@@ -96,10 +105,10 @@ def main(downloads: int) -> None:
         more = MORE.replace("FOLDER", root)
         for placement in ("split", "colocated"):
             with Pingap(site([origin.server_port], location='plugins = ["files"]', more=more, locations=LOCATIONS), placement) as proxy:
-                for target in ("/sendfile", "/file", "/cached"):
+                for target in ("/sendfile", "/file", "/cached", "/kept"):
                     download(proxy.port, target)
                 os.utime(path / "touched", (1, 1 + os.stat(path / "touched").st_mtime))
-                for target in ("/sendfile", "/data", "/file", "/cached"):
+                for target in ("/sendfile", "/data", "/file", "/cached", "/kept"):
                     pids, began = proxy.processes(), perf_counter()
                     before = cpu(pids)
                     for _ in range(downloads):
