@@ -110,6 +110,8 @@ def judge(
         kept = cutter(hidden)(kept)
     if not has_line(kept, b"date: "):
         kept += b"date: %b\r\n" % formatdate(wall, usegmt=True).encode()
+    if status == 200 and not has_line(kept, b"accept-ranges: "):
+        kept += b"accept-ranges: bytes\r\n"  # for it will be this cache that has parts of it
     entry = CacheEntry(
         key, status, kept, length or 0, received - lasts.age, received, received + lasts.left, 0.0, 0.0, AUTHORIZED if is_authorized else 0,
         etag, last_modified, lasts.date, lasts.left + lasts.age, lasts.rule, tags, (names,) if names else (),

@@ -46,7 +46,8 @@ def as_asked(exchange: Exchange, whole: Reply, known: Validators | None = None) 
     body: Any = whole.body
     if method == b"HEAD" or not isinstance(body, bytes | DividedBody):
         return whole
-    spans = asked_spans(headers, known, len(body) if isinstance(body, bytes) else body.length)
+    size = len(body) if isinstance(body, bytes) else body.length
+    spans = asked_spans(headers, known, size) if size >= 0 else None
     return whole if spans is None else parts_reply(whole.headers, body, spans)
 
 
