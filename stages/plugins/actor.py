@@ -74,6 +74,9 @@ from pingap.stages.steps import Steps
 REMEMBERED: Final = 4096
 """Streams that were cancelled or recalled, perhaps before they came: they are not begun any more."""
 
+LONGEST_FETCH: Final = 300.0
+"""Seconds that a cache waits for an answer which no client waits for."""
+
 SECTIONS: Final = ("basic", "locations", "upstreams", "plugins", "code")
 """Of a configuration, what this stage needs."""
 
@@ -197,6 +200,15 @@ class PluginsActor(OfStreams):
     def sum_up(self) -> None:
         self._meters.tell(self.context.count)
         self._caches.sum_up(self.context.count)
+        if self._caches.all():
+            self._sweep(monotonic())
+
+    def _sweep(self, now: float) -> None:
+        """What nobody but a cache waits for has no client's patience to end it."""
+        self._fills.sweep(now)
+        for stream in list(self._by_sid.values()):
+            if not stream.exchange._has_client and now - stream.exchange._reached > LONGEST_FETCH:
+                self._forget(stream, "it takes too long")
 
     def figures(self) -> dict[str, float]:
         return {"requests": self._count, "in_flight": len(self._by_sid)}

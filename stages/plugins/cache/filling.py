@@ -22,6 +22,10 @@ _ENDLESS: Final = 1 << 62
 """Credit of who takes all."""
 
 
+QUIET: Final = 300.0
+"""Seconds without a byte after which the rest is not waited for."""
+
+
 class FillSink(Protocol):
     """Where a fill goes."""
 
@@ -38,7 +42,7 @@ class FillSink(Protocol):
 class Fill(MovedBody):
     """The source half of one answer."""
 
-    __slots__ = ("_over", "_sink", "_to_upstream")
+    __slots__ = ("_came", "_over", "_seen", "_seen_at", "_sink", "_to_upstream")
 
     def __init__(
         self,
@@ -56,6 +60,10 @@ class Fill(MovedBody):
         self._granted_from = stream.to_upstream
         self._sink = sink
         self._over = over
+        self._came = 0
+        """Times that something has come."""
+        self._seen = -1
+        self._seen_at = 0.0
 
     @property
     def sid(self) -> int:
@@ -64,6 +72,10 @@ class Fill(MovedBody):
     @property
     def to_upstream(self) -> int:
         return self._to_upstream
+
+    def offer(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
+        self._came += 1
+        super().offer(payload, ended)
 
     def begin(self) -> None:
         """Takes what there is; a task does the rest."""
@@ -101,6 +113,17 @@ class Fill(MovedBody):
                 self._send(self._to_upstream, Cancel(self.sid, "plugins", True))
             self._sink.failed("client_closed" if isinstance(error, NoReaders) else "plugin_failed")
         self._over(self)
+
+    def is_quiet(self, now: float) -> bool:
+        """Nothing has come for QUIET seconds, as far as this was asked."""
+        if self._came != self._seen:
+            self._seen, self._seen_at = self._came, now
+        return now - self._seen_at > QUIET
+
+    def give_up(self) -> None:
+        """It is not waited for any longer."""
+        self._send(self._to_upstream, Cancel(self.sid, "plugins", True))
+        self.cut("gateway_timeout")
 
     def cut(self, kind: str) -> None:
         """The rest cannot come."""
@@ -149,6 +172,12 @@ class Fills:
         else:
             fill.offer(data.payload, data.ended)
         return True
+
+    def sweep(self, now: float) -> None:
+        """Ends those to which nothing has come for a long time. now: monotonic seconds."""
+        for fill in list(self._by_sid.values()):
+            if fill.has_input and fill.is_quiet(now):
+                fill.give_up()
 
     def members_changed(self, gone: Set[int]) -> None:
         """Actors are gone: what they had not sent yet does not come."""

@@ -27,7 +27,8 @@ class Failing(NamedTuple):
     again: float
     """When the next may try that has a stale answer to give meanwhile; monotonic seconds."""
     soon: float
-    """The same of one that has none: its client would be told of an error, though the origin may be back."""
+    """The same of one that has none: at once after a first failure, which may have been the fetch's own, then once in FIRST seconds, for
+    its client would be told of an error though the origin may be back."""
     kind: str
 
     def end(self, has_stale: bool) -> float:
@@ -57,12 +58,11 @@ class BackOff:
         """One more. A fetch that began before the window and fails within it does not make it longer."""
         known = self.of(name, now)
         if known is not None and now < known.again:
-            if now >= known.soon:
-                known = self._by_name[name] = known._replace(soon=min(now + FIRST, known.again))
+            known = self._by_name[name] = known._replace(soon=now + FIRST)
             return known
         failures = known.failures + 1 if known is not None else 1
         seconds = min(FIRST * 2.0 ** min(failures - 1, 30), LONGEST)
-        failing = Failing(failures, now + seconds, now + FIRST, kind)
+        failing = Failing(failures, now + seconds, now + FIRST if failures > 1 else now, kind)
         self._by_name[name] = failing
         self._by_name.move_to_end(name)
         if len(self._by_name) > KEPT:
