@@ -128,15 +128,18 @@ def _parsed(value: bytes) -> Directives:
     flags: set[bytes] = set()
     hidden: list[bytes] = []
     for member in _MEMBER.findall(value):
-        name, is_there, argument = member.partition(b"=")
-        name = name.strip(b" \t").lower()
+        before, is_there, argument = member.partition(b"=")
+        name = before.strip(b" \t").lower()
         if name not in _SECONDS and name not in _FLAGS:
             flags |= _FORBIDDING.intersection(name.split())  # no directive: commas that were left out, most likely
         if argument.find(b'"') < 0:
             flags |= _FORBIDDING.intersection(argument.lower().split()[1:])
         if name in _SECONDS:
             if name not in seconds:
-                seconds[name] = _seconds(argument) if is_there else LONGEST if name == b"max-stale" else 0
+                if is_there:
+                    seconds[name] = 0 if before[-1:].isspace() else _seconds(argument)  # no blank before `=`, and none behind it
+                else:
+                    seconds[name] = LONGEST if name == b"max-stale" else 0
         elif name in _FLAGS:
             names = _names(argument) if is_there and name in _WITH_NAMES else ()
             if names:

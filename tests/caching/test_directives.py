@@ -72,6 +72,7 @@ def block(*lines: str) -> bytes:
         ("max-age=3600.0", {"max_age": 0}),
         ("max-age=3600a", {"max_age": 0}),
         ("max-age= 3600", {"max_age": 0}),
+        ("max-age =3600", {"max_age": 0}),
         ("max-age=٣", {"max_age": 0}),
         ('max-age="60', {"max_age": 0}),
         ("no-store=maybe", {"no_store": True}),

@@ -333,8 +333,8 @@ class CacheTurn:
         parts = self._parts
         names = entry.vary[0]
         known = self._marker
-        if known is None or known.vary[:1] != entry.vary:
-            lead = marker(self._key, known, names, parts.store.now())
+        lead = marker(self._key, known, names, parts.store.now())
+        if lead is not known:
             parts.store.put(self._key, lead, b"", self._mark)
         return variant_key(self._key, names, entry.chosen_by)
 
