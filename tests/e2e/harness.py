@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from pingap.stages.plugins.cache.store.memory_place import remove_memory
 from tests.e2e.client import Client, Response
 from tests.kit.waiting import free_port, is_alive, pss, session_members, until
 
@@ -126,7 +127,7 @@ class Pingap:
     def discard(self) -> None:
         """Ends what is left and removes its directory: for tests that only `launch`."""
         self.kill_all()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        self._remove()
 
     def __enter__(self) -> Self:
         self.start()
@@ -147,7 +148,12 @@ class Pingap:
             self.kill_all()
             if error is not None:
                 print(f"--- output of {' '.join(self.argv)}\n{self.output()[-12000:]}")
-            shutil.rmtree(self.dir, ignore_errors=True)
+            self._remove()
+
+    def _remove(self) -> None:
+        """What of it is in files, and what a killed one had in memory."""
+        shutil.rmtree(self.dir, ignore_errors=True)
+        remove_memory(str(self.run_dir))
 
     # -- what it says and does ------------------------------------------------------
 

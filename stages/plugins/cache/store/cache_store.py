@@ -18,7 +18,6 @@ import lmdb
 from msgspec.structs import replace
 
 from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, StoredAnswer
-from pingap.stages.caching.purging import NOT_PURGED
 from pingap.stages.plugins.cache.store.committer import Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
 from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housekeeper
@@ -39,6 +38,9 @@ Log = Callable[[str, str], None]
 MOST_ORDERS: Final = 8192
 MOST_WAITING: Final = 64 << 20
 """Bytes of bodies that wait to be written; more are not stored."""
+
+PATIENCE: Final = 5.0
+"""Seconds after which an order is answered with 0, whether or not it is followed later. Purges take as long as they take."""
 
 CLOSING: Final = 5.0
 """Seconds that the committer may take to end."""
@@ -65,7 +67,9 @@ class CacheStore:
         """Reading and writing may wait for a disk."""
         self._age = 0
         self._aged = 0.0
-        self._orders = 0
+        self._orders: dict[Order, float] = {}
+        """What was ordered and is not settled, the oldest first, and when (monotonic)."""
+        self._watch: asyncio.TimerHandle | None = None
         self._waiting = 0
         self._parts = 0
         self._is_closed = False
@@ -208,7 +212,8 @@ class CacheStore:
     # -- changing -----------------------------------------------------------------------
 
     def put(self, key: bytes, entry: CacheEntry, body: bytes | PartFile, mark: int) -> asyncio.Future[int]:
-        """Stores an answer. The future has its number; 0 where it is not kept (counts.refused says why). It is never an exception.
+        """Stores an answer. The future has its number; 0 where it is not kept (counts.refused says why), or not within PATIENCE.
+        It is never an exception.
 
         A part file belongs to the store from now on, and is gone where the answer is 0; who has opened it can read on.
         """
@@ -290,6 +295,8 @@ class CacheStore:
 
     def close(self) -> None:
         self._is_closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         shelf, committer = self._shelf, self._committer
         self._shelf = self._committer = self._seen = None
         if committer is not None and shelf is not None:
@@ -311,19 +318,31 @@ class CacheStore:
         committer = self._committer
         size = len(order.body) if isinstance(order, PutOrder) and isinstance(order.body, bytes) else 0
         is_put = isinstance(order, PutOrder | ReplaceOrder)
-        if committer is None or (is_put and (self._orders >= MOST_ORDERS or self._waiting + size > MOST_WAITING)):
-            self._orders += 1
-            self._waiting += size
+        self._waiting += size
+        if committer is None or (is_put and (len(self._orders) >= MOST_ORDERS or self._waiting > MOST_WAITING)):
             self._settle([(order, 0, "closed" if committer is None else "busy")])
             return order.future
-        self._orders += 1
-        self._waiting += size
+        self._orders[order] = time.monotonic()
+        if self._watch is None:
+            self._watch = self._loop.call_later(PATIENCE, self._look)
         committer.order(order)
         return order.future
 
+    def _look(self) -> None:
+        """Nobody waits longer for an answer: the thread may wait for a process that was stopped while it writes, or for a disk."""
+        self._watch = None
+        until = time.monotonic() - PATIENCE
+        for order, begun in self._orders.items():
+            if begun > until:
+                self._watch = self._loop.call_later(begun - until, self._look)
+                break
+            if not isinstance(order, PurgeOrder) and not order.future.done():
+                order.future.set_result(0)
+                self._refuse("late")
+
     def _settle(self, results: list[tuple[Order, int, str]]) -> None:
         for order, result, reason in results:
-            self._orders -= 1
+            self._orders.pop(order, None)
             if isinstance(order, PutOrder):
                 if isinstance(order.body, PartFile):
                     order.body.settle(result != 0)
@@ -332,10 +351,7 @@ class CacheStore:
                 if result:
                     self.counts.puts += 1
             elif isinstance(order, PurgeOrder):
-                if reason:
-                    result = NOT_PURGED
-                else:
-                    self.counts.purged += result
+                self.counts.purged += result
             if reason:
                 self._refuse(reason)
             if not order.future.done():

@@ -8,6 +8,7 @@ import os
 import resource
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ import pytest
 from pingap.stages.caching.place import CachePlace
 from pingap.stages.plugins.cache.store import free_memory, memory_place, places
 from pingap.stages.plugins.cache.store.cache_store import CacheStore
+from pingap.stages.plugins.cache.store.change import StoreChange
+from pingap.stages.plugins.cache.store.orders import PurgeOrder
+from pingap.stages.plugins.cache.store.purge_log import Purge
+from pingap.stages.plugins.cache.store.purger import Purger
 from pingap.stages.plugins.cache.store.store_root import StoreRoot
 from tests.plugins.cache.store.stores import Shop, entry, until
 
@@ -325,3 +330,64 @@ def test_a_quarter_of_what_is_free_and_groups_count(tmp_path: Path) -> None:
     (tmp_path / "self/cgroup").unlink()
     assert free_memory.budget(str(tmp_path), "") == free_memory.MOST
     assert free_memory.budget(str(tmp_path / "none"), "") == free_memory.UNKNOWN
+
+
+async def test_nobody_waits_for_a_process_that_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pingap.stages.plugins.cache.store.cache_store.PATIENCE", 0.05)
+    shop = Shop(tmp_path, max_size=8_000_000)
+    await shop.put(b"n\0k", b"1")
+    shelf = shop.store._shelf
+    assert shelf is not None
+    with ThreadPoolExecutor(1) as other:  # LMDB's lock is a thread's
+        writing = await asyncio.get_running_loop().run_in_executor(other, shelf.index.writing)
+        late = [shop.put(b"n\0%d" % number, b"2") for number in range(3)]
+        part = shop.store.part(2)
+        assert part
+        if (waits := part.write(b"12")) is not None:
+            await waits
+        assert await asyncio.gather(*late, shop.store.put(b"n\0p", entry(b"n\0p", 2), part, shop.store.mark())) == [0] * 4
+        assert shop.store.stats().counts.refused == {"late": 4}
+        assert await shop.body(b"n\0k") == b"1"
+        await asyncio.get_running_loop().run_in_executor(other, writing.abort)
+    async with asyncio.timeout(5):
+        while await shop.body(b"n\0p") != b"12":
+            await asyncio.sleep(0.005)
+    shop.store.release()
+
+
+async def test_puts_are_answered_while_a_long_purge_goes_on(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, max_size=80_000_000)
+    await asyncio.gather(*(shop.put(b"n\0%d" % number, b"1", tags=(b"t",)) for number in range(5000)))
+    for is_soft, left in ((True, 5000), (False, 0)):
+        waits = shop.store.purge_tag(b"n", b"t", True) if is_soft else shop.store.purge_all(b"n", False)
+        assert await shop.put(b"m\0k", b"1")
+        assert not waits.done()
+        assert await waits == 5000
+        assert shop.store.stats().entries == left + 1
+    shop.store.release()
+
+
+async def test_a_purge_whose_process_died_is_finished_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pingap.stages.plugins.cache.store.committer.TICK", 0.05)
+    shop = Shop(tmp_path, max_size=80_000_000)
+    await asyncio.gather(*(shop.put(b"n\0%d" % number, b"1") for number in range(1500)))
+    shelf = shop.store._shelf
+    assert shelf is not None
+
+    def begin_and_die() -> None:
+        change = StoreChange(shelf.index, shelf.files)
+        order = PurgeOrder(asyncio.Future(loop=loop), Purge("all", b"n", b"", False))
+        Purger(shelf.index, 99).begin(change, order, 0)
+        shelf.index.tell_part_bytes(change.txn, 99, 7_000_000)
+        change.commit()
+
+    loop = asyncio.get_running_loop()
+    mark = shop.store.mark()
+    await loop.run_in_executor(None, begin_and_die)
+    assert await shop.put(b"n\0k", b"1", mark) == 0
+    assert await shop.put(b"n\0k", b"1")
+    async with asyncio.timeout(10):
+        while shop.store.stats().entries != 1:
+            await asyncio.sleep(0.005)
+    assert await shop.body(b"n\0k") == b"1" and shop.store.stats().taken < 5_000_000
+    shop.store.release()
