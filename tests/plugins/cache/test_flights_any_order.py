@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import settings
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pingap.bus.members import DRAINING, READY, STARTING, Members
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH
-from tests.plugins.cache.fleet import ACCEPT, Asked, FlightFleet
+from tests.plugins.cache.fleet import ACCEPT, Asked, FlightFleet, entry_of
 
 KEYS = (b"a", b"b")
 
@@ -30,9 +31,6 @@ class FlightsInAnyOrder(RuleBasedStateMachine):
         self.tables: dict[int, deque[tuple[Members, frozenset[int]]]] = {}
         self.sids = itertools.count((ACCEPT << 32) + 1)
         self.seq = 100
-        self.somebody_died = False
-        self.waited = 0.0
-        """Seconds since anything was last all delivered: whoever is silent for longer may be competed with."""
         self.run(self._start())
 
     async def _start(self) -> None:
@@ -70,27 +68,31 @@ class FlightsInAnyOrder(RuleBasedStateMachine):
 
     # -- what may happen ----------------------------------------------------------------
 
-    @rule(data=st.data(), key=st.sampled_from(KEYS))
-    def asks(self, data: st.DataObject, key: bytes) -> None:
+    @rule(data=st.data(), key=st.sampled_from(KEYS), since=st.integers(0, 2))
+    def asks(self, data: st.DataObject, key: bytes, since: int) -> None:
         actor = data.draw(st.sampled_from(sorted(self.fleet.states)))
 
         async def ask() -> None:
-            self.asked.append((actor, key, self.fleet[actor].ask(next(self.sids), key, lock=1000.0)))
+            self.asked.append((actor, key, self.fleet[actor].ask(next(self.sids), key, since, lock=1000.0)))
             await self._collect()
 
         self.run(ask())
 
     @precondition(lambda self: self.fetching())
-    @rule(data=st.data(), how=st.sampled_from(["stored", "ended", "failed", "unstorable", "client"]))
+    @rule(data=st.data(), how=st.sampled_from(["grows", "grows", "stored", "ended", "failed", "unstorable", "client"]))
     def ends(self, data: st.DataObject, how: str) -> None:
         actor, _, asked = data.draw(st.sampled_from(self.fetching()))
 
         async def end() -> None:
             lease = asked.lease
-            if how == "failed":
+            if how == "grows":
+                if lease.growth is None:
+                    lease.growing(entry_of(), SimpleNamespace(path="/dev/null", size=0))
+            elif how == "failed":
                 lease.failed("connect_failed")
             elif how == "unstorable":
                 lease.unstorable(0.0)
+                lease.whole()
             elif how == "client":
                 self.fleet[actor].flights.ended(lease.sid)
             else:
@@ -134,7 +136,6 @@ class FlightsInAnyOrder(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_replica_dies(self, data: st.DataObject) -> None:
         actor = data.draw(st.sampled_from(sorted(self.fleet.states)))
-        self.somebody_died = True
         self.fleet.states.pop(actor)
         self.tables.pop(actor, None)
         self.fleet[actor].context.sent = []
@@ -166,10 +167,11 @@ class FlightsInAnyOrder(RuleBasedStateMachine):
         return [one for one in self.asked if one[2].kind == FETCH and not one[2].lease.is_over]
 
     @invariant()
-    def one_fetches_a_key_while_nobody_dies(self) -> None:
-        if not self.somebody_died:
-            for key in KEYS:
-                assert len([one for one in self.fetching() if one[1] == key]) <= 1
+    def one_that_lives_fetches_a_key(self) -> None:
+        """With each purge one more, which is then the one that others wait for."""
+        for key in KEYS:
+            known = [asked.lease.since for _, its, asked in self.fetching() if its == key]
+            assert len(known) == len(set(known))
 
     @invariant()
     def nobody_goes_alone_while_all_answer(self) -> None:
@@ -194,6 +196,7 @@ class FlightsInAnyOrder(RuleBasedStateMachine):
         for actor in self.fleet.states:
             flights = self.fleet[actor].flights
             assert (len(flights), flights.waiting, len(flights._table), flights._table.waiting) == (0, 0, 0, 0)
+            assert (len(flights._joins), len(flights._joins._asks)) == (0, 0)
 
     async def _end(self, asked: Asked) -> None:
         asked.lease.ended()

@@ -195,7 +195,8 @@ class Flights:
     def _hold(self, one: _OpenAsk, told: FlightTold) -> None:
         """HELD, or JOIN of what has to be asked for first."""
         if told.verdict == JOIN:
-            if told.fetcher == self._me:  # it has ended just now
+            # It has ended just now; or has died, as the owner will have seen before it answers the next.
+            if told.fetcher == self._me or self._context.members.is_dead(told.fetcher):
                 self._again(one, True)
                 return
             one.flight = told.fetcher, told.flight
@@ -441,6 +442,8 @@ class Flights:
             for sid in [sid for sid in (*self._asks_of, *self._leases_of) if owner_of(sid) in gone]:
                 self.ended(sid)
         self._table.forget(lambda name: owners.of(name) == me)
+        if gone:
+            self._deliver(self._table.gone(gone, self._clock()))
         for lease in list(self._leases.values()):
             lease.joined -= gone
             owner = owners.of(lease.name)
@@ -464,7 +467,7 @@ class Flights:
                 self.news(message)
             else:
                 self.left(message)
-        self._deliver(self._table.gone(gone, self._clock()))
+        self._settled()
 
     def stop(self) -> None:
         """No deadline is kept any more."""
