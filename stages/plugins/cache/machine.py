@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
-from pingap.stages.caching.cache_status import hit
+from pingap.stages.caching.cache_status import forwarded, hit
 from pingap.stages.caching.entry import StoredAnswer
 from pingap.stages.caching.invalidating import targets
 from pingap.stages.caching.reuse import PLAIN, asked_of, is_fresh
+from pingap.stages.headers import has_line
 from pingap.stages.plugins.cache import purge, serving
 from pingap.stages.plugins.cache.explain import explained
 from pingap.stages.plugins.cache.flights.known import KnownOfKey
@@ -21,6 +22,7 @@ from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result
 INVALID_WITHIN: Final = 5.0
 """Seconds that the answer to a request which changes something waits for the store."""
 
+_BYPASS: Final = b"x-cache-status: bypass\r\n"
 _HIT: Final = b"x-cache-status: hit\r\n"
 
 
@@ -93,14 +95,24 @@ class Caching:
         """A backend's answer."""
         turn = exchange._caching
         if turn is None:
-            routed = exchange._routed
-            if routed.method not in _SAFE and exchange.response is not None and (orders := self._invalidate(exchange)):
-                return _continued(orders)
+            if exchange.response is not None:
+                if exchange._routed.method not in _SAFE:
+                    if orders := self._invalidate(exchange):
+                        return _continued(orders)
+                elif exchange.context.get("cache_status") == "bypass":
+                    self._tell_bypass(exchange)
             return CONTINUE
         stream = self._parts.stage.streams.by_sid.get(exchange._routed.sid)
         if not isinstance(turn, CacheTurn) or stream is None or not turn.is_of(self._parts):
             return CONTINUE
         return turn.responded(stream)
+
+    def _tell_bypass(self, exchange: Exchange) -> None:
+        """It was not for the cache, and the client is told so, by one of the caches that it went past."""
+        head = exchange.response
+        assert head is not None
+        if not has_line(head.headers.raw, b"x-cache-status: bypass"):
+            head.headers.raw += _BYPASS + forwarded("bypass") if self._parts.rules.cache_status else _BYPASS
 
     def _invalidate(self, exchange: Exchange) -> list[asyncio.Future[int]]:
         """What an unsafe method may have changed is not used any more (RFC 9111 section 4.4). Done when these are."""

@@ -322,7 +322,7 @@ class CacheTurn:
         stale = self._stale
         if stale is not None and status < 500:
             self._parts.store.drop(self._place, stale.number)  # it is not what there is any more
-        self._status_line("", rule, False)
+        self._status_line("", rule, None)
         self.ended()
         return CONTINUE
 
@@ -377,7 +377,7 @@ class CacheTurn:
             if growing is not None:
                 growing.close()
             return self._serve(StoredAnswer(entry, b"" if growing else body, 0), status, is_stored=True, body=growing)
-        self._status_line(status, "", True)
+        self._status_line(status, "", entry)
         if stream is not None:
             stream.pieces = Pieces(self._parts.name, body, _awaited, self._parts.stage.late)
         self.ended()
@@ -550,8 +550,8 @@ class CacheTurn:
         came = 304 if status.startswith("revalidated") else 0
         return lines + cache_status.forwarded(self._forward, came, ttl, is_stored, self._waited > 0, b"", detail)
 
-    def _status_line(self, status: str, detail: str, is_stored: bool) -> None:
-        """On an answer of the backend's that goes on."""
+    def _status_line(self, status: str, detail: str, stored: CacheEntry | None) -> None:
+        """On an answer of the backend's that goes on. stored: what is kept of it."""
         exchange = self._exchange
         head = exchange.response
         assert head is not None
@@ -562,7 +562,8 @@ class CacheTurn:
         else:
             self._told("uncacheable")
         if self._parts.rules.cache_status:
-            lines += cache_status.forwarded(self._forward, 0, None, is_stored, self._waited > 0, b"", detail)
+            ttl = None if stored is None else stored.fresh_until - self._parts.store.now()
+            lines += cache_status.forwarded(self._forward, 0, ttl, stored is not None, self._waited > 0, b"", detail)
         head.headers.raw += lines
 
 

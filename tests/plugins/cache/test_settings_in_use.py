@@ -64,7 +64,8 @@ async def test_skip_and_bypass_cookies_leave_requests_alone() -> None:
         assert await seen(stage, "/api/a", "/api/a") == [None, None]
         assert await seen(stage, "/a", "/a") == ["miss", "hit"]
         for cookie in ("session=1", "a=b; wp_0af=1"):
-            await stage.get("/a", headers={"cookie": cookie})
+            answer = await stage.get("/a", headers={"cookie": cookie})
+            assert (status(answer), answer.headers.get("cache-status")) == ("bypass", "pingap; fwd=bypass")
         assert status(await stage.get("/a", headers={"cookie": "a=session"})) == "hit"
         assert targets(stage) == ["/api/a", "/api/a", "/a", "/a", "/a"]
 
@@ -102,10 +103,10 @@ async def test_a_limit_at_proxy_upstream_counts_misses_alone() -> None:
 async def test_default_ttl_and_max_file_size() -> None:
     async with cached(default_ttl="1m", max_file_size=1000) as stage:
         stage.backends["backend"].answers_with(_sized)
-        assert await seen(stage, "/900", "/900", "/1100", "/1100") == ["miss", "hit", None, None]
+        assert await seen(stage, "/900", "/900", "/1100", "/1100") == ["miss", "hit", None, "bypass"]
     async with cached() as stage:
         stage.backends["backend"].answers(200, b"page")
-        assert await seen(stage, "/", "/") == [None, None]
+        assert await seen(stage, "/", "/") == [None, "bypass"]
 
 
 def _sized(request: BackendRequest) -> Reply:
@@ -115,7 +116,7 @@ def _sized(request: BackendRequest) -> Reply:
 async def test_check_cache_control_and_set_cookie() -> None:
     async with cached(check_cache_control=True, default_ttl="1m") as stage:
         stage.backends["backend"].answers(200, b"page", [("expires", "Thu, 01 Jan 2060 00:00:00 GMT")])
-        assert await seen(stage, "/", "/") == [None, None]
+        assert await seen(stage, "/", "/") == [None, "bypass"]
     for keys, first in (({}, None), ({"strip_set_cookie": True}, "miss"), ({"keep_set_cookie": True}, "miss")):
         async with cached(**keys) as stage:
             stage.backends["backend"].answers(200, b"page", [*FRESH, ("set-cookie", "sid=1")])
@@ -129,6 +130,12 @@ async def test_cache_status_may_be_left_out() -> None:
         stage.backends["backend"].answers(200, b"page", FRESH)
         answers = [await stage.get("/"), await stage.get("/")]
         assert [answer.headers.get("cache-status") for answer in answers] == [None, None]
+    async with cached() as stage:
+        stage.backends["backend"].answers(200, b"page", FRESH)
+        answers = [await stage.get("/"), await stage.get("/")]
+        first, second = [answer.headers.get("cache-status") or "" for answer in answers]
+        assert first in ("pingap; fwd=uri-miss; ttl=60; stored", "pingap; fwd=uri-miss; ttl=59; stored")
+        assert second in ("pingap; hit; ttl=60", "pingap; hit; ttl=59")
 
 
 async def test_namespaces_know_nothing_of_each_other() -> None:
