@@ -105,12 +105,14 @@ async def explained(
     if (rule := _passes_by(exchange, rules, headers)) is not None:
         return probe.answer(found | _said(BYPASS, *rule))
     asked = asked_of(headers, rules.trusted.has(exchange.client_ip))
+    if asked.no_store and not asked.only_if_cached:
+        return probe.answer(found | _said(BYPASS, "request: no-store", SOURCES["request: no-store"]))
     now = store.now()
     stored, place, variant = await _looked_up(store, key, headers)
     if variant is not None:
         found["variant"] = {_text(name): _text(value) for name, value in variant}
     use = decide(None if stored is None else stored.entry, asked, now)
-    if stored is None and variant is not None and use.kind == MISS and not asked.no_store:
+    if stored is None and variant is not None and use.kind == MISS:
         use = Use(MISS, "vary")
     found |= _said(OUTCOMES[use.kind], use.rule, SOURCES.get(use.rule, ""))
     if use.kind in (MISS, VALIDATE):

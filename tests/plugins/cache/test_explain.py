@@ -150,6 +150,8 @@ async def test_directives_count_of_trusted_clients_alone() -> None:
     assert (found["outcome"], found["rule"], found["source"]) == ("expired", "request: no-cache", "RFC 9111 section 5.2.1.4")
     found = await told(headers="cache-control: only-if-cached", ip="10.1.1.1")
     assert (found["outcome"], found["rule"]) == ("unavailable", "request: only-if-cached")
+    found = await told(stored(), headers="cache-control: no-store", ip="10.1.1.1")
+    assert (found["outcome"], found["rule"], found["source"]) == ("bypass", "request: no-store", "RFC 9111 section 5.2.1.5")
 
 
 async def test_what_could_not_be_stored_before_is_not_waited_for() -> None:
