@@ -113,6 +113,6 @@ async def test_a_fill_that_fails_of_its_own_lets_the_next_try_at_once_and_one_of
         sink, part, _, asked = await sunk(fleet, tmp_path / kind)
         assert asked[1].kind == JOIN
         sink.failed(kind)
-        next_one = fleet[101].ask(SID, fleet.key_of(101), lock=0.5)
+        next_one = fleet[101].ask(SID, fleet.key_of(101), lock=0.5, has_stale=True)
         assert next_one.kind == expected and not part.is_there
         fleet.stop()
