@@ -70,8 +70,9 @@ class CacheEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The backend's phrase, if it is not the usual one."""
     spelled: tuple[bytes, ...] = ()
     """As in `Response.spelled`."""
-    of: int = 0
-    """Of a DERIVED one: the number of the version whose body it was made of."""
+    body_id: int = 0
+    """Of the body, which stays when a 304 makes the head fresh: another one for each that was fetched; 0 for none. Of a DERIVED one: of the
+    body that it was made of."""
 
 
 class FileSpot(msgspec.Struct, frozen=True, gc=False):

@@ -99,7 +99,7 @@ def with_stale_rules(entry: CacheEntry, policy: Policy, directives: Directives, 
     return CacheEntry(
         entry.key, entry.status, entry.headers, entry.length, entry.born, entry.stored, entry.fresh_until, stale_while, stale_error, flags,
         entry.etag, entry.last_modified, entry.date, entry.lifetime, entry.rule, entry.tags, entry.vary, entry.chosen_by, entry.reason,
-        entry.spelled,
+        entry.spelled, entry.body_id,
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def freshened(policy: Policy, entry: CacheEntry, headers_304: bytes, requested: 
     fresh = CacheEntry(
         entry.key, entry.status, headers, entry.length, received - lasts.age, received, received + lasts.left, 0.0, 0.0, entry.flags,
         entry.etag, last_modified, lasts.date, lasts.left + lasts.age, lasts.rule, tags, entry.vary, entry.chosen_by, entry.reason,
-        entry.spelled,
+        entry.spelled, entry.body_id,
     )  # fmt: skip
     return with_stale_rules(fresh, policy, directives, lasts)
 

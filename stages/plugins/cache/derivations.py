@@ -36,7 +36,7 @@ class Derivations:
         return body if body is None or isinstance(body, bytes | SizedBody) else await body
 
     def _body_of(self, stored: StoredAnswer | None) -> bytes | SizedBody | Awaitable[bytes | SizedBody | None] | None:
-        if stored is None or not is_made_of(stored.entry, self._stored.number):
+        if stored is None or not is_made_of(stored.entry, self._stored.entry):
             return None
         body = stored.body
         if isinstance(body, bytes):

@@ -109,7 +109,7 @@ class DerivedKeeper(Transformer):
         if part is not None and part.failure:
             self._stop()
             return
-        entry = derived_entry(stored.entry, stored.number, self._size, store.now())
+        entry = derived_entry(stored.entry, self._size, store.now())
         body = b"".join(self._pieces) if part is None else part
         self._pieces = []
         _begun.pop(self._key, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from secrets import randbits
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -304,8 +305,7 @@ class CacheTurn:
         if most and length > most:
             return self._not_stored("max_file_size", True, status)
         entry = verdict.entry
-        if response.reason or response.spelled:
-            entry = replace(entry, reason=response.reason, spelled=response.spelled)
+        entry = replace(entry, reason=response.reason, spelled=response.spelled, body_id=randbits(62))
         if method != b"GET":
             return self._not_stored("method", False, status)
         if response.ended and stages is None:

@@ -28,7 +28,8 @@ HEAD = b'content-type: text/plain\r\netag: "a"\r\naccept-ranges: bytes\r\n'
 
 
 def entry(body: bytes = TEXT, **more: Any) -> CacheEntry:
-    return CacheEntry(b"n\0http://h/", 200, HEAD, len(body), 0.0, 0.0, 60.0, 0.0, 0.0, 0, etag=b'"a"', **more)
+    fields = {"etag": b'"a"', "body_id": 7, **more}
+    return CacheEntry(b"n\0http://h/", 200, HEAD, len(body), 0.0, 0.0, 60.0, 0.0, 0.0, 0, **fields)
 
 
 class Part:
@@ -170,7 +171,7 @@ async def test_a_newer_version_is_compressed_anew(store: Store, tmp_path: Path, 
     async with coded.stage:
         await coded.ask()
         other = TEXT[::-1]
-        STORED.append(StoredAnswer(entry(other), other, 6))
+        STORED.append(StoredAnswer(entry(other, body_id=8), other, 6))
         for _ in range(2):
             assert gzip.decompress((await coded.ask())[1]) == other
         assert coded.made == 2 and len(store.kept) == 1, "in the place of the one before"
@@ -243,7 +244,7 @@ async def test_what_another_hook_has_changed_is_not_kept(store: Store, tmp_path:
 async def test_what_is_undone_is_kept_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(TEXT)
     head = b"content-type: text/plain\r\ncontent-encoding: gzip\r\n"
-    STORED.append(StoredAnswer(CacheEntry(b"k", 200, head, len(packed), 0.0, 0.0, 60.0, 0.0, 0.0, 0), packed, 5))
+    STORED.append(StoredAnswer(CacheEntry(b"k", 200, head, len(packed), 0.0, 0.0, 60.0, 0.0, 0.0, 0, body_id=9), packed, 5))
     coded = Coded(tmp_path, monkeypatch, decompression=True)
     async with coded.stage:
         for _ in range(2):
@@ -270,8 +271,9 @@ def test_derived_keys_go_with_their_url_and_are_nobody_elses() -> None:
     keys = [plain.key, variant, *(derived_key(one, name) for one in (plain, varied) for name in (">gzip6", "gzip>"))]
     assert len(set(keys)) == len(keys)
     assert all(key.startswith(plain.key + b"\0\0") and len(key) == len(variant) for key in keys[1:]), "as the store expects variants"
-    made = derived_entry(plain, 5, 9, 1.0)
-    assert is_made_of(made, 5) and not is_made_of(made, 6) and not is_made_of(plain, 0)
+    made = derived_entry(plain, 9, 1.0)
+    assert is_made_of(made, plain) and not is_made_of(made, entry(body_id=6)) and not is_made_of(plain, plain)
+    assert not is_made_of(derived_entry(entry(body_id=0), 9, 1.0), entry(body_id=0)), "nobody knows"
 
 
 async def test_for_an_answer_that_is_not_stored_it_is_a_transformer_as_others(tmp_path: Path) -> None:

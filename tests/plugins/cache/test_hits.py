@@ -137,16 +137,22 @@ async def test_a_stale_file_is_given_when_the_backend_fails(site: Site) -> None:
     assert head.status == 200 and body == LONG and value_of(head.headers, b"x-cache-status") == b"stale"
 
 
-@pytest.mark.parametrize("content", [TEXT, LONG], ids=["short", "long"])
-async def test_a_page_is_compressed_once(site: Site, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The coding of each body that is compressed from now on."""
     made: list[str] = []
     make = encodings.Compressor
 
-    def counted(exchange: Any, coding: str, level: int, host: Any) -> Any:
+    def one_more(exchange: Any, coding: str, level: int, host: Any) -> Any:
         made.append(coding)
         return make(exchange, coding, level, host)
 
-    monkeypatch.setattr(compression, "Compressor", counted)
+    monkeypatch.setattr(compression, "Compressor", one_more)
+    return made
+
+
+@pytest.mark.parametrize("content", [TEXT, LONG], ids=["short", "long"])
+async def test_a_page_is_compressed_once(site: Site, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = counted(monkeypatch)
     site.body = content
     assert (await site.ask())[1] == content
     await site.settled()
@@ -157,3 +163,36 @@ async def test_a_page_is_compressed_once(site: Site, content: bytes, monkeypatch
         await site.settled()
     assert made == ["gzip"] and head.length == len(body)
     assert (await site.ask())[1] == content and site.fetched == 1
+
+
+@pytest.mark.parametrize("way", ["url", "tag"])
+async def test_a_coded_form_goes_with_its_answer(site: Site, way: str) -> None:
+    site.head, site.body = FRESH + "\ncache-tag: news", TEXT
+    await site.ask()
+    await site.settled()
+    await site.ask("accept-encoding: gzip")
+    await site.settled()
+    (parts,) = site.stage.actor._caches.all()
+    store = parts.store
+    found = store.entries(b"", 9)
+    assert len(found) == 2
+    key = found[0][1].key
+    gone = await (store.purge_url(key, False) if way == "url" else store.purge_tag(key.partition(b"\0")[0], b"news", False))
+    assert gone == 2 and store.entries(b"", 9) == []
+    site.body = TEXT[::-1]
+    assert (await site.ask())[1] == TEXT[::-1]
+    await site.settled()
+    assert gzip.decompress((await site.ask("accept-encoding: gzip"))[1]) == TEXT[::-1]
+
+
+async def test_a_coded_form_stays_when_its_answer_is_validated(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = counted(monkeypatch)
+    site.head, site.body = STALE, TEXT
+    await site.ask()
+    await site.settled()
+    site.status = 304
+    for _ in range(4):
+        head, body = await site.ask("accept-encoding: gzip")
+        assert gzip.decompress(body) == TEXT and value_of(head.headers, b"x-cache-status") == b"revalidated"
+        await site.settled()
+    assert made == ["gzip"] and site.fetched == 5
