@@ -41,6 +41,7 @@ from pingap.stages.plugins.cache.outcomes import fails_others, tell
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.cache.sink import StoreSink
 from pingap.stages.plugins.cache.stored_bodies import BodyGone
+from pingap.stages.plugins.cache.whole_body import WholeBodyFailed, WholeBodySink, is_small, wants_whole
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, PageInstead, Reply, Result, reply
 from pingap.stages.plugins.pieces import Pieces
 from pingap.stages.plugins.stream import PluginStream
@@ -290,6 +291,13 @@ class CacheTurn:
         if stale is not None and is_failure(status) and may_be_stale_on_error(stale.entry, now, self._asked):
             self._fail(f"status {status}")
             return self._serve(stale, "stale", f"status {status}")
+        return self._judged(stream, status, now)
+
+    def _judged(self, stream: PluginStream, status: int, now: float) -> Result | Awaitable[Result]:
+        """It is stored, or it is not."""
+        parts, exchange = self._parts, self._exchange
+        head, response = exchange.response, stream.response
+        assert head is not None and response is not None
         stages = exchange._response_stages
         method = exchange._routed.method
         length = UNKNOWN if stages is not None else response.length
@@ -308,9 +316,36 @@ class CacheTurn:
         entry = replace(entry, reason=response.reason, spelled=response.spelled, body_id=randbits(62))
         if method != b"GET":
             return self._not_stored("method", False, status)
+        if stages is not None and wants_whole(stages):
+            if is_small(stages, response.length):
+                return self._collected(stream, stages)
+            return self._not_stored("whole body", False, status)
         if response.ended and stages is None:
             return self._keep(entry, response.body)
         return self._split(entry, stream, stages)
+
+    async def _collected(self, stream: PluginStream, stages: list[Any]) -> Result:
+        """A hook waits for the whole body, and may change the head then: what comes of it is judged, and stored."""
+        parts, exchange = self._parts, self._exchange
+        head, response = exchange.response, stream.response
+        assert head is not None and response is not None
+        sink = WholeBodySink()
+        exchange._response_stages = None
+        stream.is_forwarded = False
+        stream.response = replace(response, body=b"", ended=True)
+        parts.stage.fills.begin(stream, stages_of(stream, sink.watched(stages)), sink, response.body, response.ended)
+        try:
+            body = await sink.whole
+        except WholeBodyFailed as error:
+            self._fail(error.kind)
+            self.ended()
+            raise PageInstead(error.kind if error.kind in KINDS else "bad_gateway") from None
+        if sink.reply is not None:
+            self.ended()
+            return sink.reply
+        stream.response = replace(response, body=body, ended=True, length=len(body))
+        result = self._judged(stream, head.status, parts.store.now())
+        return await result if isinstance(result, Awaitable) else result
 
     def _not_stored(self, rule: str, is_lasting: bool, status: int) -> Result:
         lease, self._lease = self._lease, None
