@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -31,6 +32,8 @@ class Pages:
         self.gate = threading.Event()
         """Answers to /slow wait for it."""
         self.gate.set()
+        self.version = 0
+        """What /race answers."""
         self._counts: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -45,6 +48,9 @@ class Pages:
             lines = "Cache-Control: private\r\n"
         if exchange.path.startswith("/varied"):
             lines += "Vary: X-Color\r\n"
+        if exchange.path == "/race":
+            count = self.version
+            time.sleep(0.002)  # what it says is old by then
         exchange.reply(f"{count}".encode(), headers=lines)
 
     def asked(self, target: str) -> int:
@@ -186,6 +192,31 @@ def test_a_fetch_that_began_before_a_purge_is_neither_joined_nor_stored(proxy: P
         assert first.response().body == f"{began + 1}".encode()
         assert second.response().body == f"{began + 2}".encode()
     assert int(filled(proxy, "/slow")) >= began + 2
+
+
+@pytest.mark.parametrize("how", ["url", "prefix", "tag"])
+def test_nobody_gets_what_was_purged_however_many_ask_meanwhile(proxy: Pingap, pages: Pages, how: str) -> None:
+    is_over = threading.Event()
+
+    def ask() -> None:
+        with proxy.client() as client:
+            while not is_over.is_set():
+                client.get("/race")
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for one in askers:
+        one.start()
+    try:
+        for _ in range(40):
+            pages.version += 1
+            path, headers = {"url": ("/race", {}), "prefix": ("/*", {}), "tag": ("/", {"Cache_Tag": "race"})}[how]
+            assert purge(proxy, path, **headers).status in (200, 204)
+            for _ in range(2):
+                assert int(get(proxy, "/race")) == pages.version
+    finally:
+        is_over.set()
+        for one in askers:
+            one.join(10)
 
 
 def test_nobody_else_may(proxy: Pingap, second_port: int) -> None:

@@ -148,6 +148,8 @@ async def test_directives_count_of_trusted_clients_alone() -> None:
     assert (await told(stored(), headers="cache-control: no-cache"))["outcome"] == "hit"
     found = await told(stored(), headers="cache-control: no-cache", ip="10.1.1.1")
     assert (found["outcome"], found["rule"], found["source"]) == ("expired", "request: no-cache", "RFC 9111 section 5.2.1.4")
+    found = await told(stored(), headers="cache-control: no-store", ip="10.1.1.1")
+    assert (found["outcome"], found["rule"]) == ("bypass", "request: no-store")
     found = await told(headers="cache-control: only-if-cached", ip="10.1.1.1")
     assert (found["outcome"], found["rule"]) == ("unavailable", "request: only-if-cached")
     found = await told(stored(), headers="cache-control: no-store", ip="10.1.1.1")
