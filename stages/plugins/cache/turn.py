@@ -390,8 +390,12 @@ class CacheTurn:
         part = parts.store.part(entry.length if entry.length >= 0 else None)
         if part is None:
             return self._not_stored("no room", False, entry.status)
-        lease, self._lease = self._lease, None
-        sink = StoreSink(parts, self._place_of(entry), entry, part, self._mark, lease)
+        try:
+            sink = StoreSink(parts, self._place_of(entry), entry, part, self._mark, self._lease)
+        except OSError:  # no descriptor is left, say
+            part.discard()
+            return self._not_stored("no room", False, entry.status)
+        self._lease = None
         self._exchange._response_stages = None
         stream.is_forwarded = False
         stream.response = replace(response, body=b"", ended=True)
