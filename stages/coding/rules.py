@@ -104,7 +104,7 @@ class CodingRules:
         """is_head: the request is HEAD. request, headers: the header blocks of request and answer.
         length: bytes of the answer's body, negative when it is not known.
         """
-        if status in (204, 206) or status < 200:
+        if status == 204 or status < 200:
             return CodingVerdict(headers)
         if headers.find(b"cache-control: ") >= 0:  # `in` costs twice a find, for it makes an exception
             control = joined(headers, b"cache-control")
@@ -113,6 +113,10 @@ class CodingRules:
         accepted = joined(request, b"accept-encoding") or b""
         if status == 304:
             return CodingVerdict(self._not_modified(request, headers, accepted))
+        if status == 206:  # a part of what is not coded has the Vary that the whole has (section 15.3.7)
+            may_be_coded = any(self.levels.values()) and headers.find(b"content-encoding: ") < 0
+            is_told = may_be_coded and self._is_compressible(value_of(headers, b"content-type") or b"")
+            return CodingVerdict(varying(headers) if is_told else headers)
         decoding = ""
         if headers.find(b"content-encoding: ") >= 0 and (coded := codings_of(headers)):
             decoding = self._decoding(coded)

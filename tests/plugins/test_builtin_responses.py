@@ -141,6 +141,21 @@ async def test_what_must_not_be_compressed_is_left_alone(answer: str, more: dict
     assert answered.body == more.get("body", TEXT)
 
 
+@pytest.mark.parametrize(
+    ("answer", "vary"),
+    [
+        ("content-type: text/html", "accept-encoding"),
+        ("content-type: text/html\nvary: origin, accept-encoding", "origin, accept-encoding"),
+        ("content-type: image/png", None),
+        ("content-type: text/html\ncontent-encoding: br", None),
+    ],
+)
+async def test_a_part_says_that_the_whole_depends_on_what_is_accepted(answer: str, vary: str | None) -> None:
+    async with Stage({"p": GZIP}) as stage:
+        answered = await stage.exchange(answer=answer + "\ncontent-range: bytes 0-9/90", status=206, body=TEXT)
+    assert header(answered, "vary") == vary and answered.body == TEXT
+
+
 async def test_an_answer_to_head_is_not_compressed() -> None:
     async with Stage({"p": GZIP}) as stage:
         await stage.run(stage.request(headers="accept-encoding: gzip", method=b"HEAD"))

@@ -7,7 +7,7 @@ it.)
 Left alone: answers that have a Content-Encoding, `Cache-Control: no-transform`,
 HEAD, 204, 206, 304, and `text/event-stream` unless `content_types` names it. A
 compressed answer has `Vary: accept-encoding` (so has one that could have been
-compressed), a weak ETag and no Accept-Ranges. Each piece that a slow backend sends
+compressed, and a part of one), a weak ETag and no Accept-Ranges. Each piece that a slow backend sends
 can be unpacked as soon as it arrives; an answer of up to 64 KiB whose length the backend tells is
 compressed in one piece and has a Content-Length, unless the backend pauses for 20 ms within it. What the `cache` plugin of the location
 has stored is compressed once for each coding: the result is kept there, too. For the access log:
