@@ -18,7 +18,7 @@ import lmdb
 from msgspec.structs import replace
 
 from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, StoredAnswer
-from pingap.stages.plugins.cache.store.committer import Committer
+from pingap.stages.plugins.cache.store.committer import TICK, Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
 from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housekeeper
 from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder
@@ -304,7 +304,9 @@ class CacheStore:
             committer.thread.join(CLOSING)
             if not committer.thread.is_alive():
                 shelf.close()
-        self._root.leave()
+        leaving = threading.Thread(target=self._root.leave, name="cache closing", daemon=True)
+        leaving.start()
+        leaving.join(CLOSING)  # a disk may take longer; then it is not believed after a restart of the machine
 
     # -- within -------------------------------------------------------------------------
 
@@ -392,7 +394,7 @@ class CacheStore:
             lambda: self._parts,
             partial(self._on_loop, self._settle),
             partial(self._on_loop, self._broken, shelf),
-            partial(self._tick, Housekeeper(shelf, self._inactive > 0)),
+            partial(self._tick, Housekeeper(shelf, self._inactive, TICK)),
         )
         self._shelf, self._seen = shelf, PurgesSeen(shelf.index)
         self._committer.thread.start()

@@ -36,6 +36,9 @@ TICK: Final = 2.0
 TRIES: Final = 64
 """Segments that are emptied for one batch."""
 
+_BROKEN: Final = (lmdb.CorruptedError, lmdb.PanicError, lmdb.PageNotFoundError, lmdb.BadTxnError, lmdb.MapFullError)
+"""After these an index is not used again."""
+
 
 class NotStored(Exception):
     """Why an order was not followed: a word of StoreStats.refused."""
@@ -118,7 +121,7 @@ class Committer:
                     if time.monotonic() >= due and not self._is_stopping:
                         due = time.monotonic() + TICK
                         self._tick(self)
-                except (lmdb.Error, OSError, ValueError) as error:
+                except Exception as error:  # a row that is none, say: whatever it is, those who wait are told
                     self._fail(batch, error)
                     due = time.monotonic() + TICK
                     if not batch:
@@ -165,9 +168,9 @@ class Committer:
         self._settle([(order, 0, reason) for order in batch if not order.is_settled])
         for order in batch:
             order.is_settled = True
-        if isinstance(
-            error, lmdb.CorruptedError | lmdb.PanicError | lmdb.PageNotFoundError | lmdb.BadTxnError | lmdb.MapFullError | ValueError
-        ):
+        if reason == "disk_full":
+            self._relieve()
+        if isinstance(error, _BROKEN) or not isinstance(error, lmdb.Error | OSError):
             self._broken(f"{type(error).__name__}: {error}")
 
     def _work(self, batch: list[Order]) -> None:
@@ -210,6 +213,7 @@ class Committer:
             self._told_parts = parts
         except BaseException:
             self._undo(sizes)
+            self._remove_unused(placed, [(order, 0, "") for order in placed])
             raise
         self.purger.running += begun
         for order, _, _ in results:
@@ -302,7 +306,7 @@ class Committer:
                 raise NotStored("incomplete")
             file, file_size = order.body.file, order.body.size
         elif len(order.body) > self.inline:
-            file, file_size = self._body_file(order.body), len(order.body)
+            file_size = len(order.body)
         else:
             body = order.body
         if self._room and file_size > self._room // 2:
@@ -310,9 +314,14 @@ class Committer:
         data = pack_record(key, order.entry, body)
         if len(data) > self._full:
             raise NotStored("too_large")
+        if file_size and not file:
+            assert isinstance(order, PutOrder) and isinstance(order.body, bytes)
+            file = self._body_file(order.body)
         queue = MAIN if isinstance(order, ReplaceOrder) or self.shelf.table.ghosts.take(short_key(key)) else SMALL
         placed = self._append(queue, data, file_size)
         if placed is None:
+            if isinstance(order, PutOrder) and isinstance(order.body, bytes):
+                self.shelf.files.remove_body(file)
             raise NotStored("disk_full")
         return placed._replace(file=file, file_size=file_size)
 

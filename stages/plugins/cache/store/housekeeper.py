@@ -18,15 +18,23 @@ INACTIVE_STEPS: Final = 16
 STEP: Final = 500
 """Entries that are looked at in one transaction."""
 
-STEPS: Final = 8
-"""Of those, each time."""
+ROUND: Final = 4.0
+"""Within this part of `inactive` all entries are looked at."""
+
+MOST_STEPS: Final = 40
+
+SELDOM: Final = 15
+"""Where nothing is ever inactive, each such time one step is made: for entries whose segments are lost."""
 
 
 class Housekeeper:
-    def __init__(self, shelf: StoreShelf, has_inactive: bool) -> None:
-        """has_inactive: what nobody asked for goes after a while."""
+    def __init__(self, shelf: StoreShelf, inactive: float, interval: float) -> None:
+        """inactive: seconds after which what nobody asked for goes; 0: never. interval: seconds between two looks."""
         self._shelf = shelf
-        self._has_inactive = has_inactive
+        self._has_inactive = inactive > 0
+        self._share = interval * ROUND / inactive if inactive else 0.0
+        """Of all entries, each time."""
+        self._looks = 0
         self._position = b""
         self.expired = 0
         """Entries so far that nobody asked for."""
@@ -38,13 +46,16 @@ class Housekeeper:
         reading = shelf.index.reading()
         try:
             writers = shelf.index.writer_ids(reading)
+            entries = shelf.index.totals(reading).entries
         finally:
             reading.abort()
         dead = [one for one in writers if one != shelf.writer and not shelf.files.is_alive(one)]
         if dead:
             self._bury(dead, purger)
         if shelf.writer == min((one for one in writers if one not in dead), default=0):
-            for _ in range(STEPS):
+            self._looks += 1
+            steps = min(MOST_STEPS, 1 + int(entries * self._share / STEP)) if self._has_inactive else self._looks % SELDOM == 0
+            for _ in range(steps):
                 if not self._walk(age):
                     break
 

@@ -12,7 +12,7 @@ import pytest
 
 from pingap.stages.caching.entry import PURGED_SOFTLY, FileSpot
 from pingap.stages.plugins.cache.store import quotas
-from tests.plugins.cache.store.stores import Shop, entry
+from tests.plugins.cache.store.stores import Shop, entry, until
 
 VARIANT = b"\0\0" + b"v" * 16
 
@@ -189,6 +189,7 @@ async def test_a_namespace_keeps_within_its_bound(shop: Shop) -> None:
     assert await shop.get(b"n\0hot") and await shop.get(b"n\0" + b"299") and not await shop.get(b"n\0" + b"0")
 
 
+@pytest.mark.slow
 async def test_it_never_takes_more_than_it_may(tmp_path: Path) -> None:
     shop = Shop(tmp_path, max_size=1_000_000)
     for number in range(1500):
@@ -212,4 +213,17 @@ async def test_it_survives_a_restart(tmp_path: Path) -> None:
     assert found and found.number == number and found.body == b"body"
     assert before <= shop.store.now() < before + 60
     assert await shop.put(b"n\0k2", b"2") > number
+    shop.store.release()
+
+
+async def test_a_mistake_of_the_thread_is_told_and_the_store_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(tmp_path, max_size=8_000_000)
+    await shop.put(b"n\0k", b"1")
+    with monkeypatch.context() as broken:
+        broken.setattr("pingap.stages.plugins.cache.store.committer.pack_record", lambda *_: 1 / 0)
+        assert await shop.put(b"n\0k", b"2" * 100_000) == 0
+    assert not [name for _, _, names in os.walk(tmp_path) for name in names if name.startswith("b")]
+    await until(lambda: shop.store.stats().counts.resets == 1)
+    assert await shop.put(b"n\0k", b"3") and await shop.body(b"n\0k") == b"3"
+    assert "ZeroDivisionError" in shop.logged[0][1]
     shop.store.release()

@@ -102,6 +102,7 @@ async def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     shop.store.release()
 
 
+@pytest.mark.interpreted
 async def test_a_disk_without_room_for_a_store_is_told_and_tried_again(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (small_disk / "ballast").write_bytes(bytes(2_950_000))
     shop = Shop(small_disk, max_size=100_000_000)
@@ -302,6 +303,7 @@ async def test_memory_is_shared_by_restarts_of_a_stage_and_emptied_for_a_new_run
     store.release()
 
 
+@pytest.mark.slow
 async def test_memory_that_is_not_there_lowers_the_bound(run_dir: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[tuple[str, str]] = []
     monkeypatch.setattr(memory_place, "SHARED_MEMORY", str(small_disk))
@@ -332,6 +334,7 @@ def test_a_quarter_of_what_is_free_and_groups_count(tmp_path: Path) -> None:
     assert free_memory.budget(str(tmp_path / "none"), "") == free_memory.UNKNOWN
 
 
+@pytest.mark.interpreted
 async def test_nobody_waits_for_a_process_that_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pingap.stages.plugins.cache.store.cache_store.PATIENCE", 0.05)
     shop = Shop(tmp_path, max_size=8_000_000)
@@ -355,6 +358,7 @@ async def test_nobody_waits_for_a_process_that_holds_the_lock(tmp_path: Path, mo
     shop.store.release()
 
 
+@pytest.mark.slow
 async def test_puts_are_answered_while_a_long_purge_goes_on(tmp_path: Path) -> None:
     shop = Shop(tmp_path, max_size=80_000_000)
     await asyncio.gather(*(shop.put(b"n\0%d" % number, b"1", tags=(b"t",)) for number in range(5000)))
@@ -367,6 +371,7 @@ async def test_puts_are_answered_while_a_long_purge_goes_on(tmp_path: Path) -> N
     shop.store.release()
 
 
+@pytest.mark.slow
 async def test_a_purge_whose_process_died_is_finished_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pingap.stages.plugins.cache.store.committer.TICK", 0.05)
     shop = Shop(tmp_path, max_size=80_000_000)
