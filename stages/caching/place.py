@@ -70,8 +70,10 @@ def read_place(text: str) -> PlaceText:
     notes: list[Said] = []
     if is_memory:
         path = start.removeprefix(MEMORY)
-        if len(path) > _LONGEST_NAME or set(path) - _NAME_SIGNS:
-            wrongs.append((f"{shown(path)} is not the name of a cache in memory", 'letters, digits, ".", "_" and "-": "memory://images"'))
+        if len(path) > _LONGEST_NAME or path.startswith(".") or set(path) - _NAME_SIGNS:
+            wrongs.append(
+                (f"{shown(path)} is not the name of a cache in memory", 'letters, digits, "_", "-", and "." within: "memory://images"')
+            )
     else:
         path = start
         if "\0" in start:

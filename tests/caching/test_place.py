@@ -43,6 +43,8 @@ def test_a_parameter_without_effect_is_a_note(key: str) -> None:
     [
         ("/", "the root directory cannot be a cache"),
         ("memory://a/b", "'a/b' is not the name of a cache in memory"),
+        ("memory://..", "'..' is not the name of a cache in memory"),
+        ("memory://.a", "'.a' is not the name of a cache in memory"),
         ("file:///c", "'file:///c' is no directory"),
         ("memory://?max_size=0", "max_size: '0' is no percentage from 1 to 100"),
         ("memory://?max_size=101", "max_size: '101' is no percentage from 1 to 100"),

@@ -27,7 +27,7 @@ class Caches:
         from pingap.stages.plugins.cache.store.places import opened  # who has no cache does not load LMDB
 
         store = opened(rules.place, self._run_dir, self._log)
-        if rules.namespace_max_size:
+        if rules.namespace:  # or it has no bound any more
             store.limit(rules.namespace, rules.namespace_max_size)
         parts = CacheParts(name, rules, store, self._stage)
         self._open.append(parts)

@@ -47,7 +47,7 @@ class Caching:
         if exchange._state is not None and (probe := probe_of(exchange)) is not None and probe.purge is None:
             return explained(exchange, probe, rules, parts.store, self._key_of(exchange), self._known)
         if method != b"GET" and method != b"HEAD":  # noqa: PLR1714 - a set would be made each time, compiled
-            if method == b"PURGE":
+            if method == b"PURGE" and (rules.skip is None or rules.skip.search(exchange._target) is None):
                 return purge.handle(exchange, rules, parts.store)
             return CONTINUE
         if routed.upgrade or routed.length or exchange._caching is not None:

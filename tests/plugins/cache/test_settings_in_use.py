@@ -70,6 +70,24 @@ async def test_skip_and_bypass_cookies_leave_requests_alone() -> None:
         assert targets(stage) == ["/api/a", "/api/a", "/a", "/a", "/a"]
 
 
+async def test_skip_leaves_purge_alone_too() -> None:
+    async with cached(skip="^/api/", purge_ip_list=["10.0.0.7"]) as stage:
+        stage.backends["backend"].answers(200, b"the backend's")
+        assert (await stage.request("PURGE", "/api/a", client_ip="10.0.0.7")).text == "the backend's"
+        assert (await stage.request("PURGE", "/a", client_ip="10.0.0.7")).status == 204
+
+
+async def test_a_reload_lifts_the_bound_of_a_namespace() -> None:
+    section = {"category": "cache", "namespace": "n", "max_file_size": "500kb"}
+    async with PluginStage({"c": {**section, "namespace_max_size": "1mb"}}) as stage:
+        stage.backends["backend"].answers(200, b"x" * 300_000, FRESH)
+        pages = [f"/{number}" for number in range(6)]
+        assert (await seen(stage, *pages, *pages)).count("hit") < 6
+        await stage.reload({"c": section})
+        await seen(stage, *pages)
+        assert await seen(stage, *pages) == ["hit"] * 6
+
+
 async def test_only_trusted_clients_have_the_backend_asked() -> None:
     async with cached(control_ip_list=["10.0.0.7"]) as stage:
         stage.backends["backend"].answers(200, b"page", FRESH)
