@@ -35,11 +35,8 @@ COMMANDS: Final = (
     "upstream drain origin {backend} --force --wait 5s",
     "upstream enable origin {backend}",
     "cache stats",
-    "cache stats --json",
     "cache explain http://127.0.0.1/",
-    "cache explain http://127.0.0.1/ --json",
     "cache purge --all",
-    "cache purge http://127.0.0.1/",
     "scale upstream=1 routing=1",
     "kill upstream.99",
     "reload",
@@ -68,7 +65,7 @@ COMMANDS: Final = (
     "down",
     "down --timeout 5",
 )
-FAILING: Final = ("up", "rollback", "kill upstream.99", "cache purge --all", "cache purge http://127.0.0.1/")
+FAILING: Final = ("up", "rollback", "kill upstream.99", "cache purge --all")
 """Of what they ask for there is nothing: another instance, a generation before, such a process, a cache."""
 
 ENDING: Final = ("restart", "upgrade", "down", "down --timeout 5")
