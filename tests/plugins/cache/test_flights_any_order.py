@@ -8,6 +8,7 @@ from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -15,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pingap.bus.members import DRAINING, READY, STARTING, Members
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH
 from tests.plugins.cache.fleet import ACCEPT, Asked, FlightFleet, entry_of
+
+pytestmark = pytest.mark.slow
 
 KEYS = (b"a", b"b")
 
@@ -204,4 +207,4 @@ class FlightsInAnyOrder(RuleBasedStateMachine):
 
 
 TestFlightsInAnyOrder = FlightsInAnyOrder.TestCase
-TestFlightsInAnyOrder.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestFlightsInAnyOrder.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
