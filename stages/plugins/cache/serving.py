@@ -20,6 +20,9 @@ from pingap.stages.plugins.exchange import Reply
 from pingap.stages.plugins.file_body import DividedBody, FileBody, SizedBody, UnreadBody
 from pingap.stages.ranges import Spans
 
+FAR: Final = 16 << 20
+"""Bytes that a part may be ahead of what has come of a body: who asks for more, as a player that jumps, need not wait for all between."""
+
 _GET: Final = b"GET"
 _HEAD: Final = b"HEAD"
 
@@ -68,6 +71,14 @@ def answer_growing(entry: CacheEntry, body: DividedBody, method: bytes, headers:
     if _is_unchanged(entry, headers):
         return _unchanged(block)
     return _reply(entry, block, UnreadBody(body.length) if method == _HEAD else body)
+
+
+def is_far(entry: CacheEntry, body: DividedBody, there: int, method: bytes, headers: bytes) -> bool:
+    """Whether a request wants parts of a growing body that will not be there soon. there: bytes that are."""
+    if body.length <= there + FAR:
+        return False
+    spans = _spans(entry, body.length, method, headers)
+    return spans is not None and len(spans) > 0 and min(spans)[0] > there + FAR
 
 
 def _reply(entry: CacheEntry, block: bytes, body: SizedBody, source: Derivations | None = None) -> Reply:

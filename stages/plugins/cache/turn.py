@@ -250,6 +250,8 @@ class CacheTurn:
         if entry.vary and chosen_by(entry.vary[0], self._headers) != entry.chosen_by:
             self._place = variant_key(self._key, entry.vary[0], chosen_by(entry.vary[0], self._headers))
             return self._fetch() if self._looks >= MOST_LOOKS else self._missed()
+        if serving.is_far(entry, body, body.there, self._exchange._routed.method, self._headers):
+            return self._pass("bypass")
         return self._serve(StoredAnswer(entry, b"", 0), "hit", "collapsed", body=body)
 
     # -- asking the backend --------------------------------------------------------------

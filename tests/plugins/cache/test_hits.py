@@ -15,7 +15,7 @@ from pingap.stages.headers import value_of
 from pingap.stages.messages import Data, Response, Routed
 from pingap.stages.plugins.builtin import compression, encodings
 from pingap.stages.plugins.cache import derived_keeper
-from tests.plugins.script import Stage, bodies, credit, data
+from tests.plugins.script import SID, Stage, bodies, credit, data
 
 TEXT = b"All work and no play makes Jack a dull boy.\n" * 100
 LONG = b"".join(b"%d is a number.\n" % number for number in range(40_000))
@@ -29,7 +29,7 @@ class Site:
     """A cache with compression behind it, on a disk; and a backend."""
 
     def __init__(self, folder: Path, **keys: Any) -> None:
-        cache = {"category": "cache", "directory": str(folder), **keys}
+        cache = {"category": "cache", "directory": str(folder), "max_file_size": "100mb", **keys}
         self.stage = Stage({"k": cache, "c": {"category": "compression", "gzip_level": 6}})
         self.folder = folder
         self.body = LONG
@@ -196,3 +196,15 @@ async def test_a_coded_form_stays_when_its_answer_is_validated(site: Site, monke
         assert gzip.decompress(body) == TEXT and value_of(head.headers, b"x-cache-status") == b"revalidated"
         await site.settled()
     assert made == ["gzip"] and site.fetched == 5
+
+
+async def test_who_jumps_far_ahead_of_a_fetch_asks_the_backend(site: Site) -> None:
+    stage, size = site.stage, 64 << 20
+    await stage.run(stage.request(sid=SID))
+    await stage.run(stage.response(FRESH, b"x" * 1000, False, length=size, sid=SID))
+    far = await stage.run(stage.request(headers=f"range: bytes={size - 10}-", sid=SID + 1))
+    (asked,) = [one for one in far if isinstance(one, Routed)]
+    assert value_of(asked.headers, b"range") == b"bytes=%d-" % (size - 10)
+    near = await stage.run(stage.request(headers="range: bytes=10-19", sid=SID + 2))
+    (head,) = [one for one in near if isinstance(one, Response)]
+    assert head.status == 206 and value_of(head.headers, b"content-range") == b"bytes 10-19/%d" % size
