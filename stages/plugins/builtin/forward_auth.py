@@ -57,6 +57,7 @@ from pingap.plugin import (
     reply,
 )
 from pingap.stages.plugins.builtin.overwritten import note_overwritten
+from pingap.stages.plugins.builtin.told import keep_apart
 
 LARGEST: Final = 1024 * 1024
 """Bytes of the service's answer."""
@@ -202,6 +203,7 @@ class ForwardAuth(Plugin[ForwardAuthSettings]):
             exchange.headers.remove_alike(name)
             for value in answer.headers.get_all(name):
                 exchange.headers.add(name, value)
+        keep_apart(exchange, [(name, value) for name in self._added for value in answer.headers.get_all(name)])
         if self._relayed:
             found = [(name, answer.headers.get_all(name)) for name in self._relayed]
             exchange.state[self] = [(name, values) for name, values in found if values]

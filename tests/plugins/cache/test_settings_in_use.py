@@ -169,6 +169,20 @@ async def test_namespaces_know_nothing_of_each_other() -> None:
         assert (await stage.request("PURGE", "/*", client_ip="10.0.0.8")).status == 403
 
 
+async def test_who_the_backend_is_told_to_be_keeps_answers_apart() -> None:
+    sections: dict[str, dict[str, Any]] = {
+        "c": {"category": "cache"},
+        "auth": {"category": "forward_auth", "auth_url": "upstream://judge/", "add_headers": ["X-User"]},
+    }
+    async with PluginStage(sections, upstreams=["judge"]) as stage:
+        stage.backends["judge"].answers_with(lambda asked: reply(200, b"", [("x-user", asked.headers.get("cookie") or "nobody")]))
+        stage.backends["backend"].answers_with(lambda asked: reply(200, f"of {asked.headers['x-user']}", FRESH))
+        for state in ("miss", "hit"):
+            for name in ("ada", "bob"):
+                answer = await stage.get("/", headers={"cookie": name})
+                assert (answer.text, status(answer)) == (f"of {name}", state)
+
+
 async def test_a_plugin_that_splits_traffic_splits_what_is_stored() -> None:
     sections: dict[str, dict[str, Any]] = {
         "c": {"category": "cache"},

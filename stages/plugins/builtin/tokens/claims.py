@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pingap.plugin import Exchange
+from pingap.stages.plugins.builtin.told import keep_apart
 
 EXPIRED: Final = "The token has expired"
 
@@ -98,6 +99,7 @@ class ClaimCopies:
 def tell(exchange: Exchange, told: ToldClaims) -> None:
     for name, value in told.headers:
         exchange.headers[name] = value
+    keep_apart(exchange, told.headers)
     if told.context:
         exchange.context.update(told.context)
 
