@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from pingap.stages.answers import report_on
 from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.messages import Affinity, Cancel, Request, Response
 from pingap.stages.plugins import probes
-from tests.plugins.script import PLUGINS, ROUTING, UPSTREAM, Stage, block
+from tests.plugins.script import PLUGINS, ROUTING, UPSTREAM, Sections, Stage, block
 
 DENY = {"guard": {"category": "ip_restriction", "ip_list": ["192.0.2.0/24"], "type": "deny"}}
 ASKED = ("s", "https", "192.0.2.1", 443, "10.1.1.1", "GET", "/a?b=1", "A.example", [["X-Color", "blue"]])
@@ -43,8 +44,9 @@ async def answer(stage: Stage) -> Any:
     return said["value"] if said["ok"] else ("refused", said["value"])
 
 
-def routed(stage: Stage, request: Request, plan: int = REQUEST_PLUGINS) -> Any:
-    return stage.request("/a?b=1", sid=request.sid, plan=plan, client_ip=request.peer.ip, affinity=request.affinity, host=request.host)
+def routed(stage: Stage, request: Request, plan: int = REQUEST_PLUGINS, **more: Any) -> Any:
+    known: dict[str, Any] = {"peer": request.peer, "client_ip": request.peer.ip, "affinity": request.affinity, "host": request.host}
+    return stage.request("/a?b=1", sid=request.sid, plan=plan, **known, **more)
 
 
 async def test_routing_gets_a_request_as_a_client_would_send_it_whose_ways_all_lead_back() -> None:
@@ -152,3 +154,40 @@ async def test_without_a_cache_there_is_nothing_to_purge_or_count() -> None:
         stage.context.reported.clear()
         stage.actor.told("cache-stats", (7,))
         assert await answer(stage) == {"stores": (), "caches": (), "fetching": 0, "waiting": 0}
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Sections:
+    return DENY | {"pages": {"category": "cache", "directory": f"{tmp_path}?max_size=10mb", "namespace": "n"}}
+
+
+async def test_a_cache_answers_with_its_own_key_and_lets_nothing_by(cached: Sections) -> None:
+    async with Stage(cached) as stage:
+        request = await asked(stage)
+        stage.give(routed(stage, request))
+        found = await answer(stage)
+        assert (found["outcome"], found["plugin"], found["key"]) == ("miss", "pages", "n\0https://a.example/a?b=1\0/l")
+        assert not any(to == UPSTREAM for to, _ in stage.sent())
+        assert stage.actor.held() == 0
+
+
+async def test_asking_what_a_purge_would_get_purges_nothing(cached: Sections) -> None:
+    async with Stage(cached) as stage:
+        request = await asked(stage, *ASKED[:5], "PURGE", *ASKED[6:])
+        stage.give(routed(stage, request, method=b"PURGE"))
+        assert (await answer(stage))["outcome"] == "bypass"
+
+
+async def test_a_purge_comes_to_the_cache_past_who_keeps_people_out(cached: Sections) -> None:
+    async with Stage(cached) as stage:
+        request = await asked(stage, "prefix", True, *ASKED[:4], "192.0.2.7", "PURGE", *ASKED[6:], word="cache-purge")
+        stage.give(routed(stage, request, method=b"PURGE"))
+        async with asyncio.timeout(5):
+            while not stage.context.reported:
+                await asyncio.sleep(0.001)
+        found = await answer(stage)
+        assert (found["purged"], found["failed"], found["namespace"], found["location"]) == (0, 0, "n", "l")
+        stage.context.reported.clear()
+        stage.actor.told("cache-stats", (7,))
+        (cache,) = (await answer(stage))["caches"]
+        assert (cache["cache"], cache["namespace"], cache["objects"], cache["requests"]) == ("pages", "n", 0, {})
