@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -121,7 +122,8 @@ class Pingap:
     def kill_all(self) -> None:
         if self.process is not None:
             for pid in session_members(self.process.pid):
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it ends by itself, after an upgrade say
+                    os.kill(pid, signal.SIGKILL)
             self.process.wait(5)
 
     def discard(self) -> None:

@@ -82,7 +82,19 @@ def _room(place: CachePlace, path: str, log: Callable[[str, str], None]) -> tupl
     except OSError:
         return room, place.max_size > 0
     free = int(found.f_bavail * found.f_frsize * MOST_OF_FILE_SYSTEM)
+    if room > free:
+        free += _size_of(path)  # what a replica of this stage has stored already
     if room <= free:
         return room, place.max_size > 0
     log("warn", f"the cache in memory may have {free:,} bytes and not {room:,}: there is no more room in {path}")
     return free, False
+
+
+def _size_of(path: str) -> int:
+    """Bytes that all files below have."""
+    size = 0
+    for top, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(top, name)).st_blocks * 512
+    return size

@@ -73,6 +73,8 @@ class StoreRoot:
         self._map_size = map_size
         self._make = make
         self._users = -1
+        self._is_open = False
+        """What is there was believed, or begun, by this process."""
 
     @property
     def reserve(self) -> int:
@@ -88,6 +90,8 @@ class StoreRoot:
             state = self._read()
             if state is not None and state.run > self._run and not self.is_on_disk:
                 raise PermissionError("it belongs to an instance that began after this one")
+            if state is not None and state.format > FORMAT and not is_first:
+                raise PermissionError("a newer version of pingap has it open")
             number = self._newest()
             problem = self._problem(state, number, is_first)
             if state is not None and not problem:
@@ -102,6 +106,7 @@ class StoreRoot:
                         shelf.close()
                         raise
                     self._write(StoreState(FORMAT, boot_id(), self._run, self.room, self.offset))
+                    self._is_open = True
                     return shelf
                 except (lmdb.Error, ValueError, FileNotFoundError) as error:
                     problem = str(error)
@@ -117,7 +122,7 @@ class StoreRoot:
             return
         users, self._users = self._users, -1
         try:
-            if self.is_on_disk:
+            if self.is_on_disk and self._is_open:
                 with suppress(OSError):
                     fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     state = self._read()
@@ -176,6 +181,7 @@ class StoreRoot:
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
+        self._is_open = True
         return shelf
 
     def _locked(self) -> int:

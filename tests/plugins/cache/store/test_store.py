@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from asyncio import Future
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -194,12 +195,17 @@ async def test_it_never_takes_more_than_it_may(tmp_path: Path) -> None:
     shop = Shop(tmp_path, max_size=1_000_000)
     for number in range(1500):
         await shop.put(b"n\0%d" % number, os.urandom(2000 if number % 50 else 100_000))
+        await shop.get(b"n\0%d" % number)
         if number % 100 == 0:
             taken = sum(os.stat(os.path.join(top, name)).st_blocks * 512 for top, _, names in os.walk(tmp_path) for name in names)
             assert taken < 1_100_000
     stats = shop.store.stats()
     assert stats.entries > 100 and stats.taken <= 1_000_000
     assert await shop.get(b"n\0001499")
+    for fd in os.listdir("/proc/self/fd"):  # what was freed is free, though it is still open for reading
+        with suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{fd}")
+            assert not (name.startswith(str(tmp_path)) and name.endswith(" (deleted)") and os.fstat(int(fd)).st_size)
     shop.store.release()
 
 

@@ -197,6 +197,22 @@ async def test_what_is_of_a_generation_before_is_not_taken_for_one_of_this(tmp_p
     shop.store.release()
 
 
+async def test_what_a_newer_version_has_open_is_left_to_it(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, max_size=8_000_000)
+    await shop.put(b"n\0k", b"1")
+    path = tmp_path / "pingap-cache/state"
+    path.write_bytes(msgspec.json.encode(msgspec.json.decode(path.read_bytes()) | {"format": 99}))
+    root = StoreRoot(str(tmp_path / "pingap-cache"), True, 8_000_000, 0, lambda *_: None)
+    with pytest.raises(PermissionError, match="newer version"):
+        root.opened()
+    root.leave()
+    assert await shop.body(b"n\0k") == b"1"
+    shop.store.release()
+    shop.store = shop.open()  # nobody has it any more
+    assert await shop.get(b"n\0k") is None and "another version" in shop.logged[0][1]
+    shop.store.release()
+
+
 async def test_the_directory_of_another_cache_is_left_alone(tmp_path: Path) -> None:
     theirs = tmp_path / "ns/9/97" / ("0" * 32)
     theirs.parent.mkdir(parents=True)
@@ -312,6 +328,10 @@ async def test_memory_that_is_not_there_lowers_the_bound(run_dir: Path, small_di
     for number in range(3000):
         await store.put(b"n\0%d" % number, entry(b"n\0%d" % number, 3000), os.urandom(3000), store.mark())
     assert not store.stats().counts.refused and store.get(b"n\0002999")
+    told = len(logged)
+    place = CachePlace("memory", "", 2_000_000)
+    assert places._room(place, store.stats().directory, lambda level, text: logged.append((level, text))) == (2_000_000, True)
+    assert len(logged) == told  # what is stored already is no less room for another replica
     store.release()
     memory_place.remove_memory(str(run_dir.parent))
 
