@@ -1,0 +1,618 @@
+"""The ways of a request through the cache, on a real store: answered, fetched and stored, validated, waited for, or let pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from pingap.stages.messages import Cancel, Credit, Data, Response, Routed
+from tests.plugins.script import ACCEPT, CONFIG, PLUGINS, ROUTING, SID, Stage, credit, data, lines
+
+FRESH = "cache-control: max-age=60"
+STALE = 'cache-control: max-age=10\nage: 100\netag: "v1"'
+BEHIND = 'cache-control: max-age=10, stale-while-revalidate=1000\nage: 100\netag: "v1"'
+ON_ERROR = 'cache-control: max-age=10, stale-if-error=1000\nage: 100\netag: "v1"'
+
+
+class Site:
+    """A stage with a cache, and a client's and an origin's way to speak to it."""
+
+    def __init__(self, root: Path, more: dict[str, Any] | None = None, before: dict[str, Any] | None = None, **settings: Any) -> None:
+        """settings: of the cache. before, more: other plugins, in front of it and behind."""
+        section = {"category": "cache", "directory": str(root / "store"), **settings}
+        self.plugins = {**(before or {}), "c": section, **(more or {})}
+        self.stage = Stage(self.plugins)
+        self._sid = SID
+
+    async def __aenter__(self) -> Self:
+        await self.stage.__aenter__()
+        return self
+
+    async def __aexit__(self, *why: object) -> None:
+        await self.settle()
+        held = self.stage.actor.held()
+        flights = len(self.stage.actor._flights)
+        await self.stage.__aexit__(*why)
+        if why[0] is None:
+            assert held == 0, "a stream or a fill is left"
+            assert flights == 0, "a lease is left"
+
+    @property
+    def store(self) -> Any:
+        return self.stage.actor._caches.all()[0].store
+
+    async def settle(self) -> None:
+        """All that was to be stored is, or is not."""
+        for parts in list(self.stage.actor._caches.all()):
+            await parts.store.drop(b"nothing", 1)
+        await asyncio.sleep(0)
+
+    def next(self) -> int:
+        self._sid += 1
+        return self._sid
+
+    async def ask(self, target: str = "/a", headers: str = "", **more: Any) -> Any:
+        """What a request leads to: a Routed for upstream, a Response for the client, or None while it waits."""
+        sid = more.pop("sid", 0) or self.next()
+        out = [
+            one for one in await self.stage.run(self.stage.request(target, headers, sid=sid, **more)) if isinstance(one, Routed | Response)
+        ]
+        assert len(out) <= 1, out
+        return out[0] if out else None
+
+    async def origin(self, asked: Routed, headers: str = FRESH, body: bytes = b"", **more: Any) -> list[Any]:
+        """What the answer of upstream leads to."""
+        assert isinstance(asked, Routed)
+        return await self.stage.run(self.stage.response(headers, body, sid=asked.sid, **more))
+
+    async def stored(self, target: str = "/a", headers: str = FRESH, body: bytes = b"one", asked: str = "", **more: Any) -> Response:
+        """Asks for it, answers for the origin, waits until it is stored; what the client got."""
+        answer = await self.answer(await self.ask(target, asked), headers, body, **more)
+        await self.settle()
+        return answer
+
+    async def answer(self, asked: Any, headers: str = FRESH, body: bytes = b"one", **more: Any) -> Response:
+        [answer] = [one for one in await self.origin(asked, headers, body, **more) if isinstance(one, Response)]
+        return answer
+
+    async def whole(self, sid: int, first: list[Any] | None = None) -> tuple[bytes, Any]:
+        """The body that a client gets, which gives credit for what it reads; and the last of it."""
+        out, body = list(first or []), b""
+        async with asyncio.timeout(20):
+            while True:
+                for one in out:
+                    if isinstance(one, Response | Data) and one.sid == sid:
+                        piece = one.payload if isinstance(one, Data) else one.body
+                        body += piece
+                        if one.ended or (isinstance(one, Data) and one.error):
+                            return body, one
+                        if piece:
+                            self.stage.give(credit(len(piece), sid=sid))
+                await asyncio.sleep(0.001)
+                out = self.stage.out()
+
+
+def status_of(answer: Any) -> str:
+    assert isinstance(answer, Response), answer
+    found = [line.partition(": ")[2] for line in lines(answer.headers) if line.startswith("x-cache-status: ")]
+    return found[0] if found else ""
+
+
+def line(envelope: Any, name: str) -> list[str]:
+    return [one.partition(": ")[2] for one in lines(envelope.headers) if one.startswith(name + ": ")]
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with Site(tmp_path) as one:
+        yield one
+
+
+# -- hits and misses -----------------------------------------------------------------
+
+
+async def test_what_is_stored_is_answered_without_the_origin(site: Site) -> None:
+    first = await site.stored(body=b"hello")
+    assert (status_of(first), first.body) == ("miss", b"hello")
+    hit = await site.ask()
+    assert (status_of(hit), hit.body, hit.status) == ("hit", b"hello", 200)
+    assert line(hit, "age") == ["0"]
+    assert hit.report.context["cache_status"] == "hit"
+    assert hit.report.context["cache_lookup_time"] > 0
+    assert "cache_lock_time" not in hit.report.context
+
+
+async def test_another_target_host_scheme_or_location_is_another_answer(site: Site) -> None:
+    await site.stored()
+    https = site.stage.request().peer._replace(scheme="https")
+    for more in ({"target": "/b"}, {"target": "/a?"}, {"host": b"other"}, {"host": b"example.com:81"}, {"peer": https}):
+        other = await site.ask(**more)
+        assert isinstance(other, Routed), more
+        await site.answer(other, "cache-control: no-store")
+
+
+async def test_head_is_answered_from_what_get_stored_and_never_poisons_it(site: Site) -> None:
+    head = await site.ask(method=b"HEAD")
+    assert isinstance(head, Routed)
+    assert head.method == b"HEAD"
+    answer = await site.answer(head, FRESH, b"", length=5)
+    assert answer.length == 5
+    await site.settle()
+    get = await site.ask()
+    assert isinstance(get, Routed), "an answer to HEAD was stored for GET"
+    await site.answer(get, body=b"hello")
+    await site.settle()
+    hit = await site.ask(method=b"HEAD")
+    assert (status_of(hit), hit.body, hit.length) == ("hit", b"", 5)
+
+
+async def test_a_part_that_is_missed_is_cut_out_of_the_whole(site: Site) -> None:
+    asked = await site.ask(headers="range: bytes=1-2")
+    assert line(asked, "range") == []
+    first = await site.answer(asked, body=b"hello")
+    assert (first.status, first.body, line(first, "content-range")) == (206, b"el", ["bytes 1-2/5"])
+    await site.settle()
+    assert (await site.ask()).body == b"hello"
+    beyond = await site.ask(headers="range: bytes=9-")
+    assert (beyond.status, line(beyond, "content-range")) == (416, ["bytes */5"])
+
+
+async def test_a_part_that_the_origin_sends_unasked_is_not_stored(site: Site) -> None:
+    await site.answer(await site.ask(), FRESH + "\ncontent-range: bytes 0-1/5", b"he", status=206)
+    await site.settle()
+    again = await site.ask()
+    assert isinstance(again, Routed)
+    await site.answer(again)
+
+
+async def test_conditions_of_a_client_are_answered_here_and_not_by_the_origin(site: Site) -> None:
+    asked = await site.ask(headers='if-none-match: "v1"')
+    assert line(asked, "if-none-match") == []
+    first = await site.answer(asked, FRESH + '\netag: "v1"', b"hello")
+    assert (first.status, first.body) == (304, b"")
+    await site.settle()
+    assert (await site.ask()).body == b"hello"
+    assert (await site.ask(headers='if-none-match: "v1"')).status == 304
+    assert (await site.ask(headers='if-none-match: "v0"')).status == 200
+
+
+async def test_vary_keeps_an_answer_for_each_choice(site: Site) -> None:
+    for language in ("de", "en", "fr"):
+        await site.stored(headers=FRESH + "\nvary: accept-language", body=language.encode(), asked=f"accept-language: {language}")
+    for language in ("de", "en", "fr"):
+        hit = await site.ask(headers=f"accept-language: {language}")
+        assert (status_of(hit), hit.body) == ("hit", language.encode())
+    other = await site.ask(headers="accept-language: it")
+    assert isinstance(other, Routed)
+    await site.answer(other, "vary: *")
+
+
+@pytest.mark.parametrize(
+    "said", ["cache-control: no-store", "cache-control: private, max-age=9", FRESH + "\nset-cookie: a=b", FRESH + "\nvary: *"]
+)
+async def test_what_is_not_for_all_is_not_stored_and_remembered(site: Site, said: str) -> None:
+    first = await site.answer(await site.ask(), said, b"mine")
+    assert first.body == b"mine"
+    assert status_of(first) == ""
+    await site.settle()
+    asked = [await site.ask(), await site.ask()]
+    assert all(isinstance(one, Routed) for one in asked), "requests for what cannot be stored wait for each other"
+    for one in asked:
+        assert (await site.answer(one, said, b"yours")).body == b"yours"
+
+
+# -- validation, stale -------------------------------------------------------------------
+
+
+async def test_an_expired_answer_is_validated_and_freshened_by_its_304(site: Site) -> None:
+    await site.stored(headers=STALE, body=b"old")
+    asked = await site.ask()
+    assert line(asked, "if-none-match") == ['"v1"']
+    answer = await site.answer(asked, FRESH + '\netag: "v1"', b"", status=304)
+    assert (answer.status, answer.body, status_of(answer)) == (200, b"old", "revalidated")
+    await site.settle()
+    assert status_of(await site.ask()) == "hit"
+
+
+async def test_an_expired_answer_is_replaced_by_a_new_one(site: Site) -> None:
+    await site.stored(headers=STALE, body=b"old")
+    answer = await site.answer(await site.ask(), FRESH, b"new")
+    assert (answer.body, status_of(answer)) == (b"new", "expired")
+    await site.settle()
+    assert (await site.ask()).body == b"new"
+
+
+async def test_what_is_stale_is_given_out_while_it_is_validated_behind(site: Site) -> None:
+    await site.stored(headers=BEHIND, body=b"old")
+    out = await site.stage.run(site.stage.request("/a", sid=site.next()))
+    [answer] = [one for one in out if isinstance(one, Response)]
+    [behind] = [one for one in out if isinstance(one, Routed)]
+    assert (answer.body, status_of(answer)) == (b"old", "stale-updating")
+    assert (behind.sid >> 32, line(behind, "if-none-match")) == (PLUGINS, ['"v1"'])
+    again = await site.ask()
+    assert status_of(again) == "stale-updating", "a second request asks the origin, too"
+    assert await site.origin(behind, FRESH, b"new") == []
+    await site.settle()
+    assert (await site.ask()).body == b"new"
+
+
+async def test_the_origin_sees_a_request_behind_as_plugins_of_the_way_to_it_make_it(tmp_path: Path) -> None:
+    name = {"category": "request_id"}
+    async with Site(tmp_path, more={"id": name}) as site:
+        await site.stored(headers=BEHIND, body=b"old")
+        [behind] = [one for one in await site.stage.run(site.stage.request("/a", sid=site.next())) if isinstance(one, Routed)]
+        assert await site.origin(behind, FRESH + '\netag: "v1"', b"", status=304) == []
+        await site.settle()
+        assert status_of(await site.ask()) == "hit"
+
+
+async def test_a_request_behind_that_fails_leaves_what_there_is_and_backs_off(site: Site) -> None:
+    await site.stored(headers=BEHIND, body=b"old")
+    [behind] = [one for one in await site.stage.run(site.stage.request("/a", sid=site.next())) if isinstance(one, Routed)]
+    assert await site.origin(behind, "", b"", status=503) == []
+    await site.settle()
+    for _ in range(3):
+        answer = await site.ask()
+        assert (answer.body, status_of(answer)) == (b"old", "stale-updating")
+
+
+@pytest.mark.parametrize("how", [{"status": 503}, {"status": 502, "error": "connect_failed"}])
+async def test_where_the_origin_fails_what_is_stale_is_used(site: Site, how: dict[str, Any]) -> None:
+    await site.stored(headers=ON_ERROR, body=b"old")
+    answer = await site.answer(await site.ask(), "", b"broken", **how)
+    assert (answer.status, answer.body, status_of(answer)) == (200, b"old", "stale")
+    again = await site.ask()
+    assert status_of(again) == "stale", "the next request rushes to an origin that has just failed"
+
+
+async def test_a_failing_origin_without_anything_stored_is_passed_on(site: Site) -> None:
+    asked = await site.ask()
+    waiting = await site.ask()
+    assert waiting is None
+    out = await site.origin(asked, "", b"broken", status=502, error="connect_failed")
+    async with asyncio.timeout(5):
+        while not (second := [one for one in out if isinstance(one, Routed)]):
+            await asyncio.sleep(0.01)
+            out += site.stage.out()
+    assert [(one.status, one.body) for one in out if isinstance(one, Response)] == [(502, b"broken")]
+    assert (await site.answer(second[0], FRESH, b"well")).body == b"well"
+
+
+# -- several at once ----------------------------------------------------------------------
+
+
+async def test_of_many_requests_at_once_one_goes_to_the_origin(site: Site) -> None:
+    asked = await site.ask()
+    for _ in range(20):
+        assert await site.ask() is None
+    out = await site.origin(asked, FRESH, b"hello")
+    await site.settle()
+    out += await site.stage.run()
+    answers = [one for one in out if isinstance(one, Response)]
+    assert [one.body for one in answers] == [b"hello"] * 21
+    assert not [one for one in out if isinstance(one, Routed)]
+    waited = [one for one in answers if status_of(one) == "hit"]
+    assert len(waited) == 20
+    assert all(one.report.context["cache_lock_time"] >= 0 for one in waited)
+    assert all(line(one, "x-cache-lock") for one in waited)
+
+
+async def test_a_client_that_leaves_before_the_head_leaves_its_fetch_to_others(site: Site) -> None:
+    asked = await site.ask()
+    assert await site.ask() is None
+    out = await site.stage.run(Cancel(asked.sid, "client_closed", True))
+    assert not [one for one in out if isinstance(one, Cancel | Routed)], "upstream is cancelled, or asked again"
+    out = await site.origin(asked, FRESH, b"hello")
+    await site.settle()
+    out += await site.stage.run()
+    [answer] = [one for one in out if isinstance(one, Response)]
+    assert answer.body == b"hello"
+    assert answer.sid != asked.sid
+
+
+async def test_who_waits_and_leaves_is_forgotten(site: Site) -> None:
+    asked = await site.ask()
+    sid = site.next()
+    assert await site.ask(sid=sid) is None
+    assert await site.stage.run(Cancel(sid, "client_closed", True)) == []
+    await site.answer(asked)
+
+
+# -- long bodies ------------------------------------------------------------------------------
+
+BODY = bytes(range(256)) * 2048
+"""512 KiB: more than one window."""
+
+
+async def pour(site: Site, asked: Routed, body: bytes = BODY, ended: bool = True, at: int = 0) -> list[Any]:
+    """Upstream sends as much as it has credit for, until all is sent; what went out."""
+    out: list[Any] = []
+    room = 256 * 1024
+    async with asyncio.timeout(20):
+        while at < len(body):
+            piece = body[at : at + min(65536, room)]
+            if piece:
+                at += len(piece)
+                room -= len(piece)
+                site.stage.give(data(piece, ended and at == len(body), sid=asked.sid))
+            await asyncio.sleep(0.001)
+            new = site.stage.out()
+            room += sum(one.bytes for one in new if isinstance(one, Credit) and one.sid == asked.sid)
+            out += new
+            if any(isinstance(one, Cancel) for one in new):
+                break
+    return out
+
+
+def of(out: list[Any], sid: int) -> list[Any]:
+    """What a client got."""
+    return [one for one in out if isinstance(one, Response | Data) and one.sid == sid]
+
+
+@pytest.mark.parametrize("length", [len(BODY), None])
+async def test_a_long_body_is_read_at_each_clients_own_pace(site: Site, length: int | None) -> None:
+    asked = await site.ask()
+    joins = site.next()
+    assert await site.ask(sid=joins) is None
+    out = await site.origin(asked, FRESH, b"", ended=False, length=length)
+    out += await pour(site, asked)  # nobody has read a byte more than a window: upstream does not wait for them
+    await site.settle()
+    assert status_of(of(out, joins)[0]) == "hit"
+    for sid in (asked.sid, joins):
+        body, last = await site.whole(sid, of(out, sid))
+        assert body == BODY
+        assert last.ended
+    hit = await site.ask()
+    assert (await site.whole(hit.sid, [hit]))[0] == BODY
+
+
+async def test_a_part_of_a_body_that_grows_is_cut_out_of_it(site: Site) -> None:
+    asked = await site.ask(headers="range: bytes=10-19")
+    out = await site.origin(asked, FRESH, b"", ended=False, length=len(BODY))
+    out += await pour(site, asked)
+    body, _ = await site.whole(asked.sid, of(out, asked.sid))
+    assert (of(out, asked.sid)[0].status, body) == (206, BODY[10:20])
+
+
+async def test_a_fill_goes_on_when_its_client_leaves(site: Site) -> None:
+    asked = await site.ask()
+    out = await site.origin(asked, FRESH, b"", ended=False, length=len(BODY))
+    out += await pour(site, asked, BODY[:131072], ended=False)
+    out += await site.stage.run(Cancel(asked.sid, "client_closed", True))
+    out += await pour(site, asked, at=131072)
+    assert not [one for one in out if isinstance(one, Cancel)], "upstream is cancelled"
+    await site.settle()
+    hit = await site.ask()
+    assert status_of(hit) == "hit"
+    assert (await site.whole(hit.sid, [hit]))[0] == BODY
+
+
+async def test_a_body_that_breaks_off_is_not_stored_and_cuts_who_reads_it(site: Site) -> None:
+    asked = await site.ask()
+    joins = site.next()
+    assert await site.ask(sid=joins) is None
+    out = await site.origin(asked, FRESH, b"", ended=False, length=len(BODY))
+    out += await pour(site, asked, BODY[:131072], ended=False)
+    out += await site.stage.run(data(b"", False, "upstream_closed", sid=asked.sid))
+    for sid in (asked.sid, joins):
+        body, last = await site.whole(sid, of(out, sid))
+        assert body == BODY[: len(body)]
+        assert last.error
+    await site.settle()
+    again = await site.ask()
+    assert not isinstance(again, Response) or again.status == 503
+    if again is None:
+        async with asyncio.timeout(5):
+            while not (found := [one for one in site.stage.out() if isinstance(one, Routed)]):
+                await asyncio.sleep(0.01)
+        [again] = found
+    await site.answer(again)
+
+
+async def test_upstream_that_is_lost_in_mid_body_cuts_who_reads_it(site: Site) -> None:
+    asked = await site.ask()
+    out = await site.origin(asked, FRESH, b"", ended=False, length=len(BODY))
+    out += await pour(site, asked, BODY[:131072], ended=False)
+    site.stage.members(ACCEPT, ROUTING, PLUGINS, CONFIG)
+    _, last = await site.whole(asked.sid, of(out, asked.sid))
+    assert last.error == "stage_lost"
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_a_body_without_a_length_that_outgrows_the_cache_is_sent_whole_and_not_stored(tmp_path: Path, is_slow: bool) -> None:
+    async with Site(tmp_path, max_file_size=100_000) as site:
+        asked = await site.ask()
+        out = await site.origin(asked, FRESH, b"", ended=False)
+        big = BODY * 6
+        if is_slow:  # reads nothing yet: no more than a window or two is taken of upstream
+            pouring = asyncio.ensure_future(pour(site, asked, big))
+            await asyncio.sleep(0.3)
+            assert not pouring.done(), "3 MiB were taken for a client that reads nothing"
+            pouring.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await pouring
+            await site.stage.run(Cancel(asked.sid, "client_closed", True))
+            out = []
+            async with asyncio.timeout(5):
+                while not any(isinstance(one, Cancel) for one in out):
+                    await asyncio.sleep(0.01)
+                    out += site.stage.out()
+            return
+        body = await read_and_pour(site, asked, out, big)
+        assert body == big
+        await site.settle()
+        again = await site.ask()
+        assert isinstance(again, Routed)
+        await site.answer(again)
+
+
+async def read_and_pour(site: Site, asked: Routed, out: list[Any], body: bytes) -> bytes:
+    """A client that reads all the while."""
+    got, at, room = b"", 0, 256 * 1024
+    async with asyncio.timeout(20):
+        while True:
+            for one in out:
+                if isinstance(one, Credit) and one.sid == asked.sid:
+                    room += one.bytes
+                elif isinstance(one, Response | Data) and one.sid == asked.sid:
+                    piece = one.payload if isinstance(one, Data) else one.body
+                    got += piece
+                    if piece:
+                        site.stage.give(credit(len(piece), sid=asked.sid))
+                    if one.ended:
+                        return got
+                    assert not (isinstance(one, Data) and one.error), one
+            piece = body[at : at + min(65536, room)]
+            if piece:
+                at += len(piece)
+                room -= len(piece)
+                site.stage.give(data(piece, at == len(body), sid=asked.sid))
+            await asyncio.sleep(0.001)
+            out = site.stage.out()
+
+
+async def test_a_body_whose_length_is_too_much_goes_past_the_cache(tmp_path: Path) -> None:
+    async with Site(tmp_path, max_file_size=100_000) as site:
+        answer = await site.answer(await site.ask(), FRESH, b"x" * 100_001)
+        assert answer.body == b"x" * 100_001
+        await site.settle()
+        again = [await site.ask(), await site.ask()]
+        assert all(isinstance(one, Routed) for one in again)
+        for one in again:
+            await site.answer(one)
+
+
+async def test_a_disk_that_is_full_in_mid_body_harms_no_client(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = await site.ask()
+    out = await site.origin(asked, FRESH, b"", ended=False, length=len(BODY))
+    write = PartFile.write
+
+    def full(self: PartFile, piece: bytes) -> Any:
+        if self.size > 100_000:
+            self.failure = "No space left on device"
+            return None
+        return write(self, piece)
+
+    monkeypatch.setattr(PartFile, "write", full)
+    assert await read_and_pour(site, asked, out, BODY) == BODY
+    await site.settle()
+    again = await site.ask()
+    assert isinstance(again, Routed)
+    await site.answer(again)
+
+
+async def test_a_part_file_that_cannot_be_opened_is_no_part_of_the_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = await site.ask()
+    assert await site.ask() is None
+
+    def broken(*args: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("pingap.stages.plugins.cache.flights.lease.Growth", broken)
+    out = await site.origin(asked, FRESH, b"", ended=False, length=len(BODY))
+    assert await read_and_pour(site, asked, out, BODY) == BODY
+    monkeypatch.undo()
+    async with asyncio.timeout(5):
+        while not (found := [one for one in site.stage.out() + out if isinstance(one, Routed)]):
+            await asyncio.sleep(0.01)
+    await site.answer(found[0])
+
+
+# -- other plugins -----------------------------------------------------------------------------
+
+ZIP = {"category": "compression", "gzip_level": 6}
+HEADER = {"category": "response_headers", "add_headers": ["x-made:here"]}
+
+
+async def test_response_hooks_of_other_plugins_run_for_hits(tmp_path: Path) -> None:
+    async with Site(tmp_path, more={"h": HEADER}) as site:
+        first = await site.stored(body=b"hello")
+        assert line(first, "x-made") == ["here"]
+        hit = await site.ask()
+        assert status_of(hit) == "hit"
+        assert line(hit, "x-made") == ["here"], "once, for it is not stored with it"
+
+
+async def test_a_plugin_that_replies_on_the_way_to_the_origin_gives_the_lease_back(tmp_path: Path) -> None:
+    mock = {"category": "mock", "path": "/a", "step": "proxy_upstream", "status": 418, "data": "no"}
+    async with Site(tmp_path, more={"m": mock}) as site:
+        for _ in range(2):
+            answer = await site.ask()
+            assert isinstance(answer, Response), "a request waits for one that was answered by a plugin"
+            assert (answer.status, status_of(answer)) == (418, "")
+
+
+async def test_several_caches_of_a_location_are_asked_one_after_another(tmp_path: Path) -> None:
+    second = {"category": "cache", "directory": str(tmp_path / "second"), "skip": "^/b"}
+    async with Site(tmp_path, more={"d": second}, skip="^/a") as site:
+        for target in ("/a", "/b"):
+            await site.stored(target, body=target.encode())
+            hit = await site.ask(target)
+            assert (status_of(hit), hit.body) == ("hit", target.encode())
+
+
+async def test_a_reload_that_changes_the_section_keeps_what_is_stored(site: Site, tmp_path: Path) -> None:
+    await site.stored()
+    asked = await site.ask("/b")
+    site.stage.load({"c": {"category": "cache", "directory": str(tmp_path / "store"), "max_ttl": "1h"}})
+    await site.stage.run()
+    assert status_of(await site.ask()) == "hit"
+    await site.answer(asked, body=b"of the generation before")
+    await site.settle()
+    assert (await site.ask("/b")).body == b"of the generation before"
+
+
+async def test_a_reload_without_the_cache_lets_its_requests_end(site: Site) -> None:
+    asked = await site.ask("/b")
+    site.stage.load({"h": HEADER})
+    await site.stage.run()
+    assert (await site.answer(asked)).body == b"one"
+    assert isinstance(await site.ask("/b", sid=site.next()), Routed)
+    site.stage.actor.streams.stop()
+
+
+# -- methods ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"PATCH", b"MADEUP"])
+async def test_an_unsafe_method_makes_what_is_stored_invalid(site: Site, method: bytes) -> None:
+    await site.stored()
+    asked = await site.ask(method=method)
+    assert isinstance(asked, Routed)
+    answer = await site.answer(asked, FRESH, b"done")
+    assert (answer.body, status_of(answer)) == (b"done", "")
+    await site.settle()
+    again = await site.ask()
+    assert isinstance(again, Routed), "the answer of before is still given out"
+    await site.answer(again)
+
+
+async def test_an_unsafe_method_that_failed_changes_nothing(site: Site) -> None:
+    await site.stored()
+    await site.answer(await site.ask(method=b"POST"), "", b"no", status=500)
+    await site.settle()
+    assert status_of(await site.ask()) == "hit"
+
+
+async def test_an_answer_that_was_asked_for_before_a_change_is_not_stored_after_it(site: Site) -> None:
+    asked = await site.ask()
+    await site.answer(await site.ask(method=b"POST"), "", b"done")
+    await site.settle()
+    await site.answer(asked, body=b"of before")
+    await site.settle()
+    again = await site.ask()
+    assert isinstance(again, Routed), "an answer of before the change was stored after it"
+    await site.answer(again)
+
+
+@pytest.mark.parametrize("said", ["authorization: Basic eDp5", "authorization: Bearer t\ncookie: a=b"])
+async def test_an_answer_to_authorization_is_nobody_elses(site: Site, said: str) -> None:
+    await site.answer(await site.ask(headers=said), FRESH, b"mine")
+    await site.settle()
+    other = await site.ask()
+    assert isinstance(other, Routed)
+    await site.answer(other, FRESH + ", public", b"all")
