@@ -13,6 +13,7 @@ from pingap.stages.error_page import ErrorPages
 from pingap.stages.errors import KINDS
 from pingap.stages.messages import UNKNOWN, Cancel, Data, Report, Response, owner_of
 from pingap.stages.plugins.bodies import PORTION, DownloadBody, carry, report_of, stages_of, trailers_of
+from pingap.stages.plugins.cache.flights.growth import GrowthCut
 from pingap.stages.plugins.chain import Chain, Hooks
 from pingap.stages.plugins.core import PIECE, BodyTooLarge, Replied
 from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead, Transformer
@@ -378,6 +379,8 @@ class Answers:
         self._streams.drop(stream)
         if not stream.exchange._has_client:
             self._failures.happened(stream.chain, error)
+        elif isinstance(error.__cause__, GrowthCut):  # a fetch that others read along failed, and no plugin
+            self._broke(stream, error.__cause__.kind)
         elif stream.responded:
             self._failures.happened(stream.chain, error)
             self._send(stream.to_accept, Data(stream.sid, b"", False, "plugin_failed"))
