@@ -104,8 +104,8 @@ class StoreSink:
     def failed(self, kind: str) -> None:
         """The rest does not come."""
         self._part.discard()
+        self._growth.cut(kind)  # who reads along hears of this kind, whatever becomes of the lease
         if self._lease is not None and fails_others(kind):
             self._lease.failed(kind)
         elif self._lease is not None:
             self._lease.ended()
-        self._growth.cut(kind)
