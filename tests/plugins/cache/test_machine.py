@@ -87,7 +87,12 @@ class Site:
         return answer
 
     async def answer(self, asked: Any, headers: str = FRESH, body: bytes = b"one", **more: Any) -> Response:
-        [answer] = [one for one in await self.origin(asked, headers, body, **more) if isinstance(one, Response)]
+        out = await self.origin(asked, headers, body, **more)
+        async with asyncio.timeout(20):
+            while not (found := [one for one in out if isinstance(one, Response)]):
+                await asyncio.sleep(0.001)
+                out = self.stage.out()
+        [answer] = found
         return answer
 
     async def whole(self, sid: int, first: list[Any] | None = None) -> tuple[bytes, Any]:
