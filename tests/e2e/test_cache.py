@@ -240,7 +240,7 @@ def test_a_disk_cache_is_there_after_a_stop_and_after_a_kill(origin_of: Origin, 
             assert len(origin_of.requests) == len(targets), f"fetched again in run {turn}"
             if turn == 1:
                 proxy.kill_all()
-                until(lambda: not proxy.processes(), 5, "all are dead")
+                until(lambda proxy=proxy: not proxy.processes(), 5, "all are dead")  # type: ignore[misc]
 
 
 def test_memory_goes_with_its_instance(origin_of: Origin) -> None:
