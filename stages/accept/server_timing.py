@@ -7,6 +7,7 @@ token may have (W3C Server Timing section 2) has `_` in the place of what does n
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,13 +18,16 @@ from pingap.stages.messages import Report, Response
 _READY: Final = 5
 """Among the stamps of a Report: reached upstream is the one before, the response head came two after."""
 
+_LOOKUP: Final = "cache_lookup_time"
+_LOCK: Final = "cache_lock_time"
+
 _NO_TOKEN: Final = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
 
 
 def timed(response: Response, started: float, now: float) -> Response:
-    """The answer with its times; as it is when no backend gave it. started, now: monotonic seconds of the request's first byte, of now."""
+    """The answer with its times; as it is when neither a backend nor a cache gave it. started, now: monotonic seconds of the request's first byte, of now."""
     report = response.report
-    if report is None or not report.addr:
+    if report is None or not (report.addr or _LOOKUP in report.context):
         return response
     value = ", ".join(f"{name};dur={milliseconds}" for name, milliseconds in _parts(report, started, now))
     return replace(response, headers=b"%bserver-timing: %b\r\n" % (response.headers, value.encode()))
@@ -37,7 +41,12 @@ def _parts(report: Report, started: float, now: float) -> list[tuple[str, int]]:
         parts = [("upstream.connect", connect), ("upstream.processing", processing)]
         if connect + processing:
             parts.append(("upstream", connect + processing))
-    seconds_of = plugins_of(report.context)
+    context = report.context
+    for name, key in (("cache.lookup", _LOOKUP), ("cache.lock", _LOCK)):
+        seconds = context.get(key)
+        if isinstance(seconds, float) and isfinite(seconds):
+            parts.append((name, _whole(seconds)))
+    seconds_of = plugins_of(context)
     times = [(f"plugin.{_NO_TOKEN.sub('_', name)}", _whole(seconds)) for name, seconds in seconds_of.items()]
     parts += [(name, milliseconds) for name, milliseconds in times if milliseconds]
     if total := sum(milliseconds for _, milliseconds in times):

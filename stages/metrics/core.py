@@ -25,6 +25,8 @@ HANDSHAKE_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0)
 PROCESSING_SECONDS: Final = (0.01, 0.02, 0.1, 0.5, 1.0, 5.0, 10.0)
 UPSTREAM_RESPONSE_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
 COMPRESSION: Final = (1.0, 2.0, 3.0, 5.0, 10.0)
+CACHE_LOOKUP_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+CACHE_LOCK_SECONDS: Final = (0.01, 0.05, 0.1, 1.0, 3.0)
 
 FRESH: Final = 3.0
 """Seconds after which the figures of an actor that has fallen silent no longer count."""
@@ -92,13 +94,15 @@ class UpstreamSums:
 class ServerSums:
     """What is counted of one server: all its requests, and each location and upstream."""
 
-    __slots__ = ("all", "compression", "locations", "reuses", "tls_handshake", "upstreams")
+    __slots__ = ("all", "cache_lock", "cache_lookup", "compression", "locations", "reuses", "tls_handshake", "upstreams")
 
     def __init__(self) -> None:
         self.all = LocationSums()
         self.reuses = 0
         self.tls_handshake = Histogram(HANDSHAKE_SECONDS)
         self.compression = Histogram(COMPRESSION)
+        self.cache_lookup = Histogram(CACHE_LOOKUP_SECONDS)
+        self.cache_lock = Histogram(CACHE_LOCK_SECONDS)
         self.locations: dict[str, LocationSums] = {}
         self.upstreams: dict[str, UpstreamSums] = {}
 
@@ -196,6 +200,12 @@ class Sums:
             handshake = context.get("tls_handshake_time")  # with the first request of a connection
             if isinstance(handshake, float) and isfinite(handshake):
                 server.tls_handshake.observe(handshake)
+            lookup = context.get("cache_lookup_time")
+            if isinstance(lookup, float) and isfinite(lookup):
+                server.cache_lookup.observe(lookup)
+                lock = context.get("cache_lock_time")  # of those that waited for the fetch of another
+                if isinstance(lock, float) and isfinite(lock):
+                    server.cache_lock.observe(lock)
 
     def _take_upstream(self, server: ServerSums, access: Sequence[Any]) -> None:
         name = access[_UPSTREAM]

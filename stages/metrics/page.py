@@ -54,6 +54,7 @@ class Page(Collector):
         for name, server in self._servers.items():
             _add(ratio, (name,), server.compression)
         yield ratio
+        yield from self._caches()
         yield from self._configuration()
         yield from self._counters()
 
@@ -133,6 +134,14 @@ class Page(Collector):
         for name, server in self._servers.items():
             for upstream, sums in server.upstreams.items():
                 yield (name, upstream), sums
+
+    def _caches(self) -> Iterator[Metric]:
+        lookup = HistogramMetricFamily("pingap_cache_lookup_time", "Until the store of a cache had answered, in seconds.", labels=_SERVER)
+        lock = HistogramMetricFamily("pingap_cache_lock_time", "Waits for the fetch of another request, in seconds.", labels=_SERVER)
+        for name, server in self._servers.items():
+            _add(lookup, (name,), server.cache_lookup)
+            _add(lock, (name,), server.cache_lock)
+        yield from (lookup, lock)
 
     def _configuration(self) -> Iterator[Metric]:
         text = "When a certificate of the configuration ends, in Unix seconds."

@@ -76,6 +76,8 @@ NAMES = [
     "pingap_upstream_processing_time_count",
     "pingap_upstream_response_time_count",
     "pingap_compression_ratio_count",
+    "pingap_cache_lookup_time_count",
+    "pingap_cache_lock_time_count",
     "pingap_certificate_expiration_timestamp_seconds",
     "pingap_configuration_notes",
 ]
