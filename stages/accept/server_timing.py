@@ -25,7 +25,10 @@ _NO_TOKEN: Final = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
 
 
 def timed(response: Response, started: float, now: float) -> Response:
-    """The answer with its times; as it is when neither a backend nor a cache gave it. started, now: monotonic seconds of the request's first byte, of now."""
+    """The answer with its times; as it is when neither a backend nor a cache gave it.
+
+    started, now: monotonic seconds of the request's first byte, of now.
+    """
     report = response.report
     if report is None or not (report.addr or _LOOKUP in report.context):
         return response
