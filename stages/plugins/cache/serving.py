@@ -28,10 +28,16 @@ _HEAD: Final = b"HEAD"
 
 
 def answer(
-    stored: StoredAnswer, method: bytes, headers: bytes, now: float, lines: bytes, store: DerivedStore | None = None
+    stored: StoredAnswer,
+    method: bytes,
+    headers: bytes,
+    now: float,
+    lines: bytes,
+    store: DerivedStore | None = None,
+    held: FileBody | None = None,
 ) -> Reply | Awaitable[Reply]:
     """The reply to GET or HEAD. headers: the request's block. now: seconds of the store's clock. lines: header lines to add. store: that it
-    is in, and where what hooks make of its body can be kept with it.
+    is in, and where what hooks make of its body can be kept with it. held: its body, if that is open already.
 
     To await where a file on a disk has to be opened. Raises BodyGone, or what is awaited does, for one that is not there any more.
     """
@@ -53,11 +59,11 @@ def answer(
             return Reply(entry.status, block, body, True, source)
         if method == _HEAD:
             return _reply(entry, block, UnreadBody(entry.length))
-        opened = open_stored(body, entry.length)
+        opened = open_stored(body, entry.length) if held is None else held
         return _reply(entry, block, opened, source) if isinstance(opened, FileBody) else _whole_later(entry, block, opened, source)
     if isinstance(body, bytes):
         return _parts(block, body, spans)
-    opened = open_stored(body, entry.length)
+    opened = open_stored(body, entry.length) if held is None else held
     return _parts(block, opened, spans) if isinstance(opened, FileBody) else _parts_later(block, opened, spans)
 
 

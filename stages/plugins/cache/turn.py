@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from pingap.stages.caching import cache_status
-from pingap.stages.caching.entry import MARKER, CacheEntry, StoredAnswer
+from pingap.stages.caching.entry import MARKER, CacheEntry, FileSpot, StoredAnswer
 from pingap.stages.caching.reuse import (
     FRESH,
     PLAIN,
@@ -40,9 +40,10 @@ from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, J
 from pingap.stages.plugins.cache.outcomes import fails_others, tell
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.cache.sink import StoreSink
-from pingap.stages.plugins.cache.stored_bodies import BodyGone
+from pingap.stages.plugins.cache.stored_bodies import BodyGone, open_stored
 from pingap.stages.plugins.cache.whole_body import WholeBodyFailed, WholeBodySink, is_small, wants_whole
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, PageInstead, Reply, Result, reply
+from pingap.stages.plugins.file_body import FileBody
 from pingap.stages.plugins.pieces import Pieces
 from pingap.stages.plugins.stream import PluginStream
 
@@ -73,6 +74,7 @@ class CacheTurn:
         "_looks",
         "_mark",
         "_marker",
+        "_opened",
         "_parts",
         "_place",
         "_requested",
@@ -93,6 +95,8 @@ class CacheTurn:
         self._marker: CacheEntry | None = None
         self._stale: StoredAnswer | None = None
         """What there is, and may not be used as it is."""
+        self._opened: FileBody | None = None
+        """Its body, while the backend is asked."""
         self._forward = "uri-miss"
         """Why the backend is asked (RFC 9211 section 2.2)."""
         self._lease: FlightLease | None = None
@@ -262,8 +266,39 @@ class CacheTurn:
         self._told(status)
         return CONTINUE
 
-    def _fetch(self) -> Result:
-        """The request goes on, with what the cache wants of the backend in place of what the client wants."""
+    def _fetch(self) -> Result | Awaitable[Result]:
+        """The request goes on. What there is may be the answer in the end, whatever becomes of it in the store meanwhile."""
+        stale = self._stale
+        if stale is not None and isinstance(stale.body, FileSpot) and self._exchange._has_client:
+            try:
+                opened = open_stored(stale.body, stale.entry.length)
+            except BodyGone as gone:
+                self._lose(stale, gone)
+            else:
+                if not isinstance(opened, FileBody):
+                    return self._fetch_later(stale, opened)
+                self._opened = opened
+        return self._sent_on()
+
+    async def _fetch_later(self, stale: StoredAnswer, opened: Awaitable[FileBody]) -> Result:
+        try:
+            self._opened = await opened
+        except BodyGone as gone:
+            self._lose(stale, gone)
+        except BaseException:
+            self.ended()
+            raise
+        return self._sent_on()
+
+    def _lose(self, stale: StoredAnswer, gone: BodyGone) -> None:
+        """Its body cannot be had: it is as if it were not there."""
+        if gone.is_lost:
+            self._parts.store.drop(self._place, stale.number)
+        self._stale = None
+        self._forward = "uri-miss"
+
+    def _sent_on(self) -> Result:
+        """With what the cache wants of the backend in place of what the client wants."""
         exchange, parts = self._exchange, self._parts
         exchange._caching = self
         if self._lease is not None:
@@ -543,8 +578,10 @@ class CacheTurn:
         method = exchange._routed.method
         if body is not None:
             return serving.answer_growing(found.entry, body, method, self._headers, now, lines)
+        stale = self._stale
+        opened = self._opened if stale is not None and stale.number == found.number else None
         try:
-            answer = serving.answer(found, method, self._headers, now, lines, self._parts.store if found.number else None)
+            answer = serving.answer(found, method, self._headers, now, lines, self._parts.store if found.number else None, opened)
         except BodyGone as gone:
             return self._gone(found, status, gone)
         return answer if isinstance(answer, Reply) else self._served_later(found, status, answer)
