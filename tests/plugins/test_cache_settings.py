@@ -163,6 +163,7 @@ def test_a_look_around_is_refused_with_what_to_do() -> None:
         ({"predictor": False}, "predictor: is off; pingap 0.13.9 takes false for true"),
         ({"namespace_max_size": "5mb"}, "namespace_max_size: has no effect without a namespace"),
         ({"directory": "memory://?max_size=2mb", "max_file_size": "3mb"}, "max_file_size: is more than the whole cache may have"),
+        ({"headers": ["Accept-Encoding"]}, "headers: each way to write accept-encoding has an answer of its own"),
         ({"headers": ["Host"]}, "headers: host is in each key"),
         ({"keep_query": ["a"], "ignore_query": "*"}, 'keep_query: has no effect: ignore_query has "*"'),
         (

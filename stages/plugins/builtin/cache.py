@@ -197,8 +197,11 @@ class Cache(Plugin[CacheSettings]):
         size = read.place.max_size
         if size and settings.max_file_size > size:
             yield "max_file_size", "is more than the whole cache may have", "what is larger than that is never stored"
-        if "host" in (name.lower() for name in settings.headers):
+        names = {name.lower() for name in settings.headers}
+        if "host" in names:
             yield "headers", "host is in each key", "leave it out"
+        if "accept-encoding" in names:
+            yield "headers", "each way to write accept-encoding has an answer of its own", "leave it out: Vary is followed"
         if settings.keep_query and "*" in settings.ignore_query:
             yield "keep_query", 'has no effect: ignore_query has "*"'
         if settings.check_cache_control and settings.default_ttl:
