@@ -38,6 +38,11 @@ class Slow:
             self._counts[target] = self._counts.get(target, 0) + 1
         self.gate.wait(20)
         lines = "Cache-Control: max-age=600\r\n"
+        if target.startswith("/checked"):
+            lines = 'Cache-Control: no-cache\r\nETag: "v"\r\n'
+            if exchange.get("if-none-match"):
+                exchange.reply(b"", "304 Not Modified", lines)
+                return
         if not target.startswith("/large"):
             exchange.reply(target.encode(), headers=lines)
             return
@@ -118,6 +123,19 @@ def test_clients_that_come_while_a_long_body_is_fetched_read_along_in_all_proces
     assert {answer.status for answer in answers} == {200}
     assert all(answer.body == PIECE * PIECES for answer in answers)
     assert origin.asked("/large") == 1
+
+
+def test_what_each_has_to_ask_the_origin_for_is_asked_for_at_once(proxy: Pingap, origin: Slow, pool: ThreadPoolExecutor) -> None:
+    """None may use another's answer: they do not wait for one another."""
+    origin.gate.set()
+    assert get(proxy, "/checked").get("x-cache-status") == "miss"
+    until(lambda: get(proxy, "/checked").get("x-cache-status") == "revalidated", 5, "it is stored")
+    before = origin.asked("/checked")
+    origin.gate.clear()
+    answers = many(pool, proxy, "/checked", 16)
+    until(lambda: origin.asked("/checked") == before + 16, 10, "all of them are asked for")
+    origin.gate.set()
+    assert {(answer.result().status, answer.result().body) for answer in answers} == {(200, b"/checked")}
 
 
 @pytest.mark.slow

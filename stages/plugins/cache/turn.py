@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from pingap.stages.caching import cache_status
-from pingap.stages.caching.entry import MARKER, CacheEntry, FileSpot, StoredAnswer
+from pingap.stages.caching.entry import ALWAYS_VALIDATE, MARKER, CacheEntry, FileSpot, StoredAnswer
 from pingap.stages.caching.reuse import (
     FRESH,
     PLAIN,
@@ -49,6 +49,8 @@ from pingap.stages.plugins.stream import PluginStream
 
 MOST_LOOKS: Final = 4
 """Times that one request looks into the store and waits; then it is fetched as if there were no others."""
+
+_USABLE: Final = (FRESH, STALE_WHILE)
 
 _HITS: Final = ("hit", "stale-updating", "stale")
 
@@ -189,10 +191,11 @@ class CacheTurn:
         if self._asked.only_if_cached:
             return self._unavailable()
         self._looks += 1
-        if routed.method != b"GET" or self._looks > MOST_LOOKS:
+        stale = self._stale
+        if routed.method != b"GET" or self._looks > MOST_LOOKS or (stale is not None and not _is_shared(stale.entry)):
             return self._fetch()
         self._exchange._watches = True
-        since, stale = parts.store.purged_at(self._place), self._stale
+        since = parts.store.purged_at(self._place)
         has_stale = stale is not None and may_be_stale_on_error(stale.entry, parts.store.now(), self._asked)
         turn = parts.stage.flights.ask(parts.store.name, self._place, routed.sid, since, parts.rules.lock, has_stale)
         if isinstance(turn, Turn):
@@ -256,6 +259,8 @@ class CacheTurn:
             return self._fetch() if self._looks >= MOST_LOOKS else self._missed()
         if serving.is_far(entry, body, body.there, self._exchange._routed.method, self._headers):
             return self._pass("bypass")
+        if decide(entry, self._asked, self._parts.store.now()).kind not in _USABLE:
+            return self._fetch()
         return self._serve(StoredAnswer(entry, b"", 0), "hit", "collapsed", body=body)
 
     # -- asking the backend --------------------------------------------------------------
@@ -643,6 +648,12 @@ class CacheTurn:
             ttl = None if stored is None else stored.fresh_until - self._parts.store.now()
             lines += cache_status.forwarded(self._forward, 0, ttl, stored is not None, self._waited > 0, b"", detail)
         head.headers.raw += lines
+
+
+def _is_shared(entry: CacheEntry) -> bool:
+    """Whoever waits for another's fetch may use what comes of it. Else each has to ask the backend, and they need not do so one after
+    the other: `no-cache`, `max-age=0`."""
+    return not entry.flags & ALWAYS_VALIDATE and (entry.lifetime > 0 or entry.stale_while > 0)
 
 
 def _has_conditions(headers: bytes) -> bool:
