@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -170,6 +171,31 @@ def test_a_reload_and_a_scale_keep_what_is_stored_and_fail_nobody(three: Pingap,
     assert len(origin_of.requests) == before, "something was fetched again"
 
 
+def test_an_upgrade_keeps_what_is_stored_and_what_is_being_fetched(placement: str, origin_of: Origin) -> None:
+    slow, quick = f"/upgraded/{placement}/slow", [f"/upgraded/{placement}/{number}" for number in range(10)]
+    origin_of.on[slow] = slowly(MEGABYTE, 3.0)
+    with Pingap(cached(origin_of), placement, up=SCALE[placement]) as proxy:
+        for target in quick:
+            assert proxy.get(target).status == 200
+            wait_stored(proxy, target)
+        with CachedLoad(proxy.port, [slow], clients=4, rounds=1) as readers, CachedLoad(proxy.port, quick, clients=6) as load:
+            origin_of.wait(slow)
+            done = proxy.command("upgrade", timeout=60)
+            assert done.returncode == 0, done.stderr
+            readers.join()
+            load.stop()
+        for each in (readers, load):
+            assert set(each.statuses) == {200}, each
+            assert not each.wrong, each
+            assert each.cut == each.lost == each.hung == 0, each
+        assert len(origin_of.requests) == len(quick) + 1, "something was fetched again"
+        wait_stored(proxy, slow)
+        serving = re.search(r"pid (\d+) serves", done.stdout)
+        assert serving is not None, done.stdout
+        os.kill(int(serving[1]), signal.SIGTERM)
+        until(lambda: not proxy.processes(), 15, "all have ended")
+
+
 # -- kill -9 -----------------------------------------------------------------------------------------
 
 
@@ -233,7 +259,7 @@ def test_after_all_kills_no_fetch_waits_and_no_file_is_left_behind(apart: Pingap
         [store] = found["stores"]
         files = [path for path in Path(store["directory"]).rglob("b*-*") if path.is_file()]
         large = [path for path in files if path.stat().st_size == MEGABYTE]
-        return found["fetching"] == found["waiting"] == 0 and len(files) == len(large) <= store["objects"]
+        return bool(found["fetching"] == found["waiting"] == 0 and len(files) == len(large) <= store["objects"])
 
     until(is_tidy, 30, "files of fetches that were cut are gone", every=0.5)
 
