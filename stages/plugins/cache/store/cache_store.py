@@ -21,7 +21,7 @@ from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, Sto
 from pingap.stages.plugins.cache.store.committer import TICK, Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
 from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housekeeper
-from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder
+from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder, RoomOrder
 from pingap.stages.plugins.cache.store.part_file import PartFile
 from pingap.stages.plugins.cache.store.purge_log import Purge
 from pingap.stages.plugins.cache.store.purges_seen import PurgesSeen
@@ -38,6 +38,9 @@ Log = Callable[[str, str], None]
 MOST_ORDERS: Final = 8192
 MOST_WAITING: Final = 64 << 20
 """Bytes of bodies that wait to be written; more are not stored."""
+
+PARTS_STEP: Final = 1 << 16
+"""Bytes that part files grow by, at least, until others are told."""
 
 PATIENCE: Final = 5.0
 """Seconds after which an order is answered with 0, whether or not it is followed later. Purges take as long as they take."""
@@ -72,6 +75,7 @@ class CacheStore:
         self._watch: asyncio.TimerHandle | None = None
         self._waiting = 0
         self._parts = 0
+        self._told_parts = 0
         self._is_closed = False
         self._tried = 0.0
         self._open()
@@ -364,6 +368,9 @@ class CacheStore:
 
     def _took(self, count: int) -> None:
         self._parts += count
+        if abs(self._parts - self._told_parts) > max(PARTS_STEP, self._root.room // 64):
+            self._told_parts = self._parts
+            self._order(RoomOrder(self._future()))
 
     def _grow_older(self, now: float) -> None:
         """The byte in which touches are dated goes on with time: sixteen steps are `inactive`."""
@@ -385,6 +392,7 @@ class CacheStore:
             self._log("error", f"the cache {self._root.path} cannot be opened, nothing is stored: {error}")
             return
         room = self._root.room
+        keeper = Housekeeper(shelf, self._inactive, TICK)
         self._committer = Committer(
             shelf,
             room,
@@ -394,7 +402,8 @@ class CacheStore:
             lambda: self._parts,
             partial(self._on_loop, self._settle),
             partial(self._on_loop, self._broken, shelf),
-            partial(self._tick, Housekeeper(shelf, self._inactive, TICK)),
+            partial(self._tick, keeper),
+            keeper.bury,
         )
         self._shelf, self._seen = shelf, PurgesSeen(shelf.index)
         self._committer.thread.start()

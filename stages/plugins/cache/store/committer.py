@@ -16,7 +16,7 @@ import lmdb
 from pingap.stages.plugins.cache.store.change import PlacedRecord, StoreChange
 from pingap.stages.plugins.cache.store.eviction import MAIN, SMALL
 from pingap.stages.plugins.cache.store.evictor import Evictor
-from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder
+from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder, RoomOrder
 from pingap.stages.plugins.cache.store.part_file import PartFile
 from pingap.stages.plugins.cache.store.purger import Purger, RunningPurge
 from pingap.stages.plugins.cache.store.quotas import keep_within, thin_variants
@@ -33,11 +33,18 @@ BATCH_BYTES: Final = 4 << 20
 TICK: Final = 2.0
 """Seconds between looks at what time brings."""
 
-TRIES: Final = 64
-"""Segments that are emptied for one batch."""
+TRIES: Final = 128
+"""Segments that are emptied for one batch, and times that one waits for others who do."""
+
+HELPED: Final = 0.002
+"""Seconds of such a wait."""
 
 _BROKEN: Final = (lmdb.CorruptedError, lmdb.PanicError, lmdb.PageNotFoundError, lmdb.BadTxnError, lmdb.MapFullError)
 """After these an index is not used again."""
+
+
+class _NoRoomLeft(Exception):
+    """What a batch has written is more than there is room for, now that others have told what they wrote."""
 
 
 class NotStored(Exception):
@@ -62,10 +69,12 @@ class Committer:
         settle: Callable[[list[tuple[Order, int, str]]], None],
         broken: Callable[[str], None],
         tick: Callable[[Committer], None],
+        bury: Callable[[Purger], list[int]],
     ) -> None:
         """room: bytes of the whole store, 0 for as many as there are. reserve: bytes of those that are kept free. now: of the clock.
         age: of SharedTable. parts: bytes of part files that grow here.
         settle: is told results (0: not done, and why). broken: the generation is no good any more. tick: what is done from time to time.
+        bury: finds the space of writers that have died.
         """
         self.shelf = shelf
         self._room = room
@@ -76,10 +85,14 @@ class Committer:
         self._settle = settle
         self._broken = broken
         self._tick = tick
+        self._bury = bury
         self._orders: SimpleQueue[Order | None] = SimpleQueue()
         self._full = segment_size(room)
         self._writers = {SMALL: SegmentWriter(shelf.files), MAIN: SegmentWriter(shelf.files)}
         self._told_parts = 0
+        self._index_size = 0
+        self._most_bytes = min(BATCH_BYTES, room // 64) if room else BATCH_BYTES
+        """Of the bodies of one batch, but for one that is larger: other processes do not know of them yet."""
         self._bodies = count(1)
         self.shelf_share = self._full
         """Bytes that are kept free ahead of those who come."""
@@ -115,7 +128,7 @@ class Committer:
                 batch = self._next()
                 try:
                     if batch:
-                        self._work(batch)
+                        self._work_twice(batch)
                     elif self.purger.running:
                         self._purge_on()
                     if time.monotonic() >= due and not self._is_stopping:
@@ -143,7 +156,7 @@ class Committer:
         batch: list[Order] = []
         size = 0
         with suppress(Empty):
-            while len(batch) < BATCH and size < BATCH_BYTES:
+            while len(batch) < BATCH and size < self._most_bytes:
                 is_idle = not batch and not self.purger.running and not self._is_stopping
                 order = self._orders.get(timeout=TICK) if is_idle else self._orders.get_nowait()
                 if order is None:
@@ -173,15 +186,30 @@ class Committer:
         if isinstance(error, _BROKEN) or not isinstance(error, lmdb.Error | OSError):
             self._broken(f"{type(error).__name__}: {error}")
 
+    def _work_twice(self, batch: list[Order]) -> None:
+        """A process that was killed while it read keeps pages from being used again, until it is known to be dead."""
+        size = self.shelf.index.size()
+        if size > self._index_size:
+            self._index_size = size
+            self.shelf.index.forget_dead_readers()
+        try:
+            self._work(batch)
+        except lmdb.MapFullError:
+            self.shelf.index.forget_dead_readers()
+            self._work(batch)
+
     def _work(self, batch: list[Order]) -> None:
-        self.make_room(sum(self._cost(order) for order in batch))
         results: list[tuple[Order, int, str]] = []
+        left = self.make_room(sum(self._cost(order) for order in batch))
         placed: dict[Order, PlacedRecord] = {}
         sizes = {queue: (writer.number, writer.size) for queue, writer in self._writers.items()}
         try:
             for order in batch:
                 if isinstance(order, PutOrder | ReplaceOrder):
                     try:
+                        left -= self._cost(order)
+                        if left < 0 and self._room:
+                            raise NotStored("no_room")
                         placed[order] = self._write(order)
                     except NotStored as trouble:
                         results.append((order, 0, trouble.reason))
@@ -203,6 +231,8 @@ class Committer:
                             results.append((order, 0, trouble.reason))
                 for at in placed.values():
                     change.grow_segment(at.segment, at.offset + at.size)
+                if self._room and self.shelf.taken_of(change.totals, change.txn, self._parts()) > self._room:
+                    raise _NoRoomLeft
                 parts = self._parts()
                 if parts != self._told_parts:
                     self.shelf.index.tell_part_bytes(change.txn, self.shelf.writer, parts)
@@ -211,6 +241,11 @@ class Committer:
                 raise
             change.commit()
             self._told_parts = parts
+        except _NoRoomLeft:
+            self._undo(sizes)
+            self._remove_unused(placed, [(order, 0, "") for order in placed])
+            self._refuse_puts(batch)
+            return
         except BaseException:
             self._undo(sizes)
             self._remove_unused(placed, [(order, 0, "") for order in placed])
@@ -222,6 +257,16 @@ class Committer:
         self._settle(results)
         if any(reason == "disk_full" for _, _, reason in results):
             self._relieve()
+
+    def _refuse_puts(self, batch: list[Order]) -> None:
+        """Others were quicker to take the room; what takes none is done all the same."""
+        puts = [order for order in batch if isinstance(order, PutOrder | ReplaceOrder)]
+        for order in puts:
+            order.is_settled = True
+        self._settle([(order, 0, "no_room") for order in puts])
+        others = [order for order in batch if not isinstance(order, PutOrder | ReplaceOrder)]
+        if puts and others:
+            self._work(others)
 
     def _undo(self, sizes: dict[int, tuple[int, int]]) -> None:
         """What this batch wrote was told to nobody."""
@@ -259,13 +304,21 @@ class Committer:
 
     # -- room ---------------------------------------------------------------------------
 
-    def make_room(self, wanted: int) -> None:
-        """Evicts until so many bytes fit, as far as it can be."""
+    def make_room(self, wanted: int) -> int:
+        """Evicts until so many bytes fit, as far as it can be; how many fit then."""
         if not self._room:
-            return
+            return wanted
+        left = 0
         for _ in range(TRIES):
-            if self.shelf.taken(self._parts()) + wanted <= self._room - self._reserve or not self.evictor.free_one():
+            left = self._room - self._reserve - self.shelf.taken(self._parts())
+            if left >= wanted:
                 break
+            if not self.evictor.free_one():
+                if self.evictor.has_helpers():
+                    time.sleep(HELPED)
+                elif not self._bury(self.purger):
+                    break
+        return max(0, left)
 
     def _relieve(self) -> None:
         """The disk is full: gives up a segment, so that there is room for the next ones."""
@@ -384,6 +437,8 @@ class Committer:
         if isinstance(order, LimitOrder):
             change.space(order.namespace).most = order.most
             keep_within(change, self.shelf.table, order.namespace)
+            return 1
+        if isinstance(order, RoomOrder):
             return 1
         assert isinstance(order, PutOrder | ReplaceOrder | DropOrder)
         short = short_key(order.key)

@@ -43,7 +43,7 @@ class Evictor:
         """Entries so far."""
 
     def free_one(self) -> bool:
-        """Empties a segment; False when there is none to empty. Raises lmdb.Error, OSError."""
+        """Empties a segment; False when there is none to empty, as far as others do not empty it now. Raises lmdb.Error, OSError."""
         chosen = self._chosen()
         if chosen is None and self._seal():
             chosen = self._chosen()
@@ -53,6 +53,12 @@ class Evictor:
             self._empty(chosen)
         return True
 
+    def has_helpers(self) -> bool:
+        """Other processes are emptying segments. Raises lmdb.Error."""
+        rows = self._shelf.index.segments_now()
+        alive: dict[int, bool] = {}
+        return any(self._is_others(row, alive) for row in rows.values())
+
     def sacrifice(self) -> None:
         """Frees a segment's file while the index cannot be changed, for want of room: what was in it is missed, and forgotten then."""
         with suppress(lmdb.Error, OSError):
@@ -61,11 +67,7 @@ class Evictor:
                 os.truncate(self._shelf.files.segment_path(chosen.segment), 0)
 
     def _chosen(self) -> Filled | None:
-        reading = self._shelf.index.reading()
-        try:
-            rows = self._shelf.index.rows(reading)
-        finally:
-            reading.abort()
+        rows = self._shelf.index.segments_now()
         alive: dict[int, bool] = {}
         return next_to_free(
             [

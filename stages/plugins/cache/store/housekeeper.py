@@ -49,9 +49,7 @@ class Housekeeper:
             entries = shelf.index.totals(reading).entries
         finally:
             reading.abort()
-        dead = [one for one in writers if one != shelf.writer and not shelf.files.is_alive(one)]
-        if dead:
-            self._bury(dead, purger)
+        dead = self.bury(purger, writers)
         if shelf.writer == min((one for one in writers if one not in dead), default=0):
             self._looks += 1
             steps = min(MOST_STEPS, 1 + int(entries * self._share / STEP)) if self._has_inactive else self._looks % SELDOM == 0
@@ -60,6 +58,20 @@ class Housekeeper:
                     break
 
     # -- the dead -----------------------------------------------------------------------
+
+    def bury(self, purger: Purger, writers: list[int] | None = None) -> list[int]:
+        """Finds the space of writers that have died; which. writers: all. Raises lmdb.Error, OSError."""
+        shelf = self._shelf
+        if writers is None:
+            reading = shelf.index.reading()
+            try:
+                writers = shelf.index.writer_ids(reading)
+            finally:
+                reading.abort()
+        dead = [one for one in writers if one != shelf.writer and not shelf.files.is_alive(one)]
+        if dead:
+            self._bury(dead, purger)
+        return dead
 
     def _bury(self, dead: list[int], purger: Purger) -> None:
         """What they appended to is for nobody any more but to be evicted; files that they had not told of are removed."""

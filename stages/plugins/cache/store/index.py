@@ -138,6 +138,15 @@ class Index:
     def set_totals(self, txn: lmdb.Transaction, totals: StoreTotals) -> None:
         txn.put(_TOTALS, msgspec.msgpack.encode(totals), db=self.meta)
 
+    def segments_now(self) -> dict[int, SegmentRow]:
+        """All segments, by number. Raises lmdb.Error."""
+        reading = self._env.begin()
+        try:
+            raw = list(rows_from(reading, self.segments))
+        finally:
+            reading.abort()  # before they are decoded: pages that it sees are not used again until then
+        return {int.from_bytes(key, "big"): msgspec.msgpack.decode(row, type=SegmentRow) for key, row in raw}
+
     def rows(self, txn: lmdb.Transaction) -> dict[int, SegmentRow]:
         """All segments, by number."""
         with txn.cursor(self.segments) as cursor:

@@ -44,6 +44,11 @@ class PurgeOrder(Order):
 
 
 @dataclass(slots=True, eq=False)
+class RoomOrder(Order):
+    """Part files have grown: others are told, and what is too much goes."""
+
+
+@dataclass(slots=True, eq=False)
 class LimitOrder(Order):
     namespace: bytes
     most: int

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+import lmdb
+
 from pingap.stages.plugins.cache.store.change import StoreChange
 from pingap.stages.plugins.cache.store.files import StoreFiles
-from pingap.stages.plugins.cache.store.index import Index
+from pingap.stages.plugins.cache.store.index import Index, StoreTotals
 from pingap.stages.plugins.cache.store.shared_table import SharedTable
 from pingap.stages.plugins.cache.store.store_stats import StoreStats
 
 FEWEST_SLOTS = 1 << 10
 MOST_SLOTS = 1 << 22
-MAP_MORE = 64 << 20
-"""Bytes of the map beyond the store's room: pages that were freed are not at once used again."""
+LEAST_MAP = 1 << 19
+"""Bytes of an index, at least. It may have half of the store's room: an index that grew beyond, since a reader was stopped while it read,
+is given up, with all that is in the store (LMDB's files never become smaller)."""
 UNLIMITED_MAP = 64 << 30
 TABLE = "table"
 
@@ -33,7 +36,7 @@ class StoreShelf:
         slots = min(MOST_SLOTS, max(FEWEST_SLOTS, room // 1024)) if room else MOST_SLOTS
         self.table = SharedTable(os.path.join(path, TABLE), slots if is_new else 0)
         try:
-            self.index = Index(path, map_size or (room + MAP_MORE if room else UNLIMITED_MAP), self.base)
+            self.index = Index(path, map_size or (max(room // 2, LEAST_MAP) if room else UNLIMITED_MAP), self.base)
         except BaseException:
             self.table.close()
             raise
@@ -75,10 +78,13 @@ class StoreShelf:
         """Bytes of all of it, part files of all processes included. parts: what those of this process have. Raises lmdb.Error, OSError."""
         reading = self.index.reading()
         try:
-            totals = self.index.totals(reading)
-            others = self.index.part_bytes(reading, self.writer)
+            return self.taken_of(self.index.totals(reading), reading, parts)
         finally:
             reading.abort()
+
+    def taken_of(self, totals: StoreTotals, txn: lmdb.Transaction, parts: int) -> int:
+        """The same, as `totals` of a transaction say."""
+        others = self.index.part_bytes(txn, self.writer)
         return totals.segment_bytes + totals.file_bytes + others + parts + self.index.size() + self.table.size
 
     @staticmethod

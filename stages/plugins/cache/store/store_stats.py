@@ -19,7 +19,7 @@ class StoreCounts:
     resets: int = 0
     """How often it began anew, because the index was broken or full."""
     refused: dict[str, int] = field(default_factory=dict)
-    """Puts, by reason: purged, gone, too_large, disk_full, index_full, incomplete, busy, late, closed, unreadable, error."""
+    """Puts, by reason: purged, gone, too_large, no_room, disk_full, index_full, incomplete, busy, late, closed, unreadable, error."""
 
 
 @dataclass(slots=True)

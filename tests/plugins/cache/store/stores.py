@@ -41,7 +41,12 @@ class Shop:
         found = await self.get(key)
         if found is None:
             return None
-        return Path(found.body.path).read_bytes() if isinstance(found.body, FileSpot) else found.body
+        if not isinstance(found.body, FileSpot):
+            return found.body
+        try:
+            return Path(found.body.path).read_bytes()
+        except FileNotFoundError:  # another process has evicted it since
+            return None
 
 
 async def until(is_so: Any) -> None:
