@@ -101,17 +101,18 @@ class Housekeeper:
                     os.truncate(shelf.files.segment_path(number), size)
                 else:
                     shelf.files.remove_segment(number)
-        self._remove_strays(dead)
+        self._remove_strays()
         for writer in dead:
             shelf.files.leave(writer)
 
-    def _remove_strays(self, dead: list[int]) -> None:
-        """Bodies of the dead that the index does not know, and segments of anybody's that it knows no more."""
+    def _remove_strays(self) -> None:
+        """Bodies of all who are no more that the index does not know (who removes one may be killed before), and such segments."""
         shelf = self._shelf
         names = os.listdir(shelf.path)  # before the index is read: what is made later is known there first
         reading = shelf.index.reading()
         try:
             segments = shelf.index.rows(reading)
+            living = shelf.index.writer_ids(reading)
             newest = shelf.index.totals(reading).segments
             strays = []
             for name in names:
@@ -120,7 +121,7 @@ class Housekeeper:
                     strays.append(name)
                 elif kind == "b":
                     writer, _, which = rest.partition("-")
-                    if writer.isdigit() and which.isdigit() and int(writer) in dead:
+                    if writer.isdigit() and which.isdigit() and int(writer) not in living:
                         file = int(writer) << 32 | int(which)
                         if not shelf.index.has_body(reading, file):
                             strays.append(name)
