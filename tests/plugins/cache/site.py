@@ -21,6 +21,8 @@ class Site:
         self.plugins = {**(before or {}), "c": section, **(more or {})}
         self.stage = Stage(self.plugins)
         self._sid = SID
+        self._left: list[Any] = []
+        """What came together with what `got` returned."""
 
     async def __aenter__(self) -> Self:
         await self.stage.__aenter__()
@@ -64,7 +66,9 @@ class Site:
         async with asyncio.timeout(20):
             while found is None:
                 await asyncio.sleep(0.001)
-                found = next((one for one in self.stage.out() if isinstance(one, Routed | Response)), None)
+                out = self.stage.out()
+                found = next((one for one in out if isinstance(one, Routed | Response)), None)
+                self._left = [one for one in out if one is not found]
         return found
 
     async def origin(self, asked: Routed, headers: str = FRESH, body: bytes = b"", **more: Any) -> list[Any]:
@@ -89,7 +93,8 @@ class Site:
 
     async def whole(self, sid: int, first: list[Any] | None = None) -> tuple[bytes, Any]:
         """The body that a client gets, which gives credit for what it reads; and the last of it."""
-        out, body = list(first or []), b""
+        out, body = [*(first or []), *self._left], b""
+        self._left = []
         async with asyncio.timeout(20):
             while True:
                 for one in out:
