@@ -26,6 +26,8 @@ class Lasting(NamedTuple):
     rule: str
     is_explicit: bool
     is_guess: bool
+    lifetime: float
+    """Seconds that it was given, its age aside."""
     may_be_stored: bool
     """It says something of its lifetime, or has a status of those that may be kept without (section 3)."""
 
@@ -71,14 +73,16 @@ def lifetime_of(policy: Policy, said: Said, status: int, headers: bytes, new_hea
     elif is_explicit and rule != "Expires" and said.by:
         rule = f"{said.by}: {rule}"
     may_be_stored = is_explicit or status in HEURISTICALLY or directives.public
-    return Lasting(age, left, made, rule, is_explicit, is_guess, may_be_stored)
+    return Lasting(age, left, made, rule, is_explicit, is_guess, lifetime, may_be_stored)
 
 
 def with_stale_rules(entry: CacheEntry, policy: Policy, directives: Directives, lasts: Lasting) -> CacheEntry:
     """The entry with what it says of being used when it is stale (section 4.2.4, RFC 5861).
 
     s-maxage forbids that as proxy-revalidate does, but not what the same answer allows in so many words: `s-maxage=1,
-    stale-while-revalidate=59` means what all CDNs take it for (docs/decisions/0041).
+    stale-while-revalidate=59` means what all CDNs take it for (docs/decisions/0041). What the settings allow is for answers that are
+    shared for some time at least: one that has no lifetime, or one of 0, may be another for each user, and only the origin can say whose
+    it is. An answer of which nothing gives a lifetime is validated each time, as if it had said no-cache.
     """
     flags = entry.flags & AUTHORIZED
     stale_while, stale_error = float(directives.stale_while), float(directives.stale_error)
@@ -92,8 +96,11 @@ def with_stale_rules(entry: CacheEntry, policy: Policy, directives: Directives, 
         if not stale_while and not stale_error:
             flags |= MUST_REVALIDATE
     else:
-        stale_while = policy.stale_while if stale_while < 0 else stale_while
-        stale_error = policy.stale_error if stale_error < 0 else stale_error
+        is_shared = lasts.lifetime > 0
+        stale_while = (policy.stale_while if is_shared else 0.0) if stale_while < 0 else stale_while
+        stale_error = (policy.stale_error if is_shared else 0.0) if stale_error < 0 else stale_error
+        if not lasts.rule and not stale_while and not stale_error:
+            flags |= ALWAYS_VALIDATE | MUST_REVALIDATE
     if lasts.is_guess:
         flags |= HEURISTIC
     return CacheEntry(

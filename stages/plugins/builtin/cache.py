@@ -110,7 +110,7 @@ class CacheSettings(Settings):
     day, and without that it is not stored."""
     stale_while_revalidate: Duration = 0.0
     """Ours. How long an answer may be given out, once it is no longer fresh, while the backend is asked for a new one; for answers
-    that do not say it themselves."""
+    that do not say it themselves, and were fresh for a while."""
     stale_if_error: Duration = 1.0
     """Ours. The same when the backend cannot be reached or answers 5xx."""
     max_file_size: Size = 1_000_000
