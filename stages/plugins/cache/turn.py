@@ -24,6 +24,7 @@ from pingap.stages.caching.reuse import (
     AskedFor,
     decide,
     is_failure,
+    is_fresh,
     may_be_stale_on_error,
 )
 from pingap.stages.caching.storing import Storable, judge
@@ -49,8 +50,6 @@ from pingap.stages.plugins.stream import PluginStream
 
 MOST_LOOKS: Final = 4
 """Times that one request looks into the store and waits; then it is fetched as if there were no others."""
-
-_USABLE: Final = (FRESH, STALE_WHILE)
 
 _HITS: Final = ("hit", "stale-updating", "stale")
 
@@ -259,8 +258,8 @@ class CacheTurn:
             return self._fetch() if self._looks >= MOST_LOOKS else self._missed()
         if serving.is_far(entry, body, body.there, self._exchange._routed.method, self._headers):
             return self._pass("bypass")
-        if decide(entry, self._asked, self._parts.store.now()).kind not in _USABLE:
-            return self._fetch()
+        if decide(entry, self._asked, self._parts.store.now()).kind != FRESH:
+            return self._fetch()  # it was shared when it began to grow; whose it is by now only the backend can say
         return self._serve(StoredAnswer(entry, b"", 0), "hit", "collapsed", body=body)
 
     # -- asking the backend --------------------------------------------------------------
@@ -432,6 +431,9 @@ class CacheTurn:
         part = parts.store.part(entry.length if entry.length >= 0 else None)
         if part is None:
             return self._not_stored("no room", False, entry.status)
+        if self._lease is not None and not is_fresh(entry, parts.store.now()):
+            self._lease.unstorable(0.0)  # nobody may read along without having asked the backend
+            self._lease = None
         try:
             sink = StoreSink(parts, self._place_of(entry), entry, part, self._mark, self._lease)
         except OSError:  # no descriptor is left, say

@@ -9,6 +9,7 @@ import pytest
 
 from pingap.stages.messages import Response, Routed
 from tests.plugins.cache.site import FRESH, Site, line, status_of
+from tests.plugins.script import data
 
 
 @pytest.fixture
@@ -195,3 +196,46 @@ async def test_a_field_that_the_origin_varies_by_is_in_the_key(site: Site, field
     other = await site.ask(headers=f"{field}: two")
     assert isinstance(other, Routed)
     await site.answer(other)
+
+
+UNSHARED = ['etag: "1"', 'etag: "1"\ncache-control: no-cache', 'etag: "1"\ncache-control: max-age=0',
+            "last-modified: Mon, 01 Jan 2024 00:00:00 GMT\ncache-control: public, max-age=5, must-revalidate\nage: 9"]  # fmt: skip
+"""Kept, to be asked for with conditions: each time it is the backend that says whose it is."""
+
+
+@pytest.mark.parametrize("said", UNSHARED)
+async def test_a_page_that_is_not_for_all_is_not_read_along(tmp_path: Path, said: str) -> None:
+    async with Site(tmp_path, stale_while_revalidate="10m", stale_if_error="10m") as site:
+        alice = await site.ask("/mine", "cookie: user=alice")
+        waits = site.next()
+        assert await site.ask("/mine", "cookie: user=bob", sid=waits) is None
+        out = await site.origin(alice, said, b"", ended=False, length=10)
+        assert [one.sid for one in out if isinstance(one, Routed)] == [waits], "who waited is given what is not known to be shared"
+        late = await site.ask("/mine", "cookie: user=bob")
+        assert isinstance(late, Routed), "who came later is"
+        out += await site.stage.run(data(b"alice", sid=alice.sid), data(b"alice", True, sid=alice.sid))
+        assert (await site.whole(alice.sid, [one for one in out if getattr(one, "sid", 0) == alice.sid]))[0] == b"alicealice"
+        for asked in (late, next(one for one in out if isinstance(one, Routed))):
+            assert (await site.answer(asked, said, b"bob")).body == b"bob"
+        await site.settle()
+
+
+@pytest.mark.parametrize("said", UNSHARED)
+async def test_a_page_that_is_not_for_all_is_not_given_out_stale_by_the_settings(tmp_path: Path, said: str) -> None:
+    async with Site(tmp_path, stale_while_revalidate="10m", stale_if_error="10m") as site:
+        await site.stored("/mine", said, b"alice", asked="cookie: user=alice")
+        bob = await site.ask("/mine", "cookie: user=bob")
+        assert isinstance(bob, Routed)
+        assert (await site.answer(bob, "", b"broken", status=503)).body == b"broken"
+
+
+async def test_what_is_no_longer_fresh_is_not_read_along(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await site.ask()
+    out = await site.origin(first, "cache-control: max-age=5", b"", ended=False, length=10)
+    now = site.store.now()
+    monkeypatch.setattr(type(site.store), "now", lambda store: now + 15)
+    late = await site.ask()
+    assert isinstance(late, Routed)
+    await site.answer(late, "cache-control: no-store")
+    out += await site.stage.run(data(b"0123456789", True, sid=first.sid))
+    await site.whole(first.sid, [one for one in out if getattr(one, "sid", 0) == first.sid])
