@@ -136,6 +136,7 @@ class PluginsActor(OfStreams):
             self._fetches.replica,
             failures.late,
             self._spawn,
+            self._over,
         )
 
     def _compiled_of(self, generation: int) -> CompiledPlugins | None:
@@ -308,15 +309,20 @@ class PluginsActor(OfStreams):
 
     def _cancelled(self, cancel: Cancel) -> None:
         sid = cancel.sid
-        self._claims.ended(sid)
-        self._flights.ended(sid)
-        self._counts.end(sid)
-        self._endings.ended(sid)
+        self._over(sid)
         stream = self._by_sid.get(sid)
         if stream is None:
             self._refuse(sid)  # it may have overtaken the request, which comes by way of routing
         elif not self._outlives(stream):
             self._forget(stream, cancel.reason)
+
+    def _over(self, sid: int) -> None:
+        """A request has ended, in whatever way: what it holds is given back, and who waits for its end is told. Accept says so of a
+        client's (DONE, CANCEL); of one that a cache has sent itself nobody does but the cache."""
+        self._claims.ended(sid)
+        self._flights.ended(sid)
+        self._counts.end(sid)
+        self._endings.ended(sid)
 
     def _outlives(self, stream: PluginStream) -> bool:
         """Its client has left: does a cache want the answer all the same?"""
@@ -337,10 +343,7 @@ class PluginsActor(OfStreams):
             self._refused.popitem(last=False)
 
     def _done(self, done: Done) -> None:
-        self._claims.ended(done.sid)
-        self._flights.ended(done.sid)
-        self._counts.end(done.sid)
-        self._endings.ended(done.sid)
+        self._over(done.sid)
         stream = self._by_sid.get(done.sid)
         if stream is not None:
             self.streams.drop(stream)  # the answer did not wait for the rest of the request body

@@ -35,10 +35,12 @@ class CacheStage:
         upstream: Callable[[], int],
         late: Callable[[str, BaseException], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        over: Callable[[int], None],
     ) -> None:
         """me: id of the actor. serve: runs the hooks of a request from a number on, and sends it to a backend. next_sid: of a stream
         of this actor's own. compiled_of: the chains of a generation. upstream: the actor to ask, 0 for none. late: told what goes
-        wrong in a body of which nobody waits for the rest. spawn: a task of its own."""
+        wrong in a body of which nobody waits for the rest. spawn: a task of its own. over: told the stream of a request of its own that
+        has ended, as accept tells of a client's."""
         self.me = me
         self.streams = streams
         self.flights = flights
@@ -49,6 +51,7 @@ class CacheStage:
         self.upstream = upstream
         self.late = late
         self.spawn = spawn
+        self.over = over
         self.clock: Callable[[], float] = monotonic
         self.wall: Callable[[], float] = time
 

@@ -570,7 +570,8 @@ class CacheTurn:
             lease.ended()
         if self._is_behind:
             self._parts.refreshing.discard(self._place)
-            self._parts.stage.flights.ended(self._exchange._routed.sid)
+        if not self._exchange._has_client:  # nobody else says that it is over
+            self._parts.stage.over(self._exchange._routed.sid)
 
     # -- what the client is told ---------------------------------------------------------------------
 
