@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pingap.stages.headers import cutter
+
 BYPASS: Final = "bypass"
 """Why a request went on (section 2.2): we are not to look."""
 METHOD: Final = "method"
@@ -57,11 +59,18 @@ def _detail(detail: str) -> bytes:
     return b"; detail=" + quoted(detail.encode("ascii", "replace")) if detail else b""
 
 
+def without_status(headers: bytes) -> bytes:
+    """An answer's block without the lines that a cache before this one has written under the names of ours."""
+    return headers if headers.find(b"x-cache-") < 0 else _OURS(headers)
+
+
 def quoted(text: bytes) -> bytes:
     """A string of structured fields (RFC 8941 section 3.3.3), which is ASCII: other bytes are `%xx`; 1,000 of them at most."""
     shown = b"".join([_SHOWN[byte] for byte in text[:1000]])
     return b'"' + shown + b'"'
 
+
+_OURS: Final = cutter((b"x-cache-status", b"x-cache-lock"))
 
 _SHOWN: Final = tuple(
     b"\\" + bytes((byte,)) if byte in b'"\\' else bytes((byte,)) if 32 <= byte < 127 else b"%%%02x" % byte for byte in range(256)

@@ -16,9 +16,11 @@ from pingap.bus.actor import Context
 from pingap.stages.caching.purging import PurgeAsked
 from pingap.stages.header_view import Headers, block_of
 from pingap.stages.http1.methods import is_forwarded
+from pingap.stages.http1.upgrade import protocol_to_tunnel
 from pingap.stages.itinerary import REQUEST_PLUGINS
-from pingap.stages.messages import Affinity, Cancel, Peer, Request, Response, Routed
-from pingap.stages.plugins.cache.probe import Probe, ProbeAsked, ProbeRefused
+from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Peer, Request, Response, Routed
+from pingap.stages.plugins.cache.explain import BYPASS
+from pingap.stages.plugins.cache.probe import CACHE, Probe, ProbeAsked, ProbeRefused
 from pingap.stages.plugins.cache.purge import LONGEST as PURGING
 from pingap.stages.plugins.chain import Chain
 from pingap.stages.plugins.exchange import CONTINUE, SKIP, Exchange, Reply, request_target
@@ -30,8 +32,8 @@ LONGEST: Final = 4.0
 MOST: Final = 64
 """At a time."""
 
-CACHE: Final = "cache"
-"""Category of the plugins that answer."""
+_OF_A_CONNECTION: Final = ("connection", "upgrade", "content-length", "transfer-encoding")
+"""Lines that a request has no more when it comes to routing: it has them in fields of its own."""
 
 
 class Probes:
@@ -83,8 +85,17 @@ class Probes:
         method, host = asked.method.encode("latin-1", "replace"), asked.host.lower().encode("latin-1", "replace")
         if not is_forwarded(method):
             raise ValueError(f"{asked.method!r} is not a method")
-        lines = Headers(block_of([(str(name), str(value)) for name, value in asked.headers]))
+        own: dict[str, str] = {}
+        others = []
+        for name, value in asked.headers:
+            if (word := str(name).lower()) in _OF_A_CONNECTION:
+                own[word] = str(value).lower()
+            else:
+                others.append((str(name), str(value)))
+        lines = Headers(block_of(others))
         lines.setdefault("host", asked.host)
+        upgrade = protocol_to_tunnel(own.get("upgrade", "").encode()) if "upgrade" in own.get("connection", "") else b""
+        length = UNKNOWN if "transfer-encoding" in own else int(own.get("content-length", "0"))
         routing, generation = self._routing(), self._generation()
         if not routing or not generation:
             raise ProbeRefused("no routing process is ready at the moment: ask again when one is, which `pingap ps` tells")
@@ -93,7 +104,7 @@ class Probes:
         # fmt: off
         return Request(
             self._next_sid(), generation, Affinity(routing, me, me), asked.server, peer, method, request_target(asked.target), 11, host,
-            lines.raw, 0, b"", True, monotonic(), b"",
+            lines.raw, length, b"", True, monotonic(), upgrade,
         ), routing
         # fmt: on
 
@@ -112,7 +123,9 @@ class Probes:
             answer.set_result(message)
 
     async def _in_location(self, routed: Routed, probe: Probe) -> dict[str, Any]:
+        """Of several caches each does a purge; a question goes on from one that lets the request go by to the next."""
         chain = self._chain_of(routed) if routed.plan & REQUEST_PLUGINS else None
+        known: list[dict[str, Any]] = []
         exchange = Exchange(routed, monotonic())
         probe.join(exchange)
         for number in range(len(chain.before.calls) if chain is not None else 0):
@@ -127,9 +140,15 @@ class Probes:
             except Exception as error:
                 return {"outcome": "failed", "rule": f"plugin {owner.name} failed: {error!r}", "plugin": owner.name}
             if probe.found is not None:
-                return {"plugin": owner.name} | probe.found
+                found, probe.found = {"plugin": owner.name} | probe.found, None
+                if probe.purge is None and found["outcome"] != BYPASS:
+                    return found
+                known.append(found)
+                continue
             if isinstance(result, Reply):
                 return {"outcome": "answered", "rule": f"plugin {owner.name} answers it", "plugin": owner.name, "status": result.status}
+        if known:
+            return known[0] if probe.purge is None else added(known)
         return {"outcome": "uncached", "rule": "the location has no cache" if chain is None or not _caches(chain) else "no cache takes it"}
 
     async def _hook(self, chain: Chain, number: int, exchange: Exchange) -> Any:
@@ -140,6 +159,12 @@ class Probes:
         if result is CONTINUE or result is SKIP or not isinstance(result, Awaitable):
             return result
         return await result
+
+
+def added(known: list[dict[str, Any]]) -> dict[str, Any]:
+    """What several caches of a location have purged, as of one."""
+    names = {word: ", ".join(dict.fromkeys(found[word] for found in known)) for word in ("plugin", "namespace")}
+    return names | {word: sum(found[word] for found in known) for word in ("purged", "failed")}
 
 
 def _caches(chain: Chain) -> bool:

@@ -191,3 +191,48 @@ async def test_a_purge_comes_to_the_cache_past_who_keeps_people_out(cached: Sect
         stage.actor.told("cache-stats", (7,))
         (cache,) = (await answer(stage))["caches"]
         assert (cache["cache"], cache["namespace"], cache["objects"], cache["requests"]) == ("pages", "n", 0, {})
+
+
+async def explained(stage: Stage, headers: list[list[str]]) -> Any:
+    request = await asked(stage, *ASKED[:8], headers)
+    known: dict[str, Any] = {
+        "headers": request.headers.decode().replace("\r\n", "\n"),
+        "upgrade": request.upgrade,
+        "length": request.length,
+    }
+    stage.give(routed(stage, request, **known))
+    async with asyncio.timeout(5):
+        while not stage.context.reported:
+            await asyncio.sleep(0.001)
+    found = await answer(stage)
+    stage.context.reported.clear()
+    return found
+
+
+async def test_of_several_caches_the_one_that_takes_it_is_asked_and_all_purge(cached: Sections, tmp_path: Path) -> None:
+    first = cached["pages"] | {"directory": f"{tmp_path}/first?max_size=10mb", "bypass_cookies": ["in"]}
+    async with Stage({"first": first, "second": cached["pages"] | {"namespace": "m"}}) as stage:
+        for cookie, plugin, outcome in (("out=1", "first", "miss"), ("in=1", "second", "miss")):
+            found = await explained(stage, [["cookie", cookie]])
+            assert (found["plugin"], found["outcome"]) == (plugin, outcome)
+        request = await asked(stage, "url", False, *ASKED[:4], "192.0.2.7", "PURGE", *ASKED[6:], word="cache-purge")
+        stage.give(routed(stage, request, method=b"PURGE"))
+        async with asyncio.timeout(5):
+            while not stage.context.reported:
+                await asyncio.sleep(0.001)
+        found = await answer(stage)
+        assert (found["plugin"], found["namespace"], found["purged"]) == ("first, second", "n, m", 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "rule"),
+    [
+        ([["connection", "upgrade"], ["upgrade", "WebSocket"]], "Upgrade: websocket"),
+        ([["content-length", "5"]], "a body in the request"),
+        ([["transfer-encoding", "chunked"]], "a body in the request"),
+        ([["content-length", "0"], ["connection", "upgrade"], ["upgrade", "h2c"]], "nothing stored"),
+    ],
+)
+async def test_what_no_cache_is_asked_for_says_so(cached: Sections, headers: list[list[str]], rule: str) -> None:
+    async with Stage(cached) as stage:
+        assert (await explained(stage, headers))["rule"] == rule

@@ -66,6 +66,8 @@ SOURCES: Final = {
     "request: no-store": "RFC 9111 section 5.2.1.5",
     "request: only-if-cached": "RFC 9111 section 5.2.1.7",
     "method": "RFC 9111 section 4",
+    "upgrade": "RFC 9110 section 7.8",
+    "body": "RFC 9110 section 9.3.1",
 }
 """Where a rule is written: of those of reuse.py, and of this file. What is not here is a key of the plugin."""
 
@@ -143,6 +145,10 @@ def _passes_by(exchange: Exchange, rules: CacheRules, headers: bytes) -> tuple[s
     method = exchange.method
     if method not in ("GET", "HEAD"):
         return "method", SOURCES["method"]
+    if exchange.upgrade:
+        return f"Upgrade: {exchange.upgrade}", SOURCES["upgrade"]
+    if exchange.has_request_body:
+        return "a body in the request", SOURCES["body"]
     if rules.skip is not None and rules.skip.search(exchange.raw_target) is not None:
         return "skip", f"the key skip: {rules.skip.pattern!r}"
     if rules.has_bypass_cookie(headers):

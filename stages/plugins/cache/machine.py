@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
-from pingap.stages.caching.cache_status import forwarded, hit
+from pingap.stages.caching.cache_status import forwarded, hit, without_status
 from pingap.stages.caching.entry import StoredAnswer
 from pingap.stages.caching.invalidating import targets
 from pingap.stages.caching.reuse import PLAIN, asked_of, is_fresh
@@ -15,7 +15,7 @@ from pingap.stages.plugins.cache import purge, serving
 from pingap.stages.plugins.cache.explain import explained
 from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.parts import CacheParts
-from pingap.stages.plugins.cache.probe import probe_of
+from pingap.stages.plugins.cache.probe import CACHE, probe_of
 from pingap.stages.plugins.cache.turn import CacheTurn
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, Result
 
@@ -47,9 +47,7 @@ class Caching:
         if exchange._state is not None and (probe := probe_of(exchange)) is not None and probe.purge is None:
             return explained(exchange, probe, rules, parts.store, self._key_of(exchange), self._known)
         if method != b"GET" and method != b"HEAD":  # noqa: PLR1714 - a set would be made each time, compiled
-            if method == b"PURGE" and (rules.skip is None or rules.skip.search(exchange._target) is None):
-                return purge.handle(exchange, rules, parts.store)
-            return CONTINUE
+            return self._purge(exchange) if method == b"PURGE" else CONTINUE
         if routed.upgrade or routed.length or exchange._caching is not None:
             return CONTINUE
         target = exchange._target
@@ -82,6 +80,23 @@ class Caching:
                 return serving.answer(found, method, headers, now, lines, store)
         return CacheTurn(parts, exchange, key, headers, asked).begin(found)
 
+    def _purge(self, exchange: Exchange) -> Result | Awaitable[Result]:
+        parts, rules = self._parts, self._parts.rules
+        is_last = self._is_last(exchange)
+        if rules.skip is not None and rules.skip.search(exchange._target) is not None:
+            return purge.tallied(exchange, is_last)
+        return purge.handle(exchange, rules, parts.store, is_last)
+
+    def _is_last(self, exchange: Exchange) -> bool:
+        """Of the caches of its location."""
+        parts, routed = self._parts, exchange._routed
+        compiled = parts.stage.compiled_of(routed.generation)
+        chain = compiled.chains.get(routed.location) if compiled is not None else None
+        if chain is None:
+            return True
+        names = [owner.name for owner in chain.before.owners if owner.plugin.category == CACHE]
+        return not names or names[-1] == parts.name
+
     def _key_of(self, exchange: Exchange) -> bytes:
         routed = exchange._routed
         scheme = _SCHEMES[routed.peer.scheme]
@@ -112,6 +127,7 @@ class Caching:
         head = exchange.response
         assert head is not None
         if not has_line(head.headers.raw, b"x-cache-status: bypass"):
+            head.headers.raw = without_status(head.headers.raw)
             head.headers.raw += _BYPASS + forwarded("bypass") if self._parts.rules.cache_status else _BYPASS
 
     def _invalidate(self, exchange: Exchange) -> list[asyncio.Future[int]]:

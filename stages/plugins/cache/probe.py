@@ -8,6 +8,9 @@ from typing import Any, Final, NamedTuple
 from pingap.stages.caching.purging import PurgeAsked
 from pingap.stages.plugins.exchange import Exchange, Reply, reply
 
+CACHE: Final = "cache"
+"""Category of the plugins that answer."""
+
 _KEY: Final = "pingap:probe"
 _DONE: Final = reply(204)
 

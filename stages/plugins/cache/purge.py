@@ -3,6 +3,8 @@
 What is asked for goes by its URL for all schemes alike: who purges a page over plain HTTP in the inner network means the one that
 clients get over TLS, too. The answer comes when the store has done it, so who asks after that gets nothing that was purged: neither
 a stored answer, nor one whose fetch had begun before (the store drops what is older than its purge).
+
+A location may have several caches: each that takes the request does its own, and the last one answers for all.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from typing import Final, Protocol
 from pingap.stages.caching.cache_rules import CacheRules
 from pingap.stages.caching.purging import NotAPurge, PurgeAsked, Purged, PurgeScope, added_up, asked_for
 from pingap.stages.plugins.cache.probe import Probe, probe_of
-from pingap.stages.plugins.exchange import Exchange, Reply, reply
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Reply, Result, reply
 
 LONGEST: Final = 60.0
 """Seconds that it may take: of a million stored answers some thirty."""
 
 SCHEMES: Final = (b"http", b"https")
+
+_TALLY: Final = "pingap:purge"
 
 _UNSTORED: Final = {"cache-control": "no-store"}
 _DONE: Final = reply(204, b"", _UNSTORED)
@@ -38,35 +42,89 @@ class PurgeStore(Protocol):
     def purge_all(self, namespace: bytes, soft: bool, /) -> Awaitable[int]: ...
 
 
-def handle(exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply | Awaitable[Reply]:
+class PurgeTally:
+    """What the caches of a location have made of one request."""
+
+    __slots__ = ("_is_all", "_is_slow", "_refused", "_results")
+
+    def __init__(self) -> None:
+        self._is_all = False
+        """It was about more than one URL: who asked hears how many there were."""
+        self._is_slow = False
+        self._refused: Reply | None = None
+        self._results: list[Purged] = []
+
+    def refuse(self, answer: Reply) -> None:
+        """One does not do it."""
+        self._refused = answer
+
+    def late(self) -> None:
+        """One is not through."""
+        self._is_slow = True
+
+    def add(self, result: Purged, scope: PurgeScope) -> None:
+        self._results.append(result)
+        self._is_all = scope is not PurgeScope.URL
+
+    def answer(self) -> Reply | None:
+        """None when no cache took it. One that refuses counts where no other has done it."""
+        if self._is_slow:
+            return _SLOW
+        if not self._results:
+            return self._refused
+        done, failed = (sum(numbers) for numbers in zip(*self._results, strict=True))
+        if failed or self._is_all:
+            return reply(500 if failed else 200, f"purged: {done}, fail: {failed}", _UNSTORED)
+        return _DONE
+
+
+def handle(exchange: Exchange, rules: CacheRules, store: PurgeStore, is_last: bool = True) -> Result | Awaitable[Result]:
     """The answer to a PURGE request: 403 and 400 by the client's address, 400 for what cannot be done, 204 for one URL, found or not,
-    200 with a count else; 500 when the store could not do it, 503 when it is silent."""
+    200 with a count else; 500 when the store could not do it, 503 when it is silent. is_last: no other cache of the location comes
+    after this one; else the request goes on to that when this one has done its own."""
     probe = probe_of(exchange)
     if probe is not None and probe.purge is not None:
         return _commanded(probe, probe.purge, exchange, rules, store)
+    tally = _tally_of(exchange)
     address = exchange.client_ip
     try:
         ipaddress.ip_address(address)
     except ValueError:
-        return _NO_ADDRESS
+        tally.refuse(_NO_ADDRESS)
+        return tallied(exchange, is_last)
     if not rules.purgers.has(address):
-        return _FORBIDDEN
+        tally.refuse(_FORBIDDEN)
+        return tallied(exchange, is_last)
     try:
         asked = asked_for(exchange.original_target.encode("latin-1"), exchange.raw_target, exchange.headers.raw)
     except NotAPurge as error:
         return reply(400, str(error), _UNSTORED)
-    return _answered(asked, exchange, rules, store)
+    return _answered(asked, exchange, rules, store, tally, is_last)
 
 
-async def _answered(asked: PurgeAsked, exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply:
+def tallied(exchange: Exchange, is_last: bool) -> Result:
+    """What becomes of a PURGE request at a cache that has done its own, or skips it."""
+    tally = None if exchange._state is None else exchange._state.get(_TALLY)
+    answer = tally.answer() if is_last and isinstance(tally, PurgeTally) else None
+    return CONTINUE if answer is None else answer
+
+
+def _tally_of(exchange: Exchange) -> PurgeTally:
+    tally: PurgeTally = exchange.state.setdefault(_TALLY, PurgeTally())
+    return tally
+
+
+async def _answered(
+    asked: PurgeAsked, exchange: Exchange, rules: CacheRules, store: PurgeStore, tally: PurgeTally, is_last: bool
+) -> Result:
     try:
         async with asyncio.timeout(LONGEST):
             result = await purged(asked, exchange.authority.encode("latin-1"), rules, store)
     except TimeoutError:
-        return _SLOW
-    if result.failed or asked.scope is not PurgeScope.URL:
-        return reply(500 if result.failed else 200, f"purged: {result.done}, fail: {result.failed}", _UNSTORED)
-    return _DONE
+        tally.late()
+    else:
+        tally.add(result, asked.scope)
+    return tallied(exchange, is_last)
 
 
 async def _commanded(probe: Probe, purge: PurgeAsked, exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply:

@@ -650,7 +650,7 @@ class CacheTurn:
         if self._parts.rules.cache_status:
             ttl = None if stored is None else stored.fresh_until - self._parts.store.now()
             lines += cache_status.forwarded(self._forward, 0, ttl, stored is not None, self._waited > 0, b"", detail)
-        head.headers.raw += lines
+        head.headers.raw = cache_status.without_status(head.headers.raw) + lines
 
 
 def _is_shared(entry: CacheEntry) -> bool:

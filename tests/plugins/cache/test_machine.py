@@ -476,6 +476,54 @@ async def test_several_caches_of_a_location_are_asked_one_after_another(tmp_path
             assert (status_of(hit), hit.body) == ("hit", target.encode())
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "target", "headers", "status", "body"),
+    [
+        ({"skip": "^/a"}, {}, "/a", "", 204, b""),
+        ({}, {"skip": "^/a"}, "/a", "", 204, b""),
+        ({"purge_ip_list": ["192.0.2.1"], "bypass_cookies": ["in"]}, {}, "/*", "", 200, b"purged: 1, fail: 0"),
+        ({"purge_ip_list": []}, {"purge_ip_list": []}, "/a", "", 403, b"Forbidden, ip is not allowed"),
+        ({"bypass_cookies": ["in"]}, {}, "/*", "", 200, b"purged: 2, fail: 0"),
+        ({}, {}, "/a", "pingap-purge: never", 400, b"Pingap-Purge is soft or hard"),
+    ],
+)
+async def test_a_purge_goes_through_all_caches_of_a_location(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], target: str, headers: str, status: int, body: bytes
+) -> None:
+    purgers = {"purge_ip_list": ["0.0.0.0/0", "::/0"]}
+    behind = {"category": "cache", "directory": str(tmp_path / "second"), **purgers, **second}
+    async with Site(tmp_path, more={"d": behind}, **purgers | first) as site:
+        for asked in ("", "cookie: in=1"):
+            found = await site.ask("/a", asked)
+            if isinstance(found, Routed):
+                await site.answer(found)
+                await site.settle()
+        answer = await site.got(target, headers, method=b"PURGE")
+        assert (answer.status, answer.body) == (status, body)
+        for asked in ("cookie: in=1", "")[: 0 if status > 300 else 1 if body.startswith(b"purged: 1") else 2]:
+            again = await site.ask("/a", asked)
+            assert isinstance(again, Routed), "a cache has not purged it"
+            await site.answer(again, "cache-control: no-store")
+
+
+async def test_a_purge_that_all_caches_skip_is_for_the_backend(tmp_path: Path) -> None:
+    behind = {"category": "cache", "directory": str(tmp_path / "second"), "skip": "^/a"}
+    async with Site(tmp_path, more={"d": behind}, skip="^/a") as site:
+        asked = await site.ask(method=b"PURGE")
+        assert isinstance(asked, Routed)
+        await site.answer(asked, "", b"")
+
+
+@pytest.mark.parametrize("said", [FRESH, "cache-control: no-store"])
+@pytest.mark.parametrize("asked", ["", "cookie: in=1"])
+async def test_what_a_cache_of_the_backends_says_of_itself_is_not_taken_for_ours(tmp_path: Path, said: str, asked: str) -> None:
+    async with Site(tmp_path, bypass_cookies=["in"]) as site:
+        answer = await site.answer(await site.ask(headers=asked), f"x-cache-status: HIT\nx-cache-lock: 7ms\n{said}")
+        expected = ["bypass"] if asked else ["miss"] if said == FRESH else []
+        assert line(answer, "x-cache-status") == expected
+        assert line(answer, "x-cache-lock") == []
+
+
 async def test_a_reload_that_changes_the_section_keeps_what_is_stored(site: Site, tmp_path: Path) -> None:
     await site.stored()
     asked = await site.ask("/b")

@@ -67,7 +67,9 @@ def exchange(target: str, headers: str = "", ip: str = INSIDE, rewritten: str = 
 
 async def answer(asked: Exchange, by: CacheRules, store: Ledger) -> Reply:
     result = purge.handle(asked, by, store)
-    return result if isinstance(result, Reply) else await result
+    answered = await result if isinstance(result, Awaitable) else result
+    assert isinstance(answered, Reply)
+    return answered
 
 
 def text(reply: Reply) -> str:
