@@ -131,10 +131,11 @@ def _said(outcome: str, rule: str, source: str) -> dict[str, Any]:
 def _kept_back(stored: StoredAnswer | None, known: KnownOfKey, asked: AskedFor, now: float) -> dict[str, Any]:
     """What else than the backend's answer a request gets that nothing stored is an answer for."""
     if known.again > 0:
-        failed = {"again": round(known.again, 3), "failure": known.failure}
         if stored is not None and may_be_stale_on_error(stored.entry, now, asked):
+            failed = {"again": round(known.again, 3), "failure": known.failure}
             return _said("stale", "stale-if-error: the last fetches failed", "RFC 5861 section 4") | failed
-        return _said(BACK_OFF, "the last fetches failed", "") | failed
+        if known.soon > 0:
+            return _said(BACK_OFF, "the last fetches failed", "") | {"again": round(known.soon, 3), "failure": known.failure}
     if known.unstorable > 0:
         return _said(UNCACHEABLE, "its last answer could not be stored", "the key predictor") | {"remembered": round(known.unstorable, 3)}
     return {}

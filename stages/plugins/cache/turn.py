@@ -34,6 +34,7 @@ from pingap.stages.errors import KINDS
 from pingap.stages.messages import UNKNOWN, Affinity
 from pingap.stages.plugins.bodies import stages_of
 from pingap.stages.plugins.cache import serving
+from pingap.stages.plugins.cache.flights.back_off import answered, is_unreachable
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.lease import FlightLease
 from pingap.stages.plugins.cache.flights.turns import Turn
@@ -227,8 +228,9 @@ class CacheTurn:
             stale = self._stale
             if stale is not None and may_be_stale_on_error(stale.entry, self._parts.store.now(), self._asked):
                 return self._serve(stale, "stale", turn.reason)
+            if not is_unreachable(turn.reason):
+                return self._fetch()  # what was stale may be given out no more, and an answer to another is none to this request
             self._told("failed")
-            # A status of the backend's is told as a gateway tells of one that it cannot use.
             raise PageInstead(turn.reason if turn.reason in KINDS else "bad_gateway")
         return self._look()
 
@@ -330,7 +332,7 @@ class CacheTurn:
         if self._is_validating and status == 304:
             return self._validated(head.headers.raw, now)
         if stale is not None and is_failure(status) and may_be_stale_on_error(stale.entry, now, self._asked):
-            self._fail(f"status {status}")
+            self._fail(answered(status))
             return self._serve(stale, "stale", f"status {status}")
         return self._judged(stream, status, now)
 
@@ -392,7 +394,7 @@ class CacheTurn:
         lease, self._lease = self._lease, None
         if lease is not None:
             if is_failure(status):
-                lease.failed(f"status {status}")
+                lease.failed(answered(status))
             else:
                 lease.unstorable(REMEMBERED if is_lasting and self._parts.rules.predictor else 0.0)
         stale = self._stale

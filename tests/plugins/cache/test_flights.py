@@ -10,7 +10,7 @@ import pytest
 
 from pingap.stages.plugins.cache.flights import back_off, flights, table
 from pingap.stages.plugins.cache.flights import unstorable as unstorable_keys
-from pingap.stages.plugins.cache.flights.back_off import BackOff
+from pingap.stages.plugins.cache.flights.back_off import BackOff, answered
 from pingap.stages.plugins.cache.flights.flights import WAIT
 from pingap.stages.plugins.cache.flights.growing_body import PIECE, GrowingBody
 from pingap.stages.plugins.cache.flights.growth import GrowthCut
@@ -208,6 +208,38 @@ async def test_with_the_lock_over_in_a_second_try_nobody_rushes(fleet: FlightFle
     assert (asked[2].kind, asked[2].turn.reason) == (FAILED, "gateway_timeout")
 
 
+async def test_a_status_is_an_answer_to_one_and_keeps_nobody_else_from_asking(fleet: FlightFleet) -> None:
+    key = fleet.key_of(101)
+    asked = [fleet[100 + number % 3].ask(SID + number, key) for number in range(8)]
+    fleet.deliver()
+    stale = fleet[102].ask(SID + 50, key, has_stale=True)
+    fleet.deliver()
+    for _ in range(5):
+        [turn] = [one for one in asked if one.kind == FETCH and not one.lease.is_over]
+        turn.lease.failed(answered(500))
+        fleet.deliver()
+    assert (stale.kind, stale.turn.reason) == (FAILED, "status 500"), "who has something else to give spares the origin"
+    fleet.sweep(LOCK)
+    assert sorted(one.kind for one in asked) == sorted([FETCH] * 6 + [ALONE] * 2), "one after the other, and nobody is told of an error"
+    late = fleet[102].ask(SID + 51, key, lock=0.5)
+    fleet.deliver()
+    fleet.sweep(0.5)
+    assert late.kind == ALONE
+
+
+@pytest.mark.parametrize(("kinds", "last"), [(("connect_failed", "status 503"), ALONE), (("status 503", "connect_failed"), FAILED)])
+async def test_what_the_origin_did_last_is_what_counts_when_the_lock_is_over(fleet: FlightFleet, kinds: tuple[str, str], last: int) -> None:
+    for owner in (100, 101):
+        key = fleet.key_of(owner)
+        asked = [fleet[100].ask(SID + number, key) for number in range(4)]
+        fleet.deliver()
+        for number, kind in enumerate(kinds):
+            asked[number].lease.failed(kind)
+            fleet.deliver()
+        fleet.sweep(LOCK)
+        assert asked[3].kind == last
+
+
 async def test_a_success_ends_the_back_off(fleet: FlightFleet) -> None:
     asked = [fleet[100].ask(SID + number) for number in range(2)]
     fleet.deliver()
@@ -260,7 +292,9 @@ def test_a_back_off_doubles_up_to_a_bound_and_is_forgiven() -> None:
     failing, now, windows = BackOff(), 0.0, []
     for _ in range(40):
         known = failing.failed("k", "connect_failed", now)
-        assert failing.failed("k", "gateway_timeout", now + 0.1)._replace(soon=known.soon) == known, "another of the same try"
+        beside = failing.failed("k", "gateway_timeout", now + 0.1)
+        assert beside.kind == "gateway_timeout"
+        assert beside._replace(soon=known.soon, kind=known.kind) == known, "another of the same try"
         windows.append(known.again - now)
         now = known.again
     assert windows == [1.0, 2.0, 4.0, 8.0, 16.0] + [32.0] * 35

@@ -202,6 +202,20 @@ async def test_a_failing_origin_is_asked_by_one_after_the_other_and_never_by_all
     assert (await site.answer(again, FRESH, b"well")).body == b"well"
 
 
+async def test_a_request_that_its_backend_does_not_bear_keeps_nobody_from_the_page(site: Site) -> None:
+    bad = await site.ask(headers="x-broken: 1")
+    assert await site.ask() is None
+    out = await site.origin(bad, "", b"oops", status=500)
+    for _ in range(3):
+        [answer] = [one for one in out if isinstance(one, Response)]
+        assert (answer.status, answer.body) == (500, b"oops"), "each gets what the backend says to it"
+        [asked] = [one for one in out if isinstance(one, Routed)]
+        assert await site.ask(headers="x-broken: 1") is None
+        out = await site.origin(asked, "", b"oops", status=500)
+    [last] = [one for one in out if isinstance(one, Routed)]
+    assert (await site.answer(last, FRESH, b"well")).body == b"well"
+
+
 # -- several at once ----------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from pingap.bus.actor import Context
 from pingap.stages.messages import FlightAsk, FlightGrew, FlightJoin, FlightLeft, FlightNews, FlightsAsk, FlightsKnown, FlightTold, owner_of
 from pingap.stages.owners import Owners
+from pingap.stages.plugins.cache.flights.back_off import is_unreachable
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.growth import Growth
 from pingap.stages.plugins.cache.flights.joins import Joins
@@ -75,7 +76,7 @@ class _OpenAsk:
         self.until = until
         self.answer = answer
         self.failing = ""
-        """What the fetch has failed with that it waits for."""
+        """What the fetch has failed with last that it waits for."""
         self.flight: tuple[int, int] | None = None
         """Which it wants to follow: the owner has no part in it any more."""
         self.joins = 0
@@ -169,7 +170,7 @@ class Flights:
         failing = self._table.failing(name, now)
         if failing is None:
             return KnownOfKey(self._unstorable.left(name, since, now))
-        return KnownOfKey(self._unstorable.left(name, since, now), failing.again - now, failing.kind)
+        return KnownOfKey(self._unstorable.left(name, since, now), failing.again - now, failing.soon - now, failing.kind)
 
     def _next(self) -> int:
         self._ticket += 1
@@ -266,7 +267,7 @@ class Flights:
 
     def _lock_over(self, number: int, one: _OpenAsk) -> None:
         self._leave(one)
-        self._settle(one, Turn(FAILED, reason=one.failing) if one.failing else Turn(ALONE, reason="lock_over"))
+        self._settle(one, Turn(FAILED, reason=one.failing) if is_unreachable(one.failing) else Turn(ALONE, reason="lock_over"))
 
     def _again(self, one: _OpenAsk, was_join: bool) -> None:
         """Asks anew, under another ticket: the owner is another one, or what it wanted to follow is not there any more."""

@@ -9,6 +9,8 @@ class KnownOfKey(NamedTuple):
     unstorable: float = 0.0
     """Seconds for which its answers count as not to be stored."""
     again: float = 0.0
-    """Seconds until the next fetch is tried, after some have failed: the owner of the key alone knows."""
+    """Seconds until the next fetch is tried by who has something stale, after some have failed: the owner of the key alone knows."""
+    soon: float = 0.0
+    """The same by who has nothing; 0 or less: at once."""
     failure: str = ""
     """What they failed of (stages/errors.py)."""

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from pingap.stages.messages import FlightAsk, FlightNews, FlightTold, owner_of
-from pingap.stages.plugins.cache.flights.back_off import BackOff, Failing
+from pingap.stages.plugins.cache.flights.back_off import BackOff, Failing, is_unreachable
 from pingap.stages.plugins.cache.flights.states import CUT, GROWS, LIVING, NOT_STORABLE, STORED
 from pingap.stages.plugins.cache.flights.unstorable import UnstorableKeys
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, HELD, JOIN, LOOK
@@ -47,7 +47,7 @@ class _HeldAsk(NamedTuple):
     until: float
     """Its own deadline."""
     knows: bool
-    """It has been told that the fetch has failed."""
+    """It has been told that the origin is not to be reached."""
 
 
 class _FlownKey:
@@ -123,11 +123,12 @@ class FlightTable:
             return self._told(ask, FAILED, reason="overloaded", seconds=1.0)
         if key is None:
             key = self._keys[name] = _FlownKey()
-        key.waiting[ask.asker, ask.ticket] = _HeldAsk(ask, now + ask.lock, failing is not None)
+        reason = failing.kind if failing is not None else ""
+        key.waiting[ask.asker, ask.ticket] = _HeldAsk(ask, now + ask.lock, is_unreachable(reason))
         self._waiting += 1
         if failing is not None and now < failing.soon:
             self._await(name, key, failing.soon)
-        return self._told(ask, HELD, reason=failing.kind if failing is not None else "")
+        return self._told(ask, HELD, reason=reason)
 
     def left(self, asker: int, ticket: int, name: str, now: float) -> list[Telling]:
         """It waits no more; or it was let fetch when it had left."""
@@ -170,7 +171,8 @@ class FlightTable:
         return found + self._advance(name, key, now)
 
     def _failed(self, key: _FlownKey, failing: Failing, now: float) -> list[Telling]:
-        """Who has no hope of another try, or need not wait for it, is told so; the others know from now on that it has failed."""
+        """Who has no hope of another try, or need not wait for it, is told so; the others know from now on whether it can be reached."""
+        known = is_unreachable(failing.kind)
         found: list[Telling] = []
         for place, (ask, until, knows) in list(key.waiting.items()):
             if key.current(ask.since) is not None:
@@ -178,13 +180,13 @@ class FlightTable:
             if self._is_hopeless(ask, until, failing):
                 self._drop(key, place)
                 found.append((ask.asker, self._told(ask, FAILED, reason=failing.kind, seconds=max(0.0, failing.end(ask.has_stale) - now))))
-            elif not knows:
-                key.waiting[place] = _HeldAsk(ask, until, True)
+            elif knows != known:
+                key.waiting[place] = _HeldAsk(ask, until, known)
                 found.append((ask.asker, self._told(ask, HELD, reason=failing.kind)))
         return found
 
     def _is_hopeless(self, ask: FlightAsk, until: float, failing: Failing) -> bool:
-        return ask.has_stale or until <= failing.soon
+        return ask.has_stale or (is_unreachable(failing.kind) and until <= failing.soon)
 
     def _tell(
         self, key: _FlownKey, since: int, verdict: int, reason: str = "", seconds: float = 0.0, fetcher: int = 0, flight: int = 0
