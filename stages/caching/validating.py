@@ -14,7 +14,8 @@ from pingap.stages.caching.vary import names_of
 from pingap.stages.headers import cutter, has_line, value_of, without_names_of
 from pingap.stages.http_dates import parse_date
 
-_CONDITIONS: Final = cutter((b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range"))
+_CONDITION_NAMES: Final = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"range")
+_CONDITIONS: Final = cutter(_CONDITION_NAMES)
 
 
 def conditions_of(entry: CacheEntry) -> bytes:
@@ -33,6 +34,14 @@ def without_conditions(request_headers: bytes) -> bytes:
     if request_headers.find(b"range: ") < 0 and request_headers.find(b"\nif-") < 0 and not request_headers.startswith(b"if-"):
         return request_headers
     return _CONDITIONS(request_headers)
+
+
+def only_conditions(request_headers: bytes) -> bytes:
+    """The lines of a request's block that `without_conditions` takes out."""
+    if without_conditions(request_headers) is request_headers:
+        return b""
+    lines = request_headers.split(b"\r\n")[:-1]
+    return b"".join([line + b"\r\n" for line in lines if line.partition(b":")[0] in _CONDITION_NAMES])
 
 
 _OF_THE_BODY: Final = (

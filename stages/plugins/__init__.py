@@ -9,7 +9,7 @@
     guard.py    a deadline for its code, and turns; driving.py  the same for what it awaits; guarded.py  both around a plugin
     chain.py    the hooks of a location, in order, of live.py (plugins that were started)    runner.py  runs them, meters.py
                 measures them
-    compiler.py makes the chains of a generation, starts and stops plugins
+    compiler.py makes the chains of a generation, starts and stops plugins    leaving.py  what locations make of header lines
     core.py     a body on its way through transformers, within credit: decides    pieces.py file_body.py  long replies
 Each imports those before it only: bodies.py (moves bodies), stream.py (requests that are still here),
 failures.py (who hears of them), answers.py and requests.py (the two halves of a way), probes.py (questions about one URL),

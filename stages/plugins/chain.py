@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.plugins.api import Step
+from pingap.stages.plugins.leaving import LeavingLines
 from pingap.stages.plugins.live import Live
 
 
@@ -67,11 +68,14 @@ class Chain:
 class CompiledPlugins:
     """One configuration generation."""
 
-    __slots__ = ("chains", "pages", "plugins", "upstreams")
+    __slots__ = ("chains", "leaving", "pages", "plugins", "upstreams")
 
-    def __init__(self, chains: dict[str, Chain], pages: ErrorPages, upstreams: frozenset[str], plugins: frozenset[str]) -> None:
+    def __init__(
+        self, chains: dict[str, Chain], pages: ErrorPages, upstreams: frozenset[str], plugins: frozenset[str], leaving: LeavingLines
+    ) -> None:
         self.chains = chains
         """By location; those without plugins have none."""
+        self.leaving = leaving
         self.pages = pages
         self.upstreams = upstreams
         """Names."""

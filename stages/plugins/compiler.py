@@ -22,6 +22,7 @@ from pingap.stages.plugins.chain import Chain, CompiledPlugins
 from pingap.stages.plugins.driving import Driven
 from pingap.stages.plugins.guard import USUAL, Bounds, HookGuard
 from pingap.stages.plugins.host import StageHost
+from pingap.stages.plugins.leaving import LeavingLines
 from pingap.stages.plugins.live import Live
 from pingap.stages.plugins.making import Made, make
 from pingap.stages.plugins.meters import Meters
@@ -195,4 +196,4 @@ def _compiled(snapshot: Snapshot, lives: dict[str, Live]) -> CompiledPlugins:
         plugins: Chain([lives[plugin] for plugin in plugins], pages) for plugins in {one.plugins for one in snapshot.locations.values()}
     }
     chains = {name: shared[location.plugins] for name, location in snapshot.locations.items() if location.plugins}
-    return CompiledPlugins(chains, pages, frozenset(snapshot.upstreams), frozenset(lives))
+    return CompiledPlugins(chains, pages, frozenset(snapshot.upstreams), frozenset(lives), LeavingLines(snapshot))

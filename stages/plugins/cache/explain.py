@@ -33,7 +33,8 @@ from pingap.stages.caching.reuse import (
     decide,
     may_be_stale_on_error,
 )
-from pingap.stages.caching.vary import chosen_by, variant_key
+from pingap.stages.caching.vary import chosen_by as chosen_by_block
+from pingap.stages.caching.vary import variant_key
 from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.probe import Probe
 from pingap.stages.plugins.exchange import Exchange, Reply
@@ -89,6 +90,13 @@ class ExplainedStore(Protocol):
     def get(self, key: bytes, /) -> StoredAnswer | Awaitable[StoredAnswer | None] | None: ...
 
 
+Chosen = Callable[[tuple[bytes, ...], bytes, Exchange], bytes]
+
+
+def _as_it_came(names: tuple[bytes, ...], headers: bytes, exchange: Exchange) -> bytes:
+    return chosen_by_block(names, headers)
+
+
 def nothing_known(key: bytes) -> KnownOfKey:
     return KnownOfKey()
 
@@ -100,8 +108,10 @@ async def explained(
     store: ExplainedStore,
     key: bytes,
     known: Callable[[bytes], KnownOfKey] = nothing_known,
+    chosen_by: Chosen = _as_it_came,
 ) -> Reply:
-    """Answers the probe. key: of the request, as the machine makes it. known: of a key, perhaps a variant's."""
+    """Answers the probe. key: of the request, as the machine makes it. known: of a key, perhaps a variant's. chosen_by: what the backend
+    sees in lines of a request (`CacheStage.chosen_by`)."""
     headers = exchange.headers.raw
     found: dict[str, Any] = {"key": key.decode("utf-8", "backslashreplace"), "namespace": _text(rules.namespace)}
     if (rule := _passes_by(exchange, rules, headers)) is not None:
@@ -110,7 +120,7 @@ async def explained(
     if asked.no_store and not asked.only_if_cached:
         return probe.answer(found | _said(BYPASS, "request: no-store", SOURCES["request: no-store"]))
     now = store.now()
-    stored, place, variant = await _looked_up(store, key, headers)
+    stored, place, variant = await _looked_up(store, key, exchange, chosen_by)
     if variant is not None:
         found["variant"] = {_text(name): _text(value) for name, value in variant}
     use = decide(None if stored is None else stored.entry, asked, now)
@@ -158,17 +168,17 @@ def _passes_by(exchange: Exchange, rules: CacheRules, headers: bytes) -> tuple[s
 
 
 async def _looked_up(
-    store: ExplainedStore, key: bytes, headers: bytes
+    store: ExplainedStore, key: bytes, exchange: Exchange, chosen_by: Chosen
 ) -> tuple[StoredAnswer | None, bytes, list[tuple[bytes, bytes]] | None]:
     """What is stored for the request, under which key it is or would be, and by what of the request that is chosen: None for a URL
     whose answers do not vary."""
     stored = await _got(store, key)
     if stored is None or not stored.entry.flags & MARKER:
         return stored, key, None
-    place, variant = key, None
+    headers, place, variant = exchange.headers.raw, key, None
     for names in stored.entry.vary:
-        chosen = chosen_by(names, headers)
-        of_these = [(name, chosen_by((name,), headers)) for name in names]
+        chosen = chosen_by(names, headers, exchange)
+        of_these = [(name, chosen_by((name,), headers, exchange)) for name in names]
         found_at = variant_key(key, names, chosen)
         one = await _got(store, found_at)
         if one is not None and one.entry.chosen_by == chosen:

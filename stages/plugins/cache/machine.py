@@ -45,7 +45,7 @@ class Caching:
         parts = self._parts
         rules = parts.rules
         if exchange._state is not None and (probe := probe_of(exchange)) is not None and probe.purge is None:
-            return explained(exchange, probe, rules, parts.store, self._key_of(exchange), self._known)
+            return explained(exchange, probe, rules, parts.store, self._key_of(exchange), self._known, parts.stage.chosen_by)
         if method != b"GET" and method != b"HEAD":  # noqa: PLR1714 - a set would be made each time, compiled
             return self._purge(exchange) if method == b"PURGE" else CONTINUE
         if routed.upgrade or routed.length or exchange._caching is not None:

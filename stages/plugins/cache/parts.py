@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from pingap.stages.caching.cache_rules import CacheRules
+from pingap.stages.caching.vary import chosen_by
 from pingap.stages.plugins.cache.filling import Fills
 from pingap.stages.plugins.cache.flights.flights import Flights
 from pingap.stages.plugins.chain import Chain, CompiledPlugins
@@ -16,6 +18,8 @@ from pingap.stages.plugins.stream import PluginStreams
 
 if TYPE_CHECKING:
     from pingap.stages.plugins.cache.store.cache_store import CacheStore  # who has no cache does not load LMDB
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 Serve = Callable[[Exchange, Chain, int], None]
 
@@ -54,6 +58,16 @@ class CacheStage:
         self.over = over
         self.clock: Callable[[], float] = monotonic
         self.wall: Callable[[], float] = time
+
+    def chosen_by(self, names: tuple[bytes, ...], headers: bytes, exchange: Exchange) -> bytes:
+        """What the backend sees in these lines of a request, if its header block is this one before the rules of its location; in the
+        form of `vary.chosen_by`."""
+        routed = exchange._routed
+        compiled = self.compiled_of(routed.generation)
+        if compiled is not None:
+            context = exchange._context
+            headers = compiled.leaving.seen(names, headers, routed, NOTHING if context is None else context)
+        return chosen_by(names, headers)
 
 
 class CacheParts:

@@ -28,8 +28,8 @@ from pingap.stages.caching.reuse import (
     may_be_stale_on_error,
 )
 from pingap.stages.caching.storing import Storable, judge
-from pingap.stages.caching.validating import conditions_of, freshened, without_conditions
-from pingap.stages.caching.vary import chosen_by, marker, variant_key
+from pingap.stages.caching.validating import conditions_of, freshened, only_conditions, without_conditions
+from pingap.stages.caching.vary import marker, variant_key
 from pingap.stages.errors import KINDS
 from pingap.stages.messages import UNKNOWN, Affinity
 from pingap.stages.plugins.bodies import stages_of
@@ -131,7 +131,7 @@ class CacheTurn:
         self._forward = "vary-miss"
         is_newest = True
         for names in found.entry.vary:
-            chosen = chosen_by(names, self._headers)
+            chosen = self._chosen_by(names)
             place = variant_key(self._key, names, chosen)
             if is_newest:
                 self._place = place
@@ -145,6 +145,10 @@ class CacheTurn:
                 self._place = place
                 return variant
         return None
+
+    def _chosen_by(self, names: tuple[bytes, ...]) -> bytes:
+        """What the backend sees of this request in the lines that an answer says it varies by."""
+        return self._parts.stage.chosen_by(names, self._headers, self._exchange)
 
     async def _found_later(self, found: Awaitable[StoredAnswer | None]) -> Result:
         """A disk had to be asked; then all of it is in memory, and can be asked for again."""
@@ -255,8 +259,8 @@ class CacheTurn:
         body = turn.body
         assert body is not None
         entry = body.entry
-        if entry.vary and chosen_by(entry.vary[0], self._headers) != entry.chosen_by:
-            self._place = variant_key(self._key, entry.vary[0], chosen_by(entry.vary[0], self._headers))
+        if entry.vary and (chosen := self._chosen_by(entry.vary[0])) != entry.chosen_by:
+            self._place = variant_key(self._key, entry.vary[0], chosen)
             return self._fetch() if self._looks >= MOST_LOOKS else self._missed()
         if serving.is_far(entry, body, body.there, self._exchange._routed.method, self._headers):
             return self._pass("bypass")
@@ -319,6 +323,10 @@ class CacheTurn:
         exchange.headers.raw = without_conditions(exchange.headers.raw) + conditions
         return CONTINUE
 
+    def _sent(self, headers: bytes) -> bytes:
+        """What has left, with the client's conditions in place of those of the cache."""
+        return without_conditions(headers) + only_conditions(self._headers)
+
     # -- the answer ------------------------------------------------------------------------
 
     def responded(self, stream: PluginStream) -> Result | Awaitable[Result]:
@@ -356,6 +364,14 @@ class CacheTurn:
         if most and length > most:
             return self._not_stored("max_file_size", True, status)
         entry = verdict.entry
+        if entry.vary:
+            names = entry.vary[0]
+            chosen = self._chosen_by(names)
+            if parts.stage.chosen_by(names, self._sent(exchange.headers.raw), exchange) != chosen:
+                # Who asks for it next is known by what the client has sent, before those hooks run that have changed it.
+                return self._not_stored("Vary: set by a plugin", True, status)
+            if chosen != entry.chosen_by:
+                entry = replace(entry, chosen_by=chosen)
         entry = replace(entry, reason=response.reason, spelled=response.spelled, body_id=randbits(62))
         if method != b"GET":
             return self._not_stored("method", False, status)
