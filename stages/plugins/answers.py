@@ -17,7 +17,7 @@ from pingap.stages.plugins.cache.flights.growth import GrowthCut
 from pingap.stages.plugins.chain import Chain, Hooks
 from pingap.stages.plugins.core import PIECE, BodyTooLarge, Replied
 from pingap.stages.plugins.exchange import Exchange, HookError, Reply, ResponseHead, Transformer
-from pingap.stages.plugins.failures import Failures, answer_to
+from pingap.stages.plugins.failures import Failures, answer_to, cause_of
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.meters import timed_context
 from pingap.stages.plugins.pieces import OwnedBody, Pieces
@@ -379,8 +379,8 @@ class Answers:
         self._streams.drop(stream)
         if not stream.exchange._has_client:
             self._failures.happened(stream.chain, error)
-        elif isinstance(error.__cause__, GrowthCut):  # a fetch that others read along failed, and no plugin
-            self._broke(stream, error.__cause__.kind)
+        elif isinstance(cut := cause_of(error), GrowthCut):  # a fetch that others read along failed, and no plugin
+            self._broke(stream, cut.kind)
         elif stream.responded:
             self._failures.happened(stream.chain, error)
             self._send(stream.to_accept, Data(stream.sid, b"", False, "plugin_failed"))

@@ -19,7 +19,7 @@ class Failures:
 
     def happened(self, chain: Chain, error: Exception) -> None:
         """A hook or a transformer of a request that is here failed, or had too much to do."""
-        cause = _cause(error)
+        cause = cause_of(error)
         name = error.plugin if isinstance(error, HookError) else ""
         if isinstance(cause, PageInstead):
             return
@@ -44,13 +44,13 @@ class Failures:
 
 def answer_to(error: Exception) -> str:
     """The kind of error (stages/errors.py) that the client is told."""
-    cause = _cause(error)
+    cause = cause_of(error)
     if isinstance(cause, PageInstead):
         return cause.kind
     return "overloaded" if isinstance(cause, Overloaded) else "plugin_failed"
 
 
-def _cause(error: BaseException) -> BaseException:
+def cause_of(error: BaseException) -> BaseException:
     """What a plugin's code has raised."""
     while isinstance(error, HookError) and error.__cause__ is not None:
         error = error.__cause__

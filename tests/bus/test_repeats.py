@@ -96,6 +96,13 @@ def test_on_the_way_of_requests_every_warning_goes_through_it() -> None:
         # once a minute by themselves
         ("accept/connections.py", '"no more connections are accepted until others end: too few file descriptors (ulimit -n)"'),
         ("upstream/troubles.py", '"requests are refused until connections end: too few file descriptors (ulimit -n)"'),
+        # once for each time that a store is opened
+        (
+            "plugins/cache/store/cache_store.py",
+            'f"the cache {self._root.path} begins anew, empty: its index is no good any more ({problem})"',
+        ),
+        ("plugins/cache/store/cache_store.py", 'f"the cache {self._root.path} cannot be opened, nothing is stored: {error}"'),
+        ("plugins/cache/store/store_root.py", 'f"the cache {self.path} begins empty: {problem}"'),
         ("plugins/compiler.py", '"a plugin failed to stop"'),  # once a generation
     }
     found = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Set
 
 from pingap.bus.actor import Context
+from pingap.bus.repeats import Repeats
 from pingap.stages.messages import FlightGrew, FlightJoin
 from pingap.stages.plugins.cache.flights.growth import Growth
 from pingap.stages.plugins.cache.flights.lease import FlightLease
@@ -20,6 +21,7 @@ class Joins:
     def __init__(self, context: Context, joined: Callable[[int, Growth | None], None]) -> None:
         """joined: what became of an ask that was to follow a flight of another process: its growth, or None: that is not to be had."""
         self._context = context
+        self._repeats = Repeats(context)
         self._me = context.id
         self._joined = joined
         self._growths: dict[Place, Growth] = {}
@@ -118,7 +120,7 @@ class Joins:
                 growth = Growth(grew.entry, grew.path, grew.size)
             except OSError as error:
                 if not isinstance(error, FileNotFoundError):  # it has been put into the store meanwhile
-                    self._context.log("warn", "a body that is being fetched cannot be read along", path=grew.path, error=str(error))
+                    self._repeats.log("warn", "a body that is being fetched cannot be read along", path=grew.path, error=str(error))
         if growth is not None and not growth.is_over:
             self._growths[place] = growth
         if grew.entry is not None or grew.state != GROWS:
