@@ -5,6 +5,7 @@ Each process has what it has read of the index (index.py); a purge is named by t
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
@@ -14,7 +15,10 @@ from pingap.stages.plugins.cache.store.short_keys import namespace_of
 PurgeKind = Literal["url", "prefix", "tag", "all"]
 
 MOST: Final = 10_000
-"""Purges that are remembered. What was asked for before the oldest of them is not stored at all."""
+"""Purges that are remembered as they are. Of what was asked for before an older one, all that may have been meant is not stored."""
+
+SLOTS: Final = 1 << 17
+"""Of those of one URL that are older, which every request that changes something may cause: each is remembered with a few others."""
 
 
 class Purge(NamedTuple):
@@ -40,6 +44,8 @@ class PurgeLog:
         """floor: marks before it are too old from the start."""
         self._most = most
         self._order: OrderedDict[Purge, int] = OrderedDict()
+        self._folded: array[int] | None = None
+        """The newest of the older ones of one URL, by what its key comes to in SLOTS."""
         self._lengths: dict[int, int] = {}
         """How many prefixes have so many bytes."""
         self._tagged: dict[bytes, int] = {}
@@ -57,11 +63,19 @@ class PurgeLog:
         if purge.kind == "tag":
             self._tagged[purge.namespace] = transaction
         while len(self._order) > self._most:
-            old, self.floor = self._order.popitem(last=False)
+            old, number = self._order.popitem(last=False)
+            if old.kind == "url":
+                self._fold(old.what, number)
+                continue
+            self.lift(number)
             if old.kind == "prefix":
                 self._lengths[len(old.what)] -= 1
                 if not self._lengths[len(old.what)]:
                     del self._lengths[len(old.what)]
+
+    def lift(self, transaction: int) -> None:
+        """There were others before this one, of which nothing is known."""
+        self.floor = max(self.floor, transaction)
 
     def purged_at(self, url: bytes) -> int:
         """The newest purge that may concern what is stored for a URL, whatever tags it has; 0 when none is remembered."""
@@ -95,4 +109,10 @@ class PurgeLog:
         return any(self._at("prefix", namespace_of(url[:length]), url[:length]) > mark for length in self._lengths if length <= len(url))
 
     def _at(self, kind: PurgeKind, namespace: bytes, what: bytes) -> int:
-        return self._order.get(Purge(kind, namespace, what, False), 0)
+        known = self._order.get(Purge(kind, namespace, what, False), 0)
+        return known or (0 if self._folded is None or kind != "url" else self._folded[hash(what) % SLOTS])
+
+    def _fold(self, what: bytes, number: int) -> None:
+        if self._folded is None:
+            self._folded = array("Q", bytes(8 * SLOTS))
+        self._folded[hash(what) % SLOTS] = number

@@ -37,6 +37,22 @@ class PurgeRow(msgspec.Struct, array_like=True):
         return Purge(self.kind, self.namespace, self.what, self.is_soft)  # type: ignore[arg-type]
 
 
+def read_purges(index: Index, txn: lmdb.Transaction, log: PurgeLog, seen: bytes) -> bytes:
+    """Adds to a log what it has not read yet. seen: key of the newest row that it has; returns that of the newest there is."""
+    with txn.cursor(index.purges) as cursor:
+        if not cursor.last() or cursor.key() == seen:
+            return seen
+        cursor.first()
+        oldest = bytes(cursor.key())
+    if oldest > seen and txn.stat(index.purges)["entries"] >= MOST:
+        log.lift(int.from_bytes(oldest[:8], "big"))  # those between may have been taken away
+    for key, row in rows_from(txn, index.purges, seen):
+        if key > seen:
+            log.add(int.from_bytes(key[:8], "big"), msgspec.msgpack.decode(row, type=PurgeRow).purge())
+            seen = key
+    return seen
+
+
 class RunningPurge:
     """A purge that is not through."""
 
@@ -63,13 +79,7 @@ class Purger:
 
     def read(self, txn: lmdb.Transaction) -> None:
         """What others have purged meanwhile."""
-        with txn.cursor(self._index.purges) as cursor:
-            if not cursor.last() or cursor.key() == self._seen:
-                return
-        for key, row in rows_from(txn, self._index.purges, self._seen):
-            if key > self._seen:
-                self.log.add(int.from_bytes(key[:8], "big"), msgspec.msgpack.decode(row, type=PurgeRow).purge())
-                self._seen = key
+        self._seen = read_purges(self._index, txn, self.log, self._seen)
 
     def begin(self, change: StoreChange, order: PurgeOrder, sequence: int) -> RunningPurge:
         """Tells it to all, in `change`. sequence: which of that transaction."""

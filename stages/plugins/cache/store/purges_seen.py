@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from pingap.stages.plugins.cache.store.index import Index, rows_from
+from pingap.stages.plugins.cache.store.index import Index
 from pingap.stages.plugins.cache.store.purge_log import PurgeLog
-from pingap.stages.plugins.cache.store.purger import PurgeRow
+from pingap.stages.plugins.cache.store.purger import read_purges
 
 
 class PurgesSeen:
@@ -26,10 +24,4 @@ class PurgesSeen:
 
     def _read(self) -> None:
         with self._index.reading() as txn:
-            with txn.cursor(self._index.purges) as cursor:
-                if not cursor.last() or cursor.key() == self._seen:
-                    return
-            for key, row in rows_from(txn, self._index.purges, self._seen):
-                if key > self._seen:
-                    self._log.add(int.from_bytes(key[:8], "big"), msgspec.msgpack.decode(row, type=PurgeRow).purge())
-                    self._seen = key
+            self._seen = read_purges(self._index, txn, self._log, self._seen)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections import OrderedDict, deque
 from itertools import accumulate
+from pathlib import Path
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.stages.plugins.cache.store import eviction, purge_log, records, short_keys
+from pingap.stages.plugins.cache.store import eviction, purge_log, purger, records, short_keys
 from pingap.stages.plugins.cache.store.eviction import MAIN, MOST_TOUCHES, SMALL, Candidate, Filled
 from pingap.stages.plugins.cache.store.ghosts import Ghosts
+from pingap.stages.plugins.cache.store.index import Index, number_key
 from pingap.stages.plugins.cache.store.purge_log import Purge, PurgeLog
 from tests.plugins.cache.store.stores import entry
 
@@ -198,6 +202,36 @@ def test_purges_that_are_forgotten_count_for_all() -> None:
         log.add(number, Purge("prefix", b"", b"n\0%d" % number, False))
     assert log.floor == 9 and log.is_outdated(8, b"x\0y", ()) and not log.is_outdated(9, b"x\0y", ())
     assert PurgeLog(5).is_outdated(4, b"n\0k", ()) and not PurgeLog(5).is_outdated(5, b"n\0k", ())
+
+
+def test_changes_of_many_urls_keep_no_other_from_being_stored() -> None:
+    log = PurgeLog()
+    count = 2 * purge_log.MOST
+    for number in range(1, count + 1):
+        log.add(number, Purge("url", b"", b"n\0u%d" % number, False))
+    assert all(log.is_outdated(number - 1, b"n\0u%d" % number, ()) for number in range(1, count + 1))
+    assert all(log.is_outdated(number - 1, b"n\0u%d\0v" % number, ()) for number in range(1, 100))
+    assert log.purged_at(b"n\0u1\0v") >= 1
+    others = sum(log.is_outdated(0, b"n\0other%d" % number, ()) for number in range(1000))
+    assert others < 150, "a fetch that lasted is not stored, whatever it is of"
+
+
+def test_who_has_not_read_for_long_stores_nothing_from_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purger, "MOST", 4)
+    index, log = Index(str(tmp_path), 1 << 20, 0), PurgeLog()
+    seen = b""
+    for number in range(1, 21):
+        with index.writing() as txn:
+            row = purger.PurgeRow("url", b"n", b"n\0u%d" % number, False, 1)
+            txn.put(number_key(number) + b"\0\0", msgspec.msgpack.encode(row), db=index.purges)
+            if number > 4:
+                txn.delete(number_key(number - 4) + b"\0\0", db=index.purges)
+        if number in (2, 4, 20):
+            with index.reading() as txn:
+                seen = purger.read_purges(index, txn, log, seen)
+            assert log.floor == (17 if number == 20 else 0)
+    assert log.is_outdated(9, b"n\0u10", ()) and not log.is_outdated(17, b"n\0u17", ())
+    index.close()
 
 
 @given(st.binary(max_size=600), st.binary(max_size=600), st.sampled_from((b"", b"\0\0" + b"v" * 16)))
