@@ -59,3 +59,9 @@ def probe_of(exchange: Exchange) -> Probe | None:
     """The question, if this is one, and no request of a client's."""
     state = exchange._state
     return None if state is None else state.get(_KEY)
+
+
+def copy_of_state(exchange: Exchange) -> dict[Any, Any] | None:
+    """What plugins have left for their later hooks, for a request that takes after this one: without the question."""
+    state = exchange._state
+    return None if state is None else {key: value for key, value in state.items() if key != _KEY}

@@ -41,6 +41,7 @@ from pingap.stages.plugins.cache.flights.turns import Turn
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN
 from pingap.stages.plugins.cache.outcomes import fails_others, tell
 from pingap.stages.plugins.cache.parts import CacheParts
+from pingap.stages.plugins.cache.probe import copy_of_state
 from pingap.stages.plugins.cache.sink import StoreSink
 from pingap.stages.plugins.cache.stored_bodies import BodyGone, open_stored
 from pingap.stages.plugins.cache.whole_body import WholeBodyFailed, WholeBodySink, is_small, wants_whole
@@ -498,9 +499,6 @@ class CacheTurn:
         stored = parts.store.replace(self._place, stale.number, fresh)
         if lease is not None:
             stored.add_done_callback(lambda done: lease.stored())
-        if not self._exchange._has_client:
-            self.ended()
-            return CONTINUE
         return self._serve(StoredAnswer(fresh, stale.body, stale.number), "revalidated", is_stored=True)
 
     # -- behind the client's back ----------------------------------------------------------------
@@ -519,6 +517,7 @@ class CacheTurn:
         own = Exchange(own_routed, now, compiled.upstreams)
         own._target, own._upstream = self._exchange._target, self._exchange._upstream
         own.context.update(self._exchange.context)
+        own._state, own._key_parts = copy_of_state(self._exchange), self._exchange._key_parts
         own._has_client = False
         turn = CacheTurn(parts, own, self._key, self._headers, PLAIN)
         turn._stale, turn._place, turn._marker, turn._is_behind = found, self._place, self._marker, True
@@ -596,9 +595,11 @@ class CacheTurn:
     def _serve(
         self, found: StoredAnswer, status: str, detail: str = "", is_stored: bool = False, body: GrowingBody | None = None
     ) -> Result | Awaitable[Result]:
-        """From what is kept. body: one that is still growing."""
+        """From what is kept, where somebody is there to get it. body: one that is still growing."""
         exchange = self._exchange
         self.ended()
+        if not exchange._has_client:
+            return CONTINUE
         now = self._parts.store.now()
         lines = self._lines(found.entry, status, detail, now, is_stored)
         method = exchange._routed.method

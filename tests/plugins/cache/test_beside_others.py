@@ -7,8 +7,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pingap.stages.messages import Cancel, Data, Response, Routed
-from tests.plugins.cache.site import FRESH, Site, status_of
+from tests.plugins.cache.site import FRESH, Site, line, status_of
 from tests.plugins.script import bodies, data
 
 BEHIND = 'cache-control: max-age=10, stale-while-revalidate=1000\nage: 100\netag: "v1"'
@@ -127,3 +129,34 @@ async def test_a_client_that_has_left_is_not_answered_when_a_plugin_fails(tmp_pa
         assert [one.sid for one in turn] == [joins]
         [answer] = await ended(site, await site.origin(turn[0], FRESH, b"hello"))
         assert answer.status == 500
+
+
+STATEFUL = """
+def request(self, exchange):
+    exchange.state["who"] = exchange.client_ip
+    exchange.cache_key.append("a")
+
+def upstream_response(self, exchange):
+    exchange.response.headers["x-who"] = exchange.state["who"] + "".join(exchange.cache_key)
+"""
+
+
+async def test_a_request_behind_has_what_hooks_before_the_cache_have_left_for_later_ones(tmp_path: Path) -> None:
+    async with Site(tmp_path, more=mine(tmp_path, STATEFUL)) as site:
+        await site.stored(headers=BEHIND, body=b"old")
+        [behind] = [one for one in await site.stage.run(site.stage.request("/a", sid=site.next())) if isinstance(one, Routed)]
+        assert await site.origin(behind, FRESH, b"new") == []
+        await site.settle()
+        hit = await site.ask()
+        assert (status_of(hit), hit.body, line(hit, "x-who")) == ("hit", b"new", ["192.0.2.7a"])
+
+
+@pytest.mark.parametrize(("said", "status"), [("", 503), ("cache-control: no-store", 304)])
+async def test_what_nobody_gets_is_not_counted_as_an_answer(tmp_path: Path, said: str, status: int) -> None:
+    async with Site(tmp_path, stale_if_error="10m") as site:
+        await site.stored(headers=BEHIND, body=b"old")
+        [behind] = [one for one in await site.stage.run(site.stage.request("/a", sid=site.next())) if isinstance(one, Routed)]
+        [parts] = site.stage.actor._caches.all()
+        before = dict(parts.requests)
+        assert await site.origin(behind, said, b"", status=status) == []
+        assert dict(parts.requests) == before
