@@ -10,5 +10,5 @@ back_off    keys whose fetch failed, and when the next may be tried
 unstorable  keys whose answers are not to be stored
 known       what explain is told of a key
 growth      a part file of the store as this process knows it: how much there is, and whether that is all
-growing_body  what a client reads from it, at its own pace
+growing_body  what a client reads from it, at its own pace      tail  what of it does not go into the file any more
 """

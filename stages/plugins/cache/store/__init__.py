@@ -9,4 +9,5 @@ each large body (docs/decisions/0039).
     index.py        LMDB       files.py  all other files    records.py  what is in both    shared_table.py  touches, ghosts
     short_keys.py   keys that LMDB takes
     eviction.py     decides what goes    ghosts.py  who went lately    purge_log.py  what was purged: these do no I/O
+    purges_seen.py  the latter as the loop sees it
 """
