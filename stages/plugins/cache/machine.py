@@ -81,11 +81,8 @@ class Caching:
         return CacheTurn(parts, exchange, key, headers, asked).begin(found)
 
     def _purge(self, exchange: Exchange) -> Result | Awaitable[Result]:
-        parts, rules = self._parts, self._parts.rules
-        is_last = self._is_last(exchange)
-        if rules.skip is not None and rules.skip.search(exchange._target) is not None:
-            return purge.tallied(exchange, is_last)
-        return purge.handle(exchange, rules, parts.store, is_last)
+        """Whatever `skip` says: what was stored before it was written goes, and no stranger's PURGE comes to the backend."""
+        return purge.handle(exchange, self._parts.rules, self._parts.store, self._is_last(exchange))
 
     def _is_last(self, exchange: Exchange) -> bool:
         """Of the caches of its location."""

@@ -91,10 +91,10 @@ def handle(exchange: Exchange, rules: CacheRules, store: PurgeStore, is_last: bo
         ipaddress.ip_address(address)
     except ValueError:
         tally.refuse(_NO_ADDRESS)
-        return tallied(exchange, is_last)
+        return _tallied(exchange, is_last)
     if not rules.purgers.has(address):
         tally.refuse(_FORBIDDEN)
-        return tallied(exchange, is_last)
+        return _tallied(exchange, is_last)
     try:
         asked = asked_for(exchange.original_target.encode("latin-1"), exchange.raw_target, exchange.headers.raw)
     except NotAPurge as error:
@@ -102,8 +102,8 @@ def handle(exchange: Exchange, rules: CacheRules, store: PurgeStore, is_last: bo
     return _answered(asked, exchange, rules, store, tally, is_last)
 
 
-def tallied(exchange: Exchange, is_last: bool) -> Result:
-    """What becomes of a PURGE request at a cache that has done its own, or skips it."""
+def _tallied(exchange: Exchange, is_last: bool) -> Result:
+    """What becomes of a PURGE request at a cache that has done its own."""
     tally = None if exchange._state is None else exchange._state.get(_TALLY)
     answer = tally.answer() if is_last and isinstance(tally, PurgeTally) else None
     return CONTINUE if answer is None else answer
@@ -124,7 +124,7 @@ async def _answered(
         tally.late()
     else:
         tally.add(result, asked.scope)
-    return tallied(exchange, is_last)
+    return _tallied(exchange, is_last)
 
 
 async def _commanded(probe: Probe, purge: PurgeAsked, exchange: Exchange, rules: CacheRules, store: PurgeStore) -> Reply:

@@ -495,6 +495,7 @@ async def test_several_caches_of_a_location_are_asked_one_after_another(tmp_path
     [
         ({"skip": "^/a"}, {}, "/a", "", 204, b""),
         ({}, {"skip": "^/a"}, "/a", "", 204, b""),
+        ({"skip": "^/a"}, {"skip": "^/a"}, "/a", "", 204, b""),
         ({"purge_ip_list": ["192.0.2.1"], "bypass_cookies": ["in"]}, {}, "/*", "", 200, b"purged: 1, fail: 0"),
         ({"purge_ip_list": []}, {"purge_ip_list": []}, "/a", "", 403, b"Forbidden, ip is not allowed"),
         ({"bypass_cookies": ["in"]}, {}, "/*", "", 200, b"purged: 2, fail: 0"),
@@ -518,14 +519,6 @@ async def test_a_purge_goes_through_all_caches_of_a_location(
             again = await site.ask("/a", asked)
             assert isinstance(again, Routed), "a cache has not purged it"
             await site.answer(again, "cache-control: no-store")
-
-
-async def test_a_purge_that_all_caches_skip_is_for_the_backend(tmp_path: Path) -> None:
-    behind = {"category": "cache", "directory": str(tmp_path / "second"), "skip": "^/a"}
-    async with Site(tmp_path, more={"d": behind}, skip="^/a") as site:
-        asked = await site.ask(method=b"PURGE")
-        assert isinstance(asked, Routed)
-        await site.answer(asked, "", b"")
 
 
 @pytest.mark.parametrize("said", [FRESH, "cache-control: no-store"])

@@ -70,11 +70,17 @@ async def test_skip_and_bypass_cookies_leave_requests_alone() -> None:
         assert targets(stage) == ["/api/a", "/api/a", "/a", "/a", "/a"]
 
 
-async def test_skip_leaves_purge_alone_too() -> None:
-    async with cached(skip="^/api/", purge_ip_list=["10.0.0.7"]) as stage:
-        stage.backends["backend"].answers(200, b"the backend's")
-        assert (await stage.request("PURGE", "/api/a", client_ip="10.0.0.7")).text == "the backend's"
-        assert (await stage.request("PURGE", "/a", client_ip="10.0.0.7")).status == 204
+async def test_skip_does_not_skip_purge() -> None:
+    async with cached(namespace="n", purge_ip_list=["10.0.0.7"]) as stage:
+        stage.backends["backend"].answers(200, b"page", FRESH)
+        await seen(stage, "/api/a")
+        section = {"category": "cache", "namespace": "n", "purge_ip_list": ["10.0.0.7"]}
+        await stage.reload({"c": {**section, "skip": "^/api/"}})
+        found = [(await stage.request("PURGE", "/api/a", client_ip=ip)).status for ip in ("192.0.2.9", "10.0.0.7")]
+        assert found == [403, 204]
+        assert targets(stage) == ["/api/a"]
+        await stage.reload({"c": section})
+        assert await seen(stage, "/api/a") == ["miss"]
 
 
 async def test_a_reload_lifts_the_bound_of_a_namespace() -> None:
