@@ -24,6 +24,9 @@ from pingap.stages.plugins.pieces import OwnedBody, Pieces
 from pingap.stages.plugins.runner import run, run_on
 from pingap.stages.plugins.stream import PluginStream, PluginStreams
 
+_PERHAPS_DONE: Final = frozenset(("bad_gateway", "call_cancelled", "gateway_timeout", "deadline_exceeded", "stage_lost"))
+"""Errors of upstream's when a backend may have the request, and have done what it says."""
+
 _BODILESS: Final = frozenset((204, 304))
 
 
@@ -64,6 +67,8 @@ class Answers:
 
     def _page_arrived(self, stream: PluginStream, response: Response, kind: str) -> None:
         """An error page of upstream's: no backend has answered."""
+        if kind not in _PERHAPS_DONE:
+            stream.exchange._concerned = None  # it has changed nothing
         caching = stream.exchange._caching
         kept = caching.failed(kind) if caching is not None else None
         if isinstance(kept, Reply):

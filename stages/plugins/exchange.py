@@ -202,12 +202,20 @@ class Kept(Protocol):
         """Nothing comes of it any more: the request is over, or something else answers it. May be said more than once."""
 
 
+class Concerned(Protocol):
+    """A cache whose contents a request may change, and which has to see its answer (cache/machine.py)."""
+
+    def unanswered(self, exchange: Exchange) -> None:
+        """A backend may have had the request, and its answer will not be seen."""
+
+
 class Exchange:
     """One request and, from upstream_response on, its answer."""
 
     __slots__ = (
         "_body_is_settled",
         "_caching",
+        "_concerned",
         "_context",
         "_has_client",
         "_instead",
@@ -251,6 +259,8 @@ class Exchange:
         self._report: Report | None = None
         self._state: dict[Any, Any] | None = None
         self._caching: Kept | None = None
+        self._concerned: list[Concerned] | None = None
+        """Those that have not seen the answer yet."""
         self._key_parts: list[str] | None = None
         self._has_client = True
         """Somebody gets the answer. If not, a cache does: the client has left, or there was none."""

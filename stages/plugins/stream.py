@@ -105,16 +105,15 @@ class PluginStreams:
     def forget(self, sid: int) -> None:
         """The stream is over, and whoever works for it knows."""
         stream = self.by_sid.pop(sid, None)
-        if stream is not None and stream.exchange._caching is not None:
-            stream.exchange._caching.ended()
+        if stream is not None:
+            _tell_caches(stream)
 
     def drop(self, stream: PluginStream) -> None:
         """The stream is over for this stage."""
         by_sid, sid = self.by_sid, stream.sid
         if by_sid.get(sid) is stream:
             del by_sid[sid]
-        if stream.exchange._caching is not None:
-            stream.exchange._caching.ended()
+        _tell_caches(stream)
         stream.stop()
 
     def stop(self) -> None:
@@ -144,3 +143,14 @@ class PluginStreams:
         task = self._loop.create_task(work)
         task.add_done_callback(over)
         return task
+
+
+def _tell_caches(stream: PluginStream) -> None:
+    """It is over."""
+    exchange = stream.exchange
+    if exchange._caching is not None:
+        exchange._caching.ended()
+    if exchange._concerned and stream.is_forwarded:
+        concerned, exchange._concerned = exchange._concerned, None
+        for cache in concerned:
+            cache.unanswered(exchange)

@@ -8,7 +8,7 @@ from typing import Final
 
 from pingap.stages.caching.cache_status import forwarded, hit, without_status
 from pingap.stages.caching.entry import StoredAnswer
-from pingap.stages.caching.invalidating import targets
+from pingap.stages.caching.invalidating import is_unsafe, targets
 from pingap.stages.caching.reuse import PLAIN, asked_of, is_fresh
 from pingap.stages.headers import has_line
 from pingap.stages.plugins.cache import purge, serving
@@ -47,7 +47,14 @@ class Caching:
         if exchange._state is not None and (probe := probe_of(exchange)) is not None and probe.purge is None:
             return explained(exchange, probe, rules, parts.store, self._key_of(exchange), self._known, parts.stage.chosen_by)
         if method != b"GET" and method != b"HEAD":  # noqa: PLR1714 - a set would be made each time, compiled
-            return self._purge(exchange) if method == b"PURGE" else CONTINUE
+            if method == b"PURGE":
+                return self._purge(exchange)
+            if is_unsafe(method):
+                if exchange._concerned is None:
+                    exchange._concerned = [self]
+                else:
+                    exchange._concerned.append(self)
+            return CONTINUE
         if routed.upgrade or routed.length or exchange._caching is not None:
             return CONTINUE
         target = exchange._target
@@ -109,6 +116,8 @@ class Caching:
         if turn is None:
             if exchange.response is not None:
                 if exchange._routed.method not in _SAFE:
+                    if exchange._concerned is not None and self in exchange._concerned:
+                        exchange._concerned.remove(self)
                     if orders := self._invalidate(exchange):
                         return _continued(orders)
                 elif exchange.context.get("cache_status") == "bypass":
@@ -127,6 +136,14 @@ class Caching:
             head.headers.raw = without_status(head.headers.raw)
             head.headers.raw += _BYPASS + forwarded("bypass") if self._parts.rules.cache_status else _BYPASS
 
+    def unanswered(self, exchange: Exchange) -> None:
+        """Of a request that may change something, and whose client or way to the backend broke off: nobody knows whether it has. What its
+        URL has is not given out again before the backend has been asked, and stays for when that fails."""
+        routed, head, store = exchange._routed, exchange.response, self._parts.store
+        status = 200 if head is None else head.status
+        for host, target in targets(routed.method, status, routed.peer.scheme.encode(), routed.host, exchange._target, b""):
+            store.purge_url(self._parts.rules.keys.url_of(routed.peer.scheme.encode(), host, target), True).add_done_callback(_ignored)
+
     def _invalidate(self, exchange: Exchange) -> list[asyncio.Future[int]]:
         """What an unsafe method may have changed is not used any more (RFC 9111 section 4.4). Done when these are."""
         routed, head = exchange._routed, exchange.response
@@ -135,6 +152,11 @@ class Caching:
         scheme = routed.peer.scheme.encode()
         changed = targets(routed.method, head.status, scheme, routed.host, exchange._target, head.headers.raw)
         return [parts.store.purge_url(parts.rules.keys.url_of(scheme, host, target), False) for host, target in changed]
+
+
+def _ignored(done: asyncio.Future[int]) -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 async def _continued(orders: list[asyncio.Future[int]]) -> Result:

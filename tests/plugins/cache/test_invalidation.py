@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.messages import Response, Routed
+from pingap.stages.messages import Cancel, Response, Routed
 from pingap.stages.plugins.cache import machine
 from tests.kit.waiting import eventually
-from tests.plugins.script import Stage
+from tests.plugins.cache.test_beside_others import mine
+from tests.plugins.script import ACCEPT, CONFIG, PLUGINS, ROUTING, UPSTREAM, Stage
 
 FRESH = "cache-control: max-age=60"
 
@@ -72,6 +73,63 @@ async def test_what_has_failed_or_was_safe_has_changed_nothing(client: Client) -
     await client.change("/a", status=500)
     await client.change("/a", method=b"OPTIONS")
     assert await client.is_hit("/a")
+
+
+async def left(client: Client, target: str, method: bytes = b"POST") -> None:
+    """It is sent on, and its client leaves before there is an answer."""
+    client.sid += 1
+    assert isinstance(await client.sent(client.stage.request(target, sid=client.sid, method=method)), Routed)
+    await client.stage.run(Cancel(client.sid, "client_closed"))
+
+
+async def upstream_dies(client: Client, target: str, method: bytes = b"POST") -> None:
+    client.sid += 1
+    await client.stage.run(client.stage.request(target, sid=client.sid, method=method))
+    client.stage.members(ACCEPT, ROUTING, PLUGINS, CONFIG)
+    client.stage.members(ACCEPT, ROUTING, PLUGINS, UPSTREAM, CONFIG)
+    client.stage.out()
+
+
+async def times_out(client: Client, target: str, method: bytes = b"POST", error: str = "gateway_timeout") -> None:
+    client.sid += 1
+    await client.stage.run(client.stage.request(target, sid=client.sid, method=method))
+    answer = await client.stage.one(client.stage.response(sid=client.sid, status=504, error=error))
+    assert answer.status == 504
+
+
+@pytest.mark.parametrize("how", [left, upstream_dies, times_out])
+async def test_what_may_have_been_changed_is_asked_for_again(client: Client, how: Any) -> None:
+    for target in ("/a", "/b"):
+        await client.store(target)
+    await how(client, "/a", method=b"OPTIONS")
+    assert await client.is_hit("/a"), "it is safe"
+    await how(client, "/a")
+    (parts,) = client.stage.actor._caches.all()
+    await parts.store.drop(b"nothing", 1)
+    assert [await client.is_hit(target) for target in ("/a", "/b")] == [False, True]
+
+
+async def test_what_did_not_reach_a_backend_has_changed_nothing(client: Client) -> None:
+    await client.store("/a")
+    await times_out(client, "/a", error="connect_failed")
+    (parts,) = client.stage.actor._caches.all()
+    await parts.store.drop(b"nothing", 1)
+    assert await client.is_hit("/a")
+
+
+async def test_a_plugin_that_answers_in_place_of_the_backend_hides_no_change(tmp_path: Path) -> None:
+    code = """
+    def upstream_response(self, exchange):
+        if exchange.method == "POST": return reply(303, "", [("location", "/done")])
+    """
+    cache = {"category": "cache", "directory": f"{tmp_path}/cache?max_size=10mb"}
+    async with Stage({"c": cache, **mine(tmp_path, code)}) as stage:
+        client = Client(stage)
+        await client.store("/a")
+        assert (await client.change("/a")).status == 303
+        (parts,) = stage.actor._caches.all()
+        await parts.store.drop(b"nothing", 1)
+        assert not await client.is_hit("/a")
 
 
 @pytest.mark.interpreted
