@@ -27,7 +27,7 @@ from typing import Final
 from pingap.instance_dir import InstanceDir, end_leftovers, instance_dirs, living_supervisor
 from pingap.peers import peer_at
 from pingap.stages.plugins.cache.store.memory_place import NAME as CACHE
-from pingap.stages.plugins.cache.store.memory_place import remove_memory
+from pingap.stages.plugins.cache.store.memory_place import claimed, remove_memory, remove_unused
 
 SOCKET_PATH: Final = 107
 """Bytes that the path of a unix socket may have (sun_path, without its final NUL)."""
@@ -392,7 +392,7 @@ class RunDir:
 
         They would finish their requests and go by themselves, but meanwhile they hold the addresses to listen on. An
         instance that has handed over and still finishes its requests is left alone. What a cache had in memory goes as well,
-        unless it is handed over, or somebody may still use it.
+        unless it is handed over, or somebody may still use it; and what this user's instances elsewhere have left there.
         """
         ended = 0
         for directory in instance_dirs(self.path):
@@ -401,7 +401,16 @@ class RunDir:
                 shutil.rmtree(directory, ignore_errors=True)
         if self._is_ours and not self.predecessors():
             remove_memory(self.path)
+        if self._is_ours:
+            self._remove_forgotten()
         return ended
+
+    def _remove_forgotten(self) -> None:
+        """What caches of instances had in memory that were killed, and in whose run dirs none has begun since."""
+        for place, run_dir in claimed():
+            with suppress(PermissionError):  # who may not look does not know whether it is used
+                if run_dir != self.path and supervisor_of(run_dir) is None and not living(run_dir):
+                    remove_unused(place)
 
     def predecessors(self) -> list[int]:
         """Process ids of instances that have handed over and have requests to finish."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -315,6 +316,41 @@ def test_what_a_cache_has_in_memory_goes_with_the_instance_and_not_with_the_one_
     assert shared.exists()
     second.release()
     assert not shared.exists()
+
+
+def test_what_killed_instances_elsewhere_have_left_in_memory_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing that somebody uses, or that does not say whose it is."""
+    memory, elsewhere = path / "shm", path / "elsewhere"
+    memory.mkdir()
+    monkeypatch.setattr(memory_place, "SHARED_MEMORY", str(memory))
+    living = RunDir(str(elsewhere / "lives"))
+    handed_over = elsewhere / "ends/7"
+    handed_over.mkdir(parents=True)
+    parent = os.getppid()
+    (handed_over / "processes").write_text(f"supervisor {parent} {instance_dir.start_time(parent)}\n")
+    left, made = ("gone", "killed"), {}
+    for name in ("gone", "killed", "lives", "ends", "open", "young", "unsaid"):
+        place = Path(memory_place._shared_place(str(elsewhere / name)))
+        (place / "default").mkdir(parents=True)
+        place.chmod(0o700)
+        (place / "default/users").write_text("")
+        if name != "unsaid":
+            memory_place.claim(str(place), str(elsewhere / name))
+            if name != "young":
+                os.utime(place / memory_place.OWNER, (1, 1))
+        made[name] = place
+    (elsewhere / "killed").mkdir()
+    (elsewhere / "killed/pid").write_text("1\n")
+    user = os.open(made["open"] / "default/users", os.O_RDONLY)
+    fcntl.flock(user, fcntl.LOCK_SH)  # in a container whose run dirs are not seen here
+
+    held = RunDir(str(path / "new"))
+    held.clear()
+    assert {name for name, place in made.items() if not place.exists()} == set(left)
+    os.close(user)
+    living.release()
+    held.release()
+    assert {name for name, place in made.items() if place.exists()} == {"ends", "young", "unsaid"}
 
 
 def test_a_place_in_memory_that_is_anothers_is_refused(path: Path) -> None:

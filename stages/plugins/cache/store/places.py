@@ -14,7 +14,7 @@ from pingap.stages.caching.place import CachePlace
 from pingap.stages.keepsake import run_of
 from pingap.stages.plugins.cache.store.cache_store import CacheStore
 from pingap.stages.plugins.cache.store.free_memory import budget
-from pingap.stages.plugins.cache.store.memory_place import made, memory_place
+from pingap.stages.plugins.cache.store.memory_place import claim, made, memory_place
 from pingap.stages.plugins.cache.store.store_root import StoreRoot
 
 OURS: Final = "pingap-cache"
@@ -42,7 +42,7 @@ def opened(place: CachePlace, run_dir: str, log: Callable[[str, str], None]) -> 
     run = 0 if place.kind == "disk" else run_of(run_dir)
     room, has_own_room = _room(place, path, log)
     _tell_of_others(place, log)
-    root = StoreRoot(path, place.kind == "disk", room, run, log, has_own_room, make=partial(_make, place, path))
+    root = StoreRoot(path, place.kind == "disk", room, run, log, has_own_room, make=partial(_make, place, path, run_dir))
     store = _stores[path] = CacheStore(root, place.inactive, log, loop)
     return store
 
@@ -53,10 +53,11 @@ def _path(place: CachePlace, run_dir: str) -> str:
     return os.path.join(memory_place(os.path.dirname(os.path.abspath(run_dir))), place.path or "default")
 
 
-def _make(place: CachePlace, path: str) -> None:
+def _make(place: CachePlace, path: str, run_dir: str) -> None:
     """Raises OSError."""
     if place.kind == "memory":
         made(os.path.dirname(path))
+        claim(os.path.dirname(path), os.path.dirname(os.path.abspath(run_dir)))
     else:
         os.makedirs(place.path, mode=0o700, exist_ok=True)
     made(path)

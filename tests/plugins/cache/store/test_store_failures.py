@@ -302,6 +302,7 @@ async def test_memory_is_shared_by_restarts_of_a_stage_and_emptied_for_a_new_run
     assert open_it() is store
     store.release()
     assert Path(store.stats().directory).is_relative_to("/dev/shm")
+    await until(lambda: (str(Path(store.stats().directory).parent), str(run_dir.parent)) in memory_place.claimed())
     assert await store.put(b"n\0k", entry(b"n\0k", 1), b"1", store.mark())
     store.release()
     store = open_it()
