@@ -8,6 +8,7 @@ from typing import Any
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.plugins.api import STEPS
 from pingap.stages.plugins.chain import Chain
+from pingap.stages.plugins.meters import Meter
 
 
 def live(name: str, **flags: bool) -> Any:
@@ -15,7 +16,7 @@ def live(name: str, **flags: bool) -> Any:
     usual = dict.fromkeys(
         ("is_innermost", "is_outermost", "sees_error_pages", "counts_requests", "is_guarded", "reads_request_body"), False
     )
-    return SimpleNamespace(hooks={step: f"{name} {step}" for step in STEPS}, meter=None, **usual | flags)
+    return SimpleNamespace(hooks={step: f"{name} {step}" for step in STEPS}, meter=Meter(name), **usual | flags)
 
 
 CHAIN: Any = Chain([live("cache", is_innermost=True), live("cors", is_outermost=True), live("auth")], ErrorPages(""))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pingap.stages.messages import Response, Routed
 from tests.plugins.script import Stage, lines
 
@@ -24,6 +26,7 @@ async def got(stage: Stage, sid: int, headers: str, vary: str, body: bytes) -> t
     return next(line.partition(": ")[2] for line in lines(found.headers) if line.startswith("x-cache-status: ")), found.body
 
 
+@pytest.mark.interpreted
 async def test_several_sets_of_names_are_known_and_written_once_each(tmp_path: Path, monkeypatch: Any) -> None:
     """A page for guests varies by language, one for who is logged in by the cookie, too."""
     async with Stage({"c": {"category": "cache", "directory": str(tmp_path / "store")}}) as stage:

@@ -89,6 +89,7 @@ async def read(body: Any) -> bytes:
     return b"".join([piece async for piece in body])
 
 
+@pytest.mark.interpreted
 async def test_a_body_that_is_too_large_goes_on_in_its_file_while_another_process_reads_along(tmp_path: Path) -> None:
     fleet = FlightFleet(2)
     sink, part, store, asked = await sunk(fleet, tmp_path / "part")
@@ -107,6 +108,7 @@ async def test_a_body_that_is_too_large_goes_on_in_its_file_while_another_proces
     fleet.stop()
 
 
+@pytest.mark.interpreted
 async def test_a_fill_that_fails_of_its_own_lets_the_next_try_at_once_and_one_of_the_origin_does_not(tmp_path: Path) -> None:
     for kind, expected in (("plugin_failed", FETCH), ("gateway_timeout", FAILED)):
         fleet = FlightFleet(2)
