@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+import re
+from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +20,7 @@ from pingap.stages.plugins.exchange import Hook
 from pingap.stages.plugins.guard import LONGEST_STEP, Bounds, HookGuard
 from pingap.stages.plugins.guarded import WANTED
 from pingap.stages.plugins.registry import CATEGORIES, OUR_CATEGORIES
-from pingap.stages.plugins.validation import PluginRefused, keys_of, validated
+from pingap.stages.plugins.validation import PluginRefused, keys_of, validated, what_is_right
 
 MOST_TIMEOUT: Final = 3600.0
 """Seconds."""
@@ -76,7 +78,7 @@ def make(name: str, section: Mapping[str, Any], guard: HookGuard, code: Code | N
         return _make_installed(name, section, guard, package)
     if kind is None:
         raise PluginRefused([_unknown(f"{path}.category", category)])
-    plugin = _build(path, kind, section, lambda: kind(validated(path, kind.model, section)))
+    plugin = _build(path, kind, section, section)
     return Made(plugin, plugin.hooks(), None, kind.threads, notes=_notes(path, plugin), upstreams=_upstreams_of(plugin))
 
 
@@ -101,11 +103,14 @@ def _host_keys(name: str, section: Mapping[str, Any]) -> user_code.PythonSetting
 
 def _bounded(path: str, host: user_code.PythonSettings) -> user_code.PythonSettings:
     """Raises PluginRefused for times that nobody may have."""
+    problems = []
     if not 0 < host.timeout <= MOST_TIMEOUT:
-        raise PluginRefused([Problem(f"{path}.timeout", f"must be more than 0 and at most {MOST_TIMEOUT / 3600:g}h")])
+        problems.append(Problem(f"{path}.timeout", f"must be more than 0 and at most {MOST_TIMEOUT / 3600:g}h"))
     if host.hold_timeout is not None and not 0 < host.hold_timeout <= LONGEST_STEP:
         hint = "a hook holds up all other requests until it awaits; after 3 s of silence the whole process counts as dead"
-        raise PluginRefused([Problem(f"{path}.hold_timeout", f"must be more than 0 and at most {LONGEST_STEP:g}s", hint)])
+        problems.append(Problem(f"{path}.hold_timeout", f"must be more than 0 and at most {LONGEST_STEP:g}s", hint))
+    if problems:
+        raise PluginRefused(problems)
     return host
 
 
@@ -171,7 +176,7 @@ def _make_users(
             message = f"{whose}: {kind.__name__}.model has a key {taken[0]!r}, which every plugin of this kind has already"
             raise PluginRefused([Problem(where, message)])
         own = {key: value for key, value in section.items() if key not in users.keys}
-        plugin = guard.run(hold, lambda: _build(path, kind, section, lambda: kind(validated(path, kind.model, own)), users.keys))
+        plugin = guard.run(hold, _build, path, kind, section, own)
         hooks = dict(guard.run(hold, plugin.hooks))
         notes = guard.run(hold, _notes, path, plugin)
         upstreams = guard.run(hold, _upstreams_of, plugin)
@@ -196,25 +201,43 @@ def _notes(path: str, plugin: Plugin[Any]) -> tuple[Note, ...]:
     return tuple(Note(f"{path}.{key}", *rest) for key, *rest in plugin.notes())
 
 
-def _build(
-    path: str,
-    kind: type[Plugin[Any]],
-    section: Mapping[str, Any],
-    construct: Callable[[], Plugin[Any]],
-    more_keys: Iterable[str] = (),
-) -> Plugin[Any]:
-    """Makes a plugin, and tells all that it finds wrong itself."""
-    plugin = construct()
-    problems = [Problem(f"{path}.{key}", *rest) for key, *rest in plugin.check()]
+def _build(path: str, kind: type[Plugin[Any]], section: Mapping[str, Any], own: Mapping[str, Any]) -> Plugin[Any]:
+    """Makes a plugin, and tells all that is wrong with its section. own: the keys that are its model's."""
+    try:
+        settings = validated(path, kind.model, own)
+    except PluginRefused as refused:
+        raise PluginRefused([*refused.problems, *_more_wrongs(path, kind, section, own)]) from None
+    plugin = kind(settings)
+    if problems := [*_troubles(path, plugin, None), *_wrong_step(path, kind, section)]:
+        raise PluginRefused(problems)
+    return plugin
+
+
+def _more_wrongs(path: str, kind: type[Plugin[Any]], section: Mapping[str, Any], own: Mapping[str, Any]) -> list[Problem]:
+    """What the plugin would say itself of the keys of a section that its model has taken, with the usual values of those that it has refused.
+
+    Nothing where it cannot be made with them, as where a key is required, or where that is more than its code can bear."""
+    right = what_is_right(kind.model, own)
+    problems = _wrong_step(path, kind, section) if "step" in right else []
+    with suppress(Exception):
+        problems = [*_troubles(path, kind(kind.model.model_validate(right)), right), *problems]
+    return problems
+
+
+def _troubles(path: str, plugin: Plugin[Any], keys: Container[str] | None) -> list[Problem]:
+    """Those about the keys, or about any."""
+    found = [(key, Problem(f"{path}.{key}", *rest)) for key, *rest in plugin.check()]
+    return [problem for key, problem in found if keys is None or re.split(r"[.\[]", key, maxsplit=1)[0] in keys]
+
+
+def _wrong_step(path: str, kind: type[Plugin[Any]], section: Mapping[str, Any]) -> list[Problem]:
     step = section.get("step")
     # A plugin with hooks at several steps leaves no choice, unless it says that it does.
     own = tuple(step for step in STEPS if getattr(kind, step) is not getattr(Plugin, step))
-    if step is not None and step not in (kind.steps or own[: len(own) == 1]):
-        hint = f"it runs at {' or '.join(kind.steps)}" if kind.steps else f"it runs at {' and '.join(own)}"
-        problems.append(Problem(f"{path}.step", f"this plugin cannot be put at {step!r}", hint))
-    if problems:
-        raise PluginRefused(problems)
-    return plugin
+    if step is None or step in (kind.steps or own[: len(own) == 1]):
+        return []
+    hint = f"it runs at {' or '.join(kind.steps)}" if kind.steps else f"it runs at {' and '.join(own)}"
+    return [Problem(f"{path}.step", f"this plugin cannot be put at {step!r}", hint)]
 
 
 def _unknown(path: str, category: Any) -> Problem:

@@ -33,6 +33,17 @@ def validated(path: str, model: type[Any], section: Mapping[str, Any]) -> Any:
     raise PluginRefused([_explained(path, model, wrong) for wrong in wrongs])
 
 
+def what_is_right(model: type[Any], section: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that the model knows, with values that it takes."""
+    try:
+        model.model_validate(section)
+    except ValidationError as error:
+        wrong = {place["loc"][0] for place in error.errors(include_url=False, include_input=False, include_context=False) if place["loc"]}
+    else:
+        wrong = set()
+    return {key: value for key, value in section.items() if key not in wrong}
+
+
 def _explained(path: str, model: type[Settings], wrong: Any) -> Problem:
     """A validation error in the words of config/load.py."""
     loc, context, value = wrong["loc"], wrong.get("ctx", {}), wrong["input"]

@@ -10,6 +10,8 @@ import pytest
 
 from pingap.stages.caching.place import INACTIVE, CachePlace
 from pingap.stages.plugins.builtin.cache import Cache, CacheSettings
+from pingap.stages.plugins.guard import HookGuard
+from pingap.stages.plugins.making import make
 from pingap.stages.plugins.validation import PluginRefused, validated
 
 REFERENCE: dict[str, Any] = {
@@ -127,6 +129,11 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("kept", ["", [""], [], " , "])
+def test_to_keep_no_parameter_is_refused_since_it_would_keep_all(kept: Any) -> None:
+    assert wrongs(keep_query=kept) == ["keep_query: names no parameter"]
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [
@@ -149,6 +156,15 @@ def test_what_no_key_may_be(section: dict[str, Any], said: str) -> None:
     assert problem.hint or "?!" not in str(section)
 
 
+def test_one_key_of_another_type_does_not_hide_what_else_is_wrong() -> None:
+    section = {"category": "cache", "lock": "soon", "namespace": "a\nb", "skip": "(", "max_ttl": "0s", "keep_query": [""], "step": "response"}
+    with pytest.raises(PluginRefused) as refused:
+        make("c", section, HookGuard())
+    found = [str(problem).split(": ")[0].removeprefix("plugins.c.") for problem in refused.value.problems]
+    assert sorted(found) == ["keep_query", "lock", "max_ttl", "namespace", "skip", "step"]
+    assert all(problem.hint for problem in refused.value.problems)
+
+
 def test_a_look_around_is_refused_with_what_to_do() -> None:
     with pytest.raises(PluginRefused) as refused:
         made(skip="^/(?!api)")
@@ -166,6 +182,7 @@ def test_a_look_around_is_refused_with_what_to_do() -> None:
         ({"headers": ["Accept-Encoding"]}, "headers: each way to write accept-encoding has an answer of its own"),
         ({"headers": ["Host"]}, "headers: host is in each key"),
         ({"keep_query": ["a"], "ignore_query": "*"}, 'keep_query: has no effect: ignore_query has "*"'),
+        ({"max_ttl": "1m", "default_ttl": "1h"}, "default_ttl: is longer than max_ttl, which holds for it, too"),
         (
             {"check_cache_control": True, "default_ttl": "1s"},
             "default_ttl: has hardly any effect: check_cache_control stores only answers with Cache-Control",

@@ -162,18 +162,20 @@ class Cache(Plugin[CacheSettings]):
             yield "directory", said, hint
         namespace = settings.namespace
         if not namespace.isprintable() or len(namespace.encode()) > LONGEST_NAMESPACE:
-            yield "namespace", f"must be visible text of at most {LONGEST_NAMESPACE} bytes"
+            yield "namespace", f"must be visible text of at most {LONGEST_NAMESPACE} bytes", 'a word: "shop"'
         if 0 < settings.namespace_max_size < LEAST_SHARE:
             yield "namespace_max_size", "is less than 1mb", 'write a unit: "256mb"; 0 is all of the place'
         for at, name in enumerate(settings.headers):
             if not name:
-                yield f"headers[{at}]", "must not be empty"
+                yield f"headers[{at}]", "must not be empty", 'the name of a request header: "Accept-Language"; else leave it out'
         for key in ("keep_query", "ignore_query", "bypass_cookies"):
             for pattern in getattr(settings, key):
                 try:
                     NamePatterns([pattern])
                 except BadValue as error:
                     yield key, error.message, error.hint
+        if "keep_query" in settings.model_fields_set and not settings.keep_query:
+            yield "keep_query", "names no parameter", 'to leave all out: ignore_query = "*"; to keep all, leave this key out'
         if settings.strip_set_cookie and settings.keep_set_cookie:
             yield "keep_set_cookie", "contradicts strip_set_cookie", "leave one of them out"
         if settings.lock > LONGEST_LOCK:
@@ -204,6 +206,8 @@ class Cache(Plugin[CacheSettings]):
             yield "headers", "each way to write accept-encoding has an answer of its own", "leave it out: Vary is followed"
         if settings.keep_query and "*" in settings.ignore_query:
             yield "keep_query", 'has no effect: ignore_query has "*"'
+        if settings.max_ttl is not None and settings.default_ttl > settings.max_ttl:
+            yield "default_ttl", "is longer than max_ttl, which holds for it, too", "make it as short"
         if settings.check_cache_control and settings.default_ttl:
             yield "default_ttl", "has hardly any effect: check_cache_control stores only answers with Cache-Control"
 
