@@ -214,9 +214,9 @@ def _build(path: str, kind: type[Plugin[Any]], section: Mapping[str, Any], own: 
 
 
 def _more_wrongs(path: str, kind: type[Plugin[Any]], section: Mapping[str, Any], own: Mapping[str, Any]) -> list[Problem]:
-    """What the plugin would say itself of the keys of a section that its model has taken, with the usual values of those that it has refused.
+    """What the plugin itself says of the keys that its model has taken, with the usual values of those that it has refused.
 
-    Nothing where it cannot be made with them, as where a key is required, or where that is more than its code can bear."""
+    Nothing where it cannot be made of these, as where a key is required, or where that is more than its code can bear."""
     right = what_is_right(kind.model, own)
     problems = _wrong_step(path, kind, section) if "step" in right else []
     with suppress(Exception):

@@ -157,7 +157,15 @@ def test_what_no_key_may_be(section: dict[str, Any], said: str) -> None:
 
 
 def test_one_key_of_another_type_does_not_hide_what_else_is_wrong() -> None:
-    section = {"category": "cache", "lock": "soon", "namespace": "a\nb", "skip": "(", "max_ttl": "0s", "keep_query": [""], "step": "response"}
+    section = {
+        "category": "cache",
+        "lock": "soon",
+        "namespace": "a\nb",
+        "skip": "(",
+        "max_ttl": "0s",
+        "keep_query": [""],
+        "step": "response",
+    }
     with pytest.raises(PluginRefused) as refused:
         make("c", section, HookGuard())
     found = [str(problem).split(": ")[0].removeprefix("plugins.c.") for problem in refused.value.problems]
