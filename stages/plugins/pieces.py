@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from pingap.stages.messages import UNKNOWN
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
+from pingap.stages.plugins.cache.passing_part import PassingPart
 from pingap.stages.plugins.core import FLUSH
 from pingap.stages.plugins.exchange import HookError, Transformer, body_bytes
 from pingap.stages.plugins.file_body import WORTH, FileBody, SizedBody
@@ -44,7 +45,7 @@ class Pieces(Transformer):
         self._body: AsyncIterable[bytes] | None = body
         self._wait = wait
         self._late = late
-        self._rest = FLUSH if self.length == UNKNOWN or isinstance(body, GrowingBody) else b""
+        self._rest = FLUSH if self.length == UNKNOWN or isinstance(body, GrowingBody | PassingPart) else b""
         """After a piece of which nobody knows when the next will come, so that it is not kept back."""
         self._iterator: AsyncIterator[bytes] | None = None
         self._is_asked = False

@@ -11,6 +11,7 @@ explain         what a request would get of what is stored, and why
 probe           a question about one URL, which purge and explain answer      questions   all that the operator asks
 overview        the caches of this process, with their figures
 derivations     what hooks make of stored bodies, kept with these: a hit is compressed once   derived_keeper   puts it
+passing_part    of a body that is not stored, the part that its client has asked for
 whole_body      of what a hook wants whole: it is waited for, then judged
 stored_bodies   opens and reads the bodies that are files, without the loop's waiting for a disk
 """

@@ -18,8 +18,9 @@ from pingap.stages.plugins.cache.parts import CacheParts
 if TYPE_CHECKING:
     from pingap.stages.plugins.cache.store.part_file import PartFile
 
-REMEMBERED: Final = 60.0
-"""Seconds for which it is remembered that an answer was too large."""
+TOO_LARGE: Final = 3600.0
+"""Seconds for which it is remembered that an answer was too large: what is so seldom becomes small, and who asks for a part of it is best
+served by the backend."""
 
 
 class StoreSink:
@@ -51,9 +52,9 @@ class StoreSink:
             return self._growth.spill(data)
         if self._most and self._part.size + len(data) > self._most and not self._is_let_grow:
             if self._lease is None or not self._lease.joined:
-                return self._outgrow(data, REMEMBERED)
+                return self._outgrow(data, TOO_LARGE)
             self._is_let_grow = True
-            self._lease.unstorable(REMEMBERED)
+            self._lease.unstorable(TOO_LARGE)
         waits = self._part.write(data)
         if waits is not None:
             return self._written(waits, data)

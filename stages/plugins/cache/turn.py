@@ -32,6 +32,7 @@ from pingap.stages.caching.validating import conditions_of, freshened, only_cond
 from pingap.stages.caching.vary import marker, variant_key
 from pingap.stages.errors import KINDS
 from pingap.stages.messages import UNKNOWN, Affinity
+from pingap.stages.plugins.as_asked import no_such_part, parts_reply
 from pingap.stages.plugins.bodies import stages_of
 from pingap.stages.plugins.cache import serving
 from pingap.stages.plugins.cache.flights.back_off import answered, is_unreachable
@@ -41,14 +42,16 @@ from pingap.stages.plugins.cache.flights.turns import Turn
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN
 from pingap.stages.plugins.cache.outcomes import fails_others, tell
 from pingap.stages.plugins.cache.parts import CacheParts
+from pingap.stages.plugins.cache.passing_part import PassingPart, parts_asked_for
 from pingap.stages.plugins.cache.probe import copy_of_state
-from pingap.stages.plugins.cache.sink import StoreSink
+from pingap.stages.plugins.cache.sink import TOO_LARGE, StoreSink
 from pingap.stages.plugins.cache.stored_bodies import BodyGone, open_stored
 from pingap.stages.plugins.cache.whole_body import WholeBodyFailed, WholeBodySink, is_small, wants_whole
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, PageInstead, Reply, Result, reply
 from pingap.stages.plugins.file_body import FileBody
 from pingap.stages.plugins.pieces import Pieces
 from pingap.stages.plugins.stream import PluginStream
+from pingap.stages.ranges import content_range
 
 MOST_LOOKS: Final = 4
 """Times that one request looks into the store and waits; then it is fetched as if there were no others."""
@@ -343,7 +346,29 @@ class CacheTurn:
         if stale is not None and is_failure(status) and may_be_stale_on_error(stale.entry, now, self._asked):
             self._fail(answered(status))
             return self._serve(stale, "stale", f"status {status}")
-        return self._judged(stream, status, now)
+        result = self._judged(stream, status, now)
+        return self._part(stream) if result is CONTINUE and _wants_part(self._headers) else result
+
+    def _part(self, stream: PluginStream) -> Result:
+        """What is not stored goes past the cache. The backend was not told which part of it the client wants: it is cut out here."""
+        exchange = self._exchange
+        head, response = exchange.response, stream.response
+        assert head is not None and response is not None
+        if head.status != 200 or exchange._routed.method != b"GET" or exchange._response_stages is not None or not exchange._has_client:
+            return CONTINUE
+        block, length = head.headers.raw, response.length
+        size = len(response.body) if response.ended else length
+        spans = parts_asked_for(self._headers, block, size) if size >= 0 else None
+        if spans is None or (len(spans) > 1 and not response.ended):
+            return CONTINUE
+        if response.ended or not spans:
+            return parts_reply(block, response.body, spans)._replace(is_stored=True) if spans else no_such_part(size)
+        [(first, end)] = spans
+        part = PassingPart(first, end - first)
+        stream.is_forwarded = False
+        stream.response = replace(response, body=b"", ended=True)
+        self._parts.stage.fills.begin(stream, (), part, response.body, False)
+        return Reply(206, b"%bcontent-range: %b\r\n" % (block, content_range(first, end, length)), part, True)
 
     def _judged(self, stream: PluginStream, status: int, now: float) -> Result | Awaitable[Result]:
         """It is stored, or it is not."""
@@ -413,7 +438,8 @@ class CacheTurn:
             if is_failure(status):
                 lease.failed(answered(status))
             else:
-                lease.unstorable(REMEMBERED if is_lasting and self._parts.rules.predictor else 0.0)
+                seconds = TOO_LARGE if rule == "max_file_size" else REMEMBERED
+                lease.unstorable(seconds if is_lasting and self._parts.rules.predictor else 0.0)
         stale = self._stale
         if stale is not None and status < 500:
             self._parts.store.drop(self._place, stale.number)  # it is not what there is any more
@@ -676,6 +702,10 @@ def _is_shared(entry: CacheEntry) -> bool:
     """Whoever waits for another's fetch may use what comes of it. Else each has to ask the backend, and they need not do so one after
     the other: `no-cache`, `max-age=0`."""
     return not entry.flags & ALWAYS_VALIDATE and (entry.lifetime > 0 or entry.stale_while > 0)
+
+
+def _wants_part(headers: bytes) -> bool:
+    return headers.find(b"range: ") >= 0
 
 
 def _has_conditions(headers: bytes) -> bool:

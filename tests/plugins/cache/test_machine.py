@@ -421,6 +421,61 @@ async def test_a_body_whose_length_is_too_much_goes_past_the_cache(tmp_path: Pat
             await site.answer(one)
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 99), (70_000, 400_001), (450_000, 524_287)])
+async def test_a_part_of_what_is_not_stored_is_cut_out_of_what_goes_past(tmp_path: Path, first: int, last: int) -> None:
+    async with Site(tmp_path, max_file_size=100_000) as site:
+        asked = await site.ask(headers=f"range: bytes={first}-{last}")
+        assert line(asked, "range") == []
+        out = await site.origin(asked, FRESH, b"", ended=False, length=len(BODY))
+        [answer] = [one for one in out if isinstance(one, Response)]
+        assert (answer.status, answer.length) == (206, last - first + 1)
+        assert line(answer, "content-range") == [f"bytes {first}-{last}/{len(BODY)}"]
+        assert await read_and_pour(site, asked, out, BODY) == BODY[first : last + 1]
+        await site.settle()
+        again = await site.ask(headers="range: bytes=5-6")
+        assert line(again, "range") == ["bytes=5-6"], "the whole of it is fetched again for a part"
+        await site.answer(again, "content-range: bytes 5-6/524288", BODY[5:7], status=206)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "status", "body"),
+    [
+        ("range: bytes=1-2", "", 206, b"el"),
+        ("range: bytes=9-", "", 416, b"Range Not Satisfiable"),
+        ('range: bytes=1-2\nif-range: "v1"', 'etag: "v1"', 206, b"el"),
+        ('range: bytes=1-2\nif-range: "v0"', 'etag: "v1"', 200, b"hello"),
+        ("range: bytes=x", "", 200, b"hello"),
+    ],
+)
+async def test_a_part_of_what_may_not_be_stored_is_cut_out_too(site: Site, asked: str, said: str, status: int, body: bytes) -> None:
+    answer = await site.answer(await site.ask(headers=asked), f"cache-control: private\n{said}", b"hello")
+    assert (answer.status, answer.body) == (status, body)
+    assert line(answer, "content-range") == {206: ["bytes 1-2/5"], 416: ["bytes */5"], 200: []}[status]
+    assert line(answer, "cache-control") == (["private"] if status != 416 else ["private, no-store"])
+
+
+async def test_nobody_waits_for_what_is_behind_the_part(tmp_path: Path) -> None:
+    async with Site(tmp_path, max_file_size=100_000) as site:
+        asked = await site.ask(headers="range: bytes=10-19")
+        out = await site.origin(asked, FRESH, BODY[:15], ended=False, length=len(BODY))
+        site.stage.give(data(BODY[15:100], False, sid=asked.sid))
+        assert (await site.whole(asked.sid, out))[0] == BODY[10:20]
+        await asyncio.sleep(0)
+        assert site.stage.actor.held() == 0
+
+        for is_client in (True, False):
+            asked = await site.ask(f"/{is_client}", headers="range: bytes=10-99")
+            out = await site.origin(asked, FRESH, BODY[:15], ended=False, length=len(BODY))
+            if is_client:
+                out = await site.stage.run(Cancel(asked.sid, "client_closed", True))
+                out = await site.stage.run(data(BODY[15:20], False, sid=asked.sid))
+                assert any(isinstance(one, Cancel) for one in out)
+            else:
+                site.stage.give(Data(asked.sid, b"", False, "gateway_timeout"))
+                body, end = await site.whole(asked.sid, out)
+                assert (body, end.error) == (BODY[10:15], "gateway_timeout")
+
+
 async def test_a_disk_that_is_full_in_mid_body_harms_no_client(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = await site.ask()
     out = await site.origin(asked, FRESH, b"", ended=False, length=len(BODY))
