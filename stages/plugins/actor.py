@@ -206,6 +206,7 @@ class PluginsActor(OfStreams):
 
     def _sweep(self, now: float) -> None:
         """What nobody but a cache waits for has no client's patience to end it."""
+        self._flights.follow(now)
         self._fills.sweep(now)
         for stream in list(self._by_sid.values()):
             if not stream.exchange._has_client and now - stream.exchange._reached > LONGEST_FETCH:

@@ -25,9 +25,23 @@ _ENDLESS: Final = 1 << 62
 QUIET: Final = 300.0
 """Seconds without a byte after which the rest is not waited for."""
 
+UNREAD: Final = 300.0
+"""Seconds for which a body goes on that nobody reads, and of which nobody knows whether it has an end."""
+
+PATIENCE: Final = 30.0
+SLOWEST: Final = 4096.0
+"""One that has an end goes on to it; but after PATIENCE seconds without a reader it has to come at so many bytes a second."""
+
 
 class FillSink(Protocol):
     """Where a fill goes."""
+
+    @property
+    def has_end(self) -> bool:
+        """It is known how long the body is."""
+
+    def is_wanted(self) -> bool:
+        """Somebody reads it, or has since this was asked last."""
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         """The next bytes. What is to be awaited before there is more. Raises NoReaders when nobody wants the rest."""
@@ -42,7 +56,7 @@ class FillSink(Protocol):
 class Fill(MovedBody):
     """The source half of one answer."""
 
-    __slots__ = ("_came", "_over", "_seen", "_seen_at", "_sink", "_to_upstream")
+    __slots__ = ("_bytes", "_came", "_over", "_seen", "_seen_at", "_sink", "_to_upstream", "_unread_at", "_unread_from")
 
     def __init__(
         self,
@@ -64,6 +78,12 @@ class Fill(MovedBody):
         """Times that something has come."""
         self._seen = -1
         self._seen_at = 0.0
+        self._bytes = 0
+        """Of upstream's."""
+        self._unread_at = -1.0
+        """Since when nobody reads it, as far as this was asked; less than 0 while somebody does."""
+        self._unread_from = 0
+        """Bytes that had come by then."""
 
     @property
     def sid(self) -> int:
@@ -75,6 +95,7 @@ class Fill(MovedBody):
 
     def offer(self, payload: bytes, ended: bool, trailers: bytes = b"") -> None:
         self._came += 1
+        self._bytes += len(payload)
         super().offer(payload, ended)
 
     def begin(self) -> None:
@@ -120,10 +141,23 @@ class Fill(MovedBody):
             self._seen, self._seen_at = self._came, now
         return now - self._seen_at > QUIET
 
-    def give_up(self) -> None:
+    def is_for_nobody(self, now: float) -> bool:
+        """Nobody has read it for so long that it is not worth a connection, a task and a file any more."""
+        if self._sink.is_wanted():
+            self._unread_at = -1.0
+            return False
+        if self._unread_at < 0.0:
+            self._unread_at, self._unread_from = now, self._bytes
+            return False
+        seconds = now - self._unread_at
+        if seconds > UNREAD and not self._sink.has_end:
+            return True
+        return seconds > PATIENCE and self._bytes - self._unread_from < SLOWEST * seconds
+
+    def give_up(self, kind: str) -> None:
         """It is not waited for any longer."""
         self._send(self._to_upstream, Cancel(self.sid, "plugins", True))
-        self.cut("gateway_timeout")
+        self.cut(kind)
 
     def cut(self, kind: str) -> None:
         """The rest cannot come."""
@@ -174,10 +208,14 @@ class Fills:
         return True
 
     def sweep(self, now: float) -> None:
-        """Ends those to which nothing has come for a long time. now: monotonic seconds."""
+        """Ends those to which nothing has come for a long time, or which nobody has read for one. now: monotonic seconds."""
         for fill in list(self._by_sid.values()):
-            if fill.has_input and fill.is_quiet(now):
-                fill.give_up()
+            if not fill.has_input:
+                continue
+            if fill.is_quiet(now):
+                fill.give_up("gateway_timeout")
+            elif fill.is_for_nobody(now):
+                fill.give_up("client_closed")  # which says nothing of the origin
 
     def members_changed(self, gone: Set[int]) -> None:
         """Actors are gone: what they had not sent yet does not come."""

@@ -49,6 +49,13 @@ class PassingPart(SizedBody):
 
     # -- the fill ----------------------------------------------------------------------
 
+    @property
+    def has_end(self) -> bool:
+        return True
+
+    def is_wanted(self) -> bool:
+        return not self._is_closed
+
     def write(self, data: bytes) -> Awaitable[None] | None:
         """The next bytes of the whole body. Raises NoReaders when the part is complete, or its client has left."""
         if self._is_closed:

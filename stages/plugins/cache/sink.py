@@ -46,6 +46,18 @@ class StoreSink:
             self._growth = Growth(entry, part.path, part.size)
             self.body = GrowingBody(self._growth)
 
+    @property
+    def has_end(self) -> bool:
+        return self._entry.length >= 0
+
+    def is_wanted(self) -> bool:
+        """Since this was asked last somebody has read it; other processes say so now and then."""
+        lease = self._lease
+        is_followed = lease is not None and lease.is_followed
+        if lease is not None:
+            lease.is_followed = False
+        return is_followed or self._growth.is_read
+
     def write(self, data: bytes) -> Awaitable[None] | None:
         """The next bytes."""
         if self._is_outgrown:

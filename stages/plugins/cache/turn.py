@@ -31,6 +31,7 @@ from pingap.stages.caching.storing import Storable, judge
 from pingap.stages.caching.validating import conditions_of, freshened, only_conditions, without_conditions
 from pingap.stages.caching.vary import marker, variant_key
 from pingap.stages.errors import KINDS
+from pingap.stages.headers import value_of
 from pingap.stages.messages import UNKNOWN, Affinity
 from pingap.stages.plugins.as_asked import no_such_part, parts_reply
 from pingap.stages.plugins.bodies import stages_of
@@ -407,6 +408,8 @@ class CacheTurn:
             return self._not_stored("whole body", False, status)
         if response.ended and stages is None:
             return self._keep(entry, response.body)
+        if _has_events(head.headers.raw):
+            return self._not_stored("event stream", True, status)
         return self._split(entry, stream, stages)
 
     async def _collected(self, stream: PluginStream, stages: list[Any]) -> Result:
@@ -706,6 +709,11 @@ def _is_shared(entry: CacheEntry) -> bool:
 
 def _wants_part(headers: bytes) -> bool:
     return headers.find(b"range: ") >= 0
+
+
+def _has_events(headers: bytes) -> bool:
+    """It has no end as a rule, and is for who is there when they happen."""
+    return (value_of(headers, b"content-type") or b"").lower().startswith(b"text/event-stream")
 
 
 def _has_conditions(headers: bytes) -> bool:

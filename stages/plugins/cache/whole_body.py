@@ -31,6 +31,13 @@ class WholeBodySink:
         """What a hook has answered in its place."""
         self._parts: list[bytes] = []
 
+    @property
+    def has_end(self) -> bool:
+        return True  # `is_small` has said so
+
+    def is_wanted(self) -> bool:
+        return not self.whole.done()
+
     def write(self, data: bytes) -> Awaitable[None] | None:
         self._parts.append(data)
         return None

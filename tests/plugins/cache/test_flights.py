@@ -356,6 +356,42 @@ async def test_who_asks_while_the_body_comes_reads_along_in_any_process(fleet: F
     assert await read(own) == b"first second third", "whoever has it has the file"
 
 
+async def test_who_fetches_hears_as_long_as_another_process_reads_along(fleet: FlightFleet, tmp_path: Path) -> None:
+    key = fleet.key_of(101)
+    asked = [fleet[actor].ask(SID + actor, key) for actor in (101, 100)]
+    fleet.deliver()
+    lease = asked[0].lease
+    part = Part(tmp_path / "part")
+    lease.growing(entry_of(), part)
+    fleet.deliver()
+    reader = asyncio.ensure_future(read(asked[1].turn.body))
+    await settle()
+    for hears in (True, True, False):
+        if not hears:
+            reader.cancel()
+            await settle()
+        lease.is_followed = False
+        fleet.now += flights.FOLLOW
+        fleet[100].flights.follow(fleet.now)
+        fleet.deliver()
+        assert lease.is_followed is hears
+    late = fleet[100].ask(SID + 9, key)
+    fleet.deliver()
+    assert late.kind == JOIN
+    lease.unstorable(0.0)
+    fleet.deliver()
+    reader = asyncio.ensure_future(read(late.turn.body))
+    await settle()
+    fleet[100].flights.follow(fleet.now + flights.FOLLOW)
+    fleet.deliver()
+    part.write(b"all of it")
+    lease.grew()
+    lease.whole()
+    await settle()
+    fleet.deliver()
+    assert await reader == b"all of it", "to say so cuts nobody off"
+
+
 async def test_a_fill_that_fails_cuts_off_who_reads_along(fleet: FlightFleet, tmp_path: Path) -> None:
     key = fleet.key_of(101)
     asked = [fleet[actor].ask(SID + actor, key) for actor in (101, 100)]

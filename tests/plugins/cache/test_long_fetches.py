@@ -7,14 +7,14 @@ from time import monotonic
 
 from pingap.stages.messages import UNKNOWN, Cancel, Response
 from pingap.stages.plugins.actor import LONGEST_FETCH
-from pingap.stages.plugins.cache.filling import QUIET
+from pingap.stages.plugins.cache.filling import PATIENCE, QUIET, SLOWEST, UNREAD
 from tests.plugins.script import SID, UPSTREAM, Stage, data
 
 FRESH = "cache-control: max-age=60"
 
 
 def cached(tmp_path: Path) -> Stage:
-    return Stage({"c": {"category": "cache", "directory": str(tmp_path)}})
+    return Stage({"c": {"category": "cache", "directory": str(tmp_path), "max_file_size": "1gb"}})
 
 
 async def test_a_backend_that_never_answers_is_given_up_when_its_client_has_long_left(tmp_path: Path) -> None:
@@ -43,3 +43,50 @@ async def test_a_body_that_stops_coming_is_cut_off_for_all_who_read_it(tmp_path:
         assert Cancel(SID, "plugins", True) in await stage.run()
         again = await stage.run(stage.request(sid=SID + 1))
         assert again[0].target == b"/", "half a body is not stored"
+
+
+async def begun(stage: Stage, length: int) -> float:
+    """A body that comes, and whose client leaves; the time of that."""
+    await stage.run(stage.request())
+    await stage.run(stage.response(FRESH, b"begun ", ended=False, length=length))
+    stage.actor._sweep(monotonic() + 2 * PATIENCE)
+    assert not [message for to, message in stage.sent() if to == UPSTREAM and isinstance(message, Cancel)], "its client reads it"
+    await stage.run(Cancel(SID, "client_closed"))
+    now = monotonic()
+    stage.actor._sweep(now)
+    return now
+
+
+def is_given_up(stage: Stage, now: float) -> bool:
+    stage.actor._sweep(now)
+    return (UPSTREAM, Cancel(SID, "plugins", True)) in stage.sent()
+
+
+async def test_a_body_that_trickles_for_nobody_is_given_up(tmp_path: Path) -> None:
+    async with cached(tmp_path) as stage:
+        now = await begun(stage, 1_000_000)
+        for number in range(1, 30):
+            await stage.run(data(b"x"))
+            assert not is_given_up(stage, now + number)
+        assert is_given_up(stage, now + PATIENCE + 1)
+        assert stage.actor.held() == 0
+        again = await stage.run(stage.request(sid=SID + 1))
+        assert again[0].target == b"/", "and whoever is next asks at once"
+
+
+async def test_a_body_without_an_end_goes_on_for_a_while_and_one_with_an_end_to_it(tmp_path: Path) -> None:
+    for length in (UNKNOWN, 100_000_000):
+        async with cached(tmp_path / str(length)) as stage:
+            now = await begun(stage, length)
+            for number in range(1, 10):
+                await stage.run(data(b"x" * int(SLOWEST * UNREAD / 5)))
+                assert not is_given_up(stage, now + number * UNREAD / 10)
+            assert is_given_up(stage, now + UNREAD + 1) is (length == UNKNOWN)
+
+
+async def test_a_stream_of_events_is_not_fetched_for_others(tmp_path: Path) -> None:
+    async with cached(tmp_path) as stage:
+        await stage.run(stage.request())
+        out = await stage.run(stage.response(FRESH + "\ncontent-type: Text/Event-Stream", b"data: 1\n\n", ended=False, length=UNKNOWN))
+        assert out[0].body == b"data: 1\n\n" and not len(stage.actor._fills)
+        assert Cancel(SID, "client_closed", True) in await stage.run(Cancel(SID, "client_closed"))

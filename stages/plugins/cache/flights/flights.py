@@ -45,6 +45,9 @@ MOST: Final = 16_384
 MOST_JOINS: Final = 4
 """Times that one ask tries to read along where it turns out each time that there is nothing to be read any more."""
 
+FOLLOW: Final = 10.0
+"""Seconds between two times that who fetches is told of those that read along elsewhere."""
+
 _NO_LOCK: Final = Turn(ALONE, reason="no_lock")
 
 
@@ -112,6 +115,7 @@ class Flights:
         """By their seconds: as many as there are in the configuration."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._follow_at = 0.0
 
     def __len__(self) -> int:
         """Fetches that this process has."""
@@ -345,6 +349,12 @@ class Flights:
     def grown(self, lease: FlightLease) -> None:
         """There is more of a body."""
         self._joins.grown(lease)
+
+    def follow(self, now: float) -> None:
+        """To be called often: says every FOLLOW seconds what of others is still read here. now: monotonic seconds."""
+        if now >= self._follow_at:
+            self._follow_at = now + FOLLOW
+            self._joins.follow()
 
     def join_asked(self, join: FlightJoin) -> None:
         """FLIGHT_JOIN."""

@@ -82,6 +82,11 @@ class Growth:
             self.cut_by = kind
             self._wake()
 
+    @property
+    def is_read(self) -> bool:
+        """Somebody in this process does."""
+        return bool(self._readers)
+
     # -- who reads it here --------------------------------------------------------------
 
     def begin(self, at: int) -> BodyReader:

@@ -67,12 +67,17 @@ class Joins:
         lease.joined.clear()
 
     def asked(self, join: FlightJoin, lease: FlightLease | None) -> None:
-        """FLIGHT_JOIN: another process wants to read along."""
+        """FLIGHT_JOIN: another process wants to read along, or says that it still does."""
         growth = lease.growth if lease is not None else None
+        if lease is not None and join.asker in lease.joined:
+            lease.is_followed = True
+            if lease.state != GROWS:
+                return  # it goes on for those that have joined
         if lease is None or growth is None or lease.state != GROWS:
             self._context.send(join.asker, FlightGrew(join.flight, self._me, GIVEN_UP if lease is None else STORED))
         elif not self._context.members.is_dead(join.asker):
             lease.joined.add(join.asker)
+            lease.is_followed = True
             head = FlightGrew(join.flight, self._me, GROWS, growth.size, "", growth.path, growth.entry)
             self._context.send(join.asker, head)
 
@@ -81,6 +86,12 @@ class Joins:
     def of(self, place: Place) -> Growth | None:
         """What is known of it here already."""
         return self._growths.get(place)
+
+    def follow(self) -> None:
+        """Tells those that fetch elsewhere what is still read here: they do not go on for ever for nobody."""
+        for (fetcher, flight), growth in self._growths.items():
+            if fetcher != self._me and growth.is_read:
+                self._context.send(fetcher, FlightJoin(flight, self._me))
 
     def join(self, place: Place, ask: int) -> None:
         """`joined` will be called, unless the one that fetches is silent."""

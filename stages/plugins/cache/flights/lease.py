@@ -36,7 +36,21 @@ class LeaseHolder(Protocol):
 class FlightLease:
     """The right to fetch one key, and the duty to tell of it."""
 
-    __slots__ = ("_holder", "_part", "growth", "is_kept", "joined", "name", "owner", "sid", "since", "state", "ticket", "told")
+    __slots__ = (
+        "_holder",
+        "_part",
+        "growth",
+        "is_followed",
+        "is_kept",
+        "joined",
+        "name",
+        "owner",
+        "sid",
+        "since",
+        "state",
+        "ticket",
+        "told",
+    )
 
     def __init__(self, holder: LeaseHolder, ticket: int, name: str, sid: int, since: int, owner: int) -> None:
         self._holder = holder
@@ -51,7 +65,9 @@ class FlightLease:
         self.state = BEGUN
         self.growth: Growth | None = None
         self.joined: set[int] = set()
-        """Other processes that read along."""
+        """Other processes that read along, or have."""
+        self.is_followed = False
+        """One of them has said so since this was set to False."""
         self.told = 0
         """Bytes of which they know."""
         self.is_kept = False
