@@ -27,17 +27,28 @@ class Caches:
         from pingap.stages.plugins.cache.store.places import opened  # who has no cache does not load LMDB
 
         store = opened(rules.place, self._run_dir, self._log)
-        if rules.namespace:  # or it has no bound any more
-            store.limit(rules.namespace, rules.namespace_max_size)
         parts = CacheParts(name, rules, store, self._stage)
         self._open.append(parts)
+        self._limit(parts)
         return Caching(parts)
 
     def close(self, caching: Caching) -> None:
         """Nobody has its plugin any more."""
         parts = caching.parts
         self._open.remove(parts)
+        self._limit(parts)
         parts.store.release()
+
+    def _limit(self, parts: CacheParts) -> None:
+        """Tells what the namespace may have: 0 as well, for a store on disk still has what an older configuration said.
+
+        Of several caches with one namespace the greatest bound counts.
+        """
+        bounds = [
+            one.rules.namespace_max_size for one in self._open if one.store is parts.store and one.rules.namespace == parts.rules.namespace
+        ]
+        if bounds:  # else nobody is there who could say it
+            parts.store.limit(parts.rules.namespace, 0 if 0 in bounds else max(bounds))
 
     def sum_up(self, count: Callable[..., None]) -> None:
         """Tells what was counted since it was asked last."""

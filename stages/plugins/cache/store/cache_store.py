@@ -72,6 +72,8 @@ class CacheStore:
         self._aged = 0.0
         self._orders: dict[Order, float] = {}
         """What was ordered and is not settled, the oldest first, and when (monotonic)."""
+        self._limits: dict[bytes, int] = {}
+        """Those that were told, by namespace."""
         self._watch: asyncio.TimerHandle | None = None
         self._waiting = 0
         self._parts = 0
@@ -267,7 +269,8 @@ class CacheStore:
         return self._purge("all", namespace, b"", soft)
 
     def limit(self, namespace: bytes, most: int) -> asyncio.Future[int]:
-        """What a namespace may take from now on, in bytes; 0: as much as the store has."""
+        """What a namespace may take from now on, in bytes; 0: as much as the store has. It stays so where the store begins anew."""
+        self._limits[namespace] = most
         return self._order(LimitOrder(self._future(), namespace, most))
 
     def stats(self, namespaces: tuple[bytes, ...] = ()) -> StoreStats:
@@ -321,6 +324,8 @@ class CacheStore:
         return self._loop.create_future()
 
     def _order(self, order: Order) -> asyncio.Future[int]:
+        if self._shelf is not None and self._shelf.is_over():
+            self._renew(self._shelf)  # who asks for nothing would not notice
         committer = self._committer
         size = len(order.body) if isinstance(order, PutOrder) and isinstance(order.body, bytes) else 0
         is_put = isinstance(order, PutOrder | ReplaceOrder)
@@ -407,6 +412,8 @@ class CacheStore:
         )
         self._shelf, self._seen = shelf, PurgesSeen(shelf.index)
         self._committer.thread.start()
+        for namespace, most in self._limits.items():
+            self._order(LimitOrder(self._future(), namespace, most))
 
     def _renew(self, shelf: StoreShelf) -> None:
         """Its generation is over: opens the next one."""

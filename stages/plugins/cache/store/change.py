@@ -184,8 +184,8 @@ class StoreChange:
         return self.totals.segments
 
     def grow_segment(self, segment: int, size: int) -> None:
-        row = self.row(segment)
-        if size > row.size:
+        row = self.find_row(segment)
+        if row is not None and size > row.size:  # one that others have freed takes nothing
             self.totals.segment_bytes += size - row.size
             row.size = size
 

@@ -90,10 +90,12 @@ class Committer:
         self._full = segment_size(room)
         self._writers = {SMALL: SegmentWriter(shelf.files), MAIN: SegmentWriter(shelf.files)}
         self._told_parts = 0
-        self._index_size = 0
         self._most_bytes = min(BATCH_BYTES, room // 64) if room else BATCH_BYTES
         """Of the bodies of one batch, but for one that is larger: other processes do not know of them yet."""
         self._bodies = count(1)
+        self._sealing: dict[int, int] = {}
+        """Segments that are full, and their bytes. The transaction that tells of what is in them says so: others would find nothing
+        that lives there before, and free them."""
         self.shelf_share = self._full
         """Bytes that are kept free ahead of those who come."""
         self.purger = Purger(shelf.index, shelf.writer)
@@ -188,10 +190,6 @@ class Committer:
 
     def _work_twice(self, batch: list[Order]) -> None:
         """A process that was killed while it read keeps pages from being used again, until it is known to be dead."""
-        size = self.shelf.index.size()
-        if size > self._index_size:
-            self._index_size = size
-            self.shelf.index.forget_dead_readers()
         try:
             self._work(batch)
         except lmdb.MapFullError:
@@ -231,6 +229,7 @@ class Committer:
                             results.append((order, 0, trouble.reason))
                 for at in placed.values():
                     change.grow_segment(at.segment, at.offset + at.size)
+                self._tell_sealed(change)
                 if self._room and self.shelf.taken_of(change.totals, change.txn, self._parts()) > self._room:
                     raise _NoRoomLeft
                 parts = self._parts()
@@ -240,6 +239,7 @@ class Committer:
                 change.abort()
                 raise
             change.commit()
+            self._sealing.clear()
             self._told_parts = parts
         except _NoRoomLeft:
             self._undo(sizes)
@@ -394,7 +394,8 @@ class Committer:
         writer = self._writers[queue]
         try:
             if writer.number and writer.size + writer.filed + len(data) + file_size > self._full and writer.size:
-                self._seal_one(writer)
+                self._sealing[writer.number] = writer.size
+                writer.seal()
             if not writer.number:
                 self._begin(writer, queue)
             at = writer.append(data)
@@ -412,23 +413,26 @@ class Committer:
         change.commit()
         writer.begin(number)
 
-    def _seal_one(self, writer: SegmentWriter) -> None:
-        """What was written to it in this batch counts when the batch is through: until then others leave it alone, for it is ours."""
-        number = writer.seal()
-        change = StoreChange(self.shelf.index, self.shelf.files)
-        row = change.find_row(number)
-        if row is not None:
-            row.is_sealed = True
-            change.grow_segment(number, os.path.getsize(self.shelf.files.segment_path(number)))
-        change.commit()
+    def _tell_sealed(self, change: StoreChange) -> None:
+        for number, size in self._sealing.items():
+            row = change.find_row(number)
+            if row is not None:
+                row.is_sealed = True
+                change.grow_segment(number, size)
 
     def _seal(self) -> bool:
-        has_sealed = False
+        """To be called between batches."""
         for writer in self._writers.values():
             if writer.number and writer.size:
-                self._seal_one(writer)
-                has_sealed = True
-        return has_sealed
+                self._sealing[writer.number] = writer.size
+                writer.seal()
+        if not self._sealing:
+            return False
+        change = StoreChange(self.shelf.index, self.shelf.files)
+        self._tell_sealed(change)
+        change.commit()
+        self._sealing.clear()
+        return True
 
     # -- in a transaction ---------------------------------------------------------------
 

@@ -152,7 +152,7 @@ class Evictor:
                 if spot is None or spot.segment != chosen.segment or spot.offset != one.spot.offset:
                     continue  # meanwhile it was replaced, or purged
                 placed = copied.get(at)
-                if placed is not None:
+                if placed is not None and change.find_row(placed.segment) is not None:
                     change.move(one.short, one.record.key, spot, placed)
                     change.grow_segment(placed.segment, placed.offset + placed.size)
                 else:

@@ -80,39 +80,46 @@ class Housekeeper:
         try:
             cut = []
             for number, row in shelf.index.rows(change.txn).items():
-                if row.writer in dead and not row.is_sealed:
-                    found = change.find_row(number)
-                    if found is not None and not found.size:
-                        change.end_segment(number)
-                        cut.append((number, 0))
-                    elif found is not None:
-                        found.is_sealed = True
-                        cut.append((number, found.size))
+                if row.writer not in dead:
+                    continue
+                cut.append((number, row.size))
+                found = None if row.is_sealed else change.find_row(number)
+                if found is not None and not found.size:
+                    change.end_segment(number)
+                elif found is not None:
+                    found.is_sealed = True
             purger.running += purger.abandoned(change.txn, lambda writer: writer not in dead and shelf.files.is_alive(writer))
+        except BaseException:
+            change.abort()
+            raise
+        change.commit()
+        for number, size in cut:
+            path = shelf.files.segment_path(number)
+            with suppress(OSError):
+                if not size:
+                    shelf.files.remove_segment(number)
+                elif os.path.getsize(path) > size:
+                    os.truncate(path, size)
+        self._remove_strays(dead)
+        change = StoreChange(shelf.index, shelf.files)  # last: if this process is killed before, another does all of it again
+        try:
             for writer in dead:
                 shelf.index.forget_writer(change.txn, writer)
         except BaseException:
             change.abort()
             raise
         change.commit()
-        for number, size in cut:
-            with suppress(OSError):
-                if size:
-                    os.truncate(shelf.files.segment_path(number), size)
-                else:
-                    shelf.files.remove_segment(number)
-        self._remove_strays()
         for writer in dead:
             shelf.files.leave(writer)
 
-    def _remove_strays(self) -> None:
+    def _remove_strays(self, dead: list[int]) -> None:
         """Bodies of all who are no more that the index does not know (who removes one may be killed before), and such segments."""
         shelf = self._shelf
         names = os.listdir(shelf.path)  # before the index is read: what is made later is known there first
         reading = shelf.index.reading()
         try:
             segments = shelf.index.rows(reading)
-            living = shelf.index.writer_ids(reading)
+            living = [one for one in shelf.index.writer_ids(reading) if one not in dead]
             newest = shelf.index.totals(reading).segments
             strays = []
             for name in names:

@@ -82,10 +82,15 @@ class Index:
         )
         self.base = base
         self._data = os.path.join(path, "data.mdb")
+        self._lock_size = 0
+        """Bytes of LMDB's table of readers: as many as READERS take, from the start."""
+        self._grown = 0
+        """Bytes of its file when dead readers were looked for last."""
         try:
             # A page that is not there would end the process when it is touched.
             if os.path.getsize(self._data) < (self._env.info()["last_pgno"] + 1) * PAGE:
                 raise ValueError("the index was cut")
+            self._lock_size = os.path.getsize(os.path.join(path, "lock.mdb"))
             self.entries, self.segments, self.spaces, self.tags, self.aged, self.purges, self.writers, self.bodies, self.meta = (
                 self._env.open_db(name.encode()) for name in NAMES
             )
@@ -115,12 +120,19 @@ class Index:
         return self._env.begin()
 
     def writing(self) -> lmdb.Transaction:
-        """Waits for all others that write."""
+        """Waits for all others that write.
+
+        A process that was killed while it read keeps pages from being used again until it is known to be dead: where the file
+        has grown, that is looked after at once, for a batch may be many transactions."""
+        size = self.size()
+        if size > self._grown:
+            self._grown = size
+            self.forget_dead_readers()
         return self._env.begin(write=True)
 
     def size(self) -> int:
-        """Bytes of its file."""
-        return os.path.getsize(self._data)
+        """Bytes of its files. Raises OSError, where the generation was removed say."""
+        return os.path.getsize(self._data) + self._lock_size
 
     def forget_dead_readers(self) -> None:
         self._env.reader_check()

@@ -18,10 +18,14 @@ import pytest
 from pingap.stages.caching.place import CachePlace
 from pingap.stages.plugins.cache.store import free_memory, memory_place, places
 from pingap.stages.plugins.cache.store.cache_store import CacheStore
-from pingap.stages.plugins.cache.store.change import StoreChange
+from pingap.stages.plugins.cache.store.change import PlacedRecord, StoreChange
+from pingap.stages.plugins.cache.store.committer import Committer
+from pingap.stages.plugins.cache.store.housekeeper import Housekeeper
+from pingap.stages.plugins.cache.store.index import SegmentRow
 from pingap.stages.plugins.cache.store.orders import PurgeOrder
 from pingap.stages.plugins.cache.store.purge_log import Purge
 from pingap.stages.plugins.cache.store.purger import Purger
+from pingap.stages.plugins.cache.store.shelf import StoreShelf
 from pingap.stages.plugins.cache.store.store_root import StoreRoot
 from tests.plugins.cache.store.stores import Shop, entry, until
 
@@ -416,4 +420,81 @@ async def test_a_purge_whose_process_died_is_finished_by_another(tmp_path: Path,
         while shop.store.stats().entries != 1:
             await asyncio.sleep(0.005)
     assert await shop.body(b"n\0k") == b"1" and shop.store.stats().taken < 5_000_000
+    shop.store.release()
+
+
+async def test_a_generation_that_others_ended_is_noticed_by_who_only_stores(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, max_size=8_000_000)
+    await shop.store.limit(b"n", 3_000_000)
+    await shop.put(b"n\0k", b"1")
+    StoreShelf.end(str(generation(tmp_path)))
+    (generation(tmp_path)).rename(tmp_path / "pingap-cache/gone-1")  # as who begins the next one does
+    assert await shop.put(b"n\0k", b"2") and await shop.body(b"n\0k") == b"2"
+    assert not shop.store.stats().counts.refused
+    shelf = shop.store._shelf
+    assert shelf is not None
+    with shelf.index.reading() as txn:
+        assert shelf.index.space(txn, b"n").most == 3_000_000  # the configuration has not changed
+    shop.store.release()
+
+
+async def test_a_segment_that_others_have_freed_takes_nothing(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, max_size=8_000_000)
+    shelf = shop.store._shelf
+    assert shelf is not None
+
+    def grow() -> int:
+        change = StoreChange(shelf.index, shelf.files)
+        change.grow_segment(4711, 1000)
+        change.commit()
+        return change.totals.segment_bytes
+
+    assert await asyncio.get_running_loop().run_in_executor(None, grow) == 0
+    shop.store.release()
+
+
+async def test_a_segment_is_not_free_to_all_before_its_records_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(tmp_path, max_size=8_000_000)
+    seen: list[SegmentRow] = []
+
+    def watch(committer: Committer, queue: int, data: bytes, file_size: int) -> PlacedRecord | None:
+        placed = append(committer, queue, data, file_size)
+        seen.extend(committer.shelf.index.segments_now().values())
+        return placed
+
+    append = Committer._append
+    monkeypatch.setattr(Committer, "_append", watch)
+    assert all(await asyncio.gather(*(shop.put(b"n\0%d" % number, bytes(60_000)) for number in range(20))))
+    assert seen and not [row for row in seen if row.is_sealed and not row.weight]
+    shop.store.release()
+
+
+async def test_a_burial_that_was_cut_short_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(tmp_path, max_size=8_000_000)
+    shelf = shop.store._shelf
+    assert shelf is not None
+    keeper = Housekeeper(shelf, 0.0, 2.0)
+    stray = generation(tmp_path) / "b99-1"
+    stray.write_bytes(b"x")
+    purger = Purger(shelf.index, shelf.writer)
+
+    def die() -> None:
+        change = StoreChange(shelf.index, shelf.files)
+        shelf.index.tell_part_bytes(change.txn, 99, 1)
+        change.commit()
+
+    def bury() -> list[int]:
+        return keeper.bury(purger)
+
+    def fail(*args: Any) -> None:
+        raise OSError("killed")
+
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, die)
+    with monkeypatch.context() as patch:
+        patch.setattr(Housekeeper, "_remove_strays", fail)
+        with pytest.raises(OSError, match="killed"):
+            await loop.run_in_executor(None, bury)
+    assert await loop.run_in_executor(None, bury) == [99] and not stray.exists()
+    assert await loop.run_in_executor(None, bury) == []
     shop.store.release()
