@@ -20,5 +20,5 @@ place          where a cache keeps its answers (`directory`)
 cache_rules    what the settings of one cache come to: CacheRules
 invalidating   what becomes invalid by a request that has changed something
 derived        where that is which was made of a stored body, and to what it belongs
-cache_status   the line that tells what was done
+cache_status   the line that tells what was done        words    in one word
 """

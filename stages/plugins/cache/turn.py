@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from pingap.stages.caching import cache_status
+from pingap.stages.caching import words
 from pingap.stages.caching.entry import ALWAYS_VALIDATE, MARKER, CacheEntry, FileSpot, StoredAnswer
 from pingap.stages.caching.reuse import (
     FRESH,
@@ -47,6 +47,7 @@ from pingap.stages.plugins.cache.passing_part import PassingPart, parts_asked_fo
 from pingap.stages.plugins.cache.probe import copy_of_state
 from pingap.stages.plugins.cache.sink import TOO_LARGE, StoreSink
 from pingap.stages.plugins.cache.stored_bodies import BodyGone, open_stored
+from pingap.stages.plugins.cache.telling import CacheTelling
 from pingap.stages.plugins.cache.whole_body import WholeBodyFailed, WholeBodySink, is_small, wants_whole
 from pingap.stages.plugins.exchange import CONTINUE, Exchange, PageInstead, Reply, Result, reply
 from pingap.stages.plugins.file_body import FileBody
@@ -56,8 +57,6 @@ from pingap.stages.ranges import content_range
 
 MOST_LOOKS: Final = 4
 """Times that one request looks into the store and waits; then it is fetched as if there were no others."""
-
-_HITS: Final = ("hit", "stale-updating", "stale")
 
 REMEMBERED: Final = 60.0
 """Seconds for which it is remembered that a URL is not for the cache."""
@@ -72,7 +71,6 @@ class CacheTurn:
     __slots__ = (
         "_asked",
         "_exchange",
-        "_forward",
         "_headers",
         "_is_behind",
         "_is_validating",
@@ -86,7 +84,7 @@ class CacheTurn:
         "_place",
         "_requested",
         "_stale",
-        "_waited",
+        "_telling",
         "is_lasting",
     )
 
@@ -104,15 +102,13 @@ class CacheTurn:
         """What there is, and may not be used as it is."""
         self._opened: FileBody | None = None
         """Its body, while the backend is asked."""
-        self._forward = "uri-miss"
-        """Why the backend is asked (RFC 9211 section 2.2)."""
+        self._telling = CacheTelling(parts, exchange)
         self._lease: FlightLease | None = None
         self._is_validating = False
         self._is_behind = False
         self._looks = 0
         self._mark = 0
         self._requested = 0.0
-        self._waited = 0.0
         self.is_lasting = False
 
     # -- looking ---------------------------------------------------------------------
@@ -133,7 +129,7 @@ class CacheTurn:
     def _variant(self, found: StoredAnswer) -> StoredAnswer | Awaitable[StoredAnswer | None] | None:
         """Of a URL with several answers, the one for this request."""
         self._marker = found.entry
-        self._forward = "vary-miss"
+        self._telling.forward = "vary-miss"
         is_newest = True
         for names in found.entry.vary:
             chosen = self._chosen_by(names)
@@ -175,28 +171,29 @@ class CacheTurn:
             return self._missed()
         use = decide(found.entry, self._asked, self._parts.store.now())
         if use.kind == FRESH:
-            return self._serve(found, "hit")
+            return self._serve(found, words.HIT)
         if use.kind == STALE_WHILE:
             self._refresh(found)
-            return self._serve(found, "stale-updating", use.rule)
+            return self._serve(found, words.STALE_UPDATING, use.rule)
         if use.kind == UNAVAILABLE:
             return self._unavailable()
         if use.kind == VALIDATE:
             self._stale = found
-            self._forward = "stale"
-        else:
-            self._forward = "request"
+        # Why what is there is no answer: its age, or what the request says.
+        self._telling.forward = "request" if is_fresh(found.entry, self._parts.store.now()) else "stale"
         return self._missed()
 
     def _unavailable(self) -> Result:
         self.ended()
-        return reply(504, "", [("cache-control", "no-store")])
+        self._telling.count(words.UNAVAILABLE)
+        return reply(504, "", [("cache-control", "no-store"), ("x-cache-status", words.UNAVAILABLE)])
 
     # -- waiting -----------------------------------------------------------------------
 
     def _missed(self) -> Result | Awaitable[Result]:
         """Nothing that may be used as it is."""
         parts, routed = self._parts, self._exchange._routed
+        self._telling.is_collapsed = False
         if self._asked.only_if_cached:
             return self._unavailable()
         self._looks += 1
@@ -212,15 +209,12 @@ class CacheTurn:
         return self._turned_later(turn)
 
     async def _turned_later(self, waits: Awaitable[Turn]) -> Result:
-        clock = self._parts.stage.clock
-        since = clock()
-        turn = await waits
-        self._waited += clock() - since
-        result = self._turned(turn)
+        result = self._turned(await waits)
         return await result if isinstance(result, Awaitable) else result
 
     def _turned(self, turn: Turn) -> Result | Awaitable[Result]:
         kind = turn.kind
+        self._telling.waited += turn.waited
         if kind == FETCH:
             self._lease = turn.lease
             if turn.is_late and self._is_there():
@@ -229,18 +223,19 @@ class CacheTurn:
             return self._fetch()
         if kind == ALONE:
             if turn.reason == "unstorable":
-                return self._pass("bypass")
+                return self._pass(words.BYPASS)
             return self._fetch()
         if kind == JOIN and turn.body is not None:
             return self._join(turn)
         if kind == FAILED:
             stale = self._stale
             if stale is not None and may_be_stale_on_error(stale.entry, self._parts.store.now(), self._asked):
-                return self._serve(stale, "stale", turn.reason)
+                return self._serve(stale, words.STALE, turn.reason)
             if not is_unreachable(turn.reason):
                 return self._fetch()  # what was stale may be given out no more, and an answer to another is none to this request
-            self._told("failed")
+            self._telling.count(words.FAILED)
             raise PageInstead(turn.reason if turn.reason in KINDS else "bad_gateway")
+        self._telling.is_collapsed = True
         return self._look()
 
     def _found_stored(self) -> None:
@@ -268,17 +263,18 @@ class CacheTurn:
             self._place = variant_key(self._key, entry.vary[0], chosen)
             return self._fetch() if self._looks >= MOST_LOOKS else self._missed()
         if serving.is_far(entry, body, body.there, self._exchange._routed.method, self._headers):
-            return self._pass("bypass")
+            return self._pass(words.BYPASS)
         if decide(entry, self._asked, self._parts.store.now()).kind != FRESH:
             return self._fetch()  # it was shared when it began to grow; whose it is by now only the backend can say
-        return self._serve(StoredAnswer(entry, b"", 0), "hit", "collapsed", body=body)
+        self._telling.is_collapsed = True
+        return self._serve(StoredAnswer(entry, b"", 0), words.HIT, body=body)
 
     # -- asking the backend --------------------------------------------------------------
 
-    def _pass(self, status: str) -> Result:
+    def _pass(self, word: str) -> Result:
         """Not for the cache, this time: as if there were none."""
         self.ended()
-        self._told(status)
+        self._telling.count(word)
         return CONTINUE
 
     def _fetch(self) -> Result | Awaitable[Result]:
@@ -310,12 +306,13 @@ class CacheTurn:
         if gone.is_lost:
             self._parts.store.drop(self._place, stale.number)
         self._stale = None
-        self._forward = "uri-miss"
+        self._telling.forward = "uri-miss"
 
     def _sent_on(self) -> Result:
         """With what the cache wants of the backend in place of what the client wants."""
         exchange, parts = self._exchange, self._parts
         exchange._caching = self
+        self._telling.is_sent = True
         if self._lease is not None:
             self.is_lasting = True
             self._lease.keep()
@@ -346,7 +343,7 @@ class CacheTurn:
             return self._validated(head.headers.raw, now)
         if stale is not None and is_failure(status) and may_be_stale_on_error(stale.entry, now, self._asked):
             self._fail(answered(status))
-            return self._serve(stale, "stale", f"status {status}")
+            return self._serve(stale, words.STALE, status=status)
         result = self._judged(stream, status, now)
         return self._part(stream) if result is CONTINUE and _wants_part(self._headers) else result
 
@@ -381,7 +378,7 @@ class CacheTurn:
         length = UNKNOWN if stages is not None else response.length
         # fmt: off
         verdict = judge(
-            parts.rules.policy, self._key, method, self._headers, status, head.headers.raw, length, self._requested, now,
+            parts.rules.policy, self._key, b"GET", self._headers, status, head.headers.raw, length, self._requested, now,
             parts.stage.wall(),
         )
         # fmt: on
@@ -401,7 +398,7 @@ class CacheTurn:
                 entry = replace(entry, chosen_by=chosen)
         entry = replace(entry, reason=response.reason, spelled=response.spelled, body_id=randbits(62))
         if method != b"GET":
-            return self._not_stored("method", False, status)
+            return self._not_stored("method", False, status, words.MISS if self._stale is None else words.EXPIRED)
         if stages is not None and wants_whole(stages):
             if is_small(stages, response.length):
                 return self._collected(stream, stages)
@@ -426,16 +423,18 @@ class CacheTurn:
             body = await sink.whole
         except WholeBodyFailed as error:
             self._fail(error.kind)
+            self._telling.count(words.FAILED)
             self.ended()
             raise PageInstead(error.kind if error.kind in KINDS else "bad_gateway") from None
         if sink.reply is not None:
+            self._telling.count(words.UNCACHEABLE)
             self.ended()
             return sink.reply
         stream.response = replace(response, body=body, ended=True, length=len(body))
         result = self._judged(stream, head.status, parts.store.now())
         return await result if isinstance(result, Awaitable) else result
 
-    def _not_stored(self, rule: str, is_lasting: bool, status: int) -> Result:
+    def _not_stored(self, rule: str, is_lasting: bool, status: int, word: str = words.UNCACHEABLE) -> Result:
         lease, self._lease = self._lease, None
         if lease is not None:
             if is_failure(status):
@@ -446,7 +445,7 @@ class CacheTurn:
         stale = self._stale
         if stale is not None and status < 500:
             self._parts.store.drop(self._place, stale.number)  # it is not what there is any more
-        self._status_line("", rule, None)
+        self._telling.passed(word, rule)
         self.ended()
         return CONTINUE
 
@@ -502,13 +501,13 @@ class CacheTurn:
                 body.close()
             self.ended()
             return CONTINUE
-        status = "miss" if self._stale is None else "expired"
+        word = words.MISS if self._stale is None else words.EXPIRED
         if _has_conditions(self._headers):
             growing = body if isinstance(body, GrowingBody) else None
             if growing is not None:
                 growing.close()
-            return self._serve(StoredAnswer(entry, b"" if growing else body, 0), status, is_stored=True, body=growing)
-        self._status_line(status, "", entry)
+            return self._serve(StoredAnswer(entry, b"" if growing else body, 0), word, is_stored=True, body=growing)
+        self._telling.passed(word, "", entry)
         if stream is not None:
             stream.pieces = Pieces(self._parts.name, body, _awaited, self._parts.stage.late)
         self.ended()
@@ -524,11 +523,11 @@ class CacheTurn:
             parts.store.drop(self._place, stale.number)
             if lease is not None:
                 lease.ended()
-            return self._serve(stale, "revalidated-nocache")
+            return self._serve(stale, words.REVALIDATED_NOCACHE, status=304)
         stored = parts.store.replace(self._place, stale.number, fresh)
         if lease is not None:
             stored.add_done_callback(lambda done: lease.stored())
-        return self._serve(StoredAnswer(fresh, stale.body, stale.number), "revalidated", is_stored=True)
+        return self._serve(StoredAnswer(fresh, stale.body, stale.number), words.REVALIDATED, is_stored=True, status=304)
 
     # -- behind the client's back ----------------------------------------------------------------
 
@@ -599,8 +598,9 @@ class CacheTurn:
         has_client = self._exchange._has_client
         self.ended()
         if stale is None or not has_client or not may_be_stale_on_error(stale.entry, self._parts.store.now(), self._asked):
+            self._telling.count(words.FAILED)
             return None
-        result = self._serve(stale, "stale", kind)
+        result = self._serve(stale, words.STALE, kind)
         return result if isinstance(result, Reply | Awaitable) else None
 
     def is_of(self, parts: CacheParts) -> bool:
@@ -622,15 +622,21 @@ class CacheTurn:
     # -- what the client is told ---------------------------------------------------------------------
 
     def _serve(
-        self, found: StoredAnswer, status: str, detail: str = "", is_stored: bool = False, body: GrowingBody | None = None
+        self,
+        found: StoredAnswer,
+        word: str,
+        detail: str = "",
+        is_stored: bool = False,
+        body: GrowingBody | None = None,
+        status: int = 0,
     ) -> Result | Awaitable[Result]:
-        """From what is kept, where somebody is there to get it. body: one that is still growing."""
+        """From what is kept, where somebody is there to get it. body: one that is still growing. The others: CacheTelling.served."""
         exchange = self._exchange
         self.ended()
         if not exchange._has_client:
             return CONTINUE
         now = self._parts.store.now()
-        lines = self._lines(found.entry, status, detail, now, is_stored)
+        lines = self._telling.served(found.entry, word, now, is_stored, detail, status)
         method = exchange._routed.method
         if body is not None:
             return serving.answer_growing(found.entry, body, method, self._headers, now, lines)
@@ -639,66 +645,30 @@ class CacheTurn:
         try:
             answer = serving.answer(found, method, self._headers, now, lines, self._parts.store if found.number else None, opened)
         except BodyGone as gone:
-            return self._gone(found, status, gone)
-        return answer if isinstance(answer, Reply) else self._served_later(found, status, answer)
+            return self._gone(found, word, gone)
+        return answer if isinstance(answer, Reply) else self._served_later(found, word, answer)
 
-    async def _served_later(self, found: StoredAnswer, status: str, answer: Awaitable[Reply]) -> Result:
+    async def _served_later(self, found: StoredAnswer, word: str, answer: Awaitable[Reply]) -> Result:
         try:
             return await answer
         except BodyGone as gone:
-            result = self._gone(found, status, gone)
+            result = self._gone(found, word, gone)
         return await result if isinstance(result, Awaitable) else result
 
-    def _gone(self, found: StoredAnswer, status: str, gone: BodyGone) -> Result | Awaitable[Result]:
+    def _gone(self, found: StoredAnswer, word: str, gone: BodyGone) -> Result | Awaitable[Result]:
         """Its body cannot be had: as if nothing were stored."""
         parts = self._parts
-        parts.requests[status] -= 1
+        self._telling.uncount(word)
         if gone.is_lost:
             parts.store.drop(self._place, found.number)
         else:
             self._looks = MOST_LOOKS  # nobody is to look for it there again
         self._stale = None
         if self._requested:  # it went while the backend was asked
+            self._telling.count(words.FAILED)
             return reply(503, "", [("cache-control", "no-store"), ("retry-after", "0")])
-        self._forward = "uri-miss"
+        self._telling.forward = "uri-miss"
         return self._missed()
-
-    def _told(self, status: str) -> None:
-        """For the log and the metrics."""
-        self._parts.requests[status] += 1
-        context = self._exchange.context
-        context["cache_status"] = status
-        if self._waited:
-            context["cache_lock_time"] = self._waited
-
-    def _lines(self, entry: CacheEntry, status: str, detail: str, now: float, is_stored: bool) -> bytes:
-        self._told(status)
-        lines = b"x-cache-status: " + status.encode() + b"\r\n"
-        if self._waited:
-            lines += b"x-cache-lock: %dms\r\n" % round(self._waited * 1000)
-        if not self._parts.rules.cache_status:
-            return lines
-        ttl = entry.fresh_until - now
-        if status in _HITS:
-            return lines + cache_status.hit(ttl, b"", detail)
-        came = 304 if status.startswith("revalidated") else 0
-        return lines + cache_status.forwarded(self._forward, came, ttl, is_stored, self._waited > 0, b"", detail)
-
-    def _status_line(self, status: str, detail: str, stored: CacheEntry | None) -> None:
-        """On an answer of the backend's that goes on. stored: what is kept of it."""
-        exchange = self._exchange
-        head = exchange.response
-        assert head is not None
-        lines = b""
-        if status:
-            self._told(status)
-            lines = b"x-cache-status: " + status.encode() + b"\r\n"
-        else:
-            self._told("uncacheable")
-        if self._parts.rules.cache_status:
-            ttl = None if stored is None else stored.fresh_until - self._parts.store.now()
-            lines += cache_status.forwarded(self._forward, 0, ttl, stored is not None, self._waited > 0, b"", detail)
-        head.headers.raw = cache_status.without_status(head.headers.raw) + lines
 
 
 def _is_shared(entry: CacheEntry) -> bool:

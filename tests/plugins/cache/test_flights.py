@@ -107,6 +107,21 @@ async def test_a_ttl_of_0_says_nothing_of_later_ones(fleet: FlightFleet) -> None
     assert third.kind == FETCH
 
 
+async def test_only_what_another_fetch_takes_is_waited_for_and_not_what_an_owner_takes_to_say_so(fleet: FlightFleet) -> None:
+    key = fleet.key_of(101)
+    first = fleet[100].ask(key=key)
+    fleet.now += 0.5
+    fleet.deliver()
+    assert (first.kind, first.turn.waited) == (FETCH, 0.0)
+    second = fleet[102].ask(SID + 1, key)
+    fleet.now += 0.25
+    fleet.deliver()
+    fleet.now += 2.0
+    first.lease.stored()
+    fleet.deliver()
+    assert (second.kind, second.turn.waited) == (LOOK, 2.0)
+
+
 # -- deadlines ---------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,7 +160,8 @@ async def test_cache_status_may_be_left_out() -> None:
         answers = [await stage.get("/"), await stage.get("/")]
         first, second = [answer.headers.get("cache-status") or "" for answer in answers]
         assert first in ("pingap; fwd=uri-miss; ttl=60; stored", "pingap; fwd=uri-miss; ttl=59; stored")
-        assert second in ("pingap; hit; ttl=60", "pingap; hit; ttl=59")
+        # Asked for while the store had not yet said that it has it, it is another's fetch that is waited for.
+        assert re.fullmatch("pingap; (hit; ttl=(59|60)|fwd=uri-miss; ttl=(59|60); collapsed)", second)
 
 
 async def test_namespaces_know_nothing_of_each_other() -> None:

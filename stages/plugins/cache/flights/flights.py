@@ -67,7 +67,7 @@ def _unlist(table: dict[int, set[int]], sid: int, number: int) -> None:
 class _OpenAsk:
     """One that has no turn yet."""
 
-    __slots__ = ("answer", "ask", "failing", "flight", "joins", "lock", "number", "owner", "until")
+    __slots__ = ("answer", "ask", "failing", "flight", "held", "joins", "lock", "number", "owner", "until")
 
     def __init__(self, ask: FlightAsk, owner: int, until: float, answer: asyncio.Future[Turn]) -> None:
         self.ask = ask
@@ -83,6 +83,8 @@ class _OpenAsk:
         self.flight: tuple[int, int] | None = None
         """Which it wants to follow: the owner has no part in it any more."""
         self.joins = 0
+        self.held = 0.0
+        """Since when (monotonic) it waits for another's fetch; 0 for not at all."""
 
 
 class Flights:
@@ -199,6 +201,7 @@ class Flights:
 
     def _hold(self, one: _OpenAsk, told: FlightTold) -> None:
         """HELD, or JOIN of what has to be asked for first."""
+        one.held = one.held or self._clock()
         if told.verdict == JOIN:
             # It has ended just now; or has died, as the owner will have seen before it answers the next.
             if told.fetcher == self._me or self._context.members.is_dead(told.fetcher):
@@ -226,6 +229,8 @@ class Flights:
 
     def _settle(self, one: _OpenAsk, turn: Turn) -> None:
         """It has its turn."""
+        if one.held:
+            turn = turn._replace(waited=self._clock() - one.held)
         self._drop(one)
         if not one.answer.done():
             one.answer.set_result(turn)

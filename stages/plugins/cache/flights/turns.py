@@ -24,3 +24,5 @@ class Turn(NamedTuple):
     """Of FAILED: until the next is tried; of ALONE for `unstorable`: for how long it is remembered."""
     is_late: bool = False
     """What the store said when this was asked may be old news: of FETCH, look once more."""
+    waited: float = 0.0
+    """Seconds for which it was held while another fetched. What the owner took to say so is none of it."""
