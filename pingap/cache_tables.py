@@ -140,7 +140,7 @@ def _explained(found: Row) -> Iterator[tuple[str, str]]:
     if variant := found.get("variant"):
         yield "varies by", ", ".join(f"{name} {_chosen(value)}" for name, value in variant.items())
     if "key" in found:
-        yield "key", " · ".join(found["key"].split("\0"))
+        yield "key", " · ".join(found["key"].removeprefix("\0").split("\0"))  # without a namespace it begins so
     for name in ("location", "upstream", "server", "plugin"):
         if found.get(name):
             yield name, found[name]

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any, Final
 
 import click
 
-from pingap import rundir, terminal
+from pingap import terminal
 from pingap.commands import options
 from pingap.commands.options import BAD_USAGE, ask, fail
 
 LOCAL: Final = "127.0.0.1"
 
-COMPLETING: Final = 1.0
-"""Seconds for which a shell that completes a word waits."""
-
 PURGING: Final = 70.0
 """Seconds that a purge may take."""
 
 
-def _known(context: click.Context, word: str) -> Any:
-    """Of the running instance, for a shell that completes; None where nothing answers."""
-    from pingap import client
-
-    with suppress(client.NotRunning, client.AskRefused):
-        return client.ask(context.params.get("run_dir") or rundir.default(), word, deadline=COMPLETING)
-    return None
-
-
 def _servers(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    return sorted({row["server"] for row in _known(context, "listeners") or () if row["server"].startswith(begun)})
+    return sorted({row["server"] for row in options.known(context, "listeners") or () if row["server"].startswith(begun)})
 
 
 def _namespaces(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    answers = (_known(context, "cache-stats") or {"answers": ()})["answers"]
+    answers = (options.known(context, "cache-stats") or {"answers": ()})["answers"]
     return sorted({one["namespace"] for answer in answers for one in answer["caches"] if one["namespace"].startswith(begun)})
 
 
@@ -63,25 +50,15 @@ def stats(as_json: bool, watch: float | None, run_dir: str | None) -> None:
     Requests are counted since each process of the plugins stage began, and added up.
     HITS is the part of them that was answered from what is stored.
     """
-    from pingap import client
+    from pingap import cache_tables
 
-    def look() -> str:
-        from pingap import cache_tables
+    def made(told: dict[str, Any]) -> Any:
+        return cache_tables.summed(told["answers"], told["silent"])
 
-        try:
-            told = client.ask(run_dir or rundir.default(), "cache-stats")
-        except client.NotRunning as error:
-            fail(str(error))
-        except client.AskRefused as error:
-            if watch is None or as_json:
-                fail(str(error))
-            return str(error)  # the next look may find it well
-        found = cache_tables.summed(told["answers"], told["silent"])
-        if as_json:
-            return json.dumps(found, indent=None if watch else 2)
+    def text(found: Any) -> str:
         return "\n".join(cache_tables.stats_lines(found, terminal.width() if terminal.is_terminal() else 0))
 
-    options.shown(look, watch, as_json)
+    options.show_told(run_dir, "cache-stats", made=made, text=text, every=watch, as_json=as_json)
 
 
 @cache.command("explain", cls=options.Command)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
@@ -19,6 +21,9 @@ else:
 
 FAILED: Final = 1
 BAD_USAGE: Final = 2
+
+COMPLETING: Final = 1.0
+"""Seconds for which a shell that completes a word waits."""
 
 MOST: Final = 1024
 """Replicas that a stage may have."""
@@ -161,6 +166,46 @@ def ask(directory: str | None, word: str, *args: Any, **more: Any) -> Any:
         return client.ask(directory or rundir.default(), word, *args, **more)
     except (client.NotRunning, client.AskRefused) as error:
         fail(str(error))
+
+
+def known(context: click.Context, word: str) -> Any:
+    """What the running instance tells a shell that completes; None where nothing answers."""
+    from pingap import client
+
+    with suppress(client.NotRunning, client.AskRefused):
+        return client.ask(context.params.get("run_dir") or rundir.default(), word, deadline=COMPLETING)
+    return None
+
+
+def show_told(
+    directory: str | None,
+    word: str,
+    *args: Any,
+    text: Callable[[Any], str],
+    every: float | None,
+    as_json: bool,
+    made: Callable[[Any], Any] | None = None,
+) -> None:
+    """Shows what the running instance tells, as `shown` does. text: what it is for people; made: what is made of it first, for JSON too.
+
+    Ends the command with a refusal; but of one that looks again and again the next look may find it well.
+    """
+    from pingap import client
+
+    def look() -> str:
+        try:
+            told = client.ask(directory or rundir.default(), word, *args)
+        except client.NotRunning as error:
+            fail(str(error))
+        except client.AskRefused as error:
+            if every is None or as_json:
+                fail(str(error))
+            return str(error)
+        if made is not None:
+            told = made(told)
+        return json.dumps(told, indent=None if every else 2) if as_json else text(told)
+
+    shown(look, every, as_json)
 
 
 def fail(text: str, code: int = FAILED) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Final
 
@@ -30,11 +29,7 @@ def ps(as_json: bool, health: bool, watch: float | None, run_dir: str | None) ->
     if health:
         _tell_health(ask(run_dir, "ps"))
 
-    def look() -> str:
-        rows = ask(run_dir, "ps")
-        return json.dumps(rows, indent=None if watch else 2) if as_json else _text(rows)
-
-    options.shown(look, watch, as_json)
+    options.show_told(run_dir, "ps", text=_text, every=watch, as_json=as_json)
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -16,9 +14,6 @@ from pingap.commands.options import FAILED, Span, ask, fail
 UNSERVED: Final = 3
 """Exit code of `pingap upstreams --health` when an upstream has no backend for its requests."""
 
-COMPLETING: Final = 1.0
-"""Seconds for which a shell that completes a word waits."""
-
 LOOK: Final = 0.2
 """Seconds between two looks of `--wait`."""
 
@@ -26,21 +21,12 @@ SETTLED: Final = 0.6
 """Seconds that a backend must have had no request in flight: what was sent to it in the moment of the drain is told so late at most."""
 
 
-def _known(context: click.Context) -> list[dict[str, Any]]:
-    """Of the running instance, for a shell that completes; nothing where nothing answers."""
-    from pingap import client
-
-    with suppress(client.NotRunning, client.AskRefused):
-        return list(client.ask(context.params.get("run_dir") or rundir.default(), "upstreams", deadline=COMPLETING))
-    return []
-
-
 def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    return [row["upstream"] for row in _known(context) if row["upstream"].startswith(begun)]
+    return [row["upstream"] for row in (options.known(context, "upstreams") or ()) if row["upstream"].startswith(begun)]
 
 
 def _addresses(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    rows = [row for row in _known(context) if row["upstream"] == context.params.get("name")]
+    rows = [row for row in (options.known(context, "upstreams") or ()) if row["upstream"] == context.params.get("name")]
     return [backend["address"] for row in rows for backend in row["backends"] if backend["address"].startswith(begun)]
 
 
@@ -59,23 +45,9 @@ def upstreams(names: tuple[str, ...], as_json: bool, health: bool, watch: float 
     is how long ago, and how long the check took; FAILED is of the last
     backend_stats_interval.
     """
-    from pingap import client
-
     if health:
         _tell_health(ask(run_dir, "upstreams", *names))
-
-    def look() -> str:
-        try:
-            rows = client.ask(run_dir or rundir.default(), "upstreams", *names)
-        except client.NotRunning as error:
-            fail(str(error))
-        except client.AskRefused as error:
-            if watch is None or as_json:
-                fail(str(error))
-            return str(error)  # the next look may find it well
-        return json.dumps(rows, indent=None if watch else 2) if as_json else _text(rows)
-
-    options.shown(look, watch, as_json)
+    options.show_told(run_dir, "upstreams", *names, text=_text, every=watch, as_json=as_json)
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

@@ -48,7 +48,6 @@ class Directives(NamedTuple):
     """Or proxy-revalidate: one to a shared cache."""
     must_understand: bool = False
     only_if_cached: bool = False
-    no_transform: bool = False
     hidden: tuple[bytes, ...] = ()
     """Names (lower case) that no-cache="…" or private="…" have: lines that are not to be kept."""
 
@@ -172,7 +171,6 @@ def _made(seconds: dict[bytes, int], flags: set[bytes], hidden: tuple[bytes, ...
         must_revalidate=b"must-revalidate" in flags or b"proxy-revalidate" in flags,
         must_understand=b"must-understand" in flags,
         only_if_cached=b"only-if-cached" in flags,
-        no_transform=b"no-transform" in flags,
         hidden=hidden,
     )
 

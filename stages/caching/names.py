@@ -18,7 +18,7 @@ class NamePatterns:
     Case counts. Letters beyond ASCII are percent-encoded in requests, and written as they are here.
     """
 
-    __slots__ = ("_starts", "_whole", "are_all")
+    __slots__ = ("_starts", "_whole")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         """Raises BadValue for what is no pattern."""
@@ -31,7 +31,6 @@ class NamePatterns:
             if not pattern or any(sign in name for sign in "&=;?# \t\r\n\0"):
                 raise BadValue(f"{shown(pattern)} is not the name of a parameter or cookie", _HINT)
             (whole if name == pattern else starts).add(parameter(name))
-        self.are_all: bool = b"" in starts
         self._whole: frozenset[bytes] = frozenset(whole)
         self._starts: tuple[bytes, ...] = tuple(sorted(starts))
 

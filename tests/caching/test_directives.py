@@ -45,7 +45,7 @@ def block(*lines: str) -> bytes:
         ("no-store,no-cache,private,public", {"no_store": True, "no_cache": True, "private": True, "public": True}),
         ("must-revalidate", {"must_revalidate": True}),
         ("proxy-revalidate", {"must_revalidate": True}),
-        ("must-understand, no-transform, only-if-cached", {"must_understand": True, "no_transform": True, "only_if_cached": True}),
+        ("must-understand, no-transform, only-if-cached", {"must_understand": True, "only_if_cached": True}),
         ("max-stale, min-fresh=3", {"max_stale": LONGEST, "min_fresh": 3}),
         ("max-stale=5", {"max_stale": 5}),
         # What is in quotes is one argument.

@@ -106,6 +106,7 @@ def test_explain_names_the_rule_first_and_shows_nothing_raw() -> None:
     assert lines[1].split() == ["because", "stale-while-revalidate", "(RFC", "5861", "section", "3)"]
     text = "\n".join(lines)
     assert explain_lines("https://a/", {**found, "stored": {**stored, "etag": '"v1"'}})[6].endswith('etag "v1"')
+    assert explain_lines("https://a/", {**found, "key": "\0https://a/b\0/l"})[-3].split(maxsplit=1) == ["key", "https://a/b · /l"]
     assert "\x1b" not in text and "ns · https://a/b · /l" in text and "until 3.0s ago" in text and "cookie (not there)" in text
 
 

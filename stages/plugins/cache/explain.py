@@ -161,7 +161,7 @@ def _passes_by(exchange: Exchange, rules: CacheRules, headers: bytes) -> tuple[s
     if exchange.has_request_body:
         return "a body in the request", SOURCES["body"]
     if rules.skip is not None and rules.skip.search(exchange.raw_target) is not None:
-        return "skip", f"the key skip: {rules.skip.pattern!r}"
+        return "skip", f"the key skip: {_text(rules.skip.pattern)!r}"
     if rules.has_bypass_cookie(headers):
         return "bypass_cookies", "the key bypass_cookies"
     return None

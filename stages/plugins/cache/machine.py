@@ -115,7 +115,7 @@ class Caching:
         turn = exchange._caching
         if turn is None:
             if exchange.response is not None:
-                if exchange._routed.method not in _SAFE:
+                if is_unsafe(exchange._routed.method):
                     if exchange._concerned is not None and self in exchange._concerned:
                         exchange._concerned.remove(self)
                     if orders := self._invalidate(exchange):
@@ -167,5 +167,3 @@ async def _continued(orders: list[asyncio.Future[int]]) -> Result:
 
 
 _SCHEMES: Final = {"http": b"http", "https": b"https"}
-
-_SAFE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PURGE"))

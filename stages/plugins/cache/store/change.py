@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import lmdb
 import msgspec
@@ -20,8 +20,6 @@ from pingap.stages.plugins.cache.store.records import (
     unpack_spot,
 )
 from pingap.stages.plugins.cache.store.short_keys import after, namespace_of
-
-NOWHERE: Final = Spot(0, 0, 0, 0, 0)
 
 
 class PlacedRecord(NamedTuple):

@@ -96,22 +96,18 @@ def pack_record(key: bytes, entry: CacheEntry, body: bytes) -> bytes:
 
 def unpack_record(data: bytes) -> Record | None:
     """None for what is no whole record: the file was freed, cut, or is not ours."""
-    if len(data) < RECORD.size:
-        return None
-    magic, head, body, rest, continues = RECORD.unpack_from(data)
-    start = RECORD.size + rest
-    if magic != MAGIC or len(data) != start + head + body:
-        return None
-    try:
-        entry = _unpack(data[start : start + head])
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return None
-    end = data[RECORD.size : start]
-    return Record(entry.key + end if continues else end, entry, data[start + head :])
+    found = _read(data)
+    return None if found is None else Record(*found)
 
 
 def stored_in(data: bytes, key: bytes) -> tuple[CacheEntry, bytes] | None:
-    """Entry and body of a record, if it is a whole one and that key's. For each hit: it makes nothing else."""
+    """Entry and body of a record, if it is a whole one and that key's."""
+    found = _read(data)
+    return None if found is None or found[0] != key else (found[1], found[2])
+
+
+def _read(data: bytes) -> tuple[bytes, CacheEntry, bytes] | None:
+    """As a Record, which a hit has no time to make."""
     if len(data) < RECORD.size:
         return None
     magic, head, body, rest, continues = RECORD.unpack_from(data)
@@ -122,10 +118,10 @@ def stored_in(data: bytes, key: bytes) -> tuple[CacheEntry, bytes] | None:
         entry = _unpack(data[start : start + head])
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    if rest == 0:
-        return (entry, data[start + head :]) if entry.key == key else None
-    end = data[RECORD.size : start]
-    return (entry, data[start + head :]) if (entry.key + end if continues else end) == key else None
+    key = data[RECORD.size : start]
+    if continues:
+        key = entry.key + key if rest else entry.key
+    return key, entry, data[start + head :]
 
 
 def records_in(data: bytes) -> list[tuple[int, int]]:
