@@ -224,10 +224,12 @@ class PluginsActor(OfStreams):
         self._flights.stop()
         for task in list(self._tasks):
             task.cancel()
+        self._caches.end()
         self._generations.stop()
         self._claims.stop()
         await self._compiler.close()
         await self._processes.stop()
+        await self._caches.closed()
         self.guard.uninstall()
 
     def told(self, word: str, args: Any) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from pingap.stages.caching.cache_rules import CacheRules
 from pingap.stages.plugins.cache.machine import Caching
 from pingap.stages.plugins.cache.parts import CacheParts, CacheStage
+from pingap.stages.plugins.cache.store.closings import all_closed
+
+CLOSING: Final = 1.5
+"""Seconds that the end of a process waits for its stores to be closed. One on a disk that is not is still good, but after a restart of
+the machine."""
 
 
 class Caches:
@@ -17,6 +23,7 @@ class Caches:
         self._run_dir = run_dir
         self._log = log
         self._open: list[CacheParts] = []
+        self._is_ending = False
 
     def all(self) -> list[CacheParts]:
         """Those that are open."""
@@ -37,7 +44,15 @@ class Caches:
         parts = caching.parts
         self._open.remove(parts)
         self._limit(parts)
-        parts.store.release()
+        parts.store.release(is_unwanted=not self._is_ending)
+
+    def end(self) -> None:
+        """The process ends: what is in memory stays for the one that follows, or for others. To be called before all are closed."""
+        self._is_ending = True
+
+    async def closed(self) -> None:
+        """Until their stores are; not longer than CLOSING."""
+        await all_closed(CLOSING)
 
     def _limit(self, parts: CacheParts) -> None:
         """Tells what the namespace may have: 0 as well, for a store on disk still has what an older configuration said.

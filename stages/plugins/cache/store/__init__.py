@@ -1,7 +1,7 @@
 """Where the cache keeps answers, for all processes of an instance: an index in LMDB, segment files for heads and small bodies, a file for
 each large body (docs/decisions/0039).
 
-    places.py   opens stores        memory_place.py  where those in memory are    free_memory.py  and how large
+    places.py   opens stores, in threads: opening.py, closings.py    memory_place.py  where those in memory are    free_memory.py
     cache_store.py  what others use: reads on the loop, orders changes    part_file.py  a body that grows    store_stats.py
     store_root.py  generations, and which counts    shelf.py  one, open    syncing.py
     committer.py    the thread that changes it: orders.py    change.py  one transaction    segment_writer.py

@@ -18,9 +18,11 @@ import lmdb
 from msgspec.structs import replace
 
 from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, StoredAnswer
+from pingap.stages.plugins.cache.store.closings import close_in_thread, closing_of
 from pingap.stages.plugins.cache.store.committer import TICK, Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
 from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housekeeper
+from pingap.stages.plugins.cache.store.opening import Opening
 from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder, RoomOrder
 from pingap.stages.plugins.cache.store.part_file import PartFile
 from pingap.stages.plugins.cache.store.purge_log import Purge
@@ -45,8 +47,9 @@ PARTS_STEP: Final = 1 << 16
 PATIENCE: Final = 5.0
 """Seconds after which an order is answered with 0, whether or not it is followed later. Purges take as long as they take."""
 
-CLOSING: Final = 5.0
-"""Seconds that the committer may take to end."""
+GRACE: Final = 0.1
+"""Seconds that the loop waits at most for a store to be opened, or closed. It takes some milliseconds, unless another process that was
+stopped, or a disk, is in the way: then it goes on without."""
 
 AGAIN: Final = 5.0
 """Seconds until a store that could not be opened is tried again."""
@@ -55,7 +58,7 @@ AGAIN: Final = 5.0
 class CacheStore:
     """Made by places.opened. All of it is used on the loop that it was opened on."""
 
-    def __init__(self, root: StoreRoot, inactive: float, log: Log, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, root: StoreRoot, inactive: float, log: Log, loop: asyncio.AbstractEventLoop, grace: float = GRACE) -> None:
         self._root = root
         self._log = log
         self._loop = loop
@@ -63,6 +66,8 @@ class CacheStore:
         """How often it was opened in this process."""
         self.counts = StoreCounts()
         self._inactive = inactive
+        self._grace = grace
+        self._opening: Opening | None = None
         self._shelf: StoreShelf | None = None
         self._committer: Committer | None = None
         self._seen: PurgesSeen | None = None
@@ -80,7 +85,7 @@ class CacheStore:
         self._told_parts = 0
         self._is_closed = False
         self._tried = 0.0
-        self._open()
+        self._open(grace)
 
     # -- time ---------------------------------------------------------------------------
 
@@ -194,8 +199,8 @@ class CacheStore:
         self.counts.misses += 1
         if self._shelf is not None:
             self._renew(self._shelf)
-        elif time.monotonic() >= self._tried + AGAIN:
-            self._open()
+        elif self._opening is None and time.monotonic() >= self._tried + AGAIN:
+            self._open(0.0)
 
     def entries(self, prefix: bytes, limit: int) -> list[tuple[bytes, CacheEntry, int]]:
         """The first entries whose keys begin so, namespace included: key, entry, bytes with its file. For people: it reads each."""
@@ -284,11 +289,12 @@ class CacheStore:
             stats.taken += self._parts
         return stats
 
-    def release(self) -> None:
-        """This user of it is through. After the last one everything ordered is done, and it is closed."""
+    def release(self, is_unwanted: bool = False) -> None:
+        """This user of it is through. After the last one everything ordered is done, and it is closed (closings.py).
+        is_unwanted: as the configuration does not name it any more."""
         self.users -= 1
         if not self.users:
-            self.close()
+            self.close(is_unwanted)
 
     def is_usable(self, loop: asyncio.AbstractEventLoop) -> bool:
         """It is open, and on this loop."""
@@ -300,20 +306,27 @@ class CacheStore:
         if self._committer is not None:
             self._committer.resize(room, self._root.reserve)
 
-    def close(self) -> None:
+    def close(self, is_unwanted: bool = False) -> None:
         self._is_closed = True
-        if self._watch is not None:
+        if self._watch is not None and not self._orders:
             self._watch.cancel()
-        shelf, committer = self._shelf, self._committer
-        self._shelf = self._committer = self._seen = None
-        if committer is not None and shelf is not None:
+        opening, shelf, committer = self._opening, self._shelf, self._committer
+        self._opening = self._shelf = self._committer = self._seen = None
+        if committer is not None:
             committer.stop()
-            committer.thread.join(CLOSING)
-            if not committer.thread.is_alive():
-                shelf.close()
-        leaving = threading.Thread(target=self._root.leave, name="cache closing", daemon=True)
-        leaving.start()
-        leaving.join(CLOSING)  # a disk may take longer; then it is not believed after a restart of the machine
+        closing = close_in_thread(self._root.path, partial(self._end, opening, committer, shelf, is_unwanted))
+        closing.join(self._grace)
+
+    def _end(self, opening: Opening | None, committer: Committer | None, shelf: StoreShelf | None, is_unwanted: bool) -> None:
+        """In a thread of its own."""
+        if opening is not None:
+            opening.thread.join()
+            shelf = opening.shelf
+        if committer is not None:
+            committer.thread.join()
+        if shelf is not None:
+            shelf.close()
+        self._root.leave(is_unwanted)
 
     # -- within -------------------------------------------------------------------------
 
@@ -389,12 +402,31 @@ class CacheStore:
 
     # -- generations --------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def _open(self, longest: float) -> None:
+        """Without waiting for it longer than so many seconds."""
+        opening = self._opening = Opening(self._root, closing_of(self._root.path), partial(self._on_loop, self._opened))
+        opening.thread.start()
+        self._loop.call_later(AGAIN, self._still_opening, opening)
+        if longest:
+            opening.thread.join(longest)
+        if opening.is_done:
+            self._opened(opening)
+
+    def _still_opening(self, opening: Opening) -> None:
+        if self._opening is opening:
+            self._log("warn", f"the cache {self._root.path} is not open yet, another process has it locked: nothing is stored until then")
+
+    def _opened(self, opening: Opening) -> None:
+        if self._opening is not opening:
+            return
+        self._opening = None
         self._tried = time.monotonic()
-        try:
-            shelf = self._root.opened()
-        except (OSError, lmdb.Error, ValueError) as error:
-            self._log("error", f"the cache {self._root.path} cannot be opened, nothing is stored: {error}")
+        notes, self._root.notes = self._root.notes, []
+        for level, text in notes:
+            self._log(level, text)
+        shelf = opening.shelf
+        if shelf is None:
+            self._log("error", f"the cache {self._root.path} cannot be opened, nothing is stored: {opening.problem}")
             return
         room = self._root.room
         keeper = Housekeeper(shelf, self._inactive, TICK)
@@ -424,11 +456,13 @@ class CacheStore:
         if committer is not None:
             committer.stop()
             threading.Thread(target=self._close_old, args=(committer, shelf), name="cache closing", daemon=True).start()
-        self._open()
+        if not self._is_closed:
+            self._open(self._grace)
 
-    def _close_old(self, committer: Committer, shelf: StoreShelf) -> None:
+    @staticmethod
+    def _close_old(committer: Committer, shelf: StoreShelf) -> None:
         committer.thread.join()
-        self._on_loop(shelf.close)
+        shelf.close()
 
     def _broken(self, shelf: StoreShelf, problem: str) -> None:
         if self._shelf is shelf:

@@ -12,7 +12,7 @@ from typing import Final
 
 from pingap.stages.caching.place import CachePlace
 from pingap.stages.keepsake import run_of
-from pingap.stages.plugins.cache.store.cache_store import CacheStore
+from pingap.stages.plugins.cache.store.cache_store import GRACE, CacheStore
 from pingap.stages.plugins.cache.store.free_memory import budget
 from pingap.stages.plugins.cache.store.memory_place import claim, made, memory_place
 from pingap.stages.plugins.cache.store.store_root import StoreRoot
@@ -26,10 +26,12 @@ MOST_OF_FILE_SYSTEM: Final = 0.9
 _stores: dict[str, CacheStore] = {}
 
 
-def opened(place: CachePlace, run_dir: str, log: Callable[[str, str], None]) -> CacheStore:
+def opened(place: CachePlace, run_dir: str, log: Callable[[str, str], None], grace: float = GRACE) -> CacheStore:
     """To be called on the loop, and ended by `release`. run_dir: of this run of the instance (Context.run_dir). log: level and text.
+    grace: seconds that are waited for it here, and when it is closed.
 
-    Never raises: a store that cannot be opened stores nothing, says so in the log, and tries again.
+    Never raises, and is there at once: as long as it is not open it stores nothing. One that cannot be opened says so in the log, and
+    tries again.
     """
     path = _path(place, run_dir)
     store = _stores.get(path)
@@ -42,8 +44,8 @@ def opened(place: CachePlace, run_dir: str, log: Callable[[str, str], None]) -> 
     run = 0 if place.kind == "disk" else run_of(run_dir)
     room, has_own_room = _room(place, path, log)
     _tell_of_others(place, log)
-    root = StoreRoot(path, place.kind == "disk", room, run, log, has_own_room, make=partial(_make, place, path, run_dir))
-    store = _stores[path] = CacheStore(root, place.inactive, log, loop)
+    root = StoreRoot(path, place.kind == "disk", room, run, has_own_room, make=partial(_make, place, path, run_dir))
+    store = _stores[path] = CacheStore(root, place.inactive, log, loop, grace)
     return store
 
 

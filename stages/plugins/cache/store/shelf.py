@@ -35,6 +35,9 @@ class StoreShelf:
         self._lock = -1
         slots = min(MOST_SLOTS, max(FEWEST_SLOTS, room // 1024)) if room else MOST_SLOTS
         self.table = SharedTable(os.path.join(path, TABLE), slots if is_new else 0)
+        if self.table.is_over():  # asked before its index is opened, which this process may still have open
+            self.table.close()
+            raise ValueError("what was there has been given up")
         try:
             self.index = Index(path, map_size or (max(room // 2, LEAST_MAP) if room else UNLIMITED_MAP), self.base)
         except BaseException:
@@ -110,7 +113,7 @@ class StoreShelf:
         stats.taken = stats.segment_bytes + stats.file_bytes + stats.index_bytes + others
 
     def close(self) -> None:
-        """On the loop's thread, or when nobody is there any more."""
+        """In any thread, once the loop does not have it any more."""
         if self._lock >= 0:
             with suppress(OSError):
                 os.close(self._lock)

@@ -54,7 +54,6 @@ class StoreRoot:
         is_on_disk: bool,
         room: int,
         run: int,
-        log: Callable[[str, str], None],
         has_own_room: bool = True,
         map_size: int = 0,
         make: Callable[[], None] = lambda: None,
@@ -68,7 +67,8 @@ class StoreRoot:
         self.room = room
         self.offset = 0.0
         self._run = run
-        self._log = log
+        self.notes: list[tuple[str, str]] = []
+        """What is to be logged: level and text. Whoever has it opened takes them, as that may be done in a thread."""
         self._has_own_room = has_own_room
         self._map_size = map_size
         self._make = make
@@ -99,8 +99,6 @@ class StoreRoot:
                 try:
                     shelf = StoreShelf(self._generation(number), self.room, False, self._map_size)
                     try:
-                        if shelf.is_over():
-                            raise ValueError("it is over")
                         shelf.join()
                     except BaseException:
                         shelf.close()
@@ -111,13 +109,14 @@ class StoreRoot:
                 except (lmdb.Error, ValueError, FileNotFoundError) as error:
                     problem = str(error)
             if problem and number:
-                self._log("warn", f"the cache {self.path} begins empty: {problem}")
+                self.notes.append(("warn", f"the cache {self.path} begins empty: {problem}"))
             return self._begun(number)
         finally:
             os.close(lock)
 
-    def leave(self) -> None:
-        """This process has closed it. The last one of a store on disk sees that all of it is there after a restart of the machine."""
+    def leave(self, is_unwanted: bool = False) -> None:
+        """This process has closed it. The last one of a store on disk sees that all of it is there after a restart of the machine.
+        is_unwanted: no configuration names it any more, so that the last one of a store in memory gives that back."""
         if self._users < 0:
             return
         users, self._users = self._users, -1
@@ -131,6 +130,9 @@ class StoreRoot:
                         state.closed = time.clock_gettime(time.CLOCK_BOOTTIME) + self.offset
                         state.closed_wall = time.time()
                         self._write(state)
+            elif is_unwanted and self._is_open and not self.is_on_disk:
+                with suppress(OSError):
+                    self._clear(users)
         finally:
             os.close(users)
 
@@ -159,13 +161,26 @@ class StoreRoot:
             away = max(0.0, time.time() - state.closed_wall)
             self.offset = state.closed + away - time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def _begun(self, number: int) -> StoreShelf:
+    def _clear(self, users: int) -> None:
+        """Removes all that is stored, unless somebody has it open. Raises OSError."""
+        lock = self._locked()
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_all(self._put_aside())
+        finally:
+            os.close(lock)
+
+    def _put_aside(self) -> list[str]:
+        """All generations are over; returns what is to be removed. Raises OSError."""
         for old in self._generations():
             with suppress(OSError, ValueError):
                 StoreShelf.end(self._generation(old))
             with suppress(OSError):
                 os.rename(self._generation(old), os.path.join(self.path, f"{GONE}{old}.{os.getpid()}.{time.monotonic_ns()}"))
-        gone = [os.path.join(self.path, name) for name in os.listdir(self.path) if name.startswith(GONE)]
+        return [os.path.join(self.path, name) for name in os.listdir(self.path) if name.startswith(GONE)]
+
+    def _begun(self, number: int) -> StoreShelf:
+        gone = self._put_aside()
         if gone:
             threading.Thread(target=_remove_all, args=(gone,), name="cache clearing", daemon=True).start()
         path = self._generation(number + 1)

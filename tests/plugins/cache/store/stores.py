@@ -12,6 +12,9 @@ from pingap.stages.caching.place import CachePlace
 from pingap.stages.plugins.cache.store.cache_store import CacheStore
 from pingap.stages.plugins.cache.store.places import opened
 
+GRACE = 20.0
+"""Seconds: it is open, and closed, at once."""
+
 
 def entry(key: bytes, length: int = 0, **more: Any) -> CacheEntry:
     return CacheEntry(key, 200, b"content-type: text/plain\r\n", length, 0.0, 0.0, 60.0, 0.0, 0.0, 0, **more)
@@ -27,7 +30,7 @@ class Shop:
         self.store = self.open()
 
     def open(self) -> CacheStore:
-        return opened(self.place, str(self.root), lambda level, text: self.logged.append((level, text)))
+        return opened(self.place, str(self.root), lambda level, text: self.logged.append((level, text)), GRACE)
 
     async def put(self, key: bytes, body: bytes = b"", mark: int | None = None, url: bytes = b"", **more: Any) -> int:
         mark = self.store.mark() if mark is None else mark

@@ -27,7 +27,7 @@ from pingap.stages.plugins.cache.store.purge_log import Purge
 from pingap.stages.plugins.cache.store.purger import Purger
 from pingap.stages.plugins.cache.store.shelf import StoreShelf
 from pingap.stages.plugins.cache.store.store_root import StoreRoot
-from tests.plugins.cache.store.stores import Shop, entry, until
+from tests.plugins.cache.store.stores import GRACE, Shop, entry, until
 
 
 @pytest.fixture
@@ -115,6 +115,7 @@ async def test_a_disk_without_room_for_a_store_is_told_and_tried_again(small_dis
     (small_disk / "ballast").unlink()
     monkeypatch.setattr("pingap.stages.plugins.cache.store.cache_store.AGAIN", 0.0)
     assert await shop.get(b"n\0k") is None
+    await until(lambda: shop.store.part(1) is not None)
     assert await shop.put(b"n\0k", b"1") and await shop.body(b"n\0k") == b"1"
     shop.store.release()
 
@@ -167,7 +168,7 @@ async def test_an_index_that_is_full_begins_anew(tmp_path: Path) -> None:
     def log(level: str, text: str) -> None:
         logged.append((level, text))
 
-    store = CacheStore(StoreRoot(str(root), True, 8_000_000, 0, log, map_size=400_000), 0.0, log, asyncio.get_running_loop())
+    store = CacheStore(StoreRoot(str(root), True, 8_000_000, 0, map_size=400_000), 0.0, log, asyncio.get_running_loop(), GRACE)
     old = store._shelf
     assert old is not None
     reading = old.index.reading()
@@ -206,7 +207,7 @@ async def test_what_a_newer_version_has_open_is_left_to_it(tmp_path: Path) -> No
     await shop.put(b"n\0k", b"1")
     path = tmp_path / "pingap-cache/state"
     path.write_bytes(msgspec.json.encode(msgspec.json.decode(path.read_bytes()) | {"format": 99}))
-    root = StoreRoot(str(tmp_path / "pingap-cache"), True, 8_000_000, 0, lambda *_: None)
+    root = StoreRoot(str(tmp_path / "pingap-cache"), True, 8_000_000, 0)
     with pytest.raises(PermissionError, match="newer version"):
         root.opened()
     root.leave()
@@ -300,7 +301,7 @@ async def test_memory_is_shared_by_restarts_of_a_stage_and_emptied_for_a_new_run
     place = CachePlace("memory", "", 2_000_000)
 
     def open_it() -> CacheStore:
-        return places.opened(place, str(run_dir), lambda level, text: logged.append((level, text)))
+        return places.opened(place, str(run_dir), lambda level, text: logged.append((level, text)), GRACE)
 
     store = open_it()
     assert open_it() is store
@@ -328,7 +329,7 @@ async def test_memory_is_shared_by_restarts_of_a_stage_and_emptied_for_a_new_run
 async def test_memory_that_is_not_there_lowers_the_bound(run_dir: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[tuple[str, str]] = []
     monkeypatch.setattr(memory_place, "SHARED_MEMORY", str(small_disk))
-    store = places.opened(CachePlace("memory", "", 64_000_000), str(run_dir), lambda level, text: logged.append((level, text)))
+    store = places.opened(CachePlace("memory", "", 64_000_000), str(run_dir), lambda level, text: logged.append((level, text)), GRACE)
     assert 2_000_000 < store.stats().room < 3_000_000 and "no more room" in logged[0][1]
     for number in range(3000):
         await store.put(b"n\0%d" % number, entry(b"n\0%d" % number, 3000), os.urandom(3000), store.mark())
