@@ -22,7 +22,7 @@ from pingap.stages.plugins.cache.store.closings import close_in_thread, closing_
 from pingap.stages.plugins.cache.store.committer import TICK, Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
 from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housekeeper
-from pingap.stages.plugins.cache.store.opening import Opening
+from pingap.stages.plugins.cache.store.opening import StoreOpening
 from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder, RoomOrder
 from pingap.stages.plugins.cache.store.part_file import PartFile
 from pingap.stages.plugins.cache.store.purge_log import Purge
@@ -67,7 +67,7 @@ class CacheStore:
         self.counts = StoreCounts()
         self._inactive = inactive
         self._grace = grace
-        self._opening: Opening | None = None
+        self._opening: StoreOpening | None = None
         self._shelf: StoreShelf | None = None
         self._committer: Committer | None = None
         self._seen: PurgesSeen | None = None
@@ -317,7 +317,7 @@ class CacheStore:
         closing = close_in_thread(self._root.path, partial(self._end, opening, committer, shelf, is_unwanted))
         closing.join(self._grace)
 
-    def _end(self, opening: Opening | None, committer: Committer | None, shelf: StoreShelf | None, is_unwanted: bool) -> None:
+    def _end(self, opening: StoreOpening | None, committer: Committer | None, shelf: StoreShelf | None, is_unwanted: bool) -> None:
         """In a thread of its own."""
         if opening is not None:
             opening.thread.join()
@@ -404,7 +404,7 @@ class CacheStore:
 
     def _open(self, longest: float) -> None:
         """Without waiting for it longer than so many seconds."""
-        opening = self._opening = Opening(self._root, closing_of(self._root.path), partial(self._on_loop, self._opened))
+        opening = self._opening = StoreOpening(self._root, closing_of(self._root.path), partial(self._on_loop, self._opened))
         opening.thread.start()
         self._loop.call_later(AGAIN, self._still_opening, opening)
         if longest:
@@ -412,11 +412,11 @@ class CacheStore:
         if opening.is_done:
             self._opened(opening)
 
-    def _still_opening(self, opening: Opening) -> None:
+    def _still_opening(self, opening: StoreOpening) -> None:
         if self._opening is opening:
             self._log("warn", f"the cache {self._root.path} is not open yet, another process has it locked: nothing is stored until then")
 
-    def _opened(self, opening: Opening) -> None:
+    def _opened(self, opening: StoreOpening) -> None:
         if self._opening is not opening:
             return
         self._opening = None

@@ -11,10 +11,10 @@ from pingap.stages.plugins.cache.store.shelf import StoreShelf
 from pingap.stages.plugins.cache.store.store_root import StoreRoot
 
 
-class Opening:
+class StoreOpening:
     """One try. What it comes to is for who made it once `is_done`."""
 
-    def __init__(self, root: StoreRoot, before: threading.Thread | None, done: Callable[[Opening], None]) -> None:
+    def __init__(self, root: StoreRoot, before: threading.Thread | None, done: Callable[[StoreOpening], None]) -> None:
         """before: what still closes that store in this process. done: is told in the thread."""
         self._root = root
         self._before = before
