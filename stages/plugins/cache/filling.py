@@ -43,6 +43,9 @@ class FillSink(Protocol):
     def is_wanted(self) -> bool:
         """Somebody reads it, or has since this was asked last."""
 
+    def is_full(self) -> bool:
+        """Those who read it have to take something before there is more: that is not upstream's silence."""
+
     def write(self, data: bytes) -> Awaitable[None] | None:
         """The next bytes. What is to be awaited before there is more. Raises NoReaders when nobody wants the rest."""
 
@@ -137,7 +140,7 @@ class Fill(MovedBody):
 
     def is_quiet(self, now: float) -> bool:
         """Nothing has come for QUIET seconds, as far as this was asked."""
-        if self._came != self._seen:
+        if self._came != self._seen or self._sink.is_full():
             self._seen, self._seen_at = self._came, now
         return now - self._seen_at > QUIET
 

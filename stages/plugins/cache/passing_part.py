@@ -56,6 +56,9 @@ class PassingPart(SizedBody):
     def is_wanted(self) -> bool:
         return not self._is_closed
 
+    def is_full(self) -> bool:
+        return len(self._pieces) >= AHEAD
+
     def write(self, data: bytes) -> Awaitable[None] | None:
         """The next bytes of the whole body. Raises NoReaders when the part is complete, or its client has left."""
         if self._is_closed:
@@ -70,10 +73,10 @@ class PassingPart(SizedBody):
         _wake(self._news)
         if not self._left:
             raise NoReaders
-        return self._taken() if len(self._pieces) >= AHEAD else None
+        return self._taken() if self.is_full() else None
 
     async def _taken(self) -> None:
-        while len(self._pieces) >= AHEAD and not self._is_closed:
+        while self.is_full() and not self._is_closed:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 

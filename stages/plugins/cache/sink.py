@@ -58,6 +58,9 @@ class StoreSink:
             lease.is_followed = False
         return is_followed or self._growth.is_read
 
+    def is_full(self) -> bool:
+        return self._growth.is_full
+
     def write(self, data: bytes) -> Awaitable[None] | None:
         """The next bytes."""
         if self._is_outgrown:

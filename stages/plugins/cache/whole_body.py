@@ -38,6 +38,9 @@ class WholeBodySink:
     def is_wanted(self) -> bool:
         return not self.whole.done()
 
+    def is_full(self) -> bool:
+        return False
+
     def write(self, data: bytes) -> Awaitable[None] | None:
         self._parts.append(data)
         return None

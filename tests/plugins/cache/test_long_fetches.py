@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from time import monotonic
 
+import pytest
+
 from pingap.stages.messages import UNKNOWN, Cancel, Response
 from pingap.stages.plugins.actor import LONGEST_FETCH
 from pingap.stages.plugins.cache.filling import PATIENCE, QUIET, SLOWEST, UNREAD
@@ -43,6 +45,21 @@ async def test_a_body_that_stops_coming_is_cut_off_for_all_who_read_it(tmp_path:
         assert Cancel(SID, "plugins", True) in await stage.run()
         again = await stage.run(stage.request(sid=SID + 1))
         assert again[0].target == b"/", "half a body is not stored"
+
+
+@pytest.mark.parametrize(("asked", "length"), [("range: bytes=0-7999999", 8_000_000), ("", UNKNOWN)])
+async def test_a_client_that_pauses_is_not_taken_for_a_backend_that_stops(tmp_path: Path, asked: str, length: int) -> None:
+    async with Stage({"c": {"category": "cache", "directory": str(tmp_path), "max_file_size": "100kb"}}) as stage:
+        await stage.run(stage.request("/", asked))
+        await stage.run(stage.response(FRESH, b"", ended=False, length=length))
+        for _ in range(70):
+            await stage.run(data(bytes(65536)))
+        now = monotonic()
+        for number in range(4):
+            stage.actor._sweep(now + number * QUIET)
+        assert not any(isinstance(message, Cancel) for _, message in stage.sent()), "it is the client that does not read on"
+        assert stage.actor.held() > 0
+        assert Cancel(SID, "plugins", True) in [*await stage.run(Cancel(SID, "client_closed")), *await stage.run(data(bytes(65536)))]
 
 
 async def begun(stage: Stage, length: int) -> float:

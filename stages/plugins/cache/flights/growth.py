@@ -120,6 +120,11 @@ class Growth:
         self._wake()
         return self._spilled(tail) if tail.is_full else None
 
+    @property
+    def is_full(self) -> bool:
+        """More is awaited until some of it has been read."""
+        return self._tail is not None and self._tail.is_full and bool(self._readers)
+
     async def _spilled(self, tail: Tail) -> None:
         while tail.is_full:
             if not self._readers:
