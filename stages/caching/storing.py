@@ -26,7 +26,8 @@ class Unstorable(NamedTuple):
     rule: str
     """Which rule says so: "no-store", "private", "Set-Cookie", "Vary: *", "status 206"…"""
     lasting: bool
-    """The next answer for this URL will most likely be the same: nobody need wait for it."""
+    """The next answer for this URL will most likely be the same: nobody need wait for it. Never of what may well be about this request
+    alone: with Authorization, or a status that blames the client."""
 
 
 _UNDERSTOOD: Final = frozenset(
@@ -43,6 +44,22 @@ _DROPPED: Final = (
 """Section 3.1, and what is written anew for each answer."""
 
 _WITHOUT: Final = cutter(_DROPPED)
+
+
+_OF_THE_URL: Final = frozenset((404, 405, 410, 414, 501))
+"""Errors that are the same whoever asks."""
+
+_OF_ALL: Final = frozenset((200, 203, 204, 300, 301, 308, 404, 410))
+"""What is there, or that there is nothing. Not where to log in, nor that this client may not, or not so often."""
+
+
+def _is_of_the_url(status: int, request_headers: bytes) -> bool:
+    return (status < 400 or status in _OF_THE_URL) and not has_line(request_headers, b"authorization: ")
+
+
+def tells_of_all(status: int, request_headers: bytes) -> bool:
+    """An answer that is not stored says that what is, for others, is not what there is any more."""
+    return status in _OF_ALL and not has_line(request_headers, b"authorization: ")
 
 
 def judge(
@@ -65,44 +82,45 @@ def judge(
     """
     if method != b"GET":
         return Unstorable("method", False)
+    may_last = _is_of_the_url(status, request_headers)
     if status < 200 or status in (206, 226, 304, 416):
         return Unstorable(f"status {status}", False)
     if length is not None and policy.max_file_size and length > policy.max_file_size:
-        return Unstorable("max_file_size", True)
+        return Unstorable("max_file_size", may_last)
     said = said_to_us(headers)
     directives = said.directives
     if policy.check_cache_control and not said.is_said:
-        return Unstorable("check_cache_control", True)
+        return Unstorable("check_cache_control", may_last)
     if directives.must_understand and status not in _UNDERSTOOD:
-        return Unstorable("must-understand", True)
+        return Unstorable("must-understand", may_last)
     if directives.no_store and not directives.must_understand:
-        return Unstorable(_named(said, "no-store"), True)
+        return Unstorable(_named(said, "no-store"), may_last)
     if directives.private:
-        return Unstorable(_named(said, "private"), True)
+        return Unstorable(_named(said, "private"), may_last)
     is_authorized = has_line(request_headers, b"authorization: ")
     if is_authorized and not (directives.public or directives.must_revalidate or directives.s_maxage >= 0):
         return Unstorable("Authorization", False)  # section 3.5
     may_have_cookie = policy.strip_set_cookie or policy.keep_set_cookie or b"set-cookie" in directives.hidden
     if not may_have_cookie and has_line(headers, b"set-cookie: "):
-        return Unstorable("Set-Cookie", True)
+        return Unstorable("Set-Cookie", may_last)
     names = names_of(headers)
     if names is None:
-        return Unstorable("Vary: *", True)
+        return Unstorable("Vary: *", may_last)
     tags = tags_of(headers)
     if tags is None:
-        return Unstorable("tags", True)
+        return Unstorable("tags", may_last)
 
     lasts = lifetime_of(policy, said, status, headers, headers, received - requested, wall)
     if not lasts.may_be_stored:
-        return Unstorable("no lifetime", status < 500)
+        return Unstorable("no lifetime", may_last)
     etag = value_of(headers, b"etag") or b""
     last_modified = last_modified_of(headers)
     has_validator = bool(etag or last_modified)
     if not has_validator:
         if directives.no_cache:
-            return Unstorable(_named(said, "no-cache"), True)
+            return Unstorable(_named(said, "no-cache"), may_last)
         if lasts.left <= 0 and directives.stale_error <= 0 and directives.stale_while <= 0:
-            return Unstorable(lasts.rule or "no lifetime", status < 500)
+            return Unstorable(lasts.rule or "no lifetime", may_last)
 
     kept = _WITHOUT(headers)
     hidden = directives.hidden if not policy.strip_set_cookie else (*directives.hidden, b"set-cookie")

@@ -27,7 +27,7 @@ from pingap.stages.caching.reuse import (
     is_fresh,
     may_be_stale_on_error,
 )
-from pingap.stages.caching.storing import Storable, judge
+from pingap.stages.caching.storing import Storable, judge, tells_of_all
 from pingap.stages.caching.validating import conditions_of, freshened, only_conditions, without_conditions
 from pingap.stages.caching.vary import marker, variant_key
 from pingap.stages.errors import KINDS
@@ -72,6 +72,7 @@ class CacheTurn:
         "_asked",
         "_exchange",
         "_headers",
+        "_is_alone",
         "_is_behind",
         "_is_validating",
         "_key",
@@ -105,6 +106,8 @@ class CacheTurn:
         self._telling = CacheTelling(parts, exchange)
         self._lease: FlightLease | None = None
         self._is_validating = False
+        self._is_alone = False
+        """What came for others was not to be stored: nobody waits, and what comes for this one is judged all the same."""
         self._is_behind = False
         self._looks = 0
         self._mark = 0
@@ -222,8 +225,7 @@ class CacheTurn:
                 return self._look()
             return self._fetch()
         if kind == ALONE:
-            if turn.reason == "unstorable":
-                return self._pass(words.BYPASS)
+            self._is_alone = turn.reason == "unstorable"
             return self._fetch()
         if kind == JOIN and turn.body is not None:
             return self._join(turn)
@@ -319,6 +321,8 @@ class CacheTurn:
         self._mark = parts.store.mark()
         self._requested = parts.store.now()
         exchange._target = parts.rules.keys.target_of(exchange._target)
+        if self._is_alone and _has_conditions(self._headers):
+            return CONTINUE  # most likely it is this client's alone, and may be long: it gets no more than it has asked for
         stale = self._stale
         conditions = conditions_of(stale.entry) if stale is not None else b""
         self._is_validating = bool(conditions)
@@ -388,6 +392,7 @@ class CacheTurn:
         if most and length > most:
             return self._not_stored("max_file_size", True, status)
         entry = verdict.entry
+        self._tell_storable()
         if entry.vary:
             names = entry.vary[0]
             chosen = self._chosen_by(names)
@@ -434,6 +439,12 @@ class CacheTurn:
         result = self._judged(stream, head.status, parts.store.now())
         return await result if isinstance(result, Awaitable) else result
 
+    def _tell_storable(self) -> None:
+        """What there is is for others, too."""
+        if self._is_alone:
+            store = self._parts.store
+            self._parts.stage.flights.storable(store.name, self._place, store.purged_at(self._place))
+
     def _not_stored(self, rule: str, is_lasting: bool, status: int, word: str = words.UNCACHEABLE) -> Result:
         lease, self._lease = self._lease, None
         if lease is not None:
@@ -443,8 +454,10 @@ class CacheTurn:
                 seconds = TOO_LARGE if rule == "max_file_size" else REMEMBERED
                 lease.unstorable(seconds if is_lasting and self._parts.rules.predictor else 0.0)
         stale = self._stale
-        if stale is not None and status < 500:
+        if stale is not None and tells_of_all(status, self._headers):
             self._parts.store.drop(self._place, stale.number)  # it is not what there is any more
+        if self._is_alone:
+            self._telling.forward, word = "bypass", words.BYPASS
         self._telling.passed(word, rule)
         self.ended()
         return CONTINUE
@@ -524,6 +537,7 @@ class CacheTurn:
             if lease is not None:
                 lease.ended()
             return self._serve(stale, words.REVALIDATED_NOCACHE, status=304)
+        self._tell_storable()
         stored = parts.store.replace(self._place, stale.number, fresh)
         if lease is not None:
             stored.add_done_callback(lambda done: lease.stored())

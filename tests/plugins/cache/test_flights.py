@@ -16,7 +16,7 @@ from pingap.stages.plugins.cache.flights.growing_body import PIECE, GrowingBody
 from pingap.stages.plugins.cache.flights.growth import GrowthCut
 from pingap.stages.plugins.cache.flights.unstorable import UnstorableKeys
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN, LOOK
-from tests.plugins.cache.fleet import ACCEPT, FAR, LOCK, SID, FlightFleet, Part, entry_of
+from tests.plugins.cache.fleet import ACCEPT, FAR, LOCK, SID, STORE, FlightFleet, Part, entry_of
 
 
 @pytest.fixture
@@ -94,6 +94,23 @@ async def test_what_must_not_be_stored_sends_all_alone_and_serialises_nobody_for
     again = fleet[100].ask(SID + 9, key)
     fleet.deliver()
     assert not again.is_told, "and then one is tried again"
+
+
+async def test_an_answer_that_may_be_stored_ends_what_was_remembered(fleet: FlightFleet) -> None:
+    key = fleet.key_of(101)
+    asked = [fleet[actor].ask(SID + actor, key) for actor in (101, 100, 102)]
+    fleet.deliver()
+    asked[0].lease.unstorable(60.0)
+    fleet.deliver()
+    assert fleet[100].ask(key=key).kind == ALONE
+    fleet[100].flights.storable(STORE, key, 0)
+    fleet.deliver()
+    first, second = fleet[100].ask(SID + 5, key), fleet[101].ask(SID + 6, key)
+    fleet.deliver()
+    assert {first.kind, second.kind} == {FETCH, 0}
+    assert fleet[102].ask(key=key).kind == ALONE, "where such an answer has not come yet"
+    fleet[102].flights.storable(STORE, fleet.key_of(101, 500), 0)
+    assert fleet.deliver() == [], "nothing was remembered"
 
 
 async def test_a_ttl_of_0_says_nothing_of_later_ones(fleet: FlightFleet) -> None:

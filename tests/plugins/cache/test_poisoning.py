@@ -239,3 +239,64 @@ async def test_what_is_no_longer_fresh_is_not_read_along(site: Site, monkeypatch
     await site.answer(late, "cache-control: no-store")
     out += await site.stage.run(data(b"0123456789", True, sid=first.sid))
     await site.whole(first.sid, [one for one in out if getattr(one, "sid", 0) == first.sid])
+
+
+# -- what one client gets keeps nothing from others ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["cache-control: no-store", "cache-control: private", "set-cookie: a=b", ""])
+async def test_who_gets_what_is_not_stored_does_not_turn_the_cache_off_for_others(site: Site, said: str) -> None:
+    await site.answer(await site.ask(headers="cookie: mine"), said, b"mine")
+    others = [await site.ask(), await site.ask()]
+    assert all(isinstance(one, Routed) for one in others), "they wait for what is most likely not for all"
+    assert status_of(await site.answer(others[0], FRESH, b"for all")) == "miss"
+    await site.settle()
+    hit = await site.ask()
+    assert (status_of(hit), hit.body) == ("hit", b"for all")
+    await site.answer(others[1], said, b"mine")
+    [(key, _, _)] = site.store.entries(b"", 10)
+    await site.store.purge_url(key, False)
+    first, waits = await site.ask(), site.next()
+    assert await site.ask(sid=waits) is None, "what is for all again is fetched by each"
+    await site.origin(first, FRESH, b"one")
+    await site.settle()
+
+
+async def test_a_part_of_what_is_not_stored_is_asked_for_as_a_part(site: Site) -> None:
+    await site.answer(await site.ask(), "cache-control: no-store", b"0123456789")
+    asked = await site.ask(headers='range: bytes=1-2\nif-range: "a"')
+    assert (line(asked, "range"), line(asked, "if-range")) == (["bytes=1-2"], ['"a"'])
+    part = await site.answer(asked, f"{FRESH}\ncontent-range: bytes 1-2/10", b"12", status=206)
+    assert (part.status, part.body, status_of(part)) == (206, b"12", "bypass")
+    again = await site.ask(headers='if-none-match: "a"')
+    assert (await site.answer(again, f'{FRESH}\netag: "a"', b"", status=304)).status == 304
+    whole = await site.answer(await site.ask(headers="range: bytes=1-2"), FRESH, b"0123456789")
+    assert (whole.status, whole.body) == (206, b"12")
+    await site.settle()
+    assert (await site.ask()).body == b"0123456789"
+
+
+@pytest.mark.parametrize(("headers", "status"), [("authorization: a", 200), ("", 401), ("", 403), ("", 429)])
+async def test_what_is_about_one_client_is_not_remembered(site: Site, headers: str, status: int) -> None:
+    await site.answer(await site.ask(headers=headers), "cache-control: private", b"no", status=status)
+    first, waits = await site.ask(), site.next()
+    assert await site.ask(sid=waits) is None, "all others fetch it by themselves"
+    await site.origin(first, FRESH, b"one")
+    await site.settle()
+
+
+@pytest.mark.parametrize(("headers", "status"), [("authorization: a", 200), ("", 302), ("", 401), ("", 403), ("", 429)])
+async def test_what_is_about_one_client_takes_nothing_from_others(site: Site, headers: str, status: int) -> None:
+    stale = 'cache-control: max-age=10, stale-if-error=1000\nage: 100\netag: "v1"'
+    await site.stored(headers=stale, body=b"old")
+    await site.answer(await site.ask(headers=headers), "cache-control: no-store", b"no", status=status)
+    await site.settle()
+    kept = await site.answer(await site.ask(), "", b"", status=503)
+    assert (kept.body, status_of(kept)) == (b"old", "stale")
+
+
+async def test_what_has_become_private_is_not_used_stale(site: Site) -> None:
+    await site.stored(headers='cache-control: max-age=10, stale-if-error=1000\nage: 100\netag: "v1"', body=b"old")
+    await site.answer(await site.ask(), "cache-control: no-store", b"new")
+    await site.settle()
+    assert (await site.answer(await site.ask(), "", b"broken", status=503)).body == b"broken"

@@ -29,7 +29,7 @@ from pingap.stages.plugins.cache.flights.joins import Joins
 from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.flights.lease import FlightLease
 from pingap.stages.plugins.cache.flights.settling import Settling
-from pingap.stages.plugins.cache.flights.states import GROWS, GROWS_ON, LIVING, NOT_STORABLE
+from pingap.stages.plugins.cache.flights.states import GROWS, GROWS_ON, LIVING, NOT_STORABLE, STORED
 from pingap.stages.plugins.cache.flights.table import FlightTable, Telling
 from pingap.stages.plugins.cache.flights.turns import Turn
 from pingap.stages.plugins.cache.flights.unstorable import UnstorableKeys
@@ -177,6 +177,13 @@ class Flights:
         if failing is None:
             return KnownOfKey(self._unstorable.left(name, since, now))
         return KnownOfKey(self._unstorable.left(name, since, now), failing.again - now, failing.soon - now, failing.kind)
+
+    def storable(self, store: str, key: bytes, since: int) -> None:
+        """An answer has come that may be stored, to one who fetches alone: who asks from now on waits for who fetches. Arguments as of
+        `ask`. Other processes than this one and the owner remember what they know until it is over, or such an answer comes to them."""
+        name = name_of(store, key)
+        if self._unstorable.forget(name) and (owner := self._owners.of(name)) != self._me:
+            self._hear(owner, FlightNews(self._next(), self._me, name, STORED, since, seq=self._context.members.seq))
 
     def _next(self) -> int:
         self._ticket += 1

@@ -160,6 +160,7 @@ class FlightTable:
         found = []
         if state == STORED:
             self._back_off.succeeded(name)
+            self._unstorable.forget(name)
             found = self._tell(key, since, LOOK)
         elif state == NOT_STORABLE:
             self._back_off.succeeded(name)

@@ -1,7 +1,7 @@
-"""Keys whose answers are not to be stored: requests for them need not wait for one another.
+"""Keys whose last answer was not to be stored: requests for them need not wait for one another.
 
 Each process remembers those that it has asked for, and the owner those that it was told of. A purge of the key ends it, as the
-answer may be another one from then on.
+answer may be another one from then on; and so does an answer that may be stored: the one before was for its own client, then.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class UnstorableKeys:
         self._by_name.move_to_end(name)
         if len(self._by_name) > KEPT:
             self._by_name.popitem(last=False)
+
+    def forget(self, name: str) -> bool:
+        """Nothing is known of it any more. Whether there was."""
+        return self._by_name.pop(name, None) is not None
 
     def left(self, name: str, since: int, now: float) -> float:
         """Seconds for which that holds; 0 for a key of which nothing is known, or nothing that is as new as `since`."""
