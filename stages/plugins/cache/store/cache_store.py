@@ -21,6 +21,7 @@ from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, Sto
 from pingap.stages.plugins.cache.store.closings import close_in_thread, closing_of
 from pingap.stages.plugins.cache.store.committer import TICK, Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
+from pingap.stages.plugins.cache.store.growing_room import GrowingRoom
 from pingap.stages.plugins.cache.store.housekeeper import INACTIVE_STEPS, Housekeeper
 from pingap.stages.plugins.cache.store.opening import StoreOpening
 from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder, RoomOrder
@@ -81,7 +82,11 @@ class CacheStore:
         """Those that were told, by namespace."""
         self._watch: asyncio.TimerHandle | None = None
         self._waiting = 0
-        self._parts = 0
+        self._growing = GrowingRoom()
+        self._others = 0
+        """Bytes of bodies that grow in other processes, as far as they had told at the last look."""
+        self._unseen = 0
+        """Bytes that were written here since."""
         self._told_parts = 0
         self._is_closed = False
         self._tried = 0.0
@@ -247,14 +252,15 @@ class CacheStore:
             return None
         room = self._root.room
         most = room // 2 if room else 1 << 62
-        if expected is not None and expected > most:
-            return None
-        if room and self._parts + (expected or 0) > room // 2:
+        reserved = expected or 0
+        self._unseen = PARTS_STEP  # others may have taken it all since
+        if not self._may_grow(0, reserved):
             return None
         file = committer.next_body()
         try:
-            return PartFile(shelf.files.body_path(file), file, most, self._is_waiting, self._took)
+            return PartFile(shelf.files.body_path(file), file, most, self._is_waiting, reserved, self._may_grow, self._freed)
         except OSError:
+            self._freed(reserved, False)
             self._refuse("disk_full")
             return None
 
@@ -286,7 +292,7 @@ class CacheStore:
         if shelf is not None:
             with suppress(lmdb.Error, OSError):
                 shelf.describe(stats, namespaces)
-            stats.taken += self._parts
+            stats.taken += self._growing.taken()
         return stats
 
     def release(self, is_unwanted: bool = False) -> None:
@@ -384,10 +390,31 @@ class CacheStore:
     def _refuse(self, reason: str) -> None:
         self.counts.refused[reason] = self.counts.refused.get(reason, 0) + 1
 
-    def _took(self, count: int) -> None:
-        self._parts += count
-        if abs(self._parts - self._told_parts) > max(PARTS_STEP, self._root.room // 64):
-            self._told_parts = self._parts
+    def _may_grow(self, count: int, more: int) -> bool:
+        """A body is about to grow by `count` bytes, of which `more` have to be reserved, and are then. All that grow, in all
+        processes, have half of the room: they cannot be evicted."""
+        room, shelf = self._root.room, self._shelf
+        if room and shelf is not None:
+            self._unseen += count
+            wanted = self._growing.taken() + more
+            if self._unseen >= PARTS_STEP or wanted + self._others > room // 2:
+                with suppress(lmdb.Error):
+                    self._others = shelf.growing_elsewhere()
+                    self._unseen = 0
+            if wanted + self._others > room // 2:
+                return False
+        self._growing.reserve(more)
+        self._tell_growing()
+        return True
+
+    def _freed(self, count: int, is_kept: bool) -> None:
+        self._growing.free(count, is_kept)
+        self._tell_growing()
+
+    def _tell_growing(self) -> None:
+        parts = self._growing.taken()
+        if abs(parts - self._told_parts) > max(PARTS_STEP, self._root.room // 64):
+            self._told_parts = parts
             self._order(RoomOrder(self._future()))
 
     def _grow_older(self, now: float) -> None:
@@ -436,7 +463,7 @@ class CacheStore:
             self._root.reserve,
             self.now,
             self._age_now,
-            lambda: self._parts,
+            self._growing,
             partial(self._on_loop, self._settle),
             partial(self._on_loop, self._broken, shelf),
             partial(self._tick, keeper),
@@ -479,6 +506,7 @@ class CacheStore:
 
     def _tick(self, keeper: Housekeeper, committer: Committer) -> None:
         """In the committer's thread. Raises lmdb.Error, OSError."""
+        committer.tell_parts()
         keeper.look(committer.purger, self._age_now())
         self.counts.expired = keeper.expired
         committer.make_room(committer.shelf_share)

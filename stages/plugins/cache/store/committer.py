@@ -16,6 +16,7 @@ import lmdb
 from pingap.stages.plugins.cache.store.change import PlacedRecord, StoreChange
 from pingap.stages.plugins.cache.store.eviction import MAIN, SMALL
 from pingap.stages.plugins.cache.store.evictor import Evictor
+from pingap.stages.plugins.cache.store.growing_room import GrowingRoom
 from pingap.stages.plugins.cache.store.orders import DropOrder, LimitOrder, Order, PurgeOrder, PutOrder, ReplaceOrder, RoomOrder
 from pingap.stages.plugins.cache.store.part_file import PartFile
 from pingap.stages.plugins.cache.store.purger import Purger, RunningPurge
@@ -65,14 +66,14 @@ class Committer:
         reserve: int,
         now: Callable[[], float],
         age: Callable[[], int],
-        parts: Callable[[], int],
+        growing: GrowingRoom,
         settle: Callable[[list[tuple[Order, int, str]]], None],
         broken: Callable[[str], None],
         tick: Callable[[Committer], None],
         bury: Callable[[Purger], list[int]],
     ) -> None:
         """room: bytes of the whole store, 0 for as many as there are. reserve: bytes of those that are kept free. now: of the clock.
-        age: of SharedTable. parts: bytes of part files that grow here.
+        age: of SharedTable. growing: what part files take here.
         settle: is told results (0: not done, and why). broken: the generation is no good any more. tick: what is done from time to time.
         bury: finds the space of writers that have died.
         """
@@ -81,7 +82,7 @@ class Committer:
         self._reserve = reserve
         self._now = now
         self.age = age
-        self._parts = parts
+        self._growing = growing
         self._settle = settle
         self._broken = broken
         self._tick = tick
@@ -179,7 +180,7 @@ class Committer:
         self._settle([(order, 0, "closed") for order in left])
 
     def _fail(self, batch: list[Order], error: Exception) -> None:
-        reason = word_of(error)
+        reason = "closed" if self.shelf.is_over() else word_of(error)
         self._settle([(order, 0, reason) for order in batch if not order.is_settled])
         for order in batch:
             order.is_settled = True
@@ -196,7 +197,8 @@ class Committer:
             self.shelf.index.forget_dead_readers()
             self._work(batch)
 
-    def _work(self, batch: list[Order]) -> None:
+    def _work(self, batch: list[Order], tries: int = 3) -> None:
+        """tries: how often room is looked for where others are quicker to take what there was."""
         results: list[tuple[Order, int, str]] = []
         left = self.make_room(sum(self._cost(order) for order in batch))
         placed: dict[Order, PlacedRecord] = {}
@@ -230,9 +232,14 @@ class Committer:
                 for at in placed.values():
                     change.grow_segment(at.segment, at.offset + at.size)
                 self._tell_sealed(change)
-                if self._room and self.shelf.taken_of(change.totals, change.txn, self._parts()) > self._room:
+                landed = sum(
+                    order.body.reserved
+                    for order, number, _ in results
+                    if number and isinstance(order, PutOrder) and isinstance(order.body, PartFile)
+                )
+                parts = max(0, self._growing.taken() - landed)  # they count as files in this very transaction
+                if self._room and self.shelf.taken_of(change.totals, change.txn, parts) > self._room:
                     raise _NoRoomLeft
-                parts = self._parts()
                 if parts != self._told_parts:
                     self.shelf.index.tell_part_bytes(change.txn, self.shelf.writer, parts)
             except BaseException:
@@ -241,10 +248,14 @@ class Committer:
             change.commit()
             self._sealing.clear()
             self._told_parts = parts
+            self._growing.land(landed)
         except _NoRoomLeft:
             self._undo(sizes)
             self._remove_unused(placed, [(order, 0, "") for order in placed])
-            self._refuse_puts(batch)
+            if tries > 1:
+                self._work(batch, tries - 1)
+            else:
+                self._refuse_puts(batch)
             return
         except BaseException:
             self._undo(sizes)
@@ -302,6 +313,15 @@ class Committer:
             running.order.is_settled = True
             self._settle([(running.order, 0 if reason else running.count, reason)])
 
+    def tell_parts(self) -> None:
+        """What grows here, and was not told with an order. From time to time. Raises lmdb.Error."""
+        parts = self._growing.taken()
+        if parts != self._told_parts:
+            change = StoreChange(self.shelf.index, self.shelf.files)
+            self.shelf.index.tell_part_bytes(change.txn, self.shelf.writer, parts)
+            change.commit()
+            self._told_parts = parts
+
     # -- room ---------------------------------------------------------------------------
 
     def make_room(self, wanted: int) -> int:
@@ -310,7 +330,7 @@ class Committer:
             return wanted
         left = 0
         for _ in range(TRIES):
-            left = self._room - self._reserve - self.shelf.taken(self._parts())
+            left = self._room - self._reserve - self.shelf.taken(self._growing.taken())
             if left >= wanted:
                 break
             if not self.evictor.free_one():

@@ -88,7 +88,8 @@ class Index:
         """Bytes of its file when dead readers were looked for last."""
         try:
             # A page that is not there would end the process when it is touched.
-            if os.path.getsize(self._data) < (self._env.info()["last_pgno"] + 1) * PAGE:
+            needed = (self._env.info()["last_pgno"] + 1) * PAGE  # first: others may be making it larger
+            if os.path.getsize(self._data) < needed:
                 raise ValueError("the index was cut")
             self._lock_size = os.path.getsize(os.path.join(path, "lock.mdb"))
             self.entries, self.segments, self.spaces, self.tags, self.aged, self.purges, self.writers, self.bodies, self.meta = (

@@ -18,10 +18,20 @@ _writers: Final = ThreadPoolExecutor(4, "cache part files")
 class PartFile:
     """Used on the loop. Whoever wants to read it opens `path`."""
 
-    def __init__(self, path: str, file: int, most: int, is_waiting: bool, took: Callable[[int], None]) -> None:
-        """most: bytes that it may have. is_waiting: writing may wait for a disk. took: is told of each change of its size.
+    def __init__(
+        self,
+        path: str,
+        file: int,
+        most: int,
+        is_waiting: bool,
+        expected: int,
+        may_grow: Callable[[int, int], bool],
+        freed: Callable[[int, bool], None],
+    ) -> None:
+        """most: bytes that it may have. is_waiting: writing may wait for a disk. expected: bytes that are reserved for it.
 
-        Raises OSError.
+        may_grow: is asked before each write (its bytes, and how many of them are to be reserved).
+        freed: is told of all that was reserved when it ends, and whether an entry has it. Raises OSError.
         """
         self.path = path
         self.file = file
@@ -29,9 +39,12 @@ class PartFile:
         """Bytes that are written, and can be read."""
         self.failure = ""
         """Why not all was written that was given: then it is no good any more, and what was written before can still be read."""
+        self.reserved = expected
+        """Bytes of the store's room that are counted for it."""
         self._most = most
         self._is_waiting = is_waiting
-        self._took = took
+        self._may_grow = may_grow
+        self._freed = freed
         self._is_ours = True
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
@@ -43,6 +56,8 @@ class PartFile:
             self.failure = "it is closed"
         elif self.size + len(data) > self._most:
             self.failure = "too large"
+        elif not self._reserve(len(data)):
+            self.failure = "no room"
         elif self._is_waiting:
             return self._write_in_thread(data)
         else:
@@ -56,7 +71,7 @@ class PartFile:
         """It is not wanted any more. Who has opened it can go on reading. Does nothing after a put, or twice."""
         if self._is_ours:
             self._is_ours = False
-            self._took(-self.size)
+            self._freed(self.reserved, False)
             self.close()
             with suppress(OSError):
                 os.unlink(self.path)
@@ -74,7 +89,7 @@ class PartFile:
 
     def settle(self, is_kept: bool) -> None:
         """The store has decided."""
-        self._took(-self.size)
+        self._freed(self.reserved, is_kept)
         if not is_kept:
             with suppress(OSError):
                 os.unlink(self.path)
@@ -91,10 +106,16 @@ class PartFile:
     def _write(self, data: bytes) -> int:
         return _write_all(self._fd, data, self.size)
 
+    def _reserve(self, count: int) -> bool:
+        more = max(0, self.size + count - self.reserved)
+        if not self._is_ours or not self._may_grow(count, more):
+            return False
+        self.reserved += more
+        return True
+
     def _grow(self, count: int) -> None:
         if self._is_ours:
             self.size += count
-            self._took(count)
 
 
 def _write_all(fd: int, data: bytes, at: int) -> int:

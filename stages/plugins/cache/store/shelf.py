@@ -90,6 +90,14 @@ class StoreShelf:
         others = self.index.part_bytes(txn, self.writer)
         return totals.segment_bytes + totals.file_bytes + others + parts + self.index.size() + self.table.size
 
+    def growing_elsewhere(self) -> int:
+        """Bytes of bodies that grow in other processes, as far as they have told. Raises lmdb.Error."""
+        reading = self.index.reading()
+        try:
+            return self.index.part_bytes(reading, self.writer)
+        finally:
+            reading.abort()
+
     @staticmethod
     def end(path: str) -> None:
         """Tells those who have a generation open that it is over. Raises OSError, ValueError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from asyncio import Future
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from pingap.stages.caching.entry import PURGED_SOFTLY, FileSpot
 from pingap.stages.plugins.cache.store import quotas
+from pingap.stages.plugins.cache.store.change import StoreChange
 from tests.plugins.cache.store.stores import Shop, entry, until
 
 VARIANT = b"\0\0" + b"v" * 16
@@ -233,3 +235,67 @@ async def test_a_mistake_of_the_thread_is_told_and_the_store_begins_anew(tmp_pat
     assert await shop.put(b"n\0k", b"3") and await shop.body(b"n\0k") == b"3"
     assert "ZeroDivisionError" in shop.logged[0][1]
     shop.store.release()
+
+
+async def test_bodies_that_grow_have_half_of_the_room_together(shop: Shop) -> None:
+    expected = [shop.store.part(1_500_000) for _ in range(4)]
+    assert [part is not None for part in expected] == [True, True, False, False]  # though nothing is written yet
+    unknown = shop.store.part(None)
+    assert unknown
+    for _ in range(20):
+        if (waits := unknown.write(bytes(100_000))) is not None:
+            await waits
+    assert unknown.failure == "no room" and unknown.size == 1_000_000
+    assert shop.store.stats().taken < 8_000_000
+    for part in (*expected, unknown):
+        if part is not None:
+            part.discard()
+    assert shop.store.part(4_000_000)
+
+
+async def grow_elsewhere(shop: Shop, count: int) -> None:
+    """As another process that has the store open tells it."""
+    shelf = shop.store._shelf
+    assert shelf is not None
+
+    def tell() -> None:
+        change = StoreChange(shelf.index, shelf.files)
+        shelf.index.tell_part_bytes(change.txn, 99, count)
+        change.commit()
+
+    await asyncio.get_running_loop().run_in_executor(None, tell)
+
+
+async def test_what_grows_in_other_processes_counts(shop: Shop) -> None:
+    part = shop.store.part(None)
+    assert part
+    await grow_elsewhere(shop, 3_900_000)
+    assert shop.store.part(1_000_000) is None and shop.store.part(50_000)
+    for _ in range(4):
+        if (waits := part.write(bytes(65_536))) is not None:
+            await waits
+    assert part.failure == "no room"
+
+
+async def test_a_body_that_grew_is_counted_once_when_it_is_put(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pingap.stages.plugins.cache.store.committer.TICK", 0.05)
+    shelf = shop.store._shelf
+    assert shelf is not None
+
+    def told() -> int:
+        with shelf.index.reading() as txn:
+            return shelf.index.part_bytes(txn, 0)
+
+    part = shop.store.part(1_000_000)
+    assert part
+    await until(lambda: told() == 1_000_000)
+    if (waits := part.write(bytes(900_000))) is not None:
+        await waits
+    assert await shop.store.put(b"n\0k", entry(b"n\0k", 900_000), part, shop.store.mark())
+    assert told() == 0  # at once: others would evict for it
+    assert shop.store.stats().file_bytes == 900_000 and shop.store.stats().taken < 1_500_000
+    part = shop.store.part(30_000)
+    await until(lambda: told() == 30_000)  # without an order
+    assert part
+    part.discard()
+    await until(lambda: told() == 0)

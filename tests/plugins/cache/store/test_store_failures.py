@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import msgspec
 import pytest
 
@@ -21,7 +22,7 @@ from pingap.stages.plugins.cache.store.cache_store import CacheStore
 from pingap.stages.plugins.cache.store.change import PlacedRecord, StoreChange
 from pingap.stages.plugins.cache.store.committer import Committer
 from pingap.stages.plugins.cache.store.housekeeper import Housekeeper
-from pingap.stages.plugins.cache.store.index import SegmentRow
+from pingap.stages.plugins.cache.store.index import Index, SegmentRow
 from pingap.stages.plugins.cache.store.orders import PurgeOrder
 from pingap.stages.plugins.cache.store.purge_log import Purge
 from pingap.stages.plugins.cache.store.purger import Purger
@@ -499,3 +500,25 @@ async def test_a_burial_that_was_cut_short_is_done_again(tmp_path: Path, monkeyp
     assert await loop.run_in_executor(None, bury) == [99] and not stray.exists()
     assert await loop.run_in_executor(None, bury) == []
     shop.store.release()
+
+
+class GrowsWhileItIsAsked:
+    """An index to which others add in the very moment in which it is asked how large it is."""
+
+    def __init__(self, environment: Any) -> None:
+        self._environment = environment
+
+    def info(self) -> Any:
+        with self._environment.begin(write=True) as txn:
+            for number in range(2000):
+                txn.put(b"%d" % number, bytes(100))
+        return self._environment.info()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._environment, name)
+
+
+def test_an_index_that_grows_while_it_is_opened_is_not_taken_for_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = lmdb.open
+    monkeypatch.setattr(lmdb, "open", lambda *args, **more: GrowsWhileItIsAsked(really(*args, **more)))
+    Index(str(tmp_path), 1 << 24, 0).close()
