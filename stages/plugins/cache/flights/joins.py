@@ -9,10 +9,7 @@ from pingap.bus.repeats import Repeats
 from pingap.stages.messages import FlightGrew, FlightJoin
 from pingap.stages.plugins.cache.flights.growth import Growth
 from pingap.stages.plugins.cache.flights.lease import FlightLease
-from pingap.stages.plugins.cache.flights.states import CUT, GIVEN_UP, GROWS, STORED, WHOLE
-
-Place = tuple[int, int]
-"""Who fetches, and the ticket with which it was let."""
+from pingap.stages.plugins.cache.flights.states import CUT, GIVEN_UP, GROWS, STORED, WHOLE, FlightId
 
 
 class Joins:
@@ -24,8 +21,8 @@ class Joins:
         self._repeats = Repeats(context)
         self._me = context.id
         self._joined = joined
-        self._growths: dict[Place, Growth] = {}
-        self._asks: dict[Place, list[int]] = {}
+        self._growths: dict[FlightId, Growth] = {}
+        self._asks: dict[FlightId, list[int]] = {}
         """Asks of this process that wait for the head of a flight elsewhere."""
         self._grown: list[FlightLease] = []
         """Those that have grown in this turn of the loop, and of which others do not know it."""
@@ -83,9 +80,9 @@ class Joins:
 
     # -- fetches of others ------------------------------------------------------------
 
-    def of(self, place: Place) -> Growth | None:
+    def of(self, flight_id: FlightId) -> Growth | None:
         """What is known of it here already."""
-        return self._growths.get(place)
+        return self._growths.get(flight_id)
 
     def follow(self) -> None:
         """Tells those that fetch elsewhere what is still read here: they do not go on for ever for nobody."""
@@ -93,27 +90,27 @@ class Joins:
             if fetcher != self._me and growth.is_read:
                 self._context.send(fetcher, FlightJoin(flight, self._me))
 
-    def join(self, place: Place, ask: int) -> None:
+    def join(self, flight_id: FlightId, ask: int) -> None:
         """`joined` will be called, unless the one that fetches is silent."""
-        asks = self._asks.setdefault(place, [])
+        asks = self._asks.setdefault(flight_id, [])
         asks.append(ask)
         if len(asks) == 1:
-            self._context.send(place[0], FlightJoin(place[1], self._me))
+            self._context.send(flight_id[0], FlightJoin(flight_id[1], self._me))
 
-    def forget(self, place: Place, ask: int) -> None:
+    def forget(self, flight_id: FlightId, ask: int) -> None:
         """It waits no more."""
-        asks = self._asks.get(place)
+        asks = self._asks.get(flight_id)
         if asks is not None and ask in asks:
             asks.remove(ask)
             if not asks:
-                del self._asks[place]
+                del self._asks[flight_id]
 
     def grew(self, grew: FlightGrew) -> None:
         """FLIGHT_GREW."""
-        place = grew.fetcher, grew.flight
-        growth = self._growths.get(place)
+        flight_id = grew.fetcher, grew.flight
+        growth = self._growths.get(flight_id)
         if growth is None:
-            self._head_came(place, grew)
+            self._head_came(flight_id, grew)
             return
         if grew.state == GROWS:
             growth.grew(grew.size)
@@ -122,20 +119,20 @@ class Joins:
         else:
             growth.cut(grew.reason or "internal")
         if growth.is_over:
-            self._growths.pop(place, None)
+            self._growths.pop(flight_id, None)
 
-    def _head_came(self, place: Place, grew: FlightGrew) -> None:
+    def _head_came(self, flight_id: FlightId, grew: FlightGrew) -> None:
         growth = None
-        if grew.state == GROWS and grew.entry is not None and place in self._asks:
+        if grew.state == GROWS and grew.entry is not None and flight_id in self._asks:
             try:
                 growth = Growth(grew.entry, grew.path, grew.size)
             except OSError as error:
                 if not isinstance(error, FileNotFoundError):  # it has been put into the store meanwhile
                     self._repeats.log("warn", "a body that is being fetched cannot be read along", path=grew.path, error=str(error))
         if growth is not None and not growth.is_over:
-            self._growths[place] = growth
+            self._growths[flight_id] = growth
         if grew.entry is not None or grew.state != GROWS:
-            self._tell(self._asks.pop(place, ()), growth)
+            self._tell(self._asks.pop(flight_id, ()), growth)
 
     def _tell(self, asks: Iterable[int], growth: Growth | None) -> None:
         for ask in asks:
@@ -145,7 +142,7 @@ class Joins:
 
     def gone(self, gone: Set[int]) -> None:
         """Actors have died: what they were filling is cut off, unless all of it was here."""
-        for place in [place for place in self._growths if place[0] in gone]:
-            self._growths.pop(place).cut("stage_lost")
-        for place in [place for place in self._asks if place[0] in gone]:
-            self._tell(self._asks.pop(place), None)
+        for flight_id in [flight_id for flight_id in self._growths if flight_id[0] in gone]:
+            self._growths.pop(flight_id).cut("stage_lost")
+        for flight_id in [flight_id for flight_id in self._asks if flight_id[0] in gone]:
+            self._tell(self._asks.pop(flight_id), None)

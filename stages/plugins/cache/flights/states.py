@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+FlightId = tuple[int, int]
+"""Who fetches, or asks whether it may, and the ticket with which it asked."""
+
 BEGUN: Final = 1
 """To an owner that does not know of it: the key has moved."""
 

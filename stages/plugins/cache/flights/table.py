@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from pingap.stages.messages import FlightAsk, FlightNews, FlightTold, owner_of
 from pingap.stages.plugins.cache.flights.back_off import BackOff, Failing, is_unreachable
-from pingap.stages.plugins.cache.flights.states import CUT, GROWS, LIVING, NOT_STORABLE, STORED
+from pingap.stages.plugins.cache.flights.states import CUT, GROWS, LIVING, NOT_STORABLE, STORED, FlightId
 from pingap.stages.plugins.cache.flights.unstorable import UnstorableKeys
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, HELD, JOIN, LOOK
 
@@ -27,9 +27,6 @@ its answer wanted, and that is when it must not be asked by all of them at once.
 
 Telling = tuple[int, FlightTold]
 """To whom, and what."""
-
-Place = tuple[int, int]
-"""An asker and its ticket."""
 
 
 class _Flight:
@@ -56,17 +53,17 @@ class _FlownKey:
     __slots__ = ("due", "flights", "waiting")
 
     def __init__(self) -> None:
-        self.flights: dict[Place, _Flight] = {}
-        self.waiting: dict[Place, _HeldAsk] = {}
+        self.flights: dict[FlightId, _Flight] = {}
+        self.waiting: dict[FlightId, _HeldAsk] = {}
         self.due = 0.0
         """The end of a back-off at which who waits has its turn; 0 for none."""
 
-    def current(self, since: int) -> tuple[Place, _Flight] | None:
+    def current(self, since: int) -> tuple[FlightId, _Flight] | None:
         """The newest flight, if it is of use to who asks with `since`."""
         found = None
-        for place, flight in self.flights.items():
+        for flight_id, flight in self.flights.items():
             if flight.since >= since and (found is None or flight.since > found[1].since):
-                found = place, flight
+                found = flight_id, flight
         return found
 
 
@@ -135,28 +132,28 @@ class FlightTable:
         key = self._keys.get(name)
         if key is None:
             return []
-        place = asker, ticket
-        self._drop(key, place)
-        key.flights.pop(place, None)
+        flight_id = asker, ticket
+        self._drop(key, flight_id)
+        key.flights.pop(flight_id, None)
         return self._advance(name, key, now)
 
     # -- flights --------------------------------------------------------------------
 
     def news(self, news: FlightNews, now: float) -> list[Telling]:
         """What has become of a flight; also of one that this owner did not know."""
-        name, place, state = news.name, (news.fetcher, news.flight), news.state
+        name, flight_id, state = news.name, (news.fetcher, news.flight), news.state
         key = self._keys.get(name)
         if key is None:
             key = self._keys[name] = _FlownKey()
-        flight = key.flights.get(place)
+        flight = key.flights.get(flight_id)
         if state in LIVING:
             if flight is None:
-                key.flights[place] = flight = _Flight(news.since, state)
+                key.flights[flight_id] = flight = _Flight(news.since, state)
             flight.state = state
             found = self._tell(key, flight.since, JOIN, fetcher=news.fetcher, flight=news.flight) if state == GROWS else []
             return found + self._advance(name, key, now)
         since = flight.since if flight is not None else news.since
-        key.flights.pop(place, None)
+        key.flights.pop(flight_id, None)
         found = []
         if state == STORED:
             self._back_off.succeeded(name)
@@ -175,14 +172,14 @@ class FlightTable:
         """Who has no hope of another try, or need not wait for it, is told so; the others know from now on whether it can be reached."""
         known = is_unreachable(failing.kind)
         found: list[Telling] = []
-        for place, (ask, until, knows) in list(key.waiting.items()):
+        for flight_id, (ask, until, knows) in list(key.waiting.items()):
             if key.current(ask.since) is not None:
                 continue
             if self._is_hopeless(ask, until, failing):
-                self._drop(key, place)
+                self._drop(key, flight_id)
                 found.append((ask.asker, self._told(ask, FAILED, reason=failing.kind, seconds=max(0.0, failing.end(ask.has_stale) - now))))
             elif knows != known:
-                key.waiting[place] = _HeldAsk(ask, until, known)
+                key.waiting[flight_id] = _HeldAsk(ask, until, known)
                 found.append((ask.asker, self._told(ask, HELD, reason=failing.kind)))
         return found
 
@@ -226,8 +223,8 @@ class FlightTable:
             key.due = due
             heappush(self._due, (due, name))
 
-    def _drop(self, key: _FlownKey, place: Place) -> None:
-        if key.waiting.pop(place, None) is not None:
+    def _drop(self, key: _FlownKey, flight_id: FlightId) -> None:
+        if key.waiting.pop(flight_id, None) is not None:
             self._waiting -= 1
 
     def _told(
@@ -269,11 +266,11 @@ class FlightTable:
         """Actors have died: what they asked and fetched is nobody's, and so is what their streams asked for."""
         found: list[Telling] = []
         for name, key in list(self._keys.items()):
-            for place, (ask, _, _) in list(key.waiting.items()):
+            for flight_id, (ask, _, _) in list(key.waiting.items()):
                 if ask.asker in gone or owner_of(ask.sid) in gone:
-                    self._drop(key, place)
-            for place in [place for place in key.flights if place[0] in gone]:
-                del key.flights[place]
+                    self._drop(key, flight_id)
+            for flight_id in [flight_id for flight_id in key.flights if flight_id[0] in gone]:
+                del key.flights[flight_id]
             found += self._advance(name, key, now)
         return found
 
