@@ -16,7 +16,7 @@ validating     conditions for the backend, and what comes of a 304
 purging        what a PURGE request asks for
 keys           under what it is stored: KeyRules        header_part    what a header adds to that
 names          patterns of names of parameters and cookies
-place          where a cache keeps its answers (`directory`)
+place          where a cache keeps its answers (`directory`)     neighbours  that share it and do not agree
 cache_rules    what the settings of one cache come to: CacheRules
 invalidating   what becomes invalid by a request that has changed something
 derived        where that is which was made of a stored body, and to what it belongs

@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from pingap.config.model import Code, Snapshot
 from pingap.config.problems import Note, Problem, nearest, path_of
+from pingap.stages.caching.neighbours import Neighbours
 from pingap.stages.itinerary import REQUEST_PLUGINS, RESPONSE_CODING, RESPONSE_PLUGINS
 from pingap.stages.plugins import lenient, trial, user_code
 from pingap.stages.plugins.api import Plugin
+from pingap.stages.plugins.builtin.cache import Cache
 from pingap.stages.plugins.guard import HookGuard
 from pingap.stages.plugins.making import class_of, code_of, make, package_of
 from pingap.stages.plugins.registry import CATEGORIES, section_of, used
@@ -30,6 +32,7 @@ class Checker:
         self._runs_code = runs_code
         self.code: dict[str, Code] = {}
         """By plugin, of those that users wrote: for `Snapshot.code`."""
+        self._caches = Neighbours()
 
     def __call__(self, name: str, section: dict[str, Any], upstreams: Set[str] | None = None) -> list[Problem | Note]:
         """Paths of files in `section` are made absolute, so that all who read the snapshot know the same file.
@@ -73,6 +76,8 @@ class Checker:
         except PluginRefused as refused:
             return [*refused.problems, *notes]
         problems = [*unknown_upstreams(name, made.upstreams, upstreams), *_unusable_files(name, made.plugin)]
+        if isinstance(made.plugin, Cache):
+            notes += [Note(f"{path}.{key}", *rest) for key, *rest in self._caches.meet(path, made.plugin.rules())]
         return [*problems, *notes, *made.notes]
 
 
