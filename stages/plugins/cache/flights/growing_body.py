@@ -1,7 +1,7 @@
 """A body that is still being fetched, as the body of a reply: each client reads it from the part file at its own pace.
 
 It ends with the body, and fails with GrowthCut when what fills it fails: then the client's answer is cut off, as it would be
-if the client had asked the backend itself.
+if the client had asked the backend itself. So is who keeps others waiting (tail.py).
 """
 
 from __future__ import annotations
@@ -94,4 +94,6 @@ class GrowingBody(DividedBody):
                 raise OSError(f"the part file has become shorter: {at} bytes of {growth.size}")
             at += len(piece)
             yield piece
+            if reader.is_cut:
+                raise GrowthCut("overloaded")
             growth.came(reader, at)

@@ -19,10 +19,10 @@ NOT_NOW: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
 class GrowthCut(Exception):
-    """What fills a body has failed, and the rest of it will not come."""
+    """The rest of a body will not come: what fills it has failed, or others waited too long for who reads it."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"the fetch that fills it has failed: {kind}")
+        super().__init__(f"the rest of a body does not come: {kind}")
         self.kind = kind
         """As in access logs (stages/errors.py)."""
 
@@ -98,13 +98,17 @@ class Growth:
     def came(self, reader: BodyReader, at: int) -> None:
         """It has come so far."""
         reader.at = at
-        if self._tail is not None:
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._tail is not None and self._readers:
             self._tail.forget(min(one.at for one in self._readers))
 
     def ended(self, reader: BodyReader) -> None:
         """It reads no more."""
         if reader in self._readers:
             self._readers.remove(reader)
+            self._forget()
             if self._tail is not None and not self._readers:
                 self._tail.leave()
 
@@ -126,10 +130,17 @@ class Growth:
         return self._tail is not None and self._tail.is_full and bool(self._readers)
 
     async def _spilled(self, tail: Tail) -> None:
+        loop = asyncio.get_running_loop()
+        looked = loop.time()
         while tail.is_full:
             if not self._readers:
                 raise NoReaders
             await tail.room()
+            now = loop.time()
+            for slow in tail.too_slow(self._readers, now - looked):
+                slow.is_cut = True
+                self.ended(slow)
+            looked = now
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, {}

@@ -1,26 +1,39 @@
 """The rest of a body that does not go into its part file any more: it is too large to be stored, or the disk is full.
 
 Those who read along get it all the same, from memory: of it there is so much as they are behind, and no more comes than the slowest
-of them takes. Nobody joins them.
+of them takes. Nobody joins them. Who keeps others waiting for too long is cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from typing import Final
 
 ROOM: Final = 512 * 1024
 """Bytes in memory at which what comes has to wait for who reads."""
 
+PATIENCE: Final = 5.0
+"""Seconds in all for which others wait for who takes less than ROOM meanwhile, or still reads from the file."""
+
+LOOK: Final = 0.5
+"""Seconds between looks for such."""
+
 
 class BodyReader:
     """Who reads a growing body, and how far it has come."""
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "held", "is_cut", "since")
 
     def __init__(self, at: int) -> None:
         self.at = at
+        self.held = 0.0
+        """Seconds for which it kept others waiting, lately."""
+        self.since = at
+        """Where it was when that began."""
+        self.is_cut = False
+        """It is not waited for any more, and what it would read next is gone."""
 
 
 class Tail:
@@ -62,11 +75,25 @@ class Tail:
     def is_full(self) -> bool:
         return self.end - self._start >= ROOM
 
+    def too_slow(self, readers: Collection[BodyReader], seconds: float) -> list[BodyReader]:
+        """Those whom others have waited for long enough. seconds: for which it has been full, since this was asked last."""
+        found = []
+        is_awaited = any(one.at >= self.end for one in readers)
+        for one in readers:
+            if one.at >= self.end or (one.at >= self.first and one.at - one.since >= ROOM):
+                one.held, one.since = 0.0, one.at
+            elif is_awaited:
+                one.since = one.since if one.held else one.at
+                one.held += seconds
+                if one.held >= PATIENCE:
+                    found.append(one)
+        return found
+
     async def room(self) -> None:
-        """Until there is room for more, or nobody is left who reads."""
+        """Until there is room for more, or nobody is left who reads; LOOK seconds at most."""
         self._room = asyncio.get_running_loop().create_future()
         try:
-            await self._room
+            await asyncio.wait((self._room,), timeout=LOOK)
         finally:
             self._room = None
 
