@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pingap import tables
 from pingap.observability.escape import plain
 from pingap.ps_table import span
+from pingap.stages.caching.words import GROUPS
 from pingap.tables import Column
 
 Row = Mapping[str, Any]
-
-HITS: Final = ("hit", "stale", "stale-updating", "revalidated")
-"""Words of x-cache-status: answered from what is stored."""
 
 
 def summed(answers: Sequence[Row], silent: int) -> dict[str, Any]:
@@ -40,11 +38,24 @@ def summed(answers: Sequence[Row], silent: int) -> dict[str, Any]:
     }
 
 
-def _hits(row: Row) -> str:
-    requests = row["requests"]
-    if not (total := sum(requests.values())):
-        return "-"
-    return f"{100 * sum(requests.get(word, 0) for word in HITS) / total:.1f}%"
+def _grouped(row: Row, group: str) -> int:
+    """Of a cache's requests those that the words of a group are for."""
+    return sum(row["requests"].get(word, 0) for word in GROUPS[group])
+
+
+def _of(group: str) -> Callable[[Row], str]:
+    return lambda row: str(_grouped(row, group))
+
+
+def _rate(row: Row) -> str:
+    """Of what was looked up."""
+    total = sum(row["requests"].values()) - _grouped(row, "bypass")
+    return f"{100 * _grouped(row, 'hits') / total:.1f}%" if total else "-"
+
+
+def _size_of_part(row: Row) -> str:
+    """With its bound, where a namespace has one."""
+    return f"{size_of(row['bytes'])} of {size_of(row['cap'])}" if row["cap"] else size_of(row["bytes"])
 
 
 def _safe(text: str) -> str:
@@ -67,12 +78,10 @@ _CACHES: Final[tuple[Column[Row], ...]] = (
     Column("CACHE", lambda row: _safe(row["cache"]), False, 0, least=8),
     Column("NAMESPACE", lambda row: _safe(row["namespace"]) or "-", False, 0, least=8),
     Column("OBJECTS", lambda row: str(row["objects"]), True, 1),
-    Column("SIZE", lambda row: size_of(row["bytes"]), True, 1),
+    Column("SIZE", _size_of_part, True, 1),
     Column("REQUESTS", lambda row: str(sum(row["requests"].values())), True, 0),
-    Column("HITS", _hits, True, 0),
-    Column("MISSES", lambda row: str(row["requests"].get("miss", 0)), True, 2),
-    Column("EXPIRED", lambda row: str(row["requests"].get("expired", 0)), True, 3),
-    Column("BYPASS", lambda row: str(row["requests"].get("bypass", 0)), True, 4),
+    Column("RATE", _rate, True, 0),
+    *(Column(group.upper(), _of(group), True, at, usual="0") for at, group in enumerate(GROUPS, 2)),
 )
 
 

@@ -75,9 +75,10 @@ def explain(
     """Say what a request would get, and which rule says so.
 
     The request goes through the routing and the plugins of the running instance, and
-    to no backend: nothing is fetched, stored or logged. The outcome is `hit`, `stale`
-    (used while it is validated), `expired` (the backend is asked first), `miss`,
-    `uncacheable`, `back-off`, `bypass`, `unavailable` (only-if-cached), `uncached` (no cache there)
+    to no backend: nothing is fetched, stored or logged. The outcome is a word of
+    X-Cache-Status: `hit`, `stale-updating` (used while it is validated), `stale` (the
+    backend fails), `expired` (the backend is asked first), `miss`, `uncacheable`,
+    `failed`, `bypass`, `unavailable` (only-if-cached); or `uncached` (no cache there),
     or `answered` (by a plugin before the cache, or by routing).
     """
     from pingap import cache_tables

@@ -7,35 +7,24 @@ from typing import Final
 from pingap.stages.headers import cutter
 
 BYPASS: Final = "bypass"
-"""Why a request went on (section 2.2): we are not to look."""
+"""Why a request went on (section 2.2): the settings or the request say that we are not to look."""
 METHOD: Final = "method"
 URI_MISS: Final = "uri-miss"
 VARY_MISS: Final = "vary-miss"
-MISS: Final = "miss"
-"""One of the two; we do not know which."""
 REQUEST: Final = "request"
-"""It was there, and the request's directives did not let it be used."""
+"""It was there and fresh, and the request's directives did not let it be used."""
 STALE: Final = "stale"
-PARTIAL: Final = "partial"
-
-NAME: Final = b"pingap"
 
 
-def hit(ttl: float, key: bytes = b"", detail: str = "") -> bytes:
+def hit(ttl: float, detail: str = "") -> bytes:
     """The line for an answer from the store. ttl: seconds for which it is still fresh; negative ones: since when it is stale."""
-    if not key and not detail:
-        return b"cache-status: pingap; hit; ttl=%d\r\n" % int(ttl // 1)
-    return b"cache-status: pingap; hit; ttl=%d%b%b\r\n" % (int(ttl // 1), _key(key), _detail(detail))
+    if not detail:
+        return b"cache-status: pingap; hit; ttl=%d\r\n" % _nearest(ttl)
+    return b"cache-status: pingap; hit; ttl=%d%b\r\n" % (_nearest(ttl), _detail(detail))
 
 
 def forwarded(
-    why: str,
-    status: int = 0,
-    ttl: float | None = None,
-    is_stored: bool = False,
-    is_collapsed: bool = False,
-    key: bytes = b"",
-    detail: str = "",
+    why: str, status: int = 0, ttl: float | None = None, is_stored: bool = False, is_collapsed: bool = False, detail: str = ""
 ) -> bytes:
     """The line for one that came from the backend. why: see above; status: of the backend's answer, where it is not the one that is sent;
     ttl: of what is stored now; is_collapsed: another's request brought it; detail: for people."""
@@ -43,16 +32,17 @@ def forwarded(
     if status:
         parts.append(b"; fwd-status=%d" % status)
     if ttl is not None:
-        parts.append(b"; ttl=%d" % int(ttl // 1))
+        parts.append(b"; ttl=%d" % _nearest(ttl))
     if is_stored:
         parts.append(b"; stored")
     if is_collapsed:
         parts.append(b"; collapsed")
-    return b"".join(parts) + _key(key) + _detail(detail) + b"\r\n"
+    return b"".join(parts) + _detail(detail) + b"\r\n"
 
 
-def _key(key: bytes) -> bytes:
-    return b"; key=" + quoted(key) if key else b""
+def _nearest(ttl: float) -> int:
+    """`max-age=60` is 60 in the answer that brings it, though it has been asked for some milliseconds ago."""
+    return int((ttl + 0.5) // 1)
 
 
 def _detail(detail: str) -> bytes:

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from pingap.bus.actor import Context
 from pingap.stages.caching.purging import PurgeAsked
+from pingap.stages.caching.words import BYPASS
 from pingap.stages.header_view import Headers, block_of
 from pingap.stages.http1.methods import is_forwarded
 from pingap.stages.http1.upgrade import protocol_to_tunnel
 from pingap.stages.itinerary import REQUEST_PLUGINS
 from pingap.stages.messages import UNKNOWN, Affinity, Cancel, Peer, Request, Response, Routed
-from pingap.stages.plugins.cache.explain import BYPASS
 from pingap.stages.plugins.cache.probe import CACHE, Probe, ProbeAsked, ProbeRefused
 from pingap.stages.plugins.cache.purge import LONGEST as PURGING
 from pingap.stages.plugins.chain import Chain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from pingap import cli
 from pingap.asked_url import AskedUrl, BadUrl, entrance_for, parse_asked
 from pingap.cache_tables import explain_lines, size_of, stats_lines, summed
+from pingap.stages.caching.words import MEANINGS
 
 TWO = [{"server": "web", "addr": "0.0.0.0:80", "scheme": "http"}, {"server": "tls", "addr": "[::]:443", "scheme": "https"}]
 
@@ -76,6 +78,17 @@ def test_what_processes_count_is_added_up_and_what_they_share_is_not() -> None:
     assert (stats["fetching"], stats["waiting"], stats["processes"], stats["silent"]) == (2, 4, 2, 1)
     text = "\n".join(stats_lines(stats))
     assert "80.0%" in text and "2.5 MB" in text and "not stored: 2 too_large" in text and "1 more did not answer" in text
+
+
+def test_the_columns_of_a_cache_add_up_and_show_how_full_its_part_is() -> None:
+    stats = summed([answer(**dict.fromkeys(MEANINGS, 1))], 0)
+    stats["caches"][0]["cap"] = 4_000_000
+    header, row = [line for line in stats_lines(stats) if line.startswith(("CACHE", "pages"))]
+    assert "2.4 MB of 4.0 MB" in row
+    shown = dict(zip(re.split("  +", header), re.split("  +", row), strict=True))
+    counts = [int(shown[name]) for name in ("HITS", "MISSES", "UNCACHEABLE", "BYPASS", "FAILED")]
+    assert sum(counts) == int(shown["REQUESTS"]) == len(MEANINGS)
+    assert shown["RATE"] == f"{100 * counts[0] / (len(MEANINGS) - 1):.1f}%", "what goes past the cache says nothing of it"
 
 
 def test_the_tables_have_room_on_eighty_columns() -> None:

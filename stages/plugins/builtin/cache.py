@@ -6,11 +6,11 @@ decided before. Plugins at `proxy_upstream` see only what goes on to the backend
 plugins' `response` hooks run for answers out of the cache, too. All replicas of the stage have the same store, and of requests for the
 same thing one goes to the backend. [caching.md](caching.md) is the whole story: what is stored, keys, purging, sizes.
 
-**What is stored.** What the answer says counts, in this order: `Pingap-Cache-Control`, `CDN-Cache-Control`, `Cache-Control` (`s-maxage`
-before `max-age`), `Expires`; then `default_ttl`; then a guess by `Last-Modified`. Never stored are answers with `no-store`, `private`,
-`Vary: *`, those with `Set-Cookie` (but see `strip_set_cookie`), those to requests with `Authorization` unless they say that they are
-for all (`public`, `s-maxage`, `must-revalidate`), and what says nothing of its lifetime. `Vary` is followed. What requests say
-(`Cache-Control: no-cache`) counts only from `control_ip_list`: else anybody could have the backend asked.
+**What is stored.** What the answer says counts, in this order: `Pingap-Cache-Control`, `CDN-Cache-Control`, `Surrogate-Control`,
+`Cache-Control` (`s-maxage` before `max-age`), `Expires`; then `default_ttl`; then a guess by `Last-Modified`. Never stored are answers
+with `no-store`, `private`, `Vary: *`, those with `Set-Cookie` (but see `strip_set_cookie`), those to requests with `Authorization` unless
+they say that they are for all (`public`, `s-maxage`, `must-revalidate`), and what says nothing of its lifetime. `Vary` is followed. What
+requests say (`Cache-Control: no-cache`) counts only from `control_ip_list`: else anybody could have the backend asked.
 
 **Keys.** An answer is kept under the scheme, host, port and target (path and query, after the location's rewrite) of its request, and
 under the location. Targets are compared as they are sent. What `ignore_query` and `sort_query` leave out of the key, or put in order,
@@ -27,8 +27,9 @@ bypass_cookies = ["session", "wordpress_logged_in_*"]
 purge_ip_list = ["127.0.0.1", "10.0.0.0/8"]
 ```
 
-**Answers** have `X-Cache-Status`: `hit`, `miss`, `stale`, `stale-updating`, `expired`, `revalidated`, `revalidated-nocache` or
-`bypass`; `X-Cache-Lock` in milliseconds, where a request waited for another's fetch; `Age`; and `Cache-Status` (RFC 9211;
+**Answers** have `X-Cache-Status`: `hit`, `miss`, `stale`, `stale-updating`, `expired`, `revalidated`, `revalidated-nocache`, `bypass`
+or `unavailable` ([what they mean](caching.md#in-a-word)); `X-Cache-Lock` in milliseconds, where a request waited for another's fetch;
+`Age`; and `Cache-Status` (RFC 9211;
 `cache_status`). How long it took to look is for logs: `{:cache_lookup_time}`.
 
 **Purging.** `PURGE` of a URL removes it with all its variants: 204. `/images/*` is all that begins so, `/*` the whole namespace (200

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
+from pingap.stages.caching import words
 from pingap.stages.caching.cache_rules import CacheRules
 from pingap.stages.caching.entry import (
     ALWAYS_VALIDATE,
@@ -39,17 +40,14 @@ from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.probe import Probe
 from pingap.stages.plugins.exchange import Exchange, Reply
 
-BYPASS: Final = "bypass"
-"""The cache lets it go by: nothing is looked up, and nothing stored."""
-
-UNCACHEABLE: Final = "uncacheable"
-"""A miss for which nobody waits: its last answer could not be stored."""
-
-BACK_OFF: Final = "back-off"
-"""Nobody asks the backend for a while, and there is nothing to use instead: an error page, after `lock` at most."""
-
-OUTCOMES: Final = {FRESH: "hit", STALE_WHILE: "stale", VALIDATE: "expired", MISS: "miss", UNAVAILABLE: "unavailable"}
-"""What is decided about an entry, in the words of x-cache-status as far as it has them."""
+OUTCOMES: Final = {
+    FRESH: words.HIT,
+    STALE_WHILE: words.STALE_UPDATING,
+    VALIDATE: words.EXPIRED,
+    MISS: words.MISS,
+    UNAVAILABLE: words.UNAVAILABLE,
+}
+"""What is decided about an entry. What is expired may turn out to be `revalidated`: nobody knows before the backend has answered."""
 
 SOURCES: Final = {
     "fresh": "RFC 9111 section 4.2",
@@ -115,10 +113,10 @@ async def explained(
     headers = exchange.headers.raw
     found: dict[str, Any] = {"key": key.decode("utf-8", "backslashreplace"), "namespace": _text(rules.namespace)}
     if (rule := _passes_by(exchange, rules, headers)) is not None:
-        return probe.answer(found | _said(BYPASS, *rule))
+        return probe.answer(found | _said(words.BYPASS, *rule))
     asked = asked_of(headers, rules.trusted.has(exchange.client_ip))
     if asked.no_store and not asked.only_if_cached:
-        return probe.answer(found | _said(BYPASS, "request: no-store", SOURCES["request: no-store"]))
+        return probe.answer(found | _said(words.BYPASS, "request: no-store", SOURCES["request: no-store"]))
     now = store.now()
     stored, place, variant = await _looked_up(store, key, exchange, chosen_by)
     if variant is not None:
@@ -143,11 +141,12 @@ def _kept_back(stored: StoredAnswer | None, known: KnownOfKey, asked: AskedFor, 
     if known.again > 0:
         if stored is not None and may_be_stale_on_error(stored.entry, now, asked):
             failed = {"again": round(known.again, 3), "failure": known.failure}
-            return _said("stale", "stale-if-error: the last fetches failed", "RFC 5861 section 4") | failed
+            return _said(words.STALE, "stale-if-error: the last fetches failed", "RFC 5861 section 4") | failed
         if known.soon > 0:
-            return _said(BACK_OFF, "the last fetches failed", "") | {"again": round(known.soon, 3), "failure": known.failure}
+            return _said(words.FAILED, "the last fetches failed", "") | {"again": round(known.soon, 3), "failure": known.failure}
     if known.unstorable > 0:
-        return _said(UNCACHEABLE, "its last answer could not be stored", "the key predictor") | {"remembered": round(known.unstorable, 3)}
+        said = _said(words.UNCACHEABLE, "its last answer could not be stored", "the key predictor")
+        return said | {"remembered": round(known.unstorable, 3)}
     return {}
 
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
-from pingap.stages.caching.cache_status import forwarded, hit, without_status
+from pingap.stages.caching import words
+from pingap.stages.caching.cache_status import BYPASS, METHOD, forwarded, hit, without_status
 from pingap.stages.caching.entry import StoredAnswer
 from pingap.stages.caching.invalidating import is_unsafe, targets
 from pingap.stages.caching.reuse import PLAIN, asked_of, is_fresh
@@ -54,25 +55,23 @@ class Caching:
                     exchange._concerned = [self]
                 else:
                     exchange._concerned.append(self)
+            return self._let_by(exchange)
+        if exchange._caching is not None:
             return CONTINUE
-        if routed.upgrade or routed.length or exchange._caching is not None:
-            return CONTINUE
+        if routed.upgrade or routed.length:
+            return self._let_by(exchange)
         target = exchange._target
         if rules.skip is not None and rules.skip.search(target) is not None:
-            return CONTINUE
+            return self._let_by(exchange)
         headers = exchange.headers.raw
         if rules.bypass_cookies is not None and rules.has_bypass_cookie(headers):
-            exchange.context["cache_status"] = "bypass"
-            parts.requests["bypass"] += 1
-            return CONTINUE
+            return self._let_by(exchange)
         clock = parts.stage.clock
         since = clock()
         key = self._key_of(exchange)
         asked = asked_of(headers, rules.trusted.has(routed.client_ip))
         if asked.no_store and not asked.only_if_cached:
-            exchange.context["cache_status"] = "bypass"
-            parts.requests["bypass"] += 1
-            return CONTINUE
+            return self._let_by(exchange)
         store = parts.store
         found = store.get(key)
         context = exchange.context
@@ -81,11 +80,17 @@ class Caching:
             entry = found.entry
             now = store.now()
             if is_fresh(entry, now) and type(found.body) is bytes:
-                context["cache_status"] = "hit"
-                parts.requests["hit"] += 1
+                context["cache_status"] = words.HIT
+                parts.requests[words.HIT] += 1
                 lines = _HIT + hit(entry.fresh_until - now) if rules.cache_status else _HIT
                 return serving.answer(found, method, headers, now, lines, store)
         return CacheTurn(parts, exchange, key, headers, asked).begin(found)
+
+    def _let_by(self, exchange: Exchange) -> Result:
+        """It is not for this cache."""
+        exchange.context["cache_status"] = words.BYPASS
+        self._parts.requests[words.BYPASS] += 1
+        return CONTINUE
 
     def _purge(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """Whatever `skip` says: what was stored before it was written goes, and no stranger's PURGE comes to the backend."""
@@ -115,13 +120,13 @@ class Caching:
         turn = exchange._caching
         if turn is None:
             if exchange.response is not None:
+                if exchange.context.get("cache_status") == words.BYPASS:
+                    self._tell_bypass(exchange)
                 if is_unsafe(exchange._routed.method):
                     if exchange._concerned is not None and self in exchange._concerned:
                         exchange._concerned.remove(self)
                     if orders := self._invalidate(exchange):
                         return _continued(orders)
-                elif exchange.context.get("cache_status") == "bypass":
-                    self._tell_bypass(exchange)
             return CONTINUE
         stream = self._parts.stage.streams.by_sid.get(exchange._routed.sid)
         if not isinstance(turn, CacheTurn) or stream is None or not turn.is_of(self._parts):
@@ -134,7 +139,8 @@ class Caching:
         assert head is not None
         if not has_line(head.headers.raw, b"x-cache-status: bypass"):
             head.headers.raw = without_status(head.headers.raw)
-            head.headers.raw += _BYPASS + forwarded("bypass") if self._parts.rules.cache_status else _BYPASS
+            why = BYPASS if exchange._routed.method in _LOOKED_UP else METHOD
+            head.headers.raw += _BYPASS + forwarded(why) if self._parts.rules.cache_status else _BYPASS
 
     def unanswered(self, exchange: Exchange) -> None:
         """Of a request that may change something, and whose client or way to the backend broke off: nobody knows whether it has. What its
@@ -165,5 +171,7 @@ async def _continued(orders: list[asyncio.Future[int]]) -> Result:
     await asyncio.wait(orders, timeout=INVALID_WITHIN)
     return CONTINUE
 
+
+_LOOKED_UP: Final = (b"GET", b"HEAD")
 
 _SCHEMES: Final = {"http": b"http", "https": b"https"}

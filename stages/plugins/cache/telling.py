@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pingap.stages.caching import words
-from pingap.stages.caching.cache_status import forwarded, hit, without_status
+from pingap.stages.caching.cache_status import URI_MISS, forwarded, hit, without_status
 from pingap.stages.caching.entry import CacheEntry
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.exchange import Exchange
@@ -22,7 +22,7 @@ class CacheTelling:
     def __init__(self, parts: CacheParts, exchange: Exchange) -> None:
         self._parts = parts
         self._exchange = exchange
-        self.forward = "uri-miss"
+        self.forward = URI_MISS
         """Why the backend has to be asked, if it has (RFC 9211 section 2.2)."""
         self.is_sent = False
         """It is asked for this request."""
@@ -66,5 +66,5 @@ class CacheTelling:
         if not self._parts.rules.cache_status:
             return lines
         if ttl is not None and not self.is_sent and not self.is_collapsed:
-            return lines + hit(ttl, b"", detail)
-        return lines + forwarded(self.forward, status, ttl, is_stored, self.is_collapsed, b"", detail)
+            return lines + hit(ttl, detail)
+        return lines + forwarded(self.forward, status, ttl, is_stored, self.is_collapsed, detail)

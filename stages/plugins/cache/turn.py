@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from pingap.stages.caching import words
+from pingap.stages.caching import cache_status, words
 from pingap.stages.caching.entry import ALWAYS_VALIDATE, MARKER, CacheEntry, FileSpot, StoredAnswer
 from pingap.stages.caching.reuse import (
     FRESH,
@@ -132,7 +132,7 @@ class CacheTurn:
     def _variant(self, found: StoredAnswer) -> StoredAnswer | Awaitable[StoredAnswer | None] | None:
         """Of a URL with several answers, the one for this request."""
         self._marker = found.entry
-        self._telling.forward = "vary-miss"
+        self._telling.forward = cache_status.VARY_MISS
         is_newest = True
         for names in found.entry.vary:
             chosen = self._chosen_by(names)
@@ -183,7 +183,7 @@ class CacheTurn:
         if use.kind == VALIDATE:
             self._stale = found
         # Why what is there is no answer: its age, or what the request says.
-        self._telling.forward = "request" if is_fresh(found.entry, self._parts.store.now()) else "stale"
+        self._telling.forward = cache_status.REQUEST if is_fresh(found.entry, self._parts.store.now()) else cache_status.STALE
         return self._missed()
 
     def _unavailable(self) -> Result:
@@ -308,7 +308,7 @@ class CacheTurn:
         if gone.is_lost:
             self._parts.store.drop(self._place, stale.number)
         self._stale = None
-        self._telling.forward = "uri-miss"
+        self._telling.forward = cache_status.URI_MISS
 
     def _sent_on(self) -> Result:
         """With what the cache wants of the backend in place of what the client wants."""
@@ -681,7 +681,7 @@ class CacheTurn:
         if self._requested:  # it went while the backend was asked
             self._telling.count(words.FAILED)
             return reply(503, "", [("cache-control", "no-store"), ("retry-after", "0")])
-        self._telling.forward = "uri-miss"
+        self._telling.forward = cache_status.URI_MISS
         return self._missed()
 
 

@@ -88,7 +88,7 @@ async def test_a_hit_says_how_old_it_is_and_for_how_long_it_is_fresh(slow: bool)
 @pytest.mark.parametrize(
     ("more", "outcome", "rule"),
     [
-        ({"fresh_until": NOW - 10}, "stale", "stale-while-revalidate"),
+        ({"fresh_until": NOW - 10}, "stale-updating", "stale-while-revalidate"),
         ({"fresh_until": NOW - 40}, "expired", "stale"),
         ({"fresh_until": NOW - 10, "flags": MUST_REVALIDATE}, "expired", "must-revalidate"),
         ({"flags": ALWAYS_VALIDATE}, "expired", "no-cache"),
@@ -165,11 +165,11 @@ async def test_what_could_not_be_stored_before_is_not_waited_for() -> None:
 async def test_a_backend_that_fails_is_left_alone_and_what_is_stored_used_instead() -> None:
     known = KnownOfKey(again=3.0, soon=1.0, failure="bad_gateway")
     found = await told(known=known)
-    assert (found["outcome"], found["again"], found["failure"]) == ("back-off", 1.0, "bad_gateway")
+    assert (found["outcome"], found["again"], found["failure"]) == ("failed", 1.0, "bad_gateway")
     found = await told(stored(fresh_until=NOW - 40), known=known)
     assert (found["outcome"], found["again"], found["source"]) == ("stale", 3.0, "RFC 5861 section 4")
     must = stored(fresh_until=NOW - 40, flags=MUST_REVALIDATE)
-    assert (await told(must, known=known))["outcome"] == "back-off"
+    assert (await told(must, known=known))["outcome"] == "failed"
     assert (await told(must, known=known._replace(soon=0.0)))["outcome"] == "expired", "what has nothing to give asks"
 
 

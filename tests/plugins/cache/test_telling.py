@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from pingap.stages.caching import words
 from pingap.stages.messages import Response, Routed
+from pingap.stages.plugins.cache.explain import OUTCOMES
 from tests.plugins.cache.site import FRESH, Site, line, status_of
 
 STALE = 'cache-control: max-age=10, stale-if-error=1000\nage: 100\netag: "v1"'
@@ -107,3 +109,18 @@ async def test_a_refresh_in_the_background_is_no_request_of_a_client(site: Site)
     [behind] = [one for one in out if isinstance(one, Routed)]
     await site.origin(behind, "cache-control: private", b"other")
     assert counted(site) == {"miss": 1, "stale-updating": 1}
+
+
+async def test_what_is_let_by_is_told_as_explain_says_it(tmp_path: Path) -> None:
+    async with Site(tmp_path, skip="^/own", bypass_cookies=["sid"], control_ip_list=["10.0.0.0/8"]) as site:
+        for more in ({"target": "/own"}, {"headers": "cookie: sid=1"}, {"headers": "cache-control: no-store", **TRUSTED}):
+            answer = await site.answer(await site.ask(**more))
+            assert (status_of(answer), said(answer), logged(answer)) == ("bypass", "pingap; fwd=bypass", "bypass")
+        answer = await site.answer(await site.ask(method=b"POST"))
+        assert (status_of(answer), said(answer), logged(answer)) == ("bypass", "pingap; fwd=method", "bypass")
+        assert counted(site) == {"bypass": 4}
+
+
+def test_every_word_is_in_one_group() -> None:
+    assert sorted(word for group in words.GROUPS.values() for word in group) == sorted(words.MEANINGS)
+    assert set(OUTCOMES.values()) <= set(words.MEANINGS)
