@@ -22,7 +22,7 @@ class Site:
         self.stage = Stage(self.plugins)
         self._sid = SID
         self._left: list[Any] = []
-        """What came together with what `got` returned."""
+        """What came together with what `got` returned, or for others than the one that `whole` has read."""
 
     async def __aenter__(self) -> Self:
         await self.stage.__aenter__()
@@ -97,11 +97,14 @@ class Site:
         self._left = []
         async with asyncio.timeout(20):
             while True:
-                for one in out:
-                    if isinstance(one, Response | Data) and one.sid == sid:
+                for at, one in enumerate(out):
+                    if isinstance(one, Response | Data) and one.sid != sid:
+                        self._left.append(one)
+                    elif isinstance(one, Response | Data):
                         piece = one.payload if isinstance(one, Data) else one.body
                         body += piece
                         if one.ended or (isinstance(one, Data) and one.error):
+                            self._left += out[at + 1 :]
                             return body, one
                         if isinstance(one, Response) and one.file is not None:
                             self.stage.give(credit(256 * 1024, sid=sid))  # as accept does that wants the bytes
