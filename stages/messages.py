@@ -395,7 +395,7 @@ class FlightLeft(Message, frozen=True, tag=87):
 
 
 class FlightJoin(Message, frozen=True, tag=88):
-    """plugins → who fetches: FLIGHT_GREW at once with the head, and from then on as the body grows."""
+    """plugins → who fetches: FLIGHT_GREW at once with the head, and from then on as the body grows. Again as long as it is read."""
 
     flight: int
     asker: int

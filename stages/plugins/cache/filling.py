@@ -28,7 +28,7 @@ QUIET: Final = 300.0
 UNREAD: Final = 300.0
 """Seconds for which a body goes on that nobody reads, and of which nobody knows whether it has an end."""
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 SLOWEST: Final = 4096.0
 """One that has an end goes on to it; but after PATIENCE seconds without a reader it has to come at so many bytes a second."""
 

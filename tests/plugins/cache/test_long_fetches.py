@@ -82,7 +82,7 @@ def is_given_up(stage: Stage, now: float) -> bool:
 async def test_a_body_that_trickles_for_nobody_is_given_up(tmp_path: Path) -> None:
     async with cached(tmp_path) as stage:
         now = await begun(stage, 1_000_000)
-        for number in range(1, 30):
+        for number in range(1, int(PATIENCE)):
             await stage.run(data(b"x"))
             assert not is_given_up(stage, now + number)
         assert is_given_up(stage, now + PATIENCE + 1)
