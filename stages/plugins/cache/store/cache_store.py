@@ -510,5 +510,6 @@ class CacheStore:
         keeper.look(committer.purger, self._age_now())
         self.counts.expired = keeper.expired
         committer.make_room(committer.shelf_share)
+        self._on_loop(committer.shelf.files.close_freed)
         if committer.shelf.is_over():
             self._on_loop(self._renew, committer.shelf)

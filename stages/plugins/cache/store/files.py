@@ -52,6 +52,12 @@ class StoreFiles:
         if fd is not None:
             os.close(fd)
 
+    def close_freed(self) -> None:
+        """Those that have been removed since."""
+        for segment, fd in list(self._reading.items()):
+            if not os.fstat(fd).st_nlink:
+                self.close_reading(segment)
+
     def close(self) -> None:
         for segment in list(self._reading):
             self.close_reading(segment)
@@ -99,16 +105,17 @@ class StoreFiles:
         return fd
 
     def is_alive(self, writer: int) -> bool:
+        """As far as is known: who cannot look, for want of descriptors say, takes nobody for dead."""
         try:
             fd = os.open(f"{self.path}/w{writer}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError:
+            return True
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
         except OSError:
-            return False
+            return True
         finally:
             os.close(fd)
         return False

@@ -22,6 +22,8 @@ from pingap.stages.plugins.cache.store.short_keys import short_prefix
 NAMES: Final = ("entries", "segments", "spaces", "tags", "aged", "purges", "writers", "bodies", "meta")
 READERS: Final = 1024
 PAGE: Final = 4096
+_LOCK_SIZE: Final = (READERS + 8) * 64
+"""Bytes of LMDB's lock file: a line of the processor's cache for each reader, and its head."""
 _TOTALS: Final = b"totals"
 
 
@@ -209,6 +211,16 @@ class Index:
     def writer_ids(self, txn: lmdb.Transaction) -> list[int]:
         """All that have not left, living or not."""
         return [int.from_bytes(key, "big") for key, _ in rows_from(txn, self.writers)]
+
+
+def allocate_lock(path: str) -> None:
+    """LMDB's lock file of a new index, all of it: LMDB makes one with holes and maps it, and a file system that is full would end the
+    process where it touches one. Raises OSError."""
+    fd = os.open(os.path.join(path, "lock.mdb"), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, _LOCK_SIZE)
+    finally:
+        os.close(fd)
 
 
 def rows_from(txn: lmdb.Transaction, database: Any, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ import lmdb
 
 from pingap.stages.plugins.cache.store.change import StoreChange
 from pingap.stages.plugins.cache.store.files import StoreFiles
-from pingap.stages.plugins.cache.store.index import Index, StoreTotals
+from pingap.stages.plugins.cache.store.index import Index, StoreTotals, allocate_lock
 from pingap.stages.plugins.cache.store.shared_table import SharedTable
 from pingap.stages.plugins.cache.store.store_stats import StoreStats
 
@@ -39,6 +39,8 @@ class StoreShelf:
             self.table.close()
             raise ValueError("what was there has been given up")
         try:
+            if is_new:
+                allocate_lock(path)
             self.index = Index(path, map_size or (max(room // 2, LEAST_MAP) if room else UNLIMITED_MAP), self.base)
         except BaseException:
             self.table.close()

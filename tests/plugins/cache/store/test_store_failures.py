@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from pingap.stages.plugins.cache.store import free_memory, memory_place, places
 from pingap.stages.plugins.cache.store.cache_store import CacheStore
 from pingap.stages.plugins.cache.store.change import PlacedRecord, StoreChange
 from pingap.stages.plugins.cache.store.committer import Committer
+from pingap.stages.plugins.cache.store.files import StoreFiles
 from pingap.stages.plugins.cache.store.housekeeper import Housekeeper
 from pingap.stages.plugins.cache.store.index import Index, SegmentRow
 from pingap.stages.plugins.cache.store.orders import PurgeOrder
@@ -119,6 +122,51 @@ async def test_a_disk_without_room_for_a_store_is_told_and_tried_again(small_dis
     await until(lambda: shop.store.part(1) is not None)
     assert await shop.put(b"n\0k", b"1") and await shop.body(b"n\0k") == b"1"
     shop.store.release()
+
+
+async def test_nothing_that_is_mapped_has_holes(tmp_path: Path) -> None:
+    """A disk that is full would end the process when it touches one."""
+    shop = Shop(tmp_path, max_size=8_000_000)
+    for name in ("lock.mdb", "table"):
+        found = (generation(tmp_path) / name).stat()
+        assert found.st_blocks * 512 >= found.st_size, name
+    shop.store.release()
+
+
+@pytest.mark.interpreted
+async def test_segments_that_are_gone_do_not_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pingap.stages.plugins.cache.store.committer.TICK", 0.02)
+    shop = Shop(tmp_path, max_size=1_000_000)
+    for number in range(600):
+        await shop.put(b"n\0%d" % number, bytes(3000))
+        await shop.get(b"n\0%d" % number)
+    assert shop.store.stats().counts.evicted
+
+    def removed() -> list[str]:
+        found = []
+        for fd in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                found.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return [name for name in found if name.startswith(str(tmp_path)) and name.endswith(" (deleted)")]
+
+    await until(lambda: not removed())
+    assert any([await shop.get(b"n\0%d" % number) for number in range(600)])  # the others are read on
+    shop.store.release()
+
+
+def test_who_has_no_descriptor_to_look_with_takes_nobody_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = StoreFiles(str(tmp_path))
+    lock = files.join(1)
+    assert files.is_alive(1) and not files.is_alive(2)
+
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", refuse)
+        assert files.is_alive(1) and files.is_alive(2)
+    os.close(lock)
+    assert not files.is_alive(1)
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "zeros", "text"])
