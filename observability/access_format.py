@@ -66,6 +66,7 @@ TAGS: Final = {
 """Tag → expression. Times of day are those of the line, which is written when the answer is complete."""
 
 _YES_NO: Final = "'true' if {} else 'false'"
+_LOOKUP: Final = "a.context.get('cache_lookup_time')"
 _TIMES: Final = {
     "upstream_connect_time": "timings.upstream_connect(a)",
     "upstream_processing_time": "timings.upstream_processing(a)",
@@ -77,7 +78,6 @@ _TIMES: Final = {
     "service_time": "timings.total(a)",
     "tls_handshake_time": "a.context.get('tls_handshake_time')",
     "compression_time": "a.context.get('compression_time')",
-    "cache_lookup_time": "a.context.get('cache_lookup_time')",
     "cache_lock_time": "a.context.get('cache_lock_time')",
 }
 CONTEXT: Final = {
@@ -93,6 +93,8 @@ CONTEXT: Final = {
     "tls_version": "shown(a.context.get('tls_version'))",
     "tls_cipher": "shown(a.context.get('tls_cipher'))",
     "compression_ratio": "one_decimal(a.context.get('compression_ratio'))",
+    "cache_lookup_time": f"fine_ms({_LOOKUP})",  # of a hit it is some tens of microseconds
+    "cache_lookup_time_human": f"fine_human({_LOOKUP})",
     **{key: f"ms({seconds})" for key, seconds in _TIMES.items()},
     **{f"{key}_human": f"ms_human({seconds})" for key, seconds in _TIMES.items()},
 }
@@ -256,6 +258,16 @@ def _ms_human(seconds: Any) -> str:
     return duration_human(int(seconds * 1000)) if _is_number(seconds) else ""
 
 
+def _fine_ms(seconds: Any) -> str:
+    return f"{seconds * 1000:.3f}" if _is_number(seconds) else ""
+
+
+def _fine_human(seconds: Any) -> str:
+    if _is_number(seconds) and 0 <= seconds < 0.001:
+        return f"{seconds * 1_000_000:.0f}us"
+    return _ms_human(seconds)
+
+
 def _one_decimal(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, float | int) else ""
 
@@ -298,6 +310,8 @@ _NAMES: Final[dict[str, Any]] = {
     "PROTO": _PROTO,
     "cookie": _cookie,
     "duration_human": duration_human,
+    "fine_human": _fine_human,
+    "fine_ms": _fine_ms,
     "error": _error,
     "header": _header,
     "host": _host,

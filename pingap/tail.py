@@ -143,6 +143,7 @@ def access_json(envelope: Sequence[Any]) -> str:
         "location": event.location,
         "upstream": event.upstream,
         "upstream_addr": event.addr,
+        "cache": _cached(Access(*envelope[: len(Access._fields)])),
         "error": event.error,
         "reason": event.reason,
         "timings": {stage: round(seconds, 6) for stage, seconds in event.timings.items()},
@@ -230,11 +231,19 @@ def request_line(access: Access) -> list[tuple[str, str]]:
         if stage == "plugins" and (slow := timings.plugins(access)):
             shares = ", ".join(f"{plain(name)} {seconds * 1000:.1f}" for name, seconds in slow.items())
             parts.append((f" ({shares})", "dim"))
+    if word := _cached(access):
+        parts.append((f"  cache {word}", "dim"))
     if access.addr:
         parts.append((f"  → {plain(access.addr)}" + (f" ({access.tries} tries)" if access.tries > 1 else ""), "dim"))
     if access.error:
         parts.append((f"  {plain(f'{access.error}: {access.reason}' if access.reason else access.error)}", "red"))
     return parts
+
+
+def _cached(access: Access) -> str:
+    """What became of it in a cache (stages/caching/words.py); empty if it came to none."""
+    word = access.context.get("cache_status")
+    return plain(word) if isinstance(word, str) else ""
 
 
 def _is_host(name: bytes, wanted: str | None) -> bool:

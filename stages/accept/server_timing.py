@@ -1,6 +1,7 @@
 """The `Server-Timing` line of an answer (`enable_server_timing`): where its time went, for the developer tools of a browser.
 
-The names are the reference's (pingap-proxy/src/server.rs), in whole milliseconds as there; a name that a plugin's section has and no
+The names are the reference's (pingap-proxy/src/server.rs), in whole milliseconds as there,
+but for a cache's looking, which takes some microseconds; a name that a plugin's section has and no
 token may have (W3C Server Timing section 2) has `_` in the place of what does not belong there.
 """
 
@@ -36,8 +37,8 @@ def timed(response: Response, started: float, now: float) -> Response:
     return replace(response, headers=b"%bserver-timing: %b\r\n" % (response.headers, value.encode()))
 
 
-def _parts(report: Report, started: float, now: float) -> list[tuple[str, int]]:
-    parts = []
+def _parts(report: Report, started: float, now: float) -> list[tuple[str, float]]:
+    parts: list[tuple[str, float]] = []
     stamps = report.stamps
     if len(stamps) > _READY + 2 and stamps[_READY - 1]:
         connect, processing = _whole(stamps[_READY] - stamps[_READY - 1]), _whole(stamps[_READY + 2] - stamps[_READY])
@@ -45,16 +46,20 @@ def _parts(report: Report, started: float, now: float) -> list[tuple[str, int]]:
         if connect + processing:
             parts.append(("upstream", connect + processing))
     context = report.context
-    for name, key in (("cache.lookup", _LOOKUP), ("cache.lock", _LOCK)):
+    for name, key, shown in (("cache.lookup", _LOOKUP, _fine), ("cache.lock", _LOCK, _whole)):
         seconds = context.get(key)
         if isinstance(seconds, float) and isfinite(seconds):
-            parts.append((name, _whole(seconds)))
+            parts.append((name, shown(seconds)))
     seconds_of = plugins_of(context)
     times = [(f"plugin.{_NO_TOKEN.sub('_', name)}", _whole(seconds)) for name, seconds in seconds_of.items()]
     parts += [(name, milliseconds) for name, milliseconds in times if milliseconds]
     if total := sum(milliseconds for _, milliseconds in times):
         parts.append(("plugin", total))
     return [*parts, ("total", _whole(now - started))]
+
+
+def _fine(seconds: float) -> float:
+    return max(0.0, round(seconds * 1000, 3))
 
 
 def _whole(seconds: float) -> int:

@@ -35,8 +35,8 @@ def line(context: dict[str, Any], stamps: tuple[float, ...] = STAMPS, addr: str 
         ),
         ({"plugin_seconds": {'a", b\r\nx: y': 0.002}}, "plugin.a___b__x__y;dur=2, plugin;dur=2, "),
         ({"plugin_seconds": "of a capture"}, ""),
-        ({"cache_lookup_time": 0.0021}, "cache.lookup;dur=2, "),
-        ({"cache_lookup_time": 0.0001, "cache_lock_time": 0.25}, "cache.lookup;dur=0, cache.lock;dur=250, "),
+        ({"cache_lookup_time": 0.0021}, "cache.lookup;dur=2.1, "),
+        ({"cache_lookup_time": 0.0000734, "cache_lock_time": 0.25}, "cache.lookup;dur=0.073, cache.lock;dur=250, "),
         ({"cache_lookup_time": "of a capture", "cache_lock_time": float("inf")}, ""),
         ({"plugin_seconds": {"auth": "long", "geo": float("inf"), "id": [1]}}, ""),
     ],
@@ -48,7 +48,7 @@ def test_the_reference_s_words_in_its_order(context: dict[str, Any], said: str) 
 
 def test_what_neither_a_backend_nor_a_cache_said_has_none() -> None:
     assert line({}, addr="") == ""
-    assert line({"cache_lookup_time": 0.001}, stamps=STAMPS[:4], addr="") == "server-timing: cache.lookup;dur=1, total;dur=40\r\n"
+    assert line({"cache_lookup_time": 0.001}, stamps=STAMPS[:4], addr="") == "server-timing: cache.lookup;dur=1.0, total;dur=40\r\n"
     assert line({}, stamps=STAMPS[:4]) == "server-timing: total;dur=40\r\n"
 
 

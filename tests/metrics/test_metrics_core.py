@@ -76,7 +76,7 @@ def test_tls_handshakes_of_clients_count_with_the_first_request_of_a_connection(
 def test_caches_tell_how_long_they_looked_and_waited() -> None:
     hit, waited, past = {"cache_lookup_time": 0.0004}, {"cache_lookup_time": 0.002, "cache_lock_time": 0.5}, {"cache_lock_time": 9.0}
     web = sums(access(context=hit), access(context=waited), access(context=past), access()).servers["web"]
-    assert web.cache_lookup.counts == [1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert web.cache_lookup.counts == [0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0]
     assert web.cache_lock.counts == [0, 0, 0, 1, 0, 0]
     for theirs in ("3.5", None, [3.5], float("nan"), float("inf")):  # of a capture, a claim, a plugin
         web = sums(access(context={"cache_lookup_time": theirs, "cache_lock_time": theirs})).servers["web"]

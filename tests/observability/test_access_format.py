@@ -106,6 +106,12 @@ def test_what_plugins_set_can_be_logged() -> None:
     assert line(access()) == "-     "
 
 
+def test_how_long_a_cache_looked_is_told_in_parts_of_a_millisecond() -> None:
+    line = compile_format("{:cache_lookup_time} {:cache_lookup_time_human}")
+    assert line(access(context={"cache_lookup_time": 0.0000734})) == "0.073 73us"
+    assert line(access(context={"cache_lookup_time": 0.0123})) == "12.300 12ms"
+
+
 @pytest.mark.parametrize("value", ["3.25", "", b"\xff", None, [1], {"a": 1}, float("nan"), float("inf"), -(2**63)])
 def test_what_a_capture_or_a_claim_is_called_costs_no_line(value: object) -> None:
     names = "request_id tls_version tls_cipher tls_handshake_time compression_ratio compression_time cache_lookup_time cache_lock_time"

@@ -75,3 +75,13 @@ def test_plugins_that_took_long_are_named() -> None:
     line = "".join(part for part, _ in request_line(Access(*sample)))
     assert "plugins 2.0 (auth 1.9, geo 1.2)  upstream 2.0" in line
     assert json.loads(access_json(sample))["plugins"] == {"auth": 0.0019, "geo": 0.0012}
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [("stale-updating", "stale-updating"), (None, ""), (["of a claim"], ""), ("\x1b[2J", "\\u001b[2J")]
+)
+def test_tap_says_what_became_of_a_request_in_a_cache(said: object, shown: str) -> None:
+    sample = access(context={"cache_status": said} if said else {})
+    line = "".join(part for part, _ in request_line(Access(*sample)))
+    assert (f"  cache {shown}" in line) if shown else "  cache" not in line
+    assert json.loads(access_json(sample))["cache"] == shown
