@@ -25,7 +25,7 @@ class Unstorable(NamedTuple):
 
     rule: str
     """Which rule says so: "no-store", "private", "Set-Cookie", "Vary: *", "status 206"…"""
-    lasting: bool
+    is_usual: bool
     """The next answer for this URL will most likely be the same: nobody need wait for it. Never of what may well be about this request
     alone: with Authorization, or a status that blames the client."""
 

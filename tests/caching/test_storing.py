@@ -51,7 +51,7 @@ FRESH = "cache-control: max-age=60"
 
 
 @pytest.mark.parametrize(
-    ("lines", "rule", "lasting"),
+    ("lines", "rule", "is_usual"),
     [
         (["cache-control: max-age=60, no-store"], "no-store", True),
         (["cdn-cache-control: no-store", FRESH], "cdn-cache-control: no-store", True),
@@ -74,8 +74,8 @@ FRESH = "cache-control: max-age=60"
         ([FRESH, f"date: {at(-90)}"], "max-age", True),
     ],
 )
-def test_answers_that_are_not_stored(lines: list[str], rule: str, lasting: bool) -> None:
-    assert refused(*lines) == (rule, lasting)
+def test_answers_that_are_not_stored(lines: list[str], rule: str, is_usual: bool) -> None:
+    assert refused(*lines) == (rule, is_usual)
 
 
 @pytest.mark.parametrize("status", [100, 103, 206, 226, 304, 416])

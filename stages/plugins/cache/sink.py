@@ -26,10 +26,10 @@ served by the backend."""
 class StoreSink:
     """Of one fill."""
 
-    def __init__(self, parts: CacheParts, place: bytes, entry: CacheEntry, part: PartFile, mark: int, lease: FlightLease | None) -> None:
-        """place: what it is stored under. mark: the store's, from before it was asked for. Raises OSError."""
+    def __init__(self, parts: CacheParts, key: bytes, entry: CacheEntry, part: PartFile, mark: int, lease: FlightLease | None) -> None:
+        """key: what it is stored under, perhaps a variant's. mark: the store's, from before it was asked for. Raises OSError."""
         self._parts = parts
-        self._place = place
+        self._key = key
         self._entry = entry
         self._part = part
         self._mark = mark
@@ -113,9 +113,9 @@ class StoreSink:
         if self._is_let_grow:
             self._part.discard()
             return
-        stored: asyncio.Future[int] = self._parts.store.put(self._place, replace(self._entry, length=size), self._part, self._mark)
+        stored: asyncio.Future[int] = self._parts.store.put(self._key, replace(self._entry, length=size), self._part, self._mark)
         if lease is not None:
-            tell(lease, stored, self._parts.store, self._place, self._mark)
+            tell(lease, stored, self._parts.store, self._key, self._mark)
 
     def failed(self, kind: str) -> None:
         """The rest does not come."""

@@ -37,9 +37,9 @@ from pingap.stages.plugins.as_asked import no_such_part, parts_reply
 from pingap.stages.plugins.bodies import stages_of
 from pingap.stages.plugins.cache import serving
 from pingap.stages.plugins.cache.flights.back_off import answered, is_unreachable
+from pingap.stages.plugins.cache.flights.flight_answer import FlightAnswer
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.lease import FlightLease
-from pingap.stages.plugins.cache.flights.turns import Turn
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN
 from pingap.stages.plugins.cache.outcomes import fails_others, tell
 from pingap.stages.plugins.cache.parts import CacheParts
@@ -82,9 +82,9 @@ class CacheTurn:
         "_marker",
         "_opened",
         "_parts",
-        "_place",
         "_requested",
         "_stale",
+        "_stored_under",
         "_telling",
         "is_lasting",
     )
@@ -96,7 +96,7 @@ class CacheTurn:
         self._key = key
         self._headers = headers
         self._asked = asked
-        self._place = key
+        self._stored_under = key
         """What an answer to this request is stored and fetched under, as far as is known: `key`, or that of a variant."""
         self._marker: CacheEntry | None = None
         self._stale: StoredAnswer | None = None
@@ -136,17 +136,17 @@ class CacheTurn:
         is_newest = True
         for names in found.entry.vary:
             chosen = self._chosen_by(names)
-            place = variant_key(self._key, names, chosen)
+            under = variant_key(self._key, names, chosen)
             if is_newest:
-                self._place = place
+                self._stored_under = under
                 is_newest = False
-            variant = self._parts.store.get(place)
+            variant = self._parts.store.get(under)
             if variant is None:
                 continue
             if not isinstance(variant, StoredAnswer):
                 return variant
             if variant.entry.chosen_by == chosen:
-                self._place = place
+                self._stored_under = under
                 return variant
         return None
 
@@ -204,39 +204,39 @@ class CacheTurn:
         if routed.method != b"GET" or self._looks > MOST_LOOKS or (stale is not None and not _is_shared(stale.entry)):
             return self._fetch()
         self._exchange._watches = True
-        since = parts.store.purged_at(self._place)
+        since = parts.store.purged_at(self._stored_under)
         has_stale = stale is not None and may_be_stale_on_error(stale.entry, parts.store.now(), self._asked)
-        turn = parts.stage.flights.ask(parts.store.name, self._place, routed.sid, since, parts.rules.lock, has_stale)
-        if isinstance(turn, Turn):
-            return self._turned(turn)
-        return self._turned_later(turn)
+        answer = parts.stage.flights.ask(parts.store.name, self._stored_under, routed.sid, since, parts.rules.lock, has_stale)
+        if isinstance(answer, FlightAnswer):
+            return self._told(answer)
+        return self._told_later(answer)
 
-    async def _turned_later(self, waits: Awaitable[Turn]) -> Result:
-        result = self._turned(await waits)
+    async def _told_later(self, waits: Awaitable[FlightAnswer]) -> Result:
+        result = self._told(await waits)
         return await result if isinstance(result, Awaitable) else result
 
-    def _turned(self, turn: Turn) -> Result | Awaitable[Result]:
-        kind = turn.kind
-        self._telling.waited += turn.waited
+    def _told(self, answer: FlightAnswer) -> Result | Awaitable[Result]:
+        kind = answer.kind
+        self._telling.waited += answer.waited
         if kind == FETCH:
-            self._lease = turn.lease
-            if turn.is_late and self._is_there():
+            self._lease = answer.lease
+            if answer.is_late and self._is_there():
                 self._found_stored()
                 return self._look()
             return self._fetch()
         if kind == ALONE:
-            self._is_alone = turn.reason == "unstorable"
+            self._is_alone = answer.reason == "unstorable"
             return self._fetch()
-        if kind == JOIN and turn.body is not None:
-            return self._join(turn)
+        if kind == JOIN and answer.body is not None:
+            return self._join(answer)
         if kind == FAILED:
             stale = self._stale
             if stale is not None and may_be_stale_on_error(stale.entry, self._parts.store.now(), self._asked):
-                return self._serve(stale, words.STALE, turn.reason)
-            if not is_unreachable(turn.reason):
+                return self._serve(stale, words.STALE, answer.reason)
+            if not is_unreachable(answer.reason):
                 return self._fetch()  # what was stale may be given out no more, and an answer to another is none to this request
             self._telling.count(words.FAILED)
-            raise PageInstead(turn.reason if turn.reason in KINDS else "bad_gateway")
+            raise PageInstead(answer.reason if answer.reason in KINDS else "bad_gateway")
         self._telling.is_collapsed = True
         return self._look()
 
@@ -249,20 +249,20 @@ class CacheTurn:
 
     def _is_there(self) -> bool:
         """It has been stored meanwhile."""
-        found = self._parts.store.get(self._place)
+        found = self._parts.store.get(self._stored_under)
         if isinstance(found, StoredAnswer):
             return decide(found.entry, self._asked, self._parts.store.now()).kind == FRESH
         if found is not None:
             asyncio.ensure_future(found).add_done_callback(_ignored)
         return False
 
-    def _join(self, turn: Turn) -> Result | Awaitable[Result]:
+    def _join(self, answer: FlightAnswer) -> Result | Awaitable[Result]:
         """Somebody fetches it, and it is growing."""
-        body = turn.body
+        body = answer.body
         assert body is not None
         entry = body.entry
         if entry.vary and (chosen := self._chosen_by(entry.vary[0])) != entry.chosen_by:
-            self._place = variant_key(self._key, entry.vary[0], chosen)
+            self._stored_under = variant_key(self._key, entry.vary[0], chosen)
             return self._fetch() if self._looks >= MOST_LOOKS else self._missed()
         if serving.is_far(entry, body, body.there, self._exchange._routed.method, self._headers):
             return self._pass(words.BYPASS)
@@ -306,7 +306,7 @@ class CacheTurn:
     def _lose(self, stale: StoredAnswer, gone: BodyGone) -> None:
         """Its body cannot be had: it is as if it were not there."""
         if gone.is_lost:
-            self._parts.store.drop(self._place, stale.number)
+            self._parts.store.drop(self._stored_under, stale.number)
         self._stale = None
         self._telling.forward = cache_status.URI_MISS
 
@@ -387,7 +387,7 @@ class CacheTurn:
         )
         # fmt: on
         if not isinstance(verdict, Storable):
-            return self._not_stored(verdict.rule, verdict.lasting, status)
+            return self._not_stored(verdict.rule, verdict.is_usual, status)
         most = parts.rules.max_file_size
         if most and length > most:
             return self._not_stored("max_file_size", True, status)
@@ -443,26 +443,26 @@ class CacheTurn:
         """What there is is for others, too."""
         if self._is_alone:
             store = self._parts.store
-            self._parts.stage.flights.storable(store.name, self._place, store.purged_at(self._place))
+            self._parts.stage.flights.storable(store.name, self._stored_under, store.purged_at(self._stored_under))
 
-    def _not_stored(self, rule: str, is_lasting: bool, status: int, word: str = words.UNCACHEABLE) -> Result:
+    def _not_stored(self, rule: str, is_usual: bool, status: int, word: str = words.UNCACHEABLE) -> Result:
         lease, self._lease = self._lease, None
         if lease is not None:
             if is_failure(status):
                 lease.failed(answered(status))
             else:
                 seconds = TOO_LARGE if rule == "max_file_size" else REMEMBERED
-                lease.unstorable(seconds if is_lasting and self._parts.rules.predictor else 0.0)
+                lease.unstorable(seconds if is_usual and self._parts.rules.predictor else 0.0)
         stale = self._stale
         if stale is not None and tells_of_all(status, self._headers):
-            self._parts.store.drop(self._place, stale.number)  # it is not what there is any more
+            self._parts.store.drop(self._stored_under, stale.number)  # it is not what there is any more
         if self._is_alone:
             self._telling.forward, word = "bypass", words.BYPASS
         self._telling.passed(word, rule)
         self.ended()
         return CONTINUE
 
-    def _place_of(self, entry: CacheEntry) -> bytes:
+    def _key_of(self, entry: CacheEntry) -> bytes:
         """Where it is stored; what leads there has been stored."""
         if not entry.vary:
             return self._key
@@ -477,11 +477,11 @@ class CacheTurn:
     def _keep(self, entry: CacheEntry, body: bytes) -> Result | Awaitable[Result]:
         """All of it is here."""
         entry = replace(entry, length=len(body))
-        parts, place = self._parts, self._place_of(entry)
-        stored = parts.store.put(place, entry, body, self._mark)
+        parts, key = self._parts, self._key_of(entry)
+        stored = parts.store.put(key, entry, body, self._mark)
         lease, self._lease = self._lease, None
         if lease is not None:
-            tell(lease, stored, parts.store, place, self._mark)
+            tell(lease, stored, parts.store, key, self._mark)
         return self._answered(entry, body, None)
 
     def _split(self, entry: CacheEntry, stream: PluginStream, stages: list[Any] | None) -> Result | Awaitable[Result]:
@@ -495,7 +495,7 @@ class CacheTurn:
             self._lease.unstorable(0.0)  # nobody may read along without having asked the backend
             self._lease = None
         try:
-            sink = StoreSink(parts, self._place_of(entry), entry, part, self._mark, self._lease)
+            sink = StoreSink(parts, self._key_of(entry), entry, part, self._mark, self._lease)
         except OSError:  # no descriptor is left, say
             part.discard()
             return self._not_stored("no room", False, entry.status)
@@ -533,12 +533,12 @@ class CacheTurn:
         fresh = freshened(parts.rules.policy, stale.entry, headers, self._requested, now, parts.stage.wall())
         lease, self._lease = self._lease, None
         if fresh is None:
-            parts.store.drop(self._place, stale.number)
+            parts.store.drop(self._stored_under, stale.number)
             if lease is not None:
                 lease.ended()
             return self._serve(stale, words.REVALIDATED_NOCACHE, status=304)
         self._tell_storable()
-        stored = parts.store.replace(self._place, stale.number, fresh)
+        stored = parts.store.replace(self._stored_under, stale.number, fresh)
         if lease is not None:
             stored.add_done_callback(lambda done: lease.stored())
         return self._serve(StoredAnswer(fresh, stale.body, stale.number), words.REVALIDATED, is_stored=True, status=304)
@@ -548,7 +548,7 @@ class CacheTurn:
     def _refresh(self, found: StoredAnswer) -> None:
         """Validates what was served stale, unless somebody does already."""
         parts, stage, routed = self._parts, self._parts.stage, self._exchange._routed
-        if self._place in parts.refreshing:
+        if self._stored_under in parts.refreshing:
             return
         compiled, upstream = stage.compiled_of(routed.generation), stage.upstream()
         if compiled is None or not upstream or compiled.chains.get(routed.location) is None:
@@ -562,35 +562,35 @@ class CacheTurn:
         own._state, own._key_parts = copy_of_state(self._exchange), self._exchange._key_parts
         own._has_client = False
         turn = CacheTurn(parts, own, self._key, self._headers, PLAIN)
-        turn._stale, turn._place, turn._marker, turn._is_behind = found, self._place, self._marker, True
-        parts.refreshing.add(self._place)
-        got = stage.flights.ask(parts.store.name, self._place, sid, parts.store.purged_at(self._place), BEHIND, True)
-        if isinstance(got, Turn):
-            turn._go_behind(got)
+        turn._stale, turn._stored_under, turn._marker, turn._is_behind = found, self._stored_under, self._marker, True
+        parts.refreshing.add(self._stored_under)
+        answer = stage.flights.ask(parts.store.name, self._stored_under, sid, parts.store.purged_at(self._stored_under), BEHIND, True)
+        if isinstance(answer, FlightAnswer):
+            turn._go_behind(answer)
         else:
-            stage.spawn(turn._wait_behind(got))
+            stage.spawn(turn._wait_behind(answer))
 
-    async def _wait_behind(self, waits: Awaitable[Turn]) -> None:
+    async def _wait_behind(self, waits: Awaitable[FlightAnswer]) -> None:
         try:
-            turn = await waits
+            answer = await waits
         except BaseException:
             self.ended()
             raise
-        self._go_behind(turn)
+        self._go_behind(answer)
 
-    def _go_behind(self, turn: Turn) -> None:
+    def _go_behind(self, answer: FlightAnswer) -> None:
         parts, exchange = self._parts, self._exchange
         routed = exchange._routed
         compiled = parts.stage.compiled_of(routed.generation)
         chain = compiled.chains.get(routed.location) if compiled is not None else None
-        if turn.kind != FETCH:
+        if answer.kind != FETCH:
             self.ended()
             return
-        self._lease = turn.lease
+        self._lease = answer.lease
         if chain is None:
             self.ended()
             return
-        if turn.is_late and self._is_there():
+        if answer.is_late and self._is_there():
             self._found_stored()
             return
         self._fetch()
@@ -629,7 +629,7 @@ class CacheTurn:
         if lease is not None:
             lease.ended()
         if self._is_behind:
-            self._parts.refreshing.discard(self._place)
+            self._parts.refreshing.discard(self._stored_under)
         if not self._exchange._has_client:  # nobody else says that it is over
             self._parts.stage.over(self._exchange._routed.sid)
 
@@ -674,7 +674,7 @@ class CacheTurn:
         parts = self._parts
         self._telling.uncount(word)
         if gone.is_lost:
-            parts.store.drop(self._place, found.number)
+            parts.store.drop(self._stored_under, found.number)
         else:
             self._looks = MOST_LOOKS  # nobody is to look for it there again
         self._stale = None

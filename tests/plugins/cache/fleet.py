@@ -10,8 +10,8 @@ from pingap.bus.members import DRAINING, READY, Members
 from pingap.stages.caching.entry import CacheEntry
 from pingap.stages.messages import FlightAsk, FlightGrew, FlightJoin, FlightLeft, FlightNews, FlightsAsk, FlightsKnown, FlightTold
 from pingap.stages.owners import owner_among
+from pingap.stages.plugins.cache.flights.flight_answer import FlightAnswer
 from pingap.stages.plugins.cache.flights.flights import Flights, name_of
-from pingap.stages.plugins.cache.flights.turns import Turn
 from tests.kit.context import FakeContext
 
 ACCEPT, SECOND_ACCEPT = 1, 2
@@ -41,28 +41,28 @@ class Part:
 class Asked:
     """What one stream has heard."""
 
-    def __init__(self, answer: Turn | Awaitable[Turn]) -> None:
+    def __init__(self, answer: FlightAnswer | Awaitable[FlightAnswer]) -> None:
         self._answer: Any = answer
 
     @property
     def is_told(self) -> bool:
-        return isinstance(self._answer, Turn) or self._answer.done()
+        return isinstance(self._answer, FlightAnswer) or self._answer.done()
 
     @property
-    def turn(self) -> Turn:
-        found = self._answer if isinstance(self._answer, Turn) else self._answer.result()
-        assert isinstance(found, Turn)
+    def answer(self) -> FlightAnswer:
+        found = self._answer if isinstance(self._answer, FlightAnswer) else self._answer.result()
+        assert isinstance(found, FlightAnswer)
         return found
 
     @property
     def kind(self) -> int:
         """0 while it waits."""
-        return self.turn.kind if self.is_told else 0
+        return self.answer.kind if self.is_told else 0
 
     @property
     def lease(self) -> Any:
-        assert self.turn.lease is not None, self.turn
-        return self.turn.lease
+        assert self.answer.lease is not None, self.answer
+        return self.answer.lease
 
     def cancel(self) -> None:
         self._answer.cancel()

@@ -43,7 +43,7 @@ async def test_in_one_process_the_first_fetches_the_others_wait_and_nothing_is_s
     fleet = FlightFleet(1)
     asked = [fleet[100].ask(SID + number) for number in range(5)]
     assert [one.kind for one in asked] == [FETCH, 0, 0, 0, 0]
-    assert not asked[0].turn.is_late, "between the store's answer and this nothing can have happened"
+    assert not asked[0].answer.is_late, "between the store's answer and this nothing can have happened"
     asked[0].lease.stored()
     assert [one.kind for one in asked[1:]] == [LOOK] * 4
     assert (fleet.deliver(), len(fleet[100].flights), fleet[100].flights.waiting) == ([], 0, 0)
@@ -57,7 +57,7 @@ async def test_keys_and_stores_do_not_wait_for_one_another() -> None:
 
 
 async def test_without_a_lock_nobody_waits(fleet: FlightFleet) -> None:
-    assert fleet[100].ask(lock=0.0).turn[:1] == (ALONE,) == fleet[100].ask(lock=0.0).turn[:1]
+    assert fleet[100].ask(lock=0.0).answer[:1] == (ALONE,) == fleet[100].ask(lock=0.0).answer[:1]
     assert fleet.deliver() == []
 
 
@@ -77,7 +77,7 @@ async def test_whoever_asks_there_is_one_fetch(fleet: FlightFleet) -> None:
 async def test_who_was_let_fetch_by_another_process_looks_once_more(fleet: FlightFleet) -> None:
     asked = fleet[100].ask(key=fleet.key_of(101))
     fleet.deliver()
-    assert asked.turn.is_late
+    assert asked.answer.is_late
 
 
 async def test_what_must_not_be_stored_sends_all_alone_and_serialises_nobody_for_a_while(fleet: FlightFleet) -> None:
@@ -86,7 +86,7 @@ async def test_what_must_not_be_stored_sends_all_alone_and_serialises_nobody_for
     fleet.deliver()
     asked[0].lease.unstorable(60.0)
     fleet.deliver()
-    assert [(one.kind, one.turn.reason) for one in asked[1:]] == [(ALONE, "unstorable")] * 2
+    assert [(one.kind, one.answer.reason) for one in asked[1:]] == [(ALONE, "unstorable")] * 2
     assert [fleet[actor].ask(key=key).kind for actor in (100, 101, 102)] == [ALONE] * 3
     assert fleet.deliver() == [], "each process remembers it"
     assert fleet[101].ask(key=key, since=1).kind == FETCH, "after a purge it may be another answer"
@@ -129,14 +129,14 @@ async def test_only_what_another_fetch_takes_is_waited_for_and_not_what_an_owner
     first = fleet[100].ask(key=key)
     fleet.now += 0.5
     fleet.deliver()
-    assert (first.kind, first.turn.waited) == (FETCH, 0.0)
+    assert (first.kind, first.answer.waited) == (FETCH, 0.0)
     second = fleet[102].ask(SID + 1, key)
     fleet.now += 0.25
     fleet.deliver()
     fleet.now += 2.0
     first.lease.stored()
     fleet.deliver()
-    assert (second.kind, second.turn.waited) == (LOOK, 2.0)
+    assert (second.kind, second.answer.waited) == (LOOK, 2.0)
 
 
 # -- deadlines ---------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ async def test_who_has_waited_for_as_long_as_the_lock_goes_alone(fleet: FlightFl
     fleet.sweep(LOCK - 0.01)
     assert not second.is_told
     fleet.sweep(0.02)
-    assert (second.kind, second.turn.reason) == (ALONE, "lock_over")
+    assert (second.kind, second.answer.reason) == (ALONE, "lock_over")
     fleet.deliver()
     first.lease.ended()
     fleet.deliver()
@@ -160,7 +160,7 @@ async def test_a_silent_owner_lets_go_alone_after_a_second(fleet: FlightFleet) -
     key = fleet.key_of(101)
     asked = fleet[100].ask(SID, key)
     fleet.sweep(WAIT)
-    assert (asked.kind, asked.turn.reason) == (ALONE, "owner_silent")
+    assert (asked.kind, asked.answer.reason) == (ALONE, "owner_silent")
     assert fleet[100].context.counted == {"cache_flights_unanswered": 1}
     fleet.deliver()
     other = fleet[102].ask(SID + 1, key)
@@ -176,7 +176,7 @@ async def test_a_client_that_leaves_while_it_waits_or_fetches_holds_up_nobody(fl
     asked = [fleet[100].ask(SID + number, key) for number in range(4)]
     fleet.deliver()
     fleet[100].flights.ended(SID + 1)
-    assert asked[1].turn.reason == "client_closed"
+    assert asked[1].answer.reason == "client_closed"
     fleet[100].flights.ended(SID)
     fleet[100].flights.ended(SID)
     asked[0].lease.ended()
@@ -219,12 +219,12 @@ async def test_a_fetch_that_fails_is_tried_once_in_each_window_however_many_wait
         fleet.sweep(0.25)
         fleet.deliver()
     assert tried == [0.0, 0.0, 1.0, 2.0, 3.0, 4.0], "once more, then once a second: each has no stale answer, and an origin may be back"
-    kinds = [(one.kind, one.turn.reason) for one in asked]
+    kinds = [(one.kind, one.answer.reason) for one in asked]
     assert kinds.count((FAILED, "connect_failed")) == 994, "nobody went to the backend beside them"
     late = fleet[102].ask(SID + 5000, key, lock=0.5)
     stale = fleet[102].ask(SID + 5001, key, lock=60.0, has_stale=True)
     fleet.deliver()
-    assert late.kind == stale.kind == FAILED and 0 < stale.turn.seconds <= 4.0
+    assert late.kind == stale.kind == FAILED and 0 < stale.answer.seconds <= 4.0
 
 
 async def test_with_the_lock_over_in_a_second_try_nobody_rushes(fleet: FlightFleet) -> None:
@@ -237,7 +237,7 @@ async def test_with_the_lock_over_in_a_second_try_nobody_rushes(fleet: FlightFle
     fleet.deliver()
     assert [one.kind for one in asked] == [FETCH, FETCH, 0]
     fleet.sweep(LOCK)
-    assert (asked[2].kind, asked[2].turn.reason) == (FAILED, "gateway_timeout")
+    assert (asked[2].kind, asked[2].answer.reason) == (FAILED, "gateway_timeout")
 
 
 async def test_a_status_is_an_answer_to_one_and_keeps_nobody_else_from_asking(fleet: FlightFleet) -> None:
@@ -250,7 +250,7 @@ async def test_a_status_is_an_answer_to_one_and_keeps_nobody_else_from_asking(fl
         [turn] = [one for one in asked if one.kind == FETCH and not one.lease.is_over]
         turn.lease.failed(answered(500))
         fleet.deliver()
-    assert (stale.kind, stale.turn.reason) == (FAILED, "status 500"), "who has something else to give spares the origin"
+    assert (stale.kind, stale.answer.reason) == (FAILED, "status 500"), "who has something else to give spares the origin"
     fleet.sweep(LOCK)
     assert sorted(one.kind for one in asked) == sorted([FETCH] * 6 + [ALONE] * 2), "one after the other, and nobody is told of an error"
     late = fleet[102].ask(SID + 51, key, lock=0.5)
@@ -299,7 +299,7 @@ async def test_so_many_wait_at_most_and_more_are_told_that_it_is_too_much(monkey
     monkeypatch.setattr(flights, "MOST", 7)
     keys = [fleet.key_of(101), fleet.key_of(101, 10_000), fleet.key_of(101, 20_000)]
     asked = [fleet[101].ask(SID + number, key) for key in keys[:2] for number in range(5)]
-    kinds = [(one.kind, one.turn.reason if one.is_told else "") for one in asked]
+    kinds = [(one.kind, one.answer.reason if one.is_told else "") for one in asked]
     full = (FAILED, "overloaded")
     assert kinds == [(FETCH, ""), (0, ""), (0, ""), (0, ""), full, (FETCH, ""), (0, ""), (0, ""), full, full]
     others = [fleet[100].ask(SID + number, keys[2]) for number in range(9)]
@@ -365,7 +365,7 @@ async def test_who_asks_while_the_body_comes_reads_along_in_any_process(fleet: F
     fleet.deliver()
     late = [fleet[actor].ask(SID + 10, key) for actor in (100, 101, 102)]
     fleet.deliver()
-    bodies = [one.turn.body for one in (*asked, *late) if one.kind == JOIN]
+    bodies = [one.answer.body for one in (*asked, *late) if one.kind == JOIN]
     assert len(bodies) == 5 and all(body is not None and body.entry.status == 200 for body in bodies)
     readers = [asyncio.ensure_future(read(body)) for body in (own, *bodies)]
     for word in (b"second ", b"third"):
@@ -396,7 +396,7 @@ async def test_who_fetches_hears_as_long_as_another_process_reads_along(fleet: F
     part = Part(tmp_path / "part")
     lease.growing(entry_of(), part)
     fleet.deliver()
-    reader = asyncio.ensure_future(read(asked[1].turn.body))
+    reader = asyncio.ensure_future(read(asked[1].answer.body))
     await settle()
     for hears in (True, True, False):
         if not hears:
@@ -412,7 +412,7 @@ async def test_who_fetches_hears_as_long_as_another_process_reads_along(fleet: F
     assert late.kind == JOIN
     lease.unstorable(0.0)
     fleet.deliver()
-    reader = asyncio.ensure_future(read(late.turn.body))
+    reader = asyncio.ensure_future(read(late.answer.body))
     await settle()
     fleet[100].flights.follow(fleet.now + flights.FOLLOW)
     fleet.deliver()
@@ -437,7 +437,7 @@ async def test_a_fill_that_fails_cuts_off_who_reads_along(fleet: FlightFleet, tm
     fleet.deliver()
     asked[0].lease.failed("gateway_timeout")
     fleet.deliver()
-    for body in (own, asked[1].turn.body):
+    for body in (own, asked[1].answer.body):
         assert body is not None and body.length == 100
         with pytest.raises(GrowthCut, match="gateway_timeout"):
             await read(body)
@@ -463,7 +463,7 @@ async def test_a_body_that_turns_out_too_large_for_the_store_is_read_to_its_end_
     first.lease.whole()
     first.lease.ended()
     fleet.deliver()
-    assert [await read(one.turn.body) for one in asked if one is not first] == [b"to the end"] * 2
+    assert [await read(one.answer.body) for one in asked if one is not first] == [b"to the end"] * 2
     assert [len(fleet[actor].flights._joins) for actor in fleet.states] == [0, 0, 0]
 
 
@@ -478,19 +478,19 @@ async def test_a_fetcher_that_is_silent_or_has_nothing_to_read_any_more_holds_up
     fleet.carry(102, 101)
     fleet.carry(101, 102)  # it has been told to join, and asks the one that fetches
     fleet.sweep(WAIT)
-    assert (waits.kind, waits.turn.reason) == (ALONE, "owner_silent")
+    assert (waits.kind, waits.answer.reason) == (ALONE, "owner_silent")
     fleet.deliver()
     Path(part.path).unlink()
     nowhere = fleet[102].ask(SID + 2, key)
     fleet.deliver()
-    assert (nowhere.kind, nowhere.turn.reason) == (ALONE, "cannot_join"), "it has tried a few times"
+    assert (nowhere.kind, nowhere.answer.reason) == (ALONE, "cannot_join"), "it has tried a few times"
     again = fleet[102].ask(SID + 3, key)
     fleet.carry(102, 101)
     fleet.carry(101, 102)
     first.lease.stored()
     fleet.carry(102, 100)
     fleet.deliver()
-    assert again.kind == FETCH and again.turn.is_late, "that has ended meanwhile: it asks anew, and will find it in the store"
+    assert again.kind == FETCH and again.answer.is_late, "that has ended meanwhile: it asks anew, and will find it in the store"
 
 
 async def test_a_client_that_reads_slowly_reads_from_the_file_and_holds_up_nobody(fleet: FlightFleet, tmp_path: Path) -> None:
@@ -563,7 +563,7 @@ async def test_when_who_fetches_dies_after_it_has_stored_the_next_looks_first(fl
     late = fleet[101].ask(SID + 2, key)
     fleet[100].context.sent.clear()
     fleet.kill(100)
-    assert late.kind == FETCH and late.turn.is_late
+    assert late.kind == FETCH and late.answer.is_late
 
 
 async def test_when_who_fetches_dies_in_mid_body_its_readers_are_cut_off_but_not_if_all_was_there(
@@ -582,12 +582,12 @@ async def test_when_who_fetches_dies_in_mid_body_its_readers_are_cut_off_but_not
         await settle()
         fleet.deliver()
         if whole:
-            assert await read(joined.turn.body) == b"0123456789"
+            assert await read(joined.answer.body) == b"0123456789"
         else:
             cut = joined
     fleet.kill(100)
     with pytest.raises(GrowthCut, match="stage_lost"):
-        await read(cut.turn.body)
+        await read(cut.answer.body)
 
 
 async def test_when_the_owner_dies_the_new_one_knows_who_fetches(fleet: FlightFleet) -> None:

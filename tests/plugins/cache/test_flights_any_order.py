@@ -179,7 +179,7 @@ class FlightsInAnyOrder(RuleBasedStateMachine):
     @invariant()
     def nobody_goes_alone_while_all_answer(self) -> None:
         for _, _, asked in self.asked:
-            assert asked.kind not in (ALONE, FAILED) or asked.turn.reason in ("unstorable", "connect_failed", "client_closed")
+            assert asked.kind not in (ALONE, FAILED) or asked.answer.reason in ("unstorable", "connect_failed", "client_closed")
 
     def teardown(self) -> None:
         """Wherever that has led: with every fetch ended, everybody has a turn soon, and nothing is left."""

@@ -93,7 +93,7 @@ async def read(body: Any) -> bytes:
 async def test_a_body_that_is_too_large_goes_on_in_its_file_while_another_process_reads_along(tmp_path: Path) -> None:
     fleet = FlightFleet(2)
     sink, part, store, asked = await sunk(fleet, tmp_path / "part")
-    far = asyncio.ensure_future(read(asked[1].turn.body))
+    far = asyncio.ensure_future(read(asked[1].answer.body))
     for _ in range(3):
         assert sink.write(b"123456") is None
         await asyncio.sleep(0)

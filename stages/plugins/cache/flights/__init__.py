@@ -1,8 +1,8 @@
 """Single-flight: one fetch of a key at a time, over all replicas of the stage (bus/PROTOCOL.md section 8, "Flights").
 
 flights     the actor's part: asks the owner of a key, tells its own fetches, and is asked
-turns       what an asker is told     verdicts  in one word
-lease       a fetch of this process, from its turn to its outcome     states  those that others are told of
+flight_answer  what an asker is told    verdicts  in one word
+lease       a fetch of this process, from its answer to its outcome     states  those that others are told of
 joins       who reads along: the growths of this process, and the other processes that follow its own
 table       what the owner of keys decides: who fetches, who waits
 settling    keys that have just come to this owner: nobody fetches them until all others have told of theirs

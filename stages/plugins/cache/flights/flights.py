@@ -1,4 +1,4 @@
-"""Single-flight over all replicas: `ask`, and do what the turn says (turns.py).
+"""Single-flight over all replicas: `ask`, and do what the answer says (flight_answer.py).
 
 The owner of a key (stages/owners.py) knows who fetches it and who waits; an owner that asks itself sends nothing. What happens when
 somebody dies, as all see it in the table of actors:
@@ -23,6 +23,7 @@ from pingap.bus.actor import Context
 from pingap.stages.messages import FlightAsk, FlightGrew, FlightJoin, FlightLeft, FlightNews, FlightsAsk, FlightsKnown, FlightTold, owner_of
 from pingap.stages.owners import Owners
 from pingap.stages.plugins.cache.flights.back_off import is_unreachable
+from pingap.stages.plugins.cache.flights.flight_answer import FlightAnswer
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.growth import Growth
 from pingap.stages.plugins.cache.flights.joins import Joins
@@ -31,7 +32,6 @@ from pingap.stages.plugins.cache.flights.lease import FlightLease
 from pingap.stages.plugins.cache.flights.settling import Settling
 from pingap.stages.plugins.cache.flights.states import GROWS, GROWS_ON, LIVING, NOT_STORABLE, STORED
 from pingap.stages.plugins.cache.flights.table import FlightTable, Telling
-from pingap.stages.plugins.cache.flights.turns import Turn
 from pingap.stages.plugins.cache.flights.unstorable import UnstorableKeys
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, HELD, JOIN
 from pingap.stages.waits import Waits
@@ -48,7 +48,7 @@ MOST_JOINS: Final = 4
 FOLLOW: Final = 10.0
 """Seconds between two times that who fetches is told of those that read along elsewhere."""
 
-_NO_LOCK: Final = Turn(ALONE, reason="no_lock")
+_NO_LOCK: Final = FlightAnswer(ALONE, reason="no_lock")
 
 
 def name_of(store: str, key: bytes) -> str:
@@ -65,11 +65,11 @@ def _unlist(table: dict[int, set[int]], sid: int, number: int) -> None:
 
 
 class _OpenAsk:
-    """One that has no turn yet."""
+    """One that has no answer yet."""
 
     __slots__ = ("answer", "ask", "failing", "flight", "held", "joins", "lock", "number", "owner", "until")
 
-    def __init__(self, ask: FlightAsk, owner: int, until: float, answer: asyncio.Future[Turn]) -> None:
+    def __init__(self, ask: FlightAsk, owner: int, until: float, answer: asyncio.Future[FlightAnswer]) -> None:
         self.ask = ask
         """As it was asked last: under a new ticket each time."""
         self.number = ask.ticket
@@ -125,12 +125,14 @@ class Flights:
 
     @property
     def waiting(self) -> int:
-        """Asks of this process that have no turn yet."""
+        """Asks of this process that have no answer yet."""
         return len(self._open)
 
     # -- asking -----------------------------------------------------------------------
 
-    def ask(self, store: str, key: bytes, sid: int, since: int, lock: float, has_stale: bool = False) -> Turn | Awaitable[Turn]:
+    def ask(
+        self, store: str, key: bytes, sid: int, since: int, lock: float, has_stale: bool = False
+    ) -> FlightAnswer | Awaitable[FlightAnswer]:
         """May this stream fetch the key? At once, or within `lock` seconds.
 
         store: the name of the store, the same in all processes. since: the number of the newest change (purge) of the key that is
@@ -143,17 +145,17 @@ class Flights:
         name, now = name_of(store, key), self._clock()
         seconds = self._unstorable.left(name, since, now)
         if seconds > 0:
-            return Turn(ALONE, reason="unstorable", seconds=seconds)
+            return FlightAnswer(ALONE, reason="unstorable", seconds=seconds)
         if len(self._open) >= MOST:
-            return Turn(FAILED, reason="overloaded", seconds=1.0)
+            return FlightAnswer(FAILED, reason="overloaded", seconds=1.0)
         owner = self._owners.of(name)
         ask = FlightAsk(self._next(), self._me, sid, name, since, lock, has_stale, self._context.members.seq)
         told = None
         if owner == self._me:
             told = self._table.asked(ask, now)
-            turn = self._turn(ask, owner, told, False)
-            if turn is not None:
-                return turn
+            answer = self._answer_of(ask, owner, told, False)
+            if answer is not None:
+                return answer
             self._schedule()
         one = _OpenAsk(ask, owner, now + lock, self._context.loop.create_future())
         self._open[one.number] = self._asks[ask.ticket] = one
@@ -189,22 +191,22 @@ class Flights:
         self._ticket += 1
         return self._ticket
 
-    def _turn(self, ask: FlightAsk, owner: int, told: FlightTold, is_late: bool) -> Turn | None:
+    def _answer_of(self, ask: FlightAsk, owner: int, told: FlightTold, is_late: bool) -> FlightAnswer | None:
         """None for what has to wait on."""
         verdict = told.verdict
         if verdict == FETCH:
             lease = FlightLease(self, ask.ticket, ask.name, ask.sid, told.since, owner)
             self._leases[ask.ticket] = lease
             self._leases_of.setdefault(ask.sid, set()).add(ask.ticket)
-            return Turn(FETCH, lease=lease, is_late=is_late)
+            return FlightAnswer(FETCH, lease=lease, is_late=is_late)
         if verdict == JOIN:
             growth = self._joins.of((told.fetcher, told.flight))
-            return Turn(JOIN, body=GrowingBody(growth)) if growth is not None else None
+            return FlightAnswer(JOIN, body=GrowingBody(growth)) if growth is not None else None
         if verdict == HELD:
             return None
         if verdict == ALONE and told.seconds > 0:
             self._unstorable.remember(ask.name, told.seconds, max(ask.since, told.since), self._clock())
-        return Turn(verdict, reason=told.reason, seconds=told.seconds, is_late=is_late)
+        return FlightAnswer(verdict, reason=told.reason, seconds=told.seconds, is_late=is_late)
 
     def _hold(self, one: _OpenAsk, told: FlightTold) -> None:
         """HELD, or JOIN of what has to be asked for first."""
@@ -228,21 +230,21 @@ class Flights:
                 self._left_to(told.teller, FlightLeft(told.ticket, self._me, told.name, self._context.members.seq))
             return
         self._unanswered.take(one.number)
-        turn = self._turn(one.ask, told.teller, told, True)
-        if turn is None:
+        answer = self._answer_of(one.ask, told.teller, told, True)
+        if answer is None:
             self._hold(one, told)
         else:
-            self._settle(one, turn)
+            self._settle(one, answer)
 
-    def _settle(self, one: _OpenAsk, turn: Turn) -> None:
-        """It has its turn."""
+    def _settle(self, one: _OpenAsk, answer: FlightAnswer) -> None:
+        """It has its answer."""
         if one.held:
-            turn = turn._replace(waited=self._clock() - one.held)
+            answer = answer._replace(waited=self._clock() - one.held)
         self._drop(one)
         if not one.answer.done():
-            one.answer.set_result(turn)
-        elif turn.lease is not None:
-            turn.lease.ended()
+            one.answer.set_result(answer)
+        elif answer.lease is not None:
+            answer.lease.ended()
 
     def _drop(self, one: _OpenAsk) -> None:
         """It waits for nothing any more."""
@@ -279,11 +281,13 @@ class Flights:
     def _was_silent(self, number: int, one: _OpenAsk) -> None:
         self._context.count("cache_flights_unanswered")
         self._leave(one)
-        self._settle(one, Turn(ALONE, reason="owner_silent"))
+        self._settle(one, FlightAnswer(ALONE, reason="owner_silent"))
 
     def _lock_over(self, number: int, one: _OpenAsk) -> None:
         self._leave(one)
-        self._settle(one, Turn(FAILED, reason=one.failing) if is_unreachable(one.failing) else Turn(ALONE, reason="lock_over"))
+        self._settle(
+            one, FlightAnswer(FAILED, reason=one.failing) if is_unreachable(one.failing) else FlightAnswer(ALONE, reason="lock_over")
+        )
 
     def _again(self, one: _OpenAsk, was_join: bool) -> None:
         """Asks anew, under another ticket: the owner is another one, or what it wanted to follow is not there any more."""
@@ -293,10 +297,10 @@ class Flights:
         now = self._clock()
         ask = one.ask
         if one.joins > MOST_JOINS:
-            self._settle(one, Turn(ALONE, reason="cannot_join"))
+            self._settle(one, FlightAnswer(ALONE, reason="cannot_join"))
             return
         if one.until <= now:
-            self._settle(one, Turn(ALONE, reason="lock_over"))
+            self._settle(one, FlightAnswer(ALONE, reason="lock_over"))
             return
         one.ask = FlightAsk(self._next(), self._me, ask.sid, ask.name, ask.since, one.until - now, ask.has_stale, self._context.members.seq)
         one.owner = self._owners.of(ask.name)
@@ -317,7 +321,7 @@ class Flights:
         if growth is None:
             self._again(one, True)
         else:
-            self._settle(one, Turn(JOIN, body=GrowingBody(growth)))
+            self._settle(one, FlightAnswer(JOIN, body=GrowingBody(growth)))
 
     def ended(self, sid: int) -> None:
         """The stream is over, in whatever way: it waits no more, and fetches no more unless the lease is kept."""
@@ -325,7 +329,7 @@ class Flights:
             one = self._open.get(number)
             if one is not None:  # else it was let fetch just now, in place of another of its stream
                 self._leave(one)
-                self._settle(one, Turn(FAILED, reason="client_closed"))
+                self._settle(one, FlightAnswer(FAILED, reason="client_closed"))
         for ticket in self._leases_of.pop(sid, ()):
             lease = self._leases.get(ticket)
             if lease is not None and not lease.is_kept:

@@ -8,7 +8,7 @@ from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.lease import FlightLease
 
 
-class Turn(NamedTuple):
+class FlightAnswer(NamedTuple):
     """The answer to `Flights.ask`."""
 
     kind: int
