@@ -68,7 +68,7 @@ class Site:
                 await asyncio.sleep(0.001)
                 out = self.stage.out()
                 found = next((one for one in out if isinstance(one, Routed | Response)), None)
-                self._left = [one for one in out if one is not found]
+                self._left += [one for one in out if isinstance(one, Response | Data) and one is not found]
         return found
 
     async def origin(self, asked: Routed, headers: str = FRESH, body: bytes = b"", **more: Any) -> list[Any]:
@@ -94,7 +94,7 @@ class Site:
     async def whole(self, sid: int, first: list[Any] | None = None) -> tuple[bytes, Any]:
         """The body that a client gets, which gives credit for what it reads; and the last of it."""
         out, body = [*(first or []), *self._left], b""
-        self._left = []
+        self._left = [one for one in self._left if one.sid != sid]
         async with asyncio.timeout(20):
             while True:
                 for at, one in enumerate(out):
@@ -112,6 +112,7 @@ class Site:
                             self.stage.give(credit(len(piece), sid=sid))
                 await asyncio.sleep(0.001)
                 out = self.stage.out()
+                self._left += [one for one in out if isinstance(one, Response | Data) and one.sid != sid]  # of others who read
 
 
 def status_of(answer: Any) -> str:
