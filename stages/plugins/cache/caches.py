@@ -36,14 +36,15 @@ class Caches:
         store = opened(rules.place, self._run_dir, self._log)
         parts = CacheParts(name, rules, store, self._stage)
         self._open.append(parts)
-        self._limit(parts)
+        self._suit(parts)
         return Caching(parts)
 
     def close(self, caching: Caching) -> None:
         """Nobody has its plugin any more."""
         parts = caching.parts
         self._open.remove(parts)
-        self._limit(parts)
+        if not self._is_ending:
+            self._suit(parts)
         parts.store.release(is_unwanted=not self._is_ending)
 
     def end(self) -> None:
@@ -54,11 +55,14 @@ class Caches:
         """Until their stores are; not longer than CLOSING."""
         await all_closed(CLOSING)
 
-    def _limit(self, parts: CacheParts) -> None:
-        """Tells what the namespace may have: 0 as well, for a store on disk still has what an older configuration said.
+    def _suit(self, parts: CacheParts) -> None:
+        """Tells its store what all caches that have it want now. Of several with one namespace the greatest bound counts; none is told
+        as well, for a store on disk still has what an older configuration said."""
+        from pingap.stages.plugins.cache.store.places import suit
 
-        Of several caches with one namespace the greatest bound counts.
-        """
+        places = [one.rules.place for one in self._open if one.store is parts.store]
+        if places:
+            suit(parts.store, places, self._log)
         bounds = [
             one.rules.namespace_max_size for one in self._open if one.store is parts.store and one.rules.namespace == parts.rules.namespace
         ]

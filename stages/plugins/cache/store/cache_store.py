@@ -18,6 +18,7 @@ import lmdb
 from msgspec.structs import replace
 
 from pingap.stages.caching.entry import PURGED_SOFTLY, CacheEntry, FileSpot, StoredAnswer
+from pingap.stages.caching.place import CachePlace
 from pingap.stages.plugins.cache.store.closings import close_in_thread, closing_of
 from pingap.stages.plugins.cache.store.committer import TICK, Committer
 from pingap.stages.plugins.cache.store.files import RWF_NOWAIT
@@ -63,6 +64,8 @@ class CacheStore:
         self._root = root
         self._log = log
         self._loop = loop
+        self.place: CachePlace | None = None
+        """What its room was found for."""
         self.users = 1
         """How often it was opened in this process."""
         self.counts = StoreCounts()
@@ -250,7 +253,7 @@ class CacheStore:
         shelf, committer = self._shelf, self._committer
         if shelf is None or committer is None or shelf.is_over():
             return None
-        room = self._root.room
+        room = self._room()
         most = room // 2 if room else 1 << 62
         reserved = expected or 0
         self._unseen = PARTS_STEP  # others may have taken it all since
@@ -288,7 +291,7 @@ class CacheStore:
         shelf = self._shelf
         if self._committer is not None:
             self.counts.evicted = self._committer.evictor.evicted
-        stats = StoreStats(self._root.path, "disk" if self._root.is_on_disk else "memory", self._root.room, 0, 0, 0, 0, 0, self.counts)
+        stats = StoreStats(self._root.path, "disk" if self._root.is_on_disk else "memory", self._room(), 0, 0, 0, 0, 0, self.counts)
         if shelf is not None:
             with suppress(lmdb.Error, OSError):
                 shelf.describe(stats, namespaces)
@@ -306,11 +309,23 @@ class CacheStore:
         """It is open, and on this loop."""
         return not self._is_closed and self._loop is loop
 
+    def keep_for(self, inactive: float) -> None:
+        """Seconds after which what nobody asked for goes; 0: never."""
+        if inactive != self._inactive:
+            self._inactive = inactive
+            self._aged = 0.0
+
     def resize(self, room: int) -> None:
-        """Bytes that it may take from now on."""
+        """Bytes that it may take from now on, in all processes."""
         self._root.room = room
-        if self._committer is not None:
-            self._committer.resize(room, self._root.reserve)
+        if self._shelf is not None:
+            self._shelf.table.room = room
+
+    def _room(self) -> int:
+        """What counts for all processes."""
+        if self._shelf is not None:
+            self._root.room = self._shelf.table.room
+        return self._root.room
 
     def close(self, is_unwanted: bool = False) -> None:
         self._is_closed = True
@@ -393,7 +408,7 @@ class CacheStore:
     def _may_grow(self, count: int, more: int) -> bool:
         """A body is about to grow by `count` bytes, of which `more` have to be reserved, and are then. All that grow, in all
         processes, have half of the room: they cannot be evicted."""
-        room, shelf = self._root.room, self._shelf
+        room, shelf = self._room(), self._shelf
         if room and shelf is not None:
             self._unseen += count
             wanted = self._growing.taken() + more
@@ -413,7 +428,7 @@ class CacheStore:
 
     def _tell_growing(self) -> None:
         parts = self._growing.taken()
-        if abs(parts - self._told_parts) > max(PARTS_STEP, self._root.room // 64):
+        if abs(parts - self._told_parts) > max(PARTS_STEP, self._room() // 64):
             self._told_parts = parts
             self._order(RoomOrder(self._future()))
 
@@ -456,7 +471,7 @@ class CacheStore:
             self._log("error", f"the cache {self._root.path} cannot be opened, nothing is stored: {opening.problem}")
             return
         room = self._root.room
-        keeper = Housekeeper(shelf, self._inactive, TICK)
+        keeper = Housekeeper(shelf, lambda: self._inactive, TICK)
         self._committer = Committer(
             shelf,
             room,

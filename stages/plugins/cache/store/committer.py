@@ -120,9 +120,16 @@ class Committer:
     def resize(self, room: int, reserve: int) -> None:
         """Bytes of the whole store from now on."""
         self._room, self._reserve = room, reserve
+        self.shelf.limit_index(room)
         self.evictor.room = room
 
     # -- the thread ---------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """What another process, or another configuration, says of the room."""
+        room = self.shelf.table.room
+        if room != self._room:
+            self.resize(room, room // 32)
 
     def _run(self) -> None:
         due = 0.0
@@ -130,6 +137,7 @@ class Committer:
             while not self._is_stopping or self.purger.running:
                 batch = self._next()
                 try:
+                    self._follow()
                     if batch:
                         self._work_twice(batch)
                     elif self.purger.running:

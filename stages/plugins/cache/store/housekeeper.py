@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -28,12 +29,11 @@ SELDOM: Final = 15
 
 
 class Housekeeper:
-    def __init__(self, shelf: StoreShelf, inactive: float, interval: float) -> None:
+    def __init__(self, shelf: StoreShelf, inactive: Callable[[], float], interval: float) -> None:
         """inactive: seconds after which what nobody asked for goes; 0: never. interval: seconds between two looks."""
         self._shelf = shelf
-        self._has_inactive = inactive > 0
-        self._share = interval * ROUND / inactive if inactive else 0.0
-        """Of all entries, each time."""
+        self._inactive = inactive
+        self._interval = interval
         self._looks = 0
         self._position = b""
         self.expired = 0
@@ -52,7 +52,9 @@ class Housekeeper:
         dead = self.bury(purger, writers)
         if shelf.writer == min((one for one in writers if one not in dead), default=0):
             self._looks += 1
-            steps = min(MOST_STEPS, 1 + int(entries * self._share / STEP)) if self._has_inactive else self._looks % SELDOM == 0
+            inactive = self._inactive()
+            share = self._interval * ROUND / inactive if inactive else 0.0  # of all entries, each time
+            steps = min(MOST_STEPS, 1 + int(entries * share / STEP)) if inactive else self._looks % SELDOM == 0
             for _ in range(steps):
                 if not self._walk(age):
                     break
@@ -161,4 +163,4 @@ class Housekeeper:
         return not is_end
 
     def _is_unwanted(self, spot: Spot, age: int) -> bool:
-        return self._has_inactive and (age - self._shelf.table.age(spot.slot)) % AGES > INACTIVE_STEPS
+        return self._inactive() > 0 and (age - self._shelf.table.age(spot.slot)) % AGES > INACTIVE_STEPS

@@ -84,6 +84,8 @@ class Index:
         )
         self.base = base
         self._data = os.path.join(path, "data.mdb")
+        self.most = 0
+        """Bytes that its file may have, if that is bounded: where it has more nothing is written to it."""
         self._lock_size = 0
         """Bytes of LMDB's table of readers: as many as READERS take, from the start."""
         self._grown = 0
@@ -126,11 +128,13 @@ class Index:
         """Waits for all others that write.
 
         A process that was killed while it read keeps pages from being used again until it is known to be dead: where the file
-        has grown, that is looked after at once, for a batch may be many transactions."""
+        has grown, that is looked after at once, for a batch may be many transactions. Raises lmdb.MapFullError, lmdb.Error."""
         size = self.size()
         if size > self._grown:
             self._grown = size
             self.forget_dead_readers()
+        if size > self.most > 0:
+            raise lmdb.MapFullError(f"it has {size} bytes, and may have {self.most}")
         return self._env.begin(write=True)
 
     def size(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -38,15 +38,31 @@ def opened(place: CachePlace, run_dir: str, log: Callable[[str, str], None], gra
     loop = asyncio.get_running_loop()
     if store is not None and store.is_usable(loop):
         store.users += 1
-        if place.max_size:
-            store.resize(place.max_size)
         return store
     run = 0 if place.kind == "disk" else run_of(run_dir)
     room, has_own_room = _room(place, path, log)
     _tell_of_others(place, log)
     root = StoreRoot(path, place.kind == "disk", room, run, has_own_room, make=partial(_make, place, path, run_dir))
     store = _stores[path] = CacheStore(root, place.inactive, log, loop, grace)
+    store.place = place
     return store
+
+
+def suit(store: CacheStore, places: Sequence[CachePlace], log: Callable[[str, str], None]) -> None:
+    """Its configuration has changed: of all that is said of it now the largest bound counts, and the longest time.
+
+    places: one at least, all of this store."""
+    store.keep_for(0.0 if any(not one.inactive for one in places) else max(one.inactive for one in places))
+    place = max(places, key=_largeness)
+    if store.place is None or _largeness(place) != _largeness(store.place):
+        store.place = place
+        store.resize(_room(place, store.name, log)[0])
+
+
+def _largeness(place: CachePlace) -> tuple[bool, int, int]:
+    if place.kind == "disk":
+        return not place.max_size, place.max_size, 0
+    return False, place.max_size, 0 if place.max_size else place.percent or 100
 
 
 def _path(place: CachePlace, run_dir: str) -> str:

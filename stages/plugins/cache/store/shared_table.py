@@ -1,4 +1,5 @@
-"""A small file that all processes of a store have mapped: how often each entry was asked for, ghosts, and whether the store is over.
+"""A small file that all processes of a store have mapped: how often each entry was asked for, ghosts, the room, and whether
+the store is over.
 
 All of it is allocated when it is made, so that writing there cannot fail later. Processes write without a lock: what counts is
 a byte of its own each time, and a touch that gets lost does no harm.
@@ -17,6 +18,9 @@ MAGIC: Final = b"pingap cache table 1\n"
 HEADER: Final = 4096
 _OVER: Final = 64
 """Byte of the header that says that another generation of the store has begun."""
+
+_ROOM: Final = 72
+"""Of the header: where the room is told, in eight bytes."""
 
 AGES: Final = 64
 """Times of the last touch that are told apart: the six upper bits of an entry's byte; its count is in the others."""
@@ -41,6 +45,15 @@ class SharedTable:
         self._touches = HEADER + 2 * self.slots
         self._view = memoryview(self._map)[HEADER : self._touches]
         self.ghosts = Ghosts(self._view)
+
+    @property
+    def room(self) -> int:
+        """Bytes that the store may take, for all processes; 0: as many as there are."""
+        return int.from_bytes(self._map[_ROOM : _ROOM + 8], "little")
+
+    @room.setter
+    def room(self, count: int) -> None:
+        self._map[_ROOM : _ROOM + 8] = count.to_bytes(8, "little")
 
     def is_over(self) -> bool:
         return self._map[_OVER] != 0

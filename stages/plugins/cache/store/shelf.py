@@ -15,10 +15,11 @@ from pingap.stages.plugins.cache.store.store_stats import StoreStats
 
 FEWEST_SLOTS = 1 << 10
 MOST_SLOTS = 1 << 22
-LEAST_MAP = 1 << 19
-"""Bytes of an index, at least. It may have half of the store's room: an index that grew beyond, since a reader was stopped while it read,
-is given up, with all that is in the store (LMDB's files never become smaller)."""
-UNLIMITED_MAP = 64 << 30
+LEAST_INDEX = 1 << 21
+"""Bytes that an index may have at least. Else it is half of the store's room: an index that grew beyond, since a reader was stopped
+while it read, is given up, with all that is in the store (LMDB's files never become smaller)."""
+MAP = 64 << 30
+"""Bytes of addresses for it, the same for all: whoever has fewer than another has used could not read it."""
 TABLE = "table"
 
 
@@ -41,7 +42,8 @@ class StoreShelf:
         try:
             if is_new:
                 allocate_lock(path)
-            self.index = Index(path, map_size or (max(room // 2, LEAST_MAP) if room else UNLIMITED_MAP), self.base)
+            self.index = Index(path, map_size or MAP, self.base)
+            self.limit_index(room)
         except BaseException:
             self.table.close()
             raise
@@ -75,6 +77,10 @@ class StoreShelf:
             return self.index.totals(reading).writers > 0
         finally:
             reading.abort()
+
+    def limit_index(self, room: int) -> None:
+        """room: bytes of the whole store."""
+        self.index.most = max(room // 2, LEAST_INDEX) if room else 0
 
     def is_over(self) -> bool:
         return self.table.is_over()

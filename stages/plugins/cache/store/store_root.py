@@ -100,6 +100,7 @@ class StoreRoot:
                     shelf = StoreShelf(self._generation(number), self.room, False, self._map_size)
                     try:
                         shelf.join()
+                        self._agree(shelf, is_first)
                     except BaseException:
                         shelf.close()
                         raise
@@ -161,6 +162,20 @@ class StoreRoot:
             away = max(0.0, time.time() - state.closed_wall)
             self.offset = state.closed + away - time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def _agree(self, shelf: StoreShelf, is_first: bool) -> None:
+        """All processes go by one room: what was said last counts."""
+        told = shelf.table.room
+        if not is_first and told and told != self.room:
+            if not self._has_own_room:
+                self.room = told
+            else:
+                now = f"{self.room:,} bytes" if self.room else "what the disk has"
+                self.notes.append(
+                    ("warn", f"the cache {self.path} may have {now} from now on: another process had it open with {told:,} bytes")
+                )
+        shelf.table.room = self.room
+        shelf.limit_index(self.room)
+
     def _clear(self, users: int) -> None:
         """Removes all that is stored, unless somebody has it open. Raises OSError."""
         lock = self._locked()
@@ -189,6 +204,7 @@ class StoreRoot:
             shelf = StoreShelf(path, self.room, True, self._map_size)
             try:
                 shelf.join()
+                shelf.table.room = self.room
                 self._write(StoreState(FORMAT, boot_id(), self._run, self.room, self.offset))
             except BaseException:
                 shelf.close()

@@ -523,7 +523,7 @@ async def test_a_burial_that_was_cut_short_is_done_again(tmp_path: Path, monkeyp
     shop = Shop(tmp_path, max_size=8_000_000)
     shelf = shop.store._shelf
     assert shelf is not None
-    keeper = Housekeeper(shelf, 0.0, 2.0)
+    keeper = Housekeeper(shelf, lambda: 0.0, 2.0)
     stray = generation(tmp_path) / "b99-1"
     stray.write_bytes(b"x")
     purger = Purger(shelf.index, shelf.writer)
@@ -570,3 +570,41 @@ def test_an_index_that_grows_while_it_is_opened_is_not_taken_for_cut(tmp_path: P
     really = lmdb.open
     monkeypatch.setattr(lmdb, "open", lambda *args, **more: GrowsWhileItIsAsked(really(*args, **more)))
     Index(str(tmp_path), 1 << 24, 0).close()
+
+
+def test_all_processes_go_by_one_room(tmp_path: Path) -> None:
+    """The second one is another instance's with the same directory: they would evict for ever what the other stores."""
+    roots = [StoreRoot(str(tmp_path / name), True, room, 0) for name, room in (("a", 8_000_000), ("a", 64_000_000))]
+    (tmp_path / "a").mkdir()
+    first = roots[0].opened()
+    assert first.table.room == 8_000_000
+    roots[1]._agree(first, is_first=False)
+    assert first.table.room == 64_000_000 and "64,000,000 bytes from now on" in roots[1].notes[0][1]
+    first.close()
+    roots[0].leave()
+
+
+async def test_the_largest_of_several_places_counts(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, max_size=8_000_000, inactive=60.0)
+    small, large = shop.place, shop.place._replace(max_size=20_000_000, inactive=600.0)
+    for said, room, inactive in (
+        ([small, large], 20_000_000, 600.0),
+        ([small], 8_000_000, 60.0),
+        ([small._replace(max_size=0), large._replace(inactive=0.0)], 0, 0.0),
+    ):
+        places.suit(shop.store, said, lambda level, text: None)
+        assert shop.store.stats().room == room and shop.store._inactive == inactive
+    shop.store.release()
+
+
+async def test_an_index_that_has_grown_too_large_is_given_up(tmp_path: Path) -> None:
+    """And not only where LMDB has no more addresses: other processes may have more."""
+    shop = Shop(tmp_path, max_size=8_000_000)
+    await shop.put(b"n\0k", b"1")
+    shelf = shop.store._shelf
+    assert shelf is not None
+    shelf.index.most = 4096
+    assert await shop.put(b"n\0k", b"1") == 0
+    await until(lambda: shop.store._shelf not in (None, shelf))
+    assert await shop.put(b"n\0k", b"1") and shop.store.stats().counts.resets == 1
+    shop.store.release()
