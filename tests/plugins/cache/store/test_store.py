@@ -8,11 +8,16 @@ from asyncio import Future
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from pingap.stages.caching.cache_rules import CacheRules
 from pingap.stages.caching.entry import PURGED_SOFTLY, FileSpot
+from pingap.stages.caching.place import CachePlace
+from pingap.stages.plugins.cache.caches import Caches
+from pingap.stages.plugins.cache.machine import Caching
+from pingap.stages.plugins.cache.parts import CacheStage
 from pingap.stages.plugins.cache.store import quotas
 from pingap.stages.plugins.cache.store.change import StoreChange
 from tests.plugins.cache.store.stores import Shop, entry, until
@@ -299,3 +304,33 @@ async def test_a_body_that_grew_is_counted_once_when_it_is_put(shop: Shop, monke
     assert part
     part.discard()
     await until(lambda: told() == 0)
+
+
+@pytest.mark.interpreted
+async def test_what_the_sections_of_a_configuration_say_together_counts(tmp_path: Path) -> None:
+    place = CachePlace("disk", str(tmp_path), 8_000_000, inactive=60.0)
+    caches = Caches(cast(CacheStage, None), str(tmp_path), lambda *words: None)
+
+    def opened(max_size: int, most: int) -> Caching:
+        return caches.open("c", CacheRules(place._replace(max_size=max_size), b"n", most))
+
+    def most() -> int:
+        shelf = store._shelf
+        assert shelf is not None
+        with shelf.index.reading() as txn:
+            return shelf.index.space(txn, b"n").most
+
+    first = opened(8_000_000, 2_000_000)
+    store = first.parts.store
+    second = opened(20_000_000, 3_000_000)
+    assert store.stats().room == 20_000_000
+    await until(lambda: most() == 3_000_000)
+    caches.close(second)
+    assert store.stats().room == 8_000_000
+    await until(lambda: most() == 2_000_000)
+    third = opened(8_000_000, 0)
+    caches.close(first)
+    await until(lambda: most() == 0)  # a bound that was taken away is gone
+    caches.end()
+    caches.close(third)
+    await caches.closed()
