@@ -246,7 +246,7 @@ class Committer:
                     if number and isinstance(order, PutOrder) and isinstance(order.body, PartFile)
                 )
                 parts = max(0, self._growing.taken() - landed)  # they count as files in this very transaction
-                if self._room and self.shelf.taken_of(change.totals, change.txn, parts) > self._room:
+                if placed and self._room and self.shelf.taken_of(change.totals, change.txn, parts) > self._room:
                     raise _NoRoomLeft
                 if parts != self._told_parts:
                     self.shelf.index.tell_part_bytes(change.txn, self.shelf.writer, parts)
@@ -284,7 +284,7 @@ class Committer:
             order.is_settled = True
         self._settle([(order, 0, "no_room") for order in puts])
         others = [order for order in batch if not isinstance(order, PutOrder | ReplaceOrder)]
-        if puts and others:
+        if others:
             self._work(others)
 
     def _undo(self, sizes: dict[int, tuple[int, int]]) -> None:

@@ -334,3 +334,13 @@ async def test_what_the_sections_of_a_configuration_say_together_counts(tmp_path
     caches.end()
     caches.close(third)
     await caches.closed()
+
+
+async def test_what_takes_no_room_is_done_where_there_is_none(shop: Shop) -> None:
+    await shop.put(b"n\0k", b"1", tags=(b"t",))
+    await grow_elsewhere(shop, 50_000_000)
+    async with asyncio.timeout(4):
+        results = await asyncio.gather(shop.put(b"n\0more", b"2"), shop.store.purge_all(b"n", False), shop.store.limit(b"n", 5_000_000))
+    assert results[0] == 0 and results[2] == 1
+    async with asyncio.timeout(4):
+        assert await shop.store.purge_all(b"n", False) == 0

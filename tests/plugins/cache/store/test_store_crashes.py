@@ -122,7 +122,8 @@ async def test_several_processes_keep_one_store_within_its_bound(workers: Worker
     for _ in range(15):
         for worker in three:
             workers.await_word(worker, "round")
-        assert shop.store.stats().taken <= SIZE * 1.1
+        # At once, but for an index that grew since somebody had to wait while it read: then as soon as others have evicted for it.
+        await until(lambda: shop.store.stats().taken <= SIZE * 1.1)
         await whole(shop)
     assert await whole(shop) > 20
     shop.store.release()
