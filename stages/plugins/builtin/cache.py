@@ -27,10 +27,9 @@ bypass_cookies = ["session", "wordpress_logged_in_*"]
 purge_ip_list = ["127.0.0.1", "10.0.0.0/8"]
 ```
 
-**Answers** have `X-Cache-Status`: `hit`, `miss`, `stale`, `stale-updating`, `expired`, `revalidated`, `revalidated-nocache`, `bypass`
-or `unavailable` ([what they mean](caching.md#in-a-word)); `X-Cache-Lock` in milliseconds, where a request waited for another's fetch;
-`Age`; and `Cache-Status` (RFC 9211;
-`cache_status`). How long it took to look is for logs: `{:cache_lookup_time}`.
+**Answers** have `X-Cache-Status`: `hit`, `miss`, `stale`, `stale-updating`, `expired`, `revalidated`, `revalidated-nocache`, `uncacheable`,
+`bypass` or `unavailable` ([what they mean](caching.md#in-a-word)); `X-Cache-Lock` in milliseconds, where a request waited for another's
+fetch; `Age`; and `Cache-Status` (RFC 9211; `cache_status`). How long it took to look is for logs: `{:cache_lookup_time}`.
 
 **Purging.** `PURGE` of a URL removes it with all its variants: 204. `/images/*` is all that begins so, `/*` the whole namespace (200
 with the number), and a request with `Cache-Tag` or `Surrogate-Key` all that has one of these tags. `Pingap-Purge: soft` makes it stale

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from pingap.stages.caching import words
 from pingap.stages.caching.cache_status import URI_MISS, forwarded, hit, without_status
 from pingap.stages.caching.entry import CacheEntry
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.exchange import Exchange
-
-_SILENT: Final = frozenset((words.UNCACHEABLE,))
-"""Of these X-Cache-Status says nothing, as the reference."""
 
 
 class CacheTelling:
@@ -60,7 +54,7 @@ class CacheTelling:
         head.headers.raw = without_status(head.headers.raw) + self._lines(word, ttl, stored is not None, detail, 0)
 
     def _lines(self, word: str, ttl: float | None, is_stored: bool, detail: str, status: int) -> bytes:
-        lines = b"" if word in _SILENT else b"x-cache-status: %b\r\n" % word.encode()
+        lines = b"x-cache-status: %b\r\n" % word.encode()
         if self.waited:
             lines += b"x-cache-lock: %dms\r\n" % round(self.waited * 1000)
         if not self._parts.rules.cache_status:

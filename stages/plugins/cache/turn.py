@@ -456,8 +456,6 @@ class CacheTurn:
         stale = self._stale
         if stale is not None and tells_of_all(status, self._headers):
             self._parts.store.drop(self._stored_under, stale.number)  # it is not what there is any more
-        if self._is_alone:
-            self._telling.forward, word = "bypass", words.BYPASS
         self._telling.passed(word, rule)
         self.ended()
         return CONTINUE

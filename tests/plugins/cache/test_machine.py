@@ -111,12 +111,13 @@ async def test_vary_keeps_an_answer_for_each_choice(site: Site) -> None:
 async def test_what_is_not_for_all_is_not_stored_and_remembered(site: Site, said: str) -> None:
     first = await site.answer(await site.ask(), said, b"mine")
     assert first.body == b"mine"
-    assert status_of(first) == ""
+    assert status_of(first) == "uncacheable"
     await site.settle()
     asked = [await site.ask(), await site.ask()]
     assert all(isinstance(one, Routed) for one in asked), "requests for what cannot be stored wait for each other"
     for one in asked:
-        assert (await site.answer(one, said, b"yours")).body == b"yours"
+        again = await site.answer(one, said, b"yours")
+        assert (again.body, status_of(again)) == (b"yours", "uncacheable"), "it was known before"
 
 
 # -- validation, stale -------------------------------------------------------------------
@@ -581,7 +582,7 @@ async def test_a_purge_goes_through_all_caches_of_a_location(
 async def test_what_a_cache_of_the_backends_says_of_itself_is_not_taken_for_ours(tmp_path: Path, said: str, asked: str) -> None:
     async with Site(tmp_path, bypass_cookies=["in"]) as site:
         answer = await site.answer(await site.ask(headers=asked), f"x-cache-status: HIT\nx-cache-lock: 7ms\n{said}")
-        expected = ["bypass"] if asked else ["miss"] if said == FRESH else []
+        expected = ["bypass"] if asked else ["miss"] if said == FRESH else ["uncacheable"]
         assert line(answer, "x-cache-status") == expected
         assert line(answer, "x-cache-lock") == []
 
