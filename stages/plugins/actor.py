@@ -349,7 +349,9 @@ class PluginsActor(OfStreams):
         self._over(done.sid)
         stream = self._by_sid.get(done.sid)
         if stream is not None:
-            self.streams.drop(stream)  # the answer did not wait for the rest of the request body
+            # The answer did not wait for the rest of the request body; or the client has left, and of an answer that was to outlive it
+            # (OUTLIVES) upstream hears that from here alone.
+            self._forget(stream, "done")
 
     def _taken(self, taken: Taken) -> None:
         """Accept sends the file that is the answer, or upstream has opened a tunnel: nothing more is needed from here."""

@@ -7,9 +7,11 @@ from time import monotonic
 
 import pytest
 
-from pingap.stages.messages import UNKNOWN, Cancel, Response
+from pingap.stages.itinerary import OUTLIVES
+from pingap.stages.messages import UNKNOWN, Cancel, Done, Response
 from pingap.stages.plugins.actor import LONGEST_FETCH
 from pingap.stages.plugins.cache.filling import PATIENCE, QUIET, SLOWEST, UNREAD
+from tests.kit.waiting import eventually
 from tests.plugins.script import SID, UPSTREAM, Stage, data
 
 FRESH = "cache-control: max-age=60"
@@ -54,6 +56,8 @@ async def test_a_client_that_pauses_is_not_taken_for_a_backend_that_stops(tmp_pa
         await stage.run(stage.response(FRESH, b"", ended=False, length=length))
         for _ in range(70):
             await stage.run(data(bytes(65536)))
+        [fill] = stage.actor._fills._by_sid.values()
+        await eventually(fill._sink.is_full)  # its file may have to be waited for
         now = monotonic()
         for number in range(4):
             stage.actor._sweep(now + number * QUIET)
@@ -107,3 +111,13 @@ async def test_a_stream_of_events_is_not_fetched_for_others(tmp_path: Path) -> N
         out = await stage.run(stage.response(FRESH + "\ncontent-type: Text/Event-Stream", b"data: 1\n\n", ended=False, length=UNKNOWN))
         assert out[0].body == b"data: 1\n\n" and not len(stage.actor._fills)
         assert Cancel(SID, "client_closed", True) in await stage.run(Cancel(SID, "client_closed"))
+
+
+async def test_what_is_not_stored_ends_with_its_client(tmp_path: Path) -> None:
+    async with cached(tmp_path) as stage:
+        routed = await stage.one(stage.request())
+        assert routed.plan & OUTLIVES and routed.watchers
+        await stage.run(stage.response("cache-control: no-store", b"begun ", ended=False, length=UNKNOWN))
+        out = await stage.run(Done(SID), Cancel(SID, "client_closed"))  # as accept says it to who watches
+        assert [one for one in out if isinstance(one, Cancel)] == [Cancel(SID, "done", True)], "upstream goes on for nobody"
+        assert stage.actor.held() == 0
