@@ -174,7 +174,8 @@ class Plugin(Generic[S]):
         self.settings = settings
 
     def check(self) -> Iterable[Trouble]:
-        """What is wrong with the settings that their model cannot say."""
+        """What is wrong with the settings that their model cannot say. Asked also where that has refused some keys, with their usual
+        values, as far as it has such: then only what it says of the keys that are written and right is told."""
         return ()
 
     def notes(self) -> Iterable[Trouble]:

@@ -664,6 +664,32 @@ async def test_a_broken_file_refuses_the_generation_and_says_where(
         assert answered.body == b"old"
 
 
+CHECKS = plugin(
+    """
+    def check(self):
+        if self.settings.parts < 1: yield "parts", "must be at least 1"
+        if self.settings.limit > 9: yield "limit", "must be at most 9"
+        if not self.settings.name: yield "name", "must not be empty"
+        {more}
+    def request(self, exchange): return CONTINUE
+    """,
+    """
+    class model(Settings):
+        limit: int = 10
+        parts: int = 1
+        name: str = ""
+    """,
+)
+
+
+@pytest.mark.parametrize(("more", "paths"), [("pass", {"parts", "limit"}), ("raise KeyError('limit')", {"limit"})])
+def test_a_plugins_own_check_runs_with_the_keys_that_its_model_takes(tmp_path: Path, more: str, paths: set[str]) -> None:
+    """What it has against keys that are not written, or are refused already, is not told; nor that it cannot live with that."""
+    found = checking.check("p", section(tmp_path, CHECKS.replace("{more}", more), limit="x", parts=0))
+    assert {problem.path.removeprefix("plugins.p.") for problem in found} == paths
+    assert len(found) == len(paths)
+
+
 async def test_paths_start_at_the_configuration_and_are_told_on_absolute(tmp_path: Path) -> None:
     section(tmp_path, plugin("def request(self, exchange): return reply(200, 'x')"))
     relative = {"category": "python", "path": "mine.py"}
