@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio import Future
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -258,10 +258,12 @@ async def test_bodies_that_grow_have_half_of_the_room_together(shop: Shop) -> No
     assert shop.store.part(4_000_000)
 
 
-async def grow_elsewhere(shop: Shop, count: int) -> None:
+@asynccontextmanager
+async def grown_elsewhere(shop: Shop, count: int) -> AsyncIterator[None]:
     """As another process that has the store open tells it."""
     shelf = shop.store._shelf
     assert shelf is not None
+    lock = shelf.files.join(99)
 
     def tell() -> None:
         change = StoreChange(shelf.index, shelf.files)
@@ -269,17 +271,19 @@ async def grow_elsewhere(shop: Shop, count: int) -> None:
         change.commit()
 
     await asyncio.get_running_loop().run_in_executor(None, tell)
+    yield
+    os.close(lock)
 
 
 async def test_what_grows_in_other_processes_counts(shop: Shop) -> None:
     part = shop.store.part(None)
     assert part
-    await grow_elsewhere(shop, 3_900_000)
-    assert shop.store.part(1_000_000) is None and shop.store.part(50_000)
-    for _ in range(4):
-        if (waits := part.write(bytes(65_536))) is not None:
-            await waits
-    assert part.failure == "no room"
+    async with grown_elsewhere(shop, 3_900_000):
+        assert shop.store.part(1_000_000) is None and shop.store.part(50_000)
+        for _ in range(4):
+            if (waits := part.write(bytes(65_536))) is not None:
+                await waits
+        assert part.failure == "no room"
 
 
 async def test_a_body_that_grew_is_counted_once_when_it_is_put(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,9 +342,7 @@ async def test_what_the_sections_of_a_configuration_say_together_counts(tmp_path
 
 async def test_what_takes_no_room_is_done_where_there_is_none(shop: Shop) -> None:
     await shop.put(b"n\0k", b"1", tags=(b"t",))
-    await grow_elsewhere(shop, 50_000_000)
-    async with asyncio.timeout(4):
+    async with grown_elsewhere(shop, 50_000_000), asyncio.timeout(4):
         results = await asyncio.gather(shop.put(b"n\0more", b"2"), shop.store.purge_all(b"n", False), shop.store.limit(b"n", 5_000_000))
-    assert results[0] == 0 and results[2] == 1
-    async with asyncio.timeout(4):
+        assert results[0] == 0 and results[2] == 1
         assert await shop.store.purge_all(b"n", False) == 0

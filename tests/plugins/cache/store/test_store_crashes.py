@@ -142,3 +142,38 @@ async def test_a_process_that_is_stopped_holds_up_nobody(workers: Workers, tmp_p
         async with asyncio.timeout(5):
             assert await waits
     shop.store.release()
+
+
+HELD = """
+import os, sys
+from pingap.stages.plugins.cache.store.shelf import StoreShelf
+shelf = StoreShelf(sys.argv[1], 0, False)
+reading = shelf.index.reading()
+reading.get(b"n", db=shelf.index.entries)
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
+async def test_a_process_that_is_stopped_while_it_reads_keeps_nobody_waiting(tmp_path: Path, end: signal.Signals) -> None:
+    """Pages that it sees are not used again: the index grows to half of the room at most, then the store begins anew. Of one that was
+    killed nothing is left."""
+    shop = Shop(tmp_path, max_size=6_000_000)
+    await shop.put(b"n\0k", b"1")
+    shelf = shop.store._shelf
+    assert shelf is not None
+    command = [sys.executable, "-c", HELD, shelf.path]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None and reader.stdout.readline() == "reading\n"
+        reader.send_signal(end)
+        largest = puts = 0
+        for number in range(200):
+            async with asyncio.timeout(5):
+                puts += await shop.put(b"n\0%d" % (number % 20), b"2") > 0
+            largest = max(largest, shop.store.stats().index_bytes)
+        resets = shop.store.stats().counts.resets
+        reader.kill()
+    assert puts > 190 and largest < 3_000_000 + 300_000
+    assert resets <= 1 if end == signal.SIGSTOP else (resets == 0 and largest < 1_000_000)
+    shop.store.release()
