@@ -91,6 +91,8 @@ class Committer:
         self._full = segment_size(room)
         self._writers = {SMALL: SegmentWriter(shelf.files), MAIN: SegmentWriter(shelf.files)}
         self._told_parts = 0
+        self._trouble = ""
+        """Why a record could not be written last: a word of StoreStats.refused."""
         self._most_bytes = min(BATCH_BYTES, room // 64) if room else BATCH_BYTES
         """Of the bodies of one batch, but for one that is larger: other processes do not know of them yet."""
         self._bodies = count(1)
@@ -403,7 +405,7 @@ class Committer:
         if placed is None:
             if isinstance(order, PutOrder) and isinstance(order.body, bytes):
                 self.shelf.files.remove_body(file)
-            raise NotStored("disk_full")
+            raise NotStored(self._trouble)
         return placed._replace(file=file, file_size=file_size)
 
     def _body_file(self, body: bytes) -> int:
@@ -427,7 +429,8 @@ class Committer:
             if not writer.number:
                 self._begin(writer, queue)
             at = writer.append(data)
-        except OSError:
+        except OSError as error:
+            self._trouble = word_of(error)
             if writer.number:
                 with suppress(OSError):
                     writer.undo(writer.size)

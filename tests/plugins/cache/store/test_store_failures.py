@@ -608,3 +608,33 @@ async def test_an_index_that_has_grown_too_large_is_given_up(tmp_path: Path) -> 
     await until(lambda: shop.store._shelf not in (None, shelf))
     assert await shop.put(b"n\0k", b"1") and shop.store.stats().counts.resets == 1
     shop.store.release()
+
+
+@pytest.mark.interpreted
+async def test_a_disk_that_fails_costs_what_it_fails_at_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(tmp_path, max_size=8_000_000)
+    for number in range(30):
+        assert await shop.put(b"n\0%d" % number, bytes(60_000))
+
+    def fail(*args: Any) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fail)
+        for number in range(10):
+            assert await shop.put(b"m\0%d" % number, b"2") == 0
+        part = shop.store.part(None)
+        assert part
+        if (waits := part.write(b"3")) is not None:
+            await waits
+        assert "Input/output" in part.failure and await shop.store.put(b"m\0p", entry(b"m\0p", 1), part, shop.store.mark()) == 0
+    stats = shop.store.stats()
+    assert stats.counts.refused == {"error": 10, "incomplete": 1} and stats.counts.resets == 0
+    assert stats.entries == 30 and stats.counts.evicted == 0  # nobody has to go for what is no want of room
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fail)
+        patch.setattr(os, "preadv", fail)
+        assert await shop.get(b"n\0" + b"1") is None
+    assert await shop.put(b"m\0again", b"4") and await shop.body(b"m\0again") == b"4"
+    assert await shop.body(b"n\0" + b"2") == bytes(60_000)
+    shop.store.release()
