@@ -29,14 +29,18 @@ def _told(rules: CacheRules, theirs: CacheRules, other: str) -> list[Told]:
     place, there = rules.place, theirs.place
     if (place.kind, place.path) != (there.kind, there.path):
         return _nested(place, there, other)
-    found, effect = [], "it is one store, and one of the two has no effect"
-    sizes = {(one.max_size, one.percent) for one in (place, there) if one.max_size or one.percent}
+    found = []
+    sizes = {(one.max_size, one.percent) for one in (place, there) if one.max_size or one.percent or one.kind == "disk"}
     if len(sizes) > 1:
-        found.append(("directory", f"has another max_size than {other}: {effect}", "write both alike"))
+        counts = (
+            "the larger counts, and to have none is the largest" if place.kind == "disk" else "the larger counts, and bytes before a part"
+        )
+        found.append(("directory", f"has another max_size than {other}: it is one store, and {counts}", "write both alike"))
     if place.inactive != there.inactive:
-        found.append(("directory", f"has another inactive than {other}: {effect}", "write both alike"))
+        said = f"has another inactive than {other}: it is one store, and the longer counts"
+        found.append(("directory", said, "write both alike"))
     if rules.namespace and rules.namespace == theirs.namespace and rules.namespace_max_size != theirs.namespace_max_size:
-        said = f"is another one than in {other}, for the same namespace: one of the two has no effect"
+        said = f"is another one than in {other}, for the same namespace: the larger counts, and to have none is the largest"
         found.append(("namespace_max_size", said, "write it alike"))
     return found
 

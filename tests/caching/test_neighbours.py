@@ -17,6 +17,7 @@ BOUND = {"namespace": "n", "namespace_max_size": "5mb"}
     ("first", "second", "said"),
     [
         (ONE_GB, {"directory": "/c/?max_size=2gb"}, ["directory: has another max_size than plugins.a"]),
+        (ONE_GB, {"directory": "/c?max_size=0"}, ["directory: has another max_size than plugins.a", "directory: without a max_size"]),
         ({"directory": "memory://?max_size=20"}, {"directory": "?max_size=5mb"}, ["directory: has another max_size than plugins.a"]),
         (ONE_GB, {"directory": "/c?max_size=1gb&inactive=1d", **BOUND}, ["directory: has another inactive than plugins.a"]),
         (BOUND, {"namespace": "n"}, ["namespace_max_size: is another one than in plugins.a"]),
