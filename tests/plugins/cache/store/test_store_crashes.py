@@ -167,6 +167,8 @@ async def test_a_process_that_is_stopped_while_it_reads_keeps_nobody_waiting(tmp
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout is not None and reader.stdout.readline() == "reading\n"
         reader.send_signal(end)
+        if end == signal.SIGKILL:
+            reader.wait()
         largest = puts = 0
         for number in range(200):
             async with asyncio.timeout(5):
