@@ -219,8 +219,11 @@ def _more_wrongs(path: str, kind: type[Plugin[Any]], section: Mapping[str, Any],
     Nothing where it cannot be made of these, as where a key is required, or where that is more than its code can bear."""
     right = what_is_right(kind.model, own)
     problems = _wrong_step(path, kind, section) if "step" in right else []
+    guessed = [key for key in own if key not in right]
     with suppress(Exception):
-        problems = [*_troubles(path, kind(kind.model.model_validate(right)), right), *problems]
+        found = _troubles(path, kind(kind.model.model_validate(right)), right)
+        # What is said of a key whose value is not the user's may be untrue.
+        problems = [*(one for one in found if not any(key in one.message for key in guessed)), *problems]
     return problems
 
 

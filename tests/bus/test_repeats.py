@@ -101,7 +101,11 @@ def test_on_the_way_of_requests_every_warning_goes_through_it() -> None:
             "plugins/cache/store/cache_store.py",
             'f"the cache {self._root.path} begins anew, empty: its index is no good any more ({problem})"',
         ),
-        ("plugins/cache/store/cache_store.py", 'f"the cache {self._root.path} cannot be opened, nothing is stored: {error}"'),
+        ("plugins/cache/store/cache_store.py", 'f"the cache {self._root.path} cannot be opened, nothing is stored: {opening.problem}"'),
+        (
+            "plugins/cache/store/cache_store.py",
+            'f"the cache {self._root.path} is not open yet, another process has it locked: nothing is stored until then"',
+        ),
         ("plugins/cache/store/store_root.py", 'f"the cache {self.path} begins empty: {problem}"'),
         ("plugins/compiler.py", '"a plugin failed to stop"'),  # once a generation
     }

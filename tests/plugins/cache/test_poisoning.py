@@ -229,6 +229,7 @@ async def test_a_page_that_is_not_for_all_is_not_given_out_stale_by_the_settings
         assert (await site.answer(bob, "", b"broken", status=503)).body == b"broken"
 
 
+@pytest.mark.interpreted
 async def test_what_is_no_longer_fresh_is_not_read_along(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await site.ask()
     out = await site.origin(first, "cache-control: max-age=5", b"", ended=False, length=10)
