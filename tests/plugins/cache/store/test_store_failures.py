@@ -336,15 +336,6 @@ async def test_what_nobody_asks_for_goes(tmp_path: Path, monkeypatch: pytest.Mon
     shop.store.release()
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Iterator[Path]:
-    run = tmp_path / "run/1"
-    run.mkdir(parents=True)
-    (run / "pid").write_text("1")
-    yield run
-    memory_place.remove_memory(str(run.parent))
-
-
 async def test_memory_is_shared_by_restarts_of_a_stage_and_emptied_for_a_new_run(run_dir: Path) -> None:
     logged: list[tuple[str, str]] = []
     place = CachePlace("memory", "", 2_000_000)

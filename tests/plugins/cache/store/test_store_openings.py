@@ -11,11 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from pingap.stages.caching.place import CachePlace
 from pingap.stages.plugins.cache.caches import Caches
-from pingap.stages.plugins.cache.store import memory_place, places
+from pingap.stages.plugins.cache.store import places
 from pingap.stages.plugins.cache.store.cache_store import CacheStore
 from pingap.stages.plugins.cache.store.closings import all_closed, closing_of
 from pingap.stages.plugins.cache.store.shelf import StoreShelf
@@ -110,15 +108,6 @@ async def test_a_generation_that_is_over_is_followed_by_another_without_a_mistak
     assert await shop.put(b"n\0k", b"2") and await shop.body(b"n\0k") == b"2"
     assert [text.rpartition(": ")[2] for _, text in shop.logged] == ["what was there has been given up"]
     shop.store.release()
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Iterator[Path]:
-    run = tmp_path / "run/1"
-    run.mkdir(parents=True)
-    (run / "pid").write_text("1")
-    yield run
-    memory_place.remove_memory(str(run.parent))
 
 
 async def test_memory_that_no_configuration_names_is_given_back_by_the_last_process(run_dir: Path) -> None:
