@@ -189,7 +189,7 @@ class Derivable(Protocol):
 
 
 class Kept(Protocol):
-    """What a cache has begun for a request, and ends with it (cache/turn.py)."""
+    """What a cache has begun for a request, and ends with it (cache/fetching.py)."""
 
     is_lasting: bool
     """The answer is wanted even when the client has left."""

@@ -78,31 +78,29 @@ async def places(fresh: RedisServer) -> AsyncIterator[Places]:
 
 async def test_many_that_are_refused_keep_nobody_out(fresh: RedisServer, places: Places) -> None:
     """20 that ask again and again, and places that are renewed all the while."""
-    passed: list[float] = []
-    flying, worst, stored = 0, 0, 0
-    began = time.monotonic()
+    passed, flying, worst, stored = 0, 0, 0, 0
 
     async def client() -> None:
-        nonlocal flying, worst
-        while time.monotonic() < began + 0.6:
+        nonlocal flying, passed, worst
+        while passed < 60:
             if lease := await places.take():
                 flying += 1
                 worst = max(worst, flying)
                 await asyncio.sleep(0.005)
                 flying -= 1
                 places.leases.end("k", lease)
-                passed.append(time.monotonic() - began)
+                passed += 1
 
     async def watch(redis: Any) -> None:
         nonlocal stored
-        while time.monotonic() < began + 0.6:
+        while passed < 60:
             stored = max(stored, redis.zcard("k"))
             await asyncio.sleep(0.01)
 
     with fresh.client() as redis:
-        await asyncio.gather(watch(redis), *(client() for _ in range(20)))
+        async with asyncio.timeout(20):  # they go on passing
+            await asyncio.gather(watch(redis), *(client() for _ in range(20)))
         assert worst <= MOST and 0 < stored <= MOST
-        assert len(passed) > 30 and sum(at > 0.4 for at in passed) > 5, "they go on passing"
         await eventually(lambda: places.store._sender is None)
         assert (redis.zcard("k"), len(places.leases)) == (0, 0)
 

@@ -1,7 +1,8 @@
 """The HTTP cache of the plugins stage. What it decides is in stages/caching/; this keeps, fetches and serves.
 
 machine         the hooks of one section: a hit at once, all else has a turn
-turn            one request: looked up, waited for, fetched, validated, stored      telling   what is said of it
+turn            one request until it is answered or goes on      fetching   on its way to the backend, and its answer: stored, or not
+cached_request  what both know of it      refreshing   behind a client's back      telling   what is said of it
 filling         answers on their way into the store, apart from their clients      sink   where they go      outcomes  what became of them
 parts           what a cache works with      caches   those of one process
 store/          what is kept, for all replicas      flights/   one fetch of a key at a time over all of them

@@ -13,7 +13,9 @@ from pingap.stages.caching.invalidating import is_unsafe, targets
 from pingap.stages.caching.reuse import PLAIN, asked_of, is_fresh
 from pingap.stages.headers import has_line
 from pingap.stages.plugins.cache import purge, serving
+from pingap.stages.plugins.cache.cached_request import CachedRequest
 from pingap.stages.plugins.cache.explain import explained
+from pingap.stages.plugins.cache.fetching import CacheFetch
 from pingap.stages.plugins.cache.flights.known import KnownOfKey
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.cache.probe import CACHE, probe_of
@@ -84,7 +86,7 @@ class Caching:
                 parts.requests[words.HIT] += 1
                 lines = _HIT + hit(entry.fresh_until - now) if rules.cache_status else _HIT
                 return serving.answer(found, method, headers, now, lines, store)
-        return CacheTurn(parts, exchange, key, headers, asked).begin(found)
+        return CacheTurn(CachedRequest(parts, exchange, key, headers, asked)).begin(found)
 
     def _let_by(self, exchange: Exchange) -> Result:
         """It is not for this cache."""
@@ -117,8 +119,8 @@ class Caching:
 
     def response(self, exchange: Exchange) -> Result | Awaitable[Result]:
         """A backend's answer."""
-        turn = exchange._caching
-        if turn is None:
+        fetch = exchange._caching
+        if fetch is None:
             if exchange.response is not None:
                 if exchange.context.get("cache_status") == words.BYPASS:
                     self._tell_bypass(exchange)
@@ -129,9 +131,9 @@ class Caching:
                         return _continued(orders)
             return CONTINUE
         stream = self._parts.stage.streams.by_sid.get(exchange._routed.sid)
-        if not isinstance(turn, CacheTurn) or stream is None or not turn.is_of(self._parts):
+        if not isinstance(fetch, CacheFetch) or stream is None or not fetch.is_of(self._parts):
             return CONTINUE
-        return turn.responded(stream)
+        return fetch.responded(stream)
 
     def _tell_bypass(self, exchange: Exchange) -> None:
         """It was not for the cache, and the client is told so, by one of the caches that it went past."""

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from time import monotonic, time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pingap.stages.caching.cache_rules import CacheRules
+from pingap.stages.caching.entry import StoredAnswer
 from pingap.stages.caching.vary import chosen_by
 from pingap.stages.plugins.cache.filling import Fills
 from pingap.stages.plugins.cache.flights.flights import Flights
@@ -70,10 +71,17 @@ class CacheStage:
         return chosen_by(names, headers)
 
 
+class Refreshes(Protocol):
+    """Who validates behind a client's back (refreshing.py, which knows this file)."""
+
+    def begin(self, request: Any, found: StoredAnswer) -> None:
+        """request: a CachedRequest that is answered with what is stale."""
+
+
 class CacheParts:
     """One section of the configuration."""
 
-    def __init__(self, name: str, rules: CacheRules, store: CacheStore, stage: CacheStage) -> None:
+    def __init__(self, name: str, rules: CacheRules, store: CacheStore, stage: CacheStage, refresher: Refreshes) -> None:
         """name: of the section."""
         self.name = name
         self.rules = rules
@@ -84,6 +92,7 @@ class CacheParts:
         self._told: Counter[str] = Counter()
         self.refreshing: set[bytes] = set()
         """What is validated in the background, by what it is stored under."""
+        self.refresher = refresher
 
     def untold(self) -> Counter[str]:
         """Requests since this was asked last."""

@@ -1,0 +1,107 @@
+"""One request as the cache has it, on its way from the look-up to its end: what is known of it, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from pingap.stages.caching.entry import CacheEntry, StoredAnswer
+from pingap.stages.caching.reuse import AskedFor, may_be_stale_on_error
+from pingap.stages.plugins.cache import serving
+from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
+from pingap.stages.plugins.cache.flights.lease import FlightLease
+from pingap.stages.plugins.cache.parts import CacheParts
+from pingap.stages.plugins.cache.telling import CacheTelling
+from pingap.stages.plugins.exchange import Exchange, Kept, Reply
+from pingap.stages.plugins.file_body import FileBody
+
+
+class CachedRequest:
+    """Mutable record; turn.py fills it, fetching.py ends it. A refresh in the background is one, too."""
+
+    __slots__ = (
+        "asked",
+        "exchange",
+        "headers",
+        "is_alone",
+        "is_behind",
+        "kept",
+        "key",
+        "lease",
+        "marker",
+        "opened",
+        "parts",
+        "stale",
+        "stored_under",
+        "telling",
+    )
+
+    def __init__(self, parts: CacheParts, exchange: Exchange, key: bytes, headers: bytes, asked: AskedFor) -> None:
+        """headers: of the request as it came to the cache."""
+        self.parts = parts
+        self.exchange = exchange
+        self.key = key
+        self.headers = headers
+        self.asked = asked
+        self.stored_under = key
+        """What an answer to this request is stored and fetched under, as far as is known: `key`, or that of a variant."""
+        self.marker: CacheEntry | None = None
+        self.stale: StoredAnswer | None = None
+        """What there is, and may not be used as it is."""
+        self.opened: FileBody | None = None
+        """Its body, while the backend is asked."""
+        self.telling = CacheTelling(parts, exchange)
+        self.lease: FlightLease | None = None
+        """Others wait to hear what comes of it."""
+        self.is_alone = False
+        """What came for others was not to be stored: nobody waits, and what comes for this one is judged all the same."""
+        self.is_behind = False
+        """No client has asked."""
+        self.kept: Kept | None = None
+        """What goes with it to the backend."""
+
+    def chosen_by(self, names: tuple[bytes, ...]) -> bytes:
+        """What the backend sees of this request in the lines that an answer says it varies by."""
+        return self.parts.stage.chosen_by(names, self.headers, self.exchange)
+
+    def may_be_stale(self) -> StoredAnswer | None:
+        """What is stale, if it is an answer where the backend fails."""
+        stale = self.stale
+        if stale is None or not may_be_stale_on_error(stale.entry, self.parts.store.now(), self.asked):
+            return None
+        return stale
+
+    def take_lease(self) -> FlightLease | None:
+        """It is somebody else's to tell of now."""
+        lease, self.lease = self.lease, None
+        return lease
+
+    def serve(
+        self, found: StoredAnswer, word: str, detail: str, is_stored: bool, body: GrowingBody | None, status: int
+    ) -> Reply | Awaitable[Reply]:
+        """From what is kept. body: one that is still growing. The others: CacheTelling.served. Raises BodyGone, as what is awaited does."""
+        now = self.parts.store.now()
+        lines = self.telling.served(found.entry, word, now, is_stored, detail, status)
+        method = self.exchange._routed.method
+        if body is not None:
+            return serving.answer_growing(found.entry, body, method, self.headers, now, lines)
+        stale = self.stale
+        opened = self.opened if stale is not None and stale.number == found.number else None
+        return serving.answer(found, method, self.headers, now, lines, self.parts.store if found.number else None, opened)
+
+    def over(self) -> None:
+        """Nothing more comes of it. May be said more than once."""
+        exchange = self.exchange
+        if self.kept is not None and exchange._caching is self.kept:
+            exchange._caching = None
+        lease = self.take_lease()
+        if lease is not None:
+            lease.ended()
+        if self.is_behind:
+            self.parts.refreshing.discard(self.stored_under)
+        if not exchange._has_client:  # nobody else says that it is over
+            self.parts.stage.over(exchange._routed.sid)
+
+
+def has_conditions(headers: bytes) -> bool:
+    """The client asks for a part, or only for what it does not have."""
+    return headers.find(b"range: ") >= 0 or headers.find(b"\nif-") >= 0 or headers.startswith(b"if-")
