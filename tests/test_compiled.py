@@ -116,6 +116,17 @@ def test_no_setter_says_a_type() -> None:
     assert found == []
 
 
+def test_no_setter_is_one_that_compiled_code_uses() -> None:
+    """That of a number would be called with the number as it is in a register, and takes an object: a segmentation fault."""
+    setters = {
+        f"{module}.{one.name}"
+        for module, tree in trees()
+        for one in ast.walk(tree)
+        if isinstance(one, ast.FunctionDef) and any(ast.unparse(mark).endswith(".setter") for mark in one.decorator_list)
+    }
+    assert {name.rpartition(".")[2] for name in setters} == {"status", "target", "upstream"}, "plugins set these, none of ours"
+
+
 def test_nobody_reads_a_cause_that_only_from_has_set() -> None:
     """`raise … from` sets none: what has a cause that is read sets it itself (HookError, guard.failure)."""
     read = {

@@ -319,7 +319,7 @@ class CacheStore:
         """Bytes that it may take from now on, in all processes."""
         self._root.room = room
         if self._shelf is not None:
-            self._shelf.table.room = room
+            self._shelf.table.set_room(room)
 
     def _room(self) -> int:
         """What counts for all processes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Any, Final
+from typing import Final
 
 from pingap.stages.plugins.cache.store.eviction import MOST_TOUCHES
 from pingap.stages.plugins.cache.store.ghosts import Ghosts
@@ -51,9 +51,9 @@ class SharedTable:
         """Bytes that the store may take, for all processes; 0: as many as there are."""
         return int.from_bytes(self._map[_ROOM : _ROOM + 8], "little")
 
-    @room.setter
-    def room(self, count: Any) -> None:  # any: compiled, nobody looks whether what is set has the type that a setter says
-        self._map[_ROOM : _ROOM + 8] = int(count).to_bytes(8, "little")
+    def set_room(self, count: int) -> None:
+        """Not a setter: compiled, that of a number is called with what it does not take."""
+        self._map[_ROOM : _ROOM + 8] = count.to_bytes(8, "little")
 
     def is_over(self) -> bool:
         return self._map[_OVER] != 0

@@ -173,7 +173,7 @@ class StoreRoot:
                 self.notes.append(
                     ("warn", f"the cache {self.path} may have {now} from now on: another process had it open with {told:,} bytes")
                 )
-        shelf.table.room = self.room
+        shelf.table.set_room(self.room)
         shelf.limit_index(self.room)
 
     def _clear(self, users: int) -> None:
@@ -204,7 +204,7 @@ class StoreRoot:
             shelf = StoreShelf(path, self.room, True, self._map_size)
             try:
                 shelf.join()
-                shelf.table.room = self.room
+                shelf.table.set_room(self.room)
                 self._write(StoreState(FORMAT, boot_id(), self._run, self.room, self.offset))
             except BaseException:
                 shelf.close()
