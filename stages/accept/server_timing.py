@@ -33,29 +33,30 @@ def timed(response: Response, started: float, now: float) -> Response:
     report = response.report
     if report is None or not (report.addr or _LOOKUP in report.context):
         return response
-    value = ", ".join(f"{name};dur={milliseconds}" for name, milliseconds in _parts(report, started, now))
+    value = ", ".join(_parts(report, started, now))
     return replace(response, headers=b"%bserver-timing: %b\r\n" % (response.headers, value.encode()))
 
 
-def _parts(report: Report, started: float, now: float) -> list[tuple[str, float]]:
-    parts: list[tuple[str, float]] = []
+def _parts(report: Report, started: float, now: float) -> list[str]:
+    # Text at once: compiled, a number that may be either would always be shown as one with a point.
+    parts: list[str] = []
     stamps = report.stamps
     if len(stamps) > _READY + 2 and stamps[_READY - 1]:
         connect, processing = _whole(stamps[_READY] - stamps[_READY - 1]), _whole(stamps[_READY + 2] - stamps[_READY])
-        parts = [("upstream.connect", connect), ("upstream.processing", processing)]
+        parts = [f"upstream.connect;dur={connect}", f"upstream.processing;dur={processing}"]
         if connect + processing:
-            parts.append(("upstream", connect + processing))
+            parts.append(f"upstream;dur={connect + processing}")
     context = report.context
-    for name, key, shown in (("cache.lookup", _LOOKUP, _fine), ("cache.lock", _LOCK, _whole)):
-        seconds = context.get(key)
-        if isinstance(seconds, float) and isfinite(seconds):
-            parts.append((name, shown(seconds)))
-    seconds_of = plugins_of(context)
-    times = [(f"plugin.{_NO_TOKEN.sub('_', name)}", _whole(seconds)) for name, seconds in seconds_of.items()]
-    parts += [(name, milliseconds) for name, milliseconds in times if milliseconds]
+    lookup, lock = context.get(_LOOKUP), context.get(_LOCK)
+    if isinstance(lookup, float) and isfinite(lookup):
+        parts.append(f"cache.lookup;dur={_fine(lookup)}")
+    if isinstance(lock, float) and isfinite(lock):
+        parts.append(f"cache.lock;dur={_whole(lock)}")
+    times = [(f"plugin.{_NO_TOKEN.sub('_', name)}", _whole(seconds)) for name, seconds in plugins_of(context).items()]
+    parts += [f"{name};dur={milliseconds}" for name, milliseconds in times if milliseconds]
     if total := sum(milliseconds for _, milliseconds in times):
-        parts.append(("plugin", total))
-    return [*parts, ("total", _whole(now - started))]
+        parts.append(f"plugin;dur={total}")
+    return [*parts, f"total;dur={_whole(now - started)}"]
 
 
 def _fine(seconds: float) -> float:
