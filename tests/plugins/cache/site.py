@@ -22,7 +22,7 @@ class Site:
         self.stage = Stage(self.plugins)
         self._sid = SID
         self._left: list[Any] = []
-        """What came together with what `got` returned, or for others than the one that `whole` has read."""
+        """What came together with what `ask` or `got` returned, or for others than the one that `whole` has read."""
 
     async def __aenter__(self) -> Self:
         await self.stage.__aenter__()
@@ -54,10 +54,10 @@ class Site:
     async def ask(self, target: str = "/a", headers: str = "", **more: Any) -> Any:
         """What a request leads to: a Routed for upstream, a Response for the client, or None while it waits."""
         sid = more.pop("sid", 0) or self.next()
-        out = [
-            one for one in await self.stage.run(self.stage.request(target, headers, sid=sid, **more)) if isinstance(one, Routed | Response)
-        ]
+        came = await self.stage.run(self.stage.request(target, headers, sid=sid, **more))
+        out = [one for one in came if isinstance(one, Routed | Response)]
         assert len(out) <= 1, out
+        self._left += [one for one in came if isinstance(one, Data)]
         return out[0] if out else None
 
     async def got(self, target: str = "/a", headers: str = "", **more: Any) -> Any:
