@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
+from typing import Any
 
 from pingap.stages.caching.entry import CacheEntry, StoredAnswer
-from pingap.stages.caching.reuse import AskedFor, may_be_stale_on_error
+from pingap.stages.caching.reuse import FRESH, AskedFor, decide, may_be_stale_on_error
 from pingap.stages.plugins.cache import serving
+from pingap.stages.plugins.cache.flights.flight_answer import FlightAnswer
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.lease import FlightLease
 from pingap.stages.plugins.cache.parts import CacheParts
@@ -70,6 +73,26 @@ class CachedRequest:
             return None
         return stale
 
+    def take_turn(self, answer: FlightAnswer) -> bool:
+        """It has been let fetch. False: what it would fetch has been stored meanwhile, and all who wait need only look."""
+        self.lease = answer.lease
+        if not (answer.is_late and self._is_there()):
+            return True
+        lease = self.take_lease()
+        if lease is not None:
+            lease.stored()
+        self.over()
+        return False
+
+    def _is_there(self) -> bool:
+        """It has been stored."""
+        found = self.parts.store.get(self.stored_under)
+        if isinstance(found, StoredAnswer):
+            return decide(found.entry, self.asked, self.parts.store.now()).kind == FRESH
+        if found is not None:
+            asyncio.ensure_future(found).add_done_callback(_ignored)
+        return False
+
     def take_lease(self) -> FlightLease | None:
         """It is somebody else's to tell of now."""
         lease, self.lease = self.lease, None
@@ -100,6 +123,11 @@ class CachedRequest:
             self.parts.refreshing.discard(self.stored_under)
         if not exchange._has_client:  # nobody else says that it is over
             self.parts.stage.over(exchange._routed.sid)
+
+
+def _ignored(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 def has_conditions(headers: bytes) -> bool:

@@ -8,7 +8,6 @@ from typing import Final
 from pingap.stages.caching.cache_rules import CacheRules
 from pingap.stages.plugins.cache.machine import Caching
 from pingap.stages.plugins.cache.parts import CacheParts, CacheStage
-from pingap.stages.plugins.cache.refreshing import CacheRefresher
 from pingap.stages.plugins.cache.store.closings import all_closed
 
 CLOSING: Final = 1.5
@@ -35,7 +34,7 @@ class Caches:
         from pingap.stages.plugins.cache.store.places import opened  # who has no cache does not load LMDB
 
         store = opened(rules.place, self._run_dir, self._log)
-        parts = CacheParts(name, rules, store, self._stage, CacheRefresher())
+        parts = CacheParts(name, rules, store, self._stage)
         self._open.append(parts)
         self._suit(parts)
         return Caching(parts)

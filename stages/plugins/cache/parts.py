@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from time import monotonic, time
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pingap.stages.caching.cache_rules import CacheRules
-from pingap.stages.caching.entry import StoredAnswer
 from pingap.stages.caching.vary import chosen_by
 from pingap.stages.plugins.cache.filling import Fills
 from pingap.stages.plugins.cache.flights.flights import Flights
 from pingap.stages.plugins.chain import Chain, CompiledPlugins
 from pingap.stages.plugins.exchange import Exchange
-from pingap.stages.plugins.stream import PluginStreams
+from pingap.stages.plugins.stream import NOTHING, PluginStreams
 
 if TYPE_CHECKING:
     from pingap.stages.plugins.cache.store.cache_store import CacheStore  # who has no cache does not load LMDB
-
-NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 Serve = Callable[[Exchange, Chain, int], None]
 
@@ -71,17 +67,10 @@ class CacheStage:
         return chosen_by(names, headers)
 
 
-class Refreshes(Protocol):
-    """Who validates behind a client's back (refreshing.py, which knows this file)."""
-
-    def begin(self, request: Any, found: StoredAnswer) -> None:
-        """request: a CachedRequest that is answered with what is stale."""
-
-
 class CacheParts:
     """One section of the configuration."""
 
-    def __init__(self, name: str, rules: CacheRules, store: CacheStore, stage: CacheStage, refresher: Refreshes) -> None:
+    def __init__(self, name: str, rules: CacheRules, store: CacheStore, stage: CacheStage) -> None:
         """name: of the section."""
         self.name = name
         self.rules = rules
@@ -92,7 +81,6 @@ class CacheParts:
         self._told: Counter[str] = Counter()
         self.refreshing: set[bytes] = set()
         """What is validated in the background, by what it is stored under."""
-        self.refresher = refresher
 
     def untold(self) -> Counter[str]:
         """Requests since this was asked last."""

@@ -5,16 +5,15 @@ What goes on has a companion (fetching.py), which takes the backend's answer.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Final
 
 from pingap.stages.caching import cache_status, words
 from pingap.stages.caching.entry import ALWAYS_VALIDATE, MARKER, CacheEntry, FileSpot, StoredAnswer
 from pingap.stages.caching.reuse import FRESH, STALE_WHILE, UNAVAILABLE, VALIDATE, decide, is_fresh
 from pingap.stages.caching.vary import variant_key
 from pingap.stages.errors import KINDS
-from pingap.stages.plugins.cache import serving
+from pingap.stages.plugins.cache import refreshing, serving
 from pingap.stages.plugins.cache.cached_request import CachedRequest
 from pingap.stages.plugins.cache.fetching import CacheFetch
 from pingap.stages.plugins.cache.flights.back_off import is_unreachable
@@ -30,7 +29,7 @@ MOST_LOOKS: Final = 4
 
 
 class CacheTurn:
-    """One request, or one refresh in the background."""
+    """One request of a client's."""
 
     __slots__ = ("_asked", "_exchange", "_headers", "_key", "_looks", "_parts", "_request", "_telling")
 
@@ -102,7 +101,7 @@ class CacheTurn:
         if use.kind == FRESH:
             return self._serve(found, words.HIT)
         if use.kind == STALE_WHILE:
-            self._parts.refresher.begin(self._request, found)
+            refreshing.begin(self._request, found)
             return self._serve(found, words.STALE_UPDATING, use.rule)
         if use.kind == UNAVAILABLE:
             return self._unavailable()
@@ -143,11 +142,7 @@ class CacheTurn:
         kind = answer.kind
         self._telling.waited += answer.waited
         if kind == FETCH:
-            self._request.lease = answer.lease
-            if answer.is_late and self._is_there():
-                self._found_stored()
-                return self._look()
-            return self._fetch()
+            return self._fetch() if self._request.take_turn(answer) else self._look()
         if kind == ALONE:
             self._request.is_alone = answer.reason == "unstorable"
             return self._fetch()
@@ -163,22 +158,6 @@ class CacheTurn:
             raise PageInstead(answer.reason if answer.reason in KINDS else "bad_gateway")
         self._telling.is_collapsed = True
         return self._look()
-
-    def _found_stored(self) -> None:
-        """Its turn to fetch came when that was done: all who wait need only look."""
-        lease = self._request.take_lease()
-        if lease is not None:
-            lease.stored()
-        self._request.over()
-
-    def _is_there(self) -> bool:
-        """It has been stored meanwhile."""
-        found = self._parts.store.get(self._request.stored_under)
-        if isinstance(found, StoredAnswer):
-            return decide(found.entry, self._asked, self._parts.store.now()).kind == FRESH
-        if found is not None:
-            asyncio.ensure_future(found).add_done_callback(_ignored)
-        return False
 
     def _join(self, answer: FlightAnswer) -> Result | Awaitable[Result]:
         """Somebody fetches it, and it is growing."""
@@ -236,19 +215,6 @@ class CacheTurn:
         CacheFetch(self._request).begin()
         return CONTINUE
 
-    def sent_behind(self, answer: FlightAnswer) -> bool:
-        """What a refresh in the background is told: whether it goes on to the backend."""
-        request = self._request
-        if answer.kind != FETCH:
-            request.over()
-            return False
-        request.lease = answer.lease
-        if answer.is_late and self._is_there():
-            self._found_stored()
-            return False
-        CacheFetch(request).begin()
-        return True
-
     # -- what the client gets ---------------------------------------------------------------------
 
     def _serve(self, found: StoredAnswer, word: str, detail: str = "", body: GrowingBody | None = None) -> Result | Awaitable[Result]:
@@ -283,8 +249,3 @@ def _is_shared(entry: CacheEntry) -> bool:
     """Whoever waits for another's fetch may use what comes of it. Else each has to ask the backend, and they need not do so one after
     the other: `no-cache`, `max-age=0`."""
     return not entry.flags & ALWAYS_VALIDATE and (entry.lifetime > 0 or entry.stale_while > 0)
-
-
-def _ignored(done: asyncio.Future[Any]) -> None:
-    if not done.cancelled():
-        done.exception()
