@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pingap.stages.caching.entry import CacheEntry, StoredAnswer
@@ -13,8 +13,9 @@ from pingap.stages.plugins.cache.flights.flight_answer import FlightAnswer
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.lease import FlightLease
 from pingap.stages.plugins.cache.parts import CacheParts
+from pingap.stages.plugins.cache.stored_bodies import BodyGone
 from pingap.stages.plugins.cache.telling import CacheTelling
-from pingap.stages.plugins.exchange import Exchange, Kept, Reply
+from pingap.stages.plugins.exchange import CONTINUE, Exchange, Kept, Reply, Result
 from pingap.stages.plugins.file_body import FileBody
 
 
@@ -99,9 +100,47 @@ class CachedRequest:
         return lease
 
     def serve(
-        self, found: StoredAnswer, word: str, detail: str, is_stored: bool, body: GrowingBody | None, status: int
+        self,
+        found: StoredAnswer,
+        word: str,
+        lost: Callable[[bool], Result | Awaitable[Result]],
+        detail: str = "",
+        status: int = 0,
+        is_stored: bool = False,
+        body: GrowingBody | None = None,
+    ) -> Result | Awaitable[Result]:
+        """From what is kept, to the client, if there is one. With that it is over. lost: what becomes of it where its body cannot be had;
+        True: it never will. body: one that is still growing. The others: CacheTelling.served."""
+        self.over()
+        if not self.exchange._has_client:
+            return CONTINUE
+        try:
+            answer = self._answer(found, word, detail, status, is_stored, body)
+        except BodyGone as gone:
+            return self._lost(found, word, gone.is_lost, lost)
+        return answer if isinstance(answer, Reply) else self._served_later(found, word, answer, lost)
+
+    async def _served_later(
+        self, found: StoredAnswer, word: str, answer: Awaitable[Reply], lost: Callable[[bool], Result | Awaitable[Result]]
+    ) -> Result:
+        try:
+            return await answer
+        except BodyGone as gone:
+            result = self._lost(found, word, gone.is_lost, lost)
+        return await result if isinstance(result, Awaitable) else result
+
+    def _lost(
+        self, found: StoredAnswer, word: str, is_lost: bool, lost: Callable[[bool], Result | Awaitable[Result]]
+    ) -> Result | Awaitable[Result]:
+        self.telling.uncount(word)
+        if is_lost:
+            self.parts.store.drop(self.stored_under, found.number)
+        return lost(is_lost)
+
+    def _answer(
+        self, found: StoredAnswer, word: str, detail: str, status: int, is_stored: bool, body: GrowingBody | None
     ) -> Reply | Awaitable[Reply]:
-        """From what is kept. body: one that is still growing. The others: CacheTelling.served. Raises BodyGone, as what is awaited does."""
+        """Raises BodyGone, as what is awaited does."""
         now = self.parts.store.now()
         lines = self.telling.served(found.entry, word, now, is_stored, detail, status)
         method = self.exchange._routed.method

@@ -30,7 +30,6 @@ from pingap.stages.plugins.cache.outcomes import fails_others, tell
 from pingap.stages.plugins.cache.parts import CacheParts
 from pingap.stages.plugins.cache.passing_part import PassingPart, parts_asked_for
 from pingap.stages.plugins.cache.sink import TOO_LARGE, StoreSink
-from pingap.stages.plugins.cache.stored_bodies import BodyGone
 from pingap.stages.plugins.cache.whole_body import WholeBodyFailed, WholeBodySink, is_small, wants_whole
 from pingap.stages.plugins.exchange import CONTINUE, PageInstead, Reply, Result, reply
 from pingap.stages.plugins.pieces import Pieces
@@ -321,31 +320,14 @@ class CacheFetch:
         found: StoredAnswer,
         word: str,
         detail: str = "",
+        status: int = 0,
         is_stored: bool = False,
         body: GrowingBody | None = None,
-        status: int = 0,
     ) -> Result | Awaitable[Result]:
-        """As CachedRequest.serve, where somebody is there to get it."""
-        self._request.over()
-        if not self._exchange._has_client:
-            return CONTINUE
-        try:
-            answer = self._request.serve(found, word, detail, is_stored, body, status)
-        except BodyGone as gone:
-            return self._gone(found, word, gone)
-        return answer if isinstance(answer, Reply) else self._served_later(found, word, answer)
+        return self._request.serve(found, word, self._gone, detail, status, is_stored, body)
 
-    async def _served_later(self, found: StoredAnswer, word: str, answer: Awaitable[Reply]) -> Result:
-        try:
-            return await answer
-        except BodyGone as gone:
-            return self._gone(found, word, gone)
-
-    def _gone(self, found: StoredAnswer, word: str, gone: BodyGone) -> Result:
-        """Its body went while the backend was asked."""
-        self._telling.uncount(word)
-        if gone.is_lost:
-            self._parts.store.drop(self._request.stored_under, found.number)
+    def _gone(self, is_lost: bool) -> Result:
+        """The body of what there is went while the backend was asked."""
         self._telling.count(words.FAILED)
         return reply(503, "", [("cache-control", "no-store"), ("retry-after", "0")])
 

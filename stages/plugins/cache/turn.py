@@ -21,7 +21,7 @@ from pingap.stages.plugins.cache.flights.flight_answer import FlightAnswer
 from pingap.stages.plugins.cache.flights.growing_body import GrowingBody
 from pingap.stages.plugins.cache.flights.verdicts import ALONE, FAILED, FETCH, JOIN
 from pingap.stages.plugins.cache.stored_bodies import BodyGone, open_stored
-from pingap.stages.plugins.exchange import CONTINUE, PageInstead, Reply, Result, reply
+from pingap.stages.plugins.exchange import CONTINUE, PageInstead, Result, reply
 from pingap.stages.plugins.file_body import FileBody
 
 MOST_LOOKS: Final = 4
@@ -208,8 +208,7 @@ class CacheTurn:
         """Its body cannot be had: it is as if it were not there."""
         if gone.is_lost:
             self._parts.store.drop(self._request.stored_under, stale.number)
-        self._request.stale = None
-        self._telling.forward = cache_status.URI_MISS
+        self._forget_stale()
 
     def _sent_on(self) -> Result:
         CacheFetch(self._request).begin()
@@ -218,31 +217,18 @@ class CacheTurn:
     # -- what the client gets ---------------------------------------------------------------------
 
     def _serve(self, found: StoredAnswer, word: str, detail: str = "", body: GrowingBody | None = None) -> Result | Awaitable[Result]:
-        """As CachedRequest.serve."""
-        self._request.over()
-        try:
-            answer = self._request.serve(found, word, detail, False, body, 0)
-        except BodyGone as gone:
-            return self._gone(found, word, gone)
-        return answer if isinstance(answer, Reply) else self._served_later(found, word, answer)
+        return self._request.serve(found, word, self._missed_after_all, detail, body=body)
 
-    async def _served_later(self, found: StoredAnswer, word: str, answer: Awaitable[Reply]) -> Result:
-        try:
-            return await answer
-        except BodyGone as gone:
-            result = self._gone(found, word, gone)
-        return await result if isinstance(result, Awaitable) else result
-
-    def _gone(self, found: StoredAnswer, word: str, gone: BodyGone) -> Result | Awaitable[Result]:
-        """Its body cannot be had: as if nothing were stored."""
-        self._telling.uncount(word)
-        if gone.is_lost:
-            self._parts.store.drop(self._request.stored_under, found.number)
-        else:
+    def _missed_after_all(self, is_lost: bool) -> Result | Awaitable[Result]:
+        """The body of what was found cannot be had: as if nothing were stored."""
+        if not is_lost:
             self._looks = MOST_LOOKS  # nobody is to look for it there again
+        self._forget_stale()
+        return self._missed()
+
+    def _forget_stale(self) -> None:
         self._request.stale = None
         self._telling.forward = cache_status.URI_MISS
-        return self._missed()
 
 
 def _is_shared(entry: CacheEntry) -> bool:
