@@ -357,7 +357,7 @@ class FlightTold(Message, frozen=True, tag=85):
     teller: int
     name: str
     verdict: int
-    """`stages/plugins/cache/flights/turns.py`"""
+    """`stages/plugins/cache/flights/verdicts.py`"""
     since: int = 0
     """With which the fetch counts as begun."""
     reason: str = ""

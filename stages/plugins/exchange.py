@@ -191,8 +191,9 @@ class Derivable(Protocol):
 class Kept(Protocol):
     """What a cache has begun for a request, and ends with it (cache/fetching.py)."""
 
-    is_lasting: bool
-    """The answer is wanted even when the client has left."""
+    @property
+    def is_lasting(self) -> bool:
+        """The answer is wanted even when the client has left."""
 
     def failed(self, kind: str) -> Reply | Awaitable[Any] | None:
         """No backend has answered (stages/errors.py has the kinds). What takes the place of the error page, or that to await; None when

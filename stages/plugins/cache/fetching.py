@@ -43,7 +43,7 @@ REMEMBERED: Final = 60.0
 class CacheFetch:
     """One request on its way to the backend and back."""
 
-    __slots__ = ("_exchange", "_headers", "_is_validating", "_key", "_mark", "_parts", "_request", "_requested", "_telling", "is_lasting")
+    __slots__ = ("_exchange", "_headers", "_is_validating", "_key", "_mark", "_parts", "_request", "_requested", "_telling")
 
     def __init__(self, request: CachedRequest) -> None:
         self._request = request
@@ -56,7 +56,10 @@ class CacheFetch:
         """The store's, from before the backend was asked."""
         self._requested = 0.0
         self._is_validating = False
-        self.is_lasting = False
+
+    @property
+    def is_lasting(self) -> bool:
+        return self._request.lease is not None
 
     def begin(self) -> None:
         """The request goes on, with what the cache wants of the backend in place of what the client wants."""
@@ -64,7 +67,6 @@ class CacheFetch:
         request.kept = exchange._caching = self
         self._telling.is_sent = True
         if request.lease is not None:
-            self.is_lasting = True
             request.lease.keep()
         self._mark = parts.store.mark()
         self._requested = parts.store.now()

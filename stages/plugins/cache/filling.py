@@ -2,7 +2,7 @@
 
 A long answer that may be stored is split. This is its source half: what upstream sends goes through the transformers of the hooks
 that came before the cache, and into a part file of the store. Upstream gets credit for what is written, so that a client that reads
-slowly holds up nobody; each client has a body of its own that reads the file as it grows (flights/growing.py).
+slowly holds up nobody; each client has a body of its own that reads the file as it grows (flights/growing_body.py).
 """
 
 from __future__ import annotations

@@ -147,19 +147,22 @@ class Caching:
     def unanswered(self, exchange: Exchange) -> None:
         """Of a request that may change something, and whose client or way to the backend broke off: nobody knows whether it has. What its
         URL has is not given out again before the backend has been asked, and stays for when that fails."""
-        routed, head, store = exchange._routed, exchange.response, self._parts.store
-        status = 200 if head is None else head.status
-        for host, target in targets(routed.method, status, routed.peer.scheme.encode(), routed.host, exchange._target, b""):
-            store.purge_url(self._parts.rules.keys.url_of(routed.peer.scheme.encode(), host, target), True).add_done_callback(_ignored)
+        head = exchange.response
+        for order in self._purge_changed(exchange, 200 if head is None else head.status, b"", True):
+            order.add_done_callback(_ignored)
 
     def _invalidate(self, exchange: Exchange) -> list[asyncio.Future[int]]:
         """What an unsafe method may have changed is not used any more (RFC 9111 section 4.4). Done when these are."""
-        routed, head = exchange._routed, exchange.response
+        head = exchange.response
         assert head is not None
-        parts = self._parts
-        scheme = routed.peer.scheme.encode()
-        changed = targets(routed.method, head.status, scheme, routed.host, exchange._target, head.headers.raw)
-        return [parts.store.purge_url(parts.rules.keys.url_of(scheme, host, target), False) for host, target in changed]
+        return self._purge_changed(exchange, head.status, head.headers.raw, False)
+
+    def _purge_changed(self, exchange: Exchange, status: int, headers: bytes, is_soft: bool) -> list[asyncio.Future[int]]:
+        """status, headers: of the answer."""
+        parts, routed = self._parts, exchange._routed
+        scheme = _SCHEMES[routed.peer.scheme]
+        changed = targets(routed.method, status, scheme, routed.host, exchange._target, headers)
+        return [parts.store.purge_url(parts.rules.keys.url_of(scheme, host, target), is_soft) for host, target in changed]
 
 
 def _ignored(done: asyncio.Future[int]) -> None:

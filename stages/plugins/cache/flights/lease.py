@@ -49,7 +49,6 @@ class FlightLease:
         "since",
         "state",
         "ticket",
-        "told",
     )
 
     def __init__(self, holder: LeaseHolder, ticket: int, name: str, sid: int, since: int, owner: int) -> None:
@@ -68,8 +67,6 @@ class FlightLease:
         """Other processes that read along, or have."""
         self.is_followed = False
         """One of them has said so since this was set to False."""
-        self.told = 0
-        """Bytes of which they know."""
         self.is_kept = False
 
     @property
