@@ -240,6 +240,18 @@ async def test_with_the_lock_over_in_a_second_try_nobody_rushes(fleet: FlightFle
     assert (asked[2].kind, asked[2].answer.reason) == (FAILED, "gateway_timeout")
 
 
+async def test_nor_does_anybody_whose_owner_dies_just_then(fleet: FlightFleet) -> None:
+    """The table of actors may be here before this process comes to look at its deadlines."""
+    key = fleet.key_of(101)
+    asked = [fleet[100].ask(SID + number, key) for number in range(3)]
+    fleet.deliver()
+    asked[0].lease.failed("gateway_timeout")
+    fleet.deliver()
+    fleet.now += LOCK
+    fleet.kill(101)
+    assert (asked[2].kind, asked[2].answer.reason) == (FAILED, "gateway_timeout")
+
+
 async def test_a_status_is_an_answer_to_one_and_keeps_nobody_else_from_asking(fleet: FlightFleet) -> None:
     key = fleet.key_of(101)
     asked = [fleet[100 + number % 3].ask(SID + number, key) for number in range(8)]

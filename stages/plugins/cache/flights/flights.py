@@ -285,9 +285,12 @@ class Flights:
 
     def _lock_over(self, number: int, one: _OpenAsk) -> None:
         self._leave(one)
-        self._settle(
-            one, FlightAnswer(FAILED, reason=one.failing) if is_unreachable(one.failing) else FlightAnswer(ALONE, reason="lock_over")
-        )
+        self._waited_enough(one)
+
+    def _waited_enough(self, one: _OpenAsk) -> None:
+        """It goes alone; but not where the origin was not to be reached meanwhile, or all would in the end."""
+        is_down = is_unreachable(one.failing)
+        self._settle(one, FlightAnswer(FAILED, reason=one.failing) if is_down else FlightAnswer(ALONE, reason="lock_over"))
 
     def _again(self, one: _OpenAsk, was_join: bool) -> None:
         """Asks anew, under another ticket: the owner is another one, or what it wanted to follow is not there any more."""
@@ -300,7 +303,7 @@ class Flights:
             self._settle(one, FlightAnswer(ALONE, reason="cannot_join"))
             return
         if one.until <= now:
-            self._settle(one, FlightAnswer(ALONE, reason="lock_over"))
+            self._waited_enough(one)
             return
         one.ask = FlightAsk(self._next(), self._me, ask.sid, ask.name, ask.since, one.until - now, ask.has_stale, self._context.members.seq)
         one.owner = self._owners.of(ask.name)
