@@ -1,7 +1,7 @@
 """Accept: owns the client connections and the life of every stream.
 
     actor.py        its life; compiled.py: what it keeps of a configuration
-    doors.py        the listeners; door.py: the server that each belongs to, certificates.py: which it shows
+    doors.py        the listeners; door.py: the server that each belongs to, certificates/: which it shows
     connections.py  all connections: how many there may be, whose time is up
     entry.py        how one begins: origin.py, the PROXY protocol (proxy_protocol.py, pure), TLS
     outlet.py       what connections hold to write, whatever they speak

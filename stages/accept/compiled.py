@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pingap.config.model import Server, Snapshot
 from pingap.observability.access_format import Render
 from pingap.stages.accept.access_lines import compile_lines
-from pingap.stages.accept.certificates import Choice, compile_choices
+from pingap.stages.accept.certificates.choice import Choice, compile_choices
 from pingap.stages.accept.hidden import Hidden
 from pingap.stages.accept.patience import Patience, PatienceOf
 from pingap.stages.error_page import ErrorPages

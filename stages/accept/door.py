@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pingap.config.model import Server
-from pingap.stages.accept.certificates import Chooser
+from pingap.stages.accept.certificates.chooser import Chooser
 from pingap.stages.forwarded import Trust
 from pingap.stages.http1.engine import HeadParser
 from pingap.stages.http1.rules import HeadLimits

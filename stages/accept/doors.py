@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Set
 from typing import Any, Final
 
 from pingap.config.model import Server
-from pingap.stages.accept.certificates import Choice, Chooser
+from pingap.stages.accept.certificates.choice import Choice
+from pingap.stages.accept.certificates.chooser import Chooser
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door, limits_of
 from pingap.stages.accept.entry import ConnectionEntry

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pingap.config.model import Certificate, Server, Snapshot
-from pingap.stages.accept.certificates import Choice, compile_choices
+from pingap.stages.accept.certificates.choice import Choice, compile_choices
 from tests.e2e.certificate import self_signed
 
 WEB = Server(addr=(), global_certificates=True)

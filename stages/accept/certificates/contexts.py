@@ -1,0 +1,41 @@
+"""Contexts of the TLS library: made of a server's keys and of a certificate, and the same for the same."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from pingap.config.model import Certificate, Server
+from pingap.config.tls_library import load_into
+
+_VERSIONS: Final = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
+
+_in_use: Final[WeakValueDictionary[tuple[Any, ...], ssl.SSLContext]] = WeakValueDictionary()
+"""By all that goes into one. To make one takes 1.6 ms, for hundreds of certificates a stall at every reload, be it of a location."""
+
+
+def set_up(context: ssl.SSLContext, server: Server) -> None:
+    """The keys of a server that are not about its certificates."""
+    context.maximum_version = ssl.TLSVersion.MAXIMUM_SUPPORTED  # or the next line might make them cross
+    context.minimum_version = _VERSIONS[server.tls_min_version]
+    context.maximum_version = _VERSIONS[server.tls_max_version]
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
+    context.set_ciphers(server.tls_cipher_list or "DEFAULT")
+    if server.tls_ciphersuites:
+        choose: Any = getattr(context, "set_ciphersuites", None)  # config.values has refused the key where it is missing
+        choose(server.tls_ciphersuites)
+    context.set_alpn_protocols(["h2", "http/1.1"] if server.enabled_h2 else ["http/1.1"])
+
+
+def context_of(server: Server, certificate: Certificate) -> ssl.SSLContext:
+    """The one that a generation in use has for the same, or a new one."""
+    settings = (server.tls_min_version, server.tls_max_version, server.tls_cipher_list, server.tls_ciphersuites, server.enabled_h2)
+    key = (certificate.tls_cert, certificate.tls_key, settings)
+    context = _in_use.get(key)
+    if context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        set_up(context, server)
+        load_into(context, certificate)
+        _in_use[key] = context
+    return context
