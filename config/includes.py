@@ -59,7 +59,7 @@ class ExpandedItem:
     problems: list[Problem] = field(default_factory=list)
 
 
-class Shelf:
+class IncludeShelf:
     """The storages of one configuration, for includes."""
 
     def __init__(self, texts: Mapping[str, str], declared: frozenset[str], filled: Callable[[Any, str], Any]) -> None:

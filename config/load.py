@@ -26,7 +26,7 @@ from pingap.config.addresses import is_host_name
 from pingap.config.certificates import leaf_of, names_of
 from pingap.config.encryption import is_encrypted
 from pingap.config.gathering import Gathered, gathered, no_table
-from pingap.config.includes import INCLUDING, Shelf
+from pingap.config.includes import INCLUDING, IncludeShelf
 from pingap.config.model import KINDS, Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
 from pingap.config.notes import grouped
 from pingap.config.opened import OpenedStorages
@@ -183,7 +183,7 @@ def _fill(raw: _Raw, env: Mapping[str, str]) -> None:
         marks[name] = secret, missing
         return found
 
-    shelf = Shelf(values, declared, filled)
+    shelf = IncludeShelf(values, declared, filled)
     for section in INCLUDING:
         items = raw.tables.get(section, {})
         for name, table in items.items():
@@ -199,7 +199,7 @@ def _basic(table: Table, references: References, before: References) -> Table:
     return {key: (before if key in early else references).fill(value, ("basic", key)) for key, value in table.items()}
 
 
-def _expanded(raw: _Raw, shelf: Shelf, path: str, table: Table, marks: Mapping[str, tuple[set[str], set[str]]]) -> Table:
+def _expanded(raw: _Raw, shelf: IncludeShelf, path: str, table: Table, marks: Mapping[str, tuple[set[str], set[str]]]) -> Table:
     """marks: of each storage that was read, where in it are secrets, and what refers to nothing: paths from the value on."""
     item = shelf.expanded(path, table)
     raw.tell(*item.problems)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pingap.config import secrecy
-from pingap.config.includes import Shelf
+from pingap.config.includes import IncludeShelf
 from pingap.config.load import load
 from pingap.config.problems import ConfigRefused, Note, Problem
 from pingap.config.secrecy import MASK, is_within, masked, without_secrets
@@ -68,7 +68,7 @@ def test_a_url_after_a_long_word_is_masked_in_linear_time() -> None:
 def test_the_lines_of_an_include_are_found_in_linear_time(more: str) -> None:
     text = f'weight = 1\n{more}\n"read_timeout" = "1s"\n'
     began = time.process_time()
-    item = Shelf({"s": text}, frozenset("s"), lambda keys, _: keys).expanded("upstreams.u", {"includes": ["s"]})
+    item = IncludeShelf({"s": text}, frozenset("s"), lambda keys, _: keys).expanded("upstreams.u", {"includes": ["s"]})
     assert time.process_time() - began < MOST
     assert item.origins["weight"].line == 1
     assert item.origins["read_timeout"].line == text.count("\n")
