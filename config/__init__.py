@@ -6,13 +6,13 @@
     load.py      tables -> `Snapshot`; the only place that needs pydantic    followed.py  files that it depends on
     references.py  `$ENV:NAME` and the like; includes.py: storages put over the keys of items; encryption.py, opened.py: of their values
     secrecy.py   what is secret, and how it is kept out of what is said: THE table of it
-    check.py     what one section alone cannot show: references, regexes, addresses taken twice; certificates.py: whose they are
+    check.py     what one section alone cannot show: references, addresses taken twice; certificates.py, acme.py: whose they are
     lenient.py   what is taken otherwise than it is written, for who migrates: THE table of it; notes.py tells it, and what is said in vain
     unsupported.py  THE table of keys that come later    accounts.py  whom `[basic] user` means    paths.py  what can be written
     model.py     the one home of each key; what stages import
     wire.py      a snapshot as plain data, for MessagePack    tls_library.py  what only OpenSSL can say of a certificate
     diff.py      what a new snapshot changes, and what of it only a restart applies    home.py  `~` in paths
-    values.py    takes packed text apart (addresses.py, quantities.py and pem.py help) into what parts.py has: rules, the health check
+    values.py    takes packed text apart (addresses.py, acme_values.py, quantities.py and pem.py help) into what parts.py has
     default.py   the configuration of `pingap up` without a file; template.py: the one of `--template`
     convert.py   a configuration in another language    schema.py  the model as a JSON Schema    written.py  its values as text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pingap.config.addresses import is_host_name
 from pingap.config.diff import shortened
@@ -15,6 +15,10 @@ from pingap.config.problems import Note, Problem, path_of
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
+
+
+BUFFER_DAYS: Final = 7
+"""Days before its end from which on a certificate is said to end soon, where `buffer_days` says nothing."""
 
 
 def check_certificates(certificates: Mapping[str, Certificate], partial: AbstractSet[str]) -> Iterator[Problem | Note]:
@@ -45,6 +49,11 @@ def check_certificates(certificates: Mapping[str, Certificate], partial: Abstrac
 def _check_one(path: str, certificate: Certificate) -> Iterator[Problem | Note]:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+    missing = [key for key in ("tls_cert", "tls_key") if not getattr(certificate, key)]
+    if missing:
+        if not certificate.acme or len(missing) == 1:
+            yield from (Problem(f"{path}.{key}", "the key is required") for key in missing)
+        return
     leaf: X509 | None = None
     try:
         leaf = leaf_of(certificate.tls_cert)
@@ -88,8 +97,13 @@ def covers(name: str, domain: str) -> bool:
 
 
 def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Iterator[Note]:
-    """A note on each certificate that clients will not believe today: it is served all the same, beside all the others."""
+    """A note on each certificate that clients will not believe today: it is served all the same, beside all the others.
+
+    Of those by ACME the stage that renews them tells.
+    """
     for name, certificate in certificates.items():
+        if certificate.acme:
+            continue
         try:
             leaf = leaf_of(certificate.tls_cert)
         except ValueError:  # one that was taken before this library came to find fault with it
@@ -100,7 +114,7 @@ def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Itera
             yield Note(path, f"expired on {end}: clients refuse it until it is renewed")
         elif leaf.not_valid_before_utc > now:
             yield Note(path, f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: clients refuse it until then")
-        elif left <= timedelta(days=certificate.buffer_days):
+        elif left <= timedelta(days=certificate.buffer_days or BUFFER_DAYS):
             yield Note(path, f"expires on {end}: renew it")
 
 

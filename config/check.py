@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from pingap.config import unsupported
+from pingap.config.acme import check_acme
 from pingap.config.addresses import is_host_name, no_backend
 from pingap.config.certificates import check_certificates
 from pingap.config.model import PLUGIN_STEPS, RESERVED, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
@@ -55,6 +56,7 @@ def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], bui
         yield from _upstream(path_of("upstreams", name), upstream)
     found = list(check_certificates(snapshot.certificates, partial))
     yield from found
+    yield from check_acme(snapshot.certificates, snapshot.servers, set(partial))
     yield from check_with_library(snapshot, partial | {one.path.rpartition(".")[0] for one in found if isinstance(one, Problem)})
     yield from _tls(snapshot, declared)
     yield from _normal_paths(snapshot)

@@ -46,6 +46,6 @@ def followed(documents: Collection[Document], env: Mapping[str, str] = os.enviro
     references = References({"ENV": of_environment(env), "SECRET": stored}, lambda place, why: None)
     files = {path for table in storages.values() for path in files_named(table)}
     for table in section_in(documents, "certificates").values():
-        values = (references.fill(table.get(key), ()) for key in ("tls_cert", "tls_key")) if isinstance(table, dict) else ()
+        values = (references.fill(table.get(key), ()) for key in ("tls_cert", "tls_key", "acme_ca")) if isinstance(table, dict) else ()
         files.update(path for value in values if isinstance(value, str) and not is_reference(value) and (path := path_in(value)))
     return Followed(tuple(sorted(files)), references.fill(section_in(documents, "plugins"), ()))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from pingap.config.acme_values import named_directory
 from pingap.config.addresses import is_host_name, parse_backend
 from pingap.config.levels import is_ignored, levels_of
 from pingap.config.model import Snapshot
@@ -241,6 +242,13 @@ def has_no_certificate(item: Mapping[str, Any]) -> bool:
     return not any(item.get(key) for key in ("tls_cert", "tls_key", "acme", "is_ca"))
 
 
+def _acme(value: Any, item: dict[str, Any]) -> Lenience | None:
+    """Any text turns it on there, and there is but one authority."""
+    if not isinstance(value, str) or not value.strip() or "://" in value or named_directory(value):
+        return None
+    return Lenience(f"{value!r} names no authority: taken for Let's Encrypt, as in pingap 0.13.9", 'write "lets_encrypt"', "lets_encrypt")
+
+
 def _buffer_days(value: Any, item: dict[str, Any]) -> Lenience | None:
     return Lenience() if type(value) is int and value == 0 else None
 
@@ -289,7 +297,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "circuit_break_half_open_consecutive_success_threshold": _circuit_detail,
         "circuit_break_open_duration": _circuit_detail,
     },
-    "certificates": {"buffer_days": _buffer_days, "domains": _domains},
+    "certificates": {"acme": _acme, "buffer_days": _buffer_days, "domains": _domains},
     "plugins.limit": {"tag": _limit_tag},
 }
 """Section → key → rule, in the order in which they are asked; of plugins: `plugins.CATEGORY`."""

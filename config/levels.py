@@ -10,7 +10,7 @@ LEVELS: Final = ("debug", "info", "warn", "error", "off")
 _OTHER_WORDS: Final = {"trace": "debug", "warning": "warn"}
 _ALL_OF_IT: Final = "pingap"
 """The name by which directives mean all of this program, as against the libraries of the reference."""
-NAMES: Final = ("accept", "config", "discovery", "logging", "metrics", "plugins", "routing", "supervisor", "upstream")
+NAMES: Final = ("accept", "acme", "config", "discovery", "logging", "metrics", "plugins", "routing", "supervisor", "upstream")
 """Whose records there are."""
 
 

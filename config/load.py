@@ -51,8 +51,6 @@ _VALIDATORS: dict[type, SchemaValidator] = {}
 _STAND_INS: Mapping[str, Any] = {
     "addr": "127.0.0.1:0",
     "addrs": ["localhost"],
-    "tls_cert": "-----BEGIN NOTHING-----\n-----END NOTHING-----",
-    "tls_key": "-----BEGIN NOTHING-----\n-----END NOTHING-----",
     "category": "",
     "value": "",
 }
@@ -247,15 +245,12 @@ def _item(raw: _Raw, section: str, place: tuple[str, ...], table: Any, kind: typ
         raw.problems.append(Problem(path, "the name is empty"))
     table = dict(table)
     raw.notes += lenient.take(section, path, table)
-    later = list(unsupported.take_unsupported(section, path, table))
-    raw.problems += later
+    raw.problems += unsupported.take_unsupported(section, path, table)
     try:
         return _validated(table, kind)
     except ValidationError as error:
         wrongs = error.errors(include_url=False, include_input=False)
-    # What acme would bring need not be there.
-    told = [wrong for wrong in wrongs if wrong["type"] != "missing"] if later and section == "certificates" else wrongs
-    raw.tell(*(_explained(place, table, wrong, kind) for wrong in told))
+    raw.tell(*(_explained(place, table, wrong, kind) for wrong in wrongs))
     # The sound keys go on to the checks between items, so that those problems are told too. The snapshot itself is
     # never used.
     raw.partial.add(path)

@@ -25,7 +25,7 @@ RESTART: dict[str, bool] = {"restart": True}
 SCALED_STAGES = ("accept", "routing", "plugins", "upstream")
 """The stages on the request path, in its order; only these may have several replicas."""
 
-STAGES = (*SCALED_STAGES, "logging", "discovery", "metrics")
+STAGES = (*SCALED_STAGES, "logging", "discovery", "metrics", "acme")
 """The names that a [stages.X] section may have."""
 
 PLUGIN_STEPS = ("early_request", "request", "proxy_upstream", "upstream_response", "response")
@@ -331,16 +331,44 @@ class Certificate:
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
-    tls_cert: Annotated[str, Parsed("pem")]
-    """A path, PEM, or PEM in base64: the server's certificate first, then the chain. Here always PEM."""
-    tls_key: Annotated[str, Parsed("pem")] = field(repr=False)
-    """The same of the private key, without a pass phrase."""
+    tls_cert: Annotated[str, Parsed("pem")] = ""
+    """A path, PEM, or PEM in base64: the server's certificate first, then the chain. Here PEM, or "" for one by ACME."""
+    tls_key: Annotated[str, Parsed("pem")] = field(default="", repr=False)
+    """The same of the private key."""
+    tls_key_passphrase: str = field(default="", repr=False)
+    """With which `tls_key` is encrypted. Here always "": the key is decrypted when it is read."""
     domains: Annotated[tuple[str, ...], Parsed("domains")] = ()
     """Comma separated names it is used for, `*.example.com` for one label; without them those that it is for."""
     is_default: bool = False
     """It is used for clients that ask for no name, or for one that no certificate is for."""
-    buffer_days: Annotated[int, Between(1, 65535)] = 7
-    """Days before its end from which on a note says that it ends."""
+    is_ca: bool = False
+    """It is an authority's: certificates for the names that clients ask for are made with it."""
+    acme: Annotated[str, Parsed("acme_directory")] = ""
+    """The authority that issues and renews it (RFC 8555): `lets_encrypt`, … or the URL of a directory. Here the URL; empty is none."""
+    acme_challenge: Literal["", "http-01", "tls-alpn-01", "dns-01"] = ""
+    """How it is proved that the names are ours; empty takes what the servers allow."""
+    acme_email: str = ""
+    """Whom the authority may write to."""
+    acme_key_type: Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"] = "ecdsa-p256"
+    """The kind of private key that is made for it."""
+    acme_profile: str = ""
+    """Of the kinds of certificates that the authority offers, `shortlived` for one; empty is its default."""
+    acme_eab_kid: str = ""
+    """The customer's account with the authority (external account binding, RFC 8555 section 7.3.4)."""
+    acme_eab_hmac_key: str = field(default="", repr=False)
+    """Its key, in base64url."""
+    acme_ca: Annotated[str, Parsed("pem")] = ""
+    """Whom the authority's own TLS is believed by, when the system does not know it: a path, or PEM."""
+    dns_challenge: bool = False
+    """The same as acme_challenge = "dns-01", which wildcards need."""
+    dns_provider: Annotated[str, Parsed("dns_provider")] = "manual"
+    """Who serves the zone: ali, cf, tencent, huawei; manual asks you to."""
+    dns_service_url: str = field(default="", repr=False)
+    """The provider's interface, with its keys in the query."""
+    dns_server: Annotated[tuple[DnsAddress, ...], Parsed("dns_servers")] = ()
+    """Who is asked whether a record has arrived; none are the servers of the zone."""
+    buffer_days: Annotated[int, Between(1, 65535)] | None = None
+    """Days before its end: by ACME it is renewed then, of others a note says so (7). None leaves the time to the authority."""
     remark: str = ""
     """A note, without effect."""
 

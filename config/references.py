@@ -1,4 +1,7 @@
-"""Texts that stand for others: `$ENV:NAME`, `$FILE:PATH` and `$SECRET:NAME`, each as a whole text."""
+"""Texts that stand for others: `$ENV:NAME`, `$FILE:PATH` and `$SECRET:NAME`, each as a whole text.
+
+Of the one key that is a URL with credentials in its query (`WITHIN`) parts may be such, too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from pingap.config.home import expanded
 from pingap.config.problems import BadValue, nearest, path_of
@@ -18,6 +22,11 @@ KeyPlace = tuple[str | int, ...]
 """Keys and indices from the section down, for `path_of`."""
 
 _REFERENCE: Final = re.compile(r"\$(?:(ENV):([A-Za-z_][A-Za-z0-9_]*)|(FILE|SECRET):(.+))")
+
+_WITHIN: Final = re.compile(r"\$(ENV|SECRET):([A-Za-z_][A-Za-z0-9_]*)")
+
+WITHIN: Final = "dns_service_url"
+"""The key in whose text references may stand in between; what they stand for is percent-encoded there (RFC 3986 section 2.1)."""
 
 
 def is_reference(text: str) -> bool:
@@ -61,18 +70,28 @@ class References:
             return {key: self.fill(entry, (*place, key)) for key, entry in value.items()}
         if isinstance(value, list):
             return [self.fill(entry, (*place, index)) for index, entry in enumerate(value)]
-        if not isinstance(value, str) or not value.startswith("$") or not (match := _REFERENCE.fullmatch(value)):
+        if not isinstance(value, str) or "$" not in value:
             return value
-        kind, name = match[1] or match[3], match[2] or match[4]
+        if match := _REFERENCE.fullmatch(value):
+            return self._looked_up(match[1] or match[3], match[2] or match[4], value, place)
+        if place and place[-1] == WITHIN:
+            return _WITHIN.sub(lambda part: _encoded(part[0], self._looked_up(part[1], part[2], part[0], place)), value)
+        return value
+
+    def _looked_up(self, kind: str, name: str, written: str, place: KeyPlace) -> str:
         if kind not in self._lookups:
-            return value
+            return written
         try:
             text = self._lookups[kind](name)
         except BadValue as error:
             self._unset(place, error)
-            return value
+            return written
         self._used(place, kind, text)
         return text
+
+
+def _encoded(written: str, text: str) -> str:
+    return written if text == written else quote(text, safe="")
 
 
 def of_environment(env: Mapping[str, str]) -> Callable[[str], str]:

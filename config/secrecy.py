@@ -21,7 +21,7 @@ MASK: Final = "***"
 
 _KEYS: Final[Mapping[str, frozenset[str]]] = {
     "basic": frozenset(("webhook", "sentry", "pyroscope")),
-    "certificates": frozenset(("tls_key", "dns_service_url")),
+    "certificates": frozenset(("tls_key", "tls_key_passphrase", "dns_service_url", "acme_eab_hmac_key")),
     "storages": frozenset(("value", "secret")),
     "bus": frozenset(("secret_key",)),
 }

@@ -16,7 +16,7 @@ def check_with_library(snapshot: Snapshot, but: AbstractSet[str]) -> Iterator[Pr
     ciphers = sorted({server.tls_cipher_list for server in snapshot.servers.values() if server.global_certificates})
     for name, certificate in snapshot.certificates.items():
         path = path_of("certificates", name)
-        for text in ciphers if path not in but else ():
+        for text in ciphers if path not in but and certificate.tls_cert else ():
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             try:
                 context.set_ciphers(text or "DEFAULT")  # which says how much security is the least, too

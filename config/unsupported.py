@@ -15,7 +15,6 @@ from pingap.config.values import parse_access_log
 
 _OFF: tuple[Any, ...] = (False, "", [])
 _LOG_COMPRESSION = "compressing old logs"
-_ACME = "certificates by ACME"
 
 KEYS: Mapping[str, Mapping[str, str]] = {
     "basic": {
@@ -32,13 +31,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "servers": {
         "otlp_exporter": "OpenTelemetry",
-    },
-    "certificates": {
-        "is_ca": "making certificates on the fly",
-        "acme": _ACME,
-        "dns_challenge": _ACME,
-        "dns_provider": _ACME,
-        "dns_service_url": _ACME,
     },
     "upstreams": {},
 }

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, cast
 from urllib.parse import unquote, urlsplit
 
+from pingap.config.acme_values import parse_acme_directory, parse_dns_provider
 from pingap.config.addresses import (
     host_name,
     parse_backend,
@@ -455,6 +456,7 @@ def parse_curve_key(value: Any) -> str:
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
+    "acme_directory": parse_acme_directory,
     "access_log": parse_access_log,
     "alpn": parse_alpn,
     "backend": parse_backend,
@@ -467,6 +469,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "discovery": parse_discovery,
     "dns_domain": parse_dns_domain,
     "dns_search": parse_dns_search,
+    "dns_provider": parse_dns_provider,
     "dns_servers": parse_dns_servers,
     "docker_host": parse_docker_host,
     "domains": parse_domains,

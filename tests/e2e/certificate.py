@@ -22,6 +22,22 @@ def self_signed(*names: str, days: float = 30) -> tuple[str, str]:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), private.decode()
 
 
+def authority(name: str, days: float = 30) -> tuple[str, str]:
+    """(certificate, key) in PEM of one that may sign others."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - timedelta(1), now + timedelta(days))
+        .add_extension(x509.BasicConstraints(True, None), True)
+        .add_extension(usage, True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), private.decode()
+
+
 def chained(name: str) -> tuple[str, str, str]:
     """(certificate of an RSA key with the one of its authority, key, root) in PEM."""
     since, until = datetime.now(UTC) - timedelta(1), datetime.now(UTC) + timedelta(30)

@@ -16,7 +16,7 @@ from pingap.config.model import Snapshot
 from pingap.config.storage.base import Readable
 from pingap.config.storage.places import storage_of
 from pingap.stages.plugins import checking
-from tests.e2e.certificate import self_signed
+from tests.e2e.certificate import authority, self_signed
 
 ROOT: Final = Path(__file__).parents[1] / "config/reference"
 
@@ -86,7 +86,9 @@ def certificates_in(home: Path) -> dict[str, str]:
     (home / "tls/books.pem").write_text(certificate)
     (home / "tls/books.key").write_text(key)
     certificate, key = self_signed("desk.example.org")
-    return {"DESK_CERT": b64encode(certificate.encode()).decode(), "DESK_KEY": key}
+    house, house_key = authority("Reading Room House CA")
+    desk = {"DESK_CERT": b64encode(certificate.encode()).decode(), "DESK_KEY": key}
+    return {**desk, "HOUSE_CERT": house, "HOUSE_KEY": house_key, "CLOUDFLARE": "glass/heron"}
 
 
 def read(source: str | Path | Readable, env: Mapping[str, str]) -> Snapshot:
@@ -99,8 +101,9 @@ def comparable(snapshot: Snapshot) -> dict[str, Any]:
     """What goes to the stages, notes sorted by path; but for what differs from run to run, or with the Python or the layout."""
     wire = snapshot.to_wire()
     for name, certificate in wire["certificates"].items():
-        certificate["tls_cert"] = f"{certificate['tls_cert'].splitlines()[0]} of {name}"
-        certificate["tls_key"] = f"{certificate['tls_key'].splitlines()[0]} of {name}"
+        for key in ("tls_cert", "tls_key"):
+            if key in certificate:
+                certificate[key] = f"{certificate[key].splitlines()[0]} of {name}"
     wire["ends"] = sorted(wire["ends"])
     for server in wire["servers"].values():
         server.pop("tls_ciphersuites", None)  # a Python whose ssl module cannot set it has a note instead

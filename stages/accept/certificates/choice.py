@@ -40,6 +40,8 @@ def _choice(server: Server, certificates: Mapping[str, Certificate]) -> Choice:
     wildcard: dict[str, ssl.SSLContext] = {}
     default: ssl.SSLContext | None = None
     for name, certificate in certificates.items():
+        if not certificate.tls_cert:
+            continue  # the authority has not issued it yet
         try:
             context = context_of(server, certificate)
         except (ssl.SSLError, OSError) as error:

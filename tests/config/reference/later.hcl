@@ -33,17 +33,3 @@ location "tower" {
 upstream "stacks" {
     addrs = ["10.20.3.1:8200"]
 }
-
-certificate "ordered" {
-    domains = "annex.example.org,*.annex.example.org"
-    acme = "lets_encrypt"
-    dns_challenge = true
-    dns_provider = "cf"
-    dns_service_url = "https://api.cloudflare.com?token=$ENV:CLOUDFLARE"
-}
-
-certificate "house" {
-    tls_cert = "$ENV:DESK_CERT"
-    tls_key = "$ENV:DESK_KEY"
-    is_ca = true
-}

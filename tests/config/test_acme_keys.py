@@ -1,0 +1,103 @@
+"""What [certificates.X] with `acme` may say."""
+
+from __future__ import annotations
+
+import pytest
+
+from pingap.config.acme_values import DIRECTORIES
+from pingap.config.problems import ConfigRefused
+from tests.kit.config import load_text
+
+SERVERS = """
+[servers.web]
+addr = "127.0.0.1:443"
+global_certificates = true
+locations = ["all"]
+[servers.plain]
+addr = "127.0.0.1:80"
+locations = ["all"]
+[locations.all]
+upstream = "app"
+[upstreams.app]
+addrs = ["127.0.0.1:5000"]
+[certificates.a]
+"""
+
+
+PROVIDERS_KEYS = "dns_service_url: is missing: it has the keys of the provider's interface"
+EXCLUDED = "acme_challenge: http-01 and dns_challenge exclude each other"
+
+
+def refusals(keys: str, servers: str = SERVERS) -> list[str]:
+    with pytest.raises(ConfigRefused) as refused:
+        load_text(servers + keys)
+    return [f"{problem.path.removeprefix('certificates.a.')}: {problem.message}" for problem in refused.value.problems]
+
+
+@pytest.mark.parametrize("written", ["lets_encrypt", "Let's Encrypt", "LetsEncrypt", "lets-encrypt"])
+def test_an_authority_is_known_by_its_name_however_that_is_spelled(written: str) -> None:
+    snapshot = load_text(SERVERS + f'domains = "example.com"\nacme = "{written}"')
+    assert snapshot.certificates["a"].acme == DIRECTORIES["lets_encrypt"]
+    assert not snapshot.notes
+
+
+def test_any_other_text_is_lets_encrypt_as_in_the_reference_with_a_note() -> None:
+    snapshot = load_text(SERVERS + 'domains = "example.com"\nacme = "on"')
+    assert snapshot.certificates["a"].acme == DIRECTORIES["lets_encrypt"]
+    assert "names no authority" in str(snapshot.notes[0])
+
+
+def test_a_directory_may_be_any_but_is_spoken_to_safely() -> None:
+    url = "https://ca.example.net/acme/directory"
+    assert load_text(SERVERS + f'domains = "example.com"\nacme = "{url}"').certificates["a"].acme == url
+    assert refusals('domains = "example.com"\nacme = "http://ca.example.net/dir"') == [
+        "acme: 'http://ca.example.net/dir': an authority is spoken to by https"
+    ]
+    assert load_text(SERVERS + 'domains = "example.com"\nacme = "http://127.0.0.1:14000/dir"').certificates["a"].acme
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("", "domains: an authority has to be told for which names"),
+        ('domains = "*.example.com"', "domains: *.example.com: a wildcard is proved by DNS only"),
+        ('domains = "example.com"\nacme_eab_kid = "7"', "acme_eab_hmac_key: is missing: the two go together"),
+        ('domains = "example.com"\nis_ca = true', "is_ca: an authority hands out no certificate that makes others"),
+        (
+            'domains = "example.com"\ndns_challenge = true\ndns_provider = "cf"',
+            "dns_service_url: is missing: it has the keys of the provider's interface",
+        ),
+        ('domains = "10.0.0.1"\ndns_challenge = true', "domains: 10.0.0.1: an address cannot be proved by DNS"),
+        (
+            'domains = "example.com"\ndns_challenge = true\nacme_challenge = "http-01"',
+            "acme_challenge: http-01 and dns_challenge exclude each other",
+        ),
+        ('domains = "example.com"\ndns_provider = "route53"', "dns_provider: 'route53' is no DNS provider"),
+        ('domains = "example.com"\ntls_cert = "-----BEGIN X-----\\nAAAA\\n-----END X-----"', "tls_key: the key is required"),
+    ],
+)
+def test_what_an_authority_would_refuse_is_refused_before_it_is_asked(keys: str, said: str) -> None:
+    assert said in refusals(f'{keys}\nacme = "lets_encrypt"')
+
+
+def test_without_acme_a_certificate_has_to_be_there() -> None:
+    assert refusals('domains = "example.com"\ntls_key = "/nowhere"')[0].startswith("tls_")
+
+
+def test_keys_of_acme_without_acme_are_noted(tmp_path: object) -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        load_text(SERVERS + 'domains = "example.com"\nacme_email = "me@example.com"\nis_ca = true')
+    assert any(note.path == "certificates.a.acme_email" and "without effect" in note.message for note in refused.value.notes)
+
+
+def test_a_provider_is_known_by_its_other_names() -> None:
+    keys = 'domains = "*.example.com"\nacme = "lets_encrypt"\ndns_challenge = true\ndns_service_url = "?x=1"\ndns_provider = '
+    assert load_text(SERVERS + keys + '"AliYun"').certificates["a"].dns_provider == "ali"
+
+
+def test_credentials_may_stand_in_the_midst_of_the_providers_url() -> None:
+    keys = 'domains = "*.example.com"\nacme = "lets_encrypt"\ndns_challenge = true\ndns_provider = "cf"\n'
+    snapshot = load_text(SERVERS + keys + 'dns_service_url = "https://api.example.net?token=$ENV:TOKEN&x=1"', env={"TOKEN": "a/b&c"})
+    assert snapshot.certificates["a"].dns_service_url == "https://api.example.net?token=a%2Fb%26c&x=1"
+    with pytest.raises(ConfigRefused, match="environment variable TOKEN is not set"):
+        load_text(SERVERS + keys + 'dns_service_url = "https://api.example.net?token=$ENV:TOKEN"', env={})
