@@ -64,17 +64,18 @@ def _lockable(folder: Path) -> int:
     return fd
 
 
-def beside(path: Path, content: bytes, like: Iterable[Path] = ()) -> str:
+def beside(path: Path, content: bytes, like: Iterable[Path] = (), mode: int | None = None) -> str:
     """A new file with the content, on the disk, for the users that the one has which it is to replace. Its name.
 
     like: it is for those of the strictest of these files instead. Where none is there it is for its owner alone: there may be keys in it.
+    mode: instead of the one's that it is like.
     """
     fd, name = tempfile.mkstemp(_NEW, f".{path.name}.", path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
             if status := _strictest(like or (path,)):
                 give(file.fileno(), status)
-                os.fchmod(file.fileno(), status.st_mode & 0o7777)
+                os.fchmod(file.fileno(), status.st_mode & 0o7777 if mode is None else mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
     address.py       `etcd://…` taken apart, and said again without its password
     keys.py          which key a document has, and where its history is
     gateway.py       one call to whichever endpoint answers: TLS, login, time limits
+    denials.py       what is to be done when etcd says no
     transactions.py  a change of several documents as one transaction that fails when somebody was faster
     watcher.py       a thread that knows what is there now
     storage.py       the `Storage`

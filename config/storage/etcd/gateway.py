@@ -255,11 +255,11 @@ def _first_line(response: HTTPResponse, deadline: float) -> tuple[HTTPResponse, 
 
 def _parsed(text: bytes, status: int) -> dict[str, Any]:
     """Raises EtcdError for one, and ValueError for what does not come from etcd's gateway."""
-    if status == 404:
-        raise ValueError("no JSON gateway there: was etcd started with --enable-grpc-gateway=false?")
     try:
         answer = json.loads(text)
     except ValueError:
+        if status == 404:  # with JSON it is etcd's own NOT_FOUND, as of a lease that has ended
+            raise ValueError("no JSON gateway there: was etcd started with --enable-grpc-gateway=false?") from None
         raise ValueError(f"no etcd answers there (status {status})") from None
     if not isinstance(answer, dict):
         raise ValueError(f"no etcd answers there (status {status})")

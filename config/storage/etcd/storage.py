@@ -24,6 +24,7 @@ from pingap.config.storage.base import (
 )
 from pingap.config.storage.etcd import keys, transactions
 from pingap.config.storage.etcd.address import address_of
+from pingap.config.storage.etcd.denials import why_denied, why_too_large
 from pingap.config.storage.etcd.gateway import Cluster, EtcdError, EtcdUnreachable, EtcdUnsure, Gateway, got, number, revision, sent
 from pingap.config.storage.etcd.transactions import HeldKey, Keyspace, range_of
 from pingap.config.storage.etcd.watcher import EtcdWatcher
@@ -82,7 +83,7 @@ class EtcdStorage:
         except EtcdUnreachable as error:
             raise OutOfReach([self._problem(f"no etcd answers: {error}")]) from error
         except EtcdError as error:
-            raise ConfigRefused([self._problem(f"etcd cannot be read: {error}", self._hint(error))]) from error
+            raise ConfigRefused([self._problem(f"etcd cannot be read: {error}", why_denied(error, self._address))]) from error
 
     def _all(self, gateway: Gateway) -> _Taken:
         for time_left in reversed(range(TIMES)):
@@ -127,15 +128,6 @@ class EtcdStorage:
     def _problem(self, message: str, hint: str = "") -> Problem:
         return Problem(self._address.shown, message, hint)
 
-    def _hint(self, error: EtcdError) -> str:
-        text = str(error)
-        if "user name is empty" in text or "invalid auth token" in text:
-            return "etcd asks who we are: add ?user=NAME&password=$ENV:NAME"
-        if "permission denied" in text:
-            whom = self._address.user or "nobody in particular"
-            return f"{whom} must be allowed to read and write keys that begin with {self._address.prefix} (etcdctl role grant-permission)"
-        return ""
-
     # -- writing ------------------------------------------------------------------
 
     def home_of(self, section: str, name: str) -> str:
@@ -153,7 +145,7 @@ class EtcdStorage:
         except EtcdUnreachable as error:
             raise NotWritten(f"etcd cannot be written: {error}") from error
         except EtcdError as error:
-            hint = self._hint(error) or _limit(error)
+            hint = why_denied(error, self._address) or why_too_large(error)
             raise NotWritten(f"etcd cannot be written: {error}" + (f": {hint}" if hint else "")) from error
 
     def _replace(self, gateway: Gateway, written: Collection[Document], removed: Collection[str], version: str) -> str:
@@ -223,11 +215,3 @@ class EtcdStorage:
             earlier = [key for kv in answer.get("kvs", ()) if keys.until((key := got(kv["key"]))[place:]) is not None]
             found[name] = [key.decode() for key in earlier[LISTED - 1 :]]
         return found
-
-
-def _limit(error: EtcdError) -> str:
-    if "request is too large" in str(error) or "larger than max" in str(error):
-        return "one document has more than etcd takes (its --max-request-bytes, 1.5 MiB by default)"
-    if "too many operations" in str(error):
-        return "this etcd was started with a --max-txn-ops of less than 128"
-    return ""

@@ -1,0 +1,99 @@
+"""Certificates on a shelf, and what of a shelf is no longer needed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+
+from pingap.config.certificates import leaf_of
+from pingap.stages.acme.store.base import Kind, Shelf
+from pingap.stages.acme.wanted import Issued
+
+AFTER: Final = 30 * 86400.0
+"""Seconds for which what is of no use any more is kept all the same: a section may come back, and people want to look."""
+
+OVERTAKEN: Final[tuple[Kind, ...]] = ("orders", "records")
+SHORT_LIVED: Final[tuple[Kind, ...]] = ("challenges", "tickets")
+
+
+class _Certificate(msgspec.Struct):
+    cert: str
+    key: str
+    at: float
+    """Unix time at which it was got."""
+
+
+class _Dated(msgspec.Struct):
+    """What all orders and records have among other things."""
+
+    at: float
+    """Unix time of the last change."""
+
+
+_CERTIFICATE: Final = msgspec.msgpack.Decoder(_Certificate)
+_DATED: Final = msgspec.msgpack.Decoder(_Dated)
+
+
+class CertificateKeeper:
+    """Blocks, and raises StoreError, as a shelf does. Threads may share it."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def get_issued(self, wanted: str) -> Issued | None:
+        """By the id of what was asked for. None also for what is no certificate with a key: then another is got."""
+        found = self._certificate(wanted)
+        return None if found is None else Issued(found.cert, found.key)
+
+    def got_at(self, wanted: str) -> float | None:
+        """Unix time at which it was got."""
+        found = self._certificate(wanted)
+        return None if found is None else found.at
+
+    def put_issued(self, wanted: str, issued: Issued, at: float) -> None:
+        """at: Unix time."""
+        self.shelf.put("certificates", wanted, msgspec.msgpack.encode(_Certificate(issued.cert, issued.key, at)))
+
+    def tidy(self, known: Collection[str], now: float) -> list[tuple[Kind, str]]:
+        """Takes away what nobody asks for any more; kinds and names of that.
+
+        Certificates that ended 30 days ago; orders and records whose `at` is as old, of msgpack. Accounts stay, and what
+        cannot be read. known: ids of what is asked for, by any of the instances as far as this one knows. now: Unix time.
+        """
+        gone: list[tuple[Kind, str]] = []
+        for name in self.shelf.names("certificates"):
+            if name not in known and (found := self._certificate(name)) is not None and _end_of(found.cert) + AFTER < now:
+                gone.append(("certificates", name))
+        for kind in OVERTAKEN:
+            for name in self.shelf.names(kind):
+                if name not in known and (at := _time_of(self.shelf.get(kind, name))) is not None and at + AFTER < now:
+                    gone.append((kind, name))
+        for kind in SHORT_LIVED:
+            self.shelf.names(kind)  # a shelf of files takes away what is over when it is looked at
+        for kind, name in gone:
+            self.shelf.drop(kind, name)
+        return gone
+
+    def _certificate(self, name: str) -> _Certificate | None:
+        value = self.shelf.get("certificates", name)
+        try:
+            return None if value is None else _CERTIFICATE.decode(value)
+        except msgspec.DecodeError:
+            return None
+
+
+def _end_of(pem: str) -> float:
+    """Unix time; never, for what is no certificate: it is left to people."""
+    try:
+        return leaf_of(pem).not_valid_after_utc.timestamp()
+    except ValueError:
+        return float("inf")
+
+
+def _time_of(value: bytes | None) -> float | None:
+    try:
+        return None if value is None else _DATED.decode(value).at
+    except msgspec.DecodeError:
+        return None
