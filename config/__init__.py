@@ -10,7 +10,7 @@
     lenient.py   what is taken otherwise than it is written, for who migrates: THE table of it; notes.py tells it, and what is said in vain
     unsupported.py  THE table of keys that come later    accounts.py  whom `[basic] user` means    paths.py  what can be written
     model.py     the one home of each key; what stages import
-    wire.py      a snapshot as plain data, for MessagePack    tls_library.py  what only OpenSSL can say of a certificate
+    wire.py      a snapshot as plain data, for MessagePack    tls_library.py, leaf_facts.py  what OpenSSL, and a certificate, say of it
     diff.py      what a new snapshot changes, and what of it only a restart applies    home.py  `~` in paths
     values.py    takes packed text apart (addresses.py, acme_values.py, quantities.py and pem.py help) into what parts.py has
     default.py   the configuration of `pingap up` without a file; template.py: the one of `--template`

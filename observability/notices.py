@@ -25,6 +25,15 @@ SERVICE_DISCOVER_FAIL: Final = "service_discover_fail"
 """Backends cannot be found out (DNS, Docker), and those that are known stay; the message names upstreams, entries and reasons. Fields:
 upstreams (the first hundred), count (of entries)."""
 
+TLS_VALIDITY: Final = "tls_validity"
+"""Certificates are about to end (warn), or have ended or cannot be renewed in time (error); or are in order again (info). The message
+names them. Fields: certificates (the first hundred), count."""
+LETS_ENCRYPT: Final = "lets_encrypt"
+"""A certificate was issued by ACME, of whatever authority, and is served. Fields: title, certificate, domains (the first hundred), ends
+(Unix seconds)."""
+PARSE_CERTIFICATE_FAIL: Final = "parse_certificate_fail"
+"""A certificate cannot be used: it, or its key, is not what it should be. Fields: certificate, reason."""
+
 RESTART: Final = "restart"
 """This instance took over from another. Fields: before (its process id)."""
 RESTART_FAIL: Final = "restart_fail"
@@ -37,6 +46,9 @@ CATEGORIES: Final = (
     BACKEND_STATUS,
     UPSTREAM_STATUS,
     SERVICE_DISCOVER_FAIL,
+    TLS_VALIDITY,
+    LETS_ENCRYPT,
+    PARSE_CERTIFICATE_FAIL,
     RESTART,
     RESTART_FAIL,
 )

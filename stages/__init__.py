@@ -15,7 +15,8 @@
     claims.py, leases.py, owners.py    what is counted exactly, however many replicas there are
     streams.py      owning streams: stream.py one of them, client.py who asks, fate.py, recovery.py when an actor dies
     states.py       state machines as tables; stream_states.py: that of a stream
-    keepsake.py     what survives a restart        bulk.py    long bodies take turns on a loop    statuses.py    upstreams, to be shown
+    keepsake.py     what survives a restart        bulk.py    long bodies take turns on a loop
+    statuses.py, certificate_status.py    what is shown of upstreams and of certificates
     read_gate.py    why a connection is not read    code_files.py, modules.py    of which files a user's plugin consists
 
 A stage never imports another; what two need is here. Only `pingap` knows them all.

@@ -14,6 +14,7 @@ from msgspec.structs import astuple, replace
 
 from pingap.bus.envelope import Message, Part, Payload
 from pingap.stages.caching.entry import CacheEntry
+from pingap.stages.certificate_status import CertificateStatus
 from pingap.stages.statuses import UpstreamStatus
 
 WINDOW: Final = 1024 * 1024
@@ -516,6 +517,21 @@ class UpstreamsTold(Message, frozen=True, tag=45):
 
     ticket: int
     rows: tuple[UpstreamStatus, ...]
+
+
+class CertificatesAsk(Message, frozen=True, tag=47):
+    """any → acme: what is known of all certificates? CERTIFICATES_TOLD at once."""
+
+    asker: int
+    ticket: int
+    """The asker's, of this question."""
+
+
+class CertificatesTold(Message, frozen=True, tag=48):
+    """The answer to CERTIFICATES_ASK."""
+
+    ticket: int
+    rows: tuple[CertificateStatus, ...]
 
 
 class FiguresAsk(Message, frozen=True, tag=82):

@@ -2,7 +2,7 @@
 
     core.py   the sums: plain numbers in bounded sets, from ACCESS and COUNT events
     page.py   the sums as prometheus-client metrics, and their text
-    asking.py, upstreams_page.py    what discovery knows of upstreams, asked when somebody scrapes
+    asking.py asks discovery and acme when somebody scrapes; upstreams_page.py, certificates_page.py tell what they know
     actor.py  subscribes while some server has `prometheus_metrics`, answers ROUTED
 
 Labels come from the configuration only (servers, locations, upstreams) and from

@@ -18,8 +18,8 @@ from pingap.stages.answers import OwnAnswers
 from pingap.stages.broken import OfStreams
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.generations import Generations
-from pingap.stages.messages import Cancel, Credit, Done, Routed, UpstreamsTold, owner_of
-from pingap.stages.metrics.asking import Rows, UpstreamsAsked
+from pingap.stages.messages import Cancel, CertificatesTold, Credit, Done, Routed, UpstreamsTold, owner_of
+from pingap.stages.metrics.asking import AllAsked, OthersTold
 from pingap.stages.metrics.core import Scope, Sums
 
 
@@ -58,9 +58,9 @@ class MetricsActor(OfStreams):
         self._sums = Sums()
         self._unsubscribe: Callable[[], None] | None = None
         self._answers = OwnAnswers(context)
-        self._upstreams = UpstreamsAsked(context)
+        self._others = AllAsked(context)
         self._scraped: dict[int, Routed] = {}
-        """Requests that wait for what discovery knows."""
+        """Requests that wait for what others know."""
         self._pages = ErrorPages()
         self._repeats = Repeats(context)
         self._is_ready = False
@@ -73,14 +73,15 @@ class MetricsActor(OfStreams):
             Credit: answers.credited,
             Cancel: self._ended,
             Done: self._ended,
-            UpstreamsTold: self._upstreams.told,
+            UpstreamsTold: self._others.told,
+            CertificatesTold: self._others.told,
         }
 
     async def start(self) -> None:
         self._generations.start()
 
     async def stop(self) -> None:
-        self._upstreams.stop()
+        self._others.stop()
         if self._unsubscribe is not None:
             self._unsubscribe()
 
@@ -115,13 +116,13 @@ class MetricsActor(OfStreams):
     def _asked(self, routed: Routed) -> None:
         """ROUTED: the page of the server that the request came to."""
         self._scraped[routed.sid] = routed
-        self._upstreams.ask(partial(self._answer, routed.sid))
+        self._others.ask(partial(self._answer, routed.sid))
 
     def _ended(self, message: Cancel | Done) -> None:
         self._scraped.pop(message.sid, None)
         self._answers.ended(message)
 
-    def _answer(self, sid: int, upstreams: Rows) -> None:
+    def _answer(self, sid: int, told: OthersTold) -> None:
         routed = self._scraped.pop(sid, None)
         if routed is None:
             return  # its client has gone
@@ -129,7 +130,7 @@ class MetricsActor(OfStreams):
         from pingap.stages.metrics.page import CONTENT_TYPE, page
 
         try:
-            body = page(self._sums, routed.server, monotonic(), upstreams)
+            body = page(self._sums, routed.server, monotonic(), told)
         except Exception as error:  # whatever it was, the client gets its answer
             self._repeats.log("error", "the page of metrics cannot be made", error=repr(error), traceback=traceback.format_exc())
             self._answers.answer(routed, *self._pages.page("internal"), error="internal")
@@ -140,4 +141,4 @@ class MetricsActor(OfStreams):
         self._answers.forget(gone)
         for sid in [sid for sid in self._scraped if owner_of(sid) in gone]:
             del self._scraped[sid]
-        self._upstreams.members_changed(members)
+        self._others.members_changed(members)

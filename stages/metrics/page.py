@@ -8,7 +8,7 @@ untyped, under the reference's exact names, so that dashboards go on working.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -16,9 +16,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from pingap.observability.figures import CONNECTIONS, IN_USE, NOTES
+from pingap.stages.metrics.asking import NOTHING, OthersTold
+from pingap.stages.metrics.certificates_page import certificate_families
 from pingap.stages.metrics.core import CODES, Histogram, LocationSums, Sums, UpstreamSums
 from pingap.stages.metrics.upstreams_page import families
-from pingap.stages.statuses import UpstreamStatus
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,19 +29,19 @@ _BY_UPSTREAM: Final = ("server", "upstream")
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9_]+")
 
 
-def page(sums: Sums, server: str, now: float, upstreams: Sequence[UpstreamStatus] = ()) -> bytes:
-    """The text of the metrics of one server, "" for all. now: monotonic seconds. upstreams: what discovery knows of them."""
+def page(sums: Sums, server: str, now: float, told: OthersTold = NOTHING) -> bytes:
+    """The text of the metrics of one server, "" for all. now: monotonic seconds. told: what other stages know."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Page(sums, server, now, upstreams))
+    registry.register(Page(sums, server, now, told))
     return generate_latest(registry)
 
 
 class Page(Collector):
     """What the registry asks when it is scraped."""
 
-    def __init__(self, sums: Sums, server: str, now: float, upstreams: Sequence[UpstreamStatus]) -> None:
+    def __init__(self, sums: Sums, server: str, now: float, told: OthersTold) -> None:
         self._sums = sums
-        self._statuses = upstreams
+        self._told = told
         self._now = now
         self._servers = {name: each for name, each in sums.servers.items() if server in ("", name)}
 
@@ -49,7 +50,7 @@ class Page(Collector):
         yield from self._requests()
         yield from self._connections()
         yield from self._upstreams()
-        yield from families(self._statuses, self._sums.servers_of(self._servers), self._sums.exported)
+        yield from families(self._told.upstreams, self._sums.servers_of(self._servers), self._sums.exported)
         ratio = HistogramMetricFamily("pingap_compression_ratio", "Response compression ratio.", labels=_SERVER)
         for name, server in self._servers.items():
             _add(ratio, (name,), server.compression)
@@ -144,11 +145,7 @@ class Page(Collector):
         yield from (lookup, lock)
 
     def _configuration(self) -> Iterator[Metric]:
-        text = "When a certificate of the configuration ends, in Unix seconds."
-        ends = GaugeMetricFamily("pingap_certificate_expiration_timestamp_seconds", text, labels=("certificate",))
-        for name, end in self._sums.ends.items():
-            ends.add_metric((name,), end)
-        yield ends
+        yield from certificate_families(self._sums.ends, self._told.certificates)
         noted = self._sums.figures("config", self._now).get(NOTES)
         if noted is not None:
             yield GaugeMetricFamily(

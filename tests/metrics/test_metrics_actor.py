@@ -10,11 +10,14 @@ from msgspec.structs import replace
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Server, Snapshot
 from pingap.config.parts import Listen
+from pingap.stages.certificate_status import CertificateStatus
 from pingap.stages.messages import (
     WINDOW,
     Affinity,
     Answered,
     Cancel,
+    CertificatesAsk,
+    CertificatesTold,
     Credit,
     Data,
     Done,
@@ -216,3 +219,34 @@ async def test_who_has_left_meanwhile_gets_no_answer(how: str) -> None:
         actor.members_changed(context.members, frozenset({ACCEPT}))
     actor.receivers()[UpstreamsTold](UpstreamsTold(1, (ROW,)))
     assert context.sent == [] and actor.held() == 0
+
+
+# -- what acme knows ---------------------------------------------------------------------------------
+
+ACME = 7
+
+
+async def test_acme_is_asked_besides_and_the_page_waits_for_both() -> None:
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    context.members = Members.of(1, 9, [(DISCOVERY, "discovery", 0, "", "ready"), (ACME, "acme", 0, "", "ready")])
+    context.sent.clear()
+    actor.receivers()[Routed](routed())
+    assert context.sent == [(DISCOVERY, UpstreamsAsk(8, 1)), (ACME, CertificatesAsk(8, 1))]
+    actor.receivers()[CertificatesTold](CertificatesTold(1, (CertificateStatus("site", (), "expired", "file", not_after=1.6e9),)))
+    assert len(context.sent) == 2, "discovery has not told yet"
+    actor.receivers()[UpstreamsTold](UpstreamsTold(1, (ROW,)))
+    answer = context.sent[2][1]
+    assert b'pingap_certificate_valid{certificate="site"} 0.0' in answer.body
+    assert b'pingap_upstream_backend_healthy{backend="10.0.0.1:80",upstream="api"} 1.0' in answer.body
+
+
+async def test_an_acme_that_dies_costs_what_it_knows_and_no_more() -> None:
+    context, actor = await start()
+    commit(context, 1, web="/metrics")
+    context.members = Members.of(1, 9, [(ACME, "acme", 0, "", "ready")])
+    context.sent.clear()
+    actor.receivers()[Routed](routed())
+    actor.members_changed(Members.of(2, 9, []), frozenset({ACME}))
+    assert [to for to, _ in context.sent] == [ACME, ACCEPT, ROUTING]
+    assert b"pingap_certificate_valid{" not in context.sent[1][1].body

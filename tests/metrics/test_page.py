@@ -8,6 +8,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from pingap.stages.certificate_status import CertificateStatus
+from pingap.stages.metrics.asking import OthersTold
 from pingap.stages.metrics.core import Scope, Sums
 from pingap.stages.metrics.page import page
 from pingap.stages.statuses import BackendStatus, SourceStatus, UpstreamStatus
@@ -25,6 +27,12 @@ ROWS = (
         (SourceStatus("a:80", 1.8e9, "SERVFAIL"),),
     ),
 )
+CERTIFICATES = (
+    CertificateStatus("site", ("a.example",), "valid", "file", not_after=1.9e9, stapled_at=1.7e9),
+    CertificateStatus("shop", ("b.example",), "expired", "acme", not_after=1.6e9, authority="x", attempts=3, next_try=1.81e9),
+    CertificateStatus("new", ("c.example",), "waiting", "acme", authority="x", next_renewal=1.82e9),
+)
+TOLD = OthersTold(ROWS, CERTIFICATES)
 
 
 @pytest.fixture
@@ -117,7 +125,7 @@ def test_gauges_of_actors_that_fell_silent_are_left_out(sums: Sums) -> None:
 def test_promtool_finds_nothing_to_object_to(sums: Sums) -> None:
     needs("promtool", "prometheus")
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=page(sums, "", 100.0, ROWS), capture_output=True, timeout=30, check=False
+        ["promtool", "check", "metrics"], input=page(sums, "", 100.0, TOLD), capture_output=True, timeout=30, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
@@ -126,3 +134,16 @@ def test_it_says_when_certificates_end_and_how_much_is_noted(sums: Sums) -> None
     metrics = parsed(page(sums, "web", 100.0))
     assert value(metrics, "pingap_certificate_expiration_timestamp_seconds", certificate="site") == 1.8e9
     assert value(metrics, "pingap_configuration_notes") == 2
+
+
+def test_what_acme_knows_of_certificates_is_told_instead_of_what_the_configuration_says(sums: Sums) -> None:
+    metrics = parsed(page(sums, "web", 100.0, TOLD))
+
+    def all_of(name: str) -> dict[str, float]:
+        return {sample.labels["certificate"]: sample.value for sample in metrics[f"pingap_certificate_{name}"].samples}
+
+    assert all_of("expiration_timestamp_seconds") == {"site": 1.9e9, "shop": 1.6e9}
+    assert all_of("valid") == {"site": 1, "shop": 0, "new": 0}
+    assert all_of("renewal_failures") == {"shop": 3, "new": 0}
+    assert all_of("next_renewal_timestamp_seconds") == {"shop": 1.81e9, "new": 1.82e9}
+    assert all_of("staple_timestamp_seconds") == {"site": 1.7e9}

@@ -11,6 +11,7 @@ from pingap.config.model import Snapshot, Upstream
 from pingap.config.parts import Backend
 from pingap.stages.metrics import upstreams_page
 from pingap.stages.metrics.actor import compile_generation
+from pingap.stages.metrics.asking import OthersTold
 from pingap.stages.metrics.core import Scope, Sums
 from pingap.stages.metrics.page import page
 from pingap.stages.statuses import BackendStatus, SourceStatus, UpstreamStatus
@@ -49,7 +50,7 @@ def sums(**more: Any) -> Sums:
 def series(made: Sums, *rows: UpstreamStatus, server: str = "") -> dict[str, Series]:
     """Name → labels by their values, in the order of their names → value."""
     found: dict[str, Series] = {}
-    for metric in text_string_to_metric_families(page(made, server, 100.0, rows).decode()):
+    for metric in text_string_to_metric_families(page(made, server, 100.0, OthersTold(rows)).decode()):
         for sample in metric.samples:
             found.setdefault(sample.name, {})[tuple(sample.labels[label] for label in sorted(sample.labels))] = sample.value
     return found
