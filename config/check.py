@@ -20,6 +20,7 @@ from pingap.config import unsupported
 from pingap.config.acme import check_acme
 from pingap.config.addresses import is_host_name, no_backend
 from pingap.config.certificates import check_certificates
+from pingap.config.client_authorities import check_client_authorities
 from pingap.config.model import PLUGIN_STEPS, RESERVED, SCALED_STAGES, STAGES, Location, Server, Snapshot, Upstream
 from pingap.config.parts import Backend, Listen, is_path
 from pingap.config.problems import Note, Problem, choices, nearest, path_of
@@ -58,7 +59,7 @@ def check(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str], bui
     yield from found
     yield from check_acme(snapshot.certificates, snapshot.servers, set(partial))
     yield from check_with_library(snapshot, partial | {one.path.rpartition(".")[0] for one in found if isinstance(one, Problem)})
-    yield from _tls(snapshot, declared)
+    yield from _tls(snapshot, declared, partial)
     yield from _normal_paths(snapshot)
     yield from _open_to_all(snapshot)
     yield from _grpc_web(snapshot)
@@ -102,11 +103,13 @@ def _server(path: str, server: Server, declared: Declared) -> Iterator[Problem |
             yield Problem(f"{path}.{key}", "must be more than 0", "no request could be served")
 
 
-def _tls(snapshot: Snapshot, declared: Declared) -> Iterator[Problem]:
+def _tls(snapshot: Snapshot, declared: Declared, partial: AbstractSet[str]) -> Iterator[Problem | Note]:
     for name, server in snapshot.servers.items():
         path = path_of("servers", name)
         if server.global_certificates and not declared["certificates"]:
             yield Problem(f"{path}.global_certificates", "there is no certificate to use", "add [certificates.NAME]")
+        if path not in partial:
+            yield from check_client_authorities(path, server)
         if server.tls_min_version > server.tls_max_version:
             yield Problem(f"{path}.tls_min_version", f"is newer than tls_max_version, {server.tls_max_version}")
         yield from _engine(path, server)

@@ -114,6 +114,8 @@ def _shown(place: tuple[str, ...], key: str, value: Any, category: Any, secret: 
         return MASK
     if key == "tls_cert":
         return _certificate(value)
+    if key == "client_ca":
+        return f"SHA-256 {sha256(value.encode()).hexdigest()[:32]}" if value else ""  # of several, any may be another
     return masked_value(value, by_name=place[0] == "plugins")
 
 

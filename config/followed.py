@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pingap.config.encryption import decrypt
 from pingap.config.gathering import section_in
@@ -16,6 +16,9 @@ from pingap.config.pem import path_in
 from pingap.config.problems import BadValue
 from pingap.config.references import References, files_named, is_reference, of_environment, of_file
 from pingap.config.storage.base import Document
+
+_FILES: Final = {"certificates": ("tls_cert", "tls_key", "acme_ca"), "servers": ("client_ca",)}
+"""Section → its keys that may be the path of a file with PEM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ def followed(documents: Collection[Document], env: Mapping[str, str] = os.enviro
     opener = References({"ENV": of_environment(env), "FILE": of_file}, lambda place, why: None)
     references = References({"ENV": of_environment(env), "SECRET": stored}, lambda place, why: None)
     files = {path for table in storages.values() for path in files_named(table)}
-    for table in section_in(documents, "certificates").values():
-        values = (references.fill(table.get(key), ()) for key in ("tls_cert", "tls_key", "acme_ca")) if isinstance(table, dict) else ()
-        files.update(path for value in values if isinstance(value, str) and not is_reference(value) and (path := path_in(value)))
+    for section, keys in _FILES.items():
+        for table in section_in(documents, section).values():
+            values = (references.fill(table.get(key), ()) for key in keys) if isinstance(table, dict) else ()
+            files.update(path for value in values if isinstance(value, str) and not is_reference(value) and (path := path_in(value)))
     return Followed(tuple(sorted(files)), references.fill(section_in(documents, "plugins"), ()))

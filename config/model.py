@@ -124,6 +124,10 @@ class Server:
     """The same for TLS 1.3, for a Python whose ssl module can set it (3.15)."""
     tls_handshake_timeout: Limit = 10.0
     """From the connection to the end of the handshake."""
+    client_ca: Annotated[str, Parsed("pem")] = ""
+    """A path, PEM, or PEM in base64: whom the certificates of clients are believed by. Here PEM; without it none is asked for."""
+    client_auth: Literal["", "required", "optional"] = ""
+    """Whether a client without a certificate is served; empty is required, where there is a `client_ca`."""
     enabled_h2: bool = False
     """HTTP/2 is spoken to clients that want it: by ALPN with TLS, else by prior knowledge or `Upgrade: h2c`."""
     http2_engine: Literal["h2", "ngh2"] = field(default="h2", metadata=RESTART)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pingap.config.accounts import notes_on_account
 from pingap.config.addresses import is_host_name
 from pingap.config.certificates import out_of_time
+from pingap.config.client_authorities import expired_authorities
 from pingap.config.model import Location, Snapshot, Upstream
 from pingap.config.problems import Note, path_of
 
@@ -24,6 +25,7 @@ def notes_on(snapshot: Snapshot, now: datetime | None = None) -> tuple[Note, ...
         *_locations(snapshot),
         *_upstreams(snapshot),
         *out_of_time(snapshot.certificates, now or datetime.now(UTC)),
+        *_client_authorities(snapshot, now or datetime.now(UTC)),
     )
     return (*snapshot.notes, *grouped(found))
 
@@ -83,6 +85,11 @@ def _discovery(path: str, upstream: Upstream) -> Iterator[Note]:
             yield Note(
                 f"{path}.addrs[{index}]", "its port and weight are without effect: SRV records bring their own", "write the name alone"
             )
+
+
+def _client_authorities(snapshot: Snapshot, now: datetime) -> Iterator[Note]:
+    for name, server in snapshot.servers.items():
+        yield from expired_authorities(path_of("servers", name), server, now)
 
 
 def _certificates(snapshot: Snapshot) -> Iterator[Note]:

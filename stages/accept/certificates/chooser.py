@@ -7,7 +7,7 @@ from typing import Final
 
 from pingap.config.model import Server
 from pingap.stages.accept.certificates.choice import Choice
-from pingap.stages.accept.certificates.contexts import set_up
+from pingap.stages.accept.certificates.contexts import client_rules, set_up
 
 SHARED: Final = 16
 """Servers whose session tickets every accept process of an instance takes."""
@@ -26,14 +26,22 @@ class Chooser:
 
     def __init__(self, server: Server, choice: Choice, place: int = SHARED) -> None:
         """place: of the server among those of the instance, the same in each of its processes."""
-        self.context = _beginnings[place] if place < SHARED else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.sni_callback = self._choose
+        self._shared = _beginnings[place] if place < SHARED else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._rules = ("", "")
+        self.context = self._shared
         self.unknown = ""
         """The last name that somebody asked for in vain, as text that cannot forge a log line; "" for no name."""
         self.update(server, choice)
 
     def update(self, server: Server, choice: Choice) -> None:
+        """Clients that have to prove who they are begin in a context of their own, and in another when the rules for that change:
+        with the old one go its sessions, who was known by which would be let in without a look at the new rules."""
         self._choice = choice
+        rules = client_rules(server)
+        if rules != self._rules:
+            self._rules = rules
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if server.client_ca else self._shared
+        self.context.sni_callback = self._choose
         set_up(self.context, server)
 
     def context_for(self, name: bytes) -> ssl.SSLContext | None:

@@ -6,6 +6,7 @@ import ssl
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from pingap.config.client_authorities import believe
 from pingap.config.model import Certificate, Server
 from pingap.config.tls_library import load_into
 
@@ -26,12 +27,22 @@ def set_up(context: ssl.SSLContext, server: Server) -> None:
         choose: Any = getattr(context, "set_ciphersuites", None)  # config.values has refused the key where it is missing
         choose(server.tls_ciphersuites)
     context.set_alpn_protocols(["h2", "http/1.1"] if server.enabled_h2 else ["http/1.1"])
+    believe(context, server)
+    if server.client_ca:
+        # Who goes on with a session is who he was, without being asked. Its keys are not yet shared with who has the same authorities.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+
+
+def client_rules(server: Server) -> tuple[str, str]:
+    """The keys by which clients prove who they are: no session goes on where they are others."""
+    return (server.client_ca, server.client_auth or "required") if server.client_ca else ("", "")
 
 
 def context_of(server: Server, certificate: Certificate) -> ssl.SSLContext:
     """The one that a generation in use has for the same, or a new one."""
     settings = (server.tls_min_version, server.tls_max_version, server.tls_cipher_list, server.tls_ciphersuites, server.enabled_h2)
-    key = (certificate.tls_cert, certificate.tls_key, settings)
+    key = (certificate.tls_cert, certificate.tls_key, settings, client_rules(server))
     context = _in_use.get(key)
     if context is None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
