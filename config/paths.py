@@ -92,6 +92,32 @@ def why_no_pid_file(path: str, *, root_makes: bool = False) -> tuple[str, str] |
     return None
 
 
+def why_no_folder(path: str, *, root_makes: bool = False) -> tuple[str, str] | None:
+    """The same for a directory in which files are to be written; it is made, with those above it, when it is not there.
+
+    root_makes: as of `check_paths`; root makes no more than the last part, in a directory that is there.
+    """
+    if "\0" in path:
+        return f"{path!r}: a path cannot hold a NUL character", ""
+    there = path = os.path.realpath(path)
+    while not os.path.lexists(there) and there != os.path.dirname(there):
+        there = os.path.dirname(there)
+    try:
+        is_folder = stat.S_ISDIR(os.stat(there).st_mode)
+        is_fixed = os.statvfs(there).f_flag & os.ST_RDONLY
+    except OSError as error:
+        return f"{path} cannot be used: {(error.strerror or str(error)).lower()}", "give another directory"
+    what = f"{path} cannot be written" if there == path else f"{path} cannot be created"
+    if not is_folder:
+        return f"{what}: {there} is no directory", "give another directory"
+    if is_fixed:
+        return f"{what}: {there} is on a read-only file system", "give another directory"
+    if _may(there, os.R_OK | os.W_OK | os.X_OK) or (root_makes and there == os.path.dirname(path) and _may(there, os.X_OK)):
+        return None
+    hint = f"make it, and give it to the user of basic.user, id {os.geteuid()}: chown it" if root_makes else _as_whom()
+    return f"{what}: no permission in {there}", hint
+
+
 def _why_not(path: str, may_be_device: bool, root_makes: bool = False) -> tuple[str, str] | None:
     folder = os.path.dirname(os.path.realpath(path)) if "\0" not in path else ""
     try:

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from pingap.config.accounts import Account, account_of
 from pingap.config.model import Basic
 from pingap.config.paths import LOG_MODE, why_not_opened
+from pingap.config.storage.replacing import make_root
 from pingap.service import privileges
 from pingap.service.pid_file import PidFile, PidFileError
+
+ACME_MODE: Final = 0o700
 
 if TYPE_CHECKING:
     from pingap.listeners import Listeners
@@ -52,6 +56,18 @@ def pid_file_for(account: Account, path: str) -> PidFile:
     with suppress(PidFileError), privileges.acting_as(account):
         return PidFile(path)
     return PidFile(path, account)
+
+
+def acme_directory_for(account: Account, path: str) -> None:
+    """The directory in which the account keeps its certificates, made for it where only root may. Raises OSError and PrivilegesError.
+
+    For one that systemd gives root (StateDirectory=) in a unit without User=.
+    """
+    with suppress(OSError), privileges.acting_as(account):
+        make_root(Path(path), ACME_MODE)
+        return
+    os.mkdir(path, ACME_MODE)
+    os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
 def step_down(account: Account, run_dir: RunDir, listeners: Listeners, spawner: SpawnerHandle) -> None:

@@ -177,16 +177,21 @@ class FileShelf:
                 raise
             self._foreign(path)
             return None
-        with os.fdopen(fd, "rb") as file:
+        try:
             status = os.fstat(fd)
-            content = file.read(_MOST + 1) if stat.S_ISREG(status.st_mode) else b""
+            content = b""
+            if stat.S_ISREG(status.st_mode):
+                with os.fdopen(fd, "rb", closefd=False) as file:
+                    content = file.read(_MOST + 1)
             found = _believed(content)
             if found is None or found.kind != kind or file_of(found.name) != path.name:
                 self._foreign(path)
                 return None
             if status.st_mode & 0o077:
                 self._close(fd, path, status)
-        return found
+            return found
+        finally:
+            os.close(fd)
 
     def _foreign(self, path: Path) -> None:
         self._tell(f"{path} is not used: it is damaged, or pingap has not written it; remove it")
