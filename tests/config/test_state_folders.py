@@ -19,6 +19,13 @@ ONLY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be anoth
 NOBODY = Account("nobody", 65534, 65534, (65534,))
 
 
+def open_to_all(path: Path) -> None:
+    """Others can get there: pytest's own directories are closed to them."""
+    for folder in (path, *path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(0o755)
+
+
 def test_systemds_state_directory_comes_first(tmp_path: Path) -> None:
     assert default_directory({"STATE_DIRECTORY": "/var/lib/pingap", "HOME": str(tmp_path)}) == "/var/lib/pingap/acme"
     assert default_directory({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}) == "/var/lib/a/acme"
@@ -65,8 +72,7 @@ def test_what_can_be_no_directory_is_told(tmp_path: Path, path: str, words: str)
 
 @ONLY_ROOT
 def test_another_users_directory_is_told_and_what_root_makes_is_not(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     state = tmp_path / "state"
     state.mkdir(mode=0o755)
     path = str(state / "acme")
@@ -87,8 +93,7 @@ def test_another_users_directory_is_told_and_what_root_makes_is_not(tmp_path: Pa
 
 @ONLY_ROOT
 def test_root_gives_away_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     (tmp_path / "roots").mkdir(mode=0o700)
     (tmp_path / "acme").symlink_to(tmp_path / "roots")
     acme_directory_for(NOBODY, str(tmp_path / "acme"))
