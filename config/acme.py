@@ -29,6 +29,11 @@ def check_acme(
             yield from _check_one(path, certificate, servers) if certificate.acme else _without_effect(path, certificate)
 
 
+def is_proved_by_dns(certificate: Certificate) -> bool:
+    """That its names are ours is shown by records in their zones."""
+    return certificate.dns_challenge or certificate.acme_challenge == "dns-01"
+
+
 def _without_effect(path: str, certificate: Certificate) -> Iterator[Note]:
     for key in _OF_ACME:
         if getattr(certificate, key) not in ("", False, (), "manual", "ecdsa-p256"):
@@ -43,7 +48,7 @@ def _check_one(path: str, certificate: Certificate, servers: Mapping[str, Server
         yield Problem(f"{path}.domains", "an authority has to be told for which names", 'domains = "example.com,www.example.com"')
     if len(domains) > MOST_NAMES:
         yield Problem(f"{path}.domains", f"{len(domains)} names are more than an authority takes: {MOST_NAMES}", "make it several")
-    is_by_dns = certificate.dns_challenge or certificate.acme_challenge == "dns-01"
+    is_by_dns = is_proved_by_dns(certificate)
     if certificate.dns_challenge and certificate.acme_challenge not in ("", "dns-01"):
         yield Problem(f"{path}.acme_challenge", f"{certificate.acme_challenge} and dns_challenge exclude each other", "leave one out")
     for domain in domains:

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import CoreConfig, SchemaValidator
 
 from pingap.config import check, includes, lenient, unsupported
+from pingap.config.acme import is_proved_by_dns
 from pingap.config.addresses import is_host_name
 from pingap.config.certificates import leaf_of, names_of
 from pingap.config.encryption import is_encrypted
@@ -79,6 +80,7 @@ def load(
         plugins=_plugins(raw, plugin_checker),
         certificates=certificates,
         ends=ends,
+        challenged={name: one.acme for name, one in certificates.items() if one.acme and not is_proved_by_dns(one)},
         stages=_items(raw, "stages", Stage),
         bus=_single(raw, "bus", Bus) or Bus(),
         secret=tuple(sorted(raw.secret)),

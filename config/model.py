@@ -480,6 +480,9 @@ class Snapshot:
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
     ends: Mapping[str, float] = field(default_factory=dict)
     """When each certificate ends, in Unix seconds: for who must not see keys."""
+    challenged: Mapping[str, str] = field(default_factory=dict)
+    """Certificate by ACME whose names are not proved by DNS → directory of its authority, which may fetch the proof: for who must not
+    see keys."""
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     """Server → the upstreams that its locations name: made of these for a stage that need not go through thousands of locations."""
     stages: Mapping[str, Stage] = field(default_factory=dict)

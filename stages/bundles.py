@@ -33,13 +33,14 @@ SECTIONS: Final[Mapping[str, Any]] = {
     "code": Code,
     "certificates": Certificate,
     "ends": float,
+    "challenged": str,
     USES: tuple[str, ...],
     PLANS: int,
 }
 """Section → what its items are. [stages] and [bus] are not for stages: they take effect with a restart, and one has a secret key."""
 
 _SINGLE: Final = "basic"
-_PLAIN: Final = frozenset(("plugins", "ends"))
+_PLAIN: Final = frozenset(("plugins", "ends", "challenged"))
 """Sections whose items are plain data."""
 _MANY: Final = "locations"
 """The section of which there may be thousands of items."""

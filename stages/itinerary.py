@@ -33,5 +33,8 @@ OUTLIVES: Final = 32
 METRICS: Final = "metrics"
 """Internal destination: the page of metrics of `Routed.server`."""
 
+CHALLENGE: Final = "challenge"
+"""Internal destination: what an authority fetches to see that a name is ours (RFC 8555 section 8.3)."""
+
 OPTIONS: Final = "options"
 """Internal destination: OPTIONS for pingap itself; that it is there is the answer."""

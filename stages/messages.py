@@ -332,6 +332,14 @@ class Taken(Message, frozen=True, tag=81):
     sid: int
 
 
+class CertificatesTaken(Message, frozen=True, tag=92):
+    """accept → acme: what this topic's value says is what handshakes go by from now on."""
+
+    actor: int
+    version: int
+    """Of the topic `certificates`."""
+
+
 class FlightAsk(Message, frozen=True, tag=84):
     """plugins → the replica that owns a key of the cache: may this stream fetch it? FLIGHT_TOLD at once."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Final, cast
 
-from pingap.stages.client_hello import server_name
+from pingap.stages.client_hello import Hello, hello_of
 from pingap.stages.http1.direct import DirectWriter
 from pingap.stages.lane import Lane
 from pingap.stages.read_gate import INNER, TLS, ReadGate
@@ -88,13 +88,13 @@ class TlsTransport(asyncio.Protocol):
         failed: Callable[[Exception | None], None],
         *,
         lane: Lane | None = None,
-        choose: Callable[[bytes], ssl.SSLContext | None] | None = None,
+        choose: Callable[[Hello], ssl.SSLContext | None] | None = None,
         hostname: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
         """lane: of a server; without it this is the client's end, which names `hostname` and may go on with `session`.
 
-        choose: of a server, gives the context by the name as the client sent it, in place of `context`; None refuses.
+        choose: of a server, gives the context by what the client says first, in place of `context`; None refuses.
         """
         self._context = context
         self._agreed = agreed
@@ -174,11 +174,11 @@ class TlsTransport(asyncio.Protocol):
     def _choose_context(self, hello: bytes) -> None:
         """Chooses by what the client has said, if that is enough to know the name. hello: all of that."""
         assert self._choose is not None
-        name = server_name(hello)
-        if name is None and len(hello) <= EARLY:
+        said = hello_of(hello)
+        if said is None and len(hello) <= EARLY:
             self._hello = hello
             return
-        context = self._choose(name or b"")
+        context = self._choose(said or Hello())
         self._choose, self._hello = None, b""
         if context is None:
             self._send(_UNRECOGNIZED_NAME)

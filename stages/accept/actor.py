@@ -10,7 +10,10 @@ from typing import ClassVar, Final
 from pingap.bus.actor import Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
+from pingap.config.model import Snapshot
 from pingap.stages.accept.access_lines import AccessLines
+from pingap.stages.accept.certificates.choice import Choice, compile_choices
+from pingap.stages.accept.certificates.handed_over import Handed, HandedOver
 from pingap.stages.accept.checks import check_states
 from pingap.stages.accept.compiled import AcceptGeneration, compile_generation
 from pingap.stages.accept.connections import Connections
@@ -21,6 +24,7 @@ from pingap.stages.accept.refusals import ErrorAnswers
 from pingap.stages.broken import OfStreams
 from pingap.stages.generations import Generations
 from pingap.stages.messages import Broken, FiguresAsk, FiguresTold, GoesOn, Request
+from pingap.stages.steps import Steps
 from pingap.stages.streams import Streams
 
 if sys.flags.dev_mode:
@@ -28,6 +32,10 @@ if sys.flags.dev_mode:
 
 SWEEP: Final = 0.5
 """Seconds between two looks at the deadlines: they are seconds long, one timer each would cost a µs a request."""
+
+
+CERTIFICATES: Final = 5.0
+"""Seconds that the first connections wait for certificates that an authority has issued; those of others are served without them."""
 
 
 SECTIONS: Final = ("basic", "servers", "locations", "upstreams", "plugins", "certificates")
@@ -40,14 +48,16 @@ class AcceptActor(OfStreams):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._generations: Generations[AcceptGeneration] = Generations(context, SECTIONS, compile_generation, self._committed)
+        self._generations: Generations[AcceptGeneration] = Generations(context, SECTIONS, self._compile, self._committed)
         self._lines = AccessLines(context)
         self.streams = Streams(context, self._generations, self._lines.record, self._patience)
         self._departures = Departures(self.streams)
         self._answers = ErrorAnswers(context, self.streams, self._lines)
         self._doors = Doors()
         self.connections = Connections(context, self._doors, self.streams, self._departures, self._answers)
-        self._is_ready = False
+        self._handed = HandedOver(context, self._taken)
+        self._compiled: AcceptGeneration | None = None
+        """What is served."""
         self._sweeper: asyncio.TimerHandle | None = None
 
     def receivers(self) -> Receivers:
@@ -62,8 +72,12 @@ class AcceptActor(OfStreams):
     # -- life ---------------------------------------------------------------
 
     async def start(self) -> None:
+        self._handed.start()
         self._generations.start()
         self._sweep()
+
+    def _compile(self, snapshot: Snapshot, plans: dict[str, int]) -> Steps[AcceptGeneration]:
+        return compile_generation(snapshot, plans, self._handed.now)
 
     def _committed(self, generation: int, compiled: AcceptGeneration) -> None:
         self._answers.pages = compiled.pages
@@ -73,15 +87,40 @@ class AcceptActor(OfStreams):
         self._departures.servers = compiled.patient
         for name in compiled.servers.keys() - compiled.lines.keys():
             self._lines.renders.pop(name, None)
-        self._doors.update(compiled.servers, compiled.choices, compiled.trust, compiled.spelled)
-        if not self._is_ready:
-            self._is_ready = True
-            self.context.loop.create_task(self._listen(compiled))
+        is_first, self._compiled = self._compiled is None, compiled
+        self._doors.update(compiled.servers, self._choices(compiled), compiled.trust, compiled.spelled)
+        if is_first:
+            self.context.loop.create_task(self._listen())
 
-    async def _listen(self, compiled: AcceptGeneration) -> None:
+    def _choices(self, compiled: AcceptGeneration) -> dict[str, Choice]:
+        """Contexts that are in use are not made anew, so that this is cheap."""
+        handed = self._handed.now
+        if handed.version == compiled.handed:
+            return compiled.choices
         try:
+            return compile_choices(compiled.servers, handed.over(compiled.certificates))
+        except ValueError as error:  # the acme stage has looked at each: it is only that it does not go together with a server's keys
+            self.context.log("error", "certificates that were issued cannot be used: those from before are", reason=str(error))
+            return compiled.choices
+
+    def _taken(self, handed: Handed) -> None:
+        """HandedOver has another value."""
+        self._doors.hand_over(handed)
+        compiled = self._compiled
+        if compiled is not None:
+            self._doors.update(compiled.servers, self._choices(compiled), compiled.trust, compiled.spelled)
+
+    async def _listen(self) -> None:
+        compiled = self._compiled
+        assert compiled is not None
+        try:
+            if any(certificate.acme for certificate in compiled.certificates.values()):
+                await self._handed.wait(CERTIFICATES)
+                compiled = self._compiled or compiled
             listeners = self.context.settings.get("listeners", [])
-            await self._doors.listen(self.connections, listeners, compiled.servers, compiled.choices, compiled.trust, compiled.spelled)
+            choices = self._choices(compiled)
+            await self._doors.listen(self.connections, listeners, compiled.servers, choices, compiled.trust, compiled.spelled)
+            self._doors.hand_over(self._handed.now)
         except Exception as error:
             self.context.boot_failed(f"cannot listen: {error}")
         else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pingap.config.model import Server, Snapshot
+from pingap.config.model import Certificate, Server, Snapshot
 from pingap.observability.access_format import Render
 from pingap.stages.accept.access_lines import compile_lines
 from pingap.stages.accept.certificates.choice import Choice, compile_choices
+from pingap.stages.accept.certificates.handed_over import NOTHING_YET, Handed
 from pingap.stages.accept.hidden import Hidden
 from pingap.stages.accept.patience import Patience, PatienceOf
 from pingap.stages.error_page import ErrorPages
@@ -21,8 +22,12 @@ class AcceptGeneration:
     pages: ErrorPages
     lines: dict[str, Render]
     """Access log lines by server."""
+    certificates: dict[str, Certificate]
+    """As configured: of those by ACME what was handed over is newer."""
     choices: dict[str, Choice]
-    """Certificates by server."""
+    """Certificates by server, as of `handed`."""
+    handed: int
+    """Version of what was handed over when this was made."""
     trust: Trust
     patient: frozenset[str]
     """Servers with a location that ignores a client's close."""
@@ -34,7 +39,7 @@ class AcceptGeneration:
     """How long an answer may be waited for in silence."""
 
 
-def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Steps[AcceptGeneration]:
+def compile_generation(snapshot: Snapshot, plans: dict[str, int], handed: Handed = NOTHING_YET) -> Steps[AcceptGeneration]:
     """Raises ValueError for what cannot be served. plans: itinerary flags by location, of no interest here."""
     keeping = {name for name, upstream in snapshot.upstreams.items() if upstream.preserve_header_case}
     patient, spelled, filtered = set(), set(), {}
@@ -52,7 +57,9 @@ def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> Steps[Accep
         dict(snapshot.servers),
         ErrorPages(snapshot.basic.error_template),
         compile_lines(snapshot),
-        compile_choices(snapshot),
+        dict(snapshot.certificates),
+        compile_choices(snapshot.servers, handed.over(snapshot.certificates)),
+        handed.version,
         Trust(snapshot.basic.trusted_proxies),
         frozenset(name for name, server in snapshot.servers.items() if not patient.isdisjoint(server.locations)),
         frozenset(name for name, server in snapshot.servers.items() if keeping and not spelled.isdisjoint(server.locations)),

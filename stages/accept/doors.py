@@ -10,6 +10,8 @@ from typing import Any, Final
 from pingap.config.model import Server
 from pingap.stages.accept.certificates.choice import Choice
 from pingap.stages.accept.certificates.chooser import Chooser
+from pingap.stages.accept.certificates.handed_over import Handed
+from pingap.stages.accept.certificates.proofs import proofs_of
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door, limits_of
 from pingap.stages.accept.entry import ConnectionEntry
@@ -52,6 +54,13 @@ class Doors:
                 door.allow_http2()
                 if door.chooser is not None and name in choices:
                     door.chooser.update(door.settings, choices[name])
+
+    def hand_over(self, handed: Handed) -> None:
+        """What of it is not about the choice of a certificate. Raises ssl.SSLError, OSError for what the TLS library does not take."""
+        proofs = proofs_of(handed.challenges) if handed.challenges else {}
+        for door in self._doors.values():
+            if door.chooser is not None:
+                door.chooser.proofs = proofs
 
     async def listen(
         self,

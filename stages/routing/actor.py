@@ -38,7 +38,7 @@ from pingap.stages.messages import (
 from pingap.stages.routing.core import Inward, Limited, Outcome, Refusal, Router, RouterCompiler
 from pingap.stages.routing.destinations import Destinations
 
-SECTIONS: Final = ("basic", "servers", "locations", "upstreams", "plans")
+SECTIONS: Final = ("basic", "servers", "locations", "upstreams", "challenged", "plans")
 """Of a configuration, what this stage needs."""
 
 

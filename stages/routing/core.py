@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec.structs import astuple
 
 from pingap.config.model import Location, Server, Snapshot
 from pingap.stages.error_page import ErrorPages
 from pingap.stages.forwarded import Trust
-from pingap.stages.itinerary import METRICS, OPTIONS, REQUEST_PLUGINS
+from pingap.stages.itinerary import CHALLENGE, METRICS, OPTIONS, REQUEST_PLUGINS
 from pingap.stages.messages import Peer, Request, Routed
 from pingap.stages.routing.match import ANY, EXACT, PREFIX, Captures, Entry, HostIndex, merge
 from pingap.stages.routing.normalize import Unclear, is_tidy, normalize, tidy
@@ -26,6 +26,9 @@ from pingap.stages.steps import Steps, finished
 from pingap.stages.via import Via
 
 Clock = Callable[[], float]
+
+CHALLENGES: Final = b"/.well-known/acme-challenge/"
+"""Where authorities look for the proof that a name is ours (RFC 8555 section 8.3)."""
 
 
 class Refusal(NamedTuple):
@@ -92,17 +95,18 @@ class _Route:
 class _Table:
     """One server: its locations, its page of metrics, its name in Via lines."""
 
-    __slots__ = ("forwards_normal", "index", "is_plain", "metrics", "normalizes", "via", "views")
+    __slots__ = ("forwards_normal", "has_challenges", "index", "is_plain", "metrics", "normalizes", "via", "views")
 
-    def __init__(self, server: Server, index: HostIndex[_Route]) -> None:
+    def __init__(self, server: Server, index: HostIndex[_Route], has_challenges: bool) -> None:
+        self.has_challenges = has_challenges
         self.normalizes = server.normalize_path != "off"
         self.forwards_normal = server.normalize_path == "forward"
         self.index = index
         self.views = self.index.views
         metrics = server.prometheus_metrics.encode() if server.prometheus_metrics else b""
         self.metrics = tidy(metrics) if self.normalizes else metrics
-        # One look instead of two in the commonest case.
-        self.is_plain = not (self.normalizes or self.metrics)
+        # One look instead of three in the commonest case.
+        self.is_plain = not (self.normalizes or self.metrics or has_challenges)
         self.via = Via(server.via) if server.via else None
 
 
@@ -140,10 +144,11 @@ class Router:
             self._routes[name] = entry
             if location.ignore_client_close:
                 self._patient.add(name)
+        has_challenges = bool(snapshot.challenged)
         for name, server in snapshot.servers.items():
             entries = [self._routes[location] for location in server.locations if location in self._routes]
             index = yield from HostIndex.in_steps(entries, server.normalize_path != "off")
-            self._tables[name] = _Table(server, index)
+            self._tables[name] = _Table(server, index, has_challenges)
 
     def goes_on(self, request: Request, clock: Clock) -> bool:
         """The location of a request does not mind that its client closes."""
@@ -163,6 +168,8 @@ class Router:
             return Refusal("not_found", "", "", self._client(peer, headers), f"server {server!r} is not configured")
         original = normal = b""
         if not table.is_plain:
+            if table.has_challenges and target.startswith(CHALLENGES):
+                return self._inward(request, CHALLENGE, reached, clock())  # whatever stands there: nothing else is served below it
             if table.normalizes and not is_tidy(target):
                 try:
                     compared, normal = normalize(target)

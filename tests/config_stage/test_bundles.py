@@ -104,7 +104,7 @@ def test_what_a_stage_reads_of_a_snapshot_is_what_it_fetches(stage: str) -> None
     texts = [path.read_text() for path in Path(module.__file__ or "").parent.rglob("*.py")]
     read = {name for text in texts for name in re.findall(r"\bsnapshot\.(\w+)", text)} & SECTIONS.keys()
     assert read - {"plans"} == set(module.SECTIONS) - {"plans"}
-    assert ("certificates" in module.SECTIONS) == (stage == "accept"), "private keys go to accept alone"
+    assert ("certificates" in module.SECTIONS) == (stage in ("accept", "acme")), "private keys go to these alone"
 
 
 def test_items_on_the_way_are_those_of_the_bundles() -> None:

@@ -19,7 +19,7 @@ from pingap.config.storage.base import Document
 from pingap.config.storage.memory import MemoryStorage
 from pingap.config.text.formats import tables_of
 from pingap.stages.accept import proxy_protocol
-from pingap.stages.client_hello import server_name
+from pingap.stages.client_hello import hello_of
 from pingap.stages.http1.body import ChunkedBody
 from pingap.stages.http1.rules import ProtocolError
 from pingap.stages.http2.engine import (
@@ -275,10 +275,10 @@ def proxy_header(drawn: tuple[bytes, bytes]) -> None:
 def client_hello(drawn: tuple[bytes, bytes]) -> None:
     """The name is known as soon as the message is whole, and what follows changes nothing."""
     data, more = drawn
-    found = server_name(data)
-    assert found is None or isinstance(found, bytes)
+    found = hello_of(data)
+    assert found is None or isinstance(found.name, bytes)
     if found is not None:
-        assert server_name(data + more) == found
+        assert hello_of(data + more) == found
 
 
 # -- between processes -----------------------------------------------------------------

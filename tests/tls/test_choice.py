@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pingap.config.model import Certificate, Server, Snapshot
+from pingap.config.model import Certificate, Server
 from pingap.stages.accept.certificates.choice import Choice, compile_choices
 from tests.e2e.certificate import self_signed
 
@@ -20,7 +20,7 @@ def certificate(*names: str, default: bool = False) -> Certificate:
 
 
 def choices(certificates: dict[str, Certificate], **servers: Server) -> dict[str, Choice]:
-    return compile_choices(Snapshot(servers=servers or {"web": WEB}, certificates=certificates))
+    return compile_choices(servers or {"web": WEB}, certificates)
 
 
 @pytest.fixture(scope="module")

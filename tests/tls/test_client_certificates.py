@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from pingap.config.model import Certificate, Server, Snapshot
+from pingap.config.model import Certificate, Server
 from pingap.stages.accept.certificates.choice import Choice, compile_choices
 from pingap.stages.accept.certificates.chooser import Chooser
+from pingap.stages.client_hello import Hello
 from tests.e2e.certificate import self_signed
 from tests.kit.identities import CLIENT, SERVER, Identity, alone, root
 
@@ -33,7 +34,7 @@ versions = pytest.mark.parametrize("version", list(NEWEST))
 
 
 def choices(server: Server) -> Choice:
-    return compile_choices(Snapshot(servers={"web": server}, certificates=SITES))["web"]
+    return compile_choices({"web": server}, SITES)["web"]
 
 
 def chooser(server: Server) -> Chooser:
@@ -63,7 +64,7 @@ class Handshake:
         self, server: Chooser, context: ssl.SSLContext, name: str | None = "a.example", session: ssl.SSLSession | None = None
     ) -> None:
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-        begun = server.context_for((name or "").encode())
+        begun = server.context_for(Hello((name or "").encode()))
         assert begun is not None
         self.server = begun.wrap_bio(to_server, to_client, True)
         self.client = context.wrap_bio(to_client, to_server, False, name, session)
@@ -116,8 +117,8 @@ def test_a_name_outside_ascii_is_no_way_past_it(version: str) -> None:
     """Its handshake begins in the default certificate's own context."""
 
     class Odd(Chooser):
-        def context_for(self, name: bytes) -> ssl.SSLContext | None:
-            return super().context_for(b"\xff.example")
+        def context_for(self, hello: Hello) -> ssl.SSLContext | None:
+            return super().context_for(Hello(b"\xff.example"))
 
     web = Odd(REQUIRED, choices(REQUIRED))
     assert Handshake(web, client(OURS, version)).known_as == OURS.der

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pingap.stages.client_hello import server_name
+from pingap.stages.client_hello import hello_of
+
+
+def server_name(data: bytes) -> bytes | None:
+    found = hello_of(data)
+    return None if found is None else found.name
 
 
 def hello(name: str | None = "site.example", newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:

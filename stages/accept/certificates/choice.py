@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pingap.config.model import Certificate, Server, Snapshot
+from pingap.config.model import Certificate, Server
 from pingap.stages.accept.certificates.contexts import context_of
 
 
@@ -29,9 +29,9 @@ class Choice:
         return self.default
 
 
-def compile_choices(snapshot: Snapshot) -> dict[str, Choice]:
+def compile_choices(servers: Mapping[str, Server], certificates: Mapping[str, Certificate]) -> dict[str, Choice]:
     """By name of the server. Raises ValueError for a certificate that the TLS library does not take."""
-    return {name: _choice(server, snapshot.certificates) for name, server in snapshot.servers.items() if server.global_certificates}
+    return {name: _choice(server, certificates) for name, server in servers.items() if server.global_certificates}
 
 
 def _choice(server: Server, certificates: Mapping[str, Certificate]) -> Choice:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from typing import Final
 
 from pingap.config.model import Server
 from pingap.stages.accept.certificates.choice import Choice
 from pingap.stages.accept.certificates.contexts import client_rules, set_up
+from pingap.stages.client_hello import Hello
 
 SHARED: Final = 16
 """Servers whose session tickets every accept process of an instance takes."""
@@ -31,6 +33,8 @@ class Chooser:
         self.context = self._shared
         self.unknown = ""
         """The last name that somebody asked for in vain, as text that cannot forge a log line; "" for no name."""
+        self.proofs: Mapping[str, ssl.SSLContext] = {}
+        """What authorities are shown, by the name that is to be proved (certificates/proofs.py)."""
         self.update(server, choice)
 
     def update(self, server: Server, choice: Choice) -> None:
@@ -44,11 +48,17 @@ class Chooser:
         self.context.sni_callback = self._choose
         set_up(self.context, server)
 
-    def context_for(self, name: bytes) -> ssl.SSLContext | None:
-        """What the handshake of a client that asks for `name`, as it came, begins in; None when there is no certificate for it.
+    def context_for(self, hello: Hello) -> ssl.SSLContext | None:
+        """What the handshake of a client begins in; None when there is no certificate for the name that it asks for.
 
         No certificate is for a name outside ASCII, and the TLS library's `sni_callback` breaks on one: it gets the default at once.
         """
+        name = hello.name
+        if hello.is_acme:
+            proof = self.proofs.get(name.decode("latin-1").lower())
+            if proof is None:
+                self.unknown = f"{name[:255]!a}, as an authority that looks for a proof"
+            return proof
         if name.isascii():
             return self.context
         self.unknown = ascii(name[:255])
