@@ -6,9 +6,16 @@ import os
 import ssl
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from pingap.config.model import Certificate, Snapshot
 from pingap.config.problems import Problem, path_of
+
+CIPHERS: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+    ":ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+"""Of TLS 1.2, without `tls_cipher_list`: forward secret and authenticated, as Mozilla's "intermediate" (docs/decisions/0049)."""
 
 
 def check_with_library(snapshot: Snapshot, but: AbstractSet[str]) -> Iterator[Problem]:
@@ -19,7 +26,7 @@ def check_with_library(snapshot: Snapshot, but: AbstractSet[str]) -> Iterator[Pr
         for text in ciphers if path not in but and certificate.tls_cert else ():
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             try:
-                context.set_ciphers(text or "DEFAULT")  # which says how much security is the least, too
+                context.set_ciphers(text or CIPHERS)  # which says how much security is the least, too
                 load_into(context, certificate)
             except ssl.SSLError as error:
                 why = (error.reason or str(error)).lower().replace("_", " ")

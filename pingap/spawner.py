@@ -277,6 +277,10 @@ def _read_all(pipe: int) -> str:
         os.close(pipe)
 
 
+def _nothing() -> None:
+    pass
+
+
 def _shed() -> None:
     """No process of a stage needs a capability: what the supervisor may, as binding low ports, is not passed on."""
     if os.geteuid() != 0:
@@ -309,7 +313,8 @@ def main(fd: int, modules: list[str]) -> None:
         with suppress(ImportError):  # bus.process uses it where there is one
             importlib.import_module("uvloop")
         for module in modules:
-            importlib.import_module(module)
+            # What a stage may have to find out once for all of its processes is in a function of this name.
+            getattr(importlib.import_module(module), "before_forks", _nothing)()
     except BaseException as error:
         if not limits.is_one(error):
             traceback.print_exc()

@@ -12,6 +12,7 @@ from pingap.bus.local import Receivers
 from pingap.bus.members import Members
 from pingap.config.model import Snapshot
 from pingap.stages.accept.access_lines import AccessLines
+from pingap.stages.accept.certificates import openssl_trial
 from pingap.stages.accept.certificates.choice import Choice, compile_choices
 from pingap.stages.accept.certificates.handed_over import Handed, HandedOver
 from pingap.stages.accept.checks import check_states
@@ -29,6 +30,12 @@ from pingap.stages.streams import Streams
 
 if sys.flags.dev_mode:
     check_states()
+
+
+def before_forks() -> None:
+    """In the spawner, before it forks the processes: so that it is tried out once for all of them."""
+    openssl_trial.usable()
+
 
 SWEEP: Final = 0.5
 """Seconds between two looks at the deadlines: they are seconds long, one timer each would cost a µs a request."""
@@ -56,6 +63,8 @@ class AcceptActor(OfStreams):
         self._doors = Doors()
         self.connections = Connections(context, self._doors, self.streams, self._departures, self._answers)
         self._handed = HandedOver(context, self._taken)
+        self._has_told_why = False
+        """Why keys of tickets cannot be set."""
         self._compiled: AcceptGeneration | None = None
         """What is served."""
         self._sweeper: asyncio.TimerHandle | None = None
@@ -105,10 +114,17 @@ class AcceptActor(OfStreams):
 
     def _taken(self, handed: Handed) -> None:
         """HandedOver has another value."""
-        self._doors.hand_over(handed)
+        self._hand_over(handed)
         compiled = self._compiled
         if compiled is not None:
             self._doors.update(compiled.servers, self._choices(compiled), compiled.trust, compiled.spelled)
+
+    def _hand_over(self, handed: Handed) -> None:
+        reason = self._doors.hand_over(handed)
+        if reason and not self._has_told_why:
+            self._has_told_why = True
+            message = "session tickets end with this run, and no OCSP staples are given: Python's ssl does not let us"
+            self.context.log("warn", message, reason=reason)
 
     async def _listen(self) -> None:
         compiled = self._compiled
@@ -120,7 +136,7 @@ class AcceptActor(OfStreams):
             listeners = self.context.settings.get("listeners", [])
             choices = self._choices(compiled)
             await self._doors.listen(self.connections, listeners, compiled.servers, choices, compiled.trust, compiled.spelled)
-            self._doors.hand_over(self._handed.now)
+            self._hand_over(self._handed.now)
         except Exception as error:
             self.context.boot_failed(f"cannot listen: {error}")
         else:

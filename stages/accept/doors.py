@@ -12,6 +12,7 @@ from pingap.stages.accept.certificates.choice import Choice
 from pingap.stages.accept.certificates.chooser import Chooser
 from pingap.stages.accept.certificates.handed_over import Handed
 from pingap.stages.accept.certificates.proofs import proofs_of
+from pingap.stages.accept.certificates.staples import staples
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door, limits_of
 from pingap.stages.accept.entry import ConnectionEntry
@@ -55,12 +56,18 @@ class Doors:
                 if door.chooser is not None and name in choices:
                     door.chooser.update(door.settings, choices[name])
 
-    def hand_over(self, handed: Handed) -> None:
-        """What of it is not about the choice of a certificate. Raises ssl.SSLError, OSError for what the TLS library does not take."""
+    def hand_over(self, handed: Handed) -> str:
+        """What of it is not about the choice of a certificate. Raises ssl.SSLError, OSError for what the TLS library does not take.
+
+        Why secrets of tickets and staples are of no use here, for the log; else "".
+        """
         proofs = proofs_of(handed.challenges) if handed.challenges else {}
+        reason = staples.use(handed.staples)
         for door in self._doors.values():
             if door.chooser is not None:
                 door.chooser.proofs = proofs
+                reason = door.chooser.use_secrets(handed.tickets) or reason
+        return reason
 
     async def listen(
         self,
@@ -83,7 +90,7 @@ class Doors:
             settings = servers.get(name) or Server(addr=())
             door = self._doors.get(name)
             if door is None:
-                chooser = Chooser(settings, choices[name], places[name]) if name in choices else None
+                chooser = Chooser(settings, choices[name], places[name], name) if name in choices else None
                 limits = limits_of(settings, name in spelled)
                 door = self._doors[name] = Door(name, ENGINES[settings.http1_engine], settings, limits, chooser, trust)
             self._open.append((socket.socket(fileno=listener["fd"]), door))

@@ -8,9 +8,13 @@ from weakref import WeakValueDictionary
 
 from pingap.config.client_authorities import believe
 from pingap.config.model import Certificate, Server
-from pingap.config.tls_library import load_into
+from pingap.config.tls_library import CIPHERS, load_into
+from pingap.stages.accept.certificates.staples import staples
 
 _VERSIONS: Final = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
+
+_PRIORITIZE_CHACHA: Final = 1 << 21
+"""SSL_OP_PRIORITIZE_CHACHA: a client that names ChaCha20 first has no AES in hardware, as small phones, and gets it."""
 
 _in_use: Final[WeakValueDictionary[tuple[Any, ...], ssl.SSLContext]] = WeakValueDictionary()
 """By all that goes into one. To make one takes 1.6 ms, for hundreds of certificates a stall at every reload, be it of a location."""
@@ -22,14 +26,15 @@ def set_up(context: ssl.SSLContext, server: Server) -> None:
     context.minimum_version = _VERSIONS[server.tls_min_version]
     context.maximum_version = _VERSIONS[server.tls_max_version]
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
-    context.set_ciphers(server.tls_cipher_list or "DEFAULT")
+    context.options |= _PRIORITIZE_CHACHA
+    context.set_ciphers(server.tls_cipher_list or CIPHERS)
     if server.tls_ciphersuites:
         choose: Any = getattr(context, "set_ciphersuites", None)  # config.values has refused the key where it is missing
         choose(server.tls_ciphersuites)
     context.set_alpn_protocols(["h2", "http/1.1"] if server.enabled_h2 else ["http/1.1"])
     believe(context, server)
     if server.client_ca:
-        # Who goes on with a session is who he was, without being asked. Its keys are not yet shared with who has the same authorities.
+        # Who goes on with a session is who he was, without being asked. chooser.py allows it where its key depends on these rules.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
 
@@ -48,5 +53,6 @@ def context_of(server: Server, certificate: Certificate) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         set_up(context, server)
         load_into(context, certificate)
+        staples.made(context, certificate.tls_cert)
         _in_use[key] = context
     return context
