@@ -209,3 +209,25 @@ def test_who_proves_nothing_any_more_goes_on_with_sessions_as_before(version: st
     web.update(OPEN, choices(OPEN))
     again = Handshake(web, context, session=session)
     assert again.known_as == b"" and again.client.session_reused
+
+
+@versions
+def test_with_a_secret_for_tickets_who_was_known_goes_on_and_no_further_than_the_rules_hold(version: str) -> None:
+    """By another replica too: the key is made of the rules."""
+    replicas = [chooser(REQUIRED), chooser(REQUIRED)]
+    for each in replicas:
+        assert each.use_secrets([b"s" * 32]) == ""
+    context = client(OURS, version)
+    session = Handshake(replicas[0], context).client.session
+    again = Handshake(replicas[1], context, session=session)
+    assert again.client.session_reused and again.known_as == OURS.der
+    for after in (replace(REQUIRED, client_ca=OTHER.pem), replace(OPTIONAL, client_ca=OTHER.pem)):
+        replicas[1].update(after, choices(after))
+        assert Handshake(replicas[1], context, session=session).known_as is None
+    replicas[1].update(OPTIONAL, choices(OPTIONAL))
+    again = Handshake(replicas[1], context, session=session)
+    assert again.known_as == OURS.der and not again.client.session_reused
+    replicas[1].update(REQUIRED, choices(REQUIRED))
+    assert Handshake(replicas[1], context, session=session).client.session_reused
+    replicas[1].use_secrets([b"t" * 32])
+    assert not Handshake(replicas[1], context, session=session).client.session_reused
