@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import pytest
 
-from pingap.config.model import Certificate, Server, Snapshot
+from pingap.config.model import Certificate, Server
 from pingap.stages.accept.certificates import openssl_trial
 from pingap.stages.accept.certificates.choice import compile_choices
 from pingap.stages.accept.certificates.chooser import Chooser
@@ -25,7 +25,7 @@ SECRETS = [os.urandom(32) for _ in range(2)]
 
 def chooser(name: str = "web", server: Server = WEB) -> Chooser:
     certificate = Certificate(tls_cert=PAIR[0], tls_key=PAIR[1], domains=("a.example",))
-    choice = compile_choices(Snapshot(servers={"web": server}, certificates={"a": certificate}))["web"]
+    choice = compile_choices({"web": server}, {"a": certificate})["web"]
     return Chooser(server, choice, name=name)
 
 
