@@ -80,6 +80,9 @@ _TIMES: Final = {
     "compression_time": "a.context.get('compression_time')",
     "cache_lock_time": "a.context.get('cache_lock_time')",
 }
+_CLIENT: Final = ("subject", "issuer", "serial", "fingerprint", "san_dns", "san_email", "san_uri")
+"""What is logged of a client's certificate."""
+
 CONTEXT: Final = {
     "connection_id": "a.peer[5]",
     "error": "error(a)",
@@ -92,6 +95,8 @@ CONTEXT: Final = {
     "connection_reused": _YES_NO.format("a.connection_reused"),
     "tls_version": "shown(a.context.get('tls_version'))",
     "tls_cipher": "shown(a.context.get('tls_cipher'))",
+    "tls_client_verify": "client_verify(a.peer)",
+    **{f"tls_client_{key}": f"shown(a.context.get('tls_client_{key}'))" for key in _CLIENT},
     "compression_ratio": "one_decimal(a.context.get('compression_ratio'))",
     "cache_lookup_time": f"fine_ms({_LOOKUP})",  # of a hit it is some tens of microseconds
     "cache_lookup_time_human": f"fine_human({_LOOKUP})",
@@ -201,6 +206,8 @@ _PROTO: Final = {version: f"HTTP/{version // 10}.{version % 10}" for version in 
 _METHODS: Final = {name.encode(): name for name in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE")}
 _ERROR: Final = Access._fields.index("error")
 _REASON: Final = Access._fields.index("reason")
+_CERTIFICATE: Final = 6
+"""Place of the client's certificate in `peer`."""
 _CONNECTIONS: Final = Access._fields.index("upstream_connections")
 
 
@@ -243,6 +250,13 @@ def _shown(value: Any) -> str:
     if type(value) is bytes:
         return text(value)
     return plain(str(value))
+
+
+def _client_verify(peer: Any) -> str:
+    """As nginx has it: whether the client of a TLS connection has proved who it is."""
+    if len(peer) > _CERTIFICATE and peer[_CERTIFICATE]:
+        return "SUCCESS"
+    return "NONE" if peer[4] == "https" else ""
 
 
 def _is_number(value: Any) -> bool:
@@ -308,6 +322,7 @@ when_utc: Final = _Clock(utc=True)
 _NAMES: Final[dict[str, Any]] = {
     "METHODS": _METHODS,
     "PROTO": _PROTO,
+    "client_verify": _client_verify,
     "cookie": _cookie,
     "duration_human": duration_human,
     "fine_human": _fine_human,

@@ -14,6 +14,7 @@ from pingap.stages.caching.keys import KeyRules
 from pingap.stages.caching.names import NamePatterns
 from pingap.stages.caching.place import CachePlace, read_place
 from pingap.stages.caching.policy import Policy as CachePolicy
+from pingap.stages.client_certificates.details import ClientCertificate
 from pingap.stages.coding.rules import codings_of, qualities, varying, weakened
 from pingap.stages.conditions import Precondition, Validators, is_range_meant, judge
 from pingap.stages.forwarded import OVERWRITTEN as OVERWRITTEN_HEADERS
@@ -85,6 +86,7 @@ __all__ = [
     "CachePlace",
     "CachePolicy",
     "CacheRules",
+    "ClientCertificate",
     "DividedBody",
     "Duration",
     "Exchange",

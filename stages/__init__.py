@@ -10,7 +10,7 @@
     making.py, bundles.py, steps.py, slices.py    how one gets there: in parts, and a slice a loop turn
     headers.py, header_view.py, variables.py, forwarded.py, via.py    header blocks: read, changed, filled in
     http1/, http2/  HTTP in bytes, for accept and upstream    tls.py, tls_contexts.py    TLS under it    lane.py    work that takes turns
-    coding/        content codings of answers, for plugins and upstream
+    coding/        content codings of answers, for plugins and upstream    client_certificates/    what such a one says
     answers.py      what an actor says by itself    waits.py    what waits for another's answer
     claims.py, leases.py, owners.py    what is counted exactly, however many replicas there are
     streams.py      owning streams: stream.py one of them, client.py who asks, fate.py, recovery.py when an actor dies

@@ -55,6 +55,8 @@ class Peer(NamedTuple):
     scheme: str
     connection: int
     """Number of the connection within its accept replica."""
+    certificate: bytes = b""
+    """By which the client has proved who it is, in DER, verified by the `client_ca` of the server; b"" without one."""
 
 
 class Request(Message, frozen=True, tag=64):

@@ -6,6 +6,7 @@ of `_NAMED` and `$http_…` are variables, and all else stays as it is written:
 
     $host $hostname $scheme $remote_addr $remote_port $server_addr $server_port
     $upstream_addr $proxy_add_x_forwarded_for $http_<name> $<ENV> :<context key>
+    $ssl_client_verify $ssl_client_s_dn and the others of a client's certificate
 
 The upstream stage applies them when a request leaves for a backend: plugins see what the client sent, and `$upstream_addr`
 and all context keys are known.
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from pingap.stages.client_certificates.details import ClientCertificate, details_of, listed, openssl_date, verified
 from pingap.stages.forwarded import forwarded_for
 from pingap.stages.headers import cutter, value_of
 from pingap.stages.messages import Peer, Routed
@@ -55,6 +57,12 @@ Render = Callable[[Source], bytes]
 _UNSAFE: Final = b"\r\n\0"
 """Deleted from every rendered value: none may end its line, wherever it came from."""
 
+
+def _of_certificate(read: Callable[[ClientCertificate], str]) -> Render:
+    """b"" for a client without a certificate."""
+    return lambda source: read(details_of(source.peer.certificate)).encode() if source.peer.certificate else b""
+
+
 _NAMED: Final[dict[str, Render]] = {
     "host": lambda source: source.host,
     "scheme": lambda source: source.peer.scheme.encode(),
@@ -63,7 +71,20 @@ _NAMED: Final[dict[str, Render]] = {
     "server_addr": lambda source: source.peer.local_ip.encode(),
     "server_port": lambda source: b"%d" % source.peer.local_port,
     "upstream_addr": lambda source: source.upstream_addr.encode(),
+    "ssl_client_verify": lambda source: verified(source.peer).encode(),
+    "ssl_client_s_dn": _of_certificate(lambda one: one.subject),
+    "ssl_client_i_dn": _of_certificate(lambda one: one.issuer),
+    "ssl_client_serial": _of_certificate(lambda one: one.serial),
+    "ssl_client_fingerprint": _of_certificate(lambda one: one.fingerprint),
+    "ssl_client_v_start": _of_certificate(lambda one: openssl_date(one.not_before)),
+    "ssl_client_v_end": _of_certificate(lambda one: openssl_date(one.not_after)),
+    "ssl_client_v_remain": _of_certificate(lambda one: str(one.days_left)),
+    "ssl_client_escaped_cert": _of_certificate(lambda one: one.escaped_pem),
+    "ssl_client_san_dns": _of_certificate(lambda one: listed(one.dns_names)),
+    "ssl_client_san_email": _of_certificate(lambda one: listed(one.emails)),
+    "ssl_client_san_uri": _of_certificate(lambda one: listed(one.uris)),
 }
+"""Those of certificates have nginx's names and values, but that the fingerprint is SHA-256."""
 _OWN_KEYS: Final[dict[str, Callable[[Source], Any]]] = {
     "connection_id": lambda source: source.peer.connection,
     "location": lambda source: source.location,

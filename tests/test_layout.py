@@ -34,7 +34,7 @@ PARTS = ("bus", "config", "observability", "stages")
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 PACKAGES = sorted({init.parent for root in ("pingap", *PARTS) for init in (ROOT / root).rglob("__init__.py")})
 LEFTOVERS: dict[str, Any] = tomllib.loads((ROOT / "tests/leftovers.toml").read_text())
-SHARED = {"caching", "coding", "http1", "http2"}
+SHARED = {"caching", "client_certificates", "coding", "http1", "http2"}
 """Packages in stages/ that are no stage: what several stages share."""
 
 

@@ -10,7 +10,7 @@
     http2.py        HTTP/2 server side on one connection; http2_stream.py: one stream of that
     h2c.py          how plain clients ask for HTTP/2
     file_answer.py  an answer that is a file; file_sender.py: sendfile, in threads
-    refusals.py     error pages, for requests that no stage answers
+    refusals.py     error pages, for requests that no stage answers    client_refusals.py    certificates that are not accepted
     patience.py     how long an answer is waited for in silence
     departures.py   clients that close early, and requests that go on
     event.py        the event of a stream that has ended; access_lines.py: its line in the access log

@@ -11,6 +11,7 @@ from math import inf
 from time import monotonic
 from typing import Final
 
+from pingap.stages.accept.client_refusals import UNREADABLE, WITHOUT, refusal_of
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door
 from pingap.stages.accept.http1 import Http1ClientConnection
@@ -18,6 +19,7 @@ from pingap.stages.accept.http2 import Http2ClientConnection
 from pingap.stages.accept.origin import origin_of
 from pingap.stages.accept.proxy_protocol import BadHeader, parse
 from pingap.stages.client import Arrival, Secured
+from pingap.stages.client_certificates.details import details_of
 from pingap.stages.messages import Peer
 from pingap.stages.tls import NoContext, TlsTransport
 
@@ -84,14 +86,17 @@ class ConnectionEntry(asyncio.Protocol):
 
         why: one of few, each of them told once a minute. reason: more about this connection.
         """
-        door, now = self._door, monotonic()
-        if now >= door.told.get(why, -inf) + QUIET:
-            door.told[why] = now
-            details = {"reason": reason} if reason else {}
-            self._connections.context.log("warn", f"closed: {why}", client=self.arrival.peer.ip, server=door.name, **details)
+        self._warn(f"closed: {why}", **{"reason": reason} if reason else {})
         self._connections.context.count("proxy_headers_refused")
         self._why = reason or why
         self.transport.abort()
+
+    def _warn(self, what: str, **details: str) -> None:
+        """what: one of few."""
+        door, now = self._door, monotonic()
+        if now >= door.told.get(what, -inf) + QUIET:
+            door.told[what] = now
+            self._connections.context.log("warn", what, client=self.arrival.peer.ip, server=door.name, **details)
 
     # -- TLS ------------------------------------------------------------------------
 
@@ -111,11 +116,36 @@ class ConnectionEntry(asyncio.Protocol):
         if rest:
             inner.data_received(rest)
 
-    def _agreed(self, tls: TlsTransport) -> asyncio.Protocol:
+    def _agreed(self, tls: TlsTransport) -> asyncio.Protocol | None:
         details = tls.get_extra_info("ssl_object")
+        if self._door.settings.client_ca and not self._knows(details):
+            return None
         secured = Secured(details.version() or "", (details.cipher() or ("",))[0], tls.seconds)
         self._connections.context.count("tls_handshakes", version=secured.version)
         return self._speak(secured, details.selected_alpn_protocol() or "", b"")
+
+    def _knows(self, details: ssl.SSLObject) -> bool:
+        """Notes whom the library has verified. Nobody comes in by a certificate of which the others could not be told."""
+        certificate = details.getpeercert(True) or b""
+        why = ""
+        if certificate:
+            try:
+                details_of(certificate)
+            except ValueError:
+                why = UNREADABLE
+        elif self._door.settings.client_auth != "optional":  # the handshake began before that was so
+            why = WITHOUT
+        if why:
+            self._refuse_certificate(why)
+            self._connections.context.count("tls_handshakes_failed")
+            self._left(why)
+            return False
+        self.arrival = self.arrival._replace(peer=self.arrival.peer._replace(certificate=certificate))
+        return True
+
+    def _refuse_certificate(self, why: str) -> None:
+        self._connections.context.count("client_certificates_refused")
+        self._warn(f"client certificate refused: {why}")
 
     def _speak(self, secured: Secured | None, protocol: str, rest: bytes) -> asyncio.Protocol:
         arrival = self.arrival._replace(secured=secured)
@@ -131,6 +161,10 @@ class ConnectionEntry(asyncio.Protocol):
     def _failed(self, error: Exception | None) -> None:
         self._connections.context.count("tls_handshakes_failed")
         why = "it left in the TLS handshake" if error is None else f"TLS: {error}"
+        refusal = refusal_of(error)
+        if refusal:
+            why = refusal
+            self._refuse_certificate(refusal)
         is_nobodys = isinstance(error, NoContext) or (isinstance(error, ssl.SSLError) and error.reason == "CALLBACK_FAILED")
         if is_nobodys and self._door.chooser is not None:
             why = f"TLS: no certificate for {self._door.chooser.unknown or 'a client that names nobody'}, and none is the default"

@@ -8,6 +8,7 @@ from typing import Final
 from pingap.bus.kinds import ACCESS
 from pingap.observability.records import Access
 from pingap.stages.client import Client
+from pingap.stages.client_certificates.details import details_of
 from pingap.stages.errors import KINDS
 from pingap.stages.http1.rules import RequestHead, new
 from pingap.stages.messages import Affinity, Report, Request
@@ -30,6 +31,8 @@ def access_event(stream: OwnedStream, now: float, in_flight: int) -> Access:
         context = {**context, "tls_version": secured.version, "tls_cipher": secured.cipher}
         if stream.nth <= 1:
             context["tls_handshake_time"] = secured.seconds
+        if request.peer.certificate:
+            context.update(details_of(request.peer.certificate).logged)
     return new(
         Access,
         (

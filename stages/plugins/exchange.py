@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from mypy_extensions import mypyc_attr
 
+from pingap.stages.client_certificates.details import ClientCertificate, details_of
 from pingap.stages.header_view import Headers, Pairs, block_of
 from pingap.stages.messages import UNKNOWN, Report, Routed
 from pingap.stages.plugins.context import ExchangeContext
@@ -347,6 +348,12 @@ class Exchange:
     def client_port(self) -> int:
         """Of the connection, at the other end of which there may be a proxy."""
         return self._routed.peer.port
+
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """By which the client has proved who it is, verified by the `client_ca` of the server; None without one."""
+        der = self._routed.peer.certificate
+        return details_of(der) if der else None
 
     @property
     def local_ip(self) -> str:
