@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from time import monotonic
 from typing import Any, Final
 
 from pingap.config.storage.etcd.address import address_of
@@ -72,15 +72,16 @@ class EtcdShelf:
         key = f"{self._prefix}{_LEASES}{part_of(name)}"
         holder = f"{socket.gethostname()}:{os.getpid()}"
         with self._calling("written") as gateway:
-            began = monotonic()
+            began = _now()
             number_of_lease, granted = _granted(gateway, seconds)
             found = EtcdLease(self._cluster, key, number_of_lease, holder, began + granted)
             is_free = {"key": sent(key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}
             put = {"request_put": {"key": sent(key), "value": sent(holder), "lease": number_of_lease}}
             try:
-                is_ours = bool(gateway.call("kv/txn", {"compare": [is_free], "success": [put]}, is_repeatable=False).get("succeeded"))
-            except EtcdUnsure:
-                is_ours = found.renew()
+                try:
+                    is_ours = bool(gateway.call("kv/txn", {"compare": [is_free], "success": [put]}, is_repeatable=False).get("succeeded"))
+                except EtcdUnsure:
+                    is_ours = found.seconds_left(gateway) > 0
             except BaseException:
                 found.release()
                 raise
@@ -115,7 +116,7 @@ class EtcdLease:
     """See `Lease`."""
 
     def __init__(self, cluster: Cluster, key: str, lease: str, holder: str, end: float) -> None:
-        """lease: number of the lease of etcd. end: of the monotonic clock; until then nobody else has it, whatever happens."""
+        """lease: number of the lease of etcd. end: by `_now`; until then nobody else has it, whatever happens."""
         self._cluster = cluster
         self._key = key
         self._lease = lease
@@ -130,17 +131,22 @@ class EtcdLease:
     def renew(self) -> bool:
         if self._is_lost:
             return False
-        began = monotonic()
+        began = _now()
         try:
             with Gateway(self._cluster) as gateway:
-                left = number(gateway.call("lease/keepalive", {"ID": self._lease}).get("result", {}), "TTL")
-                kvs = gateway.call("kv/range", {"key": sent(self._key)}).get("kvs", ()) if left else ()
+                left = self.seconds_left(gateway)
         except (EtcdUnreachable, EtcdError):
-            self._is_lost = monotonic() >= self._end
+            self._is_lost = _now() >= self._end
         else:
-            self._is_lost = not any(kv.get("lease") == self._lease for kv in kvs)
+            self._is_lost = left <= 0
             self._end = began + left
         return not self._is_lost
+
+    def seconds_left(self, gateway: Gateway) -> int:
+        """As many as there were at first, from now on; 0 when it is lost. Raises EtcdUnreachable, EtcdError."""
+        left = number(gateway.call("lease/keepalive", {"ID": self._lease}).get("result", {}), "TTL")
+        kvs = gateway.call("kv/range", {"key": sent(self._key)}).get("kvs", ()) if left else ()
+        return left if any(kv.get("lease") == self._lease for kv in kvs) else 0
 
     def release(self) -> None:
         self._is_lost = True
@@ -152,3 +158,8 @@ def _granted(gateway: Gateway, seconds: float) -> tuple[str, int]:
     """A new lease of etcd: its number, and its seconds, which are more where etcd has a least."""
     answer: dict[str, Any] = gateway.call("lease/grant", {"TTL": str(max(1, math.ceil(seconds)))})
     return str(answer["ID"]), number(answer, "TTL")
+
+
+def _now() -> float:
+    """Seconds; a machine that sleeps does not stop them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

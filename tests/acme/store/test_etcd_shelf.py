@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pingap.config.problems import ConfigRefused
 from pingap.config.storage.base import Document, Reading
+from pingap.config.storage.etcd.gateway import EtcdUnreachable, EtcdUnsure, Gateway
 from pingap.config.storage.etcd.storage import EtcdStorage
 from pingap.stages.acme.store.base import StoreError
 from pingap.stages.acme.store.etcd import EtcdShelf
@@ -100,6 +102,38 @@ def test_a_lease_that_was_taken_away_is_seen(etcd: Etcd) -> None:
     (number,) = (word for word in etcd.ctl("get", "/taken-acme/~leases/issuing", "-w", "fields").splitlines() if word.startswith('"Lease"'))
     etcd.ctl("lease", "revoke", f"{int(number.split()[-1]):x}")
     assert not third.renew()
+
+
+@pytest.mark.parametrize(("is_done", "is_reached"), [(True, True), (False, True), (True, False)])
+def test_an_answer_that_was_lost_makes_nobody_a_holder(
+    etcd: Etcd, monkeypatch: pytest.MonkeyPatch, is_done: bool, is_reached: bool
+) -> None:
+    call = Gateway.call
+
+    def lost(gateway: Gateway, method: str, body: dict[str, Any], is_repeatable: bool = True) -> dict[str, Any]:
+        if method == "kv/txn":
+            if is_done:
+                call(gateway, method, body, is_repeatable)
+            raise EtcdUnsure("127.0.0.1: the connection was closed")
+        if method == "lease/keepalive" and not is_reached:
+            raise EtcdUnreachable("127.0.0.1: connection refused")
+        return call(gateway, method, body, is_repeatable)
+
+    source = f"etcd://{etcd.endpoint}/unsure-{is_done}-{is_reached}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Gateway, "call", lost)
+        if is_reached:
+            lease = EtcdShelf(source).lease("issuing", 60)
+            assert (lease is not None) == is_done
+        else:
+            with pytest.raises(StoreError, match="no etcd answers"):
+                EtcdShelf(source).lease("issuing", 60)
+    if is_done and is_reached:
+        assert lease is not None and lease.renew() and EtcdShelf(source).lease("issuing", 60) is None
+        lease.release()
+    again = EtcdShelf(source).lease("issuing", 60)  # what was in doubt was given back
+    assert again is not None
+    again.release()
 
 
 def test_who_did_not_get_a_lease_leaves_nothing_behind(own_etcd: Etcd) -> None:
