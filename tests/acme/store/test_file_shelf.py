@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,34 @@ def test_what_is_larger_than_what_is_read_is_not_written(one: Instance) -> None:
     with pytest.raises(StoreError, match="more than are kept"):
         one.shelf.put("certificates", "a", bytes(5 << 20))
     assert one.shelf.names("certificates") == []
+
+
+def test_two_changes_within_a_tick_of_the_clock_have_two_times(root: Path, one: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000_000_000_000)
+    times = []
+    for value in (b"1", b"2", b"3"):
+        one.shelf.put("certificates", "a", value)
+        times.append((root / "certificates/a").stat().st_mtime_ns)
+    assert [one - times[0] for one in times] == [0, 1, 2]
+
+
+def test_a_lease_is_of_the_file_that_others_find(root: Path, one: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be removed between the two steps of taking it."""
+    flock = fcntl.flock
+    removed: list[Path] = []
+
+    def late(fd: int, how: int) -> None:
+        if not removed:
+            removed.append(root / "leases/issuing")
+            removed[0].unlink()
+        flock(fd, how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", late)
+        lease = one.shelf.lease("issuing", 5)
+    assert lease is not None and lease.renew()
+    assert Instance(root).shelf.lease("issuing", 5) is None
+    lease.release()
 
 
 def test_a_lease_whose_file_was_removed_is_lost(root: Path, one: Instance) -> None:

@@ -151,6 +151,7 @@ class TestEveryShelf:
         shelf.names("certificates")
         lease = shelf.lease("issuing", 10)
         assert lease is not None and lease.renew()
+        assert other.version() == version
         lease.release()
         assert other.version() == version
         shelf.drop("orders", "a")
