@@ -17,6 +17,7 @@ from pingap import limits, terminal
 from pingap.commands import (
     about,
     cache,
+    certs,
     check,
     configuration,
     ending,
@@ -41,7 +42,7 @@ WHERE: Final = "PINGAP_TRACEBACK"
 ACTING: Final = frozenset(
     (
         *("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade", "upstream drain", "upstream enable"),
-        *("config migrate", "config sync", "config restore", "plugin new", "cache purge"),
+        *("config migrate", "config sync", "config restore", "plugin new", "cache purge", "certs renew"),
     )
 )
 """Commands that change something: done is done, whether or not anybody could read the answer."""
@@ -49,7 +50,7 @@ ACTING: Final = frozenset(
 
 def is_acting(words: list[str]) -> bool:
     """words: of a command line, at least one."""
-    return " ".join(words[: 2 if words[0] in ("config", "upstream", "plugin", "cache") else 1]) in ACTING
+    return " ".join(words[: 2 if words[0] in ("config", "upstream", "plugin", "cache", "certs") else 1]) in ACTING
 
 
 def main(args: list[str] | None = None) -> None:
@@ -124,7 +125,7 @@ def commands() -> None:
 
 for _one in (
     *(start.up, check.check, processes.ps, processes.scale, processes.kill),
-    *(upstreams.upstreams, upstreams.upstream, cache.cache, generations.reload, generations.rollback),
+    *(upstreams.upstreams, upstreams.upstream, cache.cache, certs.certs, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
     *(secret.secret, configuration.config, texts.schema, plugins.plugins, plugin.plugin),
     *(about.version, about.help_, about.completion),

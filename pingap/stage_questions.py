@@ -13,14 +13,19 @@ from typing import Any, Final, NamedTuple
 ANSWER: Final = 4.5
 """Seconds within which a question is answered; who asks waits 5."""
 
-LONG: Final = {"cache-purge": 65.0}
+LONG: Final = {"cache-purge": 65.0, "cert-renew": 125.0}
 """The same, of words that take their time; who asks waits 5 more."""
 
 OF_CONFIG: Final = ("reload", "dry-run", "rollback")
 OF_DISCOVERY: Final = ("upstreams", "upstream-drain", "upstream-enable")
 OF_PLUGINS: Final = ("cache-stats", "cache-purge", "cache-explain")
+OF_ACME: Final = ("certs", "cert-renew")
 
-STAGE_OF: Final = dict.fromkeys(OF_CONFIG, "config") | dict.fromkeys(OF_DISCOVERY, "discovery") | dict.fromkeys(OF_PLUGINS, "plugins")
+STAGE_OF: Final = {
+    word: stage
+    for stage, words in {"config": OF_CONFIG, "discovery": OF_DISCOVERY, "plugins": OF_PLUGINS, "acme": OF_ACME}.items()
+    for word in words
+}
 """Word → the stage that answers it."""
 
 OF_EACH: Final = frozenset(("cache-stats",))
@@ -32,6 +37,7 @@ OF_ONE: Final = frozenset(("cache-purge", "cache-explain"))
 _ABSENT: Final = {
     "config": "the config stage is not running: it reads the configuration anew when it is back",
     "discovery": "the discovery stage is not running at the moment: ask again when it is back, which `pingap ps` tells",
+    "acme": "the acme stage is not running at the moment: ask again when it is back, which `pingap ps` tells",
     "plugins": "no process of the plugins stage is ready at the moment: ask again when one is, which `pingap ps` tells",
 }
 
