@@ -249,7 +249,7 @@ def _reason(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             inner = next((one for one in error.args if isinstance(one, BaseException)), None)
         if inner is None:
-            inner = error.__cause__ or error.__context__
+            inner = error.__context__
         if not isinstance(inner, BaseException):
             break
         error = inner
