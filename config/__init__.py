@@ -1,12 +1,12 @@
 """Configuration: text in; a frozen model, or the full list of problems, out.
 
     storage/     where the text is: it is read, watched and written there
-    text/        text -> tables, whatever the language; edit.py: one item, put into the text where it is or belongs
-    gathering.py  documents put together
+    text/        text -> tables, whatever the language; edit.py: one item, put into the text; gathering.py: documents put together
     load.py      tables -> `Snapshot`; the only place that needs pydantic    followed.py  files that it depends on
     references.py  `$ENV:NAME` and the like; includes.py: storages put over the keys of items; encryption.py, opened.py: of their values
     secrecy.py   what is secret, and how it is kept out of what is said: THE table of it
-    check.py     what one section alone cannot show: references, addresses taken twice; certificates.py, acme.py: whose they are
+    check.py     what one section alone cannot show: references, addresses taken twice; certificates.py, acme.py,
+                 authorities.py, name_bounds.py: whose they are, and for which names they may be made; private_keys.py  decrypted ones
     lenient.py   what is taken otherwise than it is written, for who migrates: THE table of it; notes.py tells it, and what is said in vain
     unsupported.py  THE table of keys that come later    accounts.py  whom `[basic] user` means    paths.py  what can be written
     model.py     the one home of each key; what stages import

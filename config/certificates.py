@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pingap.config.addresses import is_host_name
+from pingap.config.authorities import check_authority
 from pingap.config.diff import shortened
 from pingap.config.model import Certificate
 from pingap.config.pem import labels_of
@@ -63,7 +64,7 @@ def _check_one(path: str, certificate: Certificate) -> Iterator[Problem | Note]:
     try:
         key = load_pem_private_key(certificate.tls_key.encode(), None)
     except TypeError:
-        hint = "give it without a pass phrase (`openssl pkey -in OLD -out NEW`), readable by pingap's user alone"
+        hint = 'tls_key_passphrase = "$ENV:NAME", with its pass phrase in that environment variable'
         yield Problem(f"{path}.tls_key", "is encrypted", hint)
     except Exception as error:  # cryptography has many ways to say no: ValueError, UnsupportedAlgorithm, …
         yield Problem(f"{path}.tls_key", *_not_a("private key", "PRIVATE KEY", certificate.tls_key, error))
@@ -72,6 +73,9 @@ def _check_one(path: str, certificate: Certificate) -> Iterator[Problem | Note]:
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key is not None and key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         yield Problem(f"{path}.tls_key", "does not belong to the certificate", "the first certificate in tls_cert must be the server's own")
+    if certificate.is_ca:
+        yield from check_authority(path, certificate, chain_of(certificate.tls_cert), key)
+        return
     names = names_of(leaf)
     foreign = [domain for domain in certificate.domains if not any(covers(name, domain) for name in names)]
     if foreign:
@@ -120,9 +124,14 @@ def out_of_time(certificates: Mapping[str, Certificate], now: datetime) -> Itera
 
 def leaf_of(pem: str) -> X509:
     """The server's own certificate, which is the first. Raises ValueError."""
+    return chain_of(pem)[0]
+
+
+def chain_of(pem: str) -> list[X509]:
+    """All certificates in it, the server's own first. Raises ValueError."""
     from cryptography import x509
 
-    return x509.load_pem_x509_certificates(pem.encode())[0]
+    return x509.load_pem_x509_certificates(pem.encode())
 
 
 def _not_a(what: str, label: str, pem: str, error: Exception) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from pingap.config.includes import INCLUDING, IncludeShelf
 from pingap.config.model import KINDS, Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
 from pingap.config.notes import grouped
 from pingap.config.opened import OpenedStorages
+from pingap.config.private_keys import decrypted_key, is_encrypted_key
 from pingap.config.problems import BadValue, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
 from pingap.config.references import KeyPlace, References, of_environment, of_file, of_no_storage, of_storages
@@ -345,13 +346,33 @@ def _certificates(raw: _Raw) -> tuple[dict[str, Certificate], dict[str, float]]:
         del tables[name]
     found = _items(raw, "certificates", Certificate)
     ends = {}
+    for name, encrypted in found.items():
+        found[name] = _decrypted(raw, path_of("certificates", name), encrypted)
     for name, certificate in found.items():
         with suppress(ValueError):  # it is no certificate, which the checks say
             leaf = leaf_of(certificate.tls_cert)
             ends[name] = leaf.not_valid_after_utc.timestamp()
-            if not certificate.domains:
+            if not certificate.domains and not certificate.is_ca:  # an authority without them makes certificates for any name
                 found[name] = replace(certificate, domains=tuple(filter(is_host_name, names_of(leaf))))
     return found, ends
+
+
+def _decrypted(raw: _Raw, path: str, certificate: Certificate) -> Certificate:
+    """Without its pass phrase, for no stage needs one. What is wrong with an encrypted key that has none is told by the checks."""
+    if f"{path}.tls_key_passphrase" in raw.unset:
+        raw.partial.add(path)
+    if not certificate.tls_key_passphrase or path in raw.partial:
+        return replace(certificate, tls_key_passphrase="")
+    key = certificate.tls_key
+    if key and not is_encrypted_key(key):
+        raw.notes.append(Note(f"{path}.tls_key_passphrase", "without effect: tls_key is not encrypted", "leave it out"))
+    elif key:
+        try:
+            key = decrypted_key(key, certificate.tls_key_passphrase)
+        except BadValue as error:
+            raw.tell(Problem(f"{path}.tls_key", error.message, error.hint))
+            raw.partial.add(path)
+    return replace(certificate, tls_key=key, tls_key_passphrase="")
 
 
 def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table]:

@@ -99,5 +99,5 @@ def _certificates(snapshot: Snapshot) -> Iterator[Note]:
             yield Note(path_of("certificates", name), "without effect: no server has global_certificates = true")
     elif len(certificates) > 1:
         for name, one in certificates.items():
-            if not one.domains and not one.is_default:
+            if not one.domains and not one.is_default and not one.is_ca:
                 yield Note(path_of("certificates", name), "without effect: for no name, and not the default")

@@ -11,6 +11,7 @@ from math import inf
 from time import monotonic
 from typing import Final
 
+from pingap.stages.accept.certificates.chooser import Chooser
 from pingap.stages.accept.client_refusals import UNREADABLE, WITHOUT, refusal_of
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door
@@ -20,6 +21,7 @@ from pingap.stages.accept.origin import origin_of
 from pingap.stages.accept.proxy_protocol import BadHeader, parse
 from pingap.stages.client import Arrival, Secured
 from pingap.stages.client_certificates.details import details_of
+from pingap.stages.client_hello import Hello
 from pingap.stages.messages import Peer
 from pingap.stages.tls import NoContext, TlsTransport
 
@@ -109,12 +111,16 @@ class ConnectionEntry(asyncio.Protocol):
             inner.connection_made(self.transport)
         else:
             self.deadline = monotonic() + door.settings.tls_handshake_timeout
-            chooser = door.chooser
-            inner = TlsTransport(chooser.context, self._agreed, self._failed, lane=self._connections.lane, choose=chooser.context_for)
+            inner = TlsTransport(door.chooser.context, self._agreed, self._failed, lane=self._connections.lane, choose=self._context_for)
             self.transport.set_protocol(inner)
             inner.connection_made(self.transport)
         if rest:
             inner.data_received(rest)
+
+    def _context_for(self, hello: Hello) -> ssl.SSLContext | None:
+        chooser = self._door.chooser
+        assert chooser is not None
+        return chooser.context_for(hello, self.arrival.peer.local_ip)
 
     def _agreed(self, tls: TlsTransport) -> asyncio.Protocol | None:
         details = tls.get_extra_info("ssl_object")
@@ -167,8 +173,17 @@ class ConnectionEntry(asyncio.Protocol):
             self._refuse_certificate(refusal)
         is_nobodys = isinstance(error, NoContext) or (isinstance(error, ssl.SSLError) and error.reason == "CALLBACK_FAILED")
         if is_nobodys and self._door.chooser is not None:
-            why = f"TLS: no certificate for {self._door.chooser.unknown or 'a client that names nobody'}, and none is the default"
+            why = self._unserved(self._door.chooser)
         self._left(why)
+
+    def _unserved(self, chooser: Chooser) -> str:
+        """Why there is no certificate for this client."""
+        who, error = chooser.unknown or "a client that names nobody", chooser.not_minted
+        if error is None:
+            return f"TLS: no certificate for {who}, and none is the default"
+        if error.is_passing:
+            self._warn("closed: no certificate was made for a client", name=who, reason=str(error))
+        return f"TLS: no certificate for {who}: {error}"
 
     # -- what is asked of all connections ----------------------------------------------
 

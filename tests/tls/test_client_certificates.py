@@ -117,7 +117,7 @@ def test_a_name_outside_ascii_is_no_way_past_it(version: str) -> None:
     """Its handshake begins in the default certificate's own context."""
 
     class Odd(Chooser):
-        def context_for(self, hello: Hello) -> ssl.SSLContext | None:
+        def context_for(self, hello: Hello, address: str = "") -> ssl.SSLContext | None:
             return super().context_for(Hello(b"\xff.example"))
 
     web = Odd(REQUIRED, choices(REQUIRED))

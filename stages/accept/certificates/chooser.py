@@ -9,6 +9,7 @@ from typing import Final
 from pingap.config.model import Server
 from pingap.stages.accept.certificates.choice import Choice
 from pingap.stages.accept.certificates.contexts import client_rules, set_up
+from pingap.stages.accept.certificates.minting import NotMinted
 from pingap.stages.accept.certificates.openssl import NotThisLibrary
 from pingap.stages.accept.certificates.openssl_trial import usable
 from pingap.stages.accept.certificates.ticket_keys import ticket_key
@@ -44,6 +45,8 @@ class Chooser:
         """The last name that somebody asked for in vain, as text that cannot forge a log line; "" for no name."""
         self.proofs: Mapping[str, ssl.SSLContext] = {}
         """What authorities are shown, by the name that is to be proved (certificates/proofs.py)."""
+        self.not_minted: NotMinted | None = None
+        """Why none was made for it, when one should have been."""
         self.update(server, choice)
 
     def update(self, server: Server, choice: Choice) -> None:
@@ -83,26 +86,42 @@ class Chooser:
             return str(error)
         return ""
 
-    def context_for(self, hello: Hello) -> ssl.SSLContext | None:
+    def context_for(self, hello: Hello, address: str = "") -> ssl.SSLContext | None:
         """What the handshake of a client begins in; None when there is no certificate for the name that it asks for.
 
         No certificate is for a name outside ASCII, and the TLS library's `sni_callback` breaks on one: it gets the default at once.
+        address: where it has connected, for one that names nobody.
         """
         name = hello.name
         if hello.is_acme:
             proof = self.proofs.get(name.decode("latin-1").lower())
             if proof is None:
-                self.unknown = f"{name[:255]!a}, as an authority that looks for a proof"
+                self._refused(f"{name[:255]!a}, as an authority that looks for a proof")
             return proof
+        if not name:
+            try:
+                return self._choice.of_address(address) or self.context
+            except NotMinted as error:
+                self._refused("", error)
+                return None
         if name.isascii():
             return self.context
-        self.unknown = ascii(name[:255])
+        self._refused(ascii(name[:255]))
         return self._choice.default
 
     def _choose(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> int | None:
-        found = self._choice.of(name)
+        shown = ascii(name[:255]) if name else ""
+        try:
+            found = self._choice.of(name)
+        except NotMinted as error:
+            self._refused(shown, error)
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         if found is None:
-            self.unknown = ascii(name[:255]) if name else ""
+            self._refused(shown)
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         tls.context = found
         return None
+
+    def _refused(self, shown: str, error: NotMinted | None = None) -> None:
+        self.unknown = shown
+        self.not_minted = error.with_traceback(None) if error is not None else None  # whose frames would keep the connection

@@ -44,15 +44,26 @@ def client_rules(server: Server) -> tuple[str, str]:
     return (server.client_ca, server.client_auth or "required") if server.client_ca else ("", "")
 
 
+def settings_of(server: Server) -> tuple[Any, ...]:
+    """All of a server that goes into a context."""
+    versions = (server.tls_min_version, server.tls_max_version)
+    return (*versions, server.tls_cipher_list, server.tls_ciphersuites, server.enabled_h2, client_rules(server))
+
+
 def context_of(server: Server, certificate: Certificate) -> ssl.SSLContext:
     """The one that a generation in use has for the same, or a new one."""
-    settings = (server.tls_min_version, server.tls_max_version, server.tls_cipher_list, server.tls_ciphersuites, server.enabled_h2)
-    key = (certificate.tls_cert, certificate.tls_key, settings, client_rules(server))
+    key = (certificate.tls_cert, certificate.tls_key, settings_of(server))
     context = _in_use.get(key)
     if context is None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        set_up(context, server)
-        load_into(context, certificate)
+        context = new_context(server, certificate)
         staples.made(context, certificate.tls_cert)
         _in_use[key] = context
+    return context
+
+
+def new_context(server: Server, certificate: Certificate) -> ssl.SSLContext:
+    """One that nobody else gets, and that never has a staple."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    set_up(context, server)
+    load_into(context, certificate)
     return context
