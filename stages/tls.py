@@ -68,6 +68,7 @@ class TlsTransport(asyncio.Protocol):
         "_incoming",
         "_is_closing",
         "_lane",
+        "_lingers",
         "_outgoing",
         "_protocol",
         "_raw",
@@ -89,17 +90,20 @@ class TlsTransport(asyncio.Protocol):
         *,
         lane: Lane | None = None,
         choose: Callable[[Hello], ssl.SSLContext | None] | None = None,
+        lingers: Callable[[Exception], bool] | None = None,
         hostname: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
         """lane: of a server; without it this is the client's end, which names `hostname` and may go on with `session`.
 
         choose: of a server, gives the context by what the client says first, in place of `context`; None refuses.
+        lingers: whether the plain transport stays open after this failure, for `failed` to end it.
         """
         self._context = context
         self._agreed = agreed
         self._failed = failed
         self._lane = lane
+        self._lingers = lingers
         self._choose = choose
         self._hello = b""
         """What has come of the client's first message, until its context is chosen."""
@@ -267,7 +271,8 @@ class TlsTransport(asyncio.Protocol):
     def _give_up(self, error: Exception | None) -> None:
         if not self._is_closing:
             self._is_closing = True
-            self._raw.close()
+            if error is None or self._lingers is None or not self._lingers(error):
+                self._raw.close()
             failed = self._failed
             self._agreed, self._failed = _agrees_no_more, _fails_no_more
             failed(error)

@@ -31,6 +31,11 @@ _REASONS: Final = {
 """X509_V_ERR_… of OpenSSL → what it means here."""
 
 
+def is_of_certificate(error: Exception) -> bool:
+    """Whether a handshake has failed because of the client's certificate, or for want of one."""
+    return bool(refusal_of(error))
+
+
 def refusal_of(error: Exception | None) -> str:
     """ "" when a handshake has failed for another reason than the client's certificate. One of few: nothing of what the client sent."""
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -12,16 +12,17 @@ from time import monotonic
 from typing import Final
 
 from pingap.stages.accept.certificates.chooser import Chooser
-from pingap.stages.accept.client_refusals import UNREADABLE, WITHOUT, refusal_of
+from pingap.stages.accept.client_refusals import UNREADABLE, WITHOUT, is_of_certificate, refusal_of
 from pingap.stages.accept.connections import Connections
 from pingap.stages.accept.door import Door
 from pingap.stages.accept.http1 import Http1ClientConnection
 from pingap.stages.accept.http2 import Http2ClientConnection
 from pingap.stages.accept.origin import origin_of
+from pingap.stages.accept.outlet import LINGER
 from pingap.stages.accept.proxy_protocol import BadHeader, parse
 from pingap.stages.client import Arrival, Secured
 from pingap.stages.client_certificates.details import details_of
-from pingap.stages.client_hello import Hello
+from pingap.stages.client_hello import ACME_TLS, Hello
 from pingap.stages.messages import Peer
 from pingap.stages.tls import NoContext, TlsTransport
 
@@ -32,7 +33,7 @@ QUIET: Final = 60.0
 class ConnectionEntry(asyncio.Protocol):
     """On the plain transport first; under TLS it goes on beside `TlsTransport`, which calls it back."""
 
-    __slots__ = ("_begun", "_connections", "_door", "_why", "arrival", "deadline", "transport", "write_deadline")
+    __slots__ = ("_begun", "_connections", "_door", "_lingers", "_why", "arrival", "deadline", "transport", "write_deadline")
 
     transport: asyncio.Transport
     arrival: Arrival
@@ -41,6 +42,8 @@ class ConnectionEntry(asyncio.Protocol):
         self._connections = connections
         self._door = door
         self._begun = b""
+        self._lingers = False
+        """It has been refused, and nothing that it says counts."""
         self._why = "it left before it said who it is"
         self.deadline = self.write_deadline = inf
 
@@ -68,6 +71,8 @@ class ConnectionEntry(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the header that a trusted proxy begins with, and perhaps what follows it."""
+        if self._lingers:
+            return
         data = self._begun + data
         try:
             header = parse(data)
@@ -111,7 +116,10 @@ class ConnectionEntry(asyncio.Protocol):
             inner.connection_made(self.transport)
         else:
             self.deadline = monotonic() + door.settings.tls_handshake_timeout
-            inner = TlsTransport(door.chooser.context, self._agreed, self._failed, lane=self._connections.lane, choose=self._context_for)
+            lane = self._connections.lane
+            inner = TlsTransport(
+                door.chooser.context, self._agreed, self._failed, lane=lane, choose=self._context_for, lingers=is_of_certificate
+            )
             self.transport.set_protocol(inner)
             inner.connection_made(self.transport)
         if rest:
@@ -124,11 +132,15 @@ class ConnectionEntry(asyncio.Protocol):
 
     def _agreed(self, tls: TlsTransport) -> asyncio.Protocol | None:
         details = tls.get_extra_info("ssl_object")
+        protocol = details.selected_alpn_protocol() or ""
+        if protocol == ACME_TLS:  # that is all it came for (RFC 8737 section 3), and it was not asked who it is
+            self._left("an authority has looked at a proof")
+            return None
         if self._door.settings.client_ca and not self._knows(details):
             return None
         secured = Secured(details.version() or "", (details.cipher() or ("",))[0], tls.seconds)
         self._connections.context.count("tls_handshakes", version=secured.version)
-        return self._speak(secured, details.selected_alpn_protocol() or "", b"")
+        return self._speak(secured, protocol, b"")
 
     def _knows(self, details: ssl.SSLObject) -> bool:
         """Notes whom the library has verified. Nobody comes in by a certificate of which the others could not be told."""
@@ -169,8 +181,9 @@ class ConnectionEntry(asyncio.Protocol):
         why = "it left in the TLS handshake" if error is None else f"TLS: {error}"
         refusal = refusal_of(error)
         if refusal:
-            why = refusal
             self._refuse_certificate(refusal)
+            self._linger(refusal)
+            return
         is_nobodys = isinstance(error, NoContext) or (isinstance(error, ssl.SSLError) and error.reason == "CALLBACK_FAILED")
         if is_nobodys and self._door.chooser is not None:
             why = self._unserved(self._door.chooser)
@@ -185,11 +198,19 @@ class ConnectionEntry(asyncio.Protocol):
             self._warn("closed: no certificate was made for a client", name=who, reason=str(error))
         return f"TLS: no certificate for {who}: {error}"
 
+    def _linger(self, why: str) -> None:
+        """With TLS 1.3 its request may be on the way already: closed now, it would be told of a reset, and not of the alert."""
+        self._lingers, self._why = True, why
+        self.deadline = monotonic() + LINGER
+        self.transport.set_protocol(self)
+        self.transport.write_eof()
+
     # -- what is asked of all connections ----------------------------------------------
 
     def expired(self, now: float) -> None:
         self.deadline = inf
-        self._why = "it took too long to begin"
+        if not self._lingers:
+            self._why = "it took too long to begin"
         self.transport.abort()
 
     def close_if_idle(self, reprieve: float) -> None:
