@@ -57,6 +57,9 @@ class Basic:
     """Text of an error answer, with {{version}}, {{error_type}}, {{content}}; empty is the built-in page."""
     pid_file: FilePath = field(default=None, metadata=RESTART)
     """Where the supervisor writes its process id; None writes none."""
+    acme_directory: FilePath = field(default=None, metadata=RESTART)
+    """Where certificates by ACME and the accounts for them are kept, unless the configuration is in etcd, which keeps them then. None:
+    `$STATE_DIRECTORY/acme`, or `~/.pingap/acme`."""
     user: str = field(default="", metadata=RESTART)
     """Started by root: the user, a name or a number, that all processes become once the addresses are bound; empty stays root."""
     group: str = field(default="", metadata=RESTART)

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | inbox | `<stage>.<replica>.<id>` | each actor (or the tcp address of its [stages.X] endpoint) |
 | control | `control` | the supervisor |
-| state | `config.pub`, `discovery.pub` | config, discovery |
+| state | `config.pub`, `discovery.pub`, `acme.pub` | config, discovery, acme |
 | events | `events.pub` | logging |
 
 Who sends what to whom is bus/PROTOCOL.md. Actors are named by import path: only the
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pingap.config.model import SCALED_STAGES, Snapshot
 from pingap.plan_words import Role
-from pingap.stages.itinerary import METRICS, OPTIONS
+from pingap.stages.itinerary import CHALLENGE, METRICS, OPTIONS
 
 if TYPE_CHECKING:
     from pingap.bus.actor import Actor, Context
@@ -52,6 +52,7 @@ ROWS: Final = (
     StageRow("config", "pingap.topology:config_actor", 1),
     StageRow("discovery", "pingap.stages.discovery.actor:DiscoveryActor", 1),
     StageRow("metrics", "pingap.stages.metrics.actor:MetricsActor", 2, True, (METRICS,)),
+    StageRow("acme", "pingap.stages.acme.actor:AcmeActor", 1, True, (CHALLENGE,)),
     StageRow("accept", "pingap.stages.accept.actor:AcceptActor", 0, True),
     StageRow("routing", "pingap.stages.routing.actor:RoutingActor", 1, True, (OPTIONS,)),
     StageRow("plugins", "pingap.stages.plugins.actor:PluginsActor", 1, True),
@@ -150,6 +151,9 @@ def settings(stage: str, role: Role, ids: tuple[int, ...], options: Options, log
         return {"log": log, "level": options.level}
     if stage == "routing":
         return {"destinations": destinations()}
+    if stage == "acme":
+        # A variable of the reference: any text means yes.
+        return {"source": options.source, "is_disabled": bool(os.environ.get("PINGAP_DISABLE_ACME"))}
     if stage == "config":
         return {"source": options.source, "text": options.text, "passed": dict(options.passed), "follows": options.follows}
     return {}

@@ -1,10 +1,17 @@
 """Certificates over their whole life: got from an authority (RFC 8555), renewed in time, watched, and handed to accept.
 
-    wanted.py       what a [certificates.X] with `acme` asks for
-    wishes.py       that, from a configuration
-    presenter.py    how the proof that a name is ours comes to be seen
-    statuses.py     what is known of each certificate, to be shown; answering.py tells it to who asks, asked.py decides what
-    expiries.py     which are about to end, and when that is told
+What is wanted, and what is done about it when:
+    wishes.py    what a configuration asks for; wanted.py: one of that
+    core.py      the course of each certificate (words.py: what it is told and what it decides); due.py: when it is renewed or tried again
+    records.py   what is remembered of tries
+    expiries.py  which certificates are about to end, and when that is told
+
+Doing it:
+    actor.py       the stage      tries.py      one try, in a thread
+    authority/     the authority's side of it    dns/  proofs in zones    http_proofs.py, tls_proofs.py: the others (presenter.py)
+    store/         where certificates are kept
+    hand_over.py   what accept goes by    handshakes.py  whether clients are shown it
+    answering.py   who asks: statuses.py is what is known of each certificate, asked.py which are meant
 
 Everything that waits for others is done in threads; this stage is on no request's way but that of a challenge.
 """

@@ -17,7 +17,7 @@ from pingap.config.secrecy import without_secrets_of_plugins
 from pingap.stages.bundles import Packed, apart, items_of, packed, unpacked
 from pingap.stages.steps import finished
 
-WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"))
+WAITED: Final = frozenset(("accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics", "acme"))
 """Stages whose actors must have compiled a generation before it is committed."""
 
 DEADLINE: Final = 5.0

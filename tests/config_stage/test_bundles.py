@@ -97,7 +97,7 @@ def test_what_cannot_travel_is_an_error_where_it_is_packed() -> None:
         packed(Snapshot(plugins={"mine": {"n": 2**70}}), {})
 
 
-@pytest.mark.parametrize("stage", ["accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics"])
+@pytest.mark.parametrize("stage", ["accept", "routing", "plugins", "upstream", "discovery", "logging", "metrics", "acme"])
 def test_what_a_stage_reads_of_a_snapshot_is_what_it_fetches(stage: str) -> None:
     """A section that is not fetched is empty there, which nobody would notice at once."""
     module = import_module(f"pingap.stages.{stage}.actor")

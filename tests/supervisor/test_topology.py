@@ -9,7 +9,7 @@ import pytest
 from pingap import topology
 from pingap.config.model import Basic, Server, Snapshot, Stage
 from pingap.config.parts import Listen
-from pingap.stages.itinerary import METRICS, OPTIONS
+from pingap.stages.itinerary import CHALLENGE, METRICS, OPTIONS
 from pingap.topology import COLOCATED, BadOptions, Options
 
 SERVER = {"web": Server(addr=(Listen("127.0.0.1", 80),))}
@@ -21,7 +21,7 @@ def shape(snapshot: Snapshot, options: Options) -> dict[str, int]:
 
 def test_split_runs_each_stage_in_a_process_of_its_own() -> None:
     assert shape(Snapshot(servers=SERVER), Options()) == dict.fromkeys(
-        ("logging", "config", "discovery", "metrics", "accept", "routing", "plugins", "upstream"), 1
+        ("logging", "config", "discovery", "metrics", "acme", "accept", "routing", "plugins", "upstream"), 1
     )
 
 
@@ -29,7 +29,7 @@ def test_colocated_runs_the_request_path_in_workers() -> None:
     roles = topology.roles(Snapshot(servers=SERVER), Options(placement=COLOCATED, workers=2))
     worker = next(role for role in roles if role.name == "worker")
     assert worker.stages == ("accept", "routing", "plugins", "upstream") and worker.replicas == 2
-    assert {role.name for role in roles} == {"logging", "config", "discovery", "metrics", "worker"}
+    assert {role.name for role in roles} == {"logging", "config", "discovery", "metrics", "acme", "worker"}
 
 
 def test_the_demo_is_there_when_asked_for() -> None:
@@ -96,6 +96,7 @@ def test_the_config_stage_follows_changes_unless_it_is_told_not_to() -> None:
 
 def test_each_internal_destination_is_answered_by_one_stage_of_which_routing_is_told() -> None:
     names = [name for row in topology.ROWS for name in row.answers]
-    assert sorted(names) == sorted({METRICS, OPTIONS}) == sorted(topology.destinations())
+    assert sorted(names) == sorted({CHALLENGE, METRICS, OPTIONS}) == sorted(topology.destinations())
     role = next(role for role in topology.roles(Snapshot(servers=SERVER), Options()) if role.name == "routing")
-    assert topology.settings("routing", role, (3,), Options(), None) == {"destinations": {"metrics": "metrics", "options": "routing"}}
+    destinations = {"metrics": "metrics", "challenge": "acme", "options": "routing"}
+    assert topology.settings("routing", role, (3,), Options(), None) == {"destinations": destinations}

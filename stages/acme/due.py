@@ -1,0 +1,76 @@
+"""Decides when a certificate is renewed, and when it is tried again after that has failed. Times are Unix seconds."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+DAY: Final = 86400.0
+
+BY_ARI: Final = "the authority's suggestion"
+"""RFC 9773."""
+BY_BUFFER: Final = "buffer_days"
+BY_LIFETIME: Final = "a third of its lifetime"
+
+SHORT: Final = 10 * DAY
+"""A certificate that lives no longer is renewed at half of its life: a third would be two days, of which a weekend is all."""
+
+FIRST_DELAY: Final = 300.0
+LONGEST_DELAY: Final = 6 * 3600.0
+"""Seconds between two tries: doubled each time. Let's Encrypt takes five failed proofs of a name an hour."""
+
+LONGEST_NEAR_END: Final = 3600.0
+"""The same when less than a tenth of its life is left, or nothing is there."""
+
+FINAL_DELAY: Final = 12 * 3600.0
+"""The same when an authority has said that it will hardly go better."""
+
+JITTER: Final = 0.2
+"""Of a delay that chance takes away, so that many that failed together do not come together again."""
+
+EARLIEST: Final = 0.5
+"""Of its life that a certificate has behind it before it is renewed, whatever `buffer_days` says: else it would be for ever."""
+
+
+class Due(NamedTuple):
+    """When, and by what."""
+
+    at: float
+    reason: str
+
+
+def share_of(text: str) -> float:
+    """A number in [0, 1) that stays the same for the same text: chance that needs no dice, and outlives a restart."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=7).digest()) / 2**56
+
+
+def renewal_due(not_before: float, not_after: float, window: tuple[float, float] | None, buffer_days: int | None, share: float) -> Due:
+    """window: what the authority suggests (RFC 9773 section 4.2). share: chance, in [0, 1)."""
+    life = max(not_after - not_before, 1.0)
+    if buffer_days is not None:
+        by_time = Due(max(not_after - buffer_days * DAY, not_before + life * EARLIEST), BY_BUFFER)
+    elif window is not None:
+        start, end = window
+        # A window that lies behind the end of the certificate would let it expire.
+        by_time = Due(min(start + (end - start) * share, not_after - life * 0.05), BY_ARI)
+    else:
+        part = 0.5 if life <= SHORT else 1 / 3
+        by_time = Due(not_after - life * part - life * 0.02 * share, BY_LIFETIME)
+    if window is not None and buffer_days is not None:
+        start, end = window
+        suggested = start + (end - start) * share
+        if suggested < by_time.at:  # it may be about to be revoked
+            return Due(suggested, BY_ARI)
+    return by_time
+
+
+def next_try(now: float, attempts: int, left: float, life: float, retry_at: float | None, is_final: bool, share: float) -> float:
+    """After a failure. attempts: failed ones, this one counted. left: seconds that the certificate has; life: all of them.
+
+    retry_at: before which the authority does not want to be asked. share: chance, in [0, 1).
+    """
+    if is_final:
+        delay = FINAL_DELAY
+    else:
+        delay = min(FIRST_DELAY * 2 ** min(attempts - 1, 20), LONGEST_NEAR_END if left < life / 10 else LONGEST_DELAY)
+    return max(now + delay * (1 - JITTER * share), retry_at or 0.0)

@@ -1,0 +1,58 @@
+"""The proof over HTTP (RFC 8555 section 8.3): an authority fetches what we say of a token, on whichever instance it comes to."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pingap.stages.acme.presenter import Challenge, NotPresented
+from pingap.stages.acme.store.base import Shelf, StoreError
+
+PREFIX: Final = "/.well-known/acme-challenge/"
+
+LIFETIME: Final = 3600.0
+"""Seconds for which a proof is there at most: who put it there may be gone."""
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,512}")
+"""base64url (RFC 8555 section 8.3): a token can name nothing else on the shelf, and no file."""
+
+
+def token_in(target: bytes) -> str:
+    """The token that a request target asks for; "" when that is none."""
+    path = target.partition(b"?")[0].decode("latin-1")
+    token = path.removeprefix(PREFIX)
+    return token if token != path and _TOKEN.fullmatch(token) else ""
+
+
+class HttpProofs:
+    """A Presenter of http-01, and what answers."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._here: dict[str, str] = {}
+        """Token → key authorization, of tries of this instance."""
+
+    def present(self, challenge: Challenge) -> None:
+        """Other instances find it on the shelf."""
+        self._here[challenge.token] = challenge.key_authorization
+        try:
+            self._shelf.put("challenges", challenge.token, challenge.key_authorization.encode(), LIFETIME)
+        except StoreError as error:
+            raise NotPresented(f"the proof cannot be stored: {error}") from error
+
+    def remove(self, challenge: Challenge) -> None:
+        """See Presenter."""
+        self._here.pop(challenge.token, None)
+        try:
+            self._shelf.drop("challenges", challenge.token)
+        except StoreError:
+            return  # it goes by itself after LIFETIME
+
+    def here(self, token: str) -> str:
+        """What is said of a token of this instance; "" for others."""
+        return self._here.get(token, "")
+
+    def anywhere(self, token: str) -> str:
+        """The same of a token of any instance. Blocks. Raises StoreError."""
+        value = self._shelf.get("challenges", token)
+        return value.decode("ascii", "replace") if value is not None else ""

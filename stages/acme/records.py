@@ -1,0 +1,39 @@
+"""What is remembered of tries over a restart, and shared with other instances: on the shelf, by the id of what is wanted."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+
+class TryRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Times are Unix seconds, 0 where there is none."""
+
+    at: float = 0.0
+    """Of the last change."""
+    attempts: int = 0
+    """That have failed since the last success."""
+    failed_at: float = 0.0
+    error: str = ""
+    """Why the last one failed."""
+    next_try: float = 0.0
+
+
+NO_RECORD: Final = TryRecord()
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(TryRecord)
+
+
+def packed_record(record: TryRecord) -> bytes:
+    """For the shelf."""
+    return _encoder.encode(record)
+
+
+def read_record(value: bytes | None) -> TryRecord:
+    """What is not there, or is none, is as if nothing had been tried."""
+    try:
+        return _decoder.decode(value) if value is not None else NO_RECORD
+    except msgspec.DecodeError:
+        return NO_RECORD

@@ -1,0 +1,75 @@
+"""The proof over TLS (RFC 8737): an authority that connects is shown a certificate made for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from ipaddress import ip_address
+from typing import Final
+
+from pingap.stages.acme.presenter import Challenge, NotPresented
+from pingap.stages.acme.wanted import Issued
+
+TAKING: Final = 15.0
+"""Seconds within which every accept process is to show it."""
+
+_ACME_IDENTIFIER: Final = "1.3.6.1.5.5.7.1.31"
+"""RFC 8737 section 6.1."""
+
+
+class TlsProofs:
+    """A Presenter of tls-alpn-01. show, hide: name, certificate and an event that is set when every accept process shows it.
+
+    Both are called in the threads of tries.
+    """
+
+    def __init__(self, show: Callable[[str, Issued, threading.Event], None], hide: Callable[[str], None]) -> None:
+        self._show = show
+        self._hide = hide
+
+    def present(self, challenge: Challenge) -> None:
+        """See Presenter."""
+        shown = threading.Event()
+        self._show(asked_name(challenge.domain), proof_for(challenge), shown)
+        if not shown.wait(TAKING):
+            raise NotPresented(f"{challenge.domain}: not every accept process shows the proof after {TAKING:g} s")
+
+    def remove(self, challenge: Challenge) -> None:
+        """See Presenter."""
+        self._hide(asked_name(challenge.domain))
+
+
+def asked_name(domain: str) -> str:
+    """The name that an authority asks for (SNI): of an address the one of its reverse zone (RFC 8738 section 6)."""
+    try:
+        return ip_address(domain).reverse_pointer
+    except ValueError:
+        return domain
+
+
+def proof_for(challenge: Challenge) -> Issued:
+    """The certificate of RFC 8737 section 3, signed by its own key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ACME proof")])
+    digest = sha256(challenge.key_authorization.encode()).digest()
+    proof = x509.UnrecognizedExtension(x509.ObjectIdentifier(_ACME_IDENTIFIER), b"\x04\x20" + digest)  # OCTET STRING of 32 bytes
+    names: list[x509.GeneralName]
+    try:
+        names = [x509.IPAddress(ip_address(challenge.domain))]
+    except ValueError:
+        names = [x509.DNSName(challenge.domain)]
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - timedelta(days=1), now + timedelta(days=7))
+        .add_extension(x509.SubjectAlternativeName(names), False)
+        .add_extension(proof, True)
+    )
+    cert = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    return Issued(cert, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())

@@ -1,0 +1,121 @@
+"""Tries to get certificates, each in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from ssl import PROTOCOL_TLS_SERVER, SSLContext, SSLError
+from time import time
+from typing import TYPE_CHECKING, Final
+
+from pingap.config.leaf_facts import leaf_facts
+from pingap.config.model import Certificate
+from pingap.config.tls_library import load_into
+from pingap.stages.acme.presenter import NotPresented, Presenter
+from pingap.stages.acme.store.base import Lease, Shelf, StoreError
+from pingap.stages.acme.store.kept import CertificateKeeper
+from pingap.stages.acme.wanted import Issued, WantedCertificate
+from pingap.stages.acme.words import Event, HeldCertificate, Stepped, TryFailed, TrySucceeded, TryWasAnothers
+
+if TYPE_CHECKING:
+    from pingap.stages.acme.authority.authority import Authority
+
+LEASE: Final = 60.0
+"""Seconds after which another instance may take over from one that has died in a try."""
+
+_OF_ALL: Final = ("orders", "registrations", "accounts", "requests")
+"""Words of a limit that is not about one name (Let's Encrypt, "Rate Limits")."""
+
+PresenterOf = Callable[[WantedCertificate, Callable[[str], None], threading.Event], Presenter]
+"""For what is wanted: takes lines for the operator, and what halts all waiting. Raises NotPresented."""
+
+
+def held_of(issued: Issued) -> HeldCertificate:
+    """Raises ValueError for what is no certificate."""
+    facts = leaf_facts(issued.cert)
+    return HeldCertificate(issued, facts.names, facts.not_before, facts.not_after, facts.fingerprint)
+
+
+class Tries:
+    """Those under way. tell: takes events, in whatever thread."""
+
+    def __init__(self, shelf: Shelf, authority: Callable[[], Authority], presenter_of: PresenterOf, tell: Callable[[Event], None]) -> None:
+        """authority: made when the first is tried."""
+        self._shelf = shelf
+        self._keeper = CertificateKeeper(shelf)
+        self._authority = authority
+        self._presenter_of = presenter_of
+        self._tell = tell
+        self._halts: dict[str, threading.Event] = {}
+
+    def begin(self, wanted: WantedCertificate, seen: str) -> None:
+        """It ends with TrySucceeded, TryFailed or TryWasAnothers. seen: fingerprint of what is to be replaced."""
+        halt = self._halts[wanted.name] = threading.Event()
+        threading.Thread(target=self._run, args=(wanted, seen, halt), name=f"acme {wanted.name}", daemon=True).start()
+
+    def end(self, name: str) -> None:
+        """What it waits for is waited for no more."""
+        if (halt := self._halts.pop(name, None)) is not None:
+            halt.set()
+
+    def stop(self) -> None:
+        """Ends all."""
+        for name in list(self._halts):
+            self.end(name)
+
+    def _run(self, wanted: WantedCertificate, seen: str, halt: threading.Event) -> None:
+        from pingap.stages.acme.authority.failures import IssueFailed
+
+        try:
+            event = self._tried(wanted, seen, halt)
+        except IssueFailed as error:
+            is_limit = error.problem_type.endswith("rateLimited") and any(word in str(error) for word in _OF_ALL)
+            event = TryFailed(wanted.name, wanted, str(error), error.retry_at, error.is_final, is_limit)
+        except (NotPresented, StoreError) as error:
+            event = TryFailed(wanted.name, wanted, str(error))
+        except Exception as error:  # whatever it was, it is told, and tried again
+            event = TryFailed(wanted.name, wanted, f"a fault of pingap: {error!r}")
+        self._tell(event)
+
+    def _tried(self, wanted: WantedCertificate, seen: str, halt: threading.Event) -> Event:
+        lease = self._shelf.lease(wanted.id, LEASE)
+        if lease is None:
+            return TryWasAnothers(wanted.name, self._shelf.holder(wanted.id) or "which it does not say")
+        done = threading.Event()
+        renewing = threading.Thread(target=_renew, args=(lease, done, halt), name=f"acme lease {wanted.name}", daemon=True)
+        renewing.start()
+        try:
+            there = self._keeper.get_issued(wanted.id)
+            if there is not None and held_of(there).fingerprint != seen:
+                return TrySucceeded(wanted.name, wanted, held_of(there))  # another instance was quicker
+            step = self._steps(wanted)
+            authority = self._authority()
+            issued = authority.issue(wanted, self._presenter_of(wanted, step, halt), step)
+            step("store")
+            held = self._stored(wanted, issued)
+            authority.settle(wanted)
+            return TrySucceeded(wanted.name, wanted, held)
+        finally:
+            done.set()
+            lease.release()
+
+    def _steps(self, wanted: WantedCertificate) -> Callable[[str], None]:
+        return lambda step: self._tell(Stepped(wanted.name, step))
+
+    def _stored(self, wanted: WantedCertificate, issued: Issued) -> HeldCertificate:
+        """Puts it there, and reads it back. Raises StoreError."""
+        try:
+            load_into(SSLContext(PROTOCOL_TLS_SERVER), Certificate(tls_cert=issued.cert, tls_key=issued.key))
+        except (SSLError, OSError) as error:
+            raise StoreError(f"what was issued is not taken by the TLS library: {error}") from error
+        self._keeper.put_issued(wanted.id, issued, time())
+        if self._keeper.get_issued(wanted.id) != issued:
+            raise StoreError("what was stored is not what is there: is another program writing there?")
+        return held_of(issued)
+
+
+def _renew(lease: Lease, done: threading.Event, halt: threading.Event) -> None:
+    while not done.wait(LEASE / 3):
+        if not lease.renew():
+            halt.set()  # another instance may be at it by now
+            return

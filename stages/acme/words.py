@@ -1,0 +1,229 @@
+"""What the actor tells the core (events, in the past tense), and what the core has it do (commands). Times are Unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pingap.stages.acme.records import TryRecord
+from pingap.stages.acme.wanted import Issued, WantedCertificate
+
+
+class HeldCertificate(NamedTuple):
+    """One that is there."""
+
+    issued: Issued
+    names: tuple[str, ...]
+    """That it is for, lower case."""
+    not_before: float
+    not_after: float
+    fingerprint: str
+    """SHA-256 of its DER, hex."""
+
+
+# -- events ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WishesChanged:
+    """A generation was committed. By name of the section."""
+
+    wanted: Mapping[str, WantedCertificate]
+    own: Mapping[str, HeldCertificate]
+    """Certificates that stand in the entries themselves, as the reference writes them there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfRead:
+    """What is on the shelf. By id of what was wanted."""
+
+    held: Mapping[str, HeldCertificate]
+    records: Mapping[str, TryRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfAway:
+    """It cannot be read; the reason is for people."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A try has come to a step."""
+
+    name: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrySucceeded:
+    """The certificate was stored, and read back."""
+
+    name: str
+    wanted: WantedCertificate
+    held: HeldCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class TryFailed:
+    """Nothing came of it."""
+
+    name: str
+    wanted: WantedCertificate
+    reason: str
+    retry_at: float | None = None
+    is_final: bool = False
+    is_limit: bool = False
+    """The authority takes no more of us for a while, whatever the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TryWasAnothers:
+    """Another instance is at it."""
+
+    name: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOut:
+    """What the core wanted handed out was."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakenByAll:
+    """Every accept process goes by this version."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeMade:
+    """We have connected to ourselves."""
+
+    name: str
+    fingerprint: str
+    """What was expected."""
+    failure: str = ""
+    """"" when it was shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTold:
+    """What an authority suggests for one certificate; None when it does not say."""
+
+    fingerprint: str
+    window: tuple[float, float] | None
+    ask_again: float
+
+
+@dataclass(frozen=True, slots=True)
+class RenewAsked:
+    """Somebody wants it now, and waits."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimeCame:
+    """Nothing but that."""
+
+
+Event = (
+    WishesChanged
+    | ShelfRead
+    | ShelfAway
+    | Stepped
+    | TrySucceeded
+    | TryFailed
+    | TryWasAnothers
+    | HandedOut
+    | TakenByAll
+    | HandshakeMade
+    | WindowTold
+    | RenewAsked
+    | TimeCame
+)
+
+
+# -- commands ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BeginTry:
+    """Get it, in a thread."""
+
+    wanted: WantedCertificate
+    seen: str
+    """Fingerprint of the one that is to be replaced; if the shelf has another one by then, that is it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndTry:
+    """It is not wanted any more."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandOut:
+    """`AcmeCore.handed` is what accept is to have."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeHandshake:
+    """See by a handshake with ourselves whether clients are shown it."""
+
+    name: str
+    domain: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskWindow:
+    """Ask its authority when it is to be renewed."""
+
+    wanted: WantedCertificate
+    held: HeldCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRecord:
+    """On the shelf."""
+
+    id: str
+    record: TryRecord
+
+
+@dataclass(frozen=True, slots=True)
+class SayLine:
+    """In the log."""
+
+    level: str
+    message: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SayNotice:
+    """To whoever wants to hear at once. category: of observability/notices.py."""
+
+    level: str
+    category: str
+    message: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Who asked for it is answered. error: "" when clients are shown the new one."""
+
+    name: str
+    error: str
+
+
+Command = BeginTry | EndTry | HandOut | MakeHandshake | AskWindow | KeepRecord | SayLine | SayNotice | Settle
