@@ -16,6 +16,7 @@ import click
 from pingap import limits, terminal
 from pingap.commands import (
     about,
+    ca,
     cache,
     certs,
     check,
@@ -42,7 +43,7 @@ WHERE: Final = "PINGAP_TRACEBACK"
 ACTING: Final = frozenset(
     (
         *("up", "scale", "kill", "reload", "rollback", "down", "restart", "upgrade", "upstream drain", "upstream enable"),
-        *("config migrate", "config sync", "config restore", "plugin new", "cache purge", "certs renew"),
+        *("config migrate", "config sync", "config restore", "plugin new", "cache purge", "ca", "certs renew"),
     )
 )
 """Commands that change something: done is done, whether or not anybody could read the answer."""
@@ -127,7 +128,7 @@ for _one in (
     *(start.up, check.check, processes.ps, processes.scale, processes.kill),
     *(upstreams.upstreams, upstreams.upstream, cache.cache, certs.certs, generations.reload, generations.rollback),
     *(ending.down, ending.restart, ending.upgrade, reading.logs, reading.tap),
-    *(secret.secret, configuration.config, texts.schema, plugins.plugins, plugin.plugin),
+    *(ca.ca, secret.secret, configuration.config, texts.schema, plugins.plugins, plugin.plugin),
     *(about.version, about.help_, about.completion),
 ):
     commands.add_command(_one)

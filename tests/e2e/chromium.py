@@ -16,26 +16,34 @@ from typing import Any
 from tests.kit.peers import needs
 from tests.kit.waiting import free_port, session_members, until
 
+TRUSTING_ALL = "--ignore-certificate-errors"
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"),
     *("--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--ignore-certificate-errors", "--no-proxy-server"),
+    *(TRUSTING_ALL, "--no-proxy-server"),
 )
 
 
 class Browser:
     """One Chromium with one page."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, home: Path | None = None) -> None:
+        """home: of a user in whose NSS database is whom the browser trusts; without one it trusts any certificate."""
         self._port = free_port()
         with open(root / "chromedriver.log", "wb") as log:
             self._driver = subprocess.Popen(
-                ["chromedriver", f"--port={self._port}"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=root, start_new_session=True
+                ["chromedriver", f"--port={self._port}"],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=root,
+                start_new_session=True,
+                env=os.environ | ({"HOME": str(home)} if home else {}),
             )
         try:
             until(self._listens, 20, "chromedriver listens")
-            options = {"args": [*FLAGS, f"--user-data-dir={root}/profile"]}
-            wanted = {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True, "goog:chromeOptions": options}}}
+            options = {"args": [*(flag for flag in FLAGS if home is None or flag != TRUSTING_ALL), f"--user-data-dir={root}/profile"]}
+            wanted = {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": home is None, "goog:chromeOptions": options}}}
             self._session = f"/session/{self._call('POST', '/session', wanted)['sessionId']}"
             self._call("POST", f"{self._session}/timeouts", {"script": 25_000, "pageLoad": 25_000})
         except BaseException:
@@ -80,10 +88,10 @@ class Browser:
 
 
 @contextlib.contextmanager
-def chromium(root: Path) -> Iterator[Browser]:
-    """A browser with its files in `root`. Skips where there is none."""
+def chromium(root: Path, home: Path | None = None) -> Iterator[Browser]:
+    """A browser with its files in `root`. Skips where there is none. home: as of `Browser`."""
     needs("chromium")
     needs("chromedriver")
-    made = Browser(root)
+    made = Browser(root, home)
     yield made
     made.stop()
