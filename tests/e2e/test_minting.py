@@ -1,0 +1,167 @@
+"""Certificates made on the fly: what curl, openssl and Chromium say who trust the authority of `pingap ca`, and what a storm costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.certificate import self_signed
+from tests.e2e.chromium import chromium
+from tests.e2e.harness import COMMAND, Pingap, site
+from tests.e2e.origins import Origin
+from tests.e2e.tls_site import ask, connect, trusting
+from tests.kit.authority import TestAuthority
+from tests.kit.peers import needs
+
+
+class House:
+    """A site whose certificates are made with what `pingap ca` has made."""
+
+    def __init__(self, root: Path, origin: Origin) -> None:
+        self.root = root
+        env = {key: value for key, value in os.environ.items() if not key.startswith("PINGAP_")} | {"HOME": str(root)}
+        done = subprocess.run([COMMAND, "ca", "--json"], env=env, capture_output=True, text=True, timeout=30, check=True)
+        told = json.loads(done.stdout)
+        self.ca = Path(told["certificate"])
+        assert self.ca == root / ".pingap" / "ca" / "ca.pem"
+        section = f'[certificates.dev]\nis_ca = true\ntls_cert = "{self.ca}"\ntls_key = "{told["key"]}"\n'
+        self.pingap = Pingap(site([origin.port], server="global_certificates = true\nenabled_h2 = true", more=section))
+
+    @property
+    def port(self) -> int:
+        return self.pingap.port
+
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.ca))
+
+
+@pytest.fixture(scope="module")
+def house(shared_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    made = House(tmp_path_factory.mktemp("house"), shared_origin)
+    with made.pingap:
+        yield made
+
+
+@pytest.mark.parametrize("name", ["app.localhost", "tea.dev.test", "my_app.internal", "printer.local", "127.0.0.1"])
+def test_curl_believes_whatever_name_of_the_house_it_asks_for(house: House, name: str) -> None:
+    needs("curl")
+    argv = ["curl", "-sS", "--cacert", str(house.ca), "--resolve", f"{name}:{house.port}:127.0.0.1", f"https://{name}:{house.port}/by-curl"]
+    env = {key: value for key, value in os.environ.items() if not key.endswith(("CA_BUNDLE", "_proxy", "_PROXY"))}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False, env=env)
+    assert (done.returncode, done.stdout) == (0, "/by-curl"), done.stderr
+
+
+def test_a_name_gets_the_same_certificate_again_and_each_its_own(house: House) -> None:
+    def serial(name: str) -> str:
+        with connect(house.port, name, house.context()) as sock:
+            found = sock.getpeercert()
+            assert found is not None and found["subjectAltName"] == (("DNS", name),)
+            return str(found["serialNumber"])
+
+    assert serial("one.test") == serial("one.test") != serial("two.test")
+
+
+@pytest.mark.parametrize("name", ["www.bank.example", "test.example.com", "localhost.com", "*.test"])
+def test_for_other_names_there_is_none(house: House, name: str) -> None:
+    with pytest.raises(ssl.SSLError, match="unrecognized name"):
+        connect(house.port, name)
+
+
+def test_chromium_shows_pages_of_several_names_without_a_warning(house: House, tmp_path: Path) -> None:
+    needs("certutil")
+    database = tmp_path / ".pki" / "nssdb"
+    database.mkdir(parents=True)
+    certutil = ["certutil", "-d", f"sql:{database}"]
+    subprocess.run([*certutil, "-N", "--empty-password"], check=True, timeout=20, capture_output=True)
+    with chromium(tmp_path, tmp_path) as browser, pytest.raises(AssertionError, match="ERR_CERT_AUTHORITY_INVALID"):
+        browser.visit(f"https://tea.localhost:{house.port}/")
+    subprocess.run([*certutil, "-A", "-t", "C,,", "-n", "pingap-dev", "-i", str(house.ca)], check=True, timeout=20, capture_output=True)
+    with chromium(tmp_path, tmp_path) as browser:
+        for name in ("tea.localhost", "scones.localhost", "127.0.0.1"):
+            browser.visit(f"https://{name}:{house.port}/page")
+            told = "return [location.hostname, document.body.innerText, isSecureContext]"
+            assert browser.run(told) == [name, "/page", True]
+
+
+def test_an_encrypted_key_serves(shared_origin: Origin, tmp_path: Path) -> None:
+    needs("openssl")
+    cert, key = self_signed("a.example")
+    (tmp_path / "plain.pem").write_text(key)
+    argv = ["openssl", "pkcs8", "-topk8", "-in", "plain.pem", "-out", "key.pem", "-passout", "pass:tea and scones"]
+    subprocess.run(argv, cwd=tmp_path, check=True, timeout=20, capture_output=True)
+    section = f"[certificates.a]\ntls_cert = '''{cert}'''\ntls_key = \"{tmp_path}/key.pem\"\ntls_key_passphrase = \"$ENV:TEA_PHRASE\"\n"
+    text = site([shared_origin.port], server="global_certificates = true", more=section)
+    with Pingap(text, env={"TEA_PHRASE": "tea and scones"}) as one, connect(one.port, "a.example") as sock:
+        assert sock.getpeercert(True) == ssl.PEM_cert_to_DER_cert(cert)
+        assert "tea and scones" not in one.output()
+
+
+class Storm:
+    """Clients that ask for a new name each, as fast as they can."""
+
+    def __init__(self, port: int, clients: int) -> None:
+        self._port = port
+        self._is_over = False
+        self.made = self.refused = 0
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+
+    def _ask(self, number: int) -> None:
+        count = 0
+        context = trusting()
+        while not self._is_over:
+            count += 1
+            try:
+                connect(self._port, f"n{count}.c{number}.storm.test", context).close()
+                self.made += 1
+            except (ssl.SSLError, ConnectionError):
+                self.refused += 1
+
+    def __enter__(self) -> Storm:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        for thread in self._threads:
+            thread.join(20)
+
+
+def waits(sock: ssl.SSLSocket, seconds: float) -> list[float]:
+    """What each request on a connection that there is already took, the shortest first."""
+    took = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        ask(sock)
+        took.append(time.monotonic() - begun)
+        time.sleep(0.002)
+    return sorted(took)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_who_is_connected_does_not_notice_a_storm_of_new_names(shared_origin: Origin) -> None:
+    text = site([shared_origin.port], server="global_certificates = true", more=TestAuthority("rsa").section())
+    with Pingap(text) as one, connect(one.port, "kept.test") as sock:
+        connect(one.port, "kept.test").close()  # asked for again, it is displaced by no stranger
+        calm = waits(sock, 2)
+        with Storm(one.port, 4) as storm:
+            rough = waits(sock, 6)
+            connect(one.port, "kept.test").close()
+        p50 = [took[len(took) // 2] * 1000 for took in (calm, rough)]
+        p99 = [took[len(took) * 99 // 100] * 1000 for took in (calm, rough)]
+        assert storm.refused > storm.made > 0, "more asked than there is a budget for"
+        assert storm.made < 200 + 50 * 8, storm.made
+        assert p99[1] < max(60.0, 20 * p99[0]), p99
+        print(f"p50 {p50} ms, p99 {p99} ms, made {storm.made}, refused {storm.refused}")
+        log = one.output()
+        assert log.count("no certificate was made for a client") == 1
