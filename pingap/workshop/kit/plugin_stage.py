@@ -195,13 +195,14 @@ class PluginStage:
         host: str = "example.com",
         client_ip: str = "192.0.2.7",
         scheme: str = "http",
+        client_certificate: bytes = b"",
         version: str = "1.1",
         timeout: float = PATIENCE,
     ) -> StageAnswer:
         """Sends a request and waits for the whole answer. Cancelling it is the client leaving.
 
         headers: a mapping or pairs; `host` is there already. body: a list of bytes comes piece by piece, without a length.
-        version: "1.0", "1.1" or "2". Raises TimeoutError after so many seconds.
+        client_certificate: in DER, taken as verified. version: "1.0", "1.1" or "2". Raises TimeoutError after so many seconds.
         """
         __tracebackhide__ = True
         self._last_sid = sid = self._last_sid + 1
@@ -213,7 +214,8 @@ class PluginStage:
         now = monotonic()
         # fmt: off
         self._fed.give(Routed(
-            sid, self._fed.generation, Affinity(ROUTING, PLUGINS, UPSTREAM), "s", Peer(client_ip, 51234, "192.0.2.1", 80, scheme, 17),
+            sid, self._fed.generation, Affinity(ROUTING, PLUGINS, UPSTREAM), "s",
+            Peer(client_ip, 51234, "192.0.2.1", 80, "https" if client_certificate else scheme, 17, client_certificate),
             method.encode("latin-1"), target.encode("latin-1"), _VERSIONS[version], host.encode("latin-1"), block,
             len(pieces[0]) if is_whole else UNKNOWN, pieces[0] if is_inline else b"", is_inline, now, b"", client_ip, "l",
             self._upstream, self._fed.plan, {}, (now, now), b"", (),
