@@ -162,7 +162,7 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     from pingap.config.storage.base import OutOfReach
     from pingap.listeners import BindFailed, Listeners
     from pingap.service.activation import shared
-    from pingap.service.step_down import account_for, pid_file_for, step_down, why_no_log_for
+    from pingap.service.step_down import account_for, acme_directory_for, pid_file_for, step_down, why_no_log_for
 
     plain = await loading
     if "problems" in plain:
@@ -206,6 +206,8 @@ async def _prepare(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face
     is_inherited = named is not None and before is not None and before.estate.pid_file_at(named) is not None
     pid_file = pid_file_for(account, named) if account and named and not is_inherited else None
     if account is not None:
+        if plain["folder"]:
+            acme_directory_for(account, plain["folder"])
         step_down(account, run_dir, listeners, spawner)
     if launch.background is not None:
         printed = launch.background.print_to(launch.options.log or snapshot.basic.error_log)

@@ -10,23 +10,28 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from pingap.config.accounts import Account, UnknownAccount, account_of, check_account
 from pingap.config.diff import MOST_NAMED, restarted_only
 from pingap.config.gathering import section_in
+from pingap.config.home import default_directory
 from pingap.config.load import load as load_snapshot
 from pingap.config.model import Snapshot
 from pingap.config.notes import grouped, notes_on
-from pingap.config.paths import check_paths, notes_on_rotation
+from pingap.config.paths import check_paths, notes_on_rotation, why_no_folder
 from pingap.config.problems import BadValue, ConfigRefused, Note, Problem, path_of
 from pingap.config.references import KeyPlace, References, of_environment, of_no_storage
 from pingap.config.refused import SnapshotRefused
 from pingap.config.secrecy import is_within
 from pingap.config.storage.base import OutOfReach, Readable, ReadOnce
+from pingap.config.storage.etcd.address import is_etcd
 from pingap.config.storage.places import storage_of
 from pingap.config.values import parse_access_log
 from pingap.observability.access_format import problems as format_problems
+
+UNTOLD: Final = ""
+"""Of a source: it is not said where a configuration is to be, so that what is kept beside it is not looked at."""
 
 
 def load(storage: Readable, *, root_makes: bool = False, runs_code: bool = True) -> Snapshot:
@@ -126,11 +131,30 @@ def _clear_account(storage: Readable) -> Account | None:
         _refuse(storage, unclear)
 
 
-def _load_as_it_runs(storage: Readable) -> Snapshot:
+def folder_of_certificates(source: str | None, snapshot: Snapshot) -> str:
+    """Where certificates by ACME will be kept, for who runs as the user of the stages; "" for nowhere, or not in files.
+
+    source: as `storage_of` takes it.
+    """
+    if not any(one.acme for one in snapshot.certificates.values()) or (source is not None and is_etcd(source)):
+        return ""
+    return snapshot.basic.acme_directory or default_directory()
+
+
+def _with_its_folder(source: str | None, snapshot: Snapshot, root_makes: bool = False) -> Snapshot:
+    """The snapshot. Raises SnapshotRefused when certificates could not be kept."""
+    folder = folder_of_certificates(source, snapshot) if source != UNTOLD else ""
+    if folder and (reason := why_no_folder(folder, root_makes=root_makes)):
+        message, hint = reason
+        raise SnapshotRefused([Problem("basic.acme_directory", message, hint)], snapshot.notes, snapshot)
+    return snapshot
+
+
+def _load_as_it_runs(storage: Readable, source: str | None) -> Snapshot:
     """As `load`, as the user that the stages will be: what root alone can read is no use to them. Only for a process that ends then."""
     account = _clear_account(storage)
     if account is None:
-        return load(storage)
+        return _with_its_folder(source, load(storage))
     from pingap.service import privileges
 
     try:
@@ -141,7 +165,7 @@ def _load_as_it_runs(storage: Readable) -> Snapshot:
         message, _, hint = str(error).partition("\n")
         raise ConfigRefused([Problem("basic.user", message.removeprefix("basic.user: "), hint.strip())]) from None
     try:
-        snapshot = load(storage, root_makes=True)
+        snapshot = _with_its_folder(source, load(storage, root_makes=True), root_makes=True)
         return replace(snapshot, notes=(*snapshot.notes, *grouped(notes_on_rotation(snapshot))))
     except ConfigRefused as refused:
         if not _is_denied(refused):
@@ -157,11 +181,14 @@ def _load_as_it_runs(storage: Readable) -> Snapshot:
         raise ConfigRefused([Problem(str(error.filename or storage.base), why, hint)]) from None
 
 
-def load_for_check(storage: Readable) -> Snapshot:
-    """As `load`, with what the stages could not do as `[basic] user`; this process stays whose it is. Raises ConfigRefused."""
+def load_for_check(storage: Readable, source: str | None = UNTOLD) -> Snapshot:
+    """As `load`, with what the stages could not do as `[basic] user`; this process stays whose it is. Raises ConfigRefused.
+
+    source: of the storage, as `storage_of` takes it; UNTOLD for texts that are in none yet.
+    """
     account = _clear_account(storage)
     if account is None:
-        return load(storage)
+        return _with_its_folder(source, load(storage))
     import msgpack
 
     here, there = os.pipe2(os.O_CLOEXEC)
@@ -169,7 +196,7 @@ def load_for_check(storage: Readable) -> Snapshot:
     if child == 0:
         try:
             with os.fdopen(there, "wb") as file:
-                file.write(msgpack.packb(_answer(storage), use_bin_type=True))
+                file.write(msgpack.packb(_answer(storage, source), use_bin_type=True))
             os._exit(0)
         finally:
             os._exit(1)
@@ -188,9 +215,9 @@ def load_for_check(storage: Readable) -> Snapshot:
     return Snapshot.from_wire(plain["snapshot"])
 
 
-def _answer(storage: Readable) -> dict[str, Any]:
+def _answer(storage: Readable, source: str | None) -> dict[str, Any]:
     try:
-        return {"snapshot": _load_as_it_runs(storage).to_wire()}
+        return {"snapshot": _load_as_it_runs(storage, source).to_wire()}
     except ConfigRefused as refused:
         sound = refused.sound.to_wire() if isinstance(refused, SnapshotRefused) else None
         is_away = isinstance(refused, OutOfReach)
@@ -209,7 +236,8 @@ def _is_denied(refused: ConfigRefused) -> bool:
 
 
 def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
-    """As `load`, for the supervisor: {"snapshot": wire form, "notes": as text, "passed": of stages/plugins/trial.py}.
+    """As `load`, for the supervisor: {"snapshot": wire form, "notes": as text, "passed": of stages/plugins/trial.py,
+    "folder": of `folder_of_certificates`}.
 
     It gets what only a restart changes, and so neither thousands of locations nor private keys.
     Or {"problems": [[path, message, hint, source], …], "is_out_of_reach": true when they are those of an OutOfReach}.
@@ -217,10 +245,11 @@ def to_plain(source: str | None, text: str | None) -> dict[str, Any]:
     from pingap.stages.plugins import trial
 
     try:
-        snapshot = _load_as_it_runs(storage_of(source, text))
+        snapshot = _load_as_it_runs(storage_of(source, text), source)
         notes = [str(note) for note in notes_on(snapshot)]
         if len(notes) > MOST_NAMED:
             notes[MOST_NAMED:] = [f"{len(notes) - MOST_NAMED} more, which `pingap check` shows"]
-        return {"snapshot": restarted_only(snapshot).to_wire(), "notes": notes, "passed": trial.passed()}
+        folder = folder_of_certificates(source, snapshot)
+        return {"snapshot": restarted_only(snapshot).to_wire(), "notes": notes, "passed": trial.passed(), "folder": folder}
     except ConfigRefused as refused:
         return {"problems": _rows(refused.problems), "is_out_of_reach": isinstance(refused, OutOfReach)}

@@ -77,7 +77,7 @@ def found(source: str | None, text: str | None, asked: Options, run_dir: str) ->
     notes: list[Note] = []
     snapshot = sound = None
     try:
-        snapshot = sound = load_for_check(storage_of(source, text))
+        snapshot = sound = load_for_check(storage_of(source, text), source)
         notes += notes_on(snapshot)
     except OutOfReach:
         raise

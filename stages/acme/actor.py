@@ -75,6 +75,9 @@ LOOK: Final = 10.0
 WATCH: Final = 60.0
 """Seconds between two looks at which certificates are about to end."""
 
+TIDY: Final = 86400.0
+"""Seconds between two times that what nobody has asked for in a month is taken away."""
+
 LOOKUPS: Final = 16
 """Tokens of other instances that are looked up at the same time; whoever asks for more of them gets 404."""
 
@@ -118,6 +121,7 @@ class AcmeActor(OfStreams):
         self._making = threading.Lock()
         self._seen = ""
         """Version of the shelf that was read."""
+        self._tidy_at = monotonic() + TIDY / 24
         self._is_reading = False
         self._shown: list[tuple[int, threading.Event]] = []
         """Who waits for a version to be taken by all."""
@@ -265,6 +269,9 @@ class AcmeActor(OfStreams):
         assert self._shelf is not None
         event: Event | None = None
         try:
+            if monotonic() >= self._tidy_at:
+                self._tidy_at = monotonic() + TIDY
+                CertificateKeeper(self._shelf).tidy([one.id for one in wanted], time())
             version = f"{self._shelf.version()} {hash(tuple(one.id for one in wanted))}"
             if version != self._seen:
                 event = _everything(self._shelf, wanted)

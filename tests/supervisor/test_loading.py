@@ -126,3 +126,28 @@ def test_no_code_is_run_while_it_is_not_known_as_whom(open_dir: Path, files: dic
     ran, problems = users_of_code(open_dir, {"a.toml": SERVER + "nonsense = 1\n" + uses, **files})
     assert not ran
     assert problems.count(path) == 1 and "servers.a.nonsense" in problems
+
+
+ACME = """
+[servers.web]
+addr = "127.0.0.1:0"
+global_certificates = true
+[certificates.site]
+domains = "example.com"
+acme = "lets_encrypt"
+"""
+
+
+def test_certificates_that_could_not_be_kept_are_no_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "conf.toml").write_text(f'[basic]\nacme_directory = "{tmp_path}/file/acme"\n{ACME}')
+    plain = loading.to_plain(str(tmp_path / "conf.toml"), None)
+    assert [problem[0] for problem in plain["problems"]] == ["basic.acme_directory"]
+    with pytest.raises(ConfigRefused, match=r"basic\.acme_directory"):
+        loading.load_for_check(storage_of(tmp_path / "conf.toml"), str(tmp_path / "conf.toml"))
+
+
+def test_who_starts_as_another_is_told_where_certificates_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "conf.toml").write_text(f'[basic]\nacme_directory = "{tmp_path}/acme"\n{ACME}')
+    assert loading.to_plain(str(tmp_path / "conf.toml"), None)["folder"] == f"{tmp_path}/acme"
+    assert not (tmp_path / "acme").exists(), "it was only looked at"
