@@ -12,7 +12,7 @@
     model.py     the one home of each key; what stages import
     wire.py      a snapshot as plain data, for MessagePack    tls_library.py, leaf_facts.py  what OpenSSL, and a certificate, say of it
     diff.py      what a new snapshot changes, and what of it only a restart applies    home.py  `~` in paths
-    values.py    takes packed text apart (addresses.py, acme_values.py, quantities.py and pem.py help) into what parts.py has
+    values.py    takes packed text apart (addresses.py, acme_values.py, dns_service.py, quantities.py, pem.py help) into what parts.py has
     default.py   the configuration of `pingap up` without a file; template.py: the one of `--template`
     convert.py   a configuration in another language    schema.py  the model as a JSON Schema    written.py  its values as text
 

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from pingap.config.addresses import is_host_name
+from pingap.config.dns_service import check_dns_service
 from pingap.config.model import Certificate, Server
 from pingap.config.problems import Note, Problem, path_of
 
@@ -84,6 +85,8 @@ def _check_provider(path: str, certificate: Certificate) -> Iterator[Problem | N
     elif not certificate.dns_service_url:
         hint = '"https://…?access_key_id=…&access_key_secret=$ENV:NAME"' if certificate.dns_provider != "cf" else '"?token=$ENV:NAME"'
         yield Problem(f"{path}.dns_service_url", "is missing: it has the keys of the provider's interface", hint)
+    else:
+        yield from check_dns_service(path, certificate.dns_provider, certificate.dns_service_url)
 
 
 def is_address(domain: str) -> bool:

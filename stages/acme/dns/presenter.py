@@ -1,0 +1,133 @@
+"""The proof by DNS, by a provider's interface or by hand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pingap.stages.acme.dns.lookup import DnsLookup
+from pingap.stages.acme.dns.provided import provider_for
+from pingap.stages.acme.dns.provider import DnsProvider, ProviderRefused, ProviderZone, find_zone
+from pingap.stages.acme.dns.waiting import BY_HAND, PROVIDED, Pace, wait_for
+from pingap.stages.acme.presenter import Challenge, NotPresented
+from pingap.stages.acme.wanted import DnsAccess
+
+
+class _Placed(NamedTuple):
+    """A record that was added."""
+
+    zone: ProviderZone
+    name: str
+    id: str
+
+
+class DnsPresenter:
+    """A Presenter of dns-01. tell: takes what the operator should know, a line each time.
+
+    halted: once it is set, all waiting ends with NotPresented: the stage stops, or the certificate is wanted no more. pace: how
+    long it is waited for a record; by default two minutes with a provider, then the authority is asked all the same, and 24 hours
+    by hand, then it is given up. lookup: another than the DNS as it is seen from here.
+    """
+
+    def __init__(
+        self,
+        access: DnsAccess,
+        tell: Callable[[str], None],
+        halted: threading.Event | None = None,
+        pace: Pace | None = None,
+        lookup: DnsLookup | None = None,
+    ) -> None:
+        """Raises NotPresented when `access` is of no use."""
+        self._tell = tell
+        self._halted = halted or threading.Event()
+        self._lookup = lookup or DnsLookup(access.servers)
+        self._provider = provider_for(access, self._halted)
+        self._pace = pace or (PROVIDED if self._provider else BY_HAND)
+        self._placed: dict[tuple[str, str], _Placed] = {}
+        self._told: dict[tuple[str, str], str] = {}
+
+    def present(self, challenge: Challenge) -> None:
+        """Returns when the servers of the zone have the record, and with a provider after the bound as well. Raises NotPresented."""
+        if self._provider is None:
+            self._by_hand(challenge)
+        else:
+            self._by(self._provider, challenge)
+
+    def remove(self, challenge: Challenge) -> None:
+        """Takes it out, also what was put there by one before us, who did not come to that. Never raises."""
+        if self._provider is None:
+            if name := self._told.pop((challenge.record, challenge.value), ""):
+                self._tell(f'the DNS record {name} IN TXT "{challenge.value}" may be removed')
+            return
+        placed = self._placed.pop((challenge.record, challenge.value), None)
+        where = placed.zone.name if placed else ""
+        try:
+            if placed is None:
+                zone, name = self._place(self._provider, challenge.record)
+                placed = _Placed(zone, name, "")
+                where = zone.name
+            self._provider.remove(placed.zone, placed.name, challenge.value, placed.id)
+        except (ProviderRefused, NotPresented) as error:
+            shown = error if isinstance(error, NotPresented) else self._shown(self._provider, where, error)
+            self._tell(f'the DNS record {challenge.record} IN TXT "{challenge.value}" is left behind: {shown}')
+
+    def close(self) -> None:
+        """Of no use any more."""
+        if self._provider is not None:
+            self._provider.close()
+
+    def _by(self, provider: DnsProvider, challenge: Challenge) -> None:
+        zone, name = self._place(provider, challenge.record)
+        try:
+            record = provider.add(zone, name, challenge.value)
+        except ProviderRefused as refused:
+            raise NotPresented(self._shown(provider, zone.name, refused)) from None
+        self._placed[challenge.record, challenge.value] = _Placed(zone, name, record)
+        outcome = self._await(name, zone.name, challenge.value)
+        if not outcome:
+            return
+        self._tell(f"{name}: after {self._pace.bound:g} s {outcome}; the authority is asked all the same")
+
+    def _by_hand(self, challenge: Challenge) -> None:
+        name = self._lookup.end_of(challenge.record)
+        behind = f" ({challenge.record} is a CNAME of it)" if name != challenge.record else ""
+        self._told[challenge.record, challenge.value] = name
+        self._tell(f'set the DNS record {name} IN TXT "{challenge.value}"{behind}, beside others of that name; it is waited for')
+        if outcome := self._await(name, "", challenge.value):
+            raise NotPresented(
+                f'the DNS record {name} IN TXT "{challenge.value}" was not set: after {self._pace.bound / 3600:g} h {outcome}'
+            )
+
+    def _await(self, name: str, zone: str, value: str) -> str:
+        """What is lacking after the bound; "" when all have it. Raises NotPresented when it is called off."""
+        outcome = wait_for(
+            lambda: self._lookup.servers_of(name, zone), lambda server: self._lookup.has(server, name, value), self._pace, self._halted
+        )
+        if outcome.is_seen:
+            return ""
+        if self._halted.is_set():
+            raise NotPresented("given up: nobody waits for it any more")
+        if not outcome.lacking:
+            return "it is not known who serves the zone"
+        servers = ", ".join(map(str, outcome.lacking[:4])) + (f" and {len(outcome.lacking) - 4} more" if len(outcome.lacking) > 4 else "")
+        return f"the record is not seen at {servers}"
+
+    def _place(self, provider: DnsProvider, record: str) -> tuple[ProviderZone, str]:
+        """The zone that is written, and the name in it. Raises NotPresented.
+
+        A CNAME leads to another zone, on purpose (RFC 8555 section 8.4: a name may be delegated for proofs), or because `*` of the
+        zone has one: then the target may be somebody else's, and a record beside it is what takes its place.
+        """
+        target = self._lookup.end_of(record)
+        try:
+            for name in dict.fromkeys((target, record)):
+                if zone := find_zone(provider, name):
+                    return zone, name
+        except ProviderRefused as refused:
+            raise NotPresented(self._shown(provider, "", refused)) from None
+        behind = f", nor one for {target}, of which that is a CNAME" if target != record else ""
+        raise NotPresented(f"{provider.name}: the account has no zone for {record}{behind}")
+
+    def _shown(self, provider: DnsProvider, zone: str, refused: ProviderRefused) -> str:
+        return f"{provider.name}: {f'zone {zone}: ' if zone else ''}{refused}"
