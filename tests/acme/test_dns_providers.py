@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from pingap.stages.acme.dns import calls
-from pingap.stages.acme.dns.lookup import DnsLookup, DnsServer
+from pingap.stages.acme.dns.lookup import NameServer, TxtLookup
 from pingap.stages.acme.dns.presenter import DnsPresenter
 from pingap.stages.acme.presenter import Challenge, NotPresented
 from pingap.stages.acme.wanted import DnsAccess
 from tests.kit.dns_providers import FAKES, KEY_ID, SECRET, TOKEN, FakeHuawei, FakeProvider, TxtRecord, answered, hung
 
 
-class KnownDns(DnsLookup):
+class KnownDns(TxtLookup):
     """A DNS that has what the provider has, at once. names: CNAMEs."""
 
     def __init__(self, fake: FakeProvider | None = None, **names: str) -> None:
@@ -26,17 +26,17 @@ class KnownDns(DnsLookup):
     def end_of(self, name: str) -> str:
         return self._names.get(name, name)
 
-    def servers_of(self, name: str, zone: str = "") -> list[DnsServer]:
-        return [DnsServer("192.0.2.1", 53)]
+    def servers_of(self, name: str, zone: str = "") -> list[NameServer]:
+        return [NameServer("192.0.2.1", 53)]
 
-    def has(self, server: DnsServer, name: str, value: str) -> bool | None:
+    def has(self, server: NameServer, name: str, value: str) -> bool | None:
         return self._fake is None or value in self._fake.zones.values(name)
 
 
 class Desk:
     """A presenter, and what it said."""
 
-    def __init__(self, fake: FakeProvider, lookup: DnsLookup | None = None, url: str = "", halted: threading.Event | None = None) -> None:
+    def __init__(self, fake: FakeProvider, lookup: TxtLookup | None = None, url: str = "", halted: threading.Event | None = None) -> None:
         self.said: list[str] = []
         access = DnsAccess(provider=fake.kind, service_url=url or fake.url())  # type: ignore[arg-type]  # of a parametrized test
         self.presenter = DnsPresenter(access, self.said.append, halted, lookup=lookup or KnownDns(fake))

@@ -23,7 +23,7 @@ MOST_SERVERS: Final = 16
 _PORT: Final = 53
 
 
-class DnsServer(NamedTuple):
+class NameServer(NamedTuple):
     """One that is asked."""
 
     address: str
@@ -33,11 +33,11 @@ class DnsServer(NamedTuple):
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
-class DnsLookup:
+class TxtLookup:
     """servers: resolvers as `address:port`; none are those of the system. port: of servers of zones, which is another in tests only."""
 
     def __init__(self, servers: Iterable[str], port: int = _PORT) -> None:
-        self._given = [DnsServer(one.rpartition(":")[0].strip("[]"), int(one.rpartition(":")[2])) for one in servers]
+        self._given = [NameServer(one.rpartition(":")[0].strip("[]"), int(one.rpartition(":")[2])) for one in servers]
         self._port = port
 
     def end_of(self, name: str) -> str:
@@ -50,7 +50,7 @@ class DnsLookup:
             seen.append(target)
         return seen[-1]
 
-    def servers_of(self, name: str, zone: str = "") -> list[DnsServer]:
+    def servers_of(self, name: str, zone: str = "") -> list[NameServer]:
         """Who knows first what a name has: the resolvers that are given, else the servers of its zone, [] when nobody can say.
 
         zone: its name, where that is known.
@@ -64,17 +64,17 @@ class DnsLookup:
             hosts = sorted(str(one.target) for one in resolver.resolve(f"{zone}.", "NS", search=False))
         except (dns.exception.DNSException, OSError):
             return []
-        found: dict[DnsServer, None] = {}
+        found: dict[NameServer, None] = {}
         for host in hosts:
             for kind in ("A", "AAAA"):
                 try:
                     answer = resolver.resolve(host, kind, search=False)
                 except (dns.exception.DNSException, OSError):
                     continue
-                found.update((DnsServer(str(one.address), self._port), None) for one in answer)
+                found.update((NameServer(str(one.address), self._port), None) for one in answer)
         return list(found)[:MOST_SERVERS]
 
-    def has(self, server: DnsServer, name: str, value: str) -> bool | None:
+    def has(self, server: NameServer, name: str, value: str) -> bool | None:
         """Whether a server has a value among the TXT records of a name; None when it gives no answer of use."""
         query = dns.message.make_query(f"{name}.", dns.rdatatype.TXT)
         try:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pingap.stages.acme.dns.lookup import DnsLookup
+from pingap.stages.acme.dns.lookup import TxtLookup
 from pingap.stages.acme.dns.provided import provider_for
 from pingap.stages.acme.dns.provider import DnsProvider, ProviderRefused, ProviderZone, find_zone
 from pingap.stages.acme.dns.waiting import BY_HAND, PROVIDED, Pace, wait_for
@@ -36,12 +36,12 @@ class DnsPresenter:
         tell: Callable[[str], None],
         halted: threading.Event | None = None,
         pace: Pace | None = None,
-        lookup: DnsLookup | None = None,
+        lookup: TxtLookup | None = None,
     ) -> None:
         """Raises NotPresented when `access` is of no use."""
         self._tell = tell
         self._halted = halted or threading.Event()
-        self._lookup = lookup or DnsLookup(access.servers)
+        self._lookup = lookup or TxtLookup(access.servers)
         self._provider = provider_for(access, self._halted)
         self._pace = pace or (PROVIDED if self._provider else BY_HAND)
         self._placed: dict[tuple[str, str], _Placed] = {}
