@@ -18,9 +18,9 @@ from pingap.stages.acme.dns.presenter import DnsPresenter
 from pingap.stages.acme.dns.waiting import BY_HAND, PROVIDED, Pace, wait_for
 from pingap.stages.acme.presenter import Challenge, NotPresented
 from pingap.stages.acme.wanted import DnsAccess
-from tests.kit.challtestsrv import ChallTestSrv
 from tests.kit.dns_providers import FakeCloudflare
 from tests.kit.dnsmasq import Dnsmasq, Silence
+from tests.kit.pebble import ChallengeServer
 
 pytestmark = pytest.mark.processes
 
@@ -28,22 +28,36 @@ QUICK = Pace(bound=5.0, first=0.05, longest=0.1)
 CHALLENGE = Challenge("dns-01", "example.com", "token", "token.thumb", "_acme-challenge.example.com", "the-value")
 
 
+class ZoneOfTests(ChallengeServer):
+    """Has whole sets of records put into it."""
+
+    def put(self, name: str, values: list[str]) -> None:
+        """The TXT records of a name are these from now on."""
+        self.clear_txt(name)
+        for value in values:
+            self.add_txt(name, value)
+
+    def point(self, name: str, target: str) -> None:
+        """A CNAME."""
+        self.say("set-cname", host=f"{name}.", target=f"{target}.")
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChallTestSrv]:
-    with ChallTestSrv(tmp_path_factory.mktemp("dns")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZoneOfTests]:
+    with ZoneOfTests(tmp_path_factory.mktemp("dns")) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def no_records(server: ChallTestSrv) -> None:
+def no_records(server: ZoneOfTests) -> None:
     server.put("_acme-challenge.example.com", [])
 
 
-def by_hand(server: ChallTestSrv, said: list[str], pace: Pace = QUICK, halted: threading.Event | None = None) -> DnsPresenter:
-    return DnsPresenter(DnsAccess(servers=(server.address,)), said.append, halted, pace)
+def by_hand(server: ZoneOfTests, said: list[str], pace: Pace = QUICK, halted: threading.Event | None = None) -> DnsPresenter:
+    return DnsPresenter(DnsAccess(servers=(server.dns,)), said.append, halted, pace)
 
 
-def test_a_record_set_by_hand_is_asked_for_and_waited_for(server: ChallTestSrv) -> None:
+def test_a_record_set_by_hand_is_asked_for_and_waited_for(server: ZoneOfTests) -> None:
     said: list[str] = []
     presenter = by_hand(server, said)
     server.put("_acme-challenge.example.com", ["another"])
@@ -58,15 +72,15 @@ def test_a_record_set_by_hand_is_asked_for_and_waited_for(server: ChallTestSrv) 
     timer.join()
 
 
-def test_a_record_that_nobody_sets_is_given_up(server: ChallTestSrv) -> None:
+def test_a_record_that_nobody_sets_is_given_up(server: ZoneOfTests) -> None:
     presenter = by_hand(server, [], QUICK._replace(bound=0.3))
     with pytest.raises(NotPresented) as caught:
         presenter.present(CHALLENGE)
     assert "was not set" in str(caught.value)
-    assert f"the record is not seen at {server.address}" in str(caught.value)
+    assert f"the record is not seen at {server.dns}" in str(caught.value)
 
 
-def test_waiting_by_hand_ends_at_once_when_it_is_called_off(server: ChallTestSrv) -> None:
+def test_waiting_by_hand_ends_at_once_when_it_is_called_off(server: ZoneOfTests) -> None:
     halted = threading.Event()
     presenter = by_hand(server, [], BY_HAND, halted)
     threading.Timer(0.2, halted.set).start()
@@ -76,7 +90,7 @@ def test_waiting_by_hand_ends_at_once_when_it_is_called_off(server: ChallTestSrv
     assert time.monotonic() - start < 5
 
 
-def test_the_record_to_set_is_the_one_that_a_cname_leads_to(server: ChallTestSrv) -> None:
+def test_the_record_to_set_is_the_one_that_a_cname_leads_to(server: ZoneOfTests) -> None:
     said: list[str] = []
     server.point("_acme-challenge.delegated.com", "one.other.net")
     server.point("one.other.net", "two.other.net")
@@ -89,13 +103,13 @@ def test_the_record_to_set_is_the_one_that_a_cname_leads_to(server: ChallTestSrv
     ]
 
 
-def test_cnames_in_a_circle_end(server: ChallTestSrv) -> None:
+def test_cnames_in_a_circle_end(server: ZoneOfTests) -> None:
     server.point("a.circle.net", "b.circle.net")
     server.point("b.circle.net", "a.circle.net")
-    assert TxtLookup([server.address]).end_of("a.circle.net") == "b.circle.net"
+    assert TxtLookup([server.dns]).end_of("a.circle.net") == "b.circle.net"
 
 
-def test_a_provider_that_is_slow_is_waited_for(server: ChallTestSrv) -> None:
+def test_a_provider_that_is_slow_is_waited_for(server: ZoneOfTests) -> None:
     said: list[str] = []
     timers: list[threading.Timer] = []
 
@@ -104,10 +118,10 @@ def test_a_provider_that_is_slow_is_waited_for(server: ChallTestSrv) -> None:
         timers[-1].start()
 
     with FakeCloudflare("example.com", changed=later) as fake:
-        access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.address,))
+        access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.dns,))
         presenter = DnsPresenter(access, said.append, pace=QUICK)
         presenter.present(CHALLENGE)
-        lookup = TxtLookup([server.address])
+        lookup = TxtLookup([server.dns])
         (asked,) = lookup.servers_of("_acme-challenge.example.com")
         assert lookup.has(asked, "_acme-challenge.example.com", "the-value")
         assert said == []
@@ -117,21 +131,19 @@ def test_a_provider_that_is_slow_is_waited_for(server: ChallTestSrv) -> None:
         timer.join()
 
 
-def test_after_the_bound_the_authority_is_asked_all_the_same(server: ChallTestSrv) -> None:
+def test_after_the_bound_the_authority_is_asked_all_the_same(server: ZoneOfTests) -> None:
     said: list[str] = []
     with FakeCloudflare("example.com") as fake:
-        access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.address,))
+        access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.dns,))
         DnsPresenter(access, said.append, pace=QUICK._replace(bound=0.3)).present(CHALLENGE)
     (line,) = said
-    assert line == (
-        f"_acme-challenge.example.com: after 0.3 s the record is not seen at {server.address}; the authority is asked all the same"
-    )
+    assert line == (f"_acme-challenge.example.com: after 0.3 s the record is not seen at {server.dns}; the authority is asked all the same")
 
 
-def test_a_delegated_name_is_written_into_the_zone_of_its_target(server: ChallTestSrv) -> None:
+def test_a_delegated_name_is_written_into_the_zone_of_its_target(server: ZoneOfTests) -> None:
     server.point("_acme-challenge.delegated.org", "x.example.com")
     with FakeCloudflare("example.com", changed=server.put) as fake:
-        access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.address,))
+        access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.dns,))
         presenter = DnsPresenter(access, print, pace=QUICK)
         wanted = CHALLENGE._replace(domain="delegated.org", record="_acme-challenge.delegated.org")
         presenter.present(wanted)

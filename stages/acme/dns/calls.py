@@ -141,7 +141,7 @@ class Calls:
             if isinstance(seen, OSError) and seen.strerror and not isinstance(seen, requests.RequestException):
                 return f"cannot be reached: {seen.strerror}"
             inner = [one for one in (getattr(seen, "reason", None), *seen.args) if isinstance(one, BaseException)]
-            seen = inner[0] if inner else seen.__cause__ or seen.__context__
+            seen = inner[0] if inner else seen.__context__
         return "cannot be reached, or hangs up"
 
 
