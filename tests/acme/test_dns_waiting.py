@@ -44,7 +44,8 @@ class ZoneOfTests(ChallengeServer):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZoneOfTests]:
-    with ZoneOfTests(tmp_path_factory.mktemp("dns")) as running:
+    running = ZoneOfTests(tmp_path_factory.mktemp("dns"))
+    with running:
         yield running
 
 
