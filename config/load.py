@@ -31,6 +31,7 @@ from pingap.config.includes import INCLUDING, IncludeShelf
 from pingap.config.model import KINDS, Basic, Bus, Certificate, Location, Server, Snapshot, Stage, StoredValue, Upstream
 from pingap.config.notes import grouped
 from pingap.config.opened import OpenedStorages
+from pingap.config.pem import path_in
 from pingap.config.private_keys import decrypted_key, is_encrypted_key
 from pingap.config.problems import BadValue, Note, Problem, choices, nearest, path_of
 from pingap.config.quantities import describe
@@ -81,6 +82,7 @@ def load(
         plugins=_plugins(raw, plugin_checker),
         certificates=certificates,
         ends=ends,
+        files=_files(raw, certificates),
         challenged={name: one.acme for name, one in certificates.items() if one.acme and not is_proved_by_dns(one)},
         stages=_items(raw, "stages", Stage),
         bus=_single(raw, "bus", Bus) or Bus(),
@@ -373,6 +375,11 @@ def _decrypted(raw: _Raw, path: str, certificate: Certificate) -> Certificate:
             raw.tell(Problem(f"{path}.tls_key", error.message, error.hint))
             raw.partial.add(path)
     return replace(certificate, tls_key=key, tls_key_passphrase="")
+
+
+def _files(raw: _Raw, certificates: Mapping[str, Certificate]) -> dict[str, str]:
+    written = ((name, raw.tables["certificates"][name].get("tls_cert")) for name in certificates)
+    return {name: path for name, value in written if isinstance(value, str) and (path := path_in(value))}
 
 
 def _plugins(raw: _Raw, plugin_checker: PluginChecker | None) -> dict[str, Table]:

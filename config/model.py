@@ -483,6 +483,8 @@ class Snapshot:
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
     ends: Mapping[str, float] = field(default_factory=dict)
     """When each certificate ends, in Unix seconds: for who must not see keys."""
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Certificate → the file that it was read from; those that stand in the configuration are not in it."""
     challenged: Mapping[str, str] = field(default_factory=dict)
     """Certificate by ACME whose names are not proved by DNS → directory of its authority, which may fetch the proof: for who must not
     see keys."""

@@ -33,6 +33,7 @@ SECTIONS: Final[Mapping[str, Any]] = {
     "code": Code,
     "certificates": Certificate,
     "ends": float,
+    "files": str,
     "challenged": str,
     USES: tuple[str, ...],
     PLANS: int,
@@ -40,7 +41,7 @@ SECTIONS: Final[Mapping[str, Any]] = {
 """Section → what its items are. [stages] and [bus] are not for stages: they take effect with a restart, and one has a secret key."""
 
 _SINGLE: Final = "basic"
-_PLAIN: Final = frozenset(("plugins", "ends", "challenged"))
+_PLAIN: Final = frozenset(("plugins", "ends", "files", "challenged"))
 """Sections whose items are plain data."""
 _MANY: Final = "locations"
 """The section of which there may be thousands of items."""

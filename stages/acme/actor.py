@@ -58,7 +58,7 @@ from pingap.stages.acme.words import (
 )
 from pingap.stages.answers import OwnAnswers
 from pingap.stages.broken import OfStreams
-from pingap.stages.certificate_status import ACME, CONFIGURATION, MINTS
+from pingap.stages.certificate_status import ACME, CONFIGURATION, FILE, MINTS
 from pingap.stages.error_page import ErrorPages, product_version
 from pingap.stages.generations import Generations
 from pingap.stages.messages import Cancel, CertificatesAsk, CertificatesTaken, Done, Routed
@@ -66,7 +66,7 @@ from pingap.stages.messages import Cancel, CertificatesAsk, CertificatesTaken, D
 if TYPE_CHECKING:
     from pingap.stages.acme.authority.authority import Authority
 
-SECTIONS: Final = ("basic", "servers", "certificates")
+SECTIONS: Final = ("basic", "servers", "certificates", "files")
 """Of a configuration, what this stage needs."""
 
 LOOK: Final = 10.0
@@ -87,6 +87,7 @@ class _Wishes(NamedTuple):
 
     certificates: dict[str, Certificate]
     servers: dict[str, Server]
+    files: dict[str, str]
     directory: str
     pages: ErrorPages
 
@@ -94,7 +95,13 @@ class _Wishes(NamedTuple):
 def compile_generation(snapshot: Snapshot, plans: dict[str, int]) -> _Wishes:
     """Nothing in it can be wrong for this stage."""
     basic = snapshot.basic
-    return _Wishes(dict(snapshot.certificates), dict(snapshot.servers), basic.acme_directory or "", ErrorPages(basic.error_template))
+    return _Wishes(
+        dict(snapshot.certificates),
+        dict(snapshot.servers),
+        dict(snapshot.files),
+        basic.acme_directory or "",
+        ErrorPages(basic.error_template),
+    )
 
 
 class AcmeActor(OfStreams):
@@ -404,10 +411,17 @@ class AcmeActor(OfStreams):
 
     def _one(self, name: str, certificate: Certificate, servers: tuple[str, ...]) -> KnownCertificate:
         handed = self._core.handed.get(name)
-        source = ACME if certificate.acme and (handed or not certificate.tls_cert) else MINTS if certificate.is_ca else CONFIGURATION
+        source = self._source(name, certificate, bool(handed))
         issuing = self._issuing(name) if certificate.acme and name in self._core.wanted else None
         pem = handed.cert if handed else certificate.tls_cert
         return KnownCertificate(name, certificate.domains, pem, source, servers, certificate.is_default, certificate.buffer_days, issuing)
+
+    def _source(self, name: str, certificate: Certificate, is_handed: bool) -> str:
+        if certificate.acme and (is_handed or not certificate.tls_cert):
+            return ACME
+        if certificate.is_ca:
+            return MINTS
+        return FILE if self._asked is not None and name in self._asked.files else CONFIGURATION
 
     def _issuing(self, name: str) -> IssuingFacts:
         wanted, record, due = self._core.wanted[name], self._core.record(name), self._core.due(name)

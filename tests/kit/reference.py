@@ -104,7 +104,7 @@ def comparable(snapshot: Snapshot) -> dict[str, Any]:
         for key in ("tls_cert", "tls_key"):
             if key in certificate:
                 certificate[key] = f"{certificate[key].splitlines()[0]} of {name}"
-    wire["ends"] = sorted(wire["ends"])
+    wire["ends"], wire["files"] = sorted(wire["ends"]), sorted(wire["files"])
     for server in wire["servers"].values():
         server.pop("tls_ciphersuites", None)  # a Python whose ssl module cannot set it has a note instead
     notes = [{key: text for key, text in note.items() if key != "source"} for note in wire["notes"]]
