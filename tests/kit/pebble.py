@@ -64,18 +64,18 @@ class ChallengeServer:
     """
 
     def __init__(self, root: Path, http_port: int | None = None) -> None:
-        """http_port: where it answers HTTP-01 itself; None: it does not."""
+        """http_port: where it answers HTTP-01 itself; None: it does not. management_port: where tests talk to it."""
         self.dns_port = free_port()
-        self._management = free_port()
-        self._http_port = http_port
-        self.log = root / f"challtestsrv-{self._management}.log"
+        self.management_port = free_port()
+        self.http_port = http_port
+        self.log = root / f"challtestsrv-{self.management_port}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ChallengeServer:
         needs("pebble-challtestsrv", "pebble")
         words = ["pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", f"127.0.0.1:{self.dns_port}"]
-        words += ["-http01", f"127.0.0.1:{self._http_port}" if self._http_port else "", "-https01", "", "-tlsalpn01", ""]
-        words += ["-management", f"127.0.0.1:{self._management}"]
+        words += ["-http01", f"127.0.0.1:{self.http_port}" if self.http_port else "", "-https01", "", "-tlsalpn01", ""]
+        words += ["-management", f"127.0.0.1:{self.management_port}"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
@@ -98,7 +98,7 @@ class ChallengeServer:
 
     def say(self, what: str, **body: object) -> None:
         """One of its calls, such as `add-a` with host and addresses, `clear-txt` with host, `set-servfail` with host."""
-        _posted(f"http://127.0.0.1:{self._management}/{what}", body)
+        _posted(f"http://127.0.0.1:{self.management_port}/{what}", body)
 
     def add_txt(self, name: str, value: str) -> None:
         self.say("set-txt", host=f"{name}.", value=value)

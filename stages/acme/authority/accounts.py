@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -18,11 +19,16 @@ from pingap.stages.acme.authority.failures import AuthorityRefused, IssueFailed
 from pingap.stages.acme.authority.keys import new_key, read_key
 from pingap.stages.acme.authority.link import AuthorityLink
 from pingap.stages.acme.authority.patience import OrderPatience
+from pingap.stages.acme.authority.problems import in_words
 from pingap.stages.acme.store.base import Shelf
 from pingap.stages.acme.wanted import WantedCertificate
 
 LEASE: Final = 90.0
 """Seconds; registering takes two or three requests."""
+
+
+_NO_BINDING: Final = frozenset(("unauthorized", "malformed", "externalAccountRequired"))
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]{8,}")
 
 
 class AcmeAccount(NamedTuple):
@@ -100,7 +106,13 @@ class AcmeAccounts:
                     "externalAccountRequired",
                     is_final=True,
                 )
-            reply = self._link.post(self._link.directory.new_account, request)
+            try:
+                reply = self._link.post(self._link.directory.new_account, request)
+            except AuthorityRefused as refused:
+                if not self._wanted.eab_kid or refused.problem.kind not in _NO_BINDING or (lost and not is_dead):
+                    raise
+                said = f"{in_words(refused.problem)}; look at acme_eab_kid and acme_eab_hmac_key: some authorities take each pair only once"
+                raise IssueFailed(said, refused.problem.kind, is_final=True) from refused
             if not reply.location:
                 raise IssueFailed(f"{self._link.host} does not speak ACME: it names no URL for the new account")
             account = AcmeAccount(account.key, reply.location, self._wanted.email)
@@ -129,6 +141,8 @@ class AcmeAccounts:
     def _binding(self, key: JWKEC) -> dict[str, Any]:
         """RFC 8555 section 7.3.4."""
         secret = self._wanted.eab_hmac_key.strip().rstrip("=").translate(str.maketrans("+/", "-_"))
+        if not _BASE64URL.fullmatch(secret):
+            raise IssueFailed("acme_eab_hmac_key is not base64url, as authorities hand it out", is_final=True)
         directory = messages.Directory({"newAccount": self._link.directory.new_account})
         try:
             return messages.ExternalAccountBinding.from_data(key.public_key(), self._wanted.eab_kid, secret, directory)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from pingap.stages.acme.authority.failures import AuthorityRefused, IssueFailed
+from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
 from pingap.stages.acme.authority.polling import Poller
 from pingap.stages.acme.authority.problems import in_words, is_final, read_problem
 from pingap.stages.acme.authority.retrying import retry_at
@@ -73,6 +73,8 @@ class Authorizing:
             status = authorization.get("status")
             if status == "pending":
                 due.append(self._proof(url, authorization))
+            elif not isinstance(status, str):
+                raise AuthorityUnreachable(f"{self._poller.link.host} does not speak ACME: its authorization has no status")
             elif status != "valid":
                 raise self._denied([(named(authorization), authorization)])
         return due

@@ -18,6 +18,7 @@ from josepy.interfaces import JSONDeSerializable
 from josepy.jwa import ES256
 from josepy.jwk import JWKEC
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from pingap.stages.acme.authority.directory import AuthorityDirectory, is_safe, read_directory
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
@@ -88,7 +89,9 @@ class _TrustingAdapter(HTTPAdapter):
                     raise requests.exceptions.ContentDecodingError(f"an answer of more than {LARGEST} bytes")
                 if time.monotonic() > end:
                     raise requests.exceptions.ReadTimeout(f"an answer that takes more than {SECONDS:g} s")
-        except OSError as error:
+        except ReadTimeoutError as error:
+            raise requests.exceptions.ReadTimeout(error) from error
+        except (HTTPError, ssl.SSLError) as error:
             raise requests.exceptions.ConnectionError(error) from error
         finally:
             response.raw.close()

@@ -22,7 +22,7 @@ from pingap.stages.acme.authority.retrying import retry_at
 from pingap.stages.acme.presenter import Presenter
 from pingap.stages.acme.wanted import Issued, WantedCertificate
 
-_NO_REPLACES: Final = frozenset(("alreadyReplaced", "conflict", "malformed", "unauthorized", "notFound", ""))
+_NO_REPLACES: Final = frozenset(("alreadyReplaced", "conflict", "malformed", "unauthorized", "notFound", "blank", ""))
 """Problems with a newOrder that may be about its `replaces` only."""
 _GONE: Final = frozenset(("malformed", "unauthorized", "accountDoesNotExist", "notFound", "orderDoesNotExist", ""))
 """Problems with looking at an order that mean that it is not, or not ours, any more."""
