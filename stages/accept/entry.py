@@ -199,11 +199,13 @@ class ConnectionEntry(asyncio.Protocol):
         return f"TLS: no certificate for {who}: {error}"
 
     def _linger(self, why: str) -> None:
-        """With TLS 1.3 its request may be on the way already: closed now, it would be told of a reset, and not of the alert."""
+        """With TLS 1.3 its request may be on the way already: closed now, it would be told of a reset, and not of the alert.
+
+        Nor is its own half ended here: Chromium then says ERR_SOCKET_NOT_CONNECTED before it looks at the alert.
+        """
         self._lingers, self._why = True, why
         self.deadline = monotonic() + LINGER
         self.transport.set_protocol(self)
-        self.transport.write_eof()
 
     # -- what is asked of all connections ----------------------------------------------
 

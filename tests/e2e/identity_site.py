@@ -7,6 +7,7 @@ import os
 import subprocess
 from datetime import timedelta
 from functools import cached_property
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -100,7 +101,9 @@ class IdentitySite:
             for name, lines in keys.items()
         )
         headers = ", ".join(f'"x-{name.replace("_", "-")}:$ssl_client_{name}"' for name in VARIABLES)
-        certificates = section("a", "a.example") + "is_default = true\n" + section("b", "b.example")
+        address = self.people.ours.issue("127.0.0.1", names=[x509.IPAddress(IPv4Address("127.0.0.1"))], usage=[SERVER])
+        default = f"[certificates.default]\ntls_cert = '''{address.pem}'''\ntls_key = '''{address.key_pem}'''\nis_default = true\n"
+        certificates = default + section("a", "a.example") + section("b", "b.example")
         return site(
             [self.origin.port],
             server='prometheus_metrics = "/metrics"',
