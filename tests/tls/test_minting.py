@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import string
 import subprocess
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pingap.config.model import Certificate, Server
-from pingap.stages.accept.certificates import minting
+from pingap.stages.accept.certificates import contexts, minting
 from pingap.stages.accept.certificates.choice import Choice, compile_choices
 from pingap.stages.accept.certificates.chooser import Chooser
 from pingap.stages.accept.certificates.minting import CertificateMint, NotMinted
 from pingap.stages.accept.certificates.signing import SigningAuthority
+from pingap.stages.accept.certificates.staples import staples
 from pingap.stages.client_hello import Hello
 from tests.e2e.certificate import self_signed
 from tests.kit.authority import KINDS, TestAuthority
@@ -355,3 +359,31 @@ def test_who_names_nobody_gets_one_for_the_address_or_is_told_why_not() -> None:
     assert chooser.context_for(Hello(), "127.0.0.1") not in (None, chooser.context)
     assert chooser.context_for(Hello(), "") is None
     assert "names nobody" in str(chooser.not_minted)
+
+
+def test_who_has_to_prove_who_he_is_has_to_by_whatever_name_he_comes() -> None:
+    entry = TestAuthority().entry()
+    strict = replace(WEB, client_ca=TestAuthority().pem)
+    choices = compile_choices({"web": WEB, "strict": strict}, {"house": entry})
+    for choice, expected in ((choices["web"], ssl.CERT_NONE), (choices["strict"], ssl.CERT_REQUIRED)):
+        for context in (choice.of("a.test"), choice.of_address("127.0.0.1")):
+            assert context is not None and context.verify_mode == expected
+
+
+def test_what_is_made_is_in_no_table_of_the_process() -> None:
+    """Whoever reaches the port could fill it."""
+    before = len(contexts._in_use), len(staples._contexts)
+    mint = CertificateMint(WEB, TestAuthority().entry())
+    for count in range(20):
+        mint.of_name(f"n{count}.test")
+    assert (len(contexts._in_use), len(staples._contexts)) == before
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+def test_one_holds_up_the_others_for_milliseconds(kind: str) -> None:
+    """In time of the CPU, for the machine may have much else to do; it takes 1.3 and 1.8 ms."""
+    mint = CertificateMint(WEB, TestAuthority(kind).entry())
+    begun = time.thread_time()
+    for count in range(50):
+        mint.of_name(f"n{count}.test")
+    assert time.thread_time() - begun < 50 * 0.02
