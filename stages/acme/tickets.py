@@ -1,0 +1,75 @@
+"""Decides which secret session tickets are made of, and when there is another: kept on the shelf, so that it outlives a restart.
+
+Whoever has a secret can read what he has recorded of sessions under its tickets (TLS 1.2; RFC 5077 section 5.5), so each is used
+for twelve hours and kept no longer. At the change every client that comes back has one whole handshake.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import msgpack
+
+KIND: Final = "tickets"
+NAME: Final = "secret"
+"""Under which it is on the shelf."""
+
+SECRET: Final = 32
+"""Bytes of one, from `secrets.token_bytes`."""
+
+ROTATION: Final = 12 * 3600.0
+"""Seconds for which one is used. A ticket itself is good for two hours."""
+
+AHEAD: Final = 3600.0
+"""Seconds that the clock of another instance may be ahead of ours; a secret of a later time is not believed to be that young."""
+
+
+class TicketSecrets:
+    """Of an instance, or of all that share a shelf: what is on it counts, whoever has put it there. Times are Unix seconds."""
+
+    def __init__(self) -> None:
+        self._secret = b""
+        self._at = 0.0
+
+    def found(self, packed: bytes | None, now: float) -> bool:
+        """Takes over what is on the shelf; None: nothing is. Whether what is to be published has changed.
+
+        What cannot be read, or is too old, is as nothing.
+        """
+        secret, at = _unpacked(packed)
+        if not secret or not -AHEAD <= now - at < ROTATION:
+            return False
+        has_changed = secret != self._secret
+        self._secret, self._at = secret, at
+        return has_changed
+
+    def is_due(self, now: float) -> bool:
+        """There has to be another. First the shelf is looked at once more (`found`): another instance may have made one."""
+        return not self._secret or not -AHEAD <= now - self._at < ROTATION
+
+    def rotate(self, fresh: bytes, now: float) -> bytes:
+        """Takes `fresh`, of SECRET bytes; what is to be put on the shelf. Where that fails it is used all the same."""
+        assert len(fresh) == SECRET
+        self._secret, self._at = fresh, now
+        packed: bytes = msgpack.packb({"at": now, "secret": fresh})
+        return packed
+
+    def next_at(self, now: float) -> float:
+        """When `is_due` says yes."""
+        return now if self.is_due(now) else self._at + ROTATION
+
+    def body(self) -> bytes:
+        """The blob that the topic names (MessagePack list, newest first); b"" while there is none."""
+        packed: bytes = msgpack.packb([self._secret]) if self._secret else b""
+        return packed
+
+
+def _unpacked(packed: bytes | None) -> tuple[bytes, float]:
+    try:
+        found: Any = msgpack.unpackb(packed) if packed else {}
+        secret, at = found["secret"], float(found["at"])
+    except (ValueError, TypeError, KeyError, msgpack.UnpackException):
+        return b"", 0.0
+    is_one = isinstance(secret, bytes) and len(secret) == SECRET and math.isfinite(at)
+    return (secret, at) if is_one else (b"", 0.0)
