@@ -12,6 +12,7 @@ Doing it:
     store/         where certificates are kept
     hand_over.py   what accept goes by    handshakes.py  whether clients are shown it
     answering.py   who asks: statuses.py is what is known of each certificate, asked.py which are meant
+    tickets.py      which secret session tickets are made of; ocsp/: responses for staples
 
 Everything that waits for others is done in threads; this stage is on no request's way but that of a challenge.
 """
