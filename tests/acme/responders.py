@@ -47,16 +47,18 @@ class OcspAuthority:
         (self.root / f"{name}.pem").write_text(_pem(cert))
         (self.root / f"{name}.key").write_text(private(key))
 
-    def issue(self, url: str, *, must_staple: bool = False, name: str = "a.example") -> tuple[x509.Certificate, str, str]:
+    def issue(
+        self, url: str, *, must_staple: bool = False, name: str = "a.example", key: Key | None = None, days: float = 30
+    ) -> tuple[x509.Certificate, str, str]:
         """(certificate, PEM of it and of the authority, PEM of its key)."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         extensions: list[x509.ExtensionType] = [x509.SubjectAlternativeName([x509.DNSName(name)])]
         if url:
             where = x509.AccessDescription(x509.oid.AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(url))
             extensions.append(x509.AuthorityInformationAccess([where]))
         if must_staple:
             extensions.append(x509.TLSFeature([x509.TLSFeatureType.status_request]))
-        cert = self._build(x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)]), key, extensions)
+        cert = self._build(x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)]), key, extensions, days)
         return cert, _pem(cert) + self.pem, private(key)
 
     def signer(self, name: str, *, may: bool = True, days: float = 30) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -18,7 +17,7 @@ import pytest
 
 from tests.e2e.certificate import self_signed
 from tests.e2e.client import Client, Closed
-from tests.e2e.harness import COMMAND, PLACEMENTS, Pingap, site
+from tests.e2e.harness import COMMAND, Pingap, site
 from tests.e2e.origins import Exchange, Origin
 from tests.e2e.tls_site import TLS12, TLS13, Names, Site, ask, connect, s_client, shown, trusting
 from tests.kit.peers import needs
@@ -480,30 +479,6 @@ def test_check_names_each_certificate_that_cannot_be_used(tmp_path: Path) -> Non
     shown = done.stderr + done.stdout
     keys = [line for key in (good[1], other[1], locked) for line in key.splitlines() if not line.startswith("-----")]
     assert keys and not any(line in shown for line in keys), "no key is shown"
-
-
-# -- testssl ----------------------------------------------------------------------------------------------
-
-OF_A_TEST = {"cert_trust", "cert_chain_of_trust", "cert_notAfter", "cert_expirationStatus", "cert_revocation"}
-"""What testssl.sh must find wrong with a self-signed certificate for a month."""
-
-
-def test_testssl_finds_nothing_grave(origin: Origin, tmp_path: Path) -> None:
-    needs("testssl")
-    names = Names(tmp_path)
-    found = tmp_path / "found.json"
-    with Pingap(site([origin.port], server="global_certificates = true", more=names.config()), PLACEMENTS[1]) as pingap:
-        # Versions, what the server shows by default, and the order of its ciphers: all of testssl.sh would take minutes.
-        argv = ["testssl", "-p", "-S", "-P", "--fast", "--ip", "127.0.0.1", "--nodns", "min"]
-        argv += ["--sneaky", "--color", "0", "--warnings", "off", "--jsonfile", str(found), f"a.example:{pingap.port}"]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=55, check=False, cwd=tmp_path)
-    results = json.loads(found.read_text())
-    by_id = {one["id"]: one for one in results}
-    grave = [one for one in results if one["severity"] in ("HIGH", "CRITICAL", "MEDIUM", "FATAL")]
-    assert by_id["TLS1_3"]["severity"] == "OK" and by_id["TLS1_2"]["severity"] == "OK", done.stdout[-3000:]
-    for version in ("SSLv2", "SSLv3", "TLS1", "TLS1_1"):
-        assert "not offered" in by_id[version]["finding"], by_id[version]
-    assert not [one for one in grave if one["id"].split(" ")[0] not in OF_A_TEST], grave
 
 
 def test_what_is_wrong_with_one_certificate_keeps_no_other_site_from_a_start(placement: str, shared_origin: Origin) -> None:
