@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from time import monotonic, time
@@ -24,12 +24,14 @@ from pingap.stages.acme.expiries import Expiries
 from pingap.stages.acme.hand_over import HandOver
 from pingap.stages.acme.handshakes import addresses_of, why_not_shown
 from pingap.stages.acme.http_proofs import HttpProofs, token_in
+from pingap.stages.acme.ocsp.stapler import Stapler
 from pingap.stages.acme.presenter import Presenter
 from pingap.stages.acme.records import packed_record, read_record
 from pingap.stages.acme.statuses import IssuingFacts, KnownCertificate, used_by, watched_of
 from pingap.stages.acme.store.base import Shelf, StoreError
 from pingap.stages.acme.store.kept import CertificateKeeper
 from pingap.stages.acme.store.places import shelf_of
+from pingap.stages.acme.ticket_keeper import TicketKeeper
 from pingap.stages.acme.tls_proofs import TlsProofs
 from pingap.stages.acme.tries import Tries, held_of
 from pingap.stages.acme.wanted import Issued, WantedCertificate
@@ -120,6 +122,8 @@ class AcmeActor(OfStreams):
         self._renewing: dict[str, list[Callable[[str], None]]] = {}
         """Who waits for a certificate."""
         self._expiries = Expiries()
+        self._stapler = Stapler(context, self._stapled)
+        self._tickets = TicketKeeper(context, self._shelf_for_tickets, self._ticket_secrets_changed)
         self._shelf: Shelf | None = None
         """Opened when there is something to be stored."""
         self._tries: Tries
@@ -156,6 +160,8 @@ class AcmeActor(OfStreams):
 
     async def stop(self) -> None:
         self._is_stopping = True
+        self._stapler.stop()
+        self._tickets.stop()
         for timer in (self._timer, self._watcher):
             if timer is not None:
                 timer.cancel()
@@ -187,6 +193,9 @@ class AcmeActor(OfStreams):
             self._feed(ShelfRead({}, {}))
         else:
             self._read()
+        self._serve_staples()
+        if any(server.global_certificates for server in asked.servers.values()):
+            self._tickets.begin()
         if is_first:
             self._watch()
             self.context.ready()
@@ -228,6 +237,7 @@ class AcmeActor(OfStreams):
                     self._tries.end(name)
                 case HandOut():
                     self._hand_over.issued = self._core.handed
+                    self._serve_staples()
                     self._feed_soon(HandedOut(self._hand_over.change()))
                 case MakeHandshake():
                     self._aside(partial(self._handshake, command))
@@ -300,6 +310,32 @@ class AcmeActor(OfStreams):
             self._shelf.put("records", id, value)
         except StoreError as error:
             self._from_thread(ShelfAway(str(error)))
+
+    # -- staples and tickets ------------------------------------------------------------------
+
+    def _serve_staples(self) -> None:
+        """Of what is minted there is nothing to be asked."""
+        known = self._known()
+        if known is not None:
+            self._stapler.serve({one.name: one.pem for one in known if one.pem and one.source != MINTS})
+
+    def _stapled(self, staples: Mapping[str, bytes]) -> None:
+        self._hand_over.staples = staples
+        self._change_soon()
+
+    def _shelf_for_tickets(self) -> Shelf:
+        """Of its own: what is wrong with it concerns no certificate. Raises StoreError, ConfigRefused."""
+        directory = self._asked.directory if self._asked is not None else ""
+        return shelf_of(self.context.settings.get("source"), directory or default_directory(), self._warn)
+
+    def _ticket_secrets_changed(self, secrets: tuple[bytes, ...]) -> None:
+        self._hand_over.tickets = secrets
+        self._change_soon()
+
+    def _change_soon(self) -> None:
+        """Before the first word on certificates nothing is handed over: that it has none would be believed."""
+        if self._hand_over.version:
+            self._hand_over.change()
 
     # -- proofs and handshakes ------------------------------------------------------------
 

@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import msgpack
 
-KIND: Final = "tickets"
 NAME: Final = "secret"
-"""Under which it is on the shelf."""
+"""Under which it is on the shelf, of the kind "tickets"."""
 
 SECRET: Final = 32
 """Bytes of one, from `secrets.token_bytes`."""
@@ -59,10 +58,10 @@ class TicketSecrets:
         """When `is_due` says yes."""
         return now if self.is_due(now) else self._at + ROTATION
 
-    def body(self) -> bytes:
-        """The blob that the topic names (MessagePack list, newest first); b"" while there is none."""
-        packed: bytes = msgpack.packb([self._secret]) if self._secret else b""
-        return packed
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What accept makes keys of, the newest first: one, or none yet."""
+        return (self._secret,) if self._secret else ()
 
 
 def _unpacked(packed: bytes | None) -> tuple[bytes, float]:

@@ -70,28 +70,21 @@ class OcspAuthority:
 
     @contextmanager
     def openssl(
-        self, *certificates: x509.Certificate, revoked: bool = False, signer: str = "ca", more: tuple[str, ...] = ("-ndays", "2")
+        self,
+        *certificates: x509.Certificate,
+        revoked: bool = False,
+        signer: str = "ca",
+        more: tuple[str, ...] = ("-ndays", "2"),
+        port: int = 0,
     ) -> Iterator[str]:
-        """OpenSSL's responder, which knows these; its URL."""
+        """OpenSSL's responder, which knows these; its URL. port: 0 for any."""
         needs("openssl")
         state = "R" if revoked else "V"
         when = "260101000000Z,keyCompromise" if revoked else ""
         lines = [f"{state}\t351231235959Z\t{when}\t{_serial(one)}\tunknown\t/CN={_serial(one)}\n" for one in certificates]
         (self.root / "index.txt").write_text("".join(lines))
-        argv = [
-            "openssl",
-            "ocsp",
-            "-port",
-            "0",
-            "-index",
-            "index.txt",
-            "-CA",
-            "ca.pem",
-            "-rsigner",
-            f"{signer}.pem",
-            "-rkey",
-            f"{signer}.key",
-        ]
+        argv = ["openssl", "ocsp", "-port", str(port), "-index", "index.txt", "-CA", "ca.pem"]
+        argv += ["-rsigner", f"{signer}.pem", "-rkey", f"{signer}.key"]
         process = subprocess.Popen(
             [*argv, *more], cwd=self.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

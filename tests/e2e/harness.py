@@ -63,7 +63,8 @@ class Pingap:
         self.run_dir = self.dir / "run"
         self.config = self.dir / "pingap.toml"
         self.output_file = self.dir / "output"
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith("PINGAP_")} | (env or {})
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith("PINGAP_")}
+        self.env |= {"STATE_DIRECTORY": str(self.dir / "state")} | (env or {})
         source: list[str] = []
         if config is not None:
             self.write_config(config)

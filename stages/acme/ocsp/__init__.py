@@ -4,6 +4,7 @@
     answer.py     whether what came is to be believed
     core.py       when it is asked, and which answers are handed to clients; no I/O
     fetching.py   asks; blocks
+    stapler.py    does what is decided, with threads
 
 A handshake never waits for any of this: without an answer that holds there is no staple.
 """

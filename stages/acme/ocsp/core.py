@@ -43,7 +43,7 @@ class OcspTelling(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Question:
+class _StapleState:
     """About one certificate. Times are Unix seconds."""
 
     question: OcspQuestion
@@ -64,7 +64,7 @@ class OcspCore:
     """Of all certificates that are served."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, _Question] = {}
+        self._asked: dict[str, _StapleState] = {}
         """By the digest of the certificate."""
         self._served: dict[str, OcspQuestion | None] = {}
         """Chains that are served → what is to be asked about them, if anything."""
@@ -78,7 +78,7 @@ class OcspCore:
             names[chain] = (*names.get(chain, ()), name)
         tellings: list[OcspTelling] = []
         served: dict[str, OcspQuestion | None] = {}
-        kept: dict[str, _Question] = {}
+        kept: dict[str, _StapleState] = {}
         for chain, sections in names.items():
             if chain not in self._served:
                 served[chain], telling = self._looked_at(chain, sections)
@@ -90,7 +90,7 @@ class OcspCore:
                 continue
             leaf = question.leaf
             others = kept[leaf].question.names if leaf in kept else ()
-            asked = kept.get(leaf) or self._asked.get(leaf) or _Question(question, leaf in self._has_to, now)
+            asked = kept.get(leaf) or self._asked.get(leaf) or _StapleState(question, leaf in self._has_to, now)
             asked.question = replace(question, names=(*others, *sections))
             kept[leaf] = asked
         self._asked, self._served = kept, served
@@ -187,7 +187,7 @@ class OcspCore:
         times += [asked.until - EARLY for asked in self._asked.values() if self._holds(asked, now)]
         return max(now, min(times)) if times else None
 
-    def _holds(self, asked: _Question, now: float) -> bool:
+    def _holds(self, asked: _StapleState, now: float) -> bool:
         return bool(asked.der) and now < asked.until - EARLY
 
 
