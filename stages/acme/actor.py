@@ -443,7 +443,9 @@ class AcmeActor(OfStreams):
         if asked is None or not self._core.is_read:
             return None
         users = used_by(asked.servers, asked.certificates)
-        return [self._one(name, certificate, users.get(name, ())) for name, certificate in asked.certificates.items()]
+        stapled = self._stapler.stapled_since()
+        known = [self._one(name, certificate, users.get(name, ())) for name, certificate in asked.certificates.items()]
+        return [one._replace(stapled_at=stapled.get(one.name, 0.0)) for one in known]
 
     def _one(self, name: str, certificate: Certificate, servers: tuple[str, ...]) -> KnownCertificate:
         handed = self._core.handed.get(name)

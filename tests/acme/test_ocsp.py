@@ -68,6 +68,7 @@ def test_a_good_one_is_stapled_and_asked_about_again_in_the_middle_of_its_time(t
         assert told == [("info", "OCSP response got: clients get it with the certificate c0")]
         (leaf,) = core.staples(now)
         assert core.staples(now)[leaf].startswith(b"\x30\x82")
+        assert 0 <= now - core.stapled_since(now)["c0"] < 20 and core.stapled_since(now + DAY) == {}
         assert not list(core.due(now)) and core.revoked_names() == frozenset()
         again = core.next_at(now)
         assert again is not None and 1200 * 60 * 0.39 < again - now < 1200 * 60 * 0.61

@@ -54,6 +54,8 @@ class _StapleState:
     der: bytes = b""
     until: float = 0.0
     """Of `der`."""
+    since: float = 0.0
+    """When the responder has said so."""
     status: str = ""
     """What was heard last: good, revoked, unknown; "" before."""
     has_told_bare: bool = False
@@ -148,7 +150,7 @@ class OcspCore:
             return (OcspTelling("error", message, _fields(asked.question.names, revoked=answer.revoked)),)
         if len(der) > LONGEST:
             return self.failed(leaf, f"the responder's answer has {len(der)} bytes, too many to be handed to clients", now)
-        asked.der, asked.until, asked.has_told_bare = der, answer.until, False
+        asked.der, asked.until, asked.since, asked.has_told_bare = der, answer.until, answer.since, False
         if before == "good":
             return ()
         return (OcspTelling("info", "OCSP response got: clients get it with the certificate", _fields(asked.question.names)),)
@@ -176,6 +178,10 @@ class OcspCore:
     def staples(self, now: float) -> dict[str, bytes]:
         """SHA-256 of the certificate (DER, in hex) → DER of the response: all that hold now."""
         return {leaf: asked.der for leaf, asked in self._asked.items() if self._holds(asked, now)}
+
+    def stapled_since(self, now: float) -> dict[str, float]:
+        """Names of the sections whose certificates have a staple → when the responder has said what is in it."""
+        return {name: asked.since for asked in self._asked.values() if self._holds(asked, now) for name in asked.question.names}
 
     def revoked_names(self) -> frozenset[str]:
         """Names of the sections whose certificates were revoked: those by ACME are to be got anew."""

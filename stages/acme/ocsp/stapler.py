@@ -33,6 +33,10 @@ class Stapler:
         self._say(self._core.serve(chains, time()))
         self._look()
 
+    def stapled_since(self) -> dict[str, float]:
+        """By name of the section: Unix seconds at which the responder has said what is stapled."""
+        return self._core.stapled_since(time())
+
     def stop(self) -> None:
         self._is_stopped = True
         if self._timer is not None:
