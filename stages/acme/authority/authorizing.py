@@ -91,7 +91,7 @@ class Authorizing:
             )
         token, target = _texts(found, "token"), _texts(found, "url")
         if not _TOKEN.fullmatch(token) or not target:
-            raise IssueFailed(f"{name}: the authority does not speak ACME: its challenge has no token")
+            raise IssueFailed(f"{name}: the authority does not speak ACME: its challenge has no token", "malformed")
         return PendingProof(name, url, target, challenge_of(self._kind, name.removeprefix("*."), token, self._thumbprint))
 
     def prove(self, due: list[PendingProof]) -> None:

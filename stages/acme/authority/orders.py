@@ -8,6 +8,7 @@ from typing import Final
 
 import msgpack
 
+from pingap.stages.acme.authority.failures import IssueFailed
 from pingap.stages.acme.authority.keys import new_key, read_key, signing_request
 from pingap.stages.acme.presenter import Challenge
 from pingap.stages.acme.store.base import Shelf
@@ -44,8 +45,14 @@ class StoredOrders:
         self._now = now
 
     def begin(self, wanted: WantedCertificate) -> StoredOrder:
+        """Raises IssueFailed: what was written is no name for a certificate."""
         key = new_key(wanted.key_type)
-        order = StoredOrder(wanted.domains, wanted.directory, key, signing_request(key, wanted.domains))
+        try:
+            request = signing_request(key, wanted.domains)
+        except ValueError as error:
+            names = ", ".join(wanted.domains)
+            raise IssueFailed(f"{names}: {error}; letters of other scripts are written as xn--…", is_final=True) from None
+        order = StoredOrder(wanted.domains, wanted.directory, key, request)
         self.save(wanted, order)
         return order
 

@@ -35,6 +35,12 @@ def test_steps_are_told_before_they_are_done(desk: Desk) -> None:
     assert desk.steps == STEPS
 
 
+def test_a_name_in_another_script_is_told(desk: Desk, small: SmallAuthority) -> None:
+    error = desk.fails(desk.wanted("bücher.test"))
+    assert "bücher.test" in str(error) and "xn--" in str(error) and error.is_final and small.made() == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"])
 def test_the_key_is_of_the_wanted_kind(desk: Desk, kind: KeyType) -> None:
     issued = desk.issue(desk.wanted(key_type=kind))
@@ -219,6 +225,8 @@ class TestDenied:
 
         small.__dict__["_new_order"] = odd
         assert "has no token" in str(desk.fails()) and desk.presenter.presented == []
+        small.__dict__.pop("_new_order")
+        assert desk.issue()
 
 
 class TestRefused:
