@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from pingap.config.acme_values import SHOWN
 from pingap.config.certificates import covers
 from pingap.config.diff import shortened
 from pingap.config.leaf_facts import LeafFacts, leaf_facts
 from pingap.config.model import Certificate, Server
 from pingap.stages.acme.expiries import WatchedCertificate, state_of
 from pingap.stages.certificate_status import ISSUING, MINTS, WAITING, CertificateStatus
-
-BY_ARI: Final = "the authority's suggestion"
-"""RFC 9773."""
-BY_BUFFER: Final = "buffer_days"
-BY_LIFETIME: Final = "a third of its lifetime"
-
-_AUTHORITIES: Final = {
-    "acme-v02.api.letsencrypt.org": "Let's Encrypt",
-    "acme-staging-v02.api.letsencrypt.org": "Let's Encrypt staging",
-    "dv.acme-v02.api.pki.goog": "Google Trust Services",
-    "acme.zerossl.com": "ZeroSSL",
-}
 
 
 class IssuingFacts(NamedTuple):
@@ -42,7 +31,7 @@ class IssuingFacts(NamedTuple):
     next_try: float = 0.0
     next_renewal: float = 0.0
     renewal_reason: str = ""
-    """BY_ARI, BY_BUFFER or BY_LIFETIME."""
+    """Of Due (due.py)."""
 
 
 class KnownCertificate(NamedTuple):
@@ -129,7 +118,7 @@ def _warnings(known: KnownCertificate, facts: LeafFacts | None, unreadable: str)
 def authority_of(directory: str) -> str:
     """The authority behind the URL of a directory, in a word for people; "" for none."""
     host = urlsplit(directory).netloc
-    return _AUTHORITIES.get(host, host or directory)
+    return SHOWN.get(directory) or host or directory
 
 
 def used_by(servers: Mapping[str, Server], certificates: Mapping[str, Certificate]) -> dict[str, tuple[str, ...]]:
