@@ -146,23 +146,23 @@ def test_the_file_of_authorities_is_followed_and_no_session_outlives_it(web: Ide
     ours, theirs = client(people, "alice", newest), client(people, "their", newest)
     first, session = status(port, ours)
     assert first == 200 and status(port, theirs)[0] == 0
-    people.ca.write_text(people.theirs.pem)
+    people.believe(people.theirs.pem)
     try:
-        until(lambda: status(port, theirs)[0] == 200, 10, "the other authority is believed")
+        until(lambda: status(port, theirs)[0] == 200, 20, "the other authority is believed")
         assert status(port, ours)[0] == 0
         assert status(port, ours, session)[0] == 0, "it goes on with a session from before"
     finally:
-        people.ca.write_text(people.ours.pem)
-        until(lambda: status(port, ours)[0] == 200, 10, "the first is believed again")
+        people.believe(people.ours.pem)
+        until(lambda: status(port, ours)[0] == 200, 20, "the first is believed again")
 
 
 def test_a_file_without_a_certificate_is_not_taken_over(web: IdentitySite, people: People) -> None:
     before = len(web.pingap.output())
-    people.ca.write_text("nothing\n")
+    people.believe("nothing\n")
     try:
-        web.pingap.wait_output(r"client_ca", 10, before)
+        web.pingap.wait_output(r"client_ca", 20, before)
         context = client(people, "alice", TLS13)
         assert status(web.ports["filed"], context)[0] == 200 and status(web.ports["filed"], trusting())[0] == 0
     finally:
-        people.ca.write_text(people.ours.pem)
+        people.believe(people.ours.pem)
         assert web.pingap.command("reload").returncode == 0
