@@ -176,6 +176,8 @@ class Router:
                 except Unclear:
                     return Refusal("bad_request", "", "", self._client(peer, headers), "")
                 original, target = target, compared
+                if table.has_challenges and target.startswith(CHALLENGES):
+                    return self._inward(request, CHALLENGE, reached, clock())
             if table.metrics and target.startswith(table.metrics) and target.partition(b"?")[0] == table.metrics:
                 return self._inward(request, METRICS, reached, clock())
         if method == b"OPTIONS":

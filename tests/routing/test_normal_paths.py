@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pingap.config.model import Location
 from pingap.stages.http1.rules import TARGET
-from pingap.stages.itinerary import METRICS, OPTIONS
+from pingap.stages.itinerary import CHALLENGE, METRICS, OPTIONS
 from pingap.stages.messages import Routed
 from pingap.stages.routing.core import Inward, Outcome, Refusal, Router
 from pingap.stages.routing.normalize import Unclear, is_tidy, normalize
@@ -231,3 +231,12 @@ def test_servers_with_and_without_share_a_location(mode: str) -> None:
     servers = {"s": site.servers["s"], "n": replace(site.servers["s"], normalize_path=mode)}
     both = Router(replace(site, servers=servers), {})
     assert [landing(both.route(request("//admin", server=name), lambda: 1.0)) for name in ("s", "n")] == ["rest", "guarded"]
+
+
+@BOTH
+def test_where_proofs_are_no_spelling_leads_to_a_backend(mode: Any) -> None:
+    made = site({"all": location(path="/")})
+    proving = replace(made, servers={"s": replace(made.servers["s"], normalize_path=mode)}, challenged={"x": "https://ca.test"})
+    for target in ("/.well-known/acme-challenge/x", "/a/../.well-known/acme%2dchallenge/x", "/%2ewell-known//acme-challenge/x"):
+        outcome = Router(proving, {}).route(request(target), lambda: 1.0)
+        assert isinstance(outcome, Inward) and outcome.destination == CHALLENGE, target

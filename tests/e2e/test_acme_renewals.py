@@ -1,0 +1,88 @@
+"""Renewals by a real authority: they come by themselves, and nobody is without a certificate when something is in their way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.e2e.acme_site import AcmeTown, Talker, certs
+from tests.e2e.origins import Origin
+from tests.kit.waiting import until
+
+LIFE = 24
+"""Seconds for which a certificate is valid: it is renewed at half of that."""
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AcmeTown]:
+    with AcmeTown(tmp_path_factory.mktemp("town"), seconds=LIFE) as made:
+        yield made
+
+
+@pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01"])
+def test_it_is_renewed_in_time_again_and_again_and_connections_stay(town: AcmeTown, shared_origin: Origin, challenge: str) -> None:
+    name = f"renewed-{challenge}.test"
+    with town.site(shared_origin.port, town.certificate("site", [name], challenge=challenge)) as proxy:
+        seen = [town.wait_shown(name)]
+        talker = Talker(town.pebble.tls_port, name)
+        for _ in range(2):
+            found = town.wait_shown(name, LIFE, other_than=seen[-1])
+            assert found.not_valid_before_utc < seen[-1].not_valid_after_utc, "the old one was good until then"
+            assert town.is_believed(name)
+            seen.append(found)
+        proxy.wait_output("(?s)certificate was got, and is served.*certificate was got, and is served.*certificate was got, and is served", 5)
+        assert talker.stop() > 100
+
+
+def test_an_edit_that_is_refused_does_not_hold_up_a_renewal(town: AcmeTown, shared_origin: Origin) -> None:
+    name = "broken-edit.test"
+    config = town.config(shared_origin.port, town.certificate("site", [name]))
+    with town.site(shared_origin.port, town.certificate("site", [name])) as proxy:
+        first = town.wait_shown(name)
+        proxy.write_config(config + "[locations.broken\n")
+        proxy.wait_output("configuration refused", 10)
+        assert town.wait_shown(name, LIFE, other_than=first) != first
+        proxy.write_config(config)
+        proxy.wait_output("certificate was got, and is served", 10)
+
+
+def test_a_restart_without_the_authority_serves_at_once_what_there_is(town: AcmeTown, shared_origin: Origin) -> None:
+    """Until its very end; it is loud; and when the authority is back, so is the certificate."""
+    name = "alone.test"
+    with town.site(shared_origin.port, town.certificate("site", [name])) as proxy:
+        first = town.wait_shown(name)
+        town.pebble.stop()
+        assert proxy.stop() == 0
+        proxy.output_file.unlink()
+        proxy.start()
+        assert town.shown(name) == first, "with the first connection"
+        assert proxy.output().count("certificate is being got") <= 1
+        proxy.wait_output(r"(WARN|ERROR).*certificate could not be got.*certificate=site.*next_try=", LIFE + 10)
+        told = certs(proxy)
+        assert told["acme"]["last_error"] and told["acme"]["next_try"] > time.time()
+        assert town.shown(name) == first
+        until(lambda: datetime.now(UTC) > first.not_valid_after_utc, LIFE + 5, "it is over", every=0.2)
+        assert town.shown(name) == first, "an expired one says more than none"
+        assert certs(proxy)["state"] == "expired"
+        town.pebble.start()
+        done = proxy.command("certs", "renew", "site", timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert town.shown(name) not in (first, None)
+        assert certs(proxy)["acme"]["last_error"] is None
+
+
+def test_an_authority_that_is_down_at_the_start_is_asked_again(town: AcmeTown, shared_origin: Origin) -> None:
+    town.pebble.stop()
+    try:
+        with town.site(shared_origin.port, town.certificate("site", ["late.test"])) as proxy:
+            proxy.wait_output(r"ERROR.*certificate could not be got.*certificate=site", 30)
+            assert certs(proxy)["state"] == "waiting"
+            town.pebble.start()
+            assert proxy.command("certs", "renew", "site", timeout=60).returncode == 0
+            assert town.is_believed("late.test")
+    finally:
+        town.pebble.stop()
+        town.pebble.start()
