@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -15,6 +14,8 @@ from tests.e2e.certificate import self_signed
 from tests.e2e.harness import Pingap
 from tests.e2e.origins import Origin
 from tests.kit.waiting import until
+
+pytestmark = pytest.mark.slow
 
 TABLE: list[str] = []
 

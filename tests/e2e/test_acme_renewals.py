@@ -33,7 +33,9 @@ def test_it_is_renewed_in_time_again_and_again_and_connections_stay(town: AcmeTo
             assert found.not_valid_before_utc < seen[-1].not_valid_after_utc, "the old one was good until then"
             assert town.is_believed(name)
             seen.append(found)
-        proxy.wait_output("(?s)certificate was got, and is served.*certificate was got, and is served.*certificate was got, and is served", 5)
+        proxy.wait_output(
+            "(?s)certificate was got, and is served.*certificate was got, and is served.*certificate was got, and is served", 5
+        )
         assert talker.stop() > 100
 
 
