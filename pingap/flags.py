@@ -23,7 +23,6 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "PINGAP_ADMIN_PASSWORD": LATER["admin"],
     "PINGAP_CP": LATER["cp"],
 }
-"""PINGAP_DISABLE_ACME is not among them: it asks for what is so anyway."""
 
 _OFF: Final = ("", "0", "false", "no", "off")
 

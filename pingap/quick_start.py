@@ -1,6 +1,6 @@
 """The configuration that `--upstream` and the flags beside it stand for: a proxy without a file.
 
-One server, one location and one upstream, with `--cert` a certificate as well, all of them called `pingap`. It is made
+One server, one location and one upstream, with `--cert` or `--domain` a certificate as well, all of them called `pingap`. It is made
 as TOML and read as what stands in a file is: nothing else of pingap knows of it.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pingap.config.acme_values import parse_acme_directory
 from pingap.config.addresses import parse_backend, parse_listen_list
 from pingap.config.problems import BadValue
 from pingap.config.values import parse_host_list
@@ -22,8 +23,11 @@ CERTIFICATES: Final = ("fullchain.pem", "cert.pem", "tls.crt", "server.crt", "ce
 KEYS: Final = ("privkey.pem", "key.pem", "tls.key", "server.key", "cert.key")
 """Names that are looked for in a directory, in this order: certbot's, plain ones, those of Kubernetes' secrets."""
 
-NO_ACME: Final = "--domain without --cert would get a certificate by ACME, which is not supported yet"
-_WITHOUT_ACME: Final = "give --cert=PATH with a certificate for it; without --domain plain HTTP is served, whatever the host"
+AUTHORITY: Final = "lets_encrypt"
+"""Whom `--domain` without `--cert` gets its certificate from."""
+
+PLAIN: Final = f"{NAME}-http"
+"""The server that the authority asks, and that clients come to who do not know of TLS."""
 
 
 class BadQuickStart(Exception):
@@ -39,11 +43,12 @@ class Asked:
     cert: str | None = None
     key: str | None = None
     addr: str | None = None
+    acme: str | None = None
 
     @property
     def is_wanted(self) -> bool:
         """Whether any of them was given."""
-        return any(value is not None for value in (self.upstream, self.domain, self.cert, self.key, self.addr))
+        return any(value is not None for value in (self.upstream, self.domain, self.cert, self.key, self.addr, self.acme))
 
 
 def configuration(asked: Asked) -> str:
@@ -57,24 +62,32 @@ def configuration(asked: Asked) -> str:
             problems.append(str(bad))
     if problems:
         raise BadQuickStart("\n".join(problems))
-    return text_of(_listed(asked.upstream), _listed(asked.domain), asked.addr, pair)
+    return text_of(_listed(asked.upstream), _listed(asked.domain), asked.addr, pair, asked.acme or AUTHORITY)
 
 
-def text_of(upstreams: Sequence[str], domains: Sequence[str], addr: str | None, pair: tuple[str, str] | None) -> str:
-    """The TOML text for flags that are right. pair: the files of the certificate and of its key."""
+def text_of(
+    upstreams: Sequence[str], domains: Sequence[str], addr: str | None, pair: tuple[str, str] | None, authority: str = AUTHORITY
+) -> str:
+    """The TOML text for flags that are right. pair: the files of the certificate and of its key; without, domains get one of authority."""
+    is_secure = bool(pair or domains)
     tables: dict[str, dict[str, Any]] = {
         "basic": {"name": NAME},
         f"upstreams.{NAME}": {"addrs": list(upstreams)},
         f"locations.{NAME}": {"upstream": NAME, "path": "/"},
-        f"servers.{NAME}": {"addr": addr or ("0.0.0.0:443" if pair else "0.0.0.0:80"), "locations": [NAME], "access_log": "combined"},
+        f"servers.{NAME}": {"addr": addr or ("0.0.0.0:443" if is_secure else "0.0.0.0:80"), "locations": [NAME], "access_log": "combined"},
     }
     if domains:
         tables[f"locations.{NAME}"]["host"] = ",".join(domains)
-    if pair:
+    if is_secure:
         tables[f"servers.{NAME}"] |= {"global_certificates": True, "enabled_h2": True}
+    if pair:
         certificate = tables[f"certificates.{NAME}"] = {"tls_cert": pair[0], "tls_key": pair[1], "is_default": True}
         if domains:  # else it is for the names that it says itself
             certificate["domains"] = ",".join(domains)
+    elif domains:
+        tables[f"certificates.{NAME}"] = {"acme": authority, "domains": ",".join(domains), "is_default": True}
+        if not addr:  # who says where to listen has port 80 for something else, or an address where no authority asks
+            tables[f"servers.{PLAIN}"] = {"addr": "0.0.0.0:80", "locations": [NAME], "access_log": "combined"}
     return "\n".join(line for name, table in tables.items() for line in (f"[{name}]", *_lines(table), ""))
 
 
@@ -100,7 +113,7 @@ def pair_of(cert: str, key: str | None) -> tuple[str, str]:
 
 def _problems(asked: Asked) -> Iterator[str]:
     """What can be told without looking at files."""
-    given = [f"--{name}" for name in ("domain", "cert", "key", "addr") if getattr(asked, name) is not None]
+    given = [f"--{name}" for name in ("domain", "cert", "key", "addr", "acme") if getattr(asked, name) is not None]
     if asked.upstream is None:
         yield f"{' and '.join(given)}: only with --upstream=HOST:PORT, the backend to pass requests on to"
     elif not _listed(asked.upstream):
@@ -115,13 +128,27 @@ def _problems(asked: Asked) -> Iterator[str]:
     if domain := ",".join(_listed(asked.domain)):
         yield from _said("--domain", parse_host_list, domain)
         if asked.cert is None:
-            yield f"{NO_ACME}: {_WITHOUT_ACME}"
+            yield from (
+                f"--domain: {one} cannot be proved to an authority: {why}" for one in _listed(asked.domain) if (why := _unprovable(one))
+            )
+    if asked.acme is not None:
+        if asked.cert is not None or not _listed(asked.domain):
+            yield "--acme: only with --domain and without --cert, for the certificate that is got"
+        else:
+            yield from _said("--acme", parse_acme_directory, asked.acme)
     if asked.addr is not None:
         yield from _said("--addr", parse_listen_list, asked.addr)
-    for name in ("upstream", "domain", "cert", "key", "addr"):
+    for name in ("upstream", "domain", "cert", "key", "addr", "acme"):
         value = getattr(asked, name) or ""
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             yield f"--{name}: {value!a} is not UTF-8"
+
+
+def _unprovable(domain: str) -> str:
+    """Why an authority cannot be shown over HTTP that a domain is ours; "" when it can."""
+    if domain.startswith("~"):
+        return "it is a pattern; name them all"
+    return "a wildcard is proved by DNS only, which needs a file" if domain.startswith("*") else ""
 
 
 def _said(flag: str, parse: Callable[[str], object], value: str) -> Iterator[str]:

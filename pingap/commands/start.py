@@ -66,10 +66,11 @@ def _scales(context: click.Context, parameter: click.Parameter, values: tuple[st
     help="Copy the configuration to another file, directory or etcd, and end, as `pingap config sync`.",
 )
 @click.option("--upstream", metavar="HOST:PORT,...", help="A proxy without a file: pass requests on to these.")
-@click.option("--domain", metavar="NAME,...", help="With --upstream: the hosts to serve; needs --cert.")
+@click.option("--domain", metavar="NAME,...", help="With --upstream: the hosts to serve; without --cert their certificate is got by ACME.")
 @click.option("--cert", metavar="PATH", help="With --upstream: certificate for TLS and HTTP/2, a file or the directory that has it.")
 @click.option("--key", metavar="PATH", help="With --cert: its key, where that is not beside it.")
-@click.option("--addr", metavar="HOST:PORT", help="With --upstream: where to listen; else 0.0.0.0:80, with --cert 0.0.0.0:443.")
+@click.option("--addr", metavar="HOST:PORT", help="With --upstream: where to listen; else 0.0.0.0:80, with TLS 0.0.0.0:443.")
+@click.option("--acme", metavar="NAME|URL", help="With --domain: the authority, such as lets_encrypt_staging; else lets_encrypt.")
 @click.option(
     "-u",
     "--upgrade",
@@ -102,6 +103,7 @@ def up(
     cert: str | None,
     key: str | None,
     addr: str | None,
+    acme: str | None,
     upgrade: bool,
     autorestart: bool,
     daemon: bool,
@@ -117,7 +119,7 @@ def up(
     problems = flags.refused(later, os.environ)
     if problems:
         raise click.UsageError("\n".join(problems))
-    text = _quick_start(upstream, domain, cert, key, addr)
+    text = _quick_start(upstream, domain, cert, key, addr, acme)
     source = None if text is not None else options.source_of(conf)
     if to:
         texts.convert(source, text, to)
@@ -252,7 +254,7 @@ def _quick_start(*values: str | None) -> str | None:
 
     conf = click.get_current_context().get_parameter_source("conf")
     if conf is ParameterSource.COMMANDLINE:
-        raise click.UsageError("--upstream, --domain, --cert, --key and --addr are for a proxy without a file: give them, or -c")
+        raise click.UsageError("--upstream, --domain, --cert, --key, --addr and --acme are for a proxy without a file: give them, or -c")
     try:
         text = configuration(Asked(*values))
     except BadQuickStart as bad:

@@ -14,6 +14,7 @@ from pingap import cli
 from pingap.config.storage.places import storage_of
 from pingap.loading import load
 from pingap.quick_start import CERTIFICATES, KEYS, Asked, BadQuickStart, configuration, pair_of, text_of
+from pingap.stages.acme.wishes import wanted_of
 from tests.e2e.certificate import self_signed
 
 
@@ -57,6 +58,24 @@ def test_without_a_domain_the_certificate_is_for_its_own_names(tmp_path: Path) -
     snapshot = load(storage_of(None, configuration(Asked("127.0.0.1:3000", cert="own", addr="[::]:8443,127.0.0.1:8444"))))
     assert snapshot.certificates["pingap"].domains == ("pingap.io",) and snapshot.locations["pingap"].host == ()
     assert [str(one) for one in snapshot.servers["pingap"].addr] == ["[::]:8443", "127.0.0.1:8444"]
+
+
+def test_with_domains_alone_their_certificate_is_got_by_acme() -> None:
+    snapshot = load(storage_of(None, configuration(Asked("127.0.0.1:3000", "PINGAP.io,www.pingap.io"))))
+    server, plain, certificate = snapshot.servers["pingap"], snapshot.servers["pingap-http"], snapshot.certificates["pingap"]
+    assert [str(one) for one in server.addr] == ["0.0.0.0:443"] and server.global_certificates and server.enabled_h2
+    assert [str(one) for one in plain.addr] == ["0.0.0.0:80"] and not plain.global_certificates and plain.locations == ("pingap",)
+    assert certificate.acme == "https://acme-v02.api.letsencrypt.org/directory" and certificate.is_default
+    assert certificate.domains == ("pingap.io", "www.pingap.io")
+    assert wanted_of(snapshot.certificates, snapshot.servers)["pingap"].challenge == "http-01"
+
+
+def test_where_it_is_to_listen_it_listens_alone_and_proves_by_tls() -> None:
+    asked = Asked("127.0.0.1:3000", "pingap.io", addr="127.0.0.1:8443", acme="lets_encrypt_staging")
+    snapshot = load(storage_of(None, configuration(asked)))
+    assert [str(one) for server in snapshot.servers.values() for one in server.addr] == ["127.0.0.1:8443"]
+    assert snapshot.certificates["pingap"].acme == "https://acme-staging-v02.api.letsencrypt.org/directory"
+    assert wanted_of(snapshot.certificates, snapshot.servers)["pingap"].challenge == "tls-alpn-01"
 
 
 def test_a_backend_may_have_a_name() -> None:
@@ -107,7 +126,12 @@ def test_paths_of_a_home_and_of_this_directory_are_absolute_from_then_on(tmp_pat
         (["--upstream=a:99999"], "'99999' is not a port"),
         (["--upstream=a:1", "--addr=here"], "--addr: 'here' has no port"),
         (["--upstream=a:1", "--domain=a b", "--cert=alone.pem"], "--domain: 'a b' is not a host"),
-        (["--upstream=a:1", "--domain=a.example"], "by ACME, which is not supported yet: give --cert=PATH"),
+        (["--upstream=a:1", "--domain=a.example,*.example"], "--domain: *.example cannot be proved to an authority: a wildcard is"),
+        (["--upstream=a:1", "--domain=~a.*"], "--domain: ~a.* cannot be proved to an authority: it is a pattern"),
+        (["--upstream=a:1", "--acme=zerossl"], "--acme: only with --domain and without --cert"),
+        (["--upstream=a:1", "--domain=a.example", "--cert=alone.pem", "--key=alone.pem", "--acme=zerossl"], "--acme: only with --domain"),
+        (["--upstream=a:1", "--domain=a.example", "--acme=lets_encrpt"], "--acme: 'lets_encrpt' is no authority"),
+        (["--acme=zerossl"], "--acme: only with --upstream"),
         (["--upstream=a:1", "-c", "x.toml"], "are for a proxy without a file: give them, or -c"),
         (["--upstream=a:1", "--addr=\udcff:80"], "is not UTF-8"),
     ],
