@@ -42,7 +42,7 @@ class Way:
         self.held = threading.Event()
         """Something was held up."""
         self._at = ""
-        self._is_after = False
+        self._is_after = self._is_done = False
         self._go = threading.Event()
         self.answer: Callable[[str], tuple[int, dict[str, str], bytes] | None] = lambda _: None
         """What is answered to a path instead of pebble's answer."""
@@ -86,8 +86,9 @@ class Way:
         self._go.clear()
         self.held.clear()
 
-    def let_go(self) -> None:
-        self._at = ""
+    def let_go(self, is_done: bool = False) -> None:
+        """What was held up is cut off. is_done: it goes on."""
+        self._at, self._is_done = "", is_done
         self._go.set()
 
     def count(self, step: str) -> int:
@@ -97,13 +98,11 @@ class Way:
         body = handler.rfile.read(int(handler.headers.get("content-length", 0)))
         self.asked.append(handler.path)
         is_here = bool(self._at) and handler.path.startswith(self._at)
-        if is_here and not self._is_after:
-            self._hold()
-            handler.close_connection = True
-            return
-        status, headers, content = self.answer(handler.path) or self._forwarded(handler, body)
-        if is_here:
-            self._hold()
+        is_cut = is_here and not self._is_after and not self._waited()
+        if not is_cut:
+            status, headers, content = self.answer(handler.path) or self._forwarded(handler, body)
+            is_cut = is_here and self._is_after and not self._waited()
+        if is_cut:
             handler.close_connection = True
             return
         handler.send_response(status)
@@ -114,9 +113,11 @@ class Way:
         if handler.command != "HEAD":
             handler.wfile.write(content)
 
-    def _hold(self) -> None:
+    def _waited(self) -> bool:
+        """Whether it goes on."""
         self.held.set()
         self._go.wait(120)
+        return self._is_done
 
     def _forwarded(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         context = ssl.create_default_context(cadata=self._pebble.authority_ca)
