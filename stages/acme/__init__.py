@@ -3,13 +3,15 @@
 What is wanted, and what is done about it when:
     wishes.py    what a configuration asks for; wanted.py: one of that
     core.py      the course of each certificate (words.py: what it is told and what it decides); due.py: when it is renewed or tried again
+    currents.py  which certificate clients are shown    suggestions.py  when authorities want them renewed
     records.py   what is remembered of tries
     expiries.py  which certificates are about to end, and when that is told
 
 Doing it:
     actor.py       the stage      tries.py      one try, in a thread
     authority/     the authority's side of it    dns/  proofs in zones    http_proofs.py, tls_proofs.py: the others (presenter.py)
-    store/         where certificates are kept
+    challenged.py  who asks for a proof over HTTP
+    store/         where certificates are kept    reading.py  how the core knows it    aside.py  threads
     hand_over.py   what accept goes by    handshakes.py  whether clients are shown it
     answering.py   who asks: statuses.py is what is known of each certificate, asked.py which are meant
     tickets.py      which secret session tickets are made of; ocsp/: responses for staples

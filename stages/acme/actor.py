@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from time import monotonic, time
@@ -19,17 +20,18 @@ from pingap.config.model import Certificate, Server, Snapshot
 from pingap.config.problems import ConfigRefused
 from pingap.observability.notices import TLS_VALIDITY
 from pingap.stages.acme.answering import CertificateQuestions
+from pingap.stages.acme.aside import AsideWork, to_loop
+from pingap.stages.acme.challenged import ChallengeAnswers
 from pingap.stages.acme.core import AcmeCore
 from pingap.stages.acme.expiries import Expiries
 from pingap.stages.acme.hand_over import HandOver
-from pingap.stages.acme.handshakes import addresses_of, why_not_shown
-from pingap.stages.acme.http_proofs import HttpProofs, token_in
+from pingap.stages.acme.handshakes import addresses_of, name_to_ask, why_not_shown
+from pingap.stages.acme.http_proofs import HttpProofs
 from pingap.stages.acme.ocsp.stapler import Stapler
 from pingap.stages.acme.presenter import Presenter
-from pingap.stages.acme.records import packed_record, read_record
+from pingap.stages.acme.reading import ShelfReading
 from pingap.stages.acme.statuses import IssuingFacts, KnownCertificate, used_by, watched_of
-from pingap.stages.acme.store.base import Shelf, StoreError
-from pingap.stages.acme.store.kept import CertificateKeeper
+from pingap.stages.acme.store.base import Shelf
 from pingap.stages.acme.store.places import shelf_of
 from pingap.stages.acme.ticket_keeper import TicketKeeper
 from pingap.stages.acme.tls_proofs import TlsProofs
@@ -39,6 +41,7 @@ from pingap.stages.acme.wishes import wanted_of
 from pingap.stages.acme.words import (
     AskWindow,
     BeginTry,
+    Command,
     EndTry,
     Event,
     HandedOut,
@@ -58,7 +61,6 @@ from pingap.stages.acme.words import (
     WindowTold,
     WishesChanged,
 )
-from pingap.stages.answers import OwnAnswers
 from pingap.stages.broken import OfStreams
 from pingap.stages.certificate_status import ACME, CONFIGURATION, FILE, MINTS
 from pingap.stages.error_page import ErrorPages, product_version
@@ -76,12 +78,6 @@ LOOK: Final = 10.0
 
 WATCH: Final = 60.0
 """Seconds between two looks at which certificates are about to end."""
-
-TIDY: Final = 86400.0
-"""Seconds between two times that what nobody has asked for in a month is taken away."""
-
-LOOKUPS: Final = 16
-"""Tokens of other instances that are looked up at the same time; whoever asks for more of them gets 404."""
 
 
 class _Wishes(NamedTuple):
@@ -117,7 +113,7 @@ class AcmeActor(OfStreams):
         self._core = AcmeCore(bool(context.settings.get("is_disabled")))
         self._asked: _Wishes | None = None
         self._hand_over: HandOver
-        self._answers = OwnAnswers(context)
+        self._challenges = ChallengeAnswers(context)
         self._questions = CertificateQuestions(context, self._known, self._renew)
         self._renewing: dict[str, list[Callable[[str], None]]] = {}
         """Who waits for a certificate."""
@@ -126,17 +122,15 @@ class AcmeActor(OfStreams):
         self._tickets = TicketKeeper(context, self._shelf_for_tickets, self._ticket_secrets_changed)
         self._shelf: Shelf | None = None
         """Opened when there is something to be stored."""
+        self._reading: ShelfReading
         self._tries: Tries
-        self._http: HttpProofs
+        self._proofs = TlsProofs(self._show, self._hide)
+        self._windows = AsideWork("acme windows")
+        self._looks = AsideWork("acme looks")
         self._authority_made: Authority | None = None
         self._making = threading.Lock()
-        self._seen = ""
-        """Version of the shelf that was read."""
-        self._tidy_at = monotonic() + TIDY / 24
-        self._is_reading = False
         self._shown: list[tuple[int, threading.Event]] = []
         """Who waits for a version to be taken by all."""
-        self._lookups = 0
         self._repeats = Repeats(context)
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.TimerHandle | None = None
@@ -145,9 +139,9 @@ class AcmeActor(OfStreams):
 
     def receivers(self) -> Receivers:
         return {
-            Routed: self._challenged,
-            Cancel: self._ended,
-            Done: self._ended,
+            Routed: self._challenges.asked,
+            Cancel: self._challenges.ended,
+            Done: self._challenges.ended,
             CertificatesTaken: self._taken,
             CertificatesAsk: self._questions.asked,
         }
@@ -155,6 +149,7 @@ class AcmeActor(OfStreams):
     # -- life ---------------------------------------------------------------------------
 
     async def start(self) -> None:
+        self._loop = self.context.loop
         self._hand_over = HandOver(self.context)
         self._generations.start()
 
@@ -165,34 +160,41 @@ class AcmeActor(OfStreams):
         for timer in (self._timer, self._watcher):
             if timer is not None:
                 timer.cancel()
+        for work in (self._windows, self._looks):
+            work.stop()
         if self._shelf is not None:
+            self._reading.stop()
             self._tries.stop()
 
     def told(self, word: str, args: Any) -> None:
         self._questions.told(word, args)
 
     def members_changed(self, members: Members, gone: frozenset[int]) -> None:
-        self._answers.forget(gone)
+        self._challenges.forget(gone)
         if self._asked is not None:
             self._look_who_takes()
 
     def figures(self) -> dict[str, float]:
-        return {"certificates": len(self._asked.certificates) if self._asked else 0, "in_flight": len(self._answers)}
+        return {"certificates": len(self._asked.certificates) if self._asked else 0, "in_flight": len(self._challenges)}
 
     def held(self) -> int:
-        return len(self._answers)
+        return len(self._challenges)
 
     def _committed(self, generation: int, asked: _Wishes) -> None:
         is_first, self._asked = self._asked is None, asked
+        self._challenges.pages = asked.pages
         wanted = wanted_of(asked.certificates, asked.servers)
         own = {name: held for name in wanted if (held := _own(asked.certificates[name])) is not None}
         if wanted and self._shelf is None:
-            self._open(asked.directory)
+            try:
+                self._open(asked.directory)
+            except ConfigRefused as error:
+                self._feed(ShelfAway(str(error)))
         self._feed(WishesChanged(wanted, own))
-        if self._shelf is None:
-            self._feed(ShelfRead({}, {}))
-        else:
+        if self._shelf is not None:
             self._read()
+        elif not wanted:
+            self._feed(ShelfRead({}, {}))
         self._serve_staples()
         if any(server.global_certificates for server in asked.servers.values()):
             self._tickets.begin()
@@ -203,12 +205,13 @@ class AcmeActor(OfStreams):
     def _open(self, directory: str) -> None:
         """Once: another directory needs a restart."""
         self._shelf = shelf_of(self.context.settings.get("source"), directory or default_directory(), self._warn)
-        self._http = HttpProofs(self._shelf)
+        self._reading = ShelfReading(self._shelf, self._from_thread)
+        self._http = self._challenges.proofs = HttpProofs(self._shelf)
         self._tries = Tries(self._shelf, self._authority, self._presenter, self._from_thread)
 
     def _warn(self, text: str) -> None:
         """From whatever thread."""
-        self.context.loop.call_soon_threadsafe(self._repeats.log, "warn", text)
+        to_loop(self._loop, self._repeats.log, "warn", text)
 
     def _authority(self) -> Authority:
         """In whatever thread asks first: the library takes 20 MB, which nobody else needs."""
@@ -223,39 +226,45 @@ class AcmeActor(OfStreams):
     # -- the core -------------------------------------------------------------------------
 
     def _from_thread(self, event: Event) -> None:
-        self.context.loop.call_soon_threadsafe(self._feed, event)
+        to_loop(self._loop, self._feed, event)
 
     def _feed(self, event: Event) -> None:
         if self._is_stopping:
             return
-        for command in self._core.handle(event, time()):
-            match command:
-                case BeginTry(wanted, seen):
-                    self.context.log("info", "certificate is being got", certificate=wanted.name, authority=wanted.directory)
-                    self._tries.begin(wanted, seen)
-                case EndTry(name):
-                    self._tries.end(name)
-                case HandOut():
+        events = deque([event])
+        while events:
+            for command in self._core.handle(events.popleft(), time()):
+                if isinstance(command, HandOut):  # and nothing may come between: what is in it is what the core has said
                     self._hand_over.issued = self._core.handed
+                    events.append(HandedOut(self._hand_over.change()))
                     self._serve_staples()
-                    self._feed_soon(HandedOut(self._hand_over.change()))
-                case MakeHandshake():
-                    self._aside(partial(self._handshake, command))
-                case AskWindow():
-                    self._aside(partial(self._window, command))
-                case KeepRecord(id, record):
-                    self._aside(partial(self._put, id, packed_record(record)))
-                case SayLine(level, message, fields):
-                    self.context.log(level, message, **fields)
-                case SayNotice(level, category, message, fields):
-                    self.context.notice(level, category, message, **fields)
-                case Settle(name, error):
-                    for then in self._renewing.pop(name, ()):
-                        then(error)
+                else:
+                    self._do(command)
         self._set_timer()
 
+    def _do(self, command: Command) -> None:
+        match command:
+            case BeginTry(wanted, seen):
+                self.context.log("info", "certificate is being got", certificate=wanted.name, authority=wanted.directory)
+                self._tries.begin(wanted, seen)
+            case EndTry(id):
+                self._tries.end(id)
+            case MakeHandshake():
+                self._looks.do(self._handshake_for(command))
+            case AskWindow():
+                self._windows.do(partial(self._window, command))
+            case KeepRecord(id, record):
+                self._reading.keep(id, record)
+            case SayLine(level, message, fields):
+                self.context.log(level, message, **fields)
+            case SayNotice(level, category, message, fields):
+                self.context.notice(level, category, message, **fields)
+            case Settle(name, error):
+                for then in self._renewing.pop(name, ()):
+                    then(error)
+
     def _feed_soon(self, event: Event) -> None:
-        self.context.loop.call_soon(self._feed, event)
+        self._loop.call_soon(self._feed, event)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -270,46 +279,9 @@ class AcmeActor(OfStreams):
             self._read()
         self._feed(TimeCame())
 
-    def _aside(self, work: Callable[[], None]) -> None:
-        threading.Thread(target=work, name="acme aside", daemon=True).start()
-
-    # -- the store ------------------------------------------------------------------------
-
     def _read(self) -> None:
-        """In a thread, one at a time: what is there, unless it is what was there."""
         self._looked = monotonic()
-        if not self._is_reading:
-            self._is_reading = True
-            self._aside(partial(self._read_aside, tuple(self._core.wanted.values())))
-
-    def _read_aside(self, wanted: Sequence[WantedCertificate]) -> None:
-        assert self._shelf is not None
-        event: Event | None = None
-        try:
-            if monotonic() >= self._tidy_at:
-                self._tidy_at = monotonic() + TIDY
-                CertificateKeeper(self._shelf).tidy([one.id for one in wanted], time())
-            version = f"{self._shelf.version()} {hash(tuple(one.id for one in wanted))}"
-            if version != self._seen:
-                event = _everything(self._shelf, wanted)
-                self._seen = version
-        except (StoreError, ConfigRefused) as error:
-            event = ShelfAway(str(error))
-        except Exception as error:  # a reader that dies would let certificates expire unseen
-            event = ShelfAway(f"a fault of pingap: {error!r}")
-        self.context.loop.call_soon_threadsafe(self._have_read, event)
-
-    def _have_read(self, event: Event | None) -> None:
-        self._is_reading = False
-        if event is not None:
-            self._feed(event)
-
-    def _put(self, id: str, value: bytes) -> None:
-        assert self._shelf is not None
-        try:
-            self._shelf.put("records", id, value)
-        except StoreError as error:
-            self._from_thread(ShelfAway(str(error)))
+        self._reading.read(tuple(self._core.wanted.values()), self._core.gains)
 
     # -- staples and tickets ------------------------------------------------------------------
 
@@ -343,12 +315,12 @@ class AcmeActor(OfStreams):
         if wanted.challenge == "http-01":
             return self._http
         if wanted.challenge == "tls-alpn-01":
-            return TlsProofs(self._show, self._hide)
+            return self._proofs
         DnsPresenter: Any = import_module("pingap.stages.acme.dns.presenter").DnsPresenter
 
         def tell(text: str) -> None:
             step(text)
-            self.context.loop.call_soon_threadsafe(partial(self.context.log, "warn", text, certificate=wanted.name))
+            to_loop(self._loop, partial(self.context.log, "warn", text, certificate=wanted.name))
 
         presenter: Presenter = DnsPresenter(wanted.dns, tell, halt)
         return presenter
@@ -359,14 +331,14 @@ class AcmeActor(OfStreams):
             self._shown.append((self._hand_over.change(), shown))
             self._look_who_takes()
 
-        self.context.loop.call_soon_threadsafe(show)
+        to_loop(self._loop, show)
 
     def _hide(self, name: str) -> None:
         def hide() -> None:
             if self._hand_over.challenges.pop(name, None) is not None:
                 self._hand_over.change()
 
-        self.context.loop.call_soon_threadsafe(hide)
+        to_loop(self._loop, hide)
 
     def _taken(self, message: CertificatesTaken) -> None:
         """CERTIFICATES_TAKEN."""
@@ -381,58 +353,30 @@ class AcmeActor(OfStreams):
         self._shown = [one for one in self._shown if not one[1].is_set()]
         self._feed_soon(TakenByAll(version))
 
-    def _handshake(self, command: MakeHandshake) -> None:
-        servers = self._asked.servers if self._asked is not None else {}
-        failure = why_not_shown(addresses_of(servers), command.domain, command.fingerprint)
-        self._from_thread(HandshakeMade(command.name, command.fingerprint, failure))
+    def _handshake_for(self, command: MakeHandshake) -> Callable[[], None]:
+        certificates, servers = (self._asked.certificates, self._asked.servers) if self._asked is not None else ({}, {})
+        name = name_to_ask(command.name, command.domains, certificates, self._core.handed)
+
+        def made() -> None:
+            failure = ""
+            try:
+                failure = why_not_shown(addresses_of(servers), name, command.fingerprint) if name else ""
+            except Exception as error:  # else it would be waited for until the next start
+                failure = f"a fault of pingap: {error!r}"
+            self._from_thread(HandshakeMade(command.name, command.fingerprint, failure))
+
+        return made
 
     def _window(self, command: AskWindow) -> None:
         window = None
         try:
             window = self._authority().renewal_window(command.wanted, command.held.issued.cert)
         except Exception as error:
-            self.context.loop.call_soon_threadsafe(partial(self._repeats.log, "warn", "no word on renewal", error=repr(error)))
+            to_loop(self._loop, partial(self._repeats.log, "warn", "no word on renewal", error=repr(error)))
         span = (window.start, window.end) if window is not None else None
         self._from_thread(WindowTold(command.held.fingerprint, span, window.ask_again if window is not None else time() + 6 * 3600))
 
     # -- who asks -------------------------------------------------------------------------
-
-    def _challenged(self, routed: Routed) -> None:
-        """ROUTED: a path below /.well-known/acme-challenge/; nothing but the proofs of tokens is ever served there."""
-        token = token_in(routed.target) if routed.method in (b"GET", b"HEAD") else ""
-        if self._shelf is None or not token:
-            self._not_found(routed)
-        elif proof := self._http.here(token):
-            self._prove(routed, proof)
-        elif self._lookups >= LOOKUPS:
-            self._not_found(routed)
-        else:
-            self._lookups += 1
-            self._aside(partial(self._look_up, routed, token))
-
-    def _look_up(self, routed: Routed, token: str) -> None:
-        try:
-            proof = self._http.anywhere(token)
-        except StoreError:
-            proof = ""
-        self.context.loop.call_soon_threadsafe(self._looked_up, routed, proof)
-
-    def _looked_up(self, routed: Routed, proof: str) -> None:
-        self._lookups -= 1
-        if proof:
-            self._prove(routed, proof)
-        else:
-            self._not_found(routed)
-
-    def _prove(self, routed: Routed, proof: str) -> None:
-        self._answers.answer(routed, 200, b"content-type: application/octet-stream\r\ncache-control: no-store\r\n", proof.encode())
-
-    def _not_found(self, routed: Routed) -> None:
-        pages = self._asked.pages if self._asked is not None else ErrorPages()
-        self._answers.answer(routed, *pages.page("not_found"), error="not_found")
-
-    def _ended(self, message: Cancel | Done) -> None:
-        self._answers.ended(message)
 
     def _renew(self, name: str, then: Callable[[str], None]) -> None:
         self._renewing.setdefault(name, []).append(then)
@@ -444,13 +388,13 @@ class AcmeActor(OfStreams):
             return None
         users = used_by(asked.servers, asked.certificates)
         stapled = self._stapler.stapled_since()
-        known = [self._one(name, certificate, users.get(name, ())) for name, certificate in asked.certificates.items()]
+        handed = self._core.handed
+        known = [self._one(name, one, users.get(name, ()), handed.get(name)) for name, one in asked.certificates.items()]
         return [one._replace(stapled_at=stapled.get(one.name, 0.0)) for one in known]
 
-    def _one(self, name: str, certificate: Certificate, servers: tuple[str, ...]) -> KnownCertificate:
-        handed = self._core.handed.get(name)
+    def _one(self, name: str, certificate: Certificate, servers: tuple[str, ...], handed: Issued | None) -> KnownCertificate:
         source = self._source(name, certificate, bool(handed))
-        issuing = self._issuing(name) if certificate.acme and name in self._core.wanted else None
+        issuing = self._issuing(name) if certificate.acme and self._core.wants(name) else None
         pem = handed.cert if handed else certificate.tls_cert
         return KnownCertificate(name, certificate.domains, pem, source, servers, certificate.is_default, certificate.buffer_days, issuing)
 
@@ -462,7 +406,7 @@ class AcmeActor(OfStreams):
         return FILE if self._asked is not None and name in self._asked.files else CONFIGURATION
 
     def _issuing(self, name: str) -> IssuingFacts:
-        wanted, record, due = self._core.wanted[name], self._core.record(name), self._core.due(name)
+        wanted, record, due = self._core.one_wanted(name), self._core.record(name), self._core.due(name)
         return IssuingFacts(
             wanted.directory,
             wanted.challenge,
@@ -494,17 +438,3 @@ def _own(certificate: Certificate) -> HeldCertificate | None:
         return held_of(Issued(certificate.tls_cert, certificate.tls_key))
     except ValueError:
         return None
-
-
-def _everything(shelf: Shelf, wanted: Sequence[WantedCertificate]) -> ShelfRead:
-    """Raises StoreError."""
-    keeper = CertificateKeeper(shelf)
-    held = {}
-    for id in shelf.names("certificates"):
-        issued = keeper.get_issued(id)
-        if issued is not None:
-            try:
-                held[id] = held_of(issued)
-            except ValueError:
-                continue  # then another is got
-    return ShelfRead(held, {one.id: read_record(shelf.get("records", one.id)) for one in wanted})

@@ -4,20 +4,25 @@
                     |                                                                               |
                     '--failed: idle, next try later                                                 '--not shown: looked at again
 
-What there was is served until the new one is. What was tried is on the shelf, so that a restart begins no storm of orders.
+What there was is served until the new one is. What was tried is on the shelf, so that a restart begins no storm of orders; nothing
+is tried of which it is not known what the shelf has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from pingap.config.certificates import covers
+from msgspec import structs
+
 from pingap.config.diff import shortened
 from pingap.observability.notices import LETS_ENCRYPT, PARSE_CERTIFICATE_FAIL
-from pingap.stages.acme.due import Due, next_try, renewal_due, share_of
+from pingap.stages.acme.currents import CurrentCertificates
+from pingap.stages.acme.due import Due, next_try, not_again_before, renewal_due, share_of
 from pingap.stages.acme.records import NO_RECORD, TryRecord
+from pingap.stages.acme.suggestions import Suggestions
 from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.words import (
     AskWindow,
@@ -50,6 +55,9 @@ from pingap.stages.acme.words import (
 AT_ONCE: Final = 4
 """Certificates that are got at the same time."""
 
+BY_HAND_AT_ONCE: Final = 16
+"""The same of those that wait for people to set a DNS record, which takes hours: they hold up no others."""
+
 TAKING: Final = 15.0
 """Seconds after which a handshake is made although some accept process has not said that it goes by the new certificate."""
 
@@ -62,17 +70,23 @@ ANOTHERS: Final = 20.0
 HOLD: Final = 3600.0
 """Seconds at most for which a limit of an authority that is not about one name holds up all others."""
 
-SIX_HOURS: Final = 6 * 3600.0
+LEAST_HOLD: Final = 60.0
+
+LONGEST_WORD: Final = 8 * 86400.0
+"""Seconds at most for which an authority may put a try off: limits are over a week at the longest (Let's Encrypt, "Rate Limits")."""
+
+SKEW: Final = 300.0
+"""Seconds by which the clocks of instances may differ. What was noted later than that was noted by a clock that was wrong."""
 
 
 class _Serving(NamedTuple):
     """A certificate that was got and is on its way to clients."""
 
     held: HeldCertificate
-    version: int
-    """0 until it is known."""
     until: float
     """When the handshake is made at the latest."""
+    version: int = 0
+    """That it is handed out with; 0 until it is known."""
     looks: int = 0
     """Handshakes that did not show it."""
     is_asked: bool = False
@@ -84,8 +98,6 @@ class _Course:
 
     def __init__(self, wanted: WantedCertificate) -> None:
         self.wanted = wanted
-        self.is_trying = False
-        self.step = ""
         self.serving: _Serving | None = None
         self.is_asked = False
         """Somebody waits for it."""
@@ -93,10 +105,14 @@ class _Course:
         """When it may be tried again though due: another instance is at it."""
 
 
-class _Window(NamedTuple):
-    span: tuple[float, float] | None
-    ask_again: float
-    is_asked: bool = False
+class _Try:
+    """One that is under way."""
+
+    def __init__(self, wanted: WantedCertificate) -> None:
+        self.wanted = wanted
+        self.step = "begun"
+        self.is_ended = False
+        """Nobody wants it any more; it has not stopped yet."""
 
 
 class AcmeCore:
@@ -105,19 +121,26 @@ class AcmeCore:
     def __init__(self, is_disabled: bool = False) -> None:
         self._is_disabled = is_disabled
         self._courses: dict[str, _Course] = {}
-        self._own: Mapping[str, HeldCertificate] = {}
-        self._held: dict[str, HeldCertificate] = {}
-        """What is on the shelf, by id."""
+        self._tries: dict[str, _Try] = {}
+        """By id."""
+        self._currents = CurrentCertificates()
         self._records: dict[str, TryRecord] = {}
-        self._windows: dict[str, _Window] = {}
-        """By fingerprint."""
+        """By id: those that were looked for on the shelf."""
+        self._suggestions = Suggestions()
         self._holds: dict[str, float] = {}
         """Directory → when it takes orders again."""
+        self._gained: dict[str, tuple[int, HeldCertificate]] = {}
+        """By id, what was got here: its number, and what the shelf may not have had yet when it was read."""
+        self.gains = 0
+        """Certificates that were got."""
         self._is_read = False
         self._trouble = ""
-        self._handed: dict[str, HeldCertificate] = {}
-        self._has_handed_out = False
+        self._handed: dict[str, HeldCertificate] | None = None
+        self._is_handing = False
+        self._version = 0
+        """Handed out last."""
         self._taken = 0
+        self._now = 0.0
         self._out: list[Command] = []
 
     # -- what is to be known of it -------------------------------------------------------
@@ -130,22 +153,28 @@ class AcmeCore:
     @property
     def handed(self) -> Mapping[str, Issued]:
         """What accept is to have, by name of the section."""
-        return {name: held.issued for name, held in self._handed.items()}
+        return {name: held.issued for name, held in (self._handed or {}).items()}
 
     @property
     def wanted(self) -> Mapping[str, WantedCertificate]:
         """By name of the section."""
         return {name: course.wanted for name, course in self._courses.items()}
 
-    def current(self, name: str) -> HeldCertificate | None:
-        """What clients are shown."""
-        course = self._courses.get(name)
-        return self._best(course.wanted) if course is not None else None
+    def wants(self, name: str) -> bool:
+        """Only of such names the rest is to be asked."""
+        return name in self._courses
+
+    def one_wanted(self, name: str) -> WantedCertificate:
+        """What it is."""
+        return self._courses[name].wanted
 
     def step(self, name: str) -> str:
         """Of the try that is under way; "" when none is."""
         course = self._courses[name]
-        return course.step if course.is_trying else "being handed out" if course.serving and not course.serving.looks else ""
+        tried = self._tries.get(course.wanted.id)
+        if tried is not None:
+            return tried.step
+        return "being handed out" if course.serving is not None and not course.serving.looks else ""
 
     def record(self, name: str) -> TryRecord:
         """Of its tries."""
@@ -154,274 +183,323 @@ class AcmeCore:
     def due(self, name: str) -> Due | None:
         """When it is renewed; None when there is none that could be."""
         wanted = self._courses[name].wanted
-        held = self._best(wanted)
-        if held is None or not _is_for(held, wanted):
+        held = self._currents.renewed(name)
+        if held is None:
             return None
-        window = self._windows.get(held.fingerprint)
-        return renewal_due(
-            held.not_before, held.not_after, window.span if window else None, wanted.buffer_days, share_of(wanted.id + held.fingerprint)
-        )
+        span, share = self._suggestions.span(held.fingerprint), share_of(wanted.id + held.fingerprint)
+        due = renewal_due(held.not_before, held.not_after, span, wanted.buffer_days, share)
+        record = self.record(name)
+        if not 0 < record.got_before <= self._now + SKEW:
+            return due
+        return due._replace(at=max(due.at, not_again_before(record.got_before, held.not_after - held.not_before)))
 
     # -- events --------------------------------------------------------------------------
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """What is to be done about it, in this order."""
         self._out = []
+        if now < self._now - SKEW:
+            self._clock_set_back(now)
+        self._now = now
         match event:
             case WishesChanged():
                 self._wishes_changed(event)
-            case ShelfRead(held, records):
-                self._store_read(held, records)
+            case ShelfRead():
+                self._shelf_read(event)
             case ShelfAway(reason):
-                if reason != self._trouble:
-                    what = "the store of certificates is out of reach: what is served stays"
-                    self._out.append(SayLine("error", what, {"reason": reason}))
-                self._trouble = reason
-            case Stepped(name, step):
-                if name in self._courses:
-                    self._courses[name].step = step
+                self._shelf_away(reason)
+            case Stepped(id, step):
+                if id in self._tries:
+                    self._tries[id].step = step
             case TrySucceeded():
                 self._succeeded(event, now)
             case TryFailed():
                 self._failed(event, now)
-            case TryWasAnothers(name, holder):
-                self._was_anothers(name, holder, now)
+            case TryWasAnothers(wanted, holder):
+                self._was_anothers(wanted, holder, now)
             case HandedOut(version):
-                self._handed_out(version, now)
+                self._version, self._is_handing = version, False
             case TakenByAll(version):
                 self._taken = version
             case HandshakeMade():
                 self._handshake_made(event, now)
             case WindowTold(fingerprint, window, ask_again):
-                self._windows[fingerprint] = _Window(window, ask_again)
+                self._suggestions.told(fingerprint, window, ask_again, now)
             case RenewAsked(name):
-                self._renew_asked(name)
+                self._renew_asked(name, now)
             case TimeCame():
                 pass
-        self._hand_out()
-        self._go_on(now)
+        self._hand_out(now)
+        if self._is_read:
+            self._look(now)
+            if not self._is_disabled:
+                self._begin(now)
         return self._out
 
-    def _wishes_changed(self, event: WishesChanged) -> None:
-        for name, course in list(self._courses.items()):
-            if event.wanted.get(name) != course.wanted:
-                if course.is_trying:
-                    self._out.append(EndTry(name))
-                if course.is_asked:
-                    self._out.append(Settle(name, "the configuration has changed meanwhile"))
-                del self._courses[name]
-        # In the order of the configuration.
-        self._courses = {name: self._courses.get(name) or _Course(wanted) for name, wanted in event.wanted.items()}
-        self._own = event.own
+    def _clock_set_back(self, now: float) -> None:
+        """What was put off by the clock before would be for as long as that was ahead."""
+        self._holds.clear()
+        self._suggestions.clock_set_back(now)
+        for course in self._courses.values():
+            course.not_before = 0.0
+            if course.serving is not None:
+                course.serving = course.serving._replace(until=min(course.serving.until, now + TAKING))
 
-    def _store_read(self, held: Mapping[str, HeldCertificate], records: Mapping[str, TryRecord]) -> None:
+    def _wishes_changed(self, event: WishesChanged) -> None:
+        before, self._courses = self._courses, {}
+        for name, wanted in event.wanted.items():  # in the order of the configuration
+            course = before.get(name)
+            if course is not None and course.wanted.id == wanted.id:
+                course.wanted = wanted
+                self._courses[name] = course
+            else:
+                self._courses[name] = _Course(wanted)
+        for name, course in before.items():
+            if self._courses.get(name) is not course:
+                self._settle(course, "the configuration has changed meanwhile")
+        for id, one in self._tries.items():
+            if not one.is_ended and not any(_is_same_order(one.wanted, wanted) for wanted in event.wanted.values()):
+                one.is_ended = True
+                self._out.append(EndTry(id))
+        self._currents.want(event.wanted, event.own)
+
+    def _shelf_read(self, event: ShelfRead) -> None:
+        # What was got here since it was begun to be read is there by now.
+        self._gained = {id: one for id, one in self._gained.items() if one[0] > event.as_of}
+        held, records = {**event.held, **{id: one[1] for id, one in self._gained.items()}}, event.records
         if self._trouble:
             self._trouble = ""
             self._out.append(SayLine("info", "the store of certificates can be read again"))
         for name, course in self._courses.items():
-            before, after = self._held.get(course.wanted.id), held.get(course.wanted.id)
-            if self._is_read and not course.is_trying and after is not None and before != after:
+            before, after = self._currents.exact(course.wanted), held.get(course.wanted.id)
+            if after is None or after == before:
+                continue
+            if course.serving is not None:
+                course.serving = course.serving._replace(held=after, version=0, is_asked=False)
+            elif self._is_read and course.wanted.id not in self._tries:
                 line = {"certificate": name, "ends": _date(after.not_after)}
                 self._out.append(SayLine("info", "certificate was got by another instance, and is served here too", line))
         self._is_read = True
-        self._held = dict(held)
-        trying = {course.wanted.id for course in self._courses.values() if course.is_trying}
-        # What is being tried here is known better here: its record is about to be written.
-        self._records = dict(records) | {id: record for id, record in self._records.items() if id in trying}
+        self._currents.read(held)
+        self._suggestions.keep([one.fingerprint for one in held.values()])
+        # What was noted here may not have been written when the shelf was read.
+        self._records = {id: max(record, self._records.get(id, NO_RECORD), key=lambda one: one.at) for id, record in records.items()} | {
+            id: record for id, record in self._records.items() if id in self._tries and id not in records
+        }
+
+    def _shelf_away(self, reason: str) -> None:
+        if reason != self._trouble:
+            self._trouble = reason
+            what = "the store of certificates is out of reach: what is served stays"
+            self._out.append(SayLine("error", what, {"reason": reason}))
+        for course in self._courses.values():
+            if course.wanted.id not in self._records:
+                self._settle(course, reason)  # else it would be waited for until the store is there again
+
+    # -- tries ---------------------------------------------------------------------------
+
+    def _over(self, wanted: WantedCertificate) -> bool:
+        """A try is over. Whether it was wanted to its end."""
+        one = self._tries.pop(wanted.id, None)
+        return one is not None and not one.is_ended
+
+    def _of(self, wanted: WantedCertificate) -> list[_Course]:
+        """Two sections may want the same."""
+        return [course for course in self._courses.values() if course.wanted.id == wanted.id]
 
     def _succeeded(self, event: TrySucceeded, now: float) -> None:
-        self._held[event.wanted.id] = event.held
-        self._keep(event.wanted.id, TryRecord(at=now))
-        course = self._courses.get(event.name)
-        if course is None or course.wanted != event.wanted:
-            return
-        course.is_trying, course.step = False, ""
-        course.serving = _Serving(event.held, 0, now + TAKING)
+        self._over(event.wanted)
+        id = event.wanted.id
+        self._currents.gained(id, event.held)
+        self.gains += 1
+        self._gained[id] = (self.gains, event.held)
+        before = self._records.get(id, NO_RECORD)
+        if event.is_anothers:
+            self._records[id] = structs.replace(before, attempts=0, error="", next_try=0.0)  # what it has noted is about to be read
+        else:
+            self._keep(id, TryRecord(at=now, got_at=now, got_before=before.got_at))
+        for course in self._of(event.wanted):
+            course.serving = _Serving(event.held, now + TAKING)
 
     def _failed(self, event: TryFailed, now: float) -> None:
-        course = self._courses.get(event.name)
-        held = self._best(event.wanted)
-        record = self._records.get(event.wanted.id, NO_RECORD)
+        if not self._over(event.wanted):
+            return  # we have broken it off
+        id = event.wanted.id
+        courses = self._of(event.wanted)
+        held = self._currents.of(courses[0].wanted.name, now) if courses else None
+        record = self._records.get(id, NO_RECORD)
         attempts = record.attempts + 1
         life = held.not_after - held.not_before if held else 1.0
         left = max(held.not_after - now, 0.0) if held else 0.0
-        at = next_try(now, attempts, left, life, event.retry_at, event.is_final, share_of(f"{event.wanted.id}{attempts}"))
-        self._keep(event.wanted.id, TryRecord(now, attempts, now, event.reason, at))
+        retry_at = min(event.retry_at, now + LONGEST_WORD) if event.retry_at is not None else None
+        at = next_try(now, attempts, left, life, retry_at, event.is_final, share_of(f"{id}{attempts}"))
+        self._keep(id, structs.replace(record, at=now, attempts=attempts, failed_at=now, error=event.reason, next_try=at))
         if event.is_limit:
-            self._holds[event.wanted.directory] = min(event.retry_at or now + HOLD, now + HOLD)
-        fields = {"certificate": event.name, "reason": event.reason, "attempts": attempts, "next_try": _date(at)}
+            self._holds[event.wanted.directory] = now + min(max((retry_at or now + HOLD) - now, LEAST_HOLD), HOLD)
+        fields = {"certificate": event.wanted.name, "reason": event.reason, "attempts": attempts, "next_try": _date(at)}
         if held is not None:
             fields["days_left"] = round(left / 86400, 1)
         is_loud = held is None or left < life / 10
         self._out.append(SayLine("error" if is_loud else "warn", "certificate could not be got", fields))
         if attempts == 1 or event.is_final:
-            text = f"{event.name}: {event.reason}"
-            self._out.append(SayNotice("error", PARSE_CERTIFICATE_FAIL, text, {"certificate": event.name, "reason": event.reason}))
-        if course is not None and course.wanted == event.wanted:
-            course.is_trying, course.step = False, ""
+            self._notice(event.wanted.name, event.reason)
+        for course in courses:
             self._settle(course, f"{event.reason} (the next try is at {_date(at)})")
 
-    def _was_anothers(self, name: str, holder: str, now: float) -> None:
-        course = self._courses.get(name)
-        if course is not None:
-            course.is_trying, course.step = False, ""
+    def _was_anothers(self, wanted: WantedCertificate, holder: str, now: float) -> None:
+        if not self._over(wanted):
+            return
+        for course in self._of(wanted):
             course.not_before = now + ANOTHERS
             self._settle(course, f"another instance, {holder}, is getting it")
-            self._out.append(SayLine("info", "certificate is being got by another instance", {"certificate": name, "holder": holder}))
+        self._out.append(SayLine("info", "certificate is being got by another instance", {"certificate": wanted.name, "holder": holder}))
 
-    def _renew_asked(self, name: str) -> None:
+    def _renew_asked(self, name: str, now: float) -> None:
         course = self._courses.get(name)
         if course is None:
             self._out.append(Settle(name, "the configuration does not ask for it"))
         elif self._is_disabled:
             self._out.append(Settle(name, "PINGAP_DISABLE_ACME is set: nothing is got"))
+        elif self._trouble and course.wanted.id not in self._records:
+            self._out.append(Settle(name, self._trouble))
         else:
             course.is_asked = True
+            if course.serving is not None and course.serving.looks:
+                course.serving = course.serving._replace(until=now)  # it is there: what is wrong with it is told
 
     # -- from the shelf to the client ------------------------------------------------------
 
-    def _best(self, wanted: WantedCertificate) -> HeldCertificate | None:
-        """The one to be served: for most of its names, then the one that lasts longest. Of the same the shelf's."""
-        own = self._own.get(wanted.name)
-        candidates = [one for one in (self._held.get(wanted.id), own, *self._held.values()) if one is not None]
-        best, rank = None, (0, 0.0)
-        for one in candidates:
-            # Only what is exactly for this, or for some of the same names: that of another section is nobody's second choice.
-            good = sum(any(covers(name, domain) for name in one.names) for domain in wanted.domains)
-            if (good, one.not_after) > rank:
-                best, rank = one, (good, one.not_after)
-        return best
-
-    def _hand_out(self) -> None:
+    def _hand_out(self, now: float) -> None:
         if not self._is_read:
             return
-        now_held = {}
-        for name, course in self._courses.items():
-            held = self._best(course.wanted)
-            if held is not None and held is not self._own.get(name):
-                now_held[name] = held
-        if now_held != self._handed or not self._has_handed_out:
-            self._has_handed_out = True
-            self._handed = now_held
+        handed = {}
+        for name in self._courses:
+            held = self._currents.of(name, now)
+            if held is not None and not self._currents.is_own(name, held):
+                handed[name] = held
+        if handed != self._handed:
+            self._handed = handed
+            self._is_handing = True
             self._out.append(HandOut())
-
-    def _handed_out(self, version: int, now: float) -> None:
+        if self._is_handing:
+            return
         for course in self._courses.values():
             if course.serving is not None and not course.serving.version:
-                course.serving = course.serving._replace(version=version, until=now + TAKING)
+                course.serving = course.serving._replace(version=self._version, until=now + TAKING)
+
+    def _look(self, now: float) -> None:
+        for name, course in self._courses.items():
+            serving = course.serving
+            if serving is None or serving.is_asked:
+                continue
+            is_taken = serving.version and self._taken >= serving.version and not serving.looks
+            if is_taken or now >= serving.until:
+                course.serving = serving._replace(is_asked=True)
+                self._out.append(MakeHandshake(name, course.wanted.domains, serving.held.fingerprint))
 
     def _handshake_made(self, event: HandshakeMade, now: float) -> None:
         course = self._courses.get(event.name)
-        if course is None or course.serving is None or course.serving.held.fingerprint != event.fingerprint:
+        serving = course.serving if course is not None else None
+        if course is None or serving is None or not serving.is_asked or serving.held.fingerprint != event.fingerprint:
             return
-        serving = course.serving
         if not event.failure:
             course.serving = None
-            self._declare(course, serving.held)
+            self._declare(course.wanted, serving.held)
+            self._settle(course, "")
             return
         looks = serving.looks + 1
-        fields = {"certificate": event.name, "reason": event.failure}
-        if looks <= len(LOOKS):
-            course.serving = serving._replace(looks=looks, is_asked=False, until=now + LOOKS[looks - 1])
-        else:
-            course.serving = None
-        if looks == 1 or course.serving is None:
+        is_last = looks > len(LOOKS)
+        course.serving = None if is_last else serving._replace(looks=looks, is_asked=False, until=now + LOOKS[looks - 1])
+        what = f"it was got and stored, but clients are not shown it: {event.failure}"
+        if looks == 1 or is_last:
+            fields = {"certificate": event.name, "reason": event.failure}
             self._out.append(SayLine("error", "certificate was got and stored, but clients are not shown it", fields))
         if looks == 1:
-            text = f"{event.name}: it was got and stored, but clients are not shown it: {event.failure}"
-            self._out.append(SayNotice("error", PARSE_CERTIFICATE_FAIL, text, fields))
-        self._settle(course, f"it was got and stored, but clients are not shown it: {event.failure}")
+            self._notice(event.name, what)
+        self._settle(course, what)
 
-    def _declare(self, course: _Course, held: HeldCertificate) -> None:
-        wanted, ends = course.wanted, _date(held.not_after)
-        line = {"certificate": wanted.name, "domains": shortened(wanted.domains), "ends": ends}
+    def _declare(self, wanted: WantedCertificate, held: HeldCertificate) -> None:
+        line = {"certificate": wanted.name, "domains": shortened(wanted.domains), "ends": _date(held.not_after)}
         self._out.append(SayLine("info", "certificate was got, and is served", line))
         fields = {"title": "Generate new cert from let's encrypt", "certificate": wanted.name, "domains": list(wanted.domains[:100])}
         told = ", ".join(f'"{domain}"' for domain in wanted.domains[:100])
         self._out.append(SayNotice("info", LETS_ENCRYPT, f"Domains: [{told}]", {**fields, "ends": held.not_after}))
-        self._settle(course, "")
 
     # -- what is due -----------------------------------------------------------------------
 
-    def _go_on(self, now: float) -> None:
-        if not self._is_read:
-            return
-        for name, course in self._courses.items():
-            serving = course.serving
-            if serving is None or serving.is_asked or not serving.version:
+    def _begin(self, now: float) -> None:
+        # Those with the least time come first.
+        for course in sorted(self._courses.values(), key=lambda one: (not one.is_asked, self._ends(one, now))):
+            if not self._is_idle(course):
                 continue
-            if (not serving.looks and self._taken >= serving.version) or now >= serving.until:
-                course.serving = serving._replace(is_asked=True)
-                self._out.append(MakeHandshake(name, course.wanted.domains[0], serving.held.fingerprint))
-        if self._is_disabled:
-            return
-        trying = sum(course.is_trying for course in self._courses.values())
-        for course in sorted(self._courses.values(), key=lambda one: (not one.is_asked, self._ends(one))):
-            if course.is_trying or course.serving is not None:
-                continue
-            self._ask_window(course, now)
-            if trying < AT_ONCE and now >= self._try_at(course):
-                trying += 1
-                course.is_trying, course.step = True, "begun"
-                held = self._held.get(course.wanted.id)
-                self._out.append(BeginTry(course.wanted, held.fingerprint if held else ""))
+            wanted = course.wanted
+            held = self._currents.exact(wanted)
+            if held is not None and now < held.not_after and now >= self._suggestions.ask_at(held.fingerprint):
+                self._suggestions.asked(held.fingerprint, now)
+                self._out.append(AskWindow(wanted, held))
+            if self._has_room(wanted) and now >= self._try_at(course):
+                self._tries[wanted.id] = _Try(wanted)
+                self._out.append(BeginTry(wanted, held.fingerprint if held else ""))
 
-    def _ends(self, course: _Course) -> float:
-        """Those with the least time come first."""
-        held = self._best(course.wanted)
+    def _is_idle(self, course: _Course) -> bool:
+        """Nothing is done about it, and it is known what the shelf has."""
+        return course.serving is None and course.wanted.id not in self._tries and course.wanted.id in self._records
+
+    def _has_room(self, wanted: WantedCertificate) -> bool:
+        by_hand = _is_by_hand(wanted)
+        alike = sum(_is_by_hand(one.wanted) == by_hand for one in self._tries.values())
+        return alike < (BY_HAND_AT_ONCE if by_hand else AT_ONCE)
+
+    def _ends(self, course: _Course, now: float) -> float:
+        held = self._currents.of(course.wanted.name, now)
         return held.not_after if held is not None else 0.0
-
-    def _ask_window(self, course: _Course, now: float) -> None:
-        held = self._held.get(course.wanted.id)
-        if held is None or held.not_after <= now:
-            return
-        window = self._windows.get(held.fingerprint)
-        if window is None or (not window.is_asked and now >= window.ask_again):
-            self._windows[held.fingerprint] = _Window(window.span if window else None, now + SIX_HOURS, True)
-            self._out.append(AskWindow(course.wanted, held))
 
     def _try_at(self, course: _Course) -> float:
         if course.is_asked:
             return 0.0
         due = self.due(course.wanted.name)
         record = self._records.get(course.wanted.id, NO_RECORD)
-        return max(due.at if due else 0.0, record.next_try, course.not_before, self._holds.get(course.wanted.directory, 0.0))
+        put_off = record.next_try if record.failed_at <= self._now + SKEW else 0.0
+        return max(due.at if due else 0.0, put_off, course.not_before, self._holds.get(course.wanted.directory, 0.0))
 
     def next_moment(self, now: float) -> float | None:
-        """When to say that time has come; None while nothing is due."""
+        """When to say that time has come; None while nothing is due. After `handle` that is later than what was said there."""
         if not self._is_read:
             return None
         moments = [course.serving.until for course in self._courses.values() if course.serving is not None and not course.serving.is_asked]
         if not self._is_disabled:
-            room = sum(course.is_trying for course in self._courses.values()) < AT_ONCE
-            for course in self._courses.values():
-                if not course.is_trying and course.serving is None:
-                    if room:
-                        moments.append(self._try_at(course))
-                    held = self._held.get(course.wanted.id)
-                    window = self._windows.get(held.fingerprint) if held is not None and held.not_after > now else None
-                    if window is not None and not window.is_asked:
-                        moments.append(window.ask_again)
+            for course in filter(self._is_idle, self._courses.values()):
+                if self._has_room(course.wanted):
+                    moments.append(self._try_at(course))
+                held = self._currents.exact(course.wanted)
+                if held is not None and now < held.not_after:
+                    moments.append(self._suggestions.ask_at(held.fingerprint))
         return min(moments, default=None)
 
     # -- odds and ends ---------------------------------------------------------------------
 
     def _keep(self, id: str, record: TryRecord) -> None:
-        if record != self._records.get(id):
-            self._records[id] = record
-            self._out.append(KeepRecord(id, record))
+        self._records[id] = record
+        self._out.append(KeepRecord(id, record))
 
     def _settle(self, course: _Course, error: str) -> None:
         if course.is_asked:
             course.is_asked = False
             self._out.append(Settle(course.wanted.name, error))
 
+    def _notice(self, name: str, reason: str) -> None:
+        fields = {"certificate": name, "reason": reason}
+        self._out.append(SayNotice("error", PARSE_CERTIFICATE_FAIL, f"{name}: {reason}", fields))
 
-def _is_for(held: HeldCertificate, wanted: WantedCertificate) -> bool:
-    """It is for all of its names, each as it is asked for: a wildcard beside is another certificate (as the reference compares)."""
-    return set(wanted.domains) <= set(held.names)
+
+def _is_same_order(one: WantedCertificate, other: WantedCertificate) -> bool:
+    """What is under way for one serves the other: they differ in nothing that an authority, or a proof, hears of."""
+    return replace(one, name=other.name, buffer_days=other.buffer_days) == other
+
+
+def _is_by_hand(wanted: WantedCertificate) -> bool:
+    return wanted.challenge == "dns-01" and wanted.dns.provider == "manual"
 
 
 def _date(seconds: float) -> str:
-
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

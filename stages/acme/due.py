@@ -32,6 +32,14 @@ EARLIEST: Final = 0.5
 """Of its life that a certificate has behind it before it is renewed, whatever `buffer_days` says: else it would be for ever."""
 
 
+LATEST: Final = 0.05
+"""Of its life that a certificate has at least before it when it is renewed, but no more than a day, whatever anybody says."""
+
+APART: Final = 0.25
+"""Of its life that lies at least between the last but one that was got and the next one, but no more than a day: an authority
+that says of each new one that it is to be renewed at once (they may revoke one, and not one after the other) begins no storm."""
+
+
 class Due(NamedTuple):
     """When, and by what."""
 
@@ -47,21 +55,21 @@ def share_of(text: str) -> float:
 def renewal_due(not_before: float, not_after: float, window: tuple[float, float] | None, buffer_days: int | None, share: float) -> Due:
     """window: what the authority suggests (RFC 9773 section 4.2). share: chance, in [0, 1)."""
     life = max(not_after - not_before, 1.0)
+    latest = not_after - min(life * LATEST, DAY)
+    suggested = None if window is None else Due(min(window[0] + (window[1] - window[0]) * share, latest), BY_ARI)
     if buffer_days is not None:
-        by_time = Due(max(not_after - buffer_days * DAY, not_before + life * EARLIEST), BY_BUFFER)
-    elif window is not None:
-        start, end = window
-        # A window that lies behind the end of the certificate would let it expire.
-        by_time = Due(min(start + (end - start) * share, not_after - life * 0.05), BY_ARI)
-    else:
-        part = 0.5 if life <= SHORT else 1 / 3
-        by_time = Due(not_after - life * part - life * 0.02 * share, BY_LIFETIME)
-    if window is not None and buffer_days is not None:
-        start, end = window
-        suggested = start + (end - start) * share
-        if suggested < by_time.at:  # it may be about to be revoked
-            return Due(suggested, BY_ARI)
-    return by_time
+        by_buffer = Due(min(max(not_after - buffer_days * DAY, not_before + life * EARLIEST), latest), BY_BUFFER)
+        # Before the time it is about to be revoked.
+        return suggested if suggested is not None and suggested.at < by_buffer.at else by_buffer
+    if suggested is not None:
+        return suggested
+    part = 0.5 if life <= SHORT else 1 / 3
+    return Due(not_after - life * part - life * 0.02 * share, BY_LIFETIME)
+
+
+def not_again_before(got_before: float, life: float) -> float:
+    """got_before: when the last but one was got; life: seconds of the one that there is."""
+    return got_before + min(max(life, 0.0) * APART, DAY)
 
 
 def next_try(now: float, attempts: int, left: float, life: float, retry_at: float | None, is_final: bool, share: float) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Final
 
-from pingap.config.model import Server
+from pingap.config.model import Certificate, Server
 
 SECONDS: Final = 5.0
 """Of one handshake."""
@@ -23,6 +23,23 @@ def addresses_of(servers: Mapping[str, Server]) -> tuple[Address, ...]:
     """Where clients speak TLS. Not those that believe only a PROXY header, nor those whose port the system chooses."""
     secure = (server for server in servers.values() if server.global_certificates and not server.proxy_protocol)
     return tuple(dict.fromkeys((_ANY.get(one.host, one.host), one.port) for server in secure for one in server.addr if one.port))
+
+
+def name_to_ask(section: str, domains: Sequence[str], certificates: Mapping[str, Certificate], shown: Container[str]) -> str:
+    """One of the domains for which clients get this section's certificate; "" when there is none by which it could be seen.
+
+    Of several sections with a domain the first is used. Who connects by an address asks for nobody, and gets the default.
+    shown: sections that have a certificate although none stands in them.
+    """
+    usable = {name: one for name, one in certificates.items() if one.tls_cert or name in shown}
+    default = next((name for name, one in usable.items() if one.is_default), section if len(certificates) == 1 else "")
+    for domain in domains:
+        if _name_for(domain) is None:
+            if default == section:
+                return domain
+        elif next((name for name, one in usable.items() if domain in one.domains), "") == section:
+            return domain
+    return ""
 
 
 def why_not_shown(addresses: Iterable[Address], domain: str, fingerprint: str) -> str:

@@ -18,6 +18,10 @@ class TryRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     """Why the last one failed."""
     next_try: float = 0.0
+    got_at: float = 0.0
+    """When one came of it last."""
+    got_before: float = 0.0
+    """The same of the one before."""
 
 
 NO_RECORD: Final = TryRecord()

@@ -15,6 +15,9 @@ from pingap.stages.acme.wanted import Issued
 TAKING: Final = 15.0
 """Seconds within which every accept process is to show it."""
 
+TURN: Final = 60.0
+"""Seconds for which another try may show a proof for the same name: a name has one at a time."""
+
 _ACME_IDENTIFIER: Final = "1.3.6.1.5.5.7.1.31"
 """RFC 8737 section 6.1."""
 
@@ -22,23 +25,36 @@ _ACME_IDENTIFIER: Final = "1.3.6.1.5.5.7.1.31"
 class TlsProofs:
     """A Presenter of tls-alpn-01. show, hide: name, certificate and an event that is set when every accept process shows it.
 
-    Both are called in the threads of tries.
+    Both are called in the threads of tries, which share it.
     """
 
     def __init__(self, show: Callable[[str, Issued, threading.Event], None], hide: Callable[[str], None]) -> None:
         self._show = show
         self._hide = hide
+        self._turns = threading.Condition()
+        self._shown: dict[str, str] = {}
+        """By name: the key authorization that is proved."""
 
     def present(self, challenge: Challenge) -> None:
         """See Presenter."""
-        shown = threading.Event()
-        self._show(asked_name(challenge.domain), proof_for(challenge), shown)
+        name, shown = asked_name(challenge.domain), threading.Event()
+        with self._turns:
+            if not self._turns.wait_for(lambda: self._shown.get(name, challenge.key_authorization) == challenge.key_authorization, TURN):
+                raise NotPresented(f"{challenge.domain}: for {TURN:g} s the proof for another certificate has been shown for this name")
+            self._shown[name] = challenge.key_authorization
+        self._show(name, proof_for(challenge), shown)
         if not shown.wait(TAKING):
             raise NotPresented(f"{challenge.domain}: not every accept process shows the proof after {TAKING:g} s")
 
     def remove(self, challenge: Challenge) -> None:
-        """See Presenter."""
-        self._hide(asked_name(challenge.domain))
+        """See Presenter. What another try shows for the same name stays."""
+        name = asked_name(challenge.domain)
+        with self._turns:
+            if self._shown.get(name) != challenge.key_authorization:
+                return
+            self._hide(name)  # before anybody else shows another
+            del self._shown[name]
+            self._turns.notify_all()
 
 
 def asked_name(domain: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from ssl import PROTOCOL_TLS_SERVER, SSLContext, SSLError
 from time import time
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,10 @@ def held_of(issued: Issued) -> HeldCertificate:
     return HeldCertificate(issued, facts.names, facts.not_before, facts.not_after, facts.fingerprint)
 
 
+class TryHalted(Exception):
+    """It is wanted no more, or its lease is lost: what was begun is on the shelf."""
+
+
 class Tries:
     """Those under way. tell: takes events, in whatever thread."""
 
@@ -47,71 +52,99 @@ class Tries:
         self._presenter_of = presenter_of
         self._tell = tell
         self._halts: dict[str, threading.Event] = {}
+        """By id of what is wanted."""
 
     def begin(self, wanted: WantedCertificate, seen: str) -> None:
         """It ends with TrySucceeded, TryFailed or TryWasAnothers. seen: fingerprint of what is to be replaced."""
-        halt = self._halts[wanted.name] = threading.Event()
-        threading.Thread(target=self._run, args=(wanted, seen, halt), name=f"acme {wanted.name}", daemon=True).start()
+        halt = self._halts[wanted.id] = threading.Event()
+        try:
+            threading.Thread(target=self._run, args=(wanted, seen, halt), name=f"acme {wanted.name}", daemon=True).start()
+        except RuntimeError as error:
+            self._tell(TryFailed(wanted, f"the machine has no thread left for it: {error}"))
 
-    def end(self, name: str) -> None:
-        """What it waits for is waited for no more."""
-        if (halt := self._halts.pop(name, None)) is not None:
+    def end(self, id: str) -> None:
+        """What it waits for is waited for no more, and it does not go on to its next step."""
+        if (halt := self._halts.pop(id, None)) is not None:
             halt.set()
 
     def stop(self) -> None:
         """Ends all."""
-        for name in list(self._halts):
-            self.end(name)
+        for id in list(self._halts):
+            self.end(id)
 
     def _run(self, wanted: WantedCertificate, seen: str, halt: threading.Event) -> None:
         from pingap.stages.acme.authority.failures import IssueFailed
 
+        event: Event
         try:
             event = self._tried(wanted, seen, halt)
         except IssueFailed as error:
             is_limit = error.problem_type.endswith("rateLimited") and any(word in str(error) for word in _OF_ALL)
-            event = TryFailed(wanted.name, wanted, str(error), error.retry_at, error.is_final, is_limit)
-        except (NotPresented, StoreError) as error:
-            event = TryFailed(wanted.name, wanted, str(error))
+            event = TryFailed(wanted, str(error), error.retry_at, error.is_final, is_limit)
+        except (NotPresented, StoreError, TryHalted) as error:
+            event = TryFailed(wanted, str(error))
         except Exception as error:  # whatever it was, it is told, and tried again
-            event = TryFailed(wanted.name, wanted, f"a fault of pingap: {error!r}")
+            event = TryFailed(wanted, f"a fault of pingap: {error!r}")
         self._tell(event)
 
     def _tried(self, wanted: WantedCertificate, seen: str, halt: threading.Event) -> Event:
         lease = self._shelf.lease(wanted.id, LEASE)
         if lease is None:
-            return TryWasAnothers(wanted.name, self._shelf.holder(wanted.id) or "which it does not say")
+            return TryWasAnothers(wanted, self._shelf.holder(wanted.id) or "which it does not say")
         done = threading.Event()
         renewing = threading.Thread(target=_renew, args=(lease, done, halt), name=f"acme lease {wanted.name}", daemon=True)
-        renewing.start()
         try:
-            there = self._keeper.get_issued(wanted.id)
-            if there is not None and held_of(there).fingerprint != seen:
-                return TrySucceeded(wanted.name, wanted, held_of(there))  # another instance was quicker
-            step = self._steps(wanted)
+            renewing.start()
+            there = self._there(wanted)
+            if there is not None and there.fingerprint != seen:
+                return TrySucceeded(wanted, there, True)
+            step = self._steps(wanted, halt)
             authority = self._authority()
-            issued = authority.issue(wanted, self._presenter_of(wanted, step, halt), step)
-            step("store")
-            held = self._stored(wanted, issued)
+            presenter = self._presenter_of(wanted, partial(self._say, wanted), halt)
+            try:
+                issued = authority.issue(wanted, presenter, step)
+            finally:
+                getattr(presenter, "close", _nothing)()  # one of DNS has connections of its own
+            held = self._stored(wanted, issued, step)
             authority.settle(wanted)
-            return TrySucceeded(wanted.name, wanted, held)
+            return TrySucceeded(wanted, held)
         finally:
             done.set()
             lease.release()
 
-    def _steps(self, wanted: WantedCertificate) -> Callable[[str], None]:
-        return lambda step: self._tell(Stepped(wanted.name, step))
+    def _there(self, wanted: WantedCertificate) -> HeldCertificate | None:
+        issued = self._keeper.get_issued(wanted.id)
+        try:
+            return held_of(issued) if issued is not None else None
+        except ValueError:  # what is no certificate is replaced
+            return None
 
-    def _stored(self, wanted: WantedCertificate, issued: Issued) -> HeldCertificate:
-        """Puts it there, and reads it back. Raises StoreError."""
+    def _steps(self, wanted: WantedCertificate, halt: threading.Event) -> Callable[[str], None]:
+        def step(text: str) -> None:
+            if halt.is_set():
+                raise TryHalted(f"it was broken off before: {text}; another instance may have taken over, or the configuration has changed")
+            self._say(wanted, text)
+
+        return step
+
+    def _say(self, wanted: WantedCertificate, text: str) -> None:
+        self._tell(Stepped(wanted.id, text))
+
+    def _stored(self, wanted: WantedCertificate, issued: Issued, step: Callable[[str], None]) -> HeldCertificate:
+        """Puts it there, and reads it back. Raises StoreError, TryHalted."""
         try:
             load_into(SSLContext(PROTOCOL_TLS_SERVER), Certificate(tls_cert=issued.cert, tls_key=issued.key))
         except (SSLError, OSError) as error:
             raise StoreError(f"what was issued is not taken by the TLS library: {error}") from error
+        step("store")
         self._keeper.put_issued(wanted.id, issued, time())
         if self._keeper.get_issued(wanted.id) != issued:
             raise StoreError("what was stored is not what is there: is another program writing there?")
         return held_of(issued)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _renew(lease: Lease, done: threading.Event, halt: threading.Event) -> None:

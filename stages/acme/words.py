@@ -40,6 +40,9 @@ class ShelfRead:
 
     held: Mapping[str, HeldCertificate]
     records: Mapping[str, TryRecord]
+    """Of all ids that were looked for: those of which there is none, too."""
+    as_of: int = 0
+    """`AcmeCore.gains` when it was begun to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,9 @@ class ShelfAway:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """A try has come to a step."""
+    """A try has come to a step. id: of what is wanted."""
 
-    name: str
+    id: str
     step: str
 
 
@@ -61,16 +64,16 @@ class Stepped:
 class TrySucceeded:
     """The certificate was stored, and read back."""
 
-    name: str
     wanted: WantedCertificate
     held: HeldCertificate
+    is_anothers: bool = False
+    """Another instance had been quicker."""
 
 
 @dataclass(frozen=True, slots=True)
 class TryFailed:
     """Nothing came of it."""
 
-    name: str
     wanted: WantedCertificate
     reason: str
     retry_at: float | None = None
@@ -83,7 +86,7 @@ class TryFailed:
 class TryWasAnothers:
     """Another instance is at it."""
 
-    name: str
+    wanted: WantedCertificate
     holder: str
 
 
@@ -164,9 +167,9 @@ class BeginTry:
 
 @dataclass(frozen=True, slots=True)
 class EndTry:
-    """It is not wanted any more."""
+    """It is not wanted any more. Another one for the same begins when it has ended."""
 
-    name: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ class MakeHandshake:
     """See by a handshake with ourselves whether clients are shown it."""
 
     name: str
-    domain: str
+    domains: tuple[str, ...]
     fingerprint: str
 
 
