@@ -22,7 +22,7 @@ from pingap.observability.notices import TLS_VALIDITY
 from pingap.stages.acme.answering import CertificateQuestions
 from pingap.stages.acme.aside import AsideWork, to_loop
 from pingap.stages.acme.challenged import ChallengeAnswers
-from pingap.stages.acme.core import AcmeCore
+from pingap.stages.acme.core import SWITCHED_OFF, AcmeCore
 from pingap.stages.acme.expiries import Expiries
 from pingap.stages.acme.hand_over import HandOver
 from pingap.stages.acme.handshakes import addresses_of, name_to_ask, why_not_shown
@@ -396,7 +396,8 @@ class AcmeActor(OfStreams):
         source = self._source(name, certificate, bool(handed))
         issuing = self._issuing(name) if certificate.acme and self._core.wants(name) else None
         pem = handed.cert if handed else certificate.tls_cert
-        return KnownCertificate(name, certificate.domains, pem, source, servers, certificate.is_default, certificate.buffer_days, issuing)
+        known = KnownCertificate(name, certificate.domains, pem, source, servers, certificate.is_default, certificate.buffer_days, issuing)
+        return known._replace(warnings=(SWITCHED_OFF,)) if issuing is not None and self._core.is_disabled else known
 
     def _source(self, name: str, certificate: Certificate, is_handed: bool) -> str:
         if certificate.acme and (is_handed or not certificate.tls_cert):

@@ -79,6 +79,9 @@ SKEW: Final = 300.0
 """Seconds by which the clocks of instances may differ. What was noted later than that was noted by a clock that was wrong."""
 
 
+SWITCHED_OFF: Final = "PINGAP_DISABLE_ACME is set: no certificate is got or renewed"
+
+
 class _Serving(NamedTuple):
     """A certificate that was got and is on its way to clients."""
 
@@ -119,7 +122,7 @@ class AcmeCore:
     """All certificates by ACME. is_disabled: none is got; what there is is served."""
 
     def __init__(self, is_disabled: bool = False) -> None:
-        self._is_disabled = is_disabled
+        self.is_disabled: Final = is_disabled
         self._courses: dict[str, _Course] = {}
         self._tries: dict[str, _Try] = {}
         """By id."""
@@ -232,7 +235,7 @@ class AcmeCore:
         self._hand_out(now)
         if self._is_read:
             self._look(now)
-            if not self._is_disabled:
+            if not self.is_disabled:
                 self._begin(now)
         return self._out
 
@@ -247,6 +250,8 @@ class AcmeCore:
 
     def _wishes_changed(self, event: WishesChanged) -> None:
         before, self._courses = self._courses, {}
+        if self.is_disabled and event.wanted and not before:
+            self._out.append(SayLine("warn", SWITCHED_OFF, {"count": len(event.wanted)}))
         for name, wanted in event.wanted.items():  # in the order of the configuration
             course = before.get(name)
             if course is not None and course.wanted.id == wanted.id:
@@ -358,8 +363,8 @@ class AcmeCore:
         course = self._courses.get(name)
         if course is None:
             self._out.append(Settle(name, "the configuration does not ask for it"))
-        elif self._is_disabled:
-            self._out.append(Settle(name, "PINGAP_DISABLE_ACME is set: nothing is got"))
+        elif self.is_disabled:
+            self._out.append(Settle(name, SWITCHED_OFF))
         elif self._trouble and course.wanted.id not in self._records:
             self._out.append(Settle(name, self._trouble))
         else:
@@ -467,7 +472,7 @@ class AcmeCore:
         if not self._is_read:
             return None
         moments = [course.serving.until for course in self._courses.values() if course.serving is not None and not course.serving.is_asked]
-        if not self._is_disabled:
+        if not self.is_disabled:
             for course in filter(self._is_idle, self._courses.values()):
                 if self._has_room(course.wanted):
                     moments.append(self._try_at(course))

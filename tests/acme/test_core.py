@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.acme.core import ANOTHERS, AT_ONCE, BY_HAND_AT_ONCE, HOLD, LONGEST_WORD, LOOKS, TAKING
+from pingap.stages.acme.core import ANOTHERS, AT_ONCE, BY_HAND_AT_ONCE, HOLD, LONGEST_WORD, LOOKS, SWITCHED_OFF, TAKING
 from pingap.stages.acme.due import APART
 from pingap.stages.acme.records import TryRecord
 from pingap.stages.acme.words import (
@@ -519,9 +519,11 @@ def test_who_asks_for_what_cannot_be_read_is_told_why() -> None:
 def test_nothing_is_got_when_that_is_switched_off_and_all_is_served() -> None:
     script = Script(A, is_disabled=True)
     script.shelf[A.id] = held("a.example", at=NOW - 80 * DAY)
-    assert not of(script.begin(), BeginTry) and script.core.handed
+    done = script.begin()
+    assert not of(done, BeginTry) and script.core.handed
+    assert spoken(done) == [SWITCHED_OFF]
     assert script.core.next_moment(NOW) is None and script.later(DAY) == []
-    assert settled(script.on(RenewAsked("a"))) == [("a", "PINGAP_DISABLE_ACME is set: nothing is got")]
+    assert settled(script.on(RenewAsked("a"))) == [("a", SWITCHED_OFF)]
 
 
 # -- the store --------------------------------------------------------------------------

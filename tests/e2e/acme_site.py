@@ -208,7 +208,9 @@ addrs = ["127.0.0.1:{backend}"]
             found = self.shown(name)
             return found if found is not None and found != other_than and is_of_pebble(found) else None
 
-        return until(there, seconds, f"a certificate for {name} is served", every=0.05)
+        found = until(there, seconds, f"a certificate for {name} is served", every=0.05)
+        assert name in names_of(found), "that of another name is none"
+        return found
 
     def is_believed(self, name: str) -> bool:
         """By a client who trusts pebble's root: chain, dates and name are right."""
