@@ -355,7 +355,8 @@ def _certificates(raw: _Raw) -> tuple[dict[str, Certificate], dict[str, float]]:
             leaf = leaf_of(certificate.tls_cert)
             ends[name] = leaf.not_valid_after_utc.timestamp()
             if not certificate.domains and not certificate.is_ca:  # an authority without them makes certificates for any name
-                found[name] = replace(certificate, domains=tuple(filter(is_host_name, names_of(leaf))))
+                names = names_of(leaf)  # addresses are of use only where a new one is asked for: clients choose by names
+                found[name] = replace(certificate, domains=names if certificate.acme else tuple(filter(is_host_name, names)))
     return found, ends
 
 

@@ -29,8 +29,9 @@ TLS_VALIDITY: Final = "tls_validity"
 """Certificates are about to end (warn), or have ended or cannot be renewed in time (error); or are in order again (info). The message
 names them. Fields: certificates (the first hundred), count."""
 LETS_ENCRYPT: Final = "lets_encrypt"
-"""A certificate was issued by ACME, of whatever authority, and is served. Fields: title, certificate, domains (the first hundred), ends
-(Unix seconds)."""
+"""A certificate was issued by ACME, of whatever authority, and is served (info). Fields: title, certificate, domains (the first hundred),
+ends (Unix seconds). Or one waits for DNS records that are set by hand (warn), which the message names. Fields: title, certificate, records.
+"""
 PARSE_CERTIFICATE_FAIL: Final = "parse_certificate_fail"
 """A certificate cannot be used: it, or its key, is not what it should be. Fields: certificate, reason."""
 

@@ -9,8 +9,8 @@ What is wanted, and what is done about it when:
 
 Doing it:
     actor.py       the stage      tries.py      one try, in a thread
-    authority/     the authority's side of it    dns/  proofs in zones    http_proofs.py, tls_proofs.py: the others (presenter.py)
-    challenged.py  who asks for a proof over HTTP
+    authority/     the authority's side of it    dns/  proofs in zones (dns_voice.py: said to people)
+    presenter.py   what a proof is               http_proofs.py (challenged.py: who asks), tls_proofs.py: the other two
     store/         where certificates are kept    reading.py  how the core knows it    aside.py  threads
     hand_over.py   what accept goes by    handshakes.py  whether clients are shown it
     answering.py   who asks: statuses.py is what is known of each certificate, asked.py which are meant

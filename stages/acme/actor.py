@@ -23,6 +23,7 @@ from pingap.stages.acme.answering import CertificateQuestions
 from pingap.stages.acme.aside import AsideWork, to_loop
 from pingap.stages.acme.challenged import ChallengeAnswers
 from pingap.stages.acme.core import SWITCHED_OFF, AcmeCore
+from pingap.stages.acme.dns_voice import DnsVoice
 from pingap.stages.acme.expiries import Expiries
 from pingap.stages.acme.hand_over import HandOver
 from pingap.stages.acme.handshakes import addresses_of, name_to_ask, why_not_shown
@@ -317,12 +318,8 @@ class AcmeActor(OfStreams):
         if wanted.challenge == "tls-alpn-01":
             return self._proofs
         DnsPresenter: Any = import_module("pingap.stages.acme.dns.presenter").DnsPresenter
-
-        def tell(text: str) -> None:
-            step(text)
-            to_loop(self._loop, partial(self.context.log, "warn", text, certificate=wanted.name))
-
-        presenter: Presenter = DnsPresenter(wanted.dns, tell, halt)
+        voice = DnsVoice(self.context, wanted, step)
+        presenter: Presenter = DnsPresenter(wanted.dns, voice.tell, halt, awaited=voice.awaited)
         return presenter
 
     def _show(self, name: str, proof: Issued, shown: threading.Event) -> None:

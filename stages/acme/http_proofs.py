@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from pingap.stages.acme.presenter import Challenge, NotPresented
@@ -32,13 +33,14 @@ class HttpProofs:
         self._here: dict[str, str] = {}
         """Token → key authorization, of tries of this instance."""
 
-    def present(self, challenge: Challenge) -> None:
-        """Other instances find it on the shelf."""
-        self._here[challenge.token] = challenge.key_authorization
-        try:
-            self._shelf.put("challenges", challenge.token, challenge.key_authorization.encode(), LIFETIME)
-        except StoreError as error:
-            raise NotPresented(f"the proof cannot be stored: {error}") from error
+    def present(self, challenges: Sequence[Challenge]) -> None:
+        """Other instances find them on the shelf."""
+        for challenge in challenges:
+            self._here[challenge.token] = challenge.key_authorization
+            try:
+                self._shelf.put("challenges", challenge.token, challenge.key_authorization.encode(), LIFETIME)
+            except StoreError as error:
+                raise NotPresented(f"{challenge.domain}: the proof cannot be stored: {error}") from error
 
     def remove(self, challenge: Challenge) -> None:
         """See Presenter."""
@@ -47,6 +49,9 @@ class HttpProofs:
             self._shelf.drop("challenges", challenge.token)
         except StoreError:
             return  # it goes by itself after LIFETIME
+
+    def close(self) -> None:
+        """All tries share it."""
 
     def here(self, token: str) -> str:
         """What is said of a token of this instance; "" for others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from pingap.stages.acme.wanted import ChallengeKind
@@ -27,10 +28,13 @@ class NotPresented(Exception):
 
 
 class Presenter(Protocol):
-    """Of one kind of challenge. Called in the thread that issues."""
+    """Of one kind of challenge, for one try. Called in the thread that issues."""
 
-    def present(self, challenge: Challenge) -> None:
-        """Returns when the authority would find it. Raises NotPresented."""
+    def present(self, challenges: Sequence[Challenge]) -> None:
+        """All of an order at once: returns when the authority would find each. Raises NotPresented."""
 
     def remove(self, challenge: Challenge) -> None:
         """After the authority has looked, or given up; also of one that was not presented as a whole. Never raises."""
+
+    def close(self) -> None:
+        """The try has ended, whatever came of it."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from ipaddress import ip_address
+from time import monotonic
 from typing import Final
 
 from pingap.stages.acme.presenter import Challenge, NotPresented
 from pingap.stages.acme.wanted import Issued
 
 TAKING: Final = 15.0
-"""Seconds within which every accept process is to show it."""
+"""Seconds within which every accept process is to show all proofs of an order."""
 
 TURN: Final = 60.0
 """Seconds for which another try may show a proof for the same name: a name has one at a time."""
@@ -35,16 +36,18 @@ class TlsProofs:
         self._shown: dict[str, str] = {}
         """By name: the key authorization that is proved."""
 
-    def present(self, challenge: Challenge) -> None:
+    def present(self, challenges: Sequence[Challenge]) -> None:
         """See Presenter."""
-        name, shown = asked_name(challenge.domain), threading.Event()
-        with self._turns:
-            if not self._turns.wait_for(lambda: self._shown.get(name, challenge.key_authorization) == challenge.key_authorization, TURN):
-                raise NotPresented(f"{challenge.domain}: for {TURN:g} s the proof for another certificate has been shown for this name")
-            self._shown[name] = challenge.key_authorization
-        self._show(name, proof_for(challenge), shown)
-        if not shown.wait(TAKING):
-            raise NotPresented(f"{challenge.domain}: not every accept process shows the proof after {TAKING:g} s")
+        awaited = []
+        for challenge in sorted(challenges, key=lambda one: one.domain):  # all in the same order: no two wait for each other
+            shown = threading.Event()
+            self._take_turn(challenge)
+            self._show(asked_name(challenge.domain), proof_for(challenge), shown)
+            awaited.append((challenge.domain, shown))
+        end = monotonic() + TAKING
+        for domain, shown in awaited:
+            if not shown.wait(max(0.0, end - monotonic())):
+                raise NotPresented(f"{domain}: not every accept process shows the proof after {TAKING:g} s")
 
     def remove(self, challenge: Challenge) -> None:
         """See Presenter. What another try shows for the same name stays."""
@@ -55,6 +58,17 @@ class TlsProofs:
             self._hide(name)  # before anybody else shows another
             del self._shown[name]
             self._turns.notify_all()
+
+    def close(self) -> None:
+        """All tries share it."""
+
+    def _take_turn(self, challenge: Challenge) -> None:
+        """Raises NotPresented: another try shows its proof for the name all the time."""
+        name = asked_name(challenge.domain)
+        with self._turns:
+            if not self._turns.wait_for(lambda: self._shown.get(name, challenge.key_authorization) == challenge.key_authorization, TURN):
+                raise NotPresented(f"{challenge.domain}: for {TURN:g} s the proof for another certificate has been shown for this name")
+            self._shown[name] = challenge.key_authorization
 
 
 def asked_name(domain: str) -> str:

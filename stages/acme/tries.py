@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from ssl import PROTOCOL_TLS_SERVER, SSLContext, SSLError
 from time import time
@@ -100,11 +101,8 @@ class Tries:
                 return TrySucceeded(wanted, there, True)
             step = self._steps(wanted, halt)
             authority = self._authority()
-            presenter = self._presenter_of(wanted, partial(self._say, wanted), halt)
-            try:
+            with closing(self._presenter_of(wanted, partial(self._say, wanted), halt)) as presenter:
                 issued = authority.issue(wanted, presenter, step)
-            finally:
-                getattr(presenter, "close", _nothing)()  # one of DNS has connections of its own
             held = self._stored(wanted, issued, step)
             authority.settle(wanted)
             return TrySucceeded(wanted, held)
@@ -141,10 +139,6 @@ class Tries:
         if self._keeper.get_issued(wanted.id) != issued:
             raise StoreError("what was stored is not what is there: is another program writing there?")
         return held_of(issued)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _renew(lease: Lease, done: threading.Event, halt: threading.Event) -> None:

@@ -39,11 +39,11 @@ class Desk:
     def __init__(self, fake: FakeProvider, lookup: TxtLookup | None = None, url: str = "", halted: threading.Event | None = None) -> None:
         self.said: list[str] = []
         access = DnsAccess(provider=fake.kind, service_url=url or fake.url())  # type: ignore[arg-type]  # of a parametrized test
-        self.presenter = DnsPresenter(access, self.said.append, halted, lookup=lookup or KnownDns(fake))
+        self.presenter = DnsPresenter(access, lambda telling: self.said.append(telling.text), halted, lookup=lookup or KnownDns(fake))
 
     def refused(self, challenge: Challenge) -> str:
         with pytest.raises(NotPresented) as caught:
-            self.presenter.present(challenge)
+            self.presenter.present([challenge])
         return str(caught.value)
 
 
@@ -64,7 +64,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_record_comes_and_goes(fake: FakeProvider) -> None:
     desk = Desk(fake)
-    desk.presenter.present(challenge("example.com"))
+    desk.presenter.present([challenge("example.com")])
     assert fake.zones.values("_acme-challenge.example.com") == ["v-1"]
     desk.presenter.remove(challenge("example.com"))
     assert fake.zones.records == []
@@ -75,8 +75,8 @@ def test_a_name_and_its_wildcard_have_two_values_under_one_name(fake: FakeProvid
     desk = Desk(fake)
     one, other = challenge("example.com", "of-the-name"), challenge("example.com", "of-the-wildcard")
     fake.zones.records.append(TxtRecord("99", "_acme-challenge.example.com", ["somebody's"]))
-    desk.presenter.present(one)
-    desk.presenter.present(other)
+    desk.presenter.present([one])
+    desk.presenter.present([other])
     assert fake.zones.values("_acme-challenge.example.com") == ["of-the-name", "of-the-wildcard", "somebody's"]
     desk.presenter.remove(one)
     assert fake.zones.values("_acme-challenge.example.com") == ["of-the-wildcard", "somebody's"]
@@ -96,7 +96,7 @@ def test_a_name_and_its_wildcard_have_two_values_under_one_name(fake: FakeProvid
 def test_the_zone_is_the_longest_that_the_provider_has(fake: FakeProvider, domain: str, zones: list[str], zone: str) -> None:
     fake.zones.names[:] = zones
     desk = Desk(fake)
-    desk.presenter.present(challenge(domain))
+    desk.presenter.present([challenge(domain)])
     assert fake.zones.values(f"_acme-challenge.{domain}") == ["v-1"]
     last = fake.asked[-1]
     told = f"{last.path}?{last.query} {last.body.decode()}"
@@ -115,17 +115,17 @@ def test_a_zone_that_nobody_has_is_told(fake: FakeProvider) -> None:
 
 
 def test_what_is_there_already_is_no_error_and_is_not_added_again(fake: FakeProvider) -> None:
-    Desk(fake).presenter.present(challenge("example.com"))
+    Desk(fake).presenter.present([challenge("example.com")])
     count = len(fake.asked)
-    Desk(fake).presenter.present(challenge("example.com"))
+    Desk(fake).presenter.present([challenge("example.com")])
     assert fake.zones.values("_acme-challenge.example.com") == ["v-1"]
     assert all("Add" not in one.query and one.headers.get("x-tc-action") != "CreateRecord" for one in fake.asked[count:])
 
 
 def test_what_one_before_us_left_behind_is_taken_out(fake: FakeProvider) -> None:
     """It was killed: the id of its record is known to nobody."""
-    Desk(fake).presenter.present(challenge("example.com"))
-    Desk(fake).presenter.present(challenge("example.com", "of-another"))
+    Desk(fake).presenter.present([challenge("example.com")])
+    Desk(fake).presenter.present([challenge("example.com", "of-another")])
     after = Desk(fake)
     after.presenter.remove(challenge("example.com"))
     assert fake.zones.values("_acme-challenge.example.com") == ["of-another"]
@@ -135,7 +135,7 @@ def test_what_one_before_us_left_behind_is_taken_out(fake: FakeProvider) -> None
 
 def test_a_record_that_is_gone_is_no_trouble(fake: FakeProvider) -> None:
     desk = Desk(fake)
-    desk.presenter.present(challenge("example.com"))
+    desk.presenter.present([challenge("example.com")])
     fake.zones.records.clear()
     desk.presenter.remove(challenge("example.com"))
     assert desk.said == []
@@ -157,7 +157,7 @@ def test_an_added_record_whose_answer_was_lost_is_found_by_the_next_attempt(fake
         return reply
 
     fake.judge = loses  # type: ignore[method-assign]
-    desk.presenter.present(challenge("example.com"))
+    desk.presenter.present([challenge("example.com")])
     assert was_lost
     assert fake.zones.values("_acme-challenge.example.com") == ["v-1"]
     desk.presenter.remove(challenge("example.com"))
@@ -189,7 +189,7 @@ def test_a_wrong_clock_is_told(fake: FakeProvider, ahead: float) -> None:
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_interface_is_asked_again(fake: FakeProvider, status: int) -> None:
     fake.upsets += [answered(status), answered(status)]
-    Desk(fake).presenter.present(challenge("example.com"))
+    Desk(fake).presenter.present([challenge("example.com")])
     assert fake.zones.values("_acme-challenge.example.com") == ["v-1"]
 
 
@@ -210,7 +210,7 @@ THROTTLED = {
 def test_a_limit_that_is_told_without_a_status_is_one(kind: str) -> None:
     with FAKES[kind]("example.com") as fake:
         fake.upsets += [answered(400 if kind == "ali" else 200, THROTTLED[kind])]
-        Desk(fake).presenter.present(challenge("example.com"))
+        Desk(fake).presenter.present([challenge("example.com")])
         assert fake.zones.values("_acme-challenge.example.com") == ["v-1"]
 
 
@@ -268,7 +268,7 @@ def test_whoever_stops_waits_for_no_repeat(fake: FakeProvider, monkeypatch: pyte
 
 def test_a_delegated_name_is_written_where_its_cname_leads(fake: FakeProvider) -> None:
     desk = Desk(fake, KnownDns(fake, **{"_acme-challenge.elsewhere.net": "x.proofs.example.com"}))
-    desk.presenter.present(challenge("elsewhere.net"))
+    desk.presenter.present([challenge("elsewhere.net")])
     assert fake.zones.values("x.proofs.example.com") == ["v-1"]
     desk.presenter.remove(challenge("elsewhere.net"))
     assert fake.zones.records == []
@@ -276,13 +276,13 @@ def test_a_delegated_name_is_written_where_its_cname_leads(fake: FakeProvider) -
 
 def test_a_wildcard_cname_to_somebody_elses_zone_is_stepped_aside(fake: FakeProvider) -> None:
     desk = Desk(fake, KnownDns(fake, **{"_acme-challenge.www.example.com": "lb.cloud.invalid"}))
-    desk.presenter.present(challenge("www.example.com"))
+    desk.presenter.present([challenge("www.example.com")])
     assert fake.zones.values("_acme-challenge.www.example.com") == ["v-1"]
 
 
 def test_a_record_that_cannot_be_taken_out_is_told(fake: FakeProvider) -> None:
     desk = Desk(fake)
-    desk.presenter.present(challenge("example.com"))
+    desk.presenter.present([challenge("example.com")])
     fake.upsets += [answered(500)] * 9
     desk.presenter.remove(challenge("example.com"))
     assert len(desk.said) == 1
@@ -295,7 +295,7 @@ def test_values_that_another_overwrites_are_written_again() -> None:
     with FakeHuawei("example.com") as fake:
         assert isinstance(fake, FakeHuawei)
         fake.overwrites = 2
-        Desk(fake).presenter.present(challenge("example.com"))
+        Desk(fake).presenter.present([challenge("example.com")])
         assert fake.zones.values("_acme-challenge.example.com") == ["v-1"]
 
 
@@ -306,7 +306,7 @@ def test_many_at_once_lose_no_value(fake: FakeProvider) -> None:
 
     def work(desk: Desk, value: str) -> None:
         try:
-            desk.presenter.present(challenge("example.com", value))
+            desk.presenter.present([challenge("example.com", value)])
         except BaseException as error:
             failed.append(error)
 
@@ -327,5 +327,5 @@ def test_keys_of_a_netrc_take_no_signatures_place(fake: FakeProvider, tmp_path, 
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    Desk(fake).presenter.present(challenge("example.com"))
+    Desk(fake).presenter.present([challenge("example.com")])
     assert fake.zones.values("_acme-challenge.example.com") == ["v-1"]

@@ -14,13 +14,14 @@ import dns.resolver
 import pytest
 
 from pingap.stages.acme.dns.lookup import NameServer, TxtLookup
-from pingap.stages.acme.dns.presenter import DnsPresenter
+from pingap.stages.acme.dns.presenter import DnsPresenter, DnsTelling
 from pingap.stages.acme.dns.waiting import BY_HAND, PROVIDED, Pace, wait_for
 from pingap.stages.acme.presenter import Challenge, NotPresented
 from pingap.stages.acme.wanted import DnsAccess
 from tests.kit.dns_providers import FakeCloudflare
 from tests.kit.dnsmasq import Dnsmasq, Silence
 from tests.kit.pebble import ChallengeServer
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.processes
 
@@ -54,29 +55,91 @@ def no_records(server: ZoneOfTests) -> None:
     server.put("_acme-challenge.example.com", [])
 
 
-def by_hand(server: ZoneOfTests, said: list[str], pace: Pace = QUICK, halted: threading.Event | None = None) -> DnsPresenter:
+def by_hand(server: ZoneOfTests, said: list[DnsTelling], pace: Pace = QUICK, halted: threading.Event | None = None) -> DnsPresenter:
     return DnsPresenter(DnsAccess(servers=(server.dns,)), said.append, halted, pace)
 
 
 def test_a_record_set_by_hand_is_asked_for_and_waited_for(server: ZoneOfTests) -> None:
-    said: list[str] = []
+    said: list[DnsTelling] = []
     presenter = by_hand(server, said)
     server.put("_acme-challenge.example.com", ["another"])
     timer = threading.Timer(0.4, server.put, ("_acme-challenge.example.com", ["another", "the-value"]))
     timer.start()
     start = time.monotonic()
-    presenter.present(CHALLENGE)
+    presenter.present([CHALLENGE])
     assert 0.3 < time.monotonic() - start < 4
-    assert said == ['set the DNS record _acme-challenge.example.com IN TXT "the-value", beside others of that name; it is waited for']
     presenter.remove(CHALLENGE)
-    assert said[1:] == ['the DNS record _acme-challenge.example.com IN TXT "the-value" may be removed']
+    assert said == [
+        ('set the DNS record _acme-challenge.example.com IN TXT "the-value", beside others of that name; it is waited for', True),
+        ('the DNS record _acme-challenge.example.com IN TXT "the-value" has arrived', False),
+        ('the DNS record _acme-challenge.example.com IN TXT "the-value" may be removed', False),
+    ]
     timer.join()
+
+
+def test_all_records_of_an_order_are_asked_for_at_once_before_any_is_set(server: ZoneOfTests) -> None:
+    said: list[DnsTelling] = []
+    awaited: list[tuple[str, ...]] = []
+    presenter = DnsPresenter(DnsAccess(servers=(server.dns,)), said.append, pace=QUICK, awaited=awaited.append)
+    shown = [f'_acme-challenge.example.com IN TXT "{value}"' for value in ("the-value", "of-the-wildcard")]
+
+    def set_both() -> None:
+        until(lambda: bool(awaited), 5, "they are asked for")
+        server.put(CHALLENGE.record, ["the-value", "of-the-wildcard"])
+
+    setting = threading.Thread(target=set_both)
+    setting.start()
+    presenter.present([CHALLENGE, CHALLENGE._replace(value="of-the-wildcard")])
+    setting.join()
+    assert [one.text.split(",")[0] for one in said[:2]] == [f"set the DNS record {one}" for one in shown]
+    assert [one.text for one in said[2:]] == [f"the DNS record {one} has arrived" for one in shown]
+    assert awaited == [tuple(shown), (shown[1],), ()]
+
+
+def test_the_bound_is_for_all_records_of_an_order_together(server: ZoneOfTests) -> None:
+    presenter = by_hand(server, [], QUICK._replace(bound=0.4))
+    start = time.monotonic()
+    server.put(CHALLENGE.record, ["the-value"])
+    with pytest.raises(NotPresented, match='"of-the-wildcard" was not set'):
+        presenter.present([CHALLENGE, CHALLENGE._replace(value="of-the-wildcard"), CHALLENGE._replace(value="third")])
+    assert time.monotonic() - start < 4
+
+
+def test_a_provider_has_all_records_before_the_first_is_waited_for(server: ZoneOfTests) -> None:
+    """Whichever is waited for first is seen only when both are there: one after the other would wait for ever."""
+
+    def both(name: str, values: list[str]) -> None:
+        if len(values) == 2:
+            server.put(name, values)
+
+    said: list[DnsTelling] = []
+    with FakeCloudflare("example.com", changed=both) as fake:
+        access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.dns,))
+        presenter = DnsPresenter(access, said.append, pace=QUICK)
+        presenter.present([CHALLENGE, CHALLENGE._replace(value="of-the-wildcard")])
+        presenter.close()
+    assert said == []
+
+
+def test_of_an_order_that_a_provider_refuses_only_what_was_begun_is_taken_out(server: ZoneOfTests) -> None:
+    said: list[DnsTelling] = []
+    others = [CHALLENGE._replace(domain=one, record=f"_acme-challenge.{one}") for one in ("elsewhere.net", "other.org")]
+    with FakeCloudflare("example.com", changed=server.put) as fake:
+        access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.dns,))
+        presenter = DnsPresenter(access, said.append, pace=QUICK)
+        with pytest.raises(NotPresented, match="no zone for _acme-challenge"):
+            presenter.present([CHALLENGE, *others])
+        for one in (*others, CHALLENGE):
+            presenter.remove(one)
+        presenter.close()
+        assert fake.zones.records == []
+    assert said == []
 
 
 def test_a_record_that_nobody_sets_is_given_up(server: ZoneOfTests) -> None:
     presenter = by_hand(server, [], QUICK._replace(bound=0.3))
     with pytest.raises(NotPresented) as caught:
-        presenter.present(CHALLENGE)
+        presenter.present([CHALLENGE])
     assert "was not set" in str(caught.value)
     assert f"the record is not seen at {server.dns}" in str(caught.value)
 
@@ -87,18 +150,18 @@ def test_waiting_by_hand_ends_at_once_when_it_is_called_off(server: ZoneOfTests)
     threading.Timer(0.2, halted.set).start()
     start = time.monotonic()
     with pytest.raises(NotPresented, match="given up"):
-        presenter.present(CHALLENGE)
+        presenter.present([CHALLENGE])
     assert time.monotonic() - start < 5
 
 
 def test_the_record_to_set_is_the_one_that_a_cname_leads_to(server: ZoneOfTests) -> None:
-    said: list[str] = []
+    said: list[DnsTelling] = []
     server.point("_acme-challenge.delegated.com", "one.other.net")
     server.point("one.other.net", "two.other.net")
     server.put("two.other.net", ["the-value"])
     presenter = by_hand(server, said)
-    presenter.present(CHALLENGE._replace(domain="delegated.com", record="_acme-challenge.delegated.com"))
-    assert said == [
+    presenter.present([CHALLENGE._replace(domain="delegated.com", record="_acme-challenge.delegated.com")])
+    assert [one.text for one in said[:1]] == [
         'set the DNS record two.other.net IN TXT "the-value" (_acme-challenge.delegated.com is a CNAME of it), beside others of that name; '
         "it is waited for"
     ]
@@ -111,7 +174,7 @@ def test_cnames_in_a_circle_end(server: ZoneOfTests) -> None:
 
 
 def test_a_provider_that_is_slow_is_waited_for(server: ZoneOfTests) -> None:
-    said: list[str] = []
+    said: list[DnsTelling] = []
     timers: list[threading.Timer] = []
 
     def later(name: str, values: list[str]) -> None:
@@ -121,7 +184,7 @@ def test_a_provider_that_is_slow_is_waited_for(server: ZoneOfTests) -> None:
     with FakeCloudflare("example.com", changed=later) as fake:
         access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.dns,))
         presenter = DnsPresenter(access, said.append, pace=QUICK)
-        presenter.present(CHALLENGE)
+        presenter.present([CHALLENGE])
         lookup = TxtLookup([server.dns])
         (asked,) = lookup.servers_of("_acme-challenge.example.com")
         assert lookup.has(asked, "_acme-challenge.example.com", "the-value")
@@ -133,12 +196,14 @@ def test_a_provider_that_is_slow_is_waited_for(server: ZoneOfTests) -> None:
 
 
 def test_after_the_bound_the_authority_is_asked_all_the_same(server: ZoneOfTests) -> None:
-    said: list[str] = []
+    said: list[DnsTelling] = []
     with FakeCloudflare("example.com") as fake:
         access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.dns,))
-        DnsPresenter(access, said.append, pace=QUICK._replace(bound=0.3)).present(CHALLENGE)
+        DnsPresenter(access, said.append, pace=QUICK._replace(bound=0.3)).present([CHALLENGE])
     (line,) = said
-    assert line == (f"_acme-challenge.example.com: after 0.3 s the record is not seen at {server.dns}; the authority is asked all the same")
+    assert line == DnsTelling(
+        f"_acme-challenge.example.com: after 0.3 s the record is not seen at {server.dns}; the authority is asked all the same", True
+    )
 
 
 def test_a_delegated_name_is_written_into_the_zone_of_its_target(server: ZoneOfTests) -> None:
@@ -147,7 +212,7 @@ def test_a_delegated_name_is_written_into_the_zone_of_its_target(server: ZoneOfT
         access = DnsAccess(provider="cf", service_url=fake.url(), servers=(server.dns,))
         presenter = DnsPresenter(access, print, pace=QUICK)
         wanted = CHALLENGE._replace(domain="delegated.org", record="_acme-challenge.delegated.org")
-        presenter.present(wanted)
+        presenter.present([wanted])
         assert fake.zones.values("x.example.com") == ["the-value"]
         presenter.remove(wanted)
         assert fake.zones.records == []
@@ -208,7 +273,7 @@ def test_nobody_who_serves_the_zone_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(TxtLookup, "_resolver", raises)
     presenter = DnsPresenter(DnsAccess(), print, pace=QUICK._replace(bound=0.2))
     with pytest.raises(NotPresented, match="it is not known who serves the zone"):
-        presenter.present(CHALLENGE)
+        presenter.present([CHALLENGE])
 
 
 def test_a_long_value_in_parts_is_one_value(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_name_and_its_wildcard_are_proved_by_each_provider(kind: str, tmp_path
                 authority_ca=pebble.authority_ca,
                 dns=access,
             )
-            presenter = DnsPresenter(access, said.append)
+            presenter = DnsPresenter(access, lambda telling: said.append(telling.text))
             issued = Authority(FileShelf(str(tmp_path / "shelf")), "0").issue(wanted, presenter, lambda step: None)
             presenter.close()
             leaf = x509.load_pem_x509_certificates(issued.cert.encode())[0]

@@ -10,7 +10,7 @@ import os
 import ssl
 import subprocess
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -126,14 +126,15 @@ class ManagedPresenter:
         self.fails: str = ""
         """What NotPresented is raised with."""
 
-    def present(self, challenge: Challenge) -> None:
+    def present(self, challenges: Sequence[Challenge]) -> None:
         if self.fails:
             raise NotPresented(self.fails)
-        if challenge.kind == "dns-01":
-            self._server.add_txt(challenge.record, challenge.value)
-        else:
-            self._server.say("add-http01", token=challenge.token, content=challenge.key_authorization)
-        self.presented.append(challenge)
+        for challenge in challenges:
+            if challenge.kind == "dns-01":
+                self._server.add_txt(challenge.record, challenge.value)
+            else:
+                self._server.say("add-http01", token=challenge.token, content=challenge.key_authorization)
+            self.presented.append(challenge)
 
     def remove(self, challenge: Challenge) -> None:
         if challenge.kind == "dns-01":
@@ -141,6 +142,9 @@ class ManagedPresenter:
         else:
             self._server.say("del-http01", token=challenge.token)
         self.removed.append(challenge)
+
+    def close(self) -> None:
+        pass
 
 
 class Pebble:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from pingap.config.diff import shortened
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
 from pingap.stages.acme.authority.polling import Poller
 from pingap.stages.acme.authority.problems import in_words, is_final, read_problem
@@ -97,24 +98,21 @@ class Authorizing:
     def prove(self, due: list[PendingProof]) -> None:
         """Returns when the authority believes all of them. Raises IssueFailed, AuthorityRefused.
 
-        All are presented before the first is looked at, since a name and its wildcard have one TXT record's name,
-        and an authority may remember that it has seen only one of the two.
+        All are presented at once, before the first is looked at: whoever sets records wants to do it once, a name and its wildcard
+        have one TXT record's name, and an authority may remember that it has seen only one of the two.
         """
-        begun: list[Challenge] = []
+        self._progress(f"challenge {shortened([proof.name for proof in due])}")
         try:
-            for proof in due:
-                self._progress(f"challenge {proof.name}")
-                begun.append(proof.challenge)
-                with self._poller.patience.paused():
-                    try:
-                        self._presenter.present(proof.challenge)
-                    except NotPresented as error:
-                        raise IssueFailed(f"{proof.name}: {error}") from error
+            with self._poller.patience.paused():
+                try:
+                    self._presenter.present([proof.challenge for proof in due])
+                except NotPresented as error:
+                    raise IssueFailed(str(error)) from error
             self._answer(due)
         finally:
-            for challenge in reversed(begun):
+            for proof in reversed(due):
                 with self._poller.patience.paused():
-                    self._presenter.remove(challenge)
+                    self._presenter.remove(proof.challenge)
 
     def _answer(self, due: list[PendingProof]) -> None:
         said: dict[str, AuthorityRefused] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,19 @@ class NotingPresenter:
         self.dies = False
         """While it presents."""
 
-    def present(self, challenge: Challenge) -> None:
+    def present(self, challenges: Sequence[Challenge]) -> None:
         if self.dies:
             raise Killed
         if self.fails:
             raise NotPresented(self.fails)
-        self.presented.append(challenge)
+        self.presented += challenges
 
     def remove(self, challenge: Challenge) -> None:
         if not self.dies:
             self.removed.append(challenge)
+
+    def close(self) -> None:
+        pass
 
 
 class QuickTime:

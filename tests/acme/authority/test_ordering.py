@@ -207,7 +207,7 @@ class TestDenied:
     def test_what_cannot_be_presented_is_told_and_removed(self, desk: Desk, small: SmallAuthority) -> None:
         desk.presenter.fails = "the interface of the provider says: no such zone"
         error = desk.fails()
-        assert str(error) == "example.test: the interface of the provider says: no such zone"
+        assert str(error) == "the interface of the provider says: no such zone"
         assert len(desk.presenter.removed) == 1
         desk.presenter.fails = ""
         assert desk.issue() and small.made() == 1

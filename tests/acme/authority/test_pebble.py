@@ -75,7 +75,7 @@ def test_an_address(tmp_path: Path, pebble: Pebble, presenter: ManagedPresenter)
 
 def test_what_the_authority_saw_is_told(tmp_path: Path, pebble: Pebble, challenges: ChallengeServer) -> None:
     class Elsewhere(ManagedPresenter):
-        def present(self, challenge: object) -> None:
+        def present(self, challenges: object) -> None:
             pass
 
     with pytest.raises(
