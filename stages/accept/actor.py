@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from time import monotonic
 from typing import ClassVar, Final
@@ -10,11 +11,12 @@ from typing import ClassVar, Final
 from pingap.bus.actor import Context
 from pingap.bus.local import Receivers
 from pingap.bus.members import Members
+from pingap.bus.repeats import Repeats
 from pingap.config.model import Snapshot
 from pingap.stages.accept.access_lines import AccessLines
 from pingap.stages.accept.certificates import openssl_trial
-from pingap.stages.accept.certificates.choice import Choice, compile_choices
-from pingap.stages.accept.certificates.handed_over import Handed, HandedOver
+from pingap.stages.accept.certificates.choice import Choice, compile_choices, refused_of
+from pingap.stages.accept.certificates.handed_over import NOTHING_YET, Handed, HandedOver
 from pingap.stages.accept.checks import check_states
 from pingap.stages.accept.compiled import AcceptGeneration, compile_generation
 from pingap.stages.accept.connections import Connections
@@ -63,6 +65,9 @@ class AcceptActor(OfStreams):
         self._doors = Doors()
         self.connections = Connections(context, self._doors, self.streams, self._departures, self._answers)
         self._handed = HandedOver(context, self._taken)
+        self._used = NOTHING_YET
+        """Of what was handed over, that with which each certificate was used last."""
+        self._repeats = Repeats(context)
         self._has_told_why = False
         """Why keys of tickets cannot be set."""
         self._compiled: AcceptGeneration | None = None
@@ -105,19 +110,33 @@ class AcceptActor(OfStreams):
         """Contexts that are in use are not made anew, so that this is cheap."""
         handed = self._handed.now
         if handed.version == compiled.handed:
+            self._used = handed
             return compiled.choices
+        certificates = handed.over(compiled.certificates)
         try:
-            return compile_choices(compiled.servers, handed.over(compiled.certificates))
-        except ValueError as error:  # the acme stage has looked at each: it is only that it does not go together with a server's keys
-            self.context.log("error", "certificates that were issued cannot be used: those from before are", reason=str(error))
-            return compiled.choices
+            choices = compile_choices(compiled.servers, certificates)
+        except ValueError:  # the acme stage has looked at each: it is only that it does not go together with a server's keys
+            before = self._used.over(compiled.certificates)
+            for name, reason in refused_of(compiled.servers, certificates).items():
+                self._repeats.log(
+                    "error", "a certificate that was issued cannot be used: the one before is", certificate=name, reason=reason
+                )
+                certificates[name] = before[name]
+            choices = compile_choices(compiled.servers, certificates)
+        self._used = handed.but(certificates)
+        return choices
 
-    def _taken(self, handed: Handed) -> None:
-        """HandedOver has another value."""
-        self._hand_over(handed)
-        compiled = self._compiled
-        if compiled is not None:
-            self._doors.update(compiled.servers, self._choices(compiled), compiled.trust, compiled.spelled)
+    def _taken(self, handed: Handed) -> bool:
+        """HandedOver has another value. Says whether it is gone by; by one certificate or another it may not be."""
+        try:
+            self._hand_over(handed)
+            compiled = self._compiled
+            if compiled is not None:
+                self._doors.update(compiled.servers, self._choices(compiled), compiled.trust, compiled.spelled)
+        except (ssl.SSLError, OSError, ValueError) as error:
+            self._repeats.log("error", "what the acme stage hands over cannot be used: what was there before is", reason=str(error))
+            return False
+        return True
 
     def _hand_over(self, handed: Handed) -> None:
         reason = self._doors.hand_over(handed)

@@ -11,6 +11,7 @@ from typing import Final
 
 from pingap.bus.actor import Context
 from pingap.config.problems import ConfigRefused
+from pingap.stages.acme.aside import to_loop
 from pingap.stages.acme.store.base import Shelf, StoreError
 from pingap.stages.acme.tickets import NAME, SECRET, TicketSecrets
 
@@ -45,9 +46,9 @@ class TicketKeeper:
             self._timer.cancel()
 
     def _look(self) -> None:
-        threading.Thread(target=self._look_aside, name="tickets", daemon=True).start()
+        threading.Thread(target=self._look_aside, args=(self._context.loop,), name="tickets", daemon=True).start()
 
-    def _look_aside(self) -> None:
+    def _look_aside(self, loop: asyncio.AbstractEventLoop) -> None:
         reason, now = "", time()
         try:
             self._look_at_shelf(now)
@@ -57,7 +58,7 @@ class TicketKeeper:
             reason = f"a fault of pingap: {error!r}"
         if self._decides.is_due(now):  # the shelf is away
             self._decides.rotate(token_bytes(SECRET), now)
-        self._context.loop.call_soon_threadsafe(self._looked, self._decides.secrets, reason)
+        to_loop(loop, self._looked, self._decides.secrets, reason)
 
     def _look_at_shelf(self, now: float) -> None:
         """Raises StoreError, ConfigRefused."""

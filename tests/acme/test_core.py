@@ -627,6 +627,32 @@ def test_a_wait_for_a_handshake_is_none_for_a_year_either() -> None:
     assert of(script.later(TAKING), MakeHandshake)
 
 
+def test_a_limit_and_a_question_of_the_clock_before_are_not_put_off_for_a_year_either() -> None:
+    script = Script(A, B)
+    script.shelf = {A.id: held("a.example"), B.id: held("b.example", at=NOW + 400 * DAY)}
+    script.begin()
+    assert tried(script.later(400 * DAY)) == ["a"]
+    script.fail(A, is_limit=True)
+    script.now = NOW
+    script.later()
+    assert len(of(script.later(7 * HOUR), AskWindow)) == 2
+    assert tried(script.later(61 * DAY)) == ["a"]
+    odd = Script(A)
+    odd.shelf[A.id] = held("a.example", at=NOW - 80 * DAY)
+    odd.records[A.id] = TryRecord(NOW + 400 * DAY, got_at=NOW + 400 * DAY, got_before=NOW + 399 * DAY)
+    assert tried(odd.begin()) == ["a"]
+
+
+def test_what_was_asked_about_one_that_is_gone_is_forgotten() -> None:
+    script = Script(A)
+    one = script.shelf[A.id] = held("a.example")
+    assert of(script.begin(), AskWindow)
+    script.shelf[A.id] = held("a.example", number=2)
+    script.read()
+    script.shelf[A.id] = one
+    assert of(script.read(), AskWindow) == [AskWindow(A, one)]
+
+
 def test_clocks_of_instances_may_differ_by_a_little() -> None:
     script = Script(A)
     script.records[A.id] = TryRecord(NOW + 60, 1, NOW + 60, "no", NOW + 400)

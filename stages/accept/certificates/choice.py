@@ -58,6 +58,17 @@ def compile_choices(servers: Mapping[str, Server], certificates: Mapping[str, Ce
     return {name: _choice(server, certificates) for name, server in servers.items() if server.global_certificates}
 
 
+def refused_of(servers: Mapping[str, Server], certificates: Mapping[str, Certificate]) -> dict[str, str]:
+    """Those that the TLS library does not take with the keys of some server, and why."""
+    refused = {}
+    for name, certificate in certificates.items():
+        try:
+            compile_choices(servers, {name: certificate})
+        except ValueError as error:
+            refused[name] = str(error)
+    return refused
+
+
 def _choice(server: Server, certificates: Mapping[str, Certificate]) -> Choice:
     """Of several for a name, and of several defaults, the first: config/certificates.py tells which that is."""
     exact: dict[str, ssl.SSLContext] = {}

@@ -43,6 +43,11 @@ class Handed:
         """A configuration's certificates, those by ACME as they are now."""
         return {name: self._now(name, one) for name, one in certificates.items()}
 
+    def but(self, certificates: Mapping[str, Certificate]) -> Handed:
+        """The same, with pairs as these certificates have them."""
+        pairs = {name: (one.tls_cert, one.tls_key) for name, one in certificates.items() if name in self.issued and one.tls_cert}
+        return replace(self, issued=pairs)
+
     def _now(self, name: str, certificate: Certificate) -> Certificate:
         pair = self.issued.get(name) if certificate.acme else None
         return replace(certificate, tls_cert=pair[0], tls_key=pair[1]) if pair else certificate
@@ -52,9 +57,9 @@ NOTHING_YET: Final = Handed()
 
 
 class HandedOver:
-    """Follows the topic. taken: called with each value that is complete; then the publisher is told."""
+    """Follows the topic. taken: called with each value that is complete, says whether it is gone by; then the publisher is told."""
 
-    def __init__(self, context: Context, taken: Callable[[Handed], None]) -> None:
+    def __init__(self, context: Context, taken: Callable[[Handed], bool]) -> None:
         self.now = NOTHING_YET
         self._context = context
         self._taken = taken
@@ -103,7 +108,8 @@ class HandedOver:
             tuple(tickets),
         )
         self._first.set()
-        self._taken(self.now)
+        if not self._taken(self.now):
+            return  # who publishes it does not hear that clients are shown it, and looks for itself
         for member in self._context.members.of_stage(PUBLISHER):
             self._context.send(member.id, CertificatesTaken(self._context.id, self.now.version))
 

@@ -1,0 +1,495 @@
+"""The acme actor with a store of files and an authority that does as the test says: nothing holds up its loop, nothing is left open."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from functools import cache, partial
+from pathlib import Path
+from time import monotonic, sleep, time
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from pingap.bus.members import Members
+from pingap.config.model import Basic, Certificate, Snapshot
+from pingap.stages.acme import reading
+from pingap.stages.acme.actor import AcmeActor
+from pingap.stages.acme.aside import AsideWork, to_loop
+from pingap.stages.acme.authority import authority
+from pingap.stages.acme.challenged import LOOKUPS
+from pingap.stages.acme.http_proofs import HttpProofs, token_in
+from pingap.stages.acme.presenter import Challenge, NotPresented, Presenter
+from pingap.stages.acme.reading import ShelfReading
+from pingap.stages.acme.records import TryRecord, read_record
+from pingap.stages.acme.store.base import Shelf, StoreError
+from pingap.stages.acme.store.files import FileShelf
+from pingap.stages.acme.store.kept import CertificateKeeper
+from pingap.stages.acme.tls_proofs import TlsProofs
+from pingap.stages.acme.tries import Tries
+from pingap.stages.acme.wanted import Issued, WantedCertificate
+from pingap.stages.acme.words import Event, ShelfAway, ShelfRead, TryFailed, TrySucceeded, TryWasAnothers
+from pingap.stages.messages import Affinity, Answered, CertificatesTaken, Peer, Response, Routed
+from tests.acme.playbook import want
+from tests.e2e.certificate import self_signed
+from tests.kit.context import FakeContext
+from tests.kit.generations import say_config
+from tests.kit.waiting import eventually, until
+
+PREFIX = b"/.well-known/acme-challenge/"
+SID = (9 << 32) + 1
+PEER = Peer("192.0.2.7", 51234, "192.0.2.1", 80, "http", 1)
+# fmt: off
+ASKED = Routed(
+    SID, 1, Affinity(2, 3, 4), "s", PEER, b"GET", PREFIX + b"token", 11, b"a.example", b"", 0, b"", True, 0.5, b"",
+    "192.0.2.7", "", "", 0, {}, (1.0, 2.0), b"", (),
+)
+# fmt: on
+CHALLENGE = Challenge("http-01", "a.example", "token", "token.thumbprint")
+
+Step = Callable[[str], None]
+
+
+@cache
+def pair(*domains: str) -> Issued:
+    return Issued(*self_signed(*domains, days=90))
+
+
+def fault(*_: Any) -> Any:
+    raise KeyError("what nobody has thought of")
+
+
+class FakeAuthority:
+    """issue: what comes of a try."""
+
+    def __init__(self) -> None:
+        self.issue: Callable[[WantedCertificate, Presenter, Step], Issued] = lambda wanted, presenter, step: pair(*wanted.domains)
+        self.issued: list[str] = []
+        self.pause = 0.0
+        self.most_at_once = 0
+
+    def __call__(self, *_: Any) -> Any:
+        outer = self
+
+        class Made:
+            def issue(self, wanted: WantedCertificate, presenter: Presenter, step: Step) -> Issued:
+                outer.issued.append(wanted.name)
+                return outer.issue(wanted, presenter, step)
+
+            def settle(self, wanted: WantedCertificate) -> None:
+                pass
+
+            def renewal_window(self, wanted: WantedCertificate, chain: str) -> None:
+                outer.most_at_once = max(outer.most_at_once, threading.active_count())
+                sleep(outer.pause)
+
+        return Made()
+
+
+class Run:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.context = FakeContext("acme", 5)
+        self.context.members = Members.of(1, 9, [(2, "config", 0, "", "ready")])
+        self.actor = AcmeActor(self.context)
+        self.number = 0
+
+    def configure(self, **certificates: Certificate) -> None:
+        self.number += 1
+        say_config(self.context, (self.number, Snapshot(basic=Basic(acme_directory=str(self.root)), certificates=certificates), {}))
+
+    def want(self, *names: str, **more: Any) -> None:
+        self.configure(**{one: Certificate(domains=(f"{one}.example",), acme="https://authority.example/", **more) for one in names})
+
+    def said(self) -> list[str]:
+        return [message for _, message, _ in self.context.logged]
+
+    def handed(self) -> set[str]:
+        return set(self.context.published["certificates"][-1]["issued"])
+
+    def asks(self, target: bytes = PREFIX + b"token", method: bytes = b"GET", sid: int = SID) -> None:
+        self.actor.receivers()[Routed](replace(ASKED, target=target, method=method, sid=sid))
+
+    @property
+    def answers(self) -> list[tuple[int, bytes]]:
+        return [(one.status, bytes(one.body)) for _, one in self.context.sent if type(one) is Response]
+
+    @property
+    def answered(self) -> int:
+        return sum(type(one) is Answered for _, one in self.context.sent)
+
+
+@pytest.fixture
+def by(monkeypatch: pytest.MonkeyPatch) -> FakeAuthority:
+    fake = FakeAuthority()
+    monkeypatch.setattr(authority, "Authority", fake)
+    return fake
+
+
+@pytest.fixture
+async def run(tmp_path: Path, by: FakeAuthority) -> AsyncIterator[Run]:
+    run = Run(tmp_path / "acme")
+    await run.actor.start()
+    yield run
+    await run.actor.stop()
+
+
+async def test_it_is_got_stored_handed_out_and_told_and_after_a_restart_it_is_there(run: Run, by: FakeAuthority) -> None:
+    run.want("a")
+    assert run.context.is_ready, "nothing waits for an authority"
+    await eventually(lambda: run.handed() == {"a"})
+    run.context.members = Members.of(2, 9, [(9, "accept", 0, "", "ready")])
+    assert "certificate was got, and is served" not in run.said(), "accept has not said that it goes by it"
+    run.actor.receivers()[CertificatesTaken](CertificatesTaken(9, run.context.published["certificates"][-1]["version"]))
+    await eventually(lambda: "certificate was got, and is served" in run.said())
+    assert run.handed() == {"a"} and by.issued == ["a"]
+    again = Run(run.root)
+    await again.actor.start()
+    again.want("a")
+    await eventually(lambda: again.handed() == {"a"})
+    await again.actor.stop()
+    assert by.issued == ["a"]
+
+
+async def test_a_fault_in_the_library_is_told_kept_and_answered(run: Run, by: FakeAuthority) -> None:
+    by.issue = fault
+    run.want("a")
+    await eventually(lambda: "certificate could not be got" in run.said())
+    run.actor.told("cert-renew", (7, "a"))
+    await eventually(lambda: run.context.reported)
+    ((word, answer),) = run.context.reported
+    assert word == "answer" and not answer["ok"] and "KeyError" in answer["value"]
+    shelf = FileShelf(str(run.root))
+    await eventually(lambda: [read_record(shelf.get("records", id)).attempts for id in shelf.names("records")] == [2])
+
+
+async def test_a_store_that_cannot_be_used_is_told(run: Run) -> None:
+    run.root.write_text("no directory")
+    run.want("a")
+    await eventually(lambda: any("out of reach" in one for one in run.said()))
+    assert run.context.is_ready
+
+
+async def test_questions_about_renewal_do_not_take_a_thread_each(run: Run, by: FakeAuthority) -> None:
+    by.pause = 0.005
+    keeper = CertificateKeeper(FileShelf(str(run.root)))
+    names = [f"n{n}" for n in range(60)]
+    for name in names:
+        keeper.put_issued(want(name, directory="https://authority.example/").id, pair(f"{name}.example"), time())
+    before = threading.active_count()
+    run.want(*names)
+    await eventually(lambda: by.most_at_once, 20)
+    await eventually(lambda: len(run.handed()) == 60, 20)
+    assert by.most_at_once - before < 12
+
+
+# -- who asks for a proof ---------------------------------------------------------------
+
+
+async def test_every_request_below_that_path_is_answered_and_only_proofs_are_told(run: Run, by: FakeAuthority) -> None:
+    run.asks()
+    assert [status for status, _ in run.answers] == [404] and run.answered == 1, "before anything is known"
+    held = threading.Event()
+
+    def issue(wanted: WantedCertificate, presenter: Presenter, step: Step) -> Issued:
+        presenter.present(CHALLENGE)
+        held.wait(10)
+        presenter.remove(CHALLENGE)
+        return pair(*wanted.domains)
+
+    by.issue = issue
+    run.want("a", acme_challenge="http-01")
+    shelf = FileShelf(str(run.root))
+    await eventually(lambda: shelf.names("challenges"))
+    run.context.sent.clear()
+    try:
+        run.asks()
+        run.asks(PREFIX + b"token?x=1")
+        run.asks(method=b"HEAD")
+        assert run.answers == [(200, b"token.thumbprint"), (200, b"token.thumbprint"), (200, b"")]
+        for target, method in (
+            (PREFIX, b"GET"),
+            (PREFIX + b"token", b"POST"),
+            (PREFIX + b"token/", b"GET"),
+            (PREFIX + b"../token", b"GET"),
+        ):
+            run.asks(target, method)
+        run.asks(PREFIX + b"other")
+        await eventually(lambda: run.answered == 8)
+        assert [status for status, _ in run.answers[3:]] == [404] * 5
+    finally:
+        held.set()
+    await eventually(lambda: not shelf.names("challenges"))
+
+
+async def test_a_proof_of_another_instance_is_found_on_the_shelf(run: Run) -> None:
+    run.want("a")
+    HttpProofs(FileShelf(str(run.root))).present(CHALLENGE)
+    run.asks()
+    await eventually(lambda: run.answers)
+    assert run.answers == [(200, b"token.thumbprint")]
+
+
+async def test_a_shelf_that_hangs_takes_so_many_threads_and_gives_them_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.want("a")
+    await eventually(lambda: run.handed() == {"a"})
+    goes_on = threading.Event()
+
+    def anywhere(_: HttpProofs, token: str) -> str:
+        goes_on.wait(10)
+        if token == "fault":
+            raise RuntimeError("what nobody has thought of")
+        if token == "away":
+            raise StoreError("gone")
+        return ""
+
+    monkeypatch.setattr(HttpProofs, "anywhere", anywhere)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    for token in (b"fault", b"away", *[b"t"] * (LOOKUPS - 2)):
+        run.asks(PREFIX + token)
+    assert not run.answers and run.actor.held() == LOOKUPS
+    begun = monotonic()
+    run.asks(PREFIX + b"one-more")
+    assert [status for status, _ in run.answers] == [404] and monotonic() - begun < 1
+    goes_on.set()
+    await eventually(lambda: run.answered == LOOKUPS + 1)
+    assert run.actor.held() == 0
+    run.asks(PREFIX + b"t")
+    await eventually(lambda: run.answered == LOOKUPS + 2)
+
+
+@pytest.mark.parametrize(
+    ("target", "token"),
+    [
+        (PREFIX + b"aZ0-_", "aZ0-_"),
+        (PREFIX + b"a?b/c", "a"),
+        (PREFIX, ""),
+        (PREFIX + b"a/b", ""),
+        (PREFIX + b"%61", ""),
+        (PREFIX + b"a\xe9", ""),
+        (PREFIX + b"a" * 513, ""),
+        (b"http://a.example" + PREFIX + b"a", ""),
+        (b"/other", ""),
+    ],
+)
+def test_a_token_is_letters_that_name_nothing_else(target: bytes, token: str) -> None:
+    assert token_in(target) == token
+
+
+# -- threads ----------------------------------------------------------------------------
+
+
+def test_an_actor_that_stops_while_tries_are_under_way_leaves_nothing_that_raises(
+    tmp_path: Path, by: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    goes_on, ended = threading.Event(), threading.Event()
+
+    def issue(wanted: WantedCertificate, presenter: Presenter, step: Step) -> Issued:
+        goes_on.wait(10)
+        try:
+            step("challenge a.example")
+        finally:
+            ended.set()
+        raise AssertionError("it goes on although nobody wants it")
+
+    by.issue = issue
+
+    async def life() -> None:
+        run = Run(tmp_path / "acme")
+        await run.actor.start()
+        run.want("a")
+        await eventually(lambda: by.issued)
+        begun = monotonic()
+        await run.actor.stop()
+        assert monotonic() - begun < 1
+
+    asyncio.run(life())
+    goes_on.set()
+    assert ended.wait(5)
+    until(lambda: not any(one.name == "acme a" for one in threading.enumerate()), 5, "the try ends")
+    assert not raised
+
+
+async def test_what_is_for_a_loop_that_is_closed_is_dropped() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    to_loop(loop, print, "nothing")
+
+
+def test_work_aside_is_done_in_order_and_survives_one_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    done: list[int] = []
+    work = AsideWork("aside of a test")
+    for number in range(100):
+        work.do(partial(done.append, number))
+    until(lambda: len(done) == 100, 5, "all is done")
+    assert done == list(range(100))
+    work.do(fault)
+    until(lambda: not any(one.name == "aside of a test" for one in threading.enumerate()), 5, "its thread is over")
+    work.do(lambda: done.append(100))
+    until(lambda: done[-1] == 100, 5, "another goes on")
+    work.stop()
+    work.do(lambda: done.append(101))
+    until(lambda: not any(one.name == "aside of a test" for one in threading.enumerate()), 5, "it ends")
+    assert done[-1] == 100
+
+
+# -- the shelf --------------------------------------------------------------------------
+
+
+class SlowShelf(FileShelf):
+    """hangs: no answer until it is set."""
+
+    goes_on = threading.Event()
+    pauses: list[float]
+
+    def version(self) -> str:
+        self.goes_on.wait(10)
+        return super().version()
+
+    def put(self, kind: Any, name: str, value: bytes, seconds: float | None = None) -> None:
+        sleep(self.pauses.pop() if self.pauses else 0)
+        super().put(kind, name, value, seconds)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> SlowShelf:
+    shelf = SlowShelf(str(tmp_path / "acme"))
+    shelf.goes_on, shelf.pauses = threading.Event(), []
+    return shelf
+
+
+def test_of_several_records_the_last_one_stays(slow: SlowShelf) -> None:
+    slow.pauses = [0.0, 0.0, 0.1]
+    told: list[Event] = []
+    shelf = ShelfReading(slow, told.append)
+    for attempts in range(1, 30):
+        shelf.keep("a", TryRecord(attempts=attempts))
+    until(lambda: read_record(slow.get("records", "a")).attempts == 29, 5, "all are written")
+    shelf.stop()
+    assert not told
+
+
+def test_a_store_that_does_not_answer_is_told_once_and_read_as_a_whole_when_it_does(
+    slow: SlowShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "SLOW", 0.05)
+    told: list[Event] = []
+    shelf = ShelfReading(slow, told.append)
+    wanted = want("a")
+    slow.goes_on.set()
+    shelf.read([wanted], 0)
+    until(lambda: told, 5, "it is read")
+    slow.goes_on.clear()
+    for _ in range(20):
+        shelf.read([wanted], 0)
+        sleep(0.01)
+    assert [type(one) for one in told] == [ShelfRead, ShelfAway]
+    slow.goes_on.set()
+    until(lambda: len(told) >= 3, 5, "it is read again, though nothing has changed")
+    assert type(told[2]) is ShelfRead
+    shelf.stop()
+
+
+def test_what_comes_to_be_wanted_while_it_is_read_is_read_next(slow: SlowShelf) -> None:
+    told: list[Event] = []
+    shelf = ShelfReading(slow, told.append)
+    shelf.read([want("a")], 0)
+    shelf.read([want("a"), want("b")], 3)
+    slow.goes_on.set()
+    ids = {want("a").id, want("b").id}
+    until(lambda: told and isinstance(told[-1], ShelfRead) and told[-1].records.keys() == ids and told[-1].as_of == 3, 5, "both are read")
+    shelf.stop()
+
+
+# -- tries ------------------------------------------------------------------------------
+
+
+class Nobody:
+    def present(self, challenge: Challenge) -> None: ...
+    def remove(self, challenge: Challenge) -> None: ...
+
+
+def outcome(shelf: Shelf, by: FakeAuthority, seen: str = "") -> Event:
+    told: list[Event] = []
+    tries = Tries(shelf, by, lambda *_: Nobody(), told.append)
+    tries.begin(want("a"), seen)
+    ends = (TrySucceeded, TryFailed, TryWasAnothers)
+    until(lambda: told and isinstance(told[-1], ends), 5, "the try ends")
+    return told[-1]
+
+
+def test_a_try_leaves_to_another_instance_what_that_is_at(tmp_path: Path, by: FakeAuthority) -> None:
+    shelf = FileShelf(str(tmp_path / "acme"))
+    lease = shelf.lease(want("a").id, 60)
+    assert lease is not None
+    found = outcome(shelf, by)
+    assert isinstance(found, TryWasAnothers) and found.holder == lease.holder and not by.issued
+    lease.release()
+    assert isinstance(outcome(shelf, by), TrySucceeded)
+
+
+def test_a_try_takes_what_another_instance_has_got_meanwhile(tmp_path: Path, by: FakeAuthority) -> None:
+    shelf = FileShelf(str(tmp_path / "acme"))
+    CertificateKeeper(shelf).put_issued(want("a").id, pair("a.example"), time())
+    found = outcome(shelf, by)
+    assert isinstance(found, TrySucceeded) and found.is_anothers and not by.issued
+    assert isinstance(outcome(shelf, by, found.held.fingerprint), TrySucceeded) and by.issued == ["a"]
+
+
+def test_what_is_no_certificate_on_the_shelf_is_replaced(tmp_path: Path, by: FakeAuthority) -> None:
+    shelf = FileShelf(str(tmp_path / "acme"))
+    CertificateKeeper(shelf).put_issued(want("a").id, Issued("nonsense", "nonsense"), time())
+    assert isinstance(outcome(shelf, by), TrySucceeded) and by.issued == ["a"]
+
+
+def test_what_the_library_of_tls_does_not_take_is_not_stored(tmp_path: Path, by: FakeAuthority) -> None:
+    by.issue = lambda *_: Issued(pair("a.example").cert, pair("b.example").key)
+    shelf = FileShelf(str(tmp_path / "acme"))
+    found = outcome(shelf, by)
+    assert isinstance(found, TryFailed) and "not taken by the TLS library" in found.reason
+    assert not shelf.names("certificates") and "PRIVATE" not in found.reason
+
+
+# -- proofs over TLS --------------------------------------------------------------------
+
+
+def test_a_name_has_one_proof_at_a_time_and_nobody_takes_away_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, Issued] = {}
+
+    def show(name: str, proof: Issued, seen: threading.Event) -> None:
+        assert name not in shown
+        shown[name] = proof
+        seen.set()
+
+    def hide(name: str) -> None:
+        del shown[name]
+
+    proofs = TlsProofs(show, hide)
+    one = CHALLENGE._replace(kind="tls-alpn-01")
+    other = one._replace(key_authorization="other.thumbprint")
+    proofs.present(one)
+    proofs.remove(other)
+    assert shown
+    waiting = threading.Thread(target=proofs.present, args=(other,))
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    before = shown["a.example"]
+    proofs.remove(one)
+    waiting.join(5)
+    assert not waiting.is_alive() and shown["a.example"] != before
+    monkeypatch.setattr("pingap.stages.acme.tls_proofs.TURN", 0.01)
+    with pytest.raises(NotPresented, match="another certificate"):
+        proofs.present(one)
+
+
+def test_a_proof_that_is_not_shown_everywhere_is_said_not_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pingap.stages.acme.tls_proofs.TAKING", 0.01)
+    proofs = TlsProofs(lambda *_: None, lambda _: None)
+    with pytest.raises(NotPresented, match="not every accept process"):
+        proofs.present(CHALLENGE._replace(kind="tls-alpn-01"))
