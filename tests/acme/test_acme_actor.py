@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from time import monotonic, sleep, time
@@ -194,7 +194,7 @@ async def test_every_request_below_that_path_is_answered_and_only_proofs_are_tol
     held = threading.Event()
 
     def issue(wanted: WantedCertificate, presenter: Presenter, step: Step) -> Issued:
-        presenter.present(CHALLENGE)
+        presenter.present([CHALLENGE])
         held.wait(10)
         presenter.remove(CHALLENGE)
         return pair(*wanted.domains)
@@ -226,7 +226,7 @@ async def test_every_request_below_that_path_is_answered_and_only_proofs_are_tol
 
 async def test_a_proof_of_another_instance_is_found_on_the_shelf(run: Run) -> None:
     run.want("a")
-    HttpProofs(FileShelf(str(run.root))).present(CHALLENGE)
+    HttpProofs(FileShelf(str(run.root))).present([CHALLENGE])
     run.asks()
     await eventually(lambda: run.answers)
     assert run.answers == [(200, b"token.thumbprint")]
@@ -410,8 +410,9 @@ def test_what_comes_to_be_wanted_while_it_is_read_is_read_next(slow: SlowShelf) 
 
 
 class Nobody:
-    def present(self, challenge: Challenge) -> None: ...
+    def present(self, challenges: Sequence[Challenge]) -> None: ...
     def remove(self, challenge: Challenge) -> None: ...
+    def close(self) -> None: ...
 
 
 def outcome(shelf: Shelf, by: FakeAuthority, seen: str = "") -> Event:
@@ -472,10 +473,10 @@ def test_a_name_has_one_proof_at_a_time_and_nobody_takes_away_anothers(monkeypat
     proofs = TlsProofs(show, hide)
     one = CHALLENGE._replace(kind="tls-alpn-01")
     other = one._replace(key_authorization="other.thumbprint")
-    proofs.present(one)
+    proofs.present([one])
     proofs.remove(other)
     assert shown
-    waiting = threading.Thread(target=proofs.present, args=(other,))
+    waiting = threading.Thread(target=proofs.present, args=([other],))
     waiting.start()
     waiting.join(0.05)
     assert waiting.is_alive()
@@ -485,11 +486,11 @@ def test_a_name_has_one_proof_at_a_time_and_nobody_takes_away_anothers(monkeypat
     assert not waiting.is_alive() and shown["a.example"] != before
     monkeypatch.setattr("pingap.stages.acme.tls_proofs.TURN", 0.01)
     with pytest.raises(NotPresented, match="another certificate"):
-        proofs.present(one)
+        proofs.present([one])
 
 
 def test_a_proof_that_is_not_shown_everywhere_is_said_not_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pingap.stages.acme.tls_proofs.TAKING", 0.01)
     proofs = TlsProofs(lambda *_: None, lambda _: None)
     with pytest.raises(NotPresented, match="not every accept process"):
-        proofs.present(CHALLENGE._replace(kind="tls-alpn-01"))
+        proofs.present([CHALLENGE._replace(kind="tls-alpn-01")])
