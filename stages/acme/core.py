@@ -128,6 +128,8 @@ class AcmeCore:
         """By id."""
         self._currents = CurrentCertificates()
         self._records: dict[str, TryRecord] = {}
+        self._tried_by: set[tuple[str, str]] = set()
+        """Ids, each with the means that it was tried by here. Instances whose means differ do not spur each other on for ever."""
         """By id: those that were looked for on the shelf."""
         self._suggestions = Suggestions()
         self._holds: dict[str, float] = {}
@@ -338,7 +340,8 @@ class AcmeCore:
         left = max(held.not_after - now, 0.0) if held else 0.0
         retry_at = min(event.retry_at, now + LONGEST_WORD) if event.retry_at is not None else None
         at = next_try(now, attempts, left, life, retry_at, event.is_final, share_of(f"{id}{attempts}"))
-        self._keep(id, structs.replace(record, at=now, attempts=attempts, failed_at=now, error=event.reason, next_try=at))
+        failed = structs.replace(record, at=now, attempts=attempts, failed_at=now, error=event.reason, next_try=at)
+        self._keep(id, structs.replace(failed, word=retry_at or 0.0, means=event.wanted.means))
         if event.is_limit:
             self._holds[event.wanted.directory] = now + min(max((retry_at or now + HOLD) - now, LEAST_HOLD), HOLD)
         fields = {"certificate": event.wanted.name, "reason": event.reason, "attempts": attempts, "next_try": _date(at)}
@@ -444,6 +447,7 @@ class AcmeCore:
                 self._out.append(AskWindow(wanted, held))
             if self._has_room(wanted) and now >= self._try_at(course):
                 self._tries[wanted.id] = _Try(wanted)
+                self._tried_by.add((wanted.id, wanted.means))
                 self._out.append(BeginTry(wanted, held.fingerprint if held else ""))
 
     def _is_idle(self, course: _Course) -> bool:
@@ -464,7 +468,9 @@ class AcmeCore:
             return 0.0
         due = self.due(course.wanted.name)
         record = self._records.get(course.wanted.id, NO_RECORD)
-        put_off = record.next_try if record.failed_at <= self._now + SKEW else 0.0
+        wanted = course.wanted
+        is_new = bool(record.means) and record.means != wanted.means and (wanted.id, wanted.means) not in self._tried_by
+        put_off = (record.word if is_new else record.next_try) if record.failed_at <= self._now + SKEW else 0.0
         return max(due.at if due else 0.0, put_off, course.not_before, self._holds.get(course.wanted.directory, 0.0))
 
     def next_moment(self, now: float) -> float | None:

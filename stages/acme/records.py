@@ -18,6 +18,10 @@ class TryRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     """Why the last one failed."""
     next_try: float = 0.0
+    word: float = 0.0
+    """Before which the authority does not want to be asked, however."""
+    means: str = ""
+    """`WantedCertificate.means` of the last one that failed: with others it is tried at once."""
     got_at: float = 0.0
     """When one came of it last."""
     got_before: float = 0.0

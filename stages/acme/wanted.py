@@ -55,6 +55,13 @@ class WantedCertificate:
         shown = _UNSAFE.sub("_", self.domains[0].replace("*.", "any.")) if self.domains else "none"
         return f"{shown[:80]}-{sha256(told.encode()).hexdigest()[:16]}"
 
+    @property
+    def means(self) -> str:
+        """All that is not in `id` and may be why it could not be got: who has changed one of these wants to see whether it helped."""
+        told = (self.challenge, self.email, self.eab_kid, self.eab_hmac_key, self.authority_ca)
+        dns = (self.dns.provider, self.dns.service_url, *self.dns.servers)
+        return sha256("\0".join((*told, *dns)).encode()).hexdigest()[:16]
+
 
 class Issued(NamedTuple):
     """What an authority has issued."""

@@ -7,10 +7,12 @@ from time import process_time
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from pingap.stages.acme.core import ANOTHERS, AT_ONCE, BY_HAND_AT_ONCE, HOLD, LONGEST_WORD, LOOKS, SWITCHED_OFF, TAKING
 from pingap.stages.acme.due import APART
 from pingap.stages.acme.records import TryRecord
+from pingap.stages.acme.wanted import DnsAccess
 from pingap.stages.acme.words import (
     AskWindow,
     BeginTry,
@@ -138,6 +140,31 @@ def test_what_fails_is_tried_again_later_and_later_and_told_once() -> None:
     assert 240 <= pauses[0] <= 300 and pauses == sorted(pauses) and 4.5 * HOUR < pauses[-1] <= 6 * HOUR
     script.served(A, held("a.example", at=script.now))
     assert script.core.record("a").attempts == 0 and script.core.record("a").error == ""
+
+
+@pytest.mark.parametrize(
+    "change", [{"eab_kid": "x", "eab_hmac_key": "y"}, {"email": "a@b.example"}, {"dns": DnsAccess(service_url="?token=x")}]
+)
+def test_who_changes_what_may_be_why_it_failed_sees_at_once_whether_it_helped(change: dict[str, Any]) -> None:
+    script = Script(A)
+    script.begin()
+    script.fail(A, is_final=True)
+    other = want("a", **change)
+    assert tried(script.on(WishesChanged({"a": other}, {}))) == ["a"]
+    script.fail(other, is_final=True)
+    assert not tried(script.later(HOUR))
+    # Two instances that are set up differently, and write down their failures in turns, are not at it all the time.
+    record = script.core.record("a")
+    script.records[A.id] = structs.replace(record, means=A.means, at=record.at + 1)
+    assert not tried(script.read())
+
+
+def test_a_change_does_not_go_before_the_authoritys_word() -> None:
+    script = Script(A)
+    script.begin()
+    script.fail(A, retry_at=NOW + HOUR)
+    assert not tried(script.on(WishesChanged({"a": want("a", email="a@b.example")}, {})))
+    assert tried(script.later(HOUR)) == ["a"]
 
 
 def test_failing_is_loud_when_nothing_is_served_or_little_time_is_left() -> None:

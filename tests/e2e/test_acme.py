@@ -112,7 +112,7 @@ def test_when_it_is_switched_off_what_there_is_is_served_and_nothing_is_got(town
 
 
 def test_a_proxy_without_a_file_gets_one_for_its_domains(town: AcmeTown, shared_origin: Origin, tmp_path: Path) -> None:
-    env = {"SSL_CERT_FILE": str(town.ca), "HOME": str(tmp_path)}
+    env = {"SSL_CERT_FILE": str(town.ca), "HOME": str(tmp_path), "STATE_DIRECTORY": ""}
     flags = (f"--upstream=127.0.0.1:{shared_origin.port}", "--domain=quick.test,www.quick.test", f"--acme={town.pebble.directory}")
     with Pingap(None, "colocated", up=(*flags, f"--addr=127.0.0.1:{town.pebble.tls_port}"), env=env, port=town.pebble.tls_port) as proxy:
         town.wait_shown("www.quick.test")
