@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -17,11 +18,13 @@ def server_name(data: bytes) -> bytes | None:
     return None if found is None else found.name
 
 
-def hello(name: str | None = "site.example", newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
+def hello(name: str | None = "site.example", newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, protocols: Sequence[str] = ()) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.maximum_version = newest
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
         context.wrap_bio(incoming, outgoing, False, name).do_handshake()
@@ -71,3 +74,20 @@ def test_what_is_no_hello_names_nobody_and_breaks_nothing(noise: bytes, at: int)
     whole = hello()
     found = server_name(whole[:5] + (whole[5 : 5 + at] + noise + whole[5 + at + len(noise) :])[: len(whole) - 5])
     assert found is None or isinstance(found, bytes)
+
+
+@pytest.mark.parametrize(
+    ("protocols", "is_acme"),
+    [
+        (["acme-tls/1"], True),
+        (["acme-tls/1", "h2"], False),
+        (["h2", "acme-tls/1"], False),
+        (["http/1.1"], False),
+        (["acme-tls/2"], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_who_offers_nothing_but_the_proof_is_an_authority(protocols: list[str], is_acme: bool, newest: ssl.TLSVersion) -> None:
+    found = hello_of(hello(newest=newest, protocols=protocols))
+    assert found is not None and (found.name, found.is_acme) == (b"site.example", is_acme)
