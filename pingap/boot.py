@@ -44,6 +44,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
 
     setproctitle("pingap: supervisor")
     ignore_wishes()
+    code = FAILED
     try:
         limits.try_threads()
         with asyncio.Runner() as runner:
@@ -55,7 +56,7 @@ def up(launch: Launch, run_dir: RunDir, spawner: SpawnerHandle, face: Face) -> i
         return FAILED
     finally:
         spawner.close()
-        run_dir.release()
+        run_dir.release(is_restart=code == AGAIN)
     if code == AGAIN:
         os.environ.update(launch.service.environment())
         os.environ[rundir.VARIABLE] = run_dir.path  # as another user it would choose another one

@@ -2,6 +2,7 @@
 
 pid       the supervisor's process id, under an exclusive flock for as long as it lives
 current   a link to the directory of the instance that serves (pingap/instance_dir.py): `current/control`, `current/events.pub`
+*.last    what the acme stage goes on with after a restart or an upgrade (stages/acme/run_dir_file.py)
 cache     what the cache keeps in memory, where the run dir is in memory (stages/plugins/cache/store/memory_place.py)
 upgrade   the socket at which that instance hands over to the next one (pingap/succession/handover.py)
 
@@ -43,6 +44,9 @@ UPGRADE: Final = "upgrade"
 
 FILES: Final = ("pid", CURRENT, UPGRADE)
 """What an instance leaves there besides its own directory."""
+
+KEPT: Final = ("tickets.last", "staples.last")
+"""What a restart finds again."""
 
 LOCK_PATIENCE: Final = 0.5
 """Seconds for which a held lock is tried again: a command that only looks holds it for a moment."""
@@ -420,15 +424,15 @@ class RunDir:
         """Writes down which processes belong to this instance."""
         self.own.record(pids)
 
-    def release(self) -> None:
-        """Leaves nothing behind but the empty directory."""
+    def release(self, is_restart: bool = False) -> None:
+        """Leaves nothing behind but the empty directory, and what a restart goes on with."""
         self.own.release()
         if self._is_ours:
             self.clear()  # an upgrade that was under way
             remove_memory(self.path)
         with suppress(OSError):
             if self._is_ours and _is_same(self.path, self._directory):  # else it is not ours any more
-                for name in FILES:
+                for name in FILES if is_restart else FILES + KEPT:
                     with suppress(FileNotFoundError):
                         os.unlink(os.path.join(self.path, name))
         self._let_go()

@@ -18,6 +18,7 @@ from pingap.bus.repeats import Repeats
 from pingap.config.home import default_directory
 from pingap.config.model import Certificate, Server, Snapshot
 from pingap.config.problems import ConfigRefused
+from pingap.config.storage.etcd.address import is_etcd
 from pingap.observability.notices import TLS_VALIDITY
 from pingap.stages.acme.answering import CertificateQuestions
 from pingap.stages.acme.aside import AsideWork, to_loop
@@ -35,6 +36,7 @@ from pingap.stages.acme.statuses import IssuingFacts, KnownCertificate, used_by,
 from pingap.stages.acme.store.base import Shelf
 from pingap.stages.acme.store.places import shelf_of
 from pingap.stages.acme.ticket_keeper import TicketKeeper
+from pingap.stages.acme.ticket_places import InRunDir, OnShelf, TicketPlace
 from pingap.stages.acme.tls_proofs import TlsProofs
 from pingap.stages.acme.tries import Tries, held_of
 from pingap.stages.acme.wanted import Issued, WantedCertificate
@@ -120,7 +122,8 @@ class AcmeActor(OfStreams):
         """Who waits for a certificate."""
         self._expiries = Expiries()
         self._stapler = Stapler(context, self._stapled)
-        self._tickets = TicketKeeper(context, self._shelf_for_tickets, self._ticket_secrets_changed)
+        self._tickets_on_shelf: OnShelf | None = None
+        self._tickets = TicketKeeper(context, self._place_of_tickets, self._ticket_secrets_changed)
         self._shelf: Shelf | None = None
         """Opened when there is something to be stored."""
         self._reading: ShelfReading
@@ -296,10 +299,15 @@ class AcmeActor(OfStreams):
         self._hand_over.staples = staples
         self._change_soon()
 
-    def _shelf_for_tickets(self) -> Shelf:
-        """Of its own: what is wrong with it concerns no certificate. Raises StoreError, ConfigRefused."""
-        directory = self._asked.directory if self._asked is not None else ""
-        return shelf_of(self.context.settings.get("source"), directory or default_directory(), self._warn)
+    def _place_of_tickets(self) -> TicketPlace:
+        """On a shelf of its own (what is wrong with it concerns no certificate) where there is one anyway. Raises ConfigRefused."""
+        asked, source = self._asked, self.context.settings.get("source")
+        assert asked is not None
+        if (source is not None and is_etcd(source)) or any(one.acme for one in asked.certificates.values()):
+            if self._tickets_on_shelf is None:
+                self._tickets_on_shelf = OnShelf(shelf_of(source, asked.directory or default_directory(), self._warn))
+            return self._tickets_on_shelf
+        return InRunDir(self.context.run_dir)
 
     def _ticket_secrets_changed(self, secrets: tuple[bytes, ...]) -> None:
         self._hand_over.tickets = secrets

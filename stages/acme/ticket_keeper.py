@@ -1,4 +1,4 @@
-"""Keeps the secret of session tickets on the shelf: what tickets.py decides is done here, in threads."""
+"""Keeps the secret of session tickets: what tickets.py decides is done here, in threads, at a place of ticket_places.py."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from typing import Final
 from pingap.bus.actor import Context
 from pingap.config.problems import ConfigRefused
 from pingap.stages.acme.aside import to_loop
-from pingap.stages.acme.store.base import Shelf, StoreError
-from pingap.stages.acme.tickets import NAME, SECRET, TicketSecrets
+from pingap.stages.acme.store.base import StoreError
+from pingap.stages.acme.ticket_places import TicketPlace
+from pingap.stages.acme.tickets import SECRET, TicketSecrets
 
 LOOK: Final = 10.0
 """Seconds between two looks at whether it is time, or another instance has made one."""
 
 
 class TicketKeeper:
-    """Of the acme stage. open: gives the shelf, in a thread. changed: called with all secrets, the newest first, when they are others."""
+    """Of the acme stage.
 
-    def __init__(self, context: Context, open: Callable[[], Shelf], changed: Callable[[tuple[bytes, ...]], None]) -> None:
+    place: gives where it is kept now, in a thread; a reload may move it. changed: called with all secrets, the newest first, when
+    they are others.
+    """
+
+    def __init__(self, context: Context, place: Callable[[], TicketPlace], changed: Callable[[tuple[bytes, ...]], None]) -> None:
         self._context = context
-        self._open = open
+        self._place = place
         self._changed = changed
         self._decides: Final = TicketSecrets()
         """Of one thread at a time."""
-        self._shelf: Shelf | None = None
         self._secrets: tuple[bytes, ...] = ()
         self._reason = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -51,22 +55,24 @@ class TicketKeeper:
     def _look_aside(self, loop: asyncio.AbstractEventLoop) -> None:
         reason, now = "", time()
         try:
-            self._look_at_shelf(now)
+            self._look_there(now)
         except (StoreError, ConfigRefused) as error:
             reason = str(error)
         except Exception as error:  # a thread that dies would end the change of secrets for good
             reason = f"a fault of pingap: {error!r}"
-        if self._decides.is_due(now):  # the shelf is away
+        if self._decides.is_due(now):  # the place is away
             self._decides.rotate(token_bytes(SECRET), now)
         to_loop(loop, self._looked, self._decides.secrets, reason)
 
-    def _look_at_shelf(self, now: float) -> None:
+    def _look_there(self, now: float) -> None:
         """Raises StoreError, ConfigRefused."""
-        if self._shelf is None:
-            self._shelf = self._open()
-        self._decides.found(self._shelf.get("tickets", NAME), now)
+        place = self._place()
+        packed = place.read()
+        self._decides.found(packed, now)
         if self._decides.is_due(now):
-            self._shelf.put("tickets", NAME, self._decides.rotate(token_bytes(SECRET), now))
+            place.write(self._decides.rotate(token_bytes(SECRET), now))
+        elif packed is None:  # it is another place than before, or somebody has tidied up
+            place.write(self._decides.packed())
 
     def _looked(self, secrets: tuple[bytes, ...], reason: str) -> None:
         if self._is_stopped:

@@ -1,4 +1,4 @@
-"""Decides which secret session tickets are made of, and when there is another: kept on the shelf, so that it outlives a restart.
+"""Decides which secret session tickets are made of, and when there is another: kept, so that it outlives a restart.
 
 Whoever has a secret can read what he has recorded of sessions under its tickets (TLS 1.2; RFC 5077 section 5.5), so each is used
 for twelve hours and kept no longer. At the change every client that comes back has one whole handshake.
@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgpack
 
 NAME: Final = "secret"
-"""Under which it is on the shelf, of the kind "tickets"."""
+"""Under which it is on a shelf, of the kind "tickets"."""
 
 SECRET: Final = 32
 """Bytes of one, from `secrets.token_bytes`."""
@@ -25,14 +25,14 @@ AHEAD: Final = 3600.0
 
 
 class TicketSecrets:
-    """Of an instance, or of all that share a shelf: what is on it counts, whoever has put it there. Times are Unix seconds."""
+    """Of an instance, or of all that share a shelf: what is kept counts, whoever has put it there. Times are Unix seconds."""
 
     def __init__(self) -> None:
         self._secret = b""
         self._at = 0.0
 
     def found(self, packed: bytes | None, now: float) -> bool:
-        """Takes over what is on the shelf; None: nothing is. Whether what is to be published has changed.
+        """Takes over what is kept; None: nothing is. Whether what is to be published has changed.
 
         What cannot be read, or is too old, is as nothing.
         """
@@ -44,14 +44,18 @@ class TicketSecrets:
         return has_changed
 
     def is_due(self, now: float) -> bool:
-        """There has to be another. First the shelf is looked at once more (`found`): another instance may have made one."""
+        """There has to be another. First it is looked once more at what is kept (`found`): another instance may have made one."""
         return not self._secret or not -AHEAD <= now - self._at < ROTATION
 
     def rotate(self, fresh: bytes, now: float) -> bytes:
-        """Takes `fresh`, of SECRET bytes; what is to be put on the shelf. Where that fails it is used all the same."""
+        """Takes `fresh`, of SECRET bytes; what is to be kept. Where that fails it is used all the same."""
         assert len(fresh) == SECRET
         self._secret, self._at = fresh, now
-        packed: bytes = msgpack.packb({"at": now, "secret": fresh})
+        return self.packed()
+
+    def packed(self) -> bytes:
+        """The one there is, as it is kept."""
+        packed: bytes = msgpack.packb({"at": self._at, "secret": self._secret})
         return packed
 
     def next_at(self, now: float) -> float:

@@ -96,6 +96,34 @@ def test_one_that_was_revoked_is_told_loudly_and_what_was_stapled_is_taken_back(
 
 
 @pytest.mark.processes
+def test_another_life_goes_on_with_what_is_still_to_be_believed(authority: OcspAuthority) -> None:
+    cert, chain, _ = authority.issue(NAMED, must_staple=True)
+    now = time.time()
+    core = serving(chain)
+    with authority.openssl(cert) as url:
+        asked(core, now, url)
+    staples = core.staples(now)
+    assert staples
+    for kept, when, is_good in (
+        (staples, now + 60, True),
+        (staples, now + 3 * DAY, False),
+        (dict.fromkeys(staples, b"x"), now, False),
+        (dict.fromkeys(["another"], *staples.values()), now, False),
+    ):
+        again = OcspCore()
+        again.recall(kept)
+        assert again.serve({"c0": chain}, when) == ()
+        assert (again.staples(when) == staples) is is_good
+        assert bool(list(again.due(when))) is not is_good, "what is good is asked about in the middle of its time"
+    again = OcspCore()
+    again.recall(staples)
+    again.serve({"c0": chain}, now)
+    again.serve({}, now)
+    again.serve({"c0": chain}, now)
+    assert again.staples(now) == {}, "it is recalled once: what was heard since is newer"
+
+
+@pytest.mark.processes
 def test_one_that_the_responder_does_not_know_gets_no_staple(authority: OcspAuthority) -> None:
     _, chain, _ = authority.issue(NAMED)
     core = serving(chain)

@@ -7,12 +7,13 @@ import signal
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from pingap.stages.acme.store.files import FileShelf
-from pingap.stages.acme.tickets import NAME, TicketSecrets
+from pingap.stages.acme.ticket_places import FILE, InRunDir
+from pingap.stages.acme.tickets import TicketSecrets
 from tests.acme.responders import OcspAuthority
 from tests.e2e.harness import Pingap, site
 from tests.e2e.origins import Origin
@@ -44,7 +45,7 @@ def replicas(shared_origin: Origin, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def secret_of(pingap: Pingap) -> Path:
-    return Path(pingap.env["STATE_DIRECTORY"]) / "acme" / "tickets" / NAME
+    return pingap.run_dir / FILE
 
 
 def settle(pingap: Pingap, context: ssl.SSLContext) -> ssl.SSLSession:
@@ -70,17 +71,18 @@ def test_sessions_go_on_over_replicas_their_restart_and_that_of_pingap(replicas:
         os.kill(pid, signal.SIGKILL)
     until(lambda: len({row.pid for row in replicas.replicas("accept")} - before) == 2, 10, "both are back")
     until(lambda: all(resumes(replicas.port, context, session) for _ in range(8)), 10, "their successors take it")
-    assert replicas.command("restart", timeout=40).returncode == 0
-    until(lambda: all(resumes(replicas.port, context, session) for _ in range(8)), 10, "so does another run")
+    for command in ("restart", "upgrade"):
+        assert replicas.command(command, timeout=40).returncode == 0
+        until(lambda: all(resumes(replicas.port, context, session) for _ in range(8)), 10, f"so do those after {command}")
 
 
 @pytest.mark.slow
 def test_under_another_secret_old_sessions_cost_a_whole_handshake_and_no_error(replicas: Pingap) -> None:
     context = trusting()
     session = settle(replicas, context)
-    shelf = FileShelf(str(secret_of(replicas).parent.parent))
     assert oct(secret_of(replicas).stat().st_mode)[-3:] == "600"
-    shelf.put("tickets", NAME, TicketSecrets().rotate(os.urandom(32), time.time()))  # as another instance would
+    assert not os.path.exists(replicas.env["STATE_DIRECTORY"]), "who has no certificate by ACME has no directory for them"
+    InRunDir(str(replicas.run_dir / "current")).write(TicketSecrets().rotate(os.urandom(32), time.time()))
     until(lambda: not any(resumes(replicas.port, context, session) for _ in range(8)), 25, "it is taken no more")
     settle(replicas, context)
 
@@ -109,3 +111,29 @@ def test_a_staple_is_given_to_who_asks_and_none_once_it_was_revoked(shared_origi
     with authority.openssl(cert, port=port, revoked=True), Pingap(config) as pingap:
         pingap.wait_output(r"ERROR +acme\.0 the certificate was revoked by its authority", 15)
         assert "OCSP response: no response sent" in s_client(pingap.port, "-status", "-CAfile", ca)
+
+
+@pytest.mark.slow
+def test_a_staple_outlives_the_acme_stage_and_pingap_though_nobody_answers_any_more(shared_origin: Origin, tmp_path: Path) -> None:
+    authority = OcspAuthority(tmp_path / "authority")
+    port = free_port()
+    cert, chain, private = authority.issue(f"http://127.0.0.1:{port}/", must_staple=True)
+    more = f"[certificates.a]\ntls_cert = '''{chain}'''\ntls_key = '''{private}'''\n"
+    ca = str(authority.root / "ca.pem")
+    with ExitStack() as stack, ExitStack() as answering:
+        answering.enter_context(authority.openssl(cert, port=port))
+        pingap = stack.enter_context(Pingap(site([shared_origin.port], server="global_certificates = true", more=more)))
+
+        def is_stapled() -> bool:
+            return "Cert Status: good" in s_client(pingap.port, "-status", "-CAfile", ca)
+
+        until(is_stapled, 20, "it is stapled")
+        answering.close()
+        old = pingap.pid("acme")
+        os.kill(old, signal.SIGKILL)
+        pingap.wait_restarted("acme", old)
+        for _ in range(20):
+            assert is_stapled()
+            time.sleep(0.1)  # the new one reads, asks in vain and hands over meanwhile
+        assert pingap.command("restart", timeout=40).returncode == 0
+        assert all(is_stapled() for _ in range(10))

@@ -288,6 +288,15 @@ def test_only_the_run_dir_itself_is_taken_over(path: Path) -> None:
     held.release()
 
 
+def test_what_a_restart_goes_on_with_is_left_there_and_a_stop_leaves_nothing(path: Path) -> None:
+    for is_restart, left in ((True, {"tickets.last", "staples.last"}), (False, set())):
+        held = RunDir(str(path))
+        for name in ("tickets.last", "staples.last"):
+            (path / name).write_text("x")
+        held.release(is_restart)
+        assert set(os.listdir(path)) == left
+
+
 def test_a_link_in_the_place_of_a_keepsake_is_not_followed(path: Path) -> None:
     old = RunDir(str(path))
     (path / "secret").write_text("not for you")

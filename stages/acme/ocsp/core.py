@@ -72,6 +72,12 @@ class OcspCore:
         """Chains that are served → what is to be asked about them, if anything."""
         self._has_to: set[str] = set()
         """Digests of those that demand it."""
+        self._recalled: dict[str, bytes] = {}
+        """By digest: responses of another life."""
+
+    def recall(self, staples: Mapping[str, bytes]) -> None:
+        """What `staples` has said in another life. Each is believed as if it had just come, when its certificate is served first."""
+        self._recalled = dict(staples)
 
     def serve(self, chains: Mapping[str, str], now: float) -> tuple[OcspTelling, ...]:
         """These are served, and no others: name of the section → PEM, the server's own certificate first."""
@@ -92,12 +98,27 @@ class OcspCore:
                 continue
             leaf = question.leaf
             others = kept[leaf].question.names if leaf in kept else ()
-            asked = kept.get(leaf) or self._asked.get(leaf) or _StapleState(question, leaf in self._has_to, now)
+            asked = kept.get(leaf) or self._asked.get(leaf) or self._begun(question, now)
             asked.question = replace(question, names=(*others, *sections))
             kept[leaf] = asked
         self._asked, self._served = kept, served
         self._has_to &= kept.keys()
         return tuple(tellings)
+
+    def _begun(self, question: OcspQuestion, now: float) -> _StapleState:
+        leaf = question.leaf
+        state = _StapleState(question, leaf in self._has_to, now)
+        der = self._recalled.pop(leaf, b"")
+        if not der:
+            return state
+        try:
+            answer = believed(question, der, now)
+        except BadOcspAnswer:  # it has ended since
+            return state
+        if answer.status == "good":
+            state.der, state.until, state.since, state.status = der, answer.until, answer.since, answer.status
+            state.ask_at = now + _pause(answer, leaf, now)
+        return state
 
     def _looked_at(self, chain: str, names: tuple[str, ...]) -> tuple[OcspQuestion | None, list[OcspTelling]]:
         from cryptography import x509

@@ -1,4 +1,8 @@
-"""Asks responders in threads, as core.py decides, and hands on what is to be stapled."""
+"""Asks responders in threads, as core.py decides, and hands on what is to be stapled.
+
+The run dir has it, too, so that after a restart of this stage, or of pingap, no client goes without while responders are asked
+again: a certificate that demands a staple would be refused.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,13 @@ from pingap.bus.actor import Context
 from pingap.stages.acme.ocsp.core import OcspCore, OcspTelling
 from pingap.stages.acme.ocsp.fetching import OcspUnreachable, ask
 from pingap.stages.acme.ocsp.question import OcspQuestion
+from pingap.stages.acme.run_dir_file import RunDirFile
 
 LOOK: Final = 60.0
 """Seconds between two looks at the most: Unix time may jump."""
+
+KEPT: Final = "staples.last"
+"""In the run dir."""
 
 
 class Stapler:
@@ -25,11 +33,16 @@ class Stapler:
         self._changed = changed
         self._core = OcspCore()
         self._staples: dict[str, bytes] = {}
+        self._file = RunDirFile(context.run_dir, KEPT)
+        self._has_begun = False
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopped = False
 
     def serve(self, chains: Mapping[str, str]) -> None:
         """These are served, and no others: name of the section → PEM, the server's own certificate first."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._core.recall(self._kept())
         self._say(self._core.serve(chains, time()))
         self._look()
 
@@ -51,11 +64,26 @@ class Stapler:
         staples = self._core.staples(now)
         if staples != self._staples:
             self._staples = staples
+            self._keep()
             self._changed(staples)
         if self._timer is not None:
             self._timer.cancel()
         moment = self._core.next_at(now)
         self._timer = None if moment is None else self._context.loop.call_later(max(0.1, min(moment - now, LOOK)), self._look)
+
+    def _kept(self) -> dict[str, bytes]:
+        try:
+            found = self._file.read()
+        except OSError as error:
+            self._context.log("warn", f"{KEPT} of the run dir cannot be used", error=str(error))
+            return {}
+        return {leaf: der for leaf, der in found.items() if isinstance(der, bytes)} if isinstance(found, dict) else {}
+
+    def _keep(self) -> None:
+        try:
+            self._file.write(self._staples)
+        except OSError as error:
+            self._context.log("warn", f"{KEPT} cannot be written; a restart would need it", error=str(error))
 
     def _ask(self, question: OcspQuestion, url: str) -> None:
         """In a thread."""
