@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import ssl
 import tempfile
 from dataclasses import replace
@@ -10,8 +11,10 @@ from datetime import timedelta
 import pytest
 
 from pingap.config.model import Certificate, Server
+from pingap.stages.accept.certificates import openssl, openssl_trial
 from pingap.stages.accept.certificates.choice import Choice, compile_choices
 from pingap.stages.accept.certificates.chooser import Chooser
+from pingap.stages.accept.certificates.openssl_trial import usable
 from pingap.stages.client_hello import Hello
 from tests.e2e.certificate import self_signed
 from tests.kit.identities import CLIENT, SERVER, Identity, alone, root
@@ -231,3 +234,72 @@ def test_with_a_secret_for_tickets_who_was_known_goes_on_and_no_further_than_the
     assert Handshake(replicas[1], context, session=session).client.session_reused
     replicas[1].use_secrets([b"t" * 32])
     assert not Handshake(replicas[1], context, session=session).client.session_reused
+
+
+def named_by(begun: ssl.SSLContext, version: str, name: str | None) -> list[bytes]:
+    """The names of authorities, DER, that a client is told when it is asked for its certificate."""
+    calls, reason = usable()
+    assert calls is not None, reason
+    library = calls.library
+    library.SSL_CTX_set_cert_cb.argtypes, library.SSL_CTX_set_cert_cb.restype = (ctypes.c_void_p, ASKED, ctypes.c_void_p), None
+    library.SSL_get0_peer_CA_list.argtypes, library.SSL_get0_peer_CA_list.restype = (ctypes.c_void_p,), ctypes.c_void_p
+    found: list[bytes] = []
+
+    def asked(tls: int, _: int) -> int:
+        names = library.SSL_get0_peer_CA_list(tls)
+        for at in range(max(0, library.OPENSSL_sk_num(names))):
+            one = library.OPENSSL_sk_value(names, at)
+            out = ctypes.create_string_buffer(library.i2d_X509_NAME(one, None))
+            library.i2d_X509_NAME(one, ctypes.byref(ctypes.c_void_p(ctypes.addressof(out))))
+            found.append(out.raw)
+        return 1
+
+    context, callback = client(OURS, version), ASKED(asked)
+    library.SSL_CTX_set_cert_cb(calls.pointer_of(context), callback, None)
+
+    class Begun(Chooser):
+        def __init__(self) -> None:
+            pass
+
+        def context_for(self, hello: Hello, address: str = "") -> ssl.SSLContext:
+            return begun
+
+    Handshake(Begun(), context, name)
+    return found
+
+
+ASKED = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def subject(identity: Identity) -> bytes:
+    return identity.certificate.subject.public_bytes()
+
+
+@versions
+@pytest.mark.parametrize("name", ["a.example", "unknown.example", None], ids=str)
+def test_clients_are_told_whose_certificates_would_do_also_after_a_change(version: str, name: str | None) -> None:
+    """So that a browser offers no others."""
+    web = chooser(replace(REQUIRED, client_ca=ROOT.pem + OTHER.pem + ROOT.pem))
+    assert sorted(named_by(web.context, version, name)) == sorted([subject(ROOT), subject(OTHER)])
+    for after, told in ((replace(OPTIONAL, client_ca=THIRD.pem), [subject(THIRD)]), (OPEN, [])):
+        web.update(after, choices(after))
+        assert named_by(web.context, version, name) == told
+
+
+@versions
+def test_more_names_than_a_handshake_has_room_for_are_left_out(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openssl, "MOST_NAMES", 2 * len(subject(ROOT)))
+    two = chooser(replace(REQUIRED, client_ca=ROOT.pem + OTHER.pem))
+    assert named_by(two.context, version, "a.example") == []
+    assert Handshake(two, client(OURS, version)).known_as == OURS.der
+    assert named_by(chooser(replace(REQUIRED, client_ca=OTHER.pem)).context, version, "a.example") == [subject(OTHER)]
+
+
+@versions
+def test_where_names_cannot_be_told_clients_are_let_in_all_the_same(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openssl_trial, "_verdicts", [openssl_trial.TrialVerdict(None, "not here")])
+    web = chooser(replace(REQUIRED, client_ca=THIRD.pem + ROOT.pem))
+    assert Handshake(web, client(OURS, version)).known_as == OURS.der
+    assert Handshake(web, client(THEIRS, version)).known_as is None
+    monkeypatch.undo()
+    assert named_by(web.context, version, "unknown.example") == []

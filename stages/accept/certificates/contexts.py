@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from pingap.config.client_authorities import believe
 from pingap.config.model import Certificate, Server
 from pingap.config.tls_library import CIPHERS, load_into
+from pingap.stages.accept.certificates.openssl import NotThisLibrary
+from pingap.stages.accept.certificates.openssl_trial import usable
 from pingap.stages.accept.certificates.staples import staples
 
 _VERSIONS: Final = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
@@ -37,6 +40,15 @@ def set_up(context: ssl.SSLContext, server: Server) -> None:
         # Who goes on with a session is who he was, without being asked. chooser.py allows it where its key depends on these rules.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
+        _name_authorities(context, server.client_ca)
+
+
+def _name_authorities(context: ssl.SSLContext, authorities: str) -> None:
+    """Browsers offer those certificates alone then that would do. Where it does not work they offer all that they have."""
+    calls = usable().calls
+    if calls is not None:
+        with suppress(NotThisLibrary):
+            calls.name_authorities(context, authorities)
 
 
 def client_rules(server: Server) -> tuple[str, str]:

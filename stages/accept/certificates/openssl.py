@@ -1,4 +1,5 @@
-"""The calls of OpenSSL that Python's `ssl` module lacks: keys of session tickets, and OCSP staples (RFC 6066 section 8).
+"""The calls of OpenSSL that Python's `ssl` module lacks: keys of session tickets, OCSP staples (RFC 6066 section 8), and the names of
+authorities that clients are asked for certificates of (RFC 5246 section 7.4.4, RFC 8446 section 4.2.4).
 
 They are made in the library that `ssl` itself uses, on the `SSL_CTX` inside an `SSLContext`. No interface of Python promises where that is,
 so nobody makes one of these before openssl_trial.py has seen, in a process of its own, that they do what they are to do here.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import _ssl
 import ctypes
 import itertools
+import os
 import ssl
 import sys
 from typing import Any, Final
@@ -16,6 +18,9 @@ from weakref import finalize
 
 LONGEST_STAPLE: Final = 10 * 1024
 """Bytes. With TLS 1.2 a client of OpenSSL takes 16 KiB, and breaks off at more; those of authorities have 0.3 to 3 KB."""
+
+MOST_NAMES: Final = 16 * 1024
+"""Bytes of all names of authorities together, DER; with more none is named. They are in each handshake, which fails at 64 KiB."""
 
 TICKET_KEY: Final = 80
 """Bytes: 16 by which it is known in a ticket, 32 of its HMAC, 32 of AES-256."""
@@ -37,6 +42,12 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "SSL_CTX_callback_ctrl": (ctypes.c_long, (ctypes.c_void_p, ctypes.c_int, STATUS_CALLBACK)),
     "SSL_CTX_get_options": (ctypes.c_uint64, (ctypes.c_void_p,)),
     "SSL_ctrl": (ctypes.c_long, (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)),
+    "SSL_load_client_CA_file": (ctypes.c_void_p, (ctypes.c_char_p,)),
+    "SSL_CTX_set_client_CA_list": (None, (ctypes.c_void_p, ctypes.c_void_p)),
+    "OPENSSL_sk_num": (ctypes.c_int, (ctypes.c_void_p,)),
+    "OPENSSL_sk_value": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int)),
+    "i2d_X509_NAME": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p)),
+    "ERR_clear_error": (None, ()),
     "CRYPTO_malloc": (ctypes.c_void_p, (ctypes.c_size_t, ctypes.c_char_p, ctypes.c_int)),
 }
 
@@ -118,6 +129,22 @@ class OpenSsl:
         else:
             self.library.SSL_CTX_callback_ctrl(pointer, _SET_STATUS_CALLBACK, self._no_callback)
             self._staples.pop(number, None)
+
+    def name_authorities(self, context: ssl.SSLContext, authorities: str) -> None:
+        """Clients that handshakes in `context` ask for a certificate are told whose would do. authorities: PEM. Raises NotThisLibrary."""
+        pointer = self._checked(context)
+        library = self.library
+        with os.fdopen(os.memfd_create("authorities", os.MFD_CLOEXEC), "w") as file:
+            file.write(authorities)
+            file.flush()
+            names = library.SSL_load_client_CA_file(b"/proc/self/fd/%d" % file.fileno())
+        library.ERR_clear_error()  # that the file has ended is an error to it, which `ssl` would take for the next call's
+        if not names:
+            raise NotThisLibrary("the names of authorities were not read")
+        size = sum(2 + library.i2d_X509_NAME(library.OPENSSL_sk_value(names, at), None) for at in range(library.OPENSSL_sk_num(names)))
+        library.SSL_CTX_set_client_CA_list(pointer, names)  # which is the library's from now on
+        if size > MOST_NAMES:
+            library.SSL_CTX_set_client_CA_list(pointer, None)
 
     def _forget(self, address: int, number: int) -> None:
         self._staples.pop(number, None)

@@ -125,14 +125,18 @@ def _heard(pipe: int, child: int) -> str:
 def attempt() -> None:
     """Does all that openssl.py offers, between two ends in memory. Raises something, or crashes, where it does not work."""
     calls = OpenSsl()
+    peer_list = calls.library.SSL_get0_peer_CA_list
+    peer_list.restype, peer_list.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
     for newest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         one, other = _server(calls, newest), _server(calls, newest)
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = False
         client.verify_mode = ssl.CERT_NONE
         heard: list[bytes] = []
+        named: list[int] = []
 
-        def told(tls: int, _: int, heard: list[bytes] = heard) -> int:
+        def told(tls: int, _: int, heard: list[bytes] = heard, named: list[int] = named) -> int:
+            named.append(calls.library.OPENSSL_sk_num(peer_list(tls)))
             at = ctypes.c_void_p()
             size = calls.library.SSL_ctrl(tls, _GET_STATUS_RESPONSE, 0, ctypes.addressof(at))
             heard.append(ctypes.string_at(at, size) if size > 0 and at else b"")
@@ -143,6 +147,8 @@ def attempt() -> None:
         calls.library.SSL_CTX_callback_ctrl(calls.pointer_of(client), 63, callback)
         first = _shake(one, client)
         again = _shake(other, client, first.session)
+        if named[0] != 1:
+            raise NotThisLibrary(_NOT_TAKEN)
         if heard[0] != _STAPLE or first.session_reused or not again.session_reused:
             raise NotThisLibrary(_NOT_TAKEN)
         calls.set_ticket_key(other, bytes(TICKET_KEY))
@@ -173,6 +179,8 @@ def _server(calls: OpenSsl, newest: ssl.TLSVersion) -> ssl.SSLContext:
     if calls.ticket_key(context) != _KEY:
         raise NotThisLibrary(_NOT_TAKEN)
     calls.set_staple(context, _STAPLE)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    calls.name_authorities(context, ssl.DER_cert_to_PEM_cert(b64decode(_CERTIFICATE)))
     return context
 
 
