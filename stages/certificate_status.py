@@ -21,6 +21,9 @@ ACME: Final = "acme"
 MINTS: Final = "mints"
 """It is an authority's: certificates are made of it for whatever name is asked for."""
 
+TO_BE_SET: Final = "set the DNS record"
+"""With this a step begins that waits for people."""
+
 DAY: Final = 86400.0
 
 

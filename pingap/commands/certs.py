@@ -80,7 +80,8 @@ def renew(name: str, as_json: bool, run_dir: str | None) -> None:
     """Get a certificate by ACME anew now, however long the old one lasts.
 
     Ends when the new one is served, with its dates, or with 1 and why it was not to be
-    had; after two minutes with 1 as well, but then the try goes on. Authorities count:
+    had; after two minutes with 1 as well, but then the try goes on, as it does after
+    Ctrl-C: with DNS by hand this says which records are to be set. Authorities count:
     Let's Encrypt gives five of the same names in a week.
     """
     row = _renewed(name, run_dir, as_json)
@@ -98,6 +99,7 @@ def renew(name: str, as_json: bool, run_dir: str | None) -> None:
 def _renewed(name: str, run_dir: str | None, is_silent: bool) -> dict[str, Any]:
     """Its row after that; says meanwhile what is done."""
     from pingap import client
+    from pingap.stages.certificate_status import TO_BE_SET
 
     directory = run_dir or rundir.default()
     ended: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
@@ -118,6 +120,10 @@ def _renewed(name: str, run_dir: str | None, is_silent: bool) -> dict[str, Any]:
             step = "" if is_silent else _step(directory, name)
             if step and step != shown:
                 terminal.say(f"{name}: {step}")
+                if step.startswith(TO_BE_SET) and not shown.startswith(TO_BE_SET):
+                    terminal.say(
+                        f"{name}: that is waited for, for a day, also when this is left with Ctrl-C; `pingap certs` shows how far it is"
+                    )
                 shown = step
             if time.monotonic() > until:
                 fail(f"{name} is not renewed after {RENEWING:g} s; the try goes on: `pingap certs` tells what becomes of it")

@@ -10,6 +10,7 @@ from pingap.bus.actor import Context
 from pingap.observability.notices import LETS_ENCRYPT
 from pingap.stages.acme.aside import to_loop
 from pingap.stages.acme.wanted import WantedCertificate
+from pingap.stages.certificate_status import TO_BE_SET
 
 if TYPE_CHECKING:
     from pingap.stages.acme.dns.presenter import DnsTelling
@@ -45,5 +46,4 @@ def asked_of(records: tuple[str, ...]) -> str:
     """What people have to do."""
     if not records:
         return "the DNS records have arrived"
-    what = "record" if len(records) == 1 else f"{len(records)} records"
-    return f"set the DNS {what} {'; '.join(records)}"
+    return f"{TO_BE_SET}{'s' if len(records) > 1 else ''} {'; '.join(records)}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
+from cryptography import x509
 
 from pingap.config.acme_values import DIRECTORIES
 from pingap.config.problems import ConfigRefused
 from tests.kit.config import load_text
+from tests.kit.identities import root
 
 SERVERS = """
 [servers.web]
@@ -26,6 +30,12 @@ addrs = ["127.0.0.1:5000"]
 
 PROVIDERS_KEYS = "dns_service_url: is missing: it has the keys of the provider's interface"
 EXCLUDED = "acme_challenge: http-01 and dns_challenge exclude each other"
+
+
+def of_old(*names: x509.GeneralName) -> str:
+    """tls_cert and tls_key, as the reference writes them into a section."""
+    made = root("authority").issue("of old", names=names)
+    return f"tls_cert = '''{made.pem}'''\ntls_key = '''{made.key_pem}'''\n"
 
 
 def refusals(keys: str, servers: str = SERVERS) -> list[str]:
@@ -102,3 +112,20 @@ def test_credentials_may_stand_in_the_midst_of_the_providers_url() -> None:
     assert snapshot.certificates["a"].dns_service_url == "https://api.example.net?token=a%2Fb%26c"
     with pytest.raises(ConfigRefused, match="environment variable TOKEN is not set"):
         load_text(SERVERS + keys + 'dns_service_url = "https://api.example.net?token=$ENV:TOKEN"', env={})
+
+
+def test_without_domains_a_certificate_by_acme_is_for_the_names_and_addresses_of_the_old_one() -> None:
+    own = of_old(x509.DNSName("a.example"), x509.IPAddress(IPv4Address("127.0.0.1")))
+    assert load_text(f'{SERVERS}{own}acme = "lets_encrypt"').certificates["a"].domains == ("a.example", "127.0.0.1")
+    assert load_text(SERVERS + own).certificates["a"].domains == ("a.example",)
+
+
+def test_a_wildcard_of_the_old_one_needs_dns_as_a_written_one_does() -> None:
+    own = f'{of_old(x509.DNSName("*.a.example"))}acme = "lets_encrypt"'
+    assert refusals(own) == ["domains: *.a.example: a wildcard is proved by DNS only"]
+    assert load_text(f"{SERVERS}{own}\ndns_challenge = true").certificates["a"].domains == ("*.a.example",)
+
+
+def test_names_in_other_letters_are_asked_for_in_punycode() -> None:
+    text = f'{SERVERS}domains = "Bücher.example, *.日本.example"\nacme = "lets_encrypt"\ndns_challenge = true'
+    assert load_text(text).certificates["a"].domains == ("xn--bcher-kva.example", "*.xn--wgv71a.example")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pingap import certs_table, cli, client
 from pingap.certs_table import colour_of, unwell
-from pingap.stages.certificate_status import DAY, CertificateStatus, plain_certificate
+from pingap.stages.certificate_status import DAY, TO_BE_SET, CertificateStatus, plain_certificate
 from pingap.tls_probe import BadTlsTarget, TlsTarget, parse_target
 from tests.e2e.certificate import authority, chained, self_signed
 
@@ -138,6 +138,26 @@ def test_a_renewal_says_what_is_done_and_ends_with_the_dates(monkeypatch: pytest
     *said, end = result.output.splitlines()
     assert said == ["shop: new order", "shop: challenge shop.example", "shop: checked by ourselves"]
     assert re.fullmatch(r"shop is renewed: of Let's Encrypt E7, from 2026-12-16 08:00 UTC to 2027-04-15 08:00 UTC \(.* left\)", end)
+
+
+def test_a_renewal_that_waits_for_people_says_so_once_and_may_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = threading.Event()
+    both, one = f'{TO_BE_SET}s a IN TXT "x"; b IN TXT "y"', f'{TO_BE_SET} b IN TXT "y"'
+    steps = iter(["order", both, both, one])
+
+    def answers(word: str, *args: Any) -> Any:
+        if word == "cert-renew":
+            assert seen.wait(10)
+            return by_acme("shop", "shop.example", days=90)
+        step = next(steps, "")
+        if not step:
+            seen.set()
+        return [by_acme("shop", "shop.example", step=step)]
+
+    monkeypatch.setattr("pingap.commands.certs.LOOK", 0.01)
+    lines = run(monkeypatch, answers, "renew", "shop").output.splitlines()
+    assert lines[:2] == ["shop: order", f"shop: {both}"] and lines[3] == f"shop: {one}"
+    assert "Ctrl-C" in lines[2] and len(lines) == 5
 
 
 def test_a_renewal_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
