@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.e2e.acme_site import AcmeTown, certs, names_of
+from tests.e2e.acme_site import STEPS, AcmeTown, Way, certs, names_of
+from tests.e2e.certificate import self_signed
 from tests.e2e.harness import Pingap
 from tests.e2e.origins import Origin
 from tests.kit.waiting import until
@@ -118,3 +119,48 @@ def test_a_proxy_without_a_file_gets_one_for_its_domains(town: AcmeTown, shared_
         town.wait_shown("www.quick.test")
         assert town.is_believed("quick.test") and certs(proxy, "pingap")["source"] == "acme"
         assert (tmp_path / ".pingap" / "acme" / "certificates").is_dir()
+
+
+PROBLEM = {"Content-Type": "application/problem+json"}
+CHAIN = {"Content-Type": "application/pem-certificate-chain", "Replay-Nonce": "bm9uZQ"}
+
+
+def _problem(kind: str, detail: str) -> bytes:
+    return json.dumps({"type": f"urn:ietf:params:acme:error:{kind}", "detail": detail}).encode()
+
+
+@pytest.mark.parametrize(
+    ("step", "answer", "said"),
+    [
+        ("directory", (200, {"Content-Type": "text/html"}, b"<h1>It works!</h1>"), "does not speak ACME"),
+        ("directory", (503, {}, b"later"), "503"),
+        ("order", (403, PROBLEM, _problem("rejectedIdentifier", "policy forbids it")), "policy forbids it"),
+        ("finalize", (400, PROBLEM, _problem("badCSR", "not this key")), "not this key"),
+        ("download", (200, CHAIN, self_signed("answers.test")[0].encode()), "is not used"),
+        ("download", (200, CHAIN, b""), "is not used"),
+    ],
+)
+def test_what_the_authority_says_wrong_is_told_and_never_served(
+    town: AcmeTown, shared_origin: Origin, step: str, answer: tuple[int, dict[str, str], bytes], said: str
+) -> None:
+    with Way(town.pebble, town.root) as way:
+        way.answer = lambda path: answer if path.startswith(STEPS[step]) else None
+        with town.site(shared_origin.port, town.certificate("site", ["answers.test"], directory=way.directory)) as proxy:
+            found = proxy.wait_output(r"certificate could not be got.*", 45)
+            assert said in found[0]
+            assert town.shown("answers.test") is None
+            way.answer = lambda _: None
+            assert proxy.command("certs", "renew", "site", timeout=60).returncode == 0
+            assert town.is_believed("answers.test")
+
+
+def test_a_limit_is_waited_for_and_told(town: AcmeTown, shared_origin: Origin) -> None:
+    with Way(town.pebble, town.root) as way:
+        limit = (429, {**PROBLEM, "Retry-After": "7200"}, _problem("rateLimited", "too many certificates already issued"))
+        way.answer = lambda path: limit if path.startswith(STEPS["order"]) else None
+        with town.site(shared_origin.port, town.certificate("site", ["limited.test"], directory=way.directory)) as proxy:
+            proxy.wait_output(r"certificate could not be got.*too many certificates already issued.*next_try=", 30)
+            told = certs(proxy)["acme"]
+            assert 7000 < told["next_try"] - time.time() <= 7200
+            assert "too many certificates" in proxy.command("certs").stdout
+            assert way.count("order") == 1

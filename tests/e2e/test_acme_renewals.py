@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.acme_site import AcmeTown, Talker, certs
 from tests.e2e.origins import Origin
+from tests.kit.peers import lacks
 from tests.kit.waiting import until
 
 LIFE = 24
@@ -88,3 +90,27 @@ def test_an_authority_that_is_down_at_the_start_is_asked_again(town: AcmeTown, s
     finally:
         town.pebble.stop()
         town.pebble.start()
+
+
+@pytest.mark.parametrize(("days", "state"), [(70, "valid"), (89.9, "expires soon"), (100, "expired")])
+def test_a_clock_that_was_moved_renews_and_tells(tmp_path: Path, shared_origin: Origin, days: float, state: str) -> None:
+    """A host that slept, or was restored: the authority is away, so that what there is stays."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        lacks("libfaketime is not installed (Debian: faketime)")
+    with AcmeTown(tmp_path) as town, town.site(shared_origin.port, town.certificate("site", ["slept.test"])) as proxy:
+        first = town.wait_shown("slept.test")
+        proxy.wait_output("certificate was got, and is served", 10)
+        assert proxy.stop() == 0
+        town.pebble.stop()
+        moved = {"LD_PRELOAD": str(library), "FAKETIME": f"+{days}d", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        proxy.env |= moved
+        proxy.output_file.unlink()
+        proxy.start()
+        for variable in moved:
+            del proxy.env[variable]  # commands need none of it
+        assert town.shown("slept.test") == first
+        proxy.wait_output("certificate could not be got.*days_left=", 20)
+        assert certs(proxy)["state"] == state
+        assert proxy.command("certs", "--health").returncode == (0 if state == "valid" else 3)
+        proxy.kill_all()  # libfaketime makes an error of the waits of an orderly end
