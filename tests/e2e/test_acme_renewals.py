@@ -114,3 +114,4 @@ def test_a_clock_that_was_moved_renews_and_tells(tmp_path: Path, shared_origin: 
         assert certs(proxy)["state"] == state
         assert proxy.command("certs", "--health").returncode == (0 if state == "valid" else 3)
         proxy.kill_all()  # libfaketime makes an error of the waits of an orderly end
+        until(lambda: not proxy.processes(), 10, "all are gone")
