@@ -410,14 +410,18 @@ def test_what_comes_to_be_wanted_while_it_is_read_is_read_next(slow: SlowShelf) 
 
 
 class Nobody:
+    is_closed = False
+
     def present(self, challenges: Sequence[Challenge]) -> None: ...
     def remove(self, challenge: Challenge) -> None: ...
-    def close(self) -> None: ...
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
-def outcome(shelf: Shelf, by: FakeAuthority, seen: str = "") -> Event:
+def outcome(shelf: Shelf, by: FakeAuthority, seen: str = "", presenter: Nobody | None = None) -> Event:
     told: list[Event] = []
-    tries = Tries(shelf, by, lambda *_: Nobody(), told.append)
+    tries = Tries(shelf, by, lambda *_: presenter or Nobody(), told.append)
     tries.begin(want("a"), seen)
     ends = (TrySucceeded, TryFailed, TryWasAnothers)
     until(lambda: told and isinstance(told[-1], ends), 5, "the try ends")
@@ -456,6 +460,18 @@ def test_what_the_library_of_tls_does_not_take_is_not_stored(tmp_path: Path, by:
     assert not shelf.names("certificates") and "PRIVATE" not in found.reason
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_presenter_is_closed_whatever_comes_of_its_try(tmp_path: Path, by: FakeAuthority, fails: bool) -> None:
+    def issue(*_: object) -> Issued:
+        raise NotPresented("no")
+
+    if fails:
+        by.issue = issue
+    presenter = Nobody()
+    assert isinstance(outcome(FileShelf(str(tmp_path / "acme")), by, presenter=presenter), TryFailed if fails else TrySucceeded)
+    assert presenter.is_closed
+
+
 # -- proofs over TLS --------------------------------------------------------------------
 
 
@@ -487,6 +503,30 @@ def test_a_name_has_one_proof_at_a_time_and_nobody_takes_away_anothers(monkeypat
     monkeypatch.setattr("pingap.stages.acme.tls_proofs.TURN", 0.01)
     with pytest.raises(NotPresented, match="another certificate"):
         proofs.present([one])
+
+
+def test_two_orders_with_the_same_names_in_another_order_do_not_wait_for_each_other() -> None:
+    shown: set[str] = set()
+
+    def show(name: str, _: Issued, seen: threading.Event) -> None:
+        shown.add(name)
+        seen.set()
+
+    proofs = TlsProofs(show, shown.discard)
+    pairs = [[Challenge("tls-alpn-01", domain, "token", f"{domain} {owner}") for domain in ("a.test", "b.test")] for owner in "xy"]
+
+    def prove(challenges: list[Challenge]) -> None:
+        for _ in range(10):
+            proofs.present(challenges)
+            for challenge in challenges:
+                proofs.remove(challenge)
+
+    threads = [threading.Thread(target=prove, args=(one,), daemon=True) for one in (pairs[0], pairs[1][::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads) and not shown
 
 
 def test_a_proof_that_is_not_shown_everywhere_is_said_not_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
