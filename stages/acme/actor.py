@@ -54,6 +54,7 @@ from pingap.stages.acme.words import (
     KeepRecord,
     MakeHandshake,
     RenewAsked,
+    RevocationsHeard,
     SayLine,
     SayNotice,
     Settle,
@@ -121,7 +122,7 @@ class AcmeActor(OfStreams):
         self._renewing: dict[str, list[Callable[[str], None]]] = {}
         """Who waits for a certificate."""
         self._expiries = Expiries()
-        self._stapler = Stapler(context, self._stapled)
+        self._stapler = Stapler(context, self._stapled, lambda revoked: self._feed_soon(RevocationsHeard(revoked)))
         self._tickets_on_shelf: OnShelf | None = None
         self._tickets = TicketKeeper(context, self._place_of_tickets, self._ticket_secrets_changed)
         self._shelf: Shelf | None = None

@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 from msgspec import structs
 
 from pingap.config.diff import shortened
-from pingap.observability.notices import LETS_ENCRYPT, PARSE_CERTIFICATE_FAIL
+from pingap.observability.notices import LETS_ENCRYPT, PARSE_CERTIFICATE_FAIL, TLS_VALIDITY
 from pingap.stages.acme.currents import CurrentCertificates
-from pingap.stages.acme.due import Due, next_try, not_again_before, renewal_due, share_of
+from pingap.stages.acme.due import BY_REVOCATION, Due, next_try, not_again_before, renewal_due, share_of
 from pingap.stages.acme.records import NO_RECORD, TryRecord
 from pingap.stages.acme.suggestions import Suggestions
 from pingap.stages.acme.wanted import Issued, WantedCertificate
@@ -37,6 +37,7 @@ from pingap.stages.acme.words import (
     KeepRecord,
     MakeHandshake,
     RenewAsked,
+    RevocationsHeard,
     SayLine,
     SayNotice,
     Settle,
@@ -132,6 +133,8 @@ class AcmeCore:
         """Ids, each with the means that it was tried by here. Instances whose means differ do not spur each other on for ever."""
         """By id: those that were looked for on the shelf."""
         self._suggestions = Suggestions()
+        self._revoked: dict[str, float] = {}
+        """Fingerprint → when it was heard."""
         self._holds: dict[str, float] = {}
         """Directory → when it takes orders again."""
         self._gained: dict[str, tuple[int, HeldCertificate]] = {}
@@ -193,6 +196,8 @@ class AcmeCore:
             return None
         span, share = self._suggestions.span(held.fingerprint), share_of(wanted.id + held.fingerprint)
         due = renewal_due(held.not_before, held.not_after, span, wanted.buffer_days, share)
+        if (heard := self._revoked.get(held.fingerprint)) is not None:
+            due = Due(heard, BY_REVOCATION)
         record = self.record(name)
         if not 0 < record.got_before <= self._now + SKEW:
             return due
@@ -230,6 +235,8 @@ class AcmeCore:
                 self._handshake_made(event, now)
             case WindowTold(fingerprint, window, ask_again):
                 self._suggestions.told(fingerprint, window, ask_again, now)
+            case RevocationsHeard(revoked):
+                self._revocations_heard(revoked, now)
             case RenewAsked(name):
                 self._renew_asked(name, now)
             case TimeCame():
@@ -361,6 +368,21 @@ class AcmeCore:
             course.not_before = now + ANOTHERS
             self._settle(course, f"another instance, {holder}, is getting it")
         self._out.append(SayLine("info", "certificate is being got by another instance", {"certificate": wanted.name, "holder": holder}))
+
+    def _revocations_heard(self, revoked: Mapping[str, tuple[str, ...]], now: float) -> None:
+        """Told once of each; those by ACME are due. If that fails, or the next one is revoked too, it is put off as ever."""
+        for fingerprint, names in revoked.items():
+            if fingerprint in self._revoked:
+                continue
+            self._revoked[fingerprint] = now
+            for name in names:
+                held = self._currents.renewed(name) if name in self._courses else None
+                is_renewed = held is not None and held.fingerprint == fingerprint and not self.is_disabled
+                what = "another one is got" if is_renewed else "replace it, clients may refuse it"
+                text = f"{name}: its authority has revoked the certificate: {what}"
+                self._out.append(SayNotice("error", TLS_VALIDITY, text, {"certificates": [name], "count": 1}))
+                if is_renewed:
+                    self._out.append(SayLine("warn", "certificate was revoked: another one is got", {"certificate": name}))
 
     def _renew_asked(self, name: str, now: float) -> None:
         course = self._courses.get(name)

@@ -9,6 +9,7 @@ DAY: Final = 86400.0
 
 BY_ARI: Final = "the authority's suggestion"
 """RFC 9773."""
+BY_REVOCATION: Final = "it was revoked"
 BY_BUFFER: Final = "buffer_days"
 BY_LIFETIME: Final = "a third of its lifetime"
 

@@ -125,6 +125,14 @@ class WindowTold:
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationsHeard:
+    """What responders say of certificates that are served."""
+
+    revoked: Mapping[str, tuple[str, ...]]
+    """Fingerprint → names of the sections."""
+
+
+@dataclass(frozen=True, slots=True)
 class RenewAsked:
     """Somebody wants it now, and waits."""
 
@@ -148,6 +156,7 @@ Event = (
     | TakenByAll
     | HandshakeMade
     | WindowTold
+    | RevocationsHeard
     | RenewAsked
     | TimeCame
 )

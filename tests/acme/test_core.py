@@ -22,6 +22,7 @@ from pingap.stages.acme.words import (
     KeepRecord,
     MakeHandshake,
     RenewAsked,
+    RevocationsHeard,
     SayLine,
     ShelfAway,
     ShelfRead,
@@ -725,3 +726,39 @@ def test_a_handshake_that_nobody_asked_for_says_nothing() -> None:
     script.begin()
     script.got(A)
     assert script.on(HandshakeMade("a", script.shelf[A.id].fingerprint), HandshakeMade("x", "y")) == []
+
+
+# -- revoked --------------------------------------------------------------------------------
+
+
+def test_one_that_was_revoked_is_got_anew_at_once_and_told_once_and_no_storm_begins() -> None:
+    script = Script(A)
+    script.begin()
+    first = held("a.example")
+    script.served(A, first)
+    script.later(10 * DAY)
+    heard = RevocationsHeard({first.fingerprint: ("a",), "of no entry by ACME": ("filed",)})
+    out = script.on(heard)
+    assert tried(out) == ["a"] and spoken(out)[:1] == ["certificate was revoked: another one is got"]
+    assert [one.split(": ")[-1] for one in noticed(out)] == ["another one is got", "replace it, clients may refuse it"]
+    assert not script.on(heard), "it is under way, and was told"
+    script.fail(A)
+    assert not tried(script.later(60)), "put off as ever"
+    assert tried(script.later(HOUR)) == ["a"]
+    second = held("a.example", number=2, at=script.now)
+    script.served(A, second)
+    assert not tried(script.on(heard)), "of the old one"
+    tries = tried(script.on(RevocationsHeard({second.fingerprint: ("a",)})))
+    assert tries == ["a"], "once it may happen again"
+    third = held("a.example", number=3, at=script.now)
+    script.served(A, third)
+    assert not tried(script.on(RevocationsHeard({third.fingerprint: ("a",)}))), "but not one after the other"
+    assert tried(script.later(DAY)) == ["a"]
+
+
+def test_switched_off_a_revocation_is_only_told() -> None:
+    script = Script(A, is_disabled=True)
+    script.shelf[A.id] = held("a.example")
+    script.begin()
+    out = script.on(RevocationsHeard({script.shelf[A.id].fingerprint: ("a",)}))
+    assert not tried(out) and "replace it" in noticed(out)[0]

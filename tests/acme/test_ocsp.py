@@ -69,7 +69,7 @@ def test_a_good_one_is_stapled_and_asked_about_again_in_the_middle_of_its_time(t
         (leaf,) = core.staples(now)
         assert core.staples(now)[leaf].startswith(b"\x30\x82")
         assert 0 <= now - core.stapled_since(now)["c0"] < 20 and core.stapled_since(now + DAY) == {}
-        assert not list(core.due(now)) and core.revoked_names() == frozenset()
+        assert not list(core.due(now)) and core.revoked() == {}
         again = core.next_at(now)
         assert again is not None and 1200 * 60 * 0.39 < again - now < 1200 * 60 * 0.61
         assert not list(core.due(again - 1))
@@ -92,7 +92,7 @@ def test_one_that_was_revoked_is_told_loudly_and_what_was_stapled_is_taken_back(
         told = asked(core, again, url)
     assert [level for level, _ in told] == ["error"]
     assert "revoked" in told[0][1] and "2026-01-01 00:00 UTC (keyCompromise)" in told[0][1]
-    assert core.staples(again) == {} and core.revoked_names() == {"c0"}
+    assert core.staples(again) == {} and list(core.revoked().values()) == [("c0",)]
 
 
 @pytest.mark.processes

@@ -204,9 +204,9 @@ class OcspCore:
         """Names of the sections whose certificates have a staple → when the responder has said what is in it."""
         return {name: asked.since for asked in self._asked.values() if self._holds(asked, now) for name in asked.question.names}
 
-    def revoked_names(self) -> frozenset[str]:
-        """Names of the sections whose certificates were revoked: those by ACME are to be got anew."""
-        return frozenset(name for asked in self._asked.values() if asked.status == "revoked" for name in asked.question.names)
+    def revoked(self) -> dict[str, tuple[str, ...]]:
+        """SHA-256 of the certificates that were revoked → names of the sections: those by ACME are to be got anew."""
+        return {leaf: tuple(asked.question.names) for leaf, asked in self._asked.items() if asked.status == "revoked"}
 
     def next_at(self, now: float) -> float | None:
         """When `due` or `staples` says something else than before; None while nobody can be asked about anything."""

@@ -26,11 +26,18 @@ KEPT: Final = "staples.last"
 
 
 class Stapler:
-    """Of the acme stage. changed: called with all staples when they are others: SHA-256 of a certificate in hex → DER."""
+    """Of the acme stage. changed: called with all staples when they are others: SHA-256 of a certificate in hex → DER.
 
-    def __init__(self, context: Context, changed: Callable[[Mapping[str, bytes]], None]) -> None:
+    revoked: called with all that were revoked when there are others: the same → names of the sections.
+    """
+
+    def __init__(
+        self, context: Context, changed: Callable[[Mapping[str, bytes]], None], revoked: Callable[[Mapping[str, tuple[str, ...]]], None]
+    ) -> None:
         self._context = context
         self._changed = changed
+        self._tell_revoked = revoked
+        self._revoked: dict[str, tuple[str, ...]] = {}
         self._core = OcspCore()
         self._staples: dict[str, bytes] = {}
         self._file = RunDirFile(context.run_dir, KEPT)
@@ -66,6 +73,10 @@ class Stapler:
             self._staples = staples
             self._keep()
             self._changed(staples)
+        revoked = self._core.revoked()
+        if revoked != self._revoked:
+            self._revoked = revoked
+            self._tell_revoked(revoked)
         if self._timer is not None:
             self._timer.cancel()
         moment = self._core.next_at(now)
