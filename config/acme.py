@@ -8,6 +8,7 @@ from typing import Final
 
 from pingap.config.addresses import is_host_name
 from pingap.config.dns_service import check_dns_service
+from pingap.config.leaf_facts import leaf_facts
 from pingap.config.model import Certificate, Server
 from pingap.config.problems import Note, Problem, path_of
 
@@ -69,6 +70,9 @@ def _check_one(path: str, certificate: Certificate, servers: Mapping[str, Server
         for key in ("dns_provider", "dns_service_url", "dns_server"):
             if getattr(certificate, key) not in ("", (), "manual"):
                 yield Note(f"{path}.{key}", "without effect: dns_challenge is not true")
+    if _is_self_signed(certificate.tls_cert):
+        hint = "nothing has to be done; tls_cert and tls_key can go when it has come"
+        yield Note(f"{path}.tls_cert", "signed by itself: it is served only until the first one from the authority has come", hint)
     is_secure = [server.global_certificates for server in servers.values()]
     if certificate.acme_challenge == "tls-alpn-01" and is_secure and not any(is_secure):
         hint = "global_certificates = true, and the authority reaches it at port 443"
@@ -87,6 +91,13 @@ def _check_provider(path: str, certificate: Certificate) -> Iterator[Problem | N
         yield Problem(f"{path}.dns_service_url", "is missing: it has the keys of the provider's interface", hint)
     else:
         yield from check_dns_service(path, certificate.dns_provider, certificate.dns_service_url)
+
+
+def _is_self_signed(pem: str) -> bool:
+    try:
+        return bool(pem) and leaf_facts(pem).is_self_signed
+    except ValueError:  # of which others tell
+        return False
 
 
 def is_address(domain: str) -> bool:

@@ -34,6 +34,8 @@ class LeafFacts(NamedTuple):
     """Unix seconds."""
     key: str
     """`ECDSA P-256`, `RSA 2048`, `Ed25519`."""
+    is_self_signed: bool
+    """It names itself as who signed it."""
 
 
 @lru_cache(KEPT)
@@ -56,6 +58,7 @@ def facts_of(leaf: X509) -> LeafFacts:
         leaf.not_valid_before_utc.timestamp(),
         leaf.not_valid_after_utc.timestamp(),
         _key(leaf),
+        leaf.issuer == leaf.subject,
     )
 
 

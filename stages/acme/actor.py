@@ -52,6 +52,7 @@ from pingap.stages.acme.words import (
     HandshakeMade,
     HeldCertificate,
     KeepRecord,
+    LeaveTry,
     MakeHandshake,
     RenewAsked,
     RevocationsHeard,
@@ -254,6 +255,8 @@ class AcmeActor(OfStreams):
                 self._tries.begin(wanted, seen)
             case EndTry(id):
                 self._tries.end(id)
+            case LeaveTry(id):
+                self._tries.leave(id)
             case MakeHandshake():
                 self._looks.do(self._handshake_for(command))
             case AskWindow():

@@ -35,6 +35,7 @@ from pingap.stages.acme.words import (
     HandshakeMade,
     HeldCertificate,
     KeepRecord,
+    LeaveTry,
     MakeHandshake,
     RenewAsked,
     RevocationsHeard,
@@ -76,6 +77,12 @@ LEAST_HOLD: Final = 60.0
 LONGEST_WORD: Final = 8 * 86400.0
 """Seconds at most for which an authority may put a try off: limits are over a week at the longest (Let's Encrypt, "Rate Limits")."""
 
+LONGEST_TRY: Final = 3 * 3600.0
+"""Seconds for a try at most: what it does has bounds of its own, which together are less, so whatever still holds it has none."""
+
+LONGEST_BY_HAND: Final = 26 * 3600.0
+"""The same of one that waits a day for people to set a DNS record."""
+
 SKEW: Final = 300.0
 """Seconds by which the clocks of instances may differ. What was noted later than that was noted by a clock that was wrong."""
 
@@ -112,8 +119,11 @@ class _Course:
 class _Try:
     """One that is under way."""
 
-    def __init__(self, wanted: WantedCertificate) -> None:
+    def __init__(self, wanted: WantedCertificate, now: float) -> None:
         self.wanted = wanted
+        self.longest: Final = LONGEST_BY_HAND if _is_by_hand(wanted) else LONGEST_TRY
+        self.until = now + self.longest
+        """When it is left to itself."""
         self.step = "begun"
         self.is_ended = False
         """Nobody wants it any more; it has not stopped yet."""
@@ -241,6 +251,7 @@ class AcmeCore:
                 self._renew_asked(name, now)
             case TimeCame():
                 pass
+        self._leave(now)
         self._hand_out(now)
         if self._is_read:
             self._look(now)
@@ -252,6 +263,8 @@ class AcmeCore:
         """What was put off by the clock before would be for as long as that was ahead."""
         self._holds.clear()
         self._suggestions.clock_set_back(now)
+        for one in self._tries.values():
+            one.until = min(one.until, now + one.longest)
         for course in self._courses.values():
             course.not_before = 0.0
             if course.serving is not None:
@@ -317,6 +330,14 @@ class AcmeCore:
         one = self._tries.pop(wanted.id, None)
         return one is not None and not one.is_ended
 
+    def _leave(self, now: float) -> None:
+        """Tries that hang are not waited for: their certificates would end while we look on."""
+        for id, one in list(self._tries.items()):
+            if now >= one.until:
+                self._out.append(LeaveTry(id))
+                took = f"it was not through within {one.longest / 3600:g} h, is at {one.step!r}, and is left to itself"
+                self._failed(TryFailed(one.wanted, took), now)
+
     def _of(self, wanted: WantedCertificate) -> list[_Course]:
         """Two sections may want the same."""
         return [course for course in self._courses.values() if course.wanted.id == wanted.id]
@@ -346,7 +367,8 @@ class AcmeCore:
         life = held.not_after - held.not_before if held else 1.0
         left = max(held.not_after - now, 0.0) if held else 0.0
         retry_at = min(event.retry_at, now + LONGEST_WORD) if event.retry_at is not None else None
-        at = next_try(now, attempts, left, life, retry_at, event.is_final, share_of(f"{id}{attempts}"))
+        share = share_of(f"{id}{attempts}")
+        at = next_try(now, attempts, left, life, retry_at, event.is_final, share, event.is_rate_limited)
         failed = structs.replace(record, at=now, attempts=attempts, failed_at=now, error=event.reason, next_try=at)
         self._keep(id, structs.replace(failed, word=retry_at or 0.0, means=event.wanted.means))
         if event.is_limit:
@@ -355,6 +377,9 @@ class AcmeCore:
         if held is not None:
             fields["days_left"] = round(left / 86400, 1)
         is_loud = held is None or left < life / 10
+        if held is not None and event.is_rate_limited and retry_at is not None and retry_at > held.not_after:
+            is_loud = True
+            fields["limit"] = f"the authority takes no order before {_date(retry_at)}, when the certificate has ended"
         self._out.append(SayLine("error" if is_loud else "warn", "certificate could not be got", fields))
         if attempts == 1 or event.is_final:
             self._notice(event.wanted.name, event.reason)
@@ -468,7 +493,7 @@ class AcmeCore:
                 self._suggestions.asked(held.fingerprint, now)
                 self._out.append(AskWindow(wanted, held))
             if self._has_room(wanted) and now >= self._try_at(course):
-                self._tries[wanted.id] = _Try(wanted)
+                self._tries[wanted.id] = _Try(wanted, now)
                 self._tried_by.add((wanted.id, wanted.means))
                 self._out.append(BeginTry(wanted, held.fingerprint if held else ""))
 
@@ -500,6 +525,7 @@ class AcmeCore:
         if not self._is_read:
             return None
         moments = [course.serving.until for course in self._courses.values() if course.serving is not None and not course.serving.is_asked]
+        moments += [one.until for one in self._tries.values()]
         if not self.is_disabled:
             for course in filter(self._is_idle, self._courses.values()):
                 if self._has_room(course.wanted):

@@ -66,13 +66,14 @@ class CurrentCertificates:
         """The one whose end counts: once another is due. None: what is shown, if anything, only stands in for what is wanted.
 
         That is what was got for just this, or what stands in the entry and is for all of its names, each as it is asked for: a wildcard
-        beside is another certificate (as the reference compares). One of another authority or of another kind of key is not it.
+        beside is another certificate (as the reference compares). One of another authority or of another kind of key is not it, nor is
+        one in the entry that nobody but itself has signed: people put such there until the first one has come.
         """
         wanted = self._wanted[name]
         exact, own = self._held.get(wanted.id), self._own.get(name)
         if exact is not None:
             return exact
-        return own if own is not None and set(wanted.domains) <= set(own.names) else None
+        return own if own is not None and not own.is_self_signed and set(wanted.domains) <= set(own.names) else None
 
     def _rank(self) -> None:
         ids = {wanted.id for wanted in self._wanted.values()}

@@ -26,6 +26,14 @@ LONGEST_NEAR_END: Final = 3600.0
 FINAL_DELAY: Final = 12 * 3600.0
 """The same when an authority has said that it will hardly go better."""
 
+LONGEST_TROUBLE: Final = DAY
+"""Seconds at most for which an authority in trouble of its own (`503`, `Retry-After`) may put a try off, and no more than a quarter of
+what the certificate has left: a limit is a rule for us, trouble is a guess of theirs, and it may be wrong."""
+
+BEFORE_THE_END: Final = 0.75
+"""Of what a certificate has left, after which it is tried again even though a limit lasts beyond its end: limits are lifted before,
+and what an authority says of them may be read wrongly. Refused tries come closer and closer to the end, then the limit is kept."""
+
 JITTER: Final = 0.2
 """Of a delay that chance takes away, so that many that failed together do not come together again."""
 
@@ -73,13 +81,31 @@ def not_again_before(got_before: float, life: float) -> float:
     return got_before + min(max(life, 0.0) * APART, DAY)
 
 
-def next_try(now: float, attempts: int, left: float, life: float, retry_at: float | None, is_final: bool, share: float) -> float:
+def next_try(
+    now: float,
+    attempts: int,
+    left: float,
+    life: float,
+    retry_at: float | None,
+    is_final: bool,
+    share: float,
+    is_rate_limited: bool = False,
+) -> float:
     """After a failure. attempts: failed ones, this one counted. left: seconds that the certificate has; life: all of them.
 
-    retry_at: before which the authority does not want to be asked. share: chance, in [0, 1).
+    retry_at: before which the authority does not want to be asked. is_rate_limited: as it has a limit, not as it has trouble of its own.
+    share: chance, in [0, 1).
     """
     if is_final:
         delay = FINAL_DELAY
     else:
         delay = min(FIRST_DELAY * 2 ** min(attempts - 1, 20), LONGEST_NEAR_END if left < life / 10 else LONGEST_DELAY)
-    return max(now + delay * (1 - JITTER * share), retry_at or 0.0)
+    return max(now + delay * (1 - JITTER * share), _not_before(now, left, retry_at, is_rate_limited))
+
+
+def _not_before(now: float, left: float, retry_at: float | None, is_rate_limited: bool) -> float:
+    if retry_at is None:
+        return 0.0
+    if is_rate_limited:
+        return min(retry_at, now + left * BEFORE_THE_END) if 0 < left < retry_at - now else retry_at
+    return min(retry_at, now + (min(LONGEST_TROUBLE, left / 4) if left > 0 else LONGEST_NEAR_END))

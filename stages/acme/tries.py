@@ -35,11 +35,23 @@ PresenterOf = Callable[[WantedCertificate, Callable[[str], None], threading.Even
 def held_of(issued: Issued) -> HeldCertificate:
     """Raises ValueError for what is no certificate."""
     facts = leaf_facts(issued.cert)
-    return HeldCertificate(issued, facts.names, facts.not_before, facts.not_after, facts.fingerprint)
+    return HeldCertificate(issued, facts.names, facts.not_before, facts.not_after, facts.fingerprint, facts.is_self_signed)
 
 
 class TryHalted(Exception):
     """It is wanted no more, or its lease is lost: what was begun is on the shelf."""
+
+
+class _Run:
+    """One that is under way, or was left to itself."""
+
+    def __init__(self) -> None:
+        self.halt = threading.Event()
+        """It is to end with its next step."""
+        self.done = threading.Event()
+        """Its lease is renewed no more."""
+        self.is_left = False
+        """Nobody waits for it any more."""
 
 
 class Tries:
@@ -52,62 +64,70 @@ class Tries:
         self._authority = authority
         self._presenter_of = presenter_of
         self._tell = tell
-        self._halts: dict[str, threading.Event] = {}
+        self._runs: dict[str, _Run] = {}
         """By id of what is wanted."""
 
     def begin(self, wanted: WantedCertificate, seen: str) -> None:
         """It ends with TrySucceeded, TryFailed or TryWasAnothers. seen: fingerprint of what is to be replaced."""
-        halt = self._halts[wanted.id] = threading.Event()
+        run = self._runs[wanted.id] = _Run()
         try:
-            threading.Thread(target=self._run, args=(wanted, seen, halt), name=f"acme {wanted.name}", daemon=True).start()
+            threading.Thread(target=self._run, args=(wanted, seen, run), name=f"acme {wanted.name}", daemon=True).start()
         except RuntimeError as error:
             self._tell(TryFailed(wanted, f"the machine has no thread left for it: {error}"))
 
     def end(self, id: str) -> None:
         """What it waits for is waited for no more, and it does not go on to its next step."""
-        if (halt := self._halts.pop(id, None)) is not None:
-            halt.set()
+        if (run := self._runs.get(id)) is not None:
+            run.halt.set()
+
+    def leave(self, id: str) -> None:
+        """A thread cannot be ended: what it may still bring is found on the shelf, and its lease is given up."""
+        if (run := self._runs.pop(id, None)) is not None:
+            run.is_left = True
+            run.halt.set()
+            run.done.set()
 
     def stop(self) -> None:
         """Ends all."""
-        for id in list(self._halts):
+        for id in list(self._runs):
             self.end(id)
 
-    def _run(self, wanted: WantedCertificate, seen: str, halt: threading.Event) -> None:
+    def _run(self, wanted: WantedCertificate, seen: str, run: _Run) -> None:
         from pingap.stages.acme.authority.failures import IssueFailed
 
         event: Event
         try:
-            event = self._tried(wanted, seen, halt)
+            event = self._tried(wanted, seen, run)
         except IssueFailed as error:
-            is_limit = error.problem_type.endswith("rateLimited") and any(word in str(error) for word in _OF_ALL)
-            event = TryFailed(wanted, str(error), error.retry_at, error.is_final, is_limit)
+            is_rate_limited = error.problem_type.endswith("rateLimited")
+            is_limit = is_rate_limited and any(word in str(error) for word in _OF_ALL)
+            event = TryFailed(wanted, str(error), error.retry_at, error.is_final, is_limit, is_rate_limited)
         except (NotPresented, StoreError, TryHalted) as error:
             event = TryFailed(wanted, str(error))
         except Exception as error:  # whatever it was, it is told, and tried again
             event = TryFailed(wanted, f"a fault of pingap: {error!r}")
-        self._tell(event)
+        if not run.is_left:
+            self._tell(event)
 
-    def _tried(self, wanted: WantedCertificate, seen: str, halt: threading.Event) -> Event:
+    def _tried(self, wanted: WantedCertificate, seen: str, run: _Run) -> Event:
         lease = self._shelf.lease(wanted.id, LEASE)
         if lease is None:
             return TryWasAnothers(wanted, self._shelf.holder(wanted.id) or "which it does not say")
-        done = threading.Event()
-        renewing = threading.Thread(target=_renew, args=(lease, done, halt), name=f"acme lease {wanted.name}", daemon=True)
+        renewing = threading.Thread(target=_renew, args=(lease, run), name=f"acme lease {wanted.name}", daemon=True)
         try:
             renewing.start()
             there = self._there(wanted)
             if there is not None and there.fingerprint != seen:
                 return TrySucceeded(wanted, there, True)
-            step = self._steps(wanted, halt)
+            step = self._steps(wanted, run.halt)
             authority = self._authority()
-            with closing(self._presenter_of(wanted, partial(self._say, wanted), halt)) as presenter:
+            with closing(self._presenter_of(wanted, partial(self._say, wanted), run.halt)) as presenter:
                 issued = authority.issue(wanted, presenter, step)
             held = self._stored(wanted, issued, step)
             authority.settle(wanted)
             return TrySucceeded(wanted, held)
         finally:
-            done.set()
+            run.done.set()
             lease.release()
 
     def _there(self, wanted: WantedCertificate) -> HeldCertificate | None:
@@ -141,8 +161,10 @@ class Tries:
         return held_of(issued)
 
 
-def _renew(lease: Lease, done: threading.Event, halt: threading.Event) -> None:
-    while not done.wait(LEASE / 3):
+def _renew(lease: Lease, run: _Run) -> None:
+    while not run.done.wait(LEASE / 3):
         if not lease.renew():
-            halt.set()  # another instance may be at it by now
+            run.halt.set()  # another instance may be at it by now
             return
+    if run.is_left:  # one in a directory lasts as long as the process
+        lease.release()

@@ -20,6 +20,8 @@ class HeldCertificate(NamedTuple):
     not_after: float
     fingerprint: str
     """SHA-256 of its DER, hex."""
+    is_self_signed: bool = False
+    """Its issuer is itself."""
 
 
 # -- events ------------------------------------------------------------------------
@@ -80,6 +82,8 @@ class TryFailed:
     is_final: bool = False
     is_limit: bool = False
     """The authority takes no more of us for a while, whatever the name."""
+    is_rate_limited: bool = False
+    """`retry_at` is when a limit of the authority ends, not its guess when it is well again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,13 @@ class EndTry:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveTry:
+    """It has not ended in all its time, and is left to itself: its lease is given up, and nothing is heard of it any more."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandOut:
     """`AcmeCore.handed` is what accept is to have."""
 
@@ -238,4 +249,4 @@ class Settle:
     error: str
 
 
-Command = BeginTry | EndTry | HandOut | MakeHandshake | AskWindow | KeepRecord | SayLine | SayNotice | Settle
+Command = BeginTry | EndTry | LeaveTry | HandOut | MakeHandshake | AskWindow | KeepRecord | SayLine | SayNotice | Settle

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pingap.stages.acme.core import ANOTHERS, AT_ONCE, BY_HAND_AT_ONCE, HOLD, LONGEST_WORD, LOOKS, SWITCHED_OFF, TAKING
+from pingap.stages.acme.core import (
+    ANOTHERS,
+    AT_ONCE,
+    BY_HAND_AT_ONCE,
+    HOLD,
+    LONGEST_BY_HAND,
+    LONGEST_TRY,
+    LONGEST_WORD,
+    LOOKS,
+    SWITCHED_OFF,
+    TAKING,
+)
 from pingap.stages.acme.due import APART
 from pingap.stages.acme.records import TryRecord
 from pingap.stages.acme.wanted import DnsAccess
@@ -20,6 +31,7 @@ from pingap.stages.acme.words import (
     HandOut,
     HandshakeMade,
     KeepRecord,
+    LeaveTry,
     MakeHandshake,
     RenewAsked,
     RevocationsHeard,
@@ -204,8 +216,69 @@ def test_a_record_that_was_read_before_ours_was_written_changes_nothing() -> Non
 def test_when_the_authority_says_when_it_is_not_asked_before() -> None:
     script = Script(A)
     script.begin()
-    script.fail(A, retry_at=NOW + 5 * HOUR)
+    script.fail(A, retry_at=NOW + 5 * HOUR, is_rate_limited=True)
     assert not tried(script.later(5 * HOUR - 1)) and tried(script.later(1)) == ["a"]
+
+
+@pytest.mark.parametrize(("left", "longest"), [(30 * DAY, DAY), (2 * DAY, DAY / 2), (0.0, HOUR)])
+def test_an_authority_in_trouble_puts_a_try_off_by_no_more_than_the_certificate_bears(left: float, longest: float) -> None:
+    script = Script(A)
+    if left:
+        script.shelf[A.id] = held("a.example", at=NOW + left - 90 * DAY)
+    script.begin()
+    script.on(RenewAsked("a"))
+    script.fail(A, "503", retry_at=NOW + 31 * DAY)
+    assert not tried(script.later(longest - 1)) and tried(script.later(1)) == ["a"]
+
+
+def test_a_limit_beyond_the_end_of_the_certificate_is_an_error_and_tried_before_the_end() -> None:
+    script = Script(A)
+    script.shelf[A.id] = held("a.example", at=NOW - 86 * DAY)
+    script.begin()
+    times: list[float] = []
+    for _ in range(4):
+        script.on(RenewAsked("a")) if not times else None
+        (line,) = of(script.fail(A, retry_at=NOW + 7 * DAY, is_rate_limited=True), SayLine)
+        assert line.level == "error" and "when the certificate has ended" in line.fields["limit"]
+        script.now = script.core.record("a").next_try
+        times.append(script.now - NOW)
+        assert tried(script.later()) == ["a"]
+    assert times == sorted(times) and times[0] == 3 * DAY and times[-1] < 4 * DAY
+    script.now = NOW + 4 * DAY
+    script.fail(A, retry_at=NOW + 7 * DAY, is_rate_limited=True)
+    assert script.core.record("a").next_try == NOW + 7 * DAY, "it has ended: nothing is lost by keeping to the limit"
+
+
+def test_a_try_that_hangs_is_left_to_itself_and_tried_again() -> None:
+    by_hand = want("b", challenge="dns-01")
+    script = Script(A, by_hand)
+    assert tried(script.begin()) == ["a", "b"]
+    script.on(Stepped(A.id, "order"))
+    assert script.core.next_moment(NOW) == NOW + LONGEST_TRY
+    assert not of(script.later(LONGEST_TRY - 1), LeaveTry)
+    left = script.later(1)
+    assert of(left, LeaveTry) == [LeaveTry(A.id)] and "'order'" in script.core.record("a").error and noticed(left)
+    assert tried(script.later(300)) == ["a"]
+    assert script.core.step("b") == "begun"
+    assert LeaveTry(by_hand.id) in of(script.later(LONGEST_BY_HAND), LeaveTry)
+
+
+def test_a_try_that_nobody_wants_any_more_is_left_to_itself_too() -> None:
+    script = Script(A)
+    script.begin()
+    script.wish()
+    assert not tried(script.wish(A))
+    script.later(LONGEST_TRY)
+    assert script.core.step("a") == "begun", "another one is under way"
+
+
+def test_a_placeholder_that_is_signed_by_itself_holds_nothing_up() -> None:
+    own = held("a.example", life=3650 * DAY)
+    assert not tried(Script(A, a=own).begin())
+    script = Script(A, a=own._replace(is_self_signed=True))
+    assert tried(script.begin()) == ["a"] and script.core.handed == {}, "it is served until then"
+    script.served(A)
+    assert script.core.handed and not tried(script.later(HOUR))
 
 
 @pytest.mark.parametrize("odd", [float("inf"), 1e18, NOW + 400 * DAY])
@@ -234,7 +307,7 @@ def test_a_limit_of_an_authority_holds_all_of_that_one_and_no_others() -> None:
     assert tried(script.fail(elsewhere)) == ["s4"]
     script = Script(A, B)
     script.begin()
-    script.fail(A, is_limit=True, retry_at=NOW + 100 * DAY)
+    script.fail(A, is_limit=True, is_rate_limited=True, retry_at=NOW + 100 * DAY)
     script.fail(B)
     assert tried(script.later(HOLD)) == ["b"], "it is asked again whether the limit still holds"
 

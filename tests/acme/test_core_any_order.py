@@ -14,6 +14,7 @@ from pingap.stages.acme.words import (
     Command,
     Event,
     HandshakeMade,
+    LeaveTry,
     MakeHandshake,
     RenewAsked,
     Settle,
@@ -71,6 +72,8 @@ class Run:
                 case BeginTry(wanted):
                     assert wanted.id not in self.tries, "one certificate is got twice at once"
                     self.tries[wanted.id] = one
+                case LeaveTry(id):
+                    del self.tries[id]
                 case MakeHandshake():
                     self.looks.append(one)
                 case AskWindow():
@@ -128,7 +131,7 @@ class Run:
             case 2:
                 self.on(TryWasAnothers(wanted, "host:7"))
             case 3:
-                self.on(TryFailed(wanted, "no", [None, 0.0, 1e18][value % 3], bool(value % 2), bool(value % 4)))
+                self.on(TryFailed(wanted, "no", [None, 0.0, 1e18][value % 3], bool(value % 2), bool(value % 4), value > 50))
             case 4:
                 self.on(TryFailed(wanted, "no"))
 

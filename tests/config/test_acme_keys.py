@@ -51,6 +51,13 @@ def test_an_authority_is_known_by_its_name_however_that_is_spelled(written: str)
     assert not snapshot.notes
 
 
+def test_a_placeholder_that_is_signed_by_itself_is_noted() -> None:
+    for made, count in ((root("a placeholder"), 1), (root("authority").issue("of old", names=[x509.DNSName("example.com")]), 0)):
+        keys = f"tls_cert = '''{made.pem}'''\ntls_key = '''{made.key_pem}'''\n"
+        notes = [str(note) for note in load_text(SERVERS + f'{keys}domains = "example.com"\nacme = "lets_encrypt"').notes]
+        assert len([note for note in notes if "signed by itself" in note]) == count, notes
+
+
 def test_any_other_text_is_lets_encrypt_as_in_the_reference_with_a_note() -> None:
     snapshot = load_text(SERVERS + 'domains = "example.com"\nacme = "on"')
     assert snapshot.certificates["a"].acme == DIRECTORIES["lets_encrypt"]

@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from pingap.config.diff import shortened
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
+from pingap.stages.acme.authority.keys import as_address
 from pingap.stages.acme.authority.polling import Poller
-from pingap.stages.acme.authority.problems import in_words, is_final, read_problem
+from pingap.stages.acme.authority.problems import in_words, is_final, read_problem, shown
 from pingap.stages.acme.authority.retrying import retry_at
 from pingap.stages.acme.presenter import Challenge, NotPresented, Presenter
 from pingap.stages.acme.wanted import ChallengeKind
@@ -51,6 +52,11 @@ def named(authorization: dict[str, Any]) -> str:
     return f"*.{value}" if authorization.get("wildcard") is True and not value.startswith("*.") else value
 
 
+def _plain(name: str) -> str:
+    """An address in its shortest form."""
+    return str(as_address(name) or name)
+
+
 def challenges(authorization: dict[str, Any]) -> list[dict[str, Any]]:
     found = authorization.get("challenges")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
@@ -66,11 +72,21 @@ class Authorizing:
         self._thumbprint = thumbprint
         self._progress = progress
 
-    def proofs(self, urls: list[str]) -> list[PendingProof]:
-        """Those that are due; names that the authority believes us already have none. Raises IssueFailed, AuthorityRefused."""
+    def proofs(self, urls: list[str], domains: tuple[str, ...]) -> list[PendingProof]:
+        """Those that are due; names that the authority believes us already have none. Raises IssueFailed, AuthorityRefused.
+
+        domains: that were ordered. Nothing is proved that was not: a proof is a word of ours that others could use.
+        """
+        if len(urls) > len(domains):
+            text = f"{self._poller.link.host} does not speak ACME: its order of {len(domains)} names has {len(urls)} authorizations"
+            raise IssueFailed(text, "malformed")
+        ordered = {_plain(domain) for domain in domains}
         due = []
         for url in urls:
             authorization = self._poller.ask(url).table
+            if _plain(named(authorization)) not in ordered:
+                what = f"an authorization for {shown(named(authorization))[:260] or 'nobody'}, which was not ordered"
+                raise IssueFailed(f"{self._poller.link.host} does not speak ACME: its order has {what}", "malformed")
             status = authorization.get("status")
             if status == "pending":
                 due.append(self._proof(url, authorization))

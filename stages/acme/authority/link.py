@@ -215,7 +215,8 @@ class AuthorityLink:
         what = f"{status} {reason}".strip()
         when = after(response.headers.get("Retry-After"), self._now())
         if status >= 500 or status == 429:
-            return AuthorityUnreachable(f"{self.host} answers {what}: the authority has trouble of its own", retry_at=when)
+            kind = "rateLimited" if status == 429 else ""  # which is all that the status says, too
+            return AuthorityUnreachable(f"{self.host} answers {what}: the authority has trouble of its own", kind, when)
         start = shown(response.text[:80])
         return AuthorityUnreachable(f"{self.host} does not speak ACME: it answered {what} with {start!r}; is its URL right?")
 

@@ -191,7 +191,7 @@ class OrderRun:
         if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
             raise AuthorityUnreachable(f"{self._link.host} does not speak ACME: its order has no authorizations")
         try:
-            due: list[PendingProof] = authorizing.proofs(urls)
+            due: list[PendingProof] = authorizing.proofs(urls, self._wanted.domains)
             if due:
                 stored.presented = [proof.challenge for proof in due]
                 self._orders.save(self._wanted, stored)

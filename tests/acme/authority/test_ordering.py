@@ -212,6 +212,28 @@ class TestDenied:
         desk.presenter.fails = ""
         assert desk.issue() and small.made() == 1
 
+    @pytest.mark.parametrize("ordered", [("example.test",), ("*.example.test",)])
+    @pytest.mark.parametrize("other", [{"identifier": {"type": "dns", "value": "other.test"}}, {"identifier": 7}, {"wildcard": None}])
+    def test_a_name_that_was_not_ordered_is_not_proved(
+        self, desk: Desk, small: SmallAuthority, ordered: tuple[str, ...], other: dict[str, object]
+    ) -> None:
+        if "wildcard" in other:
+            other = {"wildcard": not ordered[0].startswith("*.")}
+        real = small._authorization
+        small.__dict__["_authorization"] = lambda request: real(request)._replace(body={**real(request).body, **other})
+        error = desk.fails(desk.wanted(*ordered, challenge="dns-01"))
+        assert "which was not ordered" in str(error) and not desk.presenter.presented
+        small.__dict__.pop("_authorization")
+        assert desk.issue(desk.wanted(*ordered, challenge="dns-01")), "with another order"
+
+    def test_more_authorizations_than_names_are_not_looked_at(self, desk: Desk, small: SmallAuthority) -> None:
+        real = small._new_order
+        small.__dict__["_new_order"] = lambda request: (said := real(request))._replace(
+            body={**said.body, "authorizations": said.body["authorizations"] * 3000}
+        )
+        assert "its order of 1 names has 3000 authorizations" in str(desk.fails())
+        assert not small.paths("authorization")
+
     @pytest.mark.parametrize("token", ["../../etc/passwd", "", "short", "a" * 30 + "/", None])
     def test_a_token_that_is_none_is_not_presented(self, desk: Desk, small: SmallAuthority, token: str | None) -> None:
         real = small._new_order
