@@ -117,7 +117,8 @@ def _details(one: Certificate, now: float) -> Iterator[tuple[str, str]]:
         times = f"{acme['attempts']} times" if acme["attempts"] > 1 else "once"
         ago = f", {span(max(0.0, now - acme['failed_at']))} ago" if acme["failed_at"] else ""
         again = f"; next try in {span(max(0.0, acme['next_try'] - now))}" if acme["next_try"] and not step else ""
-        yield f"{acme['authority']}: failed {times}{ago}: {error}{again}", FAILING
+        failed = f"failed {times}{ago}: " if acme["attempts"] else ""
+        yield f"{acme['authority']}: {failed}{error}{again}", FAILING
     elif one["state"] == WAITING and acme and not step:
         yield f"{acme['authority']}: there is no certificate yet", ""
     for warning in one["warnings"]:

@@ -54,6 +54,7 @@ from pingap.stages.acme.words import (
     KeepRecord,
     LeaveTry,
     MakeHandshake,
+    PutBack,
     RenewAsked,
     RevocationsHeard,
     SayLine,
@@ -211,7 +212,7 @@ class AcmeActor(OfStreams):
     def _open(self, directory: str) -> None:
         """Once: another directory needs a restart."""
         self._shelf = shelf_of(self.context.settings.get("source"), directory or default_directory(), self._warn)
-        self._reading = ShelfReading(self._shelf, self._from_thread)
+        self._reading = ShelfReading(self._shelf, self._from_thread, self._warn)
         self._http = self._challenges.proofs = HttpProofs(self._shelf)
         self._tries = Tries(self._shelf, self._authority, self._presenter, self._from_thread)
 
@@ -263,6 +264,8 @@ class AcmeActor(OfStreams):
                 self._windows.do(partial(self._window, command))
             case KeepRecord(id, record):
                 self._reading.keep(id, record)
+            case PutBack(id, held):
+                self._reading.put_back(id, held)
             case SayLine(level, message, fields):
                 self.context.log(level, message, **fields)
             case SayNotice(level, category, message, fields):
@@ -393,7 +396,7 @@ class AcmeActor(OfStreams):
 
     def _known(self) -> list[KnownCertificate] | None:
         asked = self._asked
-        if asked is None or not self._core.is_read:
+        if asked is None:
             return None
         users = used_by(asked.servers, asked.certificates)
         stapled = self._stapler.stapled_since()
@@ -421,7 +424,7 @@ class AcmeActor(OfStreams):
             wanted.directory,
             wanted.challenge,
             self._core.step(name),
-            record.error,
+            f"the store of certificates: {self._core.trouble}" if self._core.trouble else record.error,
             record.failed_at,
             record.attempts,
             record.next_try,

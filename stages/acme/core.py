@@ -37,6 +37,7 @@ from pingap.stages.acme.words import (
     KeepRecord,
     LeaveTry,
     MakeHandshake,
+    PutBack,
     RenewAsked,
     RevocationsHeard,
     SayLine,
@@ -152,6 +153,10 @@ class AcmeCore:
         self.gains = 0
         """Certificates that were got."""
         self._is_read = False
+        self._has_some = False
+        """Of what there is, it is known in part."""
+        self._missed: frozenset[str] = frozenset()
+        """Ids of what is served though it is not on the shelf any more."""
         self._trouble = ""
         self._handed: dict[str, HeldCertificate] | None = None
         self._is_handing = False
@@ -167,6 +172,11 @@ class AcmeCore:
     def is_read(self) -> bool:
         """It is known what there is."""
         return self._is_read
+
+    @property
+    def trouble(self) -> str:
+        """Why the store cannot be read; "" when it can."""
+        return self._trouble
 
     @property
     def handed(self) -> Mapping[str, Issued]:
@@ -225,9 +235,9 @@ class AcmeCore:
             case WishesChanged():
                 self._wishes_changed(event)
             case ShelfRead():
-                self._shelf_read(event)
-            case ShelfAway(reason):
-                self._shelf_away(reason)
+                self._shelf_read(event, now)
+            case ShelfAway(reason, held):
+                self._shelf_away(reason, held, now)
             case Stepped(id, step):
                 if id in self._tries:
                     self._tries[id].step = step
@@ -290,15 +300,17 @@ class AcmeCore:
                 self._out.append(EndTry(id))
         self._currents.want(event.wanted, event.own)
 
-    def _shelf_read(self, event: ShelfRead) -> None:
+    def _shelf_read(self, event: ShelfRead, now: float) -> None:
         # What was got here since it was begun to be read is there by now.
         self._gained = {id: one for id, one in self._gained.items() if one[0] > event.as_of}
         held, records = {**event.held, **{id: one[1] for id, one in self._gained.items()}}, event.records
         if self._trouble:
             self._trouble = ""
             self._out.append(SayLine("info", "the store of certificates can be read again"))
+        exact = {name: self._currents.exact(course.wanted) for name, course in self._courses.items()}
+        self._miss(self._currents.read(held, now))
         for name, course in self._courses.items():
-            before, after = self._currents.exact(course.wanted), held.get(course.wanted.id)
+            before, after = exact[name], self._currents.exact(course.wanted)
             if after is None or after == before:
                 continue
             if course.serving is not None:
@@ -307,18 +319,38 @@ class AcmeCore:
                 line = {"certificate": name, "ends": _date(after.not_after)}
                 self._out.append(SayLine("info", "certificate was got by another instance, and is served here too", line))
         self._is_read = True
-        self._currents.read(held)
-        self._suggestions.keep([one.fingerprint for one in held.values()])
+        self._suggestions.keep([one.fingerprint for one in self._currents.all()])
         # What was noted here may not have been written when the shelf was read.
         self._records = {id: max(record, self._records.get(id, NO_RECORD), key=lambda one: one.at) for id, record in records.items()} | {
             id: record for id, record in self._records.items() if id in self._tries and id not in records
         }
 
-    def _shelf_away(self, reason: str) -> None:
+    def _miss(self, kept: Mapping[str, HeldCertificate]) -> None:
+        """What is not on the shelf any more and served all the same is told, and put back; of what nobody wants nothing is said."""
+        shown = {one.fingerprint for one in (self._handed or {}).values()}
+        ids = {course.wanted.id for course in self._courses.values()}
+        missed = {id: one for id, one in kept.items() if id in ids or one.fingerprint in shown}
+        for id, one in missed.items():
+            self._out.append(PutBack(id, one))
+        if lost := missed.keys() - self._missed:
+            names = sorted(name for name, course in self._courses.items() if course.wanted.id in lost) or sorted(lost)
+            what = "certificates have left the store, or older ones have come there: those that were there are served on, and put back"
+            self._out.append(SayLine("error", what, {"certificates": shortened(names)}))
+            self._out.append(SayNotice("error", PARSE_CERTIFICATE_FAIL, f"{what}: {shortened(names)}", {"certificates": names[:100]}))
+        if back := self._missed - missed.keys():
+            self._out.append(SayLine("info", "certificates are in the store again", {"count": len(back)}))
+        self._missed = frozenset(missed)
+
+    def _shelf_away(self, reason: str, held: Mapping[str, HeldCertificate], now: float) -> None:
+        what = "the store of certificates is out of reach: what is served stays"
+        if not self._trouble:
+            self._out.append(SayNotice("error", PARSE_CERTIFICATE_FAIL, f"{what}: {reason}", {"reason": reason}))
         if reason != self._trouble:
             self._trouble = reason
-            what = "the store of certificates is out of reach: what is served stays"
             self._out.append(SayLine("error", what, {"reason": reason}))
+        if held:
+            self._has_some = True
+            self._currents.read_some(held, now)
         for course in self._courses.values():
             if course.wanted.id not in self._records:
                 self._settle(course, reason)  # else it would be waited for until the store is there again
@@ -425,7 +457,7 @@ class AcmeCore:
     # -- from the shelf to the client ------------------------------------------------------
 
     def _hand_out(self, now: float) -> None:
-        if not self._is_read:
+        if not (self._is_read or self._has_some):
             return
         handed = {}
         for name in self._courses:

@@ -24,7 +24,7 @@ class CurrentCertificates:
         self._wanted: Mapping[str, WantedCertificate] = {}
         self._own: Mapping[str, HeldCertificate] = {}
         self._held: dict[str, HeldCertificate] = {}
-        """What is on the shelf, by id."""
+        """What is on the shelf, or was in this life and has not ended, by id."""
         self._candidates: dict[str, list[_MayServe]] = {}
 
     def want(self, wanted: Mapping[str, WantedCertificate], own: Mapping[str, HeldCertificate]) -> None:
@@ -32,16 +32,27 @@ class CurrentCertificates:
         self._wanted, self._own = dict(wanted), dict(own)
         self._candidates = {}
 
-    def read(self, held: Mapping[str, HeldCertificate]) -> None:
-        """That is all there is on the shelf."""
-        if held != self._held:
-            self._held = dict(held)
+    def read(self, held: Mapping[str, HeldCertificate], now: float) -> dict[str, HeldCertificate]:
+        """That is all there is on the shelf. What stays although it is not there, by id: it is as good as it was."""
+        kept = {id: one for id, one in self._held.items() if now < one.not_after and is_better(one, held.get(id), now)}
+        merged = {**held, **kept}
+        if merged != self._held:
+            self._held = merged
             self._candidates = {}
+        return kept
+
+    def read_some(self, held: Mapping[str, HeldCertificate], now: float) -> None:
+        """The rest of the shelf could not be read."""
+        self.read({**self._held, **held}, now)
 
     def gained(self, id: str, held: HeldCertificate) -> None:
         """There is another one on the shelf."""
         self._held[id] = held
         self._candidates = {}
+
+    def all(self) -> Iterable[HeldCertificate]:
+        """That there are, those in the entries aside."""
+        return self._held.values()
 
     def exact(self, wanted: WantedCertificate) -> HeldCertificate | None:
         """The one that was got for just this."""
@@ -88,6 +99,13 @@ class CurrentCertificates:
             for held in left_over if own is None else (own, *left_over):
                 if good := _covered(held.names, wanted.domains):
                     found.append(_MayServe(held, good, False))
+
+
+def is_better(one: HeldCertificate, other: HeldCertificate | None, now: float) -> bool:
+    """Than what has come in its place, of one that has not ended: a shelf that was set back has older ones."""
+    if other is None or other.not_after <= now:
+        return True
+    return other.not_before < one.not_before and other.not_after < one.not_after
 
 
 def _covered(names: Iterable[str], domains: Iterable[str]) -> int:

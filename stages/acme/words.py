@@ -52,6 +52,8 @@ class ShelfAway:
     """It cannot be read; the reason is for people."""
 
     reason: str
+    held: Mapping[str, HeldCertificate] = field(default_factory=dict)
+    """What could be read all the same, by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,14 @@ class KeepRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PutBack:
+    """On the shelf, where it was, unless something as good is there by then."""
+
+    id: str
+    held: HeldCertificate
+
+
+@dataclass(frozen=True, slots=True)
 class SayLine:
     """In the log."""
 
@@ -249,4 +259,4 @@ class Settle:
     error: str
 
 
-Command = BeginTry | EndTry | LeaveTry | HandOut | MakeHandshake | AskWindow | KeepRecord | SayLine | SayNotice | Settle
+Command = BeginTry | EndTry | LeaveTry | HandOut | MakeHandshake | AskWindow | KeepRecord | PutBack | SayLine | SayNotice | Settle

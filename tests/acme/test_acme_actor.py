@@ -23,12 +23,12 @@ from pingap.stages.acme.challenged import LOOKUPS
 from pingap.stages.acme.http_proofs import HttpProofs, token_in
 from pingap.stages.acme.presenter import Challenge, NotPresented, Presenter
 from pingap.stages.acme.reading import ShelfReading
-from pingap.stages.acme.records import TryRecord, read_record
+from pingap.stages.acme.records import TryRecord, packed_record, read_record
 from pingap.stages.acme.store.base import Shelf, StoreError
 from pingap.stages.acme.store.files import FileShelf
 from pingap.stages.acme.store.kept import CertificateKeeper
 from pingap.stages.acme.tls_proofs import TlsProofs
-from pingap.stages.acme.tries import Tries
+from pingap.stages.acme.tries import Tries, held_of
 from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.words import Event, ShelfAway, ShelfRead, TryFailed, TrySucceeded, TryWasAnothers
 from pingap.stages.messages import Affinity, Answered, CertificatesTaken, Peer, Response, Routed
@@ -170,6 +170,31 @@ async def test_a_store_that_cannot_be_used_is_told(run: Run) -> None:
     run.want("a")
     await eventually(lambda: any("out of reach" in one for one in run.said()))
     assert run.context.is_ready
+    assert [message for _, _, message, _ in run.context.noticed if "out of reach" in message]
+    run.actor.told("certs", (7,))
+    run.actor.told("cert-renew", (8, "a"))
+    await eventually(lambda: len(run.context.reported) == 2)
+    (_, rows), (_, renewed) = run.context.reported
+    assert [(row["certificate"], row["acme"]["last_error"][:27]) for row in rows["value"]] == [("a", "the store of certificates: ")]
+    assert not renewed["ok"] and "must be a directory of its own" in renewed["value"]
+
+
+async def test_what_can_be_read_of_a_store_is_served_at_the_start(run: Run, by: FakeAuthority) -> None:
+    run.want("a", "b")
+    await eventually(lambda: run.handed() == {"a", "b"})
+    await eventually(lambda: len(FileShelf(str(run.root)).names("records")) == 2)
+    (run.root / "records").rename(run.root / "records before")
+    (run.root / "records").write_text("no directory")
+    file = next((run.root / "certificates").glob("b*"))
+    file.unlink()
+    file.mkdir()
+    again = Run(run.root)
+    await again.actor.start()
+    again.want("a", "b")
+    await eventually(lambda: again.handed() == {"a"})
+    assert any("out of reach" in one for one in again.said())
+    await again.actor.stop()
+    assert sorted(by.issued) == ["a", "b"]
 
 
 async def test_questions_about_renewal_do_not_take_a_thread_each(run: Run, by: FakeAuthority) -> None:
@@ -403,6 +428,70 @@ def test_what_comes_to_be_wanted_while_it_is_read_is_read_next(slow: SlowShelf) 
     slow.goes_on.set()
     ids = {want("a").id, want("b").id}
     until(lambda: told and isinstance(told[-1], ShelfRead) and told[-1].records.keys() == ids and told[-1].as_of == 3, 5, "both are read")
+    shelf.stop()
+
+
+def issued_with(days: float) -> Issued:
+    return Issued(*self_signed("a.example", days=days))
+
+
+def test_what_has_left_the_shelf_is_put_back_unless_something_as_good_is_there(tmp_path: Path) -> None:
+    keeper = CertificateKeeper(FileShelf(str(tmp_path / "acme")))
+    told: list[Event] = []
+    warned: list[str] = []
+    shelf = ShelfReading(keeper.shelf, told.append, warned.append)
+    good = held_of(issued_with(90))
+    shelf.put_back("a", good)
+    until(lambda: keeper.get_issued("a") == good.issued, 5, "it is there")
+    file = next((tmp_path / "acme" / "certificates").iterdir())
+    file.write_bytes(file.read_bytes()[:200])
+    shelf.put_back("a", good)
+    until(lambda: keeper.get_issued("a") == good.issued, 5, "it is there instead of a damaged one")
+    keeper.put_issued("a", issued_with(91), time())
+    shelf.put_back("a", good)
+    shelf.read([], 0)
+    until(lambda: told, 5, "it was dealt with")
+    assert keeper.get_issued("a") != good.issued
+    lease = keeper.shelf.lease("a", 60)
+    assert lease is not None
+    keeper.shelf.drop("certificates", "a")
+    shelf.put_back("a", good)
+    shelf.read([], 0)
+    until(lambda: len(told) > 1, 5, "it was dealt with")
+    assert keeper.get_issued("a") is None, "another instance is at it"
+    lease.release()
+    (tmp_path / "acme" / "certificates").rmdir()
+    (tmp_path / "acme" / "certificates").write_text("in the way")
+    shelf.read([], 0)
+    until(lambda: warned, 5, "it is told")
+    shelf.read([], 0)
+    (tmp_path / "acme" / "certificates").unlink()
+    shelf.read([], 0)
+    until(lambda: keeper.get_issued("a") == good.issued, 5, "it is tried again")
+    assert len(warned) == 1 and warned[0].startswith("a certificate cannot be put back into the store: ")
+    shelf.stop()
+
+
+def test_only_with_a_clock_that_goes_steadily_for_a_day_is_anything_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "TIDY", 0.0)
+    keeper = CertificateKeeper(FileShelf(str(tmp_path / "acme")))
+    keeper.put_issued("good", issued_with(90), time())
+    keeper.shelf.put("records", "old", packed_record(TryRecord(at=1.0)))
+    ahead = [0.0]
+    monkeypatch.setattr(reading, "time", lambda: time() + ahead[0])
+    told: list[Event] = []
+    shelf = ShelfReading(keeper.shelf, told.append)
+
+    def look(*wanted: str) -> list[str]:
+        before = len(told)
+        shelf.read([want(one) for one in wanted], 0)
+        until(lambda: len(told) > before, 5, "it is read")
+        return keeper.shelf.names("records")
+
+    assert look("a") == ["old"], "at the first time nothing is known of the clock"
+    ahead[0] = 3600.0
+    assert look("b") == ["old"], "it was set"
+    assert look("c") == []
     shelf.stop()
 
 

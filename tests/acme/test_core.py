@@ -33,6 +33,7 @@ from pingap.stages.acme.words import (
     KeepRecord,
     LeaveTry,
     MakeHandshake,
+    PutBack,
     RenewAsked,
     RevocationsHeard,
     SayLine,
@@ -431,7 +432,7 @@ def test_a_shelf_that_was_read_before_it_was_put_there_takes_nothing_away() -> N
     script.served(A)
     assert script.on(before) == [] and script.core.handed
     script.shelf.clear()
-    assert of(script.read(), HandOut), "somebody has taken it away since"
+    assert spoken(script.read()) == [LEFT], "somebody has taken it away since"
 
 
 # -- what serves while there is none ----------------------------------------------------
@@ -637,6 +638,57 @@ def test_a_store_that_is_away_is_told_once_and_what_is_served_stays() -> None:
     assert spoken(script.on(ShelfAway("gone"), ShelfAway("gone"))) == ["the store of certificates is out of reach: what is served stays"]
     assert script.core.handed and script.later() == []
     assert spoken(script.read()) == ["the store of certificates can be read again"]
+
+
+LEFT = "certificates have left the store, or older ones have come there: those that were there are served on, and put back"
+
+
+def test_what_leaves_the_store_is_served_to_its_end_told_once_and_put_back() -> None:
+    script = Script(A)
+    one = script.shelf[A.id] = held("a.example")
+    script.begin()
+    script.shelf.clear()
+    lost = script.read()
+    assert of(lost, PutBack) == [PutBack(A.id, one)] and not of(lost, HandOut) and not tried(lost)
+    assert spoken(lost) == [LEFT] and noticed(lost) == [f"{LEFT}: a"]
+    assert script.core.handed == {"a": one.issued}
+    again = script.read()
+    assert spoken(again) == [] and noticed(again) == [] and of(again, PutBack), "not told again"
+    script.shelf[A.id] = one
+    assert spoken(script.read()) == ["certificates are in the store again"], "it is no other instance's"
+    script.shelf.clear()
+    script.now = one.not_after + 1
+    assert tried(script.read()) == ["a"], "it has ended: another is got"
+
+
+def test_a_store_that_was_set_back_does_not_take_newer_ones_away() -> None:
+    script = Script(A)
+    old, new, next = (held("a.example", number=number, at=NOW + days * DAY) for number, days in ((1, -60), (2, 0), (3, 1)))
+    script.shelf[A.id] = new
+    script.begin()
+    script.shelf[A.id] = old
+    assert of(script.read(), PutBack) == [PutBack(A.id, new)] and script.core.handed == {"a": new.issued}
+    script.shelf[A.id] = next
+    assert spoken(script.read()) == [
+        "certificates are in the store again",
+        "certificate was got by another instance, and is served here too",
+    ]
+    assert script.core.handed == {"a": next.issued}
+    sooner = script.shelf[A.id] = held("a.example", number=4, at=NOW + 2 * DAY, life=45 * DAY)
+    script.read()
+    assert script.core.handed == {"a": sooner.issued}, "issued later, though it ends sooner: that is a renewal"
+
+
+def test_of_a_store_that_is_away_at_the_start_what_can_be_read_is_handed_out() -> None:
+    script = Script(A, B)
+    one = held("a.example")
+    away = script.on(WishesChanged({"a": A, "b": B}, {}), ShelfAway("no records", {A.id: one}))
+    assert of(away, HandOut) and script.core.handed == {"a": one.issued}
+    assert noticed(away) == ["the store of certificates is out of reach: what is served stays: no records"]
+    assert not tried(away) and not tried(script.later(HOUR)), "nothing is known of tries"
+    script.shelf = {A.id: one, B.id: held("b.example")}
+    script.read()
+    assert set(script.core.handed) == {"a", "b"}
 
 
 # -- what authorities suggest -----------------------------------------------------------

@@ -15,6 +15,10 @@ class StoreError(Exception):
     """The store cannot be read or written; the text says why, and what to do. No secret is in it."""
 
 
+class ValueUnreadable(StoreError):
+    """This one value cannot be read; others can."""
+
+
 class Lease(Protocol):
     """What one instance alone has at a time. It ends by itself when its holder dies. Methods block, and raise nothing."""
 
@@ -33,7 +37,7 @@ class Shelf(Protocol):
     """Bytes under a kind and a name, any text of 1 to 1024 bytes. Threads may share it. All methods block, and raise StoreError."""
 
     def get(self, kind: Kind, name: str) -> bytes | None:
-        """None: there is none, or it was to be forgotten."""
+        """None: there is none, or it was to be forgotten. Raises ValueUnreadable besides."""
 
     def put(self, kind: Kind, name: str, value: bytes, seconds: float | None = None) -> None:
         """Others find either all of it or what was there before, and it outlives a crash once this has returned.
@@ -45,7 +49,7 @@ class Shelf(Protocol):
         """Also of one that is not there."""
 
     def names(self, kind: Kind) -> list[str]:
-        """Of what `get` finds; sorted."""
+        """Of what `get` finds; sorted. What cannot be read is left out."""
 
     def version(self) -> str:
         """Cheap; another one when anybody has put or dropped anything."""

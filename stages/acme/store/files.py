@@ -25,7 +25,7 @@ from typing import Final
 import msgspec
 
 from pingap.config.storage.replacing import beside, clear, flush, give, make_root, turn
-from pingap.stages.acme.store.base import KINDS, Kind, StoreError
+from pingap.stages.acme.store.base import KINDS, Kind, StoreError, ValueUnreadable
 from pingap.stages.acme.store.naming import file_of
 
 _FIRST: Final = b"pingap acme 1\n"
@@ -65,13 +65,20 @@ class FileShelf:
         self._told = told
         self._clock = clock
         self._known: set[str] = set()
+        self._was_there = False
+        """The directory, at some time of this life: what has become of a mount that is lost is no empty directory."""
 
     # -- values -------------------------------------------------------------------
 
     def get(self, kind: Kind, name: str) -> bytes | None:
         path = self._root / kind / file_of(name)
         with self._doing("read", path):
-            found = self._read(path, kind)
+            try:
+                found = self._read(path, kind)
+            except OSError as error:
+                if not self._is_of_one(path):
+                    raise
+                raise ValueUnreadable(self._why("read", path, error)) from error
         if found is None or found.name != name:
             return None
         if self._is_over(found):
@@ -113,7 +120,13 @@ class FileShelf:
         found = []
         for path in self._files(kind):
             with self._doing("read", path):
-                stored = self._read(path, kind)
+                try:
+                    stored = self._read(path, kind)
+                except OSError as error:
+                    if not self._is_of_one(path):
+                        raise
+                    self._tell(f"{self._why('read', path, error)}; what was in it is got anew")
+                    continue
             if stored is not None and self._is_over(stored):
                 self._forget(path, kind)
             elif stored is not None:
@@ -126,7 +139,8 @@ class FileShelf:
             for path in self._files(kind):
                 with self._doing("read", path), suppress(FileNotFoundError):
                     status = path.lstat()
-                    digest.update(repr((kind, path.name, status.st_ino, status.st_mtime_ns)).encode())
+                    who_may = (status.st_mode, status.st_uid, status.st_gid)  # what could not be read is tried again
+                    digest.update(repr((kind, path.name, status.st_ino, status.st_mtime_ns, who_may)).encode())
         return digest.hexdigest()
 
     # -- leases -------------------------------------------------------------------
@@ -193,6 +207,11 @@ class FileShelf:
         finally:
             os.close(fd)
 
+    def _is_of_one(self, path: Path) -> bool:
+        """What is wrong with a file is not wrong with all of its directory. Raises OSError."""
+        os.listdir(path.parent)
+        return os.access(path.parent, os.R_OK | os.X_OK, effective_ids=True)
+
     def _foreign(self, path: Path) -> None:
         self._tell(f"{path} is not used: it is damaged, or pingap has not written it; remove it")
 
@@ -208,6 +227,7 @@ class FileShelf:
         """The directory, and the one above it. Raises OSError."""
         if not self._root.is_dir():
             make_root(self._root, _FOLDER)
+            self._was_there = True
         try:
             folder.mkdir(_FOLDER)
         except FileExistsError:
@@ -248,11 +268,18 @@ class FileShelf:
     @contextmanager
     def _doing(self, what: str, path: Path) -> Iterator[None]:
         try:
+            if self._root.is_dir():
+                self._was_there = True
+            elif self._was_there:
+                raise StoreError(f"{self._root} was there and is not any more: mount it again, or make it anew (mkdir {self._root})")
             yield
         except OSError as error:
-            why = "another process is at work there" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
-            hint = self._hint(error)
-            raise StoreError(f"{path} cannot be {what}: {why}" + (f": {hint}" if hint else "")) from error
+            raise StoreError(self._why(what, path, error)) from error
+
+    def _why(self, what: str, path: Path, error: OSError) -> str:
+        why = "another process is at work there" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
+        hint = self._hint(error)
+        return f"{path} cannot be {what}: {why}" + (f": {hint}" if hint else "")
 
     def _hint(self, error: OSError) -> str:
         another = "give another directory with acme_directory in [basic]"

@@ -8,11 +8,14 @@ from typing import Final
 import msgspec
 
 from pingap.config.certificates import leaf_of
-from pingap.stages.acme.store.base import Kind, Shelf
+from pingap.stages.acme.store.base import Kind, Shelf, ValueUnreadable
 from pingap.stages.acme.wanted import Issued
 
 AFTER: Final = 30 * 86400.0
 """Seconds for which what is of no use any more is kept all the same: a section may come back, and people want to look."""
+
+SKEW: Final = 300.0
+"""Seconds by which the clocks of instances may differ."""
 
 OVERTAKEN: Final[tuple[Kind, ...]] = ("orders", "records")
 SHORT_LIVED: Final[tuple[Kind, ...]] = ("challenges", "tickets")
@@ -59,22 +62,38 @@ class CertificateKeeper:
     def tidy(self, known: Collection[str], now: float) -> list[tuple[Kind, str]]:
         """Takes away what nobody asks for any more; kinds and names of that.
 
-        Certificates that ended 30 days ago; orders and records whose `at` is as old, of msgpack. Accounts stay, and what
-        cannot be read. known: ids of what is asked for, by any of the instances as far as this one knows. now: Unix time.
+        Certificates that were got, and ended, 30 days ago; orders and records whose `at` is as old, of msgpack. Accounts stay,
+        and what cannot be read. Nothing goes by a clock that others' certificates belie: one got later than now, or none that is
+        good now. known: ids of what is asked for, as far as this instance knows: others may ask for more. now: Unix time.
         """
-        gone: list[tuple[Kind, str]] = []
-        for name in self.shelf.names("certificates"):
-            if name not in known and (found := self._certificate(name)) is not None and _end_of(found.cert) + AFTER < now:
-                gone.append(("certificates", name))
-        for kind in OVERTAKEN:
-            for name in self.shelf.names(kind):
-                if name not in known and (at := _time_of(self.shelf.get(kind, name))) is not None and at + AFTER < now:
-                    gone.append((kind, name))
+        found = {name: one for name in self.shelf.names("certificates") if (one := self._readable(name)) is not None}
+        ends = {name: _end_of(one.cert) for name, one in found.items()}
+        times = {(kind, name): at for kind in OVERTAKEN for name in self.shelf.names(kind) if (at := self._time(kind, name)) is not None}
+        times |= {("certificates", name): one.at for name, one in found.items()}
+        if not any(now < end < float("inf") for end in ends.values()) or any(at > now + SKEW for at in times.values()):
+            return []
+        gone = [
+            (kind, name)
+            for (kind, name), at in times.items()
+            if name not in known and at + AFTER < now and (kind != "certificates" or ends[name] + AFTER < now)
+        ]
         for kind in SHORT_LIVED:
             self.shelf.names(kind)  # a shelf of files takes away what is over when it is looked at
         for kind, name in gone:
             self.shelf.drop(kind, name)
         return gone
+
+    def _readable(self, name: str) -> _Certificate | None:
+        try:
+            return self._certificate(name)
+        except ValueUnreadable:
+            return None
+
+    def _time(self, kind: Kind, name: str) -> float | None:
+        try:
+            return _time_of(self.shelf.get(kind, name))
+        except ValueUnreadable:
+            return None
 
     def _certificate(self, name: str) -> _Certificate | None:
         value = self.shelf.get("certificates", name)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pingap.stages.acme.store.base import StoreError
+from pingap.stages.acme.store.base import StoreError, ValueUnreadable
 from pingap.stages.acme.store.files import FileShelf
 
 NOW = 1_800_000_000.0
@@ -320,6 +320,54 @@ def test_an_error_of_reading_is_no_absence(root: Path, one: Instance, monkeypatc
     monkeypatch.setattr(os, "open", failing(errno.EIO))
     with pytest.raises(StoreError, match="cannot be read: input/output error"):
         one.shelf.get("certificates", "a")
+
+
+def test_one_file_that_cannot_be_read_costs_no_other(root: Path, one: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        one.shelf.put("certificates", name, name.encode())
+    open_file = os.open
+
+    def bad_sector(path: Any, *more: Any, **named: Any) -> int:
+        if str(path).endswith("/b"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return open_file(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", bad_sector)
+    assert one.shelf.names("certificates") == one.shelf.names("certificates") == ["a"]
+    assert one.shelf.get("certificates", "a") == b"a"
+    with pytest.raises(ValueUnreadable, match="certificates/b cannot be read: input/output error"):
+        one.shelf.get("certificates", "b")
+    assert one.told == [f"{root}/certificates/b cannot be read: input/output error; what was in it is got anew"]
+    monkeypatch.undo()
+    assert one.shelf.names("certificates") == ["a", "b"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of others")
+def test_that_a_file_was_given_to_another_user_is_a_change(root: Path, one: Instance) -> None:
+    one.shelf.put("certificates", "a", b"1")
+    before = one.shelf.version()
+    os.chown(root / "certificates/a", 65534, 65534)
+    assert one.shelf.version() != before
+
+
+def test_a_directory_that_was_there_and_is_gone_is_not_empty(root: Path, one: Instance) -> None:
+    assert one.shelf.names("certificates") == [] and one.shelf.version() == one.shelf.version()
+    one.shelf.put("certificates", "a", b"1")
+    root.rename(root.with_name("elsewhere"))
+    shelf = one.shelf
+    for work in (
+        shelf.version,
+        lambda: shelf.names("certificates"),
+        lambda: shelf.get("certificates", "a"),
+        lambda: shelf.put("certificates", "b", b"2"),
+        lambda: shelf.lease("a", 5),
+    ):
+        with pytest.raises(StoreError, match=f"{root} was there and is not any more: mount it again"):
+            work()
+    assert not root.exists(), "nothing is written to where something else was mounted"
+    root.mkdir()
+    assert shelf.names("certificates") == []
+    shelf.put("certificates", "b", b"2")
 
 
 def test_what_is_larger_than_what_is_read_is_not_written(one: Instance) -> None:

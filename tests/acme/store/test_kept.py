@@ -21,21 +21,21 @@ def keeper(tmp_path: Path) -> CertificateKeeper:
     return CertificateKeeper(FileShelf(str(tmp_path / "acme")))
 
 
-def put(keeper: CertificateKeeper, name: str, days: float) -> Issued:
+def put(keeper: CertificateKeeper, name: str, days: float, at: float = 1_700_000_000.5) -> Issued:
     issued = Issued(*self_signed("a.example", days=days))
-    keeper.put_issued(name, issued, 1_800_000_000.5)
+    keeper.put_issued(name, issued, at)
     return issued
 
 
 def test_a_certificate_is_got_as_it_was_put(keeper: CertificateKeeper) -> None:
     issued = put(keeper, "a.example-1", 90)
     assert keeper.get_issued("a.example-1") == issued
-    assert keeper.got_at("a.example-1") == 1_800_000_000.5
+    assert keeper.got_at("a.example-1") == 1_700_000_000.5
     assert keeper.get_issued("b") is None and keeper.got_at("b") is None
     assert msgspec.msgpack.decode(keeper.shelf.get("certificates", "a.example-1") or b"") == {
         "cert": issued.cert,
         "key": issued.key,
-        "at": 1_800_000_000.5,
+        "at": 1_700_000_000.5,
     }
 
 
@@ -68,3 +68,16 @@ def test_what_ended_long_ago_and_nobody_asks_for_goes_and_nothing_else(keeper: C
     assert keeper.shelf.names("orders") == keeper.shelf.names("records") == ["asked for", "lately", "not msgpack", "without a time"]
     assert keeper.shelf.names("accounts") == keeper.shelf.names("tickets") == ["old"]
     assert keeper.tidy({"asked for"}, later) == []
+
+
+@pytest.mark.parametrize("days", [35, 200])
+def test_nothing_goes_by_a_clock_that_the_certificates_belie(keeper: CertificateKeeper, days: int) -> None:
+    """Good ones of other instances, which this one does not know."""
+    now = time.time()
+    put(keeper, "anothers", 3)
+    assert keeper.tidy((), now + days * DAY) == [], "none would be good: the clock is ahead"
+    put(keeper, "newest", 300, now + days * DAY + 3600)
+    assert keeper.tidy((), now + days * DAY) == [], "got in the future: the clock is behind, or one was"
+    put(keeper, "newest", 300, now)
+    put(keeper, "lately", 3, now + (days - 2) * DAY)
+    assert keeper.tidy((), now + days * DAY) == [("certificates", "anothers")], "and what was got lately stays"
