@@ -50,6 +50,7 @@ class Authority:
 
         patience = OrderPatience(self._clocks)
         link = self._link(wanted)
+        link.before = patience.check
         try:
             accounts = AcmeAccounts(self._shelf, link, wanted, patience)
             run = OrderRun(wanted, self._orders, accounts, Poller(link, self._clocks, patience), presenter, progress)
@@ -116,4 +117,5 @@ class Authority:
         problem = refused.problem
         name = "" if problem.name else ", ".join(wanted.domains)
         when = retry_at(refused.headers.get("Retry-After"), problem.detail, self._clocks.now())
-        return IssueFailed(in_words(problem, name), problem.kind, when, is_final(problem))
+        kind = "rateLimited" if refused.status == 429 else problem.kind
+        return IssueFailed(in_words(problem, name), kind, when, is_final(problem))

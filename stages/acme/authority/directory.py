@@ -32,6 +32,26 @@ def is_safe(url: str) -> bool:
     return parts.scheme == "http" and is_loopback(host)
 
 
+def why_not_led(directory: str, url: str) -> str:
+    """Why a directory may not lead to another URL; "" when it may. Both were told by others, and lead us into the inside of no network.
+
+    Over TLS only from one that is; and to an address, or to this machine, only from one that is at such. Other names are free: authorities
+    spread their doings over several, and who answers there has to be believed by its certificate.
+    """
+    here = urlsplit(directory)
+    if not is_safe(url) or (here.scheme == "https" and urlsplit(url).scheme != "https"):
+        return "which is no https:// URL"
+    if _is_bare(urlsplit(url).hostname or "") and not _is_bare(here.hostname or ""):
+        return "which is an address, and its own URL has none"
+    return ""
+
+
+def _is_bare(host: str) -> bool:
+    """An address, in whatever way it is written, or this machine by name."""
+    last = host.rstrip(".").rpartition(".")[2]
+    return ":" in host or last == "localhost" or last[:1].isdigit()
+
+
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-from pingap.stages.acme.authority.problems import AcmeProblem
+from pingap.stages.acme.authority.problems import AcmeProblem, shown
+
+MOST: Final = 4000
+"""Letters of a text, whatever an authority has said of however many names."""
 
 
 class IssueFailed(Exception):
@@ -14,7 +18,7 @@ class IssueFailed(Exception):
         """problem_type: the authority's word, such as `rateLimited`; "" when it said none. retry_at: seconds since 1970 before which the
         authority does not want to be asked again. is_final: with the same configuration it will hardly go better, so seldom is enough.
         """
-        super().__init__(text)
+        super().__init__(shown(text, MOST))
         self.problem_type = problem_type
         self.retry_at = retry_at
         self.is_final = is_final

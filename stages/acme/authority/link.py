@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import ssl
-import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import requests
 from acme import errors, messages
@@ -20,10 +21,11 @@ from josepy.jwk import JWKEC
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from pingap.stages.acme.authority.directory import AuthorityDirectory, is_safe, read_directory
+from pingap.stages.acme.authority.directory import AuthorityDirectory, is_safe, read_directory, why_not_led
 from pingap.stages.acme.authority.failures import AuthorityRefused, AuthorityUnreachable, IssueFailed
-from pingap.stages.acme.authority.problems import read_problem, shown
+from pingap.stages.acme.authority.problems import AcmeProblem, read_problem, shown
 from pingap.stages.acme.authority.retrying import after
+from pingap.stages.acme.cutting import SocketCutter
 
 SECONDS: Final = 30.0
 """That an authority may take for one answer, or be silent in it."""
@@ -60,7 +62,7 @@ class AuthorityReply(NamedTuple):
     def table(self) -> dict[str, Any]:
         """Its JSON object."""
         if self.table_or_none is None:
-            raise AuthorityUnreachable(f"{self.host} does not speak ACME: it answered with {shown(self.text[:80])!r} where JSON was due")
+            raise AuthorityUnreachable(f"{self.host} does not speak ACME: it answered with something else where a JSON object was due")
         return self.table_or_none
 
 
@@ -69,7 +71,20 @@ class _TrustingAdapter(HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
+        self._connections: WeakSet[Any] = WeakSet()
+        """All of one link: only one is in use at a time."""
         super().__init__()
+
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        if not isinstance(pool.ConnectionCls, partial):
+            pool.ConnectionCls = partial(self._connected, pool.ConnectionCls)
+        return pool
+
+    def _connected(self, kind: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        connection = kind(*args, **options)
+        self._connections.add(connection)
+        return connection
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
@@ -79,16 +94,25 @@ class _TrustingAdapter(HTTPAdapter):
         """The context has it."""
 
     def send(self, request: Any, *_: Any, **options: Any) -> requests.Response:
-        response = super().send(request, stream=True, timeout=SECONDS, proxies=options.get("proxies"))
-        end = time.monotonic() + SECONDS
+        with SocketCutter(SECONDS, lambda: [one.sock for one in list(self._connections)]) as cutter:
+            try:
+                response = self._whole(request, options.get("proxies"))
+            except (requests.exceptions.RequestException, OSError) as error:
+                if not cutter.is_cut:
+                    raise
+                raise requests.exceptions.ReadTimeout(error) from error
+        if cutter.is_cut:  # an answer, and even a head, just seems to end when it is cut
+            raise requests.exceptions.ReadTimeout(f"an answer that takes more than {SECONDS:g} s")
+        return response
+
+    def _whole(self, request: Any, proxies: Any) -> requests.Response:
+        response = super().send(request, stream=True, timeout=SECONDS, proxies=proxies)
         whole = bytearray()
         try:
             while piece := response.raw.read1(65536, decode_content=True):
                 whole += piece
                 if len(whole) > LARGEST:
                     raise requests.exceptions.ContentDecodingError(f"an answer of more than {LARGEST} bytes")
-                if time.monotonic() > end:
-                    raise requests.exceptions.ReadTimeout(f"an answer that takes more than {SECONDS:g} s")
         except ReadTimeoutError as error:
             raise requests.exceptions.ReadTimeout(error) from error
         except (HTTPError, ssl.SSLError) as error:
@@ -128,6 +152,8 @@ class AuthorityLink:
         session.hooks["response"].append(self._saw)
         self._last: requests.Response | None = None
         self._directory: AuthorityDirectory | None = None
+        self.before: Callable[[], None] = _nothing
+        """Called before each request; what it raises ends the doing."""
 
     def close(self) -> None:
         self._net.session.close()
@@ -174,11 +200,13 @@ class AuthorityLink:
         raise AssertionError("the last one returns or raises")
 
     def _check(self, url: str) -> None:
-        if not is_safe(url):
-            raise AuthorityUnreachable(f"{self.host} leads to {shown(url)!r}, which is no https:// URL")
+        why = why_not_led(self._url, url)
+        if why:
+            raise AuthorityUnreachable(f"{self.host} leads to {shown(url)!r}, {why}")
 
     def _call(self, url: str, call: Callable[[], requests.Response]) -> AuthorityReply:
         self._check(url)
+        self.before()
         self._last = None
         try:
             response = call()
@@ -204,6 +232,8 @@ class AuthorityLink:
         problem = None if response is None else read_problem(_json(response))
         if response is None or problem is None:
             return self._nonsense()
+        if not _is_problem(response):
+            problem = AcmeProblem("")
         return AuthorityRefused(problem, response.status_code, response.headers)
 
     def _nonsense(self) -> AuthorityUnreachable:
@@ -217,8 +247,7 @@ class AuthorityLink:
         if status >= 500 or status == 429:
             kind = "rateLimited" if status == 429 else ""  # which is all that the status says, too
             return AuthorityUnreachable(f"{self.host} answers {what}: the authority has trouble of its own", kind, when)
-        start = shown(response.text[:80])
-        return AuthorityUnreachable(f"{self.host} does not speak ACME: it answered {what} with {start!r}; is its URL right?")
+        return AuthorityUnreachable(f"{self.host} does not speak ACME: it answered {what} with what is no word of it; is its URL right?")
 
     def _unreachable(self, error: BaseException) -> AuthorityUnreachable:
         if isinstance(error, requests.exceptions.SSLError):
@@ -234,6 +263,17 @@ class AuthorityLink:
         if isinstance(error, requests.exceptions.Timeout):
             return AuthorityUnreachable(f"{self.host} has not answered within {SECONDS:g} s")
         return AuthorityUnreachable(f"{self.host} is not reached: {_reason(error)}")
+
+
+def _nothing() -> None:
+    """Before the first order there is nothing to be looked at."""
+
+
+def _is_problem(response: requests.Response) -> bool:
+    """A problem document of ACME (RFC 8555 section 6.7): what others answer is shown to nobody."""
+    table = _json(response)
+    is_said = response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "application/problem+json"
+    return is_said or (isinstance(table, dict) and str(table.get("type")).startswith("urn:ietf:params:acme:error:"))
 
 
 def _json(response: requests.Response) -> object:

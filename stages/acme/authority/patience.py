@@ -36,6 +36,11 @@ class OrderPatience:
         """Something else is waited for: short steps again."""
         self._next = FIRST
 
+    def check(self) -> None:
+        """Before each request. Raises IssueFailed: it takes too long."""
+        if self._clocks.steady() > self._end:
+            raise IssueFailed(f"the authority was not through within {LONGEST:g} s; the order is kept, and the next try goes on with it")
+
     def pause(self, until: float | None, what: str) -> None:
         """until: as the authority says, seconds since 1970. what: is waited for, for the message. Raises IssueFailed: it takes too long."""
         seconds = self._next if until is None else max(until - self._clocks.now(), FIRST)

@@ -53,10 +53,10 @@ class AcmeProblem(NamedTuple):
     """URL for people, of userActionRequired."""
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = _MOST) -> str:
     """Somebody else's text on one line, and not all of it when it is long."""
     line = _CONTROL.sub(" ", text).strip()
-    return line if len(line) <= _MOST else line[:_MOST] + "…"
+    return line if len(line) <= most else line[:most] + "…"
 
 
 def _text(value: object) -> str:

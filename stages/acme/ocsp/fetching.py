@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import http.client
-import socket
 import ssl
 from contextlib import closing, suppress
-from threading import Event, Timer
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from pingap.stages.acme.cutting import SocketCutter
 
 PATIENCE: Final = 10.0
 """Seconds for all of it, a slow answer included; but for the lookup of the name, which is the system's."""
@@ -64,29 +64,23 @@ def _one(url: str, request: bytes | None) -> tuple[int, str, bytes]:
     connection, target = _connection(url)
     with closing(connection):
         connection.connect()
-        # A time-out of the socket begins anew with each byte that comes.
-        cut = Event()
-        timer = Timer(PATIENCE, _cut, (connection.sock, cut))
-        timer.daemon = True
-        timer.start()
-        try:
-            headers = {"Accept": "application/ocsp-response", "Connection": "close", "User-Agent": "pingap"}
-            if request is None:
-                connection.request("GET", target, headers=headers)
-            else:
-                connection.request("POST", target, request, headers | {"Content-Type": _TYPE})
-            response = connection.getresponse()
-            body = response.read(MOST + 1)
-            if response.length and len(body) <= MOST:
-                raise http.client.IncompleteRead(body, response.length)
-            if cut.is_set():  # an answer without a length just seems to end when it is cut
-                raise TimeoutError
-        except (OSError, http.client.HTTPException) as error:
-            if not cut.is_set():
-                raise
-            raise OcspUnreachable(f"{_shown(url)}: no answer within {PATIENCE:g} s") from error
-        finally:
-            timer.cancel()
+        with SocketCutter(PATIENCE, lambda: (connection.sock,)) as cutter:
+            try:
+                headers = {"Accept": "application/ocsp-response", "Connection": "close", "User-Agent": "pingap"}
+                if request is None:
+                    connection.request("GET", target, headers=headers)
+                else:
+                    connection.request("POST", target, request, headers | {"Content-Type": _TYPE})
+                response = connection.getresponse()
+                body = response.read(MOST + 1)
+                if response.length and len(body) <= MOST:
+                    raise http.client.IncompleteRead(body, response.length)
+                if cutter.is_cut:  # an answer without a length just seems to end when it is cut
+                    raise TimeoutError
+            except (OSError, http.client.HTTPException) as error:
+                if not cutter.is_cut:
+                    raise
+                raise OcspUnreachable(f"{_shown(url)}: no answer within {PATIENCE:g} s") from error
     if len(body) > MOST:
         raise OcspUnreachable(f"{_shown(url)}: the answer has more than {MOST // 1024} KiB")
     return response.status, response.getheader("location", ""), body
@@ -110,12 +104,6 @@ def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
     if proxy.hostname:
         return http.client.HTTPConnection(proxy.hostname, proxy.port or 80, timeout=PATIENCE), url
     return http.client.HTTPConnection(host, port, timeout=PATIENCE), target
-
-
-def _cut(sock: socket.socket, cut: Event) -> None:
-    cut.set()
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _shown(url: str) -> str:

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from pingap.stages.acme.authority import link
+from pingap.stages.acme.authority.directory import why_not_led
+from pingap.stages.acme.authority.patience import LONGEST
 from tests.acme.authority.desk import Desk
 from tests.kit.dnsmasq import Silence
 from tests.kit.pebble import own_tls
-from tests.kit.small_authority import Said, SmallAuthority
+from tests.kit.small_authority import Said, SignedRequest, SmallAuthority, problem
 from tests.kit.waiting import free_port
 
 WRONG = [
@@ -69,6 +71,63 @@ def test_an_authority_that_leads_elsewhere_in_the_clear_is_not_followed(desk: De
     assert "http://192.0.2.1/new" in str(desk.fails())
 
 
+@pytest.mark.parametrize(
+    ("directory", "url", "is_led"),
+    [
+        ("https://ca.example/dir", "https://ca.example/new", True),
+        ("https://ca.example/dir", "https://other.example:14000/new", True),
+        ("https://ca.example/dir", "http://127.0.0.1:2379/v3/kv/range", False),
+        ("https://ca.example/dir", "http://localhost/", False),
+        ("https://ca.example/dir", "https://127.0.0.1/", False),
+        ("https://ca.example/dir", "https://2130706433/", False),
+        ("https://ca.example/dir", "https://10.0x1/", False),
+        ("https://ca.example/dir", "https://[fd00::1]/", False),
+        ("https://ca.example/dir", "https://x.localhost./", False),
+        ("https://127.0.0.1:14000/dir", "http://127.0.0.1:14000/new", False),
+        ("https://127.0.0.1:14000/dir", "https://127.0.0.1:14000/new", True),
+        ("https://10.0.0.7/dir", "https://10.0.0.7/new", True),
+        ("http://127.0.0.1:4000/dir", "http://127.0.0.1:4000/new", True),
+        ("http://127.0.0.1:4000/dir", "http://ca.example/new", False),
+    ],
+)
+def test_no_directory_leads_into_the_inside_of_a_network(directory: str, url: str, is_led: bool) -> None:
+    assert (not why_not_led(directory, url)) == is_led
+
+
+def test_what_answers_and_is_no_authority_is_not_shown(desk: Desk, small: SmallAuthority) -> None:
+    for body in ("the secret of a service", {"detail": "the secret of a service", "type": "about:blank"}):
+        small.wrong["new-account"] = [Said(403, body)] * 3
+        assert "secret" not in str(desk.fails())
+    small.wrong["new-account"] = [
+        Said(403, {"detail": "no more today", "type": "about:blank"}, {"Content-Type": "application/problem+json"})
+    ]
+    assert "no more today" in str(desk.fails())
+
+
+def test_however_much_is_said_little_is_shown(desk: Desk, small: SmallAuthority) -> None:
+    parts = [{"type": "urn:ietf:params:acme:error:dns", "detail": f"{number} " + "x\n" * 1000} for number in range(100)]
+    small.wrong["new-order"] = [problem("rateLimited", "long", 429, subproblems=parts)]
+    text = str(desk.fails())
+    assert len(text) < 5000 and "\n" not in text
+
+
+def test_a_limit_that_only_the_status_tells_is_one(desk: Desk, small: SmallAuthority) -> None:
+    small.wrong["new-account"] = [Said(429, "slowly", {"Retry-After": "600"})]
+    assert desk.fails().problem_type == "rateLimited"
+
+
+def test_an_order_has_an_end_however_each_request_goes(desk: Desk, small: SmallAuthority) -> None:
+    real = small._authorization
+
+    def slow(request: SignedRequest) -> Said:
+        desk.time.ahead += LONGEST / 2
+        return real(request)
+
+    small.__dict__["_authorization"] = slow
+    error = desk.fails(desk.wanted(*(f"n{number}.test" for number in range(20))))
+    assert "was not through within" in str(error) and len(small.paths("authorization")) < 5
+
+
 def test_retry_after_of_an_authority_in_trouble_is_kept(desk: Desk, small: SmallAuthority) -> None:
     small.wrong["new-account"] = [Said(503, "later", {"Retry-After": "600"})]
     when = desk.fails().retry_at
@@ -96,7 +155,8 @@ def test_silence_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "has not answered within" in str(error) and time.monotonic() - start < 3
 
 
-def test_answers_that_never_end_are_ended(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX:", b"HTTP/1.1 "])
+def test_answers_that_never_end_are_ended(desk: Desk, monkeypatch: pytest.MonkeyPatch, start: bytes) -> None:
     monkeypatch.setattr(link, "SECONDS", 0.3)
     listener = socket.create_server(("127.0.0.1", 0))
     done = threading.Event()
@@ -104,7 +164,7 @@ def test_answers_that_never_end_are_ended(desk: Desk, monkeypatch: pytest.Monkey
     def drip() -> None:
         peer, _ = listener.accept()
         with peer:
-            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            peer.sendall(start)
             while not done.wait(0.05):
                 try:
                     peer.sendall(b" ")
@@ -113,14 +173,14 @@ def test_answers_that_never_end_are_ended(desk: Desk, monkeypatch: pytest.Monkey
 
     thread = threading.Thread(target=drip)
     thread.start()
-    start = time.monotonic()
+    began = time.monotonic()
     try:
         error = desk.fails(desk.wanted(directory=f"http://127.0.0.1:{listener.getsockname()[1]}/dir"))
     finally:
         done.set()
         thread.join(5)
         listener.close()
-    assert "has not answered within" in str(error) and time.monotonic() - start < 5
+    assert "has not answered within" in str(error) and time.monotonic() - began < 5
 
 
 def test_answers_that_are_too_large_are_not_read(desk: Desk, small: SmallAuthority) -> None:
