@@ -252,6 +252,34 @@ async def test_a_new_configuration_goes_by_what_was_handed_over(site: Site) -> N
     assert await site.shows("b.example") == fingerprint(site.own), "there is none yet"
 
 
+async def test_what_the_acme_stage_names_no_more_is_shown_until_it_names_another(site: Site) -> None:
+    site.acme.hands_out(a=issued("a.example"), b=issued("b.example"))
+    site.configure(a=BY_ACME, b=Certificate(domains=("b.example",), acme=DIRECTORY))
+    await ready(site)
+    site.acme.begins()
+    for number in (2, 3):  # it has come anew, and could not read all of its store
+        site.acme.hands_out(a=issued("a.example", number))
+        assert await site.shows("a.example") == fingerprint(issued("a.example", number))
+        assert await site.shows("b.example") == fingerprint(issued("b.example"))
+    site.acme.hands_out(b=issued("b.example", 2))
+    assert await site.shows("b.example") == fingerprint(issued("b.example", 2))
+
+
+async def test_a_section_that_is_renamed_is_served_at_once_for_all_of_its_names_or_not_by_that(site: Site) -> None:
+    site.acme.hands_out(a=issued("a.example"), b=issued("b.example"))
+    site.configure(a=BY_ACME)
+    await ready(site)
+    site.configure(renamed=BY_ACME)
+    assert await site.shows("a.example") == fingerprint(issued("a.example"))
+    site.configure(more=Certificate(domains=("a.example", "more.example"), acme=DIRECTORY))
+    assert await site.shows("a.example") == fingerprint(site.own)
+    site.configure(a=Certificate(domains=("other.example",), acme=DIRECTORY), again=BY_ACME)
+    assert await site.shows("other.example") == fingerprint(issued("a.example")), "it is what the acme stage says for that section"
+    site.configure(ended=Certificate(domains=("ended.example",), acme=DIRECTORY))
+    site.acme.hands_out(before=Issued(*self_signed("ended.example", days=-1)))
+    assert await site.shows("ended.example") == fingerprint(site.own)
+
+
 # -- proofs over TLS --------------------------------------------------------------------
 
 

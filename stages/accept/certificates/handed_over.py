@@ -6,19 +6,25 @@ It follows the topic `certificates` (bus/PROTOCOL.md section 6), whose value nam
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from time import time
 from typing import Any, Final
 
 import msgpack
 
 from pingap.bus.actor import Context
+from pingap.config.certificates import covers
+from pingap.config.leaf_facts import leaf_facts
 from pingap.config.model import Certificate
 from pingap.stages.messages import CertificatesTaken
 
 TOPIC: Final = "certificates"
 PUBLISHER: Final = "acme"
+
+LEFT_OVER: Final = 256
+"""Certificates at most that are kept though the acme stage names them no more."""
 
 Pair = tuple[str, str]
 """Certificate with its chain, and key; PEM."""
@@ -32,6 +38,8 @@ class Handed:
     """0 before the first."""
     issued: Mapping[str, Pair] = field(default_factory=dict)
     """By name of the section."""
+    left_over: Mapping[str, Pair] = field(default_factory=dict)
+    """The same of earlier values, of sections that this one says nothing of: the acme stage may not have been able to read them."""
     challenges: Mapping[str, Pair] = field(default_factory=dict)
     """By the domain that is to be proved (RFC 8737)."""
     staples: Mapping[str, bytes] = field(default_factory=dict)
@@ -40,16 +48,23 @@ class Handed:
     """Secrets of session tickets, the newest first."""
 
     def over(self, certificates: Mapping[str, Certificate]) -> dict[str, Certificate]:
-        """A configuration's certificates, those by ACME as they are now."""
-        return {name: self._now(name, one) for name, one in certificates.items()}
+        """A configuration's certificates, those by ACME as they are now.
+
+        Where there is none, one that was for another section, or was named before, stands in if it is for all of the domains: the
+        acme stage may be dead when a section is renamed.
+        """
+        spare = {**self.left_over, **{name: pair for name, pair in self.issued.items() if name not in certificates}}
+        return {name: self._now(name, one, spare) for name, one in certificates.items()}
 
     def but(self, certificates: Mapping[str, Certificate]) -> Handed:
         """The same, with pairs as these certificates have them."""
         pairs = {name: (one.tls_cert, one.tls_key) for name, one in certificates.items() if name in self.issued and one.tls_cert}
         return replace(self, issued=pairs)
 
-    def _now(self, name: str, certificate: Certificate) -> Certificate:
+    def _now(self, name: str, certificate: Certificate, spare: Mapping[str, Pair]) -> Certificate:
         pair = self.issued.get(name) if certificate.acme else None
+        if pair is None and certificate.acme and not certificate.tls_cert:
+            pair = _for_all_of(certificate.domains, spare)
         return replace(certificate, tls_cert=pair[0], tls_key=pair[1]) if pair else certificate
 
 
@@ -100,9 +115,13 @@ class HandedOver:
     def _complete(self) -> None:
         value, body = self._value, self._bodies
         tickets = msgpack.unpackb(body[value["tickets"]]) if value["tickets"] else ()
+        issued = {name: _pair(body[digest]) for name, digest in value["issued"].items()}
+        before = {**self.now.left_over, **self.now.issued}
+        left_over = [(name, pair) for name, pair in before.items() if name not in issued]
         self.now = Handed(
             value["version"],
-            {name: _pair(body[digest]) for name, digest in value["issued"].items()},
+            issued,
+            dict(left_over[-LEFT_OVER:]),
             {domain: _pair(body[digest]) for domain, digest in value["challenges"].items()},
             {leaf: body[digest] for leaf, digest in value["staples"].items()},
             tuple(tickets),
@@ -112,6 +131,19 @@ class HandedOver:
             return  # who publishes it does not hear that clients are shown it, and looks for itself
         for member in self._context.members.of_stage(PUBLISHER):
             self._context.send(member.id, CertificatesTaken(self._context.id, self.now.version))
+
+
+def _for_all_of(domains: Sequence[str], spare: Mapping[str, Pair]) -> Pair | None:
+    """The one that ends last of those that have not ended."""
+    best, end = None, time()
+    for pair in spare.values():
+        try:
+            facts = leaf_facts(pair[0])
+        except ValueError:
+            continue
+        if facts.not_after > end and all(any(covers(name, domain) for name in facts.names) for domain in domains):
+            best, end = pair, facts.not_after
+    return best
 
 
 def _digests(value: Mapping[str, Any]) -> Iterator[bytes]:
