@@ -25,6 +25,8 @@ _LONGEST_NAME = 253
 _LONGEST_LABEL = 63
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 """What is between labels (RFC 3490 section 3.1)."""
+_TWO_FORMS = re.compile("[\u00df\u03c2\u200c\u200d]")
+"""Letters that RFC 3490 takes for others, or leaves out, and RFC 5891 and browsers do not (UTS 46, "Deviations")."""
 _ZONE = re.compile(r"[A-Za-z0-9._~-]{1,15}")
 """The zone of a link-local address: a network interface (IFNAMSIZ), by its name or its number."""
 _LONGEST_PATH = 107
@@ -327,7 +329,10 @@ def _suffix(text: str) -> str:
 
 
 def parse_domains(value: Any) -> tuple[str, ...]:
-    """`example.com, *.example.org, 10.0.0.1` to names in lower case, and addresses in the form of RFC 5952."""
+    """`example.com, *.example.org, 10.0.0.1` to names as clients ask for them (RFC 6066 section 3), and addresses in the form of RFC 5952.
+
+    So names are in lower case, in Punycode, and without a final dot.
+    """
     names = tuple(name.strip().lower() for name in text_of(value, 'names such as "example.com, *.example.org"').split(",") if name.strip())
     domains = []
     for name in names:
@@ -336,7 +341,13 @@ def parse_domains(value: Any) -> tuple[str, ...]:
             domains.append(str(ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))))
             continue
         try:
-            domains.append(name[: -len(plain)] + host_name(plain))
+            asked = host_name(plain).removesuffix(".")
         except BadValue as error:
             raise BadValue(f"{name!r} is not a domain", "write example.com or *.example.com") from error
+        star = name[: -len(plain)]
+        if _TWO_FORMS.search(plain):
+            labels = unicodedata.normalize("NFC", plain).removesuffix(".").split(".")
+            newer = ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in labels)
+            raise BadValue(f"{name!r} has two forms in Punycode", f"write {star}{newer}, as browsers ask for it, or {star}{asked}")
+        domains.append(star + asked)
     return tuple(domains)

@@ -136,3 +136,24 @@ def test_a_wildcard_of_the_old_one_needs_dns_as_a_written_one_does() -> None:
 def test_names_in_other_letters_are_asked_for_in_punycode() -> None:
     text = f'{SERVERS}domains = "Bücher.example, *.日本.example"\nacme = "lets_encrypt"\ndns_challenge = true'
     assert load_text(text).certificates["a"].domains == ("xn--bcher-kva.example", "*.xn--wgv71a.example")
+
+
+def test_a_final_dot_is_not_part_of_a_name_that_clients_ask_for() -> None:
+    text = SERVERS + 'domains = "Dot.test., *.dot.test.,bücher.test。"\nacme = "lets_encrypt"\ndns_challenge = true'
+    assert load_text(text).certificates["a"].domains == ("dot.test", "*.dot.test", "xn--bcher-kva.test")
+
+
+@pytest.mark.parametrize(
+    ("domain", "newer", "older"),
+    [
+        ("*.Straße.test", "*.xn--strae-oqa.test", "*.strasse.test"),
+        ("βόλος.test.", "xn--nxasmm1c.test", "xn--nxasmq6b.test"),
+        ("müller.straße.test", "xn--mller-kva.xn--strae-oqa.test", "xn--mller-kva.strasse.test"),
+    ],
+)
+def test_a_name_that_browsers_ask_for_in_another_form_is_refused_with_both(domain: str, newer: str, older: str) -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        load_text(f'{SERVERS}domains = "{domain}"\nacme = "lets_encrypt"')
+    (problem,) = refused.value.problems
+    assert problem.message == f"'{domain.lower()}' has two forms in Punycode"
+    assert problem.hint == f"write {newer}, as browsers ask for it, or {older}"
