@@ -213,7 +213,7 @@ class AcmeActor(OfStreams):
         """Once: another directory needs a restart."""
         self._shelf = shelf_of(self.context.settings.get("source"), directory or default_directory(), self._warn)
         self._reading = ShelfReading(self._shelf, self._from_thread, self._warn)
-        self._http = self._challenges.proofs = HttpProofs(self._shelf)
+        self._http = self._challenges.proofs = HttpProofs(self._shelf, self._warn)
         self._tries = Tries(self._shelf, self._authority, self._presenter, self._from_thread)
 
     def _warn(self, text: str) -> None:

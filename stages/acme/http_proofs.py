@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from pingap.stages.acme.presenter import Challenge, NotPresented
+from pingap.stages.acme.presenter import Challenge
 from pingap.stages.acme.store.base import Shelf, StoreError
 
 PREFIX: Final = "/.well-known/acme-challenge/"
@@ -28,19 +28,21 @@ def token_in(target: bytes) -> str:
 class HttpProofs:
     """A Presenter of http-01, and what answers."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, warn: Callable[[str], None]) -> None:
+        """warn: takes a line for the operator, in whatever thread."""
         self._shelf = shelf
+        self._warn = warn
         self._here: dict[str, str] = {}
         """Token → key authorization, of tries of this instance."""
 
     def present(self, challenges: Sequence[Challenge]) -> None:
-        """Other instances find them on the shelf."""
+        """Other instances find them on the shelf; without it, this one answers still, and may be the only one."""
         for challenge in challenges:
             self._here[challenge.token] = challenge.key_authorization
             try:
                 self._shelf.put("challenges", challenge.token, challenge.key_authorization.encode(), LIFETIME)
             except StoreError as error:
-                raise NotPresented(f"{challenge.domain}: the proof cannot be stored: {error}") from error
+                self._warn(f"a proof over HTTP cannot be stored, so this instance alone answers the authority: {error}")
 
     def remove(self, challenge: Challenge) -> None:
         """See Presenter."""

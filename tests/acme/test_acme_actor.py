@@ -251,10 +251,40 @@ async def test_every_request_below_that_path_is_answered_and_only_proofs_are_tol
 
 async def test_a_proof_of_another_instance_is_found_on_the_shelf(run: Run) -> None:
     run.want("a")
-    HttpProofs(FileShelf(str(run.root))).present([CHALLENGE])
+    await eventually(lambda: run.handed() == {"a"})  # no try is left that would meet the authority of the next test
+    HttpProofs(FileShelf(str(run.root)), print).present([CHALLENGE])
     run.asks()
     await eventually(lambda: run.answers)
     assert run.answers == [(200, b"token.thumbprint")]
+
+
+async def test_a_proof_that_cannot_be_stored_is_told_by_this_instance_all_the_same(
+    run: Run, by: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+
+    def issue(wanted: WantedCertificate, presenter: Presenter, step: Step) -> Issued:
+        presenter.present([CHALLENGE])
+        step("presented")
+        held.wait(10)
+        return pair(*wanted.domains)
+
+    def put(shelf: FileShelf, kind: str, *rest: Any) -> None:
+        if kind == "challenges":
+            raise StoreError("the disk is full")
+        kept(shelf, kind, *rest)
+
+    kept = FileShelf.put
+    monkeypatch.setattr(FileShelf, "put", put)
+    by.issue = issue
+    run.want("a", acme_challenge="http-01")
+    try:
+        await eventually(lambda: any("a proof over HTTP cannot be stored" in one and "the disk is full" in one for one in run.said()))
+        run.asks()
+        assert run.answers == [(200, b"token.thumbprint")]
+    finally:
+        held.set()
+    await eventually(lambda: run.handed() == {"a"})
 
 
 async def test_a_shelf_that_hangs_takes_so_many_threads_and_gives_them_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
