@@ -427,7 +427,7 @@ class AcmeActor(OfStreams):
             f"the store of certificates: {self._core.trouble}" if self._core.trouble else record.error,
             record.failed_at,
             record.attempts,
-            record.next_try,
+            self._core.next_try(name),
             due.at if due else 0.0,
             due.reason if due else "",
         )

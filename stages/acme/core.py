@@ -140,9 +140,9 @@ class AcmeCore:
         """By id."""
         self._currents = CurrentCertificates()
         self._records: dict[str, TryRecord] = {}
+        """By id: those that were looked for on the shelf."""
         self._tried_by: set[tuple[str, str]] = set()
         """Ids, each with the means that it was tried by here. Instances whose means differ do not spur each other on for ever."""
-        """By id: those that were looked for on the shelf."""
         self._suggestions = Suggestions()
         self._revoked: dict[str, float] = {}
         """Fingerprint → when it was heard."""
@@ -207,6 +207,11 @@ class AcmeCore:
     def record(self, name: str) -> TryRecord:
         """Of its tries."""
         return self._records.get(self._courses[name].wanted.id, NO_RECORD)
+
+    def next_try(self, name: str) -> float:
+        """When it is tried again after it has failed; 0 when nothing puts that off."""
+        wanted = self._courses[name].wanted
+        return self._put_off(wanted, self._records.get(wanted.id, NO_RECORD))
 
     def due(self, name: str) -> Due | None:
         """When it is renewed; None when there is none that could be."""
@@ -287,6 +292,8 @@ class AcmeCore:
         for name, wanted in event.wanted.items():  # in the order of the configuration
             course = before.get(name)
             if course is not None and course.wanted.id == wanted.id:
+                if course.wanted.means != wanted.means:  # by hand, so it may well be what was tried before
+                    self._tried_by.discard((wanted.id, wanted.means))
                 course.wanted = wanted
                 self._courses[name] = course
             else:
@@ -548,9 +555,13 @@ class AcmeCore:
         due = self.due(course.wanted.name)
         record = self._records.get(course.wanted.id, NO_RECORD)
         wanted = course.wanted
-        is_new = bool(record.means) and record.means != wanted.means and (wanted.id, wanted.means) not in self._tried_by
-        put_off = (record.word if is_new else record.next_try) if record.failed_at <= self._now + SKEW else 0.0
-        return max(due.at if due else 0.0, put_off, course.not_before, self._holds.get(course.wanted.directory, 0.0))
+        return max(due.at if due else 0.0, self._put_off(wanted, record), course.not_before, self._holds.get(course.wanted.directory, 0.0))
+
+    def _put_off(self, wanted: WantedCertificate, record: TryRecord) -> float:
+        if record.failed_at > self._now + SKEW:
+            return 0.0
+        is_mended = bool(record.means) and record.means != wanted.means and (wanted.id, wanted.means) not in self._tried_by
+        return record.word if is_mended else record.next_try
 
     def next_moment(self, now: float) -> float | None:
         """When to say that time has come; None while nothing is due. After `handle` that is later than what was said there."""

@@ -24,7 +24,7 @@ LONGEST_NEAR_END: Final = 3600.0
 """The same when less than a tenth of its life is left, or nothing is there."""
 
 FINAL_DELAY: Final = 12 * 3600.0
-"""The same when an authority has said that it will hardly go better."""
+"""The same when an authority has said that it will hardly go better. Near the end it is a quarter of what is left, or an hour."""
 
 LONGEST_TROUBLE: Final = DAY
 """Seconds at most for which an authority in trouble of its own (`503`, `Retry-After`) may put a try off, and no more than a quarter of
@@ -97,7 +97,7 @@ def next_try(
     share: chance, in [0, 1).
     """
     if is_final:
-        delay = FINAL_DELAY
+        delay = FINAL_DELAY if left >= life / 10 else min(FINAL_DELAY, max(left / 4, LONGEST_NEAR_END))
     else:
         delay = min(FIRST_DELAY * 2 ** min(attempts - 1, 20), LONGEST_NEAR_END if left < life / 10 else LONGEST_DELAY)
     return max(now + delay * (1 - JITTER * share), _not_before(now, left, retry_at, is_rate_limited))

@@ -166,18 +166,37 @@ def test_who_changes_what_may_be_why_it_failed_sees_at_once_whether_it_helped(ch
     other = want("a", **change)
     assert tried(script.on(WishesChanged({"a": other}, {}))) == ["a"]
     script.fail(other, is_final=True)
-    assert not tried(script.later(HOUR))
+    assert not tried(script.later(HOUR / 2))
     # Two instances that are set up differently, and write down their failures in turns, are not at it all the time.
     record = script.core.record("a")
     script.records[A.id] = structs.replace(record, means=A.means, at=record.at + 1)
     assert not tried(script.read())
 
 
-def test_a_change_does_not_go_before_the_authoritys_word() -> None:
+def test_who_has_mended_it_after_a_restart_or_goes_back_sees_it_at_once_as_well() -> None:
     script = Script(A)
     script.begin()
-    script.fail(A, retry_at=NOW + HOUR)
+    script.fail(A, is_final=True)
+    other = want("a", eab_kid="x", eab_hmac_key="y")
+    again = Script(other)
+    again.records = script.records
+    assert tried(again.begin()) == ["a"]
+    again.fail(other, is_final=True)
+    assert tried(again.on(WishesChanged({"a": A}, {}))) == ["a"]
+    again.fail(A, is_final=True)
+    assert tried(again.on(WishesChanged({"a": other}, {}))) == ["a"], "what was wrong may have been elsewhere"
+    again.fail(other, is_final=True)
+    assert not tried(again.on(WishesChanged({"a": other}, {})))
+
+
+def test_a_change_does_not_go_before_the_authoritys_word() -> None:
+    script = Script(A)
+    script.shelf[A.id] = held("a.example", at=NOW - 60 * DAY)
+    script.begin()
+    script.fail(A, is_final=True, retry_at=NOW + HOUR)
+    assert script.core.next_try("a") > NOW + 9 * HOUR
     assert not tried(script.on(WishesChanged({"a": want("a", email="a@b.example")}, {})))
+    assert script.core.next_try("a") == NOW + HOUR, "and that is what is shown"
     assert tried(script.later(HOUR)) == ["a"]
 
 
@@ -294,7 +313,21 @@ def test_what_will_hardly_go_better_is_tried_seldom() -> None:
     script = Script(A)
     script.begin()
     script.fail(A, is_final=True)
+    assert tried(script.later(HOUR)) == ["a"], "clients get nothing"
+    script = Script(A)
+    script.shelf[A.id] = held("a.example", at=NOW - 60 * DAY)
+    assert tried(script.begin()) == ["a"]
+    script.fail(A, is_final=True)
     assert not tried(script.later(9 * HOUR)) and tried(script.later(3 * HOUR)) == ["a"]
+
+
+@pytest.mark.parametrize(("left", "most"), [(2.2 * DAY, 12 * HOUR), (16 * HOUR, 4 * HOUR), (2 * HOUR, HOUR)])
+def test_what_will_hardly_go_better_is_tried_more_often_near_the_end(left: float, most: float) -> None:
+    script = Script(A)
+    script.shelf[A.id] = held("a.example", at=NOW + left - 90 * DAY)
+    assert tried(script.begin()) == ["a"]
+    script.fail(A, is_final=True)
+    assert not tried(script.later(0.75 * most)) and tried(script.later(most / 4)) == ["a"]
 
 
 def test_a_limit_of_an_authority_holds_all_of_that_one_and_no_others() -> None:
