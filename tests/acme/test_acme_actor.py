@@ -269,7 +269,7 @@ async def test_a_proof_that_cannot_be_stored_is_told_by_this_instance_all_the_sa
         held.wait(10)
         return pair(*wanted.domains)
 
-    def put(shelf: FileShelf, kind: str, *rest: Any) -> None:
+    def put(shelf: FileShelf, kind: Any, *rest: Any) -> None:
         if kind == "challenges":
             raise StoreError("the disk is full")
         kept(shelf, kind, *rest)
