@@ -13,9 +13,25 @@ import pytest
 
 from pingap.config.storage.places import storage_of
 from pingap.loading import load
+from tests.e2e.certificate import authority, self_signed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.rglob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def started_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the certificates that examples have made beforehand, by the commands that they tell."""
+    folder = tmp_path_factory.mktemp("started")
+    for name, (cert, key) in {"server": self_signed("localhost"), "clients": authority("Our clients")}.items():
+        (folder / f"{name}.pem").write_text(cert)
+        (folder / f"{name}.key").write_text(key)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_it(started_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(started_in)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(EXAMPLES)))
