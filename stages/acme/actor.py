@@ -162,6 +162,7 @@ class AcmeActor(OfStreams):
 
     async def stop(self) -> None:
         self._is_stopping = True
+        self._challenges.stop()
         self._stapler.stop()
         self._tickets.stop()
         for timer in (self._timer, self._watcher):
@@ -197,6 +198,7 @@ class AcmeActor(OfStreams):
                 self._open(asked.directory)
             except ConfigRefused as error:
                 self._feed(ShelfAway(str(error)))
+        self._challenges.is_proved_here = any(one.challenge == "http-01" for one in wanted.values())
         self._feed(WishesChanged(wanted, own))
         if self._shelf is not None:
             self._read()

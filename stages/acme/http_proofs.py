@@ -34,6 +34,8 @@ class HttpProofs:
         self._warn = warn
         self._here: dict[str, str] = {}
         """Token → key authorization, of tries of this instance."""
+        self._there: dict[str, str] = {}
+        """The same of all instances, when it was looked last."""
 
     def present(self, challenges: Sequence[Challenge]) -> None:
         """Other instances find them on the shelf; without it, this one answers still, and may be the only one."""
@@ -59,7 +61,18 @@ class HttpProofs:
         """What is said of a token of this instance; "" for others."""
         return self._here.get(token, "")
 
-    def anywhere(self, token: str) -> str:
-        """The same of a token of any instance. Blocks. Raises StoreError."""
-        value = self._shelf.get("challenges", token)
-        return value.decode("ascii", "replace") if value is not None else ""
+    def anywhere(self) -> dict[str, str]:
+        """Token → key authorization, of all instances: few, as each stands for a minute. Blocks; in one thread. Raises StoreError.
+
+        What is said of a token never changes, so that only what is new is read.
+        """
+        there = {}
+        for token in self._shelf.names("challenges"):
+            said = self._there.get(token)
+            if said is None:
+                value = self._shelf.get("challenges", token)
+                said = value.decode("ascii", "replace") if value is not None else ""
+            if said:
+                there[token] = said
+        self._there = there
+        return there

@@ -15,11 +15,10 @@ from msgspec.structs import replace
 
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Certificate, Snapshot
-from pingap.stages.acme import reading
+from pingap.stages.acme import challenged, reading
 from pingap.stages.acme.actor import AcmeActor
 from pingap.stages.acme.aside import AsideWork, to_loop
 from pingap.stages.acme.authority import authority
-from pingap.stages.acme.challenged import LOOKUPS
 from pingap.stages.acme.http_proofs import HttpProofs, token_in
 from pingap.stages.acme.presenter import Challenge, NotPresented, Presenter
 from pingap.stages.acme.reading import ShelfReading
@@ -31,7 +30,7 @@ from pingap.stages.acme.tls_proofs import TlsProofs
 from pingap.stages.acme.tries import Tries, held_of
 from pingap.stages.acme.wanted import Issued, WantedCertificate
 from pingap.stages.acme.words import Event, ShelfAway, ShelfRead, TryFailed, TrySucceeded, TryWasAnothers
-from pingap.stages.messages import Affinity, Answered, CertificatesTaken, Peer, Response, Routed
+from pingap.stages.messages import Affinity, Answered, Cancel, CertificatesTaken, Peer, Response, Routed
 from tests.acme.playbook import want
 from tests.e2e.certificate import self_signed
 from tests.kit.context import FakeContext
@@ -250,7 +249,7 @@ async def test_every_request_below_that_path_is_answered_and_only_proofs_are_tol
 
 
 async def test_a_proof_of_another_instance_is_found_on_the_shelf(run: Run) -> None:
-    run.want("a")
+    run.want("a", acme_challenge="http-01")
     await eventually(lambda: run.handed() == {"a"})  # no try is left that would meet the authority of the next test
     HttpProofs(FileShelf(str(run.root)), print).present([CHALLENGE])
     run.asks()
@@ -287,32 +286,73 @@ async def test_a_proof_that_cannot_be_stored_is_told_by_this_instance_all_the_sa
     await eventually(lambda: run.handed() == {"a"})
 
 
-async def test_a_shelf_that_hangs_takes_so_many_threads_and_gives_them_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.want("a")
+async def test_strangers_who_ask_for_whatever_tokens_take_no_proof_from_anybody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.want("a", acme_challenge="http-01")
     await eventually(lambda: run.handed() == {"a"})
-    goes_on = threading.Event()
+    looks: list[float] = []
+    real = HttpProofs.anywhere
 
-    def anywhere(_: HttpProofs, token: str) -> str:
+    def anywhere(proofs: HttpProofs) -> dict[str, str]:
+        looks.append(monotonic())
+        return real(proofs)
+
+    monkeypatch.setattr(HttpProofs, "anywhere", anywhere)
+    other = HttpProofs(FileShelf(str(run.root)), print)
+    begun, count, threads = monotonic(), 0, threading.active_count()
+    for number in range(3):
+        proof = CHALLENGE._replace(token=f"token{number}", key_authorization=f"token{number}.thumbprint")
+        for _ in range(1000):
+            count += 1
+            run.asks(PREFIX + b"stranger%d" % count, sid=SID + count)
+        assert threading.active_count() <= threads + 1
+        other.present([proof])  # after a look has been begun, perhaps
+        count += 1
+        run.asks(PREFIX + proof.token.encode(), sid=SID + count)
+        await eventually(partial(lambda asked: run.answered == asked, count), 5)
+        assert run.answers.count((200, proof.key_authorization.encode())) == 1
+    assert len(looks) <= monotonic() - begun + 1.5 and run.actor.held() == 0
+    run.asks(PREFIX + b"token2", sid=SID + count + 1)
+    assert run.answered == count + 1, "what is known is said at once"
+
+
+async def test_it_is_not_looked_where_nothing_can_be(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.want("a", acme_challenge="tls-alpn-01")
+    monkeypatch.setattr(HttpProofs, "anywhere", fault)
+    run.asks()
+    assert [status for status, _ in run.answers] == [404] and run.actor.held() == 0
+
+
+async def test_a_shelf_that_hangs_holds_one_thread_and_so_many_requests(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.want("a", acme_challenge="http-01")
+    await eventually(lambda: run.handed() == {"a"})
+    monkeypatch.setattr(challenged, "WAITING", 8)
+    monkeypatch.setattr(challenged, "PAUSE", 0.05)
+    goes_on = threading.Event()
+    errors: list[Exception] = [RuntimeError("what nobody has thought of"), StoreError("gone")]
+
+    def anywhere(_: HttpProofs) -> dict[str, str]:
         goes_on.wait(10)
-        if token == "fault":
-            raise RuntimeError("what nobody has thought of")
-        if token == "away":
-            raise StoreError("gone")
-        return ""
+        if errors:
+            raise errors.pop()
+        return {}
 
     monkeypatch.setattr(HttpProofs, "anywhere", anywhere)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    for token in (b"fault", b"away", *[b"t"] * (LOOKUPS - 2)):
-        run.asks(PREFIX + token)
-    assert not run.answers and run.actor.held() == LOOKUPS
-    begun = monotonic()
-    run.asks(PREFIX + b"one-more")
-    assert [status for status, _ in run.answers] == [404] and monotonic() - begun < 1
+    run.asks(PREFIX + b"first", sid=SID)
+    await asyncio.sleep(0.01)
+    for number in range(1, 9):
+        run.asks(PREFIX + b"t", sid=SID + number)
+    assert not run.answers and run.actor.held() == 9
+    run.asks(PREFIX + b"one-more", sid=SID + 9)
+    assert [status for status, _ in run.answers] == [404]
+    run.actor.receivers()[Cancel](Cancel(SID + 8, "it left"))
+    assert run.actor.held() == 8
     goes_on.set()
-    await eventually(lambda: run.answered == LOOKUPS + 1)
+    await eventually(lambda: run.answered == 9)
     assert run.actor.held() == 0
-    run.asks(PREFIX + b"t")
-    await eventually(lambda: run.answered == LOOKUPS + 2)
+    for number in range(10, 12):
+        run.asks(PREFIX + b"t", sid=SID + number)
+        await eventually(partial(lambda asked: run.answered == asked, number))
 
 
 @pytest.mark.parametrize(
