@@ -177,6 +177,11 @@ class ConnectionEntry(asyncio.Protocol):
         return connection
 
     def _failed(self, error: Exception | None) -> None:
+        peer = self.arrival.peer
+        has_left = error is None or (isinstance(error, OSError) and not isinstance(error, ssl.SSLError))
+        if has_left and peer.ip == peer.local_ip:  # of the acme stage, or another probe of this machine: no client has failed
+            self._left("somebody on this machine has looked, and left in the TLS handshake")
+            return
         self._connections.context.count("tls_handshakes_failed")
         why = "it left in the TLS handshake" if error is None else f"TLS: {error}"
         refusal = refusal_of(error)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Container, Iterable, Mapping, Sequence
-from hashlib import sha256
+from contextlib import suppress
 from ipaddress import ip_address
-from typing import Final
+from time import monotonic
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from pingap.config.model import Certificate, Server
 
@@ -63,14 +65,42 @@ def why_not_shown(addresses: Iterable[Address], domain: str, fingerprint: str) -
 
 
 def _fingerprint_at(address: Address, domain: str) -> str:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # which certificate it is, is all that is asked
-    with (
-        socket.create_connection(address, SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=_name_for(domain)) as secure,
-    ):
-        der = secure.getpeercert(binary_form=True)
-    return sha256(der or b"").hexdigest()
+    """Left as soon as it is there: where clients have to show one of their own (`client_ca`), the handshake would fail."""
+    from OpenSSL import SSL  # which `acme` needs; `ssl` does not show the certificate before the handshake is done
+
+    found: list[str] = []
+
+    def see(_: object, certificate: Any, __: int, depth: int, ___: int) -> bool:
+        if not depth:
+            found.append(certificate.to_cryptography().fingerprint(SHA256()).hex())
+        return True  # which certificate it is, is all that is asked
+
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_verify(SSL.VERIFY_PEER, see)
+    tls = SSL.Connection(context, None)
+    tls.set_connect_state()
+    name = _name_for(domain)
+    if name is not None:
+        tls.set_tlsext_host_name(name.encode())
+    end = monotonic() + SECONDS
+    with socket.create_connection(address, SECONDS) as plain:
+        while True:
+            try:
+                tls.do_handshake()
+            except SSL.WantReadError:
+                pass
+            except SSL.Error as error:
+                if not found:
+                    raise OSError(f"no handshake: {error}") from None
+            if found:
+                return found[-1]
+            plain.settimeout(max(end - monotonic(), 0.001))
+            with suppress(SSL.WantReadError):
+                plain.sendall(tls.bio_read(65536))
+            data = plain.recv(65536)
+            if not data:
+                raise OSError("the connection was closed in the handshake")
+            tls.bio_write(data)
 
 
 def _name_for(domain: str) -> str | None:

@@ -28,12 +28,22 @@ def by_acme(*domains: str, is_default: bool = False) -> Certificate:
 
 
 @contextmanager
-def showing(folder: Path, name: str, family: socket.AddressFamily = socket.AF_INET) -> Iterator[tuple[int, str]]:
+def showing(
+    folder: Path,
+    name: str,
+    family: socket.AddressFamily = socket.AF_INET,
+    newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    wants_one: bool = False,
+) -> Iterator[tuple[int, str]]:
     """(port, fingerprint) of a server with a certificate for `name`, on loopback."""
     cert, key = self_signed(name)
     (folder / "pair.pem").write_text(cert + key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "pair.pem")
+    context.maximum_version = newest
+    if wants_one:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=cert)
     listener = socket.create_server(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0), family=family)
 
     def serve() -> None:
@@ -66,6 +76,31 @@ def test_what_is_shown_is_seen_and_what_is_not_is_told(tmp_path: Path, family: s
         assert why_not_shown([(host, port)], "*.a.example", fingerprint) == ""
         assert why_not_shown([(host, port)], "192.0.2.7", fingerprint) == "", "no name is asked for"
         assert f"{host}:{port} shows another one for a.example" in why_not_shown([(host, port)], "a.example", "0" * 64)
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_it_is_seen_where_clients_have_to_show_one_of_their_own(tmp_path: Path, newest: ssl.TLSVersion) -> None:
+    with showing(tmp_path, "a.example", newest=newest, wants_one=True) as (port, fingerprint):
+        assert why_not_shown([("127.0.0.1", port)], "a.example", fingerprint) == ""
+        assert "shows another one" in why_not_shown([("127.0.0.1", port)], "a.example", "0" * 64)
+
+
+def test_who_speaks_no_tls_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for answer in (b"SSH-2.0-x\r\n" * 10, b""):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        address = ("127.0.0.1", listener.getsockname()[1])
+        assert "no handshake" in why_not_shown([address], "a.example", "0" * 64)
+        assert "closed in the handshake" in why_not_shown([address], "a.example", "0" * 64)
+        thread.join(5)
 
 
 def test_where_nobody_listens_is_passed_over_only_if_another_shows_it(tmp_path: Path) -> None:
