@@ -143,10 +143,13 @@ class ShelfReading:
     def _keep(self, id: str, record: TryRecord) -> None:
         try:
             self._shelf.put("records", id, packed_record(record))
+            return
         except StoreError as error:
-            self._tell(ShelfAway(str(error)))
+            reason = str(error)
         except Exception as error:
-            self._tell(ShelfAway(f"a fault of pingap: {error!r}"))
+            reason = f"a fault of pingap: {error!r}"
+        self._seen = ("", frozenset())  # else nothing would tell that it is well again
+        self._tell(ShelfAway(reason))
 
 
 def everything_on(shelf: Shelf, ids: frozenset[str], as_of: int) -> ShelfRead:

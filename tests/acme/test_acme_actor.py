@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from time import monotonic, sleep, time
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from pingap.bus.members import Members
 from pingap.config.model import Basic, Certificate, Snapshot
-from pingap.stages.acme import challenged, reading
+from pingap.stages.acme import actor, challenged, reading
 from pingap.stages.acme.actor import AcmeActor
 from pingap.stages.acme.aside import AsideWork, to_loop
 from pingap.stages.acme.authority import authority
@@ -34,6 +34,7 @@ from pingap.stages.messages import Affinity, Answered, Cancel, CertificatesTaken
 from tests.acme.playbook import want
 from tests.e2e.certificate import self_signed
 from tests.kit.context import FakeContext
+from tests.kit.etcd import Etcd
 from tests.kit.generations import say_config
 from tests.kit.waiting import eventually, until
 
@@ -54,6 +55,13 @@ Step = Callable[[str], None]
 @cache
 def pair(*domains: str) -> Issued:
     return Issued(*self_signed(*domains, days=90))
+
+
+def fault_of(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
 
 
 def fault(*_: Any) -> Any:
@@ -194,6 +202,63 @@ async def test_what_can_be_read_of_a_store_is_served_at_the_start(run: Run, by: 
     assert any("out of reach" in one for one in again.said())
     await again.actor.stop()
     assert sorted(by.issued) == ["a", "b"]
+
+
+@pytest.fixture
+def etcd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Etcd]:
+    monkeypatch.setattr(actor, "LOOK", 0.2)
+    with Etcd(tmp_path) as server:
+        yield server
+
+
+def in_etcd(root: Path, server: Etcd) -> Run:
+    run = Run(root)
+    run.context.settings["source"] = f"etcd://{server.endpoint}/p?timeout=1s"
+    return run
+
+
+@pytest.mark.processes
+async def test_an_etcd_that_is_away_or_was_emptied_takes_nothing_from_clients(tmp_path: Path, by: FakeAuthority, etcd: Etcd) -> None:
+    run = in_etcd(tmp_path, etcd)
+    await run.actor.start()
+    run.want("a", "b")
+    await eventually(lambda: run.handed() == {"a", "b"}, 10)
+    etcd.stop()
+    await eventually(lambda: any("out of reach" in one for one in run.said()), 10)
+    again = in_etcd(tmp_path, etcd)
+    await again.actor.start()
+    again.want("a", "b")
+    await eventually(lambda: any("out of reach" in one for one in again.said()), 10)
+    assert again.context.is_ready and not again.handed(), "there is nothing that could be read"
+    again.actor.told("cert-renew", (8, "a"))
+    await eventually(lambda: again.context.reported)
+    assert "no etcd answers" in again.context.reported[0][1]["value"]
+    etcd.start()
+    await eventually(lambda: "the store of certificates can be read again" in run.said() and again.handed() == {"a", "b"}, 20)
+    assert run.handed() == {"a", "b"} and sorted(by.issued) == ["a", "b"]
+    await again.actor.stop()
+    etcd.ctl("del", "--prefix", "/p-acme/certificates/")
+    await eventually(lambda: "certificates are in the store again" in run.said(), 20)
+    assert len(etcd.keys("/p-acme/certificates/")) == 2 and sorted(by.issued) == ["a", "b"]
+    assert not any("another instance" in one for one in run.said())
+    await run.actor.stop()
+
+
+async def test_a_disk_that_is_full_takes_nothing_from_clients(run: Run, by: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actor, "LOOK", 0.2)
+    run.want("a")
+    await eventually(lambda: run.handed() == {"a"})
+    full = StoreError("no space left on device: make room there")
+    with monkeypatch.context() as patch:
+        patch.setattr(FileShelf, "put", fault_of(full))
+        next((run.root / "certificates").iterdir()).unlink()
+        warning = f"a certificate cannot be put back into the store: {full}"
+        await eventually(lambda: warning in run.said(), said=lambda: run.context.logged)
+        run.want("a", "b")
+        await eventually(lambda: "certificate could not be got" in run.said())
+        assert run.handed() == {"a"}, "what is not stored is not served: it would be gone after a restart"
+    await eventually(lambda: "certificates are in the store again" in run.said())
+    assert run.said().count(warning) == 1 and run.handed() == {"a"}
 
 
 async def test_questions_about_renewal_do_not_take_a_thread_each(run: Run, by: FakeAuthority) -> None:
